@@ -1,0 +1,42 @@
+//! A host's place in one balancer: where requests are counted.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::host::Host;
+
+/// What an algorithm keeps about one host's requests beside the count on the host itself.
+pub(crate) trait Ledger: Debug + Send + Sync {
+    /// A request was counted on the host, outside [`Chooser::pick_and_count`](super::chooser::Chooser::pick_and_count).
+    fn took(&self) {}
+    /// A request of the host ended; `in_flight` run on.
+    fn returned(&self, host: &Host, in_flight: u64);
+    /// The host left the balancer; requests may still run on it.
+    fn left(&self) {}
+}
+
+/// A member of a balancer: the host and what the algorithm keeps about it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) host: Arc<Host>,
+    pub(crate) ledger: Option<Arc<dyn Ledger>>,
+}
+
+impl Seat {
+    /// Counts one request more.
+    pub(crate) fn take(&self) {
+        self.host.live().inc();
+        if let Some(ledger) = &self.ledger {
+            ledger.took();
+        }
+    }
+
+    /// Counts one request less. Harmless if none runs.
+    pub(crate) fn release(&self) {
+        if let Some(left) = self.host.live().dec()
+            && let Some(ledger) = &self.ledger
+        {
+            ledger.returned(&self.host, left);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Seven balancing algorithms behind one trait, without I/O: no Tokio, no Pingora, std and three small crates.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ballast::balancer::{Host, Selection, build};
+//!
+//! let hosts = ["10.0.0.1:80", "10.0.0.2:80"].map(|address| Arc::new(Host::new(address.parse().unwrap())));
+//! let balancer = build("random", hosts)?;
+//! let lease = balancer.lease(&Selection::new())?;   // picks a host and counts the request on it
+//! println!("send it to {}", lease.host().address());
+//! drop(lease);                                      // the request ended, however it did
+//! # Ok::<(), ballast::balancer::BalancerError>(())
+//! ```
+//!
+//! An algorithm's file holds its page, its options, how it arranges hosts and how it picks one; what all of them share
+//! (membership, the atomically swapped snapshot, counting) stands once, in `mechanics`. A pick takes no lock and does
+//! not allocate.
+
+mod mechanics;
+mod random;
+mod registry;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+pub use mechanics::{BalancerError, Clock, Host, HostId, Lease, MAX_WEIGHT, Options, Selection};
+pub use registry::{ALGORITHMS, AlgorithmInfo, OptionInfo, build, build_with};
+
+/// Chooses a host for each request and counts the requests on it.
+///
+/// All methods may be called from any thread at any time. `balance_host` and `lease` never block; the membership
+/// methods rebuild what the algorithm needs and then replace it in one step.
+pub trait Balancer: Debug + Send + Sync {
+    /// Makes `host` a member.
+    ///
+    /// # Errors
+    /// [`BalancerError::AlreadyAdded`] if a member has its identity.
+    fn add_host(&self, host: Arc<Host>) -> Result<(), BalancerError>;
+
+    /// Ends a membership. Requests that run on the host go on, and their leases stay valid.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownHost`] if no member has this identity.
+    fn remove_host(&self, id: &HostId) -> Result<(), BalancerError>;
+
+    /// The host for `request`. Counts nothing; see [`lease`](Balancer::lease).
+    ///
+    /// # Errors
+    /// [`BalancerError::NoHosts`] if no member has a weight above 0.
+    fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError>;
+
+    /// Counts one request more on a member.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownHost`] if no member has this identity.
+    fn inc(&self, id: &HostId) -> Result<(), BalancerError>;
+
+    /// Counts one request less on a member, or on a host that has left since; never below 0.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownHost`] if no host of this identity was a member with requests running.
+    fn done(&self, id: &HostId) -> Result<(), BalancerError>;
+
+    /// Picks a host and counts the request on it, in one step where the algorithm's promise depends on that. The count
+    /// ends when the lease is dropped.
+    ///
+    /// # Errors
+    /// [`BalancerError::NoHosts`] if no member has a weight above 0.
+    fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError>;
+}

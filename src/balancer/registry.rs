@@ -1,0 +1,102 @@
+//! The algorithms by name: one slice from which the factory, the configuration, the command line, the contract tests
+//! and the benches are fed. A new algorithm is one file, its `mod` line and its line here.
+
+use std::sync::Arc;
+
+use super::mechanics::{Algorithm, BalancerError, Host, Members, Options};
+use super::{Balancer, random};
+
+/// Every algorithm, in the order in which they are listed to people.
+pub const ALGORITHMS: &[AlgorithmInfo] = &[random::INFO];
+
+/// An algorithm as the registry knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct AlgorithmInfo {
+    /// The name in configurations; hyphens may stand for the underscores.
+    pub name: &'static str,
+    /// One line for a table.
+    pub summary: &'static str,
+    /// Whether it maps the key of a [`Selection`](super::Selection) to a host.
+    pub keyed: bool,
+    /// What can be set.
+    pub options: &'static [OptionInfo],
+    pub(super) build: fn(&Options) -> Result<Box<dyn Algorithm>, BalancerError>,
+}
+
+/// An option of an algorithm.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionInfo {
+    /// The name in configurations.
+    pub name: &'static str,
+    /// The value that holds if none is given.
+    pub default: &'static str,
+    /// One line on what it does, with the values it takes.
+    pub help: &'static str,
+}
+
+impl AlgorithmInfo {
+    /// Finds an algorithm by name.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownAlgorithm`], which lists the known names.
+    pub fn find(name: &str) -> Result<&'static AlgorithmInfo, BalancerError> {
+        let canonical = name.replace('-', "_");
+        ALGORITHMS
+            .iter()
+            .find(|info| info.name == canonical)
+            .ok_or_else(|| BalancerError::UnknownAlgorithm {
+                name: name.to_owned(),
+                known: ALGORITHMS.iter().map(|info| info.name).collect(),
+            })
+    }
+
+    /// Whether the algorithm takes these options.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`].
+    pub fn check(&self, options: &Options) -> Result<(), BalancerError> {
+        self.algorithm(options).map(drop)
+    }
+
+    pub(super) fn algorithm(&self, options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
+        for name in options.names() {
+            if !self.options.iter().any(|option| option.name == name) {
+                return Err(BalancerError::UnknownOption {
+                    algorithm: self.name,
+                    option: name.to_owned(),
+                    known: self.options.iter().map(|option| option.name).collect(),
+                });
+            }
+        }
+        (self.build)(options)
+    }
+}
+
+/// Builds a balancer by the name of its algorithm, with the algorithm's defaults.
+///
+/// # Errors
+/// [`BalancerError::UnknownAlgorithm`] lists the known names; [`BalancerError::AlreadyAdded`] names a host given twice.
+pub fn build(
+    algorithm: &str,
+    hosts: impl IntoIterator<Item = Arc<Host>>,
+) -> Result<Box<dyn Balancer>, BalancerError> {
+    build_with(algorithm, hosts, &Options::new())
+}
+
+/// Builds a balancer by the name of its algorithm.
+///
+/// # Errors
+/// As [`build`], and [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`] for `options`.
+pub fn build_with(
+    algorithm: &str,
+    hosts: impl IntoIterator<Item = Arc<Host>>,
+    options: &Options,
+) -> Result<Box<dyn Balancer>, BalancerError> {
+    let info = AlgorithmInfo::find(algorithm)?;
+    let members = Members::new(
+        info.algorithm(options)?,
+        options.given_clock().clone(),
+        hosts,
+    )?;
+    Ok(Box::new(members))
+}

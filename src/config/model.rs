@@ -1,0 +1,233 @@
+//! The configuration as it is meant: every value checked, nothing left to interpret.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Method;
+use http::header::HeaderName;
+use http::uri::PathAndQuery;
+use ipnet::IpNet;
+
+use crate::balancer::{AlgorithmInfo, HostId, Options};
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The process itself.
+    pub server: Server,
+    /// Addresses that clients connect to; at least one, no two alike.
+    pub listeners: Vec<Listener>,
+    /// Networks whose X-Forwarded-* fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+    /// How much there may be of anything.
+    pub limits: Limits,
+    /// Which requests go to which pool; the first route that matches wins. At least one.
+    pub routes: Vec<Route>,
+    /// The pools in the order of the file; at least one.
+    pub pools: Vec<Pool>,
+}
+
+/// `server`: the process itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Threads that serve requests, at least 1. `threads: 0` in the file has become the number of cores.
+    pub threads: usize,
+    /// How long a stopping process lets its requests run on.
+    pub grace_period: Duration,
+}
+
+/// An address that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// TLS towards clients, if any.
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS towards clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// At least one; the client's SNI chooses, and the first serves those without or with an unknown one.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// A certificate chain and its key, PEM files that have been read once and fit each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// `timeouts`: all of them are finite and above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Making a connection to a host, TLS included.
+    pub connect: Duration,
+    /// The longest silence of a host that owes an answer, and of a client that owes the rest of a request.
+    pub read: Duration,
+    /// The longest time that a write to a host or a client may stall.
+    pub write: Duration,
+    /// How long an unused connection to a host is kept.
+    pub idle: Duration,
+    /// How long a client's connection may be silent between two requests.
+    pub client_keepalive: Duration,
+    /// The longest silence of both sides of a WebSocket or another upgraded connection.
+    pub tunnel: Duration,
+}
+
+/// `limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in the whole process at once; beyond it 503. `None`: no limit.
+    pub max_in_flight: Option<u64>,
+}
+
+/// Which requests go to which pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The host name that the request must be for, lower case, without port; `*.` in front stands for any subdomain.
+    pub host: Option<String>,
+    /// What the request's path must begin with.
+    pub path: Option<String>,
+    /// Index into [`Config::pools`].
+    pub pool: usize,
+}
+
+/// Hosts, the balancer that chooses among them, and its policies.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// The name in the file.
+    pub name: String,
+    /// How a host is chosen.
+    pub algorithm: Algorithm,
+    /// At least one, no two of the same identity.
+    pub hosts: Vec<Host>,
+    /// The active check; `None` after `health_check: none`.
+    pub health_check: Option<HealthCheck>,
+    /// What the host sees as Host.
+    pub host_header: HostHeader,
+    /// What happens while no host is usable.
+    pub when_all_down: WhenAllDown,
+    /// TLS towards the hosts, if any.
+    pub tls: Option<PoolTls>,
+}
+
+/// How a host is chosen.
+#[derive(Debug, Clone)]
+pub struct Algorithm {
+    /// The entry of the registry.
+    pub info: &'static AlgorithmInfo,
+    /// Its options; they have been checked.
+    pub options: Options,
+    /// What a hashing algorithm hashes.
+    pub key: KeySource,
+}
+
+/// Where a request's hash key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// The client's address without the port (default).
+    ClientIp,
+    /// A header field's value.
+    Header(HeaderName),
+    /// A cookie's value.
+    Cookie(String),
+    /// A query parameter's value, as it stands in the request.
+    Query(String),
+    /// The path without the query.
+    Path,
+    /// The path with the query.
+    Uri,
+}
+
+/// A server that requests are sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The `host:port` of the file, as written.
+    pub id: HostId,
+    /// The name or address in front of the port.
+    pub name: String,
+    /// What `id` resolved to when the file was loaded; the first address if there are several.
+    pub address: SocketAddr,
+    /// 0 to 10,000.
+    pub weight: u32,
+}
+
+/// The active check of a pool's hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is tried.
+    pub probe: Probe,
+    /// From one check of a host to the next; each is shifted at random by up to a tenth.
+    pub interval: Duration,
+    /// For one whole check. At most `interval`.
+    pub timeout: Duration,
+    /// Successes in a row that make a host healthy; at least 1.
+    pub rise: usize,
+    /// Failures in a row that make it unhealthy; at least 1.
+    pub fall: usize,
+    /// What a host is before its first check.
+    pub initial: Initial,
+}
+
+/// What a health check tries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// A TCP connection (with TLS if the pool has it).
+    Tcp,
+    /// An HTTP request.
+    Http {
+        /// GET unless said otherwise.
+        method: Method,
+        /// `/` unless said otherwise.
+        path: PathAndQuery,
+        /// The Host field; the host's own `host:port` unless said otherwise.
+        host: Option<String>,
+        /// Accepted status codes as ranges, both ends included; 200 to 399 unless said otherwise.
+        expect: Vec<(u16, u16)>,
+    },
+}
+
+/// What a host is before its first check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initial {
+    /// Not used; the listeners open after the first round of checks (default).
+    Unknown,
+    /// Used from the start.
+    Up,
+}
+
+/// What the host sees as Host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostHeader {
+    /// What the client sent (default).
+    Preserve,
+    /// The host's own `host:port`, as in the file.
+    Upstream,
+}
+
+/// What happens while no host of a pool is usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAllDown {
+    /// The client gets 503 (default).
+    Error,
+    /// All hosts are tried as if they were healthy.
+    TryAll,
+}
+
+/// TLS towards the hosts of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolTls {
+    /// The server name that is asked for and verified; the host's own name unless said otherwise.
+    pub server_name: Option<String>,
+    /// Whether the certificate must be valid (default) or is taken as it is.
+    pub verify: bool,
+    /// A PEM file of authorities that are trusted instead of the system's.
+    pub ca: Option<PathBuf>,
+}

@@ -1,0 +1,3 @@
+//! The `ballast` binary.
+
+fn main() {}
