@@ -55,7 +55,8 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
 }
 
-/// A certificate chain and its key, PEM files that have been read once and fit each other.
+/// A certificate chain and its key, PEM files that have been read once and fit each other. Relative paths of the file
+/// have got the directory of the configuration in front.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The chain, the server's own certificate first.
@@ -151,7 +152,7 @@ pub enum KeySource {
 pub struct Host {
     /// The `host:port` of the file, as written.
     pub id: HostId,
-    /// The name or address in front of the port.
+    /// The name or address in front of the port: names in lower case, IPv6 addresses without brackets.
     pub name: String,
     /// What `id` resolved to when the file was loaded; the first address if there are several.
     pub address: SocketAddr,
@@ -228,6 +229,7 @@ pub struct PoolTls {
     pub server_name: Option<String>,
     /// Whether the certificate must be valid (default) or is taken as it is.
     pub verify: bool,
-    /// A PEM file of authorities that are trusted instead of the system's.
+    /// A PEM file of authorities that are trusted instead of the system's; it has been read once, and as with
+    /// [`CertificateFiles`] the path has got its directory.
     pub ca: Option<PathBuf>,
 }
