@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ballast::config::{CertificateFiles, Config};
+use ballast::config::Config;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
@@ -99,15 +99,15 @@ fn certificates_are_found_beside_the_configuration() {
     );
     let config = Config::load(&file).expect("a configuration");
     let tls = config.listeners[0].tls.as_ref().expect("TLS");
-    assert_eq!(
-        tls.certificates,
-        [CertificateFiles {
-            certificate: directory.path().join("a.pem"),
-            key: directory.path().join("a.key"),
-        }]
-    );
+    let [served] = &*tls.certificates else {
+        panic!("one certificate");
+    };
+    assert_eq!(served.chain_file, directory.path().join("a.pem"));
+    assert_eq!(served.key_file, directory.path().join("a.key"));
     let tls = config.pools[0].tls.as_ref().expect("TLS");
-    assert_eq!(tls.ca, Some(directory.path().join("a.pem")));
+    let ca = tls.ca.as_ref().expect("authorities");
+    assert_eq!(ca.file, directory.path().join("a.pem"));
+    assert_eq!(ca.certificates, served.certified.cert);
 }
 
 #[test]
