@@ -26,8 +26,6 @@ const REMEMBERED: usize = 1_000;
 pub(crate) struct Recorded {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
-    /// Which of the backend's connections brought it.
-    pub(crate) connection: u64,
     number: u64,
 }
 
@@ -254,14 +252,14 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         lock(&shared.open).insert(number, clone);
         let shared = shared.clone();
         std::thread::spawn(move || {
-            let next = serve(&shared, stream, number).unwrap_or(Next::Close);
+            let next = serve(&shared, stream).unwrap_or(Next::Close);
             close(&shared, number, next);
         });
     }
 }
 
 /// Serves one connection and tells how it is to end.
-fn serve(shared: &Shared, stream: TcpStream, number: u64) -> io::Result<Next> {
+fn serve(shared: &Shared, stream: TcpStream) -> io::Result<Next> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(SOON))?;
     let stream: Box<dyn Stream> = match &shared.tls {
@@ -291,7 +289,6 @@ fn serve(shared: &Shared, stream: TcpStream, number: u64) -> io::Result<Next> {
                 Recorded {
                     head: head.clone(),
                     body: Vec::new(),
-                    connection: number,
                     number: request,
                 },
             );

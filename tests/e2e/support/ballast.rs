@@ -153,7 +153,6 @@ impl Ballast {
         self.exit.expect("it has ended")
     }
 
-    /// Takes SIGTERM to its end, the quick way to see that a log is whole.
     fn listens_within(&mut self, deadline: Duration) -> bool {
         let start = Instant::now();
         while start.elapsed() < deadline {
@@ -196,20 +195,22 @@ pub(crate) fn run(args: &[&str]) -> Finished {
         .expect("the binary has been built");
     let stdout = read_all(child.stdout.take());
     let stderr = read_all(child.stderr.take());
-    let mut status = None;
-    while status.is_none() && start.elapsed() < SOON {
-        status = child.try_wait().expect("it is this process's child");
+    let mut ended = false;
+    while !ended && start.elapsed() < SOON {
         std::thread::sleep(Duration::from_millis(2));
+        ended = child
+            .try_wait()
+            .expect("it is this process's child")
+            .is_some();
     }
     let took = start.elapsed();
-    if status.is_none() {
+    if !ended {
         let _ = child.kill();
-        let _ = child.wait();
     }
+    let status = child.wait().expect("it is this process's child");
     let stdout = stdout.join().expect("reading does not panic");
     let stderr = stderr.join().expect("reading does not panic");
-    let status =
-        status.unwrap_or_else(|| panic!("{args:?} has not ended; it said:\n{stdout}{stderr}"));
+    assert!(ended, "{args:?} has not ended; it said:\n{stdout}{stderr}");
     Finished {
         code: status.code(),
         stdout,

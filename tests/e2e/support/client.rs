@@ -1,7 +1,7 @@
 //! A blocking HTTP/1.1 client that shows what a library hides: pieces, aborts, half-closes, whose connection it was.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,10 +83,8 @@ impl Client {
     /// GET with further fields, each ended by `\r\n`.
     #[track_caller]
     pub(crate) fn get_with(&mut self, path: &str, fields: &str) -> Response {
-        self.request(&format!(
-            "GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"
-        ))
-        .expect("a whole answer")
+        self.request(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"))
+            .expect("a whole answer")
     }
 
     /// POST of a body of known length.
@@ -147,17 +145,6 @@ impl Client {
 
     pub(crate) fn wire(&mut self) -> &mut Wire {
         &mut self.wire
-    }
-
-    pub(crate) fn into_wire(self) -> Wire {
-        self.wire
-    }
-
-    /// Says that no more will be sent, and goes on reading.
-    pub(crate) fn finish_sending(&self) {
-        self.socket
-            .shutdown(Shutdown::Write)
-            .expect("the socket is open");
     }
 
     /// Ends the connection with a reset.

@@ -1,7 +1,7 @@
 //! Steady load: a few clients that ask again and again until told to stop, and what became of their requests.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -66,7 +66,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts `clients` threads that send GETs to `address`, each over its own connection.
+    /// Starts `clients` threads that send GETs to `address`, each over its own connection and from its own source
+    /// address, so that they are different clients to a pool that hashes addresses.
     pub(crate) fn start(address: SocketAddr, clients: usize, connections: Connections) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
@@ -106,13 +107,14 @@ fn ask(
     stop: &AtomicBool,
     done: &AtomicU64,
 ) -> Tally {
+    let source = Ipv4Addr::new(127, 0, 1, number as u8 + 1).into();
     let mut tally = Tally::default();
     let mut kept: Option<Client> = None;
     let mut request = 0;
     while !stop.load(Ordering::Relaxed) {
         let answer = kept
             .take()
-            .map_or_else(|| Client::try_connect(address), Ok)
+            .map_or_else(|| Client::from_ip(source, address), Ok)
             .and_then(|mut client| {
                 // Distinct paths, so that a hashing pool spreads them too.
                 let response = client.request(format!(

@@ -14,12 +14,12 @@ mod wire;
 
 pub(crate) use backend::{Backend, HEALTH_PATH};
 pub(crate) use ballast::{Ballast, Finished, LISTEN, file, run};
-pub(crate) use client::{Client, Response, get};
+pub(crate) use client::{Client, get};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
-pub(crate) use ports::{DeadHost, free, hold};
+pub(crate) use ports::{DeadHost, free};
 pub(crate) use reply::{Next, Reply};
 pub(crate) use setup::Setup;
 pub(crate) use tls::Authority;
-pub(crate) use wait::{SOON, wait_for, wait_until};
+pub(crate) use wait::{SOON, wait_until};
 pub(crate) use wire::{Head, Wire};

@@ -180,11 +180,6 @@ impl Wire {
         Ok(self.unread.drain(..take).collect())
     }
 
-    /// Gives up the connection and what was read too early, for protocols other than HTTP.
-    pub(crate) fn into_parts(self) -> (Box<dyn Stream>, Vec<u8>) {
-        (self.stream, self.unread)
-    }
-
     fn read_line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = find(&self.unread, b"\r\n") {
@@ -202,6 +197,25 @@ impl Wire {
         let count = self.stream.read(&mut bytes)?;
         self.unread.extend_from_slice(&bytes[..count]);
         Ok(count > 0)
+    }
+}
+
+/// For protocols other than HTTP, after an upgrade.
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.read_some(into.len())?;
+        into[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 
