@@ -5,7 +5,7 @@
 //! use ballast::balancer::{Host, Selection, build};
 //!
 //! let hosts = ["10.0.0.1:80", "10.0.0.2:80"].map(|address| Arc::new(Host::new(address.parse().unwrap())));
-//! let balancer = build("random", hosts)?;
+//! let balancer = build("p2c", hosts)?;
 //! let lease = balancer.lease(&Selection::new())?;   // picks a host and counts the request on it
 //! println!("send it to {}", lease.host().address());
 //! drop(lease);                                      // the request ended, however it did
@@ -16,9 +16,15 @@
 //! (membership, the atomically swapped snapshot, counting) stands once, in `mechanics`. A pick takes no lock and does
 //! not allocate.
 
+mod bounded;
+mod consistent_hash;
+mod ip_hash;
+mod least_load;
 mod mechanics;
+mod p2c;
 mod random;
 mod registry;
+mod round_robin;
 
 use std::fmt::Debug;
 use std::sync::Arc;

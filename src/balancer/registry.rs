@@ -4,10 +4,18 @@
 use std::sync::Arc;
 
 use super::mechanics::{Algorithm, BalancerError, Host, Members, Options};
-use super::{Balancer, random};
+use super::{Balancer, bounded, consistent_hash, ip_hash, least_load, p2c, random, round_robin};
 
 /// Every algorithm, in the order in which they are listed to people.
-pub const ALGORITHMS: &[AlgorithmInfo] = &[random::INFO];
+pub const ALGORITHMS: &[AlgorithmInfo] = &[
+    random::INFO,
+    round_robin::INFO,
+    p2c::INFO,
+    consistent_hash::INFO,
+    bounded::INFO,
+    ip_hash::INFO,
+    least_load::INFO,
+];
 
 /// An algorithm as the registry knows it.
 #[derive(Debug, Clone, Copy)]

@@ -49,6 +49,11 @@ impl Alias {
         self.weights.len()
     }
 
+    /// The weights by position.
+    pub(crate) fn weights(&self) -> &[u32] {
+        &self.weights
+    }
+
     /// Whether all weights are the same.
     pub(crate) fn is_equal(&self) -> bool {
         matches!(self.columns, Columns::Equal(_))

@@ -66,6 +66,12 @@ impl Members {
             joined.push(members.seat(host));
         }
         members.publish(joined);
+        members
+            .snapshot
+            .load()
+            .joined
+            .iter()
+            .for_each(|seat| seat.joined());
         Ok(members)
     }
 
@@ -148,9 +154,11 @@ impl Balancer for Members {
             return Err(BalancerError::AlreadyAdded(host.id().clone()));
         }
         departed.remove(host.id());
+        let newcomer = self.seat(host);
         let mut joined = old.joined.clone();
-        joined.push(self.seat(host));
+        joined.push(Arc::clone(&newcomer));
         self.publish(joined);
+        newcomer.joined();
         Ok(())
     }
 
@@ -160,11 +168,9 @@ impl Balancer for Members {
         let Some(leaver) = old.by_id.get(id) else {
             return Err(BalancerError::UnknownHost(id.clone()));
         };
+        leaver.left();
         let joined = old.joined.iter().filter(|seat| seat.host.id() != id);
         self.publish(joined.cloned().collect());
-        if let Some(ledger) = &leaver.ledger {
-            ledger.left();
-        }
         departed.retain(|_, seat| seat.host.in_flight() > 0);
         departed.insert(id.clone(), Arc::clone(leaver));
         Ok(())

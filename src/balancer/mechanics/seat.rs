@@ -11,7 +11,9 @@ pub(crate) trait Ledger: Debug + Send + Sync {
     fn took(&self) {}
     /// A request of the host ended; `in_flight` run on.
     fn returned(&self, host: &Host, in_flight: u64);
-    /// The host left the balancer; requests may still run on it.
+    /// The host has become a member. Called once the new arrangement is in place.
+    fn joined(&self) {}
+    /// The host is about to leave; requests may still run on it. Called while the old arrangement is in place.
     fn left(&self) {}
 }
 
@@ -28,6 +30,22 @@ impl Seat {
         self.host.live().inc();
         if let Some(ledger) = &self.ledger {
             ledger.took();
+        }
+    }
+
+    /// Tells the ledger that the host has become a member that can take requests.
+    pub(crate) fn joined(&self) {
+        if self.host.weight() > 0
+            && let Some(ledger) = &self.ledger
+        {
+            ledger.joined();
+        }
+    }
+
+    /// Tells the ledger that the host is about to leave.
+    pub(crate) fn left(&self) {
+        if let Some(ledger) = &self.ledger {
+            ledger.left();
         }
     }
 

@@ -1,0 +1,77 @@
+//! Consistent hashing on a ring: a key keeps its host while hosts come and go.
+//!
+//! **How.** The ketama ring of nginx's `hash KEY consistent`, point for point: 160 points × weight a host, so nginx and
+//! Ballast send a key to the same host when the lists of `host:port` are the same. A key belongs to the first point
+//! clockwise of its CRC-32. A host that leaves gives its arcs to their successors and gets exactly them back.
+//!
+//! **Cost.** One CRC-32 and about two memory accesses; 12 bytes a point.
+//!
+//! **Bound.** Adding one of n hosts moves 1/(n+1) of the keys, all of them to the new host. A host's share has a
+//! standard deviation of 1/√160 ≈ 8 %; the busiest of 10 has about 1.13 times the mean, of 100 about 1.21 times
+//! (Karger and others, "Consistent Hashing and Random Trees", 1997, for the idea).
+//!
+//! **When.** Caches, and whatever is faster where the key was before. **When not.** A hot key is one hot host:
+//! [`bounded`](super::bounded) spreads it. Requests without a key go where `fallback` says.
+
+use std::sync::Arc;
+
+use super::mechanics::{
+    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, Ledger, Options, Ring, RingKeeper,
+    Seat, Selection,
+};
+use super::registry::AlgorithmInfo;
+
+pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
+    name: "consistent_hash",
+    summary: "the host that the key belongs to on a ketama ring, as in nginx",
+    keyed: true,
+    options: &[Fallback::OPTION],
+    build,
+};
+
+fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
+    Ok(Box::new(ConsistentHash {
+        keeper: RingKeeper::default(),
+        fallback: Fallback::from_options(options)?,
+    }))
+}
+
+#[derive(Debug)]
+struct ConsistentHash {
+    keeper: RingKeeper,
+    fallback: Fallback,
+}
+
+#[derive(Debug)]
+struct Owners {
+    ring: Arc<Ring>,
+    seats: Arc<[Arc<Seat>]>,
+}
+
+impl Algorithm for ConsistentHash {
+    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
+        let owners = Owners {
+            ring: self.keeper.ring(seats),
+            seats: Arc::clone(seats),
+        };
+        self.fallback.beside(owners, seats)
+    }
+
+    fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
+        self.fallback.ledger(host)
+    }
+}
+
+impl HasKey for Owners {
+    fn has_key(&self, request: &Selection<'_>) -> bool {
+        request.hash_key().is_some()
+    }
+}
+
+impl Chooser for Owners {
+    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+        self.ring
+            .walk(request.hash_key()?)
+            .find(|&position| !request.has_tried(&self.seats[position].host))
+    }
+}

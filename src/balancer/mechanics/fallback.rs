@@ -1,0 +1,97 @@
+//! What a hashing algorithm does with a request that lacks its key.
+
+use std::sync::Arc;
+
+use super::chooser::{Algorithm, Chooser};
+use super::error::BalancerError;
+use super::host::Host;
+use super::options::{Options, invalid};
+use super::seat::{Ledger, Seat};
+use super::selection::Selection;
+use crate::balancer::registry::{ALGORITHMS, AlgorithmInfo, OptionInfo};
+
+/// The algorithm that chooses for requests without a key. Without it they would all meet on one hot host.
+#[derive(Debug)]
+pub(crate) struct Fallback(Box<dyn Algorithm>);
+
+impl Fallback {
+    /// The option that names it.
+    pub(crate) const OPTION: OptionInfo = OptionInfo {
+        name: "fallback",
+        default: "p2c",
+        help: "the algorithm for requests that lack the key: random, round_robin, p2c or least_load",
+    };
+
+    pub(crate) fn from_options(options: &Options) -> Result<Self, BalancerError> {
+        let name = options
+            .text(Self::OPTION.name)
+            .unwrap_or(Self::OPTION.default);
+        let needs_no_key = |info: &AlgorithmInfo| {
+            info.options
+                .iter()
+                .all(|option| option.name != Self::OPTION.name)
+        };
+        match AlgorithmInfo::find(name) {
+            Ok(info) if needs_no_key(info) => {
+                Ok(Fallback(info.algorithm(&options.for_fallback())?))
+            }
+            _ => {
+                let known = ALGORITHMS.iter().filter(|info| needs_no_key(info));
+                let known: Vec<&str> = known.map(|info| info.name).collect();
+                Err(invalid(
+                    Self::OPTION.name,
+                    name,
+                    &format!("one of {}", known.join(", ")),
+                ))
+            }
+        }
+    }
+
+    /// Arranges the seats for requests with a key by `keyed`, and for those without by the fallback.
+    pub(crate) fn beside<C: Chooser>(&self, keyed: C, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser>
+    where
+        C: HasKey + 'static,
+    {
+        Box::new(WithFallback {
+            keyed,
+            keyless: self.0.arrange(seats),
+        })
+    }
+
+    /// What the fallback keeps about a host.
+    pub(crate) fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
+        self.0.ledger(host)
+    }
+}
+
+/// Says whether a request has what a hashing algorithm hashes.
+pub(crate) trait HasKey {
+    /// Whether `request` has it.
+    fn has_key(&self, request: &Selection<'_>) -> bool;
+}
+
+#[derive(Debug)]
+struct WithFallback<C> {
+    keyed: C,
+    keyless: Box<dyn Chooser>,
+}
+
+impl<C: Chooser + HasKey> Chooser for WithFallback<C> {
+    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+        if self.keyed.has_key(request) {
+            self.keyed.pick(request)
+        } else {
+            self.keyless.pick(request)
+        }
+    }
+
+    fn pick_and_count(&self, request: &Selection<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+        if self.keyed.has_key(request) {
+            return self.keyed.pick_and_count(request, seats);
+        }
+        // Counted through the seat, so that the hashing algorithm's own ledger takes part.
+        let position = self.keyless.pick(request)?;
+        seats[position].take();
+        Some(position)
+    }
+}

@@ -1,0 +1,180 @@
+//! Power of two choices: draw two hosts, take the one with less to do.
+//!
+//! **How.** Two distinct hosts are drawn by weight, whatever the request's key, and compared by their load:
+//! - `in_flight` (default): requests in flight divided by weight.
+//! - `peak_ewma`: average latency × (in flight + 1) ÷ weight ÷ share of successes. The latency average is Finagle's
+//!   Peak-EWMA: it jumps up with a slow answer and decays towards faster ones; success is averaged as in tsf-go, so a
+//!   host that fails fast does not look fast. A host without a sample yet takes one request and then waits for its
+//!   answer. Whoever loses a comparison after [`FORCED_AFTER`] without a request gets this one, so nobody starves.
+//!
+//! On a tie the first draw stands, which is as random as the draw and keeps idle hosts in proportion to their weights.
+//!
+//! **Cost.** One or two random draws and two counters read; `peak_ewma` reads the clock as well.
+//!
+//! **Bound.** The busiest of n equal hosts is above the mean by ln ln n / ln 2 + O(1), however many requests there are
+//! (Berenbrink, Czumaj, Steger, Vöcking, "Balanced Allocations: The Heavily Loaded Case", 2000); n = 100 and m = 10,000
+//! give at most 104. Old information makes it worse only gently (Mitzenmacher, 2000).
+//!
+//! **When.** The default: almost as good as [`least_load`](super::least_load), and still good when several balancers
+//! share the hosts. `peak_ewma` when hosts differ in speed. **When not.** When a client must return to its host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mechanics::{
+    Algorithm, Alias, BalancerError, Chooser, Clock, Live, Options, Rng, Seat, Selection, invalid,
+};
+use super::registry::{AlgorithmInfo, OptionInfo};
+
+pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
+    name: "p2c",
+    summary: "the less loaded of two hosts drawn by weight",
+    keyed: false,
+    options: &[OptionInfo {
+        name: "load",
+        default: "in_flight",
+        help: "what is compared: in_flight, or peak_ewma (latency and success as well)",
+    }],
+    build,
+};
+
+/// How long a host may lose every comparison before it gets a request all the same (tsf-go, go-kratos).
+const FORCED_AFTER: Duration = Duration::from_secs(3);
+
+/// The latency, in nanoseconds, of a host that owes its very first answer: above any real one, so that the unknown host
+/// is not given a second request before it answered the first.
+const UNKNOWN_LATENCY: f64 = 1e15;
+
+/// Draws for a second host before the next position is taken: with one host of nearly all the weight it is hard to draw
+/// another.
+const SECOND_DRAWS: usize = 4;
+
+fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
+    let load = match options.text("load") {
+        None | Some("in_flight") => Load::InFlight,
+        Some("peak_ewma") => Load::PeakEwma(options.given_clock().clone()),
+        Some(other) => return Err(invalid("load", other, "in_flight or peak_ewma")),
+    };
+    Ok(Box::new(P2c {
+        shared: Arc::new(Shared {
+            load,
+            rng: Rng::new(options.given_seed()),
+        }),
+    }))
+}
+
+#[derive(Debug)]
+enum Load {
+    InFlight,
+    PeakEwma(Clock),
+}
+
+#[derive(Debug)]
+struct Shared {
+    load: Load,
+    rng: Rng,
+}
+
+#[derive(Debug)]
+struct P2c {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Pairs {
+    shared: Arc<Shared>,
+    alias: Alias,
+    seats: Arc<[Arc<Seat>]>,
+}
+
+impl Algorithm for P2c {
+    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
+        Box::new(Pairs {
+            shared: Arc::clone(&self.shared),
+            alias: Alias::new(seats),
+            seats: Arc::clone(seats),
+        })
+    }
+}
+
+impl Chooser for Pairs {
+    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+        let (first, second) = if request.tried_hosts().is_empty() {
+            self.pair()
+        } else {
+            self.untried_pair(request)?
+        };
+        Some(match &self.shared.load {
+            _ if first == second => first,
+            Load::InFlight if self.in_flight(second) < self.in_flight(first) => second,
+            Load::InFlight => first,
+            Load::PeakEwma(clock) => self.by_ewma(first, second, clock.now()),
+        })
+    }
+}
+
+impl Pairs {
+    /// Two distinct positions, the first by weight; the same twice if there is only one.
+    fn pair(&self) -> (usize, usize) {
+        let n = self.alias.len();
+        let rng = &self.shared.rng;
+        if n == 1 {
+            return (0, 0);
+        }
+        let first = self.alias.at(rng.draw());
+        if self.alias.is_equal() {
+            let second = rng.below(n as u64 - 1) as usize;
+            return (first, second + usize::from(second >= first));
+        }
+        let second = (0..SECOND_DRAWS)
+            .map(|_| self.alias.at(rng.draw()))
+            .find(|&second| second != first);
+        (first, second.unwrap_or((first + 1) % n))
+    }
+
+    /// Two positions that `request` has not tried, in linear time; the same twice if there is only one.
+    fn untried_pair(&self, request: &Selection<'_>) -> Option<(usize, usize)> {
+        let rng = &self.shared.rng;
+        let untried = |position: usize| !request.has_tried(&self.seats[position].host);
+        let first = self.alias.draw_from(rng, untried)?;
+        let second = self.alias.draw_from(rng, |p| p != first && untried(p));
+        Some((first, second.unwrap_or(first)))
+    }
+
+    fn in_flight(&self, position: usize) -> f64 {
+        let host = &self.seats[position].host;
+        host.live().in_flight() as f64 / f64::from(host.weight())
+    }
+
+    fn by_ewma(&self, first: usize, second: usize, now: u64) -> usize {
+        let cost = |position: usize| {
+            let host = &self.seats[position].host;
+            peak_ewma(host.live(), host.weight())
+        };
+        let (winner, loser) = if cost(second) < cost(first) {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        let neglected = self.seats[loser].host.live();
+        let chosen = neglected.chosen();
+        let forced = now.saturating_sub(chosen) > FORCED_AFTER.as_nanos() as u64;
+        if forced && neglected.claim(chosen, now) {
+            return loser;
+        }
+        self.seats[winner].host.live().choose(now);
+        winner
+    }
+}
+
+/// What one request more would cost on a host: expected nanoseconds by weight and by the chance of success.
+fn peak_ewma(live: &Live, weight: u32) -> f64 {
+    let in_flight = live.in_flight();
+    let latency = match live.latency() {
+        Some(nanos) => nanos as f64,
+        None if in_flight == 0 => 0.0,
+        None => UNKNOWN_LATENCY,
+    };
+    // Not 0 by 0: a host that only failed costs more than any other, however short its queue.
+    latency * (in_flight + 1) as f64 / f64::from(weight) / live.success().max(f64::MIN_POSITIVE)
+}

@@ -1,0 +1,271 @@
+//! Round robin, smooth and exact: hosts take turns, each as often as its weight says.
+//!
+//! **How.** A cycle of W picks (W is the sum of the weights after division by their common divisor) is laid out once per
+//! membership by nginx's smooth weighted round robin: each step raises every host by its weight, takes the highest and
+//! lowers it by W. Weights 5, 1, 1 give a a b a c a a. A pick is one ticket from a shared counter. Above
+//! [`LONGEST_CYCLE`] the cycle is replaced by steps of the golden ratio over the weights' alias table, a sequence of low
+//! discrepancy: memory stays bounded and shares converge to w_i/W like (log m)/m.
+//!
+//! **Cost.** One shared atomic addition and one look-up; 4 bytes a step of the cycle.
+//!
+//! **Bound.** Any W consecutive tickets hold host i exactly w_i times, under any number of threads. A change of the
+//! membership goes on with the host whose turn it was. A retry draws further tickets rather than take the next host, so
+//! the successor of a failing host gets no double load.
+//!
+//! **When.** Equal requests on equal hosts, and tests. **When not.** With one slow host the queue in front of it grows
+//! without bound; [`p2c`](super::p2c) and [`least_load`](super::least_load) see it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::mechanics::{
+    Algorithm, Alias, BalancerError, Chooser, HostId, Options, Rng, Seat, Selection,
+};
+use super::registry::AlgorithmInfo;
+
+pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
+    name: "round_robin",
+    summary: "hosts take turns, smoothly by weight",
+    keyed: false,
+    options: &[],
+    build,
+};
+
+/// The longest cycle that is laid out: 256 KiB of memory a pool.
+const LONGEST_CYCLE: u64 = 65_536;
+
+/// 2^64 divided by the golden ratio: multiples of it modulo 2^64 are spread as evenly as any sequence can be (Knuth,
+/// The Art of Computer Programming 3, section 6.4).
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Tickets that a retry draws before the weighted scan takes over.
+const TICKETS_OF_A_RETRY: usize = 8;
+
+fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
+    Ok(Box::new(RoundRobin {
+        shared: Arc::new(Shared {
+            ticket: AtomicU64::new(0),
+            rng: Rng::new(options.given_seed()),
+        }),
+        last: Mutex::new(None),
+    }))
+}
+
+#[derive(Debug)]
+struct RoundRobin {
+    shared: Arc<Shared>,
+    /// The arrangement before, from which the next one goes on.
+    last: Mutex<Option<Turns>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The number of the next pick, over all memberships.
+    ticket: AtomicU64,
+    rng: Rng,
+}
+
+#[derive(Debug, Clone)]
+struct Turns {
+    shared: Arc<Shared>,
+    seats: Arc<[Arc<Seat>]>,
+    alias: Arc<Alias>,
+    cycle: Cycle,
+    /// Added to the ticket, so that the cycle begins with the host whose turn it is.
+    offset: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Cycle {
+    /// Equal weights: the positions in their order.
+    Plain(u64),
+    /// The positions of a whole cycle.
+    Laid(Arc<[u32]>),
+    /// Golden-ratio steps over the alias table.
+    Golden,
+}
+
+impl Algorithm for RoundRobin {
+    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
+        let alias = Arc::new(Alias::new(seats));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = Turns {
+            shared: Arc::clone(&self.shared),
+            cycle: Cycle::of(&alias),
+            seats: Arc::clone(seats),
+            alias,
+            offset: 0,
+        };
+        if let Some(before) = last.as_ref() {
+            turns.go_on_from(before);
+        }
+        *last = Some(turns.clone());
+        Box::new(turns)
+    }
+}
+
+impl Chooser for Turns {
+    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+        if request.tried_hosts().is_empty() {
+            return Some(self.at(self.shared.ticket.fetch_add(1, Ordering::Relaxed)));
+        }
+        let untried = |&position: &usize| !request.has_tried(&self.seats[position].host);
+        (0..TICKETS_OF_A_RETRY)
+            .map(|_| self.at(self.shared.ticket.fetch_add(1, Ordering::Relaxed)))
+            .find(untried)
+            .or_else(|| self.alias.draw_from(&self.shared.rng, |p| untried(&p)))
+    }
+}
+
+impl Turns {
+    fn at(&self, ticket: u64) -> usize {
+        let step = ticket.wrapping_add(self.offset);
+        match &self.cycle {
+            Cycle::Plain(n) => (step % n) as usize,
+            Cycle::Laid(cycle) => cycle[(step % cycle.len() as u64) as usize] as usize,
+            Cycle::Golden => self.alias.at(step.wrapping_mul(GOLDEN)),
+        }
+    }
+
+    /// Sets the offset so that the next ticket goes to the host whose turn it was in `before`, or to the first after it
+    /// that is still here, at the same of its turns in the cycle.
+    fn go_on_from(&mut self, before: &Turns) {
+        let ticket = self.shared.ticket.load(Ordering::Relaxed);
+        let (Some(cycle), Some(old_cycle)) = (self.cycle.positions(), before.cycle.positions())
+        else {
+            self.offset = before.offset;
+            return;
+        };
+        let here: HashMap<&HostId, u32> = (0u32..)
+            .zip(self.seats.iter())
+            .map(|(position, seat)| (seat.host.id(), position))
+            .collect();
+        let old_step = (ticket.wrapping_add(before.offset) % old_cycle.len() as u64) as usize;
+        let (had, coming) = old_cycle.split_at(old_step);
+        let Some((then, now)) = coming.iter().chain(had).find_map(|&then| {
+            let now = here.get(before.seats[then as usize].host.id())?;
+            Some((then, *now))
+        }) else {
+            return;
+        };
+        let turns_had = had.iter().filter(|&&position| position == then).count();
+        let own_turns = (0u64..)
+            .zip(cycle.iter())
+            .filter(|&(_, &position)| position == now);
+        // It may have fewer turns now than it has had; then its last one comes.
+        if let Some((start, _)) = own_turns.take(turns_had + 1).last() {
+            let period = cycle.len() as u64;
+            self.offset = (start + period - ticket % period) % period;
+        }
+    }
+}
+
+impl Cycle {
+    /// The positions of a whole cycle, if the order repeats.
+    fn positions(&self) -> Option<Cow<'_, [u32]>> {
+        match self {
+            Cycle::Plain(n) => Some((0..*n as u32).collect()),
+            Cycle::Laid(cycle) => Some(Cow::Borrowed(cycle)),
+            Cycle::Golden => None,
+        }
+    }
+
+    fn of(alias: &Alias) -> Self {
+        if alias.is_equal() {
+            return Cycle::Plain(alias.len() as u64);
+        }
+        let weights = alias.weights();
+        let divisor = weights
+            .iter()
+            .fold(0, |divisor, &weight| gcd(divisor, weight));
+        let weights: Vec<u64> = weights.iter().map(|&w| u64::from(w / divisor)).collect();
+        if weights.iter().sum::<u64>() > LONGEST_CYCLE {
+            return Cycle::Golden;
+        }
+        Cycle::Laid(smooth(&weights).into())
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Positions of equal weight. They are taken in order, round after round, so only the next one can be the highest.
+struct Class {
+    weight: i64,
+    positions: Vec<u32>,
+    next: usize,
+    round: i64,
+}
+
+/// One cycle of nginx's smooth weighted round robin.
+///
+/// After t steps a host that was taken c times stands at t·w − c·W; the highest is taken, of equals the first. Hosts of
+/// equal weight differ only in c, so one candidate a class is compared: W × (different weights) steps instead of W × n.
+fn smooth(weights: &[u64]) -> Vec<u32> {
+    let total: u64 = weights.iter().sum();
+    let mut by_weight: HashMap<u64, Class> = HashMap::new();
+    for (position, &weight) in weights.iter().enumerate() {
+        let class = by_weight.entry(weight).or_insert_with(|| Class {
+            weight: weight as i64,
+            positions: Vec::new(),
+            next: 0,
+            round: 0,
+        });
+        class.positions.push(position as u32);
+    }
+    let mut classes: Vec<Class> = by_weight.into_values().collect();
+    (1..=total as i64)
+        .filter_map(|step| {
+            let class = classes.iter_mut().max_by_key(|class| {
+                let standing = step * class.weight - class.round * total as i64;
+                (standing, std::cmp::Reverse(class.positions[class.next]))
+            })?;
+            let position = class.positions[class.next];
+            class.next += 1;
+            if class.next == class.positions.len() {
+                class.next = 0;
+                class.round += 1;
+            }
+            Some(position)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// nginx's algorithm as it is written there, n comparisons a step.
+    fn nginx(weights: &[u64]) -> Vec<u32> {
+        let total: i64 = weights.iter().map(|&w| w as i64).sum();
+        let mut current = vec![0i64; weights.len()];
+        (0..total)
+            .map(|_| {
+                let mut best = 0;
+                for i in 0..current.len() {
+                    current[i] += weights[i] as i64;
+                    if current[i] > current[best] {
+                        best = i;
+                    }
+                }
+                current[best] -= total;
+                best as u32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn five_one_one_is_laid_out_like_nginx_does() {
+        assert_eq!(smooth(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn classes_give_the_same_cycle_as_nginx(weights in proptest::collection::vec(1u64..50, 1..40)) {
+            proptest::prop_assert_eq!(smooth(&weights), nginx(&weights));
+        }
+    }
+}

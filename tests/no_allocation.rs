@@ -1,0 +1,59 @@
+//! A pick does not allocate, whatever the algorithm, the number of hosts and the request.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ballast::balancer::{ALGORITHMS, Host, HostId, Options, Selection, build_with};
+
+#[test]
+fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
+    for info in ALGORITHMS {
+        for n in [1, 3, 1_000] {
+            let hosts: Vec<Arc<Host>> = (0..n)
+                .map(|i| Host::new(([10, 0, (i >> 8) as u8, i as u8], 80).into()))
+                .map(|host| Arc::new(host.with_weight(1 + i_of(&host) % 3).expect("in range")))
+                .collect();
+            let tried: Vec<HostId> = hosts[..n / 2]
+                .iter()
+                .map(|host| host.id().clone())
+                .collect();
+            let loads = ["in_flight", "peak_ewma"].into_iter().filter(|load| {
+                *load == "in_flight" || info.options.iter().any(|option| option.name == "load")
+            });
+            for load in loads {
+                let mut options = Options::new();
+                if info.options.iter().any(|option| option.name == "load") {
+                    options = options.set("load", load);
+                }
+                let balancer = build_with(info.name, hosts.clone(), &options).expect("a balancer");
+                let plain = Selection::new();
+                let keyed = plain.key(b"some key").client(IpAddr::from([192, 0, 2, 1]));
+                let picks = || {
+                    for request in [plain, keyed, plain.tried(&tried), keyed.tried(&tried)] {
+                        for _ in 0..100 {
+                            drop(balancer.balance_host(&request));
+                            let lease = balancer.lease(&request).expect("a host");
+                            lease.observe(std::time::Duration::from_millis(1), true);
+                        }
+                    }
+                };
+                // The first pick of a thread makes its random generator and the snapshot's reader slot.
+                picks();
+                let counted = allocation_counter::measure(picks);
+                assert_eq!(
+                    counted.count_total, 0,
+                    "{} with {load}, {n} hosts",
+                    info.name
+                );
+            }
+        }
+    }
+}
+
+/// The last number of the address.
+fn i_of(host: &Host) -> u32 {
+    match host.address().ip() {
+        IpAddr::V4(v4) => u32::from(v4.octets()[3]),
+        IpAddr::V6(_) => 0,
+    }
+}
