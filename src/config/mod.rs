@@ -1,8 +1,21 @@
 //! The configuration: YAML as said → typed as meant.
+//!
+//! A file goes through three steps. `place` judges what holds for any document (no key twice, no unbounded aliases);
+//! `yaml` mirrors the shape and refuses unknown keys; `meaning` turns what is said into the types of `model`, whose
+//! values need no further checks, and collects everything that is wrong.
 
+mod errors;
+mod load;
+mod meaning;
 mod model;
+mod place;
+mod surroundings;
+mod words;
+mod yaml;
 
+pub use errors::ConfigErrors;
 pub use model::{
     Algorithm, CertificateFiles, Config, HealthCheck, Host, HostHeader, Initial, KeySource, Limits,
     Listener, ListenerTls, Pool, PoolTls, Probe, Route, Server, Timeouts, WhenAllDown,
 };
+pub use surroundings::{Surroundings, System};

@@ -1,0 +1,65 @@
+//! From a file to a [`Config`] or to everything that is wrong with it.
+
+use std::io;
+use std::path::Path;
+
+use super::errors::ConfigErrors;
+use super::model::Config;
+use super::surroundings::{MOST_BYTES, Surroundings, System};
+use super::{meaning, place, yaml};
+
+impl Config {
+    /// Reads a file, checks it, resolves its host names and reads its certificates.
+    ///
+    /// Blocks for as long as the system's resolver takes, which is seconds for a name that cannot be resolved.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than 1 MiB or not UTF-8; or any of the errors of [`Config::parse`].
+    pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        let content = System.read(path).map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                _ => error.to_string(),
+            };
+            ConfigErrors::of_file(path, &format!("cannot read the configuration: {reason}"))
+        })?;
+        let text = String::from_utf8(content).map_err(|error| {
+            let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count();
+            ConfigErrors::of_file(path, &format!("line {} is not UTF-8 text", line + 1))
+        })?;
+        Config::parse(&text, path)
+    }
+
+    /// Does the same for the text of a file. Relative paths in it start in the directory of `file`.
+    ///
+    /// # Errors
+    /// The first error of syntax, shape or an unknown key; otherwise all errors of meaning at once.
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigErrors> {
+        Config::parse_with(text, file, &System)
+    }
+
+    /// Does the same with host names and files from `surroundings`, as a function of nothing else.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse_with(
+        text: &str,
+        file: &Path,
+        surroundings: &dyn Surroundings,
+    ) -> Result<Config, ConfigErrors> {
+        if text.len() > MOST_BYTES {
+            return Err(ConfigErrors::of_file(
+                file,
+                "cannot read the configuration: larger than 1 MiB",
+            ));
+        }
+        let of_shape = |error| ConfigErrors::of_shape(file, &error);
+        place::survey(text).map_err(of_shape)?;
+        let said: yaml::Config = serde_yaml::from_str(text).map_err(of_shape)?;
+        meaning::config(said, file, surroundings)
+            .map_err(|problems| problems.into_errors(file, text))
+    }
+}

@@ -1,0 +1,180 @@
+//! `hosts`: the servers of a pool.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::balancer::{HostId, MAX_WEIGHT};
+
+use super::super::errors::Problems;
+use super::super::model::Host;
+use super::super::place::Place;
+use super::super::surroundings::Names;
+use super::super::words::{quote, whole};
+use super::super::yaml::{self, Form, Said};
+
+/// The longest name that DNS knows, in characters.
+const LONGEST_NAME: usize = 253;
+
+/// The name that has to be resolved for a host, lower case; `None` if it has an address or makes no sense.
+pub(super) fn name(said: &Form<yaml::Host>) -> Option<String> {
+    let text = match said {
+        Form::Short(text) => Some(text),
+        Form::Full(host) => host.address.0.as_ref(),
+    };
+    match endpoint(text?) {
+        Ok(Endpoint::Name(name, _)) => Some(name),
+        Ok(Endpoint::Address(_)) | Err(_) => None,
+    }
+}
+
+/// The hosts of the pool `pool`.
+pub(super) fn hosts(
+    said: Vec<Form<yaml::Host>>,
+    pool: &str,
+    names: &Names,
+    place: &Place,
+    problems: &mut Problems,
+) -> Vec<Host> {
+    if said.is_empty() {
+        problems.add(place, format!("the pool {} has no hosts", quote(pool)));
+        return Vec::new();
+    }
+    let before = problems.count();
+    let mut taken = HashMap::new();
+    let mut hosts = Vec::with_capacity(said.len());
+    for (index, said) in said.into_iter().enumerate() {
+        let place = place.index(index);
+        let (at, yaml::Host { address, weight }) = match said {
+            Form::Short(address) => {
+                let address = Said(Some(address));
+                let weight = Said(None);
+                (place.clone(), yaml::Host { address, weight })
+            }
+            Form::Full(host) => (place.key("address"), host),
+        };
+        let weight = problems.value(&place.key("weight"), weight.0, 1, |text| {
+            whole(text, 0..=MAX_WEIGHT)
+        });
+        let Some(text) = address.0 else {
+            problems.add(&at, "this host has no address");
+            continue;
+        };
+        let Some(endpoint) = problems.take(&at, endpoint(&text)) else {
+            continue;
+        };
+        if let Some(first) = taken.insert(endpoint.clone(), index) {
+            problems.add(
+                &at,
+                format!("{} is hosts[{first}] of this pool already", quote(&text)),
+            );
+            continue;
+        }
+        let Some(address) = problems.take(&at, endpoint.address(names)) else {
+            continue;
+        };
+        hosts.push(Host {
+            name: endpoint.into_name(),
+            id: HostId::from(text),
+            address,
+            weight,
+        });
+    }
+    if problems.count() == before && hosts.iter().all(|host| host.weight == 0) {
+        problems.add(
+            place,
+            format!(
+                "no host of the pool {} can take requests: every weight is 0",
+                quote(pool)
+            ),
+        );
+    }
+    hosts
+}
+
+/// A `host:port` taken apart; two spellings of the same are equal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Endpoint {
+    Address(SocketAddr),
+    /// Lower case, with the port.
+    Name(String, u16),
+}
+
+impl Endpoint {
+    fn address(&self, names: &Names) -> Result<SocketAddr, String> {
+        let (name, port) = match self {
+            Endpoint::Address(address) => return Ok(*address),
+            Endpoint::Name(name, port) => (name, *port),
+        };
+        match names.get(name) {
+            Some(Ok(ip)) => Ok(SocketAddr::new(*ip, port)),
+            Some(Err(reason)) => Err(format!("cannot resolve {}: {reason}", quote(name))),
+            None => Err(format!("cannot resolve {}", quote(name))),
+        }
+    }
+
+    fn into_name(self) -> String {
+        match self {
+            Endpoint::Address(address) => address.ip().to_string(),
+            Endpoint::Name(name, _) => name,
+        }
+    }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let shown = quote(text);
+    let port_zero = || Err(format!("{shown} has port 0, where no host can listen"));
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return match address.port() {
+            0 => port_zero(),
+            _ => Ok(Endpoint::Address(address)),
+        };
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let rest = rest.trim_end_matches('/');
+        return Err(format!(
+            "{shown} is a URL, but a host is `host:port`; leave out `{}://`{}",
+            scheme.escape_debug(),
+            if rest.contains(':') {
+                ""
+            } else {
+                " and give the port"
+            }
+        ));
+    }
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Err(format!(
+            "{shown} has no port; an IPv6 address with one is written as `[{address}]:80`"
+        ));
+    }
+    let Some((name, port)) = text.rsplit_once(':') else {
+        let whole = text.parse::<IpAddr>().is_ok() || is_name(text);
+        return Err(match whole {
+            true => format!("{shown} has no port; did you mean `{text}:80`?"),
+            false => format!("{shown} is not a `host:port`"),
+        });
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        return Err(format!(
+            "{shown} has no port from 1 to 65535 behind its last colon"
+        ));
+    };
+    if !is_name(name) {
+        return Err(format!("{shown} is not a `host:port`"));
+    }
+    match port {
+        0 => port_zero(),
+        _ => Ok(Endpoint::Name(name.to_lowercase(), port)),
+    }
+}
+
+/// Whether this can be a host name. An underscore is not proper in one, yet Docker and Kubernetes make such names.
+fn is_name(name: &str) -> bool {
+    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    // All digits and dots is an address that has gone wrong, such as 10.0.0.256; a resolver would take its time with it.
+    let is_number = name.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let labels = || name.split('.');
+    name.len() <= LONGEST_NAME
+        && !is_number
+        && labels().all(|label| !label.is_empty() && label.len() <= 63 && label.chars().all(proper))
+}

@@ -1,0 +1,213 @@
+//! Places in the document: how they are written (`pools.web.hosts[2]`), and in which line and column they stand.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_yaml::Location;
+
+/// More values than a file of the largest size can hold without aliases. Aliases may repeat parts of a file; without
+/// this bound a megabyte of them unfolds to more than any memory holds.
+const MOST_VALUES: usize = 1_000_000;
+
+/// The way from the top of the document to a value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place(Vec<Step>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl Place {
+    /// The value behind `key` of the map here.
+    pub(super) fn key(&self, key: &str) -> Self {
+        self.then(Step::Key(key.to_owned()))
+    }
+
+    /// The element `index` of the list here, counted from 0.
+    pub(super) fn index(&self, index: usize) -> Self {
+        self.then(Step::Index(index))
+    }
+
+    /// Where this place is in `text`; if there is no such value, where the innermost one around it is.
+    ///
+    /// serde_yaml tells positions with its errors only, so this reads the document once more and fails on purpose.
+    pub(super) fn locate(&self, text: &str) -> Option<Location> {
+        let found = Seek(&self.0).deserialize(serde_yaml::Deserializer::from_str(text));
+        found.err()?.location()
+    }
+
+    fn then(&self, step: Step) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(step);
+        Place(steps)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if position == 0 => f.write_str(key)?,
+                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Goes along the steps and ends in an error, wherever that may be.
+struct Seek<'a>(&'a [Step]);
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("to arrive")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if let Some((Step::Key(wanted), rest)) = self.0.split_first() {
+            while let Some(key) = map.next_key::<String>()? {
+                if key == *wanted {
+                    return map.next_value_seed(Seek(rest));
+                }
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Err(A::Error::custom("arrived"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        if let Some((Step::Index(wanted), rest)) = self.0.split_first() {
+            for _ in 0..*wanted {
+                seq.next_element::<IgnoredAny>()?;
+            }
+            seq.next_element_seed(Seek(rest))?;
+        }
+        Err(A::Error::custom("arrived"))
+    }
+}
+
+/// Judges what holds for every document, whatever its keys mean: no key twice in a map, no tags, no aliases that unfold
+/// without bound.
+pub(super) fn survey(text: &str) -> Result<(), serde_yaml::Error> {
+    let mut left = MOST_VALUES;
+    Survey(&mut left).deserialize(serde_yaml::Deserializer::from_str(text))
+}
+
+struct Survey<'a>(&'a mut usize);
+
+impl Survey<'_> {
+    fn one_value<E: Error>(self) -> Result<(), E> {
+        *self.0 = self
+            .0
+            .checked_sub(1)
+            .ok_or_else(|| E::custom("the aliases of this file unfold to too many values"))?;
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Survey<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Survey<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value without a tag")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_i128<E: Error>(self, _: i128) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.one_value()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Survey(&mut *self.0))?.is_some() {}
+        self.one_value()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while map.next_key_seed(NewKey(&mut seen))?.is_some() {
+            map.next_value_seed(Survey(&mut *self.0))?;
+        }
+        self.one_value()
+    }
+}
+
+/// A key that its map did not have yet.
+struct NewKey<'a>(&'a mut HashSet<String>);
+
+impl<'de> DeserializeSeed<'de> for NewKey<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NewKey<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
+        if self.0.insert(key.to_owned()) {
+            Ok(())
+        } else {
+            Err(E::custom(format_args!("the key `{key}` is here twice")))
+        }
+    }
+}

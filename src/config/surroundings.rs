@@ -1,0 +1,91 @@
+//! What a configuration needs from the world around its text: names to resolve, files to read.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::Path;
+use std::thread;
+
+/// The largest file that is read, in bytes: a configuration of 10,000 hosts takes a third of it.
+pub(super) const MOST_BYTES: usize = 1 << 20;
+
+/// Names resolved at a time. Each that fails may take the resolver's full timeout, several seconds.
+const AT_A_TIME: usize = 16;
+
+/// Where names are resolved and certificate files read. Tests put their own in place of [`System`], so that parsing is
+/// a function of the text alone.
+pub trait Surroundings: Sync {
+    /// The addresses of a host name, best first.
+    ///
+    /// # Errors
+    /// Whatever keeps the name from being resolved.
+    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// Whatever keeps the file from being read.
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// The system's resolver and its files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct System;
+
+impl Surroundings for System {
+    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let addresses = (name, 0).to_socket_addrs()?;
+        Ok(addresses.map(|address| address.ip()).collect())
+    }
+
+    /// At most 1 MiB; a larger file is an error.
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        // Past the limit by one byte, so that a device without an end is seen for what it is.
+        File::open(file)?
+            .take(MOST_BYTES as u64 + 1)
+            .read_to_end(&mut content)?;
+        if content.len() > MOST_BYTES {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "larger than 1 MiB",
+            ));
+        }
+        Ok(content)
+    }
+}
+
+/// Every name with the address that is used for it, or with the reason why there is none.
+pub(super) type Names = HashMap<String, Result<IpAddr, String>>;
+
+/// Resolves all `names`, several at a time.
+pub(super) fn resolve_all(names: BTreeSet<String>, surroundings: &dyn Surroundings) -> Names {
+    let names = Vec::from_iter(names);
+    let mut resolved = Names::with_capacity(names.len());
+    for batch in names.chunks(AT_A_TIME) {
+        thread::scope(|scope| {
+            let running = Vec::from_iter(batch.iter().map(|name| {
+                let lookup = scope.spawn(move || first_address(name, surroundings));
+                (name, lookup)
+            }));
+            for (name, lookup) in running {
+                let found = lookup
+                    .join()
+                    .unwrap_or_else(|_| Err("the resolver failed".to_owned()));
+                resolved.insert(name.clone(), found);
+            }
+        });
+    }
+    resolved
+}
+
+fn first_address(name: &str, surroundings: &dyn Surroundings) -> Result<IpAddr, String> {
+    match surroundings.resolve(name) {
+        Ok(addresses) => addresses
+            .first()
+            .copied()
+            .ok_or_else(|| "it has no address".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
