@@ -5,4 +5,18 @@
 
 pub mod balancer;
 #[cfg(feature = "proxy")]
+pub mod cli;
+#[cfg(feature = "proxy")]
 pub mod config;
+#[cfg(feature = "proxy")]
+pub mod demo;
+#[cfg(feature = "proxy")]
+pub mod health;
+#[cfg(feature = "proxy")]
+pub mod pool;
+#[cfg(feature = "proxy")]
+pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod route;
+#[cfg(feature = "proxy")]
+pub mod server;

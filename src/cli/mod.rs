@@ -1,0 +1,159 @@
+//! The command line: what was asked for, carried out, and turned into an exit code.
+
+mod table;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use env_logger::Env;
+use log::LevelFilter;
+
+use crate::config::Config;
+use crate::{demo, server};
+
+/// Where the configuration is unless `-c` says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/ballast/ballast.yaml";
+
+/// An HTTP load balancer on Pingora.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  ballast demo                         try it out: a listener on 127.0.0.1:8080 and three built-in hosts
+  ballast check -c ballast.yaml        every error of the file at once
+  ballast run -c ballast.yaml          serve until SIGTERM (drains) or SIGINT (stops at once)
+
+Environment:
+  BALLAST_LOG    error, warn, info (default), debug or trace, for all or by module: info,pingora_proxy=debug
+
+Exit codes:
+  0 done, 1 failed while running, 2 wrong usage or configuration";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve on 127.0.0.1:8080 with three built-in hosts; no file needed
+    Demo,
+    /// Serve in the foreground, with logs on stderr
+    #[command(after_help = "Example:\n  ballast run -c ballast.yaml")]
+    Run(ConfigArg),
+    /// Check a configuration without serving: exit code 0 if it is good, 2 if not
+    #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
+    Check(ConfigArg),
+    /// List the balancing algorithms and their options
+    Algorithms,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArg {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+/// Something that ends the program with a message and an exit code.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+/// Wrong usage or configuration.
+fn wrong(message: impl fmt::Display) -> Failure {
+    Failure {
+        code: 2,
+        message: message.to_string(),
+    }
+}
+
+/// Failed while running.
+fn failed(message: impl fmt::Display) -> Failure {
+    Failure {
+        code: 1,
+        message: message.to_string(),
+    }
+}
+
+/// Does what the arguments of the process ask for.
+pub fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Demo => run_demo(),
+        Command::Run(ConfigArg { config }) => load(&config).and_then(|config| serve(&config)),
+        Command::Check(ConfigArg { config }) => check(&config),
+        Command::Algorithms => {
+            print!("{}", table::algorithms());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            #[expect(
+                clippy::print_stderr,
+                reason = "errors are for people, with any log level"
+            )]
+            {
+                eprintln!("{}", message.trim_end());
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    Config::load(file).map_err(wrong)
+}
+
+fn check(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    server::check(&config).map_err(wrong)?;
+    let pools = config.pools.len();
+    let hosts: usize = config.pools.iter().map(|pool| pool.hosts.len()).sum();
+    println!(
+        "{}: ok ({}, {})",
+        file.display(),
+        counted(pools, "pool"),
+        counted(hosts, "host")
+    );
+    Ok(())
+}
+
+fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+fn run_demo() -> Result<(), Failure> {
+    let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
+    let config = demo::config(&hosts).map_err(failed)?;
+    serve_with(&config, || println!("{}", demo::GUIDE))
+}
+
+fn serve(config: &Config) -> Result<(), Failure> {
+    serve_with(config, || ())
+}
+
+fn serve_with(config: &Config, before: impl FnOnce()) -> Result<(), Failure> {
+    start_logging();
+    let server = server::Prepared::new(config).map_err(|error| match error {
+        server::StartError::Listen(_) => failed(error),
+        _ => wrong(error),
+    })?;
+    before();
+    server.run();
+    Ok(())
+}
+
+fn start_logging() {
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Info)
+        // What Pingora tells at `info` is about its own insides.
+        .filter_module("pingora", LevelFilter::Warn)
+        .parse_env(Env::new().filter("BALLAST_LOG"))
+        .init();
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+}

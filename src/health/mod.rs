@@ -1,0 +1,70 @@
+//! Active health checks: one task per host tries it on its own schedule, one reconciler per pool turns the verdicts into
+//! the membership of the pool's balancer.
+//!
+//! Pingora's own scheduler runs in passes, each of which waits for its slowest check, and takes hosts for healthy until
+//! proven otherwise. Here no host waits for another, and none is used before it was proven.
+
+mod probe;
+mod reconcile;
+mod thresholds;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::config::Initial;
+use crate::pool::Pool;
+
+use probe::Probe;
+use reconcile::Reconciler;
+use watch::Watch;
+
+/// The running checks of a set of pools. They end when this is dropped.
+#[derive(Debug)]
+pub struct Monitor {
+    _tasks: JoinSet<()>,
+}
+
+impl Monitor {
+    /// Starts checking. Returns when every host of `pools` has been checked once, except where `initial: up` makes that
+    /// unnecessary; the first result of a host decides alone.
+    pub async fn start(pools: &[Arc<Pool>]) -> Monitor {
+        let mut first_round = JoinSet::new();
+        let mut watches = Vec::new();
+        let mut reconcilers = Vec::new();
+        for pool in pools {
+            let Some(check) = pool.health_check() else {
+                pool.members().iter().for_each(|member| pool.admit(member));
+                continue;
+            };
+            let reconciler = Arc::new(Reconciler::new(Arc::clone(pool), check.initial));
+            for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
+                let mut watch = Watch::new(Arc::clone(&reconciler), member, probe, check);
+                match check.initial {
+                    Initial::Up => watches.push(watch),
+                    Initial::Unknown => drop(first_round.spawn(async move {
+                        watch.check().await;
+                        watch
+                    })),
+                }
+            }
+            reconcilers.push(reconciler);
+        }
+        while let Some(watch) = first_round.join_next().await {
+            match watch {
+                Ok(watch) => watches.push(watch),
+                Err(error) => log::error!("a health check ended for good: {error}"),
+            }
+        }
+        let mut tasks = JoinSet::new();
+        for reconciler in reconcilers {
+            reconciler.reconcile();
+            tasks.spawn(async move { reconciler.run().await });
+        }
+        for watch in watches {
+            tasks.spawn(watch.run());
+        }
+        Monitor { _tasks: tasks }
+    }
+}

@@ -1,0 +1,175 @@
+//! One check of one host: Pingora's check types, each within one time limit.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::lb::Backend;
+use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora::{Error, ErrorType, Result};
+
+use crate::config;
+use crate::pool::{Member, Pool};
+
+/// The type of the error for an answer with the wrong status; its context says which.
+const WRONG_STATUS: ErrorType = ErrorType::new("WrongStatus");
+
+/// How a host is tried.
+#[derive(Clone)]
+pub(super) struct Probe {
+    check: Arc<dyn HealthCheck + Send + Sync>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Probe {
+    /// A probe per host, in the order of the pool. Hosts share one where nothing in it is the host's own: each loads the
+    /// system's certificates.
+    pub(super) fn for_pool(pool: &Pool, check: &config::HealthCheck) -> Vec<Probe> {
+        let probe = |member: &Member| Probe {
+            check: match &check.probe {
+                config::Probe::Tcp => tcp(member),
+                config::Probe::Http {
+                    method,
+                    path,
+                    host,
+                    expect,
+                } => {
+                    let path = path.as_str().as_bytes();
+                    http(member, method, path, host.as_deref(), expect)
+                }
+            },
+            timeout: check.timeout,
+        };
+        let own_host = matches!(&check.probe, config::Probe::Http { host: None, .. });
+        let mut probes: Vec<Probe> = Vec::with_capacity(pool.members().len());
+        for (position, member) in pool.members().iter().enumerate() {
+            let alike = |other: &Member| !own_host && other.peer().sni == member.peer().sni;
+            let shared = pool.members()[..position].iter().position(alike);
+            probes.push(match shared {
+                Some(other) => probes[other].clone(),
+                None => probe(member),
+            });
+        }
+        probes
+    }
+
+    /// Tries the host; the error is the reason, in words.
+    pub(super) async fn run(&self, address: SocketAddr) -> Result<(), String> {
+        let host = Backend {
+            addr: address.into(),
+            weight: 1,
+            ext: Default::default(),
+        };
+        let timed_out = || format!("timed out after {:?}", self.timeout);
+        match tokio::time::timeout(self.timeout, self.check.check(&host)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(reason(&error).unwrap_or_else(timed_out)),
+            Err(_) => Err(timed_out()),
+        }
+    }
+}
+
+fn tcp(member: &Member) -> Arc<dyn HealthCheck + Send + Sync> {
+    let mut check = TcpHealthCheck::new();
+    check.peer_template.sni = member.peer().sni.clone();
+    check.peer_template.options = member.peer().options.clone();
+    Arc::from(check as Box<dyn HealthCheck + Send + Sync>)
+}
+
+fn http(
+    member: &Member,
+    method: &http::Method,
+    path: &[u8],
+    host: Option<&str>,
+    expect: &[(u16, u16)],
+) -> Arc<dyn HealthCheck + Send + Sync> {
+    let host = host.unwrap_or(member.host().id().as_str());
+    let mut check = HttpHealthCheck::new("", member.peer().is_tls());
+    check.peer_template = member.peer().clone();
+    check.req = RequestHeader::build(method.clone(), path, None)
+        .and_then(|mut request| {
+            request.insert_header(header::HOST, host)?;
+            request.insert_header(header::USER_AGENT, "ballast health check")?;
+            request.insert_header(header::CONNECTION, "close")?;
+            Ok(request)
+        })
+        .expect("the configuration takes only what can stand in a request");
+    let expect = expect.to_vec();
+    check.validator = Some(Box::new(move |head| expected(head, &expect)));
+    Arc::new(check)
+}
+
+fn expected(head: &ResponseHeader, ranges: &[(u16, u16)]) -> Result<()> {
+    let status = head.status.as_u16();
+    if ranges
+        .iter()
+        .any(|&(from, to)| (from..=to).contains(&status))
+    {
+        return Ok(());
+    }
+    let ranges: Vec<_> = ranges
+        .iter()
+        .map(|&(from, to)| match from == to {
+            true => from.to_string(),
+            false => format!("{from}-{to}"),
+        })
+        .collect();
+    Error::e_explain(
+        WRONG_STATUS,
+        format!("status {status}, expected {}", ranges.join(", ")),
+    )
+}
+
+/// Why a check failed; `None` if it took too long.
+fn reason(error: &Error) -> Option<String> {
+    let context = error
+        .context
+        .as_ref()
+        .map_or("", |context| context.as_str());
+    Some(match error.etype() {
+        ErrorType::ConnectTimedout
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout => return None,
+        ErrorType::ConnectRefused => "connection refused".to_owned(),
+        ErrorType::ConnectNoRoute => "no route to it".to_owned(),
+        ErrorType::ConnectionClosed => "it closed the connection".to_owned(),
+        ErrorType::InvalidHTTPHeader => "its answer is not HTTP".to_owned(),
+        etype if *etype == WRONG_STATUS => context.to_owned(),
+        etype => {
+            let root = error.root_cause();
+            format!("{}: {root}", etype.as_str())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_status_names_what_was_expected() {
+        let head = ResponseHeader::build(500, None).unwrap();
+        let error = expected(&head, &[(200, 399), (404, 404)]).unwrap_err();
+        assert_eq!(reason(&error).unwrap(), "status 500, expected 200-399, 404");
+        assert!(expected(&head, &[(500, 500)]).is_ok());
+    }
+
+    #[test]
+    fn reasons_are_words() {
+        let refused = Error::new_up(ErrorType::ConnectRefused);
+        assert_eq!(reason(&refused).unwrap(), "connection refused");
+        assert_eq!(reason(&Error::new_up(ErrorType::ReadTimedout)), None);
+    }
+}

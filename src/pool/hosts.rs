@@ -1,0 +1,39 @@
+//! Hosts by identity, so that one server has one live state whichever pools it is in and however often they are rebuilt.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::balancer::{BalancerError, Host, HostId};
+use crate::config;
+
+/// The hosts that have been seen, by identity.
+#[derive(Debug, Default)]
+pub struct HostBook {
+    hosts: HashMap<HostId, Arc<Host>>,
+}
+
+impl HostBook {
+    /// A book without hosts.
+    pub fn new() -> Self {
+        HostBook::default()
+    }
+
+    /// The host that `wanted` describes. One that is known at this address keeps its live state.
+    ///
+    /// # Errors
+    /// [`BalancerError::WeightOutOfRange`].
+    pub fn host(&mut self, wanted: &config::Host) -> Result<Arc<Host>, BalancerError> {
+        let host = match self.hosts.get(&wanted.id) {
+            Some(known) if known.address() == wanted.address => {
+                if known.weight() == wanted.weight {
+                    return Ok(Arc::clone(known));
+                }
+                known.with_weight(wanted.weight)?
+            }
+            _ => Host::named(wanted.id.clone(), wanted.address).with_weight(wanted.weight)?,
+        };
+        let host = Arc::new(host);
+        self.hosts.insert(wanted.id.clone(), Arc::clone(&host));
+        Ok(host)
+    }
+}

@@ -1,0 +1,139 @@
+//! A host within a pool: how it is reached, and whether it is usable.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderValue;
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{WrappedX509, parse_x509};
+use rustls::RootCertStore;
+
+use crate::balancer::Host;
+use crate::config;
+
+/// A host within a pool.
+#[derive(Debug)]
+pub struct Member {
+    host: Arc<Host>,
+    peer: HttpPeer,
+    host_header: HeaderValue,
+    usable: AtomicBool,
+}
+
+impl Member {
+    pub(super) fn new(
+        host: Arc<Host>,
+        configured: &config::Host,
+        template: &Template<'_>,
+    ) -> Result<Self, String> {
+        Ok(Member {
+            peer: template.peer(configured),
+            host_header: HeaderValue::from_str(configured.id.as_str())
+                .map_err(|_| format!("host `{}` cannot stand in a Host field", configured.id))?,
+            host,
+            usable: AtomicBool::new(false),
+        })
+    }
+
+    /// Identity, address, weight and live state.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// How a connection to the host is made, with all timeouts; cloned for each request.
+    pub fn peer(&self) -> &HttpPeer {
+        &self.peer
+    }
+
+    /// The host's own `host:port`, as a Host field.
+    pub fn host_header(&self) -> &HeaderValue {
+        &self.host_header
+    }
+
+    /// Whether new requests may go to the host.
+    pub fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed)
+    }
+
+    /// Sets the flag and returns what it was.
+    pub(super) fn set_usable(&self, usable: bool) -> bool {
+        self.usable.swap(usable, Ordering::Relaxed)
+    }
+}
+
+/// What the members of a pool have in common.
+pub(super) struct Template<'a> {
+    timeouts: &'a config::Timeouts,
+    tls: Option<&'a config::PoolTls>,
+    ca: Option<Arc<CaType>>,
+    /// Pingora's reuse key leaves out who is trusted, so connections with TLS stay within their pool.
+    group_key: u64,
+}
+
+impl<'a> Template<'a> {
+    pub(super) fn new(
+        pool: &'a config::Pool,
+        timeouts: &'a config::Timeouts,
+    ) -> Result<Self, String> {
+        let tls = pool.tls.as_ref();
+        let ca = tls.and_then(|tls| tls.ca.as_deref());
+        let mut hasher = DefaultHasher::new();
+        pool.name.hash(&mut hasher);
+        Ok(Template {
+            timeouts,
+            tls,
+            ca: ca.map(authorities).transpose()?,
+            group_key: if tls.is_some() { hasher.finish() } else { 0 },
+        })
+    }
+
+    fn peer(&self, host: &config::Host) -> HttpPeer {
+        let server_name = self.tls.map(|tls| {
+            // An IPv6 address stands in a certificate without the brackets of the URL.
+            let own = host.name.trim_start_matches('[').trim_end_matches(']');
+            tls.server_name.clone().unwrap_or_else(|| own.to_owned())
+        });
+        let mut peer = HttpPeer::new(
+            host.address,
+            self.tls.is_some(),
+            server_name.unwrap_or_default(),
+        );
+        peer.group_key = self.group_key;
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.timeouts.connect);
+        options.total_connection_timeout = Some(self.timeouts.connect);
+        options.read_timeout = Some(self.timeouts.read);
+        options.write_timeout = Some(self.timeouts.write);
+        options.idle_timeout = Some(self.timeouts.idle);
+        options.ca = self.ca.clone();
+        if let Some(tls) = self.tls {
+            options.verify_cert = tls.verify;
+            options.verify_hostname = tls.verify;
+        }
+        peer
+    }
+}
+
+/// The certificates of a PEM file, each of which can be a trust anchor.
+fn authorities(path: &Path) -> Result<Arc<CaType>, String> {
+    let named = |error: &dyn std::fmt::Display| format!("tls.ca `{}`: {error}", path.display());
+    let pem = fs::read(path).map_err(|error| named(&error))?;
+    let mut anchors = RootCertStore::empty();
+    let mut certificates = Vec::new();
+    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
+        let certificate = certificate.map_err(|error| named(&error))?;
+        // Pingora would find out with each connection.
+        anchors
+            .add(certificate.clone())
+            .map_err(|error| named(&error))?;
+        certificates.push(WrappedX509::new(certificate.to_vec(), parse_x509));
+    }
+    if certificates.is_empty() {
+        return Err(named(&"no certificate in it"));
+    }
+    Ok(certificates.into())
+}

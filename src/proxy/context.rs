@@ -1,0 +1,103 @@
+//! What is known of one request from phase to phase.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use pingora::proxy::Session;
+
+use super::forwarded::Origin;
+use super::key::{self, AddressText};
+use super::site::Site;
+use super::traffic::Presence;
+use crate::balancer::{BalancerError, HostId, Lease, Selection};
+use crate::config::KeySource;
+use crate::pool::Pool;
+
+/// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
+#[derive(Debug)]
+pub struct RequestContext {
+    pub(super) presence: Presence,
+    pub(super) site: Arc<Site>,
+    /// Index into the site's pools; set by the route.
+    pub(super) pool: usize,
+    /// `None` before the request filter, and for connections without an IP address.
+    pub(super) origin: Option<Origin>,
+    /// The id that all attempts share.
+    pub(super) id: Option<HeaderValue>,
+    /// Attempts made.
+    pub(super) attempts: usize,
+    /// Hosts that failed this request.
+    pub(super) tried: Vec<HostId>,
+    /// The host of the running attempt.
+    pub(super) lease: Option<Lease>,
+    /// When the running attempt began, or when the client had sent it all.
+    pub(super) started: Instant,
+    /// The host's answer in the running attempt.
+    pub(super) answer: Option<Answer>,
+}
+
+/// The head of a host's answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    /// From the begin of the attempt.
+    pub(super) after: Duration,
+    /// Not a 5xx.
+    pub(super) good: bool,
+}
+
+impl RequestContext {
+    pub(super) fn new(site: Arc<Site>, presence: Presence) -> Self {
+        RequestContext {
+            presence,
+            site,
+            pool: 0,
+            origin: None,
+            id: None,
+            attempts: 0,
+            tried: Vec::new(),
+            lease: None,
+            started: Instant::now(),
+            answer: None,
+        }
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.site.pools[self.pool]
+    }
+
+    /// Leases a host for the next attempt: one that has not failed this request while there is such a one.
+    pub(super) fn lease_host(&mut self, session: &Session) -> Result<(), BalancerError> {
+        let client = self.origin.map(|origin| origin.client);
+        let mut selection = Selection::new().tried(&self.tried);
+        if let Some(client) = client {
+            selection = selection.client(client);
+        }
+        let text;
+        if let Some(source) = self.pool().key() {
+            text = match source {
+                KeySource::ClientIp => client.map(AddressText::new),
+                _ => None,
+            };
+            if let Some(key) = key::of(source, session.req_header(), text.as_ref()) {
+                selection = selection.key(key);
+            }
+        }
+        self.lease = Some(self.pool().lease(&selection)?);
+        Ok(())
+    }
+
+    /// Ends the attempt as the host's failure.
+    pub(super) fn fail(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.observe(self.started.elapsed(), false);
+        }
+    }
+
+    /// Ends the attempt. What the host answered, if anything, is taken in.
+    pub(super) fn finish(&mut self) {
+        if let (Some(lease), Some(answer)) = (self.lease.take(), self.answer) {
+            lease.observe(answer.after, answer.good);
+        }
+    }
+}

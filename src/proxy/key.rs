@@ -1,0 +1,160 @@
+//! What a hashing algorithm hashes, taken out of a request without copying it.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use http::header;
+use pingora::http::RequestHeader;
+
+use super::target::Target;
+use crate::config::KeySource;
+
+/// An address as text, on the stack: the key `client_ip` is the text, as in nginx's `$remote_addr`.
+#[derive(Debug)]
+pub(super) struct AddressText {
+    bytes: [u8; Self::LONGEST],
+    length: usize,
+}
+
+impl AddressText {
+    /// Eight groups of four digits and seven colons.
+    const LONGEST: usize = 39;
+
+    pub(super) fn new(address: IpAddr) -> Self {
+        let mut text = AddressText {
+            bytes: [0; Self::LONGEST],
+            length: 0,
+        };
+        let mut rest = &mut text.bytes[..];
+        // Cannot fail: what does not fit does not exist.
+        let _ = write!(rest, "{address}");
+        text.length = Self::LONGEST - rest.len();
+        text
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The key of a request; `None` if the request lacks it or it is empty. `client` must be there for `client_ip`.
+pub(super) fn of<'a>(
+    source: &KeySource,
+    request: &'a RequestHeader,
+    client: Option<&'a AddressText>,
+) -> Option<&'a [u8]> {
+    let key = match source {
+        KeySource::ClientIp => client?.as_bytes(),
+        KeySource::Header(name) => request.headers.get(name)?.as_bytes(),
+        KeySource::Cookie(name) => request
+            .headers
+            .get_all(header::COOKIE)
+            .iter()
+            .find_map(|field| cookie(field.as_bytes(), name.as_bytes()))?,
+        KeySource::Query(name) => parameter(Target::of(request).query(), name.as_bytes())?,
+        KeySource::Path => Target::of(request).path(),
+        KeySource::Uri => Target::of(request).uri,
+    };
+    (!key.is_empty()).then_some(key)
+}
+
+/// The value of the first cookie of exactly this name in a Cookie field, without the quotes that may stand around it.
+fn cookie<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let value = named(field, b';', name)?;
+    Some(match value {
+        [b'"', inner @ .., b'"'] => inner,
+        bare => bare,
+    })
+}
+
+/// The value of the first parameter of this name in a query, as it stands there.
+fn parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    named(query, b'&', name)
+}
+
+fn named<'a>(list: &'a [u8], separator: u8, name: &[u8]) -> Option<&'a [u8]> {
+    list.split(|&byte| byte == separator).find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
+        Some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(source: &KeySource, target: &str, fields: &[(&'static str, &str)]) -> Option<String> {
+        let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        of(source, &request, None).map(|key| String::from_utf8(key.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn cookies_are_found_by_their_exact_name_in_any_field() {
+        let session = KeySource::Cookie("session".to_owned());
+        let cases: &[(&[&str], Option<&str>)] = &[
+            (&["session=abc"], Some("abc")),
+            (&["a=1; session=abc; b=2"], Some("abc")),
+            (&["a=1;session=abc"], Some("abc")),
+            (&["xsession=no; session=abc"], Some("abc")),
+            (&["sessionx=no"], None),
+            (&["Session=no"], None),
+            (&["a=session=no"], None),
+            (&["session=\"a b\""], Some("a b")),
+            (&["session=\""], Some("\"")),
+            (&["session=a=b"], Some("a=b")),
+            (&["session="], None),
+            (&["session"], None),
+            (&[], None),
+            (&["a=1", "b=2; session=late"], Some("late")),
+        ];
+        for (fields, expected) in cases {
+            let fields: Vec<_> = fields.iter().map(|field| ("Cookie", *field)).collect();
+            assert_eq!(
+                key(&session, "/", &fields).as_deref(),
+                *expected,
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn query_path_and_uri_are_taken_as_sent() {
+        let user = KeySource::Query("user".to_owned());
+        assert_eq!(
+            key(&user, "/p?a=1&user=%41b&user=c", &[]).as_deref(),
+            Some("%41b")
+        );
+        assert_eq!(key(&user, "/p?superuser=1", &[]), None);
+        assert_eq!(key(&user, "/p?user=", &[]), None);
+        assert_eq!(key(&user, "/user=1", &[]), None);
+        assert_eq!(
+            key(&KeySource::Path, "/p%20q?a=1", &[]).as_deref(),
+            Some("/p%20q")
+        );
+        assert_eq!(
+            key(&KeySource::Uri, "/p%20q?a=1", &[]).as_deref(),
+            Some("/p%20q?a=1")
+        );
+    }
+
+    #[test]
+    fn headers_are_found_whatever_their_case() {
+        let user = KeySource::Header("x-user".parse().unwrap());
+        assert_eq!(key(&user, "/", &[("X-USER", "u1")]).as_deref(), Some("u1"));
+        assert_eq!(key(&user, "/", &[("X-User", "")]), None);
+        assert_eq!(key(&user, "/", &[]), None);
+    }
+
+    #[test]
+    fn addresses_are_written_in_full() {
+        for text in ["1.2.3.4", "::1", "1111:2222:3333:4444:5555:6666:7777:8888"] {
+            assert_eq!(
+                AddressText::new(text.parse().unwrap()).as_bytes(),
+                text.as_bytes()
+            );
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The proxy: `impl ProxyHttp`, phase by phase.
+//!
+//! Every request holds one [`RequestContext`], and in it at most one lease. Both end by being dropped, so success,
+//! error, retry, the client's disappearance and a panic in a filter release them alike.
+
+mod answer;
+mod context;
+mod failure;
+mod forwarded;
+mod key;
+mod phases;
+mod site;
+mod target;
+mod traffic;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use context::RequestContext;
+pub use site::Site;
+pub use traffic::Traffic;
+
+/// Attempts per request, the first included. Three reach a good host with near certainty as long as health checks keep
+/// most dead ones out, and bound what a request can cost while many die at once; Pingora's own 16 would not.
+pub const MAX_ATTEMPTS: usize = 3;
+
+/// The application that Pingora runs for each request.
+#[derive(Debug)]
+pub struct Proxy {
+    site: Arc<ArcSwap<Site>>,
+    traffic: Arc<Traffic>,
+}
+
+impl Proxy {
+    /// A proxy for whatever `site` holds when a request begins.
+    pub fn new(site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>) -> Self {
+        Proxy { site, traffic }
+    }
+}

@@ -1,0 +1,45 @@
+//! What the configuration says about requests, as one value that is replaced as a whole.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::config::{Config, Limits, Timeouts};
+use crate::pool::{HostBook, Pool, PoolError};
+use crate::route::Router;
+
+/// Routes, pools and what else is said about requests. Each request loads it once and keeps it to its end, so a new one
+/// can take its place while connections live on.
+#[derive(Debug)]
+pub struct Site {
+    /// Which requests go to which pool.
+    pub router: Router,
+    /// The pools; the router's answers are indices into them.
+    pub pools: Vec<Arc<Pool>>,
+    /// Networks whose X-Forwarded-* fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+    /// How much there may be of anything.
+    pub limits: Limits,
+}
+
+impl Site {
+    /// The site of a configuration. Hosts that `book` knows keep their live state.
+    ///
+    /// # Errors
+    /// That of the first pool that cannot be built.
+    pub fn new(config: &Config, book: &mut HostBook) -> Result<Self, PoolError> {
+        let pools = config
+            .pools
+            .iter()
+            .map(|pool| Pool::new(pool, &config.timeouts, book).map(Arc::new));
+        Ok(Site {
+            router: Router::new(&config.routes),
+            pools: pools.collect::<Result<_, _>>()?,
+            trusted_proxies: config.trusted_proxies.clone(),
+            timeouts: config.timeouts,
+            limits: config.limits,
+        })
+    }
+}

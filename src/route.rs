@@ -1,0 +1,168 @@
+//! Which requests go to which pool: the routes of the configuration, in its order.
+
+use crate::config;
+
+/// The routes; the first that matches wins.
+#[derive(Debug)]
+pub struct Router {
+    routes: Vec<Route>,
+}
+
+#[derive(Debug)]
+struct Route {
+    host: HostPattern,
+    /// What the path must begin with; empty matches everything.
+    path: Box<[u8]>,
+    pool: usize,
+}
+
+#[derive(Debug)]
+enum HostPattern {
+    Any,
+    Exact(Box<[u8]>),
+    /// `.example.com` for `*.example.com`: what the name must end with.
+    Subdomain(Box<[u8]>),
+}
+
+impl Router {
+    /// The routes of a configuration.
+    pub fn new(routes: &[config::Route]) -> Self {
+        let routes = routes.iter().map(|route| Route {
+            host: match route.host.as_deref() {
+                None => HostPattern::Any,
+                Some(name) => match name.strip_prefix('*') {
+                    Some(parent) => HostPattern::Subdomain(parent.as_bytes().into()),
+                    None => HostPattern::Exact(name.as_bytes().into()),
+                },
+            },
+            path: route.path.as_deref().unwrap_or_default().as_bytes().into(),
+            pool: route.pool,
+        });
+        Router {
+            routes: routes.collect(),
+        }
+    }
+
+    /// The pool for a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
+    /// without the query), as an index into the pools of the configuration.
+    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<usize> {
+        let host = without_port(authority);
+        self.routes
+            .iter()
+            .find(|route| route.host.matches(host) && begins_with(path, &route.path))
+            .map(|route| route.pool)
+    }
+}
+
+impl HostPattern {
+    fn matches(&self, host: &[u8]) -> bool {
+        match self {
+            HostPattern::Any => true,
+            HostPattern::Exact(name) => host.eq_ignore_ascii_case(name),
+            HostPattern::Subdomain(parent) => host
+                .len()
+                .checked_sub(parent.len())
+                .is_some_and(|at| at > 0 && host[at..].eq_ignore_ascii_case(parent)),
+        }
+    }
+}
+
+/// Whether `path` begins with the segments of `prefix`: `/v1` is the beginning of `/v1` and `/v1/x`, not of `/v10`.
+fn begins_with(path: &[u8], prefix: &[u8]) -> bool {
+    match path.strip_prefix(prefix) {
+        None => false,
+        Some(rest) => {
+            prefix.is_empty() || prefix.ends_with(b"/") || matches!(rest, [] | [b'/', ..])
+        }
+    }
+}
+
+fn without_port(authority: &[u8]) -> &[u8] {
+    // The colons of an IPv6 literal stand within its brackets.
+    match authority
+        .iter()
+        .rposition(|&byte| byte == b':' || byte == b']')
+    {
+        Some(at) if authority[at] == b':' => &authority[..at],
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(routes: &[(Option<&str>, Option<&str>)]) -> Router {
+        let routes: Vec<_> = routes
+            .iter()
+            .enumerate()
+            .map(|(pool, (host, path))| config::Route {
+                host: host.map(str::to_owned),
+                path: path.map(str::to_owned),
+                pool,
+            })
+            .collect();
+        Router::new(&routes)
+    }
+
+    #[test]
+    fn the_first_match_wins() {
+        let router = router(&[
+            (Some("api.example.com"), Some("/v1/")),
+            (Some("api.example.com"), None),
+            (None, Some("/v1/")),
+        ]);
+        assert_eq!(router.find(b"api.example.com", b"/v1/x"), Some(0));
+        assert_eq!(router.find(b"api.example.com", b"/v2"), Some(1));
+        assert_eq!(router.find(b"other", b"/v1/x"), Some(2));
+        assert_eq!(router.find(b"other", b"/"), None);
+    }
+
+    #[test]
+    fn hosts_are_compared_without_case_and_port() {
+        let router = router(&[(Some("api.example.com"), None), (Some("[::1]"), None)]);
+        assert_eq!(router.find(b"API.Example.COM:8080", b"/"), Some(0));
+        assert_eq!(router.find(b"[::1]:8080", b"/"), Some(1));
+        assert_eq!(router.find(b"[::1]", b"/"), Some(1));
+        assert_eq!(router.find(b"xapi.example.com", b"/"), None);
+        assert_eq!(router.find(b"", b"/"), None);
+    }
+
+    #[test]
+    fn a_star_stands_for_any_subdomain_but_not_for_none() {
+        let router = router(&[(Some("*.example.com"), None)]);
+        assert_eq!(router.find(b"a.example.com", b"/"), Some(0));
+        assert_eq!(router.find(b"a.b.EXAMPLE.com:1", b"/"), Some(0));
+        assert_eq!(router.find(b"example.com", b"/"), None);
+        assert_eq!(router.find(b".example.com", b"/"), None);
+        assert_eq!(router.find(b"badexample.com", b"/"), None);
+    }
+
+    #[test]
+    fn a_path_matches_at_segment_borders() {
+        let router = router(&[(None, Some("/v1"))]);
+        for (path, found) in [
+            ("/v1", true),
+            ("/v1/", true),
+            ("/v1/x", true),
+            ("/v10", false),
+            ("/V1", false),
+            ("/%761", false),
+            ("*", false),
+        ] {
+            assert_eq!(
+                router.find(b"h", path.as_bytes()).is_some(),
+                found,
+                "{path}"
+            );
+        }
+        let slash = self::router(&[(None, Some("/v1/"))]);
+        assert_eq!(slash.find(b"h", b"/v1/x"), Some(0));
+        assert_eq!(slash.find(b"h", b"/v1"), None);
+        assert_eq!(
+            self::router(&[(None, Some("/"))]).find(b"h", b"/x"),
+            Some(0)
+        );
+        assert_eq!(self::router(&[(None, None)]).find(b"h", b"*"), Some(0));
+    }
+}
