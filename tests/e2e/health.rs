@@ -222,11 +222,12 @@ fn when_all_hosts_are_down_clients_get_503_until_one_recovers() {
     let ballast = Setup::of(&[&a, &b])
         .health("{ interval: 100ms, timeout: 50ms, rise: 1, fall: 1 }")
         .start();
-    let mut client = Client::connect(ballast.address());
-    assert_eq!(client.get("/").status, 200);
+    let status = || get(ballast.address(), "/").status;
+    assert_eq!(status(), 200);
     a.stop();
     b.stop();
-    wait_until(SOON, "503", || client.get("/").status == 503);
+    wait_until(SOON, "503", || status() == 503);
+    let mut client = Client::connect(ballast.address());
     assert_eq!(client.get("/").status, 503);
     b.start();
     wait_until(SOON, "200", || client.get("/").status == 200);

@@ -235,6 +235,19 @@ fn continue_passes_when_the_client_waits_for_it() {
 }
 
 #[test]
+fn a_client_that_has_said_all_still_gets_its_answer() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    backend.set(Reply::ok().after(Duration::from_millis(100)));
+    let mut client = Client::connect(ballast.address());
+    client
+        .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody")
+        .expect("sent");
+    client.finish_sending();
+    assert_eq!(client.read_response(false).expect("whole").text(), "a\n");
+}
+
+#[test]
 fn a_body_cut_off_by_the_host_is_not_passed_off_as_whole() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();

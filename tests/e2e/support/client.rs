@@ -1,7 +1,7 @@
 //! A blocking HTTP/1.1 client that shows what a library hides: pieces, aborts, half-closes, whose connection it was.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +145,13 @@ impl Client {
 
     pub(crate) fn wire(&mut self) -> &mut Wire {
         &mut self.wire
+    }
+
+    /// Says that no more will be sent, and goes on reading.
+    pub(crate) fn finish_sending(&self) {
+        self.socket
+            .shutdown(Shutdown::Write)
+            .expect("the socket is open");
     }
 
     /// Ends the connection with a reset.
