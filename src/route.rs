@@ -1,6 +1,6 @@
 //! Which requests go to which pool: the routes of the configuration, in its order.
 
-use crate::config;
+use crate::config::{self, begins_with_segments};
 
 /// The routes; the first that matches wins.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Router {
         let host = without_port(authority);
         self.routes
             .iter()
-            .find(|route| route.host.matches(host) && begins_with(path, &route.path))
+            .find(|route| route.host.matches(host) && begins_with_segments(path, &route.path))
             .map(|route| route.pool)
     }
 }
@@ -63,16 +63,6 @@ impl HostPattern {
                 .len()
                 .checked_sub(parent.len())
                 .is_some_and(|at| at > 0 && host[at..].eq_ignore_ascii_case(parent)),
-        }
-    }
-}
-
-/// Whether `path` begins with the segments of `prefix`: `/v1` is the beginning of `/v1` and `/v1/x`, not of `/v10`.
-fn begins_with(path: &[u8], prefix: &[u8]) -> bool {
-    match path.strip_prefix(prefix) {
-        None => false,
-        Some(rest) => {
-            prefix.is_empty() || prefix.ends_with(b"/") || matches!(rest, [] | [b'/', ..])
         }
     }
 }

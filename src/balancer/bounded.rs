@@ -202,7 +202,7 @@ impl Chooser for Rooms {
                 .filter(|&position| self.accounts[position].reserve(|_| true))
         });
         match chosen {
-            Some(position) => seats[position].host.live().inc(),
+            Some(position) => seats[position].live().inc(),
             None => self.total.fetch_sub(1, Ordering::SeqCst),
         };
         chosen

@@ -110,7 +110,7 @@ impl Algorithm for LeastLoad {
             });
             groups[index].weight += u64::from(seat.host.weight());
             groups[index].members.push(Member {
-                live: Arc::clone(seat.host.live()),
+                live: Arc::clone(seat.live()),
                 weight: seat.host.weight(),
                 position,
             });

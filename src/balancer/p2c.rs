@@ -142,27 +142,26 @@ impl Pairs {
     }
 
     fn in_flight(&self, position: usize) -> f64 {
-        let host = &self.seats[position].host;
-        host.live().in_flight() as f64 / f64::from(host.weight())
+        let weight = self.alias.weights()[position];
+        self.seats[position].live().in_flight() as f64 / f64::from(weight)
     }
 
     fn by_ewma(&self, first: usize, second: usize, now: u64) -> usize {
         let cost = |position: usize| {
-            let host = &self.seats[position].host;
-            peak_ewma(host.live(), host.weight())
+            peak_ewma(self.seats[position].live(), self.alias.weights()[position])
         };
         let (winner, loser) = if cost(second) < cost(first) {
             (second, first)
         } else {
             (first, second)
         };
-        let neglected = self.seats[loser].host.live();
+        let neglected = self.seats[loser].live();
         let chosen = neglected.chosen();
         let forced = now.saturating_sub(chosen) > FORCED_AFTER.as_nanos() as u64;
         if forced && neglected.claim(chosen, now) {
             return loser;
         }
-        self.seats[winner].host.live().choose(now);
+        self.seats[winner].live().choose(now);
         winner
     }
 }

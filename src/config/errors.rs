@@ -136,17 +136,19 @@ impl Problems {
         self.listed.len() + self.unlisted
     }
 
-    /// The errors to report for `file`, whose content is `text`.
+    /// The errors to report for `file`, whose content is `text`, in the order of the file.
     pub(super) fn into_errors(self, file: &Path, text: &str) -> ConfigErrors {
-        let problems = self.listed.into_iter().map(|(place, message)| Problem {
+        let located = self.listed.into_iter().map(|(place, message)| Problem {
             position: place
                 .locate(text)
                 .map(|location| (location.line(), location.column())),
             message: one_line(&format!("{place}: {message}")),
         });
+        let mut problems = Vec::from_iter(located);
+        problems.sort_by_key(|problem| problem.position);
         ConfigErrors {
             file: file.to_owned(),
-            problems: problems.collect(),
+            problems,
             unlisted: self.unlisted,
         }
     }
@@ -154,11 +156,29 @@ impl Problems {
 
 /// serde's message in the words of the field, and with a hint for an unknown key.
 fn plain(message: &str) -> String {
+    const WORDS: [(&str, &str); 7] = [
+        ("invalid type: unit value", "invalid type: nothing"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("expected a sequence", "expected a list"),
+        ("expected a string", "expected a single value"),
+        (
+            "recursion limit exceeded",
+            "the values are nested too deeply",
+        ),
+        (
+            "repetition limit exceeded",
+            "the aliases of this file unfold to too many values",
+        ),
+        (
+            "deserializing from YAML containing more than one document is not supported",
+            "there is more than one document (`---`) in this file",
+        ),
+    ];
     let Some((front, fields)) = message.split_once("unknown field `") else {
-        return message
-            .replace("invalid type: sequence", "invalid type: list")
-            .replace("expected a sequence", "expected a list")
-            .replace("expected a string", "expected a single value");
+        let words = WORDS.iter();
+        return words.fold(message.to_owned(), |message, (theirs, ours)| {
+            message.replacen(theirs, ours, 1)
+        });
     };
     // "unknown field `x`, expected one of `a`, `b`": between backticks stands first what was said.
     let mut quoted = fields.split('`').step_by(2);

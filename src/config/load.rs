@@ -56,6 +56,12 @@ impl Config {
                 "cannot read the configuration: larger than 1 MiB",
             ));
         }
+        if place::is_too_deep(text) {
+            return Err(ConfigErrors::of_file(
+                file,
+                "the brackets are nested too deeply",
+            ));
+        }
         let of_shape = |error| ConfigErrors::of_shape(file, &error);
         place::survey(text).map_err(of_shape)?;
         let said: yaml::Config = serde_yaml::from_str(text).map_err(of_shape)?;

@@ -14,8 +14,9 @@ mod words;
 mod yaml;
 
 pub use errors::ConfigErrors;
+pub(crate) use model::begins_with_segments;
 pub use model::{
-    Algorithm, CertificateFiles, Config, HealthCheck, Host, HostHeader, Initial, KeySource, Limits,
-    Listener, ListenerTls, Pool, PoolTls, Probe, Route, Server, Timeouts, WhenAllDown,
+    Algorithm, Authorities, Certificate, Config, HealthCheck, Host, HostHeader, Initial, KeySource,
+    Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Route, Server, Timeouts, WhenAllDown,
 };
 pub use surroundings::{Surroundings, System};

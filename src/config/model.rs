@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 
 use crate::balancer::{AlgorithmInfo, HostId, Options};
 
@@ -52,17 +55,29 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
     /// At least one; the client's SNI chooses, and the first serves those without or with an unknown one.
-    pub certificates: Vec<CertificateFiles>,
+    pub certificates: Vec<Certificate>,
 }
 
-/// A certificate chain and its key, PEM files that have been read once and fit each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The chain, the server's own certificate first.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
+/// A certificate chain and its key, which fit each other. Relative paths of the file have got the directory of the
+/// configuration in front. Two are equal if the files are the same and the chain in them is.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The PEM file of the chain, the server's own certificate first.
+    pub chain_file: PathBuf,
+    /// The PEM file of the private key.
+    pub key_file: PathBuf,
+    /// What was in them.
+    pub certified: Arc<CertifiedKey>,
 }
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |this: &Self| (this.chain_file.clone(), this.key_file.clone());
+        parts(self) == parts(other) && self.certified.cert == other.certified.cert
+    }
+}
+
+impl Eq for Certificate {}
 
 /// `timeouts`: all of them are finite and above 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,10 +108,21 @@ pub struct Limits {
 pub struct Route {
     /// The host name that the request must be for, lower case, without port; `*.` in front stands for any subdomain.
     pub host: Option<String>,
-    /// What the request's path must begin with.
+    /// What the request's path must begin with, in whole segments.
     pub path: Option<String>,
     /// Index into [`Config::pools`].
     pub pool: usize,
+}
+
+/// Whether `path` begins with the segments of `prefix`: `/v1` is the beginning of `/v1` and `/v1/x`, not of `/v10`, and
+/// `/v1/` only of what is below it.
+pub(crate) fn begins_with_segments(path: &[u8], prefix: &[u8]) -> bool {
+    match path.strip_prefix(prefix) {
+        None => false,
+        Some(rest) => {
+            prefix.is_empty() || prefix.ends_with(b"/") || matches!(rest, [] | [b'/', ..])
+        }
+    }
 }
 
 /// Hosts, the balancer that chooses among them, and its policies.
@@ -151,7 +177,7 @@ pub enum KeySource {
 pub struct Host {
     /// The `host:port` of the file, as written.
     pub id: HostId,
-    /// The name or address in front of the port.
+    /// The name or address in front of the port: names in lower case, IPv6 addresses without brackets.
     pub name: String,
     /// What `id` resolved to when the file was loaded; the first address if there are several.
     pub address: SocketAddr,
@@ -228,6 +254,15 @@ pub struct PoolTls {
     pub server_name: Option<String>,
     /// Whether the certificate must be valid (default) or is taken as it is.
     pub verify: bool,
-    /// A PEM file of authorities that are trusted instead of the system's.
-    pub ca: Option<PathBuf>,
+    /// Authorities that are trusted instead of the system's.
+    pub ca: Option<Authorities>,
+}
+
+/// Certificates of authorities, at least one, each of which can be a trust anchor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorities {
+    /// The PEM file; as with [`Certificate`], the path has got its directory.
+    pub file: PathBuf,
+    /// What was in it.
+    pub certificates: Vec<CertificateDer<'static>>,
 }

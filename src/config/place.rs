@@ -4,12 +4,16 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Location;
 
 /// More values than a file of the largest size can hold without aliases. Aliases may repeat parts of a file; without
 /// this bound a megabyte of them unfolds to more than any memory holds.
 const MOST_VALUES: usize = 1_000_000;
+
+/// More brackets open at once than any configuration needs. serde_yaml follows 128; yet its parser reads the whole file
+/// before that, at a cost that grows with the depth of each value, so that a megabyte of brackets would take minutes.
+const MOST_BRACKETS: usize = 256;
 
 /// The way from the top of the document to a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,6 +105,20 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 }
 
+/// Whether brackets are nested beyond all reason. Those in quotes and comments count as well, since being exact would
+/// take the very parser that this protects.
+pub(super) fn is_too_deep(text: &str) -> bool {
+    let mut open = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MOST_BRACKETS
+    })
+}
+
 /// Judges what holds for every document, whatever its keys mean: no key twice in a map, no tags, no aliases that unfold
 /// without bound.
 pub(super) fn survey(text: &str) -> Result<(), serde_yaml::Error> {
@@ -132,7 +150,7 @@ impl<'de> Visitor<'de> for Survey<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value without a tag")
+        f.write_str("a value")
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
@@ -174,6 +192,12 @@ impl<'de> Visitor<'de> for Survey<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while seq.next_element_seed(Survey(&mut *self.0))?.is_some() {}
         self.one_value()
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(A::Error::custom(
+            "a tag such as `!this` has no meaning here",
+        ))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {

@@ -1,8 +1,6 @@
 //! A host within a pool: how it is reached, and whether it is usable.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +8,6 @@ use http::HeaderValue;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
-use rustls::RootCertStore;
 
 use crate::balancer::Host;
 use crate::config;
@@ -80,13 +77,12 @@ impl<'a> Template<'a> {
         timeouts: &'a config::Timeouts,
     ) -> Result<Self, String> {
         let tls = pool.tls.as_ref();
-        let ca = tls.and_then(|tls| tls.ca.as_deref());
         let mut hasher = DefaultHasher::new();
         pool.name.hash(&mut hasher);
         Ok(Template {
             timeouts,
             tls,
-            ca: ca.map(authorities).transpose()?,
+            ca: tls.and_then(|tls| tls.ca.as_ref()).map(trusted),
             group_key: if tls.is_some() { hasher.finish() } else { 0 },
         })
     }
@@ -118,22 +114,10 @@ impl<'a> Template<'a> {
     }
 }
 
-/// The certificates of a PEM file, each of which can be a trust anchor.
-fn authorities(path: &Path) -> Result<Arc<CaType>, String> {
-    let named = |error: &dyn std::fmt::Display| format!("tls.ca `{}`: {error}", path.display());
-    let pem = fs::read(path).map_err(|error| named(&error))?;
-    let mut anchors = RootCertStore::empty();
-    let mut certificates = Vec::new();
-    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
-        let certificate = certificate.map_err(|error| named(&error))?;
-        // Pingora would find out with each connection.
-        anchors
-            .add(certificate.clone())
-            .map_err(|error| named(&error))?;
-        certificates.push(WrappedX509::new(certificate.to_vec(), parse_x509));
-    }
-    if certificates.is_empty() {
-        return Err(named(&"no certificate in it"));
-    }
-    Ok(certificates.into())
+/// Authorities as Pingora takes them.
+fn trusted(authorities: &config::Authorities) -> Arc<CaType> {
+    let certificates = authorities.certificates.iter();
+    certificates
+        .map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509))
+        .collect()
 }

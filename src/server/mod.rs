@@ -127,7 +127,8 @@ fn endpoint(listener: &Listener) -> Result<ListenerConfig, StartError> {
     match &listener.tls {
         None => Ok(endpoint),
         Some(tls) => {
-            let settings = tls::settings(tls).map_err(StartError::Certificate)?;
+            let settings =
+                tls::settings(tls).map_err(|error| StartError::Certificate(error.to_string()))?;
             Ok(endpoint.tls(settings))
         }
     }

@@ -159,6 +159,9 @@ fn upgraded(
     talk: impl Fn(&mut WebSocket<&mut Wire>) -> io::Result<()> + Send + Sync + 'static,
 ) -> Reply {
     Reply::script(move |head: &Head, wire: &mut Wire| {
+        // Pingora ends a tunnel whose 101 overtakes the end of the request's empty body within the proxy
+        // (cloudflare/pingora#946, open as of 0.9.1), which takes an answer within microseconds.
+        std::thread::sleep(Duration::from_millis(10));
         let key = head.get("sec-websocket-key").unwrap_or_default();
         wire.send(format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

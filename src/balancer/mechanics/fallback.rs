@@ -48,10 +48,11 @@ impl Fallback {
     }
 
     /// Arranges the seats for requests with a key by `keyed`, and for those without by the fallback.
-    pub(crate) fn beside<C: Chooser>(&self, keyed: C, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser>
-    where
-        C: HasKey + 'static,
-    {
+    pub(crate) fn beside(
+        &self,
+        keyed: impl HasKey + 'static,
+        seats: &Arc<[Arc<Seat>]>,
+    ) -> Box<dyn Chooser> {
         Box::new(WithFallback {
             keyed,
             keyless: self.0.arrange(seats),
@@ -64,8 +65,8 @@ impl Fallback {
     }
 }
 
-/// Says whether a request has what a hashing algorithm hashes.
-pub(crate) trait HasKey {
+/// A chooser that hashes something, and says whether a request has it.
+pub(crate) trait HasKey: Chooser {
     /// Whether `request` has it.
     fn has_key(&self, request: &Selection<'_>) -> bool;
 }
@@ -76,7 +77,7 @@ struct WithFallback<C> {
     keyless: Box<dyn Chooser>,
 }
 
-impl<C: Chooser + HasKey> Chooser for WithFallback<C> {
+impl<C: HasKey> Chooser for WithFallback<C> {
     fn pick(&self, request: &Selection<'_>) -> Option<usize> {
         if self.keyed.has_key(request) {
             self.keyed.pick(request)

@@ -30,7 +30,6 @@ impl Lease {
     /// whose end was the client's doing.
     pub fn observe(&self, latency: Duration, succeeded: bool) {
         self.seat
-            .host
             .live()
             .observe(self.clock.now(), latency, succeeded);
     }

@@ -77,7 +77,7 @@ impl Members {
 
     fn seat(&self, host: Arc<Host>) -> Arc<Seat> {
         let ledger = self.algorithm.ledger(&host);
-        Arc::new(Seat { host, ledger })
+        Arc::new(Seat::new(host, ledger))
     }
 
     fn writer(&self) -> MutexGuard<'_, HashMap<HostId, Arc<Seat>>> {

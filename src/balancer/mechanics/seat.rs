@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::host::Host;
+use super::host::{Host, Live};
 
 /// What an algorithm keeps about one host's requests beside the count on the host itself.
 pub(crate) trait Ledger: Debug + Send + Sync {
@@ -21,13 +21,27 @@ pub(crate) trait Ledger: Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) host: Arc<Host>,
-    pub(crate) ledger: Option<Arc<dyn Ledger>>,
+    /// The host's live state, once more: a pick and its end then touch one cache line less.
+    live: Arc<Live>,
+    ledger: Option<Arc<dyn Ledger>>,
 }
 
 impl Seat {
+    pub(crate) fn new(host: Arc<Host>, ledger: Option<Arc<dyn Ledger>>) -> Self {
+        Seat {
+            live: Arc::clone(host.live()),
+            host,
+            ledger,
+        }
+    }
+
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
     /// Counts one request more.
     pub(crate) fn take(&self) {
-        self.host.live().inc();
+        self.live.inc();
         if let Some(ledger) = &self.ledger {
             ledger.took();
         }
@@ -51,7 +65,7 @@ impl Seat {
 
     /// Counts one request less. Harmless if none runs.
     pub(crate) fn release(&self) {
-        if let Some(left) = self.host.live().dec()
+        if let Some(left) = self.live.dec()
             && let Some(ledger) = &self.ledger
         {
             ledger.returned(&self.host, left);

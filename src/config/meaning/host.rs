@@ -141,9 +141,9 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
             }
         ));
     }
-    if let Ok(address) = text.parse::<Ipv6Addr>() {
+    if text.parse::<Ipv6Addr>().is_ok() {
         return Err(format!(
-            "{shown} has no port; an IPv6 address with one is written as `[{address}]:80`"
+            "{shown} has no port; an IPv6 address with one is written as in `[::1]:80`"
         ));
     }
     let Some((name, port)) = text.rsplit_once(':') else {

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
 
 use super::super::errors::Problems;
-use super::super::model::{CertificateFiles, Listener, ListenerTls};
+use super::super::model::{Certificate, Listener, ListenerTls};
 use super::super::place::Place;
 use super::super::words::quote;
 use super::super::yaml::{self, Form, Said};
@@ -122,7 +125,7 @@ fn certificate(
     world: &World<'_>,
     place: &Place,
     problems: &mut Problems,
-) -> Option<CertificateFiles> {
+) -> Option<Certificate> {
     let yaml::CertificateFiles { certificate, key } = said;
     if certificate.0.is_none() {
         problems.add(place, "`certificate` is missing, the file with the chain");
@@ -131,14 +134,16 @@ fn certificate(
         problems.add(place, "`key` is missing, the file with the private key");
     }
     let (certificate, key) = (certificate.0?, key.0?);
-    let files = CertificateFiles {
-        certificate: world.path(&certificate),
-        key: world.path(&key),
-    };
-    let chain = pem::certificates(&files.certificate, world.surroundings);
+    let (chain_file, key_file) = (world.path(&certificate), world.path(&key));
+    let chain = pem::certificates(&chain_file, world.surroundings);
     let chain = problems.take(&place.key("certificate"), chain);
     let at = place.key("key");
-    let key = problems.take(&at, pem::private_key(&files.key, world.surroundings))?;
-    problems.take(&at, pem::fit(&files, chain?, key))?;
-    Some(files)
+    let key = problems.take(&at, pem::private_key(&key_file, world.surroundings))?;
+    let certified = CertifiedKey::new(chain?, key);
+    problems.take(&at, pem::fit(&certified, &chain_file, &key_file))?;
+    Some(Certificate {
+        chain_file,
+        key_file,
+        certified: Arc::new(certified),
+    })
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
-use super::super::model::CertificateFiles;
+use super::super::model::Authorities;
 use super::super::surroundings::Surroundings;
 
 /// The certificates in a PEM file, at least one.
@@ -42,19 +42,16 @@ pub(super) fn private_key(
 
 /// Whether the key belongs to the first certificate of the chain.
 pub(super) fn fit(
-    files: &CertificateFiles,
-    chain: Vec<CertificateDer<'static>>,
-    key: Arc<dyn SigningKey>,
+    certified: &CertifiedKey,
+    chain_file: &Path,
+    key_file: &Path,
 ) -> Result<(), String> {
-    let CertificateFiles {
-        certificate,
-        key: file,
-    } = files;
-    let (certificate, file) = (certificate.display(), file.display());
-    match CertifiedKey::new(chain, key).keys_match() {
+    let (certificate, key) = (chain_file.display(), key_file.display());
+    match certified.keys_match() {
+        // A key type whose public half rustls cannot read is taken at its word.
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
         Err(Error::InconsistentKeys(_)) => Err(format!(
-            "the key in `{file}` does not belong to the certificate in `{certificate}`"
+            "the key in `{key}` does not belong to the certificate in `{certificate}`"
         )),
         Err(error) => Err(format!(
             "the certificate in `{certificate}` is of no use: {error}"
@@ -62,16 +59,23 @@ pub(super) fn fit(
     }
 }
 
-/// Whether a PEM file holds authorities, at least one, and nothing that cannot be one.
-pub(super) fn authorities(file: &Path, surroundings: &dyn Surroundings) -> Result<(), String> {
+/// The authorities in a PEM file, at least one, and nothing that cannot be one.
+pub(super) fn authorities(
+    file: &Path,
+    surroundings: &dyn Surroundings,
+) -> Result<Authorities, String> {
+    let certificates = certificates(file, surroundings)?;
     let mut store = RootCertStore::empty();
-    for certificate in certificates(file, surroundings)? {
-        store.add(certificate).map_err(|error| {
+    for certificate in &certificates {
+        store.add(certificate.clone()).map_err(|error| {
             let shown = file.display();
             format!("`{shown}` holds a certificate that is of no use: {error}")
         })?;
     }
-    Ok(())
+    Ok(Authorities {
+        file: file.to_owned(),
+        certificates,
+    })
 }
 
 fn read(file: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {

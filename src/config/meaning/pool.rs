@@ -154,10 +154,10 @@ fn pool_tls(
         verify,
         ca,
     } = said;
-    let ca = ca.0.map(|file| world.path(&file));
-    if let Some(file) = &ca {
-        problems.take(&place.key("ca"), pem::authorities(file, world.surroundings));
-    }
+    let ca = ca.0.and_then(|file| {
+        let authorities = pem::authorities(&world.path(&file), world.surroundings);
+        problems.take(&place.key("ca"), authorities)
+    });
     Some(PoolTls {
         server_name: problems.optional(&place.key("server_name"), server_name.0, |text| {
             ServerName::try_from(text)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use super::super::errors::Problems;
-use super::super::model::Route;
+use super::super::model::{Route, begins_with_segments};
 use super::super::place::Place;
 use super::super::words::{did_you_mean, quote};
 use super::super::yaml;
@@ -180,9 +180,8 @@ fn covers(wide: &Route, narrow: &Route) -> bool {
         },
     };
     // Every path begins with "/".
-    let wide = wide.path.as_deref().unwrap_or("/");
-    let narrow = narrow.path.as_deref().unwrap_or("/");
-    host && narrow.starts_with(wide)
+    let path = |route: &Route| route.path.clone().unwrap_or_else(|| "/".to_owned());
+    host && begins_with_segments(path(narrow).as_bytes(), path(wide).as_bytes())
 }
 
 /// Reports each pool that no route leads to.

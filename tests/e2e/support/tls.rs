@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// An authority that exists for one test.
 pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
+    key: KeyPair,
 }
 
 /// A certificate and its key.
@@ -26,10 +26,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.self_signed(&key).expect("the parameters are whole");
-        Authority {
-            issuer: Issuer::new(params, key),
-            certificate,
-        }
+        Authority { certificate, key }
     }
 
     /// A server's certificate for these names (DNS names or addresses).
@@ -38,7 +35,7 @@ impl Authority {
         let params = CertificateParams::new(names).expect("tests use valid names");
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params
-            .signed_by(&key, &self.issuer)
+            .signed_by(&key, &self.certificate, &self.key)
             .expect("the authority may sign");
         Identity { certificate, key }
     }

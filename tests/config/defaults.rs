@@ -1,0 +1,82 @@
+//! What holds where nothing is said.
+
+use std::time::Duration;
+
+use ballast::config::{
+    HostHeader, Initial, KeySource, Probe, Route, Server, Timeouts, WhenAllDown,
+};
+
+use crate::{parse, pool_with, with_top};
+
+#[test]
+fn everything_left_out_has_its_default() {
+    let config = parse(&with_top(""));
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    assert_eq!(
+        config.server,
+        Server {
+            threads: cores,
+            grace_period: Duration::from_secs(30),
+        }
+    );
+    assert_eq!(
+        config.timeouts,
+        Timeouts {
+            connect: Duration::from_secs(3),
+            read: Duration::from_secs(60),
+            write: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            client_keepalive: Duration::from_secs(75),
+            tunnel: Duration::from_secs(3600),
+        }
+    );
+    assert_eq!(config.limits.max_in_flight, None);
+    assert!(config.trusted_proxies.is_empty());
+    assert_eq!(config.listeners[0].tls, None);
+    let everything = Route {
+        host: None,
+        path: None,
+        pool: 0,
+    };
+    assert_eq!(config.routes, [everything]);
+
+    let [pool] = config.pools.as_slice() else {
+        panic!("{:#?}", config.pools);
+    };
+    assert_eq!(pool.name, "web");
+    assert_eq!(pool.algorithm.info.name, "p2c");
+    assert_eq!(pool.algorithm.key, KeySource::ClientIp);
+    assert_eq!(pool.hosts[0].weight, 1);
+    assert_eq!(pool.host_header, HostHeader::Preserve);
+    assert_eq!(pool.when_all_down, WhenAllDown::Error);
+    assert_eq!(pool.tls, None);
+    let check = pool.health_check.as_ref().expect("a check");
+    assert_eq!(check.probe, Probe::Tcp);
+    assert_eq!(check.interval, Duration::from_secs(2));
+    assert_eq!(check.timeout, Duration::from_secs(1));
+    assert_eq!((check.rise, check.fall), (2, 3));
+    assert_eq!(check.initial, Initial::Unknown);
+}
+
+#[test]
+fn an_http_check_asks_for_the_root() {
+    let check = pool_with("health_check: { type: http }").health_check;
+    assert_eq!(
+        check.expect("a check").probe,
+        Probe::Http {
+            method: http::Method::GET,
+            path: "/".parse().expect("a path"),
+            host: None,
+            expect: vec![(200, 399)],
+        }
+    );
+}
+
+#[test]
+fn empty_sections_are_as_good_as_none() {
+    let config = parse(&with_top(
+        "server:\ntimeouts: {}\nlimits:\ntrusted_proxies:\nroutes: []",
+    ));
+    assert_eq!(config.timeouts.connect, Duration::from_secs(3));
+    assert_eq!(config.routes.len(), 1);
+}

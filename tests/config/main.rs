@@ -1,0 +1,94 @@
+//! The configuration through its public door: what it accepts, what it refuses and in which words.
+
+mod defaults;
+mod files;
+mod forms;
+mod meaning;
+mod robust;
+mod routing;
+mod shape;
+mod shipped;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use ballast::config::{Config, ConfigErrors, Pool, Surroundings};
+
+/// A world in which one name resolves and no file exists.
+struct Nowhere;
+
+impl Surroundings for Nowhere {
+    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        match name {
+            "app.internal" => Ok(vec![
+                Ipv4Addr::new(10, 0, 0, 7).into(),
+                Ipv4Addr::new(10, 0, 0, 8).into(),
+            ]),
+            "empty.internal" => Ok(Vec::new()),
+            _ => Err(io::Error::other("no such name")),
+        }
+    }
+
+    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn try_parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse_with(text, Path::new("b.yaml"), &Nowhere)
+}
+
+/// The configuration in a text that has to be right.
+fn parse(text: &str) -> Config {
+    try_parse(text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// The lines about a text that has to be wrong.
+fn errors(text: &str) -> Vec<String> {
+    match try_parse(text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+/// A whole file with one pool, `web`, whose keys are given.
+fn with_pool(keys: &str) -> String {
+    format!("listeners: [\"127.0.0.1:8080\"]\npools:\n  web: {{ {keys} }}\n")
+}
+
+/// A whole file with one pool, which has a host, and more keys at the top.
+fn with_top(keys: &str) -> String {
+    format!(
+        "{keys}\nlisteners: [\"127.0.0.1:8080\"]\npools: {{ web: {{ hosts: [\"127.0.0.1:1\"] }} }}\n"
+    )
+}
+
+/// The pool of a file with these keys.
+fn pool(keys: &str) -> Pool {
+    parse(&with_pool(keys)).pools.remove(0)
+}
+
+/// The pool of a file with a host and these keys.
+fn pool_with(keys: &str) -> Pool {
+    pool(&format!("hosts: [\"127.0.0.1:1\"], {keys}"))
+}
+
+/// The only line about a pool with a host and these keys, from the path on.
+fn pool_error(keys: &str) -> String {
+    let text = with_pool(&format!("hosts: [\"127.0.0.1:1\"], {keys}"));
+    only_message(&text)
+}
+
+/// The only line about a text, without file, line and column.
+fn only_message(text: &str) -> String {
+    let lines = errors(text);
+    let [line] = lines.as_slice() else {
+        panic!("not one line: {lines:#?}");
+    };
+    line.splitn(4, ':')
+        .last()
+        .expect("a message")
+        .trim()
+        .to_owned()
+}

@@ -1,0 +1,445 @@
+//! Values that have the right shape and make no sense: all of them at once, each with its place.
+
+use ballast::balancer::ALGORITHMS;
+
+use crate::{errors, only_message, pool_error, with_pool, with_top};
+
+#[test]
+fn all_errors_come_at_once_in_the_order_of_the_file() {
+    let lines = errors(
+        "routes: [{ pool: wbe }, { pool: web }]
+server: { threads: many }
+listeners:
+  - \"0.0.0.0:80\"
+  - { address: \"0.0.0.0:80\" }
+timeouts: { connect: 0s }
+pools:
+  web:
+    algorithm: round_robbin
+    hosts: [\"127.0.0.1:1\", { address: \"nowhere.internal:2\", weight: 10001 }, \"lost.internal:3\", \"127.0.0.1:1\"]
+  api:
+    hosts: []
+",
+    );
+    let known = Vec::from_iter(ALGORITHMS.iter().map(|info| info.name)).join(", ");
+    let lines = Vec::from_iter(lines.iter().map(|line| line.replace(&known, "…")));
+    assert_eq!(
+        lines,
+        [
+            "b.yaml:1:18: routes[0].pool: there is no pool `wbe`; did you mean `web`?",
+            "b.yaml:2:20: server.threads: `many` is not a whole number from 0 to 1024",
+            "b.yaml:5:16: listeners[1].address: `0.0.0.0:80` is the address of listeners[0] already",
+            "b.yaml:6:22: timeouts.connect: `0s` is no time at all; it must be above 0",
+            "b.yaml:9:16: pools.web.algorithm: unknown algorithm `round_robbin`; known are …; did you mean `round_robin`?",
+            "b.yaml:10:39: pools.web.hosts[1].address: cannot resolve `nowhere.internal`: no such name",
+            "b.yaml:10:69: pools.web.hosts[1].weight: `10001` is not a whole number from 0 to 10000",
+            "b.yaml:10:78: pools.web.hosts[2]: cannot resolve `lost.internal`: no such name",
+            "b.yaml:10:97: pools.web.hosts[3]: `127.0.0.1:1` is hosts[0] of this pool already",
+            "b.yaml:12:12: pools.api.hosts: the pool `api` has no hosts",
+        ]
+    );
+}
+
+#[test]
+fn of_very_many_errors_the_first_are_listed() {
+    let hosts = "x, ".repeat(1_000);
+    let lines = errors(&with_pool(&format!("hosts: [{hosts}]")));
+    assert_eq!(lines.len(), 51);
+    assert_eq!(lines[50], "b.yaml: and 950 more problems");
+}
+
+#[test]
+fn listeners() {
+    let listener = |text: &str| {
+        only_message(&format!(
+            "listeners: [{text}]\npools: {{ web: {{ hosts: [\"127.0.0.1:1\"] }} }}\n"
+        ))
+    };
+    for (said, told) in [
+        (
+            "8080",
+            "listeners[0]: `8080` is not an IP address with a port; did you mean `0.0.0.0:8080`?",
+        ),
+        (
+            "\":8080\"",
+            "listeners[0]: `:8080` is not an IP address with a port; did you mean `0.0.0.0:8080`?",
+        ),
+        (
+            "\"localhost:80\"",
+            "listeners[0]: `localhost:80` is not an IP address with a port; did you mean `127.0.0.1:80`?",
+        ),
+        (
+            "\"127.0.0.1\"",
+            "listeners[0]: `127.0.0.1` has no port; write it as in `127.0.0.1:8080`",
+        ),
+        (
+            "\"::1\"",
+            "listeners[0]: `::1` has no port; write it as in `[::1]:8080`",
+        ),
+        (
+            "\"1.2.3.4:99999\"",
+            "listeners[0]: `1.2.3.4:99999` is not an IP address with a port such as `0.0.0.0:8080`",
+        ),
+        (
+            "\"127.0.0.1:0\"",
+            "listeners[0]: `127.0.0.1:0` has port 0; clients could not know the port",
+        ),
+        ("{}", "listeners[0].address: this listener has no address"),
+        (
+            "\"[::1]:80\", \"[0:0::1]:80\"",
+            "listeners[1]: `[0:0::1]:80` is the address of listeners[0] already",
+        ),
+        (
+            "\"127.0.0.1:80\", \"[::ffff:127.0.0.1]:80\"",
+            "listeners[1]: `[::ffff:127.0.0.1]:80` is the address of listeners[0] already",
+        ),
+        (
+            "{ address: \"127.0.0.1:80\", tls: {} }",
+            "listeners[0].tls.certificates: there is no certificate; TLS needs at least one",
+        ),
+    ] {
+        assert_eq!(listener(said), told);
+    }
+    let many = Vec::from_iter((1..=33).map(|port| format!("\"127.0.0.1:{port}\""))).join(", ");
+    assert_eq!(
+        listener(&many),
+        "listeners: there are 33 listeners; at most 32 are served"
+    );
+}
+
+#[test]
+fn the_top_sections() {
+    for (said, told) in [
+        (
+            "timeouts: { read: 5 }",
+            "timeouts.read: `5` has no unit; write `5s` for seconds or `5ms` for milliseconds",
+        ),
+        (
+            "timeouts: { read: 0 }",
+            "timeouts.read: `0` has no unit; write `0s` for seconds or `0ms` for milliseconds",
+        ),
+        (
+            "timeouts: { read: soon }",
+            "timeouts.read: `soon` is not a time such as `500ms`, `2s` or `1m30s`",
+        ),
+        (
+            "timeouts: { read: -1s }",
+            "timeouts.read: `-1s` is not a time such as `500ms`, `2s` or `1m30s`",
+        ),
+        (
+            "timeouts: { read: }",
+            "timeouts.read: nothing is not a time such as `500ms`, `2s` or `1m30s`",
+        ),
+        (
+            "timeouts: { read: 24h1s }",
+            "timeouts.read: `24h1s` is longer than 24h",
+        ),
+        (
+            "timeouts: { read: 99999999999999999999h }",
+            "timeouts.read: `99999999999999999999h` is not a time such as `500ms`, `2s` or `1m30s`",
+        ),
+        (
+            "timeouts: { read: 10us }",
+            "timeouts.read: `10us` is shorter than 1ms",
+        ),
+        (
+            "server: { grace_period: 30 }",
+            "server.grace_period: `30` has no unit; write `30s` for seconds or `30ms` for milliseconds",
+        ),
+        (
+            "server: { threads: -1 }",
+            "server.threads: `-1` is not a whole number from 0 to 1024",
+        ),
+        (
+            "server: { threads: 1.5 }",
+            "server.threads: `1.5` is not a whole number from 0 to 1024",
+        ),
+        (
+            "limits: { max_in_flight: lots }",
+            "limits.max_in_flight: `lots` is not a whole number from 0 to 18446744073709551615",
+        ),
+        (
+            "trusted_proxies: [10.0.0.1/8]",
+            "trusted_proxies[0]: `10.0.0.1/8` has bits behind its prefix; did you mean `10.0.0.0/8`?",
+        ),
+        (
+            "trusted_proxies: [nginx]",
+            "trusted_proxies[0]: `nginx` is neither a network such as `10.0.0.0/8` nor an address",
+        ),
+    ] {
+        assert_eq!(only_message(&with_top(said)), told);
+    }
+}
+
+#[test]
+fn hosts() {
+    let host = |text: &str| only_message(&with_pool(&format!("hosts: [{text}]")));
+    for (said, told) in [
+        (
+            "\"127.0.0.1\"",
+            "pools.web.hosts[0]: `127.0.0.1` has no port; did you mean `127.0.0.1:80`?",
+        ),
+        (
+            "app.internal",
+            "pools.web.hosts[0]: `app.internal` has no port; did you mean `app.internal:80`?",
+        ),
+        (
+            "\"::1\"",
+            "pools.web.hosts[0]: `::1` has no port; an IPv6 address with one is written as in `[::1]:80`",
+        ),
+        (
+            "\"app.internal:0\"",
+            "pools.web.hosts[0]: `app.internal:0` has port 0, where no host can listen",
+        ),
+        (
+            "\"127.0.0.1:0\"",
+            "pools.web.hosts[0]: `127.0.0.1:0` has port 0, where no host can listen",
+        ),
+        (
+            "\"app.internal:http\"",
+            "pools.web.hosts[0]: `app.internal:http` has no port from 1 to 65535 behind its last colon",
+        ),
+        (
+            "\"10.0.0.256:80\"",
+            "pools.web.hosts[0]: `10.0.0.256:80` is not a `host:port`",
+        ),
+        (
+            "\"a b:80\"",
+            "pools.web.hosts[0]: `a b:80` is not a `host:port`",
+        ),
+        (
+            "\"http://app.internal/\"",
+            "pools.web.hosts[0]: `http://app.internal/` is a URL, but a host is `host:port`; leave out `http://` and give the port",
+        ),
+        (
+            "\"http://app.internal:80\"",
+            "pools.web.hosts[0]: `http://app.internal:80` is a URL, but a host is `host:port`; leave out `http://`",
+        ),
+        (
+            "\"nope.internal:80\"",
+            "pools.web.hosts[0]: cannot resolve `nope.internal`: no such name",
+        ),
+        (
+            "\"empty.internal:80\"",
+            "pools.web.hosts[0]: cannot resolve `empty.internal`: it has no address",
+        ),
+        (
+            "{ weight: 2 }",
+            "pools.web.hosts[0].address: this host has no address",
+        ),
+        (
+            "{ address: \"127.0.0.1:1\", weight: -1 }",
+            "pools.web.hosts[0].weight: `-1` is not a whole number from 0 to 10000",
+        ),
+        (
+            "{ address: \"127.0.0.1:1\", weight: 0 }",
+            "pools.web.hosts: no host of the pool `web` can take requests: every weight is 0",
+        ),
+        (
+            "\"app.internal:80\", { address: \"App.Internal:80\" }",
+            "pools.web.hosts[1].address: `App.Internal:80` is hosts[0] of this pool already",
+        ),
+        (
+            "\"[::1]:80\", \"[0::1]:80\"",
+            "pools.web.hosts[1]: `[0::1]:80` is hosts[0] of this pool already",
+        ),
+    ] {
+        assert_eq!(host(said), told);
+    }
+    let long = "x".repeat(200);
+    let told = host(&format!("\"{long}\\n!\""));
+    assert_eq!(
+        told,
+        format!(
+            "pools.web.hosts[0]: `{}…` is not a `host:port`",
+            &long[..80]
+        )
+    );
+}
+
+#[test]
+fn algorithms() {
+    for (said, told) in [
+        (
+            "{ key: path }",
+            "pools.web.algorithm: `name` is missing, the algorithm's name",
+        ),
+        (
+            "{ name: p2c, lod: peak_ewma }",
+            "pools.web.algorithm.lod: `p2c` has no option `lod`; it has load; did you mean `load`?",
+        ),
+        (
+            "{ name: bounded, factor: 0.5 }",
+            "pools.web.algorithm.factor: `factor` is `0.5`, expected a number from 1 to 100",
+        ),
+        (
+            "{ name: random, key: path }",
+            "pools.web.algorithm.key: `random` takes no key, so `path` has no effect",
+        ),
+        (
+            "{ name: ip_hash, key: path }",
+            "pools.web.algorithm.key: `ip_hash` takes no key, so `path` has no effect",
+        ),
+    ] {
+        assert_eq!(pool_error(&format!("algorithm: {said}")), told);
+    }
+    let sources =
+        "is not one of `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path`, `uri`";
+    for (said, told) in [
+        (
+            "client-ip",
+            format!("`client-ip` {sources}; did you mean `client_ip`?"),
+        ),
+        ("user", format!("`user` {sources}")),
+        (
+            "header",
+            "`header` needs a name, as in `header:NAME`".to_owned(),
+        ),
+        (
+            "header:X User",
+            "`header:X User` does not name a header field".to_owned(),
+        ),
+        (
+            "\"header:\"",
+            "`header:` does not name a header field".to_owned(),
+        ),
+        (
+            "\"cookie:a=b\"",
+            "`cookie:a=b` does not name a cookie".to_owned(),
+        ),
+        (
+            "\"query:\"",
+            "`query:` does not name a query parameter".to_owned(),
+        ),
+        (
+            "path:/v1",
+            "`path:/v1` takes no name; did you mean `path`?".to_owned(),
+        ),
+    ] {
+        let line = pool_error(&format!(
+            "algorithm: {{ name: consistent_hash, key: {said} }}"
+        ));
+        assert_eq!(line, format!("pools.web.algorithm.key: {told}"));
+    }
+}
+
+#[test]
+fn health_checks() {
+    for (said, told) in [
+        ("off", ": `off` is neither `none` nor a map"),
+        (
+            "http",
+            ": `http` is neither `none` nor a map; did you mean `{ type: http }`?",
+        ),
+        (
+            "{ type: htpp }",
+            ".type: `htpp` is not one of `tcp`, `http`; did you mean `http`?",
+        ),
+        (
+            "{ path: / }",
+            ".path: `path` is of use in an HTTP check only; did you mean `type: http`?",
+        ),
+        (
+            "{ interval: 0s }",
+            ".interval: `0s` is no time at all; it must be above 0",
+        ),
+        (
+            "{ interval: 1s, timeout: 2s }",
+            ".timeout: the timeout of 2s is longer than the interval of 1s; a check must end before the next begins",
+        ),
+        (
+            "{ interval: 500ms }",
+            ".interval: the timeout of 1s is longer than the interval of 500ms; a check must end before the next begins",
+        ),
+        (
+            "{ rise: 0 }",
+            ".rise: `0` is not a whole number from 1 to 1000",
+        ),
+        (
+            "{ fall: 0 }",
+            ".fall: `0` is not a whole number from 1 to 1000",
+        ),
+        (
+            "{ initial: down }",
+            ".initial: `down` is not one of `unknown`, `up`",
+        ),
+        (
+            "{ type: http, method: get }",
+            ".method: `get` is not in capital letters; did you mean `GET`?",
+        ),
+        (
+            "{ type: http, method: CONNECT }",
+            ".method: `CONNECT` is not a method for a check",
+        ),
+        (
+            "{ type: http, path: healthz }",
+            ".path: `healthz` does not begin with `/`",
+        ),
+        (
+            "{ type: http, path: \"/a b\" }",
+            ".path: `/a b` is not a path: invalid uri character",
+        ),
+        (
+            "{ type: http, host: \"a b\" }",
+            ".host: `a b` is not a host name",
+        ),
+        (
+            "{ type: http, expect: [] }",
+            ".expect: no status is expected, so no host could ever be healthy",
+        ),
+        (
+            "{ type: http, expect: 99 }",
+            ".expect: `99` is neither a status from 100 to 599 nor a range such as `200-299`",
+        ),
+        (
+            "{ type: http, expect: [200, \"500-600\"] }",
+            ".expect[1]: `500-600` is neither a status from 100 to 599 nor a range such as `200-299`",
+        ),
+        (
+            "{ type: http, expect: 299-200 }",
+            ".expect: `299-200` is empty; did you mean `200-299`?",
+        ),
+    ] {
+        let line = pool_error(&format!("health_check: {said}"));
+        assert_eq!(line, format!("pools.web.health_check{told}"));
+    }
+}
+
+#[test]
+fn policies_and_tls() {
+    for (said, told) in [
+        (
+            "host_header: keep",
+            "host_header: `keep` is not one of `preserve`, `upstream`",
+        ),
+        (
+            "when_all_down: try-all",
+            "when_all_down: `try-all` is not one of `error`, `try_all`; did you mean `try_all`?",
+        ),
+        (
+            "tls: maybe",
+            "tls: `maybe` is neither `true` nor `false` nor a map",
+        ),
+        (
+            "tls: { verify: no }",
+            "tls.verify: `no` is not one of `true`, `false`",
+        ),
+        (
+            "tls: { server_name: \"a b\" }",
+            "tls.server_name: `a b` is not a server name",
+        ),
+    ] {
+        assert_eq!(pool_error(said), format!("pools.web.{told}"));
+    }
+}
+
+#[test]
+fn names_of_pools_need_no_quotes_anywhere() {
+    let line = only_message(
+        "listeners: [\"127.0.0.1:80\"]\npools: { \"a b\": { hosts: [\"127.0.0.1:1\"] } }\n",
+    );
+    assert_eq!(
+        line,
+        "pools.a b: `a b` is not a name of a pool: letters, digits, `_`, `-` and `.`"
+    );
+}

@@ -1,0 +1,121 @@
+//! Files that nobody meant to write: never a panic, never a wait.
+
+use std::time::{Duration, Instant};
+
+use ballast::config::ConfigErrors;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::try_parse;
+
+const FILES: [&str; 2] = [
+    include_str!("../../conf/ballast.yaml"),
+    include_str!("../../conf/minimal.yaml"),
+];
+const MUTATIONS: u64 = 1_000;
+/// For one file, on a busy machine and without optimisation.
+const LONGEST: Duration = Duration::from_secs(1);
+/// Half of what is read at most: all of it would leave no room for a machine that is busy with other things.
+const LARGEST: usize = 1 << 19;
+
+/// Parses, and shows what is wrong as well; fails if that takes long.
+fn survive(text: &str) -> Result<(), ConfigErrors> {
+    let start = Instant::now();
+    let outcome = try_parse(text).map(drop);
+    if let Err(errors) = &outcome {
+        let shown = errors.to_string();
+        assert!(!shown.is_empty());
+        assert!(
+            !shown.lines().any(|line| !line.starts_with("b.yaml:")),
+            "{shown}"
+        );
+    }
+    let took = start.elapsed();
+    assert!(took < LONGEST, "{took:?} for:\n{text}");
+    outcome
+}
+
+#[test]
+fn mutated_files_are_read_or_refused() {
+    let mut refused = 0;
+    for seed in 0..MUTATIONS {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut bytes = FILES[rng.gen_range(0..FILES.len())].as_bytes().to_vec();
+        for _ in 0..rng.gen_range(1..=4) {
+            mutate(&mut bytes, &mut rng);
+        }
+        refused += usize::from(survive(&String::from_utf8_lossy(&bytes)).is_err());
+    }
+    // The mutations are of use if they reach both outcomes.
+    assert!((100..1_000).contains(&refused), "{refused} refused");
+}
+
+fn mutate(bytes: &mut Vec<u8>, rng: &mut SmallRng) {
+    const TELLING: &[u8] = b"[]{}:,-#&*!|>'\"%@`?~\t\n\r\0 0.\x80\xff";
+    if bytes.is_empty() {
+        return;
+    }
+    let at = rng.gen_range(0..bytes.len());
+    let end = (at + rng.gen_range(1..40)).min(bytes.len());
+    match rng.gen_range(0..7) {
+        0 => bytes[at] ^= 1 << rng.gen_range(0..8),
+        1 => bytes[at] = TELLING[rng.gen_range(0..TELLING.len())],
+        2 => bytes.insert(at, TELLING[rng.gen_range(0..TELLING.len())]),
+        3 => drop(bytes.drain(at..end)),
+        4 => {
+            let again = bytes[at..end].to_vec();
+            bytes.splice(at..at, again);
+        }
+        5 => bytes.truncate(at),
+        _ => {
+            let mut lines = Vec::from_iter(bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+            let (one, other) = (rng.gen_range(0..lines.len()), rng.gen_range(0..lines.len()));
+            lines.swap(one, other);
+            *bytes = lines.join(&b'\n');
+        }
+    }
+}
+
+#[test]
+fn files_cut_off_anywhere_are_read_or_refused() {
+    for file in FILES {
+        for (end, _) in file.char_indices() {
+            survive(&file[..end]).ok();
+        }
+        survive(file).expect("the whole file");
+    }
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    for unit in ["[", "{", "{a: ", "[?", "- ", "? ", "a: [", "[[],"] {
+        survive(&unit.repeat(LARGEST / unit.len())).expect_err(unit);
+    }
+    let stairs = (0..1_000).map(|depth| format!("{}a:\n", " ".repeat(depth)));
+    survive(&stairs.collect::<String>()).expect_err("stairs");
+}
+
+#[test]
+fn aliases_do_not_unfold_without_bound() {
+    let laughs = (1..50).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1));
+    let laughs = format!("a0: &a0 [x, x]\n{}", laughs.collect::<String>());
+    survive(&laughs).expect_err("a billion laughs");
+    let hosts = "a,".repeat(20_000);
+    let again = (0..20_000).map(|n| format!("  p{n}: {{ hosts: *h }}\n"));
+    let wide = format!(
+        "pools:\n  p: {{ hosts: &h [{hosts}] }}\n{}",
+        again.collect::<String>()
+    );
+    survive(&wide).expect_err("many pools with the same long list");
+    survive("pools: &a { web: *a }\n").expect_err("an alias of itself");
+}
+
+#[test]
+fn a_part_of_the_file_may_be_used_again() {
+    survive(
+        "listeners: [\"127.0.0.1:80\"]\nroutes: [{ path: /a, pool: a }, { pool: b }]\npools:\n  \
+         a: { hosts: [\"127.0.0.1:1\"], health_check: &check { interval: 5s } }\n  \
+         b: { hosts: [\"127.0.0.1:2\"], health_check: *check }\n",
+    )
+    .expect("an alias is fine");
+}

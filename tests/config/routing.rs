@@ -1,0 +1,131 @@
+//! Routes: what they match, and those that cannot match anything.
+
+use ballast::config::Route;
+
+use crate::{errors, parse};
+
+fn with_routes(routes: &str) -> String {
+    format!(
+        "listeners: [\"127.0.0.1:80\"]\nroutes: [{routes}]\npools:\n  web: {{ hosts: [\"127.0.0.1:1\"] }}\n  \
+         api: {{ hosts: [\"127.0.0.1:2\"] }}\n"
+    )
+}
+
+#[test]
+fn routes_name_their_pools() {
+    let config = parse(&with_routes(
+        "{ host: Api.Example.COM, path: /v1/, pool: api }, { host: \"*.example.com\", pool: api }, \
+         { host: \"[::1]\", pool: api }, { pool: web }",
+    ));
+    let route = |host: Option<&str>, path: Option<&str>, pool| Route {
+        host: host.map(str::to_owned),
+        path: path.map(str::to_owned),
+        pool,
+    };
+    assert_eq!(
+        config.routes,
+        [
+            route(Some("api.example.com"), Some("/v1/"), 1),
+            route(Some("*.example.com"), None, 1),
+            route(Some("[::1]"), None, 1),
+            route(None, None, 0),
+        ]
+    );
+}
+
+#[test]
+fn several_pools_need_routes_to_all_of_them() {
+    let two = "listeners: [\"127.0.0.1:80\"]\npools:\n  web: { hosts: [\"127.0.0.1:1\"] }\n  api: { hosts: [\"127.0.0.1:2\"] }\n";
+    assert_eq!(
+        errors(two),
+        [
+            "b.yaml:1:1: routes: there is no route; with more than one pool, `routes` has to tell which requests go where"
+        ]
+    );
+    assert_eq!(
+        errors(&with_routes("{ pool: web }")),
+        ["b.yaml:5:8: pools.api: no route leads to the pool `api`"]
+    );
+}
+
+#[test]
+fn values_are_checked() {
+    for (said, told) in [
+        (
+            "{ host: a.org }",
+            "b.yaml:2:10: routes[0]: `pool` is missing, the name of the pool",
+        ),
+        (
+            "{ pool: apu }",
+            "b.yaml:2:18: routes[0].pool: there is no pool `apu`; did you mean `api`?",
+        ),
+        (
+            "{ host: \"a.org:80\", pool: api }",
+            "b.yaml:2:18: routes[0].host: `a.org:80` has a port, but routes go by the name alone; did you mean `a.org`?",
+        ),
+        (
+            "{ host: \"::1\", pool: api }",
+            "b.yaml:2:18: routes[0].host: `::1` needs brackets; did you mean `[::1]`?",
+        ),
+        (
+            "{ host: \"a.*.org\", pool: api }",
+            "b.yaml:2:18: routes[0].host: `a.*.org` is not a host name such as `api.example.com` or `*.example.com`",
+        ),
+        (
+            "{ path: v1, pool: api }",
+            "b.yaml:2:18: routes[0].path: `v1` does not begin with `/`",
+        ),
+        (
+            "{ path: \"/v1?a\", pool: api }",
+            "b.yaml:2:18: routes[0].path: `/v1?a` has '?' in it, which the path of a request never has",
+        ),
+    ] {
+        assert_eq!(
+            errors(&with_routes(&format!("{said}, {{ pool: web }}"))),
+            [told]
+        );
+    }
+}
+
+#[test]
+fn a_route_behind_one_that_takes_all_of_it_is_refused() {
+    for (first, second) in [
+        ("", "host: a.org, path: /v1"),
+        ("path: /", "host: a.org"),
+        ("path: /v1", "path: /v1/users"),
+        ("host: a.org", "host: A.org, path: /v1"),
+        ("host: \"*.a.org\"", "host: b.a.org"),
+        ("host: \"*.a.org\"", "host: \"*.b.a.org\""),
+        (
+            "host: \"*.a.org\", path: /v1",
+            "host: \"*.a.org\", path: /v1",
+        ),
+    ] {
+        let separator = if first.is_empty() { "" } else { ", " };
+        let routes = format!("{{ pool: web{separator}{first} }}, {{ pool: api, {second} }}");
+        let column = 10 + routes.find("}, {").expect("two routes") + 3;
+        let told = format!(
+            "b.yaml:2:{column}: routes[1]: no request gets here, because routes[0] takes everything that this one \
+             would match; put this one first or drop it"
+        );
+        assert_eq!(errors(&with_routes(&routes)), [told]);
+    }
+}
+
+#[test]
+fn routes_that_overlap_in_part_are_fine() {
+    for (first, second) in [
+        ("path: /v1", "host: a.org"),
+        ("host: a.org", "path: /v1"),
+        ("path: /v1/users", "path: /v1"),
+        ("host: \"*.a.org\"", "host: a.org"),
+        ("host: \"*.a.org\"", "host: ba.org"),
+        ("host: \"*.b.a.org\"", "host: \"*.a.org\""),
+        ("host: b.a.org", "host: \"*.a.org\""),
+        ("host: a.org, path: /v1", "host: a.org"),
+    ] {
+        parse(&with_routes(&format!(
+            "{{ pool: web, {first} }}, {{ pool: api, {second} }}"
+        )));
+    }
+}

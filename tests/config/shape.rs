@@ -1,0 +1,163 @@
+//! Syntax, types, unknown keys: the first error, where it is.
+
+use crate::{errors, with_pool};
+
+fn only(text: &str) -> String {
+    let lines = errors(text);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    lines[0].clone()
+}
+
+#[test]
+fn syntax_is_told_with_its_place() {
+    assert_eq!(
+        only("listeners: [\n  a\npools: {}\n"),
+        "b.yaml:3:6: did not find expected ',' or ']', while parsing a flow sequence at line 1 column 12"
+    );
+    assert_eq!(
+        only("listeners:\n\t- a\n"),
+        "b.yaml:2:1: found character that cannot start any token, while scanning for the next token"
+    );
+    assert_eq!(only("pools: *web\n"), "b.yaml:1:8: unknown anchor");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_hint() {
+    assert_eq!(
+        only("listeners: []\nserver:\n  thread: 5\n"),
+        "b.yaml:3:3: server: unknown key `thread`, expected `threads` or `grace_period`; did you mean `threads`?"
+    );
+    assert_eq!(
+        only("listener: []\n"),
+        "b.yaml:1:1: unknown key `listener`, expected one of `server`, `listeners`, `trusted_proxies`, `timeouts`, \
+         `limits`, `routes`, `pools`; did you mean `listeners`?"
+    );
+    assert_eq!(
+        only("limits: { max_connections: 3 }\n"),
+        "b.yaml:1:11: limits: unknown key `max_connections`, expected `max_in_flight`"
+    );
+    assert_eq!(
+        only(&with_pool("hosts: [{ adress: \"127.0.0.1:1\" }]")),
+        "b.yaml:3:20: pools.web.hosts[0]: unknown key `adress`, expected `address` or `weight`; did you mean `address`?"
+    );
+    assert_eq!(
+        only(&with_pool("health_check: { intervall: 1s }")),
+        "b.yaml:3:26: pools.web.health_check: unknown key `intervall`, expected one of `type`, `interval`, `timeout`, \
+         `rise`, `fall`, `initial`, `method`, `path`, `host`, `expect`; did you mean `interval`?"
+    );
+}
+
+#[test]
+fn keys_of_later_work_are_unknown() {
+    for key in ["admin", "access_log"] {
+        let line = only(&format!("{key}: {{}}\n"));
+        assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
+    }
+    for key in [
+        "ejection",
+        "slow_start",
+        "sticky",
+        "retries",
+        "limits",
+        "protocol",
+        "timeouts",
+    ] {
+        let line = only(&with_pool(&format!("{key}: {{}}")));
+        assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
+    }
+    for key in [
+        "pid_file",
+        "control_socket",
+        "upgrade_socket",
+        "drain_delay",
+    ] {
+        let line = only(&format!("server: {{ {key}: x }}\n"));
+        assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
+    }
+}
+
+#[test]
+fn a_key_given_twice_is_refused_everywhere() {
+    assert_eq!(
+        only("listeners: []\npools: {}\nlisteners: []\n"),
+        "b.yaml:3:1: the key `listeners` is here twice"
+    );
+    assert_eq!(
+        only("listeners: []\npools:\n  web: {}\n  api: {}\n  web: {}\n"),
+        "b.yaml:5:3: pools: the key `web` is here twice"
+    );
+    assert_eq!(
+        only(&with_pool("algorithm: { name: p2c, name: random }")),
+        "b.yaml:3:34: pools.web.algorithm: the key `name` is here twice"
+    );
+}
+
+#[test]
+fn wrong_types_are_refused() {
+    assert_eq!(
+        only("timeouts: 5\n"),
+        "b.yaml:1:11: timeouts: invalid type: integer `5`, expected a map"
+    );
+    assert_eq!(
+        only("listeners: 5\n"),
+        "b.yaml:1:12: listeners: invalid type: integer `5`, expected a list"
+    );
+    assert_eq!(
+        only("listeners:\n  - [a, b]\n"),
+        "b.yaml:2:5: listeners[0]: invalid type: list, expected a single value or a map"
+    );
+    assert_eq!(
+        only("timeouts: { read: [1s] }\n"),
+        "b.yaml:1:19: timeouts.read: invalid type: list, expected a single value"
+    );
+    assert_eq!(
+        only(&with_pool(
+            "health_check: { type: http, expect: { from: 200 } }"
+        )),
+        "b.yaml:3:46: pools.web.health_check.expect: invalid type: map, expected a single value or a list"
+    );
+    assert_eq!(
+        only("listeners: [{ tls: true }]\n"),
+        "b.yaml:1:20: listeners[0].tls: invalid type: boolean `true`, expected a map"
+    );
+    assert_eq!(
+        only("listeners: !all [a]\n"),
+        "b.yaml:1:12: listeners: a tag such as `!this` has no meaning here"
+    );
+    assert_eq!(
+        only("hello\n"),
+        "b.yaml:1:1: invalid type: string \"hello\", expected a map"
+    );
+    assert_eq!(
+        only("~\n"),
+        "b.yaml:1:1: invalid type: nothing, expected a map"
+    );
+    assert_eq!(
+        only("a: 1\n---\nb: 2\n"),
+        "b.yaml: there is more than one document (`---`) in this file"
+    );
+}
+
+#[test]
+fn a_key_with_nothing_behind_it_is_not_a_default() {
+    assert_eq!(
+        only("pools:\n  web:\n    tls:\n    hosts: []\n"),
+        "b.yaml:3:9: pools.web.tls: nothing stands here; give a value or leave the key out"
+    );
+    assert_eq!(
+        only("pools:\n  web:\n    health_check: ~\n"),
+        "b.yaml:3:19: pools.web.health_check: nothing stands here; give a value or leave the key out"
+    );
+}
+
+#[test]
+fn an_empty_file_says_what_it_lacks() {
+    for text in ["", "\n", "# nothing\n"] {
+        let lines = errors(text);
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(lines[0].ends_with(
+            "listeners: there is no listener; clients need an address to connect to, such as `0.0.0.0:8080`"
+        ));
+        assert!(lines[1].contains("pools: there is no pool; "), "{lines:#?}");
+    }
+}
