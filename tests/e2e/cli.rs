@@ -1,0 +1,275 @@
+//! The command line: what it prints, how it ends, and what signals do.
+
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Backend, Ballast, Client, Finished, LISTEN, Reply, SOON, Setup, file, free, run, wait_until,
+};
+
+const ALGORITHMS: [&str; 7] = [
+    "random",
+    "round_robin",
+    "p2c",
+    "consistent_hash",
+    "bounded",
+    "ip_hash",
+    "least_load",
+];
+
+/// Runs a command on a file with this text.
+fn on_file(command: &str, yaml: &str) -> Finished {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = file(folder.path(), "ballast.yaml", yaml);
+    run(&[command, "-c", &path.display().to_string()])
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect()
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line_and_the_end() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let backend = Backend::start_new("a");
+    let yaml = Setup::of(&[&backend]).yaml().replace(LISTEN, &address);
+    let end = on_file("run", &yaml);
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(end.took < Duration::from_secs(5), "{:?}", end.took);
+    let about: Vec<&str> = lines(&end.stderr)
+        .into_iter()
+        .filter(|line| line.contains(&address))
+        .collect();
+    assert_eq!(about.len(), 1, "{}", end.stderr);
+    assert!(about[0].contains("in use"), "{}", end.stderr);
+    assert!(!end.stderr.contains("panicked"), "{}", end.stderr);
+}
+
+#[test]
+fn one_taken_port_among_several_listeners_ends_the_process_too() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let backend = Backend::start_new("a");
+    let yaml = Setup::of(&[&backend])
+        .top(&format!("listeners: [\"{}\", \"{address}\"]", free()))
+        .yaml();
+    let end = on_file("run", &yaml);
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(end.stderr.contains(&address), "{}", end.stderr);
+}
+
+#[test]
+fn an_address_that_is_not_this_machines_ends_the_process() {
+    let backend = Backend::start_new("a");
+    let yaml = Setup::of(&[&backend])
+        .yaml()
+        .replace(LISTEN, "192.0.2.1:8080");
+    let end = on_file("run", &yaml);
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(end.stderr.contains("192.0.2.1:8080"), "{}", end.stderr);
+}
+
+#[test]
+fn a_missing_file_is_one_clear_line_and_exit_2() {
+    for command in ["run", "check"] {
+        let end = run(&[command, "-c", "/nonexistent/ballast.yaml"]);
+        assert_eq!(end.code, Some(2), "{end:?}");
+        assert_eq!(lines(&end.stderr).len(), 1, "{}", end.stderr);
+        assert!(end.stderr.contains("/nonexistent/ballast.yaml"));
+    }
+}
+
+#[test]
+fn wrong_usage_is_explained_and_exits_2() {
+    for arguments in [
+        &["dance"][..],
+        &[],
+        &["run", "--nonsense"],
+        &["run", "-c"],
+        &["check", "-c", "a", "b"],
+    ] {
+        let end = run(arguments);
+        assert_eq!(end.code, Some(2), "{arguments:?}: {end:?}");
+        assert!(end.stderr.contains("help"), "{arguments:?}: {}", end.stderr);
+    }
+    // A slip of the finger gets a hint.
+    assert!(run(&["chek"]).stderr.contains("check"));
+}
+
+#[test]
+fn help_and_version_say_what_there_is() {
+    let help = run(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in ["run", "check", "demo", "algorithms"] {
+        assert!(help.stdout.contains(command), "{}", help.stdout);
+    }
+    let version = run(&["--version"]);
+    assert_eq!(version.code, Some(0));
+    assert_eq!(
+        version.stdout.trim(),
+        format!("ballast {}", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(run(&["run", "--help"]).stdout.contains("ballast.yaml"));
+}
+
+#[test]
+fn algorithms_lists_all_seven() {
+    let end = run(&["algorithms"]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    for name in ALGORITHMS {
+        assert!(
+            lines(&end.stdout).iter().any(|line| line.contains(name)),
+            "{name} is missing:\n{}",
+            end.stdout
+        );
+    }
+}
+
+#[test]
+fn check_accepts_every_algorithm_by_both_spellings() {
+    for name in ALGORITHMS {
+        for name in [name.to_owned(), name.replace('_', "-")] {
+            let end = on_file(
+                "check",
+                &format!(
+                    "listeners: [\"127.0.0.1:8080\"]\n\
+                     pools: {{ web: {{ algorithm: {name}, hosts: [\"127.0.0.1:8081\"] }} }}\n"
+                ),
+            );
+            assert_eq!(end.code, Some(0), "{name}: {end:?}");
+        }
+    }
+}
+
+#[test]
+fn check_reports_all_errors_of_meaning_at_once_with_their_places() {
+    let yaml = "listeners: [\"127.0.0.1:8080\"]\n\
+                timeouts: { connect: 0s }\n\
+                routes: [{ pool: wbe }]\n\
+                pools: { web: { algorithm: round_robbin, hosts: [\"127.0.0.1:8081\", \"127.0.0.1:8081\"] } }\n";
+    for command in ["check", "run"] {
+        let end = on_file(command, yaml);
+        assert_eq!(end.code, Some(2), "{end:?}");
+        for part in [
+            "timeouts.connect",
+            "wbe",
+            "round_robbin",
+            "round_robin",
+            "pools.web.hosts[1]",
+        ] {
+            assert!(end.stderr.contains(part), "{part}:\n{}", end.stderr);
+        }
+    }
+    let end = on_file("check", "listeners: [\"127.0.0.1:8080\"]\npols: {}\n");
+    assert_eq!(end.code, Some(2), "{end:?}");
+    assert!(end.stderr.contains("ballast.yaml:2:"), "{}", end.stderr);
+    assert!(end.stderr.contains("pools"), "a hint:\n{}", end.stderr);
+}
+
+#[test]
+fn sigterm_lets_a_request_end_and_then_exits_at_once() {
+    let backend = Backend::start_new("a");
+    let mut ballast = Setup::of(&[&backend])
+        .top("server: { grace_period: 30s }")
+        .start();
+    backend.set(Reply::ok().body("slow").after(Duration::from_millis(1500)));
+    let mut idle = Client::connect(ballast.address());
+    let mut busy = Client::connect(ballast.address());
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the request is under way", || backend.requests() == 1);
+    ballast.signal(Signal::SIGTERM);
+    wait_until(SOON, "no new connections", || !ballast.listens());
+    assert!(ballast.runs());
+    assert_eq!(busy.read_response(false).expect("whole").text(), "slow");
+    let answered = Instant::now();
+    assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
+    assert!(
+        answered.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        answered.elapsed()
+    );
+    assert!(idle.is_closed_within(SOON));
+}
+
+#[test]
+fn sigterm_without_requests_exits_soon() {
+    let backend = Backend::start_new("a");
+    let mut ballast = Setup::of(&[&backend]).start();
+    let mut kept = Client::connect(ballast.address());
+    assert_eq!(kept.get("/").status, 200);
+    let start = Instant::now();
+    ballast.signal(Signal::SIGTERM);
+    assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(kept.is_closed_within(SOON));
+}
+
+#[test]
+fn sigterm_waits_no_longer_than_the_grace_period() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::Hang);
+    let mut ballast = Setup::of(&[&backend])
+        .top("server: { grace_period: 1s }")
+        .start();
+    let mut busy = Client::connect(ballast.address());
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the request is under way", || backend.requests() == 1);
+    let start = Instant::now();
+    ballast.signal(Signal::SIGTERM);
+    ballast.wait_exit(SOON);
+    assert!(
+        start.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn sigint_exits_now() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::Hang);
+    let mut ballast = Setup::of(&[&backend]).start();
+    let mut busy = Client::connect(ballast.address());
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the request is under way", || backend.requests() == 1);
+    let start = Instant::now();
+    ballast.signal(Signal::SIGINT);
+    let status = ballast.wait_exit(SOON);
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(
+        status.code().is_some() || status.signal() == Some(Signal::SIGINT as i32),
+        "{status:?}"
+    );
+}
+
+#[test]
+fn the_log_is_as_loud_as_asked() {
+    let backend = Backend::start_new("a");
+    let ballast: Ballast = Setup::of(&[&backend]).start();
+    Client::connect(ballast.address()).get("/");
+    // The harness asks for `info`.
+    assert!(!ballast.log().is_empty(), "a start worth a line");
+    assert!(ballast.log_with(&["DEBUG"]).is_empty());
+}

@@ -1,0 +1,364 @@
+//! When a host fails, another takes the request, where that is safe; and where it is not, the client hears the truth.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{
+    Backend, Client, Connections, DeadHost, Load, Next, Reply, SOON, Setup, free, get, long, peer,
+    wait_until,
+};
+
+/// Checks often enough that a stopped host is known as such within the test.
+const QUICK_CHECK: &str = "{ interval: 100ms, timeout: 50ms, rise: 1, fall: 2 }";
+
+#[test]
+fn a_refused_connection_is_made_to_another_host_whatever_the_method() {
+    let backend = Backend::start_new("a");
+    let dead = [DeadHost::new(), DeadHost::new()];
+    let ballast = Setup::of(&[&backend])
+        .host(dead[0].address())
+        .host(dead[1].address())
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let large = vec![b'x'; 300_000];
+    for _ in 0..6 {
+        assert_eq!(client.get("/").status, 200);
+        assert_eq!(client.post("/", b"body").status, 200);
+        assert_eq!(backend.last().body, b"body");
+        assert_eq!(client.post("/", &large).status, 200);
+        assert!(backend.last().body == large);
+    }
+    assert_eq!(backend.requests(), 18);
+}
+
+#[test]
+fn an_idempotent_request_reset_before_a_byte_goes_to_another_host() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let ballast = Setup::of(&[&good, &bad]).start();
+    for reply in [Reply::Reset, Reply::Close] {
+        bad.set(reply.clone());
+        let mut client = Client::connect(ballast.address());
+        let before = bad.requests();
+        for _ in 0..6 {
+            assert_eq!(client.get("/").backend(), "good", "{reply:?}");
+        }
+        let put = "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody";
+        for _ in 0..6 {
+            let response = client.request(put).expect("a whole answer");
+            assert_eq!(response.backend(), "good", "{reply:?}");
+            assert_eq!(good.last().body, b"body", "{reply:?}");
+        }
+        assert!(bad.requests() >= before + 2, "{reply:?}: bad was not tried");
+    }
+}
+
+#[test]
+fn a_post_that_was_sent_is_never_sent_again() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let ballast = Setup::of(&[&good, &bad]).start();
+    for reply in [Reply::Reset, Reply::Close] {
+        let sent_before = good.requests() + bad.requests();
+        bad.set(reply);
+        let mut failed = 0;
+        for _ in 0..10 {
+            match Client::connect(ballast.address()).post("/", b"pay").status {
+                200 => {}
+                502 => failed += 1,
+                status => panic!("{status} instead of 502"),
+            }
+        }
+        assert_eq!(good.requests() + bad.requests(), sent_before + 10);
+        assert_eq!(failed, 5);
+    }
+}
+
+#[test]
+fn a_host_that_drops_idle_connections_costs_no_request_and_doubles_no_post() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b]).start();
+    // Nothing in the answers says so, so the connections go back to the pool and die there.
+    a.set(Reply::ok().then_close());
+    b.set(Reply::ok().then_reset());
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..200 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let before = a.requests() + b.requests();
+    let mut answered = 0;
+    for _ in 0..200 {
+        match client.try_post("/", b"pay") {
+            Ok(response) if response.status == 200 => answered += 1,
+            Ok(response) => {
+                assert_eq!(response.status, 502);
+                client = Client::connect(ballast.address());
+            }
+            Err(error) => panic!("no answer to a POST: {error}"),
+        }
+    }
+    let arrived = a.requests() + b.requests() - before;
+    assert!(
+        (answered..=200).contains(&arrived),
+        "{answered} answers to 200 POSTs, and {arrived} arrived"
+    );
+    assert!(answered > 100, "only {answered} of 200 POSTs were answered");
+}
+
+#[test]
+fn a_restarted_host_is_used_again_over_fresh_connections() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..5 {
+        assert_eq!(client.get("/").status, 200);
+        backend.stop();
+        backend.start();
+        assert_eq!(client.post("/", b"body").status, 200);
+        backend.close_idle();
+    }
+}
+
+#[test]
+fn errors_mean_what_they_say() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { connect: 200ms, read: 300ms }")
+        .start();
+    let post = || Client::connect(ballast.address()).post("/", b"x");
+
+    backend.set(Reply::Hang);
+    let start = Instant::now();
+    let response = post();
+    assert_eq!(response.status, 504, "silent host");
+    assert!(!response.body.is_empty());
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert!(start.elapsed() < Duration::from_secs(5));
+
+    backend.set(Reply::Reset);
+    let response = post();
+    assert_eq!(response.status, 502, "reset");
+    assert!(!response.body.is_empty());
+
+    backend.set(Reply::script(|head, wire| {
+        wire.read_body(head.framing().expect("announced"))?;
+        wire.send("this is not HTTP\r\n\r\n")?;
+        Ok(Next::Close)
+    }));
+    assert_eq!(post().status, 502, "nonsense");
+
+    backend.stop();
+    let response = post();
+    assert_eq!(response.status, 502, "refused");
+    assert!(!response.body.is_empty());
+}
+
+#[test]
+fn a_host_that_lets_connections_wait_is_left_after_the_connect_timeout() {
+    let full = FullHost::new();
+    let backend = Backend::start_new("a");
+    let alone = Setup::of(&[])
+        .host(full.address)
+        .top("timeouts: { connect: 200ms }")
+        .start();
+    let start = Instant::now();
+    assert_eq!(get(alone.address(), "/").status, 504);
+    assert!(start.elapsed() < Duration::from_secs(3));
+
+    let both = Setup::of(&[&backend])
+        .host(full.address)
+        .top("timeouts: { connect: 200ms }")
+        .start();
+    let mut client = Client::connect(both.address());
+    for _ in 0..4 {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
+fn without_a_usable_host_503_comes_at_once_and_the_connection_stays() {
+    let backend = Backend::start_new("a");
+    backend.set_health(Reply::status(500));
+    let ballast = Setup::of(&[&backend])
+        .health("{ type: http, path: /healthz, interval: 1s, timeout: 500ms }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        let start = Instant::now();
+        let response = client.get("/");
+        times.push(start.elapsed());
+        assert_eq!(response.status, 503);
+        assert!(!response.body.is_empty());
+    }
+    assert_eq!(client.post("/", b"body").status, 503);
+    assert_eq!(client.get("/").status, 503);
+    times.sort();
+    assert!(
+        times[10] < Duration::from_millis(10),
+        "median {:?}",
+        times[10]
+    );
+    assert_eq!(backend.requests(), 0);
+}
+
+/// Two seconds of load over three hosts; one is stopped and started twice meanwhile.
+fn no_request_fails_with(algorithm: &str) {
+    let backends = ["a", "b", "c"].map(Backend::start_new);
+    let ballast = Setup::of(&backends.each_ref())
+        .algorithm(algorithm)
+        .health(QUICK_CHECK)
+        .start();
+    let load = Load::start(ballast.address(), 12, Connections::Kept);
+    let fresh = Load::start(ballast.address(), 2, Connections::OnePerRequest);
+    let start = Instant::now();
+    for _ in 0..2 {
+        run_for(Duration::from_millis(300));
+        backends[1].stop();
+        run_for(Duration::from_millis(400));
+        backends[1].start();
+        let before = backends[1].requests();
+        wait_until(SOON, "the host that came back gets requests", || {
+            backends[1].requests() > before
+        });
+    }
+    run_for(Duration::from_secs(2).saturating_sub(start.elapsed()));
+    let tally = load.stop();
+    tally.assert_all_ok(algorithm);
+    fresh.stop().assert_all_ok(algorithm);
+    for backend in &backends {
+        assert!(tally.of(backend.name()) > 0, "{backend:?} got nothing");
+    }
+}
+
+/// Lets the load run; nothing is waited for.
+fn run_for(time: Duration) {
+    thread::sleep(time);
+}
+
+macro_rules! no_request_fails {
+    ($($test:ident: $algorithm:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                no_request_fails_with($algorithm);
+            }
+        )*
+    };
+}
+
+no_request_fails! {
+    no_request_fails_while_a_host_stops_with_random: "random",
+    no_request_fails_while_a_host_stops_with_round_robin: "round_robin",
+    no_request_fails_while_a_host_stops_with_round_robin_hyphened: "round-robin",
+    no_request_fails_while_a_host_stops_with_p2c: "p2c",
+    no_request_fails_while_a_host_stops_with_peak_ewma: "{ name: p2c, load: peak_ewma }",
+    no_request_fails_while_a_host_stops_with_consistent_hash: "consistent_hash",
+    no_request_fails_while_a_host_stops_with_consistent_hash_hyphened: "{ name: consistent-hash, key: path }",
+    no_request_fails_while_a_host_stops_with_bounded: "{ name: bounded, factor: 1.25, key: uri }",
+    no_request_fails_while_a_host_stops_with_ip_hash: "ip_hash",
+    no_request_fails_while_a_host_stops_with_ip_hash_hyphened: "ip-hash",
+    no_request_fails_while_a_host_stops_with_least_load: "least_load",
+    no_request_fails_while_a_host_stops_with_least_load_hyphened: "least-load",
+}
+
+/// The long form of the same, by a load generator that is not ours: a minute of wrk for each name.
+#[test]
+fn long_a_minute_of_wrk_without_a_failed_request() {
+    if !long() {
+        println!("skipped: only with BALLAST_LONG=1");
+        return;
+    }
+    let Some(wrk) = peer("wrk") else { return };
+    for algorithm in [
+        "random",
+        "round_robin",
+        "round-robin",
+        "p2c",
+        "consistent_hash",
+        "consistent-hash",
+        "bounded",
+        "ip_hash",
+        "ip-hash",
+        "least_load",
+        "least-load",
+    ] {
+        let backends = ["a", "b", "c"].map(Backend::start_new);
+        let ballast = Setup::of(&backends.each_ref())
+            .algorithm(algorithm)
+            .health("{}")
+            .start();
+        let address: SocketAddr = ballast.address();
+        let wrk = wrk.clone();
+        let run = thread::spawn(move || {
+            Command::new(wrk)
+                .args(["-t2", "-c32", "-d60s", &format!("http://{address}/")])
+                .output()
+        });
+        for _ in 0..2 {
+            run_for(Duration::from_secs(10));
+            backends[1].stop();
+            run_for(Duration::from_secs(10));
+            backends[1].start();
+        }
+        let output = run.join().expect("no panic").expect("wrk runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("{algorithm}\n{text}");
+        assert!(output.status.success() && text.contains("requests in"));
+        assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"));
+    }
+}
+
+#[test]
+fn a_broken_host_is_left_out_evenly() {
+    // Whoever takes over the requests of a dead host, it must not be one host alone.
+    let backends = ["a", "b", "c"].map(Backend::start_new);
+    let ballast = Setup::of(&backends.each_ref())
+        .algorithm("random")
+        .host(DeadHost::new().address())
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    for _ in 0..600 {
+        *counts
+            .entry(client.get("/").backend().to_owned())
+            .or_default() += 1;
+    }
+    // Expected are 200 each with a deviation of 11.5; this is five of them.
+    assert!(
+        counts.values().all(|count| (140..=260).contains(count)),
+        "{counts:?}"
+    );
+}
+
+/// A host whose accept queue is full: connections to it neither succeed nor fail.
+struct FullHost {
+    address: SocketAddr,
+    _listener: Socket,
+    _waiting: Vec<Socket>,
+}
+
+impl FullHost {
+    fn new() -> Self {
+        let address = free();
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+        listener.bind(&address.into()).expect("the port is free");
+        listener.listen(0).expect("a bound socket can listen");
+        let waiting = (0..8)
+            .map(|_| {
+                let socket =
+                    Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+                let _ = socket.connect_timeout(&address.into(), Duration::from_millis(50));
+                socket
+            })
+            .collect();
+        FullHost {
+            address,
+            _listener: listener,
+            _waiting: waiting,
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Who gets requests is decided by checks: before the first request, at every change, and never all at once by one host.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Backend, Ballast, Client, DeadHost, HEALTH_PATH, Reply, SOON, Setup, get, wait_until,
+};
+
+const HTTP: &str = "type: http, path: /healthz";
+
+/// Asks until `backend` has been left out of `streak` answers in a row.
+fn wait_until_left_out(ballast: &Ballast, backend: &str) {
+    let mut client = Client::connect(ballast.address());
+    let mut streak = 0;
+    wait_until(SOON, &format!("{backend} gets no more requests"), || {
+        streak = match client.get("/").backend() == backend {
+            true => 0,
+            false => streak + 1,
+        };
+        streak == 12
+    });
+}
+
+fn wait_until_used(ballast: &Ballast, backend: &str) {
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, &format!("{backend} gets requests"), || {
+        client.get("/").backend() == backend
+    });
+}
+
+#[test]
+fn no_request_meets_a_host_never_proven() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    bad.set_health(Reply::status(503));
+    let ballast = Setup::of(&[&bad, &good])
+        .host(DeadHost::new().address())
+        .health(&format!("{{ {HTTP}, interval: 1s, timeout: 300ms }}"))
+        .start();
+    assert!(good.health_checks() >= 1 && bad.health_checks() >= 1);
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..30 {
+        assert_eq!(client.get("/").backend(), "good");
+    }
+    assert_eq!(bad.requests(), 0);
+}
+
+#[test]
+fn the_listener_opens_after_the_first_round_which_a_silent_host_cannot_draw_out() {
+    let (good, silent) = (Backend::start_new("good"), Backend::start_new("silent"));
+    silent.set_health(Reply::Hang);
+    let yaml = Setup::of(&[&good, &silent])
+        .health(&format!("{{ {HTTP}, interval: 3s, timeout: 700ms }}"))
+        .yaml();
+    let start = Instant::now();
+    let ballast = Ballast::spawn(&yaml);
+    wait_until(SOON, "the first check arrives", || {
+        silent.health_checks() == 1
+    });
+    let checked = Instant::now();
+    assert!(!ballast.listens(), "open before the first round has ended");
+    wait_until(SOON, "the listener opens", || ballast.listens());
+    assert!(checked.elapsed() > Duration::from_millis(500));
+    assert!(start.elapsed() < Duration::from_millis(2500));
+    assert_eq!(get(ballast.address(), "/").backend(), "good");
+}
+
+#[test]
+fn initial_up_serves_before_the_first_round() {
+    let silent = Backend::start_new("silent");
+    silent.set_health(Reply::Hang);
+    let ballast = Setup::of(&[&silent])
+        .health(&format!(
+            "{{ {HTTP}, interval: 5s, timeout: 5s, initial: up }}"
+        ))
+        .start();
+    assert_eq!(get(ballast.address(), "/").backend(), "silent");
+}
+
+#[test]
+fn rise_and_fall_are_counted_in_checks_and_each_change_is_one_line_with_the_reason() {
+    let (steady, flaky) = (Backend::start_new("steady"), Backend::start_new("flaky"));
+    let ballast = Setup::of(&[&steady, &flaky])
+        .health(&format!(
+            "{{ {HTTP}, interval: 100ms, timeout: 90ms, rise: 4, fall: 3 }}"
+        ))
+        .start();
+    let address = flaky.address().to_string();
+    let lines = || {
+        let mut lines = ballast.log_with(&[&address]);
+        lines.retain(|line| !line.contains("DEBUG"));
+        lines.len()
+    };
+    wait_until_used(&ballast, "flaky");
+    let told = lines();
+
+    let failures_from = flaky.health_checks();
+    flaky.set_health(Reply::status(500));
+    wait_until(SOON, "the line on the failure", || lines() > told);
+    let failures = flaky.health_checks() - failures_from;
+    // A check that was under way at the switch may count on either side.
+    assert!((3..=5).contains(&failures), "down after {failures} checks");
+    let line = ballast.log_with(&[&address]).pop().expect("a line");
+    assert!(line.contains("500"), "without the reason: {line}");
+    wait_until_left_out(&ballast, "flaky");
+
+    let successes_from = flaky.health_checks();
+    flaky.set_health(Reply::ok());
+    wait_until(SOON, "the line on the recovery", || lines() > told + 1);
+    let successes = flaky.health_checks() - successes_from;
+    assert!((4..=6).contains(&successes), "up after {successes} checks");
+    wait_until_used(&ballast, "flaky");
+
+    // Fewer failures than `fall` change nothing.
+    let (used, seen) = (flaky.requests(), flaky.health_checks());
+    flaky.set_health(Reply::status(500));
+    wait_until(SOON, "a failed check", || flaky.health_checks() > seen);
+    flaky.set_health(Reply::ok());
+    let seen = flaky.health_checks();
+    wait_until(SOON, "more checks", || flaky.health_checks() > seen + 5);
+    wait_until_used(&ballast, "flaky");
+    assert!(flaky.requests() > used);
+    assert_eq!(lines(), told + 2, "{:#?}", ballast.log());
+}
+
+#[test]
+fn a_silent_or_dripping_host_does_not_delay_the_checks_of_others() {
+    let backends = ["silent", "dripping", "dies", "stays"].map(Backend::start_new);
+    let [silent, dripping, dies, _] = &backends;
+    silent.set_health(Reply::Hang);
+    // Each byte comes well within the timeout, the whole never.
+    dripping.set_health(Reply::Drip(Duration::from_millis(100)));
+    let ballast = Setup::of(&backends.each_ref())
+        .health(&format!(
+            "{{ {HTTP}, interval: 200ms, timeout: 200ms, rise: 1, fall: 2 }}"
+        ))
+        .start();
+    wait_until_used(&ballast, "dies");
+    dies.set_health(Reply::status(500));
+    let start = Instant::now();
+    wait_until_left_out(&ballast, "dies");
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    dies.set_health(Reply::ok());
+    wait_until_used(&ballast, "dies");
+    assert_eq!((silent.requests(), dripping.requests()), (0, 0));
+}
+
+#[test]
+fn a_tcp_check_notices_a_stopped_host_and_its_return() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .health("{ interval: 100ms, timeout: 50ms, rise: 2, fall: 2 }")
+        .start();
+    wait_until_used(&ballast, "a");
+    wait_until_used(&ballast, "b");
+    b.stop();
+    let address = b.address().to_string();
+    ballast.wait_for_log(&[&address]);
+    wait_until_left_out(&ballast, "b");
+    b.start();
+    wait_until_used(&ballast, "b");
+}
+
+#[test]
+fn without_a_word_on_health_a_tcp_check_runs_with_two_seconds_between() {
+    let backend = Backend::start_new("a");
+    let ballast = Ballast::start(
+        &Setup::of(&[&backend])
+            .yaml()
+            .replace("    health_check: none\n", ""),
+    );
+    let first = backend.accepted();
+    assert!(first >= 1, "the first round came before the listener");
+    assert_eq!(backend.connections(), 0);
+    let start = Instant::now();
+    wait_until(SOON, "the next check", || backend.accepted() > first);
+    assert!(start.elapsed() < Duration::from_millis(2600));
+    assert_eq!(get(ballast.address(), "/").status, 200);
+}
+
+#[test]
+fn an_http_check_asks_what_it_was_told_to_ask() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    a.set_health(Reply::status(204));
+    b.set_health(Reply::status(200));
+    let ballast = Setup::of(&[&a, &b])
+        .health(
+            "{ type: http, method: HEAD, path: /healthz, host: check.example, expect: [204, 301-302], interval: 100ms, \
+             timeout: 90ms, rise: 1, fall: 1 }",
+        )
+        .start();
+    let check = a.last_health_check();
+    assert_eq!(check.start, format!("HEAD {HEALTH_PATH} HTTP/1.1"));
+    assert_eq!(check.all("host"), ["check.example"]);
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..10 {
+        assert_eq!(client.get("/").backend(), "a", "b answers 200, not 204");
+    }
+    b.set_health(Reply::status(302));
+    wait_until_used(&ballast, "b");
+}
+
+#[test]
+fn an_http_check_is_for_the_host_itself_unless_told_otherwise() {
+    let backend = Backend::start_new("a");
+    let _ballast = Setup::of(&[&backend])
+        .health(&format!("{{ {HTTP} }}"))
+        .start();
+    let check = backend.last_health_check();
+    assert_eq!(check.start, format!("GET {HEALTH_PATH} HTTP/1.1"));
+    assert_eq!(check.all("host"), [backend.address().to_string()]);
+}
+
+#[test]
+fn when_all_hosts_are_down_clients_get_503_until_one_recovers() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .health("{ interval: 100ms, timeout: 50ms, rise: 1, fall: 1 }")
+        .start();
+    let status = || get(ballast.address(), "/").status;
+    assert_eq!(status(), 200);
+    a.stop();
+    b.stop();
+    wait_until(SOON, "503", || status() == 503);
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.get("/").status, 503);
+    b.start();
+    wait_until(SOON, "200", || client.get("/").status == 200);
+    assert_eq!(client.get("/").backend(), "b");
+}
+
+#[test]
+fn try_all_asks_every_host_rather_than_none() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    for backend in [&a, &b] {
+        backend.set_health(Reply::status(500));
+    }
+    let ballast = Setup::of(&[&a, &b])
+        .pool("when_all_down: try_all")
+        .health(&format!(
+            "{{ {HTTP}, interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }}"
+        ))
+        .start();
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..20 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert!(a.requests() > 0 && b.requests() > 0);
+    // As soon as one is healthy, it alone is used.
+    a.set_health(Reply::ok());
+    wait_until_left_out(&ballast, "b");
+    assert_eq!(client.get("/").backend(), "a");
+}
+
+#[test]
+fn requests_under_way_on_a_host_that_is_taken_out_may_end() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .health(&format!(
+            "{{ {HTTP}, interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }}"
+        ))
+        .start();
+    let slow = Reply::ok().body("end").after(Duration::from_millis(700));
+    a.set(slow.clone());
+    b.set(slow);
+    let mut client = Client::connect(ballast.address());
+    client
+        .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the request is under way", || {
+        a.requests() + b.requests() == 1
+    });
+    for backend in [&a, &b] {
+        backend.set_health(Reply::status(500));
+    }
+    assert_eq!(client.read_response(false).expect("whole").text(), "end");
+    wait_until(SOON, "503", || get(ballast.address(), "/").status == 503);
+}
+
+#[test]
+fn sigterm_during_the_first_round_ends_the_process() {
+    let silent = Backend::start_new("silent");
+    silent.set_health(Reply::Hang);
+    let yaml = Setup::of(&[&silent])
+        .health(&format!("{{ {HTTP}, interval: 20s, timeout: 20s }}"))
+        .yaml();
+    let mut ballast = Ballast::spawn(&yaml);
+    wait_until(SOON, "the first check arrives", || {
+        silent.health_checks() == 1
+    });
+    ballast.signal(Signal::SIGTERM);
+    ballast.wait_exit(SOON);
+}

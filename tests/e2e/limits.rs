@@ -1,0 +1,243 @@
+//! How much there may be at once, and that whatever has ended is no longer counted.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Backend, Ballast, Client, DeadHost, Next, Reply, SOON, Setup, get, wait_until,
+};
+
+fn one_at_a_time(backend: &Backend) -> Ballast {
+    Setup::of(&[backend])
+        .top("limits: { max_in_flight: 1 }")
+        .top("timeouts: { read: 300ms }")
+        .start()
+}
+
+/// A request that the backend has and does not answer.
+fn pending(ballast: &Ballast, backend: &Backend, request: &str) -> Client {
+    let before = backend.requests();
+    let mut client = Client::connect(ballast.address());
+    client.send(request).expect("sent");
+    wait_until(SOON, "the request reaches the host", || {
+        backend.requests() > before
+    });
+    client
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun";
+
+/// Waits until a request is answered with 200, as it is once nothing is counted any more.
+fn frees_up(address: SocketAddr, after: &str) {
+    let mut client = Client::connect(address);
+    wait_until(SOON, &format!("the place is free after {after}"), || {
+        let status = client.get("/").status;
+        assert!(status == 200 || status == 503, "{status} after {after}");
+        status == 200
+    });
+}
+
+#[test]
+fn beyond_max_in_flight_requests_get_503_at_once_and_later_they_are_served_again() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("limits: { max_in_flight: 2 }")
+        .start();
+    backend.set(Reply::Hang);
+    let first = pending(&ballast, &backend, GET);
+    let second = pending(&ballast, &backend, GET);
+    let mut third = Client::connect(ballast.address());
+    let start = Instant::now();
+    let response = third.get("/");
+    assert_eq!(response.status, 503);
+    assert!(start.elapsed() < Duration::from_secs(1));
+    let seconds: u64 = response
+        .head
+        .get("retry-after")
+        .expect("Retry-After")
+        .parse()
+        .expect("seconds");
+    assert!(seconds >= 1);
+    assert_eq!(third.get("/").status, 503, "the connection is kept");
+    assert_eq!(backend.requests(), 2);
+    backend.set(Reply::ok());
+    first.abort();
+    second.abort();
+    frees_up(ballast.address(), "the first two have gone");
+    assert_eq!(third.get("/").status, 200);
+}
+
+#[test]
+fn an_answered_request_is_no_longer_counted() {
+    let backend = Backend::start_new("a");
+    let ballast = one_at_a_time(&backend);
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..200 {
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
+fn nothing_stays_counted_after_a_client_has_left() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("limits: { max_in_flight: 1 }")
+        .start();
+    for _ in 0..5 {
+        backend.set(Reply::Hang);
+        pending(&ballast, &backend, GET).abort();
+        backend.set(Reply::ok());
+        frees_up(ballast.address(), "an abort");
+
+        pending(&ballast, &backend, UPLOAD).abort();
+        frees_up(ballast.address(), "an abort amid the upload");
+
+        drop(pending(&ballast, &backend, UPLOAD));
+        frees_up(ballast.address(), "a close amid the upload");
+    }
+    // Amid the answer.
+    backend.set(Reply::ok().body(vec![b'x'; 8 * 1024 * 1024]));
+    let mut client = Client::connect(ballast.address());
+    client.send(GET).expect("sent");
+    client.read_head().expect("a head");
+    client.abort();
+    backend.set(Reply::ok());
+    frees_up(ballast.address(), "an abort amid the answer");
+    // A client that closes while it waits is like one that has said all it had to say; what ends the wait frees the
+    // place.
+    backend.set(Reply::ok().after(Duration::from_millis(200)));
+    drop(pending(&ballast, &backend, GET));
+    backend.set(Reply::ok());
+    frees_up(ballast.address(), "a close before the answer");
+}
+
+#[test]
+fn nothing_stays_counted_after_a_host_has_failed() {
+    let backend = Backend::start_new("a");
+    let ballast = one_at_a_time(&backend);
+    for (reply, status) in [(Reply::Reset, 502), (Reply::Close, 502), (Reply::Hang, 504)] {
+        for method in ["GET", "POST"] {
+            backend.set(reply.clone());
+            let response = Client::connect(ballast.address())
+                .request(format!(
+                    "{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"
+                ))
+                .expect("a whole answer");
+            assert_eq!(response.status, status, "{method} {reply:?}");
+            backend.set(Reply::ok());
+            frees_up(ballast.address(), &format!("{reply:?}"));
+        }
+    }
+    backend.set(Reply::ResetMidBody);
+    let _ = Client::connect(ballast.address()).request(GET);
+    backend.set(Reply::ok());
+    frees_up(ballast.address(), "a body cut off");
+    backend.stop();
+    assert_eq!(get(ballast.address(), "/").status, 502);
+    backend.start();
+    frees_up(ballast.address(), "a refused connection");
+}
+
+/// A pool in which everything goes wrong many times. A lease that is not released would weigh on its host from then on.
+fn shares_evenly_after_trouble(algorithm: &str) {
+    let backends = ["a", "b", "c"].map(Backend::start_new);
+    let ballast = Setup::of(&backends.each_ref())
+        .host(DeadHost::new().address())
+        .algorithm(algorithm)
+        .top("timeouts: { read: 100ms }")
+        .start();
+    let address = ballast.address();
+    let total = || backends.iter().map(Backend::requests).sum::<u64>();
+    for round in 0..8 {
+        // One host fails at a time, in turns, so that a leak would not spread evenly.
+        let bad = &backends[round % 2];
+        for reply in [Reply::Reset, Reply::Hang, Reply::ResetMidBody] {
+            bad.set(reply);
+            for number in 0..6 {
+                let mut client = Client::connect(address);
+                let _ = client.request(format!(
+                    "GET /{round}/{number} HTTP/1.1\r\nHost: test\r\n\r\n"
+                ));
+                let _ = Client::connect(address).try_post(&format!("/{round}/{number}"), b"x");
+            }
+        }
+        bad.set(Reply::Hang);
+        for number in 0..6 {
+            let before = total();
+            let mut client = Client::connect(address);
+            client
+                .send(format!(
+                    "GET /{round}/{number} HTTP/1.1\r\nHost: test\r\n\r\n"
+                ))
+                .expect("sent");
+            wait_until(SOON, "a host has the request", || total() > before);
+            client.abort();
+        }
+        bad.set(Reply::ok());
+    }
+    // The last of the above end with the read timeout; until then they count rightly.
+    let before: Vec<u64> = backends.iter().map(Backend::requests).collect();
+    let share = |backend: usize| backends[backend].requests() - before[backend];
+    let mut client = Client::connect(address);
+    wait_until(SOON, "every host is chosen again", || {
+        client.get(&format!("/{}", total()));
+        (0..3).all(|backend| share(backend) > 0)
+    });
+    let before: Vec<u64> = backends.iter().map(Backend::requests).collect();
+    for number in 0..600 {
+        assert_eq!(client.get(&format!("/even/{number}")).status, 200);
+    }
+    let shares: Vec<u64> = (0..3)
+        .map(|backend| backends[backend].requests() - before[backend])
+        .collect();
+    assert!(
+        shares.iter().all(|share| (100..=330).contains(share)),
+        "{algorithm}: {shares:?} of 600"
+    );
+}
+
+#[test]
+fn least_load_shares_evenly_after_aborts_errors_and_retries() {
+    shares_evenly_after_trouble("least_load");
+}
+
+#[test]
+fn bounded_shares_evenly_after_aborts_errors_and_retries() {
+    shares_evenly_after_trouble("{ name: bounded, key: uri }");
+}
+
+#[test]
+fn p2c_shares_evenly_after_aborts_errors_and_retries() {
+    shares_evenly_after_trouble("p2c");
+}
+
+#[test]
+fn a_hot_key_spreads_over_a_bounded_pool() {
+    let backends: Vec<Backend> = (0..5)
+        .map(|n| Backend::start_new(&format!("h{n}")))
+        .collect();
+    for backend in &backends {
+        backend.set(Reply::script(|_, wire| {
+            while !wire.read_some(1024)?.is_empty() {}
+            Ok(Next::Close)
+        }));
+    }
+    let refs: Vec<&Backend> = backends.iter().collect();
+    let ballast = Setup::of(&refs)
+        .algorithm("{ name: bounded, factor: 1.25, key: path }")
+        .start();
+    let waiting: Vec<Client> = (0..40)
+        .map(|_| {
+            let mut client = Client::connect(ballast.address());
+            client.send(GET).expect("sent");
+            client
+        })
+        .collect();
+    wait_until(SOON, "all forty have reached a host", || {
+        backends.iter().map(Backend::requests).sum::<u64>() == 40
+    });
+    // ceil(1.25 · 40 / 5)
+    assert!(backends.iter().all(|backend| backend.requests() <= 10));
+    drop(waiting);
+}

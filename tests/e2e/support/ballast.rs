@@ -1,0 +1,260 @@
+//! The real binary: started with a file, watched, signalled, ended.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::ports;
+use super::wait::{SOON, wait_for, wait_until};
+
+/// Stands in a configuration for the address of the listener.
+pub(crate) const LISTEN: &str = "LISTEN";
+
+/// A running `ballast`. It is killed when dropped, and shows its log if the test has failed.
+pub(crate) struct Ballast {
+    child: Child,
+    address: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+    exit: Option<ExitStatus>,
+    _folder: TempDir,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+}
+
+impl Ballast {
+    /// Runs a configuration, in which [`LISTEN`] stands for the listener's address, and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(yaml: &str) -> Self {
+        for _ in 0..5 {
+            let mut ballast = Ballast::spawn(yaml);
+            if ballast.listens_within(SOON) {
+                return ballast;
+            }
+            let text = ballast.log().join("\n");
+            assert!(
+                text.contains("in use"),
+                "ballast does not listen; it said:\n{text}\nwith\n{yaml}"
+            );
+        }
+        panic!("five ports in a row were taken by somebody else");
+    }
+
+    /// Runs a configuration without waiting for anything.
+    pub(crate) fn spawn(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let file = folder.path().join("ballast.yaml");
+        let address = ports::free();
+        std::fs::write(&file, yaml.replace(LISTEN, &address.to_string()))
+            .expect("the folder can be written");
+        let args = [OsStr::new("run"), OsStr::new("-c"), file.as_os_str()];
+        Ballast::spawn_command(args, address, folder)
+    }
+
+    /// Runs `ballast demo`, which brings its own configuration and listens on `address`.
+    pub(crate) fn demo(address: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mut ballast = Ballast::spawn_command([OsStr::new("demo")], address, folder);
+        assert!(
+            ballast.listens_within(SOON),
+            "the demo does not listen; it said:\n{}",
+            ballast.log().join("\n")
+        );
+        ballast
+    }
+
+    fn spawn_command<'a>(
+        args: impl IntoIterator<Item = &'a OsStr>,
+        address: SocketAddr,
+        folder: TempDir,
+    ) -> Self {
+        let mut child = command()
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary has been built");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take(), &lines);
+        collect(child.stderr.take(), &lines);
+        Ballast {
+            child,
+            address,
+            lines,
+            exit: None,
+            _folder: folder,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether a connection to the listener succeeds now.
+    pub(crate) fn listens(&self) -> bool {
+        TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok()
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.lines
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Lines that contain all of `parts`.
+    pub(crate) fn log_with(&self, parts: &[&str]) -> Vec<String> {
+        let mut lines = self.log();
+        lines.retain(|line| parts.iter().all(|part| line.contains(part)));
+        lines
+    }
+
+    /// Waits for a line that contains all of `parts`.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, parts: &[&str]) -> String {
+        wait_for(SOON, &format!("a line with {parts:?}"), || {
+            self.log_with(parts).into_iter().next()
+        })
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32);
+        kill(pid, signal).expect("the process has not been waited for");
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        if self.exit.is_none() {
+            self.exit = self.child.try_wait().expect("it is this process's child");
+        }
+        self.exit.is_none()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
+        wait_until(deadline, "ballast exits", || !self.runs());
+        self.exit.expect("it has ended")
+    }
+
+    fn listens_within(&mut self, deadline: Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < deadline {
+            if !self.runs() {
+                return false;
+            }
+            if self.listens() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        if self.runs() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            println!("--- ballast at {} said:", self.address);
+            for line in self.log() {
+                println!("{line}");
+            }
+        }
+    }
+}
+
+/// Runs `ballast` with arguments until it ends; panics if it has not after ten seconds.
+#[track_caller]
+pub(crate) fn run(args: &[&str]) -> Finished {
+    let start = Instant::now();
+    let mut child = command()
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary has been built");
+    let stdout = read_all(child.stdout.take());
+    let stderr = read_all(child.stderr.take());
+    let mut ended = false;
+    while !ended && start.elapsed() < SOON {
+        std::thread::sleep(Duration::from_millis(2));
+        ended = child
+            .try_wait()
+            .expect("it is this process's child")
+            .is_some();
+    }
+    let took = start.elapsed();
+    if !ended {
+        let _ = child.kill();
+    }
+    let status = child.wait().expect("it is this process's child");
+    let stdout = stdout.join().expect("reading does not panic");
+    let stderr = stderr.join().expect("reading does not panic");
+    assert!(ended, "{args:?} has not ended; it said:\n{stdout}{stderr}");
+    Finished {
+        code: status.code(),
+        stdout,
+        stderr,
+        took,
+    }
+}
+
+/// A file of a test.
+pub(crate) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("the folder can be written");
+    path
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
+    command
+        .stdin(Stdio::null())
+        .env("BALLAST_LOG", "info")
+        .env_remove("RUST_LOG");
+    command
+}
+
+fn collect(stream: Option<impl Read + Send + 'static>, lines: &Arc<Mutex<Vec<String>>>) {
+    let (Some(stream), lines) = (stream, lines.clone()) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            lines
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(line);
+        }
+    });
+}
+
+fn read_all(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        if let Some(mut stream) = stream {
+            let _ = stream.read_to_string(&mut text);
+        }
+        text
+    })
+}

@@ -1,0 +1,204 @@
+//! A blocking HTTP/1.1 client that shows what a library hides: pieces, aborts, half-closes, whose connection it was.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::wire::{Framing, Head, Stream, Wire};
+
+/// No single read or write of a test waits longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// The name of the [`Backend`](super::Backend) that answered, empty if the proxy did.
+    pub(crate) fn backend(&self) -> &str {
+        self.head.get("x-backend").unwrap_or_default()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A client's connection.
+pub(crate) struct Client {
+    wire: Wire,
+    socket: TcpStream,
+}
+
+impl Client {
+    #[track_caller]
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Client::try_connect(address).expect("the listener accepts connections")
+    }
+
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        Client::from_ip(Ipv4Addr::LOCALHOST.into(), address)
+    }
+
+    /// Connects from a chosen source address, such as 127.0.0.7.
+    pub(crate) fn from_ip(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = connect(source, address)?;
+        Ok(Client::over(socket.try_clone()?, socket))
+    }
+
+    /// Connects with TLS, asking for `name`. The handshake happens with the first bytes.
+    pub(crate) fn tls(
+        address: SocketAddr,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> io::Result<Self> {
+        let socket = connect(Ipv4Addr::LOCALHOST.into(), address)?;
+        let name = ServerName::try_from(name.to_owned()).expect("tests ask for valid names");
+        let session = rustls::ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let stream = rustls::StreamOwned::new(session, socket.try_clone()?);
+        Ok(Client::over(stream, socket))
+    }
+
+    fn over(stream: impl Stream + 'static, socket: TcpStream) -> Self {
+        Client {
+            wire: Wire::new(stream),
+            socket,
+        }
+    }
+
+    /// GET without further fields; panics if no whole answer comes.
+    #[track_caller]
+    pub(crate) fn get(&mut self, path: &str) -> Response {
+        self.get_with(path, "")
+    }
+
+    /// GET with further fields, each ended by `\r\n`.
+    #[track_caller]
+    pub(crate) fn get_with(&mut self, path: &str, fields: &str) -> Response {
+        self.request(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"))
+            .expect("a whole answer")
+    }
+
+    /// POST of a body of known length.
+    #[track_caller]
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Response {
+        self.try_post(path, body).expect("a whole answer")
+    }
+
+    pub(crate) fn try_post(&mut self, path: &str, body: &[u8]) -> io::Result<Response> {
+        let mut request = format!(
+            "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        self.request(request)
+    }
+
+    /// Sends a request as it is and reads the answer to it.
+    pub(crate) fn request(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<Response> {
+        let bytes = bytes.as_ref();
+        self.wire.send(bytes)?;
+        self.read_response(bytes.starts_with(b"HEAD "))
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.send(bytes)
+    }
+
+    pub(crate) fn send_chunk(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.send_chunk(bytes)
+    }
+
+    /// The next final answer; interim ones (1xx other than 101) are passed over.
+    pub(crate) fn read_response(&mut self, to_head: bool) -> io::Result<Response> {
+        let (status, head) = self.read_head()?;
+        let framing = match status {
+            101 | 204 | 304 => Framing::Length(0),
+            _ if to_head => Framing::Length(0),
+            _ => head.framing().unwrap_or(Framing::UntilClose),
+        };
+        let body = self.wire.read_body(framing)?;
+        Ok(Response { status, head, body })
+    }
+
+    /// The head of the next final answer; its body is still to be read from [`wire`](Self::wire).
+    pub(crate) fn read_head(&mut self) -> io::Result<(u16, Head)> {
+        loop {
+            let head = self.wire.read_head()?.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer")
+            })?;
+            let status: u16 = head.word(1).parse().map_err(io::Error::other)?;
+            if status == 101 || status >= 200 {
+                return Ok((status, head));
+            }
+        }
+    }
+
+    pub(crate) fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+
+    /// Says that no more will be sent, and goes on reading.
+    pub(crate) fn finish_sending(&self) {
+        self.socket
+            .shutdown(Shutdown::Write)
+            .expect("the socket is open");
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn abort(self) {
+        // Without this the close would be an orderly one.
+        SockRef::from(&self.socket)
+            .set_linger(Some(Duration::ZERO))
+            .expect("the socket is open");
+    }
+
+    /// Whether the other side ends the connection within `time` without sending anything more.
+    pub(crate) fn is_closed_within(&mut self, time: Duration) -> bool {
+        self.patience(time);
+        let closed = match self.wire.read_some(1) {
+            Ok(bytes) => bytes.is_empty(),
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ),
+        };
+        self.patience(PATIENCE);
+        closed
+    }
+
+    /// Changes how long a read may wait.
+    pub(crate) fn patience(&self, time: Duration) {
+        self.socket
+            .set_read_timeout(Some(time))
+            .expect("the timeout is not zero");
+    }
+}
+
+/// GET on a connection of its own.
+#[track_caller]
+pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
+    Client::connect(address).get(path)
+}
+
+fn connect(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if source != IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    socket.connect_timeout(&address.into(), Duration::from_secs(5))?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}

@@ -1,0 +1,141 @@
+//! Steady load: a few clients that ask again and again until told to stop, and what became of their requests.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use super::client::Client;
+
+/// What became of the requests.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) by_status: BTreeMap<u16, u64>,
+    pub(crate) by_backend: BTreeMap<String, u64>,
+    /// Why requests got no answer.
+    pub(crate) errors: Vec<String>,
+}
+
+impl Tally {
+    pub(crate) fn total(&self) -> u64 {
+        self.by_status.values().sum::<u64>() + self.errors.len() as u64
+    }
+
+    pub(crate) fn of(&self, backend: &str) -> u64 {
+        self.by_backend.get(backend).copied().unwrap_or_default()
+    }
+
+    /// Panics unless every request was answered with 200, and there were some.
+    #[track_caller]
+    pub(crate) fn assert_all_ok(&self, what: &str) {
+        let ok = self.by_status.get(&200).copied().unwrap_or_default();
+        assert!(
+            ok > 0 && ok == self.total(),
+            "{what}: {ok} of {} requests succeeded; by status {:?}, first errors {:?}",
+            self.total(),
+            self.by_status,
+            &self.errors[..self.errors.len().min(5)]
+        );
+    }
+
+    fn add(&mut self, other: Tally) {
+        for (status, count) in other.by_status {
+            *self.by_status.entry(status).or_default() += count;
+        }
+        for (backend, count) in other.by_backend {
+            *self.by_backend.entry(backend).or_default() += count;
+        }
+        self.errors.extend(other.errors);
+    }
+}
+
+/// Whether a client keeps its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connections {
+    Kept,
+    OnePerRequest,
+}
+
+/// Clients at work.
+#[derive(Debug)]
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<Tally>>,
+}
+
+impl Load {
+    /// Starts `clients` threads that send GETs to `address`, each over its own connection and from its own source
+    /// address, so that they are different clients to a pool that hashes addresses.
+    pub(crate) fn start(address: SocketAddr, clients: usize, connections: Connections) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicU64::new(0));
+        let clients = (0..clients)
+            .map(|number| {
+                let (stop, done) = (stop.clone(), done.clone());
+                std::thread::spawn(move || ask(address, number, connections, &stop, &done))
+            })
+            .collect();
+        Load {
+            stop,
+            done,
+            clients,
+        }
+    }
+
+    /// Requests that have been answered or have failed so far.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Lets every request end, then tells what became of them all.
+    pub(crate) fn stop(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut tally = Tally::default();
+        for client in self.clients {
+            tally.add(client.join().expect("a client does not panic"));
+        }
+        tally
+    }
+}
+
+fn ask(
+    address: SocketAddr,
+    number: usize,
+    connections: Connections,
+    stop: &AtomicBool,
+    done: &AtomicU64,
+) -> Tally {
+    let source = Ipv4Addr::new(127, 0, 1, number as u8 + 1).into();
+    let mut tally = Tally::default();
+    let mut kept: Option<Client> = None;
+    let mut request = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let answer = kept
+            .take()
+            .map_or_else(|| Client::from_ip(source, address), Ok)
+            .and_then(|mut client| {
+                // Distinct paths, so that a hashing pool spreads them too.
+                let response = client.request(format!(
+                    "GET /{number}/{request} HTTP/1.1\r\nHost: test\r\n\r\n"
+                ))?;
+                Ok((client, response))
+            });
+        request += 1;
+        match answer {
+            Ok((client, response)) => {
+                *tally.by_status.entry(response.status).or_default() += 1;
+                *tally
+                    .by_backend
+                    .entry(response.backend().to_owned())
+                    .or_default() += 1;
+                let ends = response.head.has_token("connection", "close");
+                kept = (connections == Connections::Kept && !ends).then_some(client);
+            }
+            Err(error) => tally.errors.push(error.to_string()),
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    tally
+}

@@ -1,0 +1,25 @@
+//! What end-to-end tests are made of: the real binary, backends that misbehave on demand, clients that show every byte.
+
+mod backend;
+mod ballast;
+mod client;
+mod load;
+mod peers;
+mod ports;
+mod reply;
+mod setup;
+mod tls;
+mod wait;
+mod wire;
+
+pub(crate) use backend::{Backend, HEALTH_PATH};
+pub(crate) use ballast::{Ballast, Finished, LISTEN, file, run};
+pub(crate) use client::{Client, get};
+pub(crate) use load::{Connections, Load};
+pub(crate) use peers::{long, peer};
+pub(crate) use ports::{DeadHost, free};
+pub(crate) use reply::{Next, Reply};
+pub(crate) use setup::Setup;
+pub(crate) use tls::Authority;
+pub(crate) use wait::{SOON, wait_until};
+pub(crate) use wire::{Head, Wire};

@@ -1,0 +1,67 @@
+//! Ports that nobody else takes.
+//!
+//! The kernel hands out ephemeral ports to every outgoing connection, so a port that was free a moment ago may be the
+//! near end of somebody's request now. These lie below that range.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+const FIRST: u32 = 10_000;
+const COUNT: u32 = 20_000;
+
+/// A loopback address that nothing listens on now; no two calls of this process give the same one soon.
+pub(crate) fn free() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run side by side start far apart.
+    let start = std::process::id().wrapping_mul(977);
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(step) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+/// Takes `address` without listening on it: connections are refused, and nobody else can have it.
+pub(crate) fn hold(address: SocketAddr) -> Socket {
+    // A listener that was closed a moment ago may still be on its way out.
+    for _ in 0..500 {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
+            .expect("a socket can be made");
+        socket
+            .set_reuse_address(true)
+            .expect("a fresh socket takes options");
+        if socket.bind(&address.into()).is_ok() {
+            return socket;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("{address} does not become free");
+}
+
+/// A host that refuses every connection for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct DeadHost {
+    address: SocketAddr,
+    _held: Socket,
+}
+
+impl DeadHost {
+    pub(crate) fn new() -> Self {
+        let address = free();
+        DeadHost {
+            address,
+            _held: hold(address),
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}

@@ -1,0 +1,94 @@
+//! Certificates made for one test.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// An authority that exists for one test.
+pub(crate) struct Authority {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+/// A certificate and its key.
+pub(crate) struct Identity {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names is fine");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = params.self_signed(&key).expect("the parameters are whole");
+        Authority { certificate, key }
+    }
+
+    /// A server's certificate for these names (DNS names or addresses).
+    pub(crate) fn issue(&self, names: &[&str]) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("tests use valid names");
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = params
+            .signed_by(&key, &self.certificate, &self.key)
+            .expect("the authority may sign");
+        Identity { certificate, key }
+    }
+
+    /// Writes the authority's certificate as PEM.
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
+        write(folder, name, &self.certificate.pem())
+    }
+
+    /// A client that trusts this authority alone.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(self.certificate.der().clone())
+            .expect("the certificate is whole");
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+}
+
+impl Identity {
+    /// Writes `NAME.crt` and `NAME.key` as PEM.
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        (
+            write(folder, &format!("{name}.crt"), &self.certificate.pem()),
+            write(folder, &format!("{name}.key"), &self.key.serialize_pem()),
+        )
+    }
+
+    /// A server that shows this certificate.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        let chain = vec![CertificateDer::from(self.certificate.der().to_vec())];
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("the key is whole");
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("key and certificate fit");
+        Arc::new(config)
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("the test's folder can be written");
+    path
+}

@@ -1,0 +1,34 @@
+//! Waiting for an event instead of sleeping and hoping.
+
+use std::time::{Duration, Instant};
+
+/// How long anything that should happen at once may take on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// Polls `condition` until it holds; panics with `what` after `deadline`.
+#[track_caller]
+pub(crate) fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < deadline,
+            "not within {deadline:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Polls `probe` until it gives a value; panics with `what` after `deadline`.
+#[track_caller]
+pub(crate) fn wait_for<T>(
+    deadline: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> Option<T>,
+) -> T {
+    let mut found = None;
+    wait_until(deadline, what, || {
+        found = probe();
+        found.is_some()
+    });
+    found.expect("wait_until returns only after the probe has given a value")
+}

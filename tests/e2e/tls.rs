@@ -1,0 +1,193 @@
+//! TLS on both sides: whose certificate a client sees, and whose a host may show.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::support::{Authority, Backend, Client, LISTEN, Setup, file, run};
+
+fn entry(files: &(std::path::PathBuf, std::path::PathBuf)) -> String {
+    format!(
+        "{{ certificate: \"{}\", key: \"{}\" }}",
+        files.0.display(),
+        files.1.display()
+    )
+}
+
+/// The first of an authority's names that a TLS listener shows a certificate for, seen by who trusts only that.
+fn answers(address: std::net::SocketAddr, name: &str, trust: &Authority) -> Result<u16, String> {
+    let mut client =
+        Client::tls(address, name, trust.client()).map_err(|error| error.to_string())?;
+    client
+        .request("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .map(|response| response.status)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("both");
+    let first = authority
+        .issue(&["first.test", "127.0.0.1"])
+        .write(folder.path(), "first");
+    let second = authority
+        .issue(&["second.test", "*.wild.test"])
+        .write(folder.path(), "second");
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top(&format!(
+            "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{}, {}] }} }}]",
+            entry(&first),
+            entry(&second)
+        ))
+        .start();
+    let ask = |name| answers(ballast.address(), name, &authority);
+    assert_eq!(ask("first.test"), Ok(200));
+    assert_eq!(ask("second.test"), Ok(200));
+    assert_eq!(ask("SECOND.test"), Ok(200));
+    assert_eq!(ask("a.wild.test"), Ok(200));
+    // Without a name in the handshake the first one serves.
+    assert_eq!(ask("127.0.0.1"), Ok(200));
+    let error = ask("unknown.test").expect_err("no such certificate");
+    assert!(error.contains("first.test"), "{error}");
+
+    // Keep-alive and what the host learns.
+    let mut client =
+        Client::tls(ballast.address(), "first.test", authority.client()).expect("connected");
+    let before = backend.connections();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert!(backend.connections() <= before + 1);
+    assert_eq!(backend.last().head.all("x-forwarded-proto"), ["https"]);
+    // Who speaks no TLS gets no answer and does no harm.
+    let mut plain = Client::connect(ballast.address());
+    plain
+        .request("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect_err("not TLS");
+    assert_eq!(ask("second.test"), Ok(200));
+}
+
+/// A TLS host with a certificate for `names`, behind a pool with `tls`.
+fn status_with(names: &[&str], tls: impl Fn(&Path) -> String) -> u16 {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("the host's");
+    authority.write(folder.path(), "ca.pem");
+    Authority::new("another").write(folder.path(), "other.pem");
+    let backend = Backend::start_tls("a", authority.issue(names).server());
+    let ballast = Setup::of(&[&backend])
+        .pool(&format!("tls: {}", tls(folder.path())))
+        .start();
+    let response = Client::connect(ballast.address()).get("/");
+    assert_eq!(backend.requests(), u64::from(response.status == 200));
+    response.status
+}
+
+#[test]
+fn a_host_must_show_a_certificate_that_is_trusted_and_its_own() {
+    let ca = |folder: &Path| folder.join("ca.pem").display().to_string();
+    let other = |folder: &Path| folder.join("other.pem").display().to_string();
+    let with = |names: &[&str], name: &str, file: &dyn Fn(&Path) -> String| {
+        status_with(names, |folder| {
+            format!("{{ server_name: {name}, ca: \"{}\" }}", file(folder))
+        })
+    };
+    assert_eq!(with(&["app.test"], "app.test", &ca), 200);
+    assert_eq!(with(&["app.test"], "app.test", &other), 502, "not trusted");
+    assert_eq!(with(&["app.test"], "web.test", &ca), 502, "another's name");
+    let own = |folder: &Path| format!("{{ ca: \"{}\" }}", ca(folder));
+    assert_eq!(status_with(&["127.0.0.1"], own), 200);
+    assert_eq!(
+        status_with(&["app.test"], |_| "{ server_name: app.test }".to_owned()),
+        502,
+        "the system does not trust it"
+    );
+}
+
+#[test]
+fn verification_can_be_turned_off() {
+    assert_eq!(
+        status_with(&["app.test"], |_| "{ verify: false }".to_owned()),
+        200
+    );
+    assert_eq!(
+        status_with(&["app.test"], |_| {
+            "{ verify: false, server_name: web.test }".to_owned()
+        }),
+        200
+    );
+}
+
+#[test]
+fn health_checks_of_a_tls_pool_use_tls() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("the host's");
+    let ca = authority.write(folder.path(), "ca.pem");
+    let identity: Arc<_> = authority.issue(&["app.test"]).server();
+    for check in [
+        "{ interval: 1s }",
+        "{ type: http, path: /healthz, interval: 1s }",
+    ] {
+        let good = Backend::start_tls("good", identity.clone());
+        let plain = Backend::start_new("plain");
+        let ballast = Setup::of(&[&good, &plain])
+            .pool(&format!(
+                "tls: {{ server_name: app.test, ca: \"{}\" }}",
+                ca.display()
+            ))
+            .health(check)
+            .start();
+        let mut client = Client::connect(ballast.address());
+        for _ in 0..10 {
+            assert_eq!(client.get("/").backend(), "good", "{check}");
+        }
+        if check.contains("http") {
+            assert!(good.health_checks() >= 1);
+        }
+    }
+}
+
+#[test]
+fn a_bad_certificate_is_one_clear_line_and_exit_2() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("any");
+    let good = authority.issue(&["a.test"]).write(folder.path(), "good");
+    let other = authority.issue(&["b.test"]).write(folder.path(), "other");
+    let broken = file(
+        folder.path(),
+        "broken.crt",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
+    let missing = folder.path().join("missing.crt");
+    for (what, pair, names) in [
+        ("broken", (broken.clone(), good.1.clone()), "broken.crt"),
+        ("missing", (missing, good.1.clone()), "missing.crt"),
+        (
+            "another's key",
+            (good.0.clone(), other.1.clone()),
+            "other.key",
+        ),
+        ("no key", (good.0.clone(), good.0.clone()), "good.crt"),
+    ] {
+        let config = file(
+            folder.path(),
+            "ballast.yaml",
+            &format!(
+                "listeners: [{{ address: \"127.0.0.1:9\", tls: {{ certificates: [{}] }} }}]\n\
+                 pools: {{ web: {{ hosts: [\"127.0.0.1:10\"] }} }}\n",
+                entry(&pair)
+            ),
+        );
+        let config = config.display().to_string();
+        for command in ["run", "check"] {
+            let end = run(&[command, "-c", &config]);
+            assert_eq!(end.code, Some(2), "{what}: {end:?}");
+            assert!(end.stderr.contains(names), "{what}: {}", end.stderr);
+            assert!(
+                end.stderr.contains("certificates[0]"),
+                "{what}: {}",
+                end.stderr
+            );
+        }
+    }
+}
