@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
+use pingora::connectors::http::Connector as HttpConnector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::lb::Backend;
 use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
@@ -33,8 +35,7 @@ impl fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// A probe per host, in the order of the pool. Hosts share one where nothing in it is the host's own: each loads the
-    /// system's certificates.
+    /// A probe per host, in the order of the pool. Hosts share one where nothing in it is the host's own.
     pub(super) fn for_pool(pool: &Pool, check: &config::HealthCheck) -> Vec<Probe> {
         let probe = |member: &Member| Probe {
             check: match &check.probe {
@@ -84,6 +85,7 @@ fn tcp(member: &Member) -> Arc<dyn HealthCheck + Send + Sync> {
     let mut check = TcpHealthCheck::new();
     check.peer_template.sni = member.peer().sni.clone();
     check.peer_template.options = member.peer().options.clone();
+    check.set_connector(TransportConnector::new(Some(connector_options(member))));
     Arc::from(check as Box<dyn HealthCheck + Send + Sync>)
 }
 
@@ -95,7 +97,8 @@ fn http(
     expect: &[(u16, u16)],
 ) -> Arc<dyn HealthCheck + Send + Sync> {
     let host = host.unwrap_or(member.host().id().as_str());
-    let mut check = HttpHealthCheck::new("", member.peer().is_tls());
+    let connector = HttpConnector::new(Some(connector_options(member)));
+    let mut check = HttpHealthCheck::new_custom("", member.peer().is_tls(), connector);
     check.peer_template = member.peer().clone();
     check.req = RequestHeader::build(method.clone(), path, None)
         .and_then(|mut request| {
@@ -108,6 +111,16 @@ fn http(
     let expect = expect.to_vec();
     check.validator = Some(Box::new(move |head| expected(head, &expect)));
     Arc::new(check)
+}
+
+/// Each connector holds a copy of the system's authorities, 400 KiB, unless it is given others.
+fn connector_options(member: &Member) -> ConnectorOptions {
+    let mut options = ConnectorOptions::new(1);
+    if !member.peer().is_tls() || member.peer().options.ca.is_some() {
+        // Without TLS nobody is trusted, and a pool's own authorities come with the peer.
+        options.ca_file = Some("/dev/null".to_owned());
+    }
+    options
 }
 
 fn expected(head: &ResponseHeader, ranges: &[(u16, u16)]) -> Result<()> {

@@ -72,19 +72,16 @@ pub(super) struct Template<'a> {
 }
 
 impl<'a> Template<'a> {
-    pub(super) fn new(
-        pool: &'a config::Pool,
-        timeouts: &'a config::Timeouts,
-    ) -> Result<Self, String> {
+    pub(super) fn new(pool: &'a config::Pool, timeouts: &'a config::Timeouts) -> Self {
         let tls = pool.tls.as_ref();
         let mut hasher = DefaultHasher::new();
         pool.name.hash(&mut hasher);
-        Ok(Template {
+        Template {
             timeouts,
             tls,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(trusted),
             group_key: if tls.is_some() { hasher.finish() } else { 0 },
-        })
+        }
     }
 
     fn peer(&self, host: &config::Host) -> HttpPeer {

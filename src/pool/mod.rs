@@ -49,7 +49,8 @@ impl Pool {
     /// A pool without a usable host. Hosts that `book` knows already bring their live state along.
     ///
     /// # Errors
-    /// If a file of authorities cannot be used, or the configuration was not checked (duplicate hosts, unknown options).
+    /// If the configuration was not checked: duplicate hosts, unknown options, an identity that cannot stand in a Host
+    /// field.
     pub fn new(
         pool: &config::Pool,
         timeouts: &config::Timeouts,
@@ -62,7 +63,7 @@ impl Pool {
         let config::Algorithm { info, options, key } = &pool.algorithm;
         let build =
             |hosts| build_with(info.name, hosts, options).map_err(|error| fail(error.to_string()));
-        let template = member::Template::new(pool, timeouts).map_err(fail)?;
+        let template = member::Template::new(pool, timeouts);
         let members = pool
             .hosts
             .iter()

@@ -8,11 +8,47 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::failure;
-
 /// How long the rest of a request's body is read and thrown away after its answer: a client that still sends must not
 /// find the connection reset before it has read the answer.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// A short text with a status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    status: u16,
+    text: &'static str,
+    /// Retry-After, in seconds.
+    retry_after: Option<u32>,
+}
+
+impl Answer {
+    pub(super) const NO_ROUTE: Answer = Answer::new(404, "404 no route for this host and path\n");
+    pub(super) const NO_HOST: Answer = Answer::new(503, "503 no host can take requests now\n");
+    pub(super) const OVERLOADED: Answer = Answer {
+        retry_after: Some(1),
+        ..Answer::new(503, "503 too many requests at once\n")
+    };
+
+    const fn new(status: u16, text: &'static str) -> Self {
+        Answer {
+            status,
+            text,
+            retry_after: None,
+        }
+    }
+
+    /// The answer for a request that failed.
+    pub(super) fn to_failure(status: u16) -> Self {
+        match status {
+            400 => Answer::new(400, "400 the request is malformed\n"),
+            408 => Answer::new(408, "408 the request did not arrive in time\n"),
+            502 => Answer::new(502, "502 the host gave no valid answer\n"),
+            503 => Answer::NO_HOST,
+            504 => Answer::new(504, "504 the host did not answer in time\n"),
+            other => Answer::new(other, "the request could not be handled\n"),
+        }
+    }
+}
 
 /// Whether the client's connection outlives an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +57,10 @@ pub(super) enum Connection {
     Close,
 }
 
-/// Sends a short text with this status, and Retry-After (in seconds) if there is one.
+/// Sends an answer.
 pub(super) async fn send(
     session: &mut Session,
-    status: u16,
-    retry_after: Option<u32>,
+    answer: Answer,
     connection: Connection,
 ) -> Result<()> {
     // A client that waits for "100 Continue" may never send the body, so what follows could be taken for it.
@@ -36,7 +71,11 @@ pub(super) async fn send(
         // The rest of the body is read after the answer, for LINGER at most.
         session.set_close_on_response_before_downstream_finish(false);
     }
-    let text = failure::text(status);
+    let Answer {
+        status,
+        text,
+        retry_after,
+    } = answer;
     let mut head = ResponseHeader::build(status, Some(5))?;
     head.insert_header(header::CONTENT_TYPE, "text/plain")?;
     head.insert_header(header::CONTENT_LENGTH, text.len())?;
@@ -54,16 +93,17 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// Sends an answer after which the connection is closed, unless a part of another answer is out already.
-pub(super) async fn send_last(session: &mut Session, status: u16) -> Result<()> {
+/// Sends an answer after which the connection is closed, unless a part of another answer is out already. With `linger`
+/// the rest of the request is read before that.
+pub(super) async fn send_last(session: &mut Session, answer: Answer, linger: bool) -> Result<()> {
     let begun = session
         .response_written()
         .is_some_and(|head| !head.status.is_informational() || head.status == 101);
     if begun {
         return Ok(());
     }
-    send(session, status, None, Connection::Close).await?;
-    if !session.req_header().headers.contains_key(header::EXPECT) {
+    send(session, answer, Connection::Close).await?;
+    if linger && !session.req_header().headers.contains_key(header::EXPECT) {
         session.drain_request_body().await?;
     }
     Ok(())

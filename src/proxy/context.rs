@@ -33,13 +33,13 @@ pub struct RequestContext {
     pub(super) lease: Option<Lease>,
     /// When the running attempt began, or when the client had sent it all.
     pub(super) started: Instant,
-    /// The host's answer in the running attempt.
-    pub(super) answer: Option<Answer>,
+    /// The head of the host's answer in the running attempt.
+    pub(super) head: Option<Head>,
 }
 
 /// The head of a host's answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answer {
+pub(super) struct Head {
     /// From the begin of the attempt.
     pub(super) after: Duration,
     /// Not a 5xx.
@@ -58,7 +58,7 @@ impl RequestContext {
             tried: Vec::new(),
             lease: None,
             started: Instant::now(),
-            answer: None,
+            head: None,
         }
     }
 
@@ -96,8 +96,8 @@ impl RequestContext {
 
     /// Ends the attempt. What the host answered, if anything, is taken in.
     pub(super) fn finish(&mut self) {
-        if let (Some(lease), Some(answer)) = (self.lease.take(), self.answer) {
-            lease.observe(answer.after, answer.good);
+        if let (Some(lease), Some(head)) = (self.lease.take(), self.head) {
+            lease.observe(head.after, head.good);
         }
     }
 }

@@ -21,19 +21,6 @@ pub(super) fn status(error: &Error) -> Option<u16> {
     }
 }
 
-/// One line for the body of such an answer.
-pub(super) fn text(status: u16) -> &'static str {
-    match status {
-        400 => "400 the request is malformed\n",
-        404 => "404 no route for this host and path\n",
-        408 => "408 the request did not arrive in time\n",
-        502 => "502 the host could not be reached or gave no valid answer\n",
-        503 => "503 no host can take this request now\n",
-        504 => "504 the host did not answer in time\n",
-        _ => "500 the request could not be handled\n",
-    }
-}
-
 /// A connection that broke while a request was on it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Break {
@@ -94,13 +81,6 @@ mod tests {
             (Error::new_in(InternalError), Some(500)),
         ] {
             assert_eq!(status(&error), expected, "{error}");
-        }
-    }
-
-    #[test]
-    fn a_text_begins_with_its_status() {
-        for status in [400, 404, 408, 500, 502, 503, 504] {
-            assert!(text(status).starts_with(&status.to_string()));
         }
     }
 

@@ -11,8 +11,8 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::answer::{self, Connection};
-use super::context::{Answer, RequestContext};
+use super::answer::{self, Answer, Connection};
+use super::context::{Head, RequestContext};
 use super::failure::{self, Break};
 use super::forwarded::Origin;
 use super::target::Target;
@@ -64,7 +64,7 @@ impl ProxyHttp for Proxy {
         if let Some(limit) = ctx.site.limits.max_in_flight
             && !ctx.presence.admit(limit)
         {
-            answer::send(session, 503, Some(1), Connection::Keep).await?;
+            answer::send(session, Answer::OVERLOADED, Connection::Keep).await?;
             return Ok(true);
         }
         let request = session.req_header();
@@ -79,7 +79,7 @@ impl ProxyHttp for Proxy {
                 Ok(false)
             }
             None => {
-                answer::send(session, 404, None, Connection::Keep).await?;
+                answer::send(session, Answer::NO_ROUTE, Connection::Keep).await?;
                 Ok(true)
             }
         }
@@ -94,7 +94,7 @@ impl ProxyHttp for Proxy {
         if ctx.lease_host(session).is_ok() {
             return Ok(true);
         }
-        answer::send(session, 503, None, Connection::Keep).await?;
+        answer::send(session, Answer::NO_HOST, Connection::Keep).await?;
         Ok(false)
     }
 
@@ -111,7 +111,7 @@ impl ProxyHttp for Proxy {
         }
         ctx.attempts += 1;
         ctx.started = Instant::now();
-        ctx.answer = None;
+        ctx.head = None;
         let lease = ctx.lease.as_ref();
         let host = lease.expect("leased above").host();
         if ctx.tried.contains(host.id()) {
@@ -190,7 +190,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         // A client that uploads slowly does not make the host slow.
-        if end_of_stream && ctx.answer.is_none() && !session.is_body_empty() {
+        if end_of_stream && ctx.head.is_none() && !session.is_body_empty() {
             ctx.started = Instant::now();
         }
         Ok(())
@@ -206,7 +206,12 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && !upgraded {
             return Ok(());
         }
-        ctx.answer = Some(Answer {
+        if upgraded && !asks_for_websocket(session.req_header()) {
+            // Passed on, the host's next bytes would be taken for an answer to the client's next request.
+            let unasked = "the host switched protocols unasked";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
+        }
+        ctx.head = Some(Head {
             after: ctx.started.elapsed(),
             good: !response.status.is_server_error(),
         });
@@ -244,18 +249,18 @@ impl ProxyHttp for Proxy {
         let broken = Break {
             idempotent: session.req_header().method.is_idempotent(),
             replayable: !session.as_ref().retry_buffer_truncated(),
-            answered: ctx.answer.is_some(),
+            answered: ctx.head.is_some(),
             written: session.response_written().is_some(),
         };
-        let mut again = ctx.attempts < MAX_ATTEMPTS && broken.may_resend(&error);
-        if again {
+        let again = ctx.attempts < MAX_ATTEMPTS && broken.may_resend(&error) && {
             exclude_host(ctx);
-            if !ctx.pool().has_another(&ctx.tried) {
-                // A host may close an idle connection at any time; that says nothing against a fresh one to it.
-                again = reused;
+            // A host may close an idle connection at any time, which says nothing against a fresh one to it.
+            let elsewhere = ctx.pool().has_another(&ctx.tried);
+            if !elsewhere && reused {
                 ctx.tried.pop();
             }
-        }
+            elsewhere || reused
+        };
         ctx.fail();
         error.set_retry(again);
         error
@@ -269,8 +274,10 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         ctx.lease = None;
         let status = failure::status(error);
+        // A client at fault for the error gets no more time.
+        let linger = *error.esource() != ErrorSource::Downstream;
         if let Some(status) = status
-            && let Err(error) = answer::send_last(session, status).await
+            && let Err(error) = answer::send_last(session, Answer::to_failure(status), linger).await
         {
             log::debug!("the answer {status} did not reach the client: {error}");
         }

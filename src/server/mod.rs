@@ -139,6 +139,7 @@ fn server_conf(config: &Config) -> ServerConf {
         threads: config.server.threads,
         upstream_keepalive_pool_size: IDLE_UPSTREAM_CONNECTIONS,
         max_retries: MAX_ATTEMPTS,
+        work_stealing: config.server.threads > 1,
         // Only the backstop: `shutdown` ends the process before, and Pingora would sleep the whole time.
         grace_period_seconds: Some(config.server.grace_period.as_secs() + 1),
         graceful_shutdown_timeout_seconds: Some(0),
