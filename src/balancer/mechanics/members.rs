@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
-
 use super::chooser::{Algorithm, Chooser};
 use super::clock::Clock;
 use super::error::BalancerError;
 use super::host::{Host, HostId};
 use super::lease::Lease;
+use super::published::Published;
 use super::seat::Seat;
 use super::selection::Selection;
 use crate::balancer::Balancer;
@@ -17,7 +16,7 @@ use crate::balancer::Balancer;
 /// The hosts of a balancer at one moment and how to choose among them. Never changed, only replaced as a whole, so
 /// list and chooser cannot disagree.
 #[derive(Debug, Default)]
-struct Snapshot {
+pub(super) struct Snapshot {
     /// Every member by identity, those of weight 0 included.
     by_id: HashMap<HostId, Arc<Seat>>,
     /// Members in the order of joining; a chooser's positions count only those of weight above 0.
@@ -40,7 +39,7 @@ struct Choice {
 pub(crate) struct Members {
     algorithm: Box<dyn Algorithm>,
     clock: Clock,
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Published,
     /// Hosts that left while requests ran on them, so that `done` still finds them.
     departed: Mutex<HashMap<HostId, Arc<Seat>>>,
 }
@@ -54,7 +53,7 @@ impl Members {
         let members = Members {
             algorithm,
             clock,
-            snapshot: ArcSwap::default(),
+            snapshot: Published::default(),
             departed: Mutex::default(),
         };
         let mut joined = Vec::new();
@@ -95,14 +94,14 @@ impl Members {
             chooser: self.algorithm.arrange(&seats),
             seats,
         });
-        self.snapshot.store(Arc::new(Snapshot {
+        self.snapshot.publish(Snapshot {
             by_id: joined
                 .iter()
                 .map(|seat| (seat.host.id().clone(), Arc::clone(seat)))
                 .collect(),
             joined,
             choice,
-        }));
+        });
     }
 
     /// Chooses by `choose` and returns what sits there.
@@ -112,19 +111,23 @@ impl Members {
         choose: impl Fn(&Choice, &Selection<'_>) -> Option<usize>,
     ) -> Result<Arc<Seat>, BalancerError> {
         loop {
-            let snapshot = self.snapshot.load();
-            let choice = snapshot.choice.as_ref().ok_or(BalancerError::NoHosts)?;
-            let untried = snapshot.leaves_another(request);
-            let request = if untried {
-                *request
-            } else {
-                request.tried(&[])
-            };
-            if let Some(position) = choose(choice, &request) {
-                return Ok(Arc::clone(&choice.seats[position]));
+            let chosen = self.snapshot.read(|snapshot| {
+                let choice = snapshot.choice.as_ref().ok_or(BalancerError::NoHosts)?;
+                let untried = snapshot.leaves_another(request);
+                let request = if untried {
+                    *request
+                } else {
+                    request.tried(&[])
+                };
+                let position = choose(choice, &request);
+                Ok(position.map(|position| Arc::clone(&choice.seats[position])))
+            });
+            match chosen {
+                Ok(Some(seat)) => return Ok(seat),
+                // The chooser saw every host leave: a newer snapshot is there or will be in a moment.
+                Ok(None) => std::hint::spin_loop(),
+                Err(error) => return Err(error),
             }
-            // The chooser saw every host leave: a newer snapshot is there or will be in a moment.
-            std::hint::spin_loop();
         }
     }
 }

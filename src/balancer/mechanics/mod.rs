@@ -10,6 +10,7 @@ mod lease;
 mod ledgers;
 mod members;
 mod options;
+mod published;
 mod ring;
 mod rng;
 mod seat;
