@@ -4,47 +4,41 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::Clock;
 use super::host::Host;
 use super::seat::Seat;
 
 /// One request counted on one host. Dropping it ends the count, however the request ended.
 #[must_use = "a lease that is dropped at once counts nothing"]
-pub struct Lease {
-    seat: Arc<Seat>,
-    clock: Clock,
-}
+pub struct Lease(Arc<Seat>);
 
 impl Lease {
     /// Takes over a count that stands on `seat` already.
-    pub(crate) fn counted(seat: Arc<Seat>, clock: Clock) -> Self {
-        Lease { seat, clock }
+    pub(crate) fn counted(seat: Arc<Seat>) -> Self {
+        Lease(seat)
     }
 
     /// The host that was chosen.
     pub fn host(&self) -> &Arc<Host> {
-        &self.seat.host
+        &self.0.host
     }
 
     /// Tells how the request went, for the algorithms that look at latency and success. Say nothing about a request
     /// whose end was the client's doing.
     pub fn observe(&self, latency: Duration, succeeded: bool) {
-        self.seat
-            .live()
-            .observe(self.clock.now(), latency, succeeded);
+        self.0.observe(latency, succeeded);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.seat.release();
+        self.0.release();
     }
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Lease")
-            .field(&self.seat.host.id().as_str())
+            .field(&self.0.host.id().as_str())
             .finish()
     }
 }

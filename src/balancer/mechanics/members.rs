@@ -76,7 +76,7 @@ impl Members {
 
     fn seat(&self, host: Arc<Host>) -> Arc<Seat> {
         let ledger = self.algorithm.ledger(&host);
-        Arc::new(Seat::new(host, ledger))
+        Arc::new(Seat::new(host, ledger, self.clock.clone()))
     }
 
     fn writer(&self) -> MutexGuard<'_, HashMap<HostId, Arc<Seat>>> {
@@ -212,6 +212,6 @@ impl Balancer for Members {
         let seat = self.choose(request, |choice, request| {
             choice.chooser.pick_and_count(request, &choice.seats)
         })?;
-        Ok(Lease::counted(seat, self.clock.clone()))
+        Ok(Lease::counted(seat))
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::clock::Clock;
 use super::host::{Host, Live};
 
 /// What an algorithm keeps about one host's requests beside the count on the host itself.
@@ -24,15 +26,23 @@ pub(crate) struct Seat {
     /// The host's live state, once more: a pick and its end then touch one cache line less.
     live: Arc<Live>,
     ledger: Option<Arc<dyn Ledger>>,
+    /// The balancer's clock, here so that a lease is one pointer.
+    clock: Clock,
 }
 
 impl Seat {
-    pub(crate) fn new(host: Arc<Host>, ledger: Option<Arc<dyn Ledger>>) -> Self {
+    pub(crate) fn new(host: Arc<Host>, ledger: Option<Arc<dyn Ledger>>, clock: Clock) -> Self {
         Seat {
             live: Arc::clone(host.live()),
             host,
             ledger,
+            clock,
         }
+    }
+
+    /// Takes in how a request went that has just ended.
+    pub(crate) fn observe(&self, latency: Duration, succeeded: bool) {
+        self.live.observe(self.clock.now(), latency, succeeded);
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
