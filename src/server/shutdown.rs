@@ -1,4 +1,4 @@
-//! How the process ends: SIGTERM drains it, SIGINT ends it at once.
+//! How the process ends: SIGTERM drains it, SIGINT or a second SIGTERM ends it at once.
 
 use std::process;
 use std::sync::Arc;
@@ -50,21 +50,23 @@ impl ShutdownSignalWatch for Signals {
             }
             _ = terminate.recv() => {
                 info!(
-                    "SIGTERM: stopping when the last of {} requests has ended, at the latest in {:?}",
+                    "SIGTERM: no new connections; stopping with the last request ({} now), at the latest in {:?}",
                     self.traffic.present(),
                     self.grace
                 );
                 self.traffic.drain();
                 // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
-                tokio::spawn(drain(Arc::clone(&self.traffic), self.grace, interrupt));
+                let impatience = (interrupt, terminate);
+                tokio::spawn(drain(Arc::clone(&self.traffic), self.grace, impatience));
                 ShutdownSignal::GracefulTerminate
             }
         }
     }
 }
 
-/// Ends the process when no request is left, the grace period is over, or SIGINT arrives.
-async fn drain(traffic: Arc<Traffic>, grace: Duration, mut interrupt: Signal) {
+/// Ends the process when no request is left, the grace period is over, or another signal arrives.
+async fn drain(traffic: Arc<Traffic>, grace: Duration, impatience: (Signal, Signal)) {
+    let (mut interrupt, mut terminate) = impatience;
     let deadline = Instant::now() + grace;
     let quiet = async {
         sleep(SETTLE.min(grace)).await;
@@ -74,9 +76,10 @@ async fn drain(traffic: Arc<Traffic>, grace: Duration, mut interrupt: Signal) {
     };
     tokio::select! {
         _ = interrupt.recv() => info!("SIGINT: stopping now"),
+        _ = terminate.recv() => info!("SIGTERM again: stopping now"),
         outcome = timeout_at(deadline, quiet) => match outcome {
             Ok(()) => info!("stopped"),
-            Err(_) => warn!("stopped with {} requests unfinished", traffic.present()),
+            Err(_) => warn!("stopped; requests unfinished: {}", traffic.present()),
         },
     }
     process::exit(0);
