@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::host::{Host, Live};
+use super::host::Host;
+use super::live::Live;
 
 /// What an algorithm keeps about one host's requests beside the count on the host itself.
 pub(crate) trait Ledger: Debug + Send + Sync {
