@@ -11,10 +11,8 @@ use env_logger::Env;
 use log::LevelFilter;
 
 use crate::config::Config;
+use crate::server::places::DEFAULT_CONFIG;
 use crate::{demo, server};
-
-/// Where the configuration is unless `-c` says otherwise.
-const DEFAULT_CONFIG: &str = "/etc/ballast/ballast.yaml";
 
 /// An HTTP load balancer on Pingora.
 #[derive(Debug, Parser)]

@@ -1,6 +1,7 @@
 //! The composition root: builds everything from a configuration, binds, and runs until a signal ends it.
 
 mod listen;
+pub mod places;
 mod shutdown;
 mod tls;
 
