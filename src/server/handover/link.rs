@@ -91,8 +91,8 @@ impl Link {
             return Err(LinkError::Broken(format!("a message of {length} bytes")));
         }
         let mut text = Vec::new();
-        let read = (&mut self.0).take(length as u64).read_to_end(&mut text);
-        if read.await? < length {
+        let mut body = (&mut self.0).take(length as u64);
+        if body.read_to_end(&mut text).await? < length {
             return Err(LinkError::Closed);
         }
         match serde_json::from_slice(&text) {

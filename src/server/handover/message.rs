@@ -20,9 +20,7 @@ const STATE_VERSION: u32 = 1;
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(super) enum Message {
     /// The successor has come.
-    Hello {
-        version: u32,
-    },
+    Hello { version: u32 },
     /// What it will get.
     Welcome {
         listeners: Vec<SocketAddr>,
@@ -40,9 +38,7 @@ pub(super) enum Message {
     /// It is the only one to serve.
     Farewell,
     /// It has to go.
-    Refused {
-        reason: String,
-    },
+    Refused { reason: String },
 }
 
 /// What is known of the pools, as it travels.

@@ -9,7 +9,7 @@ use std::process;
 
 use nix::unistd::geteuid;
 
-/// The upgrade socket of a process that serves. The file is removed when this is dropped, if it is still this one's.
+/// The upgrade socket of a process that serves.
 #[derive(Debug)]
 pub(in crate::server) struct Door {
     path: PathBuf,
@@ -32,9 +32,8 @@ impl Door {
 
     /// Listens at `path`, whoever does now. There is no moment without a socket.
     pub(in crate::server) fn take_over(path: &Path) -> Result<Self, String> {
-        let cannot = |reason: String| {
-            format!("cannot use the upgrade socket {}: {reason}", path.display())
-        };
+        let cannot =
+            |reason: String| format!("cannot use the upgrade socket {}: {reason}", path.display());
         check_directory(path).map_err(cannot)?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
@@ -92,7 +91,10 @@ fn check_directory(path: &Path) -> Result<(), String> {
     let shown = directory.display();
     let found = match fs::metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            let made = DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory);
             return made.map_err(|error| format!("cannot make {shown}: {error}"));
         }
         found => found.map_err(|error| format!("{shown}: {error}"))?,
@@ -125,7 +127,11 @@ mod tests {
         let path = folder.path().join("up");
         drop(UnixListener::bind(&path).unwrap());
         let door = Door::open(&path).unwrap();
-        assert!(Door::open(&path).unwrap_err().contains("another process answers"));
+        assert!(
+            Door::open(&path)
+                .unwrap_err()
+                .contains("another process answers")
+        );
         drop(door);
         assert!(Door::open(&path).is_ok());
     }

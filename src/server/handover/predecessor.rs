@@ -131,6 +131,7 @@ impl Handover {
             started: None,
             link: self.close_lobby(),
             refusal: "the predecessor is stopping".to_owned(),
+            succeeded: false,
         };
         let checks = self.site.load();
         let checks = checks.pools.iter().filter_map(|pool| pool.health_check());
@@ -218,6 +219,7 @@ struct Attempt<'a> {
     link: Option<Link>,
     /// What the successor is told if this ends early.
     refusal: String,
+    succeeded: bool,
 }
 
 impl Attempt<'_> {
@@ -304,6 +306,7 @@ impl Attempt<'_> {
 
     /// The successor serves; nobody else may come, for this process drains.
     fn succeed(&mut self) {
+        self.succeeded = true;
         self.link = None;
         if let Some(started) = self.started.take() {
             started.let_go();
@@ -316,7 +319,9 @@ impl Drop for Attempt<'_> {
         if let Some(link) = self.link.take() {
             link.refuse(&self.refusal);
         }
-        *lock(&self.handover.lobby) = Lobby::Open(None);
+        if !self.succeeded {
+            *lock(&self.handover.lobby) = Lobby::Open(None);
+        }
     }
 }
 
