@@ -29,7 +29,9 @@ mod round_robin;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-pub use mechanics::{BalancerError, Clock, Host, HostId, Lease, MAX_WEIGHT, Options, Selection};
+pub use mechanics::{
+    BalancerError, Clock, Host, HostId, Lease, MAX_WEIGHT, Measured, Options, Selection, Turn,
+};
 pub use registry::{ALGORITHMS, AlgorithmInfo, OptionInfo, build, build_with};
 
 /// Chooses a host for each request and counts the requests on it.
@@ -73,4 +75,13 @@ pub trait Balancer: Debug + Send + Sync {
     /// # Errors
     /// [`BalancerError::NoHosts`] if no member has a weight above 0.
     fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError>;
+
+    /// Whose turn is next, where hosts take turns; to be carried into another balancer by
+    /// [`resume`](Balancer::resume).
+    fn turn(&self) -> Option<Turn> {
+        None
+    }
+
+    /// Goes on from `turn`. Nothing happens if its host is no member or hosts take no turns here.
+    fn resume(&self, _turn: &Turn) {}
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mechanics::{
-    Algorithm, Alias, BalancerError, Chooser, HostId, Options, Rng, Seat, Selection,
+    Algorithm, Alias, BalancerError, Chooser, HostId, Options, Rng, Seat, Selection, Turn,
 };
 use super::registry::AlgorithmInfo;
 
@@ -104,6 +104,18 @@ impl Algorithm for RoundRobin {
         *last = Some(turns.clone());
         Box::new(turns)
     }
+
+    fn turn(&self) -> Option<Turn> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref()?.turn()
+    }
+
+    fn resume(&self, turn: &Turn) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_mut() {
+            last.resume(turn);
+        }
+    }
 }
 
 impl Chooser for Turns {
@@ -133,7 +145,8 @@ impl Turns {
     /// that is still here, at the same of its turns in the cycle.
     fn go_on_from(&mut self, before: &Turns) {
         let ticket = self.shared.ticket.load(Ordering::Relaxed);
-        let (Some(cycle), Some(old_cycle)) = (self.cycle.positions(), before.cycle.positions())
+        let own_cycle = self.cycle.clone();
+        let (Some(cycle), Some(old_cycle)) = (own_cycle.positions(), before.cycle.positions())
         else {
             self.offset = before.offset;
             return;
@@ -150,12 +163,38 @@ impl Turns {
         }) else {
             return;
         };
-        let turns_had = had.iter().filter(|&&position| position == then).count();
-        let own_turns = (0u64..)
-            .zip(cycle.iter())
-            .filter(|&(_, &position)| position == now);
+        let taken = had.iter().filter(|&&position| position == then).count();
+        self.begin_with(now, taken, &cycle);
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        let cycle = self.cycle.positions()?;
+        let ticket = self.shared.ticket.load(Ordering::Relaxed);
+        let step = (ticket.wrapping_add(self.offset) % cycle.len() as u64) as usize;
+        let position = cycle[step];
+        let had = cycle[..step].iter();
+        Some(Turn {
+            host: self.seats[position as usize].host.id().clone(),
+            taken: had.filter(|&&had| had == position).count(),
+        })
+    }
+
+    fn resume(&mut self, turn: &Turn) {
+        let mut seats = (0u32..).zip(self.seats.iter());
+        let position = seats.find(|(_, seat)| *seat.host.id() == turn.host);
+        if let Some((position, _)) = position
+            && let Some(cycle) = self.cycle.clone().positions()
+        {
+            self.begin_with(position, turn.taken, &cycle);
+        }
+    }
+
+    /// Sets the offset so that the next ticket goes to `position`, which has had `taken` turns in `cycle`.
+    fn begin_with(&mut self, position: u32, taken: usize, cycle: &[u32]) {
+        let own_turns = (0u64..).zip(cycle).filter(|&(_, &other)| other == position);
         // It may have fewer turns now than it has had; then its last one comes.
-        if let Some((start, _)) = own_turns.take(turns_had + 1).last() {
+        if let Some((start, _)) = own_turns.take(taken.saturating_add(1)).last() {
+            let ticket = self.shared.ticket.load(Ordering::Relaxed);
             let period = cycle.len() as u64;
             self.offset = (start + period - ticket % period) % period;
         }

@@ -16,7 +16,8 @@ mod yaml;
 pub use errors::ConfigErrors;
 pub(crate) use model::begins_with_segments;
 pub use model::{
-    Algorithm, Authorities, Certificate, Config, HealthCheck, Host, HostHeader, Initial, KeySource,
-    Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Route, Server, Timeouts, WhenAllDown,
+    Admin, Algorithm, Authorities, Certificate, Config, HealthCheck, Host, HostHeader, Initial,
+    KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Route, Server, Timeouts,
+    WhenAllDown,
 };
 pub use surroundings::{Surroundings, System};

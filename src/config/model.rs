@@ -19,6 +19,8 @@ use crate::balancer::{AlgorithmInfo, HostId, Options};
 pub struct Config {
     /// The process itself.
     pub server: Server,
+    /// What is told about the process over TCP.
+    pub admin: Admin,
     /// Addresses that clients connect to; at least one, no two alike.
     pub listeners: Vec<Listener>,
     /// Networks whose X-Forwarded-* fields are believed.
@@ -40,6 +42,21 @@ pub struct Server {
     pub threads: usize,
     /// How long a stopping process lets its requests run on.
     pub grace_period: Duration,
+    /// How long a process that is told to stop goes on as before, except that it says it is not ready.
+    pub drain_delay: Duration,
+    /// Where the process writes its id; `None`: the runtime directory.
+    pub pid_file: Option<PathBuf>,
+    /// The Unix socket for commands to the process; `None`: the runtime directory.
+    pub control_socket: Option<PathBuf>,
+    /// The Unix socket that a successor gets the listeners from; `None`: the runtime directory.
+    pub upgrade_socket: Option<PathBuf>,
+}
+
+/// `admin`: what is told about the process over TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen; `None`: nowhere. Not one of the listeners.
+    pub address: Option<SocketAddr>,
 }
 
 /// An address that clients connect to.

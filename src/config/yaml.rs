@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 #[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct Config {
     pub(super) server: Server,
+    pub(super) admin: Admin,
     pub(super) listeners: Vec<Form<Listener>>,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) timeouts: Timeouts,
@@ -30,6 +31,16 @@ pub(super) struct Config {
 pub(super) struct Server {
     pub(super) threads: Said<String>,
     pub(super) grace_period: Said<String>,
+    pub(super) drain_delay: Said<String>,
+    pub(super) pid_file: Said<String>,
+    pub(super) control_socket: Said<String>,
+    pub(super) upgrade_socket: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Admin {
+    pub(super) address: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

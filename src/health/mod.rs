@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::config::Initial;
 use crate::pool::Pool;
 
 use probe::Probe;
@@ -27,8 +26,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts checking. Returns when every host of `pools` has been checked once, except where `initial: up` makes that
-    /// unnecessary; the first result of a host decides alone.
+    /// Starts checking. Returns when every host of `pools` has been checked once, except where `initial: up` or a verdict
+    /// that was carried over makes that unnecessary; the first result of a host without either decides alone.
     pub async fn start(pools: &[Arc<Pool>]) -> Monitor {
         let mut first_round = JoinSet::new();
         let mut watches = Vec::new();
@@ -41,13 +40,14 @@ impl Monitor {
             let reconciler = Arc::new(Reconciler::new(Arc::clone(pool), check.initial));
             for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
                 let mut watch = Watch::new(Arc::clone(&reconciler), member, probe, check);
-                match check.initial {
-                    Initial::Up => watches.push(watch),
-                    Initial::Unknown => drop(first_round.spawn(async move {
-                        watch.check().await;
-                        watch
-                    })),
+                if watch.is_judged() {
+                    watches.push(watch);
+                    continue;
                 }
+                first_round.spawn(async move {
+                    watch.check().await;
+                    watch
+                });
             }
             reconcilers.push(reconciler);
         }

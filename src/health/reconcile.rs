@@ -23,8 +23,9 @@ impl Reconciler {
     pub(super) fn new(pool: Arc<Pool>, initial: Initial) -> Self {
         let up = initial == Initial::Up;
         let members = pool.members().iter();
+        let healthy = |member: &Member| member.verdict().map_or(up, |verdict| verdict.healthy);
         Reconciler {
-            healthy: members.map(|_| AtomicBool::new(up)).collect(),
+            healthy: members.map(|m| AtomicBool::new(healthy(m))).collect(),
             pool,
             changed: Notify::new(),
         }

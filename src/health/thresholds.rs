@@ -1,50 +1,68 @@
 //! When results in a row change a verdict.
 
+use crate::pool::Verdict;
+
 /// Counts results in a row against the thresholds of one host.
 #[derive(Debug)]
 pub(super) struct Thresholds {
     rise: usize,
     fall: usize,
     /// `None` before the first result.
-    healthy: Option<bool>,
-    /// Results in a row that contradict `healthy`.
-    against: usize,
+    verdict: Option<Verdict>,
 }
 
 impl Thresholds {
-    pub(super) fn new(rise: usize, fall: usize, healthy: Option<bool>) -> Self {
+    pub(super) fn new(rise: usize, fall: usize, verdict: Option<Verdict>) -> Self {
         Thresholds {
             rise,
             fall,
-            healthy,
-            against: 0,
+            verdict,
         }
+    }
+
+    /// What has been found so far.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.verdict
     }
 
     /// Takes in a result. Returns the new verdict if it changes; the first result of all decides alone.
     pub(super) fn observe(&mut self, success: bool) -> Option<bool> {
-        let needed = match self.healthy {
-            None => 1,
-            Some(healthy) if healthy == success => {
-                self.against = 0;
+        match &mut self.verdict {
+            None => {}
+            Some(verdict) if verdict.healthy == success => {
+                verdict.against = 0;
                 return None;
             }
-            Some(true) => self.fall,
-            Some(false) => self.rise,
-        };
-        self.against += 1;
-        if self.against < needed {
-            return None;
+            Some(verdict) => {
+                verdict.against += 1;
+                let needed = if verdict.healthy {
+                    self.fall
+                } else {
+                    self.rise
+                };
+                if verdict.against < needed {
+                    return None;
+                }
+            }
         }
-        self.against = 0;
-        self.healthy = Some(success);
-        self.healthy
+        self.verdict = Some(Verdict {
+            healthy: success,
+            against: 0,
+        });
+        Some(success)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn up(against: usize) -> Option<Verdict> {
+        Some(Verdict {
+            healthy: true,
+            against,
+        })
+    }
 
     fn changes(mut thresholds: Thresholds, results: &str) -> String {
         let change = |result| match thresholds.observe(result == '+') {
@@ -66,13 +84,19 @@ mod tests {
 
     #[test]
     fn a_host_that_starts_up_takes_the_whole_fall() {
-        assert_eq!(changes(Thresholds::new(2, 3, Some(true)), "+---"), "...-");
+        assert_eq!(changes(Thresholds::new(2, 3, up(0)), "+---"), "...-");
+    }
+
+    #[test]
+    fn a_row_that_began_elsewhere_goes_on() {
+        assert_eq!(changes(Thresholds::new(2, 3, up(2)), "-++"), "-.+");
+        assert_eq!(changes(Thresholds::new(2, 3, up(2)), "+--"), "...");
     }
 
     #[test]
     fn a_flapping_host_below_the_thresholds_never_changes() {
         assert_eq!(
-            changes(Thresholds::new(2, 3, Some(true)), "-+--+-+--+"),
+            changes(Thresholds::new(2, 3, up(0)), "-+--+-+--+"),
             ".........."
         );
     }

@@ -9,6 +9,7 @@ use super::probe::Probe;
 use super::reconcile::Reconciler;
 use super::thresholds::Thresholds;
 use crate::config::{HealthCheck, Initial};
+use crate::pool::Verdict;
 
 /// One host under watch.
 #[derive(Debug)]
@@ -29,7 +30,11 @@ impl Watch {
         probe: Probe,
         check: &HealthCheck,
     ) -> Self {
-        let before = (check.initial == Initial::Up).then_some(true);
+        let up = (check.initial == Initial::Up).then_some(Verdict {
+            healthy: true,
+            against: 0,
+        });
+        let before = reconciler.member(position).verdict().or(up);
         Watch {
             reconciler,
             position,
@@ -38,6 +43,11 @@ impl Watch {
             interval: check.interval,
             checked: false,
         }
+    }
+
+    /// Whether it is known what to do with the host before it has been checked here.
+    pub(super) fn is_judged(&self) -> bool {
+        self.thresholds.verdict().is_some()
     }
 
     /// Checks the host for ever; at once if it has never been.
@@ -55,7 +65,9 @@ impl Watch {
         self.checked = true;
         let member = self.reconciler.member(self.position);
         let outcome = self.probe.run(member.host().address()).await;
-        let Some(healthy) = self.thresholds.observe(outcome.is_ok()) else {
+        let change = self.thresholds.observe(outcome.is_ok());
+        member.judge(self.thresholds.verdict());
+        let Some(healthy) = change else {
             return;
         };
         let (pool, host) = (self.reconciler.pool().name(), member.host().id());

@@ -1,14 +1,15 @@
 //! A host within a pool: how it is reached, and whether it is usable.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
+use super::Verdict;
 use crate::balancer::Host;
 use crate::config;
 
@@ -19,6 +20,8 @@ pub struct Member {
     peer: HttpPeer,
     host_header: HeaderValue,
     usable: AtomicBool,
+    /// Touched by checks only, never on the path of a request.
+    verdict: Mutex<Option<Verdict>>,
 }
 
 impl Member {
@@ -33,6 +36,7 @@ impl Member {
                 .map_err(|_| format!("host `{}` cannot stand in a Host field", configured.id))?,
             host,
             usable: AtomicBool::new(false),
+            verdict: Mutex::new(None),
         })
     }
 
@@ -54,6 +58,16 @@ impl Member {
     /// Whether new requests may go to the host.
     pub fn is_usable(&self) -> bool {
         self.usable.load(Ordering::Relaxed)
+    }
+
+    /// What the checks have found; `None` before the first.
+    pub fn verdict(&self) -> Option<Verdict> {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the checks have found.
+    pub fn judge(&self, verdict: Option<Verdict>) {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
 
     /// Sets the flag and returns what it was.

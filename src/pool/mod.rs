@@ -5,6 +5,7 @@
 
 mod hosts;
 mod member;
+mod state;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -15,6 +16,7 @@ use crate::config;
 
 pub use hosts::HostBook;
 pub use member::Member;
+pub use state::{PoolState, Verdict};
 
 /// Hosts, the balancer that chooses among them, and policies.
 #[derive(Debug)]

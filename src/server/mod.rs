@@ -1,7 +1,12 @@
 //! The composition root: builds everything from a configuration, binds, and runs until a signal ends it.
 
+mod announce;
+mod edge;
+mod handover;
 mod listen;
+pub mod places;
 mod shutdown;
+mod standing;
 mod tls;
 
 use std::error::Error;
@@ -12,19 +17,24 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::info;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::proxy::http_proxy_service_with_name;
+use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::{BackgroundService, background_service};
+use pingora::services::listening::Service as ListeningService;
 
 use crate::config::{Config, Listener};
 use crate::health::Monitor;
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
-use listen::{Listening, Socket};
+use edge::Edge;
+use handover::{Handover, Program, Successor};
+use listen::Listening;
+use places::Places;
 use shutdown::Signals;
+use standing::Standing;
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -62,6 +72,7 @@ const WRITE_BUFFER: usize = 1460;
 pub struct Prepared {
     server: Server,
     signals: Signals,
+    standing: Arc<Standing>,
 }
 
 impl fmt::Debug for Prepared {
@@ -71,31 +82,58 @@ impl fmt::Debug for Prepared {
 }
 
 impl Prepared {
-    /// Builds everything that can fail, and binds.
+    /// Builds everything that can fail, and binds. With `upgrade` the listeners and what is known of the hosts come from
+    /// the process that serves, if there is one.
     ///
     /// # Errors
     /// If the server cannot start.
-    pub fn new(config: &Config) -> Result<Self, StartError> {
+    pub fn new(config: &Config, places: Places, upgrade: bool) -> Result<Self, StartError> {
+        let program = Program::running().map_err(|error| {
+            StartError::Listen(format!("cannot find out which program this is: {error}"))
+        })?;
         let site = Site::new(config, &mut HostBook::new()).map_err(StartError::Pool)?;
+        let successor = match upgrade {
+            true => Successor::come(&places.upgrade_socket).map_err(StartError::Listen)?,
+            false => None,
+        };
+        let comes = successor.is_some();
+        for state in successor.iter().flat_map(Successor::state) {
+            let mut pools = site.pools.iter();
+            if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
+                pool.carry(state);
+            }
+        }
         let site = Arc::new(ArcSwap::from_pointee(site));
         let traffic = Arc::new(Traffic::default());
+        let grace = config.server.grace_period;
+        let handover = Arc::new(Handover::new(program, grace, Arc::clone(&site)));
+        let standing = Arc::new(Standing::new(
+            places,
+            Arc::clone(&handover),
+            Arc::clone(&site),
+        ));
         let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-        let mut service = http_proxy_service_with_name(&server.configuration, proxy, "proxy");
+        let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
+        proxy.handle_init_modules();
+        let mut service = ListeningService::new("proxy".to_owned(), Edge::new(proxy));
         for listener in &config.listeners {
             service.add_listener(endpoint(listener)?);
         }
-        let sockets = config.listeners.iter();
-        let sockets = sockets.map(|listener| Socket::bind(listener.address));
-        let sockets = sockets
-            .collect::<Result<_, _>>()
-            .map_err(StartError::Listen)?;
+        let addresses = config.listeners.iter().map(|listener| listener.address);
+        let addresses = addresses.collect();
+        let listening = Listening::new(service, addresses, successor, Arc::clone(&standing));
+        let listening = listening.map_err(StartError::Listen)?;
+        if !comes {
+            standing.open_door().map_err(StartError::Listen)?;
+        }
         let health = server.add_service(background_service("health", Health { site }));
-        let proxy = server.add_service(Listening::new(service, sockets));
+        let proxy = server.add_service(listening);
         proxy.add_dependency(&health);
         Ok(Prepared {
             server,
-            signals: Signals::new(traffic, config.server.grace_period),
+            signals: Signals::new(traffic, grace, handover, Arc::clone(&standing)),
+            standing,
         })
     }
 
@@ -105,6 +143,7 @@ impl Prepared {
         self.server.run(RunArgs {
             shutdown_signal: Box::new(self.signals),
         });
+        self.standing.end();
         info!("stopped");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ballast::config::{
-    HostHeader, Initial, KeySource, Probe, Route, Server, Timeouts, WhenAllDown,
+    Admin, HostHeader, Initial, KeySource, Probe, Route, Server, Timeouts, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -17,6 +17,10 @@ fn everything_left_out_has_its_default() {
         Server {
             threads: cores,
             grace_period: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
+            pid_file: None,
+            control_socket: None,
+            upgrade_socket: None,
         }
     );
     assert_eq!(
@@ -30,6 +34,7 @@ fn everything_left_out_has_its_default() {
             tunnel: Duration::from_secs(3600),
         }
     );
+    assert_eq!(config.admin, Admin { address: None });
     assert_eq!(config.limits.max_in_flight, None);
     assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.listeners[0].tls, None);
@@ -75,7 +80,7 @@ fn an_http_check_asks_for_the_root() {
 #[test]
 fn empty_sections_are_as_good_as_none() {
     let config = parse(&with_top(
-        "server:\ntimeouts: {}\nlimits:\ntrusted_proxies:\nroutes: []",
+        "server:\nadmin:\ntimeouts: {}\nlimits:\ntrusted_proxies:\nroutes: []",
     ));
     assert_eq!(config.timeouts.connect, Duration::from_secs(3));
     assert_eq!(config.routes.len(), 1);

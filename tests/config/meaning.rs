@@ -2,7 +2,7 @@
 
 use ballast::balancer::ALGORITHMS;
 
-use crate::{errors, only_message, pool_error, with_pool, with_top};
+use crate::{errors, only_message, parse, pool_error, with_pool, with_top};
 
 #[test]
 fn all_errors_come_at_once_in_the_order_of_the_file() {
@@ -442,4 +442,47 @@ fn names_of_pools_need_no_quotes_anywhere() {
         line,
         "pools.a b: `a b` is not a name of a pool: letters, digits, `_`, `-` and `.`"
     );
+}
+
+#[test]
+fn files_of_the_process() {
+    let told = |keys: &str| only_message(&with_top(&format!("server: {{ {keys} }}")));
+    assert_eq!(
+        told("pid_file: run/"),
+        "server.pid_file: `run/` is not the path of a file"
+    );
+    assert_eq!(
+        told("control_socket: /a, upgrade_socket: /a"),
+        "server.upgrade_socket: this is the path of server.control_socket already"
+    );
+    let long = "x".repeat(107);
+    assert!(
+        told(&format!("control_socket: /{long}"))
+            .ends_with("has 108 bytes; the path of a socket may have 107")
+    );
+    assert_eq!(
+        told("drain_delay: 10"),
+        "server.drain_delay: `10` has no unit; write `10s` for seconds or `10ms` for milliseconds"
+    );
+    let server = parse(&with_top(
+        "server: { pid_file: run/b.pid, control_socket: /s/b.sock, drain_delay: 1500ms }",
+    ))
+    .server;
+    assert_eq!(server.pid_file, Some("run/b.pid".into()));
+    assert_eq!(server.control_socket, Some("/s/b.sock".into()));
+    assert_eq!(server.drain_delay, std::time::Duration::from_millis(1500));
+}
+
+#[test]
+fn the_admin_listener_is_none_of_the_listeners() {
+    assert_eq!(
+        only_message(&with_top("admin: { address: \"127.0.0.1:8080\" }")),
+        "admin.address: this is the address of listeners[0] already"
+    );
+    assert_eq!(
+        only_message(&with_top("admin: { address: localhost:9901 }")),
+        "admin.address: `localhost:9901` is not an IP address with a port; did you mean `127.0.0.1:9901`?"
+    );
+    let admin = parse(&with_top("admin: { address: \"[::1]:9901\" }")).admin;
+    assert_eq!(admin.address, Some("[::1]:9901".parse().expect("right")));
 }

@@ -25,11 +25,11 @@ fn syntax_is_told_with_its_place() {
 fn unknown_keys_are_refused_with_a_hint() {
     assert_eq!(
         only("listeners: []\nserver:\n  thread: 5\n"),
-        "b.yaml:3:3: server: unknown key `thread`, expected `threads` or `grace_period`; did you mean `threads`?"
+        "b.yaml:3:3: server: unknown key `thread`, expected one of `threads`, `grace_period`, `drain_delay`, `pid_file`, `control_socket`, `upgrade_socket`; did you mean `threads`?"
     );
     assert_eq!(
         only("listener: []\n"),
-        "b.yaml:1:1: unknown key `listener`, expected one of `server`, `listeners`, `trusted_proxies`, `timeouts`, \
+        "b.yaml:1:1: unknown key `listener`, expected one of `server`, `admin`, `listeners`, `trusted_proxies`, `timeouts`, \
          `limits`, `routes`, `pools`; did you mean `listeners`?"
     );
     assert_eq!(
@@ -49,10 +49,10 @@ fn unknown_keys_are_refused_with_a_hint() {
 
 #[test]
 fn keys_of_later_work_are_unknown() {
-    for key in ["admin", "access_log"] {
-        let line = only(&format!("{key}: {{}}\n"));
-        assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
-    }
+    let line = only("access_log: {}\n");
+    assert!(line.contains("unknown key `access_log`"), "{line}");
+    let line = only("admin: { token_file: x }\n");
+    assert!(line.contains("unknown key `token_file`"), "{line}");
     for key in [
         "ejection",
         "slow_start",
@@ -63,15 +63,6 @@ fn keys_of_later_work_are_unknown() {
         "timeouts",
     ] {
         let line = only(&with_pool(&format!("{key}: {{}}")));
-        assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
-    }
-    for key in [
-        "pid_file",
-        "control_socket",
-        "upgrade_socket",
-        "drain_delay",
-    ] {
-        let line = only(&format!("server: {{ {key}: x }}\n"));
         assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
     }
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod failover;
+mod handover;
 mod harness;
 mod headers;
 mod health;

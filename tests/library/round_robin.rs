@@ -137,3 +137,35 @@ fn retries_of_a_failing_host_spread_over_all_others() {
         assert!((2_400..=2_600).contains(&count), "{counts:?}");
     }
 }
+
+#[test]
+fn another_balancer_goes_on_from_the_same_turn() {
+    for weights in [vec![1, 1, 1, 1], vec![5, 1, 1], vec![3, 2, 7]] {
+        let all = by_weight(&weights);
+        let cycle: u32 = weights.iter().sum();
+        for picks in 0..2 * cycle as usize {
+            let before = seeded("round_robin", &all, 1);
+            sequence(&*before, &all, picks);
+            let after = seeded("round_robin", &[], 1);
+            all.iter()
+                .for_each(|host| after.add_host(Arc::clone(host)).unwrap());
+            sequence(&*after, &all, 3);
+            after.resume(&before.turn().expect("hosts take turns"));
+            assert_eq!(
+                sequence(&*after, &all, 20),
+                sequence(&*before, &all, 20),
+                "{weights:?} after {picks}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_turn_of_a_stranger_changes_nothing() {
+    let all = hosts(3);
+    let balancer = seeded("round_robin", &all, 1);
+    sequence(&*balancer, &all, 1);
+    let turn = seeded("round_robin", &[host(9)], 1).turn();
+    balancer.resume(&turn.expect("hosts take turns"));
+    assert_eq!(sequence(&*balancer, &all, 3), [1, 2, 0]);
+}

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::host::Host;
 use super::seat::{Ledger, Seat};
 use super::selection::Selection;
+use super::turn::Turn;
 
 /// An algorithm with its options and whatever it carries from one membership to the next.
 ///
-/// Both methods are called by one thread at a time, off the request path.
+/// All methods are called by one thread at a time, off the request path.
 pub(crate) trait Algorithm: Debug + Send + Sync {
     /// Arranges `seats` (each of a weight above 0) for picking. Called once per change of the membership.
     fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser>;
@@ -18,6 +19,14 @@ pub(crate) trait Algorithm: Debug + Send + Sync {
     fn ledger(&self, _host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
         None
     }
+
+    /// Whose turn it is in the newest arrangement; `None` where hosts take no turns.
+    fn turn(&self) -> Option<Turn> {
+        None
+    }
+
+    /// Lets the next arrangement begin with `turn`, if its host is in the newest one.
+    fn resume(&self, _turn: &Turn) {}
 }
 
 /// An arrangement of hosts; positions are those of the slice given to [`Algorithm::arrange`], which is never empty.

@@ -11,6 +11,7 @@ use super::lease::Lease;
 use super::published::Published;
 use super::seat::Seat;
 use super::selection::Selection;
+use super::turn::Turn;
 use crate::balancer::Balancer;
 
 /// The hosts of a balancer at one moment and how to choose among them. Never changed, only replaced as a whole, so
@@ -213,5 +214,15 @@ impl Balancer for Members {
             choice.chooser.pick_and_count(request, &choice.seats)
         })?;
         Ok(Lease::counted(seat))
+    }
+    fn turn(&self) -> Option<Turn> {
+        let _writer = self.writer();
+        self.algorithm.turn()
+    }
+
+    fn resume(&self, turn: &Turn) {
+        let _writer = self.writer();
+        self.algorithm.resume(turn);
+        self.publish(self.snapshot.load().joined.clone());
     }
 }

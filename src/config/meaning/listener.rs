@@ -74,7 +74,7 @@ pub(super) fn listeners(
 }
 
 /// Reads an IP address with a port.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let shown = quote(text);
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {

@@ -8,23 +8,20 @@ mod listener;
 mod pem;
 mod pool;
 mod route;
+mod server;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::errors::Problems;
-use super::model::{Config, Limits, Server, Timeouts};
+use super::model::{Config, Limits, Timeouts};
 use super::place::Place;
 use super::surroundings::{Names, Surroundings, resolve_all};
-use super::words::{quote, time, time_or_zero, whole};
+use super::words::{quote, time, whole};
 use super::yaml;
-
-/// Far beyond any machine; more is a slip that would end in an abort when the threads are made.
-const MOST_THREADS: usize = 1_024;
 
 /// Converts a whole configuration, or tells everything that is wrong with it.
 pub(super) fn config(
@@ -34,6 +31,7 @@ pub(super) fn config(
 ) -> Result<Config, Problems> {
     let yaml::Config {
         server,
+        admin,
         listeners,
         trusted_proxies,
         timeouts,
@@ -49,8 +47,9 @@ pub(super) fn config(
         names: resolve_all(pool::names(&pools), surroundings),
         surroundings,
     };
-    let server = self::server(server, &top.key("server"), problems);
+    let server = server::server(server, &world, &top.key("server"), problems);
     let listeners = listener::listeners(listeners, &world, &top.key("listeners"), problems);
+    let admin = server::admin(admin, &listeners, &top.key("admin"), problems);
     let trusted_proxies = networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
     let limits = self::limits(limits, &top.key("limits"), problems);
@@ -62,6 +61,7 @@ pub(super) fn config(
     }
     Ok(Config {
         server,
+        admin,
         listeners,
         trusted_proxies,
         timeouts,
@@ -83,26 +83,6 @@ impl World<'_> {
     /// A file named in the configuration: relative paths start where the configuration is.
     fn path(&self, said: &str) -> PathBuf {
         self.directory.join(said)
-    }
-}
-
-fn server(said: yaml::Server, place: &Place, problems: &mut Problems) -> Server {
-    let yaml::Server {
-        threads,
-        grace_period,
-    } = said;
-    let threads = problems.value(&place.key("threads"), threads.0, 0, |text| {
-        whole(text, 0..=MOST_THREADS)
-    });
-    let cores = || thread::available_parallelism().map_or(1, |cores| cores.get());
-    Server {
-        threads: if threads == 0 { cores() } else { threads },
-        grace_period: problems.value(
-            &place.key("grace_period"),
-            grace_period.0,
-            Duration::from_secs(30),
-            time_or_zero,
-        ),
     }
 }
 

@@ -1,0 +1,186 @@
+//! Where the files of a running process are: its pid file and its two Unix sockets.
+//!
+//! What the configuration leaves open lies in a runtime directory, under a name that comes from the configuration file,
+//! so that two instances with different files do not meet.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::{env, path};
+
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use crate::config;
+
+/// The file whose instance has the plain name: the one of the machine's service.
+pub const DEFAULT_CONFIG: &str = "/etc/ballast/ballast.yaml";
+
+/// The files of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Where the process writes its id.
+    pub pid_file: PathBuf,
+    /// Where it takes commands.
+    pub control_socket: PathBuf,
+    /// Where a successor gets the listeners.
+    pub upgrade_socket: PathBuf,
+}
+
+impl Places {
+    /// The places of the instance that `file` configures; `None`: the demo. Makes the runtime directory if anything is
+    /// to lie in it.
+    ///
+    /// # Errors
+    /// If no runtime directory can be written.
+    pub fn make(server: &config::Server, file: Option<&Path>) -> Result<Self, String> {
+        let directory = match server {
+            config::Server {
+                pid_file: Some(_),
+                control_socket: Some(_),
+                upgrade_socket: Some(_),
+                ..
+            } => PathBuf::new(),
+            _ => make_directory()?,
+        };
+        let place = |said: &Option<PathBuf>, ending| match said {
+            Some(path) => path.clone(),
+            None => directory.join(name(file, ending)),
+        };
+        Ok(Places {
+            pid_file: place(&server.pid_file, "pid"),
+            control_socket: place(&server.control_socket, "sock"),
+            upgrade_socket: place(&server.upgrade_socket, "upgrade"),
+        })
+    }
+}
+
+/// Where the instance that `file` configures takes commands, seen from another process: `said` in the file, or the
+/// first of the default places where there is a socket.
+pub fn find_control_socket(said: Option<PathBuf>, file: &Path) -> PathBuf {
+    let name = name(Some(file), "sock");
+    let candidates = directories()
+        .into_iter()
+        .map(|directory| directory.join(&name));
+    let candidates: Vec<_> = said.map_or_else(|| candidates.collect(), |path| vec![path]);
+    let there = candidates.iter().find(|path| path.exists());
+    there.unwrap_or(&candidates[0]).clone()
+}
+
+/// The runtime directories in the order in which they are tried; at least one.
+fn directories() -> Vec<PathBuf> {
+    let uid = geteuid();
+    let mut directories = vec![PathBuf::from("/run/ballast")];
+    if let Some(own) = env::var_os("XDG_RUNTIME_DIR").filter(|own| !own.is_empty()) {
+        directories.push(Path::new(&own).join("ballast"));
+    }
+    directories.push(format!("/run/user/{uid}/ballast").into());
+    // Without a session there is none of the above; this is memory, and everybody may make a directory in it.
+    directories.push(format!("/dev/shm/ballast-{uid}").into());
+    directories
+}
+
+fn make_directory() -> Result<PathBuf, String> {
+    let directories = directories();
+    let usable = directories.iter().find(|directory| is_usable(directory));
+    usable.cloned().ok_or_else(|| {
+        let tried: Vec<_> = directories
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect();
+        format!(
+            "no runtime directory can be written, tried {}; say server.pid_file, server.control_socket and \
+             server.upgrade_socket",
+            tried.join(", ")
+        )
+    })
+}
+
+/// Whether files of ours may lie in `directory`, which is made if it is not there. One that others may write is not
+/// used: they could put a socket of their own in the place of ours.
+fn is_usable(directory: &Path) -> bool {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::symlink_metadata(directory).is_ok_and(|found| {
+                let trusted = found.uid() == geteuid().as_raw() || found.uid() == 0;
+                found.is_dir() && trusted && found.permissions().mode() & 0o077 == 0
+            }) && access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+        }
+        Err(_) => false,
+    }
+}
+
+/// `ballast` for the default file; for others the stem of the file's name and a hash of its path.
+fn name(file: Option<&Path>, ending: &str) -> OsString {
+    let Some(file) = file else {
+        return format!("demo.{ending}").into();
+    };
+    let canonical = |file: &Path| fs::canonicalize(file).or_else(|_| path::absolute(file));
+    let Ok(whole) = canonical(file) else {
+        return format!("ballast.{ending}").into();
+    };
+    if file == Path::new(DEFAULT_CONFIG) || whole == Path::new(DEFAULT_CONFIG) {
+        return format!("ballast.{ending}").into();
+    }
+    let hash = crc32fast::hash(whole.as_os_str().as_encoded_bytes());
+    // A long name could make the path too long for a socket.
+    let stem = whole.file_stem().unwrap_or_default().to_string_lossy();
+    let stem: String = stem
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(20)
+        .collect();
+    format!("{stem}-{hash:08x}.{ending}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(name: OsString) -> String {
+        name.into_string().unwrap()
+    }
+
+    #[test]
+    fn the_name_comes_from_the_file() {
+        let default = Some(Path::new(DEFAULT_CONFIG));
+        assert_eq!(text(name(default, "sock")), "ballast.sock");
+        assert_eq!(text(name(None, "pid")), "demo.pid");
+        let one = text(name(Some(Path::new("/one/lb.yaml")), "sock"));
+        let other = text(name(Some(Path::new("/other/lb.yaml")), "sock"));
+        assert!(one.starts_with("lb-") && one.ends_with(".sock"), "{one}");
+        assert_ne!(one, other);
+        assert_eq!(one, text(name(Some(Path::new("/one/lb.yaml")), "sock")));
+    }
+
+    #[test]
+    fn one_file_has_one_name_however_it_is_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, "").unwrap();
+        let link = folder.path().join("b.yaml");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let detour = folder.path().join(".").join("a.yaml");
+        assert_eq!(name(Some(&link), "pid"), name(Some(&file), "pid"));
+        assert_eq!(name(Some(&detour), "pid"), name(Some(&file), "pid"));
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = folder.path().join("made");
+        assert!(is_usable(&made));
+        assert_eq!(
+            fs::metadata(&made).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        assert!(is_usable(&made), "it is there already");
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!is_usable(&made));
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("made", &link).unwrap();
+        assert!(!is_usable(&link));
+    }
+}
