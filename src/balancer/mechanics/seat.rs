@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::host::{Host, Live};
+use super::host::Host;
+use super::live::Live;
 
 /// What an algorithm keeps about one host's requests beside the count on the host itself.
 pub(crate) trait Ledger: Debug + Send + Sync {
