@@ -225,11 +225,14 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(&mut self) -> Result<(), String> {
         if self.link.is_some() {
-            match self.prepared().await {
+            let outcome = match self.prepared().await {
+                Ok(()) => self.pass().await,
+                failed => failed,
+            };
+            match outcome {
                 // It went away while it waited.
                 Err(LinkError::Closed) => self.link = None,
-                Err(error) => return Err(error.to_string()),
-                Ok(()) => return self.pass().await.map_err(|error| error.to_string()),
+                outcome => return outcome.map_err(|error| error.to_string()),
             }
         }
         let mut started = self.handover.program.start()?;

@@ -58,13 +58,13 @@ fn when_the_predecessor_is_killed_before_the_sockets_have_passed_the_successor_l
     let mut reign = Reign::start(&Setup::of(&[&backend]));
     let successor = waiting_successor(&reign);
     reign.signal(Signal::SIGKILL);
-    let killed = Instant::now();
+    reign.ballast.wait_exit(SOON);
+    let dead = Instant::now();
     wait_until(Duration::from_secs(1), "the successor listens", || {
         successor.listens()
     });
     assert_eq!(get(successor.address(), "/").status, 200);
-    assert!(killed.elapsed() < Duration::from_secs(1));
-    reign.ballast.wait_exit(SOON);
+    assert!(dead.elapsed() < Duration::from_secs(1));
     wait_until(SOON, "the pid file is right", || {
         reign.serving() == successor.pid()
     });
