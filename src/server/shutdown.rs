@@ -77,6 +77,7 @@ impl ShutdownSignalWatch for Signals {
                 process::exit(1);
             }
         };
+        self.standing.watching();
         let mut handing_over = None;
         loop {
             tokio::select! {

@@ -10,6 +10,7 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
+use tokio::sync::Notify;
 
 use super::announce::{PidFile, notify};
 use super::handover::{Door, Handover, Inheritance};
@@ -25,6 +26,8 @@ pub(super) struct Standing {
     door: Mutex<Option<Door>>,
     handover: Arc<Handover>,
     site: Arc<ArcSwap<Site>>,
+    /// Told once signals are watched for; until then they would end the process.
+    watching: Notify,
 }
 
 impl Standing {
@@ -35,7 +38,13 @@ impl Standing {
             door: Mutex::new(None),
             handover,
             site,
+            watching: Notify::new(),
         }
+    }
+
+    /// From now on signals are watched for.
+    pub(super) fn watching(&self) {
+        self.watching.notify_one();
     }
 
     /// Opens the upgrade socket ahead of time, where no predecessor has it.
@@ -69,6 +78,7 @@ impl Standing {
                 return;
             }
         }
+        self.watching.notified().await;
         let early = self.door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);
         let begun = door.and_then(|door| {
