@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -28,6 +29,7 @@ pub(super) struct Standing {
     site: Arc<ArcSwap<Site>>,
     /// Told once signals are watched for; until then they would end the process.
     watching: Notify,
+    begun: AtomicBool,
 }
 
 impl Standing {
@@ -39,6 +41,7 @@ impl Standing {
             handover,
             site,
             watching: Notify::new(),
+            begun: AtomicBool::new(false),
         }
     }
 
@@ -91,12 +94,16 @@ impl Standing {
         if let Err(reason) = self.pid_file.write() {
             warn!("{reason}");
         }
+        self.begun.store(true, Ordering::SeqCst);
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
     /// The process stops and nobody takes its place.
     pub(super) fn stopping(&self) {
-        notify("STOPPING=1");
+        // From a successor that is sent away it would be the end of the whole service.
+        if self.begun.load(Ordering::SeqCst) {
+            notify("STOPPING=1");
+        }
     }
 
     /// The process ends: removes its files, except those that are a successor's by now.
