@@ -81,7 +81,9 @@ fn failed(message: impl fmt::Display) -> Failure {
 pub fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Demo => run_demo(),
-        Command::Run(ConfigArg { config }) => load(&config).and_then(|config| serve(&config)),
+        Command::Run(ConfigArg { config }) => {
+            load(&config).and_then(|loaded| serve(loaded, &config))
+        }
         Command::Check(ConfigArg { config }) => check(&config),
         Command::Algorithms => {
             print!("{}", table::algorithms());
@@ -128,17 +130,17 @@ fn counted(n: usize, thing: &str) -> String {
 fn run_demo() -> Result<(), Failure> {
     let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
     let config = demo::config(&hosts).map_err(failed)?;
-    serve_with(&config, || println!("{}", demo::GUIDE))
+    serve_with(config, None, || println!("{}", demo::GUIDE))
 }
 
-fn serve(config: &Config) -> Result<(), Failure> {
-    serve_with(config, || ())
+fn serve(config: Config, file: &Path) -> Result<(), Failure> {
+    serve_with(config, Some(file), || ())
 }
 
-fn serve_with(config: &Config, before: impl FnOnce()) -> Result<(), Failure> {
+fn serve_with(config: Config, file: Option<&Path>, before: impl FnOnce()) -> Result<(), Failure> {
     start_logging();
-    let server = server::Prepared::new(config).map_err(|error| match error {
-        server::StartError::Listen(_) => failed(error),
+    let server = server::Prepared::new(config, file).map_err(|error| match error {
+        server::StartError::Listen(_) | server::StartError::Places(_) => failed(error),
         _ => wrong(error),
     })?;
     before();

@@ -6,12 +6,15 @@
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::process;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use log::{error, info};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::net::TcpSocket;
+
+use crate::admin::Readiness;
 
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: u32 = 65_535;
@@ -69,6 +72,8 @@ pub(super) struct Listening<S> {
     addresses: Option<Vec<String>>,
     service: Option<S>,
     sockets: Vec<Socket>,
+    /// Told once the sockets listen.
+    readiness: Option<Arc<Readiness>>,
 }
 
 impl<S: Service> Listening<S> {
@@ -79,6 +84,15 @@ impl<S: Service> Listening<S> {
             addresses: service.listen_addresses(),
             service: Some(service),
             sockets,
+            readiness: None,
+        }
+    }
+
+    /// Makes the process ready once the service listens.
+    pub(super) fn then_ready(self, readiness: Arc<Readiness>) -> Self {
+        Listening {
+            readiness: Some(readiness),
+            ..self
         }
     }
 }
@@ -99,6 +113,9 @@ impl<S: Service + 'static> Service for Listening<S> {
                 error!("{reason}");
                 process::exit(1);
             }
+        }
+        if let Some(readiness) = &self.readiness {
+            readiness.set(true);
         }
         let stopping = shutdown.clone();
         let running = tokio::spawn(async move {

@@ -1,13 +1,11 @@
-//! How the process ends: SIGTERM drains it, SIGINT ends it at once.
+//! How the process ends once it is told to: with its last request.
 
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use log::{error, info, warn};
-use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use log::{info, warn};
+use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::proxy::Traffic;
@@ -19,52 +17,13 @@ const LOOK: Duration = Duration::from_millis(20);
 /// as a request yet.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Waits for the signal that ends the process.
-pub(super) struct Signals {
+/// Ends the process when no request is left, the grace period is over, or SIGINT or another SIGTERM arrives.
+pub(super) async fn drain(
     traffic: Arc<Traffic>,
     grace: Duration,
-}
-
-impl Signals {
-    pub(super) fn new(traffic: Arc<Traffic>, grace: Duration) -> Self {
-        Signals { traffic, grace }
-    }
-}
-
-#[async_trait]
-impl ShutdownSignalWatch for Signals {
-    async fn recv(&self) -> ShutdownSignal {
-        let signals = signal(SignalKind::terminate())
-            .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
-        let (mut terminate, mut interrupt) = match signals {
-            Ok(signals) => signals,
-            Err(error) => {
-                error!("cannot watch for signals: {error}");
-                process::exit(1);
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {
-                info!("SIGINT: stopping now");
-                ShutdownSignal::FastShutdown
-            }
-            _ = terminate.recv() => {
-                info!(
-                    "SIGTERM: stopping when the last of {} requests has ended, at the latest in {:?}",
-                    self.traffic.present(),
-                    self.grace
-                );
-                self.traffic.drain();
-                // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
-                tokio::spawn(drain(Arc::clone(&self.traffic), self.grace, interrupt));
-                ShutdownSignal::GracefulTerminate
-            }
-        }
-    }
-}
-
-/// Ends the process when no request is left, the grace period is over, or SIGINT arrives.
-async fn drain(traffic: Arc<Traffic>, grace: Duration, mut interrupt: Signal) {
+    mut interrupt: Signal,
+    mut terminate: Signal,
+) {
     let deadline = Instant::now() + grace;
     let quiet = async {
         sleep(SETTLE.min(grace)).await;
@@ -74,6 +33,7 @@ async fn drain(traffic: Arc<Traffic>, grace: Duration, mut interrupt: Signal) {
     };
     tokio::select! {
         _ = interrupt.recv() => info!("SIGINT: stopping now"),
+        _ = terminate.recv() => info!("another SIGTERM: stopping now"),
         outcome = timeout_at(deadline, quiet) => match outcome {
             Ok(()) => info!("stopped"),
             Err(_) => warn!("stopped with {} requests unfinished", traffic.present()),
