@@ -1,5 +1,6 @@
 //! The command line: what was asked for, carried out, and turned into an exit code.
 
+mod reload;
 mod table;
 
 use std::fmt;
@@ -27,6 +28,7 @@ Examples:
   ballast demo                         try it out: a listener on 127.0.0.1:8080 and three built-in hosts
   ballast check -c ballast.yaml        every error of the file at once
   ballast run -c ballast.yaml          serve until SIGTERM (drains) or SIGINT (stops at once)
+  ballast reload -c ballast.yaml       make the running process take in the changed file
 
 Environment:
   BALLAST_LOG    error, warn, info (default), debug or trace, for all or by module: info,pingora_proxy=debug
@@ -44,6 +46,10 @@ enum Command {
     /// Check a configuration without serving: exit code 0 if it is good, 2 if not
     #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
     Check(ConfigArg),
+    /// Make the running process take in its changed configuration: within the process where that suffices, otherwise by
+    /// handing over to a new one
+    #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
+    Reload(ProcessArg),
     /// List the balancing algorithms and their options
     Algorithms,
 }
@@ -53,6 +59,16 @@ struct ConfigArg {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+}
+
+/// Which running process is meant.
+#[derive(Debug, clap::Args)]
+struct ProcessArg {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The control socket of the process, if it is not where the configuration says
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 /// Something that ends the program with a message and an exit code.
@@ -85,6 +101,7 @@ pub fn main() -> ExitCode {
             load(&config).and_then(|loaded| serve(loaded, &config))
         }
         Command::Check(ConfigArg { config }) => check(&config),
+        Command::Reload(process) => reload::reload(&process),
         Command::Algorithms => {
             print!("{}", table::algorithms());
             Ok(())

@@ -13,7 +13,7 @@ mod wait;
 mod wire;
 
 pub(crate) use backend::{Backend, HEALTH_PATH};
-pub(crate) use ballast::{Ballast, Finished, LISTEN, file, run};
+pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
 pub(crate) use client::{Client, get};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
