@@ -27,7 +27,8 @@ const AFTER_HELP: &str = "\
 Examples:
   ballast demo                         try it out: a listener on 127.0.0.1:8080 and three built-in hosts
   ballast check -c ballast.yaml        every error of the file at once
-  ballast run -c ballast.yaml          serve until SIGTERM (drains) or SIGINT (stops at once)
+  ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
+                                       SIGINT stops at once
   ballast reload -c ballast.yaml       make the running process take in the changed file
 
 Environment:
@@ -42,7 +43,13 @@ enum Command {
     Demo,
     /// Serve in the foreground, with logs on stderr
     #[command(after_help = "Example:\n  ballast run -c ballast.yaml")]
-    Run(ConfigArg),
+    Run {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Take over from the process that serves, when it gets SIGQUIT; start as usual if there is none
+        #[arg(long)]
+        upgrade: bool,
+    },
     /// Check a configuration without serving: exit code 0 if it is good, 2 if not
     #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
     Check(ConfigArg),
@@ -97,9 +104,7 @@ fn failed(message: impl fmt::Display) -> Failure {
 pub fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Demo => run_demo(),
-        Command::Run(ConfigArg { config }) => {
-            load(&config).and_then(|loaded| serve(loaded, &config))
-        }
+        Command::Run { config, upgrade } => run(&config.config, upgrade),
         Command::Check(ConfigArg { config }) => check(&config),
         Command::Reload(process) => reload::reload(&process),
         Command::Algorithms => {
@@ -147,16 +152,23 @@ fn counted(n: usize, thing: &str) -> String {
 fn run_demo() -> Result<(), Failure> {
     let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
     let config = demo::config(&hosts).map_err(failed)?;
-    serve_with(config, None, || println!("{}", demo::GUIDE))
+    serve(config, None, false, || println!("{}", demo::GUIDE))
 }
 
-fn serve(config: Config, file: &Path) -> Result<(), Failure> {
-    serve_with(config, Some(file), || ())
+fn run(file: &Path, upgrade: bool) -> Result<(), Failure> {
+    let config = load(file)?;
+    serve(config, Some(file), upgrade, || ())
 }
 
-fn serve_with(config: Config, file: Option<&Path>, before: impl FnOnce()) -> Result<(), Failure> {
+fn serve(
+    config: Config,
+    file: Option<&Path>,
+    upgrade: bool,
+    before: impl FnOnce(),
+) -> Result<(), Failure> {
     start_logging();
-    let server = server::Prepared::new(config, file).map_err(|error| match error {
+    let server = server::Prepared::new(config, file, upgrade);
+    let server = server.map_err(|error| match error {
         server::StartError::Listen(_) | server::StartError::Places(_) => failed(error),
         _ => wrong(error),
     })?;

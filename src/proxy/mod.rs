@@ -12,6 +12,7 @@ mod phases;
 mod site;
 mod target;
 mod traffic;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use super::context::{Head, RequestContext};
 use super::failure::{self, Break};
 use super::forwarded::Origin;
 use super::target::Target;
-use super::{MAX_ATTEMPTS, Proxy};
+use super::{MAX_ATTEMPTS, Proxy, upgrade};
 use crate::config::HostHeader;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -128,6 +128,7 @@ impl ProxyHttp for Proxy {
             // Pingora has one read timeout for the handshake and the tunnel after it, so a host that never answers the
             // handshake is waited for as long as a silent tunnel.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);
+            upgrade::prepare(&mut peer);
         }
         Ok(peer)
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use log::{error, warn};
@@ -16,8 +17,19 @@ use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, sleep};
 
 use crate::admin::{Api, Readiness};
+
+/// After an error of `accept`: the usual one, too many open files, does not pass at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A successor that serves takes commands within milliseconds, unless it was told to do so elsewhere. Shorter than
+/// [`LAME_DUCK`](super::edge::LAME_DUCK), which is when the process may end.
+const MOMENTS: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it does.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Fails if another process takes commands at `path`.
 pub(super) fn refuse_second(path: &Path) -> Result<(), String> {
@@ -46,6 +58,22 @@ impl SocketFile {
             && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode)
         {
             let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Waits until a successor has put its own there, as long as that can be a matter of moments.
+    pub(super) async fn replaced(&self) {
+        let made = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some((path, inode)) = made else { return };
+        let deadline = Instant::now() + MOMENTS;
+        while Instant::now() < deadline
+            && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode)
+        {
+            sleep(LOOK).await;
         }
     }
 
@@ -101,15 +129,12 @@ impl BackgroundService for Control {
                 Ok(_) => warn!("control socket: refused a peer that is neither our user nor root"),
                 Err(error) => {
                     error!("control socket: {error}");
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             }
         }
     }
 }
-
-/// After an error of `accept`: the usual one, too many open files, does not pass at once.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Whether the peer is our user or root. The mode of the file says the same, and can be changed by hand.
 fn is_allowed(connection: &UnixStream) -> bool {

@@ -1,23 +1,33 @@
 //! Listening sockets: bound by us before anything starts, handed to Pingora when the proxy may serve.
 //!
 //! Pingora would retry an address in use for 30 seconds and then go on without it, alive but deaf. Here every failure
-//! to listen ends the process with one line.
+//! to listen ends the process with one line. A successor gets its sockets from its predecessor instead.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::process;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use log::{error, info};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::net::TcpSocket;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
 
-use crate::admin::Readiness;
+use super::handover::{Inheritance, Successor};
+use super::standing::Standing;
 
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: u32 = 65_535;
+
+/// How long a successor whose predecessor has died tries to get its addresses: the kernel closes the sockets of a killed
+/// process within milliseconds, unless it is busy with other things.
+const VACANCY: Duration = Duration::from_secs(2);
 
 /// A socket that is bound but does not listen yet.
 #[derive(Debug)]
@@ -46,7 +56,7 @@ impl Socket {
     }
 
     /// Opens the socket and puts it into the table in which Pingora looks for sockets that exist already.
-    fn listen(self, table: &ListenFds) -> Result<(), String> {
+    pub(super) fn listen(self, table: &ListenFds) -> Result<(), String> {
         let listener = self
             .socket
             .listen(BACKLOG)
@@ -69,30 +79,84 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
 /// A listening service that serves or ends the process.
 pub(super) struct Listening<S> {
     name: String,
-    addresses: Option<Vec<String>>,
     service: Option<S>,
+    /// Every address to listen on.
+    addresses: Vec<SocketAddr>,
+    /// Those that are bound already.
     sockets: Vec<Socket>,
-    /// Told once the sockets listen.
-    readiness: Option<Arc<Readiness>>,
+    /// An address that another service listens on.
+    released: Option<SocketAddr>,
+    /// Who brings the others.
+    successor: Option<Successor>,
+    standing: Arc<Standing>,
 }
 
 impl<S: Service> Listening<S> {
-    /// `service` listens on the addresses of `sockets`.
-    pub(super) fn new(service: S, sockets: Vec<Socket>) -> Self {
-        Listening {
+    /// `service` listens on `addresses`; those that `successor` inherits come with it, the others are bound now.
+    ///
+    /// # Errors
+    /// One line on the first address that cannot be bound.
+    pub(super) fn new(
+        service: S,
+        addresses: Vec<SocketAddr>,
+        successor: Option<Successor>,
+        standing: Arc<Standing>,
+    ) -> Result<Self, String> {
+        let inherited = |address| successor.as_ref().is_some_and(|s| s.inherits(address));
+        let own = addresses.iter().copied();
+        let own = own.filter(|&address| !inherited(address));
+        Ok(Listening {
             name: service.name().to_owned(),
-            addresses: service.listen_addresses(),
             service: Some(service),
-            sockets,
-            readiness: None,
-        }
+            sockets: own.map(Socket::bind).collect::<Result<_, _>>()?,
+            addresses,
+            released: None,
+            successor,
+            standing,
+        })
     }
 
-    /// Makes the process ready once the service listens.
-    pub(super) fn then_ready(self, readiness: Arc<Readiness>) -> Self {
-        Listening {
-            readiness: Some(readiness),
-            ..self
+    /// Leaves the socket of `address` to another service, if it is bound already.
+    pub(super) fn release(&mut self, address: SocketAddr) -> Option<Socket> {
+        let mut sockets = self.sockets.iter();
+        let position = sockets.position(|socket| socket.address == address)?;
+        self.released = Some(address);
+        Some(self.sockets.remove(position))
+    }
+
+    /// Fills the table in which Pingora looks for sockets.
+    async fn listen(&mut self, table: &ListenFds) -> Result<Option<Inheritance>, String> {
+        let mut inheritance = match self.successor.take() {
+            None => None,
+            Some(successor) => successor.take(&self.addresses).await?,
+        };
+        if let Some(inheritance) = &mut inheritance {
+            let mut table = table.lock();
+            for (address, socket) in inheritance.sockets.drain(..) {
+                table.add(address.to_string(), socket);
+                info!("listening on {address}, taken over");
+            }
+        }
+        for socket in self.sockets.drain(..) {
+            socket.listen(table)?;
+        }
+        for &address in &self.addresses {
+            let missing = table.lock().get(&address.to_string()).is_none();
+            if missing && self.released != Some(address) {
+                bind_vacant(address).await?.listen(table)?;
+            }
+        }
+        Ok(inheritance)
+    }
+}
+
+/// Binds to an address whose owner has just died.
+async fn bind_vacant(address: SocketAddr) -> Result<Socket, String> {
+    let deadline = Instant::now() + VACANCY;
+    loop {
+        match Socket::bind(address) {
+            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
+            outcome => return outcome,
         }
     }
 }
@@ -108,21 +172,29 @@ impl<S: Service + 'static> Service for Listening<S> {
         let (Some(mut service), Some(table)) = (self.service.take(), fds) else {
             return;
         };
-        for socket in self.sockets.drain(..) {
-            if let Err(reason) = socket.listen(&table) {
+        let inheritance = match self.listen(&table).await {
+            Ok(inheritance) => inheritance,
+            Err(reason) => {
                 error!("{reason}");
                 process::exit(1);
             }
-        }
-        if let Some(readiness) = &self.readiness {
-            readiness.set(true);
-        }
+        };
         let stopping = shutdown.clone();
+        let sockets = Arc::clone(&table);
+        let (up, started) = oneshot::channel();
         let running = tokio::spawn(async move {
-            service
-                .start_service(Some(table), shutdown, listeners_per_fd)
-                .await;
+            let mut serving = service.start_service(Some(table), shutdown, listeners_per_fd);
+            // The first poll builds the listeners and spawns their accept loops, whose end the others wait for.
+            if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_pending())).await {
+                // Nobody listens only if this process ends.
+                let _ = up.send(());
+                serving.await;
+            }
         });
+        if started.await.is_ok() {
+            let addresses = self.addresses.clone();
+            self.standing.begin(addresses, sockets, inheritance).await;
+        }
         if running.await.is_err() || !*stopping.borrow() {
             error!("the listeners failed");
             process::exit(1);
@@ -134,6 +206,6 @@ impl<S: Service + 'static> Service for Listening<S> {
     }
 
     fn listen_addresses(&self) -> Option<Vec<String>> {
-        self.addresses.clone()
+        Some(self.addresses.iter().map(SocketAddr::to_string).collect())
     }
 }

@@ -1,12 +1,17 @@
 //! The composition root: builds everything from a configuration, binds, and runs until a signal ends it.
 
+mod admin;
+mod announce;
 mod changes;
 mod control;
+mod edge;
+mod handover;
 mod listen;
 pub mod places;
 mod reload;
 mod shutdown;
 mod signals;
+mod standing;
 mod tls;
 
 use std::error::Error;
@@ -19,7 +24,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::info;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::proxy::http_proxy_service_with_name;
+use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceReadyNotifier;
@@ -27,16 +32,20 @@ use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening;
 use tokio::sync::mpsc;
 
-use crate::admin::{Api, Probes, Readiness};
+use crate::admin::{Api, Readiness};
 use crate::config::{Config, Listener};
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
+use admin::AdminListening;
 use control::{Control, SocketFile};
-use listen::{Listening, Socket};
+use edge::Edge;
+use handover::{Handover, Program, Successor};
+use listen::Listening;
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
-use signals::Events;
+use signals::{Events, Serving};
+use standing::Standing;
 use tls::Certificates;
 
 /// Why the server did not start.
@@ -85,6 +94,7 @@ const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Prepared {
     server: Server,
     events: Events,
+    standing: Arc<Standing>,
 }
 
 impl fmt::Debug for Prepared {
@@ -95,54 +105,79 @@ impl fmt::Debug for Prepared {
 
 impl Prepared {
     /// Builds everything that can fail, and binds. `file` is where `config` comes from; without it there is nothing to
-    /// reload.
+    /// reload. With `upgrade` the listeners and what is known of the hosts come from the process that serves, if there
+    /// is one.
     ///
     /// # Errors
     /// If the server cannot start.
-    pub fn new(config: Config, file: Option<&Path>) -> Result<Self, StartError> {
+    pub fn new(config: Config, file: Option<&Path>, upgrade: bool) -> Result<Self, StartError> {
+        let program = Program::running().map_err(|error| {
+            StartError::Listen(format!("cannot find out which program this is: {error}"))
+        })?;
         let places = Places::make(&config.server, file).map_err(StartError::Places)?;
-        control::refuse_second(&places.control_socket).map_err(StartError::Places)?;
         let mut book = HostBook::new();
         let site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
+        let successor = match upgrade {
+            true => Successor::come(&places.upgrade_socket).map_err(StartError::Listen)?,
+            false => None,
+        };
+        let comes = successor.is_some();
+        if !comes {
+            control::refuse_second(&places.control_socket).map_err(StartError::Places)?;
+        }
+        for state in successor.iter().flat_map(Successor::state) {
+            let mut pools = site.pools.iter();
+            if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
+                pool.carry(state);
+            }
+        }
         let site = Arc::new(ArcSwap::from_pointee(site));
         let traffic = Arc::new(Traffic::default());
         let readiness = Arc::new(Readiness::default());
-        let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
+        let control_socket = Arc::new(SocketFile::default());
+        let (commands, received) = mpsc::channel(WAITING_COMMANDS);
+        let control = Control {
+            path: places.control_socket.clone(),
+            file: Arc::clone(&control_socket),
+            readiness: Arc::clone(&readiness),
+            api: Arc::new(Api::new(commands)),
+        };
+        let grace = config.server.grace_period;
+        let handover = Arc::new(Handover::new(program, grace, Arc::clone(&site)));
+        let standing = Arc::new(Standing::new(
+            places,
+            Arc::clone(&handover),
+            Arc::clone(&site),
+            Arc::clone(&readiness),
+            Arc::clone(&control_socket),
+        ));
 
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-        let mut service = http_proxy_service_with_name(&server.configuration, proxy, "proxy");
+        let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
+        proxy.handle_init_modules();
+        let mut service = listening::Service::new("proxy".to_owned(), Edge::new(proxy));
         let mut certificates = Vec::new();
         for listener in &config.listeners {
             let (endpoint, shown) = endpoint(listener)?;
             service.add_listener(endpoint);
             certificates.extend(shown.map(|shown| (listener.address, shown)));
         }
-        let sockets = config.listeners.iter();
-        let sockets = sockets.map(|listener| Socket::bind(listener.address));
-        let sockets = sockets
-            .collect::<Result<_, _>>()
-            .map_err(StartError::Listen)?;
-        if let Some(address) = config.admin.address {
-            let socket = Socket::bind(address).map_err(StartError::Listen)?;
-            let probes = Probes::new(Arc::clone(&readiness));
-            let mut admin = listening::Service::new("admin".to_owned(), probes);
-            admin.threads = Some(1);
-            admin.add_listener(ListenerConfig::tcp(address.to_string()));
-            server.add_service(Listening::new(admin, vec![socket]));
+        let addresses = config.listeners.iter().map(|listener| listener.address);
+        let addresses = addresses.chain(config.admin.address).collect();
+        let listening = Listening::new(service, addresses, successor, Arc::clone(&standing));
+        let mut listening = listening.map_err(StartError::Listen)?;
+        if !comes {
+            standing.open_door().map_err(StartError::Listen)?;
         }
+        if let Some(address) = config.admin.address {
+            let socket = listening.release(address);
+            let admin = AdminListening::new(address, socket, Arc::clone(&readiness));
+            server.add_service(admin);
+        }
+        server.add_service(background_service("control", control));
 
         let (reloads, asked) = Reloads::channel();
-        let (commands, received) = mpsc::channel(WAITING_COMMANDS);
-        let control_socket = Arc::new(SocketFile::default());
-        server.add_service(background_service(
-            "control",
-            Control {
-                path: places.control_socket,
-                file: Arc::clone(&control_socket),
-                readiness: Arc::clone(&readiness),
-                api: Arc::new(Api::new(commands)),
-            },
-        ));
         let newest = Arc::new(ArcSwap::from_pointee(config.server.clone()));
         let keeper = Keeper {
             file: file.map(Path::to_owned),
@@ -154,19 +189,24 @@ impl Prepared {
             checks: Vec::new(),
         };
         let health = server.add_service(background_service("health", Health::new(keeper, asked)));
-        let listening = Listening::new(service, sockets).then_ready(Arc::clone(&readiness));
         let proxy = server.add_service(listening);
         proxy.add_dependency(&health);
-        Ok(Prepared {
-            server,
-            events: Events {
+        let events = Events::new(
+            Serving {
                 traffic,
                 server: newest,
                 readiness,
                 reloads,
-                commands: tokio::sync::Mutex::new(received),
+                handover,
+                standing: Arc::clone(&standing),
                 control_socket,
             },
+            received,
+        );
+        Ok(Prepared {
+            server,
+            events,
+            standing,
         })
     }
 
@@ -176,6 +216,7 @@ impl Prepared {
         self.server.run(RunArgs {
             shutdown_signal: Box::new(self.events),
         });
+        self.standing.end();
         info!("stopped");
     }
 }

@@ -113,7 +113,7 @@ fn is_usable(directory: &Path) -> bool {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::symlink_metadata(directory).is_ok_and(|found| {
                 let trusted = found.uid() == geteuid().as_raw() || found.uid() == 0;
-                found.is_dir() && trusted && found.permissions().mode() & 0o022 == 0
+                found.is_dir() && trusted && found.permissions().mode() & 0o077 == 0
             }) && access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
         }
         Err(_) => false,

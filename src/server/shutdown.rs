@@ -8,22 +8,25 @@ use log::{info, warn};
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::edge::LAME_DUCK;
+use super::standing::Standing;
 use crate::proxy::Traffic;
 
 /// How often a draining process looks whether its last request has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The least time from the signal to the end: a connection that was accepted just before it may not have been counted
-/// as a request yet.
-const SETTLE: Duration = Duration::from_millis(100);
+/// The least time from the signal to the end: when the last connection without a request has been closed, a request may
+/// have arrived that is not counted yet.
+const SETTLE: Duration = LAME_DUCK.saturating_add(Duration::from_millis(100));
 
-/// Ends the process when no request is left, the grace period is over, or SIGINT or another SIGTERM arrives.
+/// Ends the process when no request is left, the grace period is over, or another signal arrives.
 pub(super) async fn drain(
     traffic: Arc<Traffic>,
+    standing: Arc<Standing>,
     grace: Duration,
-    mut interrupt: Signal,
-    mut terminate: Signal,
+    impatience: (Signal, Signal),
 ) {
+    let (mut interrupt, mut terminate) = impatience;
     let deadline = Instant::now() + grace;
     let quiet = async {
         sleep(SETTLE.min(grace)).await;
@@ -33,11 +36,12 @@ pub(super) async fn drain(
     };
     tokio::select! {
         _ = interrupt.recv() => info!("SIGINT: stopping now"),
-        _ = terminate.recv() => info!("another SIGTERM: stopping now"),
+        _ = terminate.recv() => info!("SIGTERM again: stopping now"),
         outcome = timeout_at(deadline, quiet) => match outcome {
             Ok(()) => info!("stopped"),
-            Err(_) => warn!("stopped with {} requests unfinished", traffic.present()),
+            Err(_) => warn!("stopped; requests unfinished: {}", traffic.present()),
         },
     }
+    standing.end();
     process::exit(0);
 }

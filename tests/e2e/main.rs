@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod demo;
 mod failover;
+mod handover;
 mod harness;
 mod headers;
 mod health;

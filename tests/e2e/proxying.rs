@@ -161,9 +161,11 @@ fn connections_are_kept_on_both_sides() {
         client.post("/", b"body");
     }
     assert_eq!((backend.requests(), backend.connections()), (25, 1));
-    // Another client's request goes over the same connection to the host.
-    assert_eq!(get(ballast.address(), "/").status, 200);
-    assert_eq!(backend.connections(), 1);
+    // Other clients' requests use the connections that are there. One may find the last still on its way back.
+    for _ in 0..10 {
+        assert_eq!(get(ballast.address(), "/").status, 200);
+    }
+    assert!(backend.connections() <= 3, "{}", backend.connections());
 }
 
 #[test]
@@ -195,11 +197,13 @@ fn a_client_may_ask_for_the_end_of_its_connection() {
     // That was between client and proxy: the connection to the host stays.
     assert!(!backend.last().head.has_token("connection", "close"));
 
-    let mut old = Client::connect(ballast.address());
-    let response = old.request("GET / HTTP/1.0\r\n\r\n").expect("whole");
-    assert_eq!(response.text(), "a\n");
-    assert!(old.is_closed_within(SOON));
-    assert_eq!(backend.connections(), 1);
+    for _ in 0..10 {
+        let mut old = Client::connect(ballast.address());
+        let response = old.request("GET / HTTP/1.0\r\n\r\n").expect("whole");
+        assert_eq!(response.text(), "a\n");
+        assert!(old.is_closed_within(SOON));
+    }
+    assert!(backend.connections() <= 4, "{}", backend.connections());
 }
 
 #[test]

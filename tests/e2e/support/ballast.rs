@@ -24,7 +24,7 @@ pub(crate) struct Ballast {
     address: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
     exit: Option<ExitStatus>,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 /// A command that has ended.
@@ -56,19 +56,56 @@ impl Ballast {
 
     /// Runs a configuration without waiting for anything.
     pub(crate) fn spawn(yaml: &str) -> Self {
+        Ballast::spawn_with(yaml, &[])
+    }
+
+    /// Runs a configuration with further arguments and variables of the environment, NAME=VALUE.
+    pub(crate) fn spawn_with(yaml: &str, extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let file = folder.path().join("ballast.yaml");
         let address = ports::free();
         std::fs::write(&file, yaml.replace(LISTEN, &address.to_string()))
             .expect("the folder can be written");
-        let args = [OsStr::new("run"), OsStr::new("-c"), file.as_os_str()];
-        Ballast::spawn_command(args, address, folder)
+        Ballast::spawn_file(&file, extra, address, Arc::new(folder))
+    }
+
+    /// One more process with the same file, which takes over from this one.
+    pub(crate) fn successor(&self) -> Self {
+        let folder = Arc::clone(&self.folder);
+        Ballast::spawn_file(&self.file(), &["--upgrade"], self.address, folder)
+    }
+
+    fn spawn_file(file: &Path, extra: &[&str], address: SocketAddr, folder: Arc<TempDir>) -> Self {
+        let (args, variables): (Vec<&str>, Vec<&str>) =
+            extra.iter().partition(|extra| extra.starts_with("--"));
+        let run = [OsStr::new("run"), OsStr::new("-c"), file.as_os_str()];
+        let args = run.into_iter().chain(args.into_iter().map(OsStr::new));
+        let variables = variables.iter().filter_map(|text| text.split_once('='));
+        let mut command = command();
+        command.args(args).envs(variables);
+        Ballast::spawn_command(command, address, folder)
+    }
+
+    /// Its configuration.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.path("ballast.yaml")
+    }
+
+    /// A file beside its configuration.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
     }
 
     /// Runs `ballast demo`, which brings its own configuration and listens on `address`.
     pub(crate) fn demo(address: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut ballast = Ballast::spawn_command([OsStr::new("demo")], address, folder);
+        let mut command = command();
+        command.arg("demo");
+        let mut ballast = Ballast::spawn_command(command, address, Arc::new(folder));
         assert!(
             ballast.listens_within(SOON),
             "the demo does not listen; it said:\n{}",
@@ -77,13 +114,8 @@ impl Ballast {
         ballast
     }
 
-    fn spawn_command<'a>(
-        args: impl IntoIterator<Item = &'a OsStr>,
-        address: SocketAddr,
-        folder: TempDir,
-    ) -> Self {
-        let mut child = command()
-            .args(args)
+    fn spawn_command(mut command: Command, address: SocketAddr, folder: Arc<TempDir>) -> Self {
+        let mut child = command
             .env("RUNTIME_DIRECTORY", folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -134,11 +166,6 @@ impl Ballast {
         })
     }
 
-    /// The id of its process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The folder of its configuration, its pid file and its sockets.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -158,7 +185,7 @@ impl Ballast {
     pub(crate) fn configure(&self, yaml: &str) {
         let text = yaml.replace(LISTEN, &self.address.to_string());
         let new = file(self.folder(), "new.yaml", &text);
-        std::fs::rename(new, self.config()).expect("the folder can be written");
+        std::fs::rename(new, self.file()).expect("the folder can be written");
     }
 
     /// Replaces its configuration and sends SIGHUP; returns the line about the outcome.
@@ -190,19 +217,13 @@ impl Ballast {
         let mut command = command();
         command
             .args([subcommand, "-c"])
-            .arg(self.config())
+            .arg(self.file())
             .env("RUNTIME_DIRECTORY", self.folder());
         finish(command)
     }
 
-    /// Its configuration.
-    pub(crate) fn config(&self) -> PathBuf {
-        self.folder().join("ballast.yaml")
-    }
-
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32);
-        kill(pid, signal).expect("the process has not been waited for");
+        kill(self.pid(), signal).expect("the process has not been waited for");
     }
 
     /// Whether it still runs.
@@ -220,7 +241,7 @@ impl Ballast {
         self.exit.expect("it has ended")
     }
 
-    fn listens_within(&mut self, deadline: Duration) -> bool {
+    pub(crate) fn listens_within(&mut self, deadline: Duration) -> bool {
         let start = Instant::now();
         while start.elapsed() < deadline {
             if !self.runs() {

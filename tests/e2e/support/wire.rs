@@ -194,9 +194,16 @@ impl Wire {
 
     fn fill(&mut self) -> io::Result<bool> {
         let mut bytes = [0; 16 * 1024];
-        let count = self.stream.read(&mut bytes)?;
-        self.unread.extend_from_slice(&bytes[..count]);
-        Ok(count > 0)
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(count) => {
+                    self.unread.extend_from_slice(&bytes[..count]);
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -1,0 +1,92 @@
+//! What the two processes say to each other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::warn;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::pool::{Pool, PoolState};
+
+/// The version of the protocol; another one is refused.
+pub(super) const VERSION: u32 = 1;
+
+/// The version of the carried state; another one is dropped.
+const STATE_VERSION: u32 = 1;
+
+/// A message.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub(super) enum Message {
+    /// The successor has come.
+    Hello { version: u32 },
+    /// What it will get.
+    Welcome {
+        listeners: Vec<SocketAddr>,
+        state: Value,
+    },
+    /// It could serve at once.
+    Prepared,
+    /// As many sockets as listeners follow, in their order.
+    Take {
+        listeners: Vec<SocketAddr>,
+        state: Value,
+    },
+    /// It serves.
+    Ready,
+    /// It is the only one to serve.
+    Farewell,
+    /// It has to go.
+    Refused { reason: String },
+}
+
+/// What is known of the pools, as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    version: u32,
+    pools: Vec<PoolState>,
+}
+
+/// The state of `pools`, to be sent.
+pub(super) fn export(pools: &[Arc<Pool>]) -> Value {
+    let state = State {
+        version: STATE_VERSION,
+        pools: pools.iter().map(|pool| pool.state()).collect(),
+    };
+    // A number that JSON has no word for becomes null, which the other side drops.
+    serde_json::to_value(state).unwrap_or(Value::Null)
+}
+
+/// The states of pools that came with a message; none if they are not of this version.
+pub(super) fn import(state: Value) -> Vec<PoolState> {
+    let version = state.get("version").and_then(Value::as_u64);
+    if version != Some(u64::from(STATE_VERSION)) {
+        warn!("the predecessor's state of the hosts has another version; they start fresh");
+        return Vec::new();
+    }
+    match serde_json::from_value::<State>(state) {
+        Ok(state) => state.pools,
+        Err(error) => {
+            warn!("the predecessor's state of the hosts cannot be read, they start fresh: {error}");
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_state_is_dropped() {
+        for foreign in [
+            serde_json::json!(null),
+            serde_json::json!({ "version": 2, "pools": [] }),
+            serde_json::json!({ "version": 1, "pools": "many" }),
+            serde_json::json!({ "version": 1, "pools": [{ "name": 7 }] }),
+        ] {
+            assert!(import(foreign).is_empty());
+        }
+    }
+}

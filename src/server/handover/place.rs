@@ -1,0 +1,167 @@
+//! The upgrade socket: where it may lie, who may answer there, and how it is taken over.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use nix::unistd::geteuid;
+
+/// The upgrade socket of a process that serves.
+#[derive(Debug)]
+pub(in crate::server) struct Door {
+    path: PathBuf,
+    pub(super) listener: UnixListener,
+    /// Device and number of the file.
+    file: (u64, u64),
+}
+
+impl Door {
+    /// Listens at `path`, where nobody may answer.
+    pub(in crate::server) fn open(path: &Path) -> Result<Self, String> {
+        if UnixStream::connect(path).is_ok() {
+            return Err(format!(
+                "cannot use the upgrade socket {}: another process answers there",
+                path.display()
+            ));
+        }
+        Door::take_over(path)
+    }
+
+    /// Listens at `path`, whoever does now. There is no moment without a socket.
+    pub(in crate::server) fn take_over(path: &Path) -> Result<Self, String> {
+        let cannot =
+            |reason: String| format!("cannot use the upgrade socket {}: {reason}", path.display());
+        check_directory(path).map_err(cannot)?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(cannot("there is a file that is no socket".to_owned()));
+            }
+            _ => {}
+        }
+        let bind = || {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let fresh = path.with_file_name(format!(".{name}.{}", process::id()));
+            let _ = fs::remove_file(&fresh);
+            let listener = UnixListener::bind(&fresh)?;
+            fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
+            fs::rename(&fresh, path)?;
+            listener.set_nonblocking(true)?;
+            let file = identity(path)?;
+            Ok((listener, file))
+        };
+        let (listener, file) = bind().map_err(|error: io::Error| cannot(error.to_string()))?;
+        Ok(Door {
+            path: path.to_owned(),
+            listener,
+            file,
+        })
+    }
+
+    /// Removes the file, if it is still this one's.
+    pub(super) fn remove(path: &Path, file: (u64, u64)) {
+        if identity(path).is_ok_and(|found| found == file) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (UnixListener, PathBuf, (u64, u64)) {
+        (self.listener, self.path, self.file)
+    }
+}
+
+/// Whether a process of user `uid` may be the other side.
+pub(super) fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Whoever can write in the directory could put himself in the place of the process that serves.
+fn check_directory(path: &Path) -> Result<(), String> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let shown = directory.display();
+    let found = match fs::metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory);
+            return made.map_err(|error| format!("cannot make {shown}: {error}"));
+        }
+        found => found.map_err(|error| format!("{shown}: {error}"))?,
+    };
+    if !is_trusted(found.uid()) {
+        return Err(format!("{shown} belongs to user {}", found.uid()));
+    }
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(format!(
+            "{shown} is open to others (mode {mode:04o}); it must have mode 0700"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_leftover_is_replaced_and_a_living_one_is_not() {
+        let folder = folder();
+        let path = folder.path().join("up");
+        drop(UnixListener::bind(&path).unwrap());
+        let door = Door::open(&path).unwrap();
+        assert!(
+            Door::open(&path)
+                .unwrap_err()
+                .contains("another process answers")
+        );
+        drop(door);
+        assert!(Door::open(&path).is_ok());
+    }
+
+    #[test]
+    fn the_file_of_a_later_one_is_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("up");
+        let (_, _, before) = Door::open(&path).unwrap().into_parts();
+        let after = Door::take_over(&path).unwrap();
+        Door::remove(&path, before);
+        assert!(UnixStream::connect(&path).is_ok());
+        Door::remove(&path, after.file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn files_and_open_directories_are_refused() {
+        let folder = folder();
+        let path = folder.path().join("up");
+        fs::write(&path, "precious").unwrap();
+        assert!(Door::open(&path).unwrap_err().contains("no socket"));
+        let open = folder.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o750)).unwrap();
+        let error = Door::open(&open.join("up")).unwrap_err();
+        assert!(error.contains("mode 0750"), "{error}");
+        let made = folder.path().join("made");
+        Door::open(&made.join("up")).unwrap();
+        let mode = fs::metadata(made).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,338 @@
+//! The side that serves: lets successors in, and hands over to one.
+
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use log::{info, warn};
+use pingora::server::ListenFds;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::launch::{Program, Started};
+use super::link::{Link, LinkError, Peer};
+use super::message::{Message, VERSION, export};
+use super::place::{Door, is_trusted};
+use crate::proxy::Site;
+
+/// The time from the start of a handover to its end, the first round of health checks not counted: reading the file,
+/// the certificates and the names of hosts takes seconds at most.
+const WHOLE: Duration = Duration::from_secs(30);
+
+/// A successor says hello in its first milliseconds.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// Hands the listeners of this process over.
+#[derive(Debug)]
+pub(in crate::server) struct Handover {
+    program: Program,
+    grace: Duration,
+    site: Arc<ArcSwap<Site>>,
+    /// Set once the process listens.
+    sockets: OnceLock<Sockets>,
+    /// The file of the upgrade socket, once it is there.
+    file: Mutex<Option<(PathBuf, (u64, u64))>>,
+    lobby: Mutex<Lobby>,
+}
+
+/// The listening sockets by address; Pingora's table, in which they stay as long as it accepts.
+struct Sockets {
+    addresses: Vec<SocketAddr>,
+    table: ListenFds,
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.addresses.fmt(f)
+    }
+}
+
+/// Where successors wait.
+#[derive(Debug)]
+enum Lobby {
+    /// Who comes may wait here; the last one does.
+    Open(Option<Link>),
+    /// A handover runs; only this process may come in.
+    Reserved(u32, mpsc::Sender<Link>),
+    /// A handover runs, and nobody may come in.
+    Closed,
+}
+
+impl Handover {
+    pub(in crate::server) fn new(
+        program: Program,
+        grace: Duration,
+        site: Arc<ArcSwap<Site>>,
+    ) -> Self {
+        Handover {
+            program,
+            grace,
+            site,
+            sockets: OnceLock::new(),
+            file: Mutex::new(None),
+            lobby: Mutex::new(Lobby::Open(None)),
+        }
+    }
+
+    /// The process listens on `addresses`, whose sockets are in `table`; successors may come through `door`.
+    ///
+    /// # Errors
+    /// If the door cannot be watched.
+    pub(in crate::server) fn begin(
+        self: &Arc<Self>,
+        addresses: Vec<SocketAddr>,
+        table: ListenFds,
+        door: Door,
+    ) -> std::io::Result<()> {
+        let (listener, path, file) = door.into_parts();
+        let listener = UnixListener::from_std(listener)?;
+        *lock(&self.file) = Some((path, file));
+        // Only the first call counts, and there is one.
+        let _ = self.sockets.set(Sockets { addresses, table });
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        tokio::spawn(Arc::clone(&this).receive(Link::new(stream)));
+                    }
+                    Err(error) => {
+                        warn!("cannot let a successor in: {error}");
+                        sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Removes the file of the upgrade socket, unless it is a successor's by now.
+    pub(in crate::server) fn end(&self) {
+        if let Some((path, file)) = lock(&self.file).take() {
+            Door::remove(&path, file);
+        }
+    }
+
+    /// Hands over to a successor: to the one that waits, else to one that is started now. Afterwards it serves, and this
+    /// process has to drain. Dropping the future ends the attempt and the successor.
+    ///
+    /// # Errors
+    /// Why there was no handover. Then everything is as before.
+    pub(in crate::server) async fn hand_over(&self) -> Result<(), String> {
+        if self.sockets.get().is_none() {
+            return Err("this process does not serve yet".to_owned());
+        }
+        let mut attempt = Attempt {
+            handover: self,
+            started: None,
+            link: self.close_lobby(),
+            refusal: "the predecessor is stopping".to_owned(),
+            succeeded: false,
+        };
+        let checks = self.site.load();
+        let checks = checks.pools.iter().filter_map(|pool| pool.health_check());
+        let round = checks.map(|check| check.timeout).max().unwrap_or_default();
+        let outcome = match timeout(WHOLE + round, attempt.run()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!(
+                "the successor was not ready after {:?}",
+                WHOLE + round
+            )),
+        };
+        match &outcome {
+            Ok(()) => attempt.succeed(),
+            Err(reason) => attempt.refusal = reason.clone(),
+        }
+        outcome
+    }
+
+    /// Lets nobody in, and returns who waits.
+    fn close_lobby(&self) -> Option<Link> {
+        match std::mem::replace(&mut *lock(&self.lobby), Lobby::Closed) {
+            Lobby::Open(link) => link,
+            _ => None,
+        }
+    }
+
+    /// Who comes through the door.
+    async fn receive(self: Arc<Self>, mut link: Link) {
+        match timeout(GREETING, self.greet(&mut link)).await {
+            Ok(Ok(peer)) => self.seat(peer, link),
+            Ok(Err(LinkError::Closed)) => {}
+            Ok(Err(error)) => {
+                warn!("a successor was not let in: {error}");
+                link.refuse(&error.to_string());
+            }
+            Err(_) => warn!("a successor was not let in: it said nothing"),
+        }
+    }
+
+    async fn greet(&self, link: &mut Link) -> Result<Peer, LinkError> {
+        let peer = link.peer()?;
+        if !is_trusted(peer.uid) {
+            return Err(LinkError::Broken(format!("it runs as user {}", peer.uid)));
+        }
+        match link.receive().await? {
+            Message::Hello { version: VERSION } => {}
+            Message::Hello { version } => {
+                return Err(LinkError::Broken(format!(
+                    "it speaks version {version} of the protocol, not {VERSION}"
+                )));
+            }
+            other => return Err(unexpected(&other)),
+        }
+        let listeners = self.sockets.get().map(|sockets| sockets.addresses.clone());
+        link.send(&Message::Welcome {
+            listeners: listeners.unwrap_or_default(),
+            state: export(&self.site.load().pools),
+        })
+        .await?;
+        Ok(peer)
+    }
+
+    fn seat(&self, peer: Peer, link: Link) {
+        match &mut *lock(&self.lobby) {
+            Lobby::Open(seat) => {
+                info!("a successor has come and waits for SIGQUIT");
+                if let Some(earlier) = seat.replace(link) {
+                    earlier.refuse("another successor has come");
+                }
+            }
+            Lobby::Reserved(pid, seat) if peer.pid == Some(*pid) => {
+                if let Err(mpsc::error::TrySendError::Full(link)) = seat.try_send(link) {
+                    link.refuse("it has come twice");
+                }
+            }
+            _ => link.refuse("a handover is running"),
+        }
+    }
+}
+
+/// A handover on its way. Dropping it leaves everything as it was before.
+struct Attempt<'a> {
+    handover: &'a Handover,
+    started: Option<Started>,
+    link: Option<Link>,
+    /// What the successor is told if this ends early.
+    refusal: String,
+    succeeded: bool,
+}
+
+impl Attempt<'_> {
+    async fn run(&mut self) -> Result<(), String> {
+        if self.link.is_some() {
+            let outcome = match self.prepared().await {
+                Ok(()) => self.pass().await,
+                failed => failed,
+            };
+            match outcome {
+                // It went away while it waited.
+                Err(LinkError::Closed) => self.link = None,
+                outcome => return outcome.map_err(|error| error.to_string()),
+            }
+        }
+        let mut started = self.handover.program.start()?;
+        let pid = started.pid().unwrap_or_default();
+        info!("started the successor, process {pid}");
+        let (seat, mut arrival) = mpsc::channel(1);
+        *lock(&self.handover.lobby) = Lobby::Reserved(pid, seat);
+        // Kept here, so that it ends with this attempt.
+        let ended = {
+            let handover = async {
+                self.link = arrival.recv().await;
+                self.prepared().await?;
+                Ok::<(), LinkError>(())
+            };
+            tokio::select! {
+                ended = started.ended() => Err(ended),
+                outcome = handover => Ok(outcome),
+            }
+        };
+        let prepared = ended?;
+        started.may_serve(self.handover.grace);
+        self.started = Some(started);
+        let passed = match prepared {
+            Ok(()) => self.pass().await,
+            Err(error) => Err(error),
+        };
+        match passed {
+            Ok(()) => Ok(()),
+            Err(LinkError::Closed) => Err(self.how_it_ended().await),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Waits until the successor is prepared.
+    async fn prepared(&mut self) -> Result<(), LinkError> {
+        let link = self.link.as_mut().ok_or(LinkError::Closed)?;
+        match link.receive().await? {
+            Message::Prepared => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Passes the sockets and waits until the successor serves.
+    async fn pass(&mut self) -> Result<(), LinkError> {
+        let (Some(link), Some(sockets)) = (&mut self.link, self.handover.sockets.get()) else {
+            return Err(LinkError::Closed);
+        };
+        let passed: Vec<(SocketAddr, RawFd)> = {
+            let table = sockets.table.lock();
+            let passed = sockets.addresses.iter();
+            passed
+                .filter_map(|address| Some((*address, *table.get(&address.to_string())?)))
+                .collect()
+        };
+        let (listeners, sockets): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
+        link.send(&Message::Take {
+            listeners,
+            state: export(&self.handover.site.load().pools),
+        })
+        .await?;
+        link.send_sockets(&sockets).await?;
+        match link.receive().await? {
+            Message::Ready => link.send(&Message::Farewell).await,
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn how_it_ended(&mut self) -> String {
+        match &mut self.started {
+            Some(started) => started.ended().await,
+            None => LinkError::Closed.to_string(),
+        }
+    }
+
+    /// The successor serves; nobody else may come, for this process drains.
+    fn succeed(&mut self) {
+        self.succeeded = true;
+        self.link = None;
+        if let Some(started) = self.started.take() {
+            started.let_go();
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.refuse(&self.refusal);
+        }
+        if !self.succeeded {
+            *lock(&self.handover.lobby) = Lobby::Open(None);
+        }
+    }
+}
+
+fn unexpected(message: &Message) -> LinkError {
+    LinkError::Broken(format!("it said {message:?} out of turn"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that is done under these locks can be half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,184 @@
+//! The side that comes: gets what it needs to prepare itself, then the sockets.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::time::Duration;
+
+use log::{info, warn};
+use nix::unistd::close;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::link::{Link, LinkError};
+use super::message::{Message, VERSION, import};
+use super::place::is_trusted;
+use crate::pool::PoolState;
+
+/// The predecessor welcomes a successor at once, or it hangs.
+const WELCOME: Duration = Duration::from_secs(10);
+
+/// How long a successor that is prepared waits for the sockets: a person has to send SIGQUIT.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a successor that serves waits for the last word of its predecessor before it takes it for said.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// A successor that has been welcomed.
+#[derive(Debug)]
+pub(in crate::server) struct Successor {
+    link: std::os::unix::net::UnixStream,
+    listeners: HashSet<SocketAddr>,
+    state: Vec<PoolState>,
+}
+
+impl Successor {
+    /// Comes to the process that answers at `path`. `None`: there is none.
+    ///
+    /// # Errors
+    /// Why this process cannot be its successor.
+    pub(in crate::server) fn come(path: &Path) -> Result<Option<Self>, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot come to the predecessor: {error}"))?;
+        runtime.block_on(async {
+            let stream = match UnixStream::connect(path).await {
+                Ok(stream) => stream,
+                Err(error) => return nobody(path, &error),
+            };
+            let mut link = Link::new(stream);
+            let welcome = timeout(WELCOME, greet(&mut link)).await;
+            let failed = |reason: String| format!("no handover from {}: {reason}", path.display());
+            match welcome {
+                Err(_) => Err(failed("the predecessor says nothing".to_owned())),
+                Ok(Err(LinkError::Closed)) => {
+                    warn!("the predecessor has gone; starting without it");
+                    Ok(None)
+                }
+                Ok(Err(error)) => Err(failed(error.to_string())),
+                Ok(Ok((listeners, state))) => {
+                    let link = link.into_std().map_err(|error| failed(error.to_string()))?;
+                    Ok(Some(Successor {
+                        link,
+                        listeners,
+                        state,
+                    }))
+                }
+            }
+        })
+    }
+
+    /// Whether the socket of `address` will be handed over.
+    pub(in crate::server) fn inherits(&self, address: SocketAddr) -> bool {
+        self.listeners.contains(&address)
+    }
+
+    /// What the predecessor has learnt.
+    pub(in crate::server) fn state(&self) -> &[PoolState] {
+        &self.state
+    }
+
+    /// Says that everything is prepared, and waits for the sockets of `addresses`. `None`: the predecessor has died, and
+    /// nobody listens any more.
+    ///
+    /// # Errors
+    /// Why there will be no handover; this process has to go.
+    pub(in crate::server) async fn take(
+        self,
+        addresses: &[SocketAddr],
+    ) -> Result<Option<Inheritance>, String> {
+        let taken = async {
+            let mut link = Link::new(UnixStream::from_std(self.link)?);
+            link.send(&Message::Prepared).await?;
+            info!("prepared; waiting for the listeners of the predecessor");
+            let (listeners, state) = match link.receive().await? {
+                Message::Take { listeners, state } => (listeners, import(state)),
+                other => return Err(LinkError::Broken(format!("it said {other:?} out of turn"))),
+            };
+            let sockets = link.receive_sockets(listeners.len()).await?;
+            let (sockets, unwanted): (Vec<_>, Vec<_>) = listeners
+                .into_iter()
+                .zip(sockets)
+                .partition(|(address, _)| addresses.contains(address));
+            for (address, socket) in unwanted {
+                info!("no longer listening on {address}");
+                let _ = close(socket);
+            }
+            Ok(Inheritance {
+                link,
+                sockets,
+                state,
+            })
+        };
+        match timeout(PATIENCE, taken).await {
+            Ok(Ok(inheritance)) => Ok(Some(inheritance)),
+            Ok(Err(LinkError::Closed)) => {
+                warn!("the predecessor has died; listening without it");
+                Ok(None)
+            }
+            Ok(Err(error)) => Err(format!("no handover: {error}")),
+            Err(_) => Err(format!(
+                "no handover: the predecessor got no SIGQUIT within {PATIENCE:?}"
+            )),
+        }
+    }
+}
+
+/// What a successor has got.
+#[derive(Debug)]
+pub(in crate::server) struct Inheritance {
+    link: Link,
+    /// The listening sockets by address.
+    pub(in crate::server) sockets: Vec<(SocketAddr, RawFd)>,
+    /// What the predecessor has learnt until now.
+    pub(in crate::server) state: Vec<PoolState>,
+}
+
+impl Inheritance {
+    /// Says that this process serves. `Ok`: it is the only one from here on.
+    ///
+    /// # Errors
+    /// Why it has to go nevertheless.
+    pub(in crate::server) async fn confirm(mut self) -> Result<(), String> {
+        let farewell = async {
+            self.link.send(&Message::Ready).await?;
+            self.link.receive().await
+        };
+        match timeout(LAST_WORD, farewell).await {
+            // A predecessor that has died or hangs does not serve.
+            Err(_) | Ok(Ok(_) | Err(LinkError::Closed)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+        }
+    }
+}
+
+async fn greet(link: &mut Link) -> Result<(HashSet<SocketAddr>, Vec<PoolState>), LinkError> {
+    let peer = link.peer()?;
+    if !is_trusted(peer.uid) {
+        let uid = peer.uid;
+        return Err(LinkError::Broken(format!("it runs as user {uid}")));
+    }
+    link.send(&Message::Hello { version: VERSION }).await?;
+    match link.receive().await? {
+        Message::Welcome { listeners, state } => {
+            Ok((listeners.into_iter().collect(), import(state)))
+        }
+        other => Err(LinkError::Broken(format!("it said {other:?} out of turn"))),
+    }
+}
+
+fn nobody<T>(path: &Path, error: &io::Error) -> Result<Option<T>, String> {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            warn!(
+                "nobody to take over from at {}; starting without",
+                path.display()
+            );
+            Ok(None)
+        }
+        _ => Err(format!("no handover from {}: {error}", path.display())),
+    }
+}

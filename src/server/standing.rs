@@ -1,0 +1,118 @@
+//! What this process is to the outside while it serves: the one in the pid file, behind the upgrade socket and known to
+//! systemd.
+
+use std::net::SocketAddr;
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use log::{error, warn};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pingora::server::ListenFds;
+
+use super::announce::{PidFile, notify};
+use super::control::SocketFile;
+use super::handover::{Door, Handover, Inheritance};
+use super::places::Places;
+use crate::admin::Readiness;
+use crate::proxy::Site;
+
+/// The standing of this process.
+#[derive(Debug)]
+pub(super) struct Standing {
+    places: Places,
+    pid_file: PidFile,
+    /// Open from the start, unless a predecessor has one.
+    door: Mutex<Option<Door>>,
+    handover: Arc<Handover>,
+    site: Arc<ArcSwap<Site>>,
+    readiness: Arc<Readiness>,
+    /// Where it takes commands.
+    control: Arc<SocketFile>,
+}
+
+impl Standing {
+    pub(super) fn new(
+        places: Places,
+        handover: Arc<Handover>,
+        site: Arc<ArcSwap<Site>>,
+        readiness: Arc<Readiness>,
+        control: Arc<SocketFile>,
+    ) -> Self {
+        Standing {
+            pid_file: PidFile::new(places.pid_file.clone()),
+            places,
+            door: Mutex::new(None),
+            handover,
+            site,
+            readiness,
+            control,
+        }
+    }
+
+    /// Opens the upgrade socket ahead of time, where no predecessor has it.
+    ///
+    /// # Errors
+    /// One line for a person.
+    pub(super) fn open_door(&self) -> Result<(), String> {
+        let door = Door::open(&self.places.upgrade_socket)?;
+        *self.door() = Some(door);
+        Ok(())
+    }
+
+    /// The process serves on `addresses`. Where it has a predecessor, that one hears of it and drains.
+    pub(super) async fn begin(
+        &self,
+        addresses: Vec<SocketAddr>,
+        table: ListenFds,
+        inheritance: Option<Inheritance>,
+    ) {
+        if let Some(inheritance) = inheritance {
+            for pool in &self.site.load().pools {
+                let known = inheritance.state.iter();
+                known
+                    .filter(|state| state.name == pool.name())
+                    .for_each(|state| pool.resume(state));
+            }
+            if let Err(reason) = inheritance.confirm().await {
+                error!("no handover: {reason}");
+                // It may have accepted connections, so it goes as everybody goes.
+                let _ = kill(Pid::this(), Signal::SIGTERM);
+                return;
+            }
+        }
+        let early = self.door().take();
+        let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);
+        let begun = door.and_then(|door| {
+            let begun = self.handover.begin(addresses, table, door);
+            begun.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
+        });
+        if let Err(reason) = begun {
+            error!("{reason}; this process cannot hand over");
+        }
+        if let Err(reason) = self.pid_file.write() {
+            warn!("{reason}");
+        }
+        self.readiness.set(true);
+        notify(&format!("MAINPID={}\nREADY=1", process::id()));
+    }
+
+    /// The process stops and nobody takes its place.
+    pub(super) fn stopping(&self) {
+        self.readiness.set(false);
+        notify("STOPPING=1");
+    }
+
+    /// The process ends: removes its files, except those that are a successor's by now.
+    pub(super) fn end(&self) {
+        self.handover.end();
+        self.control.remove();
+        self.pid_file.remove();
+    }
+
+    fn door(&self) -> std::sync::MutexGuard<'_, Option<Door>> {
+        // Nothing that is done under the lock can be half done.
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

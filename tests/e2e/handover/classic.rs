@@ -1,0 +1,102 @@
+//! A successor started by hand, and what becomes of it when its predecessor ends.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{Reign, is_gone, yaml};
+use crate::support::{Backend, Ballast, SOON, Setup, get, wait_until};
+
+fn waiting_successor(reign: &Reign) -> Ballast {
+    let successor = reign.ballast.successor();
+    successor.wait_for_log(&["prepared; waiting"]);
+    successor
+}
+
+#[test]
+fn a_successor_that_waits_takes_over_at_sigquit() {
+    let backend = Backend::start_new("a");
+    let mut reign = Reign::start(&Setup::of(&[&backend]));
+    let mut successor = waiting_successor(&reign);
+    assert_eq!(reign.serving(), reign.ballast.pid());
+    reign.signal(Signal::SIGQUIT);
+    assert!(reign.ballast.wait_exit(SOON).success());
+    assert_eq!(reign.serving(), successor.pid());
+    assert!(reign.successors().is_empty());
+    assert_eq!(get(successor.address(), "/").status, 200);
+    successor.signal(Signal::SIGTERM);
+    assert!(successor.wait_exit(SOON).success());
+    assert!(!successor.path("pid").exists());
+    assert!(!successor.path("run/upgrade").exists());
+}
+
+#[test]
+fn a_later_successor_sends_an_earlier_one_away() {
+    let backend = Backend::start_new("a");
+    let reign = Reign::start(&Setup::of(&[&backend]));
+    let mut first = waiting_successor(&reign);
+    let second = waiting_successor(&reign);
+    assert_eq!(first.wait_exit(SOON).code(), Some(1));
+    first.wait_for_log(&["another successor has come"]);
+    reign.hand_over();
+    assert_eq!(reign.serving(), second.pid());
+}
+
+#[test]
+fn a_successor_that_left_is_replaced() {
+    let backend = Backend::start_new("a");
+    let reign = Reign::start(&Setup::of(&[&backend]));
+    drop(waiting_successor(&reign));
+    let before = reign.hand_over();
+    wait_until(SOON, "the predecessor is gone", || is_gone(before));
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+}
+
+#[test]
+fn when_the_predecessor_is_killed_before_the_sockets_have_passed_the_successor_listens() {
+    let backend = Backend::start_new("a");
+    let mut reign = Reign::start(&Setup::of(&[&backend]));
+    let successor = waiting_successor(&reign);
+    reign.signal(Signal::SIGKILL);
+    reign.ballast.wait_exit(SOON);
+    let dead = Instant::now();
+    wait_until(Duration::from_secs(1), "the successor listens", || {
+        successor.listens()
+    });
+    assert_eq!(get(successor.address(), "/").status, 200);
+    assert!(dead.elapsed() < Duration::from_secs(1));
+    wait_until(SOON, "the pid file is right", || {
+        reign.serving() == successor.pid()
+    });
+}
+
+#[test]
+fn when_the_predecessor_is_killed_after_the_sockets_have_passed_there_is_no_gap() {
+    let backend = Backend::start_new("a");
+    let reign = Reign::start(&Setup::of(&[&backend]));
+    let before = reign.serving();
+    reign.signal(Signal::SIGQUIT);
+    reign.ballast.wait_for_log(&["taken over"]);
+    nix::sys::signal::kill(before, Signal::SIGKILL).expect("it drains at most");
+    for _ in 0..50 {
+        assert_eq!(get(reign.ballast.address(), "/").status, 200);
+    }
+    wait_until(SOON, "the successor is known", || reign.serving() != before);
+}
+
+#[test]
+fn without_a_predecessor_upgrade_is_a_start() {
+    let backend = Backend::start_new("a");
+    let yaml = yaml(&Setup::of(&[&backend]));
+    let mut ballast = Ballast::spawn_with(&yaml, &["--upgrade"]);
+    assert!(ballast.listens_within(SOON));
+    assert_eq!(get(ballast.address(), "/").status, 200);
+    // What a killed process leaves behind is in nobody's way.
+    ballast.signal(Signal::SIGKILL);
+    ballast.wait_exit(SOON);
+    assert!(ballast.path("run/upgrade").exists() && ballast.path("pid").exists());
+    let next = Reign::of(ballast.successor());
+    wait_until(SOON, "the pid file is right", || {
+        next.serving() == next.ballast.pid()
+    });
+}

@@ -1,0 +1,121 @@
+//! One process hands over to the next: nothing is lost, nothing is forgotten, and no failure on the way hurts.
+
+mod classic;
+mod failures;
+mod notices;
+mod state;
+mod under_load;
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Ballast, SOON, Setup, get, wait_until};
+
+/// A process and the successors that it starts. All are killed when this is dropped.
+struct Reign {
+    ballast: Ballast,
+}
+
+impl Reign {
+    #[track_caller]
+    fn start(setup: &Setup) -> Self {
+        Reign::of(Ballast::start(&yaml(setup)))
+    }
+
+    #[track_caller]
+    fn of(ballast: Ballast) -> Self {
+        let reign = Reign { ballast };
+        wait_until(SOON, "the pid file is there", || reign.find().is_some());
+        reign
+    }
+
+    fn find(&self) -> Option<Pid> {
+        let text = std::fs::read_to_string(self.ballast.path("pid")).ok()?;
+        text.trim().parse().ok().map(Pid::from_raw)
+    }
+
+    /// The process that serves.
+    #[track_caller]
+    fn serving(&self) -> Pid {
+        self.find().expect("a process serves")
+    }
+
+    /// The processes that were started one after the other to take over.
+    fn successors(&self) -> Vec<Pid> {
+        let lines = self.ballast.log_with(&["started the successor, process "]);
+        let pid = |line: &String| line.rsplit(' ').next()?.parse().ok();
+        lines.iter().filter_map(pid).map(Pid::from_raw).collect()
+    }
+
+    #[track_caller]
+    fn signal(&self, signal: Signal) {
+        kill(self.serving(), signal).expect("the process that serves is there");
+    }
+
+    /// A handover from begin to end; returns who served before.
+    #[track_caller]
+    fn hand_over(&self) -> Pid {
+        let before = self.serving();
+        self.signal(Signal::SIGQUIT);
+        wait_until(Duration::from_secs(30), "the successor serves", || {
+            self.serving() != before
+        });
+        before
+    }
+
+    /// A handover that fails; returns the line that says why.
+    #[track_caller]
+    fn fail_to_hand_over(&self) -> String {
+        let before = self.serving();
+        let failures = self.failures();
+        self.signal(Signal::SIGQUIT);
+        wait_until(Duration::from_secs(30), "the handover fails", || {
+            self.failures() > failures
+        });
+        assert_eq!(self.serving(), before);
+        assert_eq!(get(self.ballast.address(), "/").status, 200);
+        if let Some(&last) = self.successors().last() {
+            wait_until(SOON, "the successor is gone", || is_gone(last));
+        }
+        let lines = self.ballast.log_with(&["no handover, serving on"]);
+        lines.last().expect("it was counted").clone()
+    }
+
+    fn failures(&self) -> usize {
+        self.ballast.log_with(&["no handover, serving on"]).len()
+    }
+}
+
+impl Drop for Reign {
+    fn drop(&mut self) {
+        let mut all = self.successors();
+        all.extend(self.find());
+        for pid in all {
+            if belongs_to(pid, &self.ballast) {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// The configuration with the files of the process beside it.
+fn yaml(setup: &Setup) -> String {
+    let files = "server: { pid_file: pid, control_socket: control, upgrade_socket: run/upgrade }";
+    setup.clone().top(files).yaml()
+}
+
+/// Whether the process has ended, waited for or not.
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_none_or(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('Z'))
+}
+
+/// A process id may belong to somebody else by now.
+fn belongs_to(pid: Pid, ballast: &Ballast) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).contains(&ballast.file().display().to_string())
+}

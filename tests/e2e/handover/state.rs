@@ -1,0 +1,81 @@
+//! What was learnt of the hosts outlives the process.
+
+use crate::support::{Backend, Client, DeadHost, Reply, SOON, Setup, get, wait_until};
+
+use super::Reign;
+
+#[test]
+fn a_host_known_dead_gets_no_request_after_a_handover() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    bad.set_health(Reply::status(503));
+    let check = "{ type: http, path: /healthz, interval: 300ms, timeout: 300ms, rise: 1000 }";
+    let reign = Reign::start(&Setup::of(&[&good, &bad]).health(check));
+    bad.set_health(Reply::status(200));
+    reign.hand_over();
+    let checks = bad.health_checks();
+    wait_until(SOON, "the successor checks the host", || {
+        bad.health_checks() > checks + 3
+    });
+    let mut client = Client::connect(reign.ballast.address());
+    for _ in 0..30 {
+        assert_eq!(client.get("/").backend(), "good");
+    }
+    assert_eq!(bad.requests(), 0);
+}
+
+#[test]
+fn an_edited_check_beats_what_is_known() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    bad.set_health(Reply::status(503));
+    let check = "{ type: http, path: /healthz, interval: 300ms, timeout: 300ms, rise: 1000 }";
+    let reign = Reign::start(&Setup::of(&[&good, &bad]).health(check));
+    bad.set_health(Reply::status(200));
+    let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");
+    let edited = text.replace("rise: 1000", "rise: 999");
+    std::fs::write(reign.ballast.file(), edited).expect("the folder can be written");
+    reign.hand_over();
+    let mut client = Client::connect(reign.ballast.address());
+    wait_until(SOON, "the host is used", || {
+        client.get("/").backend() == "bad"
+    });
+}
+
+#[test]
+fn a_host_known_healthy_is_not_waited_for() {
+    let backend = Backend::start_new("a");
+    let check = "{ type: http, path: /healthz, interval: 20s, timeout: 20s }";
+    let reign = Reign::start(&Setup::of(&[&backend]).health(check));
+    backend.set_health(Reply::Hang);
+    reign.hand_over();
+    assert_eq!(get(reign.ballast.address(), "/").backend(), "a");
+}
+
+#[test]
+fn round_robin_goes_on_where_it_was() {
+    let backends = ["a", "b", "c"].map(Backend::start_new);
+    let setup = Setup::of(&[&backends[0], &backends[1], &backends[2]]);
+    let reign = Reign::start(&setup);
+    let next = || get(reign.ballast.address(), "/").backend().to_owned();
+    for expected in ["a", "b", "c", "a"] {
+        assert_eq!(next(), expected);
+        reign.hand_over();
+    }
+    assert_eq!(next(), "b");
+}
+
+#[test]
+fn an_edited_pool_has_only_its_new_hosts() {
+    let (old, new) = (Backend::start_new("old"), Backend::start_new("new"));
+    let dead = DeadHost::new();
+    let setup = Setup::of(&[&old])
+        .host(dead.address())
+        .health("{ interval: 1s }");
+    let reign = Reign::start(&setup);
+    let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");
+    let edited = text.replace(&old.address().to_string(), &new.address().to_string());
+    std::fs::write(reign.ballast.file(), edited).expect("the folder can be written");
+    reign.hand_over();
+    for _ in 0..10 {
+        assert_eq!(get(reign.ballast.address(), "/").backend(), "new");
+    }
+}

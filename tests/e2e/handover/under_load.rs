@@ -1,0 +1,107 @@
+//! Handovers while clients ask.
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::{Reign, is_gone};
+use crate::support::{Backend, Client, Connections, Load, SOON, Setup, get, long, wait_until};
+
+/// An upload in pieces over `time`; returns the status of the answer.
+fn upload(address: SocketAddr, length: usize, time: Duration) -> JoinHandle<io::Result<u16>> {
+    const PIECES: usize = 40;
+    thread::spawn(move || {
+        let mut client = Client::try_connect(address)?;
+        client.send(format!(
+            "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n"
+        ))?;
+        let body = vec![b'x'; length];
+        for piece in body.chunks(length.div_ceil(PIECES)) {
+            client.send(piece)?;
+            thread::sleep(time / PIECES as u32);
+        }
+        Ok(client.read_response(false)?.status)
+    })
+}
+
+#[test]
+fn handovers_in_a_row_fail_no_request() {
+    let backends = ["a", "b"].map(Backend::start_new);
+    let reign = Reign::start(&Setup::of(&[&backends[0], &backends[1]]).health("{ interval: 1s }"));
+    let address = reign.ballast.address();
+    let kept = Load::start(address, 64, Connections::Kept);
+    let fresh = Load::start(address, 4, Connections::OnePerRequest);
+    let (times, megabytes, pause) = match long() {
+        true => (20, 10, Duration::from_secs(2)),
+        false => (4, 2, Duration::ZERO),
+    };
+    let mut before = Vec::new();
+    let mut uploads = Vec::new();
+    for number in 0..times {
+        if number % (times / 4) == 0 {
+            let upload = || upload(address, megabytes << 20, Duration::from_secs(4));
+            uploads.extend((0..10).map(|_| upload()));
+        }
+        before.push(reign.hand_over());
+        thread::sleep(pause);
+    }
+    for upload in uploads {
+        let status = upload.join().expect("an upload does not panic");
+        assert_eq!(status.expect("an upload is answered"), 200);
+    }
+    fresh.stop().assert_all_ok("a connection per request");
+    kept.stop().assert_all_ok("connections kept");
+    wait_until(SOON, "every predecessor is gone", || {
+        before.iter().copied().all(is_gone)
+    });
+}
+
+#[test]
+fn a_successor_killed_at_any_moment_costs_no_request() {
+    let backend = Backend::start_new("a");
+    let reign = Reign::start(&Setup::of(&[&backend]).health("{ interval: 1s }"));
+    let address = reign.ballast.address();
+    let start = Instant::now();
+    reign.hand_over();
+    let whole = start.elapsed();
+    let kept = Load::start(address, 8, Connections::Kept);
+    let fresh = Load::start(address, 2, Connections::OnePerRequest);
+    let mut random = SmallRng::seed_from_u64(1);
+    let mut killed = 0;
+    for _ in 0..if long() { 20 } else { 4 } {
+        let (before, known) = (reign.serving(), reign.successors().len());
+        reign.signal(Signal::SIGQUIT);
+        let moment = whole.mul_f64(random.r#gen());
+        wait_until(SOON, "a successor is started", || {
+            reign.successors().len() > known
+        });
+        thread::sleep(moment);
+        let successor = reign.successors()[known];
+        // What it said before it was stopped is heard; it says nothing more.
+        kill(successor, Signal::SIGSTOP).expect("it has not been waited for");
+        thread::sleep(Duration::from_millis(200));
+        let handed_over = reign.ballast.log_with(&["handed over: "]).len();
+        if handed_over + reign.failures() > known {
+            kill(successor, Signal::SIGCONT).expect("it serves");
+            wait_until(SOON, "it serves", || reign.serving() == successor);
+            continue;
+        }
+        kill(successor, Signal::SIGKILL).expect("it has not been waited for");
+        killed += 1;
+        wait_until(SOON, "it is gone", || is_gone(successor));
+        assert_eq!(reign.serving(), before);
+        assert_eq!(get(address, "/").status, 200);
+        wait_until(SOON, "the failure is noticed", || {
+            reign.failures() == killed
+        });
+    }
+    assert!(killed > 0, "no successor was killed in time");
+    reign.hand_over();
+    fresh.stop().assert_all_ok("a connection per request");
+    kept.stop().assert_all_ok("connections kept");
+}
