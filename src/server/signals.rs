@@ -95,6 +95,7 @@ impl ShutdownSignalWatch for Events {
             error!("cannot watch for signals: {error}");
             process::exit(1);
         });
+        serving.standing.watching();
         let mut commands = self.commands.lock().await;
         let (wishes, mut wished) = mpsc::channel(WAITING_HANDOVERS);
         let mut running: Option<Running<'_>> = None;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -10,6 +11,7 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
+use tokio::sync::Notify;
 
 use super::announce::{PidFile, notify};
 use super::control::SocketFile;
@@ -30,6 +32,9 @@ pub(super) struct Standing {
     readiness: Arc<Readiness>,
     /// Where it takes commands.
     control: Arc<SocketFile>,
+    /// Told once signals are watched for; until then they would end the process.
+    watching: Notify,
+    begun: AtomicBool,
 }
 
 impl Standing {
@@ -48,7 +53,14 @@ impl Standing {
             site,
             readiness,
             control,
+            watching: Notify::new(),
+            begun: AtomicBool::new(false),
         }
+    }
+
+    /// From now on signals are watched for.
+    pub(super) fn watching(&self) {
+        self.watching.notify_one();
     }
 
     /// Opens the upgrade socket ahead of time, where no predecessor has it.
@@ -82,6 +94,7 @@ impl Standing {
                 return;
             }
         }
+        self.watching.notified().await;
         let early = self.door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);
         let begun = door.and_then(|door| {
@@ -95,13 +108,17 @@ impl Standing {
             warn!("{reason}");
         }
         self.readiness.set(true);
+        self.begun.store(true, Ordering::SeqCst);
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
     /// The process stops and nobody takes its place.
     pub(super) fn stopping(&self) {
         self.readiness.set(false);
-        notify("STOPPING=1");
+        // From a successor that is sent away it would be the end of the whole service.
+        if self.begun.load(Ordering::SeqCst) {
+            notify("STOPPING=1");
+        }
     }
 
     /// The process ends: removes its files, except those that are a successor's by now.

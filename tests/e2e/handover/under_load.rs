@@ -105,3 +105,31 @@ fn a_successor_killed_at_any_moment_costs_no_request() {
     fresh.stop().assert_all_ok("a connection per request");
     kept.stop().assert_all_ok("connections kept");
 }
+
+#[test]
+fn a_predecessor_killed_at_any_moment_leaves_no_gap() {
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend]).health("{ interval: 1s }");
+    let mut random = SmallRng::seed_from_u64(2);
+    for _ in 0..if long() { 20 } else { 4 } {
+        let mut reign = Reign::start(&setup);
+        let address = reign.ballast.address();
+        let before = reign.serving();
+        reign.signal(Signal::SIGQUIT);
+        reign.ballast.wait_for_log(&["started the successor"]);
+        thread::sleep(Duration::from_millis(random.gen_range(0..150)));
+        kill(before, Signal::SIGKILL).expect("it drains at most");
+        reign.ballast.wait_exit(SOON);
+        let answers = || {
+            let answer = Client::try_connect(address)
+                .and_then(|mut client| client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n"));
+            answer.is_ok_and(|answer| answer.status == 200)
+        };
+        if reign.serving() != before {
+            assert!(answers(), "the sockets had passed");
+        }
+        // A second, and what a busy machine adds.
+        wait_until(Duration::from_secs(3), "the successor answers", answers);
+        wait_until(SOON, "it is known", || reign.serving() != before);
+    }
+}
