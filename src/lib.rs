@@ -3,6 +3,8 @@
 //!
 //! With `default-features = false` the crate is [`balancer`] alone, without Pingora and without Tokio.
 
+#[cfg(feature = "proxy")]
+pub mod admin;
 pub mod balancer;
 #[cfg(feature = "proxy")]
 pub mod cli;

@@ -1,5 +1,6 @@
 //! The command line: what was asked for, carried out, and turned into an exit code.
 
+mod reload;
 mod table;
 
 use std::fmt;
@@ -11,7 +12,7 @@ use env_logger::Env;
 use log::LevelFilter;
 
 use crate::config::Config;
-use crate::server::places::{DEFAULT_CONFIG, Places};
+use crate::server::places::DEFAULT_CONFIG;
 use crate::{demo, server};
 
 /// An HTTP load balancer on Pingora.
@@ -28,6 +29,7 @@ Examples:
   ballast check -c ballast.yaml        every error of the file at once
   ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
                                        SIGINT stops at once
+  ballast reload -c ballast.yaml       make the running process take in the changed file
 
 Environment:
   BALLAST_LOG    error, warn, info (default), debug or trace, for all or by module: info,pingora_proxy=debug
@@ -51,6 +53,10 @@ enum Command {
     /// Check a configuration without serving: exit code 0 if it is good, 2 if not
     #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
     Check(ConfigArg),
+    /// Make the running process take in its changed configuration: within the process where that suffices, otherwise by
+    /// handing over to a new one
+    #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
+    Reload(ProcessArg),
     /// List the balancing algorithms and their options
     Algorithms,
 }
@@ -60,6 +66,16 @@ struct ConfigArg {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+}
+
+/// Which running process is meant.
+#[derive(Debug, clap::Args)]
+struct ProcessArg {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The control socket of the process, if it is not where the configuration says
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
 }
 
 /// Something that ends the program with a message and an exit code.
@@ -90,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Demo => run_demo(),
         Command::Run { config, upgrade } => run(&config.config, upgrade),
         Command::Check(ConfigArg { config }) => check(&config),
+        Command::Reload(process) => reload::reload(&process),
         Command::Algorithms => {
             print!("{}", table::algorithms());
             Ok(())
@@ -135,25 +152,24 @@ fn counted(n: usize, thing: &str) -> String {
 fn run_demo() -> Result<(), Failure> {
     let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
     let config = demo::config(&hosts).map_err(failed)?;
-    serve(&config, None, false, || println!("{}", demo::GUIDE))
+    serve(config, None, false, || println!("{}", demo::GUIDE))
 }
 
 fn run(file: &Path, upgrade: bool) -> Result<(), Failure> {
     let config = load(file)?;
-    serve(&config, Some(file), upgrade, || ())
+    serve(config, Some(file), upgrade, || ())
 }
 
 fn serve(
-    config: &Config,
+    config: Config,
     file: Option<&Path>,
     upgrade: bool,
     before: impl FnOnce(),
 ) -> Result<(), Failure> {
     start_logging();
-    let places = Places::make(&config.server, file).map_err(failed)?;
-    let server = server::Prepared::new(config, places, upgrade);
+    let server = server::Prepared::new(config, file, upgrade);
     let server = server.map_err(|error| match error {
-        server::StartError::Listen(_) => failed(error),
+        server::StartError::Listen(_) | server::StartError::Places(_) => failed(error),
         _ => wrong(error),
     })?;
     before();

@@ -1,7 +1,7 @@
 //! From a file to a [`Config`] or to everything that is wrong with it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::errors::ConfigErrors;
 use super::model::Config;
@@ -16,21 +16,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is larger than 1 MiB or not UTF-8; or any of the errors of [`Config::parse`].
     pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-        let content = System.read(path).map_err(|error| {
-            let reason = match error.kind() {
-                io::ErrorKind::NotFound => "there is no such file".to_owned(),
-                _ => error.to_string(),
-            };
-            ConfigErrors::of_file(path, &format!("cannot read the configuration: {reason}"))
-        })?;
-        let text = String::from_utf8(content).map_err(|error| {
-            let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count();
-            ConfigErrors::of_file(path, &format!("line {} is not UTF-8 text", line + 1))
-        })?;
-        Config::parse(&text, path)
+        Config::parse(&text(path)?, path)
     }
 
     /// Does the same for the text of a file. Relative paths in it start in the directory of `file`.
@@ -50,22 +36,53 @@ impl Config {
         file: &Path,
         surroundings: &dyn Surroundings,
     ) -> Result<Config, ConfigErrors> {
-        if text.len() > MOST_BYTES {
-            return Err(ConfigErrors::of_file(
-                file,
-                "cannot read the configuration: larger than 1 MiB",
-            ));
-        }
-        if place::is_too_deep(text) {
-            return Err(ConfigErrors::of_file(
-                file,
-                "the brackets are nested too deeply",
-            ));
-        }
-        let of_shape = |error| ConfigErrors::of_shape(file, &error);
-        place::survey(text).map_err(of_shape)?;
-        let said: yaml::Config = serde_yaml::from_str(text).map_err(of_shape)?;
+        let said = shape(text, file)?;
         meaning::config(said, file, surroundings)
             .map_err(|problems| problems.into_errors(file, text))
     }
+}
+
+/// `server.control_socket` of a file, as far as that can be said without a look at anything else in it.
+///
+/// # Errors
+/// The file cannot be read, or its shape is wrong.
+pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
+    let said = shape(&text(path)?, path)?.server.control_socket.0;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok(said.map(|socket| directory.join(socket)))
+}
+
+fn text(path: &Path) -> Result<String, ConfigErrors> {
+    let content = System.read(path).map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            _ => error.to_string(),
+        };
+        ConfigErrors::of_file(path, &format!("cannot read the configuration: {reason}"))
+    })?;
+    String::from_utf8(content).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        ConfigErrors::of_file(path, &format!("line {} is not UTF-8 text", line + 1))
+    })
+}
+
+fn shape(text: &str, file: &Path) -> Result<yaml::Config, ConfigErrors> {
+    if text.len() > MOST_BYTES {
+        return Err(ConfigErrors::of_file(
+            file,
+            "cannot read the configuration: larger than 1 MiB",
+        ));
+    }
+    if place::is_too_deep(text) {
+        return Err(ConfigErrors::of_file(
+            file,
+            "the brackets are nested too deeply",
+        ));
+    }
+    let of_shape = |error| ConfigErrors::of_shape(file, &error);
+    place::survey(text).map_err(of_shape)?;
+    serde_yaml::from_str(text).map_err(of_shape)
 }

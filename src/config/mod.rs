@@ -14,6 +14,7 @@ mod words;
 mod yaml;
 
 pub use errors::ConfigErrors;
+pub use load::control_socket;
 pub(crate) use model::begins_with_segments;
 pub use model::{
     Admin, Algorithm, Authorities, Certificate, Config, HealthCheck, Host, HostHeader, Initial,

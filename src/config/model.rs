@@ -143,7 +143,7 @@ pub(crate) fn begins_with_segments(path: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// Hosts, the balancer that chooses among them, and its policies.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     /// The name in the file.
     pub name: String,
@@ -170,6 +170,19 @@ pub struct Algorithm {
     pub options: Options,
     /// What a hashing algorithm hashes.
     pub key: KeySource,
+}
+
+impl PartialEq for Algorithm {
+    /// As it is said in the file: an option that is said and one that is left out differ, even if it is the default.
+    fn eq(&self, other: &Self) -> bool {
+        let said = |this: &Self| {
+            let options = this.options.names();
+            Vec::from_iter(
+                options.map(|name| (name.to_owned(), this.options.text(name).map(str::to_owned))),
+            )
+        };
+        self.info.name == other.info.name && self.key == other.key && said(self) == said(other)
+    }
 }
 
 /// Where a request's hash key comes from.

@@ -1,13 +1,13 @@
 //! Hosts by identity, so that one server has one live state whichever pools it is in and however often they are rebuilt.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::balancer::{BalancerError, Host, HostId};
 use crate::config;
 
 /// The hosts that have been seen, by identity.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct HostBook {
     hosts: HashMap<HostId, Arc<Host>>,
 }
@@ -35,5 +35,11 @@ impl HostBook {
         let host = Arc::new(host);
         self.hosts.insert(wanted.id.clone(), Arc::clone(&host));
         Ok(host)
+    }
+
+    /// Forgets the hosts that `wanted` does not name.
+    pub fn keep<'a>(&mut self, wanted: impl Iterator<Item = &'a HostId>) {
+        let wanted: HashSet<_> = wanted.collect();
+        self.hosts.retain(|id, _| wanted.contains(id));
     }
 }

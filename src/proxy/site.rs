@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, Limits, Timeouts};
+use crate::config::{self, Config, Limits, Timeouts};
 use crate::pool::{HostBook, Pool, PoolError};
 use crate::route::Router;
 
@@ -30,10 +30,22 @@ impl Site {
     /// # Errors
     /// That of the first pool that cannot be built.
     pub fn new(config: &Config, book: &mut HostBook) -> Result<Self, PoolError> {
-        let pools = config
-            .pools
-            .iter()
-            .map(|pool| Pool::new(pool, &config.timeouts, book).map(Arc::new));
+        Site::keeping(config, book, |_| None)
+    }
+
+    /// The same with the pools that `keep` has for a part of the configuration instead of new ones.
+    ///
+    /// # Errors
+    /// That of the first pool that cannot be built.
+    pub fn keeping(
+        config: &Config,
+        book: &mut HostBook,
+        keep: impl Fn(&config::Pool) -> Option<Arc<Pool>>,
+    ) -> Result<Self, PoolError> {
+        let pools = config.pools.iter().map(|pool| match keep(pool) {
+            Some(kept) => Ok(kept),
+            None => Pool::new(pool, &config.timeouts, book).map(Arc::new),
+        });
         Ok(Site {
             router: Router::new(&config.routes),
             pools: pools.collect::<Result<_, _>>()?,

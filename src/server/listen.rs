@@ -56,7 +56,7 @@ impl Socket {
     }
 
     /// Opens the socket and puts it into the table in which Pingora looks for sockets that exist already.
-    fn listen(self, table: &ListenFds) -> Result<(), String> {
+    pub(super) fn listen(self, table: &ListenFds) -> Result<(), String> {
         let listener = self
             .socket
             .listen(BACKLOG)
@@ -84,6 +84,8 @@ pub(super) struct Listening<S> {
     addresses: Vec<SocketAddr>,
     /// Those that are bound already.
     sockets: Vec<Socket>,
+    /// An address that another service listens on.
+    released: Option<SocketAddr>,
     /// Who brings the others.
     successor: Option<Successor>,
     standing: Arc<Standing>,
@@ -108,9 +110,18 @@ impl<S: Service> Listening<S> {
             service: Some(service),
             sockets: own.map(Socket::bind).collect::<Result<_, _>>()?,
             addresses,
+            released: None,
             successor,
             standing,
         })
+    }
+
+    /// Leaves the socket of `address` to another service, if it is bound already.
+    pub(super) fn release(&mut self, address: SocketAddr) -> Option<Socket> {
+        let mut sockets = self.sockets.iter();
+        let position = sockets.position(|socket| socket.address == address)?;
+        self.released = Some(address);
+        Some(self.sockets.remove(position))
     }
 
     /// Fills the table in which Pingora looks for sockets.
@@ -131,7 +142,7 @@ impl<S: Service> Listening<S> {
         }
         for &address in &self.addresses {
             let missing = table.lock().get(&address.to_string()).is_none();
-            if missing {
+            if missing && self.released != Some(address) {
                 bind_vacant(address).await?.listen(table)?;
             }
         }

@@ -1,17 +1,24 @@
 //! The composition root: builds everything from a configuration, binds, and runs until a signal ends it.
 
+mod admin;
 mod announce;
+mod changes;
+mod control;
 mod edge;
 mod handover;
 mod listen;
 pub mod places;
+mod reload;
 mod shutdown;
+mod signals;
 mod standing;
 mod tls;
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -22,19 +29,24 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::{BackgroundService, background_service};
-use pingora::services::listening::Service as ListeningService;
+use pingora::services::listening;
+use tokio::sync::mpsc;
 
+use crate::admin::{Api, Readiness};
 use crate::config::{Config, Listener};
-use crate::health::Monitor;
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
+use admin::AdminListening;
+use control::{Control, SocketFile};
 use edge::Edge;
 use handover::{Handover, Program, Successor};
 use listen::Listening;
 use places::Places;
-use shutdown::Signals;
+use reload::{Asked, Keeper, Reloads};
+use signals::{Events, Serving};
 use standing::Standing;
+use tls::Certificates;
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -45,13 +57,17 @@ pub enum StartError {
     Certificate(String),
     /// An address cannot be listened on.
     Listen(String),
+    /// The files of the process cannot be where they should, or are those of another process.
+    Places(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Pool(error) => error.fmt(f),
-            StartError::Certificate(reason) | StartError::Listen(reason) => f.write_str(reason),
+            StartError::Certificate(reason)
+            | StartError::Listen(reason)
+            | StartError::Places(reason) => f.write_str(reason),
         }
     }
 }
@@ -68,10 +84,16 @@ const READ_BUFFER: usize = 16 << 10;
 /// What a connection collects before it writes; Pingora's value, one segment.
 const WRITE_BUFFER: usize = 1460;
 
+/// Commands that may wait to be taken up.
+const WAITING_COMMANDS: usize = 16;
+
+/// The longest time to which a configuration can set a grace period.
+const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A server that is bound to its addresses but does not serve yet.
 pub struct Prepared {
     server: Server,
-    signals: Signals,
+    events: Events,
     standing: Arc<Standing>,
 }
 
@@ -82,21 +104,27 @@ impl fmt::Debug for Prepared {
 }
 
 impl Prepared {
-    /// Builds everything that can fail, and binds. With `upgrade` the listeners and what is known of the hosts come from
-    /// the process that serves, if there is one.
+    /// Builds everything that can fail, and binds. `file` is where `config` comes from; without it there is nothing to
+    /// reload. With `upgrade` the listeners and what is known of the hosts come from the process that serves, if there
+    /// is one.
     ///
     /// # Errors
     /// If the server cannot start.
-    pub fn new(config: &Config, places: Places, upgrade: bool) -> Result<Self, StartError> {
+    pub fn new(config: Config, file: Option<&Path>, upgrade: bool) -> Result<Self, StartError> {
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
-        let site = Site::new(config, &mut HostBook::new()).map_err(StartError::Pool)?;
+        let places = Places::make(&config.server, file).map_err(StartError::Places)?;
+        let mut book = HostBook::new();
+        let site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
         let successor = match upgrade {
             true => Successor::come(&places.upgrade_socket).map_err(StartError::Listen)?,
             false => None,
         };
         let comes = successor.is_some();
+        if !comes {
+            control::refuse_second(&places.control_socket).map_err(StartError::Places)?;
+        }
         for state in successor.iter().flat_map(Successor::state) {
             let mut pools = site.pools.iter();
             if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
@@ -105,34 +133,79 @@ impl Prepared {
         }
         let site = Arc::new(ArcSwap::from_pointee(site));
         let traffic = Arc::new(Traffic::default());
+        let readiness = Arc::new(Readiness::default());
+        let control_socket = Arc::new(SocketFile::default());
+        let (commands, received) = mpsc::channel(WAITING_COMMANDS);
+        let control = Control {
+            path: places.control_socket.clone(),
+            file: Arc::clone(&control_socket),
+            readiness: Arc::clone(&readiness),
+            api: Arc::new(Api::new(commands)),
+        };
         let grace = config.server.grace_period;
         let handover = Arc::new(Handover::new(program, grace, Arc::clone(&site)));
         let standing = Arc::new(Standing::new(
             places,
             Arc::clone(&handover),
             Arc::clone(&site),
+            Arc::clone(&readiness),
+            Arc::clone(&control_socket),
         ));
-        let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
+
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
-        let mut service = ListeningService::new("proxy".to_owned(), Edge::new(proxy));
+        let mut service = listening::Service::new("proxy".to_owned(), Edge::new(proxy));
+        let mut certificates = Vec::new();
         for listener in &config.listeners {
-            service.add_listener(endpoint(listener)?);
+            let (endpoint, shown) = endpoint(listener)?;
+            service.add_listener(endpoint);
+            certificates.extend(shown.map(|shown| (listener.address, shown)));
         }
         let addresses = config.listeners.iter().map(|listener| listener.address);
-        let addresses = addresses.collect();
+        let addresses = addresses.chain(config.admin.address).collect();
         let listening = Listening::new(service, addresses, successor, Arc::clone(&standing));
-        let listening = listening.map_err(StartError::Listen)?;
+        let mut listening = listening.map_err(StartError::Listen)?;
         if !comes {
             standing.open_door().map_err(StartError::Listen)?;
         }
-        let health = server.add_service(background_service("health", Health { site }));
+        if let Some(address) = config.admin.address {
+            let socket = listening.release(address);
+            let admin = AdminListening::new(address, socket, Arc::clone(&readiness));
+            server.add_service(admin);
+        }
+        server.add_service(background_service("control", control));
+
+        let (reloads, asked) = Reloads::channel();
+        let newest = Arc::new(ArcSwap::from_pointee(config.server.clone()));
+        let keeper = Keeper {
+            file: file.map(Path::to_owned),
+            config,
+            book,
+            site,
+            server: Arc::clone(&newest),
+            certificates,
+            checks: Vec::new(),
+        };
+        let health = server.add_service(background_service("health", Health::new(keeper, asked)));
         let proxy = server.add_service(listening);
         proxy.add_dependency(&health);
+        let events = Events::new(
+            Serving {
+                traffic,
+                server: newest,
+                readiness,
+                reloads,
+                handover,
+                standing: Arc::clone(&standing),
+                control_socket,
+            },
+            received,
+        );
         Ok(Prepared {
             server,
-            signals: Signals::new(traffic, grace, handover, Arc::clone(&standing)),
+            events,
             standing,
         })
     }
@@ -141,7 +214,7 @@ impl Prepared {
     /// request has.
     pub fn run(self) {
         self.server.run(RunArgs {
-            shutdown_signal: Box::new(self.signals),
+            shutdown_signal: Box::new(self.events),
         });
         self.standing.end();
         info!("stopped");
@@ -160,17 +233,19 @@ pub fn check(config: &Config) -> Result<(), StartError> {
         .try_for_each(|listener| endpoint(listener).map(drop))
 }
 
-fn endpoint(listener: &Listener) -> Result<ListenerConfig, StartError> {
+/// How a listener is served, and the certificates that it shows.
+fn endpoint(
+    listener: &Listener,
+) -> Result<(ListenerConfig, Option<Arc<Certificates>>), StartError> {
     let endpoint = ListenerConfig::tcp(listener.address.to_string())
         .l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER));
-    match &listener.tls {
-        None => Ok(endpoint),
-        Some(tls) => {
-            let settings =
-                tls::settings(tls).map_err(|error| StartError::Certificate(error.to_string()))?;
-            Ok(endpoint.tls(settings))
-        }
-    }
+    let Some(tls) = &listener.tls else {
+        return Ok((endpoint, None));
+    };
+    let certificates = Arc::new(Certificates::new(tls));
+    let settings = tls::settings(Arc::clone(&certificates))
+        .map_err(|error| StartError::Certificate(error.to_string()))?;
+    Ok((endpoint.tls(settings), Some(certificates)))
 }
 
 fn server_conf(config: &Config) -> ServerConf {
@@ -179,16 +254,26 @@ fn server_conf(config: &Config) -> ServerConf {
         upstream_keepalive_pool_size: IDLE_UPSTREAM_CONNECTIONS,
         max_retries: MAX_ATTEMPTS,
         work_stealing: config.server.threads > 1,
-        // Only the backstop: `shutdown` ends the process before, and Pingora would sleep the whole time.
-        grace_period_seconds: Some(config.server.grace_period.as_secs() + 1),
+        // Only the backstop: `shutdown` ends the process before, and Pingora would sleep the whole time. A reload may
+        // have set a longer grace period by then.
+        grace_period_seconds: Some(LONGEST_GRACE.as_secs() + 1),
         graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     }
 }
 
-/// The health checks as a service of their own, on a thread of their own; ready after the first round.
+/// The health checks and the reloads as a service of their own, on a thread of their own; ready after the first round.
 struct Health {
-    site: Arc<ArcSwap<Site>>,
+    /// Taken when the service starts.
+    keeper: Mutex<Option<(Keeper, Asked)>>,
+}
+
+impl Health {
+    fn new(keeper: Keeper, asked: Asked) -> Self {
+        Health {
+            keeper: Mutex::new(Some((keeper, asked))),
+        }
+    }
 }
 
 #[async_trait]
@@ -198,8 +283,17 @@ impl BackgroundService for Health {
         _shutdown: ShutdownWatch,
         ready: ServiceReadyNotifier,
     ) {
-        let _monitor = Monitor::start(&self.site.load().pools).await;
+        let taken = self
+            .keeper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some((mut keeper, asked)) = taken else {
+            return;
+        };
+        keeper.start().await;
         ready.notify_ready();
+        keeper.serve(asked).await;
         // Draining requests still need hosts, so the checks go on until the process ends.
         std::future::pending().await
     }

@@ -71,7 +71,15 @@ pub fn find_control_socket(said: Option<PathBuf>, file: &Path) -> PathBuf {
 /// The runtime directories in the order in which they are tried; at least one.
 fn directories() -> Vec<PathBuf> {
     let uid = geteuid();
-    let mut directories = vec![PathBuf::from("/run/ballast")];
+    let mut directories = Vec::new();
+    // What systemd made for the service.
+    if let Some(given) = env::var_os("RUNTIME_DIRECTORY")
+        && let Some(first) = env::split_paths(&given).next()
+        && first.is_absolute()
+    {
+        directories.push(first);
+    }
+    directories.push(PathBuf::from("/run/ballast"));
     if let Some(own) = env::var_os("XDG_RUNTIME_DIR").filter(|own| !own.is_empty()) {
         directories.push(Path::new(&own).join("ballast"));
     }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -10,10 +11,13 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
+use tokio::sync::Notify;
 
 use super::announce::{PidFile, notify};
+use super::control::SocketFile;
 use super::handover::{Door, Handover, Inheritance};
 use super::places::Places;
+use crate::admin::Readiness;
 use crate::proxy::Site;
 
 /// The standing of this process.
@@ -25,17 +29,38 @@ pub(super) struct Standing {
     door: Mutex<Option<Door>>,
     handover: Arc<Handover>,
     site: Arc<ArcSwap<Site>>,
+    readiness: Arc<Readiness>,
+    /// Where it takes commands.
+    control: Arc<SocketFile>,
+    /// Told once signals are watched for; until then they would end the process.
+    watching: Notify,
+    begun: AtomicBool,
 }
 
 impl Standing {
-    pub(super) fn new(places: Places, handover: Arc<Handover>, site: Arc<ArcSwap<Site>>) -> Self {
+    pub(super) fn new(
+        places: Places,
+        handover: Arc<Handover>,
+        site: Arc<ArcSwap<Site>>,
+        readiness: Arc<Readiness>,
+        control: Arc<SocketFile>,
+    ) -> Self {
         Standing {
             pid_file: PidFile::new(places.pid_file.clone()),
             places,
             door: Mutex::new(None),
             handover,
             site,
+            readiness,
+            control,
+            watching: Notify::new(),
+            begun: AtomicBool::new(false),
         }
+    }
+
+    /// From now on signals are watched for.
+    pub(super) fn watching(&self) {
+        self.watching.notify_one();
     }
 
     /// Opens the upgrade socket ahead of time, where no predecessor has it.
@@ -69,6 +94,7 @@ impl Standing {
                 return;
             }
         }
+        self.watching.notified().await;
         let early = self.door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);
         let begun = door.and_then(|door| {
@@ -81,17 +107,24 @@ impl Standing {
         if let Err(reason) = self.pid_file.write() {
             warn!("{reason}");
         }
+        self.readiness.set(true);
+        self.begun.store(true, Ordering::SeqCst);
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
     /// The process stops and nobody takes its place.
     pub(super) fn stopping(&self) {
-        notify("STOPPING=1");
+        self.readiness.set(false);
+        // From a successor that is sent away it would be the end of the whole service.
+        if self.begun.load(Ordering::SeqCst) {
+            notify("STOPPING=1");
+        }
     }
 
     /// The process ends: removes its files, except those that are a successor's by now.
     pub(super) fn end(&self) {
         self.handover.end();
+        self.control.remove();
         self.pid_file.remove();
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use pingora::listeners::ALPN;
 use pingora::listeners::tls::TlsSettings;
 use rustls::client::verify_server_name;
@@ -11,37 +12,57 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::ListenerTls;
 
-/// The settings of a listener. Its certificates have been read with the configuration; Pingora would read them when it
-/// builds the acceptor, and panic.
-pub(super) fn settings(tls: &ListenerTls) -> pingora::Result<TlsSettings> {
-    let certificates = tls.certificates.iter();
-    let certificates = certificates.map(|certificate| Arc::clone(&certificate.certified));
+/// The settings of a listener with these certificates. They have been read with the configuration; Pingora would read
+/// them when it builds the acceptor, and panic.
+pub(super) fn settings(certificates: Arc<Certificates>) -> pingora::Result<TlsSettings> {
     let mut settings = TlsSettings::intermediate("", "")?;
-    settings.set_cert_resolver(Arc::new(Certificates(certificates.collect())));
+    settings.set_cert_resolver(certificates);
     settings.set_alpn(ALPN::H1);
     Ok(settings)
 }
 
-/// The certificates of a listener, at least one.
+/// The certificates of a listener, at least one. Each handshake takes those that are there when it begins.
 #[derive(Debug)]
-struct Certificates(Vec<Arc<CertifiedKey>>);
+pub(super) struct Certificates(ArcSwap<Vec<Arc<CertifiedKey>>>);
 
 impl Certificates {
-    fn for_name(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        let name = ServerName::try_from(name).ok()?;
-        self.0.iter().find(|certified| {
-            certified
-                .end_entity_cert()
-                .and_then(ParsedCertificate::try_from)
-                .is_ok_and(|certificate| verify_server_name(&certificate, &name).is_ok())
-        })
+    pub(super) fn new(tls: &ListenerTls) -> Self {
+        Certificates(ArcSwap::from_pointee(certified(tls)))
     }
+
+    /// Shows those of `tls` from the next handshake on.
+    pub(super) fn replace(&self, tls: &ListenerTls) {
+        self.0.store(Arc::new(certified(tls)));
+    }
+}
+
+fn certified(tls: &ListenerTls) -> Vec<Arc<CertifiedKey>> {
+    let certificates = tls.certificates.iter();
+    certificates
+        .map(|certificate| Arc::clone(&certificate.certified))
+        .collect()
+}
+
+fn for_name<'a>(
+    certificates: &'a [Arc<CertifiedKey>],
+    name: &str,
+) -> Option<&'a Arc<CertifiedKey>> {
+    let name = ServerName::try_from(name).ok()?;
+    certificates.iter().find(|certified| {
+        certified
+            .end_entity_cert()
+            .and_then(ParsedCertificate::try_from)
+            .is_ok_and(|certificate| verify_server_name(&certificate, &name).is_ok())
+    })
 }
 
 impl ResolvesServerCert for Certificates {
     /// The first certificate that is valid for the name; the first of all for other names and for clients without one.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.for_name(name));
-        named.or(self.0.first()).cloned()
+        let certificates = self.0.load();
+        let named = hello
+            .server_name()
+            .and_then(|name| for_name(&certificates, name));
+        named.or(certificates.first()).cloned()
     }
 }

@@ -1,5 +1,6 @@
 //! End to end: the real binary over real sockets, on loopback. Each test's name is a promise.
 
+mod admin;
 mod cli;
 mod demo;
 mod failover;
@@ -9,6 +10,7 @@ mod headers;
 mod health;
 mod limits;
 mod proxying;
+mod reload;
 mod routes;
 mod support;
 mod tls;

@@ -185,7 +185,7 @@ fn nothing_stays_counted_after_a_tunnel() {
 }
 
 /// A WebSocket through the proxy.
-fn open(address: SocketAddr) -> WebSocket<TcpStream> {
+pub(crate) fn open(address: SocketAddr) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(address).expect("the listener accepts connections");
     stream
         .set_read_timeout(Some(SOON))
@@ -196,7 +196,7 @@ fn open(address: SocketAddr) -> WebSocket<TcpStream> {
     socket
 }
 
-fn echo() -> Reply {
+pub(crate) fn echo() -> Reply {
     upgraded(|socket| {
         while let Ok(message) = socket.read() {
             if message.is_text() {

@@ -1,11 +1,14 @@
 //! A successor started by hand, and what becomes of it when its predecessor ends.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use super::{Reign, is_gone, yaml};
-use crate::support::{Backend, Ballast, SOON, Setup, get, wait_until};
+use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, wait_until};
 
 fn waiting_successor(reign: &Reign) -> Ballast {
     let successor = reign.ballast.successor();
@@ -58,13 +61,13 @@ fn when_the_predecessor_is_killed_before_the_sockets_have_passed_the_successor_l
     let mut reign = Reign::start(&Setup::of(&[&backend]));
     let successor = waiting_successor(&reign);
     reign.signal(Signal::SIGKILL);
-    let killed = Instant::now();
+    reign.ballast.wait_exit(SOON);
+    let dead = Instant::now();
     wait_until(Duration::from_secs(1), "the successor listens", || {
         successor.listens()
     });
     assert_eq!(get(successor.address(), "/").status, 200);
-    assert!(killed.elapsed() < Duration::from_secs(1));
-    reign.ballast.wait_exit(SOON);
+    assert!(dead.elapsed() < Duration::from_secs(1));
     wait_until(SOON, "the pid file is right", || {
         reign.serving() == successor.pid()
     });
@@ -99,4 +102,40 @@ fn without_a_predecessor_upgrade_is_a_start() {
     wait_until(SOON, "the pid file is right", || {
         next.serving() == next.ballast.pid()
     });
+}
+
+/// The sockets that a process has open, by the kernel's number.
+fn sockets(pid: Pid) -> HashSet<PathBuf> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there");
+    let targets = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .collect()
+}
+
+#[test]
+fn a_successor_gets_no_socket_by_accident() {
+    let backend = Backend::start_new("a");
+    let reign = Reign::start(&Setup::of(&[&backend]));
+    let mut client = Client::connect(reign.ballast.address());
+    client.get("/");
+    let silent = Backend::start_new("silent");
+    silent.set_health(Reply::Hang);
+    let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");
+    let slow = "{ type: http, path: /healthz, interval: 2s, timeout: 2s }";
+    let slow = text
+        .replace("health_check: none", &format!("health_check: {slow}"))
+        .replace(
+            &backend.address().to_string(),
+            &silent.address().to_string(),
+        );
+    std::fs::write(reign.ballast.file(), slow).expect("the folder can be written");
+    let before = reign.serving();
+    reign.signal(Signal::SIGQUIT);
+    wait_until(SOON, "the successor checks", || silent.health_checks() > 0);
+    let (old, new) = (sockets(before), sockets(reign.successors()[0]));
+    assert!(old.len() >= 3, "a listener, a client, a host: {old:?}");
+    assert_eq!(old.intersection(&new).count(), 0, "{old:?} {new:?}");
+    wait_until(SOON, "the successor serves", || reign.serving() != before);
+    assert_eq!(client.get("/").status, 200);
 }

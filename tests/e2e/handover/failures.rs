@@ -4,10 +4,10 @@ use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use super::{Reign, is_gone, yaml};
-use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, wait_until};
+use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, long, wait_until};
 
 /// Tries a handover with a changed configuration, which fails, and then one with the old, which does not.
 #[track_caller]
@@ -34,7 +34,7 @@ fn a_bad_configuration() {
 fn an_unreadable_certificate() {
     let change = |reign: &Reign, good: &str| {
         let address = reign.ballast.address();
-        let tls = "tls: { certificates: [{ cert: gone.pem, key: gone.key }] }";
+        let tls = "tls: { certificates: [{ certificate: gone.pem, key: gone.key }] }";
         good.replace(
             &format!("\"{address}\""),
             &format!("{{ address: \"{address}\", {tls} }}"),
@@ -58,7 +58,7 @@ fn a_port_that_is_taken() {
 fn with_slow_successors(timeout: &str) -> (Reign, [Backend; 2]) {
     let backends = ["a", "silent"].map(Backend::start_new);
     backends[1].set_health(Reply::Hang);
-    let check = |kind| format!("{{ {kind}, interval: 1s, timeout: {timeout} }}");
+    let check = |kind| format!("{{ {kind}, interval: {timeout}, timeout: {timeout} }}");
     let reign = Reign::start(&Setup::of(&[&backends[0]]).health(&check("type: tcp")));
     let slow =
         Setup::of(&[&backends[0], &backends[1]]).health(&check("type: http, path: /healthz"));
@@ -92,6 +92,26 @@ fn sigterm_during_a_handover_ends_both_processes() {
 }
 
 #[test]
+fn a_successor_that_hangs_is_given_up() {
+    if !long() {
+        println!("skipped: takes half a minute; set BALLAST_LONG=1");
+        return;
+    }
+    let (reign, _backends) = with_slow_successors("2s");
+    let before = reign.serving();
+    reign.signal(Signal::SIGQUIT);
+    reign.ballast.wait_for_log(&["started the successor"]);
+    let successor = reign.successors()[0];
+    kill(successor, Signal::SIGSTOP).expect("it is there");
+    wait_until(Duration::from_secs(45), "it is given up", || {
+        reign.failures() == 1
+    });
+    wait_until(SOON, "it is gone", || is_gone(successor));
+    assert_eq!(reign.serving(), before);
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+}
+
+#[test]
 fn a_foreign_socket_is_neither_replaced_nor_believed() {
     let backend = Backend::start_new("a");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -105,16 +125,19 @@ fn a_foreign_socket_is_neither_replaced_nor_believed() {
     assert_eq!(plain.wait_exit(SOON).code(), Some(1));
     plain.wait_for_log(&["another process answers there"]);
     let answers = std::thread::spawn(move || {
-        let mut answered = 0;
+        let mut open = Vec::new();
+        // The first one only looked whether somebody answers.
         for stream in foreign.incoming().take(2) {
-            answered += usize::from(stream.is_ok_and(|mut s| s.write_all(b"HTTP/1.1").is_ok()));
+            let mut stream = stream.expect("a connection");
+            let _ = stream.write_all(b"HTTP/1.1 200 OK");
+            open.push(stream);
         }
-        answered
+        open
     });
     let mut upgrade = Ballast::spawn_with(&yaml, &["--upgrade"]);
     assert_eq!(upgrade.wait_exit(SOON).code(), Some(1));
     upgrade.wait_for_log(&["speaks another language"]);
-    assert!(answers.join().expect("it does not panic") > 0);
+    assert_eq!(answers.join().expect("it does not panic").len(), 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::Reign;
 fn a_host_known_dead_gets_no_request_after_a_handover() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set_health(Reply::status(503));
-    let check = "{ type: http, path: /healthz, interval: 100ms, timeout: 2s, rise: 10000 }";
+    let check = "{ type: http, path: /healthz, interval: 300ms, timeout: 300ms, rise: 1000 }";
     let reign = Reign::start(&Setup::of(&[&good, &bad]).health(check));
     bad.set_health(Reply::status(200));
     reign.hand_over();
@@ -27,11 +27,11 @@ fn a_host_known_dead_gets_no_request_after_a_handover() {
 fn an_edited_check_beats_what_is_known() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set_health(Reply::status(503));
-    let check = "{ type: http, path: /healthz, interval: 100ms, timeout: 2s, rise: 10000 }";
+    let check = "{ type: http, path: /healthz, interval: 300ms, timeout: 300ms, rise: 1000 }";
     let reign = Reign::start(&Setup::of(&[&good, &bad]).health(check));
     bad.set_health(Reply::status(200));
     let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");
-    let edited = text.replace("rise: 10000", "rise: 9999");
+    let edited = text.replace("rise: 1000", "rise: 999");
     std::fs::write(reign.ballast.file(), edited).expect("the folder can be written");
     reign.hand_over();
     let mut client = Client::connect(reign.ballast.address());
@@ -43,7 +43,7 @@ fn an_edited_check_beats_what_is_known() {
 #[test]
 fn a_host_known_healthy_is_not_waited_for() {
     let backend = Backend::start_new("a");
-    let check = "{ type: http, path: /healthz, interval: 200ms, timeout: 20s }";
+    let check = "{ type: http, path: /healthz, interval: 20s, timeout: 20s }";
     let reign = Reign::start(&Setup::of(&[&backend]).health(check));
     backend.set_health(Reply::Hang);
     reign.hand_over();
@@ -69,7 +69,7 @@ fn an_edited_pool_has_only_its_new_hosts() {
     let dead = DeadHost::new();
     let setup = Setup::of(&[&old])
         .host(dead.address())
-        .health("{ interval: 100ms }");
+        .health("{ interval: 1s }");
     let reign = Reign::start(&setup);
     let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");
     let edited = text.replace(&old.address().to_string(), &new.address().to_string());

@@ -116,6 +116,7 @@ impl Ballast {
 
     fn spawn_command(mut command: Command, address: SocketAddr, folder: Arc<TempDir>) -> Self {
         let mut child = command
+            .env("RUNTIME_DIRECTORY", folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -163,6 +164,62 @@ impl Ballast {
         wait_for(SOON, &format!("a line with {parts:?}"), || {
             self.log_with(parts).into_iter().next()
         })
+    }
+
+    /// The folder of its configuration, its pid file and its sockets.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The one file in its folder that ends so.
+    #[track_caller]
+    pub(crate) fn file_ending(&self, ending: &str) -> PathBuf {
+        wait_for(SOON, &format!("a file that ends in {ending}"), || {
+            let files = std::fs::read_dir(self.folder()).ok()?;
+            let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
+            paths.find(|path| path.display().to_string().ends_with(ending))
+        })
+    }
+
+    /// Replaces its configuration in one step; it notices nothing until it is told to look.
+    pub(crate) fn configure(&self, yaml: &str) {
+        let text = yaml.replace(LISTEN, &self.address.to_string());
+        let new = file(self.folder(), "new.yaml", &text);
+        std::fs::rename(new, self.file()).expect("the folder can be written");
+    }
+
+    /// Replaces its configuration and sends SIGHUP; returns the line about the outcome.
+    #[track_caller]
+    pub(crate) fn hang_up(&self, yaml: &str) -> String {
+        let outcomes = || self.log_with(&["reloaded"]);
+        let before = outcomes().len();
+        self.configure(yaml);
+        self.signal(Signal::SIGHUP);
+        wait_for(SOON, "an outcome of the reload", || {
+            outcomes().into_iter().nth(before)
+        })
+    }
+
+    /// Runs `ballast reload` on it.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> Finished {
+        self.run("reload")
+    }
+
+    /// Tries to run its configuration a second time.
+    #[track_caller]
+    pub(crate) fn run_again(&self) -> Finished {
+        self.run("run")
+    }
+
+    #[track_caller]
+    fn run(&self, subcommand: &str) -> Finished {
+        let mut command = command();
+        command
+            .args([subcommand, "-c"])
+            .arg(self.file())
+            .env("RUNTIME_DIRECTORY", self.folder());
+        finish(command)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -217,9 +274,16 @@ impl Drop for Ballast {
 /// Runs `ballast` with arguments until it ends; panics if it has not after ten seconds.
 #[track_caller]
 pub(crate) fn run(args: &[&str]) -> Finished {
+    let mut command = command();
+    command.args(args);
+    finish(command)
+}
+
+/// Runs a command until it ends; panics if it has not after ten seconds.
+#[track_caller]
+pub(crate) fn finish(mut command: Command) -> Finished {
     let start = Instant::now();
-    let mut child = command()
-        .args(args)
+    let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -241,7 +305,10 @@ pub(crate) fn run(args: &[&str]) -> Finished {
     let status = child.wait().expect("it is this process's child");
     let stdout = stdout.join().expect("reading does not panic");
     let stderr = stderr.join().expect("reading does not panic");
-    assert!(ended, "{args:?} has not ended; it said:\n{stdout}{stderr}");
+    assert!(
+        ended,
+        "{command:?} has not ended; it said:\n{stdout}{stderr}"
+    );
     Finished {
         code: status.code(),
         stdout,

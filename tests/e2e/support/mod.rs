@@ -14,7 +14,7 @@ mod wait;
 mod wire;
 
 pub(crate) use backend::Backend;
-pub(crate) use ballast::{Ballast, Finished, LISTEN, file, run};
+pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
 pub(crate) use client::{Client, get};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};

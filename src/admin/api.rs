@@ -1,0 +1,73 @@
+//! The counterpart of the command line: commands to the running process, over its Unix socket.
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use log::error;
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::answer::{answer, text};
+
+/// The path of the command to reload; the method is POST.
+pub const API_RELOAD: &str = "/api/v1/reload";
+
+/// A command to the process.
+#[derive(Debug)]
+pub enum Command {
+    /// Take in the file anew, in the gentlest way that suffices.
+    Reload(oneshot::Sender<Result<Reloaded, String>>),
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// `in-place` or `handover`.
+    pub way: String,
+    /// One line for each change.
+    pub changes: Vec<String>,
+}
+
+/// The application of the control socket.
+#[derive(Debug)]
+pub struct Api {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Api {
+    /// Passes commands on to `commands`.
+    pub fn new(commands: mpsc::Sender<Command>) -> Self {
+        Api { commands }
+    }
+
+    async fn reload(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let (sender, outcome) = oneshot::channel();
+        let ending = || "the process is ending".to_owned();
+        let outcome = match self.commands.send(Command::Reload(sender)).await {
+            Ok(()) => outcome.await.unwrap_or_else(|_| Err(ending())),
+            Err(_) => Err(ending()),
+        };
+        let body = outcome.map(|done| serde_json::to_vec(&done));
+        match body {
+            Ok(Ok(body)) => answer(session, StatusCode::OK, "application/json", body),
+            Ok(Err(error)) => {
+                error!("a reload cannot be told: {error}");
+                text(session, StatusCode::INTERNAL_SERVER_ERROR, "cannot be told")
+            }
+            Err(reason) => text(session, StatusCode::CONFLICT, &reason),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Api {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        match (request.uri.path(), &request.method) {
+            (API_RELOAD, &Method::POST) => self.reload(session).await,
+            (API_RELOAD, _) => text(session, StatusCode::METHOD_NOT_ALLOWED, "only POST"),
+            _ => text(session, StatusCode::NOT_FOUND, "there is no such command"),
+        }
+    }
+}

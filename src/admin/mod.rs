@@ -1,0 +1,11 @@
+//! What is told about the process over HTTP: over TCP whether it is alive and wants requests, and over a Unix socket
+//! whatever its commands need.
+
+mod answer;
+mod api;
+mod probes;
+mod readiness;
+
+pub use api::{API_RELOAD, Api, Command, Reloaded};
+pub use probes::Probes;
+pub use readiness::Readiness;

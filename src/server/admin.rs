@@ -1,0 +1,71 @@
+//! The admin listener as a service: in a fresh process from the start, in a successor once it has taken over.
+
+use std::net::SocketAddr;
+use std::process;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use log::error;
+use pingora::listeners::ListenerConfig;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::{Service, listening};
+
+use super::listen::Socket;
+use crate::admin::{Probes, Readiness};
+
+/// The admin listener.
+pub(super) struct AdminListening {
+    service: listening::Service<Probes>,
+    /// `None`: it comes from the predecessor.
+    socket: Option<Socket>,
+    readiness: Arc<Readiness>,
+}
+
+impl AdminListening {
+    pub(super) fn new(
+        address: SocketAddr,
+        socket: Option<Socket>,
+        readiness: Arc<Readiness>,
+    ) -> Self {
+        let probes = Probes::new(Arc::clone(&readiness));
+        let mut service = listening::Service::new("admin".to_owned(), probes);
+        // A probe every second is much.
+        service.threads = Some(1);
+        service.add_listener(ListenerConfig::tcp(address.to_string()));
+        AdminListening {
+            service,
+            socket,
+            readiness,
+        }
+    }
+}
+
+#[async_trait]
+impl Service for AdminListening {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+    ) {
+        match (self.socket.take(), &fds) {
+            (Some(socket), Some(table)) => {
+                if let Err(reason) = socket.listen(table) {
+                    error!("{reason}");
+                    process::exit(1);
+                }
+            }
+            _ => self.readiness.wait().await,
+        }
+        let service = &mut self.service;
+        service.start_service(fds, shutdown, listeners_per_fd).await;
+    }
+
+    fn name(&self) -> &str {
+        self.service.name()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.service.threads()
+    }
+}

@@ -1,0 +1,183 @@
+//! The in-place reload: the running process takes in the file anew, and connections notice nothing.
+//!
+//! What did not change stays as it is: pools with the state of their checks, hosts with what was learnt of them, and
+//! every connection. All that can fail comes first; then one swap replaces the whole [`Site`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinSet, spawn_blocking};
+
+use crate::config::{self, Config};
+use crate::health::Monitor;
+use crate::pool::{HostBook, Pool};
+use crate::proxy::Site;
+
+use super::changes::Changes;
+use super::tls::Certificates;
+
+/// Why a reload was refused. Nothing of it was applied.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The file is wrong; one line for each problem.
+    Invalid(String),
+    /// Only another process can take these changes in.
+    NeedsProcess(Changes),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Invalid(reason) => f.write_str(reason),
+            Refusal::NeedsProcess(changes) => {
+                write!(
+                    f,
+                    "needs a new process: {}",
+                    changes.in_new_process.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// What came of a reload: one line for each change.
+pub(super) type Outcome = Result<Vec<String>, Refusal>;
+
+/// Requests for reloads, to be answered by [`Keeper::serve`].
+pub(super) type Asked = mpsc::Receiver<oneshot::Sender<Outcome>>;
+
+/// Asks for reloads; they happen one after another.
+#[derive(Debug, Clone)]
+pub(super) struct Reloads(mpsc::Sender<oneshot::Sender<Outcome>>);
+
+impl Reloads {
+    /// The asking and the answering end.
+    pub(super) fn channel() -> (Self, Asked) {
+        let (ask, asked) = mpsc::channel(1);
+        (Reloads(ask), asked)
+    }
+
+    /// Reloads and waits for the outcome.
+    pub(super) async fn reload(&self) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        let gone = || Refusal::Invalid("the process is ending".to_owned());
+        self.0.send(answer).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    }
+}
+
+/// Keeps the site in line with the file: the only one who replaces it, and the owner of all checks.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// `None`: there is no file, and nothing to reload.
+    pub(super) file: Option<PathBuf>,
+    /// The configuration that the site was built from.
+    pub(super) config: Config,
+    pub(super) book: HostBook,
+    pub(super) site: Arc<ArcSwap<Site>>,
+    /// What of `server` may change while the process runs is read from here.
+    pub(super) server: Arc<ArcSwap<config::Server>>,
+    /// By the address of their listener.
+    pub(super) certificates: Vec<(SocketAddr, Arc<Certificates>)>,
+    /// The checks of each pool of the site.
+    pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
+}
+
+impl Keeper {
+    /// Starts to check all hosts; returns after the first round.
+    pub(super) async fn start(&mut self) {
+        self.checks = watch(&self.site.load().pools).await;
+    }
+
+    /// Serves requests for reloads, for ever.
+    pub(super) async fn serve(&mut self, mut asked: Asked) {
+        while let Some(answer) = asked.recv().await {
+            // Whoever asked may not wait for the answer.
+            let _ = answer.send(self.reload().await);
+        }
+    }
+
+    async fn reload(&mut self) -> Outcome {
+        let config = self.read().await?;
+        let changes = Changes::between(&self.config, &config);
+        if !changes.in_new_process.is_empty() {
+            return Err(Refusal::NeedsProcess(changes));
+        }
+        let before = self.site.load_full();
+        let mut book = self.book.clone();
+        let alike = config.timeouts == self.config.timeouts;
+        let keep = |pool: &config::Pool| {
+            let same = alike && self.config.pools.contains(pool);
+            same.then(|| named(&before, &pool.name)).flatten().cloned()
+        };
+        let site = Site::keeping(&config, &mut book, keep)
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
+        let mut fresh = site.pools.clone();
+        fresh.retain(|pool| !is_kept(pool));
+        let replaced = |pool: &Pool| named(&before, pool.name());
+        for pool in &fresh {
+            if let Some(old) = replaced(pool) {
+                pool.carry(&old.state());
+            }
+        }
+        let mut checks = watch(&fresh).await;
+        // From here on nothing can fail.
+        for pool in &fresh {
+            if let Some(old) = replaced(pool) {
+                pool.resume(&old.state());
+            }
+        }
+        self.checks
+            .retain(|(pool, _)| site.pools.iter().any(|now| Arc::ptr_eq(now, pool)));
+        self.checks.append(&mut checks);
+        self.site.store(Arc::new(site));
+        for listener in &config.listeners {
+            let mut certificates = self.certificates.iter();
+            let shown = certificates.find(|(address, _)| *address == listener.address);
+            if let (Some(tls), Some((_, shown))) = (&listener.tls, shown) {
+                shown.replace(tls);
+            }
+        }
+        let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);
+        book.keep(hosts.map(|host| &host.id));
+        self.book = book;
+        self.server.store(Arc::new(config.server.clone()));
+        self.config = config;
+        Ok(changes.into_lines())
+    }
+
+    async fn read(&self) -> Result<Config, Refusal> {
+        let Some(file) = self.file.clone() else {
+            return Err(Refusal::Invalid("there is no file to reload".to_owned()));
+        };
+        match spawn_blocking(move || Config::load(&file)).await {
+            Ok(Ok(config)) => Ok(config),
+            Ok(Err(errors)) => Err(Refusal::Invalid(errors.to_string())),
+            Err(error) => Err(Refusal::Invalid(format!(
+                "reading the file failed: {error}"
+            ))),
+        }
+    }
+}
+
+fn named<'a>(site: &'a Site, name: &str) -> Option<&'a Arc<Pool>> {
+    site.pools.iter().find(|pool| pool.name() == name)
+}
+
+/// Starts the checks of each pool; returns after the first round of all.
+async fn watch(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor)> {
+    let mut starting = JoinSet::new();
+    for pool in pools {
+        let pool = Arc::clone(pool);
+        starting.spawn(async move {
+            let monitor = Monitor::start(std::slice::from_ref(&pool)).await;
+            (pool, monitor)
+        });
+    }
+    starting.join_all().await
+}

@@ -1,0 +1,261 @@
+//! The events that a serving process answers to: signals, and commands from the control socket.
+//!
+//! SIGHUP takes the file in anew, SIGQUIT hands over to a new process, SIGTERM drains, SIGINT ends at once. A command to
+//! reload is a SIGHUP, followed by a handover where only that will do.
+
+use std::io;
+use std::pin::Pin;
+use std::process;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use log::{error, info, warn};
+use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::admin::{Command, Readiness, Reloaded};
+use crate::config;
+use crate::proxy::Traffic;
+
+use super::control::SocketFile;
+use super::handover::Handover;
+use super::reload::{Outcome, Refusal, Reloads};
+use super::shutdown::drain;
+use super::standing::Standing;
+
+/// Handovers that may be asked for at the same time; all but one are refused.
+const WAITING_HANDOVERS: usize = 16;
+
+const BUSY: &str = "a handover is running";
+
+/// What the events act on.
+pub(super) struct Serving {
+    pub(super) traffic: Arc<Traffic>,
+    /// The grace period and the drain delay of the newest configuration.
+    pub(super) server: Arc<ArcSwap<config::Server>>,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) reloads: Reloads,
+    pub(super) handover: Arc<Handover>,
+    pub(super) standing: Arc<Standing>,
+    pub(super) control_socket: Arc<SocketFile>,
+}
+
+/// Waits for events, and for the one that ends the process.
+pub(super) struct Events {
+    serving: Serving,
+    commands: Mutex<mpsc::Receiver<Command>>,
+}
+
+/// A command that only a handover can carry out.
+struct Wish {
+    changes: Vec<String>,
+    answer: oneshot::Sender<Result<Reloaded, String>>,
+}
+
+/// A handover on its way, and who waits for it.
+struct Running<'a> {
+    attempt: Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>,
+    wish: Option<Wish>,
+}
+
+struct Signals {
+    hang_up: Signal,
+    quit: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> io::Result<Self> {
+        Ok(Signals {
+            hang_up: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+impl Events {
+    pub(super) fn new(serving: Serving, commands: mpsc::Receiver<Command>) -> Self {
+        Events {
+            serving,
+            commands: Mutex::new(commands),
+        }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Events {
+    async fn recv(&self) -> ShutdownSignal {
+        let serving = &self.serving;
+        let mut signals = Signals::watch().unwrap_or_else(|error| {
+            error!("cannot watch for signals: {error}");
+            process::exit(1);
+        });
+        serving.standing.watching();
+        let mut commands = self.commands.lock().await;
+        let (wishes, mut wished) = mpsc::channel(WAITING_HANDOVERS);
+        let mut running: Option<Running<'_>> = None;
+        loop {
+            tokio::select! {
+                _ = signals.interrupt.recv() => {
+                    info!("SIGINT: stopping now");
+                    return ShutdownSignal::FastShutdown;
+                }
+                _ = signals.terminate.recv() => {
+                    // Ends the attempt and the successor.
+                    drop(running);
+                    return serving.terminate(signals).await;
+                }
+                _ = signals.hang_up.recv() => match running {
+                    Some(_) => warn!("SIGHUP: not reloaded, {BUSY}"),
+                    None => {
+                        let reloads = serving.reloads.clone();
+                        tokio::spawn(async move { log_outcome(&reloads.reload().await) });
+                    }
+                },
+                _ = signals.quit.recv() => match running {
+                    Some(_) => warn!("SIGQUIT: ignored, {BUSY}"),
+                    None => {
+                        info!("SIGQUIT: handing over");
+                        running = Some(serving.hand_over(None));
+                    }
+                },
+                Some(Command::Reload(answer)) = commands.recv() => match running {
+                    // Whoever asked may have gone; so below.
+                    Some(_) => drop(answer.send(Err(BUSY.to_owned()))),
+                    None => drop(tokio::spawn(reload(
+                        serving.reloads.clone(),
+                        answer,
+                        wishes.clone(),
+                    ))),
+                },
+                Some(wish) = wished.recv() => match running {
+                    Some(_) => drop(wish.answer.send(Err(BUSY.to_owned()))),
+                    None => {
+                        info!("reload: handing over");
+                        running = Some(serving.hand_over(Some(wish)));
+                    }
+                },
+                (outcome, wish) = ended(&mut running) => {
+                    running = None;
+                    match outcome {
+                        Ok(()) => {
+                            // Who asks from here on asks the successor.
+                            commands.close();
+                            serving.handed_over(wish);
+                            return serving.drain("handed over", signals);
+                        }
+                        Err(reason) => {
+                            error!("no handover, serving on: {reason}");
+                            if let Some(wish) = wish {
+                                let _ = wish.answer.send(Err(reason));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Serving {
+    fn hand_over(&self, wish: Option<Wish>) -> Running<'_> {
+        Running {
+            attempt: Box::pin(self.handover.hand_over()),
+            wish,
+        }
+    }
+
+    /// A successor serves. Whoever asked for it hears so once the successor takes commands.
+    fn handed_over(&self, wish: Option<Wish>) {
+        self.readiness.set(false);
+        let Some(Wish { changes, answer }) = wish else {
+            return;
+        };
+        let control_socket = Arc::clone(&self.control_socket);
+        tokio::spawn(async move {
+            control_socket.replaced().await;
+            let way = "handover".to_owned();
+            let _ = answer.send(Ok(Reloaded { way, changes }));
+        });
+    }
+
+    /// Not ready at once; after the drain delay no new connections; then the end when the last request has ended.
+    async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
+        self.standing.stopping();
+        let delay = self.server.load().drain_delay;
+        if !delay.is_zero() {
+            info!("SIGTERM: not ready any more, serving on for {delay:?}");
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = signals.terminate.recv() => {
+                    info!("SIGTERM again: stopping now");
+                    return ShutdownSignal::FastShutdown;
+                }
+                _ = signals.interrupt.recv() => {
+                    info!("SIGINT: stopping now");
+                    return ShutdownSignal::FastShutdown;
+                }
+            }
+        }
+        self.control_socket.remove();
+        self.drain("SIGTERM", signals)
+    }
+
+    /// No new connections; the process ends with its last request.
+    fn drain(&self, why: &str, signals: Signals) -> ShutdownSignal {
+        let grace = self.server.load().grace_period;
+        info!(
+            "{why}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
+            self.traffic.present()
+        );
+        self.traffic.drain();
+        let (traffic, standing) = (Arc::clone(&self.traffic), Arc::clone(&self.standing));
+        let impatience = (signals.interrupt, signals.terminate);
+        // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
+        tokio::spawn(drain(traffic, standing, grace, impatience));
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+/// Reloads in place where that suffices, else wishes for a handover.
+async fn reload(
+    reloads: Reloads,
+    answer: oneshot::Sender<Result<Reloaded, String>>,
+    wishes: mpsc::Sender<Wish>,
+) {
+    let outcome = reloads.reload().await;
+    if let Err(Refusal::NeedsProcess(changes)) = outcome {
+        let changes = changes.into_lines();
+        // Nobody listens only if this process ends.
+        let _ = wishes.send(Wish { changes, answer }).await;
+        return;
+    }
+    log_outcome(&outcome);
+    let way = "in-place".to_owned();
+    let told = outcome.map(|changes| Reloaded { way, changes });
+    let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
+}
+
+/// The outcome of a handover that may not be running.
+async fn ended(running: &mut Option<Running<'_>>) -> (Result<(), String>, Option<Wish>) {
+    match running {
+        Some(running) => {
+            let outcome = running.attempt.as_mut().await;
+            (outcome, running.wish.take())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn log_outcome(outcome: &Outcome) {
+    match outcome {
+        Ok(changes) if changes.is_empty() => info!("reloaded in place: nothing changed"),
+        Ok(changes) => info!("reloaded in place: {}", changes.join("; ")),
+        Err(refusal) => warn!("not reloaded, everything stays as it is: {refusal}"),
+    }
+}

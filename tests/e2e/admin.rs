@@ -1,0 +1,104 @@
+//! The admin listener: alive, and whether it wants requests.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Backend, Ballast, Client, HEALTH_PATH, Reply, SOON, Setup, free, get, wait_until,
+};
+
+/// A setup with an admin listener, and where that listens.
+fn with_admin(setup: Setup) -> (Setup, SocketAddr) {
+    let admin = free();
+    (
+        setup.top(&format!("admin: {{ address: \"{admin}\" }}")),
+        admin,
+    )
+}
+
+/// The status of a probe; `None` if nobody answers.
+fn probe(admin: SocketAddr, path: &str) -> Option<u16> {
+    let mut client = Client::try_connect(admin).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+    Some(client.request(request).ok()?.status)
+}
+
+#[test]
+fn it_is_alive_at_once_and_ready_after_the_first_round_of_checks() {
+    let backend = Backend::start_new("a");
+    backend.set_health(Reply::Hang);
+    let check = format!("{{ type: http, path: {HEALTH_PATH}, interval: 60s, timeout: 1500ms }}");
+    let (setup, admin) = with_admin(Setup::of(&[&backend]).health(&check));
+    let ballast = Ballast::spawn(&setup.yaml());
+    wait_until(SOON, "it is alive", || {
+        probe(admin, "/healthz") == Some(200)
+    });
+    assert_eq!(probe(admin, "/ready"), Some(503));
+    assert!(!ballast.listens());
+    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
+    wait_until(SOON, "it listens", || ballast.listens());
+}
+
+#[test]
+fn it_reads_and_changes_nothing() {
+    let backend = Backend::start_new("a");
+    let (setup, admin) = with_admin(Setup::of(&[&backend]));
+    let _ballast = setup.start();
+    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
+    assert_eq!(probe(admin, "/"), Some(404));
+    assert_eq!(probe(admin, "/api/v1/reload"), Some(404));
+    let post = |path: &str| Client::connect(admin).post(path, b"x").status;
+    assert_eq!(post("/ready"), 405);
+    assert_eq!(post("/api/v1/reload"), 404);
+    let head = Client::connect(admin)
+        .request("HEAD /ready HTTP/1.1\r\nHost: test\r\n\r\n")
+        .map(|response| (response.status, response.body.len()));
+    assert_eq!(head.ok(), Some((200, 0)));
+}
+
+#[test]
+fn sigterm_is_not_ready_at_once_and_serves_on_for_the_drain_delay() {
+    let backend = Backend::start_new("a");
+    let (setup, admin) = with_admin(Setup::of(&[&backend]));
+    let mut ballast = setup.top("server: { drain_delay: 1500ms }").start();
+    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
+    let told = Instant::now();
+    ballast.signal(Signal::SIGTERM);
+    wait_until(SOON, "it is not ready", || {
+        probe(admin, "/ready") == Some(503)
+    });
+    let mut served = 0;
+    while told.elapsed() < Duration::from_millis(1200) {
+        assert_eq!(get(ballast.address(), "/").status, 200);
+        served += 1;
+    }
+    assert!(served > 0);
+    assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
+    let took = told.elapsed();
+    assert!(took >= Duration::from_millis(1500), "{took:?}");
+}
+
+#[test]
+fn another_sigterm_ends_the_drain() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::Hang);
+    for server in ["grace_period: 60s", "drain_delay: 60s"] {
+        let mut ballast = Setup::of(&[&backend])
+            .top(&format!("server: {{ {server} }}"))
+            .start();
+        let before = backend.requests();
+        let mut busy = Client::connect(ballast.address());
+        busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            .expect("sent");
+        wait_until(SOON, "the request is under way", || {
+            backend.requests() > before
+        });
+        ballast.signal(Signal::SIGTERM);
+        ballast.wait_for_log(&["SIGTERM"]);
+        assert!(ballast.runs());
+        ballast.signal(Signal::SIGTERM);
+        assert_eq!(ballast.wait_exit(SOON).code(), Some(0), "{server}");
+    }
+}

@@ -1,0 +1,412 @@
+//! The in-place reload, by SIGHUP and by `ballast reload`: what changes, what stays, and what is refused as a whole.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tungstenite::Message;
+
+use crate::support::{
+    Authority, Backend, Ballast, Client, Connections, DeadHost, HEALTH_PATH, LISTEN, Load, Reply,
+    SOON, Setup, free, get, long, wait_until,
+};
+use crate::websocket::{echo, open};
+
+const CHECKED: &str = "{ type: http, path: /healthz, interval: 60s, timeout: 1s }";
+
+/// A host in the words of the file, with a weight.
+fn weighted(backend: &Backend, weight: u32) -> String {
+    format!("{{ address: \"{}\", weight: {weight} }}", backend.address())
+}
+
+#[test]
+fn many_sighups_under_load_fail_no_request_and_leave_a_websocket_alive() {
+    let rounds = if long() { 200 } else { 20 };
+    let [a, b, c] = ["a", "b", "c"].map(Backend::start_new);
+    let check = "{ interval: 200ms, timeout: 150ms }";
+    let ballast = Setup::of(&[&a, &b]).health(check).start();
+    for backend in [&a, &b] {
+        backend.set(echo());
+    }
+    let mut socket = open(ballast.address());
+    for backend in [&a, &b] {
+        backend.set(Reply::ok());
+    }
+    let kept = Load::start(ballast.address(), 8, Connections::Kept);
+    let new = Load::start(ballast.address(), 4, Connections::OnePerRequest);
+    for round in 0..rounds {
+        let setup = match round % 5 {
+            0 => Setup::of(&[&a, &b, &c]),
+            1 => Setup::of(&[&a, &c]).algorithm("p2c"),
+            2 => Setup::of(&[&b]).host_entry(&weighted(&a, 3)),
+            3 => Setup::of(&[&a, &b, &c])
+                .algorithm("consistent_hash")
+                .top("timeouts: { read: 30s }"),
+            _ => Setup::of(&[&b, &a]).algorithm("least_load"),
+        };
+        let line = ballast.hang_up(&setup.health(check).yaml());
+        assert!(line.contains("reloaded in place"), "{line}");
+    }
+    kept.stop().assert_all_ok("kept connections");
+    new.stop().assert_all_ok("new connections");
+    socket.send(Message::text("still here")).expect("sent");
+    assert_eq!(socket.read().expect("echoed"), Message::text("still here"));
+}
+
+#[test]
+fn ballast_reload_tells_what_changed_and_which_way_it_went() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let ballast = Setup::of(&[&a]).start();
+    let end = ballast.reload();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(end.stdout, "reloaded, in-place\n  nothing changed\n");
+    ballast.configure(&Setup::of(&[&b]).host_entry(&weighted(&a, 4)).yaml());
+    let end = ballast.reload();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    for line in [
+        "reloaded, in-place".to_owned(),
+        format!("  pool web: host {} added", b.address()),
+        format!(
+            "  pool web: weight of host {} changed from 1 to 4",
+            a.address()
+        ),
+    ] {
+        assert!(
+            end.stdout.lines().any(|told| told == line),
+            "{line}\n{end:?}"
+        );
+    }
+    wait_until(SOON, "the new host is asked", || {
+        get(ballast.address(), "/").backend() == "b"
+    });
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_why() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let mut ballast = Setup::of(&[&a]).start();
+    for (bad, reason) in [
+        ("listeners: [", "ballast.yaml:"),
+        (
+            &*Setup::of(&[&b]).algorithm("round_robbin").yaml(),
+            "did you mean `round_robin`?",
+        ),
+        (
+            &*Setup::of(&[&b]).host_entry("\"nowhere.invalid:80\"").yaml(),
+            "cannot resolve `nowhere.invalid`",
+        ),
+        (
+            &*Setup::of(&[&b]).pool("tls: { ca: missing.pem }").yaml(),
+            "missing.pem",
+        ),
+    ] {
+        let line = ballast.hang_up(bad);
+        assert!(line.contains("not reloaded"), "{line}");
+        ballast.wait_for_log(&[reason]);
+        let end = ballast.reload();
+        assert_eq!(end.code, Some(1), "{end:?}");
+        assert!(end.stderr.contains(reason), "{reason}\n{}", end.stderr);
+        assert_eq!(get(ballast.address(), "/").backend(), "a");
+    }
+    // A good one works afterwards.
+    ballast.hang_up(&Setup::of(&[&b]).yaml());
+    assert_eq!(get(ballast.address(), "/").backend(), "b");
+    assert!(ballast.runs());
+}
+
+#[test]
+fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let ballast = Setup::of(&[&a]).start();
+    let added = free();
+    let listeners = format!("listeners: [\"{LISTEN}\", \"{added}\"]");
+    for (top, words) in [
+        (
+            &*listeners,
+            format!("needs a new process: listeners changed ({added} added)"),
+        ),
+        (
+            "server: { threads: 3 }",
+            "needs a new process: server.threads changed".to_owned(),
+        ),
+        (
+            "server: { control_socket: other.sock }",
+            "needs a new process: server.control_socket changed".to_owned(),
+        ),
+    ] {
+        let line = ballast.hang_up(&Setup::of(&[&b]).top(top).yaml());
+        assert!(line.contains("not reloaded"), "{line}");
+        assert!(line.contains(&words), "{words}\n{line}");
+        for _ in 0..4 {
+            assert_eq!(get(ballast.address(), "/").backend(), "a");
+        }
+    }
+    assert!(Client::try_connect(added).is_err());
+}
+
+#[test]
+fn keys_of_the_hosts_that_stay_do_not_move() {
+    let backends = ["a", "b", "c", "d"].map(Backend::start_new);
+    let setup = |hosts: &[&Backend]| {
+        Setup::of(hosts)
+            .algorithm("{ name: consistent_hash, key: \"header:X-Key\" }")
+            .health(CHECKED)
+    };
+    let all: Vec<_> = backends.iter().collect();
+    let ballast = setup(&all).start();
+    let mapping = |address: SocketAddr| -> HashMap<u32, String> {
+        let mut client = Client::connect(address);
+        (0..300)
+            .map(|key| {
+                let answer = client.get_with("/", &format!("X-Key: {key}\r\n"));
+                (key, answer.backend().to_owned())
+            })
+            .collect()
+    };
+    let before = mapping(ballast.address());
+    ballast.hang_up(&setup(&all[..3]).yaml());
+    let after = mapping(ballast.address());
+    for (key, host) in &before {
+        if host != "d" {
+            assert_eq!(after[key], *host, "key {key}");
+        }
+    }
+    assert!(after.values().all(|host| host != "d"));
+    ballast.hang_up(&setup(&all).yaml());
+    assert_eq!(mapping(ballast.address()), before);
+}
+
+#[test]
+fn a_dead_host_stays_dead_over_a_reload() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let setup = |weight| {
+        Setup::of(&[&a])
+            .host_entry(&weighted(&b, weight))
+            .health("{ interval: 60s, rise: 10 }")
+    };
+    b.stop();
+    let ballast = setup(1).start();
+    b.start();
+    // It would serve now, but has to be found good ten times in a row, and each reload is one check.
+    for weight in 2..5 {
+        ballast.hang_up(&setup(weight).yaml());
+        for _ in 0..10 {
+            assert_eq!(get(ballast.address(), "/").backend(), "a");
+        }
+    }
+    assert_eq!(b.requests(), 0);
+}
+
+#[test]
+fn a_new_host_is_checked_before_it_gets_a_request() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let dead = DeadHost::new();
+    b.set_health(Reply::status(500));
+    let ballast = Setup::of(&[&a]).health(CHECKED).start();
+    let with_new = Setup::of(&[&a, &b]).host(dead.address()).health(CHECKED);
+    ballast.hang_up(&with_new.yaml());
+    for _ in 0..20 {
+        assert_eq!(get(ballast.address(), "/").backend(), "a");
+    }
+    assert_eq!(b.requests(), 0);
+    assert_eq!(b.health_checks(), 1);
+}
+
+#[test]
+fn a_pool_that_stays_the_same_is_left_alone() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let pools = |weight| {
+        format!(
+            "listeners: [\"{LISTEN}\"]
+routes: [{{ path: /b, pool: other }}, {{ pool: web }}]
+pools:
+  web: {{ hosts: [\"{}\"], health_check: {CHECKED} }}
+  other: {{ hosts: [{}], health_check: {CHECKED} }}
+",
+            a.address(),
+            weighted(&b, weight)
+        )
+    };
+    let ballast = Ballast::start(&pools(1));
+    let mut client = Client::connect(ballast.address());
+    client.get("/");
+    let connections = a.connections();
+    for weight in 2..6 {
+        ballast.hang_up(&pools(weight));
+        assert_eq!(client.get("/").backend(), "a");
+        assert_eq!(client.get("/b").backend(), "b");
+    }
+    assert_eq!(a.health_checks(), 1, "its checks go on as they were");
+    assert_eq!(a.connections(), connections, "its idle connection is used");
+    assert!(b.health_checks() > 1);
+}
+
+#[test]
+fn limits_and_routes_hold_for_the_next_request() {
+    let a = Backend::start_new("a");
+    let ballast = Setup::of(&[&a]).start();
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.get("/").status, 200);
+    ballast.hang_up(
+        &Setup::of(&[&a])
+            .top("routes: [{ path: /only, pool: web }]")
+            .yaml(),
+    );
+    assert_eq!(client.get("/").status, 404);
+    assert_eq!(client.get("/only").status, 200);
+    a.set(Reply::Hang);
+    let mut busy = Client::connect(ballast.address());
+    busy.send("GET /only HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the request is under way", || a.requests() == 3);
+    ballast.hang_up(&Setup::of(&[&a]).top("limits: { max_in_flight: 1 }").yaml());
+    a.set(Reply::ok());
+    // The request from before was not counted against a limit that there was not.
+    assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
+fn the_grace_period_of_the_newest_file_counts() {
+    let a = Backend::start_new("a");
+    a.set(Reply::Hang);
+    let mut ballast = Setup::of(&[&a])
+        .top("server: { grace_period: 60s }")
+        .start();
+    let mut busy = Client::connect(ballast.address());
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the request is under way", || a.requests() == 1);
+    ballast.hang_up(
+        &Setup::of(&[&a])
+            .top("server: { grace_period: 100ms }")
+            .yaml(),
+    );
+    ballast.signal(Signal::SIGTERM);
+    assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
+}
+
+#[test]
+fn certificates_are_shown_from_the_next_handshake_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let [old, new] = ["old", "new"].map(Authority::new);
+    let a = Backend::start_new("a");
+    let setup = |files: &(std::path::PathBuf, std::path::PathBuf)| {
+        Setup::of(&[&a]).top(&format!(
+            "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {}, key: {} }}] }} }}]",
+            files.0.display(),
+            files.1.display()
+        ))
+    };
+    let files = old.issue(&["host.test"]).write(folder.path(), "host");
+    let yaml = setup(&files).yaml();
+    let ballast = Ballast::start(&yaml);
+    let shows = |authority: &Authority| {
+        let client = Client::tls(ballast.address(), "host.test", authority.client());
+        client.and_then(|mut client| client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n"))
+    };
+    let mut kept =
+        Client::tls(ballast.address(), "host.test", old.client()).expect("the old one is shown");
+    assert_eq!(kept.get("/").status, 200);
+    // The same files with another content: a renewal.
+    new.issue(&["host.test"]).write(folder.path(), "host");
+    let line = ballast.hang_up(&yaml);
+    assert!(line.contains("certificates changed"), "{line}");
+    assert_eq!(shows(&new).expect("the new one is shown").status, 200);
+    shows(&old).expect_err("the old one is gone");
+    assert_eq!(kept.get("/").status, 200, "connections stay");
+}
+
+#[test]
+fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
+    let a = Backend::start_new("a");
+    let mut ballast = Setup::of(&[&a]).start();
+    let socket = ballast.file_ending(".sock");
+    let found = std::fs::metadata(&socket).expect("it is there");
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    assert_eq!(found.uid(), nix::unistd::geteuid().as_raw());
+    // Whatever the mode is, a foreign peer is not answered.
+    if let Some(stranger) = stranger(&ballast, &socket) {
+        assert_eq!(stranger.code, Some(1), "{stranger:?}");
+        ballast.wait_for_log(&["control socket: refused"]);
+    }
+    ballast.signal(Signal::SIGTERM);
+    ballast.wait_exit(SOON);
+    assert!(!socket.exists());
+    let end = ballast.reload();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(end.stderr.contains("no ballast runs"), "{end:?}");
+}
+
+/// `ballast reload` as nobody, with the socket opened to everybody; only root can try that.
+fn stranger(ballast: &Ballast, socket: &std::path::Path) -> Option<crate::support::Finished> {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can become somebody else");
+        return None;
+    }
+    let setpriv = crate::support::peer("setpriv")?;
+    let open = |path: &std::path::Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("it is ours");
+    };
+    let binary = ballast.folder().join("ballast");
+    std::fs::copy(env!("CARGO_BIN_EXE_ballast"), &binary).expect("there is room");
+    for path in [ballast.folder(), &binary, socket] {
+        open(path);
+    }
+    let mut command = std::process::Command::new(setpriv);
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(&binary)
+        .args(["reload", "--socket"])
+        .arg(socket);
+    Some(crate::support::finish(command))
+}
+
+#[test]
+fn a_second_process_with_the_same_file_is_told_who_runs() {
+    let a = Backend::start_new("a");
+    let ballast = Setup::of(&[&a]).start();
+    ballast.file_ending(".sock");
+    let end = ballast.run_again();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    let words = format!("another ballast runs with this file, pid {}", ballast.pid());
+    assert!(end.stderr.contains(&words), "{end:?}");
+    assert!(end.took < Duration::from_secs(5), "{end:?}");
+    assert_eq!(ballast.reload().code, Some(0), "the first one keeps it");
+}
+
+#[test]
+fn a_socket_that_a_killed_process_left_is_replaced() {
+    let a = Backend::start_new("a");
+    let mut first = Setup::of(&[&a]).start();
+    let socket = first.file_ending(".sock");
+    first.signal(Signal::SIGKILL);
+    first.wait_exit(SOON);
+    assert!(socket.exists());
+    let second = Setup::of(&[&a])
+        .top(&format!(
+            "server: {{ control_socket: \"{}\" }}",
+            socket.display()
+        ))
+        .start();
+    wait_until(SOON, "it answers", || second.reload().code == Some(0));
+}
+
+#[test]
+fn health_checks_follow_the_file() {
+    let a = Backend::start_new("a");
+    let ballast = Setup::of(&[&a]).start();
+    assert_eq!(a.health_checks(), 0);
+    let check = format!("{{ type: http, path: {HEALTH_PATH}, interval: 20ms, timeout: 20ms }}");
+    ballast.hang_up(&Setup::of(&[&a]).health(&check).yaml());
+    wait_until(SOON, "checks", || a.health_checks() > 3);
+    ballast.hang_up(&Setup::of(&[&a]).yaml());
+    // One may have been on its way.
+    let since = a.health_checks() + 1;
+    for _ in 0..20 {
+        assert_eq!(get(ballast.address(), "/").status, 200);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(a.health_checks() <= since, "they have ended");
+}
