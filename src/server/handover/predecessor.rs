@@ -240,19 +240,13 @@ impl Attempt<'_> {
         info!("started the successor, process {pid}");
         let (seat, mut arrival) = mpsc::channel(1);
         *lock(&self.handover.lobby) = Lobby::Reserved(pid, seat);
-        // Kept here, so that it ends with this attempt.
-        let ended = {
-            let handover = async {
+        let prepared = tokio::select! {
+            ended = started.ended() => return Err(ended),
+            prepared = async {
                 self.link = arrival.recv().await;
-                self.prepared().await?;
-                Ok::<(), LinkError>(())
-            };
-            tokio::select! {
-                ended = started.ended() => Err(ended),
-                outcome = handover => Ok(outcome),
-            }
+                self.prepared().await
+            } => prepared,
         };
-        let prepared = ended?;
         started.may_serve(self.handover.grace);
         self.started = Some(started);
         let passed = match prepared {
