@@ -9,7 +9,8 @@ use std::os::fd::IntoRawFd;
 use std::process;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use log::{error, info};
@@ -17,7 +18,6 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
 
 use super::handover::{Inheritance, Successor};
 use super::standing::Standing;
@@ -27,7 +27,9 @@ const BACKLOG: u32 = 65_535;
 
 /// How long a successor whose predecessor has died tries to get its addresses: the kernel closes the sockets of a killed
 /// process within milliseconds, unless it is busy with other things.
-const VACANCY: Duration = Duration::from_secs(2);
+pub(super) const VACANCY: Duration = Duration::from_secs(2);
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 /// A socket that is bound but does not listen yet.
 #[derive(Debug)]
@@ -37,8 +39,19 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Binds to `address`; the error is one line for a person.
-    pub(super) fn bind(address: SocketAddr) -> Result<Self, String> {
+    /// Binds to `address`, trying for as long as `patience`; the error is one line for a person. Blocks, as nothing
+    /// else can be done meanwhile.
+    pub(super) fn bind(address: SocketAddr, patience: Duration) -> Result<Self, String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Socket::try_bind(address) {
+                Err(_) if Instant::now() < deadline => thread::sleep(BETWEEN_TRIES),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_bind(address: SocketAddr) -> Result<Self, String> {
         let bind = || {
             let socket = match address {
                 SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -92,7 +105,8 @@ pub(super) struct Listening<S> {
 }
 
 impl<S: Service> Listening<S> {
-    /// `service` listens on `addresses`; those that `successor` inherits come with it, the others are bound now.
+    /// `service` listens on `addresses`; those that `successor` inherits come with it, the others are bound now, within
+    /// `patience`.
     ///
     /// # Errors
     /// One line on the first address that cannot be bound.
@@ -101,6 +115,7 @@ impl<S: Service> Listening<S> {
         addresses: Vec<SocketAddr>,
         successor: Option<Successor>,
         standing: Arc<Standing>,
+        patience: Duration,
     ) -> Result<Self, String> {
         let inherited = |address| successor.as_ref().is_some_and(|s| s.inherits(address));
         let own = addresses.iter().copied();
@@ -108,7 +123,9 @@ impl<S: Service> Listening<S> {
         Ok(Listening {
             name: service.name().to_owned(),
             service: Some(service),
-            sockets: own.map(Socket::bind).collect::<Result<_, _>>()?,
+            sockets: own
+                .map(|address| Socket::bind(address, patience))
+                .collect::<Result<_, _>>()?,
             addresses,
             released: None,
             successor,
@@ -143,21 +160,10 @@ impl<S: Service> Listening<S> {
         for &address in &self.addresses {
             let missing = table.lock().get(&address.to_string()).is_none();
             if missing && self.released != Some(address) {
-                bind_vacant(address).await?.listen(table)?;
+                Socket::bind(address, VACANCY)?.listen(table)?;
             }
         }
         Ok(inheritance)
-    }
-}
-
-/// Binds to an address whose owner has just died.
-async fn bind_vacant(address: SocketAddr) -> Result<Socket, String> {
-    let deadline = Instant::now() + VACANCY;
-    loop {
-        match Socket::bind(address) {
-            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
-            outcome => return outcome,
-        }
     }
 }
 

@@ -41,7 +41,7 @@ use admin::AdminListening;
 use control::{Control, SocketFile};
 use edge::Edge;
 use handover::{Handover, Program, Successor};
-use listen::Listening;
+use listen::{Listening, VACANCY};
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
 use signals::{Events, Serving};
@@ -122,6 +122,11 @@ impl Prepared {
             false => None,
         };
         let comes = successor.is_some();
+        // A predecessor that is not there any more may have died a moment ago.
+        let patience = match upgrade && !comes {
+            true => VACANCY,
+            false => Duration::ZERO,
+        };
         if !comes {
             control::refuse_second(&places.control_socket).map_err(StartError::Places)?;
         }
@@ -165,7 +170,13 @@ impl Prepared {
         }
         let addresses = config.listeners.iter().map(|listener| listener.address);
         let addresses = addresses.chain(config.admin.address).collect();
-        let listening = Listening::new(service, addresses, successor, Arc::clone(&standing));
+        let listening = Listening::new(
+            service,
+            addresses,
+            successor,
+            Arc::clone(&standing),
+            patience,
+        );
         let mut listening = listening.map_err(StartError::Listen)?;
         if !comes {
             standing.open_door().map_err(StartError::Listen)?;

@@ -13,5 +13,6 @@ mod proxying;
 mod reload;
 mod routes;
 mod support;
+mod systemd;
 mod tls;
 mod websocket;

@@ -351,7 +351,7 @@ fn stranger(ballast: &Ballast, socket: &std::path::Path) -> Option<crate::suppor
     };
     let binary = ballast.folder().join("ballast");
     std::fs::copy(env!("CARGO_BIN_EXE_ballast"), &binary).expect("there is room");
-    for path in [ballast.folder(), &binary, socket] {
+    for path in [ballast.folder(), &ballast.path("run"), &binary, socket] {
         open(path);
     }
     let mut command = std::process::Command::new(setpriv);

@@ -116,7 +116,7 @@ impl Ballast {
 
     fn spawn_command(mut command: Command, address: SocketAddr, folder: Arc<TempDir>) -> Self {
         let mut child = command
-            .env("RUNTIME_DIRECTORY", folder.path())
+            .env("RUNTIME_DIRECTORY", folder.path().join("run"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -166,16 +166,16 @@ impl Ballast {
         })
     }
 
-    /// The folder of its configuration, its pid file and its sockets.
+    /// The folder of its configuration.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The one file in its folder that ends so.
+    /// The one of its pid file and its sockets that ends so.
     #[track_caller]
     pub(crate) fn file_ending(&self, ending: &str) -> PathBuf {
         wait_for(SOON, &format!("a file that ends in {ending}"), || {
-            let files = std::fs::read_dir(self.folder()).ok()?;
+            let files = std::fs::read_dir(self.path("run")).ok()?;
             let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
             paths.find(|path| path.display().to_string().ends_with(ending))
         })
@@ -218,7 +218,7 @@ impl Ballast {
         command
             .args([subcommand, "-c"])
             .arg(self.file())
-            .env("RUNTIME_DIRECTORY", self.folder());
+            .env("RUNTIME_DIRECTORY", self.path("run"));
         finish(command)
     }
 

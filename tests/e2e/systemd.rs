@@ -1,0 +1,128 @@
+//! The shipped unit under a real systemd, booted in namespaces of its own; where that cannot be, the test says so.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Backend, Setup, file, free, peer};
+
+const UNIT: &str = include_str!("../../conf/ballast.service");
+
+/// What happens inside, where the unit is known and /tmp is private.
+const INSIDE: &str = r#"
+set -eu
+main() { systemctl show -P MainPID ballast; }
+active() { [ "$(systemctl is-active ballast)" = active ]; }
+answers() { exec 3<>"/dev/tcp/127.0.0.1/$1"; printf 'GET / HTTP/1.0\r\n\r\n' >&3; head -1 <&3 | grep -q ' 200 '; exec 3>&-; }
+
+systemctl start ballast
+active
+answers $PORT
+first=$(main)
+[ "$(cat $RUN/*.pid)" = "$first" ]
+[ "$(stat -c %a $RUN)" = 700 ]
+for socket in $RUN/*.sock $RUN/*.upgrade; do [ "$(stat -c %a $socket)" = 600 ]; done
+
+echo "a reload that suffices in place"
+sed -i 's/grace_period: 5s/grace_period: 6s/' $FILE
+systemctl reload ballast
+[ "$(main)" = "$first" ]
+active
+answers $PORT
+
+echo "one that needs a new process, twice"
+before=$first
+for listeners in "\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"" "\"127.0.0.1:$PORT\""; do
+    sed -i "s/^listeners: .*/listeners: [$listeners]/" $FILE
+    systemctl reload ballast
+    for _ in $(seq 100); do [ "$(main)" != "$before" ] && break; sleep 0.05; done
+    now=$(main)
+    [ "$now" != "$before" ]
+    [ "$(cat $RUN/*.pid)" = "$now" ]
+    grep -q ballast /proc/$now/comm
+    active
+    answers $PORT
+    # It ends by itself, although it is no longer the main process.
+    for _ in $(seq 100); do [ -e /proc/$before ] || break; sleep 0.1; done
+    [ ! -e /proc/$before ]
+    active
+    before=$now
+done
+
+echo "a bad file"
+cp $FILE $FILE.good
+echo 'nonsense: 1' >>$FILE
+if systemctl reload ballast; then echo "a bad file was taken" >&2; exit 1; fi
+[ "$(main)" = "$before" ]
+active
+answers $PORT
+cp $FILE.good $FILE
+
+systemctl stop ballast
+[ "$(systemctl show -P Result ballast)" = success ]
+[ "$(systemctl is-active ballast)" = inactive ]
+[ ! -e /proc/$before ]
+[ ! -e $RUN ]
+echo "all is well"
+"#;
+
+#[test]
+fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
+    if peer("systemctl").is_none() || peer("unshare").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let backend = Backend::start_new("a");
+    let (first, second) = (free(), free());
+    let units = folder.path().join("units");
+    std::fs::create_dir(&units).expect("the folder can be written");
+    // The machine's /usr and /etc stay as they are, so the unit gets other paths and a user that is there.
+    let unit = UNIT
+        .replace("/usr/bin/ballast", "/run/test/ballast")
+        .replace("/etc/ballast/ballast.yaml", "/run/test/ballast.yaml")
+        .replace("User=ballast", "User=nobody")
+        .replace("Group=ballast", "Group=nogroup");
+    file(&units, "ballast.service", &unit);
+    let yaml = Setup::of(&[&backend])
+        .top(&format!("listeners: [\"{first}\"]"))
+        .top("server: { grace_period: 5s }")
+        .yaml();
+    file(&units, "ballast.yaml", &yaml);
+    std::fs::copy(env!("CARGO_BIN_EXE_ballast"), units.join("ballast")).expect("there is room");
+    let script = format!(
+        "mkdir -p /run/test; cp /etc/systemd/system/ballast /etc/systemd/system/ballast.yaml /run/test/; \
+         chmod -R a+rX /run/test; \
+         PORT={} SECOND={} FILE=/run/test/ballast.yaml RUN=/run/ballast bash -c '{}'",
+        first.port(),
+        second.port(),
+        INSIDE.replace('\'', r"'\''")
+    );
+    let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/support/systemd-ns");
+    let output = Command::new(boot)
+        .arg(&units)
+        .args(["bash", "-c", &script])
+        .output()
+        .expect("bash is there");
+    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (told(&output.stdout), told(&output.stderr));
+    if output.status.code() == Some(77) {
+        println!("skipped, systemd cannot be booted here: {stderr}");
+        return;
+    }
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    assert!(stdout.contains("all is well"), "{stdout}\n{stderr}");
+}
+
+#[test]
+fn the_unit_is_hardened() {
+    if peer("systemd-analyze").is_none() {
+        return;
+    }
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/ballast.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--no-pager", "--offline=true", "--threshold=30"])
+        .arg(unit)
+        .output()
+        .expect("it is there");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "more than 3.0:\n{told}");
+}
