@@ -76,7 +76,15 @@ impl Link {
     }
 
     pub(super) async fn send(&mut self, message: &Message) -> Result<(), LinkError> {
-        Ok(self.0.write_all(&frame(message)?).await?)
+        let frame = frame(message)?;
+        let Err(error) = self.0.write_all(&frame).await else {
+            return Ok(());
+        };
+        // What the other side said before it closed explains more.
+        match self.receive().await {
+            Err(refused @ LinkError::Refused(_)) => Err(refused),
+            _ => Err(error.into()),
+        }
     }
 
     /// The next message. A refusal is an error.

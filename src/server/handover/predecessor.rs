@@ -26,6 +26,8 @@ const WHOLE: Duration = Duration::from_secs(30);
 /// A successor says hello in its first milliseconds.
 const GREETING: Duration = Duration::from_secs(5);
 
+const BUSY: &str = "a handover is running";
+
 /// Hands the listeners of this process over.
 #[derive(Debug)]
 pub(in crate::server) struct Handover {
@@ -56,8 +58,8 @@ impl std::fmt::Debug for Sockets {
 enum Lobby {
     /// Who comes may wait here; the last one does.
     Open(Option<Link>),
-    /// A handover runs; only this process may come in.
-    Reserved(u32, mpsc::Sender<Link>),
+    /// A handover runs, whose successor was started and comes in here.
+    Reserved(mpsc::Sender<(Peer, Link)>),
     /// A handover runs, and nobody may come in.
     Closed,
 }
@@ -202,12 +204,13 @@ impl Handover {
                     earlier.refuse("another successor has come");
                 }
             }
-            Lobby::Reserved(pid, seat) if peer.pid == Some(*pid) => {
-                if let Err(mpsc::error::TrySendError::Full(link)) = seat.try_send(link) {
-                    link.refuse("it has come twice");
+            Lobby::Reserved(seat) => {
+                if let Err(error) = seat.try_send((peer, link)) {
+                    let (_, link) = error.into_inner();
+                    link.refuse(BUSY);
                 }
             }
-            _ => link.refuse("a handover is running"),
+            Lobby::Closed => link.refuse(BUSY),
         }
     }
 }
@@ -235,15 +238,16 @@ impl Attempt<'_> {
                 outcome => return outcome.map_err(|error| error.to_string()),
             }
         }
+        let (seat, mut arrivals) = mpsc::channel(1);
+        *lock(&self.handover.lobby) = Lobby::Reserved(seat);
         let mut started = self.handover.program.start()?;
-        let pid = started.pid().unwrap_or_default();
-        info!("started the successor, process {pid}");
-        let (seat, mut arrival) = mpsc::channel(1);
-        *lock(&self.handover.lobby) = Lobby::Reserved(pid, seat);
+        let pid = started.pid();
+        info!("started the successor, process {}", pid.unwrap_or_default());
         let prepared = tokio::select! {
             ended = started.ended() => return Err(ended),
             prepared = async {
-                self.link = arrival.recv().await;
+                self.link = arrival_of(pid, &mut arrivals).await;
+                *lock(&self.handover.lobby) = Lobby::Closed;
                 self.prepared().await
             } => prepared,
         };
@@ -319,6 +323,17 @@ impl Drop for Attempt<'_> {
         if !self.succeeded {
             *lock(&self.handover.lobby) = Lobby::Open(None);
         }
+    }
+}
+
+/// The connection of the process `pid`.
+async fn arrival_of(pid: Option<u32>, arrivals: &mut mpsc::Receiver<(Peer, Link)>) -> Option<Link> {
+    loop {
+        let (peer, link) = arrivals.recv().await?;
+        if peer.pid == pid {
+            return Some(link);
+        }
+        link.refuse(BUSY);
     }
 }
 
