@@ -59,8 +59,12 @@ answers $PORT
 cp $FILE.good $FILE
 
 systemctl stop ballast
-[ "$(systemctl show -P Result ballast)" = success ]
-[ "$(systemctl is-active ballast)" = inactive ]
+# In a container with the first version of cgroups, systemd does not wait for a main process that it has not started.
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    [ "$(systemctl show -P Result ballast)" = success ]
+    [ "$(systemctl is-active ballast)" = inactive ]
+fi
+for _ in $(seq 100); do [ -e /proc/$before ] || break; sleep 0.1; done
 [ ! -e /proc/$before ]
 [ ! -e $RUN ]
 echo "all is well"
