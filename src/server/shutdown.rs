@@ -19,14 +19,22 @@ const LOOK: Duration = Duration::from_millis(20);
 /// have arrived that is not counted yet.
 const SETTLE: Duration = LAME_DUCK.saturating_add(Duration::from_millis(100));
 
-/// Ends the process when no request is left, the grace period is over, or another signal arrives.
+/// Ends the process when no request is left, the grace period is over, or another signal arrives; the first `overlooked`
+/// SIGTERMs tell it nothing new.
 pub(super) async fn drain(
     traffic: Arc<Traffic>,
     standing: Arc<Standing>,
     grace: Duration,
     impatience: (Signal, Signal),
+    overlooked: usize,
 ) {
     let (mut interrupt, mut terminate) = impatience;
+    let told_again = async {
+        for _ in 0..overlooked {
+            terminate.recv().await;
+        }
+        terminate.recv().await
+    };
     let deadline = Instant::now() + grace;
     let quiet = async {
         sleep(SETTLE.min(grace)).await;
@@ -36,7 +44,7 @@ pub(super) async fn drain(
     };
     tokio::select! {
         _ = interrupt.recv() => info!("SIGINT: stopping now"),
-        _ = terminate.recv() => info!("SIGTERM again: stopping now"),
+        _ = told_again => info!("SIGTERM again: stopping now"),
         outcome = timeout_at(deadline, quiet) => match outcome {
             Ok(()) => info!("stopped"),
             Err(_) => warn!("stopped; requests unfinished: {}", traffic.present()),

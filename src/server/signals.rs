@@ -147,7 +147,8 @@ impl ShutdownSignalWatch for Events {
                             // Who asks from here on asks the successor.
                             commands.close();
                             serving.handed_over(wish);
-                            return serving.drain("handed over", signals);
+                            // A SIGTERM to all processes of the service is the first for this one.
+                            return serving.drain("handed over", signals, 1);
                         }
                         Err(reason) => {
                             error!("no handover, serving on: {reason}");
@@ -203,11 +204,11 @@ impl Serving {
             }
         }
         self.control_socket.remove();
-        self.drain("SIGTERM", signals)
+        self.drain("SIGTERM", signals, 0)
     }
 
     /// No new connections; the process ends with its last request.
-    fn drain(&self, why: &str, signals: Signals) -> ShutdownSignal {
+    fn drain(&self, why: &str, signals: Signals, overlooked: usize) -> ShutdownSignal {
         let grace = self.server.load().grace_period;
         info!(
             "{why}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
@@ -217,7 +218,7 @@ impl Serving {
         let (traffic, standing) = (Arc::clone(&self.traffic), Arc::clone(&self.standing));
         let impatience = (signals.interrupt, signals.terminate);
         // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
-        tokio::spawn(drain(traffic, standing, grace, impatience));
+        tokio::spawn(drain(traffic, standing, grace, impatience, overlooked));
         ShutdownSignal::GracefulTerminate
     }
 }

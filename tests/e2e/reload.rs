@@ -410,3 +410,48 @@ fn health_checks_follow_the_file() {
     }
     assert!(a.health_checks() <= since, "they have ended");
 }
+
+#[test]
+fn what_needs_a_new_process_gets_one_by_ballast_reload() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let mut ballast = Setup::of(&[&a]).start();
+    let added = free();
+    let listeners = format!("listeners: [\"{LISTEN}\", \"{added}\"]");
+    ballast.configure(&Setup::of(&[&b]).top(&listeners).yaml());
+    let end = ballast.reload();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.stdout.starts_with("reloaded, handover\n"), "{end:?}");
+    let words = format!("listeners changed ({added} added)");
+    assert!(end.stdout.contains(&words), "{end:?}");
+    assert_eq!(get(added, "/").backend(), "b");
+    assert_eq!(get(ballast.address(), "/").backend(), "b");
+    ballast.wait_exit(SOON);
+    // The successor takes commands, and is told to end like any other.
+    assert_eq!(
+        ballast.reload().stdout,
+        "reloaded, in-place\n  nothing changed\n"
+    );
+    let pid = std::fs::read_to_string(ballast.file_ending(".pid")).expect("it is there");
+    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().expect("a number"));
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it runs");
+    wait_until(SOON, "it ends", || !ballast.listens());
+}
+
+#[test]
+fn a_handover_that_fails_is_told_by_ballast_reload() {
+    let a = Backend::start_new("a");
+    let ballast = Setup::of(&[&a]).start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = taken
+        .local_addr()
+        .map(|address| (taken, address))
+        .expect("bound");
+    let listeners = format!("listeners: [\"{LISTEN}\", \"{}\"]", taken.1);
+    ballast.configure(&Setup::of(&[&a]).top(&listeners).yaml());
+    let end = ballast.reload();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(end.stderr.contains("not reloaded"), "{end:?}");
+    assert_eq!(get(ballast.address(), "/").status, 200);
+    ballast.configure(&Setup::of(&[&a]).yaml());
+    assert_eq!(ballast.reload().code, Some(0));
+}

@@ -34,8 +34,10 @@ fn handovers_in_a_row_fail_no_request() {
     let backends = ["a", "b"].map(Backend::start_new);
     let reign = Reign::start(&Setup::of(&[&backends[0], &backends[1]]).health("{ interval: 1s }"));
     let address = reign.ballast.address();
-    let kept = Load::start(address, 64, Connections::Kept);
-    let fresh = Load::start(address, 4, Connections::OnePerRequest);
+    // Other tests run beside the short form.
+    let pace = Duration::from_millis(if long() { 0 } else { 20 });
+    let kept = Load::start_paced(address, 64, Connections::Kept, pace);
+    let fresh = Load::start_paced(address, 4, Connections::OnePerRequest, pace / 4);
     let (times, megabytes, pause) = match long() {
         true => (20, 10, Duration::from_secs(2)),
         false => (4, 2, Duration::ZERO),
@@ -69,8 +71,9 @@ fn a_successor_killed_at_any_moment_costs_no_request() {
     let start = Instant::now();
     reign.hand_over();
     let whole = start.elapsed();
-    let kept = Load::start(address, 8, Connections::Kept);
-    let fresh = Load::start(address, 2, Connections::OnePerRequest);
+    let pace = Duration::from_millis(5);
+    let kept = Load::start_paced(address, 8, Connections::Kept, pace);
+    let fresh = Load::start_paced(address, 2, Connections::OnePerRequest, pace);
     let mut random = SmallRng::seed_from_u64(1);
     let mut killed = 0;
     for _ in 0..if long() { 20 } else { 4 } {

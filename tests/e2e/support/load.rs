@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::client::Client;
 
@@ -69,12 +70,22 @@ impl Load {
     /// Starts `clients` threads that send GETs to `address`, each over its own connection and from its own source
     /// address, so that they are different clients to a pool that hashes addresses.
     pub(crate) fn start(address: SocketAddr, clients: usize, connections: Connections) -> Self {
+        Load::start_paced(address, clients, connections, Duration::ZERO)
+    }
+
+    /// The same, with a pause after each answer.
+    pub(crate) fn start_paced(
+        address: SocketAddr,
+        clients: usize,
+        connections: Connections,
+        pause: Duration,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let clients = (0..clients)
             .map(|number| {
                 let (stop, done) = (stop.clone(), done.clone());
-                std::thread::spawn(move || ask(address, number, connections, &stop, &done))
+                std::thread::spawn(move || ask(address, number, connections, pause, &stop, &done))
             })
             .collect();
         Load {
@@ -104,6 +115,7 @@ fn ask(
     address: SocketAddr,
     number: usize,
     connections: Connections,
+    pause: Duration,
     stop: &AtomicBool,
     done: &AtomicU64,
 ) -> Tally {
@@ -136,6 +148,9 @@ fn ask(
             Err(error) => tally.errors.push(error.to_string()),
         }
         done.fetch_add(1, Ordering::Relaxed);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
     }
     tally
 }
