@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use log::{error, warn};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::geteuid;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as L4Stream;
@@ -20,6 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
 
 use crate::admin::{Api, Readiness};
+
+use super::handover::is_trusted;
 
 /// After an error of `accept`: the usual one, too many open files, does not pass at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -140,5 +141,5 @@ impl BackgroundService for Control {
 fn is_allowed(connection: &UnixStream) -> bool {
     connection
         .peer_cred()
-        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+        .is_ok_and(|peer| is_trusted(peer.uid()))
 }

@@ -14,6 +14,8 @@ use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::config;
 
+use super::handover::is_trusted;
+
 /// The file whose instance has the plain name: the one of the machine's service.
 pub const DEFAULT_CONFIG: &str = "/etc/ballast/ballast.yaml";
 
@@ -112,8 +114,7 @@ fn is_usable(directory: &Path) -> bool {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::symlink_metadata(directory).is_ok_and(|found| {
-                let trusted = found.uid() == geteuid().as_raw() || found.uid() == 0;
-                found.is_dir() && trusted && found.permissions().mode() & 0o077 == 0
+                found.is_dir() && is_trusted(found.uid()) && found.permissions().mode() & 0o077 == 0
             }) && access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
         }
         Err(_) => false,

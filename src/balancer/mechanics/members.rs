@@ -215,6 +215,7 @@ impl Balancer for Members {
         })?;
         Ok(Lease::counted(seat))
     }
+
     fn turn(&self) -> Option<Turn> {
         let _writer = self.writer();
         self.algorithm.turn()

@@ -22,6 +22,6 @@ mod predecessor;
 mod successor;
 
 pub(super) use launch::Program;
-pub(super) use place::Door;
+pub(super) use place::{Door, is_trusted};
 pub(super) use predecessor::Handover;
 pub(super) use successor::{Inheritance, Successor};

@@ -72,8 +72,9 @@ impl Door {
     }
 }
 
-/// Whether a process of user `uid` may be the other side.
-pub(super) fn is_trusted(uid: u32) -> bool {
+/// Whether user `uid` may be at the other side of our sockets, and own the directories that they lie in: our own user
+/// and root.
+pub(in crate::server) fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
