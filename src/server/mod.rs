@@ -40,6 +40,7 @@ use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 use admin::AdminListening;
 use control::{Control, SocketFile};
 use edge::Edge;
+pub use handover::Upgrade;
 use handover::{Handover, Program, Successor};
 use listen::{Listening, VACANCY};
 use places::Places;
@@ -110,20 +111,25 @@ impl Prepared {
     ///
     /// # Errors
     /// If the server cannot start.
-    pub fn new(config: Config, file: Option<&Path>, upgrade: bool) -> Result<Self, StartError> {
+    pub fn new(
+        config: Config,
+        file: Option<&Path>,
+        upgrade: Option<&Upgrade>,
+    ) -> Result<Self, StartError> {
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
         let places = Places::make(&config.server, file).map_err(StartError::Places)?;
         let mut book = HostBook::new();
         let site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
-        let successor = match upgrade {
-            true => Successor::come(&places.upgrade_socket).map_err(StartError::Listen)?,
-            false => None,
+        let come = |upgrade| Successor::come(upgrade, &places.upgrade_socket);
+        let successor = match upgrade.map(come) {
+            Some(came) => came.map_err(StartError::Listen)?,
+            None => None,
         };
         let comes = successor.is_some();
         // A predecessor that is not there any more may have died a moment ago.
-        let patience = match upgrade && !comes {
+        let patience = match upgrade.is_some() && !comes {
             true => VACANCY,
             false => Duration::ZERO,
         };
@@ -148,7 +154,12 @@ impl Prepared {
             api: Arc::new(Api::new(commands)),
         };
         let grace = config.server.grace_period;
-        let handover = Arc::new(Handover::new(program, grace, Arc::clone(&site)));
+        let handover = Arc::new(Handover::new(
+            program,
+            file.is_some(),
+            grace,
+            Arc::clone(&site),
+        ));
         let standing = Arc::new(Standing::new(
             places,
             Arc::clone(&handover),

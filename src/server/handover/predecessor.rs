@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use log::{info, warn};
+use nix::unistd::Pid;
 use pingora::server::ListenFds;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -32,6 +34,8 @@ const BUSY: &str = "a handover is running";
 #[derive(Debug)]
 pub(in crate::server) struct Handover {
     program: Program,
+    /// Why there can be no handover.
+    obstacle: Option<&'static str>,
     grace: Duration,
     site: Arc<ArcSwap<Site>>,
     /// Set once the process listens.
@@ -65,13 +69,26 @@ enum Lobby {
 }
 
 impl Handover {
+    /// `reloadable`: whether there is a file that a successor could read.
     pub(in crate::server) fn new(
         program: Program,
+        reloadable: bool,
         grace: Duration,
         site: Arc<ArcSwap<Site>>,
     ) -> Self {
+        let obstacle = match (reloadable, process::id()) {
+            (false, _) => {
+                Some("there is no file for a successor, and the hosts are in this process")
+            }
+            (_, 1) => Some(
+                "this is process 1, whose end would end its container and the successor in it; \
+                 reload in place or replace the container",
+            ),
+            _ => None,
+        };
         Handover {
             program,
+            obstacle,
             grace,
             site,
             sockets: OnceLock::new(),
@@ -119,12 +136,20 @@ impl Handover {
         }
     }
 
+    /// Where successors come to.
+    fn door(&self) -> Option<PathBuf> {
+        lock(&self.file).as_ref().map(|(path, _)| path.clone())
+    }
+
     /// Hands over to a successor: to the one that waits, else to one that is started now. Afterwards it serves, and this
     /// process has to drain. Dropping the future ends the attempt and the successor.
     ///
     /// # Errors
     /// Why there was no handover. Then everything is as before.
     pub(in crate::server) async fn hand_over(&self) -> Result<(), String> {
+        if let Some(obstacle) = self.obstacle {
+            return Err(obstacle.to_owned());
+        }
         if self.sockets.get().is_none() {
             return Err("this process does not serve yet".to_owned());
         }
@@ -240,9 +265,10 @@ impl Attempt<'_> {
         }
         let (seat, mut arrivals) = mpsc::channel(1);
         *lock(&self.handover.lobby) = Lobby::Reserved(seat);
-        let mut started = self.handover.program.start()?;
+        let door = self.handover.door().ok_or("there is no upgrade socket")?;
+        let mut started = self.handover.program.start(&door).await?;
         let pid = started.pid();
-        info!("started the successor, process {}", pid.unwrap_or_default());
+        info!("started the successor, process {pid}");
         let prepared = tokio::select! {
             ended = started.ended() => return Err(ended),
             prepared = async {
@@ -327,10 +353,10 @@ impl Drop for Attempt<'_> {
 }
 
 /// The connection of the process `pid`.
-async fn arrival_of(pid: Option<u32>, arrivals: &mut mpsc::Receiver<(Peer, Link)>) -> Option<Link> {
+async fn arrival_of(pid: Pid, arrivals: &mut mpsc::Receiver<(Peer, Link)>) -> Option<Link> {
     loop {
         let (peer, link) = arrivals.recv().await?;
-        if peer.pid == pid {
+        if peer.pid == Some(pid) {
             return Some(link);
         }
         link.refuse(BUSY);
