@@ -11,6 +11,7 @@ pub mod places;
 mod reload;
 mod shutdown;
 mod signals;
+mod socket_file;
 mod standing;
 mod tls;
 
@@ -38,7 +39,7 @@ use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
 use admin::AdminListening;
-use control::{Control, SocketFile};
+use control::Control;
 use edge::Edge;
 pub use handover::Upgrade;
 use handover::{Handover, Program, Successor};
@@ -46,6 +47,7 @@ use listen::{Listening, VACANCY};
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
 use signals::{Events, Serving};
+use socket_file::SocketFile;
 use standing::Standing;
 use tls::Certificates;
 
@@ -133,9 +135,13 @@ impl Prepared {
             true => VACANCY,
             false => Duration::ZERO,
         };
-        if !comes {
-            control::refuse_second(&places.control_socket).map_err(StartError::Places)?;
-        }
+        let predecessor = successor.as_ref().and_then(Successor::predecessor);
+        control::refuse_second(&places.control_socket, predecessor).map_err(StartError::Places)?;
+        // A predecessor has it until this process serves.
+        let door_is_free = match &successor {
+            Some(successor) => !successor.came_to(&places.upgrade_socket),
+            None => true,
+        };
         for state in successor.iter().flat_map(Successor::state) {
             let mut pools = site.pools.iter();
             if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
@@ -189,7 +195,7 @@ impl Prepared {
             patience,
         );
         let mut listening = listening.map_err(StartError::Listen)?;
-        if !comes {
+        if door_is_free {
             standing.open_door().map_err(StartError::Listen)?;
         }
         if let Some(address) = config.admin.address {

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -19,14 +20,18 @@ use crate::admin::{Command, Readiness, Reloaded};
 use crate::config;
 use crate::proxy::Traffic;
 
-use super::control::SocketFile;
 use super::handover::Handover;
 use super::reload::{Outcome, Refusal, Reloads};
 use super::shutdown::drain;
+use super::socket_file::SocketFile;
 use super::standing::Standing;
 
 /// Handovers that may be asked for at the same time; all but one are refused.
 const WAITING_HANDOVERS: usize = 16;
+
+/// A successor that serves takes commands within milliseconds, unless it was told to do so elsewhere. Shorter than
+/// [`LAME_DUCK`](super::edge::LAME_DUCK), which is when the process may end.
+const MOMENTS: Duration = Duration::from_secs(1);
 
 const BUSY: &str = "a handover is running";
 
@@ -179,7 +184,7 @@ impl Serving {
         };
         let control_socket = Arc::clone(&self.control_socket);
         tokio::spawn(async move {
-            control_socket.replaced().await;
+            control_socket.replaced(MOMENTS).await;
             let way = "handover".to_owned();
             let _ = answer.send(Ok(Reloaded { way, changes }));
         });

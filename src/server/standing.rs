@@ -14,9 +14,9 @@ use pingora::server::ListenFds;
 use tokio::sync::Notify;
 
 use super::announce::{PidFile, notify};
-use super::control::SocketFile;
 use super::handover::{Door, Handover, Inheritance};
 use super::places::Places;
+use super::socket_file::SocketFile;
 use crate::admin::Readiness;
 use crate::proxy::Site;
 
@@ -25,7 +25,7 @@ use crate::proxy::Site;
 pub(super) struct Standing {
     places: Places,
     pid_file: PidFile,
-    /// Open from the start, unless a predecessor has one.
+    /// Open from the start, unless a predecessor has it.
     door: Mutex<Option<Door>>,
     handover: Arc<Handover>,
     site: Arc<ArcSwap<Site>>,
@@ -123,6 +123,9 @@ impl Standing {
 
     /// The process ends: removes its files, except those that are a successor's by now.
     pub(super) fn end(&self) {
+        if let Some(door) = self.door().take() {
+            door.close();
+        }
         self.handover.end();
         self.control.remove();
         self.pid_file.remove();

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use super::link::{Link, LinkError, Peer};
 use super::message::{Message, VERSION, export};
 use super::place::{Door, is_trusted};
 use crate::proxy::Site;
+use crate::server::socket_file::SocketFile;
 
 /// The time from the start of a handover to its end, the first round of health checks not counted: reading the file,
 /// the certificates and the names of hosts takes seconds at most.
@@ -40,8 +40,8 @@ pub(in crate::server) struct Handover {
     site: Arc<ArcSwap<Site>>,
     /// Set once the process listens.
     sockets: OnceLock<Sockets>,
-    /// The file of the upgrade socket, once it is there.
-    file: Mutex<Option<(PathBuf, (u64, u64))>>,
+    /// The file of the upgrade socket, once successors may come.
+    file: OnceLock<SocketFile>,
     lobby: Mutex<Lobby>,
 }
 
@@ -92,7 +92,7 @@ impl Handover {
             grace,
             site,
             sockets: OnceLock::new(),
-            file: Mutex::new(None),
+            file: OnceLock::new(),
             lobby: Mutex::new(Lobby::Open(None)),
         }
     }
@@ -107,10 +107,10 @@ impl Handover {
         table: ListenFds,
         door: Door,
     ) -> std::io::Result<()> {
-        let (listener, path, file) = door.into_parts();
+        let (listener, file) = door.into_parts();
         let listener = UnixListener::from_std(listener)?;
-        *lock(&self.file) = Some((path, file));
         // Only the first call counts, and there is one.
+        let _ = self.file.set(file);
         let _ = self.sockets.set(Sockets { addresses, table });
         let this = Arc::clone(self);
         tokio::spawn(async move {
@@ -131,14 +131,9 @@ impl Handover {
 
     /// Removes the file of the upgrade socket, unless it is a successor's by now.
     pub(in crate::server) fn end(&self) {
-        if let Some((path, file)) = lock(&self.file).take() {
-            Door::remove(&path, file);
+        if let Some(file) = self.file.get() {
+            file.remove();
         }
-    }
-
-    /// Where successors come to.
-    fn door(&self) -> Option<PathBuf> {
-        lock(&self.file).as_ref().map(|(path, _)| path.clone())
     }
 
     /// Hands over to a successor: to the one that waits, else to one that is started now. Afterwards it serves, and this
@@ -265,7 +260,8 @@ impl Attempt<'_> {
         }
         let (seat, mut arrivals) = mpsc::channel(1);
         *lock(&self.handover.lobby) = Lobby::Reserved(seat);
-        let door = self.handover.door().ok_or("there is no upgrade socket")?;
+        let door = self.handover.file.get().and_then(SocketFile::path);
+        let door = door.ok_or("there is no upgrade socket")?;
         let mut started = self.handover.program.start(&door).await?;
         let pid = started.pid();
         info!("started the successor, process {pid}");

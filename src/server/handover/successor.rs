@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{info, warn};
-use nix::unistd::close;
+use nix::unistd::{Pid, close};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -17,6 +17,7 @@ use super::link::{Link, LinkError};
 use super::message::{Message, VERSION, import};
 use super::place::is_trusted;
 use crate::pool::PoolState;
+use crate::server::socket_file::is_same;
 
 /// The predecessor welcomes a successor at once, or it hangs.
 const WELCOME: Duration = Duration::from_secs(10);
@@ -50,6 +51,9 @@ impl Upgrade {
 #[derive(Debug)]
 pub(in crate::server) struct Successor {
     link: std::os::unix::net::UnixStream,
+    /// Where the predecessor waited.
+    door: PathBuf,
+    predecessor: Option<Pid>,
     listeners: HashSet<SocketAddr>,
     state: Vec<PoolState>,
 }
@@ -81,15 +85,28 @@ impl Successor {
                 }
                 Ok(Err(error)) => Err(failed(error.to_string())),
                 Ok(Ok((listeners, state))) => {
+                    let peer = link.peer().map_err(|error| failed(error.to_string()))?;
                     let link = link.into_std().map_err(|error| failed(error.to_string()))?;
                     Ok(Some(Successor {
                         link,
+                        door: path.to_owned(),
+                        predecessor: peer.pid,
                         listeners,
                         state,
                     }))
                 }
             }
         })
+    }
+
+    /// Whether the upgrade socket of the predecessor is at `path`.
+    pub(in crate::server) fn came_to(&self, path: &Path) -> bool {
+        is_same(&self.door, path)
+    }
+
+    /// The process that serves, if the kernel knows its id.
+    pub(in crate::server) fn predecessor(&self) -> Option<Pid> {
+        self.predecessor
     }
 
     /// Whether the socket of `address` will be handed over.
