@@ -200,7 +200,9 @@ impl Prepared {
         }
         if let Some(address) = config.admin.address {
             let socket = listening.release(address);
-            let admin = AdminListening::new(address, socket, Arc::clone(&readiness));
+            let succeeded = standing.watch_succession();
+            let readiness = Arc::clone(&readiness);
+            let admin = AdminListening::new(address, socket, readiness, succeeded);
             server.add_service(admin);
         }
         server.add_service(background_service("control", control));
@@ -223,7 +225,6 @@ impl Prepared {
             Serving {
                 traffic,
                 server: newest,
-                readiness,
                 reloads,
                 handover,
                 standing: Arc::clone(&standing),

@@ -16,7 +16,7 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::admin::{Command, Readiness, Reloaded};
+use crate::admin::{Command, Reloaded};
 use crate::config;
 use crate::proxy::Traffic;
 
@@ -40,7 +40,6 @@ pub(super) struct Serving {
     pub(super) traffic: Arc<Traffic>,
     /// The grace period and the drain delay of the newest configuration.
     pub(super) server: Arc<ArcSwap<config::Server>>,
-    pub(super) readiness: Arc<Readiness>,
     pub(super) reloads: Reloads,
     pub(super) handover: Arc<Handover>,
     pub(super) standing: Arc<Standing>,
@@ -178,7 +177,7 @@ impl Serving {
 
     /// A successor serves. Whoever asked for it hears so once the successor takes commands.
     fn handed_over(&self, wish: Option<Wish>) {
-        self.readiness.set(false);
+        self.standing.succeeded();
         let Some(Wish { changes, answer }) = wish else {
             return;
         };

@@ -11,7 +11,7 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::announce::{PidFile, notify};
 use super::handover::{Door, Handover, Inheritance};
@@ -35,6 +35,7 @@ pub(super) struct Standing {
     /// Told once signals are watched for; until then they would end the process.
     watching: Notify,
     begun: AtomicBool,
+    succeeded: watch::Sender<bool>,
 }
 
 impl Standing {
@@ -55,6 +56,7 @@ impl Standing {
             control,
             watching: Notify::new(),
             begun: AtomicBool::new(false),
+            succeeded: watch::Sender::new(false),
         }
     }
 
@@ -110,6 +112,16 @@ impl Standing {
         self.readiness.set(true);
         self.begun.store(true, Ordering::SeqCst);
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
+    }
+
+    /// Turns true when a successor serves.
+    pub(super) fn watch_succession(&self) -> watch::Receiver<bool> {
+        self.succeeded.subscribe()
+    }
+
+    /// A successor serves. A probe that is still answered here asks for the service, which is ready.
+    pub(super) fn succeeded(&self) {
+        self.succeeded.send_replace(true);
     }
 
     /// The process stops and nobody takes its place.
