@@ -18,12 +18,13 @@ use super::launch::{Program, Started};
 use super::link::{Link, LinkError, Peer};
 use super::message::{Message, VERSION, export};
 use super::place::{Door, is_trusted};
+use crate::health::FIRST_ROUND;
 use crate::proxy::Site;
 use crate::server::socket_file::SocketFile;
 
-/// The time from the start of a handover to its end, the first round of health checks not counted: reading the file,
-/// the certificates and the names of hosts takes seconds at most.
-const WHOLE: Duration = Duration::from_secs(30);
+/// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
+/// seconds at most, and then hosts are checked once.
+const WHOLE: Duration = Duration::from_secs(30).saturating_add(FIRST_ROUND);
 
 /// A successor says hello in its first milliseconds.
 const GREETING: Duration = Duration::from_secs(5);
@@ -155,15 +156,9 @@ impl Handover {
             refusal: "the predecessor is stopping".to_owned(),
             succeeded: false,
         };
-        let checks = self.site.load();
-        let checks = checks.pools.iter().filter_map(|pool| pool.health_check());
-        let round = checks.map(|check| check.timeout).max().unwrap_or_default();
-        let outcome = match timeout(WHOLE + round, attempt.run()).await {
+        let outcome = match timeout(WHOLE, attempt.run()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!(
-                "the successor was not ready after {:?}",
-                WHOLE + round
-            )),
+            Err(_) => Err(format!("the successor was not ready after {WHOLE:?}")),
         };
         match &outcome {
             Ok(()) => attempt.succeed(),

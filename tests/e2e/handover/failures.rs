@@ -103,7 +103,7 @@ fn a_successor_that_hangs_is_given_up() {
     reign.ballast.wait_for_log(&["started the successor"]);
     let successor = reign.successors()[0];
     kill(successor, Signal::SIGSTOP).expect("it is there");
-    wait_until(Duration::from_secs(45), "it is given up", || {
+    wait_until(Duration::from_secs(60), "it is given up", || {
         reign.failures() == 1
     });
     wait_until(SOON, "it is gone", || is_gone(successor));
