@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
+use tokio::time::{Instant, sleep_until};
 
 use super::probe::Probe;
 use super::reconcile::Reconciler;
@@ -20,7 +21,8 @@ pub(super) struct Watch {
     probe: Probe,
     thresholds: Thresholds,
     interval: Duration,
-    checked: bool,
+    /// When the next check is due.
+    due: Instant,
 }
 
 impl Watch {
@@ -34,14 +36,19 @@ impl Watch {
             healthy: true,
             against: 0,
         });
-        let before = reconciler.member(position).verdict().or(up);
+        let member = reconciler.member(position);
+        let before = member.verdict().or(up);
+        let now = Instant::now();
+        // However often a pool is built anew, its hosts are checked no more often.
+        let due = member.next_check().map(Instant::from_std);
+        let due = due.map_or(now, |due| due.min(now + jittered(check.interval)));
         Watch {
             reconciler,
             position,
             probe,
             thresholds: Thresholds::new(check.rise, check.fall, before),
             interval: check.interval,
-            checked: false,
+            due,
         }
     }
 
@@ -53,20 +60,19 @@ impl Watch {
     /// Checks the host for ever; at once if it has never been.
     pub(super) async fn run(mut self) {
         loop {
-            if self.checked {
-                tokio::time::sleep(jittered(self.interval)).await;
-            }
+            sleep_until(self.due).await;
             self.check().await;
         }
     }
 
     /// Checks the host once and passes a changed verdict on.
     pub(super) async fn check(&mut self) {
-        self.checked = true;
         let member = self.reconciler.member(self.position);
         let outcome = self.probe.run(member.host().address()).await;
         let change = self.thresholds.observe(outcome.is_ok());
+        self.due = Instant::now() + jittered(self.interval);
         member.judge(self.thresholds.verdict());
+        member.schedule(Some(self.due.into_std()));
         let Some(healthy) = change else {
             return;
         };

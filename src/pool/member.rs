@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use http::HeaderValue;
 use pingora::protocols::tls::CaType;
@@ -22,6 +23,8 @@ pub struct Member {
     usable: AtomicBool,
     /// Touched by checks only, never on the path of a request.
     verdict: Mutex<Option<Verdict>>,
+    /// Touched by checks only as well.
+    next_check: Mutex<Option<Instant>>,
 }
 
 impl Member {
@@ -37,6 +40,7 @@ impl Member {
             host,
             usable: AtomicBool::new(false),
             verdict: Mutex::new(None),
+            next_check: Mutex::new(None),
         })
     }
 
@@ -68,6 +72,22 @@ impl Member {
     /// Notes what the checks have found.
     pub fn judge(&self, verdict: Option<Verdict>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+    }
+
+    /// When the next check is due; `None` before that is known.
+    pub fn next_check(&self) -> Option<Instant> {
+        *self
+            .next_check
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when the next check is due.
+    pub fn schedule(&self, next_check: Option<Instant>) {
+        *self
+            .next_check
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = next_check;
     }
 
     /// Sets the flag and returns what it was.

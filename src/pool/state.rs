@@ -5,7 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ struct HostState {
     id: String,
     address: SocketAddr,
     verdict: Option<Verdict>,
+    /// The time until the next check.
+    #[serde(default)]
+    next_check_ms: Option<u64>,
     latency_ns: Option<u64>,
     success: f64,
 }
@@ -69,6 +72,8 @@ impl Pool {
             };
             if same_checks {
                 member.judge(known.verdict);
+                let wait = known.next_check_ms.map(Duration::from_millis);
+                member.schedule(wait.and_then(|wait| Instant::now().checked_add(wait)));
             }
             member.host().learn(Measured {
                 latency: known.latency_ns.map(Duration::from_nanos),
@@ -102,6 +107,10 @@ impl HostState {
             id: host.id().as_str().to_owned(),
             address: host.address(),
             verdict: member.verdict(),
+            next_check_ms: member.next_check().map(|due| {
+                let wait = due.saturating_duration_since(Instant::now());
+                u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+            }),
             latency_ns: latency
                 .map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
             success,

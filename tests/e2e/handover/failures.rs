@@ -1,13 +1,14 @@
 //! Whatever goes wrong on the way, the process that serves goes on serving, says why, and can hand over later.
 
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
 use super::{Reign, is_gone, yaml};
-use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, long, wait_until};
+use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, long, peer, wait_until};
 
 /// Tries a handover with a changed configuration, which fails, and then one with the old, which does not.
 #[track_caller]
@@ -52,6 +53,30 @@ fn a_port_that_is_taken() {
         good.replace(&own, &format!("{own}, \"{other}\""))
     };
     fails_with(change, "address in use");
+}
+
+#[test]
+fn a_program_on_disk_that_is_broken() {
+    let Some(broken) = peer("false") else { return };
+    let backend = Backend::start_new("a");
+    let mut ballast = Ballast::spawn_link(&yaml(&Setup::of(&[&backend])), "current");
+    assert!(ballast.listens_within(SOON));
+    let reign = Reign::of(ballast);
+    let link = reign.ballast.path("current");
+    std::fs::remove_file(&link).expect("it is ours");
+    let line = reign.fail_to_hand_over();
+    assert!(line.contains("cannot start"), "{line}");
+    symlink(broken, &link).expect("the folder can be written");
+    let line = reign.fail_to_hand_over();
+    assert!(
+        line.contains("the successor has ended (exit status: 1)"),
+        "{line}"
+    );
+    // The next version.
+    std::fs::remove_file(&link).expect("it is ours");
+    symlink(env!("CARGO_BIN_EXE_ballast"), &link).expect("the folder can be written");
+    reign.hand_over();
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
 }
 
 /// A reign whose next successor waits `timeout` for a silent host.
@@ -103,7 +128,7 @@ fn a_successor_that_hangs_is_given_up() {
     reign.ballast.wait_for_log(&["started the successor"]);
     let successor = reign.successors()[0];
     kill(successor, Signal::SIGSTOP).expect("it is there");
-    wait_until(Duration::from_secs(45), "it is given up", || {
+    wait_until(Duration::from_secs(60), "it is given up", || {
         reign.failures() == 1
     });
     wait_until(SOON, "it is gone", || is_gone(successor));
@@ -157,4 +182,46 @@ fn a_stranger_at_the_upgrade_socket_changes_nothing() {
     wait_until(Duration::from_secs(5), "the predecessor is gone", || {
         is_gone(before)
     });
+}
+
+#[test]
+fn process_1_of_a_container_does_not_hand_over() {
+    let backend = Backend::start_new("a");
+    let Some(mut ballast) = Ballast::spawn_as_process_1(&yaml(&Setup::of(&[&backend]))) else {
+        return;
+    };
+    assert!(ballast.listens_within(SOON));
+    let pid_file = ballast.path("pid");
+    wait_until(SOON, "it is process 1", || {
+        std::fs::read_to_string(&pid_file).is_ok_and(|text| text == "1\n")
+    });
+    kill(ballast.child(), Signal::SIGQUIT).expect("it runs");
+    ballast.wait_for_log(&["no handover, serving on", "this is process 1"]);
+    assert_eq!(get(ballast.address(), "/").status, 200);
+    assert!(ballast.log_with(&["started the successor"]).is_empty());
+    kill(ballast.child(), Signal::SIGTERM).expect("it runs");
+    assert!(ballast.wait_exit(SOON).success());
+}
+
+/// Who is the parent of a process.
+fn parent(pid: nix::unistd::Pid) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    line.expect("every process has one").to_owned()
+}
+
+#[test]
+fn a_successor_is_nobodys_child_and_leaves_no_zombie() {
+    let (reign, _backends) = with_slow_successors("9s");
+    let predecessor = reign.serving();
+    reign.signal(Signal::SIGQUIT);
+    reign.ballast.wait_for_log(&["started the successor"]);
+    let successor = reign.successors()[0];
+    assert_ne!(parent(successor), predecessor.to_string());
+    kill(successor, Signal::SIGKILL).expect("it runs");
+    wait_until(SOON, "the failure is noticed", || reign.failures() == 1);
+    let children = format!("/proc/{predecessor}/task/{predecessor}/children");
+    let children = std::fs::read_to_string(children).expect("it runs");
+    assert_eq!(children.trim(), "");
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
 }
