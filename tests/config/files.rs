@@ -199,7 +199,7 @@ fn certificates_that_cannot_serve_are_refused() {
             "torn.pem",
             "a.key",
             format!(
-                "certificate: `{}` is not a proper PEM file: ",
+                "certificate: `{}` is not a proper PEM file: the section `CERTIFICATE` has no end",
                 shown("torn.pem")
             ),
         ),

@@ -4,24 +4,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::super::model::Authorities;
 use super::super::surroundings::Surroundings;
+use super::super::words::quote;
 
 /// The certificates in a PEM file, at least one.
 pub(super) fn certificates(
     file: &Path,
     surroundings: &dyn Surroundings,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
-    let shown = file.display();
     let content = read(file, surroundings)?;
-    let certificates = rustls_pemfile::certs(&mut content.as_slice())
+    let certificates = CertificateDer::pem_slice_iter(&content)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("`{shown}` is not a proper PEM file: {error}"))?;
+        .map_err(|error| improper(file, error))?;
     if certificates.is_empty() {
+        let shown = file.display();
         return Err(format!("`{shown}` holds no certificate in PEM form"));
     }
     Ok(certificates)
@@ -34,9 +36,10 @@ pub(super) fn private_key(
 ) -> Result<Arc<dyn SigningKey>, String> {
     let shown = file.display();
     let content = read(file, surroundings)?;
-    let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut content.as_slice())
-        .map_err(|error| format!("`{shown}` is not a proper PEM file: {error}"))?
-        .ok_or_else(|| format!("`{shown}` holds no private key in PEM form"))?;
+    let key = PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
+        pem::Error::NoItemsFound => format!("`{shown}` holds no private key in PEM form"),
+        error => improper(file, error),
+    })?;
     any_supported_type(&key).map_err(|error| format!("the key in `{shown}` is of no use: {error}"))
 }
 
@@ -76,6 +79,19 @@ pub(super) fn authorities(
         file: file.to_owned(),
         certificates,
     })
+}
+
+fn improper(file: &Path, error: pem::Error) -> String {
+    let line = |line: &[u8]| quote(&String::from_utf8_lossy(line));
+    let reason = match &error {
+        // Its own words for these two list the bytes as numbers.
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("the section {} has no end", line(end_marker))
+        }
+        pem::Error::IllegalSectionStart { line: start } => format!("{} is cut off", line(start)),
+        _ => error.to_string(),
+    };
+    format!("`{}` is not a proper PEM file: {reason}", file.display())
 }
 
 fn read(file: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {
