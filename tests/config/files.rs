@@ -243,6 +243,11 @@ fn authorities_are_read_too() {
             none.display()
         )]
     );
+    // rustls would trust it; Pingora panics when it takes it apart.
+    let wrong = include_str!("../fuzz/pem/thirteenth_month");
+    write(&directory, "none.pem", wrong);
+    let told = errors(&file).concat();
+    assert!(told.contains("a certificate that is of no use: "), "{told}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Certificates and keys: read once, so that what cannot work is found before a listener opens.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, RootCertStore};
+use x509_parser::parse_x509_certificate;
 
 use super::super::model::Authorities;
 use super::super::surroundings::Surroundings;
@@ -69,11 +71,16 @@ pub(super) fn authorities(
 ) -> Result<Authorities, String> {
     let certificates = certificates(file, surroundings)?;
     let mut store = RootCertStore::empty();
+    let useless = |reason: &dyn fmt::Display| {
+        let shown = file.display();
+        format!("`{shown}` holds a certificate that is of no use: {reason}")
+    };
     for certificate in &certificates {
-        store.add(certificate.clone()).map_err(|error| {
-            let shown = file.display();
-            format!("`{shown}` holds a certificate that is of no use: {error}")
-        })?;
+        store
+            .add(certificate.clone())
+            .map_err(|error| useless(&error))?;
+        // Stricter than rustls, for instance about dates; Pingora reads it with this once more and panics.
+        parse_x509_certificate(certificate).map_err(|error| useless(&error))?;
     }
     Ok(Authorities {
         file: file.to_owned(),
