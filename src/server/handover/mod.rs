@@ -14,6 +14,8 @@
 //! processes hold the same sockets after `take`, so it does not matter which of them dies. A connection that ends without
 //! a word means that the predecessor has died: the successor then listens by itself.
 
+#[cfg(test)]
+mod fuzz;
 mod launch;
 mod link;
 mod message;
