@@ -12,6 +12,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "proxy")]
 pub mod demo;
+#[cfg(all(test, feature = "proxy"))]
+mod fuzz;
 #[cfg(feature = "proxy")]
 pub mod health;
 #[cfg(feature = "proxy")]

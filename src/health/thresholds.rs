@@ -34,7 +34,8 @@ impl Thresholds {
                 return None;
             }
             Some(verdict) => {
-                verdict.against += 1;
+                // What came with a handover may be any number.
+                verdict.against = verdict.against.saturating_add(1);
                 let needed = if verdict.healthy {
                     self.fall
                 } else {
@@ -71,6 +72,11 @@ mod tests {
             Some(false) => '-',
         };
         results.chars().map(change).collect()
+    }
+
+    #[test]
+    fn a_carried_row_of_any_length_is_counted_on() {
+        assert_eq!(changes(Thresholds::new(2, 3, up(usize::MAX)), "-+"), "-.");
     }
 
     #[test]

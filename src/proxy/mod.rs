@@ -7,6 +7,8 @@ mod answer;
 mod context;
 mod failure;
 mod forwarded;
+#[cfg(test)]
+mod fuzz;
 mod key;
 mod phases;
 mod site;

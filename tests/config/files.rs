@@ -199,7 +199,7 @@ fn certificates_that_cannot_serve_are_refused() {
             "torn.pem",
             "a.key",
             format!(
-                "certificate: `{}` is not a proper PEM file: ",
+                "certificate: `{}` is not a proper PEM file: the section `CERTIFICATE` has no end",
                 shown("torn.pem")
             ),
         ),
@@ -243,6 +243,11 @@ fn authorities_are_read_too() {
             none.display()
         )]
     );
+    // rustls would trust it; Pingora panics when it takes it apart.
+    let wrong = include_str!("../fuzz/pem/thirteenth_month");
+    write(&directory, "none.pem", wrong);
+    let told = errors(&file).concat();
+    assert!(told.contains("a certificate that is of no use: "), "{told}");
 }
 
 #[test]

@@ -1,27 +1,31 @@
 //! Certificates and keys: read once, so that what cannot work is found before a listener opens.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, RootCertStore};
+use x509_parser::parse_x509_certificate;
 
 use super::super::model::Authorities;
 use super::super::surroundings::Surroundings;
+use super::super::words::quote;
 
 /// The certificates in a PEM file, at least one.
 pub(super) fn certificates(
     file: &Path,
     surroundings: &dyn Surroundings,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
-    let shown = file.display();
     let content = read(file, surroundings)?;
-    let certificates = rustls_pemfile::certs(&mut content.as_slice())
+    let certificates = CertificateDer::pem_slice_iter(&content)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("`{shown}` is not a proper PEM file: {error}"))?;
+        .map_err(|error| improper(file, error))?;
     if certificates.is_empty() {
+        let shown = file.display();
         return Err(format!("`{shown}` holds no certificate in PEM form"));
     }
     Ok(certificates)
@@ -34,9 +38,10 @@ pub(super) fn private_key(
 ) -> Result<Arc<dyn SigningKey>, String> {
     let shown = file.display();
     let content = read(file, surroundings)?;
-    let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut content.as_slice())
-        .map_err(|error| format!("`{shown}` is not a proper PEM file: {error}"))?
-        .ok_or_else(|| format!("`{shown}` holds no private key in PEM form"))?;
+    let key = PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
+        pem::Error::NoItemsFound => format!("`{shown}` holds no private key in PEM form"),
+        error => improper(file, error),
+    })?;
     any_supported_type(&key).map_err(|error| format!("the key in `{shown}` is of no use: {error}"))
 }
 
@@ -66,16 +71,34 @@ pub(super) fn authorities(
 ) -> Result<Authorities, String> {
     let certificates = certificates(file, surroundings)?;
     let mut store = RootCertStore::empty();
+    let useless = |reason: &dyn fmt::Display| {
+        let shown = file.display();
+        format!("`{shown}` holds a certificate that is of no use: {reason}")
+    };
     for certificate in &certificates {
-        store.add(certificate.clone()).map_err(|error| {
-            let shown = file.display();
-            format!("`{shown}` holds a certificate that is of no use: {error}")
-        })?;
+        store
+            .add(certificate.clone())
+            .map_err(|error| useless(&error))?;
+        // Stricter than rustls, for instance about dates; Pingora reads it with this once more and panics.
+        parse_x509_certificate(certificate).map_err(|error| useless(&error))?;
     }
     Ok(Authorities {
         file: file.to_owned(),
         certificates,
     })
+}
+
+fn improper(file: &Path, error: pem::Error) -> String {
+    let line = |line: &[u8]| quote(&String::from_utf8_lossy(line));
+    let reason = match &error {
+        // Its own words for these two list the bytes as numbers.
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("the section {} has no end", line(end_marker))
+        }
+        pem::Error::IllegalSectionStart { line: start } => format!("{} is cut off", line(start)),
+        _ => error.to_string(),
+    };
+    format!("`{}` is not a proper PEM file: {reason}", file.display())
 }
 
 fn read(file: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {

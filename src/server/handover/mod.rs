@@ -18,6 +18,8 @@
 //! not hand over; and where a small init ends the container with its first child, which cannot be seen from here: there,
 //! reload in place or replace the container.
 
+#[cfg(test)]
+mod fuzz;
 mod launch;
 mod link;
 mod message;

@@ -1,0 +1,270 @@
+//! The configuration's reader.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::balancer::MAX_WEIGHT;
+use crate::config::{Config, ConfigErrors, Surroundings};
+use crate::pool::HostBook;
+use crate::proxy::Site;
+
+const FILE: &str = "b.yaml";
+/// A message is cut off behind 600 characters, of which each may be escaped; the rest is for the place.
+const LONGEST_LINE: usize = 600 * 10 + 100;
+/// Fifty problems, and how many more there are.
+const MOST_LINES: usize = 51;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Names that resolve without a resolver, files with one content; and what was asked for.
+struct World<'a> {
+    content: Option<&'a [u8]>,
+    names: Mutex<Vec<String>>,
+    files: Mutex<Vec<PathBuf>>,
+}
+
+impl<'a> World<'a> {
+    fn new(content: Option<&'a [u8]>) -> Self {
+        World {
+            content,
+            names: Mutex::default(),
+            files: Mutex::default(),
+        }
+    }
+}
+
+impl Surroundings for World<'_> {
+    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        self.names.lock().expect("no panic").push(name.to_owned());
+        match name.len() % 4 {
+            0 => Err(io::Error::other("no such\nname")),
+            1 => Ok(vec![Ipv6Addr::LOCALHOST.into()]),
+            _ => Ok(vec![Ipv4Addr::new(10, 0, 0, 7).into()]),
+        }
+    }
+
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        self.files.lock().expect("no panic").push(file.to_owned());
+        let content = self.content.ok_or(io::ErrorKind::NotFound)?;
+        Ok(content.to_owned())
+    }
+}
+
+fn parse(text: &str, world: &World<'_>) -> Result<Config, ConfigErrors> {
+    Config::parse_with(text, Path::new(FILE), world)
+}
+
+/// Any text is read or refused, as a function of nothing but the text.
+fn text(input: &[u8]) {
+    let text = &*String::from_utf8_lossy(input);
+    let world = World::new(None);
+    let outcome = parse(text, &world);
+    let mut names = world.names.into_inner().expect("no panic");
+    names.sort();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    match &outcome {
+        Ok(config) => assert_sound(config),
+        Err(errors) => assert_readable(errors, text),
+    }
+    let again = parse(text, &World::new(None));
+    assert_same(&outcome, &again);
+    // A comment in front moves every line and changes nothing else.
+    if !text.starts_with(['\u{feff}', '%']) {
+        let commented = parse(&format!("# a comment\n{text}"), &World::new(None));
+        assert_eq!(commented.is_ok(), outcome.is_ok());
+        if outcome.is_ok() {
+            assert_same(&outcome, &commented);
+        }
+    }
+}
+
+/// Any file in the place of a certificate, its key or an authority is read or refused.
+fn pem(input: &[u8]) {
+    for (text, files) in [
+        (
+            "listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: [{ certificate: pem, key: pem }] } }]\n\
+             pools: { web: { hosts: [\"127.0.0.1:1\"] } }\n",
+            2,
+        ),
+        (
+            "listeners: [\"127.0.0.1:80\"]\n\
+             pools: { web: { hosts: [\"127.0.0.1:1\"], tls: { ca: pem } } }\n",
+            1,
+        ),
+    ] {
+        let world = World::new(Some(input));
+        match parse(text, &world) {
+            Ok(config) => assert_sound(&config),
+            Err(errors) => assert_readable(&errors, text),
+        }
+        let read = world.files.into_inner().expect("no panic");
+        assert!(read.len() <= files, "{read:?}");
+        assert!(read.iter().all(|file| file == Path::new("pem")), "{read:?}");
+    }
+}
+
+fn assert_same(one: &Result<Config, ConfigErrors>, other: &Result<Config, ConfigErrors>) {
+    assert_eq!(format!("{one:?}"), format!("{other:?}"));
+}
+
+/// What the types of a configuration promise, and that a process could be built of it.
+fn assert_sound(config: &Config) {
+    assert!(config.server.threads > 0);
+    assert!(config.server.grace_period <= DAY && config.server.drain_delay <= DAY);
+    let timeouts = &config.timeouts;
+    for time in [
+        timeouts.connect,
+        timeouts.read,
+        timeouts.write,
+        timeouts.idle,
+        timeouts.client_keepalive,
+        timeouts.tunnel,
+    ] {
+        assert!(!time.is_zero() && time <= DAY, "{time:?}");
+    }
+    assert!(!config.listeners.is_empty());
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let mut others = config.listeners[..index].iter();
+        assert!(!others.any(|other| other.address == listener.address));
+        assert_ne!(config.admin.address, Some(listener.address));
+    }
+    for pool in &config.pools {
+        assert!(pool.hosts.iter().any(|host| host.weight > 0));
+        for (index, host) in pool.hosts.iter().enumerate() {
+            assert!(host.weight <= MAX_WEIGHT && host.address.port() > 0);
+            assert!(!pool.hosts[..index].iter().any(|other| other.id == host.id));
+        }
+        if let Some(check) = &pool.health_check {
+            assert!(!check.timeout.is_zero() && check.timeout <= check.interval);
+            assert!(check.interval <= DAY && check.rise > 0 && check.fall > 0);
+        }
+    }
+    assert!(!config.pools.is_empty() && !config.routes.is_empty());
+    for index in 0..config.pools.len() {
+        assert!(config.routes.iter().any(|route| route.pool == index));
+    }
+    assert!(
+        config
+            .routes
+            .iter()
+            .all(|route| route.pool < config.pools.len())
+    );
+    let site = Site::new(config, &mut HostBook::new());
+    let site = site.expect("what was checked can be built");
+    assert_eq!(site.pools.len(), config.pools.len());
+}
+
+/// One line for each problem, each with the file, and a position that is in it.
+fn assert_readable(errors: &ConfigErrors, text: &str) {
+    let shown = errors.to_string();
+    let lines = Vec::from_iter(shown.split('\n'));
+    assert!(lines.len() <= MOST_LINES, "{} lines", lines.len());
+    // One more for what is missed at the end.
+    let last = text
+        .split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
+        .count()
+        + 1;
+    for line in lines {
+        assert!(line.len() <= LONGEST_LINE, "{} bytes", line.len());
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        let rest = line.strip_prefix("b.yaml:");
+        let rest = rest.unwrap_or_else(|| panic!("{line:?} does not begin with the file"));
+        if let Some((number, _)) = rest.split_once(':')
+            && let Ok(number) = number.parse::<usize>()
+        {
+            assert!((1..=last).contains(&number), "line {number} of {last}");
+        }
+    }
+}
+
+#[test]
+fn fuzz_config() {
+    const WORDS: &[&str] = &[
+        "listeners",
+        "pools",
+        "routes",
+        "hosts",
+        "algorithm",
+        "health_check",
+        "timeouts",
+        "server",
+        "admin",
+        "trusted_proxies",
+        "limits",
+        "tls",
+        "certificates",
+        "127.0.0.1:1",
+        "app.internal:80",
+        "[::1]:80",
+        "10.0.0.0/8",
+        ": ",
+        "- ",
+        "{ ",
+        " }",
+        "[",
+        "]",
+        ", ",
+        "\n  ",
+        "\n",
+        "&a ",
+        "*a",
+        "<<: ",
+        "!t ",
+        "|\n",
+        ">\n",
+        "? ",
+        "# ",
+        "\"",
+        "'",
+        "\\",
+        "---\n",
+        "...\n",
+        "%YAML 1.2\n",
+        "~",
+        "null",
+        "true",
+        "0",
+        "-1",
+        "0x10",
+        "1e999",
+        ".inf",
+        ".nan",
+        "18446744073709551616",
+        "1ms",
+        "24h",
+        "1ns",
+        "none",
+        "*.example.com",
+        "/v1/",
+        "header:X-User",
+        "cookie:",
+        "\u{feff}",
+        "\u{2028}",
+        "ü",
+    ];
+    super::run("config", WORDS, text);
+}
+
+#[test]
+fn fuzz_pem() {
+    const WORDS: &[&str] = &[
+        "-----BEGIN CERTIFICATE-----\n",
+        "-----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----\n",
+        "-----END PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\n",
+        "-----BEGIN EC PRIVATE KEY-----\n",
+        "-----",
+        "BEGIN ",
+        "END ",
+        "AAAA",
+        "MIIB",
+        "=",
+        "==",
+        "\r\n",
+        "\n",
+    ];
+    super::run("pem", WORDS, pem);
+}

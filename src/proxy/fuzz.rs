@@ -1,0 +1,294 @@
+//! What a request says: its target, its key, and whom it comes from.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use pingora::http::RequestHeader;
+use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
+
+use super::forwarded::Origin;
+use super::key::{self, AddressText};
+use super::target::Target;
+use crate::config::KeySource;
+use crate::fuzz;
+
+const FOR: &str = "x-forwarded-for";
+
+/// A request of a line with the target and lines `NAME: VALUE`; `None` if Pingora would not have let it in.
+fn request<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Option<RequestHeader> {
+    let target = lines.next().unwrap_or(b"/");
+    let mut request = RequestHeader::build("GET", target, None).ok()?;
+    for line in lines {
+        let end = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..end]).ok()?;
+        let value = HeaderValue::from_bytes(line[end + 1..].trim_ascii()).ok()?;
+        request.append_header(name, value).ok()?;
+    }
+    Some(request)
+}
+
+fn lines(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    input.split(|byte| *byte == b'\n')
+}
+
+/// Whether `part` is a piece of `whole`, not a copy of it.
+fn is_piece(part: &[u8], whole: &[u8]) -> bool {
+    let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
+    whole.start <= part.start && part.end <= whole.end
+}
+
+/// Every source of a key, whose name is the first line, on the request in the others.
+fn keys(input: &[u8]) {
+    let mut lines = lines(input);
+    let name = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let Some(request) = request(lines) else {
+        return;
+    };
+    assert_target(&request);
+    let client = AddressText::new(Ipv4Addr::LOCALHOST.into());
+    let header = HeaderName::try_from(&*name).ok().map(KeySource::Header);
+    let sources = [
+        KeySource::ClientIp,
+        KeySource::Path,
+        KeySource::Uri,
+        KeySource::Cookie(name.clone()),
+        KeySource::Query(name.clone()),
+    ];
+    for source in sources.iter().chain(&header) {
+        let found = key::of(source, &request, Some(&client));
+        let Target { uri, .. } = Target::of(&request);
+        let expected = match source {
+            KeySource::ClientIp => Some(&b"127.0.0.1"[..]),
+            KeySource::Header(name) => request.headers.get(name).map(HeaderValue::as_bytes),
+            KeySource::Path => uri.split(|byte| *byte == b'?').next(),
+            KeySource::Uri => Some(uri),
+            // No name that the configuration takes has this in it.
+            KeySource::Cookie(name) | KeySource::Query(name) if name.contains('=') => found,
+            KeySource::Cookie(name) => {
+                let fields = request.headers.get_all(COOKIE).iter();
+                let pairs = fields.flat_map(|field| field.as_bytes().split(|b| *b == b';'));
+                value(pairs, name).map(|value| match value.len() {
+                    2.. if value.starts_with(b"\"") && value.ends_with(b"\"") => {
+                        &value[1..value.len() - 1]
+                    }
+                    _ => value,
+                })
+            }
+            KeySource::Query(name) => {
+                let query = uri.splitn(2, |byte| *byte == b'?').nth(1);
+                value(query.unwrap_or_default().split(|b| *b == b'&'), name)
+            }
+        };
+        assert_eq!(found, expected.filter(|key| !key.is_empty()), "{source:?}");
+        if let Some(found) = found {
+            let mut values = request.headers.values().map(HeaderValue::as_bytes);
+            assert!(
+                is_piece(found, request.raw_path())
+                    || is_piece(found, client.as_bytes())
+                    || values.any(|value| is_piece(found, value)),
+                "{source:?} made a copy"
+            );
+        }
+        // What the key does not come from has no part in it.
+        let mut other = request.clone();
+        let unrelated = HeaderValue::from_static("session=other; user=other");
+        if header != Some(KeySource::Header(HeaderName::from_static("x-unrelated"))) {
+            other.append_header("X-Unrelated", unrelated).unwrap();
+        }
+        assert_eq!(key::of(source, &other, Some(&client)), found, "{source:?}");
+    }
+}
+
+/// The value of the first of `pairs` that is called `name`.
+fn value<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
+    let mut pairs = pairs.map(|pair| pair.trim_ascii().splitn(2, |byte| *byte == b'='));
+    pairs.find_map(|mut pair| (pair.next()? == name.as_bytes()).then(|| pair.next())?)
+}
+
+/// The parts of a target are pieces of the request, and together they are the whole of it.
+fn assert_target(request: &RequestHeader) {
+    let raw = request.raw_path();
+    let target = Target::of(request);
+    let host = request.headers.get(HOST).map(HeaderValue::as_bytes);
+    assert!(is_piece(target.uri, raw) && raw.ends_with(target.uri));
+    match raw_target_authority(raw) {
+        RawTargetAuthority::Absolute { scheme, .. } => {
+            assert!(target.absolute && is_piece(target.authority, raw));
+            let whole = [scheme, b"://", target.authority, target.uri].concat();
+            assert_eq!(whole, raw);
+            assert!(!target.authority.iter().any(|byte| b"/?#".contains(byte)));
+        }
+        _ => {
+            assert!(!target.absolute);
+            assert_eq!((target.uri, target.authority), (raw, host.unwrap_or(b"")));
+        }
+    }
+    assert!(!target.path().contains(&b'?'));
+    match target.uri.len() - target.path().len() {
+        0 => assert!(target.query().is_empty()),
+        _ => assert_eq!([target.path(), b"?", target.query()].concat(), target.uri),
+    }
+}
+
+/// The peer's address, a line of trusted networks, then a request.
+fn forwarded(input: &[u8]) {
+    let mut lines = lines(input);
+    let mut word = || String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let Ok(peer) = word().trim().parse::<IpAddr>() else {
+        return;
+    };
+    let networks = word();
+    let networks = networks
+        .split([' ', ','])
+        .filter_map(|net| net.parse().ok());
+    let trusted = Vec::<IpNet>::from_iter(networks);
+    let Some(request) = request(lines) else {
+        return;
+    };
+    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    let origin = Origin::new(peer, &request.headers, &trusted);
+    assert_eq!(origin.peer, peer.to_canonical());
+    assert_eq!(origin.trusted, is_trusted(origin.peer));
+    assert_eq!(origin.client, origin.client.to_canonical());
+
+    // From the right, every hop is vouched for by the one behind it; the client is the last that somebody trusted named.
+    let fields = request.headers.get_all(FOR).iter();
+    let chain = fields.map(|field| String::from_utf8_lossy(field.as_bytes()).into_owned());
+    let chain = Vec::from_iter(chain).join(",");
+    let mut client = origin.peer;
+    for hop in chain.rsplit(',') {
+        match hop_address(hop) {
+            Some(address) if is_trusted(client) => client = address,
+            _ => break,
+        }
+    }
+    assert_eq!(origin.client, client);
+
+    // Whatever an untrusted client wrote in front of that changes nothing.
+    if !is_trusted(client) {
+        let mut forged = RequestHeader::build("GET", b"/", None).unwrap();
+        forged.append_header(FOR, "198.51.100.66").unwrap();
+        for field in request.headers.get_all(FOR) {
+            forged.append_header(FOR, field.clone()).unwrap();
+        }
+        assert_eq!(Origin::new(peer, &forged.headers, &trusted), origin);
+    }
+    for tls in [false, true] {
+        assert_described(&origin, request.clone(), &trusted, tls);
+    }
+}
+
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim_ascii();
+    let bracketed = hop.starts_with('[') && hop.ends_with(']') && hop.len() > 1;
+    let bare = if bracketed {
+        &hop[1..hop.len() - 1]
+    } else {
+        hop
+    };
+    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
+    let address = bare.parse().or_else(|_| with_port()).ok()?;
+    Some(IpAddr::to_canonical(&address))
+}
+
+/// The host is told the truth, and a proxy behind this one that trusts it comes to the same client.
+fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNet], tls: bool) {
+    let before = request.clone();
+    let told = origin.describe(&mut request, tls);
+    told.expect("values of a request can stand in one");
+    let all = |request: &RequestHeader, name: &str| {
+        let values = request.headers.get_all(name).iter();
+        Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
+    };
+    let peer = origin.peer.to_string().into_bytes();
+    let [chain] = &all(&request, FOR)[..] else {
+        panic!("one X-Forwarded-For");
+    };
+    assert!(chain.ends_with(&peer));
+    let was = |name: &str| all(&before, name);
+    let kept = |name: &str| origin.trusted && !was(name).is_empty();
+    if !kept(FOR) {
+        assert_eq!(*chain, peer);
+    }
+    let scheme: &[u8] = if tls { b"https" } else { b"http" };
+    let (proto, host) = ("x-forwarded-proto", "x-forwarded-host");
+    match kept(proto) {
+        true => assert_eq!(all(&request, proto), was(proto)),
+        false => assert_eq!(all(&request, proto), [scheme]),
+    }
+    match kept(host) {
+        true => assert_eq!(all(&request, host), was(host)),
+        false => assert!(all(&request, host).iter().eq(was("host").iter().take(1))),
+    }
+    let here: IpAddr = Ipv4Addr::new(203, 0, 113, 77).into();
+    if *chain == peer || *origin == Origin::new(origin.peer, &before.headers, trusted) {
+        let trusted = [trusted, &[here.into()]].concat();
+        let next = Origin::new(here, &request.headers, &trusted);
+        assert_eq!(next.client, origin.client);
+    }
+}
+
+#[test]
+fn fuzz_key() {
+    const WORDS: &[&str] = &[
+        "session",
+        "user",
+        "Cookie: ",
+        "cookie:",
+        "session=",
+        "user=",
+        "=",
+        "; ",
+        ";",
+        "&",
+        "?",
+        "\"",
+        "http://",
+        "https://",
+        "ws:",
+        "x:",
+        "//",
+        "a.example",
+        "@",
+        ":80",
+        "/",
+        "#",
+        "Host: ",
+        "X-User: ",
+        "x-user\n",
+        "*",
+        "%00",
+        "\\",
+    ];
+    fuzz::run("key", WORDS, keys);
+}
+
+#[test]
+fn fuzz_forwarded() {
+    const WORDS: &[&str] = &[
+        "X-Forwarded-For: ",
+        "X-Forwarded-Proto: ",
+        "X-Forwarded-Host: ",
+        "Host: ",
+        ", ",
+        ",",
+        "10.0.0.1",
+        "10.0.0.0/8",
+        "192.0.2.1",
+        "203.0.113.9",
+        "::1",
+        "::/0",
+        "0.0.0.0/0",
+        "::ffff:10.0.0.1",
+        "[2001:db8::1]",
+        ":4711",
+        "[",
+        "]",
+        "unknown",
+        "_hidden",
+        "%1",
+        "\n/\n",
+    ];
+    fuzz::run("forwarded", WORDS, forwarded);
+}

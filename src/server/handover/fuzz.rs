@@ -1,0 +1,272 @@
+//! What another process says at a handover.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::net::Shutdown;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+
+use super::link::{Link, LinkError};
+use super::message::{Message, export, import};
+use crate::balancer::Selection;
+use crate::config::Config;
+use crate::fuzz;
+use crate::pool::{HostBook, Pool, PoolState};
+use crate::proxy::Site;
+
+const CONFIG: &str = r#"
+listeners: ["127.0.0.1:80"]
+routes: [{ path: /turns, pool: turns }, { pool: loads }]
+pools:
+  turns: { algorithm: round_robin, hosts: ["127.0.0.1:1", { address: "127.0.0.1:2", weight: 3 }] }
+  loads: { algorithm: { name: p2c, load: peak_ewma }, hosts: ["127.0.0.1:1", "[::1]:2"], health_check: none }
+"#;
+
+/// Frames that this process would read.
+const MOST_FRAMES: usize = 32;
+
+/// New pools, whose hosts share nothing with those of others.
+fn pools() -> Vec<Arc<Pool>> {
+    static CONFIGURED: OnceLock<Config> = OnceLock::new();
+    let config = CONFIGURED.get_or_init(|| Config::parse(CONFIG, Path::new("b.yaml")).unwrap());
+    let mut pools = Vec::new();
+    for index in 0..config.pools.len() {
+        let site = Site::new(config, &mut HostBook::new()).unwrap();
+        pools.push(Arc::clone(&site.pools[index]));
+    }
+    pools
+}
+
+/// Lets the pools take over what is known, as a successor does; their hosts are usable then.
+fn carry(pools: &[Arc<Pool>], known: &[PoolState]) {
+    let each = |pool: &Pool, take: &dyn Fn(&PoolState)| {
+        let known = known.iter().filter(|state| state.name == pool.name());
+        known.for_each(take);
+    };
+    for pool in pools {
+        each(pool, &|state| pool.carry(state));
+        pool.members().iter().for_each(|member| pool.admit(member));
+        each(pool, &|state| pool.resume(state));
+    }
+}
+
+fn states(pools: &[Arc<Pool>]) -> Vec<PoolState> {
+    pools.iter().map(|pool| pool.state()).collect()
+}
+
+/// What is said to be the predecessor's state of the hosts, once as it is and once as of pools that are checked as ours.
+fn state(input: &[u8]) {
+    let Ok(said) = serde_json::from_slice::<Value>(input) else {
+        return;
+    };
+    let mut ours = said.clone();
+    for state in states(&pools()) {
+        let digest = json(&state)["checks"].clone();
+        let pools = ours.get_mut("pools").and_then(Value::as_array_mut);
+        for pool in pools.into_iter().flatten() {
+            if pool.get("name").and_then(Value::as_str) == Some(&state.name) {
+                pool["checks"] = digest.clone();
+            }
+        }
+    }
+    assert_carried(said);
+    assert_carried(ours);
+}
+
+fn json(state: &PoolState) -> Value {
+    serde_json::to_value(state).expect("a state can be told")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn assert_carried(said: Value) {
+    let known = import(said);
+    let told = Vec::from_iter(known.iter().map(json));
+    let (fresh, pools) = (pools(), self::pools());
+    carry(&fresh, &[]);
+    carry(&pools, &known);
+    for (before, after) in states(&fresh).iter().zip(states(&pools)) {
+        let (before, after) = (json(before), json(&after));
+        let told = || told.iter().filter(|told| told["name"] == after["name"]);
+        assert_eq!(before["checks"], after["checks"]);
+        for (before, after) in list(&before["hosts"]).iter().zip(list(&after["hosts"])) {
+            let is_same = |other: &&Value| ["id", "address"].iter().all(|k| other[k] == after[k]);
+            assert!(is_same(&before), "{before} became {after}");
+            let success = after["success"].as_f64().expect("a share");
+            assert!((0.0..=1.0).contains(&success), "{success}");
+            // What nobody said of this host, at this address, checked this way, has not changed.
+            let of_host = |told: &'_ Value| list(&told["hosts"]).iter().any(|h| is_same(&h));
+            if !told().any(of_host) {
+                assert_eq!(before, after);
+            }
+            if !told().any(|told| told["checks"] == json(&fresh_state(&fresh, told))["checks"]) {
+                assert_eq!(before["verdict"], after["verdict"]);
+            }
+        }
+        if told().next().is_none() {
+            assert_eq!(before["hosts"], after["hosts"]);
+        }
+    }
+
+    // It can be handed on to yet another process, which comes to the same.
+    let exported = export(&pools);
+    let text = serde_json::to_string(&exported).expect("a state can be told");
+    let handed_on = import(serde_json::from_str(&text).expect("what was told can be read"));
+    assert_eq!(handed_on, states(&pools));
+    let third = self::pools();
+    carry(&third, &handed_on);
+    assert_eq!(states(&third), states(&pools));
+
+    for (pool, third) in pools.iter().zip(&third) {
+        for _ in 0..8 {
+            let lease = pool.lease(&Selection::new()).expect("usable hosts");
+            assert!(pool.member(lease.host().id()).is_some());
+            let other = third.lease(&Selection::new()).expect("usable hosts");
+            if pool.name() == "turns" {
+                assert_eq!(lease.host().id(), other.host().id());
+            }
+        }
+        let mut running = pool
+            .members()
+            .iter()
+            .map(|member| member.host().in_flight());
+        assert!(running.all(|running| running == 0));
+    }
+}
+
+fn fresh_state(fresh: &[Arc<Pool>], told: &Value) -> PoolState {
+    let mut fresh = fresh.iter();
+    let of_name = fresh.find(|pool| told["name"].as_str() == Some(pool.name()));
+    of_name.expect("only pools of ours are compared").state()
+}
+
+/// Bytes from the other end of the connection: as they are, and each line as what a frame holds.
+fn messages(input: &[u8]) {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime =
+        RUNTIME.get_or_init(|| Builder::new_current_thread().enable_all().build().unwrap());
+    let lines = || input.split(|byte| *byte == b'\n').take(MOST_FRAMES);
+    let frames = lines().flat_map(|line| {
+        let length = (line.len() as u32).to_be_bytes();
+        [b"BLHO", &length[..], line].concat()
+    });
+    runtime.block_on(async {
+        received(input).await;
+        let received = received(&Vec::from_iter(frames)).await;
+        let sent = lines().map(serde_json::from_slice::<Message>);
+        let sent = Vec::from_iter(sent.map_while(Result::ok).filter(|m| !is_refusal(m)));
+        let shown = |messages: &[Message]| format!("{messages:?}");
+        // A refusal ends the connection, and so does what is no message.
+        assert!(shown(&sent).starts_with(shown(&received).trim_end_matches(']')));
+        for message in received {
+            let text = format!("{message:?}");
+            assert_eq!(format!("{:?}", passed_on(message).await), text);
+        }
+    });
+}
+
+fn is_refusal(message: &Message) -> bool {
+    matches!(message, Message::Refused { .. })
+}
+
+/// The messages in bytes that end, up to the first that is none.
+async fn received(bytes: &[u8]) -> Vec<Message> {
+    let (mut theirs, ours) = std::os::unix::net::UnixStream::pair().unwrap();
+    theirs.write_all(bytes).unwrap();
+    theirs.shutdown(Shutdown::Write).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let mut link = Link::new(UnixStream::from_std(ours).unwrap());
+    let mut messages = Vec::new();
+    loop {
+        match link.receive().await {
+            Ok(message) => messages.push(message),
+            Err(LinkError::Closed) => break,
+            Err(error) => {
+                assert!(!error.to_string().is_empty() || bytes.len() > 8);
+                break;
+            }
+        }
+    }
+    assert!(messages.len() <= bytes.len() / 8);
+    messages
+}
+
+async fn passed_on(message: Message) -> Message {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (mut ours, mut theirs) = (Link::new(ours), Link::new(theirs));
+    let (sent, received) = tokio::join!(ours.send(&message), theirs.receive());
+    sent.expect("sent");
+    received.expect("received")
+}
+
+#[test]
+fn fuzz_state() {
+    let names: HashSet<_> = pools().iter().map(|pool| pool.name().to_owned()).collect();
+    assert_eq!(names.len(), 2, "the words below name the pools");
+    const WORDS: &[&str] = &[
+        "\"version\":1",
+        "\"pools\":",
+        "\"name\":\"turns\"",
+        "\"name\":\"loads\"",
+        "\"checks\":0",
+        "\"turn\":null",
+        "\"turn\":[\"127.0.0.1:1\",",
+        "\"hosts\":[",
+        "\"id\":\"127.0.0.1:1\"",
+        "\"id\":\"[::1]:2\"",
+        "\"address\":\"127.0.0.1:2\"",
+        "\"verdict\":null",
+        "\"healthy\":",
+        "\"against\":",
+        "\"latency_ns\":",
+        "\"success\":",
+        "18446744073709551615",
+        "-1",
+        "1e308",
+        "1e-308",
+        "0.5",
+        "null",
+        "true",
+        "false",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+    ];
+    fuzz::run("state", WORDS, state);
+}
+
+#[test]
+fn fuzz_message() {
+    const WORDS: &[&str] = &[
+        "{\"say\":\"hello\",\"version\":1}",
+        "{\"say\":\"prepared\"}",
+        "{\"say\":\"ready\"}",
+        "\"say\":",
+        "welcome",
+        "take",
+        "farewell",
+        "refused",
+        "\"listeners\":[",
+        "\"127.0.0.1:80\"",
+        "\"[::1]:80\"",
+        "\"state\":",
+        "\"reason\":",
+        "BLHO",
+        "\0\0\0\u{10}",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "null",
+    ];
+    fuzz::run("message", WORDS, messages);
+}
