@@ -12,6 +12,7 @@ use env_logger::Env;
 use log::LevelFilter;
 
 use crate::config::Config;
+use crate::server::Upgrade;
 use crate::server::places::DEFAULT_CONFIG;
 use crate::{demo, server};
 
@@ -152,18 +153,20 @@ fn counted(n: usize, thing: &str) -> String {
 fn run_demo() -> Result<(), Failure> {
     let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
     let config = demo::config(&hosts).map_err(failed)?;
-    serve(config, None, false, || println!("{}", demo::GUIDE))
+    serve(config, None, None, || println!("{}", demo::GUIDE))
 }
 
 fn run(file: &Path, upgrade: bool) -> Result<(), Failure> {
+    let upgrade = upgrade.then(Upgrade::arrive).transpose();
+    let upgrade = upgrade.map_err(failed)?;
     let config = load(file)?;
-    serve(config, Some(file), upgrade, || ())
+    serve(config, Some(file), upgrade.as_ref(), || ())
 }
 
 fn serve(
     config: Config,
     file: Option<&Path>,
-    upgrade: bool,
+    upgrade: Option<&Upgrade>,
     before: impl FnOnce(),
 ) -> Result<(), Failure> {
     start_logging();

@@ -10,7 +10,7 @@ use crate::admin::{API_RELOAD, Reloaded};
 use crate::config;
 use crate::server::places::find_control_socket;
 
-/// How long an answer is waited for: a handover may take 30 s, and before it every host is checked once.
+/// How long an answer is waited for: a handover may take 40 s, and before it an in-place reload is tried.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Answers of the process are a line for each change; more than this is not an answer of ours.

@@ -29,7 +29,7 @@ use crate::config;
 pub use hosts::HostBook;
 pub use lease::Lease;
 pub use member::Member;
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
 
 use ejection::Stage;

@@ -19,7 +19,7 @@ use super::target::Target;
 use super::{MAX_ATTEMPTS, Proxy, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
-use crate::pool::{Failure, Outcome};
+use crate::pool::{Failure, Outcome, lacks_resources};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -143,6 +143,9 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         exclude_host(ctx);
+        if lacks_resources(&error) {
+            ctx.lease = None;
+        }
         ctx.fail(Failure::Connect);
         // Nothing was sent, so the method does not matter.
         error.set_retry(ctx.attempts < MAX_ATTEMPTS && ctx.pool().has_another(&ctx.tried));

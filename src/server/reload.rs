@@ -3,6 +3,7 @@
 //! What did not change stays as it is: pools with the state of their checks, hosts with what was learnt of them, and
 //! every connection. All that can fail comes first; then one swap replaces the whole [`Site`].
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,12 +28,15 @@ pub(super) enum Refusal {
     Invalid(String),
     /// Only another process can take these changes in.
     NeedsProcess(Changes),
+    /// A mistake of ours ended it.
+    Broken(String),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Invalid(reason) => f.write_str(reason),
+            Refusal::Broken(words) => write!(f, "the reload failed, a bug in ballast: {words}"),
             Refusal::NeedsProcess(changes) => {
                 write!(
                     f,
@@ -108,27 +112,21 @@ impl Keeper {
             return Err(Refusal::NeedsProcess(changes));
         }
         let before = self.site.load_full();
-        let mut book = self.book.clone();
-        let alike = config.timeouts == self.config.timeouts;
-        let keep = |pool: &config::Pool| {
-            let same = alike && self.config.pools.contains(pool);
-            same.then(|| named(&before, &pool.name)).flatten().cloned()
-        };
-        let site = Site::keeping(&config, &mut book, keep)
-            .map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
-        let mut fresh = site.pools.clone();
-        fresh.retain(|pool| !is_kept(pool));
-        let replaced = |pool: &Pool| named(&before, pool.name());
-        for pool in &fresh {
-            if let Some(old) = replaced(pool) {
-                pool.carry(&old.state());
-            }
-        }
-        let mut checks = watch(&fresh).await;
+        let plan = Plan::make(
+            config,
+            self.config.clone(),
+            self.book.clone(),
+            Arc::clone(&before),
+        );
+        let Plan {
+            config,
+            book,
+            site,
+            mut checks,
+        } = contained(plan).await??;
         // From here on nothing can fail.
-        for pool in &fresh {
-            if let Some(old) = replaced(pool) {
+        for (pool, _) in &checks {
+            if let Some(old) = named(&before, pool.name()) {
                 pool.resume(&old.state());
             }
         }
@@ -143,8 +141,6 @@ impl Keeper {
                 shown.replace(tls);
             }
         }
-        let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);
-        book.keep(hosts.map(|host| &host.id));
         self.book = book;
         self.server.store(Arc::new(config.server.clone()));
         self.config = config;
@@ -158,11 +154,72 @@ impl Keeper {
         match spawn_blocking(move || Config::load(&file)).await {
             Ok(Ok(config)) => Ok(config),
             Ok(Err(errors)) => Err(Refusal::Invalid(errors.to_string())),
-            Err(error) => Err(Refusal::Invalid(format!(
-                "reading the file failed: {error}"
-            ))),
+            Err(error) => Err(Refusal::Broken(error.to_string())),
         }
     }
+}
+
+/// Everything of a reload that can fail, done.
+struct Plan {
+    config: Config,
+    book: HostBook,
+    site: Site,
+    /// The checks of the pools that are new.
+    checks: Vec<(Arc<Pool>, Monitor)>,
+}
+
+impl Plan {
+    /// What leads from `old`, `book` and `before` to `config`; pools that did not change are kept.
+    async fn make(
+        config: Config,
+        old: Config,
+        mut book: HostBook,
+        before: Arc<Site>,
+    ) -> Result<Self, Refusal> {
+        let alike = config.timeouts == old.timeouts;
+        let keep = |pool: &config::Pool| {
+            let same = alike && old.pools.contains(pool);
+            same.then(|| named(&before, &pool.name)).flatten().cloned()
+        };
+        let site = Site::keeping(&config, &mut book, keep)
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
+        let mut fresh = site.pools.clone();
+        fresh.retain(|pool| !is_kept(pool));
+        for pool in &fresh {
+            if let Some(old) = named(&before, pool.name()) {
+                pool.carry(&old.state());
+            }
+        }
+        let checks = watch(&fresh).await;
+        let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);
+        book.keep(hosts.map(|host| &host.id));
+        Ok(Plan {
+            config,
+            book,
+            site,
+            checks,
+        })
+    }
+}
+
+/// Runs `work` so that a panic in it is only its own end.
+async fn contained<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.map_err(|error| {
+        Refusal::Broken(match error.try_into_panic().ok() {
+            Some(panic) => words(&*panic).to_owned(),
+            None => "it was cut short".to_owned(),
+        })
+    })
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason was given")
 }
 
 fn named<'a>(site: &'a Site, name: &str) -> Option<&'a Arc<Pool>> {
@@ -180,4 +237,33 @@ async fn watch(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor)> {
         });
     }
     starting.join_all().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reload that panics is refused with.
+    async fn refusal(panic: impl FnOnce() + Send + 'static) -> String {
+        let work = async move {
+            tokio::task::yield_now().await;
+            panic();
+        };
+        contained(work)
+            .await
+            .expect_err("it is not done")
+            .to_string()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_end_of_one_reload_only() {
+        let (steps, number) = ([1], std::hint::black_box(7));
+        let index = refusal(move || assert_eq!(steps[number], 1)).await;
+        assert!(index.contains("a bug in ballast: index out of bounds"));
+        let literal = refusal(|| panic!("a literal")).await;
+        assert!(literal.ends_with("a bug in ballast: a literal"));
+        let strange = refusal(|| std::panic::panic_any(7)).await;
+        assert!(strange.ends_with("no reason was given"));
+        assert_eq!(contained(async { 7 }).await.ok(), Some(7));
+    }
 }

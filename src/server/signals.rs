@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -15,18 +16,22 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::admin::{Command, Readiness, Reloaded};
+use crate::admin::{Command, Reloaded};
 use crate::config;
 use crate::proxy::Traffic;
 
-use super::control::SocketFile;
 use super::handover::Handover;
 use super::reload::{Outcome, Refusal, Reloads};
 use super::shutdown::drain;
+use super::socket_file::SocketFile;
 use super::standing::Standing;
 
 /// Handovers that may be asked for at the same time; all but one are refused.
 const WAITING_HANDOVERS: usize = 16;
+
+/// A successor that serves takes commands within milliseconds, unless it was told to do so elsewhere. Shorter than
+/// [`LAME_DUCK`](super::edge::LAME_DUCK), which is when the process may end.
+const MOMENTS: Duration = Duration::from_secs(1);
 
 const BUSY: &str = "a handover is running";
 
@@ -35,7 +40,6 @@ pub(super) struct Serving {
     pub(super) traffic: Arc<Traffic>,
     /// The grace period and the drain delay of the newest configuration.
     pub(super) server: Arc<ArcSwap<config::Server>>,
-    pub(super) readiness: Arc<Readiness>,
     pub(super) reloads: Reloads,
     pub(super) handover: Arc<Handover>,
     pub(super) standing: Arc<Standing>,
@@ -173,13 +177,13 @@ impl Serving {
 
     /// A successor serves. Whoever asked for it hears so once the successor takes commands.
     fn handed_over(&self, wish: Option<Wish>) {
-        self.readiness.set(false);
+        self.standing.succeeded();
         let Some(Wish { changes, answer }) = wish else {
             return;
         };
         let control_socket = Arc::clone(&self.control_socket);
         tokio::spawn(async move {
-            control_socket.replaced().await;
+            control_socket.replaced(MOMENTS).await;
             let way = "handover".to_owned();
             let _ = answer.send(Ok(Reloaded { way, changes }));
         });

@@ -179,24 +179,42 @@ fn keys_of_the_hosts_that_stay_do_not_move() {
 }
 
 #[test]
-fn a_dead_host_stays_dead_over_a_reload() {
+fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let setup = |weight| {
         Setup::of(&[&a])
             .host_entry(&weighted(&b, weight))
-            .health("{ interval: 60s, rise: 10 }")
+            .health("{ type: http, path: /healthz, interval: 60s, timeout: 1s, rise: 2 }")
     };
-    b.stop();
+    b.set_health(Reply::status(503));
     let ballast = setup(1).start();
-    b.start();
-    // It would serve now, but has to be found good ten times in a row, and each reload is one check.
-    for weight in 2..5 {
+    b.set_health(Reply::ok());
+    // It would serve now, but has to be found good twice in a row, a minute apart.
+    for weight in 2..6 {
         ballast.hang_up(&setup(weight).yaml());
         for _ in 0..10 {
             assert_eq!(get(ballast.address(), "/").backend(), "a");
         }
     }
+    assert_eq!((a.health_checks(), b.health_checks()), (1, 1));
     assert_eq!(b.requests(), 0);
+}
+
+#[test]
+fn checks_go_on_after_a_reload_when_they_are_due() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let setup = |weight| {
+        Setup::of(&[&a])
+            .host_entry(&weighted(&b, weight))
+            .health("{ type: http, path: /healthz, interval: 300ms, timeout: 200ms, rise: 2 }")
+    };
+    b.set_health(Reply::status(503));
+    let ballast = setup(1).start();
+    b.set_health(Reply::ok());
+    ballast.hang_up(&setup(2).yaml());
+    wait_until(SOON, "the host is back", || {
+        get(ballast.address(), "/").backend() == "b"
+    });
 }
 
 #[test]
@@ -240,7 +258,7 @@ pools:
     }
     assert_eq!(a.health_checks(), 1, "its checks go on as they were");
     assert_eq!(a.connections(), connections, "its idle connection is used");
-    assert!(b.health_checks() > 1);
+    assert_eq!(b.health_checks(), 1, "known, and not due");
 }
 
 #[test]
