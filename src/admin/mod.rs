@@ -6,6 +6,6 @@ mod api;
 mod probes;
 mod readiness;
 
-pub use api::{API_RELOAD, Api, Command, Reloaded};
+pub use api::{API_PREVIEW, API_RELOAD, Api, Command, Preview, Reloaded};
 pub use probes::Probes;
 pub use readiness::Readiness;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ use crate::pool::{HostBook, Pool};
 use crate::proxy::Site;
 
 use super::changes::Changes;
+use super::listen::Socket;
 use super::tls::Certificates;
 
 /// Why a reload was refused. Nothing of it was applied.
@@ -51,12 +53,27 @@ impl fmt::Display for Refusal {
 /// What came of a reload: one line for each change.
 pub(super) type Outcome = Result<Vec<String>, Refusal>;
 
-/// Requests for reloads, to be answered by [`Keeper::serve`].
-pub(super) type Asked = mpsc::Receiver<oneshot::Sender<Outcome>>;
+/// What a reload would come across.
+#[derive(Debug)]
+pub(super) struct Forecast {
+    pub(super) changes: Changes,
+    /// One line for each address that could not be listened on.
+    pub(super) taken: Vec<String>,
+}
 
-/// Asks for reloads; they happen one after another.
+/// What the keeper can be asked for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Reload(oneshot::Sender<Outcome>),
+    Forecast(oneshot::Sender<Result<Forecast, Refusal>>),
+}
+
+/// Requests, to be answered by [`Keeper::serve`].
+pub(super) type Asked = mpsc::Receiver<Ask>;
+
+/// Asks the keeper, who does one thing after another.
 #[derive(Debug, Clone)]
-pub(super) struct Reloads(mpsc::Sender<oneshot::Sender<Outcome>>);
+pub(super) struct Reloads(mpsc::Sender<Ask>);
 
 impl Reloads {
     /// The asking and the answering end.
@@ -67,9 +84,21 @@ impl Reloads {
 
     /// Reloads and waits for the outcome.
     pub(super) async fn reload(&self) -> Outcome {
+        self.ask(Ask::Reload).await
+    }
+
+    /// What a reload would come across; nothing is applied.
+    pub(super) async fn forecast(&self) -> Result<Forecast, Refusal> {
+        self.ask(Ask::Forecast).await
+    }
+
+    async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Ask,
+    ) -> Result<T, Refusal> {
         let (answer, outcome) = oneshot::channel();
         let gone = || Refusal::Invalid("the process is ending".to_owned());
-        self.0.send(answer).await.map_err(|_| gone())?;
+        self.0.send(ask(answer)).await.map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 }
@@ -97,12 +126,32 @@ impl Keeper {
         self.checks = watch(&self.site.load().pools).await;
     }
 
-    /// Serves requests for reloads, for ever.
+    /// Serves requests, for ever.
     pub(super) async fn serve(&mut self, mut asked: Asked) {
-        while let Some(answer) = asked.recv().await {
+        while let Some(ask) = asked.recv().await {
             // Whoever asked may not wait for the answer.
-            let _ = answer.send(self.reload().await);
+            match ask {
+                Ask::Reload(answer) => drop(answer.send(self.reload().await)),
+                Ask::Forecast(answer) => drop(answer.send(self.forecast().await)),
+            }
         }
+    }
+
+    async fn forecast(&self) -> Result<Forecast, Refusal> {
+        let config = self.read().await?;
+        let changes = Changes::between(&self.config, &config);
+        // A successor inherits the others.
+        let own = addresses(&self.config);
+        let mut added = addresses(&config);
+        added.retain(|address| !own.contains(address));
+        let taken = added.into_iter().filter_map(|address| {
+            let tried = Socket::bind(address, Duration::ZERO);
+            tried.err()
+        });
+        Ok(Forecast {
+            taken: taken.collect(),
+            changes,
+        })
     }
 
     async fn reload(&mut self) -> Outcome {
@@ -220,6 +269,12 @@ fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("no reason was given")
+}
+
+/// Every address that is listened on.
+fn addresses(config: &Config) -> Vec<SocketAddr> {
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    listeners.chain(config.admin.address).collect()
 }
 
 fn named<'a>(site: &'a Site, name: &str) -> Option<&'a Arc<Pool>> {

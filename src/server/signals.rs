@@ -16,12 +16,13 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::admin::{Command, Reloaded};
+use crate::admin::{Command, Preview, Reloaded};
 use crate::config;
 use crate::proxy::Traffic;
 
+use super::announce::{notify, reloading};
 use super::handover::Handover;
-use super::reload::{Outcome, Refusal, Reloads};
+use super::reload::{Forecast, Outcome, Refusal, Reloads};
 use super::shutdown::drain;
 use super::socket_file::SocketFile;
 use super::standing::Standing;
@@ -118,7 +119,11 @@ impl ShutdownSignalWatch for Events {
                     Some(_) => warn!("SIGHUP: not reloaded, {BUSY}"),
                     None => {
                         let reloads = serving.reloads.clone();
-                        tokio::spawn(async move { log_outcome(&reloads.reload().await) });
+                        tokio::spawn(async move {
+                            reloading();
+                            log_outcome(&reloads.reload().await);
+                            notify("READY=1");
+                        });
                     }
                 },
                 _ = signals.quit.recv() => match running {
@@ -128,14 +133,16 @@ impl ShutdownSignalWatch for Events {
                         running = Some(serving.hand_over(None));
                     }
                 },
-                Some(Command::Reload(answer)) = commands.recv() => match running {
+                Some(command) = commands.recv() => match (command, &running) {
                     // Whoever asked may have gone; so below.
-                    Some(_) => drop(answer.send(Err(BUSY.to_owned()))),
-                    None => drop(tokio::spawn(reload(
-                        serving.reloads.clone(),
-                        answer,
-                        wishes.clone(),
-                    ))),
+                    (Command::Reload(answer), Some(_)) => drop(answer.send(Err(BUSY.to_owned()))),
+                    (Command::Reload(answer), None) => {
+                        tokio::spawn(reload(serving.reloads.clone(), answer, wishes.clone()));
+                    }
+                    (Command::Preview(answer), _) => {
+                        let obstacle = serving.handover.obstacle();
+                        tokio::spawn(preview(serving.reloads.clone(), obstacle, answer));
+                    }
                 },
                 Some(wish) = wished.recv() => match running {
                     Some(_) => drop(wish.answer.send(Err(BUSY.to_owned()))),
@@ -243,6 +250,30 @@ async fn reload(
     log_outcome(&outcome);
     let way = "in-place".to_owned();
     let told = outcome.map(|changes| Reloaded { way, changes });
+    let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
+}
+
+/// Says what a reload would do; `obstacle` stands against any handover.
+async fn preview(
+    reloads: Reloads,
+    obstacle: Option<&'static str>,
+    answer: oneshot::Sender<Result<Preview, String>>,
+) {
+    let told = reloads.forecast().await.map(|Forecast { changes, taken }| {
+        let handover = !changes.in_new_process.is_empty();
+        let obstacle = obstacle.filter(|_| handover).map(str::to_owned);
+        let changes = changes.into_lines();
+        let way = match handover {
+            true => Some("handover".to_owned()),
+            false if changes.is_empty() => None,
+            false => Some("in-place".to_owned()),
+        };
+        Preview {
+            way,
+            changes,
+            obstacles: obstacle.into_iter().chain(taken).collect(),
+        }
+    });
     let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
 }
 

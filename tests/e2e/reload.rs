@@ -473,3 +473,53 @@ fn a_handover_that_fails_is_told_by_ballast_reload() {
     ballast.configure(&Setup::of(&[&a]).yaml());
     assert_eq!(ballast.reload().code, Some(0));
 }
+
+#[test]
+fn check_tells_what_a_reload_would_do_and_applies_nothing() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let mut ballast = Setup::of(&[&a]).start();
+    ballast.file_ending(".sock");
+    let told = |setup: &Setup| {
+        ballast.configure(&setup.yaml());
+        let end = ballast.check();
+        let words = end.stdout.split_once("the running process: ");
+        let words = words.map(|(_, words)| words.to_owned());
+        (end.code, words.unwrap_or_default(), end.stderr)
+    };
+    let same = Setup::of(&[&a]);
+    assert_eq!(
+        told(&same),
+        (Some(0), "nothing to reload\n".to_owned(), String::new())
+    );
+    let (code, words, _) = told(&Setup::of(&[&a]).host_entry(&weighted(&b, 4)));
+    assert_eq!(code, Some(0));
+    let host = format!(
+        "a reload would go in-place\n  pool web: host {} added\n",
+        b.address()
+    );
+    assert_eq!(words, host);
+    let with = |listener: &str| {
+        Setup::of(&[&a]).top(&format!("listeners: [\"{LISTEN}\", \"{listener}\"]"))
+    };
+    let added = free();
+    let (code, words, _) = told(&with(&added.to_string()));
+    assert_eq!(code, Some(0));
+    assert!(words.starts_with("a reload would go handover\n"), "{words}");
+    assert!(words.contains(&format!("({added} added)")), "{words}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = taken.local_addr().map(|address| (taken, address));
+    let (_taken, address) = taken.expect("it is bound");
+    let (code, _, reason) = told(&with(&address.to_string()));
+    assert_eq!(code, Some(2));
+    let line = format!("a reload would fail: cannot listen on {address}: address in use\n");
+    assert_eq!(reason, line);
+    for _ in 0..4 {
+        assert_eq!(get(ballast.address(), "/").backend(), "a");
+    }
+    assert!(ballast.log_with(&["reloaded"]).is_empty());
+    ballast.signal(Signal::SIGTERM);
+    ballast.wait_exit(SOON);
+    let end = ballast.check();
+    assert_eq!(end.code, Some(0), "nobody tries to listen there: {end:?}");
+    assert_eq!(end.stdout.lines().count(), 1, "{end:?}");
+}

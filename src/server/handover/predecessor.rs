@@ -98,6 +98,11 @@ impl Handover {
         }
     }
 
+    /// Why this process cannot hand over at all.
+    pub(in crate::server) fn obstacle(&self) -> Option<&'static str> {
+        self.obstacle
+    }
+
     /// The process listens on `addresses`, whose sockets are in `table`; successors may come through `door`.
     ///
     /// # Errors

@@ -22,9 +22,6 @@ use crate::server::socket_file::is_same;
 /// The predecessor welcomes a successor at once, or it hangs.
 const WELCOME: Duration = Duration::from_secs(10);
 
-/// How long a successor that is prepared waits for the sockets: a person has to send SIGQUIT.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// How long a successor that serves waits for the last word of its predecessor before it takes it for said.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
@@ -33,17 +30,19 @@ const LAST_WORD: Duration = Duration::from_secs(10);
 pub struct Upgrade {
     /// The upgrade socket to come to; `None`: the one that the configuration says.
     socket: Option<PathBuf>,
+    patience: Duration,
 }
 
 impl Upgrade {
     /// To be called before anything else. A process that was started by its predecessor may be there only to start
-    /// another one, and then does not return from here.
+    /// another one, and then does not return from here. Once it is prepared it waits for `patience`: where it was
+    /// started by hand, somebody has to send SIGQUIT.
     ///
     /// # Errors
     /// One line for a person; the process has to end.
-    pub fn arrive() -> Result<Self, String> {
+    pub fn arrive(patience: Duration) -> Result<Self, String> {
         let socket = launch::arrive()?;
-        Ok(Upgrade { socket })
+        Ok(Upgrade { socket, patience })
     }
 }
 
@@ -54,6 +53,7 @@ pub(in crate::server) struct Successor {
     /// Where the predecessor waited.
     door: PathBuf,
     predecessor: Option<Pid>,
+    patience: Duration,
     listeners: HashSet<SocketAddr>,
     state: Vec<PoolState>,
 }
@@ -91,6 +91,7 @@ impl Successor {
                         link,
                         door: path.to_owned(),
                         predecessor: peer.pid,
+                        patience: upgrade.patience,
                         listeners,
                         state,
                     }))
@@ -128,6 +129,7 @@ impl Successor {
         self,
         addresses: &[SocketAddr],
     ) -> Result<Option<Inheritance>, String> {
+        let patience = self.patience;
         let taken = async {
             let mut link = Link::new(UnixStream::from_std(self.link)?);
             link.send(&Message::Prepared).await?;
@@ -151,7 +153,7 @@ impl Successor {
                 state,
             })
         };
-        match timeout(PATIENCE, taken).await {
+        match timeout(patience, taken).await {
             Ok(Ok(inheritance)) => Ok(Some(inheritance)),
             Ok(Err(LinkError::Closed)) => {
                 warn!("the predecessor has died; listening without it");
@@ -159,7 +161,7 @@ impl Successor {
             }
             Ok(Err(error)) => Err(format!("no handover: {error}")),
             Err(_) => Err(format!(
-                "no handover: the predecessor got no SIGQUIT within {PATIENCE:?}"
+                "no handover: the predecessor got no SIGQUIT within {patience:?}"
             )),
         }
     }

@@ -97,6 +97,14 @@ fn systemd_hears_who_serves() {
     let ready = |pid| format!("MAINPID={pid}\nREADY=1");
     assert_eq!(hear(), ready(ballast.pid()));
     let reign = Reign::of(ballast);
+    reign.signal(Signal::SIGHUP);
+    let reloading = hear();
+    let since = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+    assert!(
+        since.is_some_and(|since| since.parse::<u64>().is_ok()),
+        "{reloading}"
+    );
+    assert_eq!(hear(), "READY=1");
     reign.hand_over();
     assert_eq!(hear(), ready(reign.serving()));
     reign.signal(Signal::SIGTERM);

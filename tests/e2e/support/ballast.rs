@@ -104,8 +104,14 @@ impl Ballast {
 
     /// One more process with the same file, which takes over from this one.
     pub(crate) fn successor(&self) -> Self {
+        self.successor_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn successor_with(&self, extra: &[&str]) -> Self {
         let folder = Arc::clone(&self.folder);
-        Ballast::spawn_file(&self.file(), &["--upgrade"], self.address, folder)
+        let arguments = [&["--upgrade"], extra].concat();
+        Ballast::spawn_file(&self.file(), &arguments, self.address, folder)
     }
 
     fn spawn_file(file: &Path, extra: &[&str], address: SocketAddr, folder: Arc<TempDir>) -> Self {
@@ -237,6 +243,12 @@ impl Ballast {
     #[track_caller]
     pub(crate) fn reload(&self) -> Finished {
         self.run("reload")
+    }
+
+    /// Runs `ballast check` on its configuration.
+    #[track_caller]
+    pub(crate) fn check(&self) -> Finished {
+        self.run("check")
     }
 
     /// Tries to run its configuration a second time.
