@@ -44,6 +44,17 @@ impl Lease {
         self.probe
     }
 
+    /// The host has begun to answer, which is as much as a probe or a check wants to know: the rest of an answer may take
+    /// hours. How the whole request went is still to be told.
+    pub fn answered(&mut self, outcome: Outcome) {
+        if outcome == Outcome::Success {
+            self.member().count_success();
+        }
+        if std::mem::take(&mut self.probe) {
+            self.pool.proven(self.member(), Instant::now(), outcome);
+        }
+    }
+
     /// Ends the lease and tells how the request went. Drop it without a word where the end was the client's doing.
     /// `latency` is the time until the host began to answer, or failed.
     pub fn observe(mut self, latency: Duration, outcome: Outcome) {

@@ -150,9 +150,6 @@ impl Pool {
 
     /// Takes in how a request went that was no probe.
     pub(super) fn observed(&self, member: &Member, now: Instant, outcome: Outcome) {
-        if outcome == Outcome::Success {
-            member.count_success();
-        }
         let Some(rules) = &self.ejection else {
             return;
         };
@@ -182,9 +179,6 @@ impl Pool {
                 self.changed.notify_one();
             }
             None => {
-                if outcome == Outcome::Success {
-                    member.count_success();
-                }
                 member.record().pardon(now);
                 info!("pool {pool}: host {host} is ejected no more: it answered");
             }

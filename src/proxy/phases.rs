@@ -216,13 +216,17 @@ impl ProxyHttp for Proxy {
             let unasked = "the host switched protocols unasked";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
         }
+        let outcome = match response.status.is_server_error() {
+            true => Outcome::Failure(Failure::Status(response.status.as_u16())),
+            false => Outcome::Success,
+        };
         ctx.head = Some(Head {
             after: ctx.started.elapsed(),
-            outcome: match response.status.is_server_error() {
-                true => Outcome::Failure(Failure::Status(response.status.as_u16())),
-                false => Outcome::Success,
-            },
+            outcome,
         });
+        if let Some(lease) = &mut ctx.lease {
+            lease.answered(outcome);
+        }
         if upgraded {
             session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
         }
