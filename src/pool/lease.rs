@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Member, Outcome, Pool};
 use crate::balancer;
@@ -51,7 +51,7 @@ impl Lease {
             self.member().count_success();
         }
         if std::mem::take(&mut self.probe) {
-            self.pool.proven(self.member(), Instant::now(), outcome);
+            self.pool.proven(self.member(), outcome);
         }
     }
 
@@ -62,13 +62,12 @@ impl Lease {
             counted.observe(latency, outcome == Outcome::Success);
         }
         let member = &self.pool.members[self.position];
-        let now = Instant::now();
         if self.probe {
             self.probe = false;
-            self.pool.proven(member, now, outcome);
+            self.pool.proven(member, outcome);
         } else if member.era() == self.era {
             // What began before an ejection says nothing about the host after it.
-            self.pool.observed(member, now, outcome);
+            self.pool.observed(member, outcome);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A host that fails requests is left alone for a while, proves itself with one request, and never takes the rest with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -173,15 +173,38 @@ fn an_answer_that_does_not_end_proves_a_host_as_well() {
     }));
     let (mut clients, before) = (Vec::new(), bad.requests());
     wait_until(SOON, "the request that proves it", || {
+        let total = good.requests() + bad.requests();
         let mut client = Client::connect(ballast.address());
         client
             .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             .expect("sent");
-        client.read_head().expect("a head");
+        wait_until(SOON, "it has arrived", || {
+            good.requests() + bad.requests() > total
+        });
         clients.push(client);
         bad.requests() > before
     });
     ballast.wait_for_log(&[&bad.address().to_string(), "is ejected no more"]);
+}
+
+#[test]
+fn where_only_posts_come_one_of_them_has_to_prove_a_host() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let ballast = Setup::of(&[&good, &bad]).pool(&ejection("100ms")).start();
+    bad.set(Reply::status(500));
+    until_served(&ballast, &bad, 5);
+    let address = bad.address().to_string();
+    ballast.wait_for_log(&[&address, "is ejected for"]);
+    bad.set(Reply::ok());
+    let (start, before) = (Instant::now(), bad.requests());
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, "a POST proves it", || {
+        assert_eq!(client.post("/", b"body").status, 200);
+        bad.requests() > before
+    });
+    // Others could have been sent again, had the host failed them.
+    assert!(start.elapsed() > Duration::from_secs(4));
+    ballast.wait_for_log(&[&address, "is ejected no more"]);
 }
 
 #[test]
