@@ -104,7 +104,7 @@ fn a_rate_of_failures_ejects_where_no_row_does() {
     let turn = std::sync::atomic::AtomicU64::new(0);
     bad.set(Reply::script(move |_, wire| {
         let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let status = if turn % 2 == 0 { 500 } else { 200 };
+        let status = if turn.is_multiple_of(2) { 500 } else { 200 };
         wire.send(format!("HTTP/1.1 {status} T\r\nContent-Length: 0\r\n\r\n"))?;
         Ok(crate::support::Next::Keep)
     }));
