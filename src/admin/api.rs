@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::answer::{answer, text};
+use super::drain::{API_DRAIN, API_UNDRAIN, Drains};
 
 /// The path of the command to reload; the method is POST.
 pub const API_RELOAD: &str = "/api/v1/reload";
@@ -49,12 +50,13 @@ pub struct Reloaded {
 #[derive(Debug)]
 pub struct Api {
     commands: mpsc::Sender<Command>,
+    drains: Drains,
 }
 
 impl Api {
-    /// Passes commands on to `commands`.
-    pub fn new(commands: mpsc::Sender<Command>) -> Self {
-        Api { commands }
+    /// Passes commands on to `commands`; those on hosts are carried out by `drains`.
+    pub fn new(commands: mpsc::Sender<Command>, drains: Drains) -> Self {
+        Api { commands, drains }
     }
 
     /// Gives a command and tells its outcome.
@@ -90,6 +92,11 @@ impl ServeHttp for Api {
             (API_RELOAD, _) => text(session, StatusCode::METHOD_NOT_ALLOWED, "only POST"),
             (API_PREVIEW, &Method::GET) => self.command(session, Command::Preview).await,
             (API_PREVIEW, _) => text(session, StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+            (API_DRAIN, &Method::POST) => self.drains.answer(session, true),
+            (API_UNDRAIN, &Method::POST) => self.drains.answer(session, false),
+            (API_DRAIN | API_UNDRAIN, _) => {
+                text(session, StatusCode::METHOD_NOT_ALLOWED, "only POST")
+            }
             _ => text(session, StatusCode::NOT_FOUND, "there is no such command"),
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: what was asked for, carried out, and turned into an exit code.
 
 mod check;
+mod drain;
 mod process;
 mod reload;
 mod table;
@@ -34,6 +35,7 @@ Examples:
   ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
                                        SIGINT stops at once
   ballast reload -c ballast.yaml       make the running process take in the changed file
+  ballast drain HOST -c ballast.yaml   no new requests to a host; undrain for the way back
 
 Environment:
   BALLAST_LOG    error, warn, info (default), debug or trace, for all or by module: info,pingora_proxy=debug
@@ -66,6 +68,13 @@ enum Command {
     /// handing over to a new one
     #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
     Reload(ProcessArg),
+    /// Send no new requests to a host of the running process, unless no other is usable; those that run may end, and the
+    /// host is still checked. It holds over reloads until the host's weight is edited
+    #[command(after_help = "Example:\n  ballast drain 10.0.0.1:8080 -c ballast.yaml")]
+    Drain(drain::HostArg),
+    /// Send requests to a drained host again
+    #[command(after_help = "Example:\n  ballast undrain 10.0.0.1:8080 -c ballast.yaml")]
+    Undrain(drain::HostArg),
     /// List the balancing algorithms and their options
     Algorithms,
 }
@@ -120,6 +129,8 @@ pub fn main() -> ExitCode {
         } => run(&config.config, upgrade.then_some(upgrade_wait)),
         Command::Check(process) => check::check(&process),
         Command::Reload(process) => reload::reload(&process),
+        Command::Drain(host) => drain::drain(&host),
+        Command::Undrain(host) => drain::undrain(&host),
         Command::Algorithms => {
             print!("{}", table::algorithms());
             Ok(())

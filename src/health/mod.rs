@@ -1,11 +1,12 @@
-//! Active health checks: one task per host tries it on its own schedule, one reconciler per pool turns the verdicts into
-//! the membership of the pool's balancer.
+//! Active health checks: one task per host tries it on its own schedule and tells the pool, which draws the consequences;
+//! one task per pool wakes it where time alone changes something.
 //!
 //! Pingora's own scheduler runs in passes, each of which waits for its slowest check, and takes hosts for healthy until
 //! proven otherwise. Here no host waits for another, and none is used before it was proven.
 
+mod keeper;
 mod probe;
-mod reconcile;
+mod storm;
 mod thresholds;
 mod watch;
 
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use crate::pool::Pool;
 
 use probe::Probe;
-use reconcile::Reconciler;
+use storm::Storm;
 use watch::Watch;
 
 /// How long a start or a reload waits for the first round of checks, however long a single one may take.
@@ -43,17 +44,16 @@ impl Monitor {
 
     async fn start_within(limit: Duration, pools: &[Arc<Pool>]) -> Monitor {
         let mut tasks = JoinSet::new();
-        let mut reconcilers = Vec::new();
         // Nothing is ever said in this channel; it closes with the last check of the first round.
         let (unchecked, mut first_round) = mpsc::channel::<Infallible>(1);
         for pool in pools {
             let Some(check) = pool.health_check() else {
-                pool.members().iter().for_each(|member| pool.admit(member));
                 continue;
             };
-            let reconciler = Arc::new(Reconciler::new(Arc::clone(pool), check.initial));
+            let storm = Arc::new(Storm::new(pool));
             for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
-                let mut watch = Watch::new(Arc::clone(&reconciler), member, probe, check);
+                let mut watch =
+                    Watch::new(Arc::clone(pool), Arc::clone(&storm), member, probe, check);
                 let unchecked = (!watch.is_judged()).then(|| unchecked.clone());
                 tasks.spawn(async move {
                     if let Some(unchecked) = unchecked {
@@ -63,7 +63,6 @@ impl Monitor {
                     watch.run().await;
                 });
             }
-            reconcilers.push(reconciler);
         }
         drop(unchecked);
         if timeout(limit, first_round.recv()).await.is_err() {
@@ -71,9 +70,9 @@ impl Monitor {
                 "hosts that have not been checked after {limit:?} serve after their first good check"
             );
         }
-        for reconciler in reconcilers {
-            reconciler.reconcile();
-            tasks.spawn(async move { reconciler.run().await });
+        for pool in pools {
+            pool.begin();
+            tasks.spawn(keeper::keep(Arc::clone(pool)));
         }
         Monitor { _tasks: tasks }
     }

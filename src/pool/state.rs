@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::ejection::{Carried, millis};
+use super::tiers::Tier;
 use super::{Member, Pool};
-use crate::balancer::{HostId, Measured, Turn};
+use crate::balancer::{Balancer, HostId, Measured, Turn};
 
 /// What the checks of a host have found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,17 @@ struct HostState {
     next_check_ms: Option<u64>,
     latency_ns: Option<u64>,
     success: f64,
+    // What earlier versions did not tell has a default.
+    #[serde(default)]
+    weight: Option<u32>,
+    /// By an operator.
+    #[serde(default)]
+    drained: bool,
+    #[serde(default)]
+    ejection: Option<Carried>,
+    /// For how long it has been starting slowly, if it has.
+    #[serde(default)]
+    ramping_ms: Option<u64>,
 }
 
 impl Pool {
@@ -54,27 +67,38 @@ impl Pool {
             name: self.name.clone(),
             checks: self.checks(),
             turn: self
-                .usable
+                .first_tier()
                 .turn()
                 .map(|turn| (turn.host.as_str().to_owned(), turn.taken)),
-            hosts: self.members.iter().map(HostState::of).collect(),
+            hosts: self
+                .members
+                .iter()
+                .map(|member| self.host_state(member))
+                .collect(),
         }
     }
 
     /// Takes over what a pool of the same name has learnt, where it still holds. To be called before the pool is
-    /// checked; whose turn it is comes to bear with [`resume`](Pool::resume).
+    /// checked; whose turn it is, and what operators wish, comes to bear with [`resume`](Pool::resume).
     pub fn carry(&self, state: &PoolState) {
         let same_checks = self.checks() == state.checks;
-        for known in &state.hosts {
-            let member = self.member(&HostId::from(known.id.as_str()));
-            let Some(member) = member.filter(|m| m.host().address() == known.address) else {
-                continue;
-            };
+        let now = Instant::now();
+        for (known, member) in self.known(state) {
             if same_checks {
                 member.judge(known.verdict);
                 let wait = known.next_check_ms.map(Duration::from_millis);
-                member.schedule(wait.and_then(|wait| Instant::now().checked_add(wait)));
+                member.schedule(wait.and_then(|wait| now.checked_add(wait)));
             }
+            if let (Some(rules), Some(carried)) = (&self.ejection, known.ejection) {
+                member.record().resume(rules, carried, now);
+            }
+            self.wish(known, member);
+            let rested = known.drained
+                || known.weight == Some(0)
+                || known.verdict.is_some_and(|verdict| !verdict.healthy);
+            let ramping = known.ramping_ms.map(Duration::from_millis);
+            let ramping = ramping.or(rested.then_some(Duration::ZERO));
+            self.roster().replaces(member.host().id().clone(), ramping);
             member.host().learn(Measured {
                 latency: known.latency_ns.map(Duration::from_nanos),
                 success: known.success,
@@ -84,11 +108,59 @@ impl Pool {
 
     /// Lets the hosts take turns from where the pool of `state` was. To be called once its hosts are usable.
     pub fn resume(&self, state: &PoolState) {
+        for (known, member) in self.known(state) {
+            self.wish(known, member);
+        }
+        self.reconcile();
         if let Some((host, taken)) = &state.turn {
-            self.usable.resume(&Turn {
+            self.first_tier().resume(&Turn {
                 host: HostId::from(host.as_str()),
                 taken: *taken,
             });
+        }
+    }
+
+    /// The hosts of `state` that are still the same.
+    fn known<'a>(
+        &'a self,
+        state: &'a PoolState,
+    ) -> impl Iterator<Item = (&'a HostState, &'a Member)> {
+        state.hosts.iter().filter_map(|known| {
+            let member = self.member(&HostId::from(known.id.as_str()))?;
+            (member.host().address() == known.address).then_some((known, member))
+        })
+    }
+
+    /// Takes over what an operator wished, unless the host was edited since.
+    fn wish(&self, known: &HostState, member: &Member) {
+        let same = known.weight == Some(member.host().weight());
+        member.set_drained(known.drained && same);
+    }
+
+    /// Whose turns count: those of the hosts that requests go to as a rule.
+    pub(super) fn first_tier(&self) -> &dyn Balancer {
+        &*self.tiers[Tier::Primary as usize]
+    }
+
+    fn host_state(&self, member: &Member) -> HostState {
+        let host = member.host();
+        let Measured { latency, success } = host.measured();
+        let mut tiers = self.tiers.iter();
+        let ramping = tiers.find_map(|balancer| balancer.ramping(host.id()));
+        let now = Instant::now();
+        let next_check = member.next_check();
+        HostState {
+            id: host.id().as_str().to_owned(),
+            address: host.address(),
+            verdict: member.verdict(),
+            next_check_ms: next_check.map(|due| millis(due.saturating_duration_since(now))),
+            latency_ns: latency
+                .map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
+            success,
+            weight: Some(host.weight()),
+            drained: member.is_drained(),
+            ejection: member.record().carried(now),
+            ramping_ms: ramping.map(millis),
         }
     }
 
@@ -96,24 +168,5 @@ impl Pool {
         let mut hasher = DefaultHasher::new();
         format!("{:?}", self.health_check).hash(&mut hasher);
         hasher.finish()
-    }
-}
-
-impl HostState {
-    fn of(member: &Member) -> Self {
-        let host = member.host();
-        let Measured { latency, success } = host.measured();
-        HostState {
-            id: host.id().as_str().to_owned(),
-            address: host.address(),
-            verdict: member.verdict(),
-            next_check_ms: member.next_check().map(|due| {
-                let wait = due.saturating_duration_since(Instant::now());
-                u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
-            }),
-            latency_ns: latency
-                .map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
-            success,
-        }
     }
 }

@@ -33,7 +33,7 @@ use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening;
 use tokio::sync::mpsc;
 
-use crate::admin::{Api, Readiness};
+use crate::admin::{Api, Drains, Readiness};
 use crate::config::{Config, Listener};
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
@@ -153,11 +153,13 @@ impl Prepared {
         let readiness = Arc::new(Readiness::default());
         let control_socket = Arc::new(SocketFile::default());
         let (commands, received) = mpsc::channel(WAITING_COMMANDS);
+        let drained = Arc::clone(&site);
+        let drains = Drains::new(move || drained.load().pools.clone());
         let control = Control {
             path: places.control_socket.clone(),
             file: Arc::clone(&control_socket),
             readiness: Arc::clone(&readiness),
-            api: Arc::new(Api::new(commands)),
+            api: Arc::new(Api::new(commands, drains)),
         };
         let grace = config.server.grace_period;
         let handover = Arc::new(Handover::new(

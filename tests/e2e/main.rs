@@ -1,8 +1,11 @@
 //! End to end: the real binary over real sockets, on loopback. Each test's name is a promise.
 
 mod admin;
+mod backup;
 mod cli;
 mod demo;
+mod drain;
+mod ejection;
 mod failover;
 mod handover;
 mod harness;
@@ -10,8 +13,10 @@ mod headers;
 mod health;
 mod limits;
 mod proxying;
+mod queue;
 mod reload;
 mod routes;
+mod slow_start;
 mod support;
 mod systemd;
 mod tls;

@@ -255,26 +255,28 @@ impl Ballast {
     /// Runs `ballast reload` on it.
     #[track_caller]
     pub(crate) fn reload(&self) -> Finished {
-        self.run("reload")
+        self.command(&["reload"])
     }
 
     /// Runs `ballast check` on its configuration.
     #[track_caller]
     pub(crate) fn check(&self) -> Finished {
-        self.run("check")
+        self.command(&["check"])
     }
 
     /// Tries to run its configuration a second time.
     #[track_caller]
     pub(crate) fn run_again(&self) -> Finished {
-        self.run("run")
+        self.command(&["run"])
     }
 
+    /// Runs a command with its configuration.
     #[track_caller]
-    fn run(&self, subcommand: &str) -> Finished {
+    pub(crate) fn command(&self, args: &[&str]) -> Finished {
         let mut command = command();
         command
-            .args([subcommand, "-c"])
+            .args(args)
+            .arg("-c")
             .arg(self.file())
             .env("RUNTIME_DIRECTORY", self.path("run"));
         finish(command)
