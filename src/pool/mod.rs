@@ -3,6 +3,7 @@
 //! The balancer's members are the usable hosts only. Who is usable is decided elsewhere (today by the health room's
 //! reconciler, the only caller of [`Pool::admit`] and [`Pool::withdraw`]); a pool starts with none.
 
+mod budget;
 mod hosts;
 mod member;
 mod state;
@@ -10,10 +11,12 @@ mod state;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::balancer::{Balancer, BalancerError, HostId, Lease, Selection, build_with};
 use crate::config;
 
+pub use budget::{Account, Budget, Retried};
 pub use hosts::HostBook;
 pub use member::Member;
 pub use state::{PoolState, Verdict};
@@ -30,6 +33,7 @@ pub struct Pool {
     key: Option<config::KeySource>,
     host_header: config::HostHeader,
     health_check: Option<config::HealthCheck>,
+    budget: Option<Arc<Budget>>,
 }
 
 /// A pool that cannot be built.
@@ -91,6 +95,10 @@ impl Pool {
             key: info.keyed.then(|| key.clone()),
             host_header: pool.host_header,
             health_check: pool.health_check.clone(),
+            budget: pool
+                .retries
+                .as_ref()
+                .map(|policy| Arc::new(Budget::new(policy))),
         })
     }
 
@@ -122,6 +130,11 @@ impl Pool {
     /// The active check; `None` if every host counts as healthy.
     pub fn health_check(&self) -> Option<&config::HealthCheck> {
         self.health_check.as_ref()
+    }
+
+    /// When requests are sent again and how often; `None` if they never are.
+    pub fn budget(&self) -> Option<&Arc<Budget>> {
+        self.budget.as_ref()
     }
 
     /// Picks a host and counts the request on it.

@@ -33,6 +33,7 @@ fn pool(weights: &[u32], when_all_down: config::WhenAllDown) -> Pool {
         health_check: None,
         host_header: config::HostHeader::Preserve,
         when_all_down,
+        retries: None,
         tls: None,
     };
     Pool::new(&configured, &timeouts(), &mut HostBook::new()).expect("a valid pool")

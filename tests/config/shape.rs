@@ -57,7 +57,6 @@ fn keys_of_later_work_are_unknown() {
         "ejection",
         "slow_start",
         "sticky",
-        "retries",
         "limits",
         "protocol",
         "timeouts",

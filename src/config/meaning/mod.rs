@@ -7,6 +7,7 @@ mod host;
 mod listener;
 mod pem;
 mod pool;
+mod retries;
 mod route;
 mod server;
 

@@ -9,7 +9,7 @@ use super::super::model::{HostHeader, Pool, PoolTls, WhenAllDown};
 use super::super::place::Place;
 use super::super::words::{choice, quote};
 use super::super::yaml::{self, Entries, Form};
-use super::{World, algorithm, health, host, pem};
+use super::{World, algorithm, health, host, pem, retries};
 
 /// Keeps the comparison of routes and pools within a blink.
 const MOST_POOLS: usize = 4_096;
@@ -75,6 +75,7 @@ fn pool(
         health_check,
         host_header,
         when_all_down,
+        retries,
         tls,
     } = said;
     let algorithm = algorithm::algorithm(algorithm.0, &place.key("algorithm"), problems);
@@ -108,6 +109,7 @@ fn pool(
             )
         },
     );
+    let retries = retries::retries(retries.0, &place.key("retries"), problems);
     let tls = tls
         .0
         .and_then(|said| pool_tls(said, world, &place.key("tls"), problems));
@@ -118,6 +120,7 @@ fn pool(
         health_check,
         host_header,
         when_all_down,
+        retries,
         tls,
     })
 }
