@@ -1,14 +1,14 @@
 //! How many retries a pool may make: a share of its requests, so that hosts which fail under their load do not get
 //! more of it.
 //!
-//! Two bounds hold for the retries that may have reached a host twice. Of those that run at a time there are at most
-//! `max(min, share of the requests that run)`. And over time a request pays in `share` of a retry and each retry takes
-//! a whole one out, so that attempts ≤ (1 + share) × requests, whatever the hosts do. A pool with so few requests that
-//! `min` is the greater of the two may go on without balance: its retries are bounded by their number at a time.
+//! A retry that may reach a second host is paid for or free. Each request pays in `share` of a retry, and a retry takes
+//! a whole one out. So over time attempts ≤ (1 + share) × requests, whatever the hosts do; yet what a good time has saved
+//! is there at once when a host dies with everything that it had. In a pool with so few requests at a time that `min` is
+//! more than their share, `min` retries at a time are free. Beyond that there is none.
 //!
 //! The account is kept with what was paid in as a count that only grows, and what was spent as another one that is
-//! lifted where the balance would become more than [`MOST_SAVED`]. So a request costs additions alone, and only a retry
-//! compares and swaps.
+//! lifted where the balance would become more than a burst can need. So a request costs additions alone, and only a
+//! retry compares and swaps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +18,12 @@ use crate::config::Retries;
 /// A retry, in the parts that a request pays in: with a share in percent they are whole.
 const RETRY: u64 = 100;
 
-/// The largest balance, in retries: what a pool saved in good times is enough until a host that turns bad is known as
-/// such, and too little to flood the rest.
+/// The balance may always become so many retries, and as many as there are requests at a time: then each of them can
+/// be sent again once. More would serve no burst, only flood hosts that fail after a long good time.
 const MOST_SAVED: u64 = 100;
 
-/// In `Budget::running` the count of retries stands above that of requests.
-const ONE_RETRY: u64 = 1 << 32;
+/// In `Budget::running` the count of free retries stands above that of requests.
+const ONE_FREE: u64 = 1 << 32;
 
 /// The retries of one pool.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Budget {
     /// In percent.
     share: u64,
     min: u64,
-    /// Requests that run, and retries among them: one value, so that the two can be judged together.
+    /// Requests that run, and free retries among them: one value, so that the two can be judged together.
     running: AtomicU64,
     requests: AtomicU64,
     retries: AtomicU64,
@@ -73,7 +73,7 @@ impl Budget {
         self.running.fetch_add(1, Ordering::Relaxed);
         Account {
             budget: Arc::clone(self),
-            retrying: false,
+            free: false,
         }
     }
 
@@ -86,37 +86,32 @@ impl Budget {
         }
     }
 
-    /// Retries that may run beside `requests`.
-    fn most_at_a_time(&self, requests: u64) -> u64 {
-        (requests * self.share / 100).max(self.min)
-    }
-
-    /// Counts one more retry as running. `Some(true)` if it needs no balance.
-    fn reserve(&self) -> Option<bool> {
-        let before = self
-            .running
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |running| {
-                let (retries, requests) = (running / ONE_RETRY, running % ONE_RETRY);
-                (retries < self.most_at_a_time(requests)).then_some(running + ONE_RETRY)
-            })
-            .ok()?;
-        Some(before % ONE_RETRY * self.share < self.min * 100)
-    }
-
     /// Takes a retry out of the balance.
     fn pay(&self) -> bool {
         // What is paid in after this only makes the balance greater.
         let paid = self.requests.load(Ordering::Relaxed) * self.share;
+        let most = (self.running.load(Ordering::Relaxed) % ONE_FREE).max(MOST_SAVED);
         self.spent
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| {
-                let spent = spent.max(paid.saturating_sub(MOST_SAVED * RETRY)) + RETRY;
+                let spent = spent.max(paid.saturating_sub(most * RETRY)) + RETRY;
                 (spent <= paid).then_some(spent)
             })
             .is_ok()
     }
 
-    fn release(&self) {
-        self.running.fetch_sub(ONE_RETRY, Ordering::Relaxed);
+    /// Counts a free retry as running.
+    fn take_free(&self) -> bool {
+        self.running
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |running| {
+                let (free, requests) = (running / ONE_FREE, running % ONE_FREE);
+                let quiet = requests * self.share < self.min * 100;
+                (quiet && free < self.min).then_some(running + ONE_FREE)
+            })
+            .is_ok()
+    }
+
+    fn end_free(&self) {
+        self.running.fetch_sub(ONE_FREE, Ordering::Relaxed);
     }
 }
 
@@ -124,8 +119,8 @@ impl Budget {
 #[derive(Debug)]
 pub struct Account {
     budget: Arc<Budget>,
-    /// Whether a retry of it runs.
-    retrying: bool,
+    /// Whether a free retry of it runs.
+    free: bool,
 }
 
 impl Account {
@@ -136,33 +131,30 @@ impl Account {
 
     /// Asks for one retry, in place of the one that may be running. `false`: the budget does not allow it.
     pub fn retry(&mut self) -> bool {
-        self.end_retry();
+        self.end_free();
         let budget = &self.budget;
-        let Some(free) = budget.reserve() else {
-            budget.denied.fetch_add(1, Ordering::Relaxed);
-            return false;
+        let paid = budget.pay();
+        self.free = !paid && budget.take_free();
+        let allowed = paid || self.free;
+        let count = if allowed {
+            &budget.retries
+        } else {
+            &budget.denied
         };
-        // One that is free takes what is there as well, so that a rising load does not find a balance for both.
-        if !budget.pay() && !free {
-            budget.release();
-            budget.denied.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        budget.retries.fetch_add(1, Ordering::Relaxed);
-        self.retrying = true;
-        true
+        count.fetch_add(1, Ordering::Relaxed);
+        allowed
     }
 
-    fn end_retry(&mut self) {
-        if std::mem::take(&mut self.retrying) {
-            self.budget.release();
+    fn end_free(&mut self) {
+        if std::mem::take(&mut self.free) {
+            self.budget.end_free();
         }
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.end_retry();
+        self.end_free();
         self.budget.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -189,16 +181,27 @@ mod tests {
 
     fn running(budget: &Budget) -> (u64, u64) {
         let running = budget.running.load(Ordering::SeqCst);
-        (running % ONE_RETRY, running / ONE_RETRY)
+        (running % ONE_FREE, running / ONE_FREE)
+    }
+
+    /// How many of `accounts` get a retry.
+    fn allowed(accounts: &mut [Account]) -> u64 {
+        accounts
+            .iter_mut()
+            .map(|account| u64::from(account.retry()))
+            .sum()
+    }
+
+    fn enter(budget: &Arc<Budget>, requests: usize) -> Vec<Account> {
+        (0..requests).map(|_| budget.enter()).collect()
     }
 
     #[test]
     fn a_quiet_pool_has_its_minimum_again_and_again() {
-        let budget = budget(20, 3);
+        let budget = budget(0, 3);
         for _ in 0..100 {
-            let mut accounts = [(); 4].map(|()| budget.enter());
-            let allowed = accounts.iter_mut().map(Account::retry);
-            assert_eq!(allowed.filter(|allowed| *allowed).count(), 3);
+            let mut accounts = enter(&budget, 4);
+            assert_eq!(allowed(&mut accounts), 3);
             assert!(accounts[0].retry(), "a second one in place of the first");
         }
         assert_eq!(running(&budget), (0, 0));
@@ -215,30 +218,29 @@ mod tests {
     #[test]
     fn a_busy_pool_has_its_share_and_no_more() {
         let budget = budget(20, 3);
-        let mut accounts = Vec::from_iter((0..100).map(|_| budget.enter()));
-        let mut allowed = 0;
-        for _ in 0..3 {
-            allowed += accounts
-                .iter_mut()
-                .filter_map(|a| a.retry().then_some(()))
-                .count();
-        }
-        assert_eq!(allowed, 20);
+        let mut accounts = enter(&budget, 100);
+        let total: u64 = (0..3).map(|_| allowed(&mut accounts)).sum();
+        assert_eq!(total, 20);
+        // With most of its requests gone it is a quiet one.
+        accounts.truncate(14);
+        assert_eq!(allowed(&mut accounts), 3);
     }
 
     #[test]
     fn good_times_are_remembered_up_to_a_bound() {
         let budget = budget(20, 0);
-        (0..10_000).for_each(|_| drop(budget.enter()));
-        let mut accounts = Vec::from_iter((0..1_000).map(|_| budget.enter()));
-        let mut allowed = 0;
-        for _ in 0..2_000 {
-            allowed += accounts[..200]
-                .iter_mut()
-                .filter_map(|a| a.retry().then_some(()))
-                .count();
-        }
-        assert_eq!(allowed as u64, MOST_SAVED);
+        drop(enter(&budget, 10_000));
+        let mut few = enter(&budget, 50);
+        let total: u64 = (0..10).map(|_| allowed(&mut few)).sum();
+        assert_eq!(total, MOST_SAVED);
+        drop(enter(&budget, 10_000));
+        let mut many = enter(&budget, 500);
+        assert_eq!(allowed(&mut many), 500, "each of them once");
+        assert_eq!(
+            allowed(&mut many),
+            50,
+            "the fifty of before are there as well"
+        );
     }
 
     #[test]
@@ -265,13 +267,13 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model that keeps the balance as it is told: payments, capped, minus retries.
+        /// Against a model that keeps the balance as it is told: what was paid in, capped, minus retries.
         #[test]
         fn both_bounds_hold(steps in steps(), share in 0_u32..=100, min in 0_u32..6) {
             let budget = budget(share, min);
             let (share, min) = (u64::from(share), u64::from(min));
             let mut accounts: Vec<Account> = Vec::new();
-            let mut balance = 0;
+            let (mut balance, mut paid) = (0, 0);
             for step in steps {
                 match step {
                     Step::Begin => {
@@ -281,14 +283,15 @@ mod tests {
                     Step::Retry(which) if !accounts.is_empty() => {
                         let requests = accounts.len() as u64;
                         let which = which % accounts.len();
-                        let others = accounts.iter().enumerate().filter(|(i, a)| a.retrying && *i != which);
-                        let room = (others.count() as u64) < min.max(requests * share / 100);
-                        balance = balance.min(MOST_SAVED * RETRY);
+                        balance = balance.min(requests.max(MOST_SAVED) * RETRY);
                         let rich = balance >= RETRY;
-                        let expected = room && (rich || requests * share < min * 100);
-                        prop_assert_eq!(accounts[which].retry(), expected);
-                        if expected && rich {
+                        let others = accounts.iter().enumerate().filter(|(i, a)| a.free && *i != which);
+                        let free = (others.count() as u64) < min && requests * share < min * 100;
+                        prop_assert_eq!(accounts[which].retry(), rich || free);
+                        prop_assert_eq!(accounts[which].free, !rich && free);
+                        if rich {
                             balance -= RETRY;
+                            paid += 1;
                         }
                     }
                     Step::End(which) if !accounts.is_empty() => {
@@ -297,8 +300,10 @@ mod tests {
                     }
                     Step::Retry(_) | Step::End(_) => {}
                 }
-                let retrying = accounts.iter().filter(|account| account.retrying).count();
-                prop_assert_eq!(running(&budget), (accounts.len() as u64, retrying as u64));
+                let free = accounts.iter().filter(|account| account.free).count() as u64;
+                prop_assert_eq!(running(&budget), (accounts.len() as u64, free));
+                prop_assert!(free <= min);
+                prop_assert!(paid * 100 <= budget.counts().requests * share);
             }
         }
     }

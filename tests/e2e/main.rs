@@ -11,6 +11,7 @@ mod health;
 mod limits;
 mod proxying;
 mod reload;
+mod retries;
 mod routes;
 mod support;
 mod systemd;
