@@ -99,45 +99,19 @@ where
     }
 }
 
-/// A share in whole percent, such as `20%`, as the number in front of the sign.
+/// A whole percentage within a range.
 pub(super) fn percent(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
-    let number = text.strip_suffix('%').and_then(|text| text.parse().ok());
-    number
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            let hint = match text.parse::<u32>() {
-                Ok(bare) if range.contains(&bare) => format!("; did you mean `{bare}%`?"),
-                _ => String::new(),
-            };
-            format!(
-                "{} is not a share from {}% to {}%{hint}",
-                quote(text),
-                range.start(),
-                range.end()
-            )
-        })
-}
-
-/// A status such as `200` or a range such as `200-299`, both ends included, within `all`.
-pub(super) fn statuses(text: &str, all: RangeInclusive<u16>) -> Result<(u16, u16), String> {
-    let (low, high) = text.split_once('-').unwrap_or((text, text));
-    let status = |text: &str| {
-        let status = text.trim().parse().ok();
-        status.filter(|status| all.contains(status))
-    };
-    match (status(low), status(high)) {
-        (Some(low), Some(high)) if low <= high => Ok((low, high)),
-        (Some(low), Some(high)) => Err(format!(
-            "{} is empty; did you mean `{high}-{low}`?",
+    match text.strip_suffix('%').map(str::trim_end).map(str::parse) {
+        Some(Ok(number)) if range.contains(&number) => Ok(number),
+        None if text.parse::<u32>().is_ok() => Err(format!(
+            "{} has no percent sign; write `{text}%`",
             quote(text)
         )),
         _ => Err(format!(
-            "{} is neither a status from {} to {} nor a range such as `{}-{}`",
+            "{} is not a whole percentage from {}% to {}%",
             quote(text),
-            all.start(),
-            all.end(),
-            all.start() + 100,
-            all.start() + 199,
+            range.start(),
+            range.end()
         )),
     }
 }

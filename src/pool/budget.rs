@@ -67,6 +67,11 @@ impl Budget {
         }
     }
 
+    /// What the pool's configuration says about retries.
+    pub fn policy(&self) -> &Retries {
+        &self.policy
+    }
+
     /// Counts a request until the returned value is dropped.
     pub fn enter(self: &Arc<Self>) -> Account {
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +131,7 @@ pub struct Account {
 impl Account {
     /// What the pool's configuration says about retries.
     pub fn policy(&self) -> &Retries {
-        &self.budget.policy
+        self.budget.policy()
     }
 
     /// Asks for one retry, in place of the one that may be running. `false`: the budget does not allow it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::failure::Sent;
@@ -11,9 +12,9 @@ use super::forwarded::Origin;
 use super::key::{self, AddressText};
 use super::site::Site;
 use super::traffic::Presence;
-use crate::balancer::{BalancerError, HostId, Lease, Selection};
+use crate::balancer::{BalancerError, HostId, Selection};
 use crate::config::{KeySource, Retry};
-use crate::pool::{Account, Pool};
+use crate::pool::{Account, Failure, Lease, Outcome, Pool};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -51,8 +52,8 @@ pub struct RequestContext {
 pub(super) struct Head {
     /// From the begin of the attempt.
     pub(super) after: Duration,
-    /// Not a 5xx.
-    pub(super) good: bool,
+    /// A 5xx is the host's failure.
+    pub(super) outcome: Outcome,
 }
 
 impl RequestContext {
@@ -76,7 +77,7 @@ impl RequestContext {
         }
     }
 
-    pub(super) fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.site.pools[self.pool]
     }
 
@@ -113,17 +114,25 @@ impl RequestContext {
     /// The request after it has gone out.
     pub(super) fn sent(&self, session: &Session) -> Sent {
         Sent {
-            repeatable: match self.retry {
-                Retry::Idempotent => session.req_header().method.is_idempotent(),
-                Retry::AnyMethod => true,
-            },
+            repeatable: self.is_repeatable(session.req_header()),
             replayable: !session.as_ref().retry_buffer_truncated(),
             answered: session.response_written().is_some(),
         }
     }
 
-    /// Leases a host for the next attempt: one that has not failed this request while there is such a one.
-    pub(super) fn lease_host(&mut self, session: &Session) -> Result<(), BalancerError> {
+    fn is_repeatable(&self, request: &RequestHeader) -> bool {
+        match self.retry {
+            Retry::Idempotent => request.method.is_idempotent(),
+            Retry::AnyMethod => true,
+        }
+    }
+
+    /// Leases a host for the next attempt: one that has not failed this request while there is such a one. Waits in line
+    /// while every host is full.
+    pub(super) async fn lease_host(
+        &mut self,
+        request: &RequestHeader,
+    ) -> Result<(), BalancerError> {
         let client = self.origin.map(|origin| origin.client);
         let mut selection = Selection::new().tried(&self.tried);
         if let Some(client) = client {
@@ -135,25 +144,29 @@ impl RequestContext {
                 KeySource::ClientIp => client.map(AddressText::new),
                 _ => None,
             };
-            if let Some(key) = key::of(source, session.req_header(), text.as_ref()) {
+            if let Some(key) = key::of(source, request, text.as_ref()) {
                 selection = selection.key(key);
             }
         }
-        self.lease = Some(self.pool().lease(&selection)?);
+        let budget = self.pool().budget();
+        let again = budget.is_some_and(|budget| self.attempts < budget.policy().attempts);
+        let repeatable = again && self.is_repeatable(request);
+        let leased = self.pool().lease_in_turn(&selection, repeatable).await;
+        self.lease = Some(leased?);
         Ok(())
     }
 
     /// Ends the attempt as the host's failure.
-    pub(super) fn fail(&mut self) {
+    pub(super) fn fail(&mut self, failure: Failure) {
         if let Some(lease) = self.lease.take() {
-            lease.observe(self.started.elapsed(), false);
+            lease.observe(self.started.elapsed(), Outcome::Failure(failure));
         }
     }
 
     /// Ends the attempt. What the host answered, if anything, is taken in.
     pub(super) fn finish(&mut self) {
         if let (Some(lease), Some(head)) = (self.lease.take(), self.head) {
-            lease.observe(head.after, head.good);
+            lease.observe(head.after, head.outcome);
         }
     }
 }

@@ -148,6 +148,9 @@ impl Changes {
             when_all_down,
             retries,
             tls,
+            ejection,
+            limits,
+            slow_start,
         } = new;
         if old.algorithm != *algorithm {
             let (before, now) = (old.algorithm.info.name, algorithm.info.name);
@@ -164,6 +167,9 @@ impl Changes {
         self.section(&key("when_all_down"), &old.when_all_down, when_all_down);
         self.section(&key("retries"), &old.retries, retries);
         self.section(&key("tls"), &old.tls, tls);
+        self.section(&key("ejection"), &old.ejection, ejection);
+        self.section(&key("limits"), &old.limits, limits);
+        self.section(&key("slow_start"), &old.slow_start, slow_start);
     }
 
     fn hosts(&mut self, pool: &str, old: &[Host], new: &[Host]) {
@@ -174,6 +180,8 @@ impl Changes {
             name: _,
             address,
             weight,
+            backup,
+            max_in_flight,
         } in new
         {
             let Some(before) = before.get(id) else {
@@ -191,6 +199,13 @@ impl Changes {
                 lines.push(format!(
                     "pool {pool}: weight of host {id} changed from {before} to {weight}"
                 ));
+            }
+            if before.backup != *backup {
+                let now = if *backup { "a" } else { "no" };
+                lines.push(format!("pool {pool}: host {id} is {now} backup now"));
+            }
+            if before.max_in_flight != *max_in_flight {
+                lines.push(format!("pool {pool}: max_in_flight of host {id} changed"));
             }
         }
         for Host { id, .. } in old {

@@ -428,6 +428,47 @@ fn policies_and_tls() {
             "tls: { server_name: \"a b\" }",
             "tls.server_name: `a b` is not a server name",
         ),
+        (
+            "ejection: off",
+            "ejection: `off` is neither `none` nor a map",
+        ),
+        (
+            "ejection: { failures: [conect] }",
+            "ejection.failures[0]: `conect` is not one of `connect`, `timeout`, `reset`, `malformed`, `5xx` nor a status \
+             from 100 to 599; did you mean `connect`?",
+        ),
+        (
+            "ejection: { failures: [] }",
+            "ejection.failures: nothing counts as a failure; did you mean `ejection: none`?",
+        ),
+        (
+            "ejection: { rate: 50 }",
+            "ejection.rate: `50` has no percent sign; write `50%`",
+        ),
+        (
+            "ejection: { max_ejected: 0% }",
+            "ejection.max_ejected: `0%` is not a whole percentage from 1% to 100%",
+        ),
+        (
+            "ejection: { base: 2m, max: 1m }",
+            "ejection.max: the longest ejection of 1m is shorter than the first one of 2m",
+        ),
+        (
+            "ejection: { base: 6m }",
+            "ejection.base: the longest ejection of 5m is shorter than the first one of 6m",
+        ),
+        (
+            "limits: { queue: many }",
+            "limits.queue: `many` is not a whole number from 0 to 1000000",
+        ),
+        (
+            "limits: { queue_timeout: 0s }",
+            "limits.queue_timeout: `0s` is no time at all; it must be above 0",
+        ),
+        (
+            "slow_start: { floor: 0% }",
+            "slow_start.floor: `0%` is not a whole percentage from 1% to 100%",
+        ),
     ] {
         assert_eq!(pool_error(said), format!("pools.web.{told}"));
     }
@@ -451,7 +492,7 @@ fn retries() {
         ),
         (
             "{ statuses: 200 }",
-            ".statuses: `200` is neither a status from 400 to 599 nor a range such as `500-599`",
+            ".statuses: `200` is no failure, which has a status from 400 to 599",
         ),
         (
             "{ statuses: [503, 504-502] }",
@@ -459,11 +500,11 @@ fn retries() {
         ),
         (
             "{ budget: 20 }",
-            ".budget: `20` is not a share from 0% to 100%; did you mean `20%`?",
+            ".budget: `20` has no percent sign; write `20%`",
         ),
         (
             "{ budget: 101% }",
-            ".budget: `101%` is not a share from 0% to 100%",
+            ".budget: `101%` is not a whole percentage from 0% to 100%",
         ),
         (
             "{ min: -1 }",

@@ -11,6 +11,11 @@ use crate::support::{
     wait_until,
 };
 
+/// A pool of hosts that stay in it, whatever they do.
+fn setup(backends: &[&Backend]) -> Setup {
+    Setup::of(backends).pool("ejection: none")
+}
+
 /// Two hosts in turns, the second of which fails.
 fn good_and_bad() -> (Backend, Backend) {
     (Backend::start_new("good"), Backend::start_new("bad"))
@@ -26,7 +31,7 @@ fn request(method: &str, body: &[u8]) -> Vec<u8> {
 #[test]
 fn a_failure_status_is_answered_by_another_host() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = setup(&[&good, &bad]).start();
     let mut client = Client::connect(ballast.address());
     for status in [502, 503, 504] {
         bad.set(Reply::status(status));
@@ -46,7 +51,7 @@ fn a_failure_status_is_answered_by_another_host() {
 #[test]
 fn a_post_keeps_the_answer_of_its_host() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::status(503).field("Retry-After", "7").body("not now"));
     let mut client = Client::connect(ballast.address());
     let mut failed = 0;
@@ -66,7 +71,7 @@ fn a_post_keeps_the_answer_of_its_host() {
 #[test]
 fn other_statuses_are_answers_like_any() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = setup(&[&good, &bad]).start();
     let mut client = Client::connect(ballast.address());
     for status in [500, 501, 505, 404, 429] {
         bad.set(Reply::status(status));
@@ -79,7 +84,7 @@ fn other_statuses_are_answers_like_any() {
 #[test]
 fn the_set_of_statuses_is_the_pools() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad])
+    let ballast = setup(&[&good, &bad])
         .pool("retries: { statuses: [404, 500-501] }")
         .start();
     let mut client = Client::connect(ballast.address());
@@ -95,7 +100,7 @@ fn the_set_of_statuses_is_the_pools() {
 #[test]
 fn a_route_may_let_every_method_go_twice() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad])
+    let ballast = setup(&[&good, &bad])
         .top("routes: [{ path: /twice, pool: web, retry: any_method }, { pool: web }]")
         .start();
     let mut client = Client::connect(ballast.address());
@@ -120,7 +125,7 @@ fn a_route_may_let_every_method_go_twice() {
 #[test]
 fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::status(503));
     let body = |length: u32| Vec::from_iter((0..length).map(|i| (i % 251) as u8));
     let mut client = Client::connect(ballast.address());
@@ -166,7 +171,7 @@ fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
 #[test]
 fn a_body_on_its_way_follows_to_the_second_host() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::Early(503));
     for _ in 0..4 {
         let before = [&good, &bad].map(Backend::requests);
@@ -188,7 +193,7 @@ fn a_body_on_its_way_follows_to_the_second_host() {
 #[test]
 fn an_interim_answer_that_was_passed_on_is_no_reason_for_a_broken_one() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::script(|head, wire| {
         wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
         wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
@@ -209,7 +214,7 @@ fn an_interim_answer_that_was_passed_on_is_no_reason_for_a_broken_one() {
 #[test]
 fn no_host_gets_a_request_twice_and_the_last_answer_is_the_clients() {
     let backends = ["a", "b"].map(Backend::start_new);
-    let ballast = Setup::of(&backends.each_ref())
+    let ballast = setup(&backends.each_ref())
         .pool("retries: { attempts: 5, min: 100 }")
         .start();
     for backend in &backends {
@@ -228,7 +233,7 @@ fn no_host_gets_a_request_twice_and_the_last_answer_is_the_clients() {
 fn attempts_are_counted() {
     for attempts in 1..=4 {
         let backends = ["a", "b", "c", "d", "e"].map(Backend::start_new);
-        let ballast = Setup::of(&backends.each_ref())
+        let ballast = setup(&backends.each_ref())
             .pool(&format!("retries: {{ attempts: {attempts} }}"))
             .start();
         for backend in &backends {
@@ -244,7 +249,7 @@ fn attempts_are_counted() {
 fn none_means_none() {
     let (good, bad) = good_and_bad();
     let dead = DeadHost::new();
-    let ballast = Setup::of(&[&good, &bad])
+    let ballast = setup(&[&good, &bad])
         .host(dead.address())
         .pool("retries: none")
         .start();
@@ -265,7 +270,7 @@ fn none_means_none() {
 #[test]
 fn after_the_deadline_no_attempt_begins() {
     let (good, bad) = good_and_bad();
-    let ballast = Setup::of(&[&good, &bad])
+    let ballast = setup(&[&good, &bad])
         .pool("retries: { deadline: 100ms }")
         .start();
     bad.set(Reply::status(503).after(Duration::from_millis(150)));
@@ -281,7 +286,7 @@ fn after_the_deadline_no_attempt_begins() {
 fn without_budget_only_what_was_not_sent_goes_out_again() {
     let (good, bad) = good_and_bad();
     let dead = DeadHost::new();
-    let ballast = Setup::of(&[&good, &bad])
+    let ballast = setup(&[&good, &bad])
         .host(dead.address())
         .pool("retries: { budget: 0%, min: 0 }")
         .start();
@@ -304,7 +309,7 @@ fn failing_hosts_get_a_fifth_more_requests_at_most() {
     // As many as make the share greater than the minimum, all the time.
     const HELD: usize = 16;
     let backends = ["a", "b", "c", "d"].map(Backend::start_new);
-    let ballast = Setup::of(&backends.each_ref()).start();
+    let ballast = setup(&backends.each_ref()).start();
     for backend in &backends {
         backend.set(Reply::Hang);
     }
@@ -434,7 +439,7 @@ fn race(address: SocketAddr, backend: &Backend, race: Race, requests: usize) -> 
 fn a_connection_that_ends_while_a_request_goes_out_doubles_no_post_and_costs_no_get() {
     const REQUESTS: usize = 20;
     let backend = Backend::start_new("a");
-    let ballast = Setup::of(&[&backend]).start();
+    let ballast = setup(&[&backend]).start();
     let mut lost = 0;
     for step in 0..30 {
         for next in [Next::Close, Next::Reset] {
@@ -451,7 +456,7 @@ fn a_connection_that_ends_while_a_request_goes_out_doubles_no_post_and_costs_no_
 fn a_post_that_was_read_before_its_connection_ended_is_not_sent_to_a_fresh_one() {
     for next in [Next::Close, Next::Reset] {
         let backend = Backend::start_new("a");
-        let ballast = Setup::of(&[&backend]).start();
+        let ballast = setup(&[&backend]).start();
         let counts = race(ballast.address(), &backend, Race::Read(next), 20);
         // Every second POST finds the connection of the one before, and each GET but the first.
         assert_eq!(counts, [10, 20, 19], "{next:?}");

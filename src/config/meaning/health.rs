@@ -1,6 +1,5 @@
 //! `health_check`: the active check of a pool's hosts.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::Method;
@@ -9,7 +8,7 @@ use http::uri::{Authority, PathAndQuery};
 use super::super::errors::Problems;
 use super::super::model::{HealthCheck, Initial, Probe};
 use super::super::place::Place;
-use super::super::words::{choice, quote, shown, statuses, time, whole};
+use super::super::words::{choice, quote, shown, time, whole};
 use super::super::yaml::{self, Form, OneOrMany, Said};
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -20,8 +19,6 @@ const FALL: usize = 3;
 const MOST_IN_A_ROW: usize = 1_000;
 /// Any answer that is neither an error nor an interim one.
 const EXPECT: (u16, u16) = (200, 399);
-/// What a host may answer.
-const ALL: RangeInclusive<u16> = 100..=599;
 
 /// `None` after `health_check: none`.
 pub(super) fn health_check(
@@ -199,7 +196,7 @@ fn expect(said: Option<OneOrMany>, place: &Place, problems: &mut Problems) -> Ve
     let list = match said {
         None => return vec![EXPECT],
         Some(OneOrMany::One(text)) => {
-            return Vec::from_iter(problems.take(place, statuses(&text, ALL)));
+            return Vec::from_iter(problems.take(place, statuses(&text)));
         }
         Some(OneOrMany::Many(list)) => list,
     };
@@ -210,6 +207,26 @@ fn expect(said: Option<OneOrMany>, place: &Place, problems: &mut Problems) -> Ve
         );
     }
     let list = list.iter().enumerate();
-    list.filter_map(|(index, text)| problems.take(&place.index(index), statuses(text, ALL)))
+    list.filter_map(|(index, text)| problems.take(&place.index(index), statuses(text)))
         .collect()
+}
+
+/// Reads `200` or `200-299`.
+pub(super) fn statuses(text: &str) -> Result<(u16, u16), String> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| {
+        let status = text.trim().parse().ok();
+        status.filter(|status| (100..=599).contains(status))
+    };
+    match (status(low), status(high)) {
+        (Some(low), Some(high)) if low <= high => Ok((low, high)),
+        (Some(low), Some(high)) => Err(format!(
+            "{} is empty; did you mean `{high}-{low}`?",
+            quote(text)
+        )),
+        _ => Err(format!(
+            "{} is neither a status from 100 to 599 nor a range such as `200-299`",
+            quote(text)
+        )),
+    }
 }

@@ -1,13 +1,13 @@
 //! `retries`: when a request that failed is sent again.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::errors::Problems;
 use super::super::model::Retries;
 use super::super::place::Place;
-use super::super::words::{percent, quote, statuses, time, whole};
+use super::super::words::{percent, quote, time, whole};
 use super::super::yaml::{self, Form, OneOrMany};
+use super::health;
 
 const ATTEMPTS: usize = 2;
 /// Statuses by which a host says that it, or something behind it, could not do the work.
@@ -18,8 +18,6 @@ const MIN: u32 = 3;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A number of retries at a time that no pool has; more is a slip.
 const MOST_MIN: u32 = 1_000_000;
-/// Answers that a client may be spared.
-const FAILURES: RangeInclusive<u16> = 400..=599;
 
 /// `None` after `retries: none`.
 pub(super) fn retries(
@@ -72,15 +70,22 @@ pub(super) fn retries(
 fn failures(said: Option<OneOrMany>, place: &Place, problems: &mut Problems) -> Vec<(u16, u16)> {
     match said {
         None => STATUSES.map(|status| (status, status)).to_vec(),
-        Some(OneOrMany::One(text)) => {
-            Vec::from_iter(problems.take(place, statuses(&text, FAILURES)))
-        }
+        Some(OneOrMany::One(text)) => Vec::from_iter(problems.take(place, failure(&text))),
         Some(OneOrMany::Many(list)) => {
             let list = list.iter().enumerate();
-            list.filter_map(|(index, text)| {
-                problems.take(&place.index(index), statuses(text, FAILURES))
-            })
-            .collect()
+            list.filter_map(|(index, text)| problems.take(&place.index(index), failure(text)))
+                .collect()
         }
+    }
+}
+
+/// Reads `503` or `500-599`: an answer that a client may be spared.
+fn failure(text: &str) -> Result<(u16, u16), String> {
+    match health::statuses(text)? {
+        range @ (400.., _) => Ok(range),
+        _ => Err(format!(
+            "{} is no failure, which has a status from 400 to 599",
+            quote(text)
+        )),
     }
 }
