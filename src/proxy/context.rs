@@ -11,10 +11,11 @@ use super::failure::Sent;
 use super::forwarded::Origin;
 use super::key::{self, AddressText};
 use super::site::Site;
+use super::sticky;
 use super::traffic::Presence;
 use crate::balancer::{BalancerError, HostId, Selection};
 use crate::config::{KeySource, Retry};
-use crate::pool::{Account, Failure, Lease, Outcome, Pool};
+use crate::pool::{Account, Claim, Failure, Lease, Outcome, Pool};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct RequestContext {
     pub(super) id: Option<HeaderValue>,
     /// The request in the pool's budget for retries, from the first attempt on; `None` if there are none.
     pub(super) account: Option<Account>,
+    /// The host that the client's cookie keeps it with; `None` if the answer is to bring it a new one.
+    pub(super) kept_with: Option<HostId>,
     /// Attempts made.
     pub(super) attempts: usize,
     /// When the first attempt began.
@@ -67,6 +70,7 @@ impl RequestContext {
             origin: None,
             id: None,
             account: None,
+            kept_with: None,
             attempts: 0,
             first_started: now,
             given_up: false,
@@ -151,8 +155,16 @@ impl RequestContext {
         let budget = self.pool().budget();
         let again = budget.is_some_and(|budget| self.attempts < budget.policy().attempts);
         let repeatable = again && self.is_repeatable(request);
-        let leased = self.pool().lease_in_turn(&selection, repeatable).await;
+        let pool = self.pool();
+        // The host of the cookie has its chance first; a request that it failed moves on with its client.
+        let sticky = pool.sticky().filter(|_| self.attempts == 0);
+        let claim = sticky.and_then(|sticky| sticky::claim(request, sticky));
+        let wanted = claim.as_ref().map(|claim| &claim.host);
+        let leased = pool.lease_in_turn(&selection, wanted, repeatable).await;
         self.lease = Some(leased?);
+        if let Some(Claim { host, ages: false }) = claim {
+            self.kept_with = Some(host);
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::answer::{self, Answer, Connection};
 use super::context::{Head, RequestContext};
 use super::failure::{self, is_break};
 use super::forwarded::Origin;
+use super::sticky;
 use super::target::Target;
 use super::{Proxy, upgrade};
 use crate::balancer::BalancerError;
@@ -224,6 +225,7 @@ impl ProxyHttp for Proxy {
             let status = ErrorType::HTTPStatus(response.status.as_u16());
             return Err(Error::explain(status, "another host is asked").into_up());
         }
+        keep_with_host(session, response, ctx)?;
         if upgraded {
             session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
             // A tunnel may last for hours, and is no retry any more.
@@ -343,6 +345,27 @@ fn exclude_host(ctx: &mut RequestContext) {
     if let Some(lease) = &ctx.lease {
         ctx.tried.push(lease.member().host().id().clone());
     }
+}
+
+/// Gives the client the cookie of its host in a sticky pool, unless it has it.
+fn keep_with_host(
+    session: &Session,
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) -> Result<()> {
+    let (Some(sticky), Some(lease)) = (ctx.pool().sticky(), &ctx.lease) else {
+        return Ok(());
+    };
+    let host = lease.member().host().id();
+    if ctx.kept_with.as_ref() == Some(host) {
+        return Ok(());
+    }
+    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    let fields = &session.req_header().headers;
+    let https = ctx
+        .origin
+        .map_or(tls, |origin| origin.is_https(fields, tls));
+    sticky::set(response, sticky, host, https)
 }
 
 /// Gives the running attempt up for another one at another host, if that may be.
