@@ -13,6 +13,7 @@ mod proxying;
 mod reload;
 mod retries;
 mod routes;
+mod sticky;
 mod support;
 mod systemd;
 mod tls;
