@@ -259,8 +259,9 @@ impl ProxyHttp for Proxy {
             ctx.lease = None;
             return error;
         }
-        if std::mem::take(&mut ctx.given_up) {
+        if let Some(next) = ctx.next.take() {
             ctx.finish();
+            ctx.lease = Some(next);
             error.set_retry(true);
             return error;
         }
@@ -374,8 +375,11 @@ fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
         return false;
     }
     exclude_host(ctx);
-    ctx.given_up = ctx.pool().has_another(&ctx.tried) && ctx.pay_for_retry();
-    ctx.given_up
+    let again = ctx.lease_another(session.req_header()) && ctx.pay_for_retry();
+    if !again {
+        ctx.next = None;
+    }
+    again
 }
 
 /// The condition under which Pingora passes an upgrade on.
