@@ -1,7 +1,8 @@
 //! Power of two choices: draw two hosts, take the one with less to do.
 //!
 //! **How.** Two distinct hosts are drawn by weight, whatever the request's key, and compared by their load:
-//! - `in_flight` (default): requests in flight divided by weight.
+//! - `in_flight` (default): requests in flight divided by weight. Recent failures count as requests in flight, and the
+//!   load of a remarkably slow host counts several times (see [the formula](super)).
 //! - `peak_ewma`: average latency × (in flight + 1) ÷ weight ÷ share of successes. The latency average is Finagle's
 //!   Peak-EWMA: it jumps up with a slow answer and decays towards faster ones; success is averaged as in tsf-go, so a
 //!   host that fails fast does not look fast. A host without a sample yet takes one request and then waits for its
@@ -9,7 +10,8 @@
 //!
 //! On a tie the first draw stands, which is as random as the draw and keeps idle hosts in proportion to their weights.
 //!
-//! **Cost.** One or two random draws and two counters read; `peak_ewma` reads the clock as well.
+//! **Cost.** One or two random draws and two counters read; `peak_ewma` reads the clock as well, and so does `in_flight`
+//! while a failure is recent.
 //!
 //! **Bound.** The busiest of n equal hosts is above the mean by ln ln n / ln 2 + O(1), however many requests there are
 //! (Berenbrink, Czumaj, Steger, Vöcking, "Balanced Allocations: The Heavily Loaded Case", 2000); n = 100 and m = 10,000
@@ -149,7 +151,7 @@ impl Pairs {
         })
     }
 
-    fn by_load(&self, first: usize, second: usize, scales: Scales) -> usize {
+    fn by_load(&self, first: usize, second: usize, scales: Scales<'_>) -> usize {
         let load = |position: usize| {
             let seat = &self.seats[position];
             let live = seat.live();

@@ -1,7 +1,7 @@
 //! A pool: hosts, the balancers that choose among them, and policies.
 //!
 //! The usable hosts are the members of a balancer, and so are the backups and the draining ones, each group of its own:
-//! the [`tiers`]. Who belongs where follows from what is known of the hosts (checks, ejections, drains); [`roster`] alone
+//! the `tiers`. Who belongs where follows from what is known of the hosts (checks, ejections, drains); `roster` alone
 //! brings the balancers in line with it. A pool starts with no host in use.
 
 mod budget;
@@ -32,7 +32,7 @@ pub use budget::{Account, Budget, Retried};
 pub use hosts::HostBook;
 pub use lease::Lease;
 pub use member::Member;
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
 pub use sticky::{Claim, Sticky};
 

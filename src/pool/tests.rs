@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
 use super::*;
 use crate::balancer::{AlgorithmInfo, Options};
 
@@ -89,16 +92,18 @@ fn ids(pool: &Pool) -> Vec<HostId> {
 }
 
 #[test]
-fn nobody_is_used_before_the_first_reconciliation() {
+fn nobody_is_used_before_the_begin() {
     let pool = pool(&[1, 1], |_| ());
-    assert_eq!(leased(&pool), None);
     pool.reconcile();
+    assert_eq!(leased(&pool), None);
+    pool.begin();
     assert!(leased(&pool).is_some());
 }
 
 #[test]
 fn only_healthy_hosts_are_leased() {
     let pool = pool(&[1, 1], |_| ());
+    pool.begin();
     judge(&pool, 0, false);
     assert_eq!(leased(&pool).as_ref(), Some(&ids(&pool)[1]));
     judge(&pool, 1, false);
@@ -112,6 +117,7 @@ fn try_all_uses_every_host_while_none_is_usable() {
     let pool = pool(&[1, 0], |pool| {
         pool.when_all_down = config::WhenAllDown::TryAll;
     });
+    pool.begin();
     judge(&pool, 0, false);
     judge(&pool, 1, false);
     let first = ids(&pool)[0].clone();
@@ -123,7 +129,7 @@ fn try_all_uses_every_host_while_none_is_usable() {
 #[test]
 fn the_tiers_are_resorted_to_one_after_another() {
     let pool = pool(&[1, 1, 0], |pool| pool.hosts[1].backup = true);
-    pool.reconcile();
+    pool.begin();
     let ids = ids(&pool);
     for _ in 0..20 {
         assert_eq!(leased(&pool).as_ref(), Some(&ids[0]));
@@ -149,7 +155,7 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
     let pool = pool(&[1, 1], |pool| {
         pool.ejection = Some(ejection(Duration::from_millis(20)));
     });
-    pool.reconcile();
+    pool.begin();
     let ids = ids(&pool);
     let fail = |id: &HostId| {
         let lease = pool.lease_of(id).expect("it serves");
@@ -185,6 +191,78 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
     assert!(pool.lease_of(&ids[0]).is_ok());
 }
 
+/// Whatever happens at the same time: afterwards everybody is where the conditions put them, and nothing is counted.
+#[test]
+fn threads_at_odds_leave_a_pool_in_order() {
+    const THREADS: u64 = 6;
+    for algorithm in ["p2c", "least_load", "round_robin", "consistent_hash"] {
+        let pool = pool(&[1, 2, 1, 0, 1], |pool| {
+            pool.algorithm.info = AlgorithmInfo::find(algorithm).expect("it is registered");
+            pool.hosts[4].backup = true;
+            pool.hosts[1].max_in_flight = Some(3);
+            pool.ejection = Some(ejection(Duration::from_micros(50)));
+        });
+        pool.begin();
+        let ids = ids(&pool);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (pool, ids) = (&pool, &ids);
+                scope.spawn(move || {
+                    let mut random = SmallRng::seed_from_u64(thread);
+                    for _ in 0..3_000 {
+                        let member = &pool.members()[random.gen_range(0..ids.len())];
+                        let healthy = random.gen_bool(0.7);
+                        match random.gen_range(0..20) {
+                            0 => {
+                                let against = 0;
+                                member.judge(Some(Verdict { healthy, against }));
+                                pool.reconcile();
+                            }
+                            1 => {
+                                pool.drain(member, random.gen_bool(0.3));
+                            }
+                            2 => pool.reconcile(),
+                            _ => {
+                                let tried = &ids[..random.gen_range(0..2)];
+                                let request = Selection::new().tried(tried).key(b"key");
+                                let Ok(lease) = pool.lease(&request, random.gen_bool(0.5)) else {
+                                    continue;
+                                };
+                                assert!(lease.member().host().in_flight() > 0);
+                                match random.gen_range(0..3) {
+                                    0 => drop(lease),
+                                    1 => lease.observe(SHORT, Outcome::Success),
+                                    _ => lease.observe(SHORT, Outcome::Failure(Failure::Connect)),
+                                }
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        // No ejection ends between the two looks.
+        while pool.next_change().is_some() {
+            pool.reconcile();
+        }
+        pool.reconcile();
+        let conditions = Vec::from_iter(pool.members().iter().map(Member::condition));
+        for (member, tier) in pool.members().iter().zip(tiers::tiers(&conditions)) {
+            assert_eq!(member.tier(), tier, "{algorithm}");
+            assert_eq!(member.host().in_flight(), 0, "{algorithm}");
+            for (number, balancer) in pool.tiers.iter().enumerate() {
+                let is_member = balancer.lease_of(member.host().id()).is_ok();
+                assert_eq!(is_member, number == tier as usize, "{algorithm}");
+            }
+        }
+        let due = pool
+            .members()
+            .iter()
+            .filter(|member| member.is_due())
+            .count();
+        assert_eq!(pool.due.load(Ordering::SeqCst), due, "{algorithm}");
+    }
+}
+
 #[test]
 fn what_was_learnt_goes_on_in_the_pool_that_follows() {
     let rules = |pool: &mut config::Pool| {
@@ -195,7 +273,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
         });
     };
     let old = pool(&[1, 1, 1], rules);
-    old.reconcile();
+    old.begin();
     let ids = ids(&old);
     for _ in 0..5 {
         let lease = old.lease_of(&ids[0]).expect("it serves");
@@ -208,7 +286,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
 
     let new = pool(&[1, 1, 1, 1], rules);
     new.carry(&state);
-    new.reconcile();
+    new.begin();
     assert!(new.members()[0].is_ejected());
     assert!(new.members()[1].is_draining());
     let usable: Vec<_> = new.members().iter().map(|m| m.tier()).collect();
@@ -227,7 +305,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
     // An edit beats the operator.
     let edited = pool(&[1, 5, 1], rules);
     edited.carry(&state);
-    edited.reconcile();
+    edited.begin();
     assert!(!edited.members()[1].is_draining());
 }
 

@@ -20,7 +20,7 @@ use super::target::Target;
 use super::{Proxy, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
-use crate::pool::{Failure, Outcome};
+use crate::pool::{Failure, Outcome, lacks_resources};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -143,6 +143,9 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         exclude_host(ctx);
+        if lacks_resources(&error) {
+            ctx.lease = None;
+        }
         ctx.fail(Failure::Connect);
         // Nothing was sent, so neither the method nor the budget matters.
         error.set_retry(ctx.has_another_attempt() && ctx.pool().has_another(&ctx.tried));
@@ -213,13 +216,17 @@ impl ProxyHttp for Proxy {
             let unasked = "the host switched protocols unasked";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
         }
+        let outcome = match response.status.is_server_error() {
+            true => Outcome::Failure(Failure::Status(response.status.as_u16())),
+            false => Outcome::Success,
+        };
         ctx.head = Some(Head {
             after: ctx.started.elapsed(),
-            outcome: match response.status.is_server_error() {
-                true => Outcome::Failure(Failure::Status(response.status.as_u16())),
-                false => Outcome::Success,
-            },
+            outcome,
         });
+        if let Some(lease) = &mut ctx.lease {
+            lease.answered(outcome);
+        }
         if ctx.is_failure(response.status) && give_up(session, ctx) {
             // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
             let status = ErrorType::HTTPStatus(response.status.as_u16());

@@ -1,8 +1,11 @@
 //! End to end: the real binary over real sockets, on loopback. Each test's name is a promise.
 
 mod admin;
+mod backup;
 mod cli;
 mod demo;
+mod drain;
+mod ejection;
 mod failover;
 mod handover;
 mod harness;
@@ -10,9 +13,11 @@ mod headers;
 mod health;
 mod limits;
 mod proxying;
+mod queue;
 mod reload;
 mod retries;
 mod routes;
+mod slow_start;
 mod sticky;
 mod support;
 mod systemd;
