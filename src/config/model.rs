@@ -1,5 +1,6 @@
 //! The configuration as it is meant: every value checked, nothing left to interpret.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,6 +131,18 @@ pub struct Route {
     pub path: Option<String>,
     /// Index into [`Config::pools`].
     pub pool: usize,
+    /// Which requests may be sent a second time although a host may have got them.
+    pub retry: Retry,
+}
+
+/// Which requests may be sent a second time although a host may have got them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Those whose method has the same effect twice as once (default).
+    #[default]
+    Idempotent,
+    /// All of them: whoever answers them can tell a second time from a first.
+    AnyMethod,
 }
 
 /// Whether `path` begins with the segments of `prefix`: `/v1` is the beginning of `/v1` and `/v1/x`, not of `/v10`, and
@@ -158,6 +171,10 @@ pub struct Pool {
     pub host_header: HostHeader,
     /// What happens while no host is usable.
     pub when_all_down: WhenAllDown,
+    /// When a request is sent again; `None` after `retries: none`.
+    pub retries: Option<Retries>,
+    /// The cookie that keeps a client with its host, if any.
+    pub sticky: Option<Sticky>,
     /// TLS towards the hosts, if any.
     pub tls: Option<PoolTls>,
     /// When a host that fails requests gets none for a while; `None` after `ejection: none`.
@@ -286,6 +303,87 @@ pub enum WhenAllDown {
     Error,
     /// All hosts are tried as if they were healthy.
     TryAll,
+}
+
+/// When a request that failed is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// How often at most, the first time not counted; at least 1.
+    pub attempts: usize,
+    /// Answers after which another host is asked, as ranges of statuses, both ends included; may be empty.
+    pub statuses: Vec<(u16, u16)>,
+    /// How many retries there may be for a hundred requests.
+    pub budget: u32,
+    /// Retries at a time that need no budget.
+    pub min: u32,
+    /// From the first attempt to the beginning of the last.
+    pub deadline: Duration,
+}
+
+impl Retries {
+    /// A request that so many hosts have failed will not be served by one more.
+    pub const MOST_ATTEMPTS: usize = 10;
+
+    /// Whether another host is asked after an answer with this status.
+    pub fn names(&self, status: u16) -> bool {
+        let mut ranges = self.statuses.iter();
+        ranges.any(|(low, high)| (*low..=*high).contains(&status))
+    }
+}
+
+/// The cookie that keeps a client with its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// Its name.
+    pub cookie: String,
+    /// How long it keeps a client that sends no request; at least a second.
+    pub ttl: Duration,
+    /// Whether browsers send it over TLS only.
+    pub secure: Secure,
+    /// Whether it is kept from scripts.
+    pub http_only: bool,
+    /// When browsers send it with requests that other sites cause.
+    pub same_site: SameSite,
+    /// What its value is authenticated with; `None`: a random key of the process and its successors.
+    pub secret: Option<Secret>,
+}
+
+/// Whether a cookie bears `Secure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secure {
+    /// If the client's request came over TLS (default).
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The `SameSite` of a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Never with a request that another site causes.
+    Strict,
+    /// With those that take the user here (default).
+    Lax,
+    /// With all of them.
+    None,
+}
+
+/// Bytes that nobody else knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The file; as with [`Certificate`], the path has got its directory.
+    pub file: PathBuf,
+    /// What was in it, without white space at its end.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the bytes.
+        f.debug_tuple("Secret").field(&self.file).finish()
+    }
 }
 
 /// TLS towards the hosts of a pool.

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
+use pingora::proxy::Session;
 
+use super::failure::Sent;
 use super::forwarded::Origin;
 use super::key::{self, AddressText};
 use super::site::Site;
+use super::sticky;
 use super::traffic::Presence;
 use crate::balancer::{BalancerError, HostId, Selection};
-use crate::config::KeySource;
-use crate::pool::{Failure, Lease, Outcome, Pool};
+use crate::config::{KeySource, Retry};
+use crate::pool::{Account, Claim, Failure, Lease, Outcome, Pool};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -21,16 +24,26 @@ pub struct RequestContext {
     pub(super) site: Arc<Site>,
     /// Index into the site's pools; set by the route.
     pub(super) pool: usize,
+    /// What may be sent again; set by the route.
+    pub(super) retry: Retry,
     /// `None` before the request filter, and for connections without an IP address.
     pub(super) origin: Option<Origin>,
     /// The id that all attempts share.
     pub(super) id: Option<HeaderValue>,
+    /// The request in the pool's budget for retries, from the first attempt on; `None` if there are none.
+    pub(super) account: Option<Account>,
+    /// The host that the client's cookie keeps it with; `None` if the answer is to bring it a new one.
+    pub(super) kept_with: Option<HostId>,
     /// Attempts made.
     pub(super) attempts: usize,
+    /// When the first attempt began.
+    pub(super) first_started: Instant,
     /// Hosts that failed this request.
     pub(super) tried: Vec<HostId>,
     /// The host of the running attempt.
     pub(super) lease: Option<Lease>,
+    /// The host of the next one, once the running one has been given up.
+    pub(super) next: Option<Lease>,
     /// When the running attempt began, or when the client had sent it all.
     pub(super) started: Instant,
     /// The head of the host's answer in the running attempt.
@@ -48,16 +61,22 @@ pub(super) struct Head {
 
 impl RequestContext {
     pub(super) fn new(site: Arc<Site>, presence: Presence) -> Self {
+        let now = Instant::now();
         RequestContext {
             presence,
             site,
             pool: 0,
+            retry: Retry::default(),
             origin: None,
             id: None,
+            account: None,
+            kept_with: None,
             attempts: 0,
+            first_started: now,
             tried: Vec::new(),
             lease: None,
-            started: Instant::now(),
+            next: None,
+            started: now,
             head: None,
         }
     }
@@ -66,31 +85,115 @@ impl RequestContext {
         &self.site.pools[self.pool]
     }
 
+    /// Notes that an attempt begins.
+    pub(super) fn begin_attempt(&mut self) {
+        self.started = Instant::now();
+        self.head = None;
+        self.attempts += 1;
+        if self.attempts == 1 {
+            self.first_started = self.started;
+            self.account = self.pool().budget().map(|budget| budget.enter());
+        }
+    }
+
+    /// Whether one more attempt would be within the pool's number and time.
+    pub(super) fn has_another_attempt(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| {
+            let policy = account.policy();
+            self.attempts <= policy.attempts && self.first_started.elapsed() < policy.deadline
+        })
+    }
+
+    /// Whether the pool's budget has a retry left for a request that a host may have got.
+    pub(super) fn pay_for_retry(&mut self) -> bool {
+        self.account.as_mut().is_some_and(Account::retry)
+    }
+
+    /// Whether an answer is none that the client should see while another host can give a better one.
+    pub(super) fn is_failure(&self, status: StatusCode) -> bool {
+        let account = self.account.as_ref();
+        account.is_some_and(|account| account.policy().names(status.as_u16()))
+    }
+
+    /// The request after it has gone out.
+    pub(super) fn sent(&self, session: &Session) -> Sent {
+        Sent {
+            repeatable: self.is_repeatable(session.req_header()),
+            replayable: !session.as_ref().retry_buffer_truncated(),
+            answered: session.response_written().is_some(),
+        }
+    }
+
     /// Leases a host for the next attempt: one that has not failed this request while there is such a one. Waits in line
     /// while every host is full.
     pub(super) async fn lease_host(
         &mut self,
         request: &RequestHeader,
     ) -> Result<(), BalancerError> {
-        let client = self.origin.map(|origin| origin.client);
-        let mut selection = Selection::new().tried(&self.tried);
-        if let Some(client) = client {
-            selection = selection.client(client);
-        }
-        let text;
-        if let Some(source) = self.pool().key() {
-            text = match source {
-                KeySource::ClientIp => client.map(AddressText::new),
-                _ => None,
-            };
-            if let Some(key) = key::of(source, request, text.as_ref()) {
-                selection = selection.key(key);
-            }
-        }
-        let repeatable = request.method.is_idempotent();
-        let leased = self.pool().lease_in_turn(&selection, repeatable).await;
+        let pool = self.pool();
+        let text = self.key_text();
+        let selection = self.selection(request, text.as_ref());
+        // The host of the cookie has its chance first; a request that it failed moves on with its client.
+        let sticky = pool.sticky().filter(|_| self.attempts == 0);
+        let claim = sticky.and_then(|sticky| sticky::claim(request, sticky));
+        let wanted = claim.as_ref().map(|claim| &claim.host);
+        let repeatable = self.could_go_again(request);
+        let leased = pool.lease_in_turn(&selection, wanted, repeatable).await;
         self.lease = Some(leased?);
+        if let Some(Claim { host, ages: false }) = claim {
+            self.kept_with = Some(host);
+        }
         Ok(())
+    }
+
+    /// Leases a host that has not failed this request, for an attempt in place of the running one. `false`: there is none
+    /// that could have the request at once.
+    pub(super) fn lease_another(&mut self, request: &RequestHeader) -> bool {
+        let text = self.key_text();
+        let selection = self.selection(request, text.as_ref());
+        let leased = self.pool().lease(&selection, self.could_go_again(request));
+        let untried = |lease: &Lease| !self.tried.contains(lease.member().host().id());
+        self.next = leased.ok().filter(untried);
+        self.next.is_some()
+    }
+
+    /// What the balancer is told of the request.
+    fn selection<'a>(
+        &'a self,
+        request: &'a RequestHeader,
+        text: Option<&'a AddressText>,
+    ) -> Selection<'a> {
+        let mut selection = Selection::new().tried(&self.tried);
+        if let Some(origin) = self.origin {
+            selection = selection.client(origin.client);
+        }
+        let source = self.pool().key();
+        match source.and_then(|source| key::of(source, request, text)) {
+            Some(key) => selection.key(key),
+            None => selection,
+        }
+    }
+
+    /// The client's address, if it is the key.
+    fn key_text(&self) -> Option<AddressText> {
+        match self.pool().key()? {
+            KeySource::ClientIp => Some(AddressText::new(self.origin?.client)),
+            _ => None,
+        }
+    }
+
+    fn is_repeatable(&self, request: &RequestHeader) -> bool {
+        match self.retry {
+            Retry::Idempotent => request.method.is_idempotent(),
+            Retry::AnyMethod => true,
+        }
+    }
+
+    /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
+    fn could_go_again(&self, request: &RequestHeader) -> bool {
+        let budget = self.pool().budget();
+        budget.is_some_and(|budget| self.attempts < budget.policy().attempts)
+            && self.is_repeatable(request)
     }
 
     /// Ends the attempt as the host's failure.

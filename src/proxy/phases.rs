@@ -13,10 +13,11 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::{self, Answer, Connection};
 use super::context::{Head, RequestContext};
-use super::failure::{self, Break};
+use super::failure::{self, is_break};
 use super::forwarded::Origin;
+use super::sticky;
 use super::target::Target;
-use super::{MAX_ATTEMPTS, Proxy, upgrade};
+use super::{Proxy, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
 use crate::pool::{Failure, Outcome, lacks_resources};
@@ -76,8 +77,9 @@ impl ProxyHttp for Proxy {
             .map(|peer| Origin::new(peer.ip(), &request.headers, &ctx.site.trusted_proxies));
         let target = Target::of(request);
         match ctx.site.router.find(target.authority, target.path()) {
-            Some(pool) => {
-                ctx.pool = pool;
+            Some(found) => {
+                ctx.pool = found.pool;
+                ctx.retry = found.retry;
                 Ok(false)
             }
             None => {
@@ -113,9 +115,7 @@ impl ProxyHttp for Proxy {
                 "no usable host is left for another attempt",
             ));
         }
-        ctx.attempts += 1;
-        ctx.started = Instant::now();
-        ctx.head = None;
+        ctx.begin_attempt();
         let lease = ctx.lease.as_ref();
         let member = lease.expect("leased above").member();
         if ctx.tried.contains(member.host().id()) {
@@ -147,8 +147,8 @@ impl ProxyHttp for Proxy {
             ctx.lease = None;
         }
         ctx.fail(Failure::Connect);
-        // Nothing was sent, so the method does not matter.
-        error.set_retry(ctx.attempts < MAX_ATTEMPTS && ctx.pool().has_another(&ctx.tried));
+        // Nothing was sent, so neither the method nor the budget matters.
+        error.set_retry(ctx.has_another_attempt() && ctx.pool().has_another(&ctx.tried));
         error
     }
 
@@ -227,8 +227,16 @@ impl ProxyHttp for Proxy {
         if let Some(lease) = &mut ctx.lease {
             lease.answered(outcome);
         }
+        if ctx.is_failure(response.status) && give_up(session, ctx) {
+            // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
+            let status = ErrorType::HTTPStatus(response.status.as_u16());
+            return Err(Error::explain(status, "another host is asked").into_up());
+        }
+        keep_with_host(session, response, ctx)?;
         if upgraded {
             session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
+            // A tunnel may last for hours, and is no retry any more.
+            ctx.account = None;
         }
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
@@ -236,7 +244,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    // Replaces Pingora's version, whose guards stand in `Break::may_resend`; `set_retry` decides what it leaves open.
+    // Replaces Pingora's version, whose guards stand in `Sent::may_go_again`; `set_retry` decides what it leaves open.
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -258,23 +266,28 @@ impl ProxyHttp for Proxy {
             ctx.lease = None;
             return error;
         }
-        let broken = Break {
-            idempotent: session.req_header().method.is_idempotent(),
-            replayable: !session.as_ref().retry_buffer_truncated(),
-            answered: ctx.head.is_some(),
-            written: session.response_written().is_some(),
-        };
-        let again = ctx.attempts < MAX_ATTEMPTS && broken.may_resend(&error) && {
-            exclude_host(ctx);
-            // A host may close an idle connection at any time, which says nothing against a fresh one to it.
-            let elsewhere = ctx.pool().has_another(&ctx.tried);
-            if !elsewhere && reused {
-                ctx.tried.pop();
+        if let Some(next) = ctx.next.take() {
+            ctx.finish();
+            ctx.lease = Some(next);
+            error.set_retry(true);
+            return error;
+        }
+        let again = ctx.has_another_attempt()
+            && is_break(&error)
+            && ctx.head.is_none()
+            && ctx.sent(session).may_go_again()
+            && {
+                exclude_host(ctx);
+                // A host may close an idle connection at any time, which says nothing against a fresh one to it.
+                let elsewhere = ctx.pool().has_another(&ctx.tried);
+                if !elsewhere && reused {
+                    ctx.tried.pop();
+                }
+                elsewhere || reused
             }
-            elsewhere || reused
-        };
+            && ctx.pay_for_retry();
         let failure = failure::of_host(&error);
-        if reused && failure == Failure::Reset && !broken.answered {
+        if reused && failure == Failure::Reset && ctx.head.is_none() {
             // As above: not the host's failure.
             ctx.lease = None;
         }
@@ -314,6 +327,7 @@ impl ProxyHttp for Proxy {
             None => ctx.finish(),
             Some(_) => ctx.lease = None,
         }
+        ctx.account = None;
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, error: &Error) -> bool {
@@ -339,6 +353,40 @@ fn exclude_host(ctx: &mut RequestContext) {
     if let Some(lease) = &ctx.lease {
         ctx.tried.push(lease.member().host().id().clone());
     }
+}
+
+/// Gives the client the cookie of its host in a sticky pool, unless it has it.
+fn keep_with_host(
+    session: &Session,
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) -> Result<()> {
+    let (Some(sticky), Some(lease)) = (ctx.pool().sticky(), &ctx.lease) else {
+        return Ok(());
+    };
+    let host = lease.member().host().id();
+    if ctx.kept_with.as_ref() == Some(host) {
+        return Ok(());
+    }
+    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    let fields = &session.req_header().headers;
+    let https = ctx
+        .origin
+        .map_or(tls, |origin| origin.is_https(fields, tls));
+    sticky::set(response, sticky, host, https)
+}
+
+/// Gives the running attempt up for another one at another host, if that may be.
+fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
+    if !(ctx.has_another_attempt() && ctx.sent(session).may_go_again()) {
+        return false;
+    }
+    exclude_host(ctx);
+    let again = ctx.lease_another(session.req_header()) && ctx.pay_for_retry();
+    if !again {
+        ctx.next = None;
+    }
+    again
 }
 
 /// The condition under which Pingora passes an upgrade on.

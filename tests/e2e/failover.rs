@@ -80,7 +80,7 @@ fn a_post_that_was_sent_is_never_sent_again() {
 #[test]
 fn a_host_that_drops_idle_connections_costs_no_request_and_doubles_no_post() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
-    let ballast = Setup::of(&[&a, &b]).start();
+    let ballast = Setup::of(&[&a, &b]).pool("ejection: none").start();
     // Nothing in the answers says so, so the connections go back to the pool and die there.
     a.set(Reply::ok().then_close());
     b.set(Reply::ok().then_reset());

@@ -9,9 +9,11 @@ mod limits;
 mod listener;
 mod pem;
 mod pool;
+mod retries;
 mod route;
 mod server;
 mod slow_start;
+mod sticky;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

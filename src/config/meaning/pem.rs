@@ -101,7 +101,7 @@ fn improper(file: &Path, error: pem::Error) -> String {
     format!("`{}` is not a proper PEM file: {reason}", file.display())
 }
 
-fn read(file: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {
+pub(super) fn read(file: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {
     surroundings
         .read(file)
         .map_err(|error| format!("cannot read `{}`: {error}", file.display()))

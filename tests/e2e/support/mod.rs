@@ -15,7 +15,7 @@ mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
-pub(crate) use client::{Client, get};
+pub(crate) use client::{Client, Response, get};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
 pub(crate) use ports::{DeadHost, free};
@@ -24,4 +24,4 @@ pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;
 pub(crate) use tls::Authority;
 pub(crate) use wait::{SOON, wait_until};
-pub(crate) use wire::{Head, Wire};
+pub(crate) use wire::{Framing, Head, Wire};
