@@ -11,6 +11,9 @@ mod health;
 mod limits;
 mod proxying;
 mod reload;
+#[expect(dead_code, unused_imports, reason = "the scenarios need the rest")]
+#[path = "../../benches/scenarios/rig/mod.rs"]
+mod rig;
 mod routes;
 mod support;
 mod systemd;

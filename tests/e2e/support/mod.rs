@@ -18,7 +18,7 @@ pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
 pub(crate) use client::{Client, get};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
-pub(crate) use ports::{DeadHost, free};
+pub(crate) use ports::{DeadHost, free, hold};
 pub(crate) use reply::{Next, Reply};
 pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;
