@@ -9,6 +9,7 @@ mod load;
 mod meaning;
 mod model;
 mod place;
+mod policies;
 mod surroundings;
 mod words;
 mod yaml;
@@ -21,4 +22,5 @@ pub use model::{
     KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Route, Server, Timeouts,
     WhenAllDown,
 };
+pub use policies::{Ejection, Failures, PoolLimits, SlowStart};
 pub use surroundings::{Surroundings, System};

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use super::policies::{Ejection, PoolLimits, SlowStart};
 use crate::balancer::{AlgorithmInfo, HostId, Options};
 
 /// A whole configuration.
@@ -159,6 +160,12 @@ pub struct Pool {
     pub when_all_down: WhenAllDown,
     /// TLS towards the hosts, if any.
     pub tls: Option<PoolTls>,
+    /// When a host that fails requests gets none for a while; `None` after `ejection: none`.
+    pub ejection: Option<Ejection>,
+    /// How many requests may wait for a host.
+    pub limits: PoolLimits,
+    /// How hosts that are new or back come to their share; `None` after `slow_start: none`.
+    pub slow_start: Option<SlowStart>,
 }
 
 /// How a host is chosen.
@@ -211,8 +218,12 @@ pub struct Host {
     pub name: String,
     /// What `id` resolved to when the file was loaded; the first address if there are several.
     pub address: SocketAddr,
-    /// 0 to 10,000.
+    /// 0 to 10,000; 0: the host is drained.
     pub weight: u32,
+    /// Used only while no other host is usable.
+    pub backup: bool,
+    /// Requests on this host at once; `None`: no limit. What the file says for the whole pool stands here, too.
+    pub max_in_flight: Option<u64>,
 }
 
 /// The active check of a pool's hosts.

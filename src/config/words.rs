@@ -99,6 +99,23 @@ where
     }
 }
 
+/// A whole percentage within a range.
+pub(super) fn percent(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    match text.strip_suffix('%').map(str::trim_end).map(str::parse) {
+        Some(Ok(number)) if range.contains(&number) => Ok(number),
+        None if text.parse::<u32>().is_ok() => Err(format!(
+            "{} has no percent sign; write `{text}%`",
+            quote(text)
+        )),
+        _ => Err(format!(
+            "{} is not a whole percentage from {}% to {}%",
+            quote(text),
+            range.start(),
+            range.end()
+        )),
+    }
+}
+
 /// A time above 0.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     match time_or_zero(text)? {

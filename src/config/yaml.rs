@@ -98,6 +98,9 @@ pub(super) struct Pool {
     pub(super) host_header: Said<String>,
     pub(super) when_all_down: Said<String>,
     pub(super) tls: Said<Form<PoolTls>>,
+    pub(super) ejection: Said<Form<Ejection>>,
+    pub(super) limits: PoolLimits,
+    pub(super) slow_start: Said<Form<SlowStart>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,6 +108,8 @@ pub(super) struct Pool {
 pub(super) struct Host {
     pub(super) address: Said<String>,
     pub(super) weight: Said<String>,
+    pub(super) backup: Said<String>,
+    pub(super) max_in_flight: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,6 +133,34 @@ pub(super) struct PoolTls {
     pub(super) server_name: Said<String>,
     pub(super) verify: Said<String>,
     pub(super) ca: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Ejection {
+    pub(super) failures: Said<OneOrMany>,
+    pub(super) consecutive: Said<String>,
+    pub(super) rate: Said<String>,
+    pub(super) window: Said<String>,
+    pub(super) min_requests: Said<String>,
+    pub(super) base: Said<String>,
+    pub(super) max: Said<String>,
+    pub(super) max_ejected: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct PoolLimits {
+    pub(super) max_in_flight: Said<String>,
+    pub(super) queue: Said<String>,
+    pub(super) queue_timeout: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct SlowStart {
+    pub(super) window: Said<String>,
+    pub(super) floor: Said<String>,
 }
 
 /// What stands behind a key, if the key is there.

@@ -21,6 +21,8 @@ fn pool(weights: &[u32], when_all_down: config::WhenAllDown) -> Pool {
         name: "127.0.0.1".to_owned(),
         address: ([127, 0, 0, 1], i as u16 + 1).into(),
         weight,
+        backup: false,
+        max_in_flight: None,
     });
     let configured = config::Pool {
         name: "web".to_owned(),
@@ -34,6 +36,12 @@ fn pool(weights: &[u32], when_all_down: config::WhenAllDown) -> Pool {
         host_header: config::HostHeader::Preserve,
         when_all_down,
         tls: None,
+        ejection: None,
+        limits: config::PoolLimits {
+            queue: 128,
+            queue_timeout: Duration::from_secs(1),
+        },
+        slow_start: None,
     };
     Pool::new(&configured, &timeouts(), &mut HostBook::new()).expect("a valid pool")
 }
@@ -91,6 +99,8 @@ fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
         name: "a".to_owned(),
         address: ([127, 0, 0, 1], 80).into(),
         weight: 1,
+        backup: false,
+        max_in_flight: None,
     };
     let old = book.host(&wanted).expect("weight 1");
     let balancer = crate::balancer::build("random", [old.clone()]).expect("random");

@@ -147,6 +147,9 @@ impl Changes {
             host_header,
             when_all_down,
             tls,
+            ejection,
+            limits,
+            slow_start,
         } = new;
         if old.algorithm != *algorithm {
             let (before, now) = (old.algorithm.info.name, algorithm.info.name);
@@ -162,6 +165,9 @@ impl Changes {
         self.section(&key("host_header"), &old.host_header, host_header);
         self.section(&key("when_all_down"), &old.when_all_down, when_all_down);
         self.section(&key("tls"), &old.tls, tls);
+        self.section(&key("ejection"), &old.ejection, ejection);
+        self.section(&key("limits"), &old.limits, limits);
+        self.section(&key("slow_start"), &old.slow_start, slow_start);
     }
 
     fn hosts(&mut self, pool: &str, old: &[Host], new: &[Host]) {
@@ -172,6 +178,8 @@ impl Changes {
             name: _,
             address,
             weight,
+            backup,
+            max_in_flight,
         } in new
         {
             let Some(before) = before.get(id) else {
@@ -189,6 +197,13 @@ impl Changes {
                 lines.push(format!(
                     "pool {pool}: weight of host {id} changed from {before} to {weight}"
                 ));
+            }
+            if before.backup != *backup {
+                let now = if *backup { "a" } else { "no" };
+                lines.push(format!("pool {pool}: host {id} is {now} backup now"));
+            }
+            if before.max_in_flight != *max_in_flight {
+                lines.push(format!("pool {pool}: max_in_flight of host {id} changed"));
             }
         }
         for Host { id, .. } in old {

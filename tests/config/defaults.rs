@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Admin, HostHeader, Initial, KeySource, Probe, Route, Server, Timeouts, WhenAllDown,
+    Admin, Ejection, Failures, HostHeader, Initial, KeySource, PoolLimits, Probe, Route, Server,
+    SlowStart, Timeouts, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -61,6 +62,67 @@ fn everything_left_out_has_its_default() {
     assert_eq!(check.timeout, Duration::from_secs(1));
     assert_eq!((check.rise, check.fall), (2, 3));
     assert_eq!(check.initial, Initial::Unknown);
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        pool.ejection,
+        Some(Ejection {
+            failures: Failures {
+                connect: true,
+                timeout: true,
+                reset: true,
+                malformed: true,
+                statuses: vec![(500, 599)],
+            },
+            consecutive: Some(5),
+            rate: Some(50),
+            window: seconds(10),
+            min_requests: 20,
+            base: seconds(10),
+            max: seconds(300),
+            max_ejected: 50,
+        })
+    );
+    assert_eq!(
+        pool.limits,
+        PoolLimits {
+            queue: 128,
+            queue_timeout: seconds(1),
+        }
+    );
+    assert_eq!(
+        pool.slow_start,
+        Some(SlowStart {
+            window: seconds(10),
+            floor: 10,
+        })
+    );
+    assert_eq!(pool.hosts[0].max_in_flight, None);
+    assert!(!pool.hosts[0].backup);
+}
+
+#[test]
+fn a_host_has_the_limit_of_its_pool_unless_it_has_its_own() {
+    let config = parse(
+        "listeners: [\"127.0.0.1:80\"]
+pools:
+  web:
+    hosts: [\"127.0.0.1:1\", { address: \"127.0.0.1:2\", max_in_flight: 3 }, { address: \"127.0.0.1:3\", max_in_flight: 0 }]
+    limits: { max_in_flight: 7 }
+",
+    );
+    let limits = config.pools[0].hosts.iter().map(|host| host.max_in_flight);
+    assert_eq!(Vec::from_iter(limits), [Some(7), Some(3), None]);
+}
+
+#[test]
+fn policies_can_be_turned_off() {
+    assert_eq!(pool_with("ejection: none").ejection, None);
+    assert_eq!(pool_with("slow_start: none").slow_start, None);
+    let ejection = pool_with("ejection: { failures: [connect, 503], consecutive: 0, rate: 0% }");
+    let ejection = ejection.ejection.expect("some is left");
+    assert_eq!((ejection.consecutive, ejection.rate), (None, None));
+    assert_eq!(ejection.failures.statuses, [(503, 503)]);
+    assert!(ejection.failures.connect && !ejection.failures.reset);
 }
 
 #[test]

@@ -428,6 +428,47 @@ fn policies_and_tls() {
             "tls: { server_name: \"a b\" }",
             "tls.server_name: `a b` is not a server name",
         ),
+        (
+            "ejection: off",
+            "ejection: `off` is neither `none` nor a map",
+        ),
+        (
+            "ejection: { failures: [conect] }",
+            "ejection.failures[0]: `conect` is not one of `connect`, `timeout`, `reset`, `malformed`, `5xx` nor a status \
+             from 100 to 599; did you mean `connect`?",
+        ),
+        (
+            "ejection: { failures: [] }",
+            "ejection.failures: nothing counts as a failure; did you mean `ejection: none`?",
+        ),
+        (
+            "ejection: { rate: 50 }",
+            "ejection.rate: `50` has no percent sign; write `50%`",
+        ),
+        (
+            "ejection: { max_ejected: 0% }",
+            "ejection.max_ejected: `0%` is not a whole percentage from 1% to 100%",
+        ),
+        (
+            "ejection: { base: 2m, max: 1m }",
+            "ejection.max: the longest ejection of 1m is shorter than the first one of 2m",
+        ),
+        (
+            "ejection: { base: 6m }",
+            "ejection.base: the longest ejection of 5m is shorter than the first one of 6m",
+        ),
+        (
+            "limits: { queue: many }",
+            "limits.queue: `many` is not a whole number from 0 to 1000000",
+        ),
+        (
+            "limits: { queue_timeout: 0s }",
+            "limits.queue_timeout: `0s` is no time at all; it must be above 0",
+        ),
+        (
+            "slow_start: { floor: 0% }",
+            "slow_start.floor: `0%` is not a whole percentage from 1% to 100%",
+        ),
     ] {
         assert_eq!(pool_error(said), format!("pools.web.{told}"));
     }

@@ -212,7 +212,7 @@ fn expect(said: Option<OneOrMany>, place: &Place, problems: &mut Problems) -> Ve
 }
 
 /// Reads `200` or `200-299`.
-fn statuses(text: &str) -> Result<(u16, u16), String> {
+pub(super) fn statuses(text: &str) -> Result<(u16, u16), String> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let status = |text: &str| {
         let status = text.trim().parse().ok();

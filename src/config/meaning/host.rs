@@ -9,8 +9,9 @@ use super::super::errors::Problems;
 use super::super::model::Host;
 use super::super::place::Place;
 use super::super::surroundings::Names;
-use super::super::words::{quote, whole};
+use super::super::words::{choice, quote, whole};
 use super::super::yaml::{self, Form, Said};
+use super::limits;
 
 /// The longest name that DNS knows, in characters.
 const LONGEST_NAME: usize = 253;
@@ -27,10 +28,11 @@ pub(super) fn name(said: &Form<yaml::Host>) -> Option<String> {
     }
 }
 
-/// The hosts of the pool `pool`.
+/// The hosts of the pool `pool`; `most` is the limit of those that have none of their own.
 pub(super) fn hosts(
     said: Vec<Form<yaml::Host>>,
     pool: &str,
+    most: Option<u64>,
     names: &Names,
     place: &Place,
     problems: &mut Problems,
@@ -44,17 +46,33 @@ pub(super) fn hosts(
     let mut hosts = Vec::with_capacity(said.len());
     for (index, said) in said.into_iter().enumerate() {
         let place = place.index(index);
-        let (at, yaml::Host { address, weight }) = match said {
+        let (at, said) = match said {
             Form::Short(address) => {
                 let address = Said(Some(address));
-                let weight = Said(None);
-                (place.clone(), yaml::Host { address, weight })
+                let host = yaml::Host {
+                    address,
+                    ..yaml::Host::default()
+                };
+                (place.clone(), host)
             }
             Form::Full(host) => (place.key("address"), host),
         };
+        let yaml::Host {
+            address,
+            weight,
+            backup,
+            max_in_flight,
+        } = said;
         let weight = problems.value(&place.key("weight"), weight.0, 1, |text| {
             whole(text, 0..=MAX_WEIGHT)
         });
+        let backup = problems.value(&place.key("backup"), backup.0, false, |text| {
+            choice(text, &[("true", true), ("false", false)])
+        });
+        let max_in_flight = match limits::max_in_flight(max_in_flight, &place, problems) {
+            None => most,
+            Some(own) => (own > 0).then_some(own),
+        };
         let Some(text) = address.0 else {
             problems.add(&at, "this host has no address");
             continue;
@@ -77,6 +95,8 @@ pub(super) fn hosts(
             id: HostId::from(text),
             address,
             weight,
+            backup,
+            max_in_flight,
         });
     }
     if problems.count() == before && hosts.iter().all(|host| host.weight == 0) {

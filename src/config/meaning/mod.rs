@@ -2,13 +2,16 @@
 //! problem it meets instead of stopping at the first.
 
 mod algorithm;
+mod ejection;
 mod health;
 mod host;
+mod limits;
 mod listener;
 mod pem;
 mod pool;
 mod route;
 mod server;
+mod slow_start;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +24,7 @@ use super::model::{Config, Limits, Timeouts};
 use super::place::Place;
 use super::surroundings::{Names, Surroundings, resolve_all};
 use super::words::{quote, time, whole};
-use super::yaml;
+use super::yaml::{self, Form};
 
 /// Converts a whole configuration, or tells everything that is wrong with it.
 pub(super) fn config(
@@ -69,6 +72,25 @@ pub(super) fn config(
         routes,
         pools,
     })
+}
+
+/// The map of a policy that `none` turns off; nothing said means all of its defaults.
+fn unless_none<T: Default>(
+    said: Option<Form<T>>,
+    place: &Place,
+    problems: &mut Problems,
+) -> Option<T> {
+    match said {
+        None => Some(T::default()),
+        Some(Form::Full(said)) => Some(said),
+        Some(Form::Short(text)) => {
+            if text != "none" {
+                let message = format!("{} is neither `none` nor a map", quote(&text));
+                problems.add(place, message);
+            }
+            None
+        }
+    }
 }
 
 /// What the conversion knows beside the text.

@@ -9,7 +9,7 @@ use super::super::model::{HostHeader, Pool, PoolTls, WhenAllDown};
 use super::super::place::Place;
 use super::super::words::{choice, quote};
 use super::super::yaml::{self, Entries, Form};
-use super::{World, algorithm, health, host, pem};
+use super::{World, algorithm, ejection, health, host, limits, pem, slow_start};
 
 /// Keeps the comparison of routes and pools within a blink.
 const MOST_POOLS: usize = 4_096;
@@ -76,9 +76,14 @@ fn pool(
         host_header,
         when_all_down,
         tls,
+        ejection,
+        limits,
+        slow_start,
     } = said;
     let algorithm = algorithm::algorithm(algorithm.0, &place.key("algorithm"), problems);
-    let hosts = host::hosts(hosts, &name, &world.names, &place.key("hosts"), problems);
+    let (limits, most) = limits::limits(limits, &place.key("limits"), problems);
+    let place_of_hosts = place.key("hosts");
+    let hosts = host::hosts(hosts, &name, most, &world.names, &place_of_hosts, problems);
     let health_check = health::health_check(health_check.0, &place.key("health_check"), problems);
     let host_header = problems.value(
         &place.key("host_header"),
@@ -111,6 +116,8 @@ fn pool(
     let tls = tls
         .0
         .and_then(|said| pool_tls(said, world, &place.key("tls"), problems));
+    let ejection = ejection::ejection(ejection.0, &place.key("ejection"), problems);
+    let slow_start = slow_start::slow_start(slow_start.0, &place.key("slow_start"), problems);
     Some(Pool {
         name,
         algorithm: algorithm?,
@@ -119,6 +126,9 @@ fn pool(
         host_header,
         when_all_down,
         tls,
+        ejection,
+        limits,
+        slow_start,
     })
 }
 
