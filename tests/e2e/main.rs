@@ -9,9 +9,10 @@ mod harness;
 mod headers;
 mod health;
 mod limits;
+mod matrix;
 mod proxying;
 mod reload;
-#[expect(dead_code, unused_imports, reason = "the scenarios need the rest")]
+#[expect(dead_code, reason = "the scenarios need the rest")]
 #[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
 mod routes;
