@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, Ledger, Ledgers, Options, Ring,
-    RingKeeper, Seat, Selection,
+    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, Ledger, Ledgers, Options, Request,
+    Ring, RingKeeper, Seat,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -91,6 +91,13 @@ impl Account {
             })
             .is_ok()
     }
+
+    /// Gives a reservation back; `total` holds the request still, or again if the host has left since.
+    fn cancel(&self) {
+        if self.running.fetch_sub(1, Ordering::SeqCst) & LEFT != 0 {
+            self.total.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Ledger for Account {
@@ -148,6 +155,10 @@ impl Algorithm for Bounded {
         self.fallback.beside(rooms, seats)
     }
 
+    fn starts_slowly(&self) -> bool {
+        false
+    }
+
     fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
         if let Some(account) = self.accounts.find(host.id()) {
             return Some(account);
@@ -174,13 +185,13 @@ struct Rooms {
 }
 
 impl HasKey for Rooms {
-    fn has_key(&self, request: &Selection<'_>) -> bool {
+    fn has_key(&self, request: &Request<'_>) -> bool {
         request.hash_key().is_some()
     }
 }
 
 impl Chooser for Rooms {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
         let total = self.total.load(Ordering::SeqCst) + 1;
         let fits = |position: usize| {
             let running = self.accounts[position].running.load(Ordering::SeqCst);
@@ -190,21 +201,22 @@ impl Chooser for Rooms {
             .or_else(|| self.emptiest(request))
     }
 
-    fn pick_and_count(&self, request: &Selection<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+    fn pick_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
         self.total.fetch_add(1, Ordering::SeqCst);
         let reserve = |position: usize| {
             // Read anew at each host: the requests that filled it since have made room elsewhere.
             let total = self.total.load(Ordering::SeqCst);
             self.accounts[position].reserve(|running| self.has_room(position, running, total))
+                && self.count(position, seats)
         };
         let chosen = self.along_the_ring(request, reserve).or_else(|| {
-            self.emptiest(request)
-                .filter(|&position| self.accounts[position].reserve(|_| true))
+            self.emptiest(request).filter(|&position| {
+                self.accounts[position].reserve(|_| true) && self.count(position, seats)
+            })
         });
-        match chosen {
-            Some(position) => seats[position].live().inc(),
-            None => self.total.fetch_sub(1, Ordering::SeqCst),
-        };
+        if chosen.is_none() {
+            self.total.fetch_sub(1, Ordering::SeqCst);
+        }
         chosen
     }
 }
@@ -217,28 +229,34 @@ impl Rooms {
         u128::from(running) * u128::from(self.weights) * (PARTS as u128) < capacity
     }
 
-    /// The first untried host clockwise for which `take` holds.
-    fn along_the_ring(
-        &self,
-        request: &Selection<'_>,
-        take: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
+    /// Counts on the host a request that its account has reserved, and gives the reservation back if the host is full.
+    fn count(&self, position: usize, seats: &[Arc<Seat>]) -> bool {
+        let seat = &seats[position];
+        let room = seat.live().inc_below(seat.limit());
+        if !room {
+            self.accounts[position].cancel();
+        }
+        room
+    }
+
+    /// The first host clockwise that `request` may take and for which `take` holds.
+    fn along_the_ring(&self, request: &Request<'_>, take: impl Fn(usize) -> bool) -> Option<usize> {
         self.ring
             .walk(request.hash_key()?)
             .take(LONGEST_WALK)
-            .find(|&p| !request.has_tried(&self.seats[p].host) && take(p))
+            .find(|&p| request.may_take(p, &self.seats[p]) && take(p))
     }
 
-    /// The untried host with the fewest requests by weight. It has room if any has: its load by weight is at most the
-    /// mean, and a capacity is above the mean.
-    fn emptiest(&self, request: &Selection<'_>) -> Option<usize> {
+    /// The host with the fewest requests by weight among those that `request` may take. If that are all, it has room: its
+    /// load by weight is at most the mean, and a capacity is above the mean.
+    fn emptiest(&self, request: &Request<'_>) -> Option<usize> {
         let load = |position: usize| {
             let running = self.accounts[position].running.load(Ordering::SeqCst);
             let weight = self.seats[position].host.weight();
             (running & LEFT == 0).then(|| running as f64 / f64::from(weight))
         };
         (0..self.seats.len())
-            .filter(|&position| !request.has_tried(&self.seats[position].host))
+            .filter(|&position| request.may_take(position, &self.seats[position]))
             .filter_map(|position| Some((load(position)?, position)))
             .min_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, position)| position)

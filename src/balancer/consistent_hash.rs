@@ -16,8 +16,8 @@
 use std::sync::Arc;
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, Ledger, Options, Ring, RingKeeper,
-    Seat, Selection,
+    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, Ledger, Options, Request, Ring,
+    RingKeeper, Seat,
 };
 use super::registry::AlgorithmInfo;
 
@@ -28,6 +28,10 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     options: &[Fallback::OPTION],
     build,
 };
+
+/// Points that are looked at before it is asked whether there is anybody to be found: a walk once around is 160 times as
+/// long as the list of hosts.
+const SHORT_WALK: usize = 256;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     Ok(Box::new(ConsistentHash {
@@ -57,21 +61,28 @@ impl Algorithm for ConsistentHash {
         self.fallback.beside(owners, seats)
     }
 
+    fn starts_slowly(&self) -> bool {
+        false
+    }
+
     fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
         self.fallback.ledger(host)
     }
 }
 
 impl HasKey for Owners {
-    fn has_key(&self, request: &Selection<'_>) -> bool {
+    fn has_key(&self, request: &Request<'_>) -> bool {
         request.hash_key().is_some()
     }
 }
 
 impl Chooser for Owners {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
-        self.ring
-            .walk(request.hash_key()?)
-            .find(|&position| !request.has_tried(&self.seats[position].host))
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+        let mut walk = self.ring.walk(request.hash_key()?);
+        let fits = |position: &usize| request.may_take(*position, &self.seats[*position]);
+        walk.by_ref().take(SHORT_WALK).find(fits).or_else(|| {
+            let left = (0..self.seats.len()).any(|position| fits(&position));
+            left.then(|| walk.find(fits)).flatten()
+        })
     }
 }

@@ -19,8 +19,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, HostId, Ledger, Options, Seat,
-    Selection,
+    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, HostId, Ledger, Options, Request,
+    Seat,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -111,27 +111,30 @@ impl Algorithm for IpHash {
         self.fallback.beside(scores, seats)
     }
 
+    fn starts_slowly(&self) -> bool {
+        false
+    }
+
     fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
         self.fallback.ledger(host)
     }
 }
 
 impl HasKey for Scores {
-    fn has_key(&self, request: &Selection<'_>) -> bool {
+    fn has_key(&self, request: &Request<'_>) -> bool {
         request.client_address().is_some()
     }
 }
 
 impl Chooser for Scores {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
         let client = self.prefixes.hash(request.client_address()?);
-        if request.tried_hosts().is_empty() {
-            self.best(client, |_| true)
-        } else {
-            self.best(client, |position| {
-                !request.has_tried(&self.seats[position].host)
-            })
+        let fits = |position: usize| request.may_take(position, &self.seats[position]);
+        let home = self.best(client, |_| true)?;
+        if request.takes_any() || fits(home) {
+            return Some(home);
         }
+        self.best(client, fits)
     }
 }
 

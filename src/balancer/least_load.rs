@@ -20,8 +20,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Host, Ledger, Ledgers, Live, Options, Rng, Seat, Selection,
-    scale,
+    Algorithm, BalancerError, Chooser, Host, Ledger, Ledgers, Live, Options, Request, Rng, Scales,
+    Seat, scale,
 };
 use super::registry::AlgorithmInfo;
 
@@ -112,6 +112,7 @@ impl Algorithm for LeastLoad {
             groups[index].members.push(Member {
                 live: Arc::clone(seat.live()),
                 weight: seat.host.weight(),
+                limit: seat.limit(),
                 position,
             });
         }
@@ -166,6 +167,8 @@ struct View {
 struct Member {
     live: Arc<Live>,
     weight: u32,
+    /// Requests that may run on it.
+    limit: u64,
     position: usize,
 }
 
@@ -176,11 +179,11 @@ struct Found<'a> {
 }
 
 impl Chooser for Queues {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
         self.find(request).map(|found| found.member.position)
     }
 
-    fn pick_and_count(&self, request: &Selection<'_>, _: &[Arc<Seat>]) -> Option<usize> {
+    fn pick_and_count(&self, request: &Request<'_>, _: &[Arc<Seat>]) -> Option<usize> {
         loop {
             let found = self.find(request)?;
             if found.member.live.inc_from(found.in_flight) {
@@ -191,25 +194,29 @@ impl Chooser for Queues {
 }
 
 impl Queues {
-    fn find(&self, request: &Selection<'_>) -> Option<Found<'_>> {
-        if !request.tried_hosts().is_empty() {
-            return self.find_untried(request);
+    fn find(&self, request: &Request<'_>) -> Option<Found<'_>> {
+        let scales = request.scales();
+        if request.is_retry() || request.was_held_back() {
+            return self.find_among(request, scales);
         }
         if let [only] = &*self.groups {
-            return only.least(self.rng.draw()).map(|(_, found)| found);
+            let least = only.least(&self.seats, scales, self.rng.draw());
+            return least.map(|(_, found)| found);
         }
         loop {
             let (review, bits) = scale(self.rng.draw(), REVIEW);
             if review == 0 {
                 let (group, _) = scale(self.rng.draw(), self.groups.len() as u64);
-                self.groups[group as usize].lower_hint();
+                self.groups[group as usize].lower_hint(&self.seats, scales);
             }
             let (hint, view) = self.recommended(bits)?;
-            let (least, found) = view.least(self.rng.draw())?;
-            if least <= hint {
-                return Some(found);
+            match view.least(&self.seats, scales, self.rng.draw()) {
+                Some((least, found)) if least <= hint => return Some(found),
+                Some((least, _)) => view.raise_hint(hint, least, &self.seats, scales),
+                // Every host of the group is full, and the others are said to be: only the whole list is certain.
+                None if hint == u64::MAX => return self.find_among(request, scales),
+                None => view.raise_hint(hint, u64::MAX, &self.seats, scales),
             }
-            view.raise_hint(hint, least);
         }
     }
 
@@ -240,68 +247,87 @@ impl Queues {
         chosen.or_else(|| self.groups.first().map(|view| (u64::MAX, view)))
     }
 
-    /// The same among the hosts that `request` has not tried, in linear time.
-    fn find_untried(&self, request: &Selection<'_>) -> Option<Found<'_>> {
-        let untried = |member: &&Member| !request.has_tried(&self.seats[member.position].host);
-        let members = || {
-            self.groups
-                .iter()
-                .flat_map(|view| &view.members)
-                .filter(untried)
+    /// The same among the hosts that `request` may take, in linear time.
+    fn find_among(&self, request: &Request<'_>, scales: Scales) -> Option<Found<'_>> {
+        let fits = |member: &&Member| {
+            let position = member.position;
+            request.may_take(position, &self.seats[position])
         };
-        draw_least(members(), self.rng.draw()).map(|(_, found)| found)
+        let members = self.groups.iter().flat_map(|view| &view.members);
+        let drawn = draw_least(members.filter(fits), &self.seats, scales, self.rng.draw());
+        drawn.map(|(_, found)| found)
     }
 }
 
 impl View {
-    /// The least load of the group and a host that has it.
-    fn least(&self, bits: u64) -> Option<(u64, Found<'_>)> {
-        draw_least(self.members.iter(), bits)
+    /// The least load of the group and a host that has it; `None` if all are full.
+    fn least(&self, seats: &[Arc<Seat>], scales: Scales, bits: u64) -> Option<(u64, Found<'_>)> {
+        draw_least(self.members.iter(), seats, scales, bits)
     }
 
     /// Sets the hint of a group that has got another set of members.
     fn renew_hint(&self) {
+        let loads = self.members.iter().map(|member| {
+            // What else weighs on a load only raises it.
+            load(member.live.in_flight(), member.weight)
+        });
         self.group.hint.store(u64::MAX, Ordering::SeqCst);
-        self.lower_hint();
+        self.group.lower(loads.min().unwrap_or(u64::MAX));
     }
 
     /// Replaces the hint `seen`, which turned out too low.
-    fn raise_hint(&self, seen: u64, least: u64) {
+    fn raise_hint(&self, seen: u64, least: u64, seats: &[Arc<Seat>], scales: Scales) {
         let hint = &self.group.hint;
         if hint
             .compare_exchange(seen, least, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
         {
             // A request may have ended between the search and the raise, and found the hint low enough.
-            self.lower_hint();
+            self.lower_hint(seats, scales);
         }
     }
 
-    fn lower_hint(&self) {
-        if let Some((least, _)) = self.least(0) {
+    fn lower_hint(&self, seats: &[Arc<Seat>], scales: Scales) {
+        if let Some((least, _)) = self.least(seats, scales, 0) {
             self.group.lower(least);
         }
     }
 }
 
-/// The least load among `members` and, of those that have it, one drawn by weight.
+/// The least load among `members` with room and, of those that have it, one drawn by weight.
 fn draw_least<'a>(
     members: impl Iterator<Item = &'a Member> + Clone,
+    seats: &[Arc<Seat>],
+    scales: Scales,
     bits: u64,
 ) -> Option<(u64, Found<'a>)> {
     let read = |member: &'a Member| {
         let in_flight = member.live.in_flight();
-        (load(in_flight, member.weight), Found { member, in_flight })
+        let load = scales.load(
+            &member.live,
+            in_flight,
+            member.weight,
+            &seats[member.position],
+        );
+        // A full host is not below any other, and so is never chosen.
+        let load = if in_flight < member.limit {
+            load.to_bits()
+        } else {
+            u64::MAX
+        };
+        (load, Found { member, in_flight })
     };
     let (mut lowest, mut weight, mut chosen) = (u64::MAX, 0, None);
     for (load, found) in members.clone().map(read) {
-        if load == lowest {
-            weight += u64::from(found.member.weight);
-        } else if load < lowest {
+        if load < lowest {
             (lowest, weight) = (load, u64::from(found.member.weight));
             chosen = Some((load, found));
+        } else if load == lowest {
+            weight += u64::from(found.member.weight);
         }
     }
+    // Without this, full hosts would be drawn below.
+    chosen.as_ref()?;
     let (mut left, _) = scale(bits, weight);
     for (load, found) in members.map(read) {
         if load == lowest {

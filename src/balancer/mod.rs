@@ -28,6 +28,7 @@ mod round_robin;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use mechanics::{
     BalancerError, Clock, Host, HostId, Lease, MAX_WEIGHT, Measured, Options, Selection, Turn,
@@ -54,10 +55,11 @@ pub trait Balancer: Debug + Send + Sync {
     /// The host for `request`. Counts nothing; see [`lease`](Balancer::lease).
     ///
     /// # Errors
-    /// [`BalancerError::NoHosts`] if no member has a weight above 0.
+    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the request
+    /// has not tried is at its limit.
     fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError>;
 
-    /// Counts one request more on a member.
+    /// Counts one request more on a member, whatever its limit.
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity.
@@ -73,8 +75,26 @@ pub trait Balancer: Debug + Send + Sync {
     /// ends when the lease is dropped.
     ///
     /// # Errors
-    /// [`BalancerError::NoHosts`] if no member has a weight above 0.
+    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the request
+    /// has not tried is at its limit.
     fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError>;
+
+    /// Counts a request on a member that was chosen elsewhere, as [`lease`](Balancer::lease) counts it on its choice.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownHost`] if no member has this identity; [`BalancerError::Busy`] if it is at its limit.
+    fn lease_of(&self, id: &HostId) -> Result<Lease, BalancerError>;
+
+    /// Lets a member start slowly, as if it had begun `elapsed` ago: its share rises from the floor to 1 within the
+    /// window of [`Options::slow_start`]. Nothing happens without such a window, nor where keys belong to hosts
+    /// (`consistent_hash`, `bounded`, `ip_hash`). A slow start ends when the member leaves.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownHost`] if no member has this identity.
+    fn ramp(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError>;
+
+    /// How long a member has been starting slowly; `None` if it does not.
+    fn ramping(&self, id: &HostId) -> Option<Duration>;
 
     /// Whose turn is next, where hosts take turns; to be carried into another balancer by
     /// [`resume`](Balancer::resume).

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mechanics::{
-    Algorithm, Alias, BalancerError, Chooser, Clock, Live, Options, Rng, Seat, Selection, invalid,
+    Algorithm, Alias, BalancerError, Chooser, Clock, Live, Options, Request, Rng, Scales, Seat,
+    invalid,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -48,6 +49,9 @@ const UNKNOWN_LATENCY: f64 = 1e15;
 /// Draws for a second host before the next position is taken: with one host of nearly all the weight it is hard to draw
 /// another.
 const SECOND_DRAWS: usize = 4;
+
+/// Pairs that may hold a host that is out of the choice before the exact scan takes over.
+const QUICK_PAIRS: usize = 4;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     let load = match options.text("load") {
@@ -98,17 +102,16 @@ impl Algorithm for P2c {
 }
 
 impl Chooser for Pairs {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
-        let (first, second) = if request.tried_hosts().is_empty() {
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+        let (first, second) = if request.takes_any() {
             self.pair()
         } else {
-            self.untried_pair(request)?
+            self.pair_among(request)?
         };
         Some(match &self.shared.load {
             _ if first == second => first,
-            Load::InFlight if self.in_flight(second) < self.in_flight(first) => second,
-            Load::InFlight => first,
-            Load::PeakEwma(clock) => self.by_ewma(first, second, clock.now()),
+            Load::InFlight => self.by_load(first, second, request.scales()),
+            Load::PeakEwma(clock) => self.by_ewma(first, second, clock.now(), request),
         })
     }
 }
@@ -132,23 +135,37 @@ impl Pairs {
         (first, second.unwrap_or((first + 1) % n))
     }
 
-    /// Two positions that `request` has not tried, in linear time; the same twice if there is only one.
-    fn untried_pair(&self, request: &Selection<'_>) -> Option<(usize, usize)> {
+    /// Two positions that `request` may take, in linear time where most are out of the choice; the same twice if there is
+    /// only one.
+    fn pair_among(&self, request: &Request<'_>) -> Option<(usize, usize)> {
         let rng = &self.shared.rng;
-        let untried = |position: usize| !request.has_tried(&self.seats[position].host);
-        let first = self.alias.draw_from(rng, untried)?;
-        let second = self.alias.draw_from(rng, |p| p != first && untried(p));
-        Some((first, second.unwrap_or(first)))
+        let fits = |position: usize| request.may_take(position, &self.seats[position]);
+        let quick = (0..QUICK_PAIRS).map(|_| self.pair());
+        let mut fitting = quick.filter(|&(first, second)| fits(first) && fits(second));
+        fitting.next().or_else(|| {
+            let first = self.alias.draw_from(rng, fits)?;
+            let second = self.alias.draw_from(rng, |p| p != first && fits(p));
+            Some((first, second.unwrap_or(first)))
+        })
     }
 
-    fn in_flight(&self, position: usize) -> f64 {
-        let weight = self.alias.weights()[position];
-        self.seats[position].live().in_flight() as f64 / f64::from(weight)
+    fn by_load(&self, first: usize, second: usize, scales: Scales) -> usize {
+        let load = |position: usize| {
+            let seat = &self.seats[position];
+            let live = seat.live();
+            scales.load(live, live.in_flight(), self.alias.weights()[position], seat)
+        };
+        if load(second) < load(first) {
+            second
+        } else {
+            first
+        }
     }
 
-    fn by_ewma(&self, first: usize, second: usize, now: u64) -> usize {
+    fn by_ewma(&self, first: usize, second: usize, now: u64, request: &Request<'_>) -> usize {
         let cost = |position: usize| {
-            peak_ewma(self.seats[position].live(), self.alias.weights()[position])
+            let seat = &self.seats[position];
+            peak_ewma(seat.live(), self.alias.weights()[position]) / request.share(seat)
         };
         let (winner, loser) = if cost(second) < cost(first) {
             (second, first)

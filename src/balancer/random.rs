@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use super::mechanics::{Algorithm, Alias, BalancerError, Chooser, Options, Rng, Seat, Selection};
+use super::mechanics::{Algorithm, Alias, BalancerError, Chooser, Options, Request, Rng, Seat};
 use super::registry::AlgorithmInfo;
 
 pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
@@ -52,7 +52,7 @@ impl Algorithm for Random {
 }
 
 impl Chooser for Draws {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
         self.alias.draw(&self.rng, request, &self.seats)
     }
 }

@@ -101,10 +101,6 @@ pub fn build_with(
     options: &Options,
 ) -> Result<Box<dyn Balancer>, BalancerError> {
     let info = AlgorithmInfo::find(algorithm)?;
-    let members = Members::new(
-        info.algorithm(options)?,
-        options.given_clock().clone(),
-        hosts,
-    )?;
+    let members = Members::new(info.algorithm(options)?, options, hosts)?;
     Ok(Box::new(members))
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mechanics::{
-    Algorithm, Alias, BalancerError, Chooser, HostId, Options, Rng, Seat, Selection, Turn,
+    Algorithm, Alias, BalancerError, Chooser, HostId, Options, Request, Rng, Seat, Turn,
 };
 use super::registry::AlgorithmInfo;
 
@@ -119,15 +119,21 @@ impl Algorithm for RoundRobin {
 }
 
 impl Chooser for Turns {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
-        if request.tried_hosts().is_empty() {
-            return Some(self.at(self.shared.ticket.fetch_add(1, Ordering::Relaxed)));
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+        let next = || self.at(self.shared.ticket.fetch_add(1, Ordering::Relaxed));
+        if request.takes_any() {
+            return Some(next());
         }
-        let untried = |&position: &usize| !request.has_tried(&self.seats[position].host);
-        (0..TICKETS_OF_A_RETRY)
-            .map(|_| self.at(self.shared.ticket.fetch_add(1, Ordering::Relaxed)))
-            .find(untried)
-            .or_else(|| self.alias.draw_from(&self.shared.rng, |p| untried(&p)))
+        // A host that is full or held back loses its turn to all others and not to its successor.
+        let tickets = match (request.was_held_back(), request.is_retry()) {
+            (true, _) => 0,
+            (false, false) => 1,
+            (false, true) => TICKETS_OF_A_RETRY,
+        };
+        (0..tickets)
+            .map(|_| next())
+            .find(|&position| request.may_take(position, &self.seats[position]))
+            .or_else(|| self.alias.draw(&self.shared.rng, request, &self.seats))
     }
 }
 

@@ -1,11 +1,11 @@
-//! Active health checks: one task per host tries it on its own schedule, one reconciler per pool turns the verdicts into
-//! the membership of the pool's balancer.
+//! Active health checks: one task per host tries it on its own schedule and tells the pool, which draws the consequences;
+//! one task per pool wakes it where time alone changes something.
 //!
 //! Pingora's own scheduler runs in passes, each of which waits for its slowest check, and takes hosts for healthy until
 //! proven otherwise. Here no host waits for another, and none is used before it was proven.
 
+mod keeper;
 mod probe;
-mod reconcile;
 mod thresholds;
 mod watch;
 
@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 use crate::pool::Pool;
 
 use probe::Probe;
-use reconcile::Reconciler;
 use watch::Watch;
 
 /// The running checks of a set of pools. They end when this is dropped.
@@ -31,15 +30,12 @@ impl Monitor {
     pub async fn start(pools: &[Arc<Pool>]) -> Monitor {
         let mut first_round = JoinSet::new();
         let mut watches = Vec::new();
-        let mut reconcilers = Vec::new();
         for pool in pools {
             let Some(check) = pool.health_check() else {
-                pool.members().iter().for_each(|member| pool.admit(member));
                 continue;
             };
-            let reconciler = Arc::new(Reconciler::new(Arc::clone(pool), check.initial));
             for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
-                let mut watch = Watch::new(Arc::clone(&reconciler), member, probe, check);
+                let mut watch = Watch::new(Arc::clone(pool), member, probe, check);
                 if watch.is_judged() {
                     watches.push(watch);
                     continue;
@@ -49,7 +45,6 @@ impl Monitor {
                     watch
                 });
             }
-            reconcilers.push(reconciler);
         }
         while let Some(watch) = first_round.join_next().await {
             match watch {
@@ -58,9 +53,9 @@ impl Monitor {
             }
         }
         let mut tasks = JoinSet::new();
-        for reconciler in reconcilers {
-            reconciler.reconcile();
-            tasks.spawn(async move { reconciler.run().await });
+        for pool in pools {
+            pool.reconcile();
+            tasks.spawn(keeper::keep(Arc::clone(pool)));
         }
         for watch in watches {
             tasks.spawn(watch.run());

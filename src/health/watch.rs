@@ -6,15 +6,14 @@ use std::time::Duration;
 use log::{info, warn};
 
 use super::probe::Probe;
-use super::reconcile::Reconciler;
 use super::thresholds::Thresholds;
 use crate::config::{HealthCheck, Initial};
-use crate::pool::Verdict;
+use crate::pool::{Pool, Verdict};
 
 /// One host under watch.
 #[derive(Debug)]
 pub(super) struct Watch {
-    reconciler: Arc<Reconciler>,
+    pool: Arc<Pool>,
     /// The host's position in the pool.
     position: usize,
     probe: Probe,
@@ -24,19 +23,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(
-        reconciler: Arc<Reconciler>,
-        position: usize,
-        probe: Probe,
-        check: &HealthCheck,
-    ) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, position: usize, probe: Probe, check: &HealthCheck) -> Self {
         let up = (check.initial == Initial::Up).then_some(Verdict {
             healthy: true,
             against: 0,
         });
-        let before = reconciler.member(position).verdict().or(up);
+        let before = pool.members()[position].verdict().or(up);
         Watch {
-            reconciler,
+            pool,
             position,
             probe,
             thresholds: Thresholds::new(check.rise, check.fall, before),
@@ -57,25 +51,33 @@ impl Watch {
                 tokio::time::sleep(jittered(self.interval)).await;
             }
             self.check().await;
+            self.pool.reconcile();
         }
     }
 
-    /// Checks the host once and passes a changed verdict on.
+    /// Checks the host once and notes the verdict; the pool is still to be brought in line.
     pub(super) async fn check(&mut self) {
         self.checked = true;
-        let member = self.reconciler.member(self.position);
+        let member = &self.pool.members()[self.position];
+        let known_down = self
+            .thresholds
+            .verdict()
+            .is_some_and(|verdict| !verdict.healthy);
         let outcome = self.probe.run(member.host().address()).await;
         let change = self.thresholds.observe(outcome.is_ok());
         member.judge(self.thresholds.verdict());
         let Some(healthy) = change else {
             return;
         };
-        let (pool, host) = (self.reconciler.pool().name(), member.host().id());
+        if healthy && known_down {
+            // It may have been ejected for what the checks have seen, too, and have seen end.
+            self.pool.pardon(member);
+        }
+        let (pool, host) = (self.pool.name(), member.host().id());
         match outcome {
             Ok(()) => info!("pool {pool}: host {host} is up"),
             Err(reason) => warn!("pool {pool}: host {host} is down: {reason}"),
         }
-        self.reconciler.judge(self.position, healthy);
     }
 }
 

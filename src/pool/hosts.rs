@@ -1,6 +1,7 @@
 //! Hosts by identity, so that one server has one live state whichever pools it is in and however often they are rebuilt.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::balancer::{BalancerError, Host, HostId};
@@ -23,15 +24,17 @@ impl HostBook {
     /// # Errors
     /// [`BalancerError::WeightOutOfRange`].
     pub fn host(&mut self, wanted: &config::Host) -> Result<Arc<Host>, BalancerError> {
+        let limit = wanted.max_in_flight.and_then(NonZeroU64::new);
         let host = match self.hosts.get(&wanted.id) {
             Some(known) if known.address() == wanted.address => {
-                if known.weight() == wanted.weight {
+                if (known.weight(), known.max_in_flight()) == (wanted.weight, limit) {
                     return Ok(Arc::clone(known));
                 }
                 known.with_weight(wanted.weight)?
             }
             _ => Host::named(wanted.id.clone(), wanted.address).with_weight(wanted.weight)?,
         };
+        let host = host.with_max_in_flight(limit);
         let host = Arc::new(host);
         self.hosts.insert(wanted.id.clone(), Arc::clone(&host));
         Ok(host)

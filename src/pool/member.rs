@@ -1,8 +1,9 @@
-//! A host within a pool: how it is reached, and whether it is usable.
+//! A host within a pool: how it is reached, and what is known of it there.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use http::HeaderValue;
 use pingora::protocols::tls::CaType;
@@ -10,6 +11,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use super::Verdict;
+use super::ejection::Record;
+use super::tiers::{Condition, Tier};
 use crate::balancer::Host;
 use crate::config;
 
@@ -17,11 +20,24 @@ use crate::config;
 #[derive(Debug)]
 pub struct Member {
     host: Arc<Host>,
+    /// The same with a weight of at least 1, for when a drained host is the last resort.
+    resort: Arc<Host>,
     peer: HttpPeer,
     host_header: HeaderValue,
-    usable: AtomicBool,
+    backup: bool,
+    /// Whether it counts as healthy before its first check.
+    presumed: bool,
     /// Touched by checks only, never on the path of a request.
     verdict: Mutex<Option<Verdict>>,
+    /// By an operator.
+    drained: AtomicBool,
+    /// Written by the pool's reconciliation only.
+    tier: AtomicU8,
+    record: Mutex<Record>,
+    /// Whether the record waits for a probe.
+    due: AtomicBool,
+    era: AtomicU32,
+    successes: AtomicU64,
 }
 
 impl Member {
@@ -30,13 +46,25 @@ impl Member {
         configured: &config::Host,
         template: &Template<'_>,
     ) -> Result<Self, String> {
+        let resort = match host.weight() {
+            0 => Arc::new(host.with_weight(1).map_err(|error| error.to_string())?),
+            _ => Arc::clone(&host),
+        };
         Ok(Member {
             peer: template.peer(configured),
             host_header: HeaderValue::from_str(configured.id.as_str())
                 .map_err(|_| format!("host `{}` cannot stand in a Host field", configured.id))?,
             host,
-            usable: AtomicBool::new(false),
+            resort,
+            backup: configured.backup,
+            presumed: template.presumed,
             verdict: Mutex::new(None),
+            drained: AtomicBool::new(false),
+            tier: AtomicU8::new(Tier::Out as u8),
+            record: Mutex::new(Record::new(Instant::now())),
+            due: AtomicBool::new(false),
+            era: AtomicU32::new(0),
+            successes: AtomicU64::new(0),
         })
     }
 
@@ -55,9 +83,39 @@ impl Member {
         &self.host_header
     }
 
-    /// Whether new requests may go to the host.
-    pub fn is_usable(&self) -> bool {
-        self.usable.load(Ordering::Relaxed)
+    /// Whether it is used only while no other host is usable.
+    pub fn is_backup(&self) -> bool {
+        self.backup
+    }
+
+    /// Whether new requests keep away from it by the wish of an operator, or by its weight of 0.
+    pub fn is_draining(&self) -> bool {
+        self.host.weight() == 0 || self.is_drained()
+    }
+
+    /// Whether an operator has drained it.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::SeqCst)
+    }
+
+    /// Notes the wish of an operator; returns what it was before.
+    pub(super) fn set_drained(&self, drained: bool) -> bool {
+        self.drained.swap(drained, Ordering::SeqCst)
+    }
+
+    /// Whether it has failed requests and not proven itself since.
+    pub fn is_ejected(&self) -> bool {
+        self.record().is_ejected()
+    }
+
+    /// Requests that it has answered well so far. A check that took too long means little if there was one since the
+    /// check before.
+    pub fn successes(&self) -> u64 {
+        self.successes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_success(&self) {
+        self.successes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the checks have found; `None` before the first.
@@ -65,14 +123,63 @@ impl Member {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what the checks have found.
+    /// Notes what the checks have found; the pool's [`reconcile`](super::Pool::reconcile) acts on it.
     pub fn judge(&self, verdict: Option<Verdict>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
 
+    /// Whether it works, as far as the checks know.
+    pub fn is_healthy(&self) -> bool {
+        self.verdict()
+            .map_or(self.presumed, |verdict| verdict.healthy)
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        Condition {
+            healthy: self.is_healthy(),
+            ejected: self.is_ejected(),
+            draining: self.is_draining(),
+            backup: self.backup,
+        }
+    }
+
+    pub(super) fn tier(&self) -> Tier {
+        Tier::from_number(self.tier.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_tier(&self, tier: Tier) {
+        self.tier.store(tier as u8, Ordering::Relaxed);
+    }
+
+    /// The host as a member of a tier's balancer.
+    pub(super) fn host_in(&self, tier: Tier) -> Arc<Host> {
+        Arc::clone(match tier {
+            Tier::Draining => &self.resort,
+            _ => &self.host,
+        })
+    }
+
+    /// What its requests have said. Held for a moment only.
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the ejections and returns of the host: requests of one era say nothing about another.
+    pub(super) fn era(&self) -> u32 {
+        self.era.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin_era(&self) {
+        self.era.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Relaxed)
+    }
+
     /// Sets the flag and returns what it was.
-    pub(super) fn set_usable(&self, usable: bool) -> bool {
-        self.usable.swap(usable, Ordering::Relaxed)
+    pub(super) fn set_due(&self, due: bool) -> bool {
+        self.due.swap(due, Ordering::SeqCst)
     }
 }
 
@@ -83,6 +190,7 @@ pub(super) struct Template<'a> {
     ca: Option<Arc<CaType>>,
     /// Pingora's reuse key leaves out who is trusted, so connections with TLS stay within their pool.
     group_key: u64,
+    presumed: bool,
 }
 
 impl<'a> Template<'a> {
@@ -95,6 +203,10 @@ impl<'a> Template<'a> {
             tls,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(trusted),
             group_key: if tls.is_some() { hasher.finish() } else { 0 },
+            presumed: pool
+                .health_check
+                .as_ref()
+                .is_none_or(|check| check.initial == config::Initial::Up),
         }
     }
 

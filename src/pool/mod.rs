@@ -1,35 +1,65 @@
-//! A pool: hosts, the balancer that chooses among them, and policies.
+//! A pool: hosts, the balancers that choose among them, and policies.
 //!
-//! The balancer's members are the usable hosts only. Who is usable is decided elsewhere (today by the health room's
-//! reconciler, the only caller of [`Pool::admit`] and [`Pool::withdraw`]); a pool starts with none.
+//! The usable hosts are the members of a balancer, and so are the backups and the draining ones, each group of its own:
+//! the [`tiers`]. Who belongs where follows from what is known of the hosts (checks, ejections, drains); [`roster`] alone
+//! brings the balancers in line with it. A pool starts with no host in use.
 
+mod ejection;
 mod hosts;
+mod lease;
 mod member;
+mod outcome;
+mod queue;
+mod roster;
 mod state;
+mod tiers;
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::balancer::{Balancer, BalancerError, HostId, Lease, Selection, build_with};
+use tokio::sync::Notify;
+
+use crate::balancer::{Balancer, BalancerError, HostId, Lease as Counted, Selection, build_with};
 use crate::config;
 
 pub use hosts::HostBook;
+pub use lease::Lease;
 pub use member::Member;
+pub use outcome::{Failure, Outcome};
 pub use state::{PoolState, Verdict};
 
-/// Hosts, the balancer that chooses among them, and policies.
+use ejection::Stage;
+use queue::Queue;
+use roster::Roster;
+use tiers::Tier;
+
+/// How long an ejected host waits for a request that can be sent again if the host fails it, too; after that any will do.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Hosts, the balancers that choose among them, and policies.
 #[derive(Debug)]
 pub struct Pool {
     name: String,
     members: Vec<Member>,
     by_id: HashMap<HostId, usize>,
-    usable: Box<dyn Balancer>,
-    /// Every host, for `when_all_down: try_all`.
-    all: Option<Box<dyn Balancer>>,
+    /// By the number of their tier.
+    tiers: [Box<dyn Balancer>; Tier::SERVING.len()],
+    /// Every host, for `when_all_down: try_all` and to count probes.
+    all: Box<dyn Balancer>,
+    try_all: bool,
     key: Option<config::KeySource>,
     host_header: config::HostHeader,
     health_check: Option<config::HealthCheck>,
+    ejection: Option<config::Ejection>,
+    queue: Queue,
+    roster: Mutex<Roster>,
+    /// Hosts that wait for a probe.
+    due: AtomicUsize,
+    changed: Notify,
 }
 
 /// A pool that cannot be built.
@@ -63,8 +93,12 @@ impl Pool {
             reason,
         };
         let config::Algorithm { info, options, key } = &pool.algorithm;
+        let mut options = options.clone();
+        if let Some(config::SlowStart { window, floor }) = pool.slow_start {
+            options = options.slow_start(window, f64::from(floor) / 100.0);
+        }
         let build =
-            |hosts| build_with(info.name, hosts, options).map_err(|error| fail(error.to_string()));
+            |hosts| build_with(info.name, hosts, &options).map_err(|error| fail(error.to_string()));
         let template = member::Template::new(pool, timeouts);
         let members = pool
             .hosts
@@ -74,7 +108,7 @@ impl Pool {
                 Member::new(live, host, &template).map_err(fail)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let hosts = || members.iter().map(|member| member.host().clone()).collect();
+        let hosts = members.iter().map(|member| member.host().clone()).collect();
         Ok(Pool {
             name: pool.name.clone(),
             by_id: members
@@ -82,15 +116,18 @@ impl Pool {
                 .enumerate()
                 .map(|(position, member)| (member.host().id().clone(), position))
                 .collect(),
-            usable: build(Vec::new())?,
-            all: match pool.when_all_down {
-                config::WhenAllDown::Error => None,
-                config::WhenAllDown::TryAll => Some(build(hosts())?),
-            },
+            tiers: [build(Vec::new())?, build(Vec::new())?, build(Vec::new())?],
+            all: build(hosts)?,
+            try_all: pool.when_all_down == config::WhenAllDown::TryAll,
             members,
             key: info.keyed.then(|| key.clone()),
             host_header: pool.host_header,
             health_check: pool.health_check.clone(),
+            ejection: pool.ejection.clone(),
+            queue: Queue::new(&pool.limits),
+            roster: Mutex::default(),
+            due: AtomicUsize::new(0),
+            changed: Notify::new(),
         })
     }
 
@@ -124,48 +161,151 @@ impl Pool {
         self.health_check.as_ref()
     }
 
-    /// Picks a host and counts the request on it.
+    /// Requests that wait because every host is full.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// Picks a host and counts the request on it; waits in line while every host is full. `repeatable` says whether the
+    /// request can be sent to another host if this one fails it.
     ///
     /// # Errors
-    /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`.
-    pub fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError> {
-        match (self.usable.lease(request), &self.all) {
-            (Err(BalancerError::NoHosts), Some(all)) => all.lease(request),
-            (outcome, _) => outcome,
+    /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`; [`BalancerError::Busy`] if
+    /// all are full and the line is, too, or does not move in time.
+    pub async fn lease_in_turn(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        repeatable: bool,
+    ) -> Result<Lease, BalancerError> {
+        let attempt = || self.lease(request, repeatable);
+        // Nobody goes past those who wait.
+        if self.queue.waiting() == 0 {
+            match attempt() {
+                Err(BalancerError::Busy) => {}
+                outcome => return outcome,
+            }
         }
+        self.queue.wait(attempt).await
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// [`BalancerError::NoHosts`] and [`BalancerError::Busy`].
+    pub fn lease(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        repeatable: bool,
+    ) -> Result<Lease, BalancerError> {
+        if self.due.load(Ordering::Relaxed) > 0
+            && let Some(probe) = self.probe(request, repeatable)
+        {
+            return Ok(probe);
+        }
+        let counted = match request.tried_hosts() {
+            [] => self.first_choice(request),
+            tried => self.next_choice(request, tried),
+        }?;
+        Lease::new(self, counted, false).ok_or(BalancerError::NoHosts)
+    }
+
+    /// Counts a request on a host that was chosen elsewhere, if it is one that requests go to now.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownHost`] if it is not; [`BalancerError::Busy`] if it is full.
+    pub fn lease_of(self: &Arc<Self>, id: &HostId) -> Result<Lease, BalancerError> {
+        let unknown = || BalancerError::UnknownHost(id.clone());
+        let tier = self.member(id).map_or(Tier::Out, Member::tier);
+        let serves = match tier {
+            Tier::Primary => true,
+            Tier::Backup => !self.has_in(Tier::Primary),
+            Tier::Draining | Tier::Out => false,
+        };
+        if !serves {
+            return Err(unknown());
+        }
+        let counted = self.tiers[tier as usize].lease_of(id)?;
+        Lease::new(self, counted, false).ok_or_else(unknown)
     }
 
     /// Whether a lease could now go to a host that is not in `tried`.
     pub fn has_another(&self, tried: &[HostId]) -> bool {
-        let takes_requests = |member: &&Member| member.host().weight() > 0;
         let untried = |member: &Member| !tried.contains(member.host().id());
-        let mut usable = self
+        let mut serving = self
             .members
             .iter()
-            .filter(takes_requests)
-            .filter(|member| member.is_usable())
+            .filter(|member| member.tier() != Tier::Out)
             .peekable();
-        if usable.peek().is_none() && self.all.is_some() {
-            return self.members.iter().filter(takes_requests).any(untried);
+        if serving.peek().is_none() && self.try_all {
+            let mut all = self.members.iter();
+            return all.any(|member| member.host().weight() > 0 && untried(member));
         }
-        usable.any(untried)
+        serving.any(untried)
     }
 
-    /// Makes a host usable; nothing happens if it is. Only one task per pool may call this and [`withdraw`].
-    ///
-    /// [`withdraw`]: Pool::withdraw
-    pub fn admit(&self, member: &Member) {
-        if !member.set_usable(true) {
-            // Unknown hosts and doubles cannot occur: membership follows the flag, and one task writes both.
-            let _ = self.usable.add_host(member.host().clone());
+    /// The choice for a request that has tried no host: from the first tier that has any.
+    fn first_choice(&self, request: &Selection<'_>) -> Result<Counted, BalancerError> {
+        for balancer in &self.tiers {
+            match balancer.lease(request) {
+                Err(BalancerError::NoHosts) => {}
+                outcome => return outcome,
+            }
+        }
+        match self.try_all {
+            true => self.all.lease(request),
+            false => Err(BalancerError::NoHosts),
         }
     }
 
-    /// Takes a host out; requests that run on it go on. Nothing happens if it is out.
-    pub fn withdraw(&self, member: &Member) {
-        if member.set_usable(false) {
-            let _ = self.usable.remove_host(member.host().id());
+    /// The choice for one that has: from the first tier that has a host it has not tried.
+    fn next_choice(
+        &self,
+        request: &Selection<'_>,
+        tried: &[HostId],
+    ) -> Result<Counted, BalancerError> {
+        for tier in Tier::SERVING {
+            let here = |member: &&Member| member.tier() == tier;
+            let mut members = self.members.iter().filter(here);
+            if members.any(|member| !tried.contains(member.host().id())) {
+                match self.tiers[tier as usize].lease(request) {
+                    Err(BalancerError::NoHosts) => {}
+                    outcome => return outcome,
+                }
+            }
         }
+        self.first_choice(request)
+    }
+
+    /// Counts a request on a host that waits to prove itself, if one does.
+    fn probe(self: &Arc<Self>, request: &Selection<'_>, repeatable: bool) -> Option<Lease> {
+        let untried = |member: &&Member| !request.tried_hosts().contains(member.host().id());
+        for member in self.members.iter().filter(|member| member.is_due()) {
+            let mut record = member.record();
+            let Stage::Due { since } = record.stage() else {
+                continue;
+            };
+            let suits = repeatable || Instant::now() >= since + PROBE_PATIENCE;
+            if !suits || !untried(&member) {
+                continue;
+            }
+            let Ok(counted) = self.all.lease_of(member.host().id()) else {
+                continue;
+            };
+            record.begin_probe();
+            drop(record);
+            self.set_due(member, false);
+            return Lease::new(self, counted, true);
+        }
+        None
+    }
+
+    fn has_in(&self, tier: Tier) -> bool {
+        self.members.iter().any(|member| member.tier() == tier)
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        // A panic while it was held leaves tiers that the next reconciliation puts right.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

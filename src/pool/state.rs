@@ -5,12 +5,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::ejection::Carried;
+use super::tiers::Tier;
 use super::{Member, Pool};
-use crate::balancer::{HostId, Measured, Turn};
+use crate::balancer::{Balancer, HostId, Measured, Turn};
 
 /// What the checks of a host have found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,17 @@ struct HostState {
     verdict: Option<Verdict>,
     latency_ns: Option<u64>,
     success: f64,
+    // What earlier versions did not tell has a default.
+    #[serde(default)]
+    weight: Option<u32>,
+    /// By an operator.
+    #[serde(default)]
+    drained: bool,
+    #[serde(default)]
+    ejection: Option<Carried>,
+    /// For how long it has been starting slowly, if it has.
+    #[serde(default)]
+    ramping_ms: Option<u64>,
 }
 
 impl Pool {
@@ -51,25 +64,32 @@ impl Pool {
             name: self.name.clone(),
             checks: self.checks(),
             turn: self
-                .usable
+                .first_tier()
                 .turn()
                 .map(|turn| (turn.host.as_str().to_owned(), turn.taken)),
-            hosts: self.members.iter().map(HostState::of).collect(),
+            hosts: self
+                .members
+                .iter()
+                .map(|member| self.host_state(member))
+                .collect(),
         }
     }
 
     /// Takes over what a pool of the same name has learnt, where it still holds. To be called before the pool is
-    /// checked; whose turn it is comes to bear with [`resume`](Pool::resume).
+    /// checked; whose turn it is, and what operators wish, comes to bear with [`resume`](Pool::resume).
     pub fn carry(&self, state: &PoolState) {
         let same_checks = self.checks() == state.checks;
-        for known in &state.hosts {
-            let member = self.member(&HostId::from(known.id.as_str()));
-            let Some(member) = member.filter(|m| m.host().address() == known.address) else {
-                continue;
-            };
+        let now = Instant::now();
+        for (known, member) in self.known(state) {
             if same_checks {
                 member.judge(known.verdict);
             }
+            if let (Some(rules), Some(carried)) = (&self.ejection, known.ejection) {
+                member.record().resume(rules, carried, now);
+            }
+            self.wish(known, member);
+            let ramping = known.ramping_ms.map(Duration::from_millis);
+            self.roster().replaces(member.host().id().clone(), ramping);
             member.host().learn(Measured {
                 latency: known.latency_ns.map(Duration::from_nanos),
                 success: known.success,
@@ -79,25 +99,45 @@ impl Pool {
 
     /// Lets the hosts take turns from where the pool of `state` was. To be called once its hosts are usable.
     pub fn resume(&self, state: &PoolState) {
+        for (known, member) in self.known(state) {
+            self.wish(known, member);
+        }
+        self.reconcile();
         if let Some((host, taken)) = &state.turn {
-            self.usable.resume(&Turn {
+            self.first_tier().resume(&Turn {
                 host: HostId::from(host.as_str()),
                 taken: *taken,
             });
         }
     }
 
-    fn checks(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        format!("{:?}", self.health_check).hash(&mut hasher);
-        hasher.finish()
+    /// The hosts of `state` that are still the same.
+    fn known<'a>(
+        &'a self,
+        state: &'a PoolState,
+    ) -> impl Iterator<Item = (&'a HostState, &'a Member)> {
+        state.hosts.iter().filter_map(|known| {
+            let member = self.member(&HostId::from(known.id.as_str()))?;
+            (member.host().address() == known.address).then_some((known, member))
+        })
     }
-}
 
-impl HostState {
-    fn of(member: &Member) -> Self {
+    /// Takes over what an operator wished, unless the host was edited since.
+    fn wish(&self, known: &HostState, member: &Member) {
+        let same = known.weight == Some(member.host().weight());
+        member.set_drained(known.drained && same);
+    }
+
+    /// Whose turns count: those of the hosts that requests go to as a rule.
+    pub(super) fn first_tier(&self) -> &dyn Balancer {
+        &*self.tiers[Tier::Primary as usize]
+    }
+
+    fn host_state(&self, member: &Member) -> HostState {
         let host = member.host();
         let Measured { latency, success } = host.measured();
+        let mut tiers = self.tiers.iter();
+        let ramping = tiers.find_map(|balancer| balancer.ramping(host.id()));
         HostState {
             id: host.id().as_str().to_owned(),
             address: host.address(),
@@ -105,6 +145,16 @@ impl HostState {
             latency_ns: latency
                 .map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
             success,
+            weight: Some(host.weight()),
+            drained: member.is_drained(),
+            ejection: member.record().carried(Instant::now()),
+            ramping_ms: ramping.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         }
+    }
+
+    fn checks(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{:?}", self.health_check).hash(&mut hasher);
+        hasher.finish()
     }
 }

@@ -15,7 +15,28 @@ fn timeouts() -> config::Timeouts {
     }
 }
 
-fn pool(weights: &[u32], when_all_down: config::WhenAllDown) -> Pool {
+const SHORT: Duration = Duration::from_millis(1);
+
+fn ejection(base: Duration) -> config::Ejection {
+    config::Ejection {
+        failures: config::Failures {
+            connect: true,
+            timeout: true,
+            reset: true,
+            malformed: true,
+            statuses: vec![(500, 599)],
+        },
+        consecutive: Some(5),
+        rate: None,
+        window: Duration::from_secs(10),
+        min_requests: 20,
+        base,
+        max: Duration::from_secs(300),
+        max_ejected: 50,
+    }
+}
+
+fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Pool> {
     let hosts = weights.iter().enumerate().map(|(i, &weight)| config::Host {
         id: HostId::from(format!("127.0.0.1:{}", i + 1)),
         name: "127.0.0.1".to_owned(),
@@ -24,7 +45,7 @@ fn pool(weights: &[u32], when_all_down: config::WhenAllDown) -> Pool {
         backup: false,
         max_in_flight: None,
     });
-    let configured = config::Pool {
+    let mut configured = config::Pool {
         name: "web".to_owned(),
         algorithm: config::Algorithm {
             info: AlgorithmInfo::find("random").expect("random is registered"),
@@ -34,7 +55,7 @@ fn pool(weights: &[u32], when_all_down: config::WhenAllDown) -> Pool {
         hosts: hosts.collect(),
         health_check: None,
         host_header: config::HostHeader::Preserve,
-        when_all_down,
+        when_all_down: config::WhenAllDown::Error,
         tls: None,
         ejection: None,
         limits: config::PoolLimits {
@@ -43,52 +64,169 @@ fn pool(weights: &[u32], when_all_down: config::WhenAllDown) -> Pool {
         },
         slow_start: None,
     };
-    Pool::new(&configured, &timeouts(), &mut HostBook::new()).expect("a valid pool")
+    edit(&mut configured);
+    let pool = Pool::new(&configured, &timeouts(), &mut HostBook::new());
+    Arc::new(pool.expect("a valid pool"))
 }
 
-fn leased(pool: &Pool) -> Option<HostId> {
-    let lease = pool.lease(&Selection::new()).ok()?;
-    Some(lease.host().id().clone())
+fn leased(pool: &Arc<Pool>) -> Option<HostId> {
+    let lease = pool.lease(&Selection::new(), true).ok()?;
+    Some(lease.member().host().id().clone())
+}
+
+/// Lets the checks find that a host works, or that it does not.
+fn judge(pool: &Pool, position: usize, healthy: bool) {
+    let against = 0;
+    pool.members()[position].judge(Some(Verdict { healthy, against }));
+    pool.reconcile();
+}
+
+fn ids(pool: &Pool) -> Vec<HostId> {
+    let members = pool.members().iter();
+    members.map(|member| member.host().id().clone()).collect()
 }
 
 #[test]
-fn only_admitted_hosts_are_leased() {
-    let pool = pool(&[1, 1], config::WhenAllDown::Error);
+fn nobody_is_used_before_the_first_reconciliation() {
+    let pool = pool(&[1, 1], |_| ());
     assert_eq!(leased(&pool), None);
-    let [first, second] = pool.members() else {
-        panic!("two hosts");
-    };
-    pool.admit(second);
-    pool.admit(second);
-    assert_eq!(leased(&pool).as_ref(), Some(second.host().id()));
-    pool.withdraw(first);
-    pool.withdraw(second);
+    pool.reconcile();
+    assert!(leased(&pool).is_some());
+}
+
+#[test]
+fn only_healthy_hosts_are_leased() {
+    let pool = pool(&[1, 1], |_| ());
+    judge(&pool, 0, false);
+    assert_eq!(leased(&pool).as_ref(), Some(&ids(&pool)[1]));
+    judge(&pool, 1, false);
     assert_eq!(leased(&pool), None);
+    judge(&pool, 0, true);
+    assert_eq!(leased(&pool).as_ref(), Some(&ids(&pool)[0]));
 }
 
 #[test]
 fn try_all_uses_every_host_while_none_is_usable() {
-    let pool = pool(&[1, 0], config::WhenAllDown::TryAll);
-    let first = pool.members()[0].host().id().clone();
+    let pool = pool(&[1, 0], |pool| {
+        pool.when_all_down = config::WhenAllDown::TryAll;
+    });
+    judge(&pool, 0, false);
+    judge(&pool, 1, false);
+    let first = ids(&pool)[0].clone();
     assert_eq!(leased(&pool), Some(first.clone()));
     assert!(pool.has_another(&[]));
     assert!(!pool.has_another(&[first]));
 }
 
 #[test]
-fn another_host_is_a_usable_one_that_takes_requests() {
-    let pool = pool(&[1, 1, 0], config::WhenAllDown::Error);
-    let ids: Vec<_> = pool
-        .members()
-        .iter()
-        .map(|m| m.host().id().clone())
-        .collect();
-    assert!(!pool.has_another(&[]));
-    pool.members().iter().for_each(|member| pool.admit(member));
-    assert!(pool.has_another(&ids[..1]));
-    assert!(!pool.has_another(&ids[..2]));
-    pool.withdraw(&pool.members()[1]);
-    assert!(!pool.has_another(&ids[..1]));
+fn the_tiers_are_resorted_to_one_after_another() {
+    let pool = pool(&[1, 1, 0], |pool| pool.hosts[1].backup = true);
+    pool.reconcile();
+    let ids = ids(&pool);
+    for _ in 0..20 {
+        assert_eq!(leased(&pool).as_ref(), Some(&ids[0]));
+    }
+    // A request that has failed on some goes on to the next.
+    let next = |tried: &[HostId]| {
+        let lease = pool.lease(&Selection::new().tried(tried), true);
+        lease.expect("a host").member().host().id().clone()
+    };
+    assert_eq!(next(&ids[..1]), ids[1]);
+    assert_eq!(next(&ids[..2]), ids[2]);
+    assert_eq!(next(&ids), ids[0]);
+    assert!(pool.has_another(&ids[..2]));
+    assert!(!pool.has_another(&ids));
+    for (position, expected) in [(0, Some(1)), (1, Some(2)), (2, None)] {
+        judge(&pool, position, false);
+        assert_eq!(leased(&pool), expected.map(|next: usize| ids[next].clone()));
+    }
+}
+
+#[test]
+fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
+    let pool = pool(&[1, 1], |pool| {
+        pool.ejection = Some(ejection(Duration::from_millis(20)));
+    });
+    pool.reconcile();
+    let ids = ids(&pool);
+    let fail = |id: &HostId| {
+        let lease = pool.lease_of(id).expect("it serves");
+        lease.observe(SHORT, Outcome::Failure(Failure::Reset));
+    };
+    let late = pool.lease_of(&ids[0]).expect("it serves");
+    (0..5).for_each(|_| fail(&ids[0]));
+    assert!(pool.members()[0].is_ejected());
+    assert!(pool.lease_of(&ids[0]).is_err());
+    // The last one stays, whatever it does.
+    (0..20).for_each(|_| fail(&ids[1]));
+    assert_eq!(leased(&pool).as_ref(), Some(&ids[1]));
+
+    let end = pool.next_change().expect("the end of the ejection");
+    std::thread::sleep(end.saturating_duration_since(Instant::now()));
+    pool.reconcile();
+    // Only a request that can be sent again proves it, one at a time, and what began before says nothing.
+    let request = Selection::new();
+    let lease = |repeatable| pool.lease(&request, repeatable).expect("a host");
+    late.observe(SHORT, Outcome::Success);
+    assert!(!lease(false).is_probe());
+    let probe = lease(true);
+    assert_eq!(
+        (probe.is_probe(), probe.member().host().id()),
+        (true, &ids[0])
+    );
+    assert!(!lease(true).is_probe());
+    drop(probe);
+    let probe = lease(true);
+    assert!(probe.is_probe());
+    probe.observe(SHORT, Outcome::Success);
+    assert!(!pool.members()[0].is_ejected());
+    assert!(pool.lease_of(&ids[0]).is_ok());
+}
+
+#[test]
+fn what_was_learnt_goes_on_in_the_pool_that_follows() {
+    let rules = |pool: &mut config::Pool| {
+        pool.ejection = Some(ejection(Duration::from_secs(10)));
+        pool.slow_start = Some(config::SlowStart {
+            window: Duration::from_secs(10),
+            floor: 10,
+        });
+    };
+    let old = pool(&[1, 1, 1], rules);
+    old.reconcile();
+    let ids = ids(&old);
+    for _ in 0..5 {
+        let lease = old.lease_of(&ids[0]).expect("it serves");
+        lease.observe(SHORT, Outcome::Failure(Failure::Status(500)));
+    }
+    assert!(old.drain(&old.members()[1], true));
+    assert!(!old.drain(&old.members()[1], true));
+    let state = serde_json::to_string(&old.state()).expect("JSON");
+    let state: PoolState = serde_json::from_str(&state).expect("the same");
+
+    let new = pool(&[1, 1, 1, 1], rules);
+    new.carry(&state);
+    new.reconcile();
+    assert!(new.members()[0].is_ejected());
+    assert!(new.members()[1].is_draining());
+    let usable: Vec<_> = new.members().iter().map(|m| m.tier()).collect();
+    assert_eq!(
+        usable,
+        [Tier::Out, Tier::Draining, Tier::Primary, Tier::Primary]
+    );
+    // The third was there, the fourth is new.
+    let ramping = |position: usize| {
+        new.first_tier()
+            .ramping(new.members()[position].host().id())
+    };
+    assert_eq!(ramping(2), None);
+    assert!(ramping(3).is_some());
+
+    // An edit beats the operator.
+    let edited = pool(&[1, 5, 1], rules);
+    edited.carry(&state);
+    edited.reconcile();
+    assert!(!edited.members()[1].is_draining());
 }
 
 #[test]

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use pingora::proxy::Session;
+use pingora::http::RequestHeader;
 
 use super::forwarded::Origin;
 use super::key::{self, AddressText};
 use super::site::Site;
 use super::traffic::Presence;
-use crate::balancer::{BalancerError, HostId, Lease, Selection};
+use crate::balancer::{BalancerError, HostId, Selection};
 use crate::config::KeySource;
-use crate::pool::Pool;
+use crate::pool::{Failure, Lease, Outcome, Pool};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub struct RequestContext {
 pub(super) struct Head {
     /// From the begin of the attempt.
     pub(super) after: Duration,
-    /// Not a 5xx.
-    pub(super) good: bool,
+    /// A 5xx is the host's failure.
+    pub(super) outcome: Outcome,
 }
 
 impl RequestContext {
@@ -62,12 +62,16 @@ impl RequestContext {
         }
     }
 
-    pub(super) fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.site.pools[self.pool]
     }
 
-    /// Leases a host for the next attempt: one that has not failed this request while there is such a one.
-    pub(super) fn lease_host(&mut self, session: &Session) -> Result<(), BalancerError> {
+    /// Leases a host for the next attempt: one that has not failed this request while there is such a one. Waits in line
+    /// while every host is full.
+    pub(super) async fn lease_host(
+        &mut self,
+        request: &RequestHeader,
+    ) -> Result<(), BalancerError> {
         let client = self.origin.map(|origin| origin.client);
         let mut selection = Selection::new().tried(&self.tried);
         if let Some(client) = client {
@@ -79,25 +83,27 @@ impl RequestContext {
                 KeySource::ClientIp => client.map(AddressText::new),
                 _ => None,
             };
-            if let Some(key) = key::of(source, session.req_header(), text.as_ref()) {
+            if let Some(key) = key::of(source, request, text.as_ref()) {
                 selection = selection.key(key);
             }
         }
-        self.lease = Some(self.pool().lease(&selection)?);
+        let repeatable = request.method.is_idempotent();
+        let leased = self.pool().lease_in_turn(&selection, repeatable).await;
+        self.lease = Some(leased?);
         Ok(())
     }
 
     /// Ends the attempt as the host's failure.
-    pub(super) fn fail(&mut self) {
+    pub(super) fn fail(&mut self, failure: Failure) {
         if let Some(lease) = self.lease.take() {
-            lease.observe(self.started.elapsed(), false);
+            lease.observe(self.started.elapsed(), Outcome::Failure(failure));
         }
     }
 
     /// Ends the attempt. What the host answered, if anything, is taken in.
     pub(super) fn finish(&mut self) {
         if let (Some(lease), Some(head)) = (self.lease.take(), self.head) {
-            lease.observe(head.after, head.good);
+            lease.observe(head.after, head.outcome);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::pool::Failure;
+
 /// The status for the client; `None` if nobody is there to read it.
 pub(super) fn status(error: &Error) -> Option<u16> {
     match (error.esource(), error.etype()) {
@@ -18,6 +20,15 @@ pub(super) fn status(error: &Error) -> Option<u16> {
         ) => None,
         (ErrorSource::Downstream, _) => Some(400),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(500),
+    }
+}
+
+/// What the host did wrong that an attempt ended so, once there was a connection.
+pub(super) fn of_host(error: &Error) -> Failure {
+    match error.etype() {
+        etype if is_timeout(etype) => Failure::Timeout,
+        ErrorType::InvalidHTTPHeader => Failure::Malformed,
+        _ => Failure::Reset,
     }
 }
 

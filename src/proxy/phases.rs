@@ -17,7 +17,9 @@ use super::failure::{self, Break};
 use super::forwarded::Origin;
 use super::target::Target;
 use super::{MAX_ATTEMPTS, Proxy, upgrade};
+use crate::balancer::BalancerError;
 use crate::config::HostHeader;
+use crate::pool::{Failure, Outcome};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -91,10 +93,12 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        if ctx.lease_host(session).is_ok() {
-            return Ok(true);
-        }
-        answer::send(session, Answer::NO_HOST, Connection::Keep).await?;
+        let answer = match ctx.lease_host(session.req_header()).await {
+            Ok(()) => return Ok(true),
+            Err(BalancerError::Busy) => Answer::OVERLOADED,
+            Err(_) => Answer::NO_HOST,
+        };
+        answer::send(session, answer, Connection::Keep).await?;
         Ok(false)
     }
 
@@ -103,7 +107,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        if ctx.lease.is_none() && ctx.lease_host(session).is_err() {
+        if ctx.lease.is_none() && ctx.lease_host(session.req_header()).await.is_err() {
             return Err(Error::explain(
                 ErrorType::HTTPStatus(503),
                 "no usable host is left for another attempt",
@@ -113,16 +117,14 @@ impl ProxyHttp for Proxy {
         ctx.started = Instant::now();
         ctx.head = None;
         let lease = ctx.lease.as_ref();
-        let host = lease.expect("leased above").host();
-        if ctx.tried.contains(host.id()) {
+        let member = lease.expect("leased above").member();
+        if ctx.tried.contains(member.host().id()) {
             ctx.lease = None;
             return Err(Error::explain(
                 ErrorType::HTTPStatus(502),
                 "every usable host has failed this request",
             ));
         }
-        let member = ctx.pool().member(host.id());
-        let member = member.expect("a pool's balancers know its members only");
         let mut peer = Box::new(member.peer().clone());
         if asks_for_websocket(session.req_header()) {
             // Pingora has one read timeout for the handshake and the tunnel after it, so a host that never answers the
@@ -141,7 +143,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         exclude_host(ctx);
-        ctx.fail();
+        ctx.fail(Failure::Connect);
         // Nothing was sent, so the method does not matter.
         error.set_retry(ctx.attempts < MAX_ATTEMPTS && ctx.pool().has_another(&ctx.tried));
         error
@@ -176,9 +178,8 @@ impl ProxyHttp for Proxy {
         }
         if ctx.pool().host_header() == HostHeader::Upstream
             && let Some(lease) = &ctx.lease
-            && let Some(member) = ctx.pool().member(lease.host().id())
         {
-            request.insert_header(header::HOST, member.host_header().clone())?;
+            request.insert_header(header::HOST, lease.member().host_header().clone())?;
         }
         Ok(())
     }
@@ -214,7 +215,10 @@ impl ProxyHttp for Proxy {
         }
         ctx.head = Some(Head {
             after: ctx.started.elapsed(),
-            good: !response.status.is_server_error(),
+            outcome: match response.status.is_server_error() {
+                true => Outcome::Failure(Failure::Status(response.status.as_u16())),
+                false => Outcome::Success,
+            },
         });
         if upgraded {
             session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
@@ -262,7 +266,12 @@ impl ProxyHttp for Proxy {
             }
             elsewhere || reused
         };
-        ctx.fail();
+        let failure = failure::of_host(&error);
+        if reused && failure == Failure::Reset && !broken.answered {
+            // As above: not the host's failure.
+            ctx.lease = None;
+        }
+        ctx.fail(failure);
         error.set_retry(again);
         error
     }
@@ -321,7 +330,7 @@ impl ProxyHttp for Proxy {
 /// Notes that the host of the running attempt failed this request.
 fn exclude_host(ctx: &mut RequestContext) {
     if let Some(lease) = &ctx.lease {
-        ctx.tried.push(lease.host().id().clone());
+        ctx.tried.push(lease.member().host().id().clone());
     }
 }
 

@@ -5,6 +5,7 @@ mod consistent_hash;
 mod contract;
 mod ip_hash;
 mod least_load;
+mod limits;
 mod nginx;
 mod p2c;
 mod random;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::request::Request;
 use super::rng::{Rng, scale};
 use super::seat::Seat;
-use super::selection::Selection;
 
 /// Draws a position with a probability proportional to its weight, in constant time and 16 bytes a host.
 ///
@@ -30,7 +30,7 @@ struct Column {
     alias: u32,
 }
 
-/// Draws that may hit a tried host before the exact scan takes over.
+/// Draws that may hit a host that is out of the choice before the exact scan takes over.
 const QUICK_DRAWS: usize = 4;
 
 impl Alias {
@@ -75,20 +75,22 @@ impl Alias {
         }
     }
 
-    /// A position by weight among those that `request` has not tried, of which there is at least one.
+    /// A position by weight among those that `request` may take.
     pub(crate) fn draw(
         &self,
         rng: &Rng,
-        request: &Selection<'_>,
+        request: &Request<'_>,
         seats: &[Arc<Seat>],
     ) -> Option<usize> {
-        if request.tried_hosts().is_empty() {
+        if request.takes_any() {
             return Some(self.at(rng.draw()));
         }
         (0..QUICK_DRAWS)
             .map(|_| self.at(rng.draw()))
-            .find(|&position| !request.has_tried(&seats[position].host))
-            .or_else(|| self.draw_from(rng, |position| !request.has_tried(&seats[position].host)))
+            .find(|&position| request.may_take(position, &seats[position]))
+            .or_else(|| {
+                self.draw_from(rng, |position| request.may_take(position, &seats[position]))
+            })
     }
 
     /// A position by weight among those for which `fits` holds, in linear time.

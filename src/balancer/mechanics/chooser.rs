@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::host::Host;
+use super::request::Request;
 use super::seat::{Ledger, Seat};
-use super::selection::Selection;
 use super::turn::Turn;
 
 /// An algorithm with its options and whatever it carries from one membership to the next.
@@ -25,6 +25,11 @@ pub(crate) trait Algorithm: Debug + Send + Sync {
         None
     }
 
+    /// Whether a host that is new or recovered may start slowly. Where a key belongs to a host it cannot.
+    fn starts_slowly(&self) -> bool {
+        true
+    }
+
     /// Lets the next arrangement begin with `turn`, if its host is in the newest one.
     fn resume(&self, _turn: &Turn) {}
 }
@@ -33,14 +38,18 @@ pub(crate) trait Algorithm: Debug + Send + Sync {
 ///
 /// Called by many threads at once: no lock, no allocation.
 pub(crate) trait Chooser: Debug + Send + Sync {
-    /// The position of the host for `request`. Counts nothing. Of the hosts that `request` has tried, at least one is
-    /// missing, and none of them may be returned. `None` only if the arrangement is out of date.
-    fn pick(&self, request: &Selection<'_>) -> Option<usize>;
+    /// The position of the host for `request`, one that it [may take](Request::may_take). Counts nothing. `None` only if
+    /// it found no such host, or the arrangement is out of date.
+    fn pick(&self, request: &Request<'_>) -> Option<usize>;
 
-    /// Picks and counts in one step, for algorithms whose promise depends on it. By default no step is needed.
-    fn pick_and_count(&self, request: &Selection<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
-        let position = self.pick(request)?;
-        seats[position].take();
-        Some(position)
+    /// Picks and counts in one step, for algorithms whose promise depends on it. By default the pick stands if the host
+    /// has room still.
+    fn pick_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+        loop {
+            let position = self.pick(request)?;
+            if seats[position].take_if_room() {
+                return Some(position);
+            }
+        }
     }
 }

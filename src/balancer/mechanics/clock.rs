@@ -40,6 +40,7 @@ impl Clock {
     }
 }
 
-fn as_nanos(duration: Duration) -> u64 {
+/// Nanoseconds of `duration`, at most those that fit.
+pub(super) fn as_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -15,6 +15,9 @@ pub enum BalancerError {
     UnknownHost(HostId),
     /// No member has a weight above 0.
     NoHosts,
+    /// Every host that could have been chosen runs as many requests as it may
+    /// ([`Host::with_max_in_flight`](super::Host::with_max_in_flight)).
+    Busy,
     /// No algorithm has this name.
     UnknownAlgorithm {
         /// The name that was asked for.
@@ -55,6 +58,7 @@ impl fmt::Display for BalancerError {
             BalancerError::AlreadyAdded(id) => write!(f, "host `{id}` is a member already"),
             BalancerError::UnknownHost(id) => write!(f, "host `{id}` is not a member"),
             BalancerError::NoHosts => f.write_str("no host can take requests"),
+            BalancerError::Busy => f.write_str("every host runs as many requests as it may"),
             BalancerError::UnknownAlgorithm { name, known } => {
                 write!(
                     f,

@@ -6,8 +6,8 @@ use super::chooser::{Algorithm, Chooser};
 use super::error::BalancerError;
 use super::host::Host;
 use super::options::{Options, invalid};
+use super::request::Request;
 use super::seat::{Ledger, Seat};
-use super::selection::Selection;
 use crate::balancer::registry::{ALGORITHMS, AlgorithmInfo, OptionInfo};
 
 /// The algorithm that chooses for requests without a key. Without it they would all meet on one hot host.
@@ -68,7 +68,7 @@ impl Fallback {
 /// A chooser that hashes something, and says whether a request has it.
 pub(crate) trait HasKey: Chooser {
     /// Whether `request` has it.
-    fn has_key(&self, request: &Selection<'_>) -> bool;
+    fn has_key(&self, request: &Request<'_>) -> bool;
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ struct WithFallback<C> {
 }
 
 impl<C: HasKey> Chooser for WithFallback<C> {
-    fn pick(&self, request: &Selection<'_>) -> Option<usize> {
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
         if self.keyed.has_key(request) {
             self.keyed.pick(request)
         } else {
@@ -86,13 +86,16 @@ impl<C: HasKey> Chooser for WithFallback<C> {
         }
     }
 
-    fn pick_and_count(&self, request: &Selection<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+    fn pick_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
         if self.keyed.has_key(request) {
             return self.keyed.pick_and_count(request, seats);
         }
         // Counted through the seat, so that the hashing algorithm's own ledger takes part.
-        let position = self.keyless.pick(request)?;
-        seats[position].take();
-        Some(position)
+        loop {
+            let position = self.keyless.pick(request)?;
+            if seats[position].take_if_room() {
+                return Some(position);
+            }
+        }
     }
 }

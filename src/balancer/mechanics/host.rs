@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::error::BalancerError;
@@ -50,12 +51,13 @@ impl fmt::Debug for HostId {
 
 /// A server that requests are sent to.
 ///
-/// Identity, address and weight never change; a new weight is a new `Host` made by [`Host::with_weight`], which shares
-/// the live state of the old one. So the counts survive remove and add, a reload and a change of algorithm.
+/// Identity, address, weight and limit never change; a new weight is a new `Host` made by [`Host::with_weight`], which
+/// shares the live state of the old one. So the counts survive remove and add, a reload and a change of algorithm.
 pub struct Host {
     id: HostId,
     address: SocketAddr,
     weight: u32,
+    max_in_flight: Option<NonZeroU64>,
     live: Arc<Live>,
 }
 
@@ -71,6 +73,7 @@ impl Host {
             id: id.into(),
             address,
             weight: 1,
+            max_in_flight: None,
             live: Arc::new(Live::default()),
         }
     }
@@ -87,11 +90,28 @@ impl Host {
             });
         }
         Ok(Host {
+            weight,
+            ..self.twin()
+        })
+    }
+
+    /// The same host, live state shared, with another limit of the requests that may run on it; `None` for no limit. No
+    /// pick goes beyond it; [`Balancer::inc`](crate::balancer::Balancer::inc) counts all the same.
+    pub fn with_max_in_flight(&self, limit: Option<NonZeroU64>) -> Self {
+        Host {
+            max_in_flight: limit,
+            ..self.twin()
+        }
+    }
+
+    fn twin(&self) -> Self {
+        Host {
             id: self.id.clone(),
             address: self.address,
-            weight,
+            weight: self.weight,
+            max_in_flight: self.max_in_flight,
             live: Arc::clone(&self.live),
-        })
+        }
     }
 
     /// What the host is known by.
@@ -107,6 +127,11 @@ impl Host {
     /// The host's share of requests relative to its neighbours; 0 means none.
     pub fn weight(&self) -> u32 {
         self.weight
+    }
+
+    /// The most requests that a pick may let run on this host; `None` means any number.
+    pub fn max_in_flight(&self) -> Option<NonZeroU64> {
+        self.max_in_flight
     }
 
     /// Requests that run on this host now.

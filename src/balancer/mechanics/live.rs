@@ -4,9 +4,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::clock::as_nanos;
+use super::mean::Mean;
+
 /// How fast the latency and success averages forget: after this time a sample's weight is 1/e. 600 ms is the value of
 /// tsf-go and go-kratos, short enough that one forced re-try after 3 s restores a host that recovered.
 const DECAY: Duration = Duration::from_millis(600);
+
+/// How fast failures fade: after this time one counts 1/e of a request in flight. Long enough that a host that fails
+/// everything is asked once in seconds, short enough that a host that recovered has its share back soon.
+const FADE: Duration = Duration::from_secs(3);
+
+/// Failures that count less than this many requests count nothing: a single one is over after 3 s. Without an end an
+/// idle host with a failure long ago would lose to every idle host without one.
+const NEGLIGIBLE: f64 = 0.37;
 
 /// What has been learnt of a host from its answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,8 +41,20 @@ pub(crate) struct Live {
     success: AtomicU64,
     /// When a balancer last chose this host, nanoseconds of its clock; 0 = never.
     chosen: AtomicU64,
-    /// When the averages were last written, nanoseconds of the clock.
-    sampled: Mutex<u64>,
+    /// When the failures count exactly one request, nanoseconds of the clock; before it more, after it less, by the
+    /// factor e for each [`FADE`]. One number holds them all and is read without the others. 0 = none.
+    failed: AtomicU64,
+    /// Mean latency of successes in nanoseconds, as the bits of an `f64`; 0 = no sample yet.
+    mean_latency: AtomicU64,
+    sampled: Mutex<Sampled>,
+}
+
+/// What only those who write the averages need.
+#[derive(Debug, Default)]
+struct Sampled {
+    /// When they were last written, nanoseconds of the clock.
+    at: u64,
+    mean_latency: Mean,
 }
 
 impl Default for Live {
@@ -41,7 +64,9 @@ impl Default for Live {
             latency: AtomicU64::new(0),
             success: AtomicU64::new(1f64.to_bits()),
             chosen: AtomicU64::new(0),
-            sampled: Mutex::new(0),
+            failed: AtomicU64::new(0),
+            mean_latency: AtomicU64::new(0f64.to_bits()),
+            sampled: Mutex::default(),
         }
     }
 }
@@ -52,9 +77,22 @@ impl Live {
         self.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Counts one request more; returns the new count.
-    pub(crate) fn inc(&self) -> u64 {
-        self.in_flight.fetch_add(1, Ordering::SeqCst) + 1
+    /// Counts one request more.
+    pub(crate) fn inc(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Counts one request more if fewer than `limit` run.
+    pub(crate) fn inc_below(&self, limit: u64) -> bool {
+        if limit == u64::MAX {
+            self.inc();
+            return true;
+        }
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
+                (n < limit).then_some(n + 1)
+            })
+            .is_ok()
     }
 
     /// Counts one request more if `seen` still runs there.
@@ -93,13 +131,49 @@ impl Live {
     }
 
     pub(super) fn learn(&self, measured: Measured) {
-        let latency = measured.latency.map_or(0, |latency| nanos(latency).max(1));
+        let latency = measured
+            .latency
+            .map_or(0, |latency| as_nanos(latency).max(1));
         self.latency.store(latency, Ordering::Relaxed);
         let success = match measured.success {
             share if share.is_nan() => 1.0,
             share => share.clamp(0.0, 1.0),
         };
         self.success.store(success.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Plain mean of the time to answer in nanoseconds, of successes only; 0 before the first sample.
+    pub(crate) fn mean_latency(&self) -> f64 {
+        f64::from_bits(self.mean_latency.load(Ordering::Relaxed))
+    }
+
+    /// Requests in flight that the recent failures stand for.
+    pub(crate) fn failures(&self, now: u64) -> f64 {
+        match self.failed.load(Ordering::Relaxed) {
+            0 => 0.0,
+            one_at => match faded(one_at as f64 - now as f64) {
+                negligible if negligible < NEGLIGIBLE => 0.0,
+                failures => failures,
+            },
+        }
+    }
+
+    /// When the failures will have become negligible, nanoseconds of the clock; 0 = there are none.
+    pub(crate) fn failing_until(&self) -> u64 {
+        match self.failed.load(Ordering::Relaxed) {
+            0 => 0,
+            one_at => one_at.saturating_add((-NEGLIGIBLE.ln() * fade()) as u64),
+        }
+    }
+
+    /// Counts a failure more. Called with `sampled` held.
+    fn fail(&self, now: u64) {
+        let before = match self.failed.load(Ordering::Relaxed) {
+            0 => 0.0,
+            one_at => faded(one_at as f64 - now as f64),
+        };
+        let one_at = now.saturating_add(((before + 1.0).ln() * fade()) as u64);
+        self.failed.store(one_at, Ordering::Relaxed);
     }
 
     /// When a balancer last chose this host.
@@ -125,9 +199,15 @@ impl Live {
     /// `w = exp(-dt / DECAY)`; `dt` is the time since the last sample. Success decays by the same `w` (tsf-go).
     pub(crate) fn observe(&self, now: u64, latency: Duration, succeeded: bool) {
         let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = now.saturating_sub(*sampled);
-        *sampled = now.max(*sampled);
-        let sample = nanos(latency).max(1);
+        let elapsed = now.saturating_sub(sampled.at);
+        sampled.at = now.max(sampled.at);
+        if succeeded {
+            let mean = sampled.mean_latency.add(now, latency);
+            self.mean_latency.store(mean.to_bits(), Ordering::Relaxed);
+        } else {
+            self.fail(now);
+        }
+        let sample = as_nanos(latency).max(1);
         let keep = (-(elapsed as f64) / DECAY.as_nanos() as f64).exp();
         let latency = match self.latency() {
             Some(average) if sample < average => {
@@ -142,6 +222,11 @@ impl Live {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// What one request counts this many nanoseconds before it counts 1.
+fn faded(ahead: f64) -> f64 {
+    (ahead / fade()).exp()
+}
+
+fn fade() -> f64 {
+    FADE.as_nanos() as f64
 }

@@ -2,15 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::chooser::{Algorithm, Chooser};
 use super::clock::Clock;
+use super::conditions::Conditions;
 use super::error::BalancerError;
 use super::host::{Host, HostId};
 use super::lease::Lease;
+use super::options::Options;
 use super::published::Published;
+use super::request::Request;
+use super::rng::Rng;
 use super::seat::Seat;
 use super::selection::Selection;
+use super::slow_start::SlowStart;
 use super::turn::Turn;
 use crate::balancer::Balancer;
 
@@ -30,7 +36,13 @@ pub(super) struct Snapshot {
 struct Choice {
     seats: Arc<[Arc<Seat>]>,
     chooser: Box<dyn Chooser>,
+    /// Whether a host has a limit; if not, none needs to be looked at.
+    limited: bool,
 }
+
+/// Choices that are held back in a row before one stands although its host starts slowly. When all hosts do, each gets an
+/// equal share after that many.
+const MOST_HELD_BACK: usize = 8;
 
 /// A balancer: members, and an algorithm that chooses among them.
 ///
@@ -40,6 +52,10 @@ struct Choice {
 pub(crate) struct Members {
     algorithm: Box<dyn Algorithm>,
     clock: Clock,
+    conditions: Arc<Conditions>,
+    slow_start: Option<SlowStart>,
+    /// For holding back hosts that start slowly.
+    rng: Rng,
     snapshot: Published,
     /// Hosts that left while requests ran on them, so that `done` still finds them.
     departed: Mutex<HashMap<HostId, Arc<Seat>>>,
@@ -48,12 +64,17 @@ pub(crate) struct Members {
 impl Members {
     pub(crate) fn new(
         algorithm: Box<dyn Algorithm>,
-        clock: Clock,
+        options: &Options,
         hosts: impl IntoIterator<Item = Arc<Host>>,
     ) -> Result<Self, BalancerError> {
+        let slow_start = options.given_slow_start()?;
         let members = Members {
+            slow_start: slow_start.filter(|_| algorithm.starts_slowly()),
             algorithm,
-            clock,
+            clock: options.given_clock().clone(),
+            conditions: Arc::default(),
+            // Another sequence than the algorithm's, which would otherwise repeat each of its draws.
+            rng: Rng::new(options.given_seed().map(|seed| !seed)),
             snapshot: Published::default(),
             departed: Mutex::default(),
         };
@@ -77,7 +98,15 @@ impl Members {
 
     fn seat(&self, host: Arc<Host>) -> Arc<Seat> {
         let ledger = self.algorithm.ledger(&host);
-        Arc::new(Seat::new(host, ledger, self.clock.clone()))
+        let (clock, conditions) = (self.clock.clone(), Arc::clone(&self.conditions));
+        Arc::new(Seat::new(host, ledger, clock, conditions))
+    }
+
+    fn member(&self, id: &HostId) -> Result<Arc<Seat>, BalancerError> {
+        let seat = self
+            .snapshot
+            .read(|snapshot| snapshot.by_id.get(id).cloned());
+        seat.ok_or_else(|| BalancerError::UnknownHost(id.clone()))
     }
 
     fn writer(&self) -> MutexGuard<'_, HashMap<HostId, Arc<Seat>>> {
@@ -93,6 +122,7 @@ impl Members {
             .collect();
         let choice = (!seats.is_empty()).then(|| Choice {
             chooser: self.algorithm.arrange(&seats),
+            limited: seats.iter().any(|seat| seat.limit() != u64::MAX),
             seats,
         });
         self.snapshot.publish(Snapshot {
@@ -105,31 +135,82 @@ impl Members {
         });
     }
 
-    /// Chooses by `choose` and returns what sits there.
+    /// Chooses by `choose`, which gives a position, and returns what sits there. `undo` takes back a choice that does not
+    /// stand.
     fn choose(
         &self,
-        request: &Selection<'_>,
-        choose: impl Fn(&Choice, &Selection<'_>) -> Option<usize>,
+        selection: &Selection<'_>,
+        choose: impl Fn(&Choice, &Request<'_>) -> Option<usize>,
+        undo: impl Fn(&Seat),
     ) -> Result<Arc<Seat>, BalancerError> {
         loop {
             let chosen = self.snapshot.read(|snapshot| {
                 let choice = snapshot.choice.as_ref().ok_or(BalancerError::NoHosts)?;
-                let untried = snapshot.leaves_another(request);
-                let request = if untried {
-                    *request
+                let untried = snapshot.leaves_another(selection);
+                let selection = if untried {
+                    *selection
                 } else {
-                    request.tried(&[])
+                    selection.tried(&[])
                 };
-                let position = choose(choice, &request);
-                Ok(position.map(|position| Arc::clone(&choice.seats[position])))
+                let ramp = self.slow_start.and_then(|start| {
+                    let now = self.conditions.ramping(&self.clock)?;
+                    Some(start.at(now))
+                });
+                let (conditions, clock) = (&self.conditions, &self.clock);
+                let request = Request::new(selection, conditions, clock, choice.limited, ramp);
+                let position = if ramp.is_none() {
+                    choose(choice, &request)
+                } else {
+                    self.choose_by_share(choice, request, &choose, &undo)
+                };
+                match position {
+                    Some(position) => Ok(Some(Arc::clone(&choice.seats[position]))),
+                    None if choice.has_room(&request) => Ok(None),
+                    None => Err(BalancerError::Busy),
+                }
             });
             match chosen {
                 Ok(Some(seat)) => return Ok(seat),
-                // The chooser saw every host leave: a newer snapshot is there or will be in a moment.
+                // The chooser saw every host leave or fill up: a newer snapshot is there or will be in a moment, or
+                // there is room again.
                 Ok(None) => std::hint::spin_loop(),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Chooses by `choose` until a choice stands: a host stands with the probability of its share, and is passed over
+    /// in the next choice if not.
+    fn choose_by_share(
+        &self,
+        choice: &Choice,
+        request: Request<'_>,
+        choose: impl Fn(&Choice, &Request<'_>) -> Option<usize>,
+        undo: impl Fn(&Seat),
+    ) -> Option<usize> {
+        let mut held_back = None;
+        for _ in 0..MOST_HELD_BACK {
+            let Some(position) = choose(choice, &request.skip(held_back)) else {
+                break;
+            };
+            let seat = &choice.seats[position];
+            let share = request.share(seat);
+            if share >= 1.0 || self.rng.chance(share) {
+                return Some(position);
+            }
+            undo(seat);
+            held_back = Some(position);
+        }
+        // No other is left to be chosen, or all that were start slowly.
+        choose(choice, &request)
+    }
+}
+
+impl Choice {
+    /// Whether `request` may take a host of this arrangement.
+    fn has_room(&self, request: &Request<'_>) -> bool {
+        let mut seats = self.seats.iter().enumerate();
+        seats.any(|(position, seat)| request.may_take(position, seat))
     }
 }
 
@@ -181,18 +262,17 @@ impl Balancer for Members {
     }
 
     fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError> {
-        let seat = self.choose(request, |choice, request| choice.chooser.pick(request))?;
+        let seat = self.choose(
+            request,
+            |choice, request| choice.chooser.pick(request),
+            |_| (),
+        )?;
         Ok(Arc::clone(&seat.host))
     }
 
     fn inc(&self, id: &HostId) -> Result<(), BalancerError> {
-        match self.snapshot.load().by_id.get(id) {
-            Some(seat) => {
-                seat.take();
-                Ok(())
-            }
-            None => Err(BalancerError::UnknownHost(id.clone())),
-        }
+        self.member(id)?.take();
+        Ok(())
     }
 
     fn done(&self, id: &HostId) -> Result<(), BalancerError> {
@@ -210,10 +290,36 @@ impl Balancer for Members {
     }
 
     fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError> {
-        let seat = self.choose(request, |choice, request| {
-            choice.chooser.pick_and_count(request, &choice.seats)
-        })?;
+        let seat = self.choose(
+            request,
+            |choice, request| choice.chooser.pick_and_count(request, &choice.seats),
+            Seat::release,
+        )?;
         Ok(Lease::counted(seat))
+    }
+
+    fn lease_of(&self, id: &HostId) -> Result<Lease, BalancerError> {
+        let seat = self.member(id)?;
+        if seat.take_if_room() {
+            Ok(Lease::counted(seat))
+        } else {
+            Err(BalancerError::Busy)
+        }
+    }
+
+    fn ramp(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError> {
+        let seat = self.member(id)?;
+        if let Some(start) = self.slow_start {
+            let end = start.end(self.clock.now(), elapsed).unwrap_or(0);
+            seat.ramp_until(end);
+            self.conditions.ramp_until(end);
+        }
+        Ok(())
+    }
+
+    fn ramping(&self, id: &HostId) -> Option<Duration> {
+        let seat = self.member(id).ok()?;
+        self.slow_start?.elapsed(self.clock.now(), seat.ramp())
     }
 
     fn turn(&self) -> Option<Turn> {

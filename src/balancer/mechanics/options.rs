@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::clock::Clock;
 use super::error::BalancerError;
+use super::slow_start::SlowStart;
 
 /// Settings for [`build_with`](crate::balancer::build_with): the options of the algorithm by name, and for tests a seed
 /// and a clock.
@@ -13,6 +15,7 @@ use super::error::BalancerError;
 pub struct Options {
     seed: Option<u64>,
     clock: Clock,
+    slow_start: Option<SlowStart>,
     settings: BTreeMap<String, String>,
 }
 
@@ -34,6 +37,13 @@ impl Options {
         self
     }
 
+    /// Lets the share of a host that [`Balancer::ramp`](crate::balancer::Balancer::ramp) names rise from `floor` (above
+    /// 0, at most 1) to 1 within `window`. None starts slowly by default.
+    pub fn slow_start(mut self, window: Duration, floor: f64) -> Self {
+        self.slow_start = Some(SlowStart { window, floor });
+        self
+    }
+
     /// Sets an option of the algorithm, in the words of the configuration: `("factor", 1.5)`. Whether it exists and the
     /// value fits is found out when the balancer is built.
     pub fn set(mut self, option: &str, value: impl fmt::Display) -> Self {
@@ -49,6 +59,21 @@ impl Options {
         &self.clock
     }
 
+    /// How hosts start slowly, if they do.
+    ///
+    /// # Errors
+    /// [`BalancerError::InvalidOption`] for a floor that is no share.
+    pub(crate) fn given_slow_start(&self) -> Result<Option<SlowStart>, BalancerError> {
+        match self.slow_start {
+            Some(SlowStart { floor, .. }) if !(floor > 0.0 && floor <= 1.0) => Err(invalid(
+                "slow_start",
+                &floor.to_string(),
+                "a floor above 0 and at most 1",
+            )),
+            given => Ok(given),
+        }
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.settings.keys().map(String::as_str)
     }
@@ -62,6 +87,7 @@ impl Options {
         Options {
             seed: self.seed,
             clock: self.clock.clone(),
+            slow_start: None,
             settings: BTreeMap::new(),
         }
     }

@@ -207,7 +207,7 @@ mod tests {
         let seat = |&(id, weight): &(&str, u32)| {
             let host = Host::named(id, "127.0.0.1:1".parse().expect("an address"));
             let host = Arc::new(host.with_weight(weight).expect("a weight in range"));
-            Arc::new(Seat::new(host, None, Default::default()))
+            Arc::new(Seat::new(host, None, Default::default(), Arc::default()))
         };
         hosts.iter().map(seat).collect()
     }

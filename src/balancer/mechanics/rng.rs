@@ -43,6 +43,12 @@ impl Rng {
     pub(crate) fn below(&self, bound: u64) -> u64 {
         scale(self.draw(), bound).0
     }
+
+    /// True with `probability`.
+    pub(crate) fn chance(&self, probability: f64) -> bool {
+        // The 53 bits that an f64 holds exactly.
+        ((self.draw() >> 11) as f64) < probability * (1u64 << 53) as f64
+    }
 }
 
 /// Maps 64 uniform bits to a number below `bound` (Lemire's multiplication) and what is left of them, uniform again.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::host::{Host, HostId};
+use super::host::HostId;
 
 /// One request, as the balancers see it. It borrows everything; making one costs nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,9 +49,5 @@ impl<'a> Selection<'a> {
 
     pub(crate) fn tried_hosts(&self) -> &'a [HostId] {
         self.tried
-    }
-
-    pub(crate) fn has_tried(&self, host: &Host) -> bool {
-        self.tried.contains(host.id())
     }
 }

@@ -1,0 +1,57 @@
+//! How a request went on its host.
+
+use std::fmt;
+
+use crate::config;
+
+/// How a request went on its host. One whose end was the client's doing has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The host answered as it should.
+    Success,
+    /// It did not.
+    Failure(Failure),
+}
+
+/// What a host did wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection could be made: nothing of the request was sent.
+    Connect,
+    /// The answer, or the rest of it, did not come in time.
+    Timeout,
+    /// The connection ended before the answer was whole.
+    Reset,
+    /// The answer is not HTTP.
+    Malformed,
+    /// The answer has this status, which tells of the host's own fault.
+    Status(u16),
+}
+
+impl Failure {
+    /// Whether the configuration takes this for a failure.
+    pub(super) fn is_among(self, failures: &config::Failures) -> bool {
+        match self {
+            Failure::Connect => failures.connect,
+            Failure::Timeout => failures.timeout,
+            Failure::Reset => failures.reset,
+            Failure::Malformed => failures.malformed,
+            Failure::Status(status) => {
+                let mut ranges = failures.statuses.iter();
+                ranges.any(|&(from, to)| (from..=to).contains(&status))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Connect => f.write_str("no connection"),
+            Failure::Timeout => f.write_str("no answer in time"),
+            Failure::Reset => f.write_str("the connection broke"),
+            Failure::Malformed => f.write_str("the answer was not HTTP"),
+            Failure::Status(status) => write!(f, "status {status}"),
+        }
+    }
+}

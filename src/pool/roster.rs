@@ -1,0 +1,244 @@
+//! Who belongs to which tier, from what is known of the hosts. Nobody else changes the membership of the balancers.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::ejection::{Reason, Stage, may_eject};
+use super::tiers::{Tier, tiers};
+use super::{Failure, Member, Outcome, Pool};
+use crate::balancer::{Balancer, HostId};
+
+/// What reconciliation remembers from one time to the next.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    /// Whether hosts have been placed once.
+    begun: bool,
+    /// The hosts of the pool that this one replaces, if any, and for how long they have been starting slowly.
+    predecessor: Option<HashMap<HostId, Option<Duration>>>,
+}
+
+impl Roster {
+    /// Notes a host of the pool that this one replaces.
+    pub(super) fn replaces(&mut self, host: HostId, ramping: Option<Duration>) {
+        self.predecessor
+            .get_or_insert_default()
+            .insert(host, ramping);
+    }
+
+    /// For how long a host that begins to serve has been starting slowly; `None` if it gets its whole share at once.
+    fn ramped(&self, host: &HostId) -> Option<Duration> {
+        if self.begun {
+            return Some(Duration::ZERO);
+        }
+        // At the very start everybody is new, and nobody has to be spared.
+        match self.predecessor.as_ref()?.get(host) {
+            Some(ramping) => *ramping,
+            None => Some(Duration::ZERO),
+        }
+    }
+}
+
+impl Pool {
+    /// Brings the tiers in line with what is known of the hosts now. To be called after every change of a verdict, and
+    /// once at the start: before that no host is used.
+    ///
+    /// It compares what should be with what is instead of passing changes on, so no change can be lost or overtaken.
+    pub fn reconcile(&self) {
+        let mut roster = self.roster();
+        let now = Instant::now();
+        for member in &self.members {
+            let mut record = member.record();
+            record.tick(now);
+            if member.is_draining() && matches!(record.stage(), Stage::Due { .. }) {
+                // Whoever gets no requests cannot prove itself.
+                record.pardon(now);
+                member.begin_era();
+            }
+        }
+        let conditions = Vec::from_iter(self.members.iter().map(Member::condition));
+        let placed = tiers(&conditions);
+        let moved = || {
+            let members = self.members.iter().zip(&placed);
+            members.map(|(member, tier)| (member, member.tier(), *tier))
+        };
+        // First who comes, then who leaves: a host that moves is never nowhere.
+        for (member, before, tier) in moved().filter(|(_, before, tier)| before != tier) {
+            let Some(balancer) = self.balancer(tier) else {
+                continue;
+            };
+            // Doubles and unknown hosts cannot occur: membership follows the tier, and both are written here only.
+            let _ = balancer.add_host(member.host_in(tier));
+            let id = member.host().id();
+            if before == Tier::Out
+                && let Some(elapsed) = roster.ramped(id)
+            {
+                let _ = balancer.ramp(id, elapsed);
+            }
+        }
+        for (member, before, tier) in moved().filter(|(_, before, tier)| before != tier) {
+            member.set_tier(tier);
+            if let Some(balancer) = self.balancer(before) {
+                let _ = balancer.remove_host(member.host().id());
+            }
+        }
+        for member in &self.members {
+            let due = matches!(member.record().stage(), Stage::Due { .. });
+            self.set_due(member, due && member.is_healthy());
+        }
+        roster.begun = true;
+        drop(roster);
+        self.queue.wake();
+    }
+
+    /// When the passing of time alone will next change who belongs where.
+    pub fn next_change(&self) -> Option<Instant> {
+        let ends = self
+            .members
+            .iter()
+            .filter_map(|member| match member.record().stage() {
+                Stage::Ejected { until } => Some(until),
+                _ => None,
+            });
+        ends.min()
+    }
+
+    /// Waits until [`next_change`](Pool::next_change) may tell something else. A change in between two calls is not
+    /// missed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Gives a host back to requests that a check has seen recover: it need not prove itself once more.
+    pub fn pardon(&self, member: &Member) {
+        let mut record = member.record();
+        if record.is_ejected() {
+            record.pardon(Instant::now());
+            member.begin_era();
+        }
+    }
+
+    /// Drains a host by the wish of an operator, or undoes that. Returns whether that changes anything.
+    pub fn drain(&self, member: &Member, drained: bool) -> bool {
+        let changes = member.set_drained(drained) != drained;
+        if changes {
+            let (pool, host) = (self.name(), member.host().id());
+            match drained {
+                true => info!("pool {pool}: host {host} drains"),
+                false => info!("pool {pool}: host {host} is drained no more"),
+            }
+            self.reconcile();
+        }
+        changes
+    }
+
+    /// Takes in how a request went that was no probe.
+    pub(super) fn observed(&self, member: &Member, now: Instant, outcome: Outcome) {
+        if outcome == Outcome::Success {
+            member.count_success();
+        }
+        let Some(rules) = &self.ejection else {
+            return;
+        };
+        let failure = match outcome {
+            Outcome::Failure(failure) if failure.is_among(&rules.failures) => Some(failure),
+            _ => None,
+        };
+        let reason = member.record().observe(rules, now, failure.is_some());
+        if let (Some(reason), Some(failure)) = (reason, failure) {
+            self.eject(member, now, reason, failure);
+        }
+    }
+
+    /// Takes in how a probe went.
+    pub(super) fn proven(&self, member: &Member, now: Instant, outcome: Outcome) {
+        let (pool, host) = (self.name(), member.host().id());
+        let failure = match (&self.ejection, outcome) {
+            (Some(rules), Outcome::Failure(failure)) if failure.is_among(&rules.failures) => {
+                Some((rules, failure))
+            }
+            _ => None,
+        };
+        match failure {
+            Some((rules, failure)) => {
+                let time = member.record().eject(rules, now);
+                warn!("pool {pool}: host {host} stays ejected for {time:?}: {failure}");
+                self.changed.notify_one();
+            }
+            None => {
+                if outcome == Outcome::Success {
+                    member.count_success();
+                }
+                member.record().pardon(now);
+                info!("pool {pool}: host {host} is ejected no more: it answered");
+            }
+        }
+        member.begin_era();
+        self.reconcile();
+    }
+
+    /// A probe ended without a word on the host.
+    pub(super) fn probe_given_back(&self, member: &Member) {
+        member.record().give_probe_back();
+        self.reconcile();
+    }
+
+    fn eject(&self, member: &Member, now: Instant, reason: Reason, failure: Failure) {
+        let Some(rules) = &self.ejection else {
+            return;
+        };
+        let time = {
+            // Ejections one after another, so that two at the same time cannot take the last host.
+            let _roster = self.roster();
+            let conditions = self.members.iter().map(Member::condition);
+            let conditions = Vec::from_iter(conditions);
+            let ejected = conditions.iter().filter(|host| host.ejected).count();
+            let usable = conditions
+                .iter()
+                .zip(&self.members)
+                .filter(|(host, _)| host.healthy && !host.ejected && !host.draining)
+                .filter(|(_, other)| other.host().id() != member.host().id())
+                .count();
+            if !may_eject(rules.max_ejected, self.members.len(), ejected, usable) {
+                member.record().reprieve(now);
+                return;
+            }
+            let mut record = member.record();
+            if record.is_ejected() {
+                return;
+            }
+            member.begin_era();
+            record.eject(rules, now)
+        };
+        let (pool, host) = (self.name(), member.host().id());
+        match reason {
+            Reason::Row(failures) => warn!(
+                "pool {pool}: host {host} is ejected for {time:?}: {failures} failures in a row, the last: {failure}"
+            ),
+            Reason::Rate(failures, requests) => warn!(
+                "pool {pool}: host {host} is ejected for {time:?}: {failures} of {requests} requests failed, the last: \
+                 {failure}"
+            ),
+        }
+        self.reconcile();
+        self.changed.notify_one();
+    }
+
+    /// Counts the hosts that wait for a probe.
+    pub(super) fn set_due(&self, member: &Member, due: bool) {
+        match (member.set_due(due), due) {
+            (false, true) => self.due.fetch_add(1, Ordering::SeqCst),
+            (true, false) => self.due.fetch_sub(1, Ordering::SeqCst),
+            _ => 0,
+        };
+    }
+
+    fn balancer(&self, tier: Tier) -> Option<&dyn Balancer> {
+        match tier {
+            Tier::Out => None,
+            tier => Some(&*self.tiers[tier as usize]),
+        }
+    }
+}

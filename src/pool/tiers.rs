@@ -1,0 +1,127 @@
+//! Who gets requests, and who only if nobody better is left.
+
+/// The groups of a pool's hosts in the order of resort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Tier {
+    /// Takes requests.
+    Primary,
+    /// Takes them while no primary host does.
+    Backup,
+    /// Works, but is wished to rest.
+    Draining,
+    /// Takes none.
+    Out,
+}
+
+impl Tier {
+    /// Those that take requests, in the order of resort.
+    pub(super) const SERVING: [Tier; 3] = [Tier::Primary, Tier::Backup, Tier::Draining];
+
+    pub(super) fn from_number(number: u8) -> Self {
+        let serving = Tier::SERVING.into_iter();
+        let mut found = serving.filter(|tier| *tier as u8 == number);
+        found.next().unwrap_or(Tier::Out)
+    }
+}
+
+/// What decides on a host's tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub(super) healthy: bool,
+    /// Failed requests, and has not proven itself since.
+    pub(super) ejected: bool,
+    /// By an operator, or by its weight of 0.
+    pub(super) draining: bool,
+    pub(super) backup: bool,
+}
+
+/// The tiers of a pool's hosts.
+///
+/// An ejection is a guess from live traffic and must not be what leaves a pool without hosts: where nobody else is left
+/// (because checks took the others out since), ejected hosts serve.
+pub(super) fn tiers(conditions: &[Condition]) -> Vec<Tier> {
+    let place = |pardoned: bool| {
+        let tier = move |condition: &Condition| match *condition {
+            Condition { healthy: false, .. } => Tier::Out,
+            Condition { ejected: true, .. } if !pardoned => Tier::Out,
+            Condition { draining: true, .. } => Tier::Draining,
+            Condition { backup: true, .. } => Tier::Backup,
+            _ => Tier::Primary,
+        };
+        Vec::from_iter(conditions.iter().map(tier))
+    };
+    let strict = place(false);
+    match strict.iter().all(|tier| *tier == Tier::Out) {
+        true => place(true),
+        false => strict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: Condition = Condition {
+        healthy: true,
+        ejected: false,
+        draining: false,
+        backup: false,
+    };
+    const DEAD: Condition = Condition {
+        healthy: false,
+        ..GOOD
+    };
+    const EJECTED: Condition = Condition {
+        ejected: true,
+        ..GOOD
+    };
+    const BACKUP: Condition = Condition {
+        backup: true,
+        ..GOOD
+    };
+    const DRAINING: Condition = Condition {
+        draining: true,
+        ..GOOD
+    };
+
+    #[test]
+    fn each_host_has_its_tier() {
+        assert_eq!(
+            tiers(&[GOOD, BACKUP, DRAINING, DEAD, EJECTED]),
+            [
+                Tier::Primary,
+                Tier::Backup,
+                Tier::Draining,
+                Tier::Out,
+                Tier::Out
+            ]
+        );
+    }
+
+    #[test]
+    fn ejected_hosts_serve_where_nobody_else_does() {
+        assert_eq!(tiers(&[DEAD, EJECTED]), [Tier::Out, Tier::Primary]);
+        assert_eq!(tiers(&[DRAINING, EJECTED]), [Tier::Draining, Tier::Out]);
+        assert_eq!(tiers(&[DEAD, DEAD]), [Tier::Out, Tier::Out]);
+    }
+
+    proptest! {
+        #[test]
+        fn while_a_host_is_healthy_one_serves(flags in prop::collection::vec(any::<(bool, bool, bool, bool)>(), 1..20)) {
+            let conditions: Vec<_> = flags
+                .into_iter()
+                .map(|(healthy, ejected, draining, backup)| Condition { healthy, ejected, draining, backup })
+                .collect();
+            let tiers = tiers(&conditions);
+            let serves = tiers.iter().any(|tier| *tier != Tier::Out);
+            prop_assert_eq!(serves, conditions.iter().any(|condition| condition.healthy));
+            for (tier, condition) in tiers.iter().zip(&conditions) {
+                prop_assert!(condition.healthy || *tier == Tier::Out);
+                prop_assert_eq!(Tier::from_number(*tier as u8), *tier);
+            }
+        }
+    }
+}
