@@ -13,7 +13,16 @@ struct Route {
     host: HostPattern,
     /// What the path must begin with; empty matches everything.
     path: Box<[u8]>,
-    pool: usize,
+    found: Found,
+}
+
+/// What a route says about its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Index into the pools of the configuration.
+    pub pool: usize,
+    /// What may be sent again.
+    pub retry: config::Retry,
 }
 
 #[derive(Debug)]
@@ -36,21 +45,24 @@ impl Router {
                 },
             },
             path: route.path.as_deref().unwrap_or_default().as_bytes().into(),
-            pool: route.pool,
+            found: Found {
+                pool: route.pool,
+                retry: route.retry,
+            },
         });
         Router {
             routes: routes.collect(),
         }
     }
 
-    /// The pool for a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
-    /// without the query), as an index into the pools of the configuration.
-    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<usize> {
+    /// What is said about a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
+    /// without the query).
+    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<Found> {
         let host = without_port(authority);
         self.routes
             .iter()
             .find(|route| route.host.matches(host) && begins_with_segments(path, &route.path))
-            .map(|route| route.pool)
+            .map(|route| route.found)
     }
 }
 
@@ -90,9 +102,14 @@ mod tests {
                 host: host.map(str::to_owned),
                 path: path.map(str::to_owned),
                 pool,
+                retry: config::Retry::Idempotent,
             })
             .collect();
         Router::new(&routes)
+    }
+
+    fn pool(router: &Router, authority: &[u8], path: &[u8]) -> Option<usize> {
+        router.find(authority, path).map(|found| found.pool)
     }
 
     #[test]
@@ -102,30 +119,30 @@ mod tests {
             (Some("api.example.com"), None),
             (None, Some("/v1/")),
         ]);
-        assert_eq!(router.find(b"api.example.com", b"/v1/x"), Some(0));
-        assert_eq!(router.find(b"api.example.com", b"/v2"), Some(1));
-        assert_eq!(router.find(b"other", b"/v1/x"), Some(2));
-        assert_eq!(router.find(b"other", b"/"), None);
+        assert_eq!(pool(&router, b"api.example.com", b"/v1/x"), Some(0));
+        assert_eq!(pool(&router, b"api.example.com", b"/v2"), Some(1));
+        assert_eq!(pool(&router, b"other", b"/v1/x"), Some(2));
+        assert_eq!(pool(&router, b"other", b"/"), None);
     }
 
     #[test]
     fn hosts_are_compared_without_case_and_port() {
         let router = router(&[(Some("api.example.com"), None), (Some("[::1]"), None)]);
-        assert_eq!(router.find(b"API.Example.COM:8080", b"/"), Some(0));
-        assert_eq!(router.find(b"[::1]:8080", b"/"), Some(1));
-        assert_eq!(router.find(b"[::1]", b"/"), Some(1));
-        assert_eq!(router.find(b"xapi.example.com", b"/"), None);
-        assert_eq!(router.find(b"", b"/"), None);
+        assert_eq!(pool(&router, b"API.Example.COM:8080", b"/"), Some(0));
+        assert_eq!(pool(&router, b"[::1]:8080", b"/"), Some(1));
+        assert_eq!(pool(&router, b"[::1]", b"/"), Some(1));
+        assert_eq!(pool(&router, b"xapi.example.com", b"/"), None);
+        assert_eq!(pool(&router, b"", b"/"), None);
     }
 
     #[test]
     fn a_star_stands_for_any_subdomain_but_not_for_none() {
         let router = router(&[(Some("*.example.com"), None)]);
-        assert_eq!(router.find(b"a.example.com", b"/"), Some(0));
-        assert_eq!(router.find(b"a.b.EXAMPLE.com:1", b"/"), Some(0));
-        assert_eq!(router.find(b"example.com", b"/"), None);
-        assert_eq!(router.find(b".example.com", b"/"), None);
-        assert_eq!(router.find(b"badexample.com", b"/"), None);
+        assert_eq!(pool(&router, b"a.example.com", b"/"), Some(0));
+        assert_eq!(pool(&router, b"a.b.EXAMPLE.com:1", b"/"), Some(0));
+        assert_eq!(pool(&router, b"example.com", b"/"), None);
+        assert_eq!(pool(&router, b".example.com", b"/"), None);
+        assert_eq!(pool(&router, b"badexample.com", b"/"), None);
     }
 
     #[test]
@@ -141,18 +158,18 @@ mod tests {
             ("*", false),
         ] {
             assert_eq!(
-                router.find(b"h", path.as_bytes()).is_some(),
+                pool(&router, b"h", path.as_bytes()).is_some(),
                 found,
                 "{path}"
             );
         }
         let slash = self::router(&[(None, Some("/v1/"))]);
-        assert_eq!(slash.find(b"h", b"/v1/x"), Some(0));
-        assert_eq!(slash.find(b"h", b"/v1"), None);
+        assert_eq!(pool(&slash, b"h", b"/v1/x"), Some(0));
+        assert_eq!(pool(&slash, b"h", b"/v1"), None);
         assert_eq!(
-            self::router(&[(None, Some("/"))]).find(b"h", b"/x"),
+            pool(&self::router(&[(None, Some("/"))]), b"h", b"/x"),
             Some(0)
         );
-        assert_eq!(self::router(&[(None, None)]).find(b"h", b"*"), Some(0));
+        assert_eq!(pool(&self::router(&[(None, None)]), b"h", b"*"), Some(0));
     }
 }

@@ -130,6 +130,18 @@ pub struct Route {
     pub path: Option<String>,
     /// Index into [`Config::pools`].
     pub pool: usize,
+    /// Which requests may be sent a second time although a host may have got them.
+    pub retry: Retry,
+}
+
+/// Which requests may be sent a second time although a host may have got them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Those whose method has the same effect twice as once (default).
+    #[default]
+    Idempotent,
+    /// All of them: whoever answers them can tell a second time from a first.
+    AnyMethod,
 }
 
 /// Whether `path` begins with the segments of `prefix`: `/v1` is the beginning of `/v1` and `/v1/x`, not of `/v10`, and
@@ -158,6 +170,8 @@ pub struct Pool {
     pub host_header: HostHeader,
     /// What happens while no host is usable.
     pub when_all_down: WhenAllDown,
+    /// When a request is sent again; `None` after `retries: none`.
+    pub retries: Option<Retries>,
     /// TLS towards the hosts, if any.
     pub tls: Option<PoolTls>,
     /// When a host that fails requests gets none for a while; `None` after `ejection: none`.
@@ -286,6 +300,32 @@ pub enum WhenAllDown {
     Error,
     /// All hosts are tried as if they were healthy.
     TryAll,
+}
+
+/// When a request that failed is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// How often at most, the first time not counted; at least 1.
+    pub attempts: usize,
+    /// Answers after which another host is asked, as ranges of statuses, both ends included; may be empty.
+    pub statuses: Vec<(u16, u16)>,
+    /// How many retries there may be for a hundred requests.
+    pub budget: u32,
+    /// Retries at a time that need no budget.
+    pub min: u32,
+    /// From the first attempt to the beginning of the last.
+    pub deadline: Duration,
+}
+
+impl Retries {
+    /// A request that so many hosts have failed will not be served by one more.
+    pub const MOST_ATTEMPTS: usize = 10;
+
+    /// Whether another host is asked after an answer with this status.
+    pub fn names(&self, status: u16) -> bool {
+        let mut ranges = self.statuses.iter();
+        ranges.any(|(low, high)| (*low..=*high).contains(&status))
+    }
 }
 
 /// TLS towards the hosts of a pool.

@@ -86,6 +86,7 @@ pub(super) struct Route {
     pub(super) host: Said<String>,
     pub(super) path: Said<String>,
     pub(super) pool: Said<String>,
+    pub(super) retry: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +98,7 @@ pub(super) struct Pool {
     pub(super) health_check: Said<Form<HealthCheck>>,
     pub(super) host_header: Said<String>,
     pub(super) when_all_down: Said<String>,
+    pub(super) retries: Said<Form<Retries>>,
     pub(super) tls: Said<Form<PoolTls>>,
     pub(super) ejection: Said<Form<Ejection>>,
     pub(super) limits: PoolLimits,
@@ -125,6 +127,16 @@ pub(super) struct HealthCheck {
     pub(super) path: Said<String>,
     pub(super) host: Said<String>,
     pub(super) expect: Said<OneOrMany>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Retries {
+    pub(super) attempts: Said<String>,
+    pub(super) statuses: Said<OneOrMany>,
+    pub(super) budget: Said<String>,
+    pub(super) min: Said<String>,
+    pub(super) deadline: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

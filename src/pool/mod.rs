@@ -4,6 +4,7 @@
 //! the [`tiers`]. Who belongs where follows from what is known of the hosts (checks, ejections, drains); [`roster`] alone
 //! brings the balancers in line with it. A pool starts with no host in use.
 
+mod budget;
 mod ejection;
 mod hosts;
 mod lease;
@@ -26,6 +27,7 @@ use tokio::sync::Notify;
 use crate::balancer::{Balancer, BalancerError, HostId, Lease as Counted, Selection, build_with};
 use crate::config;
 
+pub use budget::{Account, Budget, Retried};
 pub use hosts::HostBook;
 pub use lease::Lease;
 pub use member::Member;
@@ -54,6 +56,7 @@ pub struct Pool {
     key: Option<config::KeySource>,
     host_header: config::HostHeader,
     health_check: Option<config::HealthCheck>,
+    budget: Option<Arc<Budget>>,
     ejection: Option<config::Ejection>,
     queue: Queue,
     roster: Mutex<Roster>,
@@ -123,6 +126,10 @@ impl Pool {
             key: info.keyed.then(|| key.clone()),
             host_header: pool.host_header,
             health_check: pool.health_check.clone(),
+            budget: pool
+                .retries
+                .as_ref()
+                .map(|policy| Arc::new(Budget::new(policy))),
             ejection: pool.ejection.clone(),
             queue: Queue::new(&pool.limits),
             roster: Mutex::default(),
@@ -159,6 +166,11 @@ impl Pool {
     /// The active check; `None` if every host counts as healthy.
     pub fn health_check(&self) -> Option<&config::HealthCheck> {
         self.health_check.as_ref()
+    }
+
+    /// When requests are sent again and how often; `None` if they never are.
+    pub fn budget(&self) -> Option<&Arc<Budget>> {
+        self.budget.as_ref()
     }
 
     /// Requests that wait because every host is full.

@@ -56,6 +56,7 @@ fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Pool> {
         health_check: None,
         host_header: config::HostHeader::Preserve,
         when_all_down: config::WhenAllDown::Error,
+        retries: None,
         tls: None,
         ejection: None,
         limits: config::PoolLimits {

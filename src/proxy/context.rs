@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
+use pingora::proxy::Session;
 
+use super::failure::Sent;
 use super::forwarded::Origin;
 use super::key::{self, AddressText};
 use super::site::Site;
 use super::traffic::Presence;
 use crate::balancer::{BalancerError, HostId, Selection};
-use crate::config::KeySource;
-use crate::pool::{Failure, Lease, Outcome, Pool};
+use crate::config::{KeySource, Retry};
+use crate::pool::{Account, Failure, Lease, Outcome, Pool};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -21,12 +23,20 @@ pub struct RequestContext {
     pub(super) site: Arc<Site>,
     /// Index into the site's pools; set by the route.
     pub(super) pool: usize,
+    /// What may be sent again; set by the route.
+    pub(super) retry: Retry,
     /// `None` before the request filter, and for connections without an IP address.
     pub(super) origin: Option<Origin>,
     /// The id that all attempts share.
     pub(super) id: Option<HeaderValue>,
+    /// The request in the pool's budget for retries, from the first attempt on; `None` if there are none.
+    pub(super) account: Option<Account>,
     /// Attempts made.
     pub(super) attempts: usize,
+    /// When the first attempt began.
+    pub(super) first_started: Instant,
+    /// The running attempt was given up for another one.
+    pub(super) given_up: bool,
     /// Hosts that failed this request.
     pub(super) tried: Vec<HostId>,
     /// The host of the running attempt.
@@ -48,22 +58,73 @@ pub(super) struct Head {
 
 impl RequestContext {
     pub(super) fn new(site: Arc<Site>, presence: Presence) -> Self {
+        let now = Instant::now();
         RequestContext {
             presence,
             site,
             pool: 0,
+            retry: Retry::default(),
             origin: None,
             id: None,
+            account: None,
             attempts: 0,
+            first_started: now,
+            given_up: false,
             tried: Vec::new(),
             lease: None,
-            started: Instant::now(),
+            started: now,
             head: None,
         }
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.site.pools[self.pool]
+    }
+
+    /// Notes that an attempt begins.
+    pub(super) fn begin_attempt(&mut self) {
+        self.started = Instant::now();
+        self.head = None;
+        self.attempts += 1;
+        if self.attempts == 1 {
+            self.first_started = self.started;
+            self.account = self.pool().budget().map(|budget| budget.enter());
+        }
+    }
+
+    /// Whether one more attempt would be within the pool's number and time.
+    pub(super) fn has_another_attempt(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| {
+            let policy = account.policy();
+            self.attempts <= policy.attempts && self.first_started.elapsed() < policy.deadline
+        })
+    }
+
+    /// Whether the pool's budget has a retry left for a request that a host may have got.
+    pub(super) fn pay_for_retry(&mut self) -> bool {
+        self.account.as_mut().is_some_and(Account::retry)
+    }
+
+    /// Whether an answer is none that the client should see while another host can give a better one.
+    pub(super) fn is_failure(&self, status: StatusCode) -> bool {
+        let account = self.account.as_ref();
+        account.is_some_and(|account| account.policy().names(status.as_u16()))
+    }
+
+    /// The request after it has gone out.
+    pub(super) fn sent(&self, session: &Session) -> Sent {
+        Sent {
+            repeatable: self.is_repeatable(session.req_header()),
+            replayable: !session.as_ref().retry_buffer_truncated(),
+            answered: session.response_written().is_some(),
+        }
+    }
+
+    fn is_repeatable(&self, request: &RequestHeader) -> bool {
+        match self.retry {
+            Retry::Idempotent => request.method.is_idempotent(),
+            Retry::AnyMethod => true,
+        }
     }
 
     /// Leases a host for the next attempt: one that has not failed this request while there is such a one. Waits in line
@@ -87,7 +148,9 @@ impl RequestContext {
                 selection = selection.key(key);
             }
         }
-        let repeatable = request.method.is_idempotent();
+        let budget = self.pool().budget();
+        let again = budget.is_some_and(|budget| self.attempts < budget.policy().attempts);
+        let repeatable = again && self.is_repeatable(request);
         let leased = self.pool().lease_in_turn(&selection, repeatable).await;
         self.lease = Some(leased?);
         Ok(())

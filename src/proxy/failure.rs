@@ -32,33 +32,31 @@ pub(super) fn of_host(error: &Error) -> Failure {
     }
 }
 
-/// A connection that broke while a request was on it.
+/// A request that a host may have got.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Break {
-    /// Sending the request twice has the same effect as once.
-    pub(super) idempotent: bool,
-    /// What has been read of the request's body can be sent again.
+pub(super) struct Sent {
+    /// Two of it have the same effect as one, or whoever runs the hosts says that they may be sent.
+    pub(super) repeatable: bool,
+    /// What has been read of its body can be sent again.
     pub(super) replayable: bool,
-    /// The host has begun to answer.
-    pub(super) answered: bool,
     /// The client has got a part of an answer.
-    pub(super) written: bool,
+    pub(super) answered: bool,
 }
 
-impl Break {
-    /// Whether the request may go out again. A timeout is no break: the host may still be at work.
-    pub(super) fn may_resend(self, error: &Error) -> bool {
-        let broken = matches!(
-            error.etype(),
-            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
-        );
-        broken
-            && *error.esource() == ErrorSource::Upstream
-            && self.idempotent
-            && self.replayable
-            && !self.answered
-            && !self.written
+impl Sent {
+    /// Whether it may go out again.
+    pub(super) fn may_go_again(self) -> bool {
+        self.repeatable && self.replayable && !self.answered
     }
+}
+
+/// Whether the connection to the host broke. A timeout is no break: the host may still be at work.
+pub(super) fn is_break(error: &Error) -> bool {
+    let broken = matches!(
+        error.etype(),
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+    );
+    broken && *error.esource() == ErrorSource::Upstream
 }
 
 fn is_timeout(etype: &ErrorType) -> bool {
@@ -96,37 +94,36 @@ mod tests {
     }
 
     #[test]
-    fn only_an_idempotent_request_without_any_answer_goes_out_again() {
-        let good = Break {
-            idempotent: true,
+    fn a_break_is_neither_the_clients_nor_a_timeout() {
+        assert!(is_break(&Error::new_up(ErrorType::ConnectionClosed)));
+        assert!(!is_break(&Error::new_down(ErrorType::ConnectionClosed)));
+        assert!(!is_break(&Error::new_up(ErrorType::ReadTimedout)));
+        assert!(!is_break(&Error::new_up(ErrorType::InvalidHTTPHeader)));
+    }
+
+    #[test]
+    fn only_a_repeatable_request_without_any_answer_goes_out_again() {
+        let good = Sent {
+            repeatable: true,
             replayable: true,
             answered: false,
-            written: false,
         };
-        let closed = Error::new_up(ErrorType::ConnectionClosed);
-        assert!(good.may_resend(&closed));
-        assert!(!good.may_resend(&Error::new_down(ErrorType::ConnectionClosed)));
-        assert!(!good.may_resend(&Error::new_up(ErrorType::ReadTimedout)));
-        assert!(!good.may_resend(&Error::new_up(ErrorType::InvalidHTTPHeader)));
+        assert!(good.may_go_again());
         for bad in [
-            Break {
-                idempotent: false,
+            Sent {
+                repeatable: false,
                 ..good
             },
-            Break {
+            Sent {
                 replayable: false,
                 ..good
             },
-            Break {
+            Sent {
                 answered: true,
                 ..good
             },
-            Break {
-                written: true,
-                ..good
-            },
         ] {
-            assert!(!bad.may_resend(&closed), "{bad:?}");
+            assert!(!bad.may_go_again(), "{bad:?}");
         }
     }
 }

@@ -18,13 +18,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::config::Retries;
+
 pub use context::RequestContext;
 pub use site::Site;
 pub use traffic::Traffic;
 
-/// Attempts per request, the first included. Three reach a good host with near certainty as long as health checks keep
-/// most dead ones out, and bound what a request can cost while many die at once; Pingora's own 16 would not.
-pub const MAX_ATTEMPTS: usize = 3;
+/// Attempts per request, the first included: the bound that Pingora is given, above all that a pool may allow. Its own
+/// 16 would do as well, if it were promised.
+pub const MAX_ATTEMPTS: usize = Retries::MOST_ATTEMPTS + 1;
 
 /// The application that Pingora runs for each request.
 #[derive(Debug)]

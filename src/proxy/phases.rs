@@ -13,10 +13,10 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::{self, Answer, Connection};
 use super::context::{Head, RequestContext};
-use super::failure::{self, Break};
+use super::failure::{self, is_break};
 use super::forwarded::Origin;
 use super::target::Target;
-use super::{MAX_ATTEMPTS, Proxy, upgrade};
+use super::{Proxy, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
 use crate::pool::{Failure, Outcome};
@@ -76,8 +76,9 @@ impl ProxyHttp for Proxy {
             .map(|peer| Origin::new(peer.ip(), &request.headers, &ctx.site.trusted_proxies));
         let target = Target::of(request);
         match ctx.site.router.find(target.authority, target.path()) {
-            Some(pool) => {
-                ctx.pool = pool;
+            Some(found) => {
+                ctx.pool = found.pool;
+                ctx.retry = found.retry;
                 Ok(false)
             }
             None => {
@@ -113,9 +114,7 @@ impl ProxyHttp for Proxy {
                 "no usable host is left for another attempt",
             ));
         }
-        ctx.attempts += 1;
-        ctx.started = Instant::now();
-        ctx.head = None;
+        ctx.begin_attempt();
         let lease = ctx.lease.as_ref();
         let member = lease.expect("leased above").member();
         if ctx.tried.contains(member.host().id()) {
@@ -144,8 +143,8 @@ impl ProxyHttp for Proxy {
     ) -> Box<Error> {
         exclude_host(ctx);
         ctx.fail(Failure::Connect);
-        // Nothing was sent, so the method does not matter.
-        error.set_retry(ctx.attempts < MAX_ATTEMPTS && ctx.pool().has_another(&ctx.tried));
+        // Nothing was sent, so neither the method nor the budget matters.
+        error.set_retry(ctx.has_another_attempt() && ctx.pool().has_another(&ctx.tried));
         error
     }
 
@@ -220,8 +219,15 @@ impl ProxyHttp for Proxy {
                 false => Outcome::Success,
             },
         });
+        if ctx.is_failure(response.status) && give_up(session, ctx) {
+            // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
+            let status = ErrorType::HTTPStatus(response.status.as_u16());
+            return Err(Error::explain(status, "another host is asked").into_up());
+        }
         if upgraded {
             session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
+            // A tunnel may last for hours, and is no retry any more.
+            ctx.account = None;
         }
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
@@ -229,7 +235,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    // Replaces Pingora's version, whose guards stand in `Break::may_resend`; `set_retry` decides what it leaves open.
+    // Replaces Pingora's version, whose guards stand in `Sent::may_go_again`; `set_retry` decides what it leaves open.
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -251,23 +257,27 @@ impl ProxyHttp for Proxy {
             ctx.lease = None;
             return error;
         }
-        let broken = Break {
-            idempotent: session.req_header().method.is_idempotent(),
-            replayable: !session.as_ref().retry_buffer_truncated(),
-            answered: ctx.head.is_some(),
-            written: session.response_written().is_some(),
-        };
-        let again = ctx.attempts < MAX_ATTEMPTS && broken.may_resend(&error) && {
-            exclude_host(ctx);
-            // A host may close an idle connection at any time, which says nothing against a fresh one to it.
-            let elsewhere = ctx.pool().has_another(&ctx.tried);
-            if !elsewhere && reused {
-                ctx.tried.pop();
+        if std::mem::take(&mut ctx.given_up) {
+            ctx.finish();
+            error.set_retry(true);
+            return error;
+        }
+        let again = ctx.has_another_attempt()
+            && is_break(&error)
+            && ctx.head.is_none()
+            && ctx.sent(session).may_go_again()
+            && {
+                exclude_host(ctx);
+                // A host may close an idle connection at any time, which says nothing against a fresh one to it.
+                let elsewhere = ctx.pool().has_another(&ctx.tried);
+                if !elsewhere && reused {
+                    ctx.tried.pop();
+                }
+                elsewhere || reused
             }
-            elsewhere || reused
-        };
+            && ctx.pay_for_retry();
         let failure = failure::of_host(&error);
-        if reused && failure == Failure::Reset && !broken.answered {
+        if reused && failure == Failure::Reset && ctx.head.is_none() {
             // As above: not the host's failure.
             ctx.lease = None;
         }
@@ -307,6 +317,7 @@ impl ProxyHttp for Proxy {
             None => ctx.finish(),
             Some(_) => ctx.lease = None,
         }
+        ctx.account = None;
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, error: &Error) -> bool {
@@ -332,6 +343,16 @@ fn exclude_host(ctx: &mut RequestContext) {
     if let Some(lease) = &ctx.lease {
         ctx.tried.push(lease.member().host().id().clone());
     }
+}
+
+/// Gives the running attempt up for another one at another host, if that may be.
+fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
+    if !(ctx.has_another_attempt() && ctx.sent(session).may_go_again()) {
+        return false;
+    }
+    exclude_host(ctx);
+    ctx.given_up = ctx.pool().has_another(&ctx.tried) && ctx.pay_for_retry();
+    ctx.given_up
 }
 
 /// The condition under which Pingora passes an upgrade on.

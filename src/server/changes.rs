@@ -27,7 +27,7 @@ impl Changes {
             routes
                 .map(|route| {
                     let pool = config.pools[route.pool].name.clone();
-                    (route.host.clone(), route.path.clone(), pool)
+                    (route.host.clone(), route.path.clone(), pool, route.retry)
                 })
                 .collect()
         };
@@ -146,6 +146,7 @@ impl Changes {
             health_check,
             host_header,
             when_all_down,
+            retries,
             tls,
             ejection,
             limits,
@@ -164,6 +165,7 @@ impl Changes {
         self.section(&key("health_check"), &old.health_check, health_check);
         self.section(&key("host_header"), &old.host_header, host_header);
         self.section(&key("when_all_down"), &old.when_all_down, when_all_down);
+        self.section(&key("retries"), &old.retries, retries);
         self.section(&key("tls"), &old.tls, tls);
         self.section(&key("ejection"), &old.ejection, ejection);
         self.section(&key("limits"), &old.limits, limits);

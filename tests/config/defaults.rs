@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Admin, Ejection, Failures, HostHeader, Initial, KeySource, PoolLimits, Probe, Route, Server,
-    SlowStart, Timeouts, WhenAllDown,
+    Admin, Ejection, Failures, HostHeader, Initial, KeySource, PoolLimits, Probe, Retries, Retry,
+    Route, Server, SlowStart, Timeouts, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -43,6 +43,7 @@ fn everything_left_out_has_its_default() {
         host: None,
         path: None,
         pool: 0,
+        retry: Retry::Idempotent,
     };
     assert_eq!(config.routes, [everything]);
 
@@ -55,6 +56,16 @@ fn everything_left_out_has_its_default() {
     assert_eq!(pool.hosts[0].weight, 1);
     assert_eq!(pool.host_header, HostHeader::Preserve);
     assert_eq!(pool.when_all_down, WhenAllDown::Error);
+    assert_eq!(
+        pool.retries,
+        Some(Retries {
+            attempts: 2,
+            statuses: vec![(502, 502), (503, 503), (504, 504)],
+            budget: 20,
+            min: 3,
+            deadline: Duration::from_secs(10),
+        })
+    );
     assert_eq!(pool.tls, None);
     let check = pool.health_check.as_ref().expect("a check");
     assert_eq!(check.probe, Probe::Tcp);

@@ -1,6 +1,6 @@
 //! Routes: what they match, and those that cannot match anything.
 
-use ballast::config::Route;
+use ballast::config::{Retry, Route};
 
 use crate::{errors, parse};
 
@@ -21,6 +21,7 @@ fn routes_name_their_pools() {
         host: host.map(str::to_owned),
         path: path.map(str::to_owned),
         pool,
+        retry: Retry::Idempotent,
     };
     assert_eq!(
         config.routes,
@@ -30,6 +31,24 @@ fn routes_name_their_pools() {
             route(Some("[::1]"), None, 1),
             route(None, None, 0),
         ]
+    );
+}
+
+#[test]
+fn a_route_tells_what_may_be_sent_twice() {
+    let config = parse(&with_routes(
+        "{ path: /v1/, pool: api, retry: any_method }, { pool: web, retry: idempotent }",
+    ));
+    let retries = config.routes.iter().map(|route| route.retry);
+    assert_eq!(
+        Vec::from_iter(retries),
+        [Retry::AnyMethod, Retry::Idempotent]
+    );
+    assert_eq!(
+        errors(&with_routes(
+            "{ path: /v1/, pool: api, retry: all }, { pool: web }"
+        ))[0],
+        "b.yaml:2:42: routes[0].retry: `all` is not one of `idempotent`, `any_method`"
     );
 }
 

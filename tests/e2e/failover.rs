@@ -37,7 +37,7 @@ fn a_refused_connection_is_made_to_another_host_whatever_the_method() {
 #[test]
 fn an_idempotent_request_reset_before_a_byte_goes_to_another_host() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = Setup::of(&[&good, &bad]).pool("ejection: none").start();
     for reply in [Reply::Reset, Reply::Close] {
         bad.set(reply.clone());
         let mut client = Client::connect(ballast.address());
@@ -58,7 +58,7 @@ fn an_idempotent_request_reset_before_a_byte_goes_to_another_host() {
 #[test]
 fn a_post_that_was_sent_is_never_sent_again() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
-    let ballast = Setup::of(&[&good, &bad]).start();
+    let ballast = Setup::of(&[&good, &bad]).pool("ejection: none").start();
     for reply in [Reply::Reset, Reply::Close] {
         let sent_before = good.requests() + bad.requests();
         bad.set(reply);
@@ -78,7 +78,7 @@ fn a_post_that_was_sent_is_never_sent_again() {
 #[test]
 fn a_host_that_drops_idle_connections_costs_no_request_and_doubles_no_post() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
-    let ballast = Setup::of(&[&a, &b]).start();
+    let ballast = Setup::of(&[&a, &b]).pool("ejection: none").start();
     // Nothing in the answers says so, so the connections go back to the pool and die there.
     a.set(Reply::ok().then_close());
     b.set(Reply::ok().then_reset());

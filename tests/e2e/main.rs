@@ -15,6 +15,7 @@ mod reload;
 #[expect(dead_code, reason = "the scenarios need the rest")]
 #[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
+mod retries;
 mod routes;
 mod support;
 mod systemd;

@@ -9,6 +9,7 @@ mod limits;
 mod listener;
 mod pem;
 mod pool;
+mod retries;
 mod route;
 mod server;
 mod slow_start;

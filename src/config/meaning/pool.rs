@@ -9,7 +9,7 @@ use super::super::model::{HostHeader, Pool, PoolTls, WhenAllDown};
 use super::super::place::Place;
 use super::super::words::{choice, quote};
 use super::super::yaml::{self, Entries, Form};
-use super::{World, algorithm, ejection, health, host, limits, pem, slow_start};
+use super::{World, algorithm, ejection, health, host, limits, pem, retries, slow_start};
 
 /// Keeps the comparison of routes and pools within a blink.
 const MOST_POOLS: usize = 4_096;
@@ -75,6 +75,7 @@ fn pool(
         health_check,
         host_header,
         when_all_down,
+        retries,
         tls,
         ejection,
         limits,
@@ -113,6 +114,7 @@ fn pool(
             )
         },
     );
+    let retries = retries::retries(retries.0, &place.key("retries"), problems);
     let tls = tls
         .0
         .and_then(|said| pool_tls(said, world, &place.key("tls"), problems));
@@ -125,6 +127,7 @@ fn pool(
         health_check,
         host_header,
         when_all_down,
+        retries,
         tls,
         ejection,
         limits,

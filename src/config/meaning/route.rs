@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use super::super::errors::Problems;
-use super::super::model::{Route, begins_with_segments};
+use super::super::model::{Retry, Route, begins_with_segments};
 use super::super::place::Place;
-use super::super::words::{did_you_mean, quote};
+use super::super::words::{choice, did_you_mean, quote};
 use super::super::yaml;
 
 /// Every route is compared with all before it; this keeps the comparison within a blink.
@@ -31,6 +31,7 @@ pub(super) fn routes(
             host: None,
             path: None,
             pool: 0,
+            retry: Retry::default(),
         }];
     }
     if said.len() > MOST_ROUTES {
@@ -67,9 +68,23 @@ fn route(
     place: &Place,
     problems: &mut Problems,
 ) -> Option<Route> {
-    let yaml::Route { host, path, pool } = said;
+    let yaml::Route {
+        host,
+        path,
+        pool,
+        retry,
+    } = said;
     let host = problems.optional(&place.key("host"), host.0, self::host);
     let path = problems.optional(&place.key("path"), path.0, self::path);
+    let retry = problems.value(&place.key("retry"), retry.0, Retry::default(), |text| {
+        choice(
+            text,
+            &[
+                ("idempotent", Retry::Idempotent),
+                ("any_method", Retry::AnyMethod),
+            ],
+        )
+    });
     let Some(name) = pool.0 else {
         problems.add(place, "`pool` is missing, the name of the pool");
         return None;
@@ -91,6 +106,7 @@ fn route(
         host,
         path,
         pool: *pool,
+        retry,
     })
 }
 

@@ -26,4 +26,4 @@ pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;
 pub(crate) use tls::Authority;
 pub(crate) use wait::{SOON, wait_until};
-pub(crate) use wire::{Head, Wire};
+pub(crate) use wire::{Framing, Head, Wire};

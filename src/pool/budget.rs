@@ -1,0 +1,369 @@
+//! How many retries a pool may make: a share of its requests, so that hosts which fail under their load do not get
+//! more of it.
+//!
+//! A retry that may reach a second host is paid for or free. Each request pays in `share` of a retry, and a retry takes
+//! a whole one out. So over time attempts ≤ (1 + share) × requests, whatever the hosts do; yet what a good time has saved
+//! is there at once when a host dies with everything that it had. In a pool with so few requests at a time that `min` is
+//! more than their share, `min` retries at a time are free. Beyond that there is none.
+//!
+//! The account is kept with what was paid in as a count that only grows, and what was spent as another one that is
+//! lifted where the balance would become more than a burst can need. So a request costs additions alone, and only a
+//! retry compares and swaps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::Retries;
+
+/// A retry, in the parts that a request pays in: with a share in percent they are whole.
+const RETRY: u64 = 100;
+
+/// The balance may always become so many retries, and as many as there are requests at a time: then each of them can
+/// be sent again once. More would serve no burst, only flood hosts that fail after a long good time.
+const MOST_SAVED: u64 = 100;
+
+/// In `Budget::running` the count of free retries stands above that of requests.
+const ONE_FREE: u64 = 1 << 32;
+
+/// The retries of one pool.
+#[derive(Debug)]
+pub struct Budget {
+    policy: Retries,
+    /// In percent.
+    share: u64,
+    min: u64,
+    /// Requests that run, and free retries among them: one value, so that the two can be judged together.
+    running: AtomicU64,
+    requests: AtomicU64,
+    retries: AtomicU64,
+    denied: AtomicU64,
+    /// What is not there any more of the payments, in parts of a retry.
+    spent: AtomicU64,
+}
+
+/// What a pool's requests have come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retried {
+    /// Requests, each counted once.
+    pub requests: u64,
+    /// Retries that may have reached a host.
+    pub retries: u64,
+    /// Retries that the budget did not allow.
+    pub denied: u64,
+}
+
+impl Budget {
+    /// A budget without balance.
+    pub fn new(policy: &Retries) -> Self {
+        Budget {
+            policy: policy.clone(),
+            share: policy.budget.into(),
+            min: policy.min.into(),
+            running: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
+        }
+    }
+
+    /// What the pool's configuration says about retries.
+    pub fn policy(&self) -> &Retries {
+        &self.policy
+    }
+
+    /// Counts a request until the returned value is dropped.
+    pub fn enter(self: &Arc<Self>) -> Account {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Account {
+            budget: Arc::clone(self),
+            free: false,
+        }
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> Retried {
+        Retried {
+            requests: self.requests.load(Ordering::Relaxed),
+            retries: self.retries.load(Ordering::Relaxed),
+            denied: self.denied.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes a retry out of the balance.
+    fn pay(&self) -> bool {
+        // What is paid in after this only makes the balance greater.
+        let paid = self.requests.load(Ordering::Relaxed) * self.share;
+        let most = (self.running.load(Ordering::Relaxed) % ONE_FREE).max(MOST_SAVED);
+        self.spent
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| {
+                let spent = spent.max(paid.saturating_sub(most * RETRY)) + RETRY;
+                (spent <= paid).then_some(spent)
+            })
+            .is_ok()
+    }
+
+    /// Counts a free retry as running.
+    fn take_free(&self) -> bool {
+        self.running
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |running| {
+                let (free, requests) = (running / ONE_FREE, running % ONE_FREE);
+                let quiet = requests * self.share < self.min * 100;
+                (quiet && free < self.min).then_some(running + ONE_FREE)
+            })
+            .is_ok()
+    }
+
+    fn end_free(&self) {
+        self.running.fetch_sub(ONE_FREE, Ordering::Relaxed);
+    }
+}
+
+/// One request in the books. Dropping it ends what it counts as running.
+#[derive(Debug)]
+pub struct Account {
+    budget: Arc<Budget>,
+    /// Whether a free retry of it runs.
+    free: bool,
+}
+
+impl Account {
+    /// What the pool's configuration says about retries.
+    pub fn policy(&self) -> &Retries {
+        self.budget.policy()
+    }
+
+    /// Asks for one retry, in place of the one that may be running. `false`: the budget does not allow it.
+    pub fn retry(&mut self) -> bool {
+        self.end_free();
+        let budget = &self.budget;
+        let paid = budget.pay();
+        self.free = !paid && budget.take_free();
+        let allowed = paid || self.free;
+        let count = if allowed {
+            &budget.retries
+        } else {
+            &budget.denied
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        allowed
+    }
+
+    fn end_free(&mut self) {
+        if std::mem::take(&mut self.free) {
+            self.budget.end_free();
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.end_free();
+        self.budget.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn budget(share: u32, min: u32) -> Arc<Budget> {
+        Arc::new(Budget::new(&Retries {
+            attempts: 2,
+            statuses: Vec::new(),
+            budget: share,
+            min,
+            deadline: Duration::from_secs(1),
+        }))
+    }
+
+    fn running(budget: &Budget) -> (u64, u64) {
+        let running = budget.running.load(Ordering::SeqCst);
+        (running % ONE_FREE, running / ONE_FREE)
+    }
+
+    /// How many of `accounts` get a retry.
+    fn allowed(accounts: &mut [Account]) -> u64 {
+        accounts
+            .iter_mut()
+            .map(|account| u64::from(account.retry()))
+            .sum()
+    }
+
+    fn enter(budget: &Arc<Budget>, requests: usize) -> Vec<Account> {
+        (0..requests).map(|_| budget.enter()).collect()
+    }
+
+    #[test]
+    fn a_quiet_pool_has_its_minimum_again_and_again() {
+        let budget = budget(0, 3);
+        for _ in 0..100 {
+            let mut accounts = enter(&budget, 4);
+            assert_eq!(allowed(&mut accounts), 3);
+            assert!(accounts[0].retry(), "a second one in place of the first");
+        }
+        assert_eq!(running(&budget), (0, 0));
+        assert_eq!(
+            budget.counts(),
+            Retried {
+                requests: 400,
+                retries: 400,
+                denied: 100
+            }
+        );
+    }
+
+    #[test]
+    fn a_busy_pool_has_its_share_and_no_more() {
+        let budget = budget(20, 3);
+        let mut accounts = enter(&budget, 100);
+        let total: u64 = (0..3).map(|_| allowed(&mut accounts)).sum();
+        assert_eq!(total, 20);
+        // With most of its requests gone it is a quiet one.
+        accounts.truncate(14);
+        assert_eq!(allowed(&mut accounts), 3);
+    }
+
+    #[test]
+    fn good_times_are_remembered_up_to_a_bound() {
+        let budget = budget(20, 0);
+        drop(enter(&budget, 10_000));
+        let mut few = enter(&budget, 50);
+        let total: u64 = (0..10).map(|_| allowed(&mut few)).sum();
+        assert_eq!(total, MOST_SAVED);
+        drop(enter(&budget, 10_000));
+        let mut many = enter(&budget, 500);
+        assert_eq!(allowed(&mut many), 500, "each of them once");
+        assert_eq!(
+            allowed(&mut many),
+            50,
+            "the fifty of before are there as well"
+        );
+    }
+
+    #[test]
+    fn without_share_and_minimum_there_is_no_retry() {
+        let budget = budget(0, 0);
+        assert!(!budget.enter().retry());
+    }
+
+    /// A request that begins, asks for a retry or ends.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Begin,
+        Retry(usize),
+        End(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => Just(Step::Begin),
+            4 => any::<usize>().prop_map(Step::Retry),
+            2 => any::<usize>().prop_map(Step::End),
+        ];
+        prop::collection::vec(step, 0..400)
+    }
+
+    proptest! {
+        /// Against a model that keeps the balance as it is told: what was paid in, capped, minus retries.
+        #[test]
+        fn both_bounds_hold(steps in steps(), share in 0_u32..=100, min in 0_u32..6) {
+            let budget = budget(share, min);
+            let (share, min) = (u64::from(share), u64::from(min));
+            let mut accounts: Vec<Account> = Vec::new();
+            let (mut balance, mut paid) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Begin => {
+                        accounts.push(budget.enter());
+                        balance += share;
+                    }
+                    Step::Retry(which) if !accounts.is_empty() => {
+                        let requests = accounts.len() as u64;
+                        let which = which % accounts.len();
+                        balance = balance.min(requests.max(MOST_SAVED) * RETRY);
+                        let rich = balance >= RETRY;
+                        let others = accounts.iter().enumerate().filter(|(i, a)| a.free && *i != which);
+                        let free = (others.count() as u64) < min && requests * share < min * 100;
+                        prop_assert_eq!(accounts[which].retry(), rich || free);
+                        prop_assert_eq!(accounts[which].free, !rich && free);
+                        if rich {
+                            balance -= RETRY;
+                            paid += 1;
+                        }
+                    }
+                    Step::End(which) if !accounts.is_empty() => {
+                        let which = which % accounts.len();
+                        drop(accounts.swap_remove(which));
+                    }
+                    Step::Retry(_) | Step::End(_) => {}
+                }
+                let free = accounts.iter().filter(|account| account.free).count() as u64;
+                prop_assert_eq!(running(&budget), (accounts.len() as u64, free));
+                prop_assert!(free <= min);
+                prop_assert!(paid * 100 <= budget.counts().requests * share);
+            }
+        }
+    }
+
+    const THREADS: usize = 8;
+    const ROUNDS: usize = 5_000;
+
+    #[test]
+    fn eight_threads_together_get_the_share_and_no_more() {
+        /// Held by each thread all the time, so that the minimum never applies.
+        const HELD: usize = 5;
+        let budget = budget(20, 3);
+        let together = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let _held = [(); HELD].map(|()| budget.enter());
+                    together.wait();
+                    for _ in 0..ROUNDS {
+                        let mut account = budget.enter();
+                        account.retry();
+                        account.retry();
+                    }
+                    together.wait();
+                });
+            }
+        });
+        assert_eq!(running(&budget), (0, 0));
+        let counts = budget.counts();
+        assert_eq!(counts.requests, (THREADS * (ROUNDS + HELD)) as u64);
+        assert_eq!(
+            counts.retries + counts.denied,
+            (THREADS * ROUNDS * 2) as u64
+        );
+        // What was paid in was to be had, to the last whole retry.
+        assert_eq!(counts.retries, counts.requests * 20 / 100);
+    }
+
+    #[test]
+    fn eight_threads_never_run_more_than_the_minimum_at_a_time() {
+        let budget = budget(0, 5);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let mut accounts = [budget.enter(), budget.enter()];
+                        accounts[0].retry();
+                        accounts[1].retry();
+                        let (_, retries) = running(&budget);
+                        assert!(retries <= 5, "{retries} retries at a time");
+                    }
+                });
+            }
+        });
+        assert_eq!(running(&budget), (0, 0));
+        assert!(budget.counts().retries >= 5);
+    }
+}

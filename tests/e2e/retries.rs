@@ -1,0 +1,464 @@
+//! A request that a host failed goes to another one: when, how often, and when not, with everything that went out counted
+//! at the hosts.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Backend, Client, Connections, DeadHost, Framing, Load, Next, Reply, SOON, Setup, get,
+    wait_until,
+};
+
+/// A pool of hosts that stay in it, whatever they do.
+fn setup(backends: &[&Backend]) -> Setup {
+    Setup::of(backends).pool("ejection: none")
+}
+
+/// Two hosts in turns, the second of which fails.
+fn good_and_bad() -> (Backend, Backend) {
+    (Backend::start_new("good"), Backend::start_new("bad"))
+}
+
+/// A whole request with a body of known length.
+fn request(method: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn a_failure_status_is_answered_by_another_host() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad]).start();
+    let mut client = Client::connect(ballast.address());
+    for status in [502, 503, 504] {
+        bad.set(Reply::status(status));
+        let before = bad.requests();
+        for method in ["GET", "PUT", "DELETE", "OPTIONS", "HEAD"] {
+            for _ in 0..2 {
+                let response = client.request(request(method, b"body"));
+                let response = response.expect("a whole answer");
+                assert_eq!(response.backend(), "good", "{method} after {status}");
+                assert_eq!(good.last().body, b"body", "{method} after {status}");
+            }
+        }
+        assert!(bad.requests() >= before + 5, "{status}: bad was not tried");
+    }
+}
+
+#[test]
+fn a_post_keeps_the_answer_of_its_host() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad]).start();
+    bad.set(Reply::status(503).field("Retry-After", "7").body("not now"));
+    let mut client = Client::connect(ballast.address());
+    let mut failed = 0;
+    for _ in 0..10 {
+        let response = client.post("/", b"pay");
+        if response.status == 503 {
+            failed += 1;
+            assert_eq!(response.backend(), "bad");
+            assert_eq!(response.head.get("retry-after"), Some("7"));
+            assert_eq!(response.text(), "not now");
+        }
+    }
+    assert_eq!(failed, 5);
+    assert_eq!((good.requests(), bad.requests()), (5, 5));
+}
+
+#[test]
+fn other_statuses_are_answers_like_any() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad]).start();
+    let mut client = Client::connect(ballast.address());
+    for status in [500, 501, 505, 404, 429] {
+        bad.set(Reply::status(status));
+        let statuses = [client.get("/").status, client.get("/").status];
+        assert!(statuses.contains(&status), "{statuses:?}");
+    }
+    assert_eq!((good.requests(), bad.requests()), (5, 5));
+}
+
+#[test]
+fn the_set_of_statuses_is_the_pools() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad])
+        .pool("retries: { statuses: [404, 500-501] }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    for status in [404, 500, 501] {
+        bad.set(Reply::status(status));
+        assert_eq!([client.get("/").status, client.get("/").status], [200; 2]);
+    }
+    bad.set(Reply::status(503));
+    let statuses = [client.get("/").status, client.get("/").status];
+    assert!(statuses.contains(&503), "{statuses:?}");
+}
+
+#[test]
+fn a_route_may_let_every_method_go_twice() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad])
+        .top("routes: [{ path: /twice, pool: web, retry: any_method }, { pool: web }]")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    for reply in [Reply::status(503).into(), Reply::Reset, Reply::Close] {
+        bad.set(reply.clone());
+        let before = bad.requests();
+        for _ in 0..4 {
+            assert_eq!(
+                client.post("/twice", b"body").backend(),
+                "good",
+                "{reply:?}"
+            );
+            assert_eq!(good.last().body, b"body", "{reply:?}");
+        }
+        assert!(bad.requests() >= before + 2, "{reply:?}: bad was not tried");
+    }
+    bad.set(Reply::status(503));
+    let statuses = [0; 2].map(|_| client.post("/once", b"body").status);
+    assert!(statuses.contains(&503), "{statuses:?}");
+}
+
+#[test]
+fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad]).start();
+    bad.set(Reply::status(503));
+    let body = |length: u32| Vec::from_iter((0..length).map(|i| (i % 251) as u8));
+    let mut client = Client::connect(ballast.address());
+    for length in [0, 1, 10_000, 60_000, 64 * 1024] {
+        for _ in 0..2 {
+            let response = client.request(request("PUT", &body(length)));
+            assert_eq!(
+                response.expect("a whole answer").backend(),
+                "good",
+                "{length}"
+            );
+            assert!(good.last().body == body(length), "{length}");
+        }
+    }
+    // In chunks.
+    for _ in 0..2 {
+        client
+            .send("PUT / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .expect("sent");
+        for piece in body(50_000).chunks(7_000) {
+            client.send_chunk(piece).expect("sent");
+        }
+        client.send_chunk("").expect("sent");
+        let response = client.read_response(false).expect("a whole answer");
+        assert_eq!(response.backend(), "good");
+        assert!(good.last().body == body(50_000));
+    }
+    // Larger than the buffer: what bad says is what the client gets.
+    let counts = [good.requests(), bad.requests()];
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let response = Client::connect(ballast.address()).request(request("PUT", &body(70_000)));
+        statuses.push(response.expect("a whole answer").status);
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+    assert_eq!(
+        [good.requests(), bad.requests()],
+        counts.map(|count| count + 1)
+    );
+}
+
+#[test]
+fn a_body_on_its_way_follows_to_the_second_host() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad]).start();
+    bad.set(Reply::Early(503));
+    for _ in 0..4 {
+        let before = [&good, &bad].map(Backend::requests);
+        let mut client = Client::connect(ballast.address());
+        client
+            .send("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf")
+            .expect("sent");
+        wait_until(SOON, "good has the beginning", || {
+            good.requests() > before[0] && good.last().body == b"half"
+        });
+        client.send("rest").expect("sent");
+        let response = client.read_response(false).expect("a whole answer");
+        assert_eq!(response.backend(), "good");
+        assert_eq!(good.last().body, b"halfrest");
+    }
+    assert!(bad.requests() >= 2);
+}
+
+#[test]
+fn an_interim_answer_that_was_passed_on_is_no_reason_for_a_broken_one() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad]).start();
+    bad.set(Reply::script(|head, wire| {
+        wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
+        wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+        wire.send("HTTP/1.1 503 Test\r\nX-Backend: bad\r\nContent-Length: 2\r\n\r\nno")?;
+        Ok(Next::Keep)
+    }));
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..20 {
+        let response = client.get("/");
+        // Whether the two arrive together is up to the network; then nothing of bad's was passed on.
+        match response.backend() {
+            "bad" => assert_eq!((response.status, response.text().as_str()), (503, "no")),
+            other => assert_eq!(other, "good"),
+        }
+    }
+}
+
+#[test]
+fn no_host_gets_a_request_twice_and_the_last_answer_is_the_clients() {
+    let backends = ["a", "b"].map(Backend::start_new);
+    let ballast = setup(&backends.each_ref())
+        .pool("retries: { attempts: 5, min: 100 }")
+        .start();
+    for backend in &backends {
+        backend.set(Reply::status(503));
+    }
+    let mut client = Client::connect(ballast.address());
+    for round in 1..=10 {
+        let response = client.get("/");
+        assert_eq!(response.status, 503);
+        assert_ne!(response.backend(), "", "a host's answer, not ours");
+        assert_eq!([0, 1].map(|i| backends[i].requests()), [round; 2]);
+    }
+}
+
+#[test]
+fn attempts_are_counted() {
+    for attempts in 1..=4 {
+        let backends = ["a", "b", "c", "d", "e"].map(Backend::start_new);
+        let ballast = setup(&backends.each_ref())
+            .pool(&format!("retries: {{ attempts: {attempts} }}"))
+            .start();
+        for backend in &backends {
+            backend.set(Reply::status(502));
+        }
+        assert_eq!(get(ballast.address(), "/").status, 502);
+        let arrived: u64 = backends.iter().map(Backend::requests).sum();
+        assert_eq!(arrived, attempts + 1);
+    }
+}
+
+#[test]
+fn none_means_none() {
+    let (good, bad) = good_and_bad();
+    let dead = DeadHost::new();
+    let ballast = setup(&[&good, &bad])
+        .host(dead.address())
+        .pool("retries: none")
+        .start();
+    for (reply, status) in [
+        (Reply::status(503).into(), 503),
+        (Reply::Reset, 502),
+        (Reply::Close, 502),
+    ] {
+        bad.set(reply);
+        let mut statuses = [0; 3].map(|_| get(ballast.address(), "/").status);
+        statuses.sort_unstable();
+        let mut expected = [200, status, 502];
+        expected.sort_unstable();
+        assert_eq!(statuses, expected);
+    }
+}
+
+#[test]
+fn after_the_deadline_no_attempt_begins() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad])
+        .pool("retries: { deadline: 100ms }")
+        .start();
+    bad.set(Reply::status(503).after(Duration::from_millis(150)));
+    let start = Instant::now();
+    let mut statuses = [0; 2].map(|_| get(ballast.address(), "/").status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+    assert!(start.elapsed() < SOON);
+    assert_eq!((good.requests(), bad.requests()), (1, 1));
+}
+
+#[test]
+fn without_budget_only_what_was_not_sent_goes_out_again() {
+    let (good, bad) = good_and_bad();
+    let dead = DeadHost::new();
+    let ballast = setup(&[&good, &bad])
+        .host(dead.address())
+        .pool("retries: { budget: 0%, min: 0 }")
+        .start();
+    for (reply, status) in [(Reply::status(503).into(), 503), (Reply::Reset, 502)] {
+        bad.set(reply);
+        let mut statuses = [0; 6].map(|_| get(ballast.address(), "/").status);
+        statuses.sort_unstable();
+        // In turns good, bad, dead and so on, where the dead host's turns go to the next one.
+        let ok = statuses.iter().filter(|got| **got == 200).count();
+        assert!(statuses.iter().all(|got| [200, status].contains(got)));
+        assert!((2..=4).contains(&ok), "{statuses:?}");
+    }
+}
+
+/// All hosts fail, and the retries do not make it worse: what arrives at them is at most 1.2 times what clients send.
+#[test]
+fn failing_hosts_get_a_fifth_more_requests_at_most() {
+    const REQUESTS: u64 = 2_000;
+    const IN_FLIGHT: usize = 64;
+    // As many as make the share greater than the minimum, all the time.
+    const HELD: usize = 16;
+    let backends = ["a", "b", "c", "d"].map(Backend::start_new);
+    let ballast = setup(&backends.each_ref()).start();
+    for backend in &backends {
+        backend.set(Reply::Hang);
+    }
+    let held = Vec::from_iter((0..HELD).map(|_| {
+        let mut client = Client::connect(ballast.address());
+        client
+            .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            .expect("sent");
+        client
+    }));
+    let arrived = || backends.iter().map(Backend::requests).sum::<u64>();
+    wait_until(SOON, "the held requests arrive", || {
+        arrived() == HELD as u64
+    });
+    for backend in &backends {
+        backend.set(Reply::status(503));
+    }
+    let load = Load::start(ballast.address(), IN_FLIGHT, Connections::Kept);
+    wait_until(4 * SOON, "the requests are answered", || {
+        load.done() >= REQUESTS
+    });
+    let tally = load.stop();
+    assert_eq!(tally.by_status.get(&503), Some(&tally.total()), "{tally:?}");
+    let sent = tally.total() + HELD as u64;
+    let arrived = arrived();
+    println!("{sent} requests, {arrived} attempts");
+    assert!(
+        arrived * 100 <= sent * 120,
+        "{sent} requests, {arrived} attempts"
+    );
+    // The budget was there to be used.
+    assert!(
+        arrived * 100 >= sent * 119,
+        "{sent} requests, {arrived} attempts"
+    );
+    drop(held);
+}
+
+/// How a host ends a connection that the proxy wants to use again.
+#[derive(Debug, Clone, Copy)]
+enum Race {
+    /// It closes or resets so long after its answer, perhaps just when the next request is on its way.
+    Unread(Next, Duration),
+    /// It reads the next request, may have worked on it, and closes or resets.
+    Read(Next),
+}
+
+/// A host that answers the first request of each connection and ends it as `race` says. Returns how often each path was
+/// read.
+fn racing(backend: &Backend, race: Race) -> Arc<Mutex<HashMap<String, u32>>> {
+    let seen = Arc::<Mutex<HashMap<String, u32>>>::default();
+    let counted = Arc::clone(&seen);
+    backend.set(Reply::script(move |head, wire| {
+        let count = |path: &str| {
+            let mut seen = counted.lock().expect("not poisoned");
+            *seen.entry(path.to_owned()).or_default() += 1;
+        };
+        count(head.word(1));
+        wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
+        wire.send("HTTP/1.1 200 OK\r\nX-Backend: a\r\nContent-Length: 2\r\n\r\nok")?;
+        match race {
+            Race::Unread(next, delay) => {
+                let answered = Instant::now();
+                // Shorter than what a sleep can tell apart.
+                while answered.elapsed() < delay {
+                    std::hint::spin_loop();
+                }
+                Ok(next)
+            }
+            Race::Read(next) => {
+                if let Some(head) = wire.read_head()? {
+                    count(head.word(1));
+                    wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
+                }
+                Ok(next)
+            }
+        }
+    }));
+    seen
+}
+
+/// Sends requests of its own path each, one after another, and returns how many were answered with 200.
+fn send_one_by_one(address: SocketAddr, method: &str, round: &str, requests: usize) -> usize {
+    let mut client = Client::connect(address);
+    let mut answered = 0;
+    for number in 0..requests {
+        let body = if method == "POST" { "pay" } else { "" };
+        let length = body.len();
+        let request = format!(
+            "{method} /{round}/{number} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let response = client.request(request).expect("a whole answer");
+        if response.status == 200 {
+            answered += 1;
+        } else {
+            assert_eq!(response.status, 502);
+        }
+        if response.head.has_token("connection", "close") {
+            client = Client::connect(address);
+        }
+    }
+    answered
+}
+
+/// Sends POSTs and GETs over connections that end so, and returns how many POSTs were answered, how many were read, and
+/// how many GETs were read twice. No POST may be, and no GET more often.
+fn race(address: SocketAddr, backend: &Backend, race: Race, requests: usize) -> [usize; 3] {
+    let seen = racing(backend, race);
+    let round = backend.requests();
+    let posted = send_one_by_one(address, "POST", &format!("post{round}"), requests);
+    let got = send_one_by_one(address, "GET", &format!("get{round}"), requests);
+    assert_eq!(got, requests, "{race:?}: a GET failed");
+    let (mut read, mut twice) = (0, 0);
+    for (path, count) in seen.lock().expect("not poisoned").iter() {
+        if path.starts_with("/post") {
+            assert_eq!(*count, 1, "{race:?}: {path}");
+            read += 1;
+        } else {
+            assert!(*count <= 2, "{race:?}: {path} {count} times");
+            twice += *count as usize - 1;
+        }
+    }
+    [posted, read, twice]
+}
+
+#[test]
+fn a_connection_that_ends_while_a_request_goes_out_doubles_no_post_and_costs_no_get() {
+    const REQUESTS: usize = 20;
+    let backend = Backend::start_new("a");
+    let ballast = setup(&[&backend]).start();
+    let mut lost = 0;
+    for step in 0..30 {
+        for next in [Next::Close, Next::Reset] {
+            let unread = Race::Unread(next, Duration::from_micros(step * 15));
+            let [posted, read, twice] = race(ballast.address(), &backend, unread, REQUESTS);
+            assert_eq!((read, twice), (posted, 0), "{unread:?}");
+            lost += REQUESTS - posted;
+        }
+    }
+    println!("{lost} POSTs were lost and told so");
+}
+
+#[test]
+fn a_post_that_was_read_before_its_connection_ended_is_not_sent_to_a_fresh_one() {
+    for next in [Next::Close, Next::Reset] {
+        let backend = Backend::start_new("a");
+        let ballast = setup(&[&backend]).start();
+        let counts = race(ballast.address(), &backend, Race::Read(next), 20);
+        // Every second POST finds the connection of the one before, and each GET but the first.
+        assert_eq!(counts, [10, 20, 19], "{next:?}");
+    }
+}
