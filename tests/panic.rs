@@ -138,7 +138,7 @@ fn a_panic_in_a_filter_releases_what_the_request_held() {
     let config = Config::parse(&text, Path::new("panic.yaml")).expect("a configuration");
     let site = Site::new(&config, &mut HostBook::new()).expect("a site");
     let pool = Arc::clone(&site.pools[0]);
-    pool.reconcile();
+    pool.begin();
     let traffic = Arc::new(Traffic::default());
     let proxy = Proxy::new(Arc::new(ArcSwap::from_pointee(site)), Arc::clone(&traffic));
     let address = serve(Panicking(proxy));

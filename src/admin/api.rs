@@ -9,15 +9,32 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::answer::{answer, text};
+use super::drain::{API_DRAIN, API_UNDRAIN, Drains};
 
 /// The path of the command to reload; the method is POST.
 pub const API_RELOAD: &str = "/api/v1/reload";
+
+/// The path of the question what a reload would do; the method is GET.
+pub const API_PREVIEW: &str = "/api/v1/reload/preview";
 
 /// A command to the process.
 #[derive(Debug)]
 pub enum Command {
     /// Take in the file anew, in the gentlest way that suffices.
     Reload(oneshot::Sender<Result<Reloaded, String>>),
+    /// Say what that would do, and do nothing.
+    Preview(oneshot::Sender<Result<Preview, String>>),
+}
+
+/// What a reload would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// `in-place` or `handover`; `None`: nothing has changed.
+    pub way: Option<String>,
+    /// One line for each change.
+    pub changes: Vec<String>,
+    /// One line for each reason why it would fail.
+    pub obstacles: Vec<String>,
 }
 
 /// What a reload did.
@@ -33,18 +50,24 @@ pub struct Reloaded {
 #[derive(Debug)]
 pub struct Api {
     commands: mpsc::Sender<Command>,
+    drains: Drains,
 }
 
 impl Api {
-    /// Passes commands on to `commands`.
-    pub fn new(commands: mpsc::Sender<Command>) -> Self {
-        Api { commands }
+    /// Passes commands on to `commands`; those on hosts are carried out by `drains`.
+    pub fn new(commands: mpsc::Sender<Command>, drains: Drains) -> Self {
+        Api { commands, drains }
     }
 
-    async fn reload(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+    /// Gives a command and tells its outcome.
+    async fn command<T: Serialize>(
+        &self,
+        session: &mut ServerSession,
+        command: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
+    ) -> Response<Vec<u8>> {
         let (sender, outcome) = oneshot::channel();
         let ending = || "the process is ending".to_owned();
-        let outcome = match self.commands.send(Command::Reload(sender)).await {
+        let outcome = match self.commands.send(command(sender)).await {
             Ok(()) => outcome.await.unwrap_or_else(|_| Err(ending())),
             Err(_) => Err(ending()),
         };
@@ -52,7 +75,7 @@ impl Api {
         match body {
             Ok(Ok(body)) => answer(session, StatusCode::OK, "application/json", body),
             Ok(Err(error)) => {
-                error!("a reload cannot be told: {error}");
+                error!("the outcome of a command cannot be told: {error}");
                 text(session, StatusCode::INTERNAL_SERVER_ERROR, "cannot be told")
             }
             Err(reason) => text(session, StatusCode::CONFLICT, &reason),
@@ -65,8 +88,15 @@ impl ServeHttp for Api {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         match (request.uri.path(), &request.method) {
-            (API_RELOAD, &Method::POST) => self.reload(session).await,
+            (API_RELOAD, &Method::POST) => self.command(session, Command::Reload).await,
             (API_RELOAD, _) => text(session, StatusCode::METHOD_NOT_ALLOWED, "only POST"),
+            (API_PREVIEW, &Method::GET) => self.command(session, Command::Preview).await,
+            (API_PREVIEW, _) => text(session, StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+            (API_DRAIN, &Method::POST) => self.drains.answer(session, true),
+            (API_UNDRAIN, &Method::POST) => self.drains.answer(session, false),
+            (API_DRAIN | API_UNDRAIN, _) => {
+                text(session, StatusCode::METHOD_NOT_ALLOWED, "only POST")
+            }
             _ => text(session, StatusCode::NOT_FOUND, "there is no such command"),
         }
     }

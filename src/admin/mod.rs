@@ -3,9 +3,11 @@
 
 mod answer;
 mod api;
+mod drain;
 mod probes;
 mod readiness;
 
-pub use api::{API_RELOAD, Api, Command, Reloaded};
+pub use api::{API_PREVIEW, API_RELOAD, Api, Command, Preview, Reloaded};
+pub use drain::{API_DRAIN, API_UNDRAIN, Drains};
 pub use probes::Probes;
 pub use readiness::Readiness;

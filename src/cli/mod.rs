@@ -1,17 +1,22 @@
 //! The command line: what was asked for, carried out, and turned into an exit code.
 
+mod check;
+mod drain;
+mod process;
 mod reload;
 mod table;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use env_logger::Env;
 use log::LevelFilter;
 
 use crate::config::Config;
+use crate::server::Upgrade;
 use crate::server::places::DEFAULT_CONFIG;
 use crate::{demo, server};
 
@@ -26,10 +31,11 @@ struct Args {
 const AFTER_HELP: &str = "\
 Examples:
   ballast demo                         try it out: a listener on 127.0.0.1:8080 and three built-in hosts
-  ballast check -c ballast.yaml        every error of the file at once
+  ballast check -c ballast.yaml        every error of the file at once, and what a reload would do
   ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
                                        SIGINT stops at once
   ballast reload -c ballast.yaml       make the running process take in the changed file
+  ballast drain HOST -c ballast.yaml   no new requests to a host; undrain for the way back
 
 Environment:
   BALLAST_LOG    error, warn, info (default), debug or trace, for all or by module: info,pingora_proxy=debug
@@ -49,14 +55,26 @@ enum Command {
         /// Take over from the process that serves, when it gets SIGQUIT; start as usual if there is none
         #[arg(long)]
         upgrade: bool,
+        /// How long to wait for that SIGQUIT
+        #[arg(long, value_name = "TIME", default_value = "60s", requires = "upgrade")]
+        #[arg(value_parser = humantime::parse_duration)]
+        upgrade_wait: Duration,
     },
-    /// Check a configuration without serving: exit code 0 if it is good, 2 if not
+    /// Check a configuration without serving: exit code 0 if it is good, 2 if not. Where a process runs with it, that one
+    /// is asked what a reload would do; nothing is applied
     #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
-    Check(ConfigArg),
+    Check(ProcessArg),
     /// Make the running process take in its changed configuration: within the process where that suffices, otherwise by
     /// handing over to a new one
     #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
     Reload(ProcessArg),
+    /// Send no new requests to a host of the running process, unless no other is usable; those that run may end, and the
+    /// host is still checked. It holds over reloads until the host's weight is edited
+    #[command(after_help = "Example:\n  ballast drain 10.0.0.1:8080 -c ballast.yaml")]
+    Drain(drain::HostArg),
+    /// Send requests to a drained host again
+    #[command(after_help = "Example:\n  ballast undrain 10.0.0.1:8080 -c ballast.yaml")]
+    Undrain(drain::HostArg),
     /// List the balancing algorithms and their options
     Algorithms,
 }
@@ -104,9 +122,15 @@ fn failed(message: impl fmt::Display) -> Failure {
 pub fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Demo => run_demo(),
-        Command::Run { config, upgrade } => run(&config.config, upgrade),
-        Command::Check(ConfigArg { config }) => check(&config),
+        Command::Run {
+            config,
+            upgrade,
+            upgrade_wait,
+        } => run(&config.config, upgrade.then_some(upgrade_wait)),
+        Command::Check(process) => check::check(&process),
         Command::Reload(process) => reload::reload(&process),
+        Command::Drain(host) => drain::drain(&host),
+        Command::Undrain(host) => drain::undrain(&host),
         Command::Algorithms => {
             print!("{}", table::algorithms());
             Ok(())
@@ -131,39 +155,24 @@ fn load(file: &Path) -> Result<Config, Failure> {
     Config::load(file).map_err(wrong)
 }
 
-fn check(file: &Path) -> Result<(), Failure> {
-    let config = load(file)?;
-    server::check(&config).map_err(wrong)?;
-    let pools = config.pools.len();
-    let hosts: usize = config.pools.iter().map(|pool| pool.hosts.len()).sum();
-    println!(
-        "{}: ok ({}, {})",
-        file.display(),
-        counted(pools, "pool"),
-        counted(hosts, "host")
-    );
-    Ok(())
-}
-
-fn counted(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
-}
-
 fn run_demo() -> Result<(), Failure> {
     let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
     let config = demo::config(&hosts).map_err(failed)?;
-    serve(config, None, false, || println!("{}", demo::GUIDE))
+    serve(config, None, None, || println!("{}", demo::GUIDE))
 }
 
-fn run(file: &Path, upgrade: bool) -> Result<(), Failure> {
+/// `upgrade`: how long to wait for the process that serves to hand over.
+fn run(file: &Path, upgrade: Option<Duration>) -> Result<(), Failure> {
+    let upgrade = upgrade.map(Upgrade::arrive).transpose();
+    let upgrade = upgrade.map_err(failed)?;
     let config = load(file)?;
-    serve(config, Some(file), upgrade, || ())
+    serve(config, Some(file), upgrade.as_ref(), || ())
 }
 
 fn serve(
     config: Config,
     file: Option<&Path>,
-    upgrade: bool,
+    upgrade: Option<&Upgrade>,
     before: impl FnOnce(),
 ) -> Result<(), Failure> {
     start_logging();

@@ -14,7 +14,7 @@ use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::{Error, ErrorType, Result};
 
 use crate::config;
-use crate::pool::{Member, Pool};
+use crate::pool::{Member, Pool, lacks_resources};
 
 /// The type of the error for an answer with the wrong status; its context says which.
 const WRONG_STATUS: ErrorType = ErrorType::new("WrongStatus");
@@ -65,18 +65,39 @@ impl Probe {
         probes
     }
 
-    /// Tries the host; the error is the reason, in words.
-    pub(super) async fn run(&self, address: SocketAddr) -> Result<(), String> {
+    /// Tries the host.
+    pub(super) async fn run(&self, address: SocketAddr) -> Result<(), Fault> {
         let host = Backend {
             addr: address.into(),
             weight: 1,
             ext: Default::default(),
         };
-        let timed_out = || format!("timed out after {:?}", self.timeout);
         match tokio::time::timeout(self.timeout, self.check.check(&host)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(reason(&error).unwrap_or_else(timed_out)),
-            Err(_) => Err(timed_out()),
+            Ok(Err(error)) if lacks_resources(&error) => Err(Fault::Ours),
+            Ok(Err(error)) => Err(reason(&error).map_or(Fault::Late(self.timeout), Fault::Wrong)),
+            Err(_) => Err(Fault::Late(self.timeout)),
+        }
+    }
+}
+
+/// Why a check failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It took longer than it may.
+    Late(Duration),
+    /// The host refused, broke off or answered wrongly; the reason in words.
+    Wrong(String),
+    /// This process could not even try.
+    Ours,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Late(timeout) => write!(f, "timed out after {timeout:?}"),
+            Fault::Wrong(reason) => f.write_str(reason),
+            Fault::Ours => f.write_str("this process lacks sockets or memory"),
         }
     }
 }

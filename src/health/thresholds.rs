@@ -2,6 +2,23 @@
 
 use crate::pool::Verdict;
 
+/// What a check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// The host works.
+    Good,
+    /// It does not.
+    Bad,
+    /// It has not answered in time. Once is never enough to take a host out: those that are slow together are found out
+    /// only when each of them has been checked.
+    Weak,
+    /// Nothing.
+    None,
+}
+
+/// Results that do not come in time in a row that count at least.
+const WEAK_FALL: usize = 2;
+
 /// Counts results in a row against the thresholds of one host.
 #[derive(Debug)]
 pub(super) struct Thresholds {
@@ -26,7 +43,12 @@ impl Thresholds {
     }
 
     /// Takes in a result. Returns the new verdict if it changes; the first result of all decides alone.
-    pub(super) fn observe(&mut self, success: bool) -> Option<bool> {
+    pub(super) fn observe(&mut self, evidence: Evidence) -> Option<bool> {
+        let success = match evidence {
+            Evidence::Good => true,
+            Evidence::Bad | Evidence::Weak => false,
+            Evidence::None => return None,
+        };
         match &mut self.verdict {
             None => {}
             Some(verdict) if verdict.healthy == success => {
@@ -35,10 +57,10 @@ impl Thresholds {
             }
             Some(verdict) => {
                 verdict.against += 1;
-                let needed = if verdict.healthy {
-                    self.fall
-                } else {
-                    self.rise
+                let needed = match (verdict.healthy, evidence) {
+                    (true, Evidence::Weak) => self.fall.max(WEAK_FALL),
+                    (true, _) => self.fall,
+                    (false, _) => self.rise,
                 };
                 if verdict.against < needed {
                     return None;
@@ -65,7 +87,13 @@ mod tests {
     }
 
     fn changes(mut thresholds: Thresholds, results: &str) -> String {
-        let change = |result| match thresholds.observe(result == '+') {
+        let evidence = |result| match result {
+            '+' => Evidence::Good,
+            '-' => Evidence::Bad,
+            '~' => Evidence::Weak,
+            _ => Evidence::None,
+        };
+        let change = |result| match thresholds.observe(evidence(result)) {
             None => '.',
             Some(true) => '+',
             Some(false) => '-',
@@ -91,6 +119,15 @@ mod tests {
     fn a_row_that_began_elsewhere_goes_on() {
         assert_eq!(changes(Thresholds::new(2, 3, up(2)), "-++"), "-.+");
         assert_eq!(changes(Thresholds::new(2, 3, up(2)), "+--"), "...");
+    }
+
+    #[test]
+    fn what_comes_too_late_counts_from_the_second_on_and_what_says_nothing_never() {
+        assert_eq!(changes(Thresholds::new(1, 1, up(0)), "~+~~+"), "...-+");
+        assert_eq!(changes(Thresholds::new(1, 1, up(0)), "~-"), ".-");
+        assert_eq!(changes(Thresholds::new(2, 3, up(0)), "~~~"), "..-");
+        assert_eq!(changes(Thresholds::new(2, 3, up(0)), "-- -"), "...-");
+        assert_eq!(changes(Thresholds::new(2, 3, None), "~"), "-");
     }
 
     #[test]

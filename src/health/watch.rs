@@ -4,38 +4,66 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use super::probe::Probe;
-use super::thresholds::Thresholds;
+use super::probe::{Fault, Probe};
+use super::storm::Storm;
+use super::thresholds::{Evidence, Thresholds};
 use crate::config::{HealthCheck, Initial};
 use crate::pool::{Pool, Verdict};
+
+/// Looks at the clock during a check: a process that cannot even do that in time cannot judge others.
+const LOOKS: u32 = 8;
+
+/// A timer may be late by this part of the check's timeout, and by [`LATENESS`] in any case.
+const LATENESS_PART: u32 = 4;
+const LATENESS: Duration = Duration::from_millis(50);
 
 /// One host under watch.
 #[derive(Debug)]
 pub(super) struct Watch {
     pool: Arc<Pool>,
+    storm: Arc<Storm>,
     /// The host's position in the pool.
     position: usize,
     probe: Probe,
     thresholds: Thresholds,
     interval: Duration,
-    checked: bool,
+    timeout: Duration,
+    /// When the next check is due.
+    due: Instant,
+    /// Requests that the host had answered well by the latest check.
+    successes: u64,
 }
 
 impl Watch {
-    pub(super) fn new(pool: Arc<Pool>, position: usize, probe: Probe, check: &HealthCheck) -> Self {
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        storm: Arc<Storm>,
+        position: usize,
+        probe: Probe,
+        check: &HealthCheck,
+    ) -> Self {
         let up = (check.initial == Initial::Up).then_some(Verdict {
             healthy: true,
             against: 0,
         });
-        let before = pool.members()[position].verdict().or(up);
+        let member = &pool.members()[position];
+        let before = member.verdict().or(up);
+        let now = Instant::now();
+        // However often a pool is built anew, its hosts are checked no more often.
+        let due = member.next_check().map(Instant::from_std);
+        let due = due.map_or(now, |due| due.min(now + jittered(check.interval)));
         Watch {
             pool,
+            storm,
             position,
             probe,
             thresholds: Thresholds::new(check.rise, check.fall, before),
             interval: check.interval,
-            checked: false,
+            timeout: check.timeout,
+            due,
+            successes: 0,
         }
     }
 
@@ -47,36 +75,82 @@ impl Watch {
     /// Checks the host for ever; at once if it has never been.
     pub(super) async fn run(mut self) {
         loop {
-            if self.checked {
-                tokio::time::sleep(jittered(self.interval)).await;
-            }
+            sleep_until(self.due).await;
             self.check().await;
-            self.pool.reconcile();
         }
     }
 
-    /// Checks the host once and notes the verdict; the pool is still to be brought in line.
+    /// Checks the host once and tells the pool.
     pub(super) async fn check(&mut self) {
-        self.checked = true;
-        let member = &self.pool.members()[self.position];
-        let known_down = self
-            .thresholds
-            .verdict()
-            .is_some_and(|verdict| !verdict.healthy);
-        let outcome = self.probe.run(member.host().address()).await;
-        let change = self.thresholds.observe(outcome.is_ok());
+        let pool = Arc::clone(&self.pool);
+        let member = &pool.members()[self.position];
+        let check = self.probe.run(member.host().address());
+        let (outcome, lateness) = timed(check, self.timeout).await;
+        self.due = Instant::now() + jittered(self.interval);
+        member.schedule(Some(self.due.into_std()));
+
+        let before = self.thresholds.verdict();
+        let evidence = self.weigh(&outcome, lateness, before, member.successes());
+        let change = self.thresholds.observe(evidence);
         member.judge(self.thresholds.verdict());
         let Some(healthy) = change else {
             return;
         };
-        if healthy && known_down {
+        if healthy && before.is_some() {
             // It may have been ejected for what the checks have seen, too, and have seen end.
-            self.pool.pardon(member);
+            pool.pardon(member);
         }
-        let (pool, host) = (self.pool.name(), member.host().id());
+        let (name, host) = (pool.name(), member.host().id());
         match outcome {
-            Ok(()) => info!("pool {pool}: host {host} is up"),
-            Err(reason) => warn!("pool {pool}: host {host} is down: {reason}"),
+            Ok(()) => info!("pool {name}: host {host} is up"),
+            Err(fault) => warn!("pool {name}: host {host} is down: {fault}"),
+        }
+        pool.reconcile();
+    }
+
+    /// What the outcome of a check is worth.
+    fn weigh(
+        &mut self,
+        outcome: &Result<(), Fault>,
+        lateness: Duration,
+        before: Option<Verdict>,
+        successes: u64,
+    ) -> Evidence {
+        let alive = successes > self.successes;
+        self.successes = successes;
+        let slow = matches!(outcome, Err(Fault::Late(_)));
+        let most = (self.timeout / LATENESS_PART).max(LATENESS);
+        let starved = (slow && lateness > most).then_some(lateness);
+        let was_up = before.is_some_and(|verdict| verdict.healthy);
+        let frozen = self.storm.report(self.position, slow && was_up, starved);
+        match outcome {
+            Ok(()) => Evidence::Good,
+            Err(Fault::Wrong(_)) => Evidence::Bad,
+            // The first check of a host decides alone, whatever the others do.
+            Err(_) if before.is_none() => Evidence::Bad,
+            Err(Fault::Ours) => Evidence::None,
+            Err(Fault::Late(_)) if frozen || (alive && was_up) => Evidence::None,
+            Err(Fault::Late(_)) => Evidence::Weak,
+        }
+    }
+}
+
+/// Runs a check that should take `limit` at most, and tells by how much the timers of this process were late meanwhile.
+async fn timed<T>(check: impl Future<Output = T>, limit: Duration) -> (T, Duration) {
+    let begun = Instant::now();
+    let pause = (limit / LOOKS).max(Duration::from_millis(1));
+    let mut looks = interval_at(begun + pause, pause);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut lateness = Duration::ZERO;
+    tokio::pin!(check);
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut check => {
+                let beyond = begun.elapsed().saturating_sub(limit);
+                return (outcome, lateness.max(beyond));
+            }
+            at = looks.tick() => lateness = lateness.max(at.elapsed()),
         }
     }
 }
@@ -97,5 +171,17 @@ mod tests {
             let jittered = jittered(interval).as_secs_f64();
             assert!((9.0..=11.0).contains(&jittered), "{jittered}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_held_up_notices() {
+        let (_, lateness) = timed(
+            async {
+                std::thread::sleep(Duration::from_millis(80));
+            },
+            Duration::from_millis(20),
+        )
+        .await;
+        assert!(lateness >= Duration::from_millis(60), "{lateness:?}");
     }
 }

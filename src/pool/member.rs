@@ -29,6 +29,8 @@ pub struct Member {
     presumed: bool,
     /// Touched by checks only, never on the path of a request.
     verdict: Mutex<Option<Verdict>>,
+    /// Touched by checks only as well.
+    next_check: Mutex<Option<Instant>>,
     /// By an operator.
     drained: AtomicBool,
     /// Written by the pool's reconciliation only.
@@ -59,6 +61,7 @@ impl Member {
             backup: configured.backup,
             presumed: template.presumed,
             verdict: Mutex::new(None),
+            next_check: Mutex::new(None),
             drained: AtomicBool::new(false),
             tier: AtomicU8::new(Tier::Out as u8),
             record: Mutex::new(Record::new(Instant::now())),
@@ -128,6 +131,22 @@ impl Member {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
 
+    /// When the next check is due; `None` before that is known.
+    pub fn next_check(&self) -> Option<Instant> {
+        *self
+            .next_check
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when the next check is due.
+    pub fn schedule(&self, next_check: Option<Instant>) {
+        *self
+            .next_check
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = next_check;
+    }
+
     /// Whether it works, as far as the checks know.
     pub fn is_healthy(&self) -> bool {
         self.verdict()
@@ -141,6 +160,11 @@ impl Member {
             draining: self.is_draining(),
             backup: self.backup,
         }
+    }
+
+    /// Whether new requests may go to it.
+    pub fn is_usable(&self) -> bool {
+        matches!(self.tier(), Tier::Primary | Tier::Backup)
     }
 
     pub(super) fn tier(&self) -> Tier {

@@ -31,7 +31,7 @@ pub use budget::{Account, Budget, Retried};
 pub use hosts::HostBook;
 pub use lease::Lease;
 pub use member::Member;
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
 
 use ejection::Stage;

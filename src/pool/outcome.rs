@@ -1,6 +1,8 @@
 //! How a request went on its host.
 
-use std::fmt;
+use std::{fmt, io};
+
+use nix::errno::Errno;
 
 use crate::config;
 
@@ -44,6 +46,21 @@ impl Failure {
     }
 }
 
+/// Whether an attempt failed for want of something that this process or this machine is short of, which says nothing
+/// about the host.
+pub fn lacks_resources(error: &pingora::Error) -> bool {
+    let own = [
+        Errno::EMFILE,
+        Errno::ENFILE,
+        Errno::ENOBUFS,
+        Errno::ENOMEM,
+        Errno::EADDRNOTAVAIL,
+    ];
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    let number = cause.and_then(io::Error::raw_os_error);
+    number.is_some_and(|number| own.contains(&Errno::from_raw(number)))
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -53,5 +70,24 @@ impl fmt::Display for Failure {
             Failure::Malformed => f.write_str("the answer was not HTTP"),
             Failure::Status(status) => write!(f, "status {status}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::{Error, ErrorType};
+
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_no_fault_of_a_host() {
+        let with = |number: Errno| {
+            let cause = io::Error::from_raw_os_error(number as i32);
+            let error = Error::because(ErrorType::ConnectError, "connect", cause);
+            Error::because(ErrorType::InternalError, "around it", error)
+        };
+        assert!(lacks_resources(&with(Errno::EMFILE)));
+        assert!(!lacks_resources(&with(Errno::ECONNREFUSED)));
+        assert!(!lacks_resources(&Error::new_up(ErrorType::ConnectTimedout)));
     }
 }

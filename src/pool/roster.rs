@@ -42,12 +42,29 @@ impl Roster {
 }
 
 impl Pool {
-    /// Brings the tiers in line with what is known of the hosts now. To be called after every change of a verdict, and
-    /// once at the start: before that no host is used.
+    /// Puts the hosts into service, as far as they are healthy. Before this none is used.
+    pub fn begin(&self) {
+        let mut roster = self.roster();
+        self.place(&roster);
+        roster.begun = true;
+        drop(roster);
+        self.queue.wake();
+    }
+
+    /// Brings the tiers in line with what is known of the hosts now. To be called after every change of a verdict;
+    /// nothing happens before [`begin`](Pool::begin).
     ///
     /// It compares what should be with what is instead of passing changes on, so no change can be lost or overtaken.
     pub fn reconcile(&self) {
-        let mut roster = self.roster();
+        let roster = self.roster();
+        if roster.begun {
+            self.place(&roster);
+        }
+        drop(roster);
+        self.queue.wake();
+    }
+
+    fn place(&self, roster: &Roster) {
         let now = Instant::now();
         for member in &self.members {
             let mut record = member.record();
@@ -88,9 +105,6 @@ impl Pool {
             let due = matches!(member.record().stage(), Stage::Due { .. });
             self.set_due(member, due && member.is_healthy());
         }
-        roster.begun = true;
-        drop(roster);
-        self.queue.wake();
     }
 
     /// When the passing of time alone will next change who belongs where.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::ejection::Carried;
+use super::ejection::{Carried, millis};
 use super::tiers::Tier;
 use super::{Member, Pool};
 use crate::balancer::{Balancer, HostId, Measured, Turn};
@@ -42,6 +42,9 @@ struct HostState {
     id: String,
     address: SocketAddr,
     verdict: Option<Verdict>,
+    /// The time until the next check.
+    #[serde(default)]
+    next_check_ms: Option<u64>,
     latency_ns: Option<u64>,
     success: f64,
     // What earlier versions did not tell has a default.
@@ -83,6 +86,8 @@ impl Pool {
         for (known, member) in self.known(state) {
             if same_checks {
                 member.judge(known.verdict);
+                let wait = known.next_check_ms.map(Duration::from_millis);
+                member.schedule(wait.and_then(|wait| now.checked_add(wait)));
             }
             if let (Some(rules), Some(carried)) = (&self.ejection, known.ejection) {
                 member.record().resume(rules, carried, now);
@@ -138,17 +143,20 @@ impl Pool {
         let Measured { latency, success } = host.measured();
         let mut tiers = self.tiers.iter();
         let ramping = tiers.find_map(|balancer| balancer.ramping(host.id()));
+        let now = Instant::now();
+        let next_check = member.next_check();
         HostState {
             id: host.id().as_str().to_owned(),
             address: host.address(),
             verdict: member.verdict(),
+            next_check_ms: next_check.map(|due| millis(due.saturating_duration_since(now))),
             latency_ns: latency
                 .map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
             success,
             weight: Some(host.weight()),
             drained: member.is_drained(),
-            ejection: member.record().carried(Instant::now()),
-            ramping_ms: ramping.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            ejection: member.record().carried(now),
+            ramping_ms: ramping.map(millis),
         }
     }
 

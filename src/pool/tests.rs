@@ -88,16 +88,18 @@ fn ids(pool: &Pool) -> Vec<HostId> {
 }
 
 #[test]
-fn nobody_is_used_before_the_first_reconciliation() {
+fn nobody_is_used_before_the_begin() {
     let pool = pool(&[1, 1], |_| ());
-    assert_eq!(leased(&pool), None);
     pool.reconcile();
+    assert_eq!(leased(&pool), None);
+    pool.begin();
     assert!(leased(&pool).is_some());
 }
 
 #[test]
 fn only_healthy_hosts_are_leased() {
     let pool = pool(&[1, 1], |_| ());
+    pool.begin();
     judge(&pool, 0, false);
     assert_eq!(leased(&pool).as_ref(), Some(&ids(&pool)[1]));
     judge(&pool, 1, false);
@@ -111,6 +113,7 @@ fn try_all_uses_every_host_while_none_is_usable() {
     let pool = pool(&[1, 0], |pool| {
         pool.when_all_down = config::WhenAllDown::TryAll;
     });
+    pool.begin();
     judge(&pool, 0, false);
     judge(&pool, 1, false);
     let first = ids(&pool)[0].clone();
@@ -122,7 +125,7 @@ fn try_all_uses_every_host_while_none_is_usable() {
 #[test]
 fn the_tiers_are_resorted_to_one_after_another() {
     let pool = pool(&[1, 1, 0], |pool| pool.hosts[1].backup = true);
-    pool.reconcile();
+    pool.begin();
     let ids = ids(&pool);
     for _ in 0..20 {
         assert_eq!(leased(&pool).as_ref(), Some(&ids[0]));
@@ -148,7 +151,7 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
     let pool = pool(&[1, 1], |pool| {
         pool.ejection = Some(ejection(Duration::from_millis(20)));
     });
-    pool.reconcile();
+    pool.begin();
     let ids = ids(&pool);
     let fail = |id: &HostId| {
         let lease = pool.lease_of(id).expect("it serves");
@@ -194,7 +197,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
         });
     };
     let old = pool(&[1, 1, 1], rules);
-    old.reconcile();
+    old.begin();
     let ids = ids(&old);
     for _ in 0..5 {
         let lease = old.lease_of(&ids[0]).expect("it serves");
@@ -207,7 +210,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
 
     let new = pool(&[1, 1, 1, 1], rules);
     new.carry(&state);
-    new.reconcile();
+    new.begin();
     assert!(new.members()[0].is_ejected());
     assert!(new.members()[1].is_draining());
     let usable: Vec<_> = new.members().iter().map(|m| m.tier()).collect();
@@ -226,7 +229,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
     // An edit beats the operator.
     let edited = pool(&[1, 5, 1], rules);
     edited.carry(&state);
-    edited.reconcile();
+    edited.begin();
     assert!(!edited.members()[1].is_draining());
 }
 

@@ -19,7 +19,7 @@ use super::target::Target;
 use super::{Proxy, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
-use crate::pool::{Failure, Outcome};
+use crate::pool::{Failure, Outcome, lacks_resources};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -142,6 +142,9 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         exclude_host(ctx);
+        if lacks_resources(&error) {
+            ctx.lease = None;
+        }
         ctx.fail(Failure::Connect);
         // Nothing was sent, so neither the method nor the budget matters.
         error.set_retry(ctx.has_another_attempt() && ctx.pool().has_another(&ctx.tried));

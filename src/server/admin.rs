@@ -1,4 +1,5 @@
-//! The admin listener as a service: in a fresh process from the start, in a successor once it has taken over.
+//! The admin listener as a service: in a fresh process from the start, in a successor once it has taken over; to the end
+//! of a process that stops, and until a successor answers in its place.
 
 use std::net::SocketAddr;
 use std::process;
@@ -19,6 +20,8 @@ pub(super) struct AdminListening {
     /// `None`: it comes from the predecessor.
     socket: Option<Socket>,
     readiness: Arc<Readiness>,
+    /// Turns true when a successor serves.
+    succeeded: ShutdownWatch,
 }
 
 impl AdminListening {
@@ -26,6 +29,7 @@ impl AdminListening {
         address: SocketAddr,
         socket: Option<Socket>,
         readiness: Arc<Readiness>,
+        succeeded: ShutdownWatch,
     ) -> Self {
         let probes = Probes::new(Arc::clone(&readiness));
         let mut service = listening::Service::new("admin".to_owned(), probes);
@@ -36,6 +40,7 @@ impl AdminListening {
             service,
             socket,
             readiness,
+            succeeded,
         }
     }
 }
@@ -45,7 +50,7 @@ impl Service for AdminListening {
     async fn start_service(
         &mut self,
         fds: Option<ListenFds>,
-        shutdown: ShutdownWatch,
+        _shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
         match (self.socket.take(), &fds) {
@@ -57,8 +62,12 @@ impl Service for AdminListening {
             }
             _ => self.readiness.wait().await,
         }
+        // Whoever watches a process that drains wants to hear that it does, not that nobody is there.
+        let succeeded = self.succeeded.clone();
         let service = &mut self.service;
-        service.start_service(fds, shutdown, listeners_per_fd).await;
+        service
+            .start_service(fds, succeeded, listeners_per_fd)
+            .await;
     }
 
     fn name(&self) -> &str {

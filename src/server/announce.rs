@@ -9,8 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::Duration;
 
 use log::warn;
+use nix::time::{ClockId, clock_gettime};
 
 /// Tells systemd something, if it started this process; see sd_notify(3).
 pub(super) fn notify(state: &str) {
@@ -19,6 +21,15 @@ pub(super) fn notify(state: &str) {
     };
     if let Err(error) = send(&socket, state) {
         warn!("cannot notify {}: {error}", socket.display());
+    }
+}
+
+/// Tells systemd that an in-place reload begins, which `READY=1` ends; a unit with Type=notify-reload waits for both.
+pub(super) fn reloading() {
+    // Every Linux has the clock; without its time systemd would not know which reload is meant.
+    if let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) {
+        let now = Duration::from(now).as_micros();
+        notify(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
     }
 }
 

@@ -1,100 +1,43 @@
 //! The control socket: a Unix socket for commands to this process, for its owner and root only.
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use log::{error, warn};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Pid;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::admin::{Api, Readiness};
 
 use super::handover::is_trusted;
+use super::socket_file::SocketFile;
 
 /// After an error of `accept`: the usual one, too many open files, does not pass at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A successor that serves takes commands within milliseconds, unless it was told to do so elsewhere. Shorter than
-/// [`LAME_DUCK`](super::edge::LAME_DUCK), which is when the process may end.
-const MOMENTS: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether it does.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// Fails if another process takes commands at `path`.
-pub(super) fn refuse_second(path: &Path) -> Result<(), String> {
+/// Fails if another process than `predecessor` takes commands at `path`.
+pub(super) fn refuse_second(path: &Path, predecessor: Option<Pid>) -> Result<(), String> {
     let Ok(other) = std::os::unix::net::UnixStream::connect(path) else {
         return Ok(());
     };
-    let pid = getsockopt(&other, PeerCredentials).map_or_else(
-        |_| "unknown".to_owned(),
-        |credentials| credentials.pid().to_string(),
-    );
+    let pid = getsockopt(&other, PeerCredentials).map(|found| Pid::from_raw(found.pid()));
+    if predecessor.is_some() && pid.ok() == predecessor {
+        return Ok(());
+    }
+    let pid = pid.map_or_else(|_| "unknown".to_owned(), |pid| pid.to_string());
     let path = path.display();
     Err(format!(
         "another ballast runs with this file, pid {pid}: it answers on {path}"
     ))
-}
-
-/// The socket's file, as long as it is the one that this process made.
-#[derive(Debug, Default)]
-pub(super) struct SocketFile(Mutex<Option<(PathBuf, u64)>>);
-
-impl SocketFile {
-    /// Removes the file unless a successor has put its own there.
-    pub(super) fn remove(&self) {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((path, inode)) = made.take()
-            && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode)
-        {
-            let _ = fs::remove_file(path);
-        }
-    }
-
-    /// Waits until a successor has put its own there, as long as that can be a matter of moments.
-    pub(super) async fn replaced(&self) {
-        let made = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some((path, inode)) = made else { return };
-        let deadline = Instant::now() + MOMENTS;
-        while Instant::now() < deadline
-            && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode)
-        {
-            sleep(LOOK).await;
-        }
-    }
-
-    /// Takes the place of whatever socket is at `path`, in one step.
-    fn listen(&self, path: &Path) -> io::Result<UnixListener> {
-        let mut own = path.as_os_str().to_owned();
-        own.push("~");
-        let own = PathBuf::from(own);
-        match fs::remove_file(&own) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&own)?;
-        fs::set_permissions(&own, Permissions::from_mode(0o600))?;
-        let inode = fs::symlink_metadata(&own)?.ino();
-        fs::rename(&own, path)?;
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *made = Some((path.to_owned(), inode));
-        Ok(listener)
-    }
 }
 
 /// Takes commands as soon as the process serves: until then a predecessor does.
@@ -109,7 +52,8 @@ pub(super) struct Control {
 impl BackgroundService for Control {
     async fn start(&self, shutdown: ShutdownWatch) {
         self.readiness.wait().await;
-        let listener = match self.file.listen(&self.path) {
+        let listener = self.file.listen(&self.path);
+        let listener = match listener.and_then(UnixListener::from_std) {
             Ok(listener) => listener,
             Err(error) => {
                 // The process serves; that it cannot be commanded is no reason to stop.

@@ -182,6 +182,7 @@ impl<S: Service + 'static> Service for Listening<S> {
             Ok(inheritance) => inheritance,
             Err(reason) => {
                 error!("{reason}");
+                self.standing.end();
                 process::exit(1);
             }
         };

@@ -11,6 +11,7 @@ pub mod places;
 mod reload;
 mod shutdown;
 mod signals;
+mod socket_file;
 mod standing;
 mod tls;
 
@@ -32,19 +33,21 @@ use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening;
 use tokio::sync::mpsc;
 
-use crate::admin::{Api, Readiness};
+use crate::admin::{Api, Drains, Readiness};
 use crate::config::{Config, Listener};
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
 use admin::AdminListening;
-use control::{Control, SocketFile};
+use control::Control;
 use edge::Edge;
+pub use handover::Upgrade;
 use handover::{Handover, Program, Successor};
 use listen::{Listening, VACANCY};
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
 use signals::{Events, Serving};
+use socket_file::SocketFile;
 use standing::Standing;
 use tls::Certificates;
 
@@ -110,26 +113,35 @@ impl Prepared {
     ///
     /// # Errors
     /// If the server cannot start.
-    pub fn new(config: Config, file: Option<&Path>, upgrade: bool) -> Result<Self, StartError> {
+    pub fn new(
+        config: Config,
+        file: Option<&Path>,
+        upgrade: Option<&Upgrade>,
+    ) -> Result<Self, StartError> {
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
         let places = Places::make(&config.server, file).map_err(StartError::Places)?;
         let mut book = HostBook::new();
         let site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
-        let successor = match upgrade {
-            true => Successor::come(&places.upgrade_socket).map_err(StartError::Listen)?,
-            false => None,
+        let come = |upgrade| Successor::come(upgrade, &places.upgrade_socket);
+        let successor = match upgrade.map(come) {
+            Some(came) => came.map_err(StartError::Listen)?,
+            None => None,
         };
         let comes = successor.is_some();
         // A predecessor that is not there any more may have died a moment ago.
-        let patience = match upgrade && !comes {
+        let patience = match upgrade.is_some() && !comes {
             true => VACANCY,
             false => Duration::ZERO,
         };
-        if !comes {
-            control::refuse_second(&places.control_socket).map_err(StartError::Places)?;
-        }
+        let predecessor = successor.as_ref().and_then(Successor::predecessor);
+        control::refuse_second(&places.control_socket, predecessor).map_err(StartError::Places)?;
+        // A predecessor has it until this process serves.
+        let door_is_free = match &successor {
+            Some(successor) => !successor.came_to(&places.upgrade_socket),
+            None => true,
+        };
         for state in successor.iter().flat_map(Successor::state) {
             let mut pools = site.pools.iter();
             if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
@@ -141,14 +153,21 @@ impl Prepared {
         let readiness = Arc::new(Readiness::default());
         let control_socket = Arc::new(SocketFile::default());
         let (commands, received) = mpsc::channel(WAITING_COMMANDS);
+        let drained = Arc::clone(&site);
+        let drains = Drains::new(move || drained.load().pools.clone());
         let control = Control {
             path: places.control_socket.clone(),
             file: Arc::clone(&control_socket),
             readiness: Arc::clone(&readiness),
-            api: Arc::new(Api::new(commands)),
+            api: Arc::new(Api::new(commands, drains)),
         };
         let grace = config.server.grace_period;
-        let handover = Arc::new(Handover::new(program, grace, Arc::clone(&site)));
+        let handover = Arc::new(Handover::new(
+            program,
+            file.is_some(),
+            grace,
+            Arc::clone(&site),
+        ));
         let standing = Arc::new(Standing::new(
             places,
             Arc::clone(&handover),
@@ -178,12 +197,14 @@ impl Prepared {
             patience,
         );
         let mut listening = listening.map_err(StartError::Listen)?;
-        if !comes {
+        if door_is_free {
             standing.open_door().map_err(StartError::Listen)?;
         }
         if let Some(address) = config.admin.address {
             let socket = listening.release(address);
-            let admin = AdminListening::new(address, socket, Arc::clone(&readiness));
+            let succeeded = standing.watch_succession();
+            let readiness = Arc::clone(&readiness);
+            let admin = AdminListening::new(address, socket, readiness, succeeded);
             server.add_service(admin);
         }
         server.add_service(background_service("control", control));
@@ -206,7 +227,6 @@ impl Prepared {
             Serving {
                 traffic,
                 server: newest,
-                readiness,
                 reloads,
                 handover,
                 standing: Arc::clone(&standing),

@@ -59,13 +59,13 @@ impl Places {
 }
 
 /// Where the instance that `file` configures takes commands, seen from another process: `said` in the file, or the
-/// first of the default places where there is a socket.
+/// first of the default places where there is a socket. A process that has not taken in yet what is said is in one of
+/// those.
 pub fn find_control_socket(said: Option<PathBuf>, file: &Path) -> PathBuf {
     let name = name(Some(file), "sock");
-    let candidates = directories()
-        .into_iter()
-        .map(|directory| directory.join(&name));
-    let candidates: Vec<_> = said.map_or_else(|| candidates.collect(), |path| vec![path]);
+    let defaults = directories().into_iter();
+    let defaults = defaults.map(|directory| directory.join(&name));
+    let candidates: Vec<_> = said.into_iter().chain(defaults).collect();
     let there = candidates.iter().find(|path| path.exists());
     there.unwrap_or(&candidates[0]).clone()
 }

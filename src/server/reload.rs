@@ -3,10 +3,12 @@
 //! What did not change stays as it is: pools with the state of their checks, hosts with what was learnt of them, and
 //! every connection. All that can fail comes first; then one swap replaces the whole [`Site`].
 
+use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +20,7 @@ use crate::pool::{HostBook, Pool};
 use crate::proxy::Site;
 
 use super::changes::Changes;
+use super::listen::Socket;
 use super::tls::Certificates;
 
 /// Why a reload was refused. Nothing of it was applied.
@@ -27,12 +30,15 @@ pub(super) enum Refusal {
     Invalid(String),
     /// Only another process can take these changes in.
     NeedsProcess(Changes),
+    /// A mistake of ours ended it.
+    Broken(String),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Invalid(reason) => f.write_str(reason),
+            Refusal::Broken(words) => write!(f, "the reload failed, a bug in ballast: {words}"),
             Refusal::NeedsProcess(changes) => {
                 write!(
                     f,
@@ -47,12 +53,27 @@ impl fmt::Display for Refusal {
 /// What came of a reload: one line for each change.
 pub(super) type Outcome = Result<Vec<String>, Refusal>;
 
-/// Requests for reloads, to be answered by [`Keeper::serve`].
-pub(super) type Asked = mpsc::Receiver<oneshot::Sender<Outcome>>;
+/// What a reload would come across.
+#[derive(Debug)]
+pub(super) struct Forecast {
+    pub(super) changes: Changes,
+    /// One line for each address that could not be listened on.
+    pub(super) taken: Vec<String>,
+}
 
-/// Asks for reloads; they happen one after another.
+/// What the keeper can be asked for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Reload(oneshot::Sender<Outcome>),
+    Forecast(oneshot::Sender<Result<Forecast, Refusal>>),
+}
+
+/// Requests, to be answered by [`Keeper::serve`].
+pub(super) type Asked = mpsc::Receiver<Ask>;
+
+/// Asks the keeper, who does one thing after another.
 #[derive(Debug, Clone)]
-pub(super) struct Reloads(mpsc::Sender<oneshot::Sender<Outcome>>);
+pub(super) struct Reloads(mpsc::Sender<Ask>);
 
 impl Reloads {
     /// The asking and the answering end.
@@ -63,9 +84,21 @@ impl Reloads {
 
     /// Reloads and waits for the outcome.
     pub(super) async fn reload(&self) -> Outcome {
+        self.ask(Ask::Reload).await
+    }
+
+    /// What a reload would come across; nothing is applied.
+    pub(super) async fn forecast(&self) -> Result<Forecast, Refusal> {
+        self.ask(Ask::Forecast).await
+    }
+
+    async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Ask,
+    ) -> Result<T, Refusal> {
         let (answer, outcome) = oneshot::channel();
         let gone = || Refusal::Invalid("the process is ending".to_owned());
-        self.0.send(answer).await.map_err(|_| gone())?;
+        self.0.send(ask(answer)).await.map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 }
@@ -93,12 +126,32 @@ impl Keeper {
         self.checks = watch(&self.site.load().pools).await;
     }
 
-    /// Serves requests for reloads, for ever.
+    /// Serves requests, for ever.
     pub(super) async fn serve(&mut self, mut asked: Asked) {
-        while let Some(answer) = asked.recv().await {
+        while let Some(ask) = asked.recv().await {
             // Whoever asked may not wait for the answer.
-            let _ = answer.send(self.reload().await);
+            match ask {
+                Ask::Reload(answer) => drop(answer.send(self.reload().await)),
+                Ask::Forecast(answer) => drop(answer.send(self.forecast().await)),
+            }
         }
+    }
+
+    async fn forecast(&self) -> Result<Forecast, Refusal> {
+        let config = self.read().await?;
+        let changes = Changes::between(&self.config, &config);
+        // A successor inherits the others.
+        let own = addresses(&self.config);
+        let mut added = addresses(&config);
+        added.retain(|address| !own.contains(address));
+        let taken = added.into_iter().filter_map(|address| {
+            let tried = Socket::bind(address, Duration::ZERO);
+            tried.err()
+        });
+        Ok(Forecast {
+            taken: taken.collect(),
+            changes,
+        })
     }
 
     async fn reload(&mut self) -> Outcome {
@@ -108,27 +161,21 @@ impl Keeper {
             return Err(Refusal::NeedsProcess(changes));
         }
         let before = self.site.load_full();
-        let mut book = self.book.clone();
-        let alike = config.timeouts == self.config.timeouts;
-        let keep = |pool: &config::Pool| {
-            let same = alike && self.config.pools.contains(pool);
-            same.then(|| named(&before, &pool.name)).flatten().cloned()
-        };
-        let site = Site::keeping(&config, &mut book, keep)
-            .map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
-        let mut fresh = site.pools.clone();
-        fresh.retain(|pool| !is_kept(pool));
-        let replaced = |pool: &Pool| named(&before, pool.name());
-        for pool in &fresh {
-            if let Some(old) = replaced(pool) {
-                pool.carry(&old.state());
-            }
-        }
-        let mut checks = watch(&fresh).await;
+        let plan = Plan::make(
+            config,
+            self.config.clone(),
+            self.book.clone(),
+            Arc::clone(&before),
+        );
+        let Plan {
+            config,
+            book,
+            site,
+            mut checks,
+        } = contained(plan).await??;
         // From here on nothing can fail.
-        for pool in &fresh {
-            if let Some(old) = replaced(pool) {
+        for (pool, _) in &checks {
+            if let Some(old) = named(&before, pool.name()) {
                 pool.resume(&old.state());
             }
         }
@@ -143,8 +190,6 @@ impl Keeper {
                 shown.replace(tls);
             }
         }
-        let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);
-        book.keep(hosts.map(|host| &host.id));
         self.book = book;
         self.server.store(Arc::new(config.server.clone()));
         self.config = config;
@@ -158,11 +203,78 @@ impl Keeper {
         match spawn_blocking(move || Config::load(&file)).await {
             Ok(Ok(config)) => Ok(config),
             Ok(Err(errors)) => Err(Refusal::Invalid(errors.to_string())),
-            Err(error) => Err(Refusal::Invalid(format!(
-                "reading the file failed: {error}"
-            ))),
+            Err(error) => Err(Refusal::Broken(error.to_string())),
         }
     }
+}
+
+/// Everything of a reload that can fail, done.
+struct Plan {
+    config: Config,
+    book: HostBook,
+    site: Site,
+    /// The checks of the pools that are new.
+    checks: Vec<(Arc<Pool>, Monitor)>,
+}
+
+impl Plan {
+    /// What leads from `old`, `book` and `before` to `config`; pools that did not change are kept.
+    async fn make(
+        config: Config,
+        old: Config,
+        mut book: HostBook,
+        before: Arc<Site>,
+    ) -> Result<Self, Refusal> {
+        let alike = config.timeouts == old.timeouts;
+        let keep = |pool: &config::Pool| {
+            let same = alike && old.pools.contains(pool);
+            same.then(|| named(&before, &pool.name)).flatten().cloned()
+        };
+        let site = Site::keeping(&config, &mut book, keep)
+            .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
+        let mut fresh = site.pools.clone();
+        fresh.retain(|pool| !is_kept(pool));
+        for pool in &fresh {
+            if let Some(old) = named(&before, pool.name()) {
+                pool.carry(&old.state());
+            }
+        }
+        let checks = watch(&fresh).await;
+        let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);
+        book.keep(hosts.map(|host| &host.id));
+        Ok(Plan {
+            config,
+            book,
+            site,
+            checks,
+        })
+    }
+}
+
+/// Runs `work` so that a panic in it is only its own end.
+async fn contained<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.map_err(|error| {
+        Refusal::Broken(match error.try_into_panic().ok() {
+            Some(panic) => words(&*panic).to_owned(),
+            None => "it was cut short".to_owned(),
+        })
+    })
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason was given")
+}
+
+/// Every address that is listened on.
+fn addresses(config: &Config) -> Vec<SocketAddr> {
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    listeners.chain(config.admin.address).collect()
 }
 
 fn named<'a>(site: &'a Site, name: &str) -> Option<&'a Arc<Pool>> {
@@ -180,4 +292,33 @@ async fn watch(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor)> {
         });
     }
     starting.join_all().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reload that panics is refused with.
+    async fn refusal(panic: impl FnOnce() + Send + 'static) -> String {
+        let work = async move {
+            tokio::task::yield_now().await;
+            panic();
+        };
+        contained(work)
+            .await
+            .expect_err("it is not done")
+            .to_string()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_end_of_one_reload_only() {
+        let (steps, number) = ([1], std::hint::black_box(7));
+        let index = refusal(move || assert_eq!(steps[number], 1)).await;
+        assert!(index.contains("a bug in ballast: index out of bounds"));
+        let literal = refusal(|| panic!("a literal")).await;
+        assert!(literal.ends_with("a bug in ballast: a literal"));
+        let strange = refusal(|| std::panic::panic_any(7)).await;
+        assert!(strange.ends_with("no reason was given"));
+        assert_eq!(contained(async { 7 }).await.ok(), Some(7));
+    }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -15,18 +16,23 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::admin::{Command, Readiness, Reloaded};
+use crate::admin::{Command, Preview, Reloaded};
 use crate::config;
 use crate::proxy::Traffic;
 
-use super::control::SocketFile;
+use super::announce::{notify, reloading};
 use super::handover::Handover;
-use super::reload::{Outcome, Refusal, Reloads};
+use super::reload::{Forecast, Outcome, Refusal, Reloads};
 use super::shutdown::drain;
+use super::socket_file::SocketFile;
 use super::standing::Standing;
 
 /// Handovers that may be asked for at the same time; all but one are refused.
 const WAITING_HANDOVERS: usize = 16;
+
+/// A successor that serves takes commands within milliseconds, unless it was told to do so elsewhere. Shorter than
+/// [`LAME_DUCK`](super::edge::LAME_DUCK), which is when the process may end.
+const MOMENTS: Duration = Duration::from_secs(1);
 
 const BUSY: &str = "a handover is running";
 
@@ -35,7 +41,6 @@ pub(super) struct Serving {
     pub(super) traffic: Arc<Traffic>,
     /// The grace period and the drain delay of the newest configuration.
     pub(super) server: Arc<ArcSwap<config::Server>>,
-    pub(super) readiness: Arc<Readiness>,
     pub(super) reloads: Reloads,
     pub(super) handover: Arc<Handover>,
     pub(super) standing: Arc<Standing>,
@@ -114,7 +119,11 @@ impl ShutdownSignalWatch for Events {
                     Some(_) => warn!("SIGHUP: not reloaded, {BUSY}"),
                     None => {
                         let reloads = serving.reloads.clone();
-                        tokio::spawn(async move { log_outcome(&reloads.reload().await) });
+                        tokio::spawn(async move {
+                            reloading();
+                            log_outcome(&reloads.reload().await);
+                            notify("READY=1");
+                        });
                     }
                 },
                 _ = signals.quit.recv() => match running {
@@ -124,14 +133,16 @@ impl ShutdownSignalWatch for Events {
                         running = Some(serving.hand_over(None));
                     }
                 },
-                Some(Command::Reload(answer)) = commands.recv() => match running {
+                Some(command) = commands.recv() => match (command, &running) {
                     // Whoever asked may have gone; so below.
-                    Some(_) => drop(answer.send(Err(BUSY.to_owned()))),
-                    None => drop(tokio::spawn(reload(
-                        serving.reloads.clone(),
-                        answer,
-                        wishes.clone(),
-                    ))),
+                    (Command::Reload(answer), Some(_)) => drop(answer.send(Err(BUSY.to_owned()))),
+                    (Command::Reload(answer), None) => {
+                        tokio::spawn(reload(serving.reloads.clone(), answer, wishes.clone()));
+                    }
+                    (Command::Preview(answer), _) => {
+                        let obstacle = serving.handover.obstacle();
+                        tokio::spawn(preview(serving.reloads.clone(), obstacle, answer));
+                    }
                 },
                 Some(wish) = wished.recv() => match running {
                     Some(_) => drop(wish.answer.send(Err(BUSY.to_owned()))),
@@ -173,13 +184,13 @@ impl Serving {
 
     /// A successor serves. Whoever asked for it hears so once the successor takes commands.
     fn handed_over(&self, wish: Option<Wish>) {
-        self.readiness.set(false);
+        self.standing.succeeded();
         let Some(Wish { changes, answer }) = wish else {
             return;
         };
         let control_socket = Arc::clone(&self.control_socket);
         tokio::spawn(async move {
-            control_socket.replaced().await;
+            control_socket.replaced(MOMENTS).await;
             let way = "handover".to_owned();
             let _ = answer.send(Ok(Reloaded { way, changes }));
         });
@@ -239,6 +250,30 @@ async fn reload(
     log_outcome(&outcome);
     let way = "in-place".to_owned();
     let told = outcome.map(|changes| Reloaded { way, changes });
+    let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
+}
+
+/// Says what a reload would do; `obstacle` stands against any handover.
+async fn preview(
+    reloads: Reloads,
+    obstacle: Option<&'static str>,
+    answer: oneshot::Sender<Result<Preview, String>>,
+) {
+    let told = reloads.forecast().await.map(|Forecast { changes, taken }| {
+        let handover = !changes.in_new_process.is_empty();
+        let obstacle = obstacle.filter(|_| handover).map(str::to_owned);
+        let changes = changes.into_lines();
+        let way = match handover {
+            true => Some("handover".to_owned()),
+            false if changes.is_empty() => None,
+            false => Some("in-place".to_owned()),
+        };
+        Preview {
+            way,
+            changes,
+            obstacles: obstacle.into_iter().chain(taken).collect(),
+        }
+    });
     let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
 }
 

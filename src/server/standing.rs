@@ -11,12 +11,12 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::announce::{PidFile, notify};
-use super::control::SocketFile;
 use super::handover::{Door, Handover, Inheritance};
 use super::places::Places;
+use super::socket_file::SocketFile;
 use crate::admin::Readiness;
 use crate::proxy::Site;
 
@@ -25,7 +25,7 @@ use crate::proxy::Site;
 pub(super) struct Standing {
     places: Places,
     pid_file: PidFile,
-    /// Open from the start, unless a predecessor has one.
+    /// Open from the start, unless a predecessor has it.
     door: Mutex<Option<Door>>,
     handover: Arc<Handover>,
     site: Arc<ArcSwap<Site>>,
@@ -35,6 +35,7 @@ pub(super) struct Standing {
     /// Told once signals are watched for; until then they would end the process.
     watching: Notify,
     begun: AtomicBool,
+    succeeded: watch::Sender<bool>,
 }
 
 impl Standing {
@@ -55,6 +56,7 @@ impl Standing {
             control,
             watching: Notify::new(),
             begun: AtomicBool::new(false),
+            succeeded: watch::Sender::new(false),
         }
     }
 
@@ -112,6 +114,16 @@ impl Standing {
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
+    /// Turns true when a successor serves.
+    pub(super) fn watch_succession(&self) -> watch::Receiver<bool> {
+        self.succeeded.subscribe()
+    }
+
+    /// A successor serves. A probe that is still answered here asks for the service, which is ready.
+    pub(super) fn succeeded(&self) {
+        self.succeeded.send_replace(true);
+    }
+
     /// The process stops and nobody takes its place.
     pub(super) fn stopping(&self) {
         self.readiness.set(false);
@@ -123,6 +135,9 @@ impl Standing {
 
     /// The process ends: removes its files, except those that are a successor's by now.
     pub(super) fn end(&self) {
+        if let Some(door) = self.door().take() {
+            door.close();
+        }
         self.handover.end();
         self.control.remove();
         self.pid_file.remove();

@@ -102,3 +102,29 @@ fn another_sigterm_ends_the_drain() {
         assert_eq!(ballast.wait_exit(SOON).code(), Some(0), "{server}");
     }
 }
+
+#[test]
+fn it_answers_until_a_process_that_drains_has_ended() {
+    let backend = Backend::start_new("a");
+    let (setup, admin) = with_admin(Setup::of(&[&backend]));
+    let mut ballast = setup.start();
+    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
+    backend.set(Reply::ok().after(Duration::from_secs(3)));
+    let before = backend.requests();
+    let mut busy = Client::connect(ballast.address());
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the request is under way", || {
+        backend.requests() > before
+    });
+    ballast.signal(Signal::SIGTERM);
+    wait_until(SOON, "no new connections", || !ballast.listens());
+    let draining = Instant::now();
+    while draining.elapsed() < Duration::from_secs(1) {
+        assert_eq!(probe(admin, "/healthz"), Some(200));
+        assert_eq!(probe(admin, "/ready"), Some(503));
+    }
+    assert_eq!(busy.read_response(false).expect("whole").status, 200);
+    assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
+    assert_eq!(probe(admin, "/healthz"), None);
+}

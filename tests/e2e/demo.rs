@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::support::{Ballast, SOON, get, wait_until};
 
 #[test]
-fn nine_requests_to_the_demo_meet_three_hosts_three_times_each() {
+fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
     let address = "127.0.0.1:8080".parse().expect("an address");
     // The demo has a fixed address; another test run on this machine may be showing it right now.
     wait_until(SOON, "127.0.0.1:8080 is free", || {
@@ -28,6 +28,13 @@ fn nine_requests_to_the_demo_meet_three_hosts_three_times_each() {
         said.contains("curl") && said.contains("127.0.0.1:8080"),
         "{said}"
     );
+    // Its hosts would not survive a handover, so it lives on as it is.
+    ballast.signal(Signal::SIGQUIT);
+    ballast.wait_for_log(&["no handover, serving on", "no file for a successor"]);
+    ballast.signal(Signal::SIGHUP);
+    ballast.wait_for_log(&["not reloaded", "there is no file to reload"]);
+    assert_eq!(get(address, "/").status, 200);
+    assert!(ballast.log_with(&["started the successor"]).is_empty());
     ballast.signal(Signal::SIGINT);
     ballast.wait_exit(SOON);
 }

@@ -296,3 +296,97 @@ fn sigterm_during_the_first_round_ends_the_process() {
     ballast.signal(Signal::SIGTERM);
     ballast.wait_exit(SOON);
 }
+
+#[test]
+fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .health(&format!(
+            "{{ {HTTP}, interval: 200ms, timeout: 100ms, rise: 1, fall: 2 }}"
+        ))
+        .start();
+    let address = b.address().to_string();
+    b.set_health(Reply::Hang);
+    let seen = b.health_checks();
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, "five checks that took too long", || {
+        assert_eq!(client.get("/").status, 200);
+        b.health_checks() > seen + 5
+    });
+    assert!(ballast.log_with(&[&address, "is down"]).is_empty());
+    // A wrong answer counts, whatever requests say.
+    b.set_health(Reply::status(500));
+    wait_until(SOON, "it is down", || {
+        client.get("/");
+        !ballast.log_with(&[&address, "is down"]).is_empty()
+    });
+    b.set_health(Reply::ok());
+    ballast.wait_for_log(&[&address, "is up"]);
+    // Without requests nobody says that it works.
+    b.set_health(Reply::Hang);
+    let line = ballast.wait_for_log(&[&address, "is down: timed out"]);
+    assert!(line.contains("100ms"), "{line}");
+}
+
+#[test]
+fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
+    for fall in [1, 3] {
+        let backends = ["a", "b", "c", "d"].map(Backend::start_new);
+        let ballast = Setup::of(&backends.each_ref())
+            .health(&format!(
+                "{{ {HTTP}, interval: 200ms, timeout: 150ms, rise: 1, fall: {fall} }}"
+            ))
+            .start();
+        backends.iter().for_each(|b| b.set_health(Reply::Hang));
+        ballast.wait_for_log(&["correlated failure", "hosts take too long"]);
+        let seen = backends[0].health_checks();
+        wait_until(SOON, "many more checks", || {
+            backends[0].health_checks() > seen + 5
+        });
+        assert!(ballast.log_with(&["is down"]).is_empty());
+        assert_eq!(get(ballast.address(), "/").status, 200);
+        // What is refused is refused.
+        backends[3].stop();
+        let gone = backends[3].address().to_string();
+        ballast.wait_for_log(&[&gone, "is down"]);
+        for backend in &backends[..3] {
+            backend.set_health(Reply::ok());
+        }
+        ballast.wait_for_log(&["the correlated failure is over"]);
+        assert_eq!(ballast.log_with(&["pool web: correlated failure"]).len(), 1);
+    }
+}
+
+#[test]
+fn a_process_that_was_stopped_judges_nobody() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .health(&format!(
+            "{{ {HTTP}, interval: 300ms, timeout: 300ms, rise: 1, fall: 1 }}"
+        ))
+        .start();
+    for _ in 0..3 {
+        let seen = (a.health_checks(), b.health_checks());
+        a.set_health(Reply::ok().after(Duration::from_millis(150)));
+        b.set_health(Reply::ok().after(Duration::from_millis(150)));
+        wait_until(SOON, "a check is under way", || {
+            (a.health_checks(), b.health_checks()) != seen
+        });
+        ballast.signal(Signal::SIGSTOP);
+        let start = Instant::now();
+        wait_until(SOON, "it was away longer than a check may take", || {
+            start.elapsed() > Duration::from_secs(1)
+        });
+        ballast.signal(Signal::SIGCONT);
+        let seen = (a.health_checks(), b.health_checks());
+        wait_until(SOON, "it checks on", || {
+            a.health_checks() > seen.0 && b.health_checks() > seen.1
+        });
+        assert_eq!(get(ballast.address(), "/").status, 200);
+    }
+    assert!(
+        ballast.log_with(&["is down"]).is_empty(),
+        "{:?}",
+        ballast.log()
+    );
+}

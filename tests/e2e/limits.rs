@@ -146,6 +146,7 @@ fn shares_evenly_after_trouble(algorithm: &str) {
         .host(DeadHost::new().address())
         .algorithm(algorithm)
         .top("timeouts: { read: 100ms }")
+        .pool("ejection: none")
         .start();
     let address = ballast.address();
     let total = || backends.iter().map(Backend::requests).sum::<u64>();

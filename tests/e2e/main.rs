@@ -1,8 +1,11 @@
 //! End to end: the real binary over real sockets, on loopback. Each test's name is a promise.
 
 mod admin;
+mod backup;
 mod cli;
 mod demo;
+mod drain;
+mod ejection;
 mod failover;
 mod handover;
 mod harness;
@@ -11,12 +14,14 @@ mod health;
 mod limits;
 mod matrix;
 mod proxying;
+mod queue;
 mod reload;
 #[expect(dead_code, reason = "the scenarios need the rest")]
 #[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
 mod retries;
 mod routes;
+mod slow_start;
 mod support;
 mod systemd;
 mod tls;

@@ -179,24 +179,42 @@ fn keys_of_the_hosts_that_stay_do_not_move() {
 }
 
 #[test]
-fn a_dead_host_stays_dead_over_a_reload() {
+fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let setup = |weight| {
         Setup::of(&[&a])
             .host_entry(&weighted(&b, weight))
-            .health("{ interval: 60s, rise: 10 }")
+            .health("{ type: http, path: /healthz, interval: 60s, timeout: 1s, rise: 2 }")
     };
-    b.stop();
+    b.set_health(Reply::status(503));
     let ballast = setup(1).start();
-    b.start();
-    // It would serve now, but has to be found good ten times in a row, and each reload is one check.
-    for weight in 2..5 {
+    b.set_health(Reply::ok());
+    // It would serve now, but has to be found good twice in a row, a minute apart.
+    for weight in 2..6 {
         ballast.hang_up(&setup(weight).yaml());
         for _ in 0..10 {
             assert_eq!(get(ballast.address(), "/").backend(), "a");
         }
     }
+    assert_eq!((a.health_checks(), b.health_checks()), (1, 1));
     assert_eq!(b.requests(), 0);
+}
+
+#[test]
+fn checks_go_on_after_a_reload_when_they_are_due() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let setup = |weight| {
+        Setup::of(&[&a])
+            .host_entry(&weighted(&b, weight))
+            .health("{ type: http, path: /healthz, interval: 300ms, timeout: 200ms, rise: 2 }")
+    };
+    b.set_health(Reply::status(503));
+    let ballast = setup(1).start();
+    b.set_health(Reply::ok());
+    ballast.hang_up(&setup(2).yaml());
+    wait_until(SOON, "the host is back", || {
+        get(ballast.address(), "/").backend() == "b"
+    });
 }
 
 #[test]
@@ -240,7 +258,7 @@ pools:
     }
     assert_eq!(a.health_checks(), 1, "its checks go on as they were");
     assert_eq!(a.connections(), connections, "its idle connection is used");
-    assert!(b.health_checks() > 1);
+    assert_eq!(b.health_checks(), 1, "known, and not due");
 }
 
 #[test]
@@ -454,4 +472,54 @@ fn a_handover_that_fails_is_told_by_ballast_reload() {
     assert_eq!(get(ballast.address(), "/").status, 200);
     ballast.configure(&Setup::of(&[&a]).yaml());
     assert_eq!(ballast.reload().code, Some(0));
+}
+
+#[test]
+fn check_tells_what_a_reload_would_do_and_applies_nothing() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let mut ballast = Setup::of(&[&a]).start();
+    ballast.file_ending(".sock");
+    let told = |setup: &Setup| {
+        ballast.configure(&setup.yaml());
+        let end = ballast.check();
+        let words = end.stdout.split_once("the running process: ");
+        let words = words.map(|(_, words)| words.to_owned());
+        (end.code, words.unwrap_or_default(), end.stderr)
+    };
+    let same = Setup::of(&[&a]);
+    assert_eq!(
+        told(&same),
+        (Some(0), "nothing to reload\n".to_owned(), String::new())
+    );
+    let (code, words, _) = told(&Setup::of(&[&a]).host_entry(&weighted(&b, 4)));
+    assert_eq!(code, Some(0));
+    let host = format!(
+        "a reload would go in-place\n  pool web: host {} added\n",
+        b.address()
+    );
+    assert_eq!(words, host);
+    let with = |listener: &str| {
+        Setup::of(&[&a]).top(&format!("listeners: [\"{LISTEN}\", \"{listener}\"]"))
+    };
+    let added = free();
+    let (code, words, _) = told(&with(&added.to_string()));
+    assert_eq!(code, Some(0));
+    assert!(words.starts_with("a reload would go handover\n"), "{words}");
+    assert!(words.contains(&format!("({added} added)")), "{words}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = taken.local_addr().map(|address| (taken, address));
+    let (_taken, address) = taken.expect("it is bound");
+    let (code, _, reason) = told(&with(&address.to_string()));
+    assert_eq!(code, Some(2));
+    let line = format!("a reload would fail: cannot listen on {address}: address in use\n");
+    assert_eq!(reason, line);
+    for _ in 0..4 {
+        assert_eq!(get(ballast.address(), "/").backend(), "a");
+    }
+    assert!(ballast.log_with(&["reloaded"]).is_empty());
+    ballast.signal(Signal::SIGTERM);
+    ballast.wait_exit(SOON);
+    let end = ballast.check();
+    assert_eq!(end.code, Some(0), "nobody tries to listen there: {end:?}");
+    assert_eq!(end.stdout.lines().count(), 1, "{end:?}");
 }

@@ -1,19 +1,87 @@
-//! How a successor is started: the same program with the same arguments.
+//! How a successor is started: the same program with the same arguments, in two stages.
+//!
+//! systemd waits only for the end of a main process that is its own child, and the successor would be the predecessor's.
+//! So what is started here starts the successor and ends at once; the successor becomes a child of systemd, or of whoever
+//! adopts orphans. Nobody here can wait for it then, so both stages have a *lifeline* as their standard input: a socket
+//! whose other end the predecessor holds, and which ends with the last process that has it.
+//! ```text
+//!     first stage       →   the id of the successor; then it ends
+//!     the successor    ←    the upgrade socket, to which it has to come
+//! ```
+//! A successor that hears nothing was given up before it began, and ends.
 
-use std::ffi::OsString;
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{self, Stdio};
 use std::time::Duration;
 use std::{env, path};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// The argument that makes a process a successor.
 const UPGRADE: &str = "--upgrade";
+
+/// The variable of the environment that tells a process which stage it is.
+const STAGE: &str = "BALLAST_HANDOVER_STAGE";
+const FIRST: &str = "first";
+const SECOND: &str = "second";
+
+/// The first stage takes milliseconds.
+const FIRST_STAGE: Duration = Duration::from_secs(5);
+
+/// The longest path that is taken from the lifeline; the kernel's limit.
+const LONGEST_PATH: u32 = 4096;
+
+/// To be called by a process with `--upgrade` before anything else. In the first stage it starts the second and does not
+/// return; in the second it returns the upgrade socket to come to. `None`: this process was started by hand.
+///
+/// # Errors
+/// One line for a person; the process has to end.
+pub(in crate::server) fn arrive() -> Result<Option<PathBuf>, String> {
+    match env::var_os(STAGE).as_deref().and_then(OsStr::to_str) {
+        Some(FIRST) => match start_second() {
+            Ok(()) => process::exit(0),
+            Err(error) => Err(format!("cannot start the second stage: {error}")),
+        },
+        Some(SECOND) => match told_path() {
+            Ok(path) => Ok(Some(path)),
+            Err(_) => Err("the predecessor has given this process up".to_owned()),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn start_second() -> io::Result<()> {
+    let Program { path, arguments } = Program::running()?;
+    // Both this process and its child have the lifeline as their standard input.
+    let mut lifeline = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut second = process::Command::new(path);
+    let second = second.args(arguments).env(STAGE, SECOND).spawn()?;
+    lifeline.write_all(&second.id().to_be_bytes())
+}
+
+fn told_path() -> io::Result<PathBuf> {
+    let mut stdin = io::stdin().lock();
+    let mut length = [0; 4];
+    stdin.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length);
+    if length > LONGEST_PATH {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut path = vec![0; length as usize];
+    stdin.read_exact(&mut path)?;
+    Ok(OsString::from_vec(path).into())
+}
 
 /// The program that runs, as it was called.
 #[derive(Debug, Clone)]
@@ -41,46 +109,68 @@ impl Program {
         Ok(Program { path, arguments })
     }
 
-    /// Starts a successor, with this process's environment and log.
-    pub(super) fn start(&self) -> Result<Started, String> {
-        let mut command = Command::new(&self.path);
-        command.args(&self.arguments).stdin(Stdio::null());
-        match command.spawn() {
-            Ok(child) => Ok(Started {
-                child: Some(child),
-                patience: None,
-            }),
-            Err(error) => Err(format!("cannot start {}: {error}", self.path().display())),
-        }
+    /// Starts a successor, with this process's environment and log, and lets it come to the upgrade socket `door`.
+    /// Dropping the future ends what has been started.
+    pub(super) async fn start(&self, door: &Path) -> Result<Started, String> {
+        let cannot = |error: io::Error| format!("cannot start {}: {error}", self.path.display());
+        let (mut first, mut lifeline) = self.start_first().map_err(cannot)?;
+        let stage = async {
+            let pid = lifeline.read_i32().await;
+            // From here on the successor is somebody else's child.
+            let status = first.wait().await.map_err(cannot)?;
+            match pid {
+                Ok(pid) => Ok(Pid::from_raw(pid)),
+                Err(_) => Err(format!(
+                    "the successor has ended ({status}); its own lines say why"
+                )),
+            }
+        };
+        let silent = |_| format!("{} was started and says nothing", self.path.display());
+        let pid = timeout(FIRST_STAGE, stage).await.map_err(silent)??;
+        let mut started = Started {
+            pid,
+            lifeline: Some(lifeline),
+            patience: None,
+        };
+        started.tell(door).await.map_err(cannot)?;
+        Ok(started)
     }
 
-    fn path(&self) -> &Path {
-        &self.path
+    /// The first stage, killed when dropped, and the lifeline.
+    fn start_first(&self) -> io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let lifeline = UnixStream::from_std(ours)?;
+        let first = Command::new(&self.path)
+            .args(&self.arguments)
+            .env(STAGE, FIRST)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok((first, lifeline))
     }
 }
 
 /// A successor that was started here. Dropping it ends it, unless it was [let go](Started::let_go).
 #[derive(Debug)]
 pub(super) struct Started {
-    child: Option<Child>,
+    pid: Pid,
+    lifeline: Option<UnixStream>,
     /// How long its requests may run on, if it may have some.
     patience: Option<Duration>,
 }
 
 impl Started {
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.child.as_ref()?.id()
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
     }
 
-    /// Waits for its end and says how it ended.
+    /// Waits for its end and says what is known of it.
     pub(super) async fn ended(&mut self) -> String {
-        let Some(child) = &mut self.child else {
-            return std::future::pending().await;
-        };
-        match child.wait().await {
-            Ok(status) => format!("the successor has ended ({status}); its own lines say why"),
-            Err(error) => format!("the successor is lost: {error}"),
+        if let Some(lifeline) = &mut self.lifeline {
+            end_of(lifeline).await;
         }
+        "the successor has ended; its own lines say why".to_owned()
     }
 
     /// From now on it may have connections, so it is asked to go before it is killed.
@@ -90,27 +180,49 @@ impl Started {
 
     /// It stands on its own.
     pub(super) fn let_go(mut self) {
-        self.child = None;
+        self.lifeline = None;
+    }
+
+    async fn tell(&mut self, door: &Path) -> io::Result<()> {
+        let Some(lifeline) = &mut self.lifeline else {
+            return Ok(());
+        };
+        let door = door.as_os_str().as_bytes();
+        lifeline.write_u32(door.len() as u32).await?;
+        lifeline.write_all(door).await
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else {
+        let Some(mut lifeline) = self.lifeline.take() else {
             return;
         };
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-        match (self.patience, pid) {
-            (Some(patience), Some(pid)) => {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-                tokio::spawn(async move {
-                    if timeout(patience, child.wait()).await.is_err() {
-                        let _ = child.kill().await;
-                    }
-                });
+        let pid = self.pid;
+        let Some(patience) = self.patience else {
+            signal(pid, &lifeline, Signal::SIGKILL);
+            return;
+        };
+        signal(pid, &lifeline, Signal::SIGTERM);
+        tokio::spawn(async move {
+            if timeout(patience, end_of(&mut lifeline)).await.is_err() {
+                signal(pid, &lifeline, Signal::SIGKILL);
             }
-            // Tokio waits for a child that nobody holds any more.
-            _ => drop(child.start_kill()),
-        }
+        });
+    }
+}
+
+/// Waits until nobody has the other end any more.
+async fn end_of(lifeline: &mut UnixStream) {
+    let mut byte = [0];
+    while lifeline.read(&mut byte).await.is_ok_and(|read| read > 0) {}
+}
+
+/// Sends a signal to the process whose lifeline this is, if it lives. It would have to end, and as many processes to
+/// start as there are ids, between the look and the signal for that to meet another.
+fn signal(pid: Pid, lifeline: &UnixStream, signal: Signal) {
+    let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    if recv(lifeline.as_raw_fd(), &mut [0], look) != Ok(0) {
+        let _ = kill(pid, signal);
     }
 }

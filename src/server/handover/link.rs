@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
@@ -71,7 +72,7 @@ impl Link {
         let credentials = self.0.peer_cred()?;
         Ok(Peer {
             uid: credentials.uid(),
-            pid: credentials.pid().and_then(|pid| u32::try_from(pid).ok()),
+            pid: credentials.pid().map(Pid::from_raw),
         })
     }
 
@@ -149,7 +150,7 @@ impl Link {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) uid: u32,
-    pub(super) pid: Option<u32>,
+    pub(super) pid: Option<Pid>,
 }
 
 fn frame(message: &Message) -> Result<Vec<u8>, LinkError> {

@@ -24,4 +24,5 @@ mod successor;
 pub(super) use launch::Program;
 pub(super) use place::{Door, is_trusted};
 pub(super) use predecessor::Handover;
+pub use successor::Upgrade;
 pub(super) use successor::{Inheritance, Successor};

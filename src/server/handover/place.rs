@@ -1,21 +1,20 @@
 //! The upgrade socket: where it may lie, who may answer there, and how it is taken over.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process;
+use std::path::Path;
 
 use nix::unistd::geteuid;
+
+use crate::server::socket_file::SocketFile;
 
 /// The upgrade socket of a process that serves.
 #[derive(Debug)]
 pub(in crate::server) struct Door {
-    path: PathBuf,
-    pub(super) listener: UnixListener,
-    /// Device and number of the file.
-    file: (u64, u64),
+    listener: UnixListener,
+    file: SocketFile,
 }
 
 impl Door {
@@ -35,40 +34,19 @@ impl Door {
         let cannot =
             |reason: String| format!("cannot use the upgrade socket {}: {reason}", path.display());
         check_directory(path).map_err(cannot)?;
-        match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(cannot("there is a file that is no socket".to_owned()));
-            }
-            _ => {}
-        }
-        let bind = || {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let fresh = path.with_file_name(format!(".{name}.{}", process::id()));
-            let _ = fs::remove_file(&fresh);
-            let listener = UnixListener::bind(&fresh)?;
-            fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
-            fs::rename(&fresh, path)?;
-            listener.set_nonblocking(true)?;
-            let file = identity(path)?;
-            Ok((listener, file))
-        };
-        let (listener, file) = bind().map_err(|error: io::Error| cannot(error.to_string()))?;
-        Ok(Door {
-            path: path.to_owned(),
-            listener,
-            file,
-        })
+        let file = SocketFile::default();
+        let listener = file.listen(path);
+        let listener = listener.map_err(|error| cannot(error.to_string()))?;
+        Ok(Door { listener, file })
     }
 
-    /// Removes the file, if it is still this one's.
-    pub(super) fn remove(path: &Path, file: (u64, u64)) {
-        if identity(path).is_ok_and(|found| found == file) {
-            let _ = fs::remove_file(path);
-        }
+    /// Nobody was let in: removes the file.
+    pub(in crate::server) fn close(&self) {
+        self.file.remove();
     }
 
-    pub(super) fn into_parts(self) -> (UnixListener, PathBuf, (u64, u64)) {
-        (self.listener, self.path, self.file)
+    pub(super) fn into_parts(self) -> (UnixListener, SocketFile) {
+        (self.listener, self.file)
     }
 }
 
@@ -76,11 +54,6 @@ impl Door {
 /// and root.
 pub(in crate::server) fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
 }
 
 /// Whoever can write in the directory could put himself in the place of the process that serves.
@@ -114,6 +87,8 @@ fn check_directory(path: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
 
     fn folder() -> tempfile::TempDir {
@@ -138,23 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_later_one_is_left_alone() {
+    fn open_directories_are_refused() {
         let folder = folder();
-        let path = folder.path().join("up");
-        let (_, _, before) = Door::open(&path).unwrap().into_parts();
-        let after = Door::take_over(&path).unwrap();
-        Door::remove(&path, before);
-        assert!(UnixStream::connect(&path).is_ok());
-        Door::remove(&path, after.file);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn files_and_open_directories_are_refused() {
-        let folder = folder();
-        let path = folder.path().join("up");
-        fs::write(&path, "precious").unwrap();
-        assert!(Door::open(&path).unwrap_err().contains("no socket"));
         let open = folder.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, Permissions::from_mode(0o750)).unwrap();

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use log::{info, warn};
+use nix::unistd::Pid;
 use pingora::server::ListenFds;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -17,11 +18,13 @@ use super::launch::{Program, Started};
 use super::link::{Link, LinkError, Peer};
 use super::message::{Message, VERSION, export};
 use super::place::{Door, is_trusted};
+use crate::health::FIRST_ROUND;
 use crate::proxy::Site;
+use crate::server::socket_file::SocketFile;
 
-/// The time from the start of a handover to its end, the first round of health checks not counted: reading the file,
-/// the certificates and the names of hosts takes seconds at most.
-const WHOLE: Duration = Duration::from_secs(30);
+/// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
+/// seconds at most, and then hosts are checked once.
+const WHOLE: Duration = Duration::from_secs(30).saturating_add(FIRST_ROUND);
 
 /// A successor says hello in its first milliseconds.
 const GREETING: Duration = Duration::from_secs(5);
@@ -32,12 +35,14 @@ const BUSY: &str = "a handover is running";
 #[derive(Debug)]
 pub(in crate::server) struct Handover {
     program: Program,
+    /// Why there can be no handover.
+    obstacle: Option<&'static str>,
     grace: Duration,
     site: Arc<ArcSwap<Site>>,
     /// Set once the process listens.
     sockets: OnceLock<Sockets>,
-    /// The file of the upgrade socket, once it is there.
-    file: Mutex<Option<(PathBuf, (u64, u64))>>,
+    /// The file of the upgrade socket, once successors may come.
+    file: OnceLock<SocketFile>,
     lobby: Mutex<Lobby>,
 }
 
@@ -65,19 +70,37 @@ enum Lobby {
 }
 
 impl Handover {
+    /// `reloadable`: whether there is a file that a successor could read.
     pub(in crate::server) fn new(
         program: Program,
+        reloadable: bool,
         grace: Duration,
         site: Arc<ArcSwap<Site>>,
     ) -> Self {
+        let obstacle = match (reloadable, process::id()) {
+            (false, _) => {
+                Some("there is no file for a successor, and the hosts are in this process")
+            }
+            (_, 1) => Some(
+                "this is process 1, whose end would end its container and the successor in it; \
+                 reload in place or replace the container",
+            ),
+            _ => None,
+        };
         Handover {
             program,
+            obstacle,
             grace,
             site,
             sockets: OnceLock::new(),
-            file: Mutex::new(None),
+            file: OnceLock::new(),
             lobby: Mutex::new(Lobby::Open(None)),
         }
+    }
+
+    /// Why this process cannot hand over at all.
+    pub(in crate::server) fn obstacle(&self) -> Option<&'static str> {
+        self.obstacle
     }
 
     /// The process listens on `addresses`, whose sockets are in `table`; successors may come through `door`.
@@ -90,10 +113,10 @@ impl Handover {
         table: ListenFds,
         door: Door,
     ) -> std::io::Result<()> {
-        let (listener, path, file) = door.into_parts();
+        let (listener, file) = door.into_parts();
         let listener = UnixListener::from_std(listener)?;
-        *lock(&self.file) = Some((path, file));
         // Only the first call counts, and there is one.
+        let _ = self.file.set(file);
         let _ = self.sockets.set(Sockets { addresses, table });
         let this = Arc::clone(self);
         tokio::spawn(async move {
@@ -114,8 +137,8 @@ impl Handover {
 
     /// Removes the file of the upgrade socket, unless it is a successor's by now.
     pub(in crate::server) fn end(&self) {
-        if let Some((path, file)) = lock(&self.file).take() {
-            Door::remove(&path, file);
+        if let Some(file) = self.file.get() {
+            file.remove();
         }
     }
 
@@ -125,6 +148,9 @@ impl Handover {
     /// # Errors
     /// Why there was no handover. Then everything is as before.
     pub(in crate::server) async fn hand_over(&self) -> Result<(), String> {
+        if let Some(obstacle) = self.obstacle {
+            return Err(obstacle.to_owned());
+        }
         if self.sockets.get().is_none() {
             return Err("this process does not serve yet".to_owned());
         }
@@ -135,15 +161,9 @@ impl Handover {
             refusal: "the predecessor is stopping".to_owned(),
             succeeded: false,
         };
-        let checks = self.site.load();
-        let checks = checks.pools.iter().filter_map(|pool| pool.health_check());
-        let round = checks.map(|check| check.timeout).max().unwrap_or_default();
-        let outcome = match timeout(WHOLE + round, attempt.run()).await {
+        let outcome = match timeout(WHOLE, attempt.run()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!(
-                "the successor was not ready after {:?}",
-                WHOLE + round
-            )),
+            Err(_) => Err(format!("the successor was not ready after {WHOLE:?}")),
         };
         match &outcome {
             Ok(()) => attempt.succeed(),
@@ -240,9 +260,11 @@ impl Attempt<'_> {
         }
         let (seat, mut arrivals) = mpsc::channel(1);
         *lock(&self.handover.lobby) = Lobby::Reserved(seat);
-        let mut started = self.handover.program.start()?;
+        let door = self.handover.file.get().and_then(SocketFile::path);
+        let door = door.ok_or("there is no upgrade socket")?;
+        let mut started = self.handover.program.start(&door).await?;
         let pid = started.pid();
-        info!("started the successor, process {}", pid.unwrap_or_default());
+        info!("started the successor, process {pid}");
         let prepared = tokio::select! {
             ended = started.ended() => return Err(ended),
             prepared = async {
@@ -327,10 +349,10 @@ impl Drop for Attempt<'_> {
 }
 
 /// The connection of the process `pid`.
-async fn arrival_of(pid: Option<u32>, arrivals: &mut mpsc::Receiver<(Peer, Link)>) -> Option<Link> {
+async fn arrival_of(pid: Pid, arrivals: &mut mpsc::Receiver<(Peer, Link)>) -> Option<Link> {
     loop {
         let (peer, link) = arrivals.recv().await?;
-        if peer.pid == pid {
+        if peer.pid == Some(pid) {
             return Some(link);
         }
         link.refuse(BUSY);

@@ -4,42 +4,67 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{info, warn};
-use nix::unistd::close;
+use nix::unistd::{Pid, close};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::launch;
 use super::link::{Link, LinkError};
 use super::message::{Message, VERSION, import};
 use super::place::is_trusted;
 use crate::pool::PoolState;
+use crate::server::socket_file::is_same;
 
 /// The predecessor welcomes a successor at once, or it hangs.
 const WELCOME: Duration = Duration::from_secs(10);
 
-/// How long a successor that is prepared waits for the sockets: a person has to send SIGQUIT.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// How long a successor that serves waits for the last word of its predecessor before it takes it for said.
 const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// The wish to take over from the process that serves.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The upgrade socket to come to; `None`: the one that the configuration says.
+    socket: Option<PathBuf>,
+    patience: Duration,
+}
+
+impl Upgrade {
+    /// To be called before anything else. A process that was started by its predecessor may be there only to start
+    /// another one, and then does not return from here. Once it is prepared it waits for `patience`: where it was
+    /// started by hand, somebody has to send SIGQUIT.
+    ///
+    /// # Errors
+    /// One line for a person; the process has to end.
+    pub fn arrive(patience: Duration) -> Result<Self, String> {
+        let socket = launch::arrive()?;
+        Ok(Upgrade { socket, patience })
+    }
+}
 
 /// A successor that has been welcomed.
 #[derive(Debug)]
 pub(in crate::server) struct Successor {
     link: std::os::unix::net::UnixStream,
+    /// Where the predecessor waited.
+    door: PathBuf,
+    predecessor: Option<Pid>,
+    patience: Duration,
     listeners: HashSet<SocketAddr>,
     state: Vec<PoolState>,
 }
 
 impl Successor {
-    /// Comes to the process that answers at `path`. `None`: there is none.
+    /// Comes to the process that serves; if it is not known where that waits, then to `path`. `None`: there is none.
     ///
     /// # Errors
     /// Why this process cannot be its successor.
-    pub(in crate::server) fn come(path: &Path) -> Result<Option<Self>, String> {
+    pub(in crate::server) fn come(upgrade: &Upgrade, path: &Path) -> Result<Option<Self>, String> {
+        let path = upgrade.socket.as_deref().unwrap_or(path);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -60,15 +85,29 @@ impl Successor {
                 }
                 Ok(Err(error)) => Err(failed(error.to_string())),
                 Ok(Ok((listeners, state))) => {
+                    let peer = link.peer().map_err(|error| failed(error.to_string()))?;
                     let link = link.into_std().map_err(|error| failed(error.to_string()))?;
                     Ok(Some(Successor {
                         link,
+                        door: path.to_owned(),
+                        predecessor: peer.pid,
+                        patience: upgrade.patience,
                         listeners,
                         state,
                     }))
                 }
             }
         })
+    }
+
+    /// Whether the upgrade socket of the predecessor is at `path`.
+    pub(in crate::server) fn came_to(&self, path: &Path) -> bool {
+        is_same(&self.door, path)
+    }
+
+    /// The process that serves, if the kernel knows its id.
+    pub(in crate::server) fn predecessor(&self) -> Option<Pid> {
+        self.predecessor
     }
 
     /// Whether the socket of `address` will be handed over.
@@ -90,6 +129,7 @@ impl Successor {
         self,
         addresses: &[SocketAddr],
     ) -> Result<Option<Inheritance>, String> {
+        let patience = self.patience;
         let taken = async {
             let mut link = Link::new(UnixStream::from_std(self.link)?);
             link.send(&Message::Prepared).await?;
@@ -113,7 +153,7 @@ impl Successor {
                 state,
             })
         };
-        match timeout(PATIENCE, taken).await {
+        match timeout(patience, taken).await {
             Ok(Ok(inheritance)) => Ok(Some(inheritance)),
             Ok(Err(LinkError::Closed)) => {
                 warn!("the predecessor has died; listening without it");
@@ -121,7 +161,7 @@ impl Successor {
             }
             Ok(Err(error)) => Err(format!("no handover: {error}")),
             Err(_) => Err(format!(
-                "no handover: the predecessor got no SIGQUIT within {PATIENCE:?}"
+                "no handover: the predecessor got no SIGQUIT within {patience:?}"
             )),
         }
     }

@@ -56,6 +56,19 @@ fn a_successor_that_left_is_replaced() {
 }
 
 #[test]
+fn a_successor_that_nobody_hands_over_to_gives_up() {
+    let backend = Backend::start_new("a");
+    let reign = Reign::start(&Setup::of(&[&backend]));
+    let mut successor = reign.ballast.successor_with(&["--upgrade-wait=300ms"]);
+    assert_eq!(successor.wait_exit(SOON).code(), Some(1));
+    successor.wait_for_log(&["no handover: the predecessor got no SIGQUIT within 300ms"]);
+    assert_eq!(reign.serving(), reign.ballast.pid());
+    let before = reign.hand_over();
+    wait_until(SOON, "the predecessor is gone", || is_gone(before));
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+}
+
+#[test]
 fn when_the_predecessor_is_killed_before_the_sockets_have_passed_the_successor_listens() {
     let backend = Backend::start_new("a");
     let mut reign = Reign::start(&Setup::of(&[&backend]));

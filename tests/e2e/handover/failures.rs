@@ -103,7 +103,7 @@ fn a_successor_that_hangs_is_given_up() {
     reign.ballast.wait_for_log(&["started the successor"]);
     let successor = reign.successors()[0];
     kill(successor, Signal::SIGSTOP).expect("it is there");
-    wait_until(Duration::from_secs(45), "it is given up", || {
+    wait_until(Duration::from_secs(60), "it is given up", || {
         reign.failures() == 1
     });
     wait_until(SOON, "it is gone", || is_gone(successor));
@@ -157,4 +157,46 @@ fn a_stranger_at_the_upgrade_socket_changes_nothing() {
     wait_until(Duration::from_secs(5), "the predecessor is gone", || {
         is_gone(before)
     });
+}
+
+#[test]
+fn process_1_of_a_container_does_not_hand_over() {
+    let backend = Backend::start_new("a");
+    let Some(mut ballast) = Ballast::spawn_as_process_1(&yaml(&Setup::of(&[&backend]))) else {
+        return;
+    };
+    assert!(ballast.listens_within(SOON));
+    let pid_file = ballast.path("pid");
+    wait_until(SOON, "it is process 1", || {
+        std::fs::read_to_string(&pid_file).is_ok_and(|text| text == "1\n")
+    });
+    kill(ballast.child(), Signal::SIGQUIT).expect("it runs");
+    ballast.wait_for_log(&["no handover, serving on", "this is process 1"]);
+    assert_eq!(get(ballast.address(), "/").status, 200);
+    assert!(ballast.log_with(&["started the successor"]).is_empty());
+    kill(ballast.child(), Signal::SIGTERM).expect("it runs");
+    assert!(ballast.wait_exit(SOON).success());
+}
+
+/// Who is the parent of a process.
+fn parent(pid: nix::unistd::Pid) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    line.expect("every process has one").to_owned()
+}
+
+#[test]
+fn a_successor_is_nobodys_child_and_leaves_no_zombie() {
+    let (reign, _backends) = with_slow_successors("9s");
+    let predecessor = reign.serving();
+    reign.signal(Signal::SIGQUIT);
+    reign.ballast.wait_for_log(&["started the successor"]);
+    let successor = reign.successors()[0];
+    assert_ne!(parent(successor), predecessor.to_string());
+    kill(successor, Signal::SIGKILL).expect("it runs");
+    wait_until(SOON, "the failure is noticed", || reign.failures() == 1);
+    let children = format!("/proc/{predecessor}/task/{predecessor}/children");
+    let children = std::fs::read_to_string(children).expect("it runs");
+    assert_eq!(children.trim(), "");
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
 }

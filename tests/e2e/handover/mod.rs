@@ -2,6 +2,7 @@
 
 mod classic;
 mod failures;
+mod moved;
 mod notices;
 mod state;
 mod under_load;

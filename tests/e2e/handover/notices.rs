@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{Reign, is_gone, yaml};
-use crate::support::{Backend, Ballast, Client, SOON, Setup, get, wait_until};
+use crate::support::{Backend, Ballast, Client, SOON, Setup, free, get, wait_until};
 
 #[test]
 fn an_idle_predecessor_is_gone_within_five_seconds() {
@@ -47,6 +47,27 @@ fn connections_of_a_draining_process_get_their_answer_and_hear_that_it_is_the_la
 }
 
 #[test]
+fn probes_of_the_service_hear_that_it_is_ready_all_along() {
+    let backend = Backend::start_new("a");
+    let admin = free();
+    let reign =
+        Reign::start(&Setup::of(&[&backend]).top(&format!("admin: {{ address: \"{admin}\" }}")));
+    let probe = || {
+        let mut client = Client::try_connect(admin).ok()?;
+        let answer = client.request("GET /ready HTTP/1.1\r\nHost: test\r\n\r\n");
+        Some(answer.ok()?.status)
+    };
+    wait_until(SOON, "it is ready", || probe() == Some(200));
+    let before = reign.serving();
+    reign.signal(Signal::SIGQUIT);
+    wait_until(SOON, "the predecessor is gone", || {
+        assert_eq!(probe(), Some(200));
+        is_gone(before)
+    });
+    assert_ne!(reign.serving(), before);
+}
+
+#[test]
 fn the_pid_file_goes_with_the_process() {
     let backend = Backend::start_new("a");
     for (signal, code) in [(Signal::SIGTERM, 0), (Signal::SIGINT, 0)] {
@@ -76,6 +97,14 @@ fn systemd_hears_who_serves() {
     let ready = |pid| format!("MAINPID={pid}\nREADY=1");
     assert_eq!(hear(), ready(ballast.pid()));
     let reign = Reign::of(ballast);
+    reign.signal(Signal::SIGHUP);
+    let reloading = hear();
+    let since = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+    assert!(
+        since.is_some_and(|since| since.parse::<u64>().is_ok()),
+        "{reloading}"
+    );
+    assert_eq!(hear(), "READY=1");
     reign.hand_over();
     assert_eq!(hear(), ready(reign.serving()));
     reign.signal(Signal::SIGTERM);

@@ -51,6 +51,20 @@ fn a_host_known_healthy_is_not_waited_for() {
 }
 
 #[test]
+fn handovers_bring_no_host_back_sooner_than_its_checks_would() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    bad.set_health(Reply::status(503));
+    let check = "{ type: http, path: /healthz, interval: 60s, timeout: 1s, rise: 2 }";
+    let reign = Reign::start(&Setup::of(&[&good, &bad]).health(check));
+    bad.set_health(Reply::status(200));
+    for _ in 0..3 {
+        reign.hand_over();
+        assert_eq!(get(reign.ballast.address(), "/").backend(), "good");
+    }
+    assert_eq!((good.health_checks(), bad.health_checks()), (1, 1));
+}
+
+#[test]
 fn round_robin_goes_on_where_it_was() {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let setup = Setup::of(&[&backends[0], &backends[1], &backends[2]]);

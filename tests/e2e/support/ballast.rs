@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::peers::peer;
 use super::ports;
 use super::wait::{SOON, wait_for, wait_until};
 
@@ -61,18 +62,56 @@ impl Ballast {
 
     /// Runs a configuration with further arguments and variables of the environment, NAME=VALUE.
     pub(crate) fn spawn_with(yaml: &str, extra: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let (folder, address) = Ballast::folder_with(yaml);
         let file = folder.path().join("ballast.yaml");
-        let address = ports::free();
-        std::fs::write(&file, yaml.replace(LISTEN, &address.to_string()))
-            .expect("the folder can be written");
         Ballast::spawn_file(&file, extra, address, Arc::new(folder))
+    }
+
+    fn folder_with(yaml: &str) -> (TempDir, SocketAddr) {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let address = ports::free();
+        let text = yaml.replace(LISTEN, &address.to_string());
+        file(folder.path(), "ballast.yaml", &text);
+        (folder, address)
+    }
+
+    /// Runs a configuration as process 1 of a container, as far as ids go; `None` where that cannot be.
+    pub(crate) fn spawn_as_process_1(yaml: &str) -> Option<Self> {
+        let unshare = peer("unshare")?;
+        let alone = ["--pid", "--fork", "--kill-child", "--"];
+        let tried = Command::new(&unshare).args(alone).arg("true").output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            println!("skipped: no right to make a namespace of process ids");
+            return None;
+        }
+        let (folder, address) = Ballast::folder_with(yaml);
+        let mut command = Command::new(unshare);
+        command.args(alone).arg(env!("CARGO_BIN_EXE_ballast"));
+        command
+            .args(["run", "-c"])
+            .arg(folder.path().join("ballast.yaml"));
+        Some(Ballast::spawn_command(command, address, Arc::new(folder)))
+    }
+
+    /// Its only child.
+    #[track_caller]
+    pub(crate) fn child(&self) -> Pid {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.expect("it runs");
+        Pid::from_raw(children.trim().parse().expect("it has one child"))
     }
 
     /// One more process with the same file, which takes over from this one.
     pub(crate) fn successor(&self) -> Self {
+        self.successor_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn successor_with(&self, extra: &[&str]) -> Self {
         let folder = Arc::clone(&self.folder);
-        Ballast::spawn_file(&self.file(), &["--upgrade"], self.address, folder)
+        let arguments = [&["--upgrade"], extra].concat();
+        Ballast::spawn_file(&self.file(), &arguments, self.address, folder)
     }
 
     fn spawn_file(file: &Path, extra: &[&str], address: SocketAddr, folder: Arc<TempDir>) -> Self {
@@ -203,20 +242,28 @@ impl Ballast {
     /// Runs `ballast reload` on it.
     #[track_caller]
     pub(crate) fn reload(&self) -> Finished {
-        self.run("reload")
+        self.command(&["reload"])
+    }
+
+    /// Runs `ballast check` on its configuration.
+    #[track_caller]
+    pub(crate) fn check(&self) -> Finished {
+        self.command(&["check"])
     }
 
     /// Tries to run its configuration a second time.
     #[track_caller]
     pub(crate) fn run_again(&self) -> Finished {
-        self.run("run")
+        self.command(&["run"])
     }
 
+    /// Runs a command with its configuration.
     #[track_caller]
-    fn run(&self, subcommand: &str) -> Finished {
+    pub(crate) fn command(&self, args: &[&str]) -> Finished {
         let mut command = command();
         command
-            .args([subcommand, "-c"])
+            .args(args)
+            .arg("-c")
             .arg(self.file())
             .env("RUNTIME_DIRECTORY", self.path("run"));
         finish(command)

@@ -1,0 +1,109 @@
+//! Talking to the running process through its control socket.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::ProcessArg;
+use crate::config;
+use crate::server::places::find_control_socket;
+
+/// Answers of the process are a line for each change; more than this is not an answer of ours.
+const LONGEST_ANSWER: u64 = 16 << 20;
+
+/// What the process said.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+/// Why there is no answer.
+pub(super) enum Silence {
+    /// No process runs, as far as can be seen.
+    Nobody(String),
+    /// There may be one, but it has not answered.
+    Unknown(String),
+}
+
+impl Silence {
+    /// One line for a person.
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Silence::Nobody(reason) | Silence::Unknown(reason) => reason,
+        }
+    }
+}
+
+/// Asks the process for `path` with `method`, and waits for an answer for `patience` at most between two bytes of it.
+pub(super) fn ask(
+    process: &ProcessArg,
+    method: &str,
+    path: &str,
+    patience: Duration,
+) -> Result<Answer, Silence> {
+    let file = &process.config.config;
+    let (socket, is_said) = match &process.socket {
+        Some(socket) => (socket.clone(), false),
+        None => {
+            let said = config::control_socket(file);
+            let said = said.map_err(|errors| Silence::Unknown(errors.to_string()))?;
+            (find_control_socket(said.clone(), file), said.is_some())
+        }
+    };
+    exchange(&socket, method, path, patience).map_err(|error| {
+        let (file, socket) = (file.display(), socket.display());
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                let moved = match is_said {
+                    true => {
+                        "; if control_socket has just been edited, say where it was by --socket"
+                    }
+                    false => "",
+                };
+                Silence::Nobody(format!(
+                    "no ballast runs with {file}: nobody answers on {socket}{moved}"
+                ))
+            }
+            io::ErrorKind::PermissionDenied => Silence::Unknown(format!(
+                "{socket} is for the user of the process and root only"
+            )),
+            io::ErrorKind::WouldBlock => {
+                Silence::Unknown(format!("no answer on {socket} within {patience:?}"))
+            }
+            _ => Silence::Unknown(format!("{socket}: {error}")),
+        }
+    })
+}
+
+fn exchange(socket: &Path, method: &str, path: &str, patience: Duration) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: ballast\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(LONGEST_ANSWER).read_to_string(&mut answer)?;
+    split(&answer).ok_or_else(|| io::Error::other("the process ended before it answered"))
+}
+
+/// The status and the body of an answer that ends with its connection.
+fn split(answer: &str) -> Option<Answer> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let body = body.trim_end().to_owned();
+    Some(Answer { status, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_status_and_a_body() {
+        let answer = split("HTTP/1.1 409 Conflict\r\na: b\r\n\r\none\r\n\r\ntwo\n").unwrap();
+        assert_eq!((answer.status, &*answer.body), (409, "one\r\n\r\ntwo"));
+        assert!(split("HTTP/1.1 200 OK\r\n").is_none());
+        assert!(split("").is_none());
+    }
+}

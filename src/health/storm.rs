@@ -1,0 +1,98 @@
+//! Checks that take too long all at once: rather our fault, or the network's, than that of each host.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use log::{info, warn};
+
+use crate::pool::Pool;
+
+/// Hosts whose checks must take too long at once, at least; for one host alone there is nothing to compare with.
+const FEWEST: usize = 2;
+
+/// Notices when the checks of more than half of a pool's hosts take too long at once, or when this process gets too
+/// little time to check anything.
+#[derive(Debug)]
+pub(super) struct Storm {
+    pool: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By position in the pool: whether the latest check took too long, though the host counts as healthy.
+    late: Vec<bool>,
+    /// By how much a timer was late in the latest check, if that was too much.
+    starved: Option<Duration>,
+    on: bool,
+}
+
+impl Storm {
+    pub(super) fn new(pool: &Pool) -> Self {
+        Storm::of(pool.name(), pool.members().len())
+    }
+
+    fn of(pool: &str, hosts: usize) -> Self {
+        Storm {
+            pool: pool.to_owned(),
+            state: Mutex::new(State {
+                late: vec![false; hosts],
+                starved: None,
+                on: false,
+            }),
+        }
+    }
+
+    /// Takes in a check of the host at `position`. Returns whether checks that take too long mean nothing now.
+    pub(super) fn report(&self, position: usize, late: bool, starved: Option<Duration>) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.late[position] = late;
+        state.starved = starved;
+        let hosts = state.late.len();
+        let late = state.late.iter().filter(|late| **late).count();
+        let many = late >= FEWEST && late * 2 > hosts;
+        let on = many || starved.is_some();
+        let pool = &self.pool;
+        match (state.on, on, starved) {
+            (false, true, Some(by)) => warn!(
+                "pool {pool}: correlated failure: a timer of this process was {by:?} late; checks that take too long \
+                 change nothing until that ends"
+            ),
+            (false, true, None) => warn!(
+                "pool {pool}: correlated failure: the checks of {late} of {hosts} hosts take too long; hosts stay what \
+                 they are until that ends"
+            ),
+            (true, false, _) => info!("pool {pool}: the correlated failure is over"),
+            _ => {}
+        }
+        state.on = on;
+        on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_half_and_two_at_least() {
+        let storm = Storm::of("web", 4);
+        assert!(!storm.report(0, true, None));
+        assert!(!storm.report(1, true, None));
+        assert!(storm.report(2, true, None));
+        assert!(storm.report(2, true, None));
+        assert!(!storm.report(0, false, None));
+        let single = Storm::of("web", 1);
+        assert!(!single.report(0, true, None));
+        let pair = Storm::of("web", 2);
+        assert!(!pair.report(0, true, None));
+        assert!(pair.report(1, true, None));
+    }
+
+    #[test]
+    fn a_starved_process_judges_nobody() {
+        let storm = Storm::of("web", 1);
+        assert!(storm.report(0, true, Some(Duration::from_secs(1))));
+        assert!(!storm.report(0, true, None));
+    }
+}

@@ -1,0 +1,157 @@
+//! The file of a Unix socket: put in its place in one step, and removed only while it is still this process's.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How often it is looked whether another file is there.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The file of a socket, once there is one.
+#[derive(Debug, Default)]
+pub(super) struct SocketFile(Mutex<Option<Made>>);
+
+#[derive(Debug, Clone)]
+struct Made {
+    path: PathBuf,
+    file: Identity,
+}
+
+/// Device and number of a file.
+type Identity = (u64, u64);
+
+impl SocketFile {
+    /// Listens at `path`, for the owner only, in the place of whatever socket is there: no moment is without one. The
+    /// listener does not block.
+    ///
+    /// # Errors
+    /// Also if there is a file that is no socket.
+    pub(super) fn listen(&self, path: &Path) -> io::Result<UnixListener> {
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            return Err(io::Error::other("there is a file that is no socket"));
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let fresh = path.with_file_name(format!(".{name}.{}", process::id()));
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&fresh)?;
+        let placed = listener
+            .set_nonblocking(true)
+            .and_then(|()| fs::set_permissions(&fresh, Permissions::from_mode(0o600)))
+            .and_then(|()| identity(&fresh))
+            .and_then(|file| fs::rename(&fresh, path).map(|()| file));
+        match placed {
+            Ok(file) => {
+                let path = path.to_owned();
+                *self.made() = Some(Made { path, file });
+                Ok(listener)
+            }
+            Err(error) => {
+                let _ = fs::remove_file(&fresh);
+                Err(error)
+            }
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.made().as_ref().map(|made| made.path.clone())
+    }
+
+    /// Removes the file unless another process has put its own there.
+    pub(super) fn remove(&self) {
+        if let Some(made) = self.made().take()
+            && made.is_there()
+        {
+            let _ = fs::remove_file(made.path);
+        }
+    }
+
+    /// Waits until another process has put its own there, for `patience` at most.
+    pub(super) async fn replaced(&self, patience: Duration) {
+        let Some(made) = self.made().clone() else {
+            return;
+        };
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline && made.is_there() {
+            sleep(LOOK).await;
+        }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Made>> {
+        // Nothing that is done under the lock can be half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Made {
+    fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|found| found == self.file)
+    }
+}
+
+/// Whether both paths lead to one socket.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_later_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (before, after) = (SocketFile::default(), SocketFile::default());
+        let _first = before.listen(&path).unwrap();
+        assert_eq!(before.path().as_deref(), Some(&*path));
+        let _second = after.listen(&path).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        before.remove();
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        after.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_sockets_are_replaced_and_only_their_owner_may_connect() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        fs::write(&path, "precious").unwrap();
+        let file = SocketFile::default();
+        let error = file.listen(&path).unwrap_err();
+        assert!(error.to_string().contains("no socket"), "{error}");
+        fs::remove_file(&path).unwrap();
+        let _listener = file.listen(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_detour_leads_to_the_same_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let other = folder.path().join("other");
+        let files = [SocketFile::default(), SocketFile::default()];
+        let _listener = files[0].listen(&path).unwrap();
+        assert!(is_same(&path, &folder.path().join(".").join("socket")));
+        assert!(!is_same(&path, &other));
+        let _listener = files[1].listen(&other).unwrap();
+        assert!(!is_same(&path, &other));
+    }
+}

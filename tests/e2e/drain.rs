@@ -1,0 +1,163 @@
+//! A host that is drained gets no new requests, what runs on it ends, and it comes back when it is wished back.
+
+use std::time::Duration;
+
+use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, wait_until};
+
+#[track_caller]
+fn told(ballast: &Ballast, args: &[&str], what: &str) {
+    let end = ballast.command(args);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.stdout.contains(what), "{what}\n{end:?}");
+}
+
+#[track_caller]
+fn served_only_by(ballast: &Ballast, backend: &str) {
+    for _ in 0..12 {
+        assert_eq!(get(ballast.address(), "/").backend(), backend);
+    }
+}
+
+#[test]
+fn no_new_requests_while_those_that_run_end() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let ballast = Setup::of(&[&a, &b])
+        .health("{ interval: 100ms, timeout: 90ms }")
+        .pool("slow_start: none")
+        .start();
+    let host = b.address().to_string();
+    for backend in [&a, &b] {
+        backend.set(Reply::ok().body("end").after(Duration::from_millis(700)));
+    }
+    let mut clients = [(); 2].map(|()| {
+        let mut client = Client::connect(ballast.address());
+        client
+            .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            .expect("sent");
+        client
+    });
+    wait_until(SOON, "one runs on each", || {
+        (a.requests(), b.requests()) == (1, 1)
+    });
+    told(&ballast, &["drain", &host], "drains, requests running: 1");
+    for backend in [&a, &b] {
+        backend.set(Reply::ok());
+    }
+    served_only_by(&ballast, "a");
+    for client in &mut clients {
+        assert_eq!(client.read_response(false).expect("whole").text(), "end");
+    }
+    // It is still checked.
+    let seen = b.accepted();
+    wait_until(SOON, "a check", || b.accepted() > seen);
+    told(&ballast, &["drain", &host], "drained already");
+    told(
+        &ballast,
+        &["undrain", &host, "--pool", "web"],
+        "drained no more",
+    );
+    wait_until(SOON, "it serves", || {
+        get(ballast.address(), "/").backend() == "b"
+    });
+    told(&ballast, &["undrain", &host], "was not drained");
+    assert_eq!(ballast.log_with(&[&host, " drains"]).len(), 1);
+}
+
+#[test]
+fn keys_of_a_drained_host_move_on_and_come_back() {
+    let backends = ["a", "b", "c"].map(Backend::start_new);
+    let ballast = Setup::of(&backends.each_ref())
+        .algorithm("{ name: consistent_hash, key: path }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let mut mapping = || -> Vec<String> {
+        let keys = 0..60;
+        keys.map(|key| client.get(&format!("/{key}")).backend().to_owned())
+            .collect()
+    };
+    let before = mapping();
+    let host = backends[1].address().to_string();
+    told(&ballast, &["drain", &host], "drains");
+    for (key, (before, after)) in before.iter().zip(mapping()).enumerate() {
+        assert_ne!(after, "b");
+        assert!(before == "b" || *before == after, "key {key} moved");
+    }
+    told(&ballast, &["undrain", &host], "no more");
+    assert_eq!(mapping(), before);
+}
+
+#[test]
+fn the_last_one_serves_though_it_drains() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let ballast = Setup::of(&[&a])
+        .host_entry(&format!("{{ address: \"{}\", weight: 0 }}", b.address()))
+        .health("{ interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }")
+        .start();
+    served_only_by(&ballast, "a");
+    a.stop();
+    wait_until(SOON, "the one of weight 0 serves", || {
+        get(ballast.address(), "/").backend() == "b"
+    });
+    a.start();
+    wait_until(SOON, "the other is back", || {
+        get(ballast.address(), "/").backend() == "a"
+    });
+    let host = a.address().to_string();
+    told(&ballast, &["drain", &host], "it may still get requests");
+    assert_eq!(get(ballast.address(), "/").status, 200);
+}
+
+#[test]
+fn a_drain_holds_over_reload_and_handover_until_the_weight_is_edited() {
+    let [a, b] = ["a", "b"].map(Backend::start_new);
+    let setup = |weight: u32, more: &str| {
+        Setup::of(&[&a])
+            .host_entry(&format!(
+                "{{ address: \"{}\", weight: {weight} }}",
+                b.address()
+            ))
+            .pool("slow_start: none")
+            .top(more)
+    };
+    let ballast = setup(1, "").start();
+    let host = b.address().to_string();
+    told(&ballast, &["drain", &host], "drains");
+    ballast.hang_up(&setup(1, "").algorithm("p2c").yaml());
+    served_only_by(&ballast, "a");
+    ballast.hang_up(&setup(2, "").yaml());
+    wait_until(SOON, "the edit beats the command", || {
+        get(ballast.address(), "/").backend() == "b"
+    });
+    told(&ballast, &["drain", &host], "drains");
+    ballast.configure(&setup(2, "server: { threads: 3 }").yaml());
+    let end = ballast.reload();
+    assert!(end.stdout.contains("handover"), "{end:?}");
+    served_only_by(&ballast, "a");
+    told(&ballast, &["undrain", &host], "no more");
+    wait_until(SOON, "it serves", || {
+        get(ballast.address(), "/").backend() == "b"
+    });
+}
+
+#[test]
+fn who_is_not_there_cannot_be_drained() {
+    let a = Backend::start_new("a");
+    let ballast = Setup::of(&[&a]).start();
+    let host = a.address().to_string();
+    for (args, reason) in [
+        (vec!["drain", "nobody:1"], "no pool has a host `nobody:1`"),
+        (
+            vec!["undrain", "[::1]:80", "--pool", "web"],
+            "the pool web does not have a host `[::1]:80`",
+        ),
+        (
+            vec!["drain", &host, "--pool", "other one"],
+            "there is no pool `other one`",
+        ),
+    ] {
+        let end = ballast.command(&args);
+        assert_eq!(end.code, Some(1), "{end:?}");
+        assert!(end.stderr.contains(reason), "{reason}\n{end:?}");
+    }
+    served_only_by(&ballast, "a");
+}

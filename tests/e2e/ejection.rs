@@ -1,0 +1,233 @@
+//! A host that fails requests is left alone for a while, proves itself with one request, and never takes the rest with it.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Backend, Ballast, Client, Connections, Load, Reply, SOON, Setup, get, wait_until,
+};
+
+/// Quick enough for a test, with only rows of failures counted.
+fn ejection(base: &str) -> String {
+    format!("ejection: {{ base: {base}, rate: 0% }}")
+}
+
+fn wait_for_requests(ballast: &Ballast, backend: &Backend) {
+    let before = backend.requests();
+    wait_until(SOON, "the host gets requests", || {
+        get(ballast.address(), "/");
+        backend.requests() > before
+    });
+}
+
+/// GETs until `backend` has had so many more requests.
+fn until_served(ballast: &Ballast, backend: &Backend, more: u64) {
+    let wanted = backend.requests() + more;
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, "the host has got its requests", || {
+        client.get("/");
+        backend.requests() >= wanted
+    });
+}
+
+#[test]
+fn five_failures_in_a_row_eject_and_one_good_request_brings_the_host_back() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let ballast = Setup::of(&[&good, &bad])
+        .pool(&ejection("300ms"))
+        .pool("slow_start: none")
+        .start();
+    let address = bad.address().to_string();
+    bad.set(Reply::status(500));
+    until_served(&ballast, &bad, 5);
+    let line = ballast.wait_for_log(&[&address, "ejected for 300ms"]);
+    assert!(
+        line.contains("5 failures in a row, the last: status 500"),
+        "{line}"
+    );
+    assert_eq!(bad.requests(), 5);
+    // It goes on failing: each time one request, after twice the time.
+    ballast_until(&ballast, &[&address, "stays ejected for 600ms"]);
+    assert_eq!(bad.requests(), 6);
+    ballast_until(&ballast, &[&address, "stays ejected for 1.2s"]);
+    assert_eq!(bad.requests(), 7);
+    bad.set(Reply::ok());
+    ballast_until(&ballast, &[&address, "is ejected no more"]);
+    wait_for_requests(&ballast, &bad);
+}
+
+/// GETs until a line says so.
+fn ballast_until(ballast: &Ballast, parts: &[&str]) {
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, &format!("a line with {parts:?}"), || {
+        client.get("/");
+        !ballast.log_with(parts).is_empty()
+    });
+}
+
+#[test]
+fn the_last_usable_host_stays_and_half_of_the_hosts_at_least() {
+    let backends = ["a", "b", "c", "d"].map(Backend::start_new);
+    let ballast = Setup::of(&backends.each_ref())
+        .pool(&ejection("1m"))
+        .start();
+    backends.iter().for_each(|b| b.set(Reply::status(500)));
+    let load = Load::start(ballast.address(), 4, Connections::Kept);
+    wait_until(SOON, "many failures", || load.done() > 400);
+    load.stop();
+    assert_eq!(ballast.log_with(&["is ejected for"]).len(), 2);
+    // Those that are left serve as soon as they can.
+    backends.iter().for_each(|b| b.set(Reply::ok()));
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..20 {
+        assert_eq!(client.get("/").status, 200);
+    }
+
+    let alone = Backend::start_new("alone");
+    let ballast = Setup::of(&[&alone]).pool(&ejection("1m")).start();
+    alone.set(Reply::status(500));
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..50 {
+        assert_eq!(client.get("/").status, 500);
+    }
+    alone.set(Reply::ok());
+    assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
+fn a_rate_of_failures_ejects_where_no_row_does() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let ballast = Setup::of(&[&good, &bad])
+        .pool("ejection: { consecutive: 0, rate: 40%, min_requests: 10, base: 1m }")
+        .start();
+    let turn = std::sync::atomic::AtomicU64::new(0);
+    bad.set(Reply::script(move |_, wire| {
+        let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let status = if turn % 2 == 0 { 500 } else { 200 };
+        wire.send(format!("HTTP/1.1 {status} T\r\nContent-Length: 0\r\n\r\n"))?;
+        Ok(crate::support::Next::Keep)
+    }));
+    ballast_until(&ballast, &[&bad.address().to_string(), "is ejected for 1m"]);
+    let line = ballast.wait_for_log(&["requests failed"]);
+    assert!(line.contains("of 1"), "{line}");
+    let before = bad.requests();
+    assert!(before >= 10, "{before}");
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..20 {
+        assert_eq!(client.get("/").backend(), "good");
+    }
+    assert_eq!(bad.requests(), before);
+}
+
+#[test]
+fn what_a_client_does_wrong_never_counts() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .pool(&ejection("1m"))
+        .top("timeouts: { read: 300ms }")
+        .start();
+    for backend in [&a, &b] {
+        backend.set(Reply::status(404));
+    }
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..20 {
+        assert_eq!(client.get("/").status, 404);
+    }
+    for _ in 0..10 {
+        // Leaves amid the upload, and another never ends it.
+        let upload = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun";
+        let mut leaving = Client::connect(ballast.address());
+        leaving.send(upload).expect("sent");
+        leaving.abort();
+        let mut stalling = Client::connect(ballast.address());
+        stalling.send(upload).expect("sent");
+        assert_eq!(
+            stalling.read_response(false).expect("an answer").status,
+            408
+        );
+    }
+    assert!(
+        ballast.log_with(&["ejected"]).is_empty(),
+        "{:?}",
+        ballast.log()
+    );
+}
+
+#[test]
+fn turned_off_nobody_is_ejected() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    bad.set(Reply::status(500));
+    let ballast = Setup::of(&[&good, &bad]).pool("ejection: none").start();
+    until_served(&ballast, &bad, 30);
+    assert!(ballast.log_with(&["ejected"]).is_empty());
+}
+
+#[test]
+fn a_host_that_fails_at_once_costs_few_requests_with_every_algorithm() {
+    for algorithm in [
+        "random",
+        "round_robin",
+        "p2c",
+        "{ name: p2c, load: peak_ewma }",
+        "least_load",
+        "ip_hash",
+        "{ name: consistent_hash, key: uri }",
+        "{ name: bounded, key: uri }",
+    ] {
+        let backends: Vec<_> = (0..8)
+            .map(|n| Backend::start_new(&format!("h{n}")))
+            .collect();
+        backends[3].set(Reply::status(500));
+        for (n, backend) in backends.iter().enumerate() {
+            if n != 3 {
+                backend.set(Reply::ok().after(Duration::from_millis(2)));
+            }
+        }
+        let ballast = Setup::of(&backends.iter().collect::<Vec<_>>())
+            .algorithm(algorithm)
+            .start();
+        let load = Load::start(ballast.address(), 16, Connections::Kept);
+        wait_until(SOON, "the load has run", || load.done() > 2_000);
+        load.stop();
+        let failed = backends[3].requests();
+        assert!(
+            failed < 40,
+            "{algorithm}: {failed} of 2000 went to the bad host"
+        );
+    }
+}
+
+#[test]
+fn an_ejection_survives_a_reload() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let setup = Setup::of(&[&good, &bad]).pool(&ejection("1m"));
+    let ballast = setup.start();
+    bad.set(Reply::status(500));
+    until_served(&ballast, &bad, 5);
+    ballast.wait_for_log(&["is ejected for 1m"]);
+    let before = bad.requests();
+    let line = ballast.hang_up(&setup.clone().algorithm("random").yaml());
+    assert!(line.contains("algorithm changed"), "{line}");
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..30 {
+        assert_eq!(client.get("/").backend(), "good");
+    }
+    assert_eq!(bad.requests(), before);
+    ballast.signal(Signal::SIGTERM);
+}
+
+#[test]
+fn a_host_that_a_check_sees_recover_need_not_wait() {
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .health("{ interval: 100ms, timeout: 50ms, rise: 1, fall: 1 }")
+        .pool(&ejection("1h"))
+        .start();
+    let address = b.address().to_string();
+    b.stop();
+    ballast_until(&ballast, &[&address, "is down"]);
+    b.start();
+    ballast.wait_for_log(&[&address, "is up"]);
+    wait_for_requests(&ballast, &b);
+}

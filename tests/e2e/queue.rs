@@ -1,0 +1,157 @@
+//! Hosts get no more at once than they may; what is more waits in line, and not for ever.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, wait_until};
+
+/// Asks on a connection of its own, in a thread of its own; gives the status and the time it took.
+fn ask(ballast: &Ballast, path: &str) -> thread::JoinHandle<(u16, Duration)> {
+    let (address, path) = (ballast.address(), path.to_owned());
+    thread::spawn(move || {
+        let start = Instant::now();
+        let status = Client::connect(address).get(&path).status;
+        (status, start.elapsed())
+    })
+}
+
+#[test]
+fn no_host_gets_more_than_its_limit_with_any_algorithm() {
+    for algorithm in [
+        "random",
+        "round_robin",
+        "p2c",
+        "{ name: p2c, load: peak_ewma }",
+        "least_load",
+        "ip_hash",
+        "{ name: consistent_hash, key: path }",
+        "{ name: bounded, key: path }",
+    ] {
+        let backends = ["a", "b", "c"].map(Backend::start_new);
+        for backend in &backends {
+            backend.set(Reply::ok().after(Duration::from_millis(300)));
+        }
+        let ballast = Setup::of(&[&backends[0], &backends[1]])
+            .host_entry(&format!(
+                "{{ address: \"{}\", max_in_flight: 1 }}",
+                backends[2].address()
+            ))
+            .algorithm(algorithm)
+            .pool("limits: { max_in_flight: 2, queue: 0 }")
+            .start();
+        // Five places; the sixth request is refused at once.
+        let asked: Vec<_> = (0..6).map(|_| ask(&ballast, "/same")).collect();
+        let total = || backends.iter().map(Backend::requests).sum::<u64>();
+        wait_until(SOON, "five requests run", || total() == 5);
+        assert_eq!(
+            backends.each_ref().map(Backend::requests),
+            [2, 2, 1],
+            "{algorithm}"
+        );
+        let mut statuses: Vec<u16> = asked
+            .into_iter()
+            .map(|thread| thread.join().expect("an answer").0)
+            .collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 200, 200, 200, 200, 503], "{algorithm}");
+        assert_eq!(total(), 5, "{algorithm}");
+    }
+}
+
+#[test]
+fn requests_wait_in_line_and_are_served_in_turn() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::ok().after(Duration::from_millis(100)));
+    let ballast = Setup::of(&[&backend])
+        .pool("limits: { max_in_flight: 1, queue: 10, queue_timeout: 10s }")
+        .start();
+    let asked: Vec<_> = (0..6)
+        .map(|number| {
+            let thread = ask(&ballast, &format!("/{number}"));
+            if number == 0 {
+                wait_until(SOON, "the first runs", || backend.requests() == 1);
+            } else {
+                // The next one must come later; that it waits cannot be seen from outside.
+                thread::sleep(Duration::from_millis(10));
+            }
+            thread
+        })
+        .collect();
+    let mut order = Vec::new();
+    while order.len() < 6 {
+        let last = backend.last().head.start;
+        if order.last() != Some(&last) {
+            order.push(last);
+        }
+        assert!(backend.open_connections() <= 1);
+    }
+    let expected: Vec<_> = (0..6).map(|n| format!("GET /{n} HTTP/1.1")).collect();
+    assert_eq!(order, expected);
+    for thread in asked {
+        assert_eq!(thread.join().expect("an answer").0, 200);
+    }
+}
+
+#[test]
+fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::Hang);
+    let ballast = Setup::of(&[&backend])
+        .pool("limits: { max_in_flight: 1, queue: 1, queue_timeout: 500ms }")
+        .top("timeouts: { read: 5s }")
+        .start();
+    let mut first = Client::connect(ballast.address());
+    first
+        .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "the first runs", || backend.requests() == 1);
+    let start = Instant::now();
+    let both = [ask(&ballast, "/"), ask(&ballast, "/")];
+    let mut times = both.map(|thread| {
+        let (status, time) = thread.join().expect("an answer");
+        assert_eq!(status, 503);
+        time
+    });
+    times.sort();
+    // Nobody knows which of the two came first, but one of them found the line full.
+    assert!(times[0] < Duration::from_millis(400), "{times:?}");
+    assert!(times[1] >= Duration::from_millis(490), "{times:?}");
+    assert!(start.elapsed() < Duration::from_secs(3));
+    let mut client = Client::connect(ballast.address());
+    let answer = client.get("/");
+    assert_eq!(answer.status, 503);
+    assert!(answer.head.get("retry-after").is_some());
+    // The connection stays, and so does the service.
+    backend.set(Reply::ok());
+    first.abort();
+    wait_until(SOON, "the place is free", || client.get("/").status == 200);
+    assert_eq!(backend.requests(), 2);
+}
+
+#[test]
+fn a_key_whose_host_is_full_moves_on_and_comes_back() {
+    let backends = ["a", "b", "c"].map(Backend::start_new);
+    let ballast = Setup::of(&backends.each_ref())
+        .algorithm("{ name: consistent_hash, key: path }")
+        .pool("limits: { max_in_flight: 1 }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let home = client.get("/key").backend().to_owned();
+    let at_home = backends.iter().find(|backend| backend.name() == home);
+    let at_home = at_home.expect("one of them");
+    at_home.set(Reply::Hang);
+    let mut stuck = Client::connect(ballast.address());
+    let before = at_home.requests();
+    stuck
+        .send("GET /key HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "it is full", || at_home.requests() > before);
+    let elsewhere = client.get("/key").backend().to_owned();
+    assert_ne!(elsewhere, home);
+    assert_eq!(client.get("/key").backend(), elsewhere);
+    at_home.set(Reply::ok());
+    stuck.abort();
+    wait_until(SOON, "the key is back", || {
+        client.get("/key").backend() == home
+    });
+}

@@ -1,0 +1,103 @@
+//! A host that is new or back gets little at first and its share in the end; one that was there at the start all of it.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Backend, Ballast, Connections, HEALTH_PATH, Load, Reply, SOON, Setup, wait_until,
+};
+
+/// How many of the next requests `backend` gets, in percent, until `time` is over.
+fn share(ballast: &Ballast, backends: &[&Backend], of: usize, time: Duration) -> f64 {
+    let count = || backends.iter().map(|b| b.requests()).collect::<Vec<_>>();
+    let before = count();
+    let load = Load::start(ballast.address(), 8, Connections::Kept);
+    let start = Instant::now();
+    wait_until(SOON, "the time is over", || start.elapsed() >= time);
+    load.stop().assert_all_ok("slow start");
+    let got: Vec<u64> = count().iter().zip(&before).map(|(a, b)| a - b).collect();
+    100.0 * got[of] as f64 / got.iter().sum::<u64>() as f64
+}
+
+fn recovered(algorithm: &str) {
+    let backends: Vec<_> = (0..4)
+        .map(|n| Backend::start_new(&format!("h{n}")))
+        .collect();
+    for backend in &backends {
+        backend.set(Reply::ok().after(Duration::from_millis(1)));
+    }
+    let refs: Vec<_> = backends.iter().collect();
+    let ballast = Setup::of(&refs)
+        .algorithm(algorithm)
+        .health(&format!(
+            "{{ type: http, path: {HEALTH_PATH}, interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }}"
+        ))
+        .pool("slow_start: { window: 4s, floor: 10% }")
+        .start();
+    // At the start nobody is spared.
+    let at_start = share(&ballast, &refs, 3, Duration::from_millis(300));
+    assert!(at_start > 12.0, "{algorithm}: {at_start} % at the start");
+    let address = backends[3].address().to_string();
+    backends[3].set_health(Reply::status(500));
+    ballast.wait_for_log(&[&address, "is down"]);
+    backends[3].set_health(Reply::ok());
+    ballast.wait_for_log(&[&address, "is up"]);
+    let early = share(&ballast, &refs, 3, Duration::from_millis(500));
+    assert!(early < 16.0, "{algorithm}: {early} % at once");
+    assert!(early > 0.5, "{algorithm}: {early} %, so it is not used");
+    let begun = Instant::now();
+    wait_until(SOON, "the window is over", || {
+        begun.elapsed() > Duration::from_secs(4)
+    });
+    let late = share(&ballast, &refs, 3, Duration::from_millis(500));
+    assert!(late > 15.0, "{algorithm}: {late} % after the window");
+}
+
+#[test]
+fn a_recovered_host_comes_to_its_share_slowly_with_p2c() {
+    recovered("p2c");
+}
+
+#[test]
+fn a_recovered_host_comes_to_its_share_slowly_with_least_load() {
+    recovered("least_load");
+}
+
+#[test]
+fn a_recovered_host_comes_to_its_share_slowly_with_round_robin() {
+    recovered("round_robin");
+}
+
+#[test]
+fn a_recovered_host_comes_to_its_share_slowly_with_random() {
+    recovered("random");
+}
+
+#[test]
+fn a_host_that_a_reload_adds_comes_to_its_share_slowly_and_the_others_keep_theirs() {
+    let backends: Vec<_> = (0..4)
+        .map(|n| Backend::start_new(&format!("h{n}")))
+        .collect();
+    let refs: Vec<_> = backends.iter().collect();
+    let setup = |count: usize| {
+        Setup::of(&refs[..count])
+            .algorithm("random")
+            .pool("slow_start: { window: 1m, floor: 10% }")
+    };
+    let ballast = setup(3).start();
+    let line = ballast.hang_up(&setup(4).yaml());
+    assert!(line.contains("added"), "{line}");
+    let new = share(&ballast, &refs, 3, Duration::from_millis(500));
+    assert!((0.1..10.0).contains(&new), "{new} %");
+    // What has begun goes on over a further reload.
+    ballast.hang_up(&setup(4).pool("when_all_down: try_all").yaml());
+    let new = share(&ballast, &refs, 3, Duration::from_millis(500));
+    assert!((0.1..10.0).contains(&new), "{new} %");
+    // Turned off, it has its share at once.
+    ballast.hang_up(
+        &setup(4)
+            .yaml()
+            .replace("{ window: 1m, floor: 10% }", "none"),
+    );
+    let new = share(&ballast, &refs, 3, Duration::from_millis(500));
+    assert!(new > 20.0, "{new} %");
+}
