@@ -1,7 +1,9 @@
 //! A pick does not allocate, whatever the algorithm, the number of hosts and the request.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ballast::balancer::{ALGORITHMS, Host, HostId, Options, Selection, build_with};
 
@@ -11,7 +13,8 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
         for n in [1, 3, 1_000] {
             let hosts: Vec<Arc<Host>> = (0..n)
                 .map(|i| Host::new(([10, 0, (i >> 8) as u8, i as u8], 80).into()))
-                .map(|host| Arc::new(host.with_weight(1 + i_of(&host) % 3).expect("in range")))
+                .map(|host| host.with_weight(1 + i_of(&host) % 3).expect("in range"))
+                .map(Arc::new)
                 .collect();
             let tried: Vec<HostId> = hosts[..n / 2]
                 .iter()
@@ -25,26 +28,41 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
                 if info.options.iter().any(|option| option.name == "load") {
                     options = options.set("load", load);
                 }
-                let balancer = build_with(info.name, hosts.clone(), &options).expect("a balancer");
                 let plain = Selection::new();
                 let keyed = plain.key(b"some key").client(IpAddr::from([192, 0, 2, 1]));
-                let picks = || {
-                    for request in [plain, keyed, plain.tried(&tried), keyed.tried(&tried)] {
-                        for _ in 0..100 {
-                            drop(balancer.balance_host(&request));
-                            let lease = balancer.lease(&request).expect("a host");
-                            lease.observe(std::time::Duration::from_millis(1), true);
+                // All at once: limits, hosts that start slowly, failures. Then nothing of it.
+                for troubled in [true, false] {
+                    let options = options.clone().slow_start(Duration::from_secs(3_600), 0.1);
+                    let limit = NonZeroU64::new(2).filter(|_| troubled);
+                    let hosts = hosts
+                        .iter()
+                        .map(|host| Arc::new(host.with_max_in_flight(limit)));
+                    let balancer = build_with(info.name, hosts, &options).expect("a balancer");
+                    if troubled {
+                        for id in &tried {
+                            balancer.ramp(id, Duration::ZERO).expect("a member");
                         }
                     }
-                };
-                // The first pick of a thread makes its random generator and the snapshot's reader slot.
-                picks();
-                let counted = allocation_counter::measure(picks);
-                assert_eq!(
-                    counted.count_total, 0,
-                    "{} with {load}, {n} hosts",
-                    info.name
-                );
+                    let picks = || {
+                        for request in [plain, keyed, plain.tried(&tried), keyed.tried(&tried)] {
+                            for _ in 0..10 {
+                                drop(balancer.balance_host(&request));
+                                let lease = balancer.lease(&request).expect("a host");
+                                lease.observe(Duration::from_millis(1), !troubled);
+                                let also = balancer.lease_of(lease.host().id());
+                                drop((balancer.lease(&request), also));
+                            }
+                        }
+                    };
+                    // The first pick of a thread makes its random generator and the snapshot's reader slot.
+                    picks();
+                    let counted = allocation_counter::measure(picks);
+                    assert_eq!(
+                        counted.count_total, 0,
+                        "{} with {load}, {n} hosts, troubled: {troubled}",
+                        info.name
+                    );
+                }
             }
         }
     }

@@ -9,8 +9,8 @@
 //!
 //! **Bound.** No host has more than ⌈c·m·w_i/W⌉ requests, so one hot key spreads over at least n/c hosts. A change of
 //! the membership moves O(1/(c−1)²) requests (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads",
-//! SODA 2018). Only a retry may exceed the bound, when every host with room has failed it, and a request without a key,
-//! for which `fallback` chooses.
+//! SODA 2018). Only a retry may exceed the bound, when every host with room has failed it, a request that finds those
+//! with room at the limit of their own, and one without a key, for which `fallback` chooses.
 //!
 //! **When.** Caches with hot keys. `factor` near 1 balances better, a larger one keeps keys at home more often.
 

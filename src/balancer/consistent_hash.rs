@@ -2,7 +2,8 @@
 //!
 //! **How.** The ketama ring of nginx's `hash KEY consistent`, point for point: 160 points × weight a host, so nginx and
 //! Ballast send a key to the same host when the lists of `host:port` are the same. A key belongs to the first point
-//! clockwise of its CRC-32. A host that leaves gives its arcs to their successors and gets exactly them back.
+//! clockwise of its CRC-32. A host that leaves gives its arcs to their successors and gets exactly them back; one that is
+//! full gives on single requests in the same way.
 //!
 //! **Cost.** One CRC-32 and about two memory accesses; 9 bytes a point.
 //!

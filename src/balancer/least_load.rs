@@ -1,14 +1,16 @@
 //! Least load: the host with the fewest requests in flight by weight.
 //!
 //! **How.** Every pick finds the minimum of in-flight/weight and counts the request on it in one atomic step: if another
-//! thread was faster, the search begins again. Among equals chance decides, in proportion to the weights. Hosts stand
-//! in groups of [`GROUP`]; each group has a hint, a number not above its least load, so a pick looks at the hints and
-//! then into one group.
+//! thread was faster, the search begins again. Recent failures count as requests in flight, and the load of a remarkably
+//! slow host counts several times (see [the formula](super)). Among equals chance decides, in proportion to the weights.
+//! Hosts stand in groups of [`GROUP`]; each group has a hint, a number not above its least load, so a pick looks at the
+//! hints and then into one group.
 //!
 //! **Cost.** √n rather than n: at 10,000 hosts 157 hints and one group. A request's end lowers its group's hint, one
-//! atomic operation. 24 bytes a host.
+//! atomic operation. 32 bytes a host.
 //!
-//! **Bound.** No host ever gets a request while another has less to do. Joining the shortest queue minimises waiting for
+//! **Bound.** Among hosts that neither fail nor are slow, none ever gets a request while another has less to do. One that
+//! is ten times slower than seven others gets about half a percent of the requests. Joining the shortest queue minimises waiting for
 //! equal hosts (Winston 1977, Weber 1978).
 //!
 //! **When.** One balancer in front of its hosts, long or uneven requests. **When not.** Several balancers that share the
@@ -38,8 +40,9 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
 const GROUP: usize = 64;
 
 /// One in this many picks looks into a group that its hint does not recommend, and lowers the hint if it is too high.
-/// Hints are exact for one thread; a request that ends on a host whose live state is shared with another balancer, or in
-/// the very moment in which the membership changes, is not heard of otherwise.
+/// Hints are exact for one thread and healthy hosts; a request that ends on a host whose live state is shared with
+/// another balancer, or in the very moment in which the membership changes, is not heard of otherwise, nor is a load that
+/// falls because failures fade or slowness is over.
 const REVIEW: u64 = 16;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
@@ -248,7 +251,7 @@ impl Queues {
     }
 
     /// The same among the hosts that `request` may take, in linear time.
-    fn find_among(&self, request: &Request<'_>, scales: Scales) -> Option<Found<'_>> {
+    fn find_among(&self, request: &Request<'_>, scales: Scales<'_>) -> Option<Found<'_>> {
         let fits = |member: &&Member| {
             let position = member.position;
             request.may_take(position, &self.seats[position])
@@ -261,7 +264,12 @@ impl Queues {
 
 impl View {
     /// The least load of the group and a host that has it; `None` if all are full.
-    fn least(&self, seats: &[Arc<Seat>], scales: Scales, bits: u64) -> Option<(u64, Found<'_>)> {
+    fn least(
+        &self,
+        seats: &[Arc<Seat>],
+        scales: Scales<'_>,
+        bits: u64,
+    ) -> Option<(u64, Found<'_>)> {
         draw_least(self.members.iter(), seats, scales, bits)
     }
 
@@ -276,7 +284,7 @@ impl View {
     }
 
     /// Replaces the hint `seen`, which turned out too low.
-    fn raise_hint(&self, seen: u64, least: u64, seats: &[Arc<Seat>], scales: Scales) {
+    fn raise_hint(&self, seen: u64, least: u64, seats: &[Arc<Seat>], scales: Scales<'_>) {
         let hint = &self.group.hint;
         if hint
             .compare_exchange(seen, least, Ordering::SeqCst, Ordering::SeqCst)
@@ -287,7 +295,7 @@ impl View {
         }
     }
 
-    fn lower_hint(&self, seats: &[Arc<Seat>], scales: Scales) {
+    fn lower_hint(&self, seats: &[Arc<Seat>], scales: Scales<'_>) {
         if let Some((least, _)) = self.least(seats, scales, 0) {
             self.group.lower(least);
         }
@@ -298,7 +306,7 @@ impl View {
 fn draw_least<'a>(
     members: impl Iterator<Item = &'a Member> + Clone,
     seats: &[Arc<Seat>],
-    scales: Scales,
+    scales: Scales<'_>,
     bits: u64,
 ) -> Option<(u64, Found<'a>)> {
     let read = |member: &'a Member| {
@@ -326,8 +334,11 @@ fn draw_least<'a>(
             weight += u64::from(found.member.weight);
         }
     }
-    // Without this, full hosts would be drawn below.
-    chosen.as_ref()?;
+    // None has room, or one is below all others.
+    let (_, first) = chosen.as_ref()?;
+    if weight == u64::from(first.member.weight) {
+        return chosen;
+    }
     let (mut left, _) = scale(bits, weight);
     for (load, found) in members.map(read) {
         if load == lowest {

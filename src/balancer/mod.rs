@@ -15,6 +15,21 @@
 //! An algorithm's file holds its page, its options, how it arranges hosts and how it picks one; what all of them share
 //! (membership, the atomically swapped snapshot, counting) stands once, in `mechanics`. A pick takes no lock and does
 //! not allocate.
+//!
+//! With every algorithm
+//! - a host that a request has tried is not chosen for it while another is left;
+//! - no pick goes beyond the limit of a host ([`Host::with_max_in_flight`]): the choice moves on as it would from a host
+//!   that was tried, and [`BalancerError::Busy`] says that none is left;
+//! - a host may start slowly ([`Balancer::ramp`]), unless keys belong to hosts: when it is chosen, it is taken with the
+//!   probability of its share, and the choice is made again without it otherwise.
+//!
+//! `p2c` and `least_load` compare the loads of hosts, and a load is more than requests in flight:
+//! ```text
+//! load = (in flight + recent failures) / weight × slowness / share
+//! ```
+//! Each failed request counts like one in flight that fades with a time constant of 3 s, so a host that fails fast does
+//! not look idle before it is taken out. Slowness is the host's mean latency by 1.5 times that of all hosts together, 1
+//! to 10, so a slow host waits until it is idle; the share is that of a slow start.
 
 mod bounded;
 mod consistent_hash;

@@ -1,7 +1,8 @@
 //! Power of two choices: draw two hosts, take the one with less to do.
 //!
 //! **How.** Two distinct hosts are drawn by weight, whatever the request's key, and compared by their load:
-//! - `in_flight` (default): requests in flight divided by weight.
+//! - `in_flight` (default): requests in flight divided by weight. Recent failures count as requests in flight, and the
+//!   load of a remarkably slow host counts several times (see [the formula](super)).
 //! - `peak_ewma`: average latency × (in flight + 1) ÷ weight ÷ share of successes. The latency average is Finagle's
 //!   Peak-EWMA: it jumps up with a slow answer and decays towards faster ones; success is averaged as in tsf-go, so a
 //!   host that fails fast does not look fast. A host without a sample yet takes one request and then waits for its
@@ -149,7 +150,7 @@ impl Pairs {
         })
     }
 
-    fn by_load(&self, first: usize, second: usize, scales: Scales) -> usize {
+    fn by_load(&self, first: usize, second: usize, scales: Scales<'_>) -> usize {
         let load = |position: usize| {
             let seat = &self.seats[position];
             let live = seat.live();

@@ -3,6 +3,7 @@
 mod bounded;
 mod consistent_hash;
 mod contract;
+mod faults;
 mod ip_hash;
 mod least_load;
 mod limits;
@@ -10,6 +11,8 @@ mod nginx;
 mod p2c;
 mod random;
 mod round_robin;
+mod simulation;
+mod slow_start;
 mod threads;
 
 use std::collections::HashMap;

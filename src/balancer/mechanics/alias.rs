@@ -85,6 +85,12 @@ impl Alias {
         if request.takes_any() {
             return Some(self.at(rng.draw()));
         }
+        self.draw_among(rng, request, seats)
+    }
+
+    /// The same where some may be out of the choice. Apart, so that the usual draw stays small.
+    #[cold]
+    fn draw_among(&self, rng: &Rng, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
         (0..QUICK_DRAWS)
             .map(|_| self.at(rng.draw()))
             .find(|&position| request.may_take(position, &seats[position]))

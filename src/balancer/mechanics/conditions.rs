@@ -18,35 +18,40 @@ const NOTICEABLE: f64 = 1.0 / 64.0;
 /// concurrent pick can know.
 #[derive(Debug)]
 pub(crate) struct Conditions {
+    clock: Clock,
     /// Until when a host starts slowly; 0 = none does.
     ramping: AtomicU64,
     /// Until when a host's failures count; 0 = none has failed.
     failing: AtomicU64,
-    /// The mean latency in nanoseconds, as the bits of an `f64`.
+    /// The mean latency in nanoseconds, as the bits of an `f64`; infinite before the first answer.
     usual: AtomicU64,
     mean: Mutex<Mean>,
 }
 
-impl Default for Conditions {
-    fn default() -> Self {
+impl Conditions {
+    pub(super) fn new(clock: Clock) -> Self {
         Conditions {
+            clock,
             ramping: AtomicU64::new(0),
             failing: AtomicU64::new(0),
             usual: AtomicU64::new(f64::INFINITY.to_bits()),
             mean: Mutex::default(),
         }
     }
-}
 
-impl Conditions {
+    /// The balancer's time, nanoseconds of its clock.
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
     /// The time, if a host starts slowly.
-    pub(super) fn ramping(&self, clock: &Clock) -> Option<u64> {
-        now_until(&self.ramping, clock)
+    pub(super) fn ramping(&self) -> Option<u64> {
+        self.now_until(&self.ramping)
     }
 
     /// The time, if a host has failed lately.
-    pub(super) fn failing(&self, clock: &Clock) -> Option<u64> {
-        now_until(&self.failing, clock)
+    pub(super) fn failing(&self) -> Option<u64> {
+        self.now_until(&self.failing)
     }
 
     /// Notes that a host starts slowly until `end`.
@@ -80,19 +85,20 @@ impl Conditions {
             self.usual.store(fresh.to_bits(), Ordering::Relaxed);
         }
     }
-}
 
-/// The time, if it is before `until`; `until` is set back once it is over.
-fn now_until(until: &AtomicU64, clock: &Clock) -> Option<u64> {
-    let end = until.load(Ordering::Relaxed);
-    if end == 0 {
-        return None;
+    /// The time, if it is before `until`, which is set back once it is over.
+    #[inline]
+    fn now_until(&self, until: &AtomicU64) -> Option<u64> {
+        let end = until.load(Ordering::Relaxed);
+        if end == 0 {
+            return None;
+        }
+        let now = self.now();
+        if now < end {
+            return Some(now);
+        }
+        // Fails if it was prolonged meanwhile.
+        let _ = until.compare_exchange(end, 0, Ordering::Relaxed, Ordering::Relaxed);
+        None
     }
-    let now = clock.now();
-    if now < end {
-        return Some(now);
-    }
-    // Fails if it was prolonged meanwhile.
-    let _ = until.compare_exchange(end, 0, Ordering::Relaxed, Ordering::Relaxed);
-    None
 }

@@ -12,12 +12,10 @@ use super::mean::Mean;
 const DECAY: Duration = Duration::from_millis(600);
 
 /// How fast failures fade: after this time one counts 1/e of a request in flight. Long enough that a host that fails
-/// everything is asked once in seconds, short enough that a host that recovered has its share back soon.
+/// everything is asked once in seconds, short enough that a host that recovered has its share back soon. Failures that
+/// count less than 1/e count nothing, so a single one is over after this time: otherwise an idle host with a failure long
+/// ago would lose to every idle host without one.
 const FADE: Duration = Duration::from_secs(3);
-
-/// Failures that count less than this many requests count nothing: a single one is over after 3 s. Without an end an
-/// idle host with a failure long ago would lose to every idle host without one.
-const NEGLIGIBLE: f64 = 0.37;
 
 /// What has been learnt of a host from its answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,18 +33,19 @@ pub struct Measured {
 #[derive(Debug)]
 pub(crate) struct Live {
     in_flight: AtomicU64,
+    /// When the failures count exactly one request, nanoseconds of the clock; before it more, after it less, by the
+    /// factor e for each [`FADE`]. One number holds them all and is read without the others. 0 = none.
+    failed: AtomicU64,
+    /// Mean latency of successes in nanoseconds, as the bits of an `f64`; 0 = no sample yet.
+    mean_latency: AtomicU64,
     /// Peak-sensitive average of the time to answer, nanoseconds; 0 = no sample yet.
     latency: AtomicU64,
     /// Share of successes, as the bits of an `f64` in 0..=1.
     success: AtomicU64,
     /// When a balancer last chose this host, nanoseconds of its clock; 0 = never.
     chosen: AtomicU64,
-    /// When the failures count exactly one request, nanoseconds of the clock; before it more, after it less, by the
-    /// factor e for each [`FADE`]. One number holds them all and is read without the others. 0 = none.
-    failed: AtomicU64,
-    /// Mean latency of successes in nanoseconds, as the bits of an `f64`; 0 = no sample yet.
-    mean_latency: AtomicU64,
-    sampled: Mutex<Sampled>,
+    /// Boxed, so that what picks read of a host fills one cache line and no more.
+    sampled: Box<Mutex<Sampled>>,
 }
 
 /// What only those who write the averages need.
@@ -66,7 +65,7 @@ impl Default for Live {
             chosen: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             mean_latency: AtomicU64::new(0f64.to_bits()),
-            sampled: Mutex::default(),
+            sampled: Box::default(),
         }
     }
 }
@@ -151,18 +150,16 @@ impl Live {
     pub(crate) fn failures(&self, now: u64) -> f64 {
         match self.failed.load(Ordering::Relaxed) {
             0 => 0.0,
-            one_at => match faded(one_at as f64 - now as f64) {
-                negligible if negligible < NEGLIGIBLE => 0.0,
-                failures => failures,
-            },
+            one_at if now >= one_at.saturating_add(as_nanos(FADE)) => 0.0,
+            one_at => faded(one_at, now),
         }
     }
 
-    /// When the failures will have become negligible, nanoseconds of the clock; 0 = there are none.
+    /// When the failures will count nothing, nanoseconds of the clock; 0 = there are none.
     pub(crate) fn failing_until(&self) -> u64 {
         match self.failed.load(Ordering::Relaxed) {
             0 => 0,
-            one_at => one_at.saturating_add((-NEGLIGIBLE.ln() * fade()) as u64),
+            one_at => one_at.saturating_add(as_nanos(FADE)),
         }
     }
 
@@ -170,9 +167,10 @@ impl Live {
     fn fail(&self, now: u64) {
         let before = match self.failed.load(Ordering::Relaxed) {
             0 => 0.0,
-            one_at => faded(one_at as f64 - now as f64),
+            one_at => faded(one_at, now),
         };
-        let one_at = now.saturating_add(((before + 1.0).ln() * fade()) as u64);
+        let ahead = (before + 1.0).ln() * as_nanos(FADE) as f64;
+        let one_at = now.saturating_add(ahead as u64);
         self.failed.store(one_at, Ordering::Relaxed);
     }
 
@@ -222,11 +220,7 @@ impl Live {
     }
 }
 
-/// What one request counts this many nanoseconds before it counts 1.
-fn faded(ahead: f64) -> f64 {
-    (ahead / fade()).exp()
-}
-
-fn fade() -> f64 {
-    FADE.as_nanos() as f64
+/// What the failures count at `now` that count 1 at `one_at`.
+fn faded(one_at: u64, now: u64) -> f64 {
+    ((one_at as f64 - now as f64) / as_nanos(FADE) as f64).exp()
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::chooser::{Algorithm, Chooser};
-use super::clock::Clock;
 use super::conditions::Conditions;
 use super::error::BalancerError;
 use super::host::{Host, HostId};
@@ -51,7 +50,6 @@ const MOST_HELD_BACK: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Members {
     algorithm: Box<dyn Algorithm>,
-    clock: Clock,
     conditions: Arc<Conditions>,
     slow_start: Option<SlowStart>,
     /// For holding back hosts that start slowly.
@@ -71,8 +69,7 @@ impl Members {
         let members = Members {
             slow_start: slow_start.filter(|_| algorithm.starts_slowly()),
             algorithm,
-            clock: options.given_clock().clone(),
-            conditions: Arc::default(),
+            conditions: Arc::new(Conditions::new(options.given_clock().clone())),
             // Another sequence than the algorithm's, which would otherwise repeat each of its draws.
             rng: Rng::new(options.given_seed().map(|seed| !seed)),
             snapshot: Published::default(),
@@ -98,8 +95,7 @@ impl Members {
 
     fn seat(&self, host: Arc<Host>) -> Arc<Seat> {
         let ledger = self.algorithm.ledger(&host);
-        let (clock, conditions) = (self.clock.clone(), Arc::clone(&self.conditions));
-        Arc::new(Seat::new(host, ledger, clock, conditions))
+        Arc::new(Seat::new(host, ledger, Arc::clone(&self.conditions)))
     }
 
     fn member(&self, id: &HostId) -> Result<Arc<Seat>, BalancerError> {
@@ -146,18 +142,18 @@ impl Members {
         loop {
             let chosen = self.snapshot.read(|snapshot| {
                 let choice = snapshot.choice.as_ref().ok_or(BalancerError::NoHosts)?;
-                let untried = snapshot.leaves_another(selection);
-                let selection = if untried {
-                    *selection
+                let afresh;
+                let selection = if snapshot.leaves_another(selection) {
+                    selection
                 } else {
-                    selection.tried(&[])
+                    afresh = selection.tried(&[]);
+                    &afresh
                 };
-                let ramp = self.slow_start.and_then(|start| {
-                    let now = self.conditions.ramping(&self.clock)?;
+                let ramp = self.slow_start.as_ref().and_then(|start| {
+                    let now = self.conditions.ramping()?;
                     Some(start.at(now))
                 });
-                let (conditions, clock) = (&self.conditions, &self.clock);
-                let request = Request::new(selection, conditions, clock, choice.limited, ramp);
+                let request = Request::new(selection, &self.conditions, choice.limited, ramp);
                 let position = if ramp.is_none() {
                     choose(choice, &request)
                 } else {
@@ -310,7 +306,7 @@ impl Balancer for Members {
     fn ramp(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError> {
         let seat = self.member(id)?;
         if let Some(start) = self.slow_start {
-            let end = start.end(self.clock.now(), elapsed).unwrap_or(0);
+            let end = start.end(self.conditions.now(), elapsed).unwrap_or(0);
             seat.ramp_until(end);
             self.conditions.ramp_until(end);
         }
@@ -319,7 +315,8 @@ impl Balancer for Members {
 
     fn ramping(&self, id: &HostId) -> Option<Duration> {
         let seat = self.member(id).ok()?;
-        self.slow_start?.elapsed(self.clock.now(), seat.ramp())
+        let start = self.slow_start.as_ref()?;
+        start.elapsed(self.conditions.now(), seat.ramp())
     }
 
     fn turn(&self) -> Option<Turn> {

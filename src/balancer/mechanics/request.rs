@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::clock::Clock;
 use super::conditions::Conditions;
 use super::host::{Host, HostId};
 use super::live::Live;
@@ -13,28 +12,25 @@ use super::slow_start::Ramp;
 /// A [`Selection`] with whatever else decides whether a host may be chosen. Made anew for each pick.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
-    selection: Selection<'a>,
+    selection: &'a Selection<'a>,
     conditions: &'a Conditions,
-    clock: &'a Clock,
     /// Whether a host of the arrangement has a limit.
     limited: bool,
     /// The position that was chosen before and held back.
     skipped: Option<usize>,
-    ramp: Option<Ramp>,
+    ramp: Option<Ramp<'a>>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(
-        selection: Selection<'a>,
+        selection: &'a Selection<'a>,
         conditions: &'a Conditions,
-        clock: &'a Clock,
         limited: bool,
-        ramp: Option<Ramp>,
+        ramp: Option<Ramp<'a>>,
     ) -> Self {
         Request {
             selection,
             conditions,
-            clock,
             limited,
             skipped: None,
             ramp,
@@ -93,10 +89,10 @@ impl<'a> Request<'a> {
     }
 
     /// How hosts compare at this moment.
-    pub(crate) fn scales(&self) -> Scales {
+    pub(crate) fn scales(&self) -> Scales<'a> {
         Scales {
-            failing: self.conditions.failing(self.clock),
-            usual: self.conditions.usual_latency(),
+            failing: self.conditions.failing(),
+            remarkable: 1.0 / (self.conditions.usual_latency() * FREE_SLOWNESS),
             ramp: self.ramp,
         }
     }
@@ -117,27 +113,34 @@ const FREE_SLOWNESS: f64 = 1.5;
 /// slowness of a host is its mean latency relative to that of the balancer, and 1 if it is not remarkable. The share is
 /// that of a slow start. An idle host without failures has the load 0 whatever its slowness, so nobody starves.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scales {
+pub(crate) struct Scales<'a> {
     /// The time, if a host has failed lately.
     failing: Option<u64>,
-    /// The balancer's mean latency in nanoseconds; infinite if there is none.
-    usual: f64,
-    ramp: Option<Ramp>,
+    /// One by the latency, in nanoseconds, from which a host is slow; 0 if there is none.
+    remarkable: f64,
+    ramp: Option<Ramp<'a>>,
 }
 
-impl Scales {
-    /// The load of a host of `weight` on which `in_flight` requests run.
+impl Scales<'_> {
+    /// The load of a host of `weight` on which `in_flight` requests run. Written so that the usual host, of
+    /// weight 1 and neither slow nor failing, costs no division and no call.
+    #[inline]
     pub(crate) fn load(&self, live: &Live, in_flight: u64, weight: u32, seat: &Seat) -> f64 {
-        let mut requests = in_flight as f64;
+        let mut load = in_flight as f64;
         if let Some(now) = self.failing {
-            requests += live.failures(now);
+            load += live.failures(now);
         }
-        // Not `clamp`: if every answer took no time at all, this is not a number, and `max` makes it 1.
-        let slowness = (live.mean_latency() / (self.usual * FREE_SLOWNESS)).max(1.0);
-        let load = requests / f64::from(weight) * slowness.min(MOST_SLOWNESS);
-        match self.ramp {
-            None => load,
-            Some(ramp) => load / ramp.share(seat.ramp()),
+        if weight != 1 {
+            load /= f64::from(weight);
         }
+        let slowness = live.mean_latency() * self.remarkable;
+        // False as well if this is not a number, as when no answer took any time.
+        if slowness > 1.0 {
+            load *= slowness.min(MOST_SLOWNESS);
+        }
+        if let Some(ramp) = self.ramp {
+            load /= ramp.share(seat.ramp());
+        }
+        load
     }
 }

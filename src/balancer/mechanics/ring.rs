@@ -200,14 +200,19 @@ fn split(id: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::conditions::Conditions;
     use super::*;
-    use crate::balancer::Host;
+    use crate::balancer::{Clock, Host};
 
     fn seats(hosts: &[(&str, u32)]) -> Arc<[Arc<Seat>]> {
         let seat = |&(id, weight): &(&str, u32)| {
             let host = Host::named(id, "127.0.0.1:1".parse().expect("an address"));
             let host = Arc::new(host.with_weight(weight).expect("a weight in range"));
-            Arc::new(Seat::new(host, None, Default::default(), Arc::default()))
+            Arc::new(Seat::new(
+                host,
+                None,
+                Arc::new(Conditions::new(Clock::manual())),
+            ))
         };
         hosts.iter().map(seat).collect()
     }

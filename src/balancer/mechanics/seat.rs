@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::clock::Clock;
 use super::conditions::Conditions;
 use super::host::Host;
 use super::live::Live;
@@ -33,8 +32,7 @@ pub(crate) struct Seat {
     /// When the host has its whole share again, nanoseconds of the clock; 0 = it has it.
     ramp: AtomicU64,
     ledger: Option<Arc<dyn Ledger>>,
-    /// The balancer's clock and conditions, here so that a lease is one pointer.
-    clock: Clock,
+    /// The balancer's, here so that a lease is one pointer.
     conditions: Arc<Conditions>,
 }
 
@@ -42,7 +40,6 @@ impl Seat {
     pub(crate) fn new(
         host: Arc<Host>,
         ledger: Option<Arc<dyn Ledger>>,
-        clock: Clock,
         conditions: Arc<Conditions>,
     ) -> Self {
         // The host may bring failures along from another balancer.
@@ -53,14 +50,13 @@ impl Seat {
             ramp: AtomicU64::new(0),
             host,
             ledger,
-            clock,
             conditions,
         }
     }
 
     /// Takes in how a request went that has just ended.
     pub(crate) fn observe(&self, latency: Duration, succeeded: bool) {
-        let now = self.clock.now();
+        let now = self.conditions.now();
         self.live.observe(now, latency, succeeded);
         if succeeded {
             self.conditions.observe(now, latency);

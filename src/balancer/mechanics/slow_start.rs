@@ -27,26 +27,26 @@ impl SlowStart {
     }
 
     /// The shares at `now`.
-    pub(super) fn at(self, now: u64) -> Ramp {
+    pub(super) fn at(&self, now: u64) -> Ramp<'_> {
         Ramp { start: self, now }
     }
 }
 
 /// The shares of slowly starting hosts at one moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ramp {
-    start: SlowStart,
+pub(crate) struct Ramp<'a> {
+    start: &'a SlowStart,
     now: u64,
 }
 
-impl Ramp {
+impl Ramp<'_> {
     /// The share of a host that has its whole share at `end`: it rises from the floor to 1 in a straight line.
     pub(super) fn share(&self, end: u64) -> f64 {
         let left = end.saturating_sub(self.now);
         if left == 0 {
             return 1.0;
         }
-        let SlowStart { window, floor } = self.start;
+        let SlowStart { window, floor } = *self.start;
         1.0 - (1.0 - floor) * (left as f64 / as_nanos(window) as f64).min(1.0)
     }
 }
