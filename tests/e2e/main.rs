@@ -16,10 +16,9 @@ mod matrix;
 mod proxying;
 mod queue;
 mod reload;
-#[expect(dead_code, reason = "the scenarios need the rest")]
+mod retries;
 #[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
-mod retries;
 mod routes;
 mod slow_start;
 mod support;

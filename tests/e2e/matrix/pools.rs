@@ -23,7 +23,7 @@ const ALGORITHMS: [&str; 7] = [
     "ip_hash",
 ];
 
-fn in_front_of(hosts: &Hosts) -> Setup {
+pub(super) fn in_front_of(hosts: &Hosts) -> Setup {
     hosts.addresses().fold(Setup::of(&[]), Setup::host)
 }
 
@@ -57,8 +57,7 @@ fn row_17_each_host_restarts_in_turn() {
     });
     assert!(record.count() > 5_000, "{}", record.count());
     assert_eq!(record.failed(), 0, "of {} GETs", record.count());
-    drop(hosts);
-    subject.settle(&[]);
+    subject.settle_simulated(hosts);
 }
 
 #[test]
@@ -192,8 +191,7 @@ fn with_one_host(algorithm: &str, mode: Mode, rate: f64, duration: Duration) -> 
     let record = plan(&subject, rate, duration).run();
     let requests = hosts.requests();
     let share = requests[0] as f64 / requests.iter().sum::<u64>() as f64;
-    drop(hosts);
-    subject.settle(&[]);
+    subject.settle_simulated(hosts);
     (record, share)
 }
 
