@@ -60,6 +60,7 @@ impl Subject {
         self.rest();
         let setup = Setup::of(backends);
         self.has_room_for_one(setup, hang, requests);
+        backends.iter().for_each(|backend| backend.set(Reply::ok()));
         close();
         self.end();
     }
