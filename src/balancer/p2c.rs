@@ -10,7 +10,8 @@
 //!
 //! On a tie the first draw stands, which is as random as the draw and keeps idle hosts in proportion to their weights.
 //!
-//! **Cost.** One or two random draws and two counters read; `peak_ewma` reads the clock as well.
+//! **Cost.** One or two random draws and two counters read; `peak_ewma` reads the clock as well, and so does `in_flight`
+//! while a failure is recent.
 //!
 //! **Bound.** The busiest of n equal hosts is above the mean by ln ln n / ln 2 + O(1), however many requests there are
 //! (Berenbrink, Czumaj, Steger, Vöcking, "Balanced Allocations: The Heavily Loaded Case", 2000); n = 100 and m = 10,000

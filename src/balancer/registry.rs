@@ -63,6 +63,7 @@ impl AlgorithmInfo {
     /// # Errors
     /// [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`].
     pub fn check(&self, options: &Options) -> Result<(), BalancerError> {
+        options.given_slow_start()?;
         self.algorithm(options).map(drop)
     }
 

@@ -25,7 +25,8 @@ pub(crate) struct Conditions {
     failing: AtomicU64,
     /// The mean latency in nanoseconds, as the bits of an `f64`; infinite before the first answer.
     usual: AtomicU64,
-    mean: Mutex<Mean>,
+    /// Boxed, away from what every pick reads.
+    mean: Box<Mutex<Mean>>,
 }
 
 impl Conditions {
@@ -35,7 +36,7 @@ impl Conditions {
             ramping: AtomicU64::new(0),
             failing: AtomicU64::new(0),
             usual: AtomicU64::new(f64::INFINITY.to_bits()),
-            mean: Mutex::default(),
+            mean: Box::default(),
         }
     }
 

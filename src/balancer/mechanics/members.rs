@@ -131,13 +131,13 @@ impl Members {
         });
     }
 
-    /// Chooses by `choose`, which gives a position, and returns what sits there. `undo` takes back a choice that does not
-    /// stand.
+    /// Chooses by `choose`, which gives a position, and returns what sits there. Where a host starts slowly, `count` takes
+    /// what a choice without counting has found, or says that it cannot.
     fn choose(
         &self,
         selection: &Selection<'_>,
         choose: impl Fn(&Choice, &Request<'_>) -> Option<usize>,
-        undo: impl Fn(&Seat),
+        count: impl Fn(&Seat) -> bool,
     ) -> Result<Arc<Seat>, BalancerError> {
         loop {
             let chosen = self.snapshot.read(|snapshot| {
@@ -157,7 +157,9 @@ impl Members {
                 let position = if ramp.is_none() {
                     choose(choice, &request)
                 } else {
-                    self.choose_by_share(choice, request, &choose, &undo)
+                    self.choose_by_share(choice, request, &count)
+                        // No other was left to be chosen, or all that were start slowly.
+                        .or_else(|| choose(choice, &request))
                 };
                 match position {
                     Some(position) => Ok(Some(Arc::clone(&choice.seats[position]))),
@@ -175,30 +177,26 @@ impl Members {
         }
     }
 
-    /// Chooses by `choose` until a choice stands: a host stands with the probability of its share, and is passed over
-    /// in the next choice if not.
+    /// Chooses until a choice stands: a host stands with the probability of its share, and is passed over in the next
+    /// choice if not. It is counted only then, so that nobody finds it full for a request that it does not get.
     fn choose_by_share(
         &self,
         choice: &Choice,
         request: Request<'_>,
-        choose: impl Fn(&Choice, &Request<'_>) -> Option<usize>,
-        undo: impl Fn(&Seat),
+        count: impl Fn(&Seat) -> bool,
     ) -> Option<usize> {
         let mut held_back = None;
         for _ in 0..MOST_HELD_BACK {
-            let Some(position) = choose(choice, &request.skip(held_back)) else {
-                break;
-            };
+            let position = choice.chooser.pick(&request.skip(held_back))?;
             let seat = &choice.seats[position];
             let share = request.share(seat);
-            if share >= 1.0 || self.rng.chance(share) {
+            if share < 1.0 && !self.rng.chance(share) {
+                held_back = Some(position);
+            } else if count(seat) {
                 return Some(position);
             }
-            undo(seat);
-            held_back = Some(position);
         }
-        // No other is left to be chosen, or all that were start slowly.
-        choose(choice, &request)
+        None
     }
 }
 
@@ -261,7 +259,7 @@ impl Balancer for Members {
         let seat = self.choose(
             request,
             |choice, request| choice.chooser.pick(request),
-            |_| (),
+            |_| true,
         )?;
         Ok(Arc::clone(&seat.host))
     }
@@ -289,7 +287,7 @@ impl Balancer for Members {
         let seat = self.choose(
             request,
             |choice, request| choice.chooser.pick_and_count(request, &choice.seats),
-            Seat::release,
+            Seat::take_if_room,
         )?;
         Ok(Lease::counted(seat))
     }

@@ -122,8 +122,8 @@ pub(crate) struct Scales<'a> {
 }
 
 impl Scales<'_> {
-    /// The load of a host of `weight` on which `in_flight` requests run. Written so that the usual host, of
-    /// weight 1 and neither slow nor failing, costs no division and no call.
+    /// The load of a host of `weight` on which `in_flight` requests run. Written so that the usual host, of weight 1 and
+    /// neither slow nor failing, costs no division: that takes as long as all the rest.
     #[inline]
     pub(crate) fn load(&self, live: &Live, in_flight: u64, weight: u32, seat: &Seat) -> f64 {
         let mut load = in_flight as f64;
