@@ -121,7 +121,11 @@ fn row_19_flapping_health() {
         let checks = Arc::new(AtomicU64::new(0));
         hosts[0].set_health(Reply::script(move |_, wire| {
             let number = checks.fetch_add(1, Ordering::SeqCst);
-            let status = if number % (bad + 1) == 0 { 200 } else { 500 };
+            let status = if number.is_multiple_of(bad + 1) {
+                200
+            } else {
+                500
+            };
             wire.send(format!("HTTP/1.1 {status} T\r\nContent-Length: 0\r\n\r\n"))?;
             Ok(Next::Close)
         }));
