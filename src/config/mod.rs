@@ -19,8 +19,8 @@ pub use load::control_socket;
 pub(crate) use model::begins_with_segments;
 pub use model::{
     Admin, Algorithm, Authorities, Certificate, Config, HealthCheck, Host, HostHeader, Initial,
-    KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Retries, Retry, Route, Server,
-    Timeouts, WhenAllDown,
+    KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Retries, Retry, Route,
+    SameSite, Secret, Secure, Server, Sticky, Timeouts, WhenAllDown,
 };
 pub use policies::{Ejection, Failures, PoolLimits, SlowStart};
 pub use surroundings::{Surroundings, System};

@@ -1,5 +1,6 @@
 //! The configuration as it is meant: every value checked, nothing left to interpret.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -172,6 +173,8 @@ pub struct Pool {
     pub when_all_down: WhenAllDown,
     /// When a request is sent again; `None` after `retries: none`.
     pub retries: Option<Retries>,
+    /// The cookie that keeps a client with its host, if any.
+    pub sticky: Option<Sticky>,
     /// TLS towards the hosts, if any.
     pub tls: Option<PoolTls>,
     /// When a host that fails requests gets none for a while; `None` after `ejection: none`.
@@ -325,6 +328,61 @@ impl Retries {
     pub fn names(&self, status: u16) -> bool {
         let mut ranges = self.statuses.iter();
         ranges.any(|(low, high)| (*low..=*high).contains(&status))
+    }
+}
+
+/// The cookie that keeps a client with its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// Its name.
+    pub cookie: String,
+    /// How long it keeps a client that sends no request; at least a second.
+    pub ttl: Duration,
+    /// Whether browsers send it over TLS only.
+    pub secure: Secure,
+    /// Whether it is kept from scripts.
+    pub http_only: bool,
+    /// When browsers send it with requests that other sites cause.
+    pub same_site: SameSite,
+    /// What its value is authenticated with; `None`: a random key of the process and its successors.
+    pub secret: Option<Secret>,
+}
+
+/// Whether a cookie bears `Secure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secure {
+    /// If the client's request came over TLS (default).
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The `SameSite` of a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Never with a request that another site causes.
+    Strict,
+    /// With those that take the user here (default).
+    Lax,
+    /// With all of them.
+    None,
+}
+
+/// Bytes that nobody else knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The file; as with [`Certificate`], the path has got its directory.
+    pub file: PathBuf,
+    /// What was in it, without white space at its end.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the bytes.
+        f.debug_tuple("Secret").field(&self.file).finish()
     }
 }
 

@@ -99,6 +99,7 @@ pub(super) struct Pool {
     pub(super) host_header: Said<String>,
     pub(super) when_all_down: Said<String>,
     pub(super) retries: Said<Form<Retries>>,
+    pub(super) sticky: Said<Form<Sticky>>,
     pub(super) tls: Said<Form<PoolTls>>,
     pub(super) ejection: Said<Form<Ejection>>,
     pub(super) limits: PoolLimits,
@@ -137,6 +138,17 @@ pub(super) struct Retries {
     pub(super) budget: Said<String>,
     pub(super) min: Said<String>,
     pub(super) deadline: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Sticky {
+    pub(super) cookie: Said<String>,
+    pub(super) ttl: Said<String>,
+    pub(super) secure: Said<String>,
+    pub(super) http_only: Said<String>,
+    pub(super) same_site: Said<String>,
+    pub(super) secret_file: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Member, Outcome, Pool};
 use crate::balancer;
@@ -44,6 +44,17 @@ impl Lease {
         self.probe
     }
 
+    /// The host has begun to answer, which is as much as a probe or a check wants to know: the rest of an answer may take
+    /// hours. How the whole request went is still to be told.
+    pub fn answered(&mut self, outcome: Outcome) {
+        if outcome == Outcome::Success {
+            self.member().count_success();
+        }
+        if std::mem::take(&mut self.probe) {
+            self.pool.proven(self.member(), outcome);
+        }
+    }
+
     /// Ends the lease and tells how the request went. Drop it without a word where the end was the client's doing.
     /// `latency` is the time until the host began to answer, or failed.
     pub fn observe(mut self, latency: Duration, outcome: Outcome) {
@@ -51,13 +62,12 @@ impl Lease {
             counted.observe(latency, outcome == Outcome::Success);
         }
         let member = &self.pool.members[self.position];
-        let now = Instant::now();
         if self.probe {
             self.probe = false;
-            self.pool.proven(member, now, outcome);
+            self.pool.proven(member, outcome);
         } else if member.era() == self.era {
             // What began before an ejection says nothing about the host after it.
-            self.pool.observed(member, now, outcome);
+            self.pool.observed(member, outcome);
         }
     }
 }

@@ -111,7 +111,7 @@ impl Member {
         self.record().is_ejected()
     }
 
-    /// Requests that it has answered well so far. A check that took too long means little if there was one since the
+    /// Requests that it has begun to answer well so far. A check that took too long means little if there was one since the
     /// check before.
     pub fn successes(&self) -> u64 {
         self.successes.load(Ordering::Relaxed)

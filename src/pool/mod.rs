@@ -1,7 +1,7 @@
 //! A pool: hosts, the balancers that choose among them, and policies.
 //!
 //! The usable hosts are the members of a balancer, and so are the backups and the draining ones, each group of its own:
-//! the [`tiers`]. Who belongs where follows from what is known of the hosts (checks, ejections, drains); [`roster`] alone
+//! the `tiers`. Who belongs where follows from what is known of the hosts (checks, ejections, drains); `roster` alone
 //! brings the balancers in line with it. A pool starts with no host in use.
 
 mod budget;
@@ -13,6 +13,7 @@ mod outcome;
 mod queue;
 mod roster;
 mod state;
+mod sticky;
 mod tiers;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ pub use lease::Lease;
 pub use member::Member;
 pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
+pub use sticky::{Claim, Sticky};
 
 use ejection::Stage;
 use queue::Queue;
@@ -57,6 +59,7 @@ pub struct Pool {
     host_header: config::HostHeader,
     health_check: Option<config::HealthCheck>,
     budget: Option<Arc<Budget>>,
+    sticky: Option<Sticky>,
     ejection: Option<config::Ejection>,
     queue: Queue,
     roster: Mutex<Roster>,
@@ -130,6 +133,9 @@ impl Pool {
                 .retries
                 .as_ref()
                 .map(|policy| Arc::new(Budget::new(policy))),
+            sticky: pool.sticky.as_ref().map(|config| {
+                Sticky::new(config, &pool.name, pool.hosts.iter().map(|host| &host.id))
+            }),
             ejection: pool.ejection.clone(),
             queue: Queue::new(&pool.limits),
             roster: Mutex::default(),
@@ -173,13 +179,19 @@ impl Pool {
         self.budget.as_ref()
     }
 
+    /// What keeps clients with their hosts, if anything does.
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.sticky.as_ref()
+    }
+
     /// Requests that wait because every host is full.
     pub fn waiting(&self) -> usize {
         self.queue.waiting()
     }
 
-    /// Picks a host and counts the request on it; waits in line while every host is full. `repeatable` says whether the
-    /// request can be sent to another host if this one fails it.
+    /// Counts the request on the host that it wants, if it wants one and that one can have it, else picks a host; waits
+    /// in line while every host is full. `repeatable` says whether the request can be sent to another host if this one
+    /// fails it.
     ///
     /// # Errors
     /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`; [`BalancerError::Busy`] if
@@ -187,9 +199,13 @@ impl Pool {
     pub async fn lease_in_turn(
         self: &Arc<Self>,
         request: &Selection<'_>,
+        wanted: Option<&HostId>,
         repeatable: bool,
     ) -> Result<Lease, BalancerError> {
-        let attempt = || self.lease(request, repeatable);
+        let attempt = || match wanted.map(|id| self.lease_of(id)) {
+            Some(Ok(lease)) => Ok(lease),
+            _ => self.lease(request, repeatable),
+        };
         // Nobody goes past those who wait.
         if self.queue.waiting() == 0 {
             match attempt() {

@@ -149,10 +149,7 @@ impl Pool {
     }
 
     /// Takes in how a request went that was no probe.
-    pub(super) fn observed(&self, member: &Member, now: Instant, outcome: Outcome) {
-        if outcome == Outcome::Success {
-            member.count_success();
-        }
+    pub(super) fn observed(&self, member: &Member, outcome: Outcome) {
         let Some(rules) = &self.ejection else {
             return;
         };
@@ -160,6 +157,7 @@ impl Pool {
             Outcome::Failure(failure) if failure.is_among(&rules.failures) => Some(failure),
             _ => None,
         };
+        let now = Instant::now();
         let reason = member.record().observe(rules, now, failure.is_some());
         if let (Some(reason), Some(failure)) = (reason, failure) {
             self.eject(member, now, reason, failure);
@@ -167,7 +165,8 @@ impl Pool {
     }
 
     /// Takes in how a probe went.
-    pub(super) fn proven(&self, member: &Member, now: Instant, outcome: Outcome) {
+    pub(super) fn proven(&self, member: &Member, outcome: Outcome) {
+        let now = Instant::now();
         let (pool, host) = (self.name(), member.host().id());
         let failure = match (&self.ejection, outcome) {
             (Some(rules), Outcome::Failure(failure)) if failure.is_among(&rules.failures) => {
@@ -182,9 +181,6 @@ impl Pool {
                 self.changed.notify_one();
             }
             None => {
-                if outcome == Outcome::Success {
-                    member.count_success();
-                }
                 member.record().pardon(now);
                 info!("pool {pool}: host {host} is ejected no more: it answered");
             }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::ejection::{Carried, millis};
+use super::sticky::RandomKey;
 use super::tiers::Tier;
-use super::{Member, Pool};
+use super::{Member, Pool, Sticky};
 use crate::balancer::{Balancer, HostId, Measured, Turn};
 
 /// What the checks of a host have found.
@@ -34,6 +35,9 @@ pub struct PoolState {
     turn: Option<(String, usize)>,
     /// Its hosts.
     hosts: Vec<HostState>,
+    /// What the cookies of its clients are authenticated with, unless the configuration says it.
+    #[serde(default)]
+    sticky_key: Option<RandomKey>,
 }
 
 /// What is known of a host.
@@ -75,12 +79,16 @@ impl Pool {
                 .iter()
                 .map(|member| self.host_state(member))
                 .collect(),
+            sticky_key: self.sticky.as_ref().and_then(Sticky::random_key),
         }
     }
 
     /// Takes over what a pool of the same name has learnt, where it still holds. To be called before the pool is
     /// checked; whose turn it is, and what operators wish, comes to bear with [`resume`](Pool::resume).
     pub fn carry(&self, state: &PoolState) {
+        if let (Some(sticky), Some(key)) = (&self.sticky, &state.sticky_key) {
+            sticky.adopt(key);
+        }
         let same_checks = self.checks() == state.checks;
         let now = Instant::now();
         for (known, member) in self.known(state) {

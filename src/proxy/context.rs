@@ -11,10 +11,11 @@ use super::failure::Sent;
 use super::forwarded::Origin;
 use super::key::{self, AddressText};
 use super::site::Site;
+use super::sticky;
 use super::traffic::Presence;
 use crate::balancer::{BalancerError, HostId, Selection};
 use crate::config::{KeySource, Retry};
-use crate::pool::{Account, Failure, Lease, Outcome, Pool};
+use crate::pool::{Account, Claim, Failure, Lease, Outcome, Pool};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -31,16 +32,18 @@ pub struct RequestContext {
     pub(super) id: Option<HeaderValue>,
     /// The request in the pool's budget for retries, from the first attempt on; `None` if there are none.
     pub(super) account: Option<Account>,
+    /// The host that the client's cookie keeps it with; `None` if the answer is to bring it a new one.
+    pub(super) kept_with: Option<HostId>,
     /// Attempts made.
     pub(super) attempts: usize,
     /// When the first attempt began.
     pub(super) first_started: Instant,
-    /// The running attempt was given up for another one.
-    pub(super) given_up: bool,
     /// Hosts that failed this request.
     pub(super) tried: Vec<HostId>,
     /// The host of the running attempt.
     pub(super) lease: Option<Lease>,
+    /// The host of the next one, once the running one has been given up.
+    pub(super) next: Option<Lease>,
     /// When the running attempt began, or when the client had sent it all.
     pub(super) started: Instant,
     /// The head of the host's answer in the running attempt.
@@ -67,11 +70,12 @@ impl RequestContext {
             origin: None,
             id: None,
             account: None,
+            kept_with: None,
             attempts: 0,
             first_started: now,
-            given_up: false,
             tried: Vec::new(),
             lease: None,
+            next: None,
             started: now,
             head: None,
         }
@@ -120,6 +124,64 @@ impl RequestContext {
         }
     }
 
+    /// Leases a host for the next attempt: one that has not failed this request while there is such a one. Waits in line
+    /// while every host is full.
+    pub(super) async fn lease_host(
+        &mut self,
+        request: &RequestHeader,
+    ) -> Result<(), BalancerError> {
+        let pool = self.pool();
+        let text = self.key_text();
+        let selection = self.selection(request, text.as_ref());
+        // The host of the cookie has its chance first; a request that it failed moves on with its client.
+        let sticky = pool.sticky().filter(|_| self.attempts == 0);
+        let claim = sticky.and_then(|sticky| sticky::claim(request, sticky));
+        let wanted = claim.as_ref().map(|claim| &claim.host);
+        let repeatable = self.could_go_again(request);
+        let leased = pool.lease_in_turn(&selection, wanted, repeatable).await;
+        self.lease = Some(leased?);
+        if let Some(Claim { host, ages: false }) = claim {
+            self.kept_with = Some(host);
+        }
+        Ok(())
+    }
+
+    /// Leases a host that has not failed this request, for an attempt in place of the running one. `false`: there is none
+    /// that could have the request at once.
+    pub(super) fn lease_another(&mut self, request: &RequestHeader) -> bool {
+        let text = self.key_text();
+        let selection = self.selection(request, text.as_ref());
+        let leased = self.pool().lease(&selection, self.could_go_again(request));
+        let untried = |lease: &Lease| !self.tried.contains(lease.member().host().id());
+        self.next = leased.ok().filter(untried);
+        self.next.is_some()
+    }
+
+    /// What the balancer is told of the request.
+    fn selection<'a>(
+        &'a self,
+        request: &'a RequestHeader,
+        text: Option<&'a AddressText>,
+    ) -> Selection<'a> {
+        let mut selection = Selection::new().tried(&self.tried);
+        if let Some(origin) = self.origin {
+            selection = selection.client(origin.client);
+        }
+        let source = self.pool().key();
+        match source.and_then(|source| key::of(source, request, text)) {
+            Some(key) => selection.key(key),
+            None => selection,
+        }
+    }
+
+    /// The client's address, if it is the key.
+    fn key_text(&self) -> Option<AddressText> {
+        match self.pool().key()? {
+            KeySource::ClientIp => Some(AddressText::new(self.origin?.client)),
+            _ => None,
+        }
+    }
+
     fn is_repeatable(&self, request: &RequestHeader) -> bool {
         match self.retry {
             Retry::Idempotent => request.method.is_idempotent(),
@@ -127,33 +189,11 @@ impl RequestContext {
         }
     }
 
-    /// Leases a host for the next attempt: one that has not failed this request while there is such a one. Waits in line
-    /// while every host is full.
-    pub(super) async fn lease_host(
-        &mut self,
-        request: &RequestHeader,
-    ) -> Result<(), BalancerError> {
-        let client = self.origin.map(|origin| origin.client);
-        let mut selection = Selection::new().tried(&self.tried);
-        if let Some(client) = client {
-            selection = selection.client(client);
-        }
-        let text;
-        if let Some(source) = self.pool().key() {
-            text = match source {
-                KeySource::ClientIp => client.map(AddressText::new),
-                _ => None,
-            };
-            if let Some(key) = key::of(source, request, text.as_ref()) {
-                selection = selection.key(key);
-            }
-        }
+    /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
+    fn could_go_again(&self, request: &RequestHeader) -> bool {
         let budget = self.pool().budget();
-        let again = budget.is_some_and(|budget| self.attempts < budget.policy().attempts);
-        let repeatable = again && self.is_repeatable(request);
-        let leased = self.pool().lease_in_turn(&selection, repeatable).await;
-        self.lease = Some(leased?);
-        Ok(())
+        budget.is_some_and(|budget| self.attempts < budget.policy().attempts)
+            && self.is_repeatable(request)
     }
 
     /// Ends the attempt as the host's failure.

@@ -52,6 +52,14 @@ impl Origin {
         origin
     }
 
+    /// Whether the client's request came over TLS: on this connection, or as a trusted proxy says.
+    pub(super) fn is_https(&self, fields: &HeaderMap, tls: bool) -> bool {
+        match self.trusted.then(|| fields.get(PROTO)).flatten() {
+            Some(proto) => proto.as_bytes().eq_ignore_ascii_case(b"https"),
+            None => tls,
+        }
+    }
+
     /// Sets the X-Forwarded-* fields of a request to a host.
     pub(super) fn describe(&self, request: &mut RequestHeader, tls: bool) -> Result<()> {
         let peer = AddressText::new(self.peer);

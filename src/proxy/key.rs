@@ -46,11 +46,7 @@ pub(super) fn of<'a>(
     let key = match source {
         KeySource::ClientIp => client?.as_bytes(),
         KeySource::Header(name) => request.headers.get(name)?.as_bytes(),
-        KeySource::Cookie(name) => request
-            .headers
-            .get_all(header::COOKIE)
-            .iter()
-            .find_map(|field| cookie(field.as_bytes(), name.as_bytes()))?,
+        KeySource::Cookie(name) => cookie(request, name)?,
         KeySource::Query(name) => parameter(Target::of(request).query(), name.as_bytes())?,
         KeySource::Path => Target::of(request).path(),
         KeySource::Uri => Target::of(request).uri,
@@ -58,9 +54,10 @@ pub(super) fn of<'a>(
     (!key.is_empty()).then_some(key)
 }
 
-/// The value of the first cookie of exactly this name in a Cookie field, without the quotes that may stand around it.
-fn cookie<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let value = named(field, b';', name)?;
+/// The value of the first cookie of exactly this name, without the quotes that may stand around it.
+pub(super) fn cookie<'a>(request: &'a RequestHeader, name: &str) -> Option<&'a [u8]> {
+    let mut fields = request.headers.get_all(header::COOKIE).iter();
+    let value = fields.find_map(|field| named(field.as_bytes(), b';', name.as_bytes()))?;
     Some(match value {
         [b'"', inner @ .., b'"'] => inner,
         bare => bare,

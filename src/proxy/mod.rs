@@ -10,6 +10,7 @@ mod forwarded;
 mod key;
 mod phases;
 mod site;
+mod sticky;
 mod target;
 mod traffic;
 mod upgrade;

@@ -15,6 +15,7 @@ use super::answer::{self, Answer, Connection};
 use super::context::{Head, RequestContext};
 use super::failure::{self, is_break};
 use super::forwarded::Origin;
+use super::sticky;
 use super::target::Target;
 use super::{Proxy, upgrade};
 use crate::balancer::BalancerError;
@@ -215,18 +216,23 @@ impl ProxyHttp for Proxy {
             let unasked = "the host switched protocols unasked";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
         }
+        let outcome = match response.status.is_server_error() {
+            true => Outcome::Failure(Failure::Status(response.status.as_u16())),
+            false => Outcome::Success,
+        };
         ctx.head = Some(Head {
             after: ctx.started.elapsed(),
-            outcome: match response.status.is_server_error() {
-                true => Outcome::Failure(Failure::Status(response.status.as_u16())),
-                false => Outcome::Success,
-            },
+            outcome,
         });
+        if let Some(lease) = &mut ctx.lease {
+            lease.answered(outcome);
+        }
         if ctx.is_failure(response.status) && give_up(session, ctx) {
             // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
             let status = ErrorType::HTTPStatus(response.status.as_u16());
             return Err(Error::explain(status, "another host is asked").into_up());
         }
+        keep_with_host(session, response, ctx)?;
         if upgraded {
             session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
             // A tunnel may last for hours, and is no retry any more.
@@ -260,8 +266,9 @@ impl ProxyHttp for Proxy {
             ctx.lease = None;
             return error;
         }
-        if std::mem::take(&mut ctx.given_up) {
+        if let Some(next) = ctx.next.take() {
             ctx.finish();
+            ctx.lease = Some(next);
             error.set_retry(true);
             return error;
         }
@@ -348,14 +355,38 @@ fn exclude_host(ctx: &mut RequestContext) {
     }
 }
 
+/// Gives the client the cookie of its host in a sticky pool, unless it has it.
+fn keep_with_host(
+    session: &Session,
+    response: &mut ResponseHeader,
+    ctx: &RequestContext,
+) -> Result<()> {
+    let (Some(sticky), Some(lease)) = (ctx.pool().sticky(), &ctx.lease) else {
+        return Ok(());
+    };
+    let host = lease.member().host().id();
+    if ctx.kept_with.as_ref() == Some(host) {
+        return Ok(());
+    }
+    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    let fields = &session.req_header().headers;
+    let https = ctx
+        .origin
+        .map_or(tls, |origin| origin.is_https(fields, tls));
+    sticky::set(response, sticky, host, https)
+}
+
 /// Gives the running attempt up for another one at another host, if that may be.
 fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
     if !(ctx.has_another_attempt() && ctx.sent(session).may_go_again()) {
         return false;
     }
     exclude_host(ctx);
-    ctx.given_up = ctx.pool().has_another(&ctx.tried) && ctx.pay_for_retry();
-    ctx.given_up
+    let again = ctx.lease_another(session.req_header()) && ctx.pay_for_retry();
+    if !again {
+        ctx.next = None;
+    }
+    again
 }
 
 /// The condition under which Pingora passes an upgrade on.

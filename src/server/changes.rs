@@ -147,6 +147,7 @@ impl Changes {
             host_header,
             when_all_down,
             retries,
+            sticky,
             tls,
             ejection,
             limits,
@@ -166,6 +167,7 @@ impl Changes {
         self.section(&key("host_header"), &old.host_header, host_header);
         self.section(&key("when_all_down"), &old.when_all_down, when_all_down);
         self.section(&key("retries"), &old.retries, retries);
+        self.section(&key("sticky"), &old.sticky, sticky);
         self.section(&key("tls"), &old.tls, tls);
         self.section(&key("ejection"), &old.ejection, ejection);
         self.section(&key("limits"), &old.limits, limits);

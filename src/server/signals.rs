@@ -20,7 +20,6 @@ use crate::admin::{Command, Preview, Reloaded};
 use crate::config;
 use crate::proxy::Traffic;
 
-use super::announce::{notify, reloading};
 use super::handover::Handover;
 use super::reload::{Forecast, Outcome, Refusal, Reloads};
 use super::shutdown::drain;
@@ -113,16 +112,18 @@ impl ShutdownSignalWatch for Events {
                 _ = signals.terminate.recv() => {
                     // Ends the attempt and the successor.
                     drop(running);
+                    commands.close();
                     return serving.terminate(signals).await;
                 }
                 _ = signals.hang_up.recv() => match running {
                     Some(_) => warn!("SIGHUP: not reloaded, {BUSY}"),
                     None => {
                         let reloads = serving.reloads.clone();
+                        let standing = Arc::clone(&serving.standing);
                         tokio::spawn(async move {
-                            reloading();
+                            standing.reloading();
                             log_outcome(&reloads.reload().await);
-                            notify("READY=1");
+                            standing.reloaded();
                         });
                     }
                 },

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use pingora::server::ListenFds;
 use tokio::sync::{Notify, watch};
 
-use super::announce::{PidFile, notify};
+use super::announce::{self, PidFile, notify};
 use super::handover::{Door, Handover, Inheritance};
 use super::places::Places;
 use super::socket_file::SocketFile;
@@ -122,6 +122,21 @@ impl Standing {
     /// A successor serves. A probe that is still answered here asks for the service, which is ready.
     pub(super) fn succeeded(&self) {
         self.succeeded.send_replace(true);
+    }
+
+    /// An in-place reload begins, asked for by a signal.
+    pub(super) fn reloading(&self) {
+        if self.begun.load(Ordering::SeqCst) {
+            announce::reloading();
+        }
+    }
+
+    /// It has ended, one way or the other.
+    pub(super) fn reloaded(&self) {
+        // From a process that does not serve yet it would say too much.
+        if self.begun.load(Ordering::SeqCst) {
+            notify("READY=1");
+        }
     }
 
     /// The process stops and nobody takes its place.

@@ -66,6 +66,7 @@ fn everything_left_out_has_its_default() {
             deadline: Duration::from_secs(10),
         })
     );
+    assert_eq!(pool.sticky, None);
     assert_eq!(pool.tls, None);
     let check = pool.health_check.as_ref().expect("a check");
     assert_eq!(check.probe, Probe::Tcp);

@@ -53,7 +53,7 @@ fn keys_of_later_work_are_unknown() {
     assert!(line.contains("unknown key `access_log`"), "{line}");
     let line = only("admin: { token_file: x }\n");
     assert!(line.contains("unknown key `token_file`"), "{line}");
-    for key in ["sticky", "protocol", "timeouts"] {
+    for key in ["protocol", "timeouts"] {
         let line = only(&with_pool(&format!("{key}: {{}}")));
         assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
     }

@@ -1,6 +1,6 @@
 //! A host that fails requests is left alone for a while, proves itself with one request, and never takes the rest with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -104,11 +104,14 @@ fn a_rate_of_failures_ejects_where_no_row_does() {
     let turn = std::sync::atomic::AtomicU64::new(0);
     bad.set(Reply::script(move |_, wire| {
         let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let status = if turn % 2 == 0 { 500 } else { 200 };
+        let status = if turn.is_multiple_of(2) { 500 } else { 200 };
         wire.send(format!("HTTP/1.1 {status} T\r\nContent-Length: 0\r\n\r\n"))?;
         Ok(crate::support::Next::Keep)
     }));
-    ballast_until(&ballast, &[&bad.address().to_string(), "is ejected for 1m"]);
+    ballast_until(
+        &ballast,
+        &[&bad.address().to_string(), "is ejected for 60s"],
+    );
     let line = ballast.wait_for_log(&["requests failed"]);
     assert!(line.contains("of 1"), "{line}");
     let before = bad.requests();
@@ -152,6 +155,56 @@ fn what_a_client_does_wrong_never_counts() {
         "{:?}",
         ballast.log()
     );
+}
+
+#[test]
+fn an_answer_that_does_not_end_proves_a_host_as_well() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let ballast = Setup::of(&[&good, &bad])
+        .pool(&ejection("200ms"))
+        .pool("slow_start: none")
+        .start();
+    bad.set(Reply::status(500));
+    until_served(&ballast, &bad, 5);
+    bad.set(Reply::script(|_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")?;
+        while !wire.read_some(1024)?.is_empty() {}
+        Ok(crate::support::Next::Close)
+    }));
+    let (mut clients, before) = (Vec::new(), bad.requests());
+    wait_until(SOON, "the request that proves it", || {
+        let total = good.requests() + bad.requests();
+        let mut client = Client::connect(ballast.address());
+        client
+            .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            .expect("sent");
+        wait_until(SOON, "it has arrived", || {
+            good.requests() + bad.requests() > total
+        });
+        clients.push(client);
+        bad.requests() > before
+    });
+    ballast.wait_for_log(&[&bad.address().to_string(), "is ejected no more"]);
+}
+
+#[test]
+fn where_only_posts_come_one_of_them_has_to_prove_a_host() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let ballast = Setup::of(&[&good, &bad]).pool(&ejection("100ms")).start();
+    bad.set(Reply::status(500));
+    until_served(&ballast, &bad, 5);
+    let address = bad.address().to_string();
+    ballast.wait_for_log(&[&address, "is ejected for"]);
+    bad.set(Reply::ok());
+    let (start, before) = (Instant::now(), bad.requests());
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, "a POST proves it", || {
+        assert_eq!(client.post("/", b"body").status, 200);
+        bad.requests() > before
+    });
+    // Others could have been sent again, had the host failed them.
+    assert!(start.elapsed() > Duration::from_secs(4));
+    ballast.wait_for_log(&[&address, "is ejected no more"]);
 }
 
 #[test]
@@ -205,7 +258,7 @@ fn an_ejection_survives_a_reload() {
     let ballast = setup.start();
     bad.set(Reply::status(500));
     until_served(&ballast, &bad, 5);
-    ballast.wait_for_log(&["is ejected for 1m"]);
+    ballast.wait_for_log(&["is ejected for 60s"]);
     let before = bad.requests();
     let line = ballast.hang_up(&setup.clone().algorithm("random").yaml());
     assert!(line.contains("algorithm changed"), "{line}");
@@ -222,7 +275,7 @@ fn a_host_that_a_check_sees_recover_need_not_wait() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health("{ interval: 100ms, timeout: 50ms, rise: 1, fall: 1 }")
-        .pool(&ejection("1h"))
+        .pool(&ejection("2m"))
         .start();
     let address = b.address().to_string();
     b.stop();

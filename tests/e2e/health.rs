@@ -321,7 +321,9 @@ fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
         !ballast.log_with(&[&address, "is down"]).is_empty()
     });
     b.set_health(Reply::ok());
-    ballast.wait_for_log(&[&address, "is up"]);
+    wait_until(SOON, "it is up again", || {
+        ballast.log_with(&[&address, "is up"]).len() == 2
+    });
     // Without requests nobody says that it works.
     b.set_health(Reply::Hang);
     let line = ballast.wait_for_log(&[&address, "is down: timed out"]);

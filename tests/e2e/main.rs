@@ -21,6 +21,7 @@ mod retries;
 mod rig;
 mod routes;
 mod slow_start;
+mod sticky;
 mod support;
 mod systemd;
 mod tls;

@@ -230,6 +230,24 @@ fn no_host_gets_a_request_twice_and_the_last_answer_is_the_clients() {
 }
 
 #[test]
+fn an_answer_is_not_given_up_for_a_place_in_a_line() {
+    let (good, bad) = good_and_bad();
+    let ballast = setup(&[&good, &bad])
+        .pool("limits: { max_in_flight: 1, queue_timeout: 1m }")
+        .start();
+    good.set(Reply::Hang);
+    bad.set(Reply::status(503));
+    let mut busy = Client::connect(ballast.address());
+    let start = Instant::now();
+    busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("sent");
+    wait_until(SOON, "good is full", || good.requests() == 1);
+    let response = get(ballast.address(), "/");
+    assert_eq!((response.status, response.backend()), (503, "bad"));
+    assert!(start.elapsed() < SOON);
+}
+
+#[test]
 fn attempts_are_counted() {
     for attempts in 1..=4 {
         let backends = ["a", "b", "c", "d", "e"].map(Backend::start_new);

@@ -7,6 +7,9 @@ use crate::support::{Backend, Setup, file, free, peer};
 
 const UNIT: &str = include_str!("../../conf/ballast.service");
 
+/// What shows the notifications where there is no systemd.
+const STAND_IN: &str = "a NOTIFY_SOCKET listener stands in for it in handover::notices";
+
 /// What happens inside, where the unit is known and /tmp is private.
 const INSIDE: &str = r#"
 set -eEu
@@ -67,12 +70,30 @@ systemctl stop ballast
 [ "$(systemctl show -P ExecMainStatus ballast)" = 0 ]
 [ "$(systemctl is-active ballast)" = inactive ]
 [ ! -e $RUN ]
+
+echo "a successor that crashes is noticed, and started again"
+systemctl start ballast
+before=$(main)
+sed -i "s/^listeners: .*/listeners: [\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"]/" $FILE
+systemctl reload ballast
+for _ in $(seq 100); do [ "$(main)" != "$before" ] && break; sleep 0.05; done
+for _ in $(seq 100); do [ -e /proc/$before ] || break; sleep 0.1; done
+before=$(main)
+kill -KILL $before
+for _ in $(seq 100); do now=$(main); active && [ "$now" != "$before" ] && break; sleep 0.1; done
+[ "$now" != "$before" ]
+active
+[ "$(systemctl show -P NRestarts ballast)" = 1 ]
+answers $PORT
+systemctl stop ballast
+[ "$(systemctl is-active ballast)" = inactive ]
 echo "all is well"
 "#;
 
 #[test]
 fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
     if peer("systemctl").is_none() || peer("unshare").is_none() {
+        println!("{STAND_IN}");
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -112,10 +133,7 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
     let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (told(&output.stdout), told(&output.stderr));
     if output.status.code() == Some(77) {
-        println!(
-            "skipped, systemd cannot be booted here; a NOTIFY_SOCKET listener stands in for it in \
-             handover::notices: {stderr}"
-        );
+        println!("skipped, systemd cannot be booted here; {STAND_IN}: {stderr}");
         return;
     }
     assert!(output.status.success(), "{stdout}\n{stderr}");

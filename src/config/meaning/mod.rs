@@ -13,6 +13,7 @@ mod retries;
 mod route;
 mod server;
 mod slow_start;
+mod sticky;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

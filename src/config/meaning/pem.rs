@@ -78,7 +78,7 @@ pub(super) fn authorities(
     })
 }
 
-fn read(file: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {
+pub(super) fn read(file: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, String> {
     surroundings
         .read(file)
         .map_err(|error| format!("cannot read `{}`: {error}", file.display()))

@@ -9,7 +9,7 @@ use super::super::model::{HostHeader, Pool, PoolTls, WhenAllDown};
 use super::super::place::Place;
 use super::super::words::{choice, quote};
 use super::super::yaml::{self, Entries, Form};
-use super::{World, algorithm, ejection, health, host, limits, pem, retries, slow_start};
+use super::{World, algorithm, ejection, health, host, limits, pem, retries, slow_start, sticky};
 
 /// Keeps the comparison of routes and pools within a blink.
 const MOST_POOLS: usize = 4_096;
@@ -76,6 +76,7 @@ fn pool(
         host_header,
         when_all_down,
         retries,
+        sticky,
         tls,
         ejection,
         limits,
@@ -114,6 +115,7 @@ fn pool(
             )
         },
     );
+    let sticky = sticky::sticky(sticky.0, world, &place.key("sticky"), problems);
     let retries = retries::retries(retries.0, &place.key("retries"), problems);
     let tls = tls
         .0
@@ -128,6 +130,7 @@ fn pool(
         host_header,
         when_all_down,
         retries,
+        sticky,
         tls,
         ejection,
         limits,

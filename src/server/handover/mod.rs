@@ -13,6 +13,10 @@
 //! Before `farewell` the predecessor serves as if nothing had been said, and whatever goes wrong leaves it so. Both
 //! processes hold the same sockets after `take`, so it does not matter which of them dies. A connection that ends without
 //! a word means that the predecessor has died: the successor then listens by itself.
+//!
+//! The predecessor's end must not be the service's. It is where process 1 of a container is ballast, which therefore does
+//! not hand over; and where a small init ends the container with its first child, which cannot be seen from here: there,
+//! reload in place or replace the container.
 
 mod launch;
 mod link;

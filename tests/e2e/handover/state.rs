@@ -93,3 +93,20 @@ fn an_edited_pool_has_only_its_new_hosts() {
         assert_eq!(get(reign.ballast.address(), "/").backend(), "new");
     }
 }
+
+#[test]
+fn a_cookie_keeps_its_client_with_its_host() {
+    let backends = ["a", "b", "c"].map(Backend::start_new);
+    let setup = Setup::of(&backends.each_ref()).pool("sticky: { cookie: stay }");
+    let reign = Reign::start(&setup);
+    let first = get(reign.ballast.address(), "/");
+    let set = first.head.get("set-cookie").expect("a cookie");
+    let cookie = set.split(';').next().expect("a name and a value");
+    reign.hand_over();
+    for _ in 0..6 {
+        let mut client = Client::connect(reign.ballast.address());
+        let response = client.get_with("/", &format!("Cookie: {cookie}\r\n"));
+        assert_eq!(response.backend(), first.backend());
+        assert_eq!(response.head.get("set-cookie"), None);
+    }
+}

@@ -1,0 +1,356 @@
+//! A cookie keeps a client with its host, as long as there is that host; and nobody can make one.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use crate::support::{Backend, Ballast, Client, Reply, Response, SOON, Setup, wait_until};
+
+/// Three hosts in turns and a cookie.
+struct Scene {
+    backends: [Backend; 3],
+    setup: Setup,
+}
+
+impl Scene {
+    fn new(sticky: &str) -> Self {
+        let backends = ["a", "b", "c"].map(Backend::start_new);
+        let setup = Setup::of(&backends.each_ref()).pool(&format!("sticky: {sticky}"));
+        Scene { backends, setup }
+    }
+
+    fn named(&self, name: &str) -> &Backend {
+        let mut backends = self.backends.iter();
+        backends
+            .find(|backend| backend.name() == name)
+            .expect("the name of a backend")
+    }
+}
+
+/// A client on a connection of its own that brings `cookie`, if any.
+fn ask(address: SocketAddr, cookie: Option<&str>) -> Response {
+    let cookie = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
+    Client::connect(address).get_with("/", &cookie)
+}
+
+/// The cookie that an answer brings: `NAME=TOKEN`.
+fn cookie(response: &Response) -> Option<&str> {
+    let set = response.head.get("set-cookie")?;
+    set.split(';').next()
+}
+
+/// A new client's host and cookie.
+#[track_caller]
+fn new_client(address: SocketAddr) -> (String, String) {
+    let response = ask(address, None);
+    let cookie = cookie(&response).expect("a new client gets a cookie");
+    (response.backend().to_owned(), cookie.to_owned())
+}
+
+/// Asks a few times with this cookie, which must keep the client with `host` and be no news.
+#[track_caller]
+fn assert_kept(address: SocketAddr, host: &str, cookie: &str) {
+    for _ in 0..5 {
+        let response = ask(address, Some(cookie));
+        assert_eq!((response.status, response.backend()), (200, host));
+        assert_eq!(response.head.get("set-cookie"), None);
+    }
+}
+
+#[test]
+fn a_client_stays_with_its_host() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    let clients = [(); 6].map(|()| new_client(ballast.address()));
+    for host in ["a", "b", "c"] {
+        let here = clients.iter().filter(|(name, _)| name == host);
+        assert_eq!(here.count(), 2, "new clients are balanced");
+    }
+    for (host, cookie) in &clients {
+        assert_kept(ballast.address(), host, cookie);
+        // Among others, in any field, and quoted.
+        let among = format!("first=1; {cookie}; last=2");
+        assert_kept(ballast.address(), host, &among);
+        let two = format!("first=1\r\nCookie: {cookie}");
+        assert_kept(ballast.address(), host, &two);
+        let quoted = cookie.replacen('=', "=\"", 1) + "\"";
+        assert_kept(ballast.address(), host, &quoted);
+        let post = format!(
+            "POST / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\nContent-Length: 4\r\n\r\nbody"
+        );
+        let response = Client::connect(ballast.address()).request(post);
+        assert_eq!(response.expect("a whole answer").backend(), host);
+    }
+}
+
+#[test]
+fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
+    let scene = Scene::new("{ cookie: stay, ttl: 90s }");
+    let ballast = scene.setup.top("trusted_proxies: [127.0.0.1]");
+    let ballast = ballast.start();
+    for backend in &scene.backends {
+        backend.set(Reply::ok().field("Set-Cookie", "own=1; Path=/own"));
+    }
+    let response = ask(ballast.address(), None);
+    let set = response.head.all("set-cookie");
+    let [own, ours] = set.as_slice() else {
+        panic!("{set:?}");
+    };
+    assert_eq!(*own, "own=1; Path=/own");
+    let (pair, attributes) = ours.split_once("; ").expect("attributes");
+    assert_eq!(attributes, "Path=/; Max-Age=90; HttpOnly; SameSite=Lax");
+    let token = pair.strip_prefix("stay=").expect("the name");
+    assert!(
+        token.len() > 40
+            && token
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    );
+    // One whose client came over TLS, as a proxy that may say so says.
+    let mut client = Client::connect(ballast.address());
+    let response = client.get_with("/", "X-Forwarded-Proto: https\r\n");
+    let set = response.head.all("set-cookie");
+    assert!(
+        set[1].ends_with("; HttpOnly; Secure; SameSite=Lax"),
+        "{set:?}"
+    );
+    // With the cookie, only the host's own.
+    let response = ask(ballast.address(), Some(pair));
+    assert_eq!(response.head.all("set-cookie"), ["own=1; Path=/own"]);
+}
+
+#[test]
+fn answers_of_our_own_bring_no_cookie() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    scene.backends.iter().for_each(Backend::stop);
+    let response = ask(ballast.address(), None);
+    assert_eq!(response.status, 502);
+    assert_eq!(cookie(&response), None);
+}
+
+#[test]
+fn a_token_that_is_not_ours_is_as_good_as_none() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    // The same pool, another process with another key.
+    let other = scene.setup.start();
+    let (_, foreign) = new_client(other.address());
+    let (host, good) = new_client(ballast.address());
+    let token = good.strip_prefix("stay=").expect("the name");
+    let flipped = |position: usize| {
+        let mut bytes = token.as_bytes().to_vec();
+        bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+        format!("stay={}", String::from_utf8_lossy(&bytes))
+    };
+    let address = scene.named(&host).address();
+    let forged = [
+        "stay=".to_owned(),
+        format!("stay={address}"),
+        format!("stay={}", &token[..token.len() - 1]),
+        format!("stay={token}A"),
+        format!("stay={}", token.to_lowercase()),
+        format!("stay={}", "A".repeat(token.len())),
+        format!("stay={}", "A".repeat(5_000)),
+        format!("Stay={token}"),
+        flipped(0),
+        flipped(8),
+        flipped(15),
+        flipped(30),
+        flipped(token.len() - 1),
+        foreign,
+    ];
+    for forged in &forged {
+        let hosts = [(); 3].map(|()| {
+            let response = ask(ballast.address(), Some(forged));
+            assert_eq!(response.status, 200, "{forged}");
+            assert!(
+                cookie(&response).is_some_and(|new| new != forged),
+                "{forged}"
+            );
+            response.backend().to_owned()
+        });
+        // In turns, as if there were no cookie.
+        assert!(hosts.iter().any(|other| *other != hosts[0]), "{forged}");
+    }
+    assert_kept(ballast.address(), &host, &good);
+}
+
+#[test]
+fn a_token_is_renewed_while_it_is_used_and_ends_when_it_is_not() {
+    let scene = Scene::new("{ cookie: stay, ttl: 2s }");
+    let ballast = scene.setup.start();
+    let (host, first) = new_client(ballast.address());
+    let mut latest = first.clone();
+    wait_until(SOON, "a newer cookie for the same host", || {
+        let response = ask(ballast.address(), Some(&latest));
+        assert_eq!(response.backend(), host);
+        cookie(&response).is_some_and(|new| {
+            latest = new.to_owned();
+            latest != first
+        })
+    });
+    wait_until(SOON, "the first cookie is too old to keep anybody", || {
+        ask(ballast.address(), Some(&first)).backend() != host
+    });
+}
+
+#[test]
+fn a_host_that_is_gone_is_replaced_within_the_request() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    let (host, first) = new_client(ballast.address());
+    scene.named(&host).stop();
+    let response = ask(ballast.address(), Some(&first));
+    assert_eq!(response.status, 200);
+    let next = response.backend().to_owned();
+    assert_ne!(next, host);
+    let second = cookie(&response).expect("a new cookie").to_owned();
+    assert_kept(ballast.address(), &next, &second);
+    // The old host is back, but its client has moved.
+    scene.named(&host).start();
+    assert_kept(ballast.address(), &next, &second);
+}
+
+#[test]
+fn a_host_that_answers_with_a_failure_is_replaced_too() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    let (host, first) = new_client(ballast.address());
+    scene.named(&host).set(Reply::status(503));
+    let response = ask(ballast.address(), Some(&first));
+    assert_eq!(response.status, 200);
+    assert_ne!(response.backend(), host);
+    assert!(cookie(&response).is_some());
+}
+
+#[test]
+fn an_ejected_host_is_replaced() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    let (host, cookie) = new_client(ballast.address());
+    scene.named(&host).set(Reply::status(500));
+    let post = || {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let response = Client::connect(ballast.address()).request(request);
+        response.expect("a whole answer")
+    };
+    for _ in 0..5 {
+        let response = post();
+        assert_eq!((response.status, response.backend()), (500, &*host));
+    }
+    wait_until(SOON, "its client is sent elsewhere", || {
+        post().status == 200
+    });
+}
+
+#[test]
+fn an_unhealthy_host_is_replaced() {
+    let scene = Scene::new("{ cookie: stay }");
+    let check = "{ type: http, path: /healthz, interval: 100ms, timeout: 100ms, fall: 1 }";
+    let ballast = scene.setup.clone().health(check).start();
+    let (host, first) = new_client(ballast.address());
+    scene.named(&host).set_health(Reply::status(500));
+    wait_until(SOON, "its client is sent elsewhere", || {
+        let response = ask(ballast.address(), Some(&first));
+        assert_eq!(response.status, 200);
+        let moved = response.backend() != host;
+        assert_eq!(moved, cookie(&response).is_some());
+        moved
+    });
+}
+
+#[test]
+fn a_full_host_is_replaced() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.clone().pool("limits: { max_in_flight: 1 }");
+    let ballast = ballast.start();
+    let (host, first) = new_client(ballast.address());
+    assert_kept(ballast.address(), &host, &first);
+    let backend = scene.named(&host);
+    backend.set(Reply::Hang);
+    let before = backend.requests();
+    let mut busy = Client::connect(ballast.address());
+    busy.send(format!(
+        "GET / HTTP/1.1\r\nHost: test\r\nCookie: {first}\r\n\r\n"
+    ))
+    .expect("sent");
+    wait_until(SOON, "the host is busy", || backend.requests() > before);
+    let response = ask(ballast.address(), Some(&first));
+    assert_eq!(response.status, 200);
+    assert_ne!(response.backend(), host);
+    assert!(cookie(&response).is_some());
+}
+
+/// Replaces a piece of the running configuration, in place.
+#[track_caller]
+fn edit(ballast: &Ballast, old: &str, new: &str) {
+    let text = fs::read_to_string(ballast.file()).expect("it is there");
+    let edited = text.replace(old, new);
+    assert_ne!(text, edited);
+    let outcome = ballast.hang_up(&edited);
+    assert!(!outcome.contains("not reloaded"), "{outcome}");
+}
+
+#[test]
+fn a_draining_host_is_replaced() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    let (host, first) = new_client(ballast.address());
+    let address = scene.named(&host).address();
+    edit(
+        &ballast,
+        &format!("\"{address}\""),
+        &format!("{{ address: \"{address}\", weight: 0 }}"),
+    );
+    let response = ask(ballast.address(), Some(&first));
+    assert_eq!(response.status, 200);
+    let next = response.backend().to_owned();
+    assert_ne!(next, host);
+    let second = cookie(&response).expect("a new cookie").to_owned();
+    assert_kept(ballast.address(), &next, &second);
+}
+
+#[test]
+fn a_reload_keeps_clients_and_removed_hosts_lose_them() {
+    let scene = Scene::new("{ cookie: stay }");
+    let ballast = scene.setup.start();
+    let (host, first) = new_client(ballast.address());
+    // A pool that is built anew.
+    edit(&ballast, "algorithm: round_robin", "algorithm: random");
+    assert_kept(ballast.address(), &host, &first);
+    edit(&ballast, "cookie: stay", "cookie: stay, ttl: 5m");
+    assert_kept(ballast.address(), &host, &first);
+    let address = scene.named(&host).address();
+    let text = fs::read_to_string(ballast.file()).expect("it is there");
+    let hosted = format!("\"{address}\"");
+    let gone = if text.contains(&format!("{hosted}, ")) {
+        format!("{hosted}, ")
+    } else {
+        format!(", {hosted}")
+    };
+    edit(&ballast, &gone, "");
+    let response = ask(ballast.address(), Some(&first));
+    assert_ne!(response.backend(), host);
+    assert!(cookie(&response).is_some());
+}
+
+#[test]
+fn instances_with_the_same_secret_share_their_clients() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let secret = folder.path().join("sticky.key");
+    fs::write(&secret, "a secret of more than sixteen bytes\n").expect("the folder can be written");
+    let scene = Scene::new(&format!(
+        "{{ cookie: stay, secret_file: {} }}",
+        secret.display()
+    ));
+    let instances = [(); 2].map(|()| scene.setup.start());
+    let (host, cookie) = new_client(instances[0].address());
+    assert_kept(instances[1].address(), &host, &cookie);
+    // A new secret makes the old cookies worthless.
+    fs::write(&secret, "another secret of sixteen bytes or more").expect("still");
+    edit(&instances[0], "algorithm: round_robin", "algorithm: random");
+    let renewed = ask(instances[0].address(), Some(&cookie));
+    assert!(super::sticky::cookie(&renewed).is_some());
+}
