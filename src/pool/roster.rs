@@ -89,8 +89,11 @@ impl Pool {
             // Doubles and unknown hosts cannot occur: membership follows the tier, and both are written here only.
             let _ = balancer.add_host(member.host_in(tier));
             let id = member.host().id();
-            if before == Tier::Out
-                && let Some(elapsed) = roster.ramped(id)
+            // Whoever rested may be cold, whatever the reason was.
+            if matches!(
+                (before, tier),
+                (Tier::Out | Tier::Draining, Tier::Primary | Tier::Backup)
+            ) && let Some(elapsed) = roster.ramped(id)
             {
                 let _ = balancer.ramp(id, elapsed);
             }

@@ -101,7 +101,11 @@ impl Pool {
                 member.record().resume(rules, carried, now);
             }
             self.wish(known, member);
+            let rested = known.drained
+                || known.weight == Some(0)
+                || known.verdict.is_some_and(|verdict| !verdict.healthy);
             let ramping = known.ramping_ms.map(Duration::from_millis);
+            let ramping = ramping.or(rested.then_some(Duration::ZERO));
             self.roster().replaces(member.host().id().clone(), ramping);
             member.host().learn(Measured {
                 latency: known.latency_ns.map(Duration::from_nanos),

@@ -307,6 +307,12 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
     edited.carry(&state);
     edited.begin();
     assert!(!edited.members()[1].is_draining());
+    // It rested, so it begins slowly.
+    let balancer = edited.first_tier();
+    assert!(balancer.ramping(edited.members()[1].host().id()).is_some());
+    assert!(edited.drain(&edited.members()[2], true));
+    assert!(edited.drain(&edited.members()[2], false));
+    assert!(balancer.ramping(edited.members()[2].host().id()).is_some());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{Service, listening};
 
 use super::listen::Socket;
+use super::standing::Standing;
 use crate::admin::{Probes, Readiness};
 
 /// The admin listener.
@@ -20,8 +21,7 @@ pub(super) struct AdminListening {
     /// `None`: it comes from the predecessor.
     socket: Option<Socket>,
     readiness: Arc<Readiness>,
-    /// Turns true when a successor serves.
-    succeeded: ShutdownWatch,
+    standing: Arc<Standing>,
 }
 
 impl AdminListening {
@@ -29,7 +29,7 @@ impl AdminListening {
         address: SocketAddr,
         socket: Option<Socket>,
         readiness: Arc<Readiness>,
-        succeeded: ShutdownWatch,
+        standing: Arc<Standing>,
     ) -> Self {
         let probes = Probes::new(Arc::clone(&readiness));
         let mut service = listening::Service::new("admin".to_owned(), probes);
@@ -40,7 +40,7 @@ impl AdminListening {
             service,
             socket,
             readiness,
-            succeeded,
+            standing,
         }
     }
 }
@@ -53,6 +53,7 @@ impl Service for AdminListening {
         _shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
+        self.standing.watched().await;
         match (self.socket.take(), &fds) {
             (Some(socket), Some(table)) => {
                 if let Err(reason) = socket.listen(table) {
@@ -63,7 +64,7 @@ impl Service for AdminListening {
             _ => self.readiness.wait().await,
         }
         // Whoever watches a process that drains wants to hear that it does, not that nobody is there.
-        let succeeded = self.succeeded.clone();
+        let succeeded = self.standing.watch_succession();
         let service = &mut self.service;
         service
             .start_service(fds, succeeded, listeners_per_fd)

@@ -178,6 +178,7 @@ impl<S: Service + 'static> Service for Listening<S> {
         let (Some(mut service), Some(table)) = (self.service.take(), fds) else {
             return;
         };
+        self.standing.watched().await;
         let inheritance = match self.listen(&table).await {
             Ok(inheritance) => inheritance,
             Err(reason) => {

@@ -202,9 +202,8 @@ impl Prepared {
         }
         if let Some(address) = config.admin.address {
             let socket = listening.release(address);
-            let succeeded = standing.watch_succession();
-            let readiness = Arc::clone(&readiness);
-            let admin = AdminListening::new(address, socket, readiness, succeeded);
+            let (readiness, standing) = (Arc::clone(&readiness), Arc::clone(&standing));
+            let admin = AdminListening::new(address, socket, readiness, standing);
             server.add_service(admin);
         }
         server.add_service(background_service("control", control));

@@ -11,7 +11,7 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::announce::{self, PidFile, notify};
 use super::handover::{Door, Handover, Inheritance};
@@ -32,8 +32,8 @@ pub(super) struct Standing {
     readiness: Arc<Readiness>,
     /// Where it takes commands.
     control: Arc<SocketFile>,
-    /// Told once signals are watched for; until then they would end the process.
-    watching: Notify,
+    /// Whether signals are watched for; until then they would end the process.
+    watching: watch::Sender<bool>,
     begun: AtomicBool,
     succeeded: watch::Sender<bool>,
 }
@@ -54,7 +54,7 @@ impl Standing {
             site,
             readiness,
             control,
-            watching: Notify::new(),
+            watching: watch::Sender::new(false),
             begun: AtomicBool::new(false),
             succeeded: watch::Sender::new(false),
         }
@@ -62,7 +62,13 @@ impl Standing {
 
     /// From now on signals are watched for.
     pub(super) fn watching(&self) {
-        self.watching.notify_one();
+        self.watching.send_replace(true);
+    }
+
+    /// Waits until signals are watched for: whoever sees the process answer may send one.
+    pub(super) async fn watched(&self) {
+        // The sender lives as long as `self`, so there is always somebody to wait for.
+        let _ = self.watching.subscribe().wait_for(|yes| *yes).await;
     }
 
     /// Opens the upgrade socket ahead of time, where no predecessor has it.
@@ -96,7 +102,6 @@ impl Standing {
                 return;
             }
         }
-        self.watching.notified().await;
         let early = self.door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);
         let begun = door.and_then(|door| {

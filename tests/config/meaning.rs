@@ -232,6 +232,14 @@ fn hosts() {
             "pools.web.hosts[0].weight: `-1` is not a whole number from 0 to 10000",
         ),
         (
+            "{ address: \"127.0.0.1:1\", backup: maybe }",
+            "pools.web.hosts[0].backup: `maybe` is not one of `true`, `false`",
+        ),
+        (
+            "{ address: \"127.0.0.1:1\", max_in_flight: -1 }",
+            "pools.web.hosts[0].max_in_flight: `-1` is not a whole number from 0 to 18446744073709551615",
+        ),
+        (
             "{ address: \"127.0.0.1:1\", weight: 0 }",
             "pools.web.hosts: no host of the pool `web` can take requests: every weight is 0",
         ),

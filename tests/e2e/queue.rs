@@ -155,3 +155,23 @@ fn a_key_whose_host_is_full_moves_on_and_comes_back() {
         client.get("/key").backend() == home
     });
 }
+
+#[test]
+fn a_request_in_line_is_served_when_the_pool_before_a_reload_frees_the_host() {
+    let backend = Backend::start_new("a");
+    let setup = |timeout: &str| {
+        Setup::of(&[&backend]).pool(&format!(
+            "limits: {{ max_in_flight: 1, queue: 1, queue_timeout: {timeout} }}"
+        ))
+    };
+    let ballast = setup("9s").start();
+    backend.set(Reply::ok().after(Duration::from_secs(1)));
+    let first = ask(&ballast, "/first");
+    wait_until(SOON, "the first runs", || backend.requests() == 1);
+    let line = ballast.hang_up(&setup("8s").yaml());
+    assert!(line.contains("limits changed"), "{line}");
+    backend.set(Reply::ok());
+    assert_eq!(ask(&ballast, "/second").join().expect("an answer").0, 200);
+    assert_eq!(first.join().expect("an answer").0, 200);
+    assert_eq!(backend.requests(), 2);
+}

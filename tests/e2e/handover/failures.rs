@@ -1,13 +1,14 @@
 //! Whatever goes wrong on the way, the process that serves goes on serving, says why, and can hand over later.
 
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
 use super::{Reign, is_gone, yaml};
-use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, long, wait_until};
+use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, long, peer, wait_until};
 
 /// Tries a handover with a changed configuration, which fails, and then one with the old, which does not.
 #[track_caller]
@@ -52,6 +53,30 @@ fn a_port_that_is_taken() {
         good.replace(&own, &format!("{own}, \"{other}\""))
     };
     fails_with(change, "address in use");
+}
+
+#[test]
+fn a_program_on_disk_that_is_broken() {
+    let Some(broken) = peer("false") else { return };
+    let backend = Backend::start_new("a");
+    let mut ballast = Ballast::spawn_link(&yaml(&Setup::of(&[&backend])), "current");
+    assert!(ballast.listens_within(SOON));
+    let reign = Reign::of(ballast);
+    let link = reign.ballast.path("current");
+    std::fs::remove_file(&link).expect("it is ours");
+    let line = reign.fail_to_hand_over();
+    assert!(line.contains("cannot start"), "{line}");
+    symlink(broken, &link).expect("the folder can be written");
+    let line = reign.fail_to_hand_over();
+    assert!(
+        line.contains("the successor has ended (exit status: 1)"),
+        "{line}"
+    );
+    // The next version.
+    std::fs::remove_file(&link).expect("it is ours");
+    symlink(env!("CARGO_BIN_EXE_ballast"), &link).expect("the folder can be written");
+    reign.hand_over();
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
 }
 
 /// A reign whose next successor waits `timeout` for a silent host.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -73,6 +74,18 @@ impl Ballast {
         let text = yaml.replace(LISTEN, &address.to_string());
         file(folder.path(), "ballast.yaml", &text);
         (folder, address)
+    }
+
+    /// Runs a configuration with the program that `name`, beside the configuration, is a link to.
+    pub(crate) fn spawn_link(yaml: &str, name: &str) -> Self {
+        let (folder, address) = Ballast::folder_with(yaml);
+        let link = folder.path().join(name);
+        symlink(env!("CARGO_BIN_EXE_ballast"), &link).expect("the folder can be written");
+        let mut command = Command::new(link);
+        command
+            .args(["run", "-c"])
+            .arg(folder.path().join("ballast.yaml"));
+        Ballast::spawn_command(command, address, Arc::new(folder))
     }
 
     /// Runs a configuration as process 1 of a container, as far as ids go; `None` where that cannot be.

@@ -38,6 +38,7 @@ impl Tally {
             self.by_status,
             &self.errors[..self.errors.len().min(5)]
         );
+        println!("{what}: {ok} requests, none failed");
     }
 
     fn add(&mut self, other: Tally) {
