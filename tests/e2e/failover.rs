@@ -6,11 +6,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
 use crate::support::{
-    Backend, Client, Connections, DeadHost, Load, Next, Reply, SOON, Setup, free, get, long, peer,
-    wait_until,
+    Backend, Client, Connections, DeadHost, FullHost, Load, Next, Reply, SOON, Setup, get, long,
+    peer, wait_until,
 };
 
 /// Checks often enough that a stopped host is known as such within the test.
@@ -161,7 +159,7 @@ fn a_host_that_lets_connections_wait_is_left_after_the_connect_timeout() {
     let full = FullHost::new();
     let backend = Backend::start_new("a");
     let alone = Setup::of(&[])
-        .host(full.address)
+        .host(full.address())
         .top("timeouts: { connect: 200ms }")
         .start();
     let start = Instant::now();
@@ -169,7 +167,7 @@ fn a_host_that_lets_connections_wait_is_left_after_the_connect_timeout() {
     assert!(start.elapsed() < Duration::from_secs(3));
 
     let both = Setup::of(&[&backend])
-        .host(full.address)
+        .host(full.address())
         .top("timeouts: { connect: 200ms }")
         .start();
     let mut client = Client::connect(both.address());
@@ -332,33 +330,4 @@ fn a_broken_host_is_left_out_evenly() {
         counts.values().all(|count| (140..=260).contains(count)),
         "{counts:?}"
     );
-}
-
-/// A host whose accept queue is full: connections to it neither succeed nor fail.
-struct FullHost {
-    address: SocketAddr,
-    _listener: Socket,
-    _waiting: Vec<Socket>,
-}
-
-impl FullHost {
-    fn new() -> Self {
-        let address = free();
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
-        listener.bind(&address.into()).expect("the port is free");
-        listener.listen(0).expect("a bound socket can listen");
-        let waiting = (0..8)
-            .map(|_| {
-                let socket =
-                    Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
-                let _ = socket.connect_timeout(&address.into(), Duration::from_millis(50));
-                socket
-            })
-            .collect();
-        FullHost {
-            address,
-            _listener: listener,
-            _waiting: waiting,
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::rig::{Hosts, Mode, Plan};
 use crate::support::{
     Authority, Backend, Client, Connections, DeadHost, Load, Next, Reply, SOON, get, wait_until,
 };
@@ -112,4 +113,37 @@ fn tls_shows_the_certificate_that_was_issued() {
         .request("GET / HTTP/1.1\r\n\r\n")
         .expect_err("the name differs");
     assert!(error.to_string().contains("not valid for name"), "{error}");
+}
+
+#[test]
+fn a_simulated_load_keeps_its_schedule_and_sees_every_failure() {
+    let hosts = Hosts::start(2, 1);
+    let plan = |target| Plan {
+        target,
+        rate: 300.0,
+        duration: Duration::from_secs(1),
+        clients: 10,
+        patience: SOON,
+        seed: 1,
+    };
+    let addresses: Vec<_> = hosts.addresses().collect();
+    let record = plan(addresses[0]).run();
+    // 300 with a deviation of 17; this is five of them.
+    assert!((215..=385).contains(&record.count()), "{}", record.count());
+    assert_eq!(record.failed(), 0);
+    assert_eq!(hosts.requests(), [record.count() as u64, 0]);
+    // The median of exponentially distributed 10 ms is 6.9 ms.
+    assert!(record.latency(0.5) >= Duration::from_millis(4));
+
+    hosts.set(1, Mode::Failing);
+    let record = plan(addresses[1]).run();
+    assert_eq!(record.failed(), record.count());
+    assert_eq!(record.success(), 0.0);
+    hosts.kill(0);
+    let record = plan(addresses[0]).run();
+    assert_eq!(record.failed(), record.count());
+    hosts.revive(0);
+    assert_eq!(plan(addresses[0]).run().failed(), 0);
+    let late = plan(addresses[0]).run().after(Duration::from_millis(500));
+    assert!(late.count() < 250, "{}", late.count());
 }

@@ -12,10 +12,13 @@ mod harness;
 mod headers;
 mod health;
 mod limits;
+mod matrix;
 mod proxying;
 mod queue;
 mod reload;
 mod retries;
+#[path = "../../benches/scenarios/rig/mod.rs"]
+mod rig;
 mod routes;
 mod slow_start;
 mod sticky;

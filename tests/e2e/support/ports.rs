@@ -65,3 +65,42 @@ impl DeadHost {
         self.address
     }
 }
+
+/// A host whose accept queue is full: connections to it neither succeed nor fail.
+#[derive(Debug)]
+pub(crate) struct FullHost {
+    address: SocketAddr,
+    listener: Socket,
+    waiting: Vec<Socket>,
+}
+
+impl FullHost {
+    pub(crate) fn new() -> Self {
+        let address = free();
+        let listener = hold(address);
+        listener.listen(0).expect("a bound socket can listen");
+        let waiting = (0..8)
+            .map(|_| {
+                let socket =
+                    Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+                let _ = socket.connect_timeout(&address.into(), Duration::from_millis(50));
+                socket
+            })
+            .collect();
+        FullHost {
+            address,
+            listener,
+            waiting,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Gives up what fills the queue: whoever tries still gets through with the next of its attempts.
+    pub(crate) fn open_up(self) -> TcpListener {
+        drop(self.waiting);
+        self.listener.into()
+    }
+}

@@ -1,0 +1,126 @@
+//! Everything at once, for a while.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::Subject;
+use super::pools::in_front_of;
+use crate::rig::{Hosts, Mode, Plan, Record};
+use crate::support::{Client, Connections, Load, SOON, long, resident};
+
+/// Hosts, and how many of them are in trouble at a time.
+const HOSTS: usize = 8;
+const TROUBLED: usize = 3;
+
+/// What memory may grow by after the warm-up.
+const SOME_MEMORY: u64 = 16 << 20;
+
+/// Puts hosts in trouble and out of it, as chance has it, until told to stop; then all are well.
+fn trouble(hosts: &Hosts, stop: &AtomicBool) {
+    let mut random = SmallRng::seed_from_u64(39);
+    let mut troubled: Vec<usize> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        if troubled.len() == TROUBLED {
+            recover(hosts, troubled.remove(0));
+        }
+        let number = random.gen_range(0..HOSTS);
+        if !troubled.contains(&number) {
+            troubled.push(number);
+            match random.gen_range(0..4) {
+                0 => hosts.kill(number),
+                1 => hosts.set(number, Mode::Failing),
+                2 => hosts.set(number, Mode::Slow(20.0)),
+                _ => hosts.set(
+                    number,
+                    Mode::Stalling {
+                        from: Instant::now(),
+                        period: Duration::from_millis(700),
+                        pause: Duration::from_millis(500),
+                    },
+                ),
+            }
+        }
+        thread::sleep(Duration::from_millis(random.gen_range(50..700)));
+    }
+    for number in 0..HOSTS {
+        recover(hosts, number);
+    }
+}
+
+fn recover(hosts: &Hosts, number: usize) {
+    hosts.set(number, Mode::Normal);
+    hosts.revive(number);
+}
+
+/// Clients that go away at every stage of a request.
+fn leave_early(subject: &Subject, stop: &AtomicBool) {
+    let stages = [
+        "GET / HTT",
+        "GET / HTTP/1.1\r\nHost: test\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun",
+        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n",
+    ];
+    for stage in stages.iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut client = Client::connect(subject.address());
+        client.send(stage).expect("sent");
+        thread::sleep(Duration::from_millis(5));
+        client.abort();
+    }
+}
+
+/// A quarter of a minute; with BALLAST_LONG=1 ten minutes.
+#[test]
+fn mixed_faults_leave_nothing_behind() {
+    let time = Duration::from_secs(if long() { 600 } else { 16 });
+    let hosts = Hosts::start(HOSTS, 1);
+    let setup = in_front_of(&hosts)
+        .algorithm("least_load")
+        .health("{ interval: 500ms, timeout: 400ms, rise: 1, fall: 2 }")
+        .pool("ejection: { base: 500ms }")
+        .pool("slow_start: { window: 1s }");
+    let subject = Subject::start(&setup);
+    let pid = subject.ballast.pid();
+    let plan = Plan {
+        target: subject.address(),
+        rate: 500.0,
+        duration: time / 4,
+        clients: 200,
+        patience: SOON,
+        seed: 1,
+    };
+    let stop = AtomicBool::new(false);
+    let (records, memory, fresh) = thread::scope(|scope| {
+        scope.spawn(|| trouble(&hosts, &stop));
+        scope.spawn(|| leave_early(&subject, &stop));
+        let pause = Duration::from_millis(20);
+        let fresh = Load::start_paced(subject.address(), 4, Connections::OnePerRequest, pause);
+        // The first quarter is the warm-up.
+        let (records, memory): (Vec<_>, Vec<u64>) = (0..4)
+            .map(|quarter| {
+                let plan = Plan {
+                    seed: quarter,
+                    ..plan
+                };
+                (plan.run(), resident(pid))
+            })
+            .unzip();
+        stop.store(true, Ordering::Relaxed);
+        (records, memory, fresh.stop())
+    });
+    let grown = memory[3].saturating_sub(memory[0]);
+    assert!(grown < SOME_MEMORY, "{memory:?}");
+    // Of three of eight hosts in trouble at any time, clients notice little.
+    let shares: Vec<f64> = records.iter().map(Record::success).collect();
+    println!("success {shares:?}, resident {memory:?}");
+    assert!(shares.iter().all(|share| *share >= 0.97), "{shares:?}");
+    let ok = fresh.by_status.get(&200).copied().unwrap_or_default();
+    assert!(ok * 100 >= fresh.total() * 97, "{:?}", fresh.by_status);
+    subject.settle_simulated(hosts);
+}

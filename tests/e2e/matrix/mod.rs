@@ -1,0 +1,125 @@
+//! The fault matrix: what may go wrong with hosts, clients and connections, one row each, and what clients notice of it.
+//!
+//! The oracle of every row is the outcome for the client, what each host got, and that the process comes back to rest:
+//! [`Subject::settle`].
+
+mod answers;
+mod clients;
+mod connections;
+mod keys;
+mod mixed;
+mod pools;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::rig::{Hosts, Mode};
+use crate::support::{
+    Backend, Ballast, Client, Reply, SOON, Setup, accepted_at, descriptors, wait_until,
+};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+
+/// For rows whose hosts are meant to go on failing.
+const NO_EJECTION: &str = "ejection: none";
+
+/// Ballast, and what it holds at rest.
+struct Subject {
+    ballast: Ballast,
+    descriptors: usize,
+}
+
+impl Subject {
+    #[track_caller]
+    fn start(setup: &Setup) -> Self {
+        let ballast = setup.start();
+        let address = ballast.address();
+        wait_until(SOON, "the look whether it listens is over", || {
+            accepted_at(address) == 0
+        });
+        Subject {
+            descriptors: descriptors(ballast.pid()),
+            ballast,
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.ballast.address()
+    }
+
+    /// Everything that has ended is over: once clients and hosts have closed their connections, no descriptor is left;
+    /// no host counts as busy; and no request counts as running, for which the end of the process would wait.
+    #[track_caller]
+    fn settle(self, backends: &[&Backend]) {
+        let close = || backends.iter().for_each(|backend| backend.close_idle());
+        let hang = || backends.iter().for_each(|backend| backend.set(Reply::Hang));
+        let requests = || backends.iter().map(|backend| backend.requests()).collect();
+        close();
+        self.rest();
+        let setup = Setup::of(backends);
+        self.has_room_for_one(setup, hang, requests);
+        backends.iter().for_each(|backend| backend.set(Reply::ok()));
+        close();
+        self.end();
+    }
+
+    /// The same with simulated hosts, all of which are there.
+    #[track_caller]
+    fn settle_simulated(self, hosts: Hosts) {
+        let numbers = || 0..hosts.count();
+        let hang = || numbers().for_each(|number| hosts.set(number, Mode::Slow(1e6)));
+        let setup = hosts.addresses().fold(Setup::of(&[]), Setup::host);
+        self.has_room_for_one(setup, hang, || hosts.requests());
+        numbers().for_each(|number| hosts.kill(number));
+        self.rest();
+        self.end();
+    }
+
+    #[track_caller]
+    fn rest(&self) {
+        let pid = self.ballast.pid();
+        wait_until(SOON, "the descriptors are those of the begin", || {
+            descriptors(pid) <= self.descriptors
+        });
+    }
+
+    /// Where a host may get one request at a time, each of them gets one.
+    #[track_caller]
+    fn has_room_for_one(&self, setup: Setup, hang: impl FnOnce(), requests: impl Fn() -> Vec<u64>) {
+        let limited = setup
+            .pool("limits: { max_in_flight: 1, queue: 0 }")
+            .pool(NO_EJECTION);
+        if requests().is_empty() {
+            return;
+        }
+        let outcome = self.ballast.hang_up(&limited.yaml());
+        assert!(outcome.contains("reloaded in place"), "{outcome}");
+        hang();
+        let before = requests();
+        let mut waiting = Vec::new();
+        wait_until(SOON, "every host has room for a request", || {
+            let mut client = Client::connect(self.address());
+            client.send(GET).expect("sent");
+            // All are busy, or one is now.
+            client.patience(Duration::from_millis(100));
+            if client.read_response(false).is_err() {
+                waiting.push(client);
+            }
+            let all = requests();
+            all.iter().zip(&before).all(|(now, before)| now > before)
+        });
+        waiting.into_iter().for_each(Client::abort);
+    }
+
+    #[track_caller]
+    fn end(mut self) {
+        self.ballast.signal(Signal::SIGTERM);
+        // The grace period for what runs is 30 s.
+        let exit = self.ballast.wait_exit(Duration::from_secs(8));
+        assert_eq!(exit.code(), Some(0));
+        let panics = self.ballast.log_with(&["panicked"]);
+        assert!(panics.is_empty(), "{panics:?}");
+    }
+}
