@@ -35,6 +35,8 @@ pub struct RequestContext {
     pub(super) started: Instant,
     /// The head of the host's answer in the running attempt.
     pub(super) head: Option<Head>,
+    /// Bytes of the request's body that the running attempt has got.
+    pub(super) body: u64,
 }
 
 /// The head of a host's answer.
@@ -59,6 +61,7 @@ impl RequestContext {
             lease: None,
             started: Instant::now(),
             head: None,
+            body: 0,
         }
     }
 

@@ -9,6 +9,7 @@ mod failure;
 mod forwarded;
 mod key;
 mod phases;
+mod rules;
 mod site;
 mod target;
 mod traffic;
