@@ -132,7 +132,7 @@ pub(super) async fn send(
         head.insert_header(header::RETRY_AFTER, seconds)?;
     }
     if allow {
-        head.insert_header(header::ALLOW, METHODS)?;
+        head.insert_header("Allow", METHODS)?;
     }
     let no_body = text.is_empty() || session.req_header().method == Method::HEAD;
     session

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod corpus;
 mod demo;
 mod failover;
 mod handover;
@@ -9,6 +10,7 @@ mod harness;
 mod headers;
 mod health;
 mod limits;
+mod messages;
 mod proxying;
 mod reload;
 mod routes;

@@ -1,6 +1,6 @@
 //! Which requests are refused, and what changes in the others.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS};
 use http::{HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -188,10 +188,10 @@ pub(in crate::proxy) fn forward(
     via: Option<&Via>,
 ) -> Result<()> {
     if let Ok(Some(count)) = max_forwards(received) {
-        request.insert_header(MAX_FORWARDS, count.saturating_sub(1))?;
+        request.insert_header("Max-Forwards", count.saturating_sub(1))?;
     }
     if let Some(via) = via {
-        request.append_header(VIA, via.of(received.version))?;
+        request.append_header("Via", via.of(received.version))?;
     }
     Ok(())
 }

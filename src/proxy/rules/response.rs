@@ -1,6 +1,6 @@
 //! Which answers of hosts are refused, and what changes in the others.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -55,7 +55,7 @@ pub(in crate::proxy) fn pass_back(
         && (!response.status.is_informational() || is_switch(response))
     {
         let entry = via.of(response.version);
-        response.append_header(VIA, entry)?;
+        response.append_header("Via", entry)?;
     }
     // Whoever passes a message on speaks for itself, RFC 9110 6.2.
     response.set_version(Version::HTTP_11);
