@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use rand::Rng;
 use serde::Deserialize;
 
 /// One raw message and what may become of it.
@@ -42,6 +43,9 @@ pub(super) struct Case {
     pub(super) absent: Vec<String>,
     /// How many Set-Cookie fields the client must see.
     pub(super) cookies: Option<usize>,
+    /// Sent instead of `raw`.
+    #[serde(skip)]
+    mutated: Option<Vec<u8>>,
 }
 
 fn one() -> usize {
@@ -63,6 +67,9 @@ impl Case {
     /// The bytes to send: each character is one, and `{{a*5}}` stands for five of them, `{{hdrs*5}}` for five fields and
     /// `{{i102*5}}` for five interim answers.
     pub(super) fn raw(&self) -> Vec<u8> {
+        if let Some(bytes) = &self.mutated {
+            return bytes.clone();
+        }
         let mut text = String::new();
         let mut rest = self.raw.as_str();
         while let Some((before, tail)) = rest.split_once("{{") {
@@ -85,6 +92,39 @@ impl Case {
         text.chars()
             .map(|c| u8::try_from(c).expect("a byte"))
             .collect()
+    }
+
+    /// The same with some bytes changed, put in, taken out or said twice: nobody knows what it is then.
+    pub(super) fn mutated(&self, number: usize, random: &mut impl Rng) -> Case {
+        const LIKELY: &[u8] = b"\r\n\t\0 :;,#/0159aZ_-+{\x7f\x80\xff";
+        let mut bytes = self.raw();
+        for _ in 0..random.gen_range(1..=4) {
+            let at = random.gen_range(0..=bytes.len());
+            let byte = LIKELY[random.gen_range(0..LIKELY.len())];
+            match random.gen_range(0..4) {
+                0 => bytes.insert(at, byte),
+                1 if at < bytes.len() => bytes[at] = byte,
+                2 if at < bytes.len() => drop(bytes.remove(at)),
+                _ => {
+                    let end = bytes.len().min(at + random.gen_range(0..40));
+                    let again = bytes[at..end].to_vec();
+                    let to = random.gen_range(0..=bytes.len());
+                    bytes.splice(to..to, again);
+                }
+            }
+        }
+        Case {
+            id: format!("{}-m{number}", self.id),
+            expect: "either".to_owned(),
+            fin: true,
+            close: false,
+            checks: Vec::new(),
+            body: None,
+            absent: Vec::new(),
+            cookies: None,
+            mutated: Some(bytes),
+            ..self.clone()
+        }
     }
 }
 

@@ -14,8 +14,10 @@ use std::net::SocketAddr;
 use case::{Case, known_limits};
 use judge::Verdict;
 use origin::Origin;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
-use crate::support::{Ballast, Setup};
+use crate::support::{Ballast, Setup, long};
 
 /// Nearly all of the time is waiting for what does not come, so the cases are shared out.
 const SIDE_BY_SIDE: usize = 8;
@@ -29,26 +31,70 @@ const SEVERE: [&str; 8] = [
 #[test]
 fn corpus_of_requests() {
     let cases = Case::all(include_str!("requests.jsonl"));
-    let ids = cases.iter().map(|case| case.id.as_str()).collect();
-    let verdicts = shared_out(&cases, |cases| {
-        let origin = Origin::recording();
-        let ballast = proxy_of(origin.address());
-        let judge = |case| judge::request(case, &ids, ballast.address(), &origin);
-        cases.iter().map(judge).collect()
-    });
+    let verdicts = shared_out(&cases, judge_requests);
     report("requests", &verdicts);
 }
 
 #[test]
 fn corpus_of_answers() {
     let cases = Case::all(include_str!("answers.jsonl"));
-    let verdicts = shared_out(&cases, |cases| {
-        let origin = Origin::answering(cases);
-        let ballast = proxy_of(origin.address());
-        let judge = |case| judge::answer(case, ballast.address());
-        cases.iter().map(judge).collect()
-    });
+    let verdicts = shared_out(&cases, judge_answers);
     report("answers", &verdicts);
+}
+
+/// What must not happen whatever is sent.
+const NEVER: [&str; 5] = ["CRASH", "HANG", "DESYNC", "CANARY", "FWD"];
+
+/// So many of the cases, each changed at random.
+fn mutated(cases: &[Case]) -> Vec<Case> {
+    let mut random = SmallRng::seed_from_u64(4);
+    let small: Vec<&Case> = cases.iter().filter(|c| c.raw().len() < 10_000).collect();
+    let count = if long() { 4_000 } else { 160 };
+    let numbers = 0..count;
+    numbers
+        .map(|number| small[random.gen_range(0..small.len())].mutated(number, &mut random))
+        .collect()
+}
+
+fn nothing_bad_in(verdicts: &[Verdict]) {
+    let mut bad = Vec::new();
+    for Verdict { case, faults, seen } in verdicts {
+        let is_bad = |fault: &String| NEVER.iter().any(|never| fault.starts_with(never));
+        if faults.iter().any(is_bad) {
+            println!("{}: {}", case.id, faults.join(", "));
+            println!("sent: {}\n{seen}", case.raw().escape_ascii());
+            bad.push(case.id.as_str());
+        }
+    }
+    assert!(bad.is_empty(), "violated: {}", bad.join(", "));
+}
+
+#[test]
+fn whatever_a_client_sends_the_host_gets_whole_requests_and_others_are_unharmed() {
+    let cases = mutated(&Case::all(include_str!("requests.jsonl")));
+    let verdicts = shared_out(&cases, judge_requests);
+    nothing_bad_in(&verdicts);
+}
+
+#[test]
+fn whatever_a_host_sends_the_client_gets_good_heads_and_others_are_unharmed() {
+    let cases = mutated(&Case::all(include_str!("answers.jsonl")));
+    let verdicts = shared_out(&cases, judge_answers);
+    nothing_bad_in(&verdicts);
+}
+
+fn judge_requests(cases: &[Case]) -> Vec<Verdict> {
+    let origin = Origin::recording();
+    let ballast = proxy_of(origin.address());
+    let judge = |case| judge::request(case, ballast.address(), &origin);
+    cases.iter().map(judge).collect()
+}
+
+fn judge_answers(cases: &[Case]) -> Vec<Verdict> {
+    let origin = Origin::answering(cases);
+    let ballast = proxy_of(origin.address());
+    let judge = |case| judge::answer(case, ballast.address());
+    cases.iter().map(judge).collect()
 }
 
 fn proxy_of(host: SocketAddr) -> Ballast {
