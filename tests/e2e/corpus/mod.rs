@@ -49,7 +49,7 @@ const NEVER: [&str; 5] = ["CRASH", "HANG", "DESYNC", "CANARY", "FWD"];
 fn mutated(cases: &[Case]) -> Vec<Case> {
     let mut random = SmallRng::seed_from_u64(4);
     let small: Vec<&Case> = cases.iter().filter(|c| c.raw().len() < 10_000).collect();
-    let count = if long() { 4_000 } else { 160 };
+    let count = if long() { 40_000 } else { 1_000 };
     let numbers = 0..count;
     numbers
         .map(|number| small[random.gen_range(0..small.len())].mutated(number, &mut random))
