@@ -126,6 +126,51 @@ fn a_body_that_grows_too_large_is_cut_off() {
 }
 
 #[test]
+fn a_client_that_is_still_sending_hears_that_it_is_too_much() {
+    const PIECE: &[u8] = &[b'a'; 64 * 1024];
+    let backend = Backend::start_new("a");
+    let ballast = with(&backend, SMALL_BODY);
+    let mut announced = Client::connect(ballast.address());
+    let length = 50 * PIECE.len();
+    announced
+        .send(format!(
+            "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n"
+        ))
+        .expect("sent");
+    let mut growing = Client::connect(ballast.address());
+    growing
+        .send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .expect("sent");
+    for _ in 0..50 {
+        announced.send(PIECE).expect("sent");
+        growing.send_chunk(PIECE).expect("sent");
+    }
+    growing.send_chunk("").expect("sent");
+    for mut client in [announced, growing] {
+        assert_eq!(client.read_response(false).expect("whole").status, 413);
+        assert!(client.is_closed_within(SOON));
+    }
+}
+
+#[test]
+fn what_a_message_may_be_changes_while_connections_stay() {
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend]);
+    let ballast = setup.start();
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.post("/", b"0123456789a").status, 200);
+    assert_eq!(backend.last().head.all("via"), ["1.1 ballast"]);
+    let changed = setup.top("headers: { via: none }").top(SMALL_BODY);
+    ballast.configure(&changed.yaml());
+    wait_until(SOON, "the new file is taken in", || {
+        ballast.reload().code == Some(0)
+    });
+    assert_eq!(client.post("/", b"0123456789").status, 200);
+    assert_eq!(backend.last().head.get("via"), None);
+    assert_eq!(client.post("/", b"0123456789a").status, 413);
+}
+
+#[test]
 fn a_body_that_is_sent_to_a_second_host_counts_once() {
     let (broken, good) = (Backend::start_new("broken"), Backend::start_new("good"));
     broken.set(Reply::Reset);
