@@ -48,6 +48,8 @@ pub struct RequestContext {
     pub(super) started: Instant,
     /// The head of the host's answer in the running attempt.
     pub(super) head: Option<Head>,
+    /// Bytes of the request's body that the running attempt has got.
+    pub(super) body: u64,
 }
 
 /// The head of a host's answer.
@@ -78,6 +80,7 @@ impl RequestContext {
             next: None,
             started: now,
             head: None,
+            body: 0,
         }
     }
 
@@ -89,6 +92,7 @@ impl RequestContext {
     pub(super) fn begin_attempt(&mut self) {
         self.started = Instant::now();
         self.head = None;
+        self.body = 0;
         self.attempts += 1;
         if self.attempts == 1 {
             self.first_started = self.started;

@@ -11,6 +11,7 @@ mod forwarded;
 mod fuzz;
 mod key;
 mod phases;
+mod rules;
 mod site;
 mod sticky;
 mod target;

@@ -17,7 +17,7 @@ use super::failure::{self, is_break};
 use super::forwarded::Origin;
 use super::sticky;
 use super::target::Target;
-use super::{Proxy, upgrade};
+use super::{Proxy, rules, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
 use crate::pool::{Failure, Outcome, lacks_resources};
@@ -51,8 +51,9 @@ impl ProxyHttp for Proxy {
         session.set_read_timeout(Some(timeouts.read));
         session.set_write_timeout(Some(timeouts.write));
         session.set_total_drain_timeout(Some(answer::LINGER));
-        // A client may close its sending side once it has sent its request.
+        // A client may close its sending side once it has sent its request, or send the next one meanwhile.
         session.set_abort_on_close(false);
+        session.set_pipelining_enabled(true);
         if session.req_header().version == Version::HTTP_10 {
             session.set_ignore_info_resp(true);
         }
@@ -64,6 +65,9 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
+        if rules::refuse(session, &ctx.site).await? {
+            return Ok(true);
+        }
         if let Some(limit) = ctx.site.limits.max_in_flight
             && !ctx.presence.admit(limit)
         {
@@ -164,13 +168,11 @@ impl ProxyHttp for Proxy {
             let authority = HeaderValue::from_bytes(target.authority).map_err(|cause| {
                 Error::because(ErrorType::InvalidHTTPHeader, "authority", cause).into_down()
             })?;
-            let uri = match target.uri {
-                bare @ ([] | [b'?', ..]) => [b"/", bare].concat(),
-                path => path.to_vec(),
-            };
+            let uri = target.without_authority(&request.method).into_owned();
             request.insert_header(header::HOST, authority)?;
             request.set_raw_path(&uri)?;
         }
+        rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
         if let Some(origin) = ctx.origin {
             let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
             origin.describe(request, tls)?;
@@ -179,7 +181,8 @@ impl ProxyHttp for Proxy {
             let id = ctx.id.get_or_insert_with(new_request_id).clone();
             request.insert_header("X-Request-Id", id)?;
         }
-        if ctx.pool().host_header() == HostHeader::Upstream
+        let hostless = !request.headers.contains_key(header::HOST);
+        if (hostless || ctx.pool().host_header() == HostHeader::Upstream)
             && let Some(lease) = &ctx.lease
         {
             request.insert_header(header::HOST, lease.member().host_header().clone())?;
@@ -190,10 +193,13 @@ impl ProxyHttp for Proxy {
     async fn request_body_filter(
         &self,
         session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if let Some(more) = body.as_ref().filter(|_| !session.was_upgraded()) {
+            rules::body_grew(&mut ctx.body, more.len(), ctx.site.limits.body)?;
+        }
         // A client that uploads slowly does not make the host slow.
         if end_of_stream && ctx.head.is_none() && !session.is_body_empty() {
             ctx.started = Instant::now();
@@ -207,6 +213,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        rules::pass_back(response, &ctx.site.limits, ctx.site.via.as_ref())?;
         let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !upgraded {
             return Ok(());
@@ -241,6 +248,16 @@ impl ProxyHttp for Proxy {
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut RequestContext,
+    ) -> Result<()> {
+        rules::suit_client(session, response);
         Ok(())
     }
 
@@ -304,8 +321,8 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         ctx.lease = None;
         let status = failure::status(error);
-        // A client at fault for the error gets no more time.
-        let linger = *error.esource() != ErrorSource::Downstream;
+        // A client at fault for the error gets no more time, but for the answer to a body that is too large.
+        let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
         if let Some(status) = status
             && let Err(error) = answer::send_last(session, Answer::to_failure(status), linger).await
         {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Admin, Ejection, Failures, HostHeader, Initial, KeySource, PoolLimits, Probe, Retries, Retry,
-    Route, Server, SlowStart, Timeouts, WhenAllDown,
+    Admin, Ejection, Failures, Headers, HostHeader, Initial, KeySource, Limits, PoolLimits, Probe,
+    Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -36,7 +36,23 @@ fn everything_left_out_has_its_default() {
         }
     );
     assert_eq!(config.admin, Admin { address: None });
-    assert_eq!(config.limits.max_in_flight, None);
+    assert_eq!(
+        config.limits,
+        Limits {
+            max_in_flight: None,
+            head: 32 * 1024,
+            target: 16 * 1024,
+            fields: 100,
+            body: None,
+        }
+    );
+    assert_eq!(
+        config.headers,
+        Headers {
+            underscores: Underscores::Drop,
+            via: Some("ballast".to_owned()),
+        }
+    );
     assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.listeners[0].tls, None);
     let everything = Route {

@@ -30,11 +30,12 @@ fn unknown_keys_are_refused_with_a_hint() {
     assert_eq!(
         only("listener: []\n"),
         "b.yaml:1:1: unknown key `listener`, expected one of `server`, `admin`, `listeners`, `trusted_proxies`, `timeouts`, \
-         `limits`, `routes`, `pools`; did you mean `listeners`?"
+         `limits`, `headers`, `routes`, `pools`; did you mean `listeners`?"
     );
     assert_eq!(
-        only("limits: { max_connections: 3 }\n"),
-        "b.yaml:1:11: limits: unknown key `max_connections`, expected `max_in_flight`"
+        only("limits: { max_inflight: 3 }\n"),
+        "b.yaml:1:11: limits: unknown key `max_inflight`, expected one of `max_in_flight`, `head`, `target`, `fields`, `body`; \
+         did you mean `max_in_flight`?"
     );
     assert_eq!(
         only(&with_pool("hosts: [{ adress: \"127.0.0.1:1\" }]")),

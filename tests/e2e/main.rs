@@ -3,6 +3,7 @@
 mod admin;
 mod backup;
 mod cli;
+mod corpus;
 mod demo;
 mod drain;
 mod ejection;
@@ -13,6 +14,7 @@ mod headers;
 mod health;
 mod limits;
 mod matrix;
+mod messages;
 mod proxying;
 mod queue;
 mod reload;

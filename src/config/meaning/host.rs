@@ -11,7 +11,7 @@ use super::super::place::Place;
 use super::super::surroundings::Names;
 use super::super::words::{choice, quote, whole};
 use super::super::yaml::{self, Form, Said};
-use super::limits;
+use super::pool_limits;
 
 /// The longest name that DNS knows, in characters.
 const LONGEST_NAME: usize = 253;
@@ -69,7 +69,7 @@ pub(super) fn hosts(
         let backup = problems.value(&place.key("backup"), backup.0, false, |text| {
             choice(text, &[("true", true), ("false", false)])
         });
-        let max_in_flight = match limits::max_in_flight(max_in_flight, &place, problems) {
+        let max_in_flight = match pool_limits::max_in_flight(max_in_flight, &place, problems) {
             None => most,
             Some(own) => (own > 0).then_some(own),
         };

@@ -1,51 +1,44 @@
-//! `limits` of a pool: how many requests its hosts get at once, and how many may wait.
-
-use std::time::Duration;
+//! `limits`: how much there may be of anything.
 
 use super::super::errors::Problems;
+use super::super::model::Limits;
 use super::super::place::Place;
-use super::super::policies::PoolLimits;
-use super::super::words::{time, whole};
-use super::super::yaml::{self, Said};
+use super::super::words::{size, whole};
+use super::super::yaml;
 
-const QUEUE: usize = 128;
-/// Each waiting request is a task with its connection; more would not be a queue but a reservoir.
-const LONGEST_QUEUE: usize = 1_000_000;
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// What Pingora's parser takes, in bytes of a head and in fields; more cannot be allowed.
+const PARSED_HEAD: u64 = 1024 * 1024;
+const PARSED_FIELDS: usize = 256;
+/// Less would refuse what every browser sends.
+const SMALLEST_HEAD: u64 = 1024;
+const SMALLEST_TARGET: u64 = 64;
+const FEWEST_FIELDS: usize = 8;
 
-/// The limits of a pool, and the `max_in_flight` of hosts that have none of their own.
-pub(super) fn limits(
-    said: yaml::PoolLimits,
-    place: &Place,
-    problems: &mut Problems,
-) -> (PoolLimits, Option<u64>) {
-    let yaml::PoolLimits {
+pub(super) fn limits(said: yaml::Limits, place: &Place, problems: &mut Problems) -> Limits {
+    let yaml::Limits {
         max_in_flight,
-        queue,
-        queue_timeout,
+        head,
+        target,
+        fields,
+        body,
     } = said;
-    let most = self::max_in_flight(max_in_flight, place, problems).unwrap_or(0);
-    let limits = PoolLimits {
-        queue: problems.value(&place.key("queue"), queue.0, QUEUE, |text| {
-            whole(text, 0..=LONGEST_QUEUE)
-        }),
-        queue_timeout: problems.value(
-            &place.key("queue_timeout"),
-            queue_timeout.0,
-            QUEUE_TIMEOUT,
-            time,
-        ),
-    };
-    (limits, (most > 0).then_some(most))
-}
-
-/// The `max_in_flight` of the map at `place`, if it is said; 0 stands for no limit.
-pub(super) fn max_in_flight(
-    said: Said<String>,
-    place: &Place,
-    problems: &mut Problems,
-) -> Option<u64> {
-    problems.optional(&place.key("max_in_flight"), said.0, |text| {
+    let most = problems.value(&place.key("max_in_flight"), max_in_flight.0, 0, |text| {
         whole(text, 0..=u64::MAX)
-    })
+    });
+    let fields = problems.value(&place.key("fields"), fields.0, 100, |text| {
+        whole(text, FEWEST_FIELDS..=PARSED_FIELDS)
+    });
+    let mut bytes = |key, said: yaml::Said<String>, default, range| {
+        problems.value(&place.key(key), said.0, default, |text| size(text, range))
+    };
+    let head = bytes("head", head, 32 * 1024, SMALLEST_HEAD..=PARSED_HEAD);
+    let target = bytes("target", target, 16 * 1024, SMALLEST_TARGET..=PARSED_HEAD);
+    let body = bytes("body", body, 0, 0..=u64::MAX);
+    Limits {
+        max_in_flight: (most > 0).then_some(most),
+        head: head as usize,
+        target: target as usize,
+        fields,
+        body: (body > 0).then_some(body),
+    }
 }

@@ -3,12 +3,14 @@
 
 mod algorithm;
 mod ejection;
+mod headers;
 mod health;
 mod host;
 mod limits;
 mod listener;
 mod pem;
 mod pool;
+mod pool_limits;
 mod retries;
 mod route;
 mod server;
@@ -22,10 +24,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::errors::Problems;
-use super::model::{Config, Limits, Timeouts};
+use super::model::{Config, Timeouts};
 use super::place::Place;
 use super::surroundings::{Names, Surroundings, resolve_all};
-use super::words::{quote, time, whole};
+use super::words::{quote, time};
 use super::yaml::{self, Form};
 
 /// Converts a whole configuration, or tells everything that is wrong with it.
@@ -41,6 +43,7 @@ pub(super) fn config(
         trusted_proxies,
         timeouts,
         limits,
+        headers,
         routes,
         pools,
     } = said;
@@ -57,7 +60,8 @@ pub(super) fn config(
     let admin = server::admin(admin, &listeners, &top.key("admin"), problems);
     let trusted_proxies = networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
-    let limits = self::limits(limits, &top.key("limits"), problems);
+    let limits = limits::limits(limits, &top.key("limits"), problems);
+    let headers = headers::headers(headers, &top.key("headers"), problems);
     let names = Vec::from_iter(pools.0.iter().map(|(name, _)| name.clone()));
     let pools = pool::pools(pools, &world, &top.key("pools"), problems);
     let routes = route::routes(routes, &names, &top, problems);
@@ -71,6 +75,7 @@ pub(super) fn config(
         trusted_proxies,
         timeouts,
         limits,
+        headers,
         routes,
         pools,
     })
@@ -130,16 +135,6 @@ fn timeouts(said: yaml::Timeouts, place: &Place, problems: &mut Problems) -> Tim
         idle: seconds("idle", idle, 60),
         client_keepalive: seconds("client_keepalive", client_keepalive, 75),
         tunnel: seconds("tunnel", tunnel, 60 * 60),
-    }
-}
-
-fn limits(said: yaml::Limits, place: &Place, problems: &mut Problems) -> Limits {
-    let yaml::Limits { max_in_flight } = said;
-    let most = problems.value(&place.key("max_in_flight"), max_in_flight.0, 0, |text| {
-        whole(text, 0..=u64::MAX)
-    });
-    Limits {
-        max_in_flight: (most > 0).then_some(most),
     }
 }
 

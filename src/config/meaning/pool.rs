@@ -9,7 +9,9 @@ use super::super::model::{HostHeader, Pool, PoolTls, WhenAllDown};
 use super::super::place::Place;
 use super::super::words::{choice, quote};
 use super::super::yaml::{self, Entries, Form};
-use super::{World, algorithm, ejection, health, host, limits, pem, retries, slow_start, sticky};
+use super::{
+    World, algorithm, ejection, health, host, pem, pool_limits, retries, slow_start, sticky,
+};
 
 /// Keeps the comparison of routes and pools within a blink.
 const MOST_POOLS: usize = 4_096;
@@ -83,7 +85,7 @@ fn pool(
         slow_start,
     } = said;
     let algorithm = algorithm::algorithm(algorithm.0, &place.key("algorithm"), problems);
-    let (limits, most) = limits::limits(limits, &place.key("limits"), problems);
+    let (limits, most) = pool_limits::limits(limits, &place.key("limits"), problems);
     let place_of_hosts = place.key("hosts");
     let hosts = host::hosts(hosts, &name, most, &world.names, &place_of_hosts, problems);
     let health_check = health::health_check(health_check.0, &place.key("health_check"), problems);

@@ -26,6 +26,8 @@ fn hosts_pools_and_sections_are_told_and_taken_in() {
         "listeners: [\"127.0.0.1:80\"]
 server: { grace_period: 5s }
 timeouts: { read: 1s }
+limits: { body: 1MiB }
+headers: { via: none }
 routes: [{ path: /api, pool: api }, { pool: web }]
 pools:
   web:
@@ -48,6 +50,8 @@ pools:
             "pool api added, hosts: 1",
             "routes changed",
             "timeouts changed",
+            "limits changed",
+            "headers changed",
         ]
     );
 }
