@@ -13,7 +13,6 @@ struct Route {
     host: HostPattern,
     /// What the path must begin with; empty matches everything.
     path: Box<[u8]>,
-    pool: usize,
 }
 
 #[derive(Debug)]
@@ -36,21 +35,19 @@ impl Router {
                 },
             },
             path: route.path.as_deref().unwrap_or_default().as_bytes().into(),
-            pool: route.pool,
         });
         Router {
             routes: routes.collect(),
         }
     }
 
-    /// The pool for a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
-    /// without the query), as an index into the pools of the configuration.
+    /// The route for a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
+    /// without the query), as an index into the routes of the configuration.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<usize> {
         let host = without_port(authority);
         self.routes
             .iter()
-            .find(|route| route.host.matches(host) && begins_with_segments(path, &route.path))
-            .map(|route| route.pool)
+            .position(|route| route.host.matches(host) && begins_with_segments(path, &route.path))
     }
 }
 
@@ -90,6 +87,8 @@ mod tests {
                 host: host.map(str::to_owned),
                 path: path.map(str::to_owned),
                 pool,
+                access: config::Access::default(),
+                rate: None,
             })
             .collect();
         Router::new(&routes)

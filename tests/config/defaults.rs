@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Admin, HostHeader, Initial, KeySource, Probe, Route, Server, Timeouts, WhenAllDown,
+    Access, Admin, HostHeader, Initial, KeySource, Limits, Probe, Route, Server, Timeouts,
+    WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -30,18 +31,32 @@ fn everything_left_out_has_its_default() {
             read: Duration::from_secs(60),
             write: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            client_head: Duration::from_secs(10),
             client_keepalive: Duration::from_secs(75),
             tunnel: Duration::from_secs(3600),
         }
     );
     assert_eq!(config.admin, Admin { address: None });
-    assert_eq!(config.limits.max_in_flight, None);
+    assert_eq!(
+        config.limits,
+        Limits {
+            max_in_flight: None,
+            max_connections: None,
+            max_connections_per_client: None,
+            max_requests_per_connection: Some(1000),
+            min_body_rate: None,
+            rate: None,
+        }
+    );
+    assert_eq!(config.listeners[0].access, Access::default());
     assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.listeners[0].tls, None);
     let everything = Route {
         host: None,
         path: None,
         pool: 0,
+        access: Access::default(),
+        rate: None,
     };
     assert_eq!(config.routes, [everything]);
 

@@ -1,6 +1,6 @@
 //! Routes: what they match, and those that cannot match anything.
 
-use ballast::config::Route;
+use ballast::config::{Access, Route};
 
 use crate::{errors, parse};
 
@@ -21,6 +21,8 @@ fn routes_name_their_pools() {
         host: host.map(str::to_owned),
         path: path.map(str::to_owned),
         pool,
+        access: Access::default(),
+        rate: None,
     };
     assert_eq!(
         config.routes,

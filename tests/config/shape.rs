@@ -33,8 +33,8 @@ fn unknown_keys_are_refused_with_a_hint() {
          `limits`, `routes`, `pools`; did you mean `listeners`?"
     );
     assert_eq!(
-        only("limits: { max_connections: 3 }\n"),
-        "b.yaml:1:11: limits: unknown key `max_connections`, expected `max_in_flight`"
+        only("limits: { rate: { per_second: 3 } }\n"),
+        "b.yaml:1:19: limits.rate: unknown key `per_second`, expected one of `requests`, `burst`, `key`"
     );
     assert_eq!(
         only(&with_pool("hosts: [{ adress: \"127.0.0.1:1\" }]")),

@@ -1,7 +1,10 @@
 //! End to end: the real binary over real sockets, on loopback. Each test's name is a promise.
 
+mod access;
 mod admin;
+mod bounds;
 mod cli;
+mod deadlines;
 mod demo;
 mod failover;
 mod handover;

@@ -2,6 +2,7 @@
 //! problem it meets instead of stopping at the first.
 
 mod algorithm;
+mod edge;
 mod health;
 mod host;
 mod listener;
@@ -10,17 +11,14 @@ mod pool;
 mod route;
 mod server;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::errors::Problems;
-use super::model::{Config, Limits, Timeouts};
+use super::model::{Config, Timeouts};
 use super::place::Place;
 use super::surroundings::{Names, Surroundings, resolve_all};
-use super::words::{quote, time, whole};
+use super::words::time;
 use super::yaml;
 
 /// Converts a whole configuration, or tells everything that is wrong with it.
@@ -50,9 +48,9 @@ pub(super) fn config(
     let server = server::server(server, &world, &top.key("server"), problems);
     let listeners = listener::listeners(listeners, &world, &top.key("listeners"), problems);
     let admin = server::admin(admin, &listeners, &top.key("admin"), problems);
-    let trusted_proxies = networks(trusted_proxies, &top.key("trusted_proxies"), problems);
+    let trusted_proxies = edge::networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
-    let limits = self::limits(limits, &top.key("limits"), problems);
+    let limits = edge::limits(limits, &top.key("limits"), problems);
     let names = Vec::from_iter(pools.0.iter().map(|(name, _)| name.clone()));
     let pools = pool::pools(pools, &world, &top.key("pools"), problems);
     let routes = route::routes(routes, &names, &top, problems);
@@ -92,6 +90,7 @@ fn timeouts(said: yaml::Timeouts, place: &Place, problems: &mut Problems) -> Tim
         read,
         write,
         idle,
+        client_head,
         client_keepalive,
         tunnel,
     } = said;
@@ -104,45 +103,8 @@ fn timeouts(said: yaml::Timeouts, place: &Place, problems: &mut Problems) -> Tim
         read: seconds("read", read, 60),
         write: seconds("write", write, 60),
         idle: seconds("idle", idle, 60),
+        client_head: seconds("client_head", client_head, 10),
         client_keepalive: seconds("client_keepalive", client_keepalive, 75),
         tunnel: seconds("tunnel", tunnel, 60 * 60),
-    }
-}
-
-fn limits(said: yaml::Limits, place: &Place, problems: &mut Problems) -> Limits {
-    let yaml::Limits { max_in_flight } = said;
-    let most = problems.value(&place.key("max_in_flight"), max_in_flight.0, 0, |text| {
-        whole(text, 0..=u64::MAX)
-    });
-    Limits {
-        max_in_flight: (most > 0).then_some(most),
-    }
-}
-
-fn networks(said: Vec<String>, place: &Place, problems: &mut Problems) -> Vec<IpNet> {
-    let networks = said.into_iter().enumerate();
-    networks
-        .filter_map(|(index, text)| problems.take(&place.index(index), network(&text)))
-        .collect()
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
-    }
-    let network: IpNet = text.parse().map_err(|_| {
-        format!(
-            "{} is neither a network such as `10.0.0.0/8` nor an address",
-            quote(text)
-        )
-    })?;
-    if network.trunc() == network {
-        Ok(network)
-    } else {
-        Err(format!(
-            "{} has bits behind its prefix; did you mean `{}`?",
-            quote(text),
-            network.trunc()
-        ))
     }
 }

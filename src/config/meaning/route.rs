@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
+use super::super::access::Access;
 use super::super::errors::Problems;
 use super::super::model::{Route, begins_with_segments};
 use super::super::place::Place;
 use super::super::words::{did_you_mean, quote};
 use super::super::yaml;
+use super::edge;
 
 /// Every route is compared with all before it; this keeps the comparison within a blink.
 const MOST_ROUTES: usize = 4_096;
@@ -31,6 +33,8 @@ pub(super) fn routes(
             host: None,
             path: None,
             pool: 0,
+            access: Access::default(),
+            rate: None,
         }];
     }
     if said.len() > MOST_ROUTES {
@@ -67,9 +71,18 @@ fn route(
     place: &Place,
     problems: &mut Problems,
 ) -> Option<Route> {
-    let yaml::Route { host, path, pool } = said;
+    let yaml::Route {
+        host,
+        path,
+        pool,
+        allow,
+        deny,
+        rate,
+    } = said;
     let host = problems.optional(&place.key("host"), host.0, self::host);
     let path = problems.optional(&place.key("path"), path.0, self::path);
+    let access = edge::access(allow, deny, place, problems);
+    let rate = edge::rate(rate, &place.key("rate"), problems);
     let Some(name) = pool.0 else {
         problems.add(place, "`pool` is missing, the name of the pool");
         return None;
@@ -91,6 +104,8 @@ fn route(
         host,
         path,
         pool: *pool,
+        access,
+        rate,
     })
 }
 
