@@ -19,8 +19,8 @@ pub use errors::ConfigErrors;
 pub use load::control_socket;
 pub(crate) use model::begins_with_segments;
 pub use model::{
-    Admin, Algorithm, Authorities, Certificate, Config, HealthCheck, Host, HostHeader, Initial,
-    KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Rate, RateKey, Route, Server,
-    Timeouts, WhenAllDown,
+    Admin, Algorithm, Authorities, Certificate, Config, Headers, HealthCheck, Host, HostHeader,
+    Initial, KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Rate, RateKey, Route,
+    Server, Timeouts, Underscores, WhenAllDown,
 };
 pub use surroundings::{Surroundings, System};

@@ -31,6 +31,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much there may be of anything.
     pub limits: Limits,
+    /// What becomes of header fields on the way.
+    pub headers: Headers,
     /// Which requests go to which pool; the first route that matches wins. At least one.
     pub routes: Vec<Route>,
     /// The pools in the order of the file; at least one.
@@ -125,6 +127,15 @@ pub struct Timeouts {
 pub struct Limits {
     /// Requests in the whole process at once; beyond it 503. `None`: no limit.
     pub max_in_flight: Option<u64>,
+    /// Bytes of a message's head, from its first byte to the end of the empty line: beyond it a request gets 431, and
+    /// 502 stands for an answer.
+    pub head: usize,
+    /// Bytes of a request's target; beyond it 414.
+    pub target: usize,
+    /// Field lines of a message's head; beyond it a request gets 431, and 502 stands for an answer.
+    pub fields: usize,
+    /// Bytes of a request's body; beyond it 413. `None`: no limit.
+    pub body: Option<u64>,
     /// Clients' connections at once; beyond it none is accepted until one ends. `None`: what the process's limit of
     /// descriptors leaves room for.
     pub max_connections: Option<u64>,
@@ -137,6 +148,25 @@ pub struct Limits {
     pub min_body_rate: Option<u64>,
     /// How many requests a client may send, whatever they are for. `None`: no limit.
     pub rate: Option<Rate>,
+}
+
+/// `headers`: what becomes of header fields on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Headers {
+    /// What becomes of a request's fields with `_` in their names.
+    pub underscores: Underscores,
+    /// The name of this proxy in the Via field of requests and answers, a token; `None`: it leaves no Via.
+    pub via: Option<String>,
+}
+
+/// What becomes of a request's fields with `_` in their names. To many applications `X_Real_IP` is the same as
+/// `X-Real-IP`, so the one could stand in for the other behind our back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Underscores {
+    /// They do not reach the host (default).
+    Drop,
+    /// They are passed on.
+    Pass,
 }
 
 /// How many requests there may be of one kind; beyond it 429.

@@ -99,6 +99,33 @@ where
     }
 }
 
+/// A number of bytes within a range.
+pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("", 1),
+    ];
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim_start();
+    let unit = UNITS.iter().find(|(name, _)| *name == unit);
+    let bytes = unit.and_then(|(_, unit)| digits.parse::<u64>().ok()?.checked_mul(*unit));
+    match bytes {
+        None => Err(format!(
+            "{} is not a number of bytes such as `512`, `32KiB` or `10MiB`",
+            quote(text)
+        )),
+        Some(bytes) if !range.contains(&bytes) => Err(format!(
+            "{} is not from {} to {} bytes",
+            quote(text),
+            range.start(),
+            range.end()
+        )),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
 /// A time above 0.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     match time_or_zero(text)? {

@@ -22,6 +22,7 @@ pub(super) struct Config {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
+    pub(super) headers: Headers,
     pub(super) routes: Vec<Route>,
     pub(super) pools: Entries<Pool>,
 }
@@ -81,6 +82,10 @@ pub(super) struct Timeouts {
 #[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct Limits {
     pub(super) max_in_flight: Said<String>,
+    pub(super) head: Said<String>,
+    pub(super) target: Said<String>,
+    pub(super) fields: Said<String>,
+    pub(super) body: Said<String>,
     pub(super) max_connections: Said<String>,
     pub(super) max_connections_per_client: Said<String>,
     pub(super) max_requests_per_connection: Said<String>,
@@ -94,6 +99,13 @@ pub(super) struct Rate {
     pub(super) requests: Said<String>,
     pub(super) burst: Said<String>,
     pub(super) key: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Headers {
+    pub(super) underscores: Said<String>,
+    pub(super) via: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -19,7 +19,12 @@ pub(super) struct Answer {
     text: &'static str,
     /// Retry-After, in seconds.
     retry_after: Option<u32>,
+    /// Whether the methods that pass are listed in Allow.
+    allow: bool,
 }
+
+/// For Allow: the methods that everybody knows. Others pass as well.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Answer {
     pub(super) const NO_ROUTE: Answer = Answer::new(404, "404 no route for this host and path\n");
@@ -29,6 +34,39 @@ impl Answer {
         ..Answer::new(503, "503 too many requests at once\n")
     };
 
+    pub(super) const BAD_TARGET: Answer =
+        Answer::new(400, "400 the request's target is not valid\n");
+    pub(super) const BAD_HOST: Answer =
+        Answer::new(400, "400 the request needs one valid Host field\n");
+    pub(super) const BAD_LENGTH: Answer =
+        Answer::new(400, "400 the request's Content-Length is not valid\n");
+    pub(super) const TWO_FRAMINGS: Answer = Answer::new(
+        400,
+        "400 the request has a Transfer-Encoding where it must not\n",
+    );
+    pub(super) const BAD_MAX_FORWARDS: Answer =
+        Answer::new(400, "400 the request's Max-Forwards is not valid\n");
+    pub(super) const NO_TRACE: Answer = Answer {
+        allow: true,
+        ..Answer::new(405, "405 TRACE is not served\n")
+    };
+    /// To OPTIONS that goes no further.
+    pub(super) const OPTIONS: Answer = Answer {
+        allow: true,
+        ..Answer::new(200, "")
+    };
+    pub(super) const BODY_TOO_LARGE: Answer =
+        Answer::new(413, "413 the request's body is too large\n");
+    pub(super) const TARGET_TOO_LONG: Answer =
+        Answer::new(414, "414 the request's target is too long\n");
+    pub(super) const HEAD_TOO_LARGE: Answer =
+        Answer::new(431, "431 the request's header fields are too large\n");
+    pub(super) const TOO_MANY_FIELDS: Answer =
+        Answer::new(431, "431 the request has too many header fields\n");
+    pub(super) const UNKNOWN_CODING: Answer = Answer::new(
+        501,
+        "501 the request has a Transfer-Encoding other than chunked\n",
+    );
     pub(super) const FORBIDDEN: Answer = Answer::new(403, "403 not from this address\n");
 
     /// The client may come back after `wait`.
@@ -45,6 +83,7 @@ impl Answer {
             status,
             text,
             retry_after: None,
+            allow: false,
         }
     }
 
@@ -62,13 +101,19 @@ impl Answer {
         .into_bytes()
     }
 
+    #[cfg(test)]
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
     /// The answer for a request that failed.
     pub(super) fn to_failure(status: u16) -> Self {
         match status {
             400 => Answer::new(400, "400 the request is malformed\n"),
-            431 => Answer::new(431, "431 the head of the request is too long\n"),
+            431 => Answer::HEAD_TOO_LARGE,
             500 => Answer::new(500, "500 the request could not be handled\n"),
             408 => Answer::new(408, "408 the request did not arrive in time\n"),
+            413 => Answer::BODY_TOO_LARGE,
             502 => Answer::new(502, "502 the host gave no valid answer\n"),
             503 => Answer::NO_HOST,
             504 => Answer::new(504, "504 the host did not answer in time\n"),
@@ -102,14 +147,20 @@ pub(super) async fn send(
         status,
         text,
         retry_after,
+        allow,
     } = answer;
-    let mut head = ResponseHeader::build(status, Some(5))?;
-    head.insert_header(header::CONTENT_TYPE, "text/plain")?;
+    let mut head = ResponseHeader::build(status, Some(6))?;
+    if !text.is_empty() {
+        head.insert_header(header::CONTENT_TYPE, "text/plain")?;
+    }
     head.insert_header(header::CONTENT_LENGTH, text.len())?;
     if let Some(seconds) = retry_after {
         head.insert_header(header::RETRY_AFTER, seconds)?;
     }
-    let no_body = session.req_header().method == Method::HEAD;
+    if allow {
+        head.insert_header("Allow", METHODS)?;
+    }
+    let no_body = text.is_empty() || session.req_header().method == Method::HEAD;
     session
         .write_response_header(Box::new(head), no_body)
         .await?;

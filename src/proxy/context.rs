@@ -39,6 +39,8 @@ pub struct RequestContext {
     pub(super) head: Option<Head>,
     /// How long the client had been waited for when the request's body began.
     pub(super) waited: Duration,
+    /// Bytes of the request's body that the running attempt has got.
+    pub(super) body: u64,
 }
 
 /// The head of a host's answer.
@@ -64,6 +66,7 @@ impl RequestContext {
             started: Instant::now(),
             head: None,
             waited: Duration::ZERO,
+            body: 0,
         }
     }
 

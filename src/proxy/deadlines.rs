@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::header;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
@@ -13,15 +15,37 @@ const WARM_UP: Duration = Duration::from_secs(5);
 
 /// The head of a request has been read: the client's time for it is over.
 pub(super) fn head_is_read(session: &mut Session, ctx: &mut RequestContext) {
+    let due = due(session.as_downstream());
     let Some(client) = Client::of(session.as_downstream()) else {
         session.set_write_timeout(Some(ctx.site.timeouts.write));
         return;
     };
-    client.head_is_read();
+    client.head_is_read(due);
     ctx.waited = client.waited();
     let most = ctx.site.limits.max_requests_per_connection;
     if most.is_some_and(|most| client.request_number() >= most) {
         session.set_keepalive(None);
+    }
+}
+
+/// The bytes of the whole request, if its head tells.
+fn due(session: &ServerSession) -> u64 {
+    let fields = &session.req_header().headers;
+    let head = match session.as_http1() {
+        Some(session) if !fields.contains_key(header::TRANSFER_ENCODING) => {
+            session.get_headers_raw_bytes().len() as u64
+        }
+        _ => return u64::MAX,
+    };
+    match fields
+        .get(header::CONTENT_LENGTH)
+        .map(|length| length.to_str())
+    {
+        None => head,
+        Some(length) => {
+            let length = length.ok().and_then(|length| length.trim().parse().ok());
+            head.saturating_add(length.unwrap_or(u64::MAX))
+        }
     }
 }
 

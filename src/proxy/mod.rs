@@ -13,6 +13,7 @@ mod forwarded;
 mod key;
 mod phases;
 mod rate;
+mod rules;
 mod site;
 mod target;
 mod traffic;

@@ -16,7 +16,7 @@ use super::context::{Head, RequestContext};
 use super::failure::{self, Break};
 use super::forwarded::Origin;
 use super::target::Target;
-use super::{MAX_ATTEMPTS, Proxy, deadlines, upgrade};
+use super::{MAX_ATTEMPTS, Proxy, deadlines, rules, upgrade};
 use crate::config::HostHeader;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -48,8 +48,9 @@ impl ProxyHttp for Proxy {
         session.set_read_timeout(Some(ctx.site.timeouts.read));
         deadlines::head_is_read(session, ctx);
         session.set_total_drain_timeout(Some(answer::LINGER));
-        // A client may close its sending side once it has sent its request.
+        // A client may close its sending side once it has sent its request, or send the next one meanwhile.
         session.set_abort_on_close(false);
+        session.set_pipelining_enabled(true);
         if session.req_header().version == Version::HTTP_10 {
             session.set_ignore_info_resp(true);
         }
@@ -61,6 +62,9 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
+        if rules::refuse(session, &ctx.site).await? {
+            return Ok(true);
+        }
         if let Some(limit) = ctx.site.limits.max_in_flight
             && !ctx.presence.admit(limit)
         {
@@ -115,6 +119,7 @@ impl ProxyHttp for Proxy {
         ctx.attempts += 1;
         ctx.started = Instant::now();
         ctx.head = None;
+        ctx.body = 0;
         let lease = ctx.lease.as_ref();
         let host = lease.expect("leased above").host();
         if ctx.tried.contains(host.id()) {
@@ -161,16 +166,14 @@ impl ProxyHttp for Proxy {
             let authority = HeaderValue::from_bytes(target.authority).map_err(|cause| {
                 Error::because(ErrorType::InvalidHTTPHeader, "authority", cause).into_down()
             })?;
-            let uri = match target.uri {
-                bare @ ([] | [b'?', ..]) => [b"/", bare].concat(),
-                path => path.to_vec(),
-            };
+            let uri = target.without_authority(&request.method).into_owned();
             request.insert_header(header::HOST, authority)?;
             request.set_raw_path(&uri)?;
         }
         if session.is_body_done() || asks_for_websocket(session.req_header()) {
             deadlines::expect_answer(session, ctx);
         }
+        rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
         if let Some(origin) = ctx.origin {
             let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
             origin.describe(request, tls)?;
@@ -179,7 +182,8 @@ impl ProxyHttp for Proxy {
             let id = ctx.id.get_or_insert_with(new_request_id).clone();
             request.insert_header("X-Request-Id", id)?;
         }
-        if ctx.pool().host_header() == HostHeader::Upstream
+        let hostless = !request.headers.contains_key(header::HOST);
+        if (hostless || ctx.pool().host_header() == HostHeader::Upstream)
             && let Some(lease) = &ctx.lease
             && let Some(member) = ctx.pool().member(lease.host().id())
         {
@@ -191,11 +195,14 @@ impl ProxyHttp for Proxy {
     async fn request_body_filter(
         &self,
         session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
         deadlines::body_came(session, ctx)?;
+        if let Some(more) = body.as_ref().filter(|_| !session.was_upgraded()) {
+            rules::body_grew(&mut ctx.body, more.len(), ctx.site.limits.body)?;
+        }
         // A client that uploads slowly does not make the host slow.
         if end_of_stream && ctx.head.is_none() && !session.is_body_empty() {
             ctx.started = Instant::now();
@@ -210,6 +217,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        rules::pass_back(response, &ctx.site.limits, ctx.site.via.as_ref())?;
         let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !upgraded {
             return Ok(());
@@ -230,6 +238,16 @@ impl ProxyHttp for Proxy {
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut RequestContext,
+    ) -> Result<()> {
+        rules::suit_client(session, response);
         Ok(())
     }
 
@@ -283,8 +301,8 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         ctx.lease = None;
         let status = failure::status(error);
-        // A client at fault for the error gets no more time.
-        let linger = *error.esource() != ErrorSource::Downstream;
+        // A client at fault for the error gets no more time, but for the answer to a body that is too large.
+        let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
         if let Some(status) = status
             && let Err(error) = answer::send_last(session, Answer::to_failure(status), linger).await
         {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{self, Access, Config, Limits, Timeouts};
+use super::rules::Via;
+use crate::config::{self, Access, Config, Limits, Timeouts, Underscores};
 use crate::pool::{HostBook, Pool, PoolError};
 use crate::route::Router;
 
@@ -27,6 +28,10 @@ pub struct Site {
     pub timeouts: Timeouts,
     /// How much there may be of anything.
     pub limits: Limits,
+    /// What becomes of a request's fields with `_` in their names.
+    pub(super) underscores: Underscores,
+    /// What this proxy leaves in the Via field of a message.
+    pub(super) via: Option<Via>,
 }
 
 impl Site {
@@ -63,6 +68,8 @@ impl Site {
             trusted_proxies: config.trusted_proxies.clone(),
             timeouts: config.timeouts,
             limits: config.limits.clone(),
+            underscores: config.headers.underscores,
+            via: config.headers.via.as_deref().map(Via::new),
         })
     }
 

@@ -1,6 +1,8 @@
 //! What a request asks for, as views of the bytes on the wire.
 
-use http::header;
+use std::borrow::Cow;
+
+use http::{Method, header};
 use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
 
@@ -13,6 +15,36 @@ pub(super) struct Target<'a> {
     pub(super) uri: &'a [u8],
     /// Whether the target was in absolute-form, `http://host/path`.
     pub(super) absolute: bool,
+}
+
+/// The forms that a target may have, RFC 9112 3.2, but for CONNECT, which is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A path, maybe with a query.
+    Origin,
+    /// A whole `http` or `https` URI.
+    Absolute,
+    /// `*`, the server as a whole, for OPTIONS alone.
+    Asterisk,
+}
+
+impl Form {
+    /// The form of a request's target; `None` if it is none of them.
+    pub(super) fn of(request: &RequestHeader) -> Option<Self> {
+        match request.raw_path() {
+            [b'/', ..] => Some(Form::Origin),
+            b"*" => (request.method == Method::OPTIONS).then_some(Form::Asterisk),
+            target => match raw_target_authority(target) {
+                RawTargetAuthority::Absolute { scheme, .. }
+                    if scheme.eq_ignore_ascii_case(b"http")
+                        || scheme.eq_ignore_ascii_case(b"https") =>
+                {
+                    Some(Form::Absolute)
+                }
+                _ => None,
+            },
+        }
+    }
 }
 
 impl<'a> Target<'a> {
@@ -30,13 +62,27 @@ impl<'a> Target<'a> {
             },
             // Pingora has refused ambiguous targets before a filter runs.
             RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => Target {
-                authority: request
-                    .headers
-                    .get(header::HOST)
-                    .map_or(b"", |host| host.as_bytes()),
+                authority: match request.uri.authority() {
+                    // HTTP/2 has it beside the path.
+                    Some(authority) => authority.as_str().as_bytes(),
+                    None => request
+                        .headers
+                        .get(header::HOST)
+                        .map_or(b"", |host| host.as_bytes()),
+                },
                 uri,
                 absolute: false,
             },
+        }
+    }
+
+    /// An absolute target as the server itself gets it: in origin-form, or `*` for OPTIONS of the server as a whole,
+    /// RFC 9112 3.2.4.
+    pub(super) fn without_authority(&self, method: &Method) -> Cow<'a, [u8]> {
+        match self.uri {
+            [] if method == Method::OPTIONS => b"*".into(),
+            bare @ ([] | [b'?', ..]) => [b"/", bare].concat().into(),
+            path => path.into(),
         }
     }
 
@@ -69,6 +115,21 @@ mod tests {
         assert_eq!(target.path(), b"/x/y");
         assert_eq!(target.query(), b"q=1");
         assert!(target.absolute);
+    }
+
+    #[test]
+    fn a_server_gets_the_target_without_the_authority() {
+        for (method, target, expected) in [
+            ("GET", "http://a/x?q", "/x?q"),
+            ("GET", "http://a", "/"),
+            ("GET", "http://a?q", "/?q"),
+            ("OPTIONS", "http://a", "*"),
+            ("OPTIONS", "http://a/", "/"),
+        ] {
+            let request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+            let bare = Target::of(&request).without_authority(&request.method);
+            assert_eq!(bare, expected.as_bytes(), "{method} {target}");
+        }
     }
 
     #[test]

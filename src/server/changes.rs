@@ -43,6 +43,7 @@ impl Changes {
         );
         changes.section("timeouts", &old.timeouts, &new.timeouts);
         changes.section("limits", &old.limits, &new.limits);
+        changes.section("headers", &old.headers, &new.headers);
         changes
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Access, Admin, HostHeader, Initial, KeySource, Limits, Probe, Route, Server, Timeouts,
-    WhenAllDown,
+    Access, Admin, Headers, HostHeader, Initial, KeySource, Limits, Probe, Route, Server, Timeouts,
+    Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -41,6 +41,10 @@ fn everything_left_out_has_its_default() {
         config.limits,
         Limits {
             max_in_flight: None,
+            head: 32 * 1024,
+            target: 16 * 1024,
+            fields: 100,
+            body: None,
             max_connections: None,
             max_connections_per_client: None,
             max_requests_per_connection: Some(1000),
@@ -49,6 +53,13 @@ fn everything_left_out_has_its_default() {
         }
     );
     assert_eq!(config.listeners[0].access, Access::default());
+    assert_eq!(
+        config.headers,
+        Headers {
+            underscores: Underscores::Drop,
+            via: Some("ballast".to_owned()),
+        }
+    );
     assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.listeners[0].tls, None);
     let everything = Route {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ballast::balancer::ALGORITHMS;
 use ballast::config::{
-    Access, HostHeader, Initial, KeySource, Listener, PoolTls, Probe, Rate, RateKey, WhenAllDown,
+    Access, HostHeader, Initial, KeySource, Listener, PoolTls, Probe, Rate, RateKey, Underscores,
+    WhenAllDown,
 };
 
 use crate::{parse, pool, pool_with, with_top};
@@ -161,14 +162,21 @@ fn policies_have_two_words_each() {
 fn the_top_sections_are_read() {
     let config = parse(&with_top(
         "server: { threads: 3, grace_period: 0s }\ntrusted_proxies: [10.0.0.0/8, \"::1\", 192.0.2.1]\n\
-         limits: { max_in_flight: 1000 }\ntimeouts: { connect: 1s, read: 2m, write: 1h30m, idle: 24h, \
+         limits: { max_in_flight: 1000, head: 8KiB, target: 2000, fields: 200, body: 10 MiB }\n\
+         headers: { underscores: pass, via: edge-1 }\ntimeouts: { connect: 1s, read: 2m, write: 1h30m, idle: 24h, \
          client_keepalive: 1ms, tunnel: 1day }",
     ));
     assert_eq!(config.server.threads, 3);
     assert_eq!(config.server.grace_period, Duration::ZERO);
     let networks = Vec::from_iter(config.trusted_proxies.iter().map(ToString::to_string));
     assert_eq!(networks, ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]);
-    assert_eq!(config.limits.max_in_flight, Some(1_000));
+    let limits = config.limits;
+    assert_eq!(limits.max_in_flight, Some(1_000));
+    assert_eq!((limits.head, limits.target), (8_192, 2_000));
+    assert_eq!((limits.fields, limits.body), (200, Some(10 << 20)));
+    assert_eq!(config.headers.underscores, Underscores::Pass);
+    assert_eq!(config.headers.via.as_deref(), Some("edge-1"));
+    assert_eq!(parse(&with_top("headers: { via: none }")).headers.via, None);
     assert_eq!(config.timeouts.read, Duration::from_secs(120));
     assert_eq!(config.timeouts.write, Duration::from_secs(5_400));
     assert_eq!(config.timeouts.client_keepalive, Duration::from_millis(1));

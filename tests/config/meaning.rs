@@ -159,6 +159,38 @@ fn the_top_sections() {
             "limits.max_in_flight: `lots` is not a whole number from 0 to 18446744073709551615",
         ),
         (
+            "limits: { head: 32KB }",
+            "limits.head: `32KB` is not a number of bytes such as `512`, `32KiB` or `10MiB`",
+        ),
+        (
+            "limits: { head: 2MiB }",
+            "limits.head: `2MiB` is not from 1024 to 1048576 bytes",
+        ),
+        (
+            "limits: { target: 0 }",
+            "limits.target: `0` is not from 64 to 1048576 bytes",
+        ),
+        (
+            "limits: { body: 99999999999GiB }",
+            "limits.body: `99999999999GiB` is not a number of bytes such as `512`, `32KiB` or `10MiB`",
+        ),
+        (
+            "limits: { body: -1 }",
+            "limits.body: `-1` is not a number of bytes such as `512`, `32KiB` or `10MiB`",
+        ),
+        (
+            "limits: { fields: 257 }",
+            "limits.fields: `257` is not a whole number from 8 to 256",
+        ),
+        (
+            "headers: { underscores: keep }",
+            "headers.underscores: `keep` is not one of `drop`, `pass`",
+        ),
+        (
+            "headers: { via: a b }",
+            "headers.via: `a b` is not a name of letters, digits and `-._`, at most 64, nor `none`",
+        ),
+        (
             "trusted_proxies: [10.0.0.1/8]",
             "trusted_proxies[0]: `10.0.0.1/8` has bits behind its prefix; did you mean `10.0.0.0/8`?",
         ),

@@ -74,6 +74,39 @@ fn a_head_that_drips_on_a_kept_connection_is_answered_with_408_as_well() {
 }
 
 #[test]
+fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
+    let backend = Backend::start_new("a");
+    let ballast = short_heads(&backend);
+    for before in [
+        GET.to_owned(),
+        GET.repeat(2),
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
+    ] {
+        let mut client = Client::connect(ballast.address());
+        let start = Instant::now();
+        client.send(before.clone() + "GET / HT").expect("sent");
+        for _ in 0..before.matches("HTTP/1.1").count() {
+            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        }
+        assert_eq!(client.read_response(false).expect("an answer").status, 408);
+        assert!(
+            start.elapsed() < Duration::from_millis(1_900),
+            "{:?}",
+            start.elapsed()
+        );
+        // And one that goes on in time is served.
+        let mut client = Client::connect(ballast.address());
+        client.send(before.clone() + "GET / HT").expect("sent");
+        for _ in 0..before.matches("HTTP/1.1").count() {
+            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        }
+        client.send("TP/1.1\r\nHost: test\r\n\r\n").expect("sent");
+        assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
 fn within_tls_the_same_holds() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("edge");

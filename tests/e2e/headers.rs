@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::{Backend, Client, Setup, get};
+use crate::support::{Backend, Client, Reply, Setup, get};
 
 #[test]
 fn a_host_learns_where_a_request_comes_from() {
@@ -103,4 +103,101 @@ fn the_host_field_is_the_clients_or_the_hosts_own() {
     assert_eq!(b.last().head.all("host"), [b.address().to_string()]);
     // What the client asked for is not lost.
     assert_eq!(b.last().head.all("x-forwarded-host"), ["test"]);
+}
+
+#[test]
+fn each_proxy_on_the_way_leaves_its_name_unless_told_not_to() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::ok().field("Via", "1.1 inner"));
+    let ballast = Setup::of(&[&backend]).start();
+    let mut client = Client::connect(ballast.address());
+    // A client cannot have it taken out.
+    let answer = client.get_with("/", "Via: 1.1 outer\r\n");
+    assert_eq!(backend.last().head.all("via"), ["1.1 outer", "1.1 ballast"]);
+    assert_eq!(answer.head.all("via"), ["1.1 inner", "1.1 ballast"]);
+    client.get_with("/", "Connection: Via\r\n");
+    assert_eq!(backend.last().head.all("via"), ["1.1 ballast"]);
+
+    let named = Setup::of(&[&backend])
+        .top("headers: { via: edge-1 }")
+        .start();
+    get(named.address(), "/");
+    assert_eq!(backend.last().head.all("via"), ["1.1 edge-1"]);
+
+    let silent = Setup::of(&[&backend]).top("headers: { via: none }").start();
+    let answer = get(silent.address(), "/");
+    assert_eq!(backend.last().head.get("via"), None);
+    assert_eq!(answer.head.all("via"), ["1.1 inner"]);
+}
+
+#[test]
+fn fields_with_underscores_reach_hosts_only_if_told_to() {
+    let backend = Backend::start_new("a");
+    let drop = Setup::of(&[&backend]).start();
+    let pass = Setup::of(&[&backend])
+        .top("headers: { underscores: pass }")
+        .start();
+    let twins = "X_Forwarded_For: 6.6.6.6\r\nx_user: me\r\nX-User: you\r\n_: 1\r\n";
+    Client::connect(drop.address()).get_with("/", twins);
+    let head = backend.last().head;
+    assert!(head.fields.iter().all(|(name, _)| !name.contains('_')));
+    assert_eq!(head.all("x-user"), ["you"]);
+    Client::connect(pass.address()).get_with("/", twins);
+    let head = backend.last().head;
+    assert_eq!(head.all("x_forwarded_for"), ["6.6.6.6"]);
+    assert_eq!(head.all("x_user"), ["me"]);
+    assert_eq!(head.all("x-forwarded-for"), ["127.0.0.1"]);
+}
+
+#[test]
+fn a_key_is_not_taken_from_a_field_that_hosts_do_not_see() {
+    let backends = [0, 1, 2, 3].map(|n| Backend::start_new(&format!("h{n}")));
+    let refs: Vec<&Backend> = backends.iter().collect();
+    let ballast = Setup::of(&refs)
+        .algorithm("{ name: consistent_hash, key: \"header:X_User\", fallback: round_robin }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let seen: HashSet<String> = (0..4)
+        .map(|_| {
+            let response = client.get_with("/", "X_User: same\r\n");
+            response.backend().to_owned()
+        })
+        .collect();
+    assert_eq!(seen.len(), 4, "they take turns");
+}
+
+#[test]
+fn what_concerns_one_connection_stays_on_it_both_ways() {
+    let backend = Backend::start_new("a");
+    backend.set(
+        Reply::ok()
+            .field("Connection", "X-Mine, keep-alive")
+            .field("X-Mine", "1")
+            .field("Keep-Alive", "timeout=5")
+            .field("Proxy-Connection", "keep-alive")
+            .field("Upgrade", "h2")
+            .field("X-Yours", "1"),
+    );
+    let ballast = Setup::of(&[&backend]).start();
+    let mut client = Client::connect(ballast.address());
+    let answer = client.get_with(
+        "/",
+        "Connection: X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTE: gzip\r\n\
+         Trailer: x\r\nUpgrade: h2c\r\nX-Yours: 1\r\n",
+    );
+    let mine = [
+        "x-mine",
+        "keep-alive",
+        "proxy-connection",
+        "upgrade",
+        "te",
+        "trailer",
+    ];
+    for head in [&backend.last().head, &answer.head] {
+        for name in mine {
+            assert_eq!(head.get(name), None, "{name}");
+        }
+        assert_eq!(head.get("x-yours"), Some("1"));
+    }
+    assert_eq!(answer.head.get("connection"), Some("keep-alive"));
 }

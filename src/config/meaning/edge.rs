@@ -1,4 +1,4 @@
-//! What clients may cost and who may come in: `limits`, `allow`, `deny` and `rate`.
+//! Who may come in, and how often: `allow`, `deny` and `rate`.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -8,61 +8,13 @@ use ipnet::IpNet;
 
 use super::super::access::Access;
 use super::super::errors::Problems;
-use super::super::model::{Limits, Rate, RateKey};
+use super::super::model::{Rate, RateKey};
 use super::super::place::Place;
 use super::super::words::{quote, whole};
 use super::super::yaml::{self, Said};
 
-/// nginx's value as well: a connection's memory comes back, and clients spread anew, at a cost of one connection in a
-/// thousand requests.
-const REQUESTS_PER_CONNECTION: u64 = 1_000;
-
 /// Far beyond what one machine serves; more is a slip.
 const HIGHEST_RATE: u32 = 10_000_000;
-
-pub(super) fn limits(said: yaml::Limits, place: &Place, problems: &mut Problems) -> Limits {
-    let yaml::Limits {
-        max_in_flight,
-        max_connections,
-        max_connections_per_client,
-        max_requests_per_connection,
-        min_body_rate,
-        rate,
-    } = said;
-    let max_connections = problems.optional(
-        &place.key("max_connections"),
-        max_connections.0.filter(|text| text != "auto"),
-        |text| match whole(text, 1..=u64::MAX) {
-            Err(_) => Err(format!(
-                "{} is neither `auto` nor a number above 0",
-                quote(text)
-            )),
-            number => number,
-        },
-    );
-    let mut most = |key, said: Said<String>, default: u64| {
-        let most = problems.value(&place.key(key), said.0, default, |text| {
-            whole(text, 0..=u64::MAX)
-        });
-        (most > 0).then_some(most)
-    };
-    Limits {
-        max_in_flight: most("max_in_flight", max_in_flight, 0),
-        max_connections,
-        max_connections_per_client: most(
-            "max_connections_per_client",
-            max_connections_per_client,
-            0,
-        ),
-        max_requests_per_connection: most(
-            "max_requests_per_connection",
-            max_requests_per_connection,
-            REQUESTS_PER_CONNECTION,
-        ),
-        min_body_rate: most("min_body_rate", min_body_rate, 0),
-        rate: self::rate(rate, &place.key("rate"), problems),
-    }
-}
 
 /// `allow` and `deny` of what stands at `place`.
 pub(super) fn access(

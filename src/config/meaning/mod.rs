@@ -3,8 +3,10 @@
 
 mod algorithm;
 mod edge;
+mod headers;
 mod health;
 mod host;
+mod limits;
 mod listener;
 mod pem;
 mod pool;
@@ -34,6 +36,7 @@ pub(super) fn config(
         trusted_proxies,
         timeouts,
         limits,
+        headers,
         routes,
         pools,
     } = said;
@@ -50,7 +53,8 @@ pub(super) fn config(
     let admin = server::admin(admin, &listeners, &top.key("admin"), problems);
     let trusted_proxies = edge::networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
-    let limits = edge::limits(limits, &top.key("limits"), problems);
+    let limits = limits::limits(limits, &top.key("limits"), problems);
+    let headers = headers::headers(headers, &top.key("headers"), problems);
     let names = Vec::from_iter(pools.0.iter().map(|(name, _)| name.clone()));
     let pools = pool::pools(pools, &world, &top.key("pools"), problems);
     let routes = route::routes(routes, &names, &top, problems);
@@ -64,6 +68,7 @@ pub(super) fn config(
         trusted_proxies,
         timeouts,
         limits,
+        headers,
         routes,
         pools,
     })

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 pub(super) enum Phase {
     /// To send a further request when it likes to.
     Rest,
+    /// To go on with the head of a request, whose beginning came with the one before it.
+    Begun,
     /// To send the head of a request.
     Head,
     /// Whatever comes after a head; or HTTP/2, where many requests share the connection.
@@ -44,6 +46,10 @@ pub(super) struct Gate {
     cut: AtomicU8,
     /// Requests that were waited for so far.
     requests: AtomicU64,
+    /// Bytes that have come since the head of the request began.
+    read: AtomicU64,
+    /// How many of them belong to the request; what came beyond is the next one's.
+    due: AtomicU64,
     /// Whether anything has been sent since the head of the request.
     sent: AtomicBool,
     begin: Instant,
@@ -61,6 +67,8 @@ impl Gate {
             phase: AtomicU8::new(phase as u8),
             cut: AtomicU8::new(Cut::None as u8),
             requests: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            due: AtomicU64::new(u64::MAX),
             sent: AtomicBool::new(false),
             begin: Instant::now(),
             answer_by: AtomicU64::new(0),
@@ -72,8 +80,14 @@ impl Gate {
     /// A request is waited for. The first one is so from the beginning of the connection.
     pub(super) fn await_request(&self) {
         if self.requests.fetch_add(1, Ordering::Relaxed) > 0 {
-            self.enter(Phase::Rest);
+            let ahead = self.read().saturating_sub(self.due.load(Ordering::Relaxed));
+            self.read.store(ahead, Ordering::Relaxed);
+            self.enter(match ahead {
+                0 => Phase::Rest,
+                _ => Phase::Begun,
+            });
         }
+        self.due.store(u64::MAX, Ordering::Relaxed);
         self.sent.store(false, Ordering::Relaxed);
         self.answer_by.store(0, Ordering::Relaxed);
     }
@@ -82,9 +96,27 @@ impl Gate {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Bytes that have come since the head of the request began.
+    pub(super) fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_read(&self, count: usize) {
+        // Nobody else writes.
+        self.read
+            .store(self.read() + count as u64, Ordering::Relaxed);
+    }
+
+    /// The head has been read; the whole request has so many bytes, `u64::MAX` if nobody knows.
+    pub(super) fn head_is_read(&self, due: u64) {
+        self.due.store(due, Ordering::Relaxed);
+        self.enter(Phase::Open);
+    }
+
     pub(super) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             phase if phase == Phase::Rest as u8 => Phase::Rest,
+            phase if phase == Phase::Begun as u8 => Phase::Begun,
             phase if phase == Phase::Head as u8 => Phase::Head,
             _ => Phase::Open,
         }

@@ -27,14 +27,11 @@ use crate::proxy::Site;
 /// What is collected before it is written: one segment, so that a small answer leaves in one packet.
 const WRITE_BUFFER: usize = 1_460;
 
-/// The longest head. What comes with it in the same read may be longer.
-const LONGEST_HEAD: usize = 32 << 10;
-
 /// A client's connection, which keeps its deadlines:
 ///
 /// - a request's head comes within `timeouts.client_head` of its first byte, the first one within that time of the
 ///   connection's beginning. Between two requests the client may rest, which Pingora limits;
-/// - a head that is longer than [`LONGEST_HEAD`] is not read on;
+/// - a head that is longer than `limits.head` is not read on;
 /// - a write makes some progress within `timeouts.write`.
 pub struct Client {
     /// `None` once it was left behind in the gate.
@@ -43,8 +40,6 @@ pub struct Client {
     site: Arc<ArcSwap<Site>>,
     /// HTTP/2: no request has the connection for itself, and only its beginning is waited for here.
     shared: bool,
-    /// Bytes of the head so far.
-    head: usize,
     /// When the head must have come.
     head_by: Option<Instant>,
     /// When the write that waits must have made progress.
@@ -69,7 +64,6 @@ impl Client {
             gate: Arc::new(Gate::new(Phase::Head)),
             site,
             shared,
-            head: 0,
             head_by: Some(head_by),
             write_by: None,
             read_alarm: Alarm::default(),
@@ -87,9 +81,9 @@ impl Client {
         &self.gate
     }
 
-    /// The head of a request has been read.
-    pub(in crate::proxy) fn head_is_read(&self) {
-        self.gate.enter(Phase::Open);
+    /// The head of a request has been read; the whole request has `due` bytes, `u64::MAX` if nobody knows.
+    pub(in crate::proxy) fn head_is_read(&self, due: u64) {
+        self.gate.head_is_read(due);
     }
 
     /// Which request of the connection this is, from 1.
@@ -120,7 +114,7 @@ impl Client {
     fn wait_to_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.gate.phase() {
             Phase::Rest => {}
-            Phase::Head => {
+            Phase::Begun | Phase::Head => {
                 let head_by = *self
                     .head_by
                     .get_or_insert_with(|| Instant::now() + self.site.load().timeouts.client_head);
@@ -129,7 +123,7 @@ impl Client {
                     return Poll::Ready(Err(ErrorKind::TimedOut.into()));
                 }
                 if over {
-                    self.gate.cut(match self.head {
+                    self.gate.cut(match self.gate.read() {
                         0 => Cut::Silent,
                         _ => Cut::Late,
                     });
@@ -190,11 +184,14 @@ impl AsyncRead for Client {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let phase = this.gate.phase();
-        if phase == Phase::Rest {
-            this.head = 0;
+        if matches!(phase, Phase::Rest | Phase::Begun) {
             this.head_by = None;
         }
-        if phase == Phase::Head && this.head >= LONGEST_HEAD {
+        if phase == Phase::Begun {
+            this.gate.enter(Phase::Head);
+        }
+        let head = this.gate.read();
+        if phase == Phase::Head && head >= this.site.load().limits.head as u64 {
             this.gate.cut(Cut::TooLong);
             return Poll::Pending;
         }
@@ -206,17 +203,17 @@ impl AsyncRead for Client {
         if outcome.is_pending() {
             return this.wait_to_read(context);
         }
+        let count = into.filled().len() - before;
+        this.gate.note_read(count);
         if phase == Phase::Open {
             return outcome;
         }
-        let count = into.filled().len() - before;
         if count > 0 {
-            this.head += count;
             this.gate.enter(match this.shared {
                 true => Phase::Open,
                 false => Phase::Head,
             });
-        } else if this.head > 0 {
+        } else if head > 0 {
             // The end of the connection, or an error; Pingora would write to the log about each client that leaves so.
             this.gate.cut(Cut::Gone);
             return Poll::Pending;

@@ -1,0 +1,16 @@
+//! What HTTP asks of whoever passes messages on, beyond what Pingora does of itself.
+//!
+//! Pingora has parsed a message when it comes here, and has refused most of what cannot be parsed in one way only. What
+//! is left is refused here, before a route or a host is chosen: a message goes on with one Host, one framing and a
+//! target of a known form, or not at all. Then the fields that concern one connection only are taken out, and Via and
+//! Max-Forwards are kept, both as RFC 9110 7.6 says.
+
+mod authority;
+mod fields;
+mod request;
+mod response;
+mod via;
+
+pub(super) use request::{body_grew, forward, refuse};
+pub(super) use response::{pass_back, suit_client};
+pub(super) use via::Via;

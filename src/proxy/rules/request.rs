@@ -1,0 +1,419 @@
+//! Which requests are refused, and what changes in the others.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS};
+use http::{HeaderName, Method, Version};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::fields::{self, Coding, Length};
+use super::{Via, authority};
+use crate::config::{Limits, Underscores};
+use crate::proxy::answer::{self, Answer, Connection};
+use crate::proxy::site::Site;
+use crate::proxy::target::{Form, Target};
+
+/// Answers a request that must not be passed on, and tells whether it did. What may be said in several ways is said in
+/// one afterwards.
+pub(in crate::proxy) async fn refuse(session: &mut Session, site: &Site) -> Result<bool> {
+    let raw = session
+        .as_http1()
+        .map(|http1| http1.get_headers_raw_bytes());
+    match check(session.req_header(), raw.as_deref(), &site.limits) {
+        Err((answer, Connection::Keep)) => {
+            answer::send(session, answer, Connection::Keep).await?;
+            return Ok(true);
+        }
+        Err((answer, Connection::Close)) => {
+            answer::send_last(session, answer, true).await?;
+            return Ok(true);
+        }
+        Ok(Length::Repeated(length)) => {
+            session
+                .req_header_mut()
+                .insert_header(CONTENT_LENGTH, length)?;
+        }
+        Ok(_) => {}
+    }
+    if says_close(session.req_header()) {
+        session.set_keepalive(None);
+    }
+    if site.underscores == Underscores::Drop {
+        drop_underscores(session.req_header_mut());
+    }
+    Ok(false)
+}
+
+/// Judges a request; `raw` is its head as sent, where there is such a thing. An error is the answer to it.
+fn check(
+    request: &RequestHeader,
+    raw: Option<&[u8]>,
+    limits: &Limits,
+) -> Result<Length, (Answer, Connection)> {
+    let close = |answer| Err((answer, Connection::Close));
+    let target = request.raw_path().len();
+    if target > limits.target {
+        return close(Answer::TARGET_TOO_LONG);
+    }
+    let head = raw.map_or_else(|| target + fields::size(&request.headers), <[u8]>::len);
+    if head > limits.head {
+        return close(Answer::HEAD_TOO_LARGE);
+    }
+    if request.headers.len() > limits.fields {
+        return close(Answer::TOO_MANY_FIELDS);
+    }
+    let Some(form) = Form::of(request) else {
+        return close(Answer::BAD_TARGET);
+    };
+    if raw.is_some_and(has_fragment) {
+        return close(Answer::BAD_TARGET);
+    }
+    if !has_valid_host(request, form) {
+        return close(Answer::BAD_HOST);
+    }
+    match fields::coding(&request.headers) {
+        Coding::Absent => {}
+        // Pingora has taken Content-Length out already.
+        _ if request.version == Version::HTTP_10 || raw.is_some_and(has_length) => {
+            return close(Answer::TWO_FRAMINGS);
+        }
+        Coding::Chunked => {}
+        Coding::Unknown => return close(Answer::UNKNOWN_CODING),
+    }
+    let length = fields::content_length(&request.headers);
+    match (length, limits.body) {
+        (Length::Invalid, _) => return close(Answer::BAD_LENGTH),
+        (Length::Plain(length) | Length::Repeated(length), Some(limit)) if length > limit => {
+            return close(Answer::BODY_TOO_LARGE);
+        }
+        _ => {}
+    }
+    if request.method == Method::TRACE {
+        // It would show whoever asks what proxies and browsers add to a request, credentials among it.
+        return Err((Answer::NO_TRACE, Connection::Keep));
+    }
+    match max_forwards(request) {
+        Err(Malformed) => close(Answer::BAD_MAX_FORWARDS),
+        Ok(Some(0)) => Err((Answer::OPTIONS, Connection::Keep)),
+        Ok(_) => Ok(length),
+    }
+}
+
+/// Whether there is exactly one authority where there must be one, and it is valid. HTTP/1.0 did not know Host.
+fn has_valid_host(request: &RequestHeader, form: Form) -> bool {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let named = match form {
+        Form::Absolute => Some(Target::of(request).authority),
+        Form::Origin | Form::Asterisk => {
+            let authority = request.uri.authority();
+            authority.map(|authority| authority.as_str().as_bytes())
+        }
+    };
+    second.is_none()
+        && named.is_none_or(authority::is_valid)
+        && match host {
+            // A target without an authority goes with a Host without a value, RFC 9110 7.2.
+            Some(host) => {
+                authority::is_valid(host.as_bytes()) || (host.is_empty() && named.is_none())
+            }
+            None => match request.version {
+                Version::HTTP_11 => false,
+                Version::HTTP_2 => named.is_some(),
+                _ => true,
+            },
+        }
+}
+
+/// Whether the target has a `#`. Pingora cuts it off with what follows, so only the bytes on the wire tell.
+fn has_fragment(raw: &[u8]) -> bool {
+    let line = raw.trim_ascii_start();
+    let mut words = line.split(|byte| byte.is_ascii_whitespace());
+    words.nth(1).is_some_and(|target| target.contains(&b'#'))
+}
+
+/// Whether Content-Length is among the fields of a head as sent.
+fn has_length(raw: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    raw.split(|&byte| byte == b'\n')
+        .filter_map(|line| line.get(..NAME.len()))
+        .any(|start| start.eq_ignore_ascii_case(NAME))
+}
+
+/// Removes the fields with `_` in their names.
+fn drop_underscores(request: &mut RequestHeader) {
+    let names = request.headers.keys();
+    let names: Vec<HeaderName> = names
+        .filter(|name| name.as_str().contains('_'))
+        .cloned()
+        .collect();
+    for name in &names {
+        request.remove_header(name);
+    }
+}
+
+/// Whether the client uses its connection for nothing more. Pingora looks at the first Connection field alone.
+fn says_close(request: &RequestHeader) -> bool {
+    let connection = request.headers.get_all(CONNECTION);
+    connection.iter().nth(1).is_some()
+        && fields::list(connection).any(|option| option.eq_ignore_ascii_case(b"close"))
+}
+
+/// Max-Forwards is not a number.
+#[derive(Debug, PartialEq, Eq)]
+struct Malformed;
+
+/// How many proxies more the request may pass, if it says so; only OPTIONS, and TRACE, can.
+fn max_forwards(request: &RequestHeader) -> Result<Option<u64>, Malformed> {
+    if request.method != Method::OPTIONS {
+        return Ok(None);
+    }
+    let mut said = request.headers.get_all(MAX_FORWARDS).iter();
+    match (said.next(), said.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if !one.is_empty() && one.as_bytes().iter().all(u8::is_ascii_digit) => {
+            // More than can be counted is as good as the most that can.
+            let count = fields::number(one.as_bytes());
+            Ok(Some(count.unwrap_or(i64::MAX as u64)))
+        }
+        _ => Err(Malformed),
+    }
+}
+
+/// Sets what changes in a request from hop to hop. `received` is the request before its Connection field was followed,
+/// so that a client cannot have any of this taken out.
+pub(in crate::proxy) fn forward(
+    received: &RequestHeader,
+    request: &mut RequestHeader,
+    via: Option<&Via>,
+) -> Result<()> {
+    if let Ok(Some(count)) = max_forwards(received) {
+        request.insert_header("Max-Forwards", count.saturating_sub(1))?;
+    }
+    if let Some(via) = via {
+        request.append_header("Via", via.of(received.version))?;
+    }
+    Ok(())
+}
+
+/// Adds `more` bytes to what has been `received` of a body.
+///
+/// # Errors
+/// 413 if that is beyond the limit.
+pub(in crate::proxy) fn body_grew(
+    received: &mut u64,
+    more: usize,
+    limit: Option<u64>,
+) -> Result<()> {
+    *received = received.saturating_add(more as u64);
+    match limit {
+        Some(limit) if *received > limit => Err(Error::explain(
+            ErrorType::HTTPStatus(413),
+            format!("the body has more than {limit} bytes"),
+        )
+        .into_down()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_in_flight: None,
+        head: 1_000,
+        target: 100,
+        fields: 5,
+        body: Some(10),
+        max_connections: None,
+        max_connections_per_client: None,
+        max_requests_per_connection: None,
+        min_body_rate: None,
+        rate: None,
+    };
+
+    /// The status of the answer to a request, 0 if it goes on, and whether the connection is kept then.
+    fn judged(line: &str, fields: &[(&'static str, &str)]) -> (u16, bool) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut request = RequestHeader::build(words[0], words[1].as_bytes(), None).unwrap();
+        request.set_version(match words[2] {
+            "HTTP/1.0" => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        });
+        let mut raw = format!("{line}\r\n");
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+            raw.push_str(&format!("{name}: {value}\r\n"));
+        }
+        raw.push_str("\r\n");
+        if request.headers.contains_key("transfer-encoding") {
+            request.remove_header(&CONTENT_LENGTH);
+        }
+        match check(&request, Some(raw.as_bytes()), &LIMITS) {
+            Ok(_) => (0, true),
+            Err((answer, connection)) => (answer.status(), connection == Connection::Keep),
+        }
+    }
+
+    fn status(line: &str, fields: &[(&'static str, &str)]) -> u16 {
+        judged(line, fields).0
+    }
+
+    #[test]
+    fn a_target_has_one_of_three_forms() {
+        let host = [("Host", "a")];
+        for (line, expected) in [
+            ("GET / HTTP/1.1", 0),
+            ("GET //c//d?x=/../y HTTP/1.1", 0),
+            ("GET /%00%0d?%23 HTTP/1.1", 0),
+            ("OPTIONS * HTTP/1.1", 0),
+            ("GET http://a/ HTTP/1.1", 0),
+            ("GET HTTPS://a HTTP/1.1", 0),
+            ("OPTIONS http://a HTTP/1.1", 0),
+            ("GET * HTTP/1.1", 400),
+            ("OPTIONS ** HTTP/1.1", 400),
+            ("OPTIONS *?x HTTP/1.1", 400),
+            ("GET a HTTP/1.1", 400),
+            ("GET a:80 HTTP/1.1", 400),
+            ("GET :80/c HTTP/1.1", 400),
+            ("GET ?x HTTP/1.1", 400),
+            ("GET http:a HTTP/1.1", 400),
+            ("GET http:/a HTTP/1.1", 400),
+            ("GET http:// HTTP/1.1", 400),
+            ("GET http://a,b/ HTTP/1.1", 400),
+            ("GET http://u@a/ HTTP/1.1", 400),
+            ("GET gopher://a/ HTTP/1.1", 400),
+            ("GET ws://a/ HTTP/1.1", 400),
+            ("GET mailto:a HTTP/1.1", 400),
+            ("GET /c#d HTTP/1.1", 400),
+            ("GET /c# HTTP/1.1", 400),
+            ("GET http://a/#d HTTP/1.1", 400),
+            ("G#T / HTTP/1.1", 0),
+        ] {
+            assert_eq!(status(line, &host), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn http_1_1_needs_one_valid_host() {
+        let get = |fields: &[(&'static str, &str)]| status("GET / HTTP/1.1", fields);
+        assert_eq!(get(&[("Host", "a")]), 0);
+        assert_eq!(get(&[("Host", "")]), 0);
+        assert_eq!(get(&[]), 400);
+        assert_eq!(get(&[("Host", "a/b")]), 400);
+        assert_eq!(get(&[("Host", "a"), ("Host", "a")]), 400);
+        assert_eq!(status("GET / HTTP/1.0", &[]), 0);
+        assert_eq!(status("GET / HTTP/1.0", &[("Host", "a b")]), 400);
+        assert_eq!(status("GET http://a/ HTTP/1.1", &[]), 400);
+        assert_eq!(status("GET http://a/ HTTP/1.1", &[("Host", "")]), 400);
+        assert_eq!(status("GET http://a/ HTTP/1.0", &[]), 0);
+    }
+
+    #[test]
+    fn a_body_has_one_framing() {
+        let post = |version: &str, fields: &[(&'static str, &str)]| {
+            let mut all = vec![("Host", "a")];
+            all.extend_from_slice(fields);
+            status(&format!("POST / {version}"), &all)
+        };
+        let chunked = ("Transfer-Encoding", "chunked");
+        assert_eq!(post("HTTP/1.1", &[chunked]), 0);
+        assert_eq!(post("HTTP/1.1", &[("Content-Length", "5")]), 0);
+        assert_eq!(post("HTTP/1.1", &[("Content-Length", "5, 5")]), 0);
+        assert_eq!(post("HTTP/1.0", &[chunked]), 400);
+        for length in [("Content-Length", "5"), ("content-LENGTH", "0")] {
+            assert_eq!(post("HTTP/1.1", &[chunked, length]), 400);
+            assert_eq!(post("HTTP/1.1", &[length, chunked]), 400);
+        }
+        let gzip = ("Transfer-Encoding", "gzip, chunked");
+        assert_eq!(post("HTTP/1.1", &[gzip]), 501);
+        assert_eq!(post("HTTP/1.1", &[chunked, chunked]), 501);
+        assert_eq!(post("HTTP/1.1", &[("Content-Length", "5, 6")]), 400);
+        assert_eq!(post("HTTP/1.1", &[("X-Content-Length", "5"), chunked]), 0);
+    }
+
+    #[test]
+    fn what_is_too_much_is_told_apart() {
+        let get = |path: &str, fields: &[(&'static str, &str)]| {
+            let mut all = vec![("Host", "a")];
+            all.extend_from_slice(fields);
+            status(&format!("GET {path} HTTP/1.1"), &all)
+        };
+        assert_eq!(get(&format!("/{}", "a".repeat(99)), &[]), 0);
+        assert_eq!(get(&format!("/{}", "a".repeat(100)), &[]), 414);
+        assert_eq!(get("/", &[("X", &"a".repeat(900))]), 0);
+        assert_eq!(get("/", &[("X", &"a".repeat(1_000))]), 431);
+        assert_eq!(get("/", &[("X", "a"); 4]), 0);
+        assert_eq!(get("/", &[("X", "a"); 5]), 431);
+        assert_eq!(get("/", &[("Content-Length", "10")]), 0);
+        assert_eq!(get("/", &[("Content-Length", "11")]), 413);
+    }
+
+    #[test]
+    fn trace_and_options_that_go_no_further_are_answered_here() {
+        let ask = |method: &str, value: &str| {
+            let fields = [("Host", "a"), ("Max-Forwards", value)];
+            judged(&format!("{method} / HTTP/1.1"), &fields)
+        };
+        assert_eq!(ask("TRACE", "5"), (405, true));
+        assert_eq!(ask("OPTIONS", "0"), (200, true));
+        assert_eq!(ask("OPTIONS", "000"), (200, true));
+        assert_eq!(ask("OPTIONS", "1").0, 0);
+        for bad in ["", "-1", "+1", "a", "1 1", "0x1"] {
+            assert_eq!(ask("OPTIONS", bad), (400, false), "{bad}");
+        }
+        assert_eq!(ask("GET", "0").0, 0);
+    }
+
+    #[test]
+    fn max_forwards_goes_down_and_via_grows() {
+        let received = |count: &str| {
+            let mut request = RequestHeader::build("OPTIONS", b"/", None).unwrap();
+            request.set_version(Version::HTTP_10);
+            request.insert_header("Max-Forwards", count).unwrap();
+            request.insert_header("Via", "1.1 first").unwrap();
+            request
+        };
+        let via = Via::new("ballast");
+        for (count, left) in [
+            ("1", "0"),
+            ("10", "9"),
+            ("007", "6"),
+            ("99999999999999999999999999", "9223372036854775806"),
+        ] {
+            let received = received(count);
+            let mut request = received.clone();
+            forward(&received, &mut request, Some(&via)).unwrap();
+            assert_eq!(request.headers["max-forwards"], left);
+            let hops: Vec<_> = request.headers.get_all("via").iter().collect();
+            assert_eq!(hops, ["1.1 first", "1.0 ballast"]);
+        }
+    }
+
+    #[test]
+    fn names_with_underscores_go_and_others_stay() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for name in ["X_Real_IP", "X-Real-IP", "_", "Host", "x_real_ip"] {
+            request.append_header(name, "1").unwrap();
+        }
+        drop_underscores(&mut request);
+        assert_eq!(request.headers.len(), 2);
+        assert!(request.headers.contains_key("x-real-ip"));
+        assert!(request.headers.contains_key("host"));
+    }
+
+    #[test]
+    fn close_counts_in_any_connection_field() {
+        let says = |values: &[&str]| {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            for value in values {
+                request.append_header("Connection", *value).unwrap();
+            }
+            says_close(&request)
+        };
+        assert!(says(&["keep-alive", "x, Close"]));
+        assert!(!says(&["keep-alive", "closed"]));
+        assert!(!says(&[]));
+    }
+}

@@ -1,0 +1,138 @@
+//! The cases as they lie in the files.
+
+use std::collections::HashMap;
+
+use rand::Rng;
+use serde::Deserialize;
+
+/// One raw message and what may become of it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Case {
+    pub(super) id: String,
+    pub(super) class: String,
+    raw: String,
+    /// Of requests: `reject` (a 4xx, 501, 505 or a close, and nothing whole reaches the host), `one` (exactly one
+    /// well-formed request does) or `either`. Of answers: `ok`, `bad` or `either`.
+    pub(super) expect: String,
+    /// MUST, SHOULD, POLICY or CONTROL, which is what everybody must let pass.
+    pub(super) level: String,
+    pub(super) why: String,
+    /// How many requests may reach the host.
+    #[serde(default = "one")]
+    pub(super) n: usize,
+    /// The client says that it sends no more.
+    #[serde(default)]
+    pub(super) fin: bool,
+    /// The connection must be closed afterwards.
+    #[serde(default)]
+    pub(super) close: bool,
+    /// `body`: the head is good and may have gone on before the fault shows.
+    #[serde(default)]
+    pub(super) stage: String,
+    /// What must hold for the request that the host gets, as `word:value`.
+    #[serde(default)]
+    pub(super) checks: Vec<String>,
+    /// What the host does after its answer: `keep`, `close` or `rst`.
+    #[serde(default)]
+    pub(super) end: String,
+    #[serde(default = "get")]
+    pub(super) method: String,
+    pub(super) body: Option<String>,
+    /// Fields that the client must not see.
+    #[serde(default)]
+    pub(super) absent: Vec<String>,
+    /// How many Set-Cookie fields the client must see.
+    pub(super) cookies: Option<usize>,
+    /// Sent instead of `raw`.
+    #[serde(skip)]
+    mutated: Option<Vec<u8>>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+impl Case {
+    pub(super) fn all(text: &str) -> Vec<Case> {
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("a case"))
+            .collect()
+    }
+
+    /// The bytes to send: each character is one, and `{{a*5}}` stands for five of them, `{{hdrs*5}}` for five fields and
+    /// `{{i102*5}}` for five interim answers.
+    pub(super) fn raw(&self) -> Vec<u8> {
+        if let Some(bytes) = &self.mutated {
+            return bytes.clone();
+        }
+        let mut text = String::new();
+        let mut rest = self.raw.as_str();
+        while let Some((before, tail)) = rest.split_once("{{") {
+            let repeated = tail.split_once("}}").and_then(|(inner, after)| {
+                let (what, count) = inner.split_once('*')?;
+                Some((what, count.parse::<usize>().ok()?, after))
+            });
+            let (what, count, after) = repeated.expect("`{{what*count}}`");
+            text.push_str(before);
+            for number in 0..count {
+                match what {
+                    "hdrs" => text.push_str(&format!("X-H{number}: v\r\n")),
+                    "i102" => text.push_str("HTTP/1.1 102 Processing\r\n\r\n"),
+                    what => text.push_str(what),
+                }
+            }
+            rest = after;
+        }
+        text.push_str(rest);
+        text.chars()
+            .map(|c| u8::try_from(c).expect("a byte"))
+            .collect()
+    }
+
+    /// The same with some bytes changed, put in, taken out or said twice: nobody knows what it is then.
+    pub(super) fn mutated(&self, number: usize, random: &mut impl Rng) -> Case {
+        const LIKELY: &[u8] = b"\r\n\t\0 :;,#/0159aZ_-+{\x7f\x80\xff";
+        let mut bytes = self.raw();
+        for _ in 0..random.gen_range(1..=4) {
+            let at = random.gen_range(0..=bytes.len());
+            let byte = LIKELY[random.gen_range(0..LIKELY.len())];
+            match random.gen_range(0..4) {
+                0 => bytes.insert(at, byte),
+                1 if at < bytes.len() => bytes[at] = byte,
+                2 if at < bytes.len() => drop(bytes.remove(at)),
+                _ => {
+                    let end = bytes.len().min(at + random.gen_range(0..40));
+                    let again = bytes[at..end].to_vec();
+                    let to = random.gen_range(0..=bytes.len());
+                    bytes.splice(to..to, again);
+                }
+            }
+        }
+        Case {
+            id: format!("{}-m{number}", self.id),
+            expect: "either".to_owned(),
+            fin: true,
+            close: false,
+            checks: Vec::new(),
+            body: None,
+            absent: Vec::new(),
+            cookies: None,
+            mutated: Some(bytes),
+            ..self.clone()
+        }
+    }
+}
+
+/// The cases that are known to be beyond us, each with the reason.
+pub(super) fn known_limits() -> HashMap<&'static str, &'static str> {
+    include_str!("known_limits.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '))
+        .collect()
+}

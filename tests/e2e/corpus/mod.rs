@@ -1,0 +1,168 @@
+//! Raw HTTP/1.1, most of it malformed: what reaches the host, and what reaches the client.
+//!
+//! Each case goes over a connection of its own; then two good requests show whether it left anything behind. With
+//! `--nocapture` the tests print a table of the classes. What no case may ever do is in `SEVERE`.
+
+mod case;
+mod judge;
+mod origin;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use case::{Case, known_limits};
+use judge::Verdict;
+use origin::Origin;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::support::{Ballast, Setup, long};
+
+/// Nearly all of the time is waiting for what does not come, so the cases are shared out.
+const SIDE_BY_SIDE: usize = 8;
+
+const LEVELS: [&str; 4] = ["MUST", "SHOULD", "POLICY", "CONTROL"];
+/// Somebody else's request or answer is hurt.
+const SEVERE: [&str; 8] = [
+    "CRASH", "DESYNC", "SMUGGLED", "MULTI", "EXTRA", "HANG", "POISON", "CANARY",
+];
+
+#[test]
+fn corpus_of_requests() {
+    let cases = Case::all(include_str!("requests.jsonl"));
+    let verdicts = shared_out(&cases, judge_requests);
+    report("requests", &verdicts);
+}
+
+#[test]
+fn corpus_of_answers() {
+    let cases = Case::all(include_str!("answers.jsonl"));
+    let verdicts = shared_out(&cases, judge_answers);
+    report("answers", &verdicts);
+}
+
+/// What must not happen whatever is sent.
+const NEVER: [&str; 5] = ["CRASH", "HANG", "DESYNC", "CANARY", "FWD"];
+
+/// So many of the cases, each changed at random.
+fn mutated(cases: &[Case]) -> Vec<Case> {
+    let mut random = SmallRng::seed_from_u64(4);
+    let small: Vec<&Case> = cases.iter().filter(|c| c.raw().len() < 10_000).collect();
+    let count = if long() { 4_000 } else { 160 };
+    let numbers = 0..count;
+    numbers
+        .map(|number| small[random.gen_range(0..small.len())].mutated(number, &mut random))
+        .collect()
+}
+
+fn nothing_bad_in(verdicts: &[Verdict]) {
+    let mut bad = Vec::new();
+    for Verdict { case, faults, seen } in verdicts {
+        let is_bad = |fault: &String| NEVER.iter().any(|never| fault.starts_with(never));
+        if faults.iter().any(is_bad) {
+            println!("{}: {}", case.id, faults.join(", "));
+            println!("sent: {}\n{seen}", case.raw().escape_ascii());
+            bad.push(case.id.as_str());
+        }
+    }
+    assert!(bad.is_empty(), "violated: {}", bad.join(", "));
+}
+
+#[test]
+fn whatever_a_client_sends_the_host_gets_whole_requests_and_others_are_unharmed() {
+    let cases = mutated(&Case::all(include_str!("requests.jsonl")));
+    let verdicts = shared_out(&cases, judge_requests);
+    nothing_bad_in(&verdicts);
+}
+
+#[test]
+fn whatever_a_host_sends_the_client_gets_good_heads_and_others_are_unharmed() {
+    let cases = mutated(&Case::all(include_str!("answers.jsonl")));
+    let verdicts = shared_out(&cases, judge_answers);
+    nothing_bad_in(&verdicts);
+}
+
+fn judge_requests(cases: &[Case]) -> Vec<Verdict> {
+    let origin = Origin::recording();
+    let ballast = proxy_of(origin.address());
+    let judge = |case| judge::request(case, ballast.address(), &origin);
+    cases.iter().map(judge).collect()
+}
+
+fn judge_answers(cases: &[Case]) -> Vec<Verdict> {
+    let origin = Origin::answering(cases);
+    let ballast = proxy_of(origin.address());
+    let judge = |case| judge::answer(case, ballast.address());
+    cases.iter().map(judge).collect()
+}
+
+fn proxy_of(host: SocketAddr) -> Ballast {
+    Setup::of(&[])
+        .host(host)
+        .top("server: { threads: 1 }")
+        .start()
+}
+
+fn shared_out(cases: &[Case], judge: impl Fn(&[Case]) -> Vec<Verdict> + Sync) -> Vec<Verdict> {
+    let judge = &judge;
+    std::thread::scope(|scope| {
+        let shares = cases.chunks(cases.len().div_ceil(SIDE_BY_SIDE));
+        let threads: Vec<_> = shares
+            .map(|share| scope.spawn(move || judge(share)))
+            .collect();
+        let results = threads.into_iter().map(|thread| thread.join());
+        results
+            .flat_map(|result| result.expect("its panic is in the output"))
+            .collect()
+    })
+}
+
+/// Prints the table and panics if anything is violated that is not a known limit.
+fn report(what: &str, verdicts: &[Verdict]) {
+    let limits = known_limits();
+    let bad: Vec<&Verdict> = verdicts.iter().filter(|v| !v.faults.is_empty()).collect();
+    let count = |verdicts: &[&Verdict], level: &str| {
+        verdicts.iter().filter(|v| v.case.level == level).count()
+    };
+    println!("\n| {what} | cases | clean | {} |", LEVELS.join(" | "));
+    println!("|---|---|---|---|---|---|---|");
+    let mut classes: BTreeMap<&str, (usize, Vec<&Verdict>)> = BTreeMap::new();
+    for verdict in verdicts {
+        let (cases, bad) = classes.entry(&verdict.case.class).or_default();
+        *cases += 1;
+        if !verdict.faults.is_empty() {
+            bad.push(verdict);
+        }
+    }
+    for (class, (cases, bad)) in &classes {
+        let levels = LEVELS.map(|level| count(bad, level).to_string());
+        let clean = cases - bad.len();
+        println!("| {class} | {cases} | {clean} | {} |", levels.join(" | "));
+    }
+    let all: Vec<&Verdict> = verdicts.iter().collect();
+    let levels = LEVELS.map(|level| format!("{} of {}", count(&bad, level), count(&all, level)));
+    let clean = verdicts.len() - bad.len();
+    let cases = verdicts.len();
+    println!("| all | {cases} | {clean} | {} |\n", levels.join(" | "));
+    let mut unknown = Vec::new();
+    for Verdict { case, faults, seen } in bad {
+        let limit = limits.get(case.id.as_str());
+        let severe = faults
+            .iter()
+            .any(|fault| SEVERE.iter().any(|severe| fault.starts_with(severe)));
+        println!(
+            "{} ({}): {} [{}] {}",
+            case.id,
+            case.level,
+            faults.join(", "),
+            case.why,
+            limit.map_or(String::new(), |limit| format!("- known: {limit}")),
+        );
+        if severe || limit.is_none() {
+            println!("{seen}");
+            unknown.push(case.id.as_str());
+        }
+    }
+    assert!(unknown.is_empty(), "violated: {}", unknown.join(", "));
+}

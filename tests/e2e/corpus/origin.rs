@@ -1,0 +1,285 @@
+//! Hosts behind the proxy that take note of every byte, or answer with bytes that no server should send.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::case::Case;
+use super::wire::{self, Fields};
+use crate::support::free;
+
+/// A head that does not go on for so long does not end at all.
+const PARTIAL: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A request as the host saw it.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Record {
+    /// Without the empty line.
+    pub(super) head: Vec<u8>,
+    pub(super) fields: Fields,
+    pub(super) body: Vec<u8>,
+    pub(super) complete: bool,
+    pub(super) faults: Vec<&'static str>,
+}
+
+type Serve = dyn Fn(&mut Connection) -> io::Result<()> + Send + Sync;
+
+/// A listening host. It stops when dropped.
+pub(super) struct Origin {
+    address: SocketAddr,
+    stopping: Arc<AtomicBool>,
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl Origin {
+    /// One that records its requests and answers with their targets.
+    pub(super) fn recording() -> Self {
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&records);
+        Origin::start(records, move |connection| record(connection, &shared))
+    }
+
+    /// One that answers a request for `/r/ID` with the raw bytes of that case, and others well.
+    pub(super) fn answering(cases: &[Case]) -> Self {
+        let cases: HashMap<String, Case> = cases
+            .iter()
+            .map(|case| (format!("/r/{}", case.id), case.clone()))
+            .collect();
+        Origin::start(Arc::default(), move |connection| answer(connection, &cases))
+    }
+
+    fn start(
+        records: Arc<Mutex<Vec<Record>>>,
+        serve: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let address = free();
+        let listener = TcpListener::bind(address).expect("a free port");
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let serve: Arc<Serve> = Arc::new(serve);
+        std::thread::spawn(move || {
+            while let Ok((socket, _)) = listener.accept() {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let serve = Arc::clone(&serve);
+                std::thread::spawn(move || {
+                    let _ = socket.set_nodelay(true);
+                    let unread = Vec::new();
+                    // Whatever goes wrong ends the connection; what came before is on record.
+                    let _ = serve(&mut Connection { socket, unread });
+                });
+            }
+        });
+        Origin {
+            address,
+            stopping,
+            records,
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The requests since the last time.
+    pub(super) fn take(&self) -> Vec<Record> {
+        std::mem::take(&mut *self.records.lock().expect("no thread panics with it"))
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+struct Connection {
+    socket: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    /// Reads until there is something that `end` finds, and takes it out with what is in front of it. Without it in
+    /// time, what is there stays.
+    fn until(&mut self, end: &[u8], patience: Option<Duration>) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(at) = wire::find(&self.unread, end) {
+                let taken = self.unread[..at].to_vec();
+                self.unread.drain(..at + end.len());
+                return Ok(taken);
+            }
+            self.fill(patience)?;
+        }
+    }
+
+    fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.unread.len() < count {
+            self.fill(Some(PATIENCE))?;
+        }
+        Ok(self.unread.drain(..count).collect())
+    }
+
+    fn fill(&mut self, patience: Option<Duration>) -> io::Result<()> {
+        // An idle connection may rest; half a head may not.
+        let patience = patience.filter(|_| !self.unread.is_empty() || patience == Some(PATIENCE));
+        self.socket.set_read_timeout(patience)?;
+        let mut bytes = [0; 64 * 1024];
+        match self.socket.read(&mut bytes)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.unread.extend_from_slice(&bytes[..count]);
+                Ok(())
+            }
+        }
+    }
+
+    fn echo(&mut self, target: &[u8], to_head: bool) -> io::Result<()> {
+        let body = [b"T=", &target[..target.len().min(200)]].concat();
+        let length = body.len();
+        let mut bytes = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+        if !to_head {
+            bytes.extend_from_slice(&body);
+        }
+        self.socket.write_all(&bytes)
+    }
+}
+
+fn record(connection: &mut Connection, records: &Mutex<Vec<Record>>) -> io::Result<()> {
+    const BAD: &[u8] =
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    loop {
+        let head = match connection.until(b"\r\n\r\n", Some(PARTIAL)) {
+            Err(error) if wire::is_timeout(&error) => {
+                let head = std::mem::take(&mut connection.unread);
+                let mut faults = wire::lint(head.trim_ascii_end(), true).0;
+                faults.push("unterminated-head");
+                note(
+                    records,
+                    Record {
+                        head,
+                        faults,
+                        ..Record::default()
+                    },
+                );
+                return connection.socket.write_all(BAD);
+            }
+            head => head?,
+        };
+        let (faults, fields) = wire::lint(&head, true);
+        let bad = faults.contains(&"request-line") || faults.contains(&"bad-cl");
+        let mut seen = Record {
+            head: head.clone(),
+            fields: fields.clone(),
+            faults,
+            ..Record::default()
+        };
+        let number = note(records, seen.clone());
+        if bad {
+            return connection.socket.write_all(BAD);
+        }
+        let first = |name: &[u8]| fields.get(name).and_then(|values| values.first());
+        if first(b"expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+            connection
+                .socket
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let read = if first(b"transfer-encoding").is_some() {
+            read_chunks(connection, &mut seen)
+        } else if let Some(length) = first(b"content-length") {
+            let length = str::from_utf8(length)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            let length = length.ok_or(io::ErrorKind::InvalidData)?;
+            connection.exactly(length).map(|body| seen.body = body)
+        } else {
+            Ok(())
+        };
+        seen.complete = read.is_ok();
+        if let Some(record) = records
+            .lock()
+            .expect("no thread panics with it")
+            .get_mut(number)
+            .filter(|record| record.head == seen.head)
+        {
+            *record = seen;
+        }
+        read?;
+        let line = wire::split(&head, b"\r\n").next().unwrap_or_default();
+        let (method, target) = wire::request_line(line).unwrap_or_default();
+        connection.echo(target, method == b"HEAD")?;
+    }
+}
+
+/// The place of the record among those since the last time.
+fn note(records: &Mutex<Vec<Record>>, record: Record) -> usize {
+    let mut records = records.lock().expect("no thread panics with it");
+    records.push(record);
+    records.len() - 1
+}
+
+fn read_chunks(connection: &mut Connection, seen: &mut Record) -> io::Result<()> {
+    loop {
+        let line = connection.until(b"\r\n", Some(PATIENCE))?;
+        let size = line.split(|&byte| byte == b';').next().unwrap_or_default();
+        let size = str::from_utf8(size)
+            .ok()
+            .filter(|text| !text.starts_with('+'));
+        let size = size.and_then(|text| usize::from_str_radix(text, 16).ok());
+        let Some(size) = size else {
+            seen.faults.push("chunk-line");
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        if size == 0 {
+            break;
+        }
+        seen.body.extend(connection.exactly(size)?);
+        if connection.exactly(2)? != b"\r\n" {
+            seen.faults.push("chunk-end");
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    loop {
+        let line = connection.until(b"\r\n", Some(PATIENCE))?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if wire::field_line(&line).is_none() {
+            seen.faults.push("trailer");
+        }
+    }
+}
+
+fn answer(connection: &mut Connection, cases: &HashMap<String, Case>) -> io::Result<()> {
+    loop {
+        let head = connection.until(b"\r\n\r\n", None)?;
+        let line = wire::split(&head, b"\r\n").next().unwrap_or_default();
+        let (method, target) = wire::request_line(line).ok_or(io::ErrorKind::InvalidData)?;
+        let Some(case) = str::from_utf8(target)
+            .ok()
+            .and_then(|target| cases.get(target))
+        else {
+            connection.echo(target, method == b"HEAD")?;
+            continue;
+        };
+        connection.socket.write_all(&case.raw())?;
+        match case.end.as_str() {
+            "close" => return Ok(()),
+            "rst" => return SockRef::from(&connection.socket).set_linger(Some(Duration::ZERO)),
+            _ if case.expect == "ok" => {}
+            _ => {
+                // The proxy closes a connection that it cannot use again.
+                let _ = connection.socket.set_read_timeout(Some(PARTIAL));
+                let _ = connection.socket.read(&mut [0; 1]);
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One message: how large it may be, and what changes in it on the way.
+
+use crate::support::{
+    Backend, Ballast, Client, Next, Reply, Response, SOON, Setup, get, wait_until,
+};
+
+fn with(backend: &Backend, top: &str) -> Ballast {
+    Setup::of(&[backend]).top(top).start()
+}
+
+#[track_caller]
+fn ask(ballast: &Ballast, request: &str) -> Response {
+    let mut client = Client::connect(ballast.address());
+    client.request(request).expect("a whole answer")
+}
+
+#[test]
+fn too_large_a_head_or_target_is_refused_and_the_connection_closed() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let field = |length: usize| {
+        let value = "a".repeat(length);
+        format!("GET / HTTP/1.1\r\nHost: test\r\nX-Big: {value}\r\n\r\n")
+    };
+    let target = |length: usize| {
+        let path = "a".repeat(length - 1);
+        format!("GET /{path} HTTP/1.1\r\nHost: test\r\n\r\n")
+    };
+    let fields = |count: usize| {
+        let fields = "X-A: 1\r\n".repeat(count - 1);
+        format!("GET / HTTP/1.1\r\nHost: test\r\n{fields}\r\n")
+    };
+    let head = 32 * 1024 - field(0).len();
+    for good in [field(head), target(16 * 1024), fields(100)] {
+        assert_eq!(ask(&ballast, &good).status, 200);
+    }
+    assert_eq!(backend.requests(), 3);
+    for (bad, status) in [
+        (field(head + 1), 431),
+        (field(600_000), 431),
+        (target(16 * 1024 + 1), 414),
+        (fields(101), 431),
+        (fields(256), 431),
+    ] {
+        let mut client = Client::connect(ballast.address());
+        let response = client.request(bad).expect("a whole answer");
+        assert_eq!(response.status, status);
+        assert_eq!(response.head.get("connection"), Some("close"));
+        assert!(client.is_closed_within(SOON));
+    }
+    assert_eq!(backend.requests(), 3);
+}
+
+#[test]
+fn the_limits_of_a_message_are_those_of_the_file() {
+    let backend = Backend::start_new("a");
+    let ballast = with(&backend, "limits: { head: 1KiB, target: 100, fields: 10 }");
+    let long = format!("/{}", "a".repeat(100));
+    assert_eq!(get(ballast.address(), &long).status, 414);
+    let mut client = Client::connect(ballast.address());
+    let big = format!("X-Big: {}\r\n", "a".repeat(1024));
+    assert_eq!(client.get_with("/", &big).status, 431);
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.get_with("/", &"X-A: 1\r\n".repeat(10)).status, 431);
+    // What hosts answer is held to the same.
+    for fields in ["X-A: 1\r\n".repeat(10), big] {
+        backend.set(Reply::script(move |_, wire| {
+            wire.send(format!(
+                "HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n"
+            ))?;
+            Ok(Next::Keep)
+        }));
+        assert_eq!(get(ballast.address(), "/").status, 502);
+    }
+}
+
+const SMALL_BODY: &str = "limits: { body: 10 }";
+
+#[test]
+fn an_announced_body_that_is_too_large_is_refused_at_once() {
+    let backend = Backend::start_new("a");
+    let ballast = with(&backend, SMALL_BODY);
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.post("/", b"0123456789").status, 200);
+    // Nothing of the body is sent; who waits for "100 Continue" never will.
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let mut client = Client::connect(ballast.address());
+        let response = client
+            .request(format!(
+                "POST / HTTP/1.1\r\nHost: test\r\n{expect}Content-Length: 11\r\n\r\n"
+            ))
+            .expect("a whole answer");
+        assert_eq!(response.status, 413);
+        assert_eq!(response.head.get("connection"), Some("close"));
+    }
+    assert_eq!(backend.requests(), 1);
+}
+
+#[test]
+fn a_body_that_grows_too_large_is_cut_off() {
+    let backend = Backend::start_new("a");
+    let ballast = with(&backend, SMALL_BODY);
+    let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = Client::connect(ballast.address());
+    client.send(chunked).expect("sent");
+    client.send_chunk("0123456789").expect("sent");
+    wait_until(SOON, "what is within the limit passes", || {
+        backend.requests() == 1 && backend.last().body == b"0123456789"
+    });
+    client.send_chunk("a").expect("sent");
+    client.send_chunk("").expect("sent");
+    let response = client.read_response(false).expect("a whole answer");
+    assert_eq!(response.status, 413);
+    assert!(client.is_closed_within(SOON));
+    wait_until(SOON, "the host is left alone with a part", || {
+        backend.open_connections() == 0
+    });
+    // A host that is cut off so is not to blame, and the limit is for each request.
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..3 {
+        client.send(chunked).expect("sent");
+        client.send_chunk("0123456789").expect("sent");
+        client.send_chunk("").expect("sent");
+        assert_eq!(client.read_response(false).expect("whole").status, 200);
+    }
+}
+
+#[test]
+fn a_body_that_is_sent_to_a_second_host_counts_once() {
+    let (broken, good) = (Backend::start_new("broken"), Backend::start_new("good"));
+    broken.set(Reply::Reset);
+    let ballast = Setup::of(&[&broken, &good]).top(SMALL_BODY).start();
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..4 {
+        let put = "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n0123456789";
+        let response = client.request(put).expect("a whole answer");
+        assert_eq!(response.status, 200);
+        assert_eq!(good.last().body, b"0123456789");
+    }
+    assert!(broken.requests() > 0);
+}
+
+#[test]
+fn requests_may_be_sent_before_the_answers_to_others_have_come() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    backend.set(Reply::script(|head, wire| {
+        let path = head.word(1);
+        let length = path.len();
+        wire.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{path}"
+        ))?;
+        Ok(Next::Keep)
+    }));
+    let mut client = Client::connect(ballast.address());
+    let mut bytes = String::new();
+    for number in 0..50 {
+        bytes.push_str(&format!("GET /{number} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    }
+    // In one piece and in many, split anywhere.
+    client.send(&bytes).expect("sent");
+    for number in 0..50 {
+        let response = client.read_response(false).expect("whole");
+        assert_eq!(response.text(), format!("/{number}"));
+    }
+    for piece in bytes.as_bytes().chunks(61) {
+        client.send(piece).expect("sent");
+    }
+    for number in 0..50 {
+        let response = client.read_response(false).expect("whole");
+        assert_eq!(response.text(), format!("/{number}"));
+    }
+    // What follows a request that is refused is not looked at.
+    let seen = backend.requests();
+    let bad = "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nHost: test\r\n\r\n";
+    assert_eq!(client.request(bad).expect("whole").status, 400);
+    assert!(client.is_closed_within(SOON));
+    assert_eq!(backend.requests(), seen);
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_no_chunks() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    backend.set(Reply::ok().body("all of it").chunked());
+    for fields in ["", "Connection: keep-alive\r\n"] {
+        let mut client = Client::connect(ballast.address());
+        let response = client
+            .request(format!("GET / HTTP/1.0\r\n{fields}\r\n"))
+            .expect("a whole answer");
+        assert_eq!(response.text(), "all of it");
+        assert_eq!(response.head.get("transfer-encoding"), None);
+        assert_eq!(response.head.get("content-length"), None);
+        assert_eq!(response.head.get("connection"), Some("close"));
+        assert_eq!(response.head.word(0), "HTTP/1.1");
+    }
+    // It need not say which host it wants, but what we send is HTTP/1.1.
+    let head = backend.last().head;
+    assert_eq!(head.all("host"), [backend.address().to_string()]);
+    assert_eq!(head.get("x-forwarded-host"), None);
+}
+
+#[test]
+fn an_answer_bears_our_own_version() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    backend.set(Reply::script(|_, wire| {
+        wire.send("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        Ok(Next::Close)
+    }));
+    let response = get(ballast.address(), "/");
+    assert_eq!(response.text(), "ok");
+    assert_eq!(response.head.word(0), "HTTP/1.1");
+    assert_eq!(response.head.all("via"), ["1.0 ballast"]);
+}
+
+#[test]
+fn trace_and_the_last_hop_of_options_are_answered_here() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let mut client = Client::connect(ballast.address());
+    let trace = "TRACE / HTTP/1.1\r\nHost: test\r\nCookie: secret\r\n\r\n";
+    let response = client.request(trace).expect("whole");
+    assert_eq!(response.status, 405);
+    assert!(response.head.get("allow").is_some());
+    assert!(!response.text().contains("secret"));
+    let options =
+        |count: &str| format!("OPTIONS / HTTP/1.1\r\nHost: test\r\nMax-Forwards: {count}\r\n\r\n");
+    let response = client.request(options("0")).expect("whole");
+    assert_eq!(response.status, 200);
+    assert!(response.head.get("allow").is_some());
+    assert_eq!(response.head.get("content-length"), Some("0"));
+    assert_eq!(backend.requests(), 0);
+    assert_eq!(client.request(options("1")).expect("whole").status, 200);
+    assert_eq!(backend.last().head.all("max-forwards"), ["0"]);
+    // The server as a whole.
+    let whole = "OPTIONS http://test HTTP/1.1\r\nHost: test\r\n\r\n";
+    assert_eq!(client.request(whole).expect("whole").status, 200);
+    assert_eq!(backend.last().head.start, "OPTIONS * HTTP/1.1");
+}
+
+#[test]
+fn what_is_refused_is_told_with_the_reason() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    for (request, status, reason) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400, "Host"),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "Host"),
+        ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+            "Transfer-Encoding",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n\
+             0\r\n\r\n",
+            400,
+            "Transfer-Encoding",
+        ),
+        (
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: x\r\n\r\n",
+            400,
+            "Max-Forwards",
+        ),
+    ] {
+        let mut client = Client::connect(ballast.address());
+        let response = client.request(request).expect("a whole answer");
+        assert_eq!(response.status, status, "{request}");
+        assert!(response.text().contains(reason), "{}", response.text());
+        assert!(client.is_closed_within(SOON), "{request}");
+    }
+    assert_eq!(backend.requests(), 0);
+}
+
+#[test]
+fn a_host_whose_answer_cannot_be_passed_on_has_failed() {
+    let (bad, good) = (Backend::start_new("bad"), Backend::start_new("good"));
+    let ballast = Setup::of(&[&bad]).start();
+    for answer in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok",
+        "HTTP/1.1 777 Odd\r\nContent-Length: 2\r\n\r\nok",
+    ] {
+        bad.set(Reply::script(move |_, wire| {
+            wire.send(answer)?;
+            Ok(Next::Keep)
+        }));
+        let mut client = Client::connect(ballast.address());
+        assert_eq!(client.get("/").status, 502, "{answer}");
+        wait_until(SOON, "its connection is not used again", || {
+            bad.open_connections() == 0
+        });
+    }
+    good.set(Reply::status(204).field("Content-Length", "2"));
+    let ballast = Setup::of(&[&good]).start();
+    let response = get(ballast.address(), "/");
+    assert_eq!(response.status, 204);
+    assert_eq!(response.head.get("content-length"), None);
+}
