@@ -13,16 +13,6 @@ struct Route {
     host: HostPattern,
     /// What the path must begin with; empty matches everything.
     path: Box<[u8]>,
-    found: Found,
-}
-
-/// What a route says about its requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    /// Index into the pools of the configuration.
-    pub pool: usize,
-    /// What may be sent again.
-    pub retry: config::Retry,
 }
 
 #[derive(Debug)]
@@ -45,24 +35,19 @@ impl Router {
                 },
             },
             path: route.path.as_deref().unwrap_or_default().as_bytes().into(),
-            found: Found {
-                pool: route.pool,
-                retry: route.retry,
-            },
         });
         Router {
             routes: routes.collect(),
         }
     }
 
-    /// What is said about a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
-    /// without the query).
-    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<Found> {
+    /// The route for a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
+    /// without the query), as an index into the routes of the configuration.
+    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<usize> {
         let host = without_port(authority);
         self.routes
             .iter()
-            .find(|route| route.host.matches(host) && begins_with_segments(path, &route.path))
-            .map(|route| route.found)
+            .position(|route| route.host.matches(host) && begins_with_segments(path, &route.path))
     }
 }
 
@@ -103,13 +88,15 @@ mod tests {
                 path: path.map(str::to_owned),
                 pool,
                 retry: config::Retry::Idempotent,
+                access: config::Access::default(),
+                rate: None,
             })
             .collect();
         Router::new(&routes)
     }
 
     fn pool(router: &Router, authority: &[u8], path: &[u8]) -> Option<usize> {
-        router.find(authority, path).map(|found| found.pool)
+        router.find(authority, path)
     }
 
     #[test]

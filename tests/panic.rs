@@ -1,11 +1,13 @@
-//! A panic in a filter ends that request and nothing else: every count that the request held is released.
+//! A panic in a filter ends that request and nothing else: the client is told, every count that the request held is
+//! released, and the panic is counted and logged.
 //!
 //! No request can make Ballast's own filters panic, so this proxy is Ballast's with one filter more, in this process.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,11 +15,12 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use ballast::config::Config;
 use ballast::pool::HostBook;
-use ballast::proxy::{Proxy, RequestContext, Site, Traffic};
+use ballast::proxy::{Client, Guarded, Proxy, RequestContext, Site, Traffic};
+use bytes::Bytes;
+use log::{LevelFilter, Log, Metadata, Record};
 use pingora::Result;
 use pingora::apps::ServerApp;
 use pingora::http::RequestHeader;
-use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::proxy::{ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
@@ -33,6 +36,14 @@ impl ProxyHttp for Panicking {
 
     fn new_ctx(&self) -> RequestContext {
         self.0.new_ctx()
+    }
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        self.0.early_request_filter(session, ctx).await
     }
 
     async fn request_filter(
@@ -68,6 +79,56 @@ impl ProxyHttp for Panicking {
         assert!(request.uri.path() != "/panic", "as the client asked for");
         self.0.upstream_request_filter(session, request, ctx).await
     }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        _ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        let path = session.req_header().uri.path();
+        let begun = session.response_written().is_some();
+        assert!(path != AMID || !begun, "as the client asked for");
+        Ok(None)
+    }
+}
+
+/// Keeps what is logged.
+struct Lines(Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.push(format!("{} {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+fn logged(part: &str) -> usize {
+    let lines = LINES.0.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.iter().filter(|line| line.contains(part)).count()
+}
+
+/// The path of a request that ends in a panic when a part of its answer is with the client.
+const AMID: &str = "/panic-amid-the-answer";
+
+/// Whether the client has got the first part of such an answer.
+static HAS_A_PART: AtomicBool = AtomicBool::new(false);
+
+fn within_seconds(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
 }
 
 /// Answers every request on every connection with 200 until the test ends.
@@ -80,7 +141,18 @@ fn host() -> SocketAddr {
             thread::spawn(move || {
                 let mut buffer = [0; 4096];
                 while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                    // More than the proxy collects before it writes.
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{:o>59999}",
+                        ""
+                    );
+                    let _ = stream.write_all(answer.as_bytes());
+                    if buffer.starts_with(format!("GET {AMID} ").as_bytes()) {
+                        within_seconds("the client has got a part", || {
+                            HAS_A_PART.swap(false, Ordering::SeqCst)
+                        });
+                    }
+                    let _ = stream.write_all(b"k");
                 }
             });
         }
@@ -89,7 +161,7 @@ fn host() -> SocketAddr {
 }
 
 /// Serves `app` in this process until the test ends.
-fn serve(app: Panicking) -> SocketAddr {
+fn serve(app: Panicking, site: Arc<ArcSwap<Site>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     listener.set_nonblocking(true).expect("a socket");
@@ -98,15 +170,15 @@ fn serve(app: Panicking) -> SocketAddr {
             .enable_all()
             .build();
         runtime.expect("a runtime").block_on(async {
-            let app = Arc::new(http_proxy(&Arc::new(ServerConf::default()), app));
+            let app = http_proxy(&Arc::new(ServerConf::default()), app);
+            let app = Arc::new(Guarded::new(app));
             let (_running, shutdown) = watch::channel(false);
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             while let Ok((connection, _)) = listener.accept().await {
                 let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-                tokio::spawn(async move {
-                    let stream: Stream = Box::new(L4Stream::from(connection));
-                    app.process_new(stream, &shutdown).await
-                });
+                let stream = Box::new(L4Stream::from(connection));
+                let client = Client::new(stream, Arc::clone(&site));
+                tokio::spawn(async move { app.process_new(Box::new(client), &shutdown).await });
             }
         });
     });
@@ -118,14 +190,19 @@ fn ask(address: SocketAddr, path: &str) -> String {
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
         .expect("a timeout");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: id-7\r\nConnection: close\r\n\r\n"
+    );
     stream
         .write_all(request.as_bytes())
         .expect("the proxy reads");
-    let mut answer = String::new();
+    let mut answer = vec![0];
+    if stream.read_exact(&mut answer).is_ok() {
+        HAS_A_PART.store(path == AMID, Ordering::SeqCst);
+    }
     // A reset is as good an end as any here.
-    let _ = stream.read_to_string(&mut answer);
-    answer
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).expect("text")
 }
 
 #[test]
@@ -140,16 +217,29 @@ fn a_panic_in_a_filter_releases_what_the_request_held() {
     let pool = Arc::clone(&site.pools[0]);
     pool.begin();
     let traffic = Arc::new(Traffic::default());
-    let proxy = Proxy::new(Arc::new(ArcSwap::from_pointee(site)), Arc::clone(&traffic));
-    let address = serve(Panicking(proxy));
+    let site = Arc::new(ArcSwap::from_pointee(site));
+    let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
+    let address = serve(Panicking(proxy), site);
+    log::set_logger(&LINES).expect("the only logger");
+    log::set_max_level(LevelFilter::Info);
 
-    for _ in 0..3 {
-        assert_eq!(ask(address, "/panic"), "", "a panic answers nothing");
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while traffic.present() > 0 || pool.members()[0].host().in_flight() > 0 {
-            assert!(Instant::now() < deadline, "the request is still counted");
-            thread::yield_now();
-        }
+    for round in 1..=3 {
+        let answer = ask(address, "/panic");
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        // Where a part of an answer may be out, a second one must not follow.
+        let answer = ask(address, AMID);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.ends_with('o'), "{answer}");
+        assert_eq!(traffic.panics(), 2 * round);
+        let line = format!(
+            "ERROR a panic ended a request (id: \"id-7\"); panics so far: {}",
+            2 * round
+        );
+        assert_eq!(logged(&line), 1);
+        within_seconds("the request is counted no more", || {
+            traffic.present() == 0 && pool.members()[0].host().in_flight() == 0
+        });
         // With room for one request only, this one is served because the panic gave its place back.
         let answer = ask(address, "/");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -4,6 +4,7 @@
 //! `yaml` mirrors the shape and refuses unknown keys; `meaning` turns what is said into the types of `model`, whose
 //! values need no further checks, and collects everything that is wrong.
 
+mod access;
 mod errors;
 mod load;
 mod meaning;
@@ -14,13 +15,15 @@ mod surroundings;
 mod words;
 mod yaml;
 
+pub use access::Access;
 pub use errors::ConfigErrors;
 pub use load::control_socket;
 pub(crate) use model::begins_with_segments;
 pub use model::{
     Admin, Algorithm, Authorities, Certificate, Config, Headers, HealthCheck, Host, HostHeader,
-    Initial, KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Retries, Retry, Route,
-    SameSite, Secret, Secure, Server, Sticky, Timeouts, Underscores, WhenAllDown,
+    Initial, KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Rate, RateKey,
+    Retries, Retry, Route, SameSite, Secret, Secure, Server, Sticky, Timeouts, Underscores,
+    WhenAllDown,
 };
 pub use policies::{Ejection, Failures, PoolLimits, SlowStart};
 pub use surroundings::{Surroundings, System};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use super::access::Access;
 use super::policies::{Ejection, PoolLimits, SlowStart};
 use crate::balancer::{AlgorithmInfo, HostId, Options};
 
@@ -70,6 +72,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// TLS towards clients, if any.
     pub tls: Option<ListenerTls>,
+    /// Who may connect, by the address at the other end of the connection.
+    pub access: Access,
 }
 
 /// TLS towards clients.
@@ -111,6 +115,9 @@ pub struct Timeouts {
     pub write: Duration,
     /// How long an unused connection to a host is kept.
     pub idle: Duration,
+    /// From the first byte of a request's head to its last; for the first request of a connection from its beginning, and
+    /// for a TLS handshake as well.
+    pub client_head: Duration,
     /// How long a client's connection may be silent between two requests.
     pub client_keepalive: Duration,
     /// The longest silence of both sides of a WebSocket or another upgraded connection.
@@ -118,7 +125,7 @@ pub struct Timeouts {
 }
 
 /// `limits`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Requests in the whole process at once; beyond it 503. `None`: no limit.
     pub max_in_flight: Option<u64>,
@@ -131,6 +138,18 @@ pub struct Limits {
     pub fields: usize,
     /// Bytes of a request's body; beyond it 413. `None`: no limit.
     pub body: Option<u64>,
+    /// Clients' connections at once; beyond it none is accepted until one ends. `None`: what the process's limit of
+    /// descriptors leaves room for.
+    pub max_connections: Option<u64>,
+    /// Connections of one client address (an IPv6 network of 64 bits) at once; beyond it a connection is closed at once.
+    /// `None`: no limit.
+    pub max_connections_per_client: Option<u64>,
+    /// Requests on one connection, the last of which is told that it is. `None`: no limit.
+    pub max_requests_per_connection: Option<u64>,
+    /// Bytes per second at which a request's body must arrive on average. `None`: no limit.
+    pub min_body_rate: Option<u64>,
+    /// How many requests a client may send, whatever they are for. `None`: no limit.
+    pub rate: Option<Rate>,
 }
 
 /// `headers`: what becomes of header fields on the way.
@@ -152,6 +171,26 @@ pub enum Underscores {
     Pass,
 }
 
+/// How many requests there may be of one kind; beyond it 429.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests per second in the long run.
+    pub requests: NonZeroU32,
+    /// Requests at once after a silence.
+    pub burst: NonZeroU32,
+    /// What makes two requests one kind.
+    pub key: RateKey,
+}
+
+/// What makes two requests one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RateKey {
+    /// The client's address (default); of IPv6 the first 64 bits, which is what one client is given.
+    ClientIp,
+    /// A header field's value; requests without it are of the kind of their client's address.
+    Header(HeaderName),
+}
+
 /// Which requests go to which pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -163,6 +202,10 @@ pub struct Route {
     pub pool: usize,
     /// Which requests may be sent a second time although a host may have got them.
     pub retry: Retry,
+    /// Whose requests are served, by the client's address; others get 403.
+    pub access: Access,
+    /// How many requests a client may send here. `None`: no limit.
+    pub rate: Option<Rate>,
 }
 
 /// Which requests may be sent a second time although a host may have got them.

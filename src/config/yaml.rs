@@ -49,6 +49,8 @@ pub(super) struct Admin {
 pub(super) struct Listener {
     pub(super) address: Said<String>,
     pub(super) tls: Said<ListenerTls>,
+    pub(super) allow: Vec<String>,
+    pub(super) deny: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +73,7 @@ pub(super) struct Timeouts {
     pub(super) read: Said<String>,
     pub(super) write: Said<String>,
     pub(super) idle: Said<String>,
+    pub(super) client_head: Said<String>,
     pub(super) client_keepalive: Said<String>,
     pub(super) tunnel: Said<String>,
 }
@@ -83,6 +86,19 @@ pub(super) struct Limits {
     pub(super) target: Said<String>,
     pub(super) fields: Said<String>,
     pub(super) body: Said<String>,
+    pub(super) max_connections: Said<String>,
+    pub(super) max_connections_per_client: Said<String>,
+    pub(super) max_requests_per_connection: Said<String>,
+    pub(super) min_body_rate: Said<String>,
+    pub(super) rate: Said<Rate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Rate {
+    pub(super) requests: Said<String>,
+    pub(super) burst: Said<String>,
+    pub(super) key: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +115,9 @@ pub(super) struct Route {
     pub(super) path: Said<String>,
     pub(super) pool: Said<String>,
     pub(super) retry: Said<String>,
+    pub(super) allow: Vec<String>,
+    pub(super) deny: Vec<String>,
+    pub(super) rate: Said<Rate>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,6 @@
 //! Which pool a request goes to.
 
-use crate::config::Route;
+use crate::config::{Access, Retry, Route};
 use crate::route::Router;
 
 /// Routes as lines `HOST PATH` with `-` for none, an empty line, then the request's authority and path.
@@ -36,7 +36,7 @@ fn find(input: &[u8]) {
     routes.push(Route {
         host: None,
         path: None,
-        pool: last,
+        ..route(last, b"")
     });
     let all = Router::new(&routes).find(authority, path);
     assert_eq!(all, found.or(Some(last)));
@@ -51,6 +51,9 @@ fn route(pool: usize, line: &[u8]) -> Route {
         host: said(&host.to_ascii_lowercase()),
         path: said(path),
         pool,
+        retry: Retry::Idempotent,
+        access: Access::default(),
+        rate: None,
     }
 }
 

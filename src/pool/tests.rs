@@ -13,6 +13,7 @@ fn timeouts() -> config::Timeouts {
         read: second,
         write: second,
         idle: second,
+        client_head: second,
         client_keepalive: second,
         tunnel: second,
     }

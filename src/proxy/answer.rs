@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -67,6 +67,16 @@ impl Answer {
         501,
         "501 the request has a Transfer-Encoding other than chunked\n",
     );
+    pub(super) const FORBIDDEN: Answer = Answer::new(403, "403 not from this address\n");
+
+    /// The client may come back after `wait`.
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Answer {
+            retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+            ..Answer::new(429, "429 too many requests\n")
+        }
+    }
 
     const fn new(status: u16, text: &'static str) -> Self {
         Answer {
@@ -75,6 +85,20 @@ impl Answer {
             retry_after: None,
             allow: false,
         }
+    }
+
+    /// The answer as it goes over the wire where there is no session to send it with; the connection is closed after it.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let reason = StatusCode::from_u16(self.status).ok();
+        let reason = reason.and_then(|status| status.canonical_reason());
+        format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+            self.status,
+            reason.unwrap_or_default(),
+            self.text.len(),
+            self.text,
+        )
+        .into_bytes()
     }
 
     #[cfg(test)]
@@ -86,6 +110,8 @@ impl Answer {
     pub(super) fn to_failure(status: u16) -> Self {
         match status {
             400 => Answer::new(400, "400 the request is malformed\n"),
+            431 => Answer::HEAD_TOO_LARGE,
+            500 => Answer::new(500, "500 the request could not be handled\n"),
             408 => Answer::new(408, "408 the request did not arrive in time\n"),
             413 => Answer::BODY_TOO_LARGE,
             502 => Answer::new(502, "502 the host gave no valid answer\n"),

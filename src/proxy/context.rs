@@ -1,9 +1,11 @@
 //! What is known of one request from phase to phase.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
+use log::error;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -48,6 +50,8 @@ pub struct RequestContext {
     pub(super) started: Instant,
     /// The head of the host's answer in the running attempt.
     pub(super) head: Option<Head>,
+    /// How long the client had been waited for when the request's body began.
+    pub(super) waited: Duration,
     /// Bytes of the request's body that the running attempt has got.
     pub(super) body: u64,
 }
@@ -80,6 +84,7 @@ impl RequestContext {
             next: None,
             started: now,
             head: None,
+            waited: Duration::ZERO,
             body: 0,
         }
     }
@@ -211,6 +216,19 @@ impl RequestContext {
     pub(super) fn finish(&mut self) {
         if let (Some(lease), Some(head)) = (self.lease.take(), self.head) {
             lease.observe(head.after, head.outcome);
+        }
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let id = self
+                .id
+                .as_ref()
+                .map_or("none yet".into(), |id| format!("{id:?}"));
+            let count = self.presence.note_panic();
+            error!("a panic ended a request (id: {id}); panics so far: {count}");
         }
     }
 }

@@ -3,14 +3,18 @@
 //! Every request holds one [`RequestContext`], and in it at most one lease. Both end by being dropped, so success,
 //! error, retry, the client's disappearance and a panic in a filter release them alike.
 
+mod admission;
 mod answer;
+mod client;
 mod context;
+mod deadlines;
 mod failure;
 mod forwarded;
 #[cfg(test)]
 mod fuzz;
 mod key;
 mod phases;
+mod rate;
 mod rules;
 mod site;
 mod sticky;
@@ -18,13 +22,16 @@ mod target;
 mod traffic;
 mod upgrade;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 use crate::config::Retries;
+use rate::Clients;
 
+pub use client::{Client, Guarded};
 pub use context::RequestContext;
+pub use rate::client_network;
 pub use site::Site;
 pub use traffic::Traffic;
 
@@ -37,11 +44,21 @@ pub const MAX_ATTEMPTS: usize = Retries::MOST_ATTEMPTS + 1;
 pub struct Proxy {
     site: Arc<ArcSwap<Site>>,
     traffic: Arc<Traffic>,
+    /// Made when the first rate is looked at.
+    clients: OnceLock<Clients>,
 }
 
 impl Proxy {
     /// A proxy for whatever `site` holds when a request begins.
     pub fn new(site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>) -> Self {
-        Proxy { site, traffic }
+        Proxy {
+            site,
+            traffic,
+            clients: OnceLock::new(),
+        }
+    }
+
+    fn clients(&self) -> &Clients {
+        self.clients.get_or_init(Clients::default)
     }
 }

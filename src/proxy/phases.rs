@@ -17,7 +17,7 @@ use super::failure::{self, is_break};
 use super::forwarded::Origin;
 use super::sticky;
 use super::target::Target;
-use super::{Proxy, rules, upgrade};
+use super::{Proxy, deadlines, rules, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
 use crate::pool::{Failure, Outcome, lacks_resources};
@@ -41,15 +41,15 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let timeouts = &ctx.site.timeouts;
+        ctx.id = session.req_header().headers.get(REQUEST_ID).cloned();
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
             // Pingora gives every request after a connection's first one unlimited time to arrive.
-            session.set_keepalive(Some(whole_seconds(timeouts.client_keepalive)));
+            session.set_keepalive(Some(whole_seconds(ctx.site.timeouts.client_keepalive)));
         }
-        session.set_read_timeout(Some(timeouts.read));
-        session.set_write_timeout(Some(timeouts.write));
+        session.set_read_timeout(Some(ctx.site.timeouts.read));
+        deadlines::head_is_read(session, ctx);
         session.set_total_drain_timeout(Some(answer::LINGER));
         // A client may close its sending side once it has sent its request, or send the next one meanwhile.
         session.set_abort_on_close(false);
@@ -79,18 +79,21 @@ impl ProxyHttp for Proxy {
             .client_addr()
             .and_then(|address| address.as_inet())
             .map(|peer| Origin::new(peer.ip(), &request.headers, &ctx.site.trusted_proxies));
+        let refused = self.refuse_early(request, ctx);
         let target = Target::of(request);
-        match ctx.site.router.find(target.authority, target.path()) {
-            Some(found) => {
-                ctx.pool = found.pool;
-                ctx.retry = found.retry;
-                Ok(false)
+        let refusal = match ctx.site.router.find(target.authority, target.path()) {
+            _ if refused.is_some() => refused,
+            Some(route) => {
+                let said = &ctx.site.routes[route];
+                (ctx.pool, ctx.retry) = (said.pool, said.retry);
+                self.refuse(route, request, ctx)
             }
-            None => {
-                answer::send(session, Answer::NO_ROUTE, Connection::Keep).await?;
-                Ok(true)
-            }
+            None => Some(Answer::NO_ROUTE),
+        };
+        if let Some(answer) = refusal {
+            answer::send(session, answer, Connection::Keep).await?;
         }
+        Ok(refusal.is_some())
     }
 
     // The first host is leased here and not in `upstream_peer`, because an error there costs the client its connection.
@@ -131,8 +134,7 @@ impl ProxyHttp for Proxy {
         }
         let mut peer = Box::new(member.peer().clone());
         if asks_for_websocket(session.req_header()) {
-            // Pingora has one read timeout for the handshake and the tunnel after it, so a host that never answers the
-            // handshake is waited for as long as a silent tunnel.
+            // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);
             upgrade::prepare(&mut peer);
         }
@@ -172,6 +174,9 @@ impl ProxyHttp for Proxy {
             request.insert_header(header::HOST, authority)?;
             request.set_raw_path(&uri)?;
         }
+        if session.is_body_done() || asks_for_websocket(session.req_header()) {
+            deadlines::expect_answer(session, ctx);
+        }
         rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
         if let Some(origin) = ctx.origin {
             let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
@@ -197,12 +202,14 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        deadlines::body_came(session, ctx)?;
         if let Some(more) = body.as_ref().filter(|_| !session.was_upgraded()) {
             rules::body_grew(&mut ctx.body, more.len(), ctx.site.limits.body)?;
         }
         // A client that uploads slowly does not make the host slow.
         if end_of_stream && ctx.head.is_none() && !session.is_body_empty() {
             ctx.started = Instant::now();
+            deadlines::expect_answer(session, ctx);
         }
         Ok(())
     }
@@ -218,6 +225,7 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() && !upgraded {
             return Ok(());
         }
+        deadlines::answered(session);
         if upgraded && !asks_for_websocket(session.req_header()) {
             // Passed on, the host's next bytes would be taken for an answer to the client's next request.
             let unasked = "the host switched protocols unasked";
@@ -270,7 +278,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
         reused: bool,
     ) -> Box<Error> {
-        let mut error = error.more_context(format!("host {peer}"));
+        let mut error = deadlines::blame(session, error).more_context(format!("host {peer}"));
         if *error.esource() == ErrorSource::Upstream
             && *error.etype() == ErrorType::ReadTimedout
             && !session.is_body_done()

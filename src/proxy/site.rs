@@ -1,11 +1,12 @@
 //! What the configuration says about requests, as one value that is replaced as a whole.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::rules::Via;
-use crate::config::{self, Config, Limits, Timeouts, Underscores};
+use crate::config::{self, Access, Config, Limits, Timeouts, Underscores};
 use crate::pool::{HostBook, Pool, PoolError};
 use crate::route::Router;
 
@@ -15,8 +16,12 @@ use crate::route::Router;
 pub struct Site {
     /// Which requests go to which pool.
     pub router: Router,
-    /// The pools; the router's answers are indices into them.
+    /// The routes; the router's answers are indices into them.
+    pub routes: Vec<config::Route>,
+    /// The pools; those of the routes are indices into them.
     pub pools: Vec<Arc<Pool>>,
+    /// Who may connect to which listener.
+    pub doors: Vec<(SocketAddr, Access)>,
     /// Networks whose X-Forwarded-* fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long anything may take.
@@ -53,12 +58,25 @@ impl Site {
         });
         Ok(Site {
             router: Router::new(&config.routes),
+            routes: config.routes.clone(),
             pools: pools.collect::<Result<_, _>>()?,
+            doors: config
+                .listeners
+                .iter()
+                .map(|listener| (listener.address, listener.access.clone()))
+                .collect(),
             trusted_proxies: config.trusted_proxies.clone(),
             timeouts: config.timeouts,
-            limits: config.limits,
+            limits: config.limits.clone(),
             underscores: config.headers.underscores,
             via: config.headers.via.as_deref().map(Via::new),
         })
+    }
+
+    /// Whether `peer` may connect to the listener at `address`.
+    pub fn admits(&self, address: SocketAddr, peer: IpAddr) -> bool {
+        let mut doors = self.doors.iter();
+        let door = doors.find(|(listener, _)| *listener == address);
+        door.is_none_or(|(_, access)| access.permits(peer))
     }
 }

@@ -11,12 +11,19 @@ pub struct Traffic {
     /// Those of them that `limits.max_in_flight` counts.
     admitted: AtomicU64,
     draining: AtomicBool,
+    /// Requests that ended in a panic.
+    panics: AtomicU64,
 }
 
 impl Traffic {
     /// Requests that have not ended, refused ones included.
     pub fn present(&self) -> u64 {
         self.present.load(Ordering::SeqCst)
+    }
+
+    /// Requests that ended in a panic so far.
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// From now on each answer tells its client to close the connection.
@@ -57,6 +64,11 @@ impl Presence {
             })
             .is_ok();
         self.admitted
+    }
+
+    /// Counts a panic; returns how many there were.
+    pub(super) fn note_panic(&self) -> u64 {
+        self.traffic.panics.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use crate::balancer::HostId;
-use crate::config::{Config, Host, Listener, Pool};
+use crate::config::{self, Config, Host, Listener, Pool};
 
 /// What differs between two configurations.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -27,7 +27,11 @@ impl Changes {
             routes
                 .map(|route| {
                     let pool = config.pools[route.pool].name.clone();
-                    (route.host.clone(), route.path.clone(), pool, route.retry)
+                    let said = config::Route {
+                        pool: 0,
+                        ..route.clone()
+                    };
+                    (said, pool)
                 })
                 .collect()
         };
@@ -96,7 +100,16 @@ impl Changes {
 
     fn listeners(&mut self, old: &[Listener], new: &[Listener]) {
         let mut lines = Vec::new();
-        for Listener { address, tls } in new {
+        for Listener {
+            address,
+            tls,
+            access,
+        } in new
+        {
+            if at(old, *address).is_some_and(|before| before.access != *access) {
+                self.in_place
+                    .push(format!("listener {address}: allow and deny changed"));
+            }
             match at(old, *address) {
                 None => lines.push(format!("{address} added")),
                 Some(before) if before.tls.is_some() != tls.is_some() => {

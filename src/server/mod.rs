@@ -24,13 +24,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::info;
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::{BackgroundService, background_service};
-use pingora::services::listening;
 use tokio::sync::mpsc;
 
 use crate::admin::{Api, Drains, Readiness};
@@ -80,12 +79,6 @@ impl Error for StartError {}
 /// Unused connections to hosts that are kept, per thread: enough for the busiest thread of a large machine, at one file
 /// descriptor each.
 const IDLE_UPSTREAM_CONNECTIONS: usize = 1024;
-
-/// What a connection reads ahead. Pingora's 64 KiB would be 640 MiB for 10,000 idle clients; requests are smaller.
-const READ_BUFFER: usize = 16 << 10;
-
-/// What a connection collects before it writes; Pingora's value, one segment.
-const WRITE_BUFFER: usize = 1460;
 
 /// Commands that may wait to be taken up.
 const WAITING_COMMANDS: usize = 16;
@@ -180,11 +173,12 @@ impl Prepared {
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
-        let mut service = listening::Service::new("proxy".to_owned(), Edge::new(proxy));
+        let mut service = Edge::new(proxy, Arc::clone(&site));
         let mut certificates = Vec::new();
         for listener in &config.listeners {
-            let (endpoint, shown) = endpoint(listener)?;
-            service.add_listener(endpoint);
+            let tls = endpoint(listener)?;
+            let (settings, shown) = tls.unzip();
+            service.listen(listener.address, settings);
             certificates.extend(shown.map(|shown| (listener.address, shown)));
         }
         let addresses = config.listeners.iter().map(|listener| listener.address);
@@ -263,19 +257,15 @@ pub fn check(config: &Config) -> Result<(), StartError> {
         .try_for_each(|listener| endpoint(listener).map(drop))
 }
 
-/// How a listener is served, and the certificates that it shows.
-fn endpoint(
-    listener: &Listener,
-) -> Result<(ListenerConfig, Option<Arc<Certificates>>), StartError> {
-    let endpoint = ListenerConfig::tcp(listener.address.to_string())
-        .l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER));
+/// The TLS of a listener that has it, and the certificates that it shows.
+fn endpoint(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificates>)>, StartError> {
     let Some(tls) = &listener.tls else {
-        return Ok((endpoint, None));
+        return Ok(None);
     };
     let certificates = Arc::new(Certificates::new(tls));
     let settings = tls::settings(Arc::clone(&certificates))
         .map_err(|error| StartError::Certificate(error.to_string()))?;
-    Ok((endpoint.tls(settings), Some(certificates)))
+    Ok(Some((settings, certificates)))
 }
 
 fn server_conf(config: &Config) -> ServerConf {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Admin, Ejection, Failures, Headers, HostHeader, Initial, KeySource, Limits, PoolLimits, Probe,
-    Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    Access, Admin, Ejection, Failures, Headers, HostHeader, Initial, KeySource, Limits, PoolLimits,
+    Probe, Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -31,6 +31,7 @@ fn everything_left_out_has_its_default() {
             read: Duration::from_secs(60),
             write: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            client_head: Duration::from_secs(10),
             client_keepalive: Duration::from_secs(75),
             tunnel: Duration::from_secs(3600),
         }
@@ -44,8 +45,14 @@ fn everything_left_out_has_its_default() {
             target: 16 * 1024,
             fields: 100,
             body: None,
+            max_connections: None,
+            max_connections_per_client: None,
+            max_requests_per_connection: Some(1000),
+            min_body_rate: None,
+            rate: None,
         }
     );
+    assert_eq!(config.listeners[0].access, Access::default());
     assert_eq!(
         config.headers,
         Headers {
@@ -60,6 +67,8 @@ fn everything_left_out_has_its_default() {
         path: None,
         pool: 0,
         retry: Retry::Idempotent,
+        access: Access::default(),
+        rate: None,
     };
     assert_eq!(config.routes, [everything]);
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ballast::balancer::ALGORITHMS;
 use ballast::config::{
-    HostHeader, Initial, KeySource, Listener, PoolTls, Probe, Underscores, WhenAllDown,
+    Access, HostHeader, Initial, KeySource, Listener, PoolTls, Probe, Rate, RateKey, Underscores,
+    WhenAllDown,
 };
 
 use crate::{parse, pool, pool_with, with_top};
@@ -17,6 +18,7 @@ fn a_listener_is_an_address_or_a_map() {
     let plain = |address: &str| Listener {
         address: address.parse().expect("an address"),
         tls: None,
+        access: Access::default(),
     };
     assert_eq!(config.listeners, [plain("0.0.0.0:80"), plain("[::1]:8080")]);
 }
@@ -179,4 +181,48 @@ fn the_top_sections_are_read() {
     assert_eq!(config.timeouts.write, Duration::from_secs(5_400));
     assert_eq!(config.timeouts.client_keepalive, Duration::from_millis(1));
     assert_eq!(config.timeouts.tunnel, Duration::from_secs(86_400));
+}
+
+#[test]
+fn limits_rates_and_access() {
+    let config = parse(
+        "listeners: [{ address: \"0.0.0.0:80\", allow: [10.0.0.0/8], deny: [10.1.0.0/16, \"::1\"] }]
+limits: { max_connections: 7, max_connections_per_client: 3, max_requests_per_connection: 0, min_body_rate: 100, rate: { requests: 10 } }
+routes: [{ pool: web, allow: [192.0.2.1], rate: { requests: 5, burst: 9, key: \"header:X-Key\" } }]
+pools: { web: { hosts: [\"127.0.0.1:1\"] } }
+",
+    );
+    let access = &config.listeners[0].access;
+    assert_eq!(access.allow.len(), 1);
+    assert_eq!(access.deny.len(), 2);
+    let limits = &config.limits;
+    assert_eq!(limits.max_connections, Some(7));
+    assert_eq!(limits.max_connections_per_client, Some(3));
+    assert_eq!(limits.max_requests_per_connection, None);
+    assert_eq!(limits.min_body_rate, Some(100));
+    let rate = |requests, burst, key| {
+        Some(Rate {
+            requests: std::num::NonZeroU32::new(requests).expect("above 0"),
+            burst: std::num::NonZeroU32::new(burst).expect("above 0"),
+            key,
+        })
+    };
+    assert_eq!(limits.rate, rate(10, 10, RateKey::ClientIp));
+    let route = &config.routes[0];
+    assert_eq!(
+        route.rate,
+        rate(5, 9, RateKey::Header("x-key".parse().expect("a name")))
+    );
+    assert!(
+        route
+            .access
+            .permits("192.0.2.1".parse().expect("an address"))
+    );
+    assert!(
+        !route
+            .access
+            .permits("192.0.2.2".parse().expect("an address"))
+    );
+    let auto = parse(&with_top("limits: { max_connections: auto }"));
+    assert_eq!(auto.limits.max_connections, None);
 }

@@ -670,3 +670,35 @@ fn the_admin_listener_is_none_of_the_listeners() {
     let admin = parse(&with_top("admin: { address: \"[::1]:9901\" }")).admin;
     assert_eq!(admin.address, Some("[::1]:9901".parse().expect("right")));
 }
+
+#[test]
+fn limits_rates_and_access() {
+    for (said, told) in [
+        (
+            "limits: { max_connections: 0 }",
+            "limits.max_connections: `0` is neither `auto` nor a number above 0",
+        ),
+        (
+            "limits: { min_body_rate: -1 }",
+            "limits.min_body_rate: `-1` is not a whole number from 0 to 18446744073709551615",
+        ),
+        (
+            "limits: { rate: { burst: 5 } }",
+            "limits.rate: `requests` is missing, the requests per second",
+        ),
+        (
+            "limits: { rate: { requests: 0 } }",
+            "limits.rate.requests: `0` is not a whole number from 1 to 10000000",
+        ),
+        (
+            "limits: { rate: { requests: 1, key: cookie } }",
+            "limits.rate.key: `cookie` is neither `client_ip` nor `header:NAME`",
+        ),
+        (
+            "routes: [{ pool: web, deny: [10.0.0.1/8] }]",
+            "routes[0].deny[0]: `10.0.0.1/8` has bits behind its prefix; did you mean `10.0.0.0/8`?",
+        ),
+    ] {
+        assert_eq!(only_message(&with_top(said)), told);
+    }
+}

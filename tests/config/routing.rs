@@ -1,6 +1,6 @@
 //! Routes: what they match, and those that cannot match anything.
 
-use ballast::config::{Retry, Route};
+use ballast::config::{Access, Retry, Route};
 
 use crate::{errors, parse};
 
@@ -22,6 +22,8 @@ fn routes_name_their_pools() {
         path: path.map(str::to_owned),
         pool,
         retry: Retry::Idempotent,
+        access: Access::default(),
+        rate: None,
     };
     assert_eq!(
         config.routes,

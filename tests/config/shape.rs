@@ -34,8 +34,13 @@ fn unknown_keys_are_refused_with_a_hint() {
     );
     assert_eq!(
         only("limits: { max_inflight: 3 }\n"),
-        "b.yaml:1:11: limits: unknown key `max_inflight`, expected one of `max_in_flight`, `head`, `target`, `fields`, `body`; \
+        "b.yaml:1:11: limits: unknown key `max_inflight`, expected one of `max_in_flight`, `head`, `target`, `fields`, `body`, \
+         `max_connections`, `max_connections_per_client`, `max_requests_per_connection`, `min_body_rate`, `rate`; \
          did you mean `max_in_flight`?"
+    );
+    assert_eq!(
+        only("limits: { rate: { per_second: 3 } }\n"),
+        "b.yaml:1:19: limits.rate: unknown key `per_second`, expected one of `requests`, `burst`, `key`"
     );
     assert_eq!(
         only(&with_pool("hosts: [{ adress: \"127.0.0.1:1\" }]")),

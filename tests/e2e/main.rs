@@ -1,9 +1,12 @@
 //! End to end: the real binary over real sockets, on loopback. Each test's name is a promise.
 
+mod access;
 mod admin;
 mod backup;
+mod bounds;
 mod cli;
 mod corpus;
+mod deadlines;
 mod demo;
 mod drain;
 mod ejection;

@@ -2,6 +2,7 @@
 //! problem it meets instead of stopping at the first.
 
 mod algorithm;
+mod edge;
 mod ejection;
 mod headers;
 mod health;
@@ -17,11 +18,8 @@ mod server;
 mod slow_start;
 mod sticky;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use ipnet::IpNet;
 
 use super::errors::Problems;
 use super::model::{Config, Timeouts};
@@ -58,7 +56,7 @@ pub(super) fn config(
     let server = server::server(server, &world, &top.key("server"), problems);
     let listeners = listener::listeners(listeners, &world, &top.key("listeners"), problems);
     let admin = server::admin(admin, &listeners, &top.key("admin"), problems);
-    let trusted_proxies = networks(trusted_proxies, &top.key("trusted_proxies"), problems);
+    let trusted_proxies = edge::networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
     let limits = limits::limits(limits, &top.key("limits"), problems);
     let headers = headers::headers(headers, &top.key("headers"), problems);
@@ -121,6 +119,7 @@ fn timeouts(said: yaml::Timeouts, place: &Place, problems: &mut Problems) -> Tim
         read,
         write,
         idle,
+        client_head,
         client_keepalive,
         tunnel,
     } = said;
@@ -133,35 +132,8 @@ fn timeouts(said: yaml::Timeouts, place: &Place, problems: &mut Problems) -> Tim
         read: seconds("read", read, 60),
         write: seconds("write", write, 60),
         idle: seconds("idle", idle, 60),
+        client_head: seconds("client_head", client_head, 10),
         client_keepalive: seconds("client_keepalive", client_keepalive, 75),
         tunnel: seconds("tunnel", tunnel, 60 * 60),
-    }
-}
-
-fn networks(said: Vec<String>, place: &Place, problems: &mut Problems) -> Vec<IpNet> {
-    let networks = said.into_iter().enumerate();
-    networks
-        .filter_map(|(index, text)| problems.take(&place.index(index), network(&text)))
-        .collect()
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
-    }
-    let network: IpNet = text.parse().map_err(|_| {
-        format!(
-            "{} is neither a network such as `10.0.0.0/8` nor an address",
-            quote(text)
-        )
-    })?;
-    if network.trunc() == network {
-        Ok(network)
-    } else {
-        Err(format!(
-            "{} has bits behind its prefix; did you mean `{}`?",
-            quote(text),
-            network.trunc()
-        ))
     }
 }

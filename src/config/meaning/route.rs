@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
+use super::super::access::Access;
 use super::super::errors::Problems;
 use super::super::model::{Retry, Route, begins_with_segments};
 use super::super::place::Place;
 use super::super::words::{choice, did_you_mean, quote};
 use super::super::yaml;
+use super::edge;
 
 /// Every route is compared with all before it; this keeps the comparison within a blink.
 const MOST_ROUTES: usize = 4_096;
@@ -32,6 +34,8 @@ pub(super) fn routes(
             path: None,
             pool: 0,
             retry: Retry::default(),
+            access: Access::default(),
+            rate: None,
         }];
     }
     if said.len() > MOST_ROUTES {
@@ -73,6 +77,9 @@ fn route(
         path,
         pool,
         retry,
+        allow,
+        deny,
+        rate,
     } = said;
     let host = problems.optional(&place.key("host"), host.0, self::host);
     let path = problems.optional(&place.key("path"), path.0, self::path);
@@ -85,6 +92,8 @@ fn route(
             ],
         )
     });
+    let access = edge::access(allow, deny, place, problems);
+    let rate = edge::rate(rate, &place.key("rate"), problems);
     let Some(name) = pool.0 else {
         problems.add(place, "`pool` is missing, the name of the pool");
         return None;
@@ -107,6 +116,8 @@ fn route(
         path,
         pool: *pool,
         retry,
+        access,
+        rate,
     })
 }
 

@@ -115,6 +115,11 @@ mod tests {
         target: 100,
         fields: 5,
         body: None,
+        max_connections: None,
+        max_connections_per_client: None,
+        max_requests_per_connection: None,
+        min_body_rate: None,
+        rate: None,
     };
 
     fn response(status: u16, fields: &[(&'static str, &str)]) -> ResponseHeader {

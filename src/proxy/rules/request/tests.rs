@@ -6,6 +6,11 @@ const LIMITS: Limits = Limits {
     target: 100,
     fields: 5,
     body: Some(10),
+    max_connections: None,
+    max_connections_per_client: None,
+    max_requests_per_connection: None,
+    min_body_rate: None,
+    rate: None,
 };
 
 /// The status of the answer to a request, 0 if it goes on, and whether the connection is kept then.

@@ -1,0 +1,195 @@
+//! How many connections clients have, in all and each.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::warn;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::Notify;
+
+use crate::proxy::client_network;
+use crate::server::IDLE_UPSTREAM_CONNECTIONS;
+
+/// No more than one line a second about what a flood of clients brings about.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
+
+/// Descriptors that are neither a client's nor a host's connection: listeners, logs, runtime; at most a quarter of all.
+const OWN_DESCRIPTORS: u64 = 64;
+
+/// The connections of the whole process.
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: AtomicU64,
+    /// What the limit of descriptors suffices for.
+    affordable: u64,
+    ended: Notify,
+    /// By client, those that came in while there was a limit for each.
+    clients: Mutex<HashMap<IpAddr, u64>>,
+    told: Mutex<Option<Instant>>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Connections {
+            open: AtomicU64::new(0),
+            affordable: affordable(raise_descriptors()),
+            ended: Notify::new(),
+            clients: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+}
+
+impl Connections {
+    /// Waits until there is room for one more.
+    pub(super) async fn room(&self, limit: impl Fn() -> Option<u64>) {
+        loop {
+            let ended = self.ended.notified();
+            let limit = limit().unwrap_or(self.affordable);
+            if self.open.load(Ordering::Relaxed) < limit {
+                return;
+            }
+            self.tell(&format!(
+                "{limit} connections are open; no more are accepted until one ends"
+            ));
+            // A reload may change the limit.
+            let _ = tokio::time::timeout(BETWEEN_LINES, ended).await;
+        }
+    }
+
+    /// Waits until a connection has ended, or for a while: something else may give descriptors back.
+    pub(super) async fn one_ended(&self) {
+        let _ = tokio::time::timeout(BETWEEN_LINES, self.ended.notified()).await;
+    }
+
+    /// Counts a connection of `client` until the returned value is dropped. `None`: it has `most_each` already.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        client: IpAddr,
+        most_each: Option<u64>,
+    ) -> Option<Present> {
+        let client = match most_each {
+            None => None,
+            Some(most) => {
+                let client = client_network(client);
+                let mut clients = self.clients();
+                let count = clients.entry(client).or_default();
+                if *count >= most {
+                    return None;
+                }
+                *count += 1;
+                Some(client)
+            }
+        };
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(Present {
+            connections: Arc::clone(self),
+            client,
+        })
+    }
+
+    /// Writes a warning, unless there was one within the last second.
+    pub(super) fn tell(&self, line: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= BETWEEN_LINES) {
+            *told = Some(Instant::now());
+            drop(told);
+            warn!("{line}");
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, u64>> {
+        // One count is changed at a time.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection. Dropping it ends the counts.
+#[derive(Debug)]
+pub(super) struct Present {
+    connections: Arc<Connections>,
+    client: Option<IpAddr>,
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = self.client
+            && let Entry::Occupied(mut count) = self.connections.clients().entry(client)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        self.connections.ended.notify_waiters();
+    }
+}
+
+/// Takes as many descriptors as the process may have; returns how many.
+fn raise_descriptors() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        // POSIX guarantees no more than 20, but every system that the kernel is built for has this.
+        return 1_024;
+    };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
+}
+
+/// How many clients' connections so many descriptors suffice for, if each has a request that needs a host's connection.
+fn affordable(descriptors: u64) -> u64 {
+    let quarter = descriptors / 4;
+    let idle = IDLE_UPSTREAM_CONNECTIONS as u64;
+    let rest = descriptors - OWN_DESCRIPTORS.min(quarter) - idle.min(quarter);
+    (rest / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_suffice_for_both_sides_of_each_connection() {
+        for (descriptors, expected) in [
+            (0, 1),
+            (64, 16),
+            (1_024, 352),
+            (20_000, 9_456),
+            (1 << 20, 523_744),
+        ] {
+            assert_eq!(affordable(descriptors), expected, "{descriptors}");
+            let connections = affordable(descriptors);
+            assert!(2 * connections <= descriptors.max(2), "{descriptors}");
+        }
+    }
+
+    #[test]
+    fn each_client_has_its_share_and_gets_it_back() {
+        let connections = Arc::new(Connections::default());
+        let enter = |client: &str, most| {
+            let client = client.parse().expect("an address");
+            connections.enter(client, most)
+        };
+        let first = enter("192.0.2.1", Some(2)).expect("room");
+        let _second = enter("192.0.2.1", Some(2)).expect("room");
+        assert!(enter("192.0.2.1", Some(2)).is_none());
+        assert!(enter("192.0.2.2", Some(2)).is_some());
+        assert!(enter("192.0.2.1", None).is_some());
+        drop(first);
+        let again = enter("192.0.2.1", Some(2)).expect("room");
+        assert!(enter("192.0.2.1", Some(2)).is_none());
+        drop(again);
+        // An IPv6 client has a whole network.
+        let _here = enter("2001:db8::1", Some(1)).expect("room");
+        assert!(enter("2001:db8::2", Some(1)).is_none());
+        assert!(enter("2001:db8:0:1::1", Some(1)).is_some());
+        assert_eq!(connections.clients().len(), 2, "who has gone is forgotten");
+        assert_eq!(connections.open.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,116 @@
+//! The edge: accepts clients' connections, decides who may stay, and hands them to the proxy.
+//!
+//! Pingora's own accept loop has no limit of connections, gives a TLS handshake a minute, and writes a line to the log
+//! for each that fails. Its protocols and its proxy are used as they are; only accepting is ours.
+
+mod accept;
+mod adopt;
+mod connections;
+mod read_ahead;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use log::{error, info};
+use nix::unistd::close;
+use pingora::apps::HttpServerApp;
+use pingora::listeners::tls::{Acceptor, TlsSettings};
+use pingora::proxy::HttpProxy;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use tokio::task::JoinSet;
+
+use crate::proxy::{Guarded, Proxy, Site};
+
+use accept::Door;
+use connections::Connections;
+
+/// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
+/// whose client has just connected, arrives within a round trip, or two with TLS; a busy client that keeps its connection
+/// uses it within this time and hears `Connection: close`.
+pub(super) const LAME_DUCK: Duration = Duration::from_secs(2);
+
+/// The listeners and the proxy behind them, whose idle connections outlive its listeners by [`LAME_DUCK`]. Pingora would
+/// close them at once, and with a reset where a request has arrived meanwhile.
+pub(super) struct Edge {
+    app: Arc<Guarded<HttpProxy<Proxy>>>,
+    site: Arc<ArcSwap<Site>>,
+    connections: Arc<Connections>,
+    listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
+}
+
+impl Edge {
+    pub(super) fn new(proxy: HttpProxy<Proxy>, site: Arc<ArcSwap<Site>>) -> Self {
+        Edge {
+            app: Arc::new(Guarded::new(proxy)),
+            site,
+            connections: Arc::default(),
+            listeners: Vec::new(),
+        }
+    }
+
+    /// Accepts connections on `address` as well, whose socket will be in the table.
+    pub(super) fn listen(&mut self, address: SocketAddr, tls: Option<TlsSettings>) {
+        let acceptor = tls.map(|settings| Arc::new(settings.build()));
+        self.listeners.push((address, acceptor));
+    }
+
+    fn doors(&mut self, table: &ListenFds) -> io::Result<Vec<Door>> {
+        let table = table.lock();
+        let listeners = self.listeners.drain(..);
+        listeners
+            .map(|(address, tls)| {
+                let socket = table.get(&address.to_string()).copied();
+                let socket = socket.ok_or(io::ErrorKind::NotFound)?;
+                Ok(Door {
+                    address,
+                    listener: adopt::listener(socket)?,
+                    passed: socket,
+                    tls,
+                    app: Arc::clone(&self.app),
+                    site: Arc::clone(&self.site),
+                    connections: Arc::clone(&self.connections),
+                })
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Service for Edge {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        _listeners_per_fd: usize,
+    ) {
+        let Some(table) = fds else { return };
+        let doors = match self.doors(&table) {
+            Ok(doors) => doors,
+            Err(error) => return error!("cannot accept connections: {error}"),
+        };
+        let mut accepting = JoinSet::new();
+        for door in doors {
+            let shutdown = shutdown.clone();
+            accepting.spawn(async move {
+                let door = Arc::new(door);
+                Arc::clone(&door).accept(shutdown).await;
+                // The socket's number in the table, which successors were served from.
+                if let Err(error) = close(door.passed) {
+                    info!("the socket of {}: {error}", door.address);
+                }
+            });
+        }
+        accepting.join_all().await;
+        tokio::time::sleep(LAME_DUCK).await;
+        self.app.http_cleanup().await;
+    }
+
+    fn name(&self) -> &str {
+        "proxy"
+    }
+}

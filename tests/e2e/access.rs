@@ -1,0 +1,104 @@
+//! Who may come in, and how often.
+
+use std::net::IpAddr;
+
+use crate::support::{Backend, Client, LISTEN, SOON, Setup, wait_until};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+#[test]
+fn a_listener_lets_in_whom_it_is_told_to() {
+    let backend = Backend::start_new("a");
+    let listeners = |access: &str| format!("listeners: [{{ address: \"{LISTEN}\", {access} }}]");
+    let setup = |access: &str| Setup::of(&[&backend]).top(&listeners(access));
+    let ballast = setup("deny: [127.0.0.8, 127.1.0.0/16]").start();
+    let status = |source: &str| {
+        let mut client = Client::from_ip(ip(source), ballast.address()).ok()?;
+        let response = client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+        Some(response.ok()?.status)
+    };
+    assert_eq!(status("127.0.0.1"), Some(200));
+    assert_eq!(status("127.0.0.8"), None, "closed without a word");
+    assert_eq!(status("127.1.2.3"), None);
+    // A reload changes it in place, and a new connection finds it changed.
+    let outcome = ballast.hang_up(&setup("allow: [127.0.0.0/16], deny: [127.0.0.9]").yaml());
+    assert!(outcome.contains("reloaded"), "{outcome}");
+    assert_eq!(status("127.0.0.8"), Some(200));
+    assert_eq!(status("127.1.2.3"), None);
+    assert_eq!(status("127.0.0.9"), None);
+}
+
+#[test]
+fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("trusted_proxies: [127.0.0.7]")
+        .top(
+            "routes: [{ path: /inside, pool: web, allow: [10.0.0.0/8, 127.0.0.1] }, \
+             { path: /open, pool: web, deny: [192.0.2.0/24] }, { pool: web }]",
+        )
+        .start();
+    let status = |source: &str, path: &str, told: &str| {
+        let mut client = Client::from_ip(ip(source), ballast.address()).expect("connected");
+        let forwarded = match told {
+            "" => String::new(),
+            client => format!("X-Forwarded-For: {client}\r\n"),
+        };
+        let status = client.get_with(path, &forwarded).status;
+        assert_eq!(client.get("/other").status, 200, "the connection is kept");
+        status
+    };
+    assert_eq!(status("127.0.0.1", "/inside", ""), 200);
+    assert_eq!(status("127.0.0.2", "/inside", ""), 403);
+    // Anybody can say anything about himself.
+    assert_eq!(status("127.0.0.2", "/inside", "10.1.1.1"), 403);
+    assert_eq!(status("127.0.0.7", "/inside", "10.1.1.1"), 200);
+    assert_eq!(status("127.0.0.7", "/inside", "192.0.2.1"), 403);
+    assert_eq!(status("127.0.0.7", "/open", "192.0.2.1"), 403);
+    assert_eq!(status("127.0.0.7", "/open", "192.0.3.1"), 200);
+}
+
+#[test]
+fn beyond_its_rate_a_client_gets_429_and_the_time_to_wait() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("limits: { rate: { requests: 1, burst: 3 } }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..3 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let response = client.get("/");
+    assert_eq!(response.status, 429);
+    assert_eq!(response.head.get("retry-after"), Some("1"));
+    assert_eq!(backend.requests(), 3);
+    // Another connection of the same client does not help; another client has a count of its own.
+    assert_eq!(Client::connect(ballast.address()).get("/").status, 429);
+    let mut other = Client::from_ip(ip("127.0.0.2"), ballast.address()).expect("connected");
+    assert_eq!(other.get("/").status, 200);
+    // The connection is kept, and after the time it was told the client is served again.
+    wait_until(SOON, "the client may come back", || {
+        client.get("/").status == 200
+    });
+}
+
+#[test]
+fn a_rate_may_be_for_one_route_and_by_a_field() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top(
+            "routes: [{ path: /a, pool: web, rate: { requests: 1, burst: 2, key: \"header:X-Key\" } }, \
+             { path: /b, pool: web, rate: { requests: 1 } }, { pool: web }]",
+        )
+        .start();
+    let mut client = Client::connect(ballast.address());
+    let mut statuses = |path: &str, key: &str| {
+        [(); 4].map(|()| client.get_with(path, &format!("X-Key: {key}\r\n")).status)
+    };
+    assert_eq!(statuses("/a", "one"), [200, 200, 429, 429]);
+    assert_eq!(statuses("/a", "two"), [200, 200, 429, 429]);
+    assert_eq!(statuses("/b", "one"), [200, 429, 429, 429]);
+    assert_eq!(statuses("/c", "one"), [200; 4]);
+}

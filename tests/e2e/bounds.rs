@@ -1,0 +1,263 @@
+//! What clients may cost: connections, requests on them, memory, descriptors.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, peer, wait_until};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+
+fn from(source: &str, address: SocketAddr) -> Client {
+    let source: IpAddr = source.parse().expect("an address");
+    Client::from_ip(source, address).expect("the kernel takes the connection")
+}
+
+/// Whether a request on a new connection is answered within a moment.
+fn is_served(client: &mut Client) -> bool {
+    client.patience(Duration::from_millis(300));
+    let served = client.read_response(false).is_ok();
+    client.patience(SOON);
+    served
+}
+
+/// A figure of /proc/PID/status, in bytes.
+fn memory(ballast: &Ballast, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", ballast.pid()));
+    let status = status.expect("it runs");
+    let line = status.lines().find(|line| line.starts_with(figure));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.expect("the kernel tells it") * 1_024
+}
+
+#[test]
+fn beyond_max_connections_clients_wait_to_be_accepted() {
+    let backend = Backend::start_new("a");
+    let setup =
+        |most| Setup::of(&[&backend]).top(&format!("limits: {{ max_connections: {most} }}"));
+    let ballast = setup(2).start();
+    let mut first = Client::connect(ballast.address());
+    assert_eq!(first.get("/").status, 200);
+    let mut second = Client::connect(ballast.address());
+    assert_eq!(second.get("/").status, 200);
+    let mut third = Client::connect(ballast.address());
+    third.send(GET).expect("the kernel takes it");
+    assert!(!is_served(&mut third));
+    ballast.wait_for_log(&["WARN", "2 connections are open"]);
+    assert_eq!(first.get("/").status, 200, "those inside are served");
+    drop(first);
+    assert_eq!(third.read_response(false).expect("an answer").status, 200);
+    // A reload makes room as well.
+    let mut fourth = Client::connect(ballast.address());
+    fourth.send(GET).expect("the kernel takes it");
+    assert!(!is_served(&mut fourth));
+    let outcome = ballast.hang_up(&setup(3).yaml());
+    assert!(outcome.contains("reloaded"), "{outcome}");
+    assert_eq!(fourth.read_response(false).expect("an answer").status, 200);
+    let lines = ballast.log_with(&["connections are open"]).len();
+    assert!(lines <= 4, "{lines} lines");
+}
+
+#[test]
+fn one_client_cannot_take_all_connections() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("limits: { max_connections_per_client: 2 }")
+        .start();
+    let connect = || from("127.0.0.2", ballast.address());
+    let (mut first, mut second) = (connect(), connect());
+    assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
+    let mut third = connect();
+    assert!(third.is_closed_within(SOON));
+    assert_eq!(from("127.0.0.3", ballast.address()).get("/").status, 200);
+    drop(first);
+    wait_until(SOON, "its place is free", || {
+        connect()
+            .request(GET)
+            .is_ok_and(|response| response.status == 200)
+    });
+}
+
+#[test]
+fn the_last_request_of_a_connection_is_told_so() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("limits: { max_requests_per_connection: 3 }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    for number in 1..=3 {
+        let response = client.get("/");
+        assert_eq!(response.status, 200);
+        assert_eq!(response.head.has_token("connection", "close"), number == 3);
+    }
+    assert!(client.is_closed_within(SOON));
+}
+
+#[test]
+fn a_connection_has_a_thousand_requests_by_default() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let mut client = Client::connect(ballast.address());
+    for number in 1..=1_000 {
+        let response = client.get("/");
+        assert_eq!(
+            response.head.has_token("connection", "close"),
+            number == 1_000
+        );
+    }
+    assert!(client.is_closed_within(SOON));
+}
+
+#[test]
+fn a_hundred_overlong_heads_cost_little() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    assert_eq!(get(ballast.address(), "/").status, 200);
+    let before = memory(&ballast, "VmRSS");
+    let clients = (0..100).map(|_| {
+        let address = ballast.address();
+        thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).expect("connected");
+            stream.write_all(GET.as_bytes()).expect("sent");
+            let mut answer = [0; 15];
+            stream.read_exact(&mut answer).expect("an answer");
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nX: ");
+            let _ = stream.write_all(&vec![b'x'; 1 << 20]);
+            stream
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let open: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+    let grown = memory(&ballast, "VmHWM").saturating_sub(before);
+    println!("100 heads of 1 MB: {} KiB more at most", grown >> 10);
+    assert!(grown < 10 << 20, "{grown} bytes");
+    drop(open);
+}
+
+/// Connections of this test and of the process, if it may have that many.
+fn descriptors(wanted: u64) -> u64 {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
+    wanted.min(hard.saturating_sub(1_000))
+}
+
+/// The bounds that the documentation states: of a connection that rests between two requests, and of one that has sent
+/// nearly as much of a head as there may be.
+const IDLE: u64 = 48 << 10;
+const STALLED: u64 = 96 << 10;
+
+#[test]
+fn idle_and_stalled_connections_cost_no_more_memory_than_stated() {
+    let idle = descriptors(11_000) * 10 / 11;
+    if idle < 10_000 {
+        println!("scaled down to {idle} idle connections by the limit of descriptors");
+    }
+    let stalled = idle / 10;
+    let backend = Backend::start_new("a");
+    backend.set(Reply::ok().body("a"));
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { client_head: 5m, client_keepalive: 5m }")
+        .top(&format!(
+            "limits: {{ max_connections: {} }}",
+            idle + stalled + 10
+        ))
+        .start();
+    let start = Instant::now();
+    let open = |count: u64, then: &[u8]| -> Vec<TcpStream> {
+        let connections = (0..count).map(|_| {
+            let mut stream = TcpStream::connect(ballast.address()).expect("connected");
+            stream.write_all(GET.as_bytes()).expect("sent");
+            // The whole answer: its body is the backend's name.
+            let mut answer = Vec::new();
+            let mut bytes = [0; 512];
+            while !answer.ends_with(b"\r\n\r\na") {
+                let count = stream.read(&mut bytes).expect("an answer");
+                assert!(count > 0, "closed");
+                answer.extend_from_slice(&bytes[..count]);
+            }
+            stream.write_all(then).expect("sent");
+            stream
+        });
+        connections.collect()
+    };
+    // What the process needs for as many requests at once is none of the connections'.
+    drop(open(300, b""));
+    let begin = memory(&ballast, "VmRSS");
+    let resting = open(idle, b"");
+    let each = memory(&ballast, "VmRSS").saturating_sub(begin) / idle;
+    println!(
+        "{idle} idle connections: {each} bytes each, {:?}",
+        start.elapsed()
+    );
+    let begin = memory(&ballast, "VmRSS");
+    let head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; 31 << 10]].concat();
+    let halted = open(stalled, &head);
+    // The process has read it all when it has read the last of the last.
+    let mut last = Client::connect(ballast.address());
+    assert_eq!(last.get("/").status, 200);
+    let each_stalled = memory(&ballast, "VmRSS").saturating_sub(begin) / stalled;
+    println!(
+        "{stalled} stalled connections: {each_stalled} bytes each, {:?}",
+        start.elapsed()
+    );
+    assert!(each <= IDLE, "{each} bytes for an idle connection");
+    assert!(
+        each_stalled <= STALLED,
+        "{each_stalled} bytes for a stalled one"
+    );
+    // They are all still there.
+    for mut stream in resting.iter().chain(&halted).step_by(997) {
+        let end = if halted.iter().any(|halted| std::ptr::eq(halted, stream)) {
+            "\r\n"
+        } else {
+            ""
+        };
+        let request = match end {
+            "" => GET.to_owned(),
+            end => format!("{end}Host: test\r\n\r\n"),
+        };
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+}
+
+#[test]
+fn without_descriptors_accepting_pauses_and_recovers() {
+    let Some(prlimit) = peer("prlimit") else {
+        println!("skipped: there is no prlimit");
+        return;
+    };
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let mut inside = Client::connect(ballast.address());
+    assert_eq!(inside.get("/").status, 200);
+    let status = Command::new(prlimit)
+        .args(["--nofile=64:64", "--pid", &ballast.pid().to_string()])
+        .status();
+    assert!(status.expect("prlimit runs").success());
+    let start = Instant::now();
+    let crowd: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(ballast.address()).expect("the kernel takes it"))
+        .collect();
+    ballast.wait_for_log(&["WARN", "no connection can be accepted", "open files"]);
+    for _ in 0..20 {
+        assert_eq!(inside.get("/").status, 200, "those inside are served");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let lines = ballast.log_with(&["no connection can be accepted"]).len() as u64;
+    assert!(lines <= start.elapsed().as_secs() + 2, "{lines} lines");
+    for stream in &crowd {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+    drop(crowd);
+    wait_until(SOON, "new clients are served again", || {
+        let mut client = Client::connect(ballast.address());
+        client.send(GET).is_ok() && is_served(&mut client)
+    });
+}

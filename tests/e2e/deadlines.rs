@@ -1,0 +1,359 @@
+//! Nobody may take longer than is said: each deadline over real sockets, shortened.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Authority, Backend, Ballast, Client, Connections, LISTEN, Load, Next, Reply, SOON, Setup, get,
+    wait_until,
+};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+const HEAD: Duration = Duration::from_millis(400);
+
+/// Far more than any deadline of these tests, and far less than a default.
+const SLACK: Duration = Duration::from_secs(4);
+
+fn short_heads(backend: &Backend) -> Ballast {
+    Setup::of(&[backend])
+        .top("timeouts: { client_head: 400ms, client_keepalive: 2s }")
+        .start()
+}
+
+/// Sends the rest of a head byte by byte without end, until the other side has had enough; returns after how long.
+fn drip(address: SocketAddr, mut client: Client) -> (Duration, String) {
+    let start = Instant::now();
+    client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
+    client.patience(Duration::from_millis(20));
+    let mut said = Vec::new();
+    while start.elapsed() < SLACK {
+        if client.send("x").is_err() {
+            break;
+        }
+        match client.wire().read_some(1_000) {
+            Ok(bytes) if bytes.is_empty() => break,
+            Ok(bytes) => said.extend(bytes),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => break,
+        }
+    }
+    assert_eq!(get(address, "/").status, 200, "others are served");
+    (start.elapsed(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn assert_cut(outcome: (Duration, String)) {
+    let (after, said) = outcome;
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+    assert!(said.contains("\r\nConnection: close\r\n"), "{said}");
+    assert!(after >= HEAD, "{after:?}");
+    assert!(after < SLACK, "{after:?}");
+}
+
+#[test]
+fn a_head_that_drips_is_answered_with_408_in_all() {
+    let backend = Backend::start_new("a");
+    let ballast = short_heads(&backend);
+    let address = ballast.address();
+    assert_cut(drip(address, Client::connect(address)));
+    assert_eq!(backend.requests(), 1);
+    assert!(ballast.log_with(&["ERROR"]).is_empty());
+}
+
+#[test]
+fn a_head_that_drips_on_a_kept_connection_is_answered_with_408_as_well() {
+    let backend = Backend::start_new("a");
+    let ballast = short_heads(&backend);
+    let address = ballast.address();
+    let mut client = Client::connect(address);
+    for _ in 0..3 {
+        assert_eq!(client.get("/").status, 200);
+    }
+    assert_cut(drip(address, client));
+}
+
+#[test]
+fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
+    let backend = Backend::start_new("a");
+    let ballast = short_heads(&backend);
+    for before in [
+        GET.to_owned(),
+        GET.repeat(2),
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
+    ] {
+        let mut client = Client::connect(ballast.address());
+        let start = Instant::now();
+        client.send(before.clone() + "GET / HT").expect("sent");
+        for _ in 0..before.matches("HTTP/1.1").count() {
+            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        }
+        assert_eq!(client.read_response(false).expect("an answer").status, 408);
+        assert!(
+            start.elapsed() < Duration::from_millis(1_900),
+            "{:?}",
+            start.elapsed()
+        );
+        // And one that goes on in time is served.
+        let mut client = Client::connect(ballast.address());
+        client.send(before.clone() + "GET / HT").expect("sent");
+        for _ in 0..before.matches("HTTP/1.1").count() {
+            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        }
+        client.send("TP/1.1\r\nHost: test\r\n\r\n").expect("sent");
+        assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        assert_eq!(client.get("/").status, 200);
+    }
+}
+
+#[test]
+fn within_tls_the_same_holds() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("edge");
+    let (certificate, key) = authority.issue(&["edge.test"]).write(folder.path(), "edge");
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { client_head: 400ms, client_keepalive: 2s }")
+        .top(&format!(
+            "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: \"{}\", key: \"{}\" }}] }} }}]",
+            certificate.display(),
+            key.display()
+        ))
+        .start();
+    let connect =
+        || Client::tls(ballast.address(), "edge.test", authority.client()).expect("connected");
+    let mut kept = connect();
+    assert_eq!(kept.get("/").status, 200);
+    for kept in [Some(kept), None] {
+        let mut client = kept.unwrap_or_else(connect);
+        client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
+        let response = client.read_response(false).expect("an answer");
+        assert_eq!(response.status, 408);
+    }
+    // A handshake that does not begin, and one that does not go on.
+    for bytes in [&b""[..], b"\x16\x03\x01"] {
+        let mut client = Client::connect(ballast.address());
+        client.send(bytes).expect("sent");
+        assert!(client.is_closed_within(SLACK));
+    }
+    // And a large body in both directions still passes.
+    backend.set(Reply::ok().body(vec![b'x'; 3 << 20]));
+    let mut client = connect();
+    let response = client.post("/", &vec![b'y'; 3 << 20]);
+    assert_eq!((response.status, response.body.len()), (200, 3 << 20));
+    assert_eq!(backend.last().body.len(), 3 << 20);
+}
+
+#[test]
+fn a_client_that_sends_nothing_is_sent_nothing() {
+    let backend = Backend::start_new("a");
+    let ballast = short_heads(&backend);
+    let mut client = Client::connect(ballast.address());
+    let start = Instant::now();
+    client.patience(SLACK);
+    assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
+    assert!(start.elapsed() >= HEAD - Duration::from_millis(50));
+}
+
+#[test]
+fn the_rest_between_two_requests_is_none_of_the_head() {
+    let backend = Backend::start_new("a");
+    let ballast = short_heads(&backend);
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..2 {
+        assert_eq!(client.get("/").status, 200);
+        let start = Instant::now();
+        assert!(!client.is_closed_within(HEAD * 2), "{:?}", start.elapsed());
+    }
+    assert_eq!(client.get("/").status, 200);
+    // It ends when the rest has been long enough, without a word.
+    let start = Instant::now();
+    client.patience(SLACK * 2);
+    assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
+    assert!(start.elapsed() > HEAD * 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_head_in_two_pieces_that_comes_in_time_is_served() {
+    let backend = Backend::start_new("a");
+    let ballast = short_heads(&backend);
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..5 {
+        for half in ["GET / HTTP/1.1\r\nHo", "st: test\r\n\r\n"] {
+            client.send(half).expect("sent");
+            client.patience(Duration::from_millis(50));
+            if half.ends_with("\r\n\r\n") {
+                client.patience(SOON);
+                assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            } else {
+                assert!(client.wire().read_some(1).is_err(), "nothing to say yet");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_overlong_head_is_answered_with_431_before_it_ends() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.get("/").status, 200);
+    client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
+    // The rest of the megabyte is thrown away, so that the answer arrives.
+    let _ = client.send(vec![b'x'; 1 << 20]);
+    let response = client.read_response(false).expect("an answer");
+    assert_eq!(response.status, 431);
+    assert!(response.head.has_token("connection", "close"));
+    let mut client = Client::connect(ballast.address());
+    let field = "x".repeat(30 << 10);
+    assert_eq!(client.get_with("/", &format!("X: {field}\r\n")).status, 200);
+}
+
+/// A client that asks for much and reads nothing.
+fn deaf(address: SocketAddr, requests: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the listener accepts connections");
+    for _ in 0..requests {
+        stream.write_all(GET.as_bytes()).expect("sent");
+    }
+    stream
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_and_its_host_let_go() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { write: 500ms, read: 20s }")
+        .top("limits: { max_in_flight: 1 }")
+        .start();
+    backend.set(Reply::ok().body(vec![b'x'; 64 << 20]));
+    let start = Instant::now();
+    let stalled = deaf(ballast.address(), 1);
+    wait_until(SOON, "the request reaches the host", || {
+        backend.requests() == 1
+    });
+    backend.set(Reply::ok());
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, "its place is free again", || {
+        client.get("/").status == 200
+    });
+    assert!(start.elapsed() >= Duration::from_millis(500));
+    wait_until(SOON, "its host is let go", || {
+        backend.open_connections() <= 1
+    });
+    drop(stalled);
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_cut() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { write: 1s }")
+        .start();
+    let size = 32 << 20;
+    backend.set(Reply::ok().body(vec![b'x'; size]));
+    let mut client = Client::connect(ballast.address());
+    client.send(GET).expect("sent");
+    client.read_head().expect("a head");
+    let (start, mut got, mut pause) = (Instant::now(), 0, 0);
+    while got < size {
+        let bytes = client.wire().read_some(256 << 10).expect("more");
+        assert!(!bytes.is_empty(), "cut after {got} bytes");
+        got += bytes.len();
+        if got < pause {
+            continue;
+        }
+        pause = got + (256 << 10);
+        // In all longer than the deadline; the kernel asks for more after a megabyte or two.
+        thread::sleep(Duration::from_millis(15));
+    }
+    assert!(start.elapsed() > Duration::from_millis(1_500));
+}
+
+#[test]
+fn a_body_that_comes_too_slowly_is_answered_with_408() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("limits: { min_body_rate: 1000 }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    client
+        .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
+        .expect("sent");
+    let start = Instant::now();
+    client.patience(Duration::from_millis(100));
+    let said = loop {
+        assert!(start.elapsed() < SOON, "it is not cut");
+        if client.send("x").is_err() {
+            break Vec::new();
+        }
+        match client.wire().read_some(1_000) {
+            Ok(bytes) => break bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => break Vec::new(),
+        }
+    };
+    assert!(said.starts_with(b"HTTP/1.1 408 "), "{said:?}");
+    assert!(start.elapsed() > Duration::from_secs(4));
+    // Who is fast enough may take as long.
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.post("/", &vec![b'x'; 1 << 20]).status, 200);
+}
+
+#[test]
+fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { read: 500ms }")
+        .start();
+    backend.set(Reply::Drip(Duration::from_millis(100)));
+    for _ in 0..2 {
+        let mut client = Client::connect(ballast.address());
+        let start = Instant::now();
+        assert_eq!(client.get("/").status, 504);
+        assert!(start.elapsed() >= Duration::from_millis(450));
+        assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
+        let mut client = Client::connect(ballast.address());
+        assert_eq!(client.post("/", b"some body").status, 504);
+    }
+    // A body may take longer: it is silence that it is measured by.
+    backend.set(Reply::script(|_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")?;
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(100));
+            wire.send("x")?;
+        }
+        Ok(Next::Keep)
+    }));
+    assert_eq!(get(ballast.address(), "/").text(), "xxxxxxxxxx");
+    // Interim answers do not buy time.
+    backend.set(Reply::script(|_, wire| {
+        loop {
+            thread::sleep(Duration::from_millis(100));
+            wire.send("HTTP/1.1 103 Early Hints\r\n\r\n")?;
+        }
+    }));
+    let start = Instant::now();
+    assert_eq!(get(ballast.address(), "/").status, 504);
+    assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
+}
+
+#[test]
+fn slow_clients_are_no_trouble_for_the_others() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { client_head: 2s }")
+        .start();
+    let slow: Vec<_> = (0..500)
+        .map(|_| {
+            let mut client = Client::connect(ballast.address());
+            client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
+            client
+        })
+        .collect();
+    let load = Load::start(ballast.address(), 2, Connections::Kept);
+    for mut client in slow {
+        let response = client.read_response(false).expect("an answer");
+        assert_eq!(response.status, 408);
+    }
+    load.stop().assert_all_ok("among slow clients");
+}
