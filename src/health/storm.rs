@@ -59,8 +59,9 @@ impl Storm {
         let pool = &self.pool;
         match (state.on, on, starved) {
             (false, true, Some(by)) => warn!(
-                "pool {pool}: correlated failure: a timer of this process was {by:?} late; checks that take too long \
-                 change nothing until that ends"
+                "pool {pool}: correlated failure: a timer of this process was {} ms late; checks that take too long \
+                 change nothing until that ends",
+                by.as_millis()
             ),
             (false, true, None) => warn!(
                 "pool {pool}: correlated failure: the checks of {late} of {hosts} hosts take too long; hosts stay what \

@@ -369,6 +369,8 @@ fn a_process_that_was_stopped_judges_nobody() {
             "{{ {HTTP}, interval: 300ms, timeout: 300ms, rise: 1, fall: 1 }}"
         ))
         .start();
+    // Its first check decides alone, and a busy machine may have failed it.
+    let told = ballast.log_with(&["is down"]).len();
     for _ in 0..3 {
         let seen = (a.health_checks(), b.health_checks());
         a.set_health(Reply::ok().after(Duration::from_millis(150)));
@@ -388,8 +390,9 @@ fn a_process_that_was_stopped_judges_nobody() {
         });
         assert_eq!(get(ballast.address(), "/").status, 200);
     }
-    assert!(
-        ballast.log_with(&["is down"]).is_empty(),
+    assert_eq!(
+        ballast.log_with(&["is down"]).len(),
+        told,
         "{:?}",
         ballast.log()
     );
