@@ -43,7 +43,7 @@ const BACK: Duration = Duration::from_millis(500);
 )]
 struct Options {
     /// The scenarios to run
-    #[arg(required_unless_present = "bench", value_enum)]
+    #[arg(value_enum)]
     scenarios: Vec<Scenario>,
     /// Requests a second [default: 2000; restart: 1000]
     #[arg(long)]
