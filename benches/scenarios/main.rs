@@ -38,7 +38,7 @@ const BACK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Parser)]
 #[command(
-    name = "cargo bench --bench scenarios --",
+    bin_name = "cargo bench --bench scenarios --",
     about = "What clients notice of a host that is slow, fails, stalls or restarts: ballast beside nginx and HAProxy"
 )]
 struct Options {
