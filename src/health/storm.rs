@@ -22,8 +22,9 @@ pub(super) struct Storm {
 struct State {
     /// By position in the pool: whether the latest check took too long, though the host counts as healthy.
     late: Vec<bool>,
-    /// By how much a timer was late in the latest check, if that was too much.
-    starved: Option<Duration>,
+    /// Checks that still have to run in time before this process counts as able to check: a round of them, so that a
+    /// busy machine does not begin and end a storm with every check.
+    recovering: usize,
     on: bool,
 }
 
@@ -37,7 +38,7 @@ impl Storm {
             pool: pool.to_owned(),
             state: Mutex::new(State {
                 late: vec![false; hosts],
-                starved: None,
+                recovering: 0,
                 on: false,
             }),
         }
@@ -47,16 +48,20 @@ impl Storm {
     pub(super) fn report(&self, position: usize, late: bool, starved: Option<Duration>) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.late[position] = late;
-        state.starved = starved;
         let hosts = state.late.len();
+        state.recovering = match starved {
+            Some(_) => hosts,
+            None => state.recovering.saturating_sub(1),
+        };
         let late = state.late.iter().filter(|late| **late).count();
         let many = late >= FEWEST && late * 2 > hosts;
-        let on = many || starved.is_some();
+        let on = many || state.recovering > 0;
         let pool = &self.pool;
         match (state.on, on, starved) {
             (false, true, Some(by)) => warn!(
-                "pool {pool}: correlated failure: a timer of this process was {by:?} late; checks that take too long \
-                 change nothing until that ends"
+                "pool {pool}: correlated failure: a timer of this process was {} ms late; checks that take too long \
+                 change nothing until that ends",
+                by.as_millis()
             ),
             (false, true, None) => warn!(
                 "pool {pool}: correlated failure: the checks of {late} of {hosts} hosts take too long; hosts stay what \
@@ -91,8 +96,15 @@ mod tests {
 
     #[test]
     fn a_starved_process_judges_nobody() {
+        let starved = Some(Duration::from_secs(1));
         let storm = Storm::of("web", 1);
-        assert!(storm.report(0, true, Some(Duration::from_secs(1))));
+        assert!(storm.report(0, true, starved));
         assert!(!storm.report(0, true, None));
+        // It is over after a round of checks in time.
+        let storm = Storm::of("web", 3);
+        assert!(storm.report(0, true, starved));
+        assert!(storm.report(1, false, None));
+        assert!(storm.report(2, false, None));
+        assert!(!storm.report(0, false, None));
     }
 }
