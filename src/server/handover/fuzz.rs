@@ -103,7 +103,8 @@ fn assert_carried(said: Value) {
             // What nobody said of this host, at this address, checked this way, has not changed.
             let of_host = |told: &'_ Value| list(&told["hosts"]).iter().any(|h| is_same(&h));
             if !told().any(of_host) {
-                assert_eq!(before, after);
+                // A host that the others do not know has been added to them, and starts slowly.
+                assert_eq!(without_times(before.clone()), without_times(after.clone()));
             }
             if !told().any(|told| told["checks"] == json(&fresh_state(&fresh, told))["checks"]) {
                 assert_eq!(before["verdict"], after["verdict"]);
@@ -154,11 +155,16 @@ fn timeless(states: &[PoolState]) -> Vec<Value> {
         .iter_mut()
         .flat_map(|state| state["hosts"].as_array_mut());
     for host in hosts.flatten() {
-        for time in ["next_check_ms", "ramping_ms", "ejection"] {
-            host[time] = Value::Null;
-        }
+        *host = without_times(host.take());
     }
     states
+}
+
+fn without_times(mut host: Value) -> Value {
+    for time in ["next_check_ms", "ramping_ms", "ejection"] {
+        host[time] = Value::Null;
+    }
+    host
 }
 
 fn fresh_state(fresh: &[Arc<Pool>], told: &Value) -> PoolState {
