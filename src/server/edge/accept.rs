@@ -22,12 +22,18 @@ use crate::proxy::{Client, Guarded, Proxy, Site};
 use super::connections::{Connections, Present};
 use super::read_ahead::ReadAhead;
 
-/// A listener.
+/// A listener. It goes when nobody accepts any more, however long the connections that came through it last: the kernel
+/// would go on taking connections for it that nobody serves.
 pub(super) struct Door {
-    pub(super) address: SocketAddr,
     pub(super) listener: TcpListener,
     /// The number of the same socket in the table for successors.
     pub(super) passed: RawFd,
+    pub(super) inside: Arc<Inside>,
+}
+
+/// What is behind a listener.
+pub(super) struct Inside {
+    pub(super) address: SocketAddr,
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) app: Arc<Guarded<HttpProxy<Proxy>>>,
     pub(super) site: Arc<ArcSwap<Site>>,
@@ -36,10 +42,10 @@ pub(super) struct Door {
 
 impl Door {
     /// Accepts until the process stops.
-    pub(super) async fn accept(self: Arc<Self>, mut shutdown: ShutdownWatch) {
+    pub(super) async fn accept(&self, mut shutdown: ShutdownWatch) {
         loop {
             tokio::select! {
-                (stream, peer) = self.next() => self.receive(stream, peer, &shutdown),
+                (stream, peer) = self.next() => self.inside.receive(stream, peer, &shutdown),
                 changed = shutdown.changed() => {
                     if changed.is_err() || *shutdown.borrow() {
                         return;
@@ -50,24 +56,32 @@ impl Door {
     }
 
     async fn next(&self) -> (TcpStream, SocketAddr) {
+        let Inside {
+            address,
+            site,
+            connections,
+            ..
+        } = &*self.inside;
         loop {
-            let limit = || self.site.load().limits.max_connections;
-            self.connections.room(limit).await;
+            connections
+                .room(|| site.load().limits.max_connections)
+                .await;
             match self.listener.accept().await {
                 Ok(accepted) => return accepted,
                 Err(error) if is_exhaustion(&error) => {
-                    let address = self.address;
-                    self.connections.tell(&format!(
+                    connections.tell(&format!(
                         "{address}: no connection can be accepted: {error}"
                     ));
-                    self.connections.one_ended().await;
+                    connections.one_ended().await;
                 }
                 // The client has gone already.
-                Err(error) => debug!("{}: {error}", self.address),
+                Err(error) => debug!("{address}: {error}"),
             }
         }
     }
+}
 
+impl Inside {
     /// Serves a connection in a task of its own, if it may stay.
     fn receive(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
         let site = self.site.load();
@@ -78,8 +92,8 @@ impl Door {
         let Some(present) = self.connections.enter(peer.ip(), each) else {
             return debug!("{}: {peer} has too many connections", self.address);
         };
-        let (door, shutdown) = (Arc::clone(self), shutdown.clone());
-        tokio::spawn(async move { door.serve(stream, peer, present, shutdown).await });
+        let (inside, shutdown) = (Arc::clone(self), shutdown.clone());
+        tokio::spawn(async move { inside.serve(stream, peer, present, shutdown).await });
     }
 
     async fn serve(

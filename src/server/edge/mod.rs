@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::proxy::{Guarded, Proxy, Site};
 
-use accept::Door;
+use accept::{Door, Inside};
 use connections::Connections;
 
 /// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
@@ -67,13 +67,15 @@ impl Edge {
                 let socket = table.get(&address.to_string()).copied();
                 let socket = socket.ok_or(io::ErrorKind::NotFound)?;
                 Ok(Door {
-                    address,
                     listener: adopt::listener(socket)?,
                     passed: socket,
-                    tls,
-                    app: Arc::clone(&self.app),
-                    site: Arc::clone(&self.site),
-                    connections: Arc::clone(&self.connections),
+                    inside: Arc::new(Inside {
+                        address,
+                        tls,
+                        app: Arc::clone(&self.app),
+                        site: Arc::clone(&self.site),
+                        connections: Arc::clone(&self.connections),
+                    }),
                 })
             })
             .collect()
@@ -97,11 +99,10 @@ impl Service for Edge {
         for door in doors {
             let shutdown = shutdown.clone();
             accepting.spawn(async move {
-                let door = Arc::new(door);
-                Arc::clone(&door).accept(shutdown).await;
+                door.accept(shutdown).await;
                 // The socket's number in the table, which successors were served from.
                 if let Err(error) = close(door.passed) {
-                    info!("the socket of {}: {error}", door.address);
+                    info!("the socket of {}: {error}", door.inside.address);
                 }
             });
         }

@@ -36,6 +36,10 @@ impl Response {
 pub(crate) struct Client {
     wire: Wire,
     socket: TcpStream,
+    /// Where to connect again, for a client that can.
+    origin: Option<(IpAddr, SocketAddr)>,
+    /// Whether the last answer said that the connection ends.
+    ends: bool,
 }
 
 impl Client {
@@ -51,7 +55,9 @@ impl Client {
     /// Connects from a chosen source address, such as 127.0.0.7.
     pub(crate) fn from_ip(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
         let socket = connect(source, address)?;
-        Ok(Client::over(socket.try_clone()?, socket))
+        let mut client = Client::over(socket.try_clone()?, socket);
+        client.origin = Some((source, address));
+        Ok(client)
     }
 
     /// Connects with TLS, asking for `name`. The handshake happens with the first bytes.
@@ -71,6 +77,15 @@ impl Client {
         Client {
             wire: Wire::new(stream),
             socket,
+            origin: None,
+            ends: false,
+        }
+    }
+
+    /// Connects again if the last answer ended the connection, as every client does for its next request.
+    fn go_on(&mut self) {
+        if let (true, Some((source, address))) = (self.ends, self.origin) {
+            *self = Client::from_ip(source, address).expect("the listener accepts connections");
         }
     }
 
@@ -83,6 +98,7 @@ impl Client {
     /// GET with further fields, each ended by `\r\n`.
     #[track_caller]
     pub(crate) fn get_with(&mut self, path: &str, fields: &str) -> Response {
+        self.go_on();
         self.request(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"))
             .expect("a whole answer")
     }
@@ -90,6 +106,7 @@ impl Client {
     /// POST of a body of known length.
     #[track_caller]
     pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Response {
+        self.go_on();
         self.try_post(path, body).expect("a whole answer")
     }
 
@@ -127,6 +144,7 @@ impl Client {
             _ => head.framing().unwrap_or(Framing::UntilClose),
         };
         let body = self.wire.read_body(framing)?;
+        self.ends = head.has_token("connection", "close");
         Ok(Response { status, head, body })
     }
 
