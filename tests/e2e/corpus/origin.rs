@@ -58,8 +58,10 @@ impl Origin {
         records: Arc<Mutex<Vec<Record>>>,
         serve: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let address = free();
-        let listener = TcpListener::bind(address).expect("a free port");
+        // Somebody else may take a port between its choice and its use.
+        let bind = || TcpListener::bind(free()).ok();
+        let listener = (0..5).find_map(|_| bind()).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let serve: Arc<Serve> = Arc::new(serve);
