@@ -268,7 +268,7 @@ impl Pool {
             let mut all = self.members.iter();
             return all.any(|member| member.host().weight() > 0 && untried(member));
         }
-        serving.any(untried)
+        serving.any(untried) || self.ejected_untried(tried).is_some()
     }
 
     /// The choice for a request that has tried no host: from the first tier that has any.
@@ -285,7 +285,8 @@ impl Pool {
         }
     }
 
-    /// The choice for one that has: from the first tier that has a host it has not tried.
+    /// The choice for one that has: from the first tier that has a host it has not tried. Before a host that has failed
+    /// the request gets it again, one that is ejected does: it may be well by now.
     fn next_choice(
         &self,
         request: &Selection<'_>,
@@ -301,7 +302,17 @@ impl Pool {
                 }
             }
         }
-        self.first_choice(request)
+        match self.ejected_untried(tried) {
+            Some(member) => self.all.lease_of(member.host().id()),
+            None => self.first_choice(request),
+        }
+    }
+
+    /// An ejected host that the checks call healthy and the request has not tried.
+    fn ejected_untried(&self, tried: &[HostId]) -> Option<&Member> {
+        self.members.iter().find(|member| {
+            member.tier() == Tier::Out && member.is_healthy() && !tried.contains(member.host().id())
+        })
     }
 
     /// Counts a request on a host that waits to prove itself, if one does.

@@ -194,6 +194,33 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
 
 /// Whatever happens at the same time: afterwards everybody is where the conditions put them, and nothing is counted.
 #[test]
+fn an_ejected_host_comes_before_one_that_failed_the_request() {
+    let pool = pool(&[1, 1, 1], |pool| {
+        pool.ejection = Some(ejection(Duration::from_secs(60)));
+    });
+    pool.begin();
+    let ids = ids(&pool);
+    for _ in 0..5 {
+        let lease = pool.lease_of(&ids[0]).expect("it serves");
+        lease.observe(SHORT, Outcome::Failure(Failure::Reset));
+    }
+    assert!(pool.members()[0].is_ejected());
+    let next = |tried: &[HostId]| {
+        let lease = pool.lease(&Selection::new().tried(tried), true);
+        lease.expect("a host").member().host().id().clone()
+    };
+    assert!(pool.has_another(&ids[1..2]));
+    assert_eq!(next(&ids[1..2]), ids[2]);
+    assert!(pool.has_another(&ids[1..]));
+    assert_eq!(next(&ids[1..]), ids[0]);
+    assert!(!pool.has_another(&ids));
+    // But not one that the checks call dead.
+    judge(&pool, 0, false);
+    assert!(!pool.has_another(&ids[1..]));
+    assert_ne!(next(&ids[1..]), ids[0]);
+}
+
+#[test]
 fn threads_at_odds_leave_a_pool_in_order() {
     const THREADS: u64 = 6;
     for algorithm in ["p2c", "least_load", "round_robin", "consistent_hash"] {

@@ -115,7 +115,10 @@ impl Answer {
             408 => Answer::new(408, "408 the request did not arrive in time\n"),
             413 => Answer::BODY_TOO_LARGE,
             502 => Answer::new(502, "502 the host gave no valid answer\n"),
-            503 => Answer::NO_HOST,
+            503 => Answer {
+                retry_after: Some(1),
+                ..Answer::NO_HOST
+            },
             504 => Answer::new(504, "504 the host did not answer in time\n"),
             other => Answer::new(other, "the request could not be handled\n"),
         }

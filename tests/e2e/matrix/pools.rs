@@ -40,7 +40,16 @@ fn plan(subject: &Subject, rate: f64, duration: Duration) -> Plan {
 
 #[test]
 fn row_17_each_host_restarts_in_turn() {
-    let hosts = Hosts::start(8, 1);
+    each_host_restarts_in_turn(8);
+}
+
+#[test]
+fn row_17_each_of_three_hosts_restarts_in_turn() {
+    each_host_restarts_in_turn(3);
+}
+
+fn each_host_restarts_in_turn(count: usize) {
+    let hosts = Hosts::start(count, 1);
     let restarted = if long() { hosts.count() } else { 3 };
     let subject = Subject::start(&in_front_of(&hosts).algorithm("p2c").health("{}"));
     let (away, back) = (Duration::from_secs(2), Duration::from_millis(500));
