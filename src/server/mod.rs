@@ -41,7 +41,7 @@ use admin::AdminListening;
 use control::Control;
 use edge::Edge;
 pub use handover::Upgrade;
-use handover::{Handover, Program, Successor};
+use handover::{Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
@@ -251,6 +251,9 @@ impl Prepared {
 /// What stands against it.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Site::new(config, &mut HostBook::new()).map_err(StartError::Pool)?;
+    if let Some(socket) = &config.server.upgrade_socket {
+        check_privacy(socket).map_err(StartError::Places)?;
+    }
     config
         .listeners
         .iter()

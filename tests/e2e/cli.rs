@@ -1,6 +1,7 @@
 //! The command line: what it prints, how it ends, and what signals do.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,27 @@ fn check_accepts_every_algorithm_by_both_spellings() {
             );
             assert_eq!(end.code, Some(0), "{name}: {end:?}");
         }
+    }
+}
+
+#[test]
+fn check_finds_a_directory_that_the_upgrade_socket_cannot_lie_in() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let open = folder.path().join("open");
+    std::fs::create_dir(&open).expect("the folder can be written");
+    for (mode, code) in [(0o755, 2), (0o700, 0)] {
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        let end = on_file(
+            "check",
+            &format!(
+                "listeners: [\"127.0.0.1:8080\"]\n\
+                 server: {{ upgrade_socket: {}/up }}\n\
+                 pools: {{ web: {{ hosts: [\"127.0.0.1:8081\"] }} }}\n",
+                open.display()
+            ),
+        );
+        assert_eq!(end.code, Some(code), "{end:?}");
+        assert_eq!(end.stderr.contains("must have mode 0700"), code == 2);
     }
 }
 

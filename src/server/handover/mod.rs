@@ -28,7 +28,7 @@ mod predecessor;
 mod successor;
 
 pub(super) use launch::Program;
-pub(super) use place::{Door, is_trusted};
+pub(super) use place::{Door, check_privacy, is_trusted};
 pub(super) use predecessor::Handover;
 pub use successor::Upgrade;
 pub(super) use successor::{Inheritance, Successor};

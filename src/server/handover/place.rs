@@ -1,6 +1,6 @@
 //! The upgrade socket: where it may lie, who may answer there, and how it is taken over.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -21,22 +21,17 @@ impl Door {
     /// Listens at `path`, where nobody may answer.
     pub(in crate::server) fn open(path: &Path) -> Result<Self, String> {
         if UnixStream::connect(path).is_ok() {
-            return Err(format!(
-                "cannot use the upgrade socket {}: another process answers there",
-                path.display()
-            ));
+            return Err(cannot(path, "another process answers there"));
         }
         Door::take_over(path)
     }
 
     /// Listens at `path`, whoever does now. There is no moment without a socket.
     pub(in crate::server) fn take_over(path: &Path) -> Result<Self, String> {
-        let cannot =
-            |reason: String| format!("cannot use the upgrade socket {}: {reason}", path.display());
-        check_directory(path).map_err(cannot)?;
+        check_directory(path).map_err(|reason| cannot(path, &reason))?;
         let file = SocketFile::default();
         let listener = file.listen(path);
-        let listener = listener.map_err(|error| cannot(error.to_string()))?;
+        let listener = listener.map_err(|error| cannot(path, &error.to_string()))?;
         Ok(Door { listener, file })
     }
 
@@ -56,12 +51,29 @@ pub(in crate::server) fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Whoever can write in the directory could put himself in the place of the process that serves.
-fn check_directory(path: &Path) -> Result<(), String> {
-    let directory = match path.parent() {
+/// Whether the directory of an upgrade socket, if it is there, would be refused by a process of whichever user.
+pub(in crate::server) fn check_privacy(path: &Path) -> Result<(), String> {
+    let directory = directory(path);
+    match fs::metadata(directory) {
+        Ok(found) => private(directory, &found).map_err(|reason| cannot(path, &reason)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn cannot(path: &Path, reason: &str) -> String {
+    format!("cannot use the upgrade socket {}: {reason}", path.display())
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Whoever can write in the directory could put himself in the place of the process that serves.
+fn check_directory(path: &Path) -> Result<(), String> {
+    let directory = directory(path);
     let shown = directory.display();
     let found = match fs::metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -76,10 +88,15 @@ fn check_directory(path: &Path) -> Result<(), String> {
     if !is_trusted(found.uid()) {
         return Err(format!("{shown} belongs to user {}", found.uid()));
     }
+    private(directory, &found)
+}
+
+fn private(directory: &Path, found: &Metadata) -> Result<(), String> {
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(format!(
-            "{shown} is open to others (mode {mode:04o}); it must have mode 0700"
+            "{} is open to others (mode {mode:04o}); it must have mode 0700",
+            directory.display()
         ));
     }
     Ok(())
