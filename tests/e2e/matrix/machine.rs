@@ -301,6 +301,7 @@ fn row_32_wall_clock_jumps() {
     }
     let down = subject.ballast.log_with(&["is down"]);
     assert!(down.is_empty(), "{down:?}");
+    drop(client);
     subject.settle(&hosts.each_ref());
 }
 
