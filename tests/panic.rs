@@ -206,7 +206,7 @@ fn ask(address: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn a_panic_in_a_filter_releases_what_the_request_held() {
+fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
     let host = host();
     let text = format!(
         "listeners: [\"127.0.0.1:1\"]\nlimits: {{ max_in_flight: 1 }}\n\

@@ -1,14 +1,13 @@
 //! What clients may cost: connections, requests on them, memory, descriptors.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, peer, wait_until};
+use crate::support::{
+    Backend, Ballast, Client, Reply, SOON, Setup, allowed_descriptors, get, wait_until,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -138,21 +137,14 @@ fn a_hundred_overlong_heads_cost_little() {
     drop(open);
 }
 
-/// Connections of this test and of the process, if it may have that many.
-fn descriptors(wanted: u64) -> u64 {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
-    wanted.min(hard.saturating_sub(1_000))
-}
-
 /// The bounds that the documentation states: of a connection that rests between two requests, and of one that has sent
 /// nearly as much of a head as there may be.
 const IDLE: u64 = 48 << 10;
 const STALLED: u64 = 96 << 10;
 
 #[test]
-fn idle_and_stalled_connections_cost_no_more_memory_than_stated() {
-    let idle = descriptors(11_000) * 10 / 11;
+fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
+    let idle = allowed_descriptors(11_000) * 10 / 11;
     if idle < 10_000 {
         println!("scaled down to {idle} idle connections by the limit of descriptors");
     }
@@ -225,39 +217,4 @@ fn idle_and_stalled_connections_cost_no_more_memory_than_stated() {
         stream.read_exact(&mut answer).expect("an answer");
         assert_eq!(&answer, b"HTTP/1.1 200");
     }
-}
-
-#[test]
-fn without_descriptors_accepting_pauses_and_recovers() {
-    let Some(prlimit) = peer("prlimit") else {
-        println!("skipped: there is no prlimit");
-        return;
-    };
-    let backend = Backend::start_new("a");
-    let ballast = Setup::of(&[&backend]).start();
-    let mut inside = Client::connect(ballast.address());
-    assert_eq!(inside.get("/").status, 200);
-    let status = Command::new(prlimit)
-        .args(["--nofile=64:64", "--pid", &ballast.pid().to_string()])
-        .status();
-    assert!(status.expect("prlimit runs").success());
-    let start = Instant::now();
-    let crowd: Vec<_> = (0..100)
-        .map(|_| TcpStream::connect(ballast.address()).expect("the kernel takes it"))
-        .collect();
-    ballast.wait_for_log(&["WARN", "no connection can be accepted", "open files"]);
-    for _ in 0..20 {
-        assert_eq!(inside.get("/").status, 200, "those inside are served");
-        thread::sleep(Duration::from_millis(50));
-    }
-    let lines = ballast.log_with(&["no connection can be accepted"]).len() as u64;
-    assert!(lines <= start.elapsed().as_secs() + 2, "{lines} lines");
-    for stream in &crowd {
-        let _ = stream.shutdown(Shutdown::Both);
-    }
-    drop(crowd);
-    wait_until(SOON, "new clients are served again", || {
-        let mut client = Client::connect(ballast.address());
-        client.send(GET).is_ok() && is_served(&mut client)
-    });
 }

@@ -84,39 +84,6 @@ fn ballast_reload_tells_what_changed_and_which_way_it_went() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_says_why() {
-    let [a, b] = ["a", "b"].map(Backend::start_new);
-    let mut ballast = Setup::of(&[&a]).start();
-    for (bad, reason) in [
-        ("listeners: [", "ballast.yaml:"),
-        (
-            &*Setup::of(&[&b]).algorithm("round_robbin").yaml(),
-            "did you mean `round_robin`?",
-        ),
-        (
-            &*Setup::of(&[&b]).host_entry("\"nowhere.invalid:80\"").yaml(),
-            "cannot resolve `nowhere.invalid`",
-        ),
-        (
-            &*Setup::of(&[&b]).pool("tls: { ca: missing.pem }").yaml(),
-            "missing.pem",
-        ),
-    ] {
-        let line = ballast.hang_up(bad);
-        assert!(line.contains("not reloaded"), "{line}");
-        ballast.wait_for_log(&[reason]);
-        let end = ballast.reload();
-        assert_eq!(end.code, Some(1), "{end:?}");
-        assert!(end.stderr.contains(reason), "{reason}\n{}", end.stderr);
-        assert_eq!(get(ballast.address(), "/").backend(), "a");
-    }
-    // A good one works afterwards.
-    ballast.hang_up(&Setup::of(&[&b]).yaml());
-    assert_eq!(get(ballast.address(), "/").backend(), "b");
-    assert!(ballast.runs());
-}
-
-#[test]
 fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a]).start();

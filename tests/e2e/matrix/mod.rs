@@ -2,11 +2,15 @@
 //!
 //! The oracle of every row is the outcome for the client, what each host got, and that the process comes back to rest:
 //! [`Subject::settle`].
+//!
+//! Row 29, memory, is in `bounds.rs`; row 36, a panic, in `tests/panic.rs`, which has a filter that can.
 
 mod answers;
 mod clients;
 mod connections;
+mod files;
 mod keys;
+mod machine;
 mod mixed;
 mod pools;
 
@@ -34,7 +38,12 @@ struct Subject {
 impl Subject {
     #[track_caller]
     fn start(setup: &Setup) -> Self {
-        let ballast = setup.start();
+        Subject::over(setup.start())
+    }
+
+    /// One that has been started already and listens.
+    #[track_caller]
+    fn over(ballast: Ballast) -> Self {
         let address = ballast.address();
         wait_until(SOON, "the look whether it listens is over", || {
             accepted_at(address) == 0

@@ -97,13 +97,22 @@ impl Ballast {
             println!("skipped: no right to make a namespace of process ids");
             return None;
         }
+        let through = [&["unshare"][..], &alone].concat();
+        Some(Ballast::spawn_through(yaml, &through))
+    }
+
+    /// Runs a configuration by a program that sets something up and then runs the command behind its own arguments.
+    pub(crate) fn spawn_through(yaml: &str, through: &[&str]) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
-        let mut command = Command::new(unshare);
-        command.args(alone).arg(env!("CARGO_BIN_EXE_ballast"));
+        let mut command = Command::new(through[0]);
         command
+            .args(&through[1..])
+            .arg(env!("CARGO_BIN_EXE_ballast"))
             .args(["run", "-c"])
-            .arg(folder.path().join("ballast.yaml"));
-        Some(Ballast::spawn_command(command, address, Arc::new(folder)))
+            .arg(folder.path().join("ballast.yaml"))
+            .env("BALLAST_LOG", "info")
+            .env_remove("RUST_LOG");
+        Ballast::spawn_command(command, address, Arc::new(folder))
     }
 
     /// Its only child.

@@ -20,7 +20,7 @@ pub(crate) use client::{Client, Response, get};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
 pub(crate) use ports::{DeadHost, FullHost, free, hold};
-pub(crate) use process::{accepted_at, descriptors, processor_time, resident};
+pub(crate) use process::{accepted_at, allowed_descriptors, descriptors, processor_time, resident};
 pub(crate) use reply::{Next, Reply};
 pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;

@@ -4,11 +4,19 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 /// Open file descriptors.
 pub(crate) fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// How many descriptors of these this process, and each that it starts from now on, may have.
+pub(crate) fn allowed_descriptors(wanted: u64) -> u64 {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
+    wanted.min(hard.saturating_sub(1_000))
 }
 
 /// Resident memory, in bytes.

@@ -31,8 +31,18 @@ impl Authority {
 
     /// A server's certificate for these names (DNS names or addresses).
     pub(crate) fn issue(&self, names: &[&str]) -> Identity {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).expect("tests use valid names");
+        self.sign(names_of(names))
+    }
+
+    /// The same, of years ago.
+    pub(crate) fn issue_expired(&self, names: &[&str]) -> Identity {
+        let mut params = names_of(names);
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params
             .signed_by(&key, &self.certificate, &self.key)
@@ -81,6 +91,11 @@ impl Identity {
             .expect("key and certificate fit");
         Arc::new(config)
     }
+}
+
+fn names_of(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    CertificateParams::new(names).expect("tests use valid names")
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
