@@ -1,6 +1,6 @@
 //! The first line of a request, looked at before Pingora's parser sees it.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// What has come of a request line so far. Pingora percent-escapes what must not stand in a target and goes on, so a
 /// host would get another request than the client has sent; the line must be refused before.
@@ -49,12 +49,11 @@ impl RequestLine {
         }
         let text = line.strip_suffix(b"\r").unwrap_or(line);
         *cr = text.len() < line.len();
+        *spaces += memchr_iter(b' ', text).count();
         // Without a branch for each octet, so that it is done for many at once.
-        let mut control = false;
-        for octet in text {
-            control |= octet.is_ascii_control();
-            *spaces += usize::from(*octet == b' ');
-        }
+        let control = text
+            .iter()
+            .fold(false, |control, octet| control | octet.is_ascii_control());
         if control || *spaces > 2 {
             return false;
         }
