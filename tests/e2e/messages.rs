@@ -52,6 +52,71 @@ fn too_large_a_head_or_target_is_refused_and_the_connection_closed() {
 }
 
 #[test]
+fn a_request_line_that_is_none_is_refused_however_it_comes() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let good = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+    let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody";
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    let bad_lines = [
+        "GET /a b HTTP/1.1\r\n",
+        "GET /  HTTP/1.1\r\n",
+        "GET  / HTTP/1.1\r\n",
+        "GET /\0 HTTP/1.1\r\n",
+        "GET /\x7f HTTP/1.1\r\n",
+        "GET /\r HTTP/1.1\n",
+        // Refused before it is over.
+        "GET /\t",
+    ];
+    for before in ["", good, post, chunked] {
+        for bad in bad_lines {
+            for octets in [false, true] {
+                let mut client = Client::connect(ballast.address());
+                if !before.is_empty() {
+                    assert_eq!(client.request(before).expect("an answer").status, 200);
+                }
+                let served = backend.requests();
+                if octets {
+                    for octet in bad.as_bytes() {
+                        // What comes after the refusal may find the connection closed.
+                        let _ = client.send([*octet]);
+                    }
+                } else {
+                    client.send(bad).expect("sent");
+                }
+                let refused = client.read_response(false).expect("an answer");
+                assert_eq!(refused.status, 400, "{bad:?}");
+                assert!(client.is_closed_within(SOON));
+                assert_eq!(backend.requests(), served, "{bad:?}");
+            }
+        }
+    }
+    assert!(ballast.log_with(&["ERROR"]).is_empty());
+}
+
+#[test]
+fn a_good_request_line_passes_wherever_it_is_cut() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let good = "\r\nGET /a%20b HTTP/1.1\nHost: test\r\n\r\n";
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    // The second one may begin in the same piece as the first one ends, so nobody knows where it begins.
+    for before in [good, chunked] {
+        for cut in 0..good.len() {
+            let (first, second) = good.split_at(cut);
+            let mut client = Client::connect(ballast.address());
+            client.send(before.to_owned() + first).expect("sent");
+            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            client.send(second).expect("sent");
+            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            assert_eq!(client.request(good).expect("an answer").status, 200);
+        }
+    }
+}
+
+#[test]
 fn the_limits_of_a_message_are_those_of_the_file() {
     let backend = Backend::start_new("a");
     let ballast = with(&backend, "limits: { head: 1KiB, target: 100, fields: 10 }");

@@ -36,7 +36,12 @@ pub(super) enum Cut {
     Late,
     /// The head is longer than any may be.
     TooLong,
+    /// The request line is none.
+    BadLine,
 }
+
+/// What a chunked body ends with that has no trailer.
+const LAST_CHUNK: &[u8; 5] = b"0\r\n\r\n";
 
 /// The state of one connection. All of it is changed in the task that serves the connection, so the atomics order
 /// nothing; they make it possible to change what others look at.
@@ -50,6 +55,10 @@ pub(super) struct Gate {
     read: AtomicU64,
     /// How many of them belong to the request; what came beyond is the next one's.
     due: AtomicU64,
+    /// The last bytes that have come, the newest one lowest.
+    tail: AtomicU64,
+    /// Whether every byte since the beginning of the connection is known to belong to one request or another.
+    counted: AtomicBool,
     /// Whether anything has been sent since the head of the request.
     sent: AtomicBool,
     begin: Instant,
@@ -69,6 +78,8 @@ impl Gate {
             requests: AtomicU64::new(0),
             read: AtomicU64::new(0),
             due: AtomicU64::new(u64::MAX),
+            tail: AtomicU64::new(0),
+            counted: AtomicBool::new(true),
             sent: AtomicBool::new(false),
             begin: Instant::now(),
             answer_by: AtomicU64::new(0),
@@ -80,7 +91,11 @@ impl Gate {
     /// A request is waited for. The first one is so from the beginning of the connection.
     pub(super) fn await_request(&self) {
         if self.requests.fetch_add(1, Ordering::Relaxed) > 0 {
-            let ahead = self.read().saturating_sub(self.due.load(Ordering::Relaxed));
+            let due = self.due.load(Ordering::Relaxed);
+            if due == u64::MAX && !self.has_last_chunk() {
+                self.counted.store(false, Ordering::Relaxed);
+            }
+            let ahead = self.read().saturating_sub(due);
             self.read.store(ahead, Ordering::Relaxed);
             self.enter(match ahead {
                 0 => Phase::Rest,
@@ -101,14 +116,35 @@ impl Gate {
         self.read.load(Ordering::Relaxed)
     }
 
-    pub(super) fn note_read(&self, count: usize) {
+    pub(super) fn note_read(&self, bytes: &[u8]) {
         // Nobody else writes.
         self.read
-            .store(self.read() + count as u64, Ordering::Relaxed);
+            .store(self.read() + bytes.len() as u64, Ordering::Relaxed);
+        let newest = &bytes[bytes.len().saturating_sub(LAST_CHUNK.len())..];
+        let tail = self.tail.load(Ordering::Relaxed);
+        let tail = newest
+            .iter()
+            .fold(tail, |tail, byte| tail << 8 | u64::from(*byte));
+        self.tail.store(tail, Ordering::Relaxed);
+    }
+
+    /// Whether what came last ends a chunked body, so that nothing of a next request has come.
+    fn has_last_chunk(&self) -> bool {
+        let tail = self.tail.load(Ordering::Relaxed).to_be_bytes();
+        tail.ends_with(LAST_CHUNK)
+    }
+
+    /// Whether the head of the request that is waited for begins with the next byte, if none of it has come.
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Relaxed)
     }
 
     /// The head has been read; the whole request has so many bytes, `u64::MAX` if nobody knows.
     pub(super) fn head_is_read(&self, due: u64) {
+        if self.phase() == Phase::Rest {
+            // It came with the request before it, and nobody has seen where it began.
+            self.counted.store(false, Ordering::Relaxed);
+        }
         self.due.store(due, Ordering::Relaxed);
         self.enter(Phase::Open);
     }
@@ -137,6 +173,7 @@ impl Gate {
             cut if cut == Cut::Silent as u8 => Cut::Silent,
             cut if cut == Cut::Late as u8 => Cut::Late,
             cut if cut == Cut::TooLong as u8 => Cut::TooLong,
+            cut if cut == Cut::BadLine as u8 => Cut::BadLine,
             _ => Cut::None,
         }
     }

@@ -72,6 +72,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
         drop(request);
         let answer = match end {
             End::Done(reused) => return reused,
+            End::Cut(Cut::BadLine) => Answer::to_failure(400),
             End::Cut(Cut::Late) => Answer::to_failure(408),
             End::Cut(Cut::TooLong) => Answer::to_failure(431),
             End::Cut(_) => return None,

@@ -22,16 +22,18 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::gate::{Cut, Gate, Phase};
+use super::line::RequestLine;
 use crate::proxy::Site;
 
 /// What is collected before it is written: one segment, so that a small answer leaves in one packet.
 const WRITE_BUFFER: usize = 1_460;
 
-/// A client's connection, which keeps its deadlines:
+/// A client's connection, which keeps its deadlines and bounds:
 ///
 /// - a request's head comes within `timeouts.client_head` of its first byte, the first one within that time of the
 ///   connection's beginning. Between two requests the client may rest, which Pingora limits;
-/// - a head that is longer than `limits.head` is not read on;
+/// - a head that is longer than `limits.head` is not read on, nor one whose request line is none, as far as it is known
+///   where that begins: not where it came in one piece with the request before it;
 /// - a write makes some progress within `timeouts.write`.
 pub struct Client {
     /// `None` once it was left behind in the gate.
@@ -40,6 +42,7 @@ pub struct Client {
     site: Arc<ArcSwap<Site>>,
     /// HTTP/2: no request has the connection for itself, and only its beginning is waited for here.
     shared: bool,
+    line: RequestLine,
     /// When the head must have come.
     head_by: Option<Instant>,
     /// When the write that waits must have made progress.
@@ -64,6 +67,7 @@ impl Client {
             gate: Arc::new(Gate::new(Phase::Head)),
             site,
             shared,
+            line: RequestLine::START,
             head_by: Some(head_by),
             write_by: None,
             read_alarm: Alarm::default(),
@@ -186,6 +190,10 @@ impl AsyncRead for Client {
         let phase = this.gate.phase();
         if matches!(phase, Phase::Rest | Phase::Begun) {
             this.head_by = None;
+            this.line = match phase {
+                Phase::Rest if this.gate.is_counted() => RequestLine::START,
+                _ => RequestLine::Past,
+            };
         }
         if phase == Phase::Begun {
             this.gate.enter(Phase::Head);
@@ -203,10 +211,16 @@ impl AsyncRead for Client {
         if outcome.is_pending() {
             return this.wait_to_read(context);
         }
-        let count = into.filled().len() - before;
-        this.gate.note_read(count);
+        let new = &into.filled()[before..];
+        let count = new.len();
+        this.gate.note_read(new);
         if phase == Phase::Open {
             return outcome;
+        }
+        if !this.shared && !this.line.takes(new) {
+            into.set_filled(before);
+            this.gate.cut(Cut::BadLine);
+            return Poll::Pending;
         }
         if count > 0 {
             this.gate.enter(match this.shared {
