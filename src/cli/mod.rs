@@ -2,6 +2,7 @@
 
 mod check;
 mod drain;
+mod logging;
 mod process;
 mod reload;
 mod table;
@@ -12,8 +13,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use env_logger::Env;
-use log::LevelFilter;
 
 use crate::config::Config;
 use crate::server::Upgrade;
@@ -175,7 +174,7 @@ fn serve(
     upgrade: Option<&Upgrade>,
     before: impl FnOnce(),
 ) -> Result<(), Failure> {
-    start_logging();
+    logging::start();
     let server = server::Prepared::new(config, file, upgrade);
     let server = server.map_err(|error| match error {
         server::StartError::Listen(_) | server::StartError::Places(_) => failed(error),
@@ -184,14 +183,4 @@ fn serve(
     before();
     server.run();
     Ok(())
-}
-
-fn start_logging() {
-    env_logger::Builder::new()
-        .filter_level(LevelFilter::Info)
-        // What Pingora tells at `info` is about its own insides.
-        .filter_module("pingora", LevelFilter::Warn)
-        .parse_env(Env::new().filter("BALLAST_LOG"))
-        .init();
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
 }
