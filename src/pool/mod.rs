@@ -6,6 +6,8 @@
 
 mod budget;
 mod ejection;
+#[cfg(test)]
+mod fuzz;
 mod hosts;
 mod lease;
 mod member;

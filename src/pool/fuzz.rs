@@ -1,0 +1,76 @@
+//! What clients send as the token of a sticky pool.
+
+use std::time::{Duration, SystemTime};
+
+use super::sticky::Sticky;
+use crate::balancer::HostId;
+use crate::config;
+use crate::fuzz;
+
+const TTL: Duration = Duration::from_secs(600);
+
+fn sticky(pool: &str, secret: &str) -> Sticky {
+    let config = config::Sticky {
+        cookie: "c".to_owned(),
+        ttl: TTL,
+        secure: config::Secure::Auto,
+        http_only: true,
+        same_site: config::SameSite::Lax,
+        secret: Some(config::Secret {
+            file: "k".into(),
+            bytes: secret.into(),
+        }),
+    };
+    Sticky::new(&config, pool, hosts().iter())
+}
+
+fn hosts() -> [HostId; 2] {
+    ["127.0.0.1:1", "127.0.0.1:2"].map(HostId::from)
+}
+
+/// The input as it is, and as edits of a good token: its age in seconds and its host, then places and what to put there.
+fn token(input: &[u8]) {
+    let ours = sticky("web", "0123456789abcdef");
+    let others = [
+        sticky("web", "another secret..."),
+        sticky("api", "0123456789abcdef"),
+    ];
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    assert_eq!(ours.read(input, now), None, "nobody can guess a token");
+
+    let [high, low, host, edits @ ..] = input else {
+        return;
+    };
+    let age = Duration::from_secs(u16::from_be_bytes([*high, *low]).into());
+    let host = &hosts()[usize::from(host % 2)];
+    let good = ours.token(host, now - age);
+    let mut edited = good.clone().into_bytes();
+    for edit in edits.chunks_exact(2) {
+        let place = usize::from(edit[0]) % edited.len();
+        edited[place] = edit[1];
+    }
+    let claim = ours.read(&edited, now);
+    if edited == good.as_bytes() && age < TTL {
+        let claim = claim.expect("a good token");
+        assert_eq!((&claim.host, claim.ages), (host, age >= TTL / 2));
+    } else {
+        assert_eq!(claim, None, "{}", edited.escape_ascii());
+    }
+    for other in others {
+        assert_eq!(other.read(&edited, now), None);
+    }
+}
+
+#[test]
+fn fuzz_token() {
+    const WORDS: &[&str] = &[
+        "\0\0\0",
+        "\u{1}\u{2c}\0",
+        "\u{2}\u{58}\u{1}",
+        "A",
+        "_",
+        "=",
+        "-",
+    ];
+    fuzz::run("token", WORDS, token);
+}
