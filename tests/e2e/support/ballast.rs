@@ -331,12 +331,35 @@ impl Drop for Ballast {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+        if Arc::strong_count(&self.folder) == 1 {
+            end_all_of(&self.folder.path().join("run"));
+        }
         if std::thread::panicking() {
             println!("--- ballast at {} said:", self.address);
             for line in self.log() {
                 println!("{line}");
             }
         }
+    }
+}
+
+/// Ends the successors of a process, which are nobody's children: those that are left, and one that is being started.
+fn end_all_of(runtime_directory: &Path) {
+    let mut wanted = b"RUNTIME_DIRECTORY=".to_vec();
+    wanted.extend_from_slice(runtime_directory.as_os_str().as_encoded_bytes());
+    let is_one = |pid: &Pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|said| said == wanted)
+    };
+    for _ in 0..3 {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let left = pids.map(Pid::from_raw).filter(is_one);
+        left.for_each(|pid| {
+            let _ = kill(pid, Signal::SIGKILL);
+        });
     }
 }
 
