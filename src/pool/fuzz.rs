@@ -2,38 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::sticky::Sticky;
+use super::sticky::tests::{TTL, sticky};
 use crate::balancer::HostId;
-use crate::config;
 use crate::fuzz;
 
-const TTL: Duration = Duration::from_secs(600);
-
-fn sticky(pool: &str, secret: &str) -> Sticky {
-    let config = config::Sticky {
-        cookie: "c".to_owned(),
-        ttl: TTL,
-        secure: config::Secure::Auto,
-        http_only: true,
-        same_site: config::SameSite::Lax,
-        secret: Some(config::Secret {
-            file: "k".into(),
-            bytes: secret.into(),
-        }),
-    };
-    Sticky::new(&config, pool, hosts().iter())
-}
-
-fn hosts() -> [HostId; 2] {
-    ["127.0.0.1:1", "127.0.0.1:2"].map(HostId::from)
-}
+const HOSTS: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
 
 /// The input as it is, and as edits of a good token: its age in seconds and its host, then places and what to put there.
 fn token(input: &[u8]) {
-    let ours = sticky("web", "0123456789abcdef");
+    let pool = |name, secret| sticky(name, &HOSTS, Some(secret));
+    let ours = pool("web", "0123456789abcdef");
     let others = [
-        sticky("web", "another secret..."),
-        sticky("api", "0123456789abcdef"),
+        pool("web", "another secret..."),
+        pool("api", "0123456789abcdef"),
     ];
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     assert_eq!(ours.read(input, now), None, "nobody can guess a token");
@@ -42,7 +23,7 @@ fn token(input: &[u8]) {
         return;
     };
     let age = Duration::from_secs(u16::from_be_bytes([*high, *low]).into());
-    let host = &hosts()[usize::from(host % 2)];
+    let host = &HostId::from(HOSTS[usize::from(host % 2)]);
     let good = ours.token(host, now - age);
     let mut edited = good.clone().into_bytes();
     for edit in edits.chunks_exact(2) {

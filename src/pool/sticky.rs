@@ -177,14 +177,14 @@ fn seconds(now: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    const TTL: Duration = Duration::from_secs(600);
+    pub(in crate::pool) const TTL: Duration = Duration::from_secs(600);
 
-    fn sticky(pool: &str, hosts: &[&str], secret: Option<&str>) -> Sticky {
+    pub(in crate::pool) fn sticky(pool: &str, hosts: &[&str], secret: Option<&str>) -> Sticky {
         let config = config::Sticky {
             cookie: "c".to_owned(),
             ttl: TTL,

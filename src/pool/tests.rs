@@ -21,22 +21,12 @@ fn timeouts() -> config::Timeouts {
 
 const SHORT: Duration = Duration::from_millis(1);
 
+/// The defaults but for how long a first ejection lasts, and without a share of failures that ejects.
 fn ejection(base: Duration) -> config::Ejection {
     config::Ejection {
-        failures: config::Failures {
-            connect: true,
-            timeout: true,
-            reset: true,
-            malformed: true,
-            statuses: vec![(500, 599)],
-        },
-        consecutive: Some(5),
         rate: None,
-        window: Duration::from_secs(10),
-        min_requests: 20,
         base,
-        max: Duration::from_secs(300),
-        max_ejected: 50,
+        ..ejection::tests::rules()
     }
 }
 

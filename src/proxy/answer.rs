@@ -71,9 +71,8 @@ impl Answer {
 
     /// The client may come back after `wait`.
     pub(super) fn too_many(wait: Duration) -> Self {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Answer {
-            retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+            retry_after: Some(u32::try_from(whole_seconds(wait)).unwrap_or(u32::MAX)),
             ..Answer::new(429, "429 too many requests\n")
         }
     }
@@ -188,4 +187,9 @@ pub(super) async fn send_last(session: &mut Session, answer: Answer, linger: boo
         session.drain_request_body().await?;
     }
     Ok(())
+}
+
+/// A time for those who count in seconds, rounded up.
+pub(super) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

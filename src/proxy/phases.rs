@@ -1,6 +1,6 @@
 //! The phases of a request in Pingora's order.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::answer::{self, Answer, Connection};
+use super::answer::{self, Answer, Connection, whole_seconds};
 use super::context::{Head, RequestContext};
 use super::failure::{self, is_break};
 use super::forwarded::Origin;
@@ -46,6 +46,7 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
             // Pingora gives every request after a connection's first one unlimited time to arrive.
+            // In seconds, and 0 would mean for ever.
             session.set_keepalive(Some(whole_seconds(ctx.site.timeouts.client_keepalive)));
         }
         session.set_read_timeout(Some(ctx.site.timeouts.read));
@@ -79,17 +80,7 @@ impl ProxyHttp for Proxy {
             .client_addr()
             .and_then(|address| address.as_inet())
             .map(|peer| Origin::new(peer.ip(), &request.headers, &ctx.site.trusted_proxies));
-        let refused = self.refuse_early(request, ctx);
-        let target = Target::of(request);
-        let refusal = match ctx.site.router.find(target.authority, target.path()) {
-            _ if refused.is_some() => refused,
-            Some(route) => {
-                let said = &ctx.site.routes[route];
-                (ctx.pool, ctx.retry) = (said.pool, said.retry);
-                self.refuse(route, request, ctx)
-            }
-            None => Some(Answer::NO_ROUTE),
-        };
+        let refusal = self.refuse(request, ctx);
         if let Some(answer) = refusal {
             answer::send(session, answer, Connection::Keep).await?;
         }
@@ -179,8 +170,7 @@ impl ProxyHttp for Proxy {
         }
         rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
         if let Some(origin) = ctx.origin {
-            let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
-            origin.describe(request, tls)?;
+            origin.describe(request, is_over_tls(session))?;
         }
         if !request.headers.contains_key(REQUEST_ID) {
             let id = ctx.id.get_or_insert_with(new_request_id).clone();
@@ -393,7 +383,7 @@ fn keep_with_host(
     if ctx.kept_with.as_ref() == Some(host) {
         return Ok(());
     }
-    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    let tls = is_over_tls(session);
     let fields = &session.req_header().headers;
     let https = ctx
         .origin
@@ -412,6 +402,13 @@ fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
         ctx.next = None;
     }
     again
+}
+
+/// Whether the client's connection is encrypted.
+fn is_over_tls(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 /// The condition under which Pingora passes an upgrade on.
@@ -433,9 +430,4 @@ fn new_request_id() -> HeaderValue {
         digit
     });
     HeaderValue::from_bytes(&id).expect("hexadecimal digits are visible characters")
-}
-
-/// Pingora's keep-alive timeout is in seconds, and 0 would mean for ever.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Failures;
 
-fn rules() -> Ejection {
+/// The defaults of the configuration.
+pub(in crate::pool) fn rules() -> Ejection {
     Ejection {
         failures: Failures {
             connect: true,
