@@ -21,6 +21,8 @@ pub mod pool;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "proxy")]
+pub mod record;
+#[cfg(feature = "proxy")]
 pub mod route;
 #[cfg(feature = "proxy")]
 pub mod server;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Member, Outcome, Pool};
+use super::{Member, Outcome, Pool, Why};
 use crate::balancer;
 
 /// One request on one host of a pool. Dropping it ends the count, however the request ended.
@@ -17,26 +17,51 @@ pub struct Lease {
     position: usize,
     /// How often the host had been judged by its requests when this one began; see [`Member::era`].
     era: u32,
-    /// The request that an ejected host proves itself with.
+    why: Why,
+    /// Whether an ejected host still has to prove itself with this request.
     probe: bool,
+    /// How long the request waited in line.
+    waited: Duration,
 }
 
 impl Lease {
     /// `None` if `counted` is on no host of the pool.
-    pub(super) fn new(pool: &Arc<Pool>, counted: balancer::Lease, probe: bool) -> Option<Self> {
+    pub(super) fn new(pool: &Arc<Pool>, counted: balancer::Lease, why: Why) -> Option<Self> {
         let position = *pool.by_id.get(counted.host().id())?;
         Some(Lease {
             era: pool.members[position].era(),
             counted: Some(counted),
             pool: Arc::clone(pool),
             position,
-            probe,
+            why,
+            probe: why == Why::Probe,
+            waited: Duration::ZERO,
         })
     }
 
     /// The host that was chosen.
     pub fn member(&self) -> &Member {
         &self.pool.members[self.position]
+    }
+
+    /// The host's position in the pool.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Why it is this host.
+    pub fn why(&self) -> Why {
+        self.why
+    }
+
+    /// How long the request waited in line.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    pub(super) fn after(mut self, waited: Duration) -> Self {
+        self.waited = waited;
+        self
     }
 
     /// Whether this request is the one that an ejected host proves itself with.

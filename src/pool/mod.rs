@@ -17,6 +17,7 @@ mod roster;
 mod state;
 mod sticky;
 mod tiers;
+mod why;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -37,6 +38,7 @@ pub use member::Member;
 pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
 pub use sticky::{Claim, Sticky};
+pub use why::Why;
 
 use ejection::Stage;
 use queue::Queue;
@@ -215,7 +217,9 @@ impl Pool {
                 outcome => return outcome,
             }
         }
-        self.queue.wait(attempt).await
+        let joined = Instant::now();
+        let lease = self.queue.wait(attempt).await?;
+        Ok(lease.after(joined.elapsed()))
     }
 
     /// The same without waiting.
@@ -232,11 +236,11 @@ impl Pool {
         {
             return Ok(probe);
         }
-        let counted = match request.tried_hosts() {
+        let (counted, why) = match request.tried_hosts() {
             [] => self.first_choice(request),
             tried => self.next_choice(request, tried),
         }?;
-        Lease::new(self, counted, false).ok_or(BalancerError::NoHosts)
+        Lease::new(self, counted, why).ok_or(BalancerError::NoHosts)
     }
 
     /// Counts a request on a host that was chosen elsewhere, if it is one that requests go to now.
@@ -255,7 +259,7 @@ impl Pool {
             return Err(unknown());
         }
         let counted = self.tiers[tier as usize].lease_of(id)?;
-        Lease::new(self, counted, false).ok_or_else(unknown)
+        Lease::new(self, counted, Why::Sticky).ok_or_else(unknown)
     }
 
     /// Whether a lease could now go to a host that is not in `tried`.
@@ -274,15 +278,15 @@ impl Pool {
     }
 
     /// The choice for a request that has tried no host: from the first tier that has any.
-    fn first_choice(&self, request: &Selection<'_>) -> Result<Counted, BalancerError> {
-        for balancer in &self.tiers {
-            match balancer.lease(request) {
+    fn first_choice(&self, request: &Selection<'_>) -> Result<(Counted, Why), BalancerError> {
+        for tier in Tier::SERVING {
+            match self.tiers[tier as usize].lease(request) {
                 Err(BalancerError::NoHosts) => {}
-                outcome => return outcome,
+                outcome => return Ok((outcome?, tier.why())),
             }
         }
         match self.try_all {
-            true => self.all.lease(request),
+            true => Ok((self.all.lease(request)?, Why::AnyHost)),
             false => Err(BalancerError::NoHosts),
         }
     }
@@ -293,19 +297,19 @@ impl Pool {
         &self,
         request: &Selection<'_>,
         tried: &[HostId],
-    ) -> Result<Counted, BalancerError> {
+    ) -> Result<(Counted, Why), BalancerError> {
         for tier in Tier::SERVING {
             let here = |member: &&Member| member.tier() == tier;
             let mut members = self.members.iter().filter(here);
             if members.any(|member| !tried.contains(member.host().id())) {
                 match self.tiers[tier as usize].lease(request) {
                     Err(BalancerError::NoHosts) => {}
-                    outcome => return outcome,
+                    outcome => return Ok((outcome?, tier.why())),
                 }
             }
         }
         match self.ejected_untried(tried) {
-            Some(member) => self.all.lease_of(member.host().id()),
+            Some(member) => Ok((self.all.lease_of(member.host().id())?, Why::Ejected)),
             None => self.first_choice(request),
         }
     }
@@ -335,7 +339,7 @@ impl Pool {
             record.begin_probe();
             drop(record);
             self.set_due(member, false);
-            return Lease::new(self, counted, true);
+            return Lease::new(self, counted, Why::Probe);
         }
         None
     }

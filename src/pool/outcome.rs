@@ -31,6 +31,17 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A short name, one of a fixed few.
+    pub fn code(self) -> &'static str {
+        match self {
+            Failure::Connect => "connect",
+            Failure::Timeout => "timeout",
+            Failure::Reset => "reset",
+            Failure::Malformed => "malformed",
+            Failure::Status(_) => "status",
+        }
+    }
+
     /// Whether the configuration takes this for a failure.
     pub(super) fn is_among(self, failures: &config::Failures) -> bool {
         match self {

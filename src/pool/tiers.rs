@@ -1,5 +1,7 @@
 //! Who gets requests, and who only if nobody better is left.
 
+use super::Why;
+
 /// The groups of a pool's hosts in the order of resort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -17,6 +19,16 @@ pub(super) enum Tier {
 impl Tier {
     /// Those that take requests, in the order of resort.
     pub(super) const SERVING: [Tier; 3] = [Tier::Primary, Tier::Backup, Tier::Draining];
+
+    /// Why a request goes to a host of this tier.
+    pub(super) fn why(self) -> Why {
+        match self {
+            Tier::Primary => Why::Balanced,
+            Tier::Backup => Why::Backup,
+            Tier::Draining => Why::Draining,
+            Tier::Out => Why::AnyHost,
+        }
+    }
 
     pub(super) fn from_number(number: u8) -> Self {
         let serving = Tier::SERVING.into_iter();

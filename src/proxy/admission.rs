@@ -30,7 +30,7 @@ impl Proxy {
             return Some(Answer::NO_ROUTE);
         };
         let route = &ctx.site.routes[number];
-        (ctx.pool, ctx.retry) = (route.pool, route.retry);
+        (ctx.pool, ctx.retry, ctx.routed) = (route.pool, route.retry, true);
         if client.is_some_and(|client| !route.access.permits(client)) {
             return Some(Answer::FORBIDDEN);
         }

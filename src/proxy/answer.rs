@@ -8,6 +8,8 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use crate::record::Ending;
+
 /// How long the rest of a request's body is read and thrown away after its answer: a client that still sends must not
 /// find the connection reset before it has read the answer.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -15,6 +17,8 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// A short text with a status.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Answer {
+    /// What it says of the request.
+    ending: Ending,
     status: u16,
     text: &'static str,
     /// Retry-After, in seconds.
@@ -27,58 +31,84 @@ pub(super) struct Answer {
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Answer {
-    pub(super) const NO_ROUTE: Answer = Answer::new(404, "404 no route for this host and path\n");
-    pub(super) const NO_HOST: Answer = Answer::new(503, "503 no host can take requests now\n");
+    pub(super) const NO_ROUTE: Answer = Answer::new(
+        Ending::NoRoute,
+        404,
+        "404 no route for this host and path\n",
+    );
+    pub(super) const NO_HOST: Answer =
+        Answer::new(Ending::NoHost, 503, "503 no host can take requests now\n");
+    pub(super) const QUEUE_FULL: Answer = Answer {
+        ending: Ending::QueueFull,
+        ..Answer::OVERLOADED
+    };
     pub(super) const OVERLOADED: Answer = Answer {
         retry_after: Some(1),
-        ..Answer::new(503, "503 too many requests at once\n")
+        ..Answer::new(Ending::Overloaded, 503, "503 too many requests at once\n")
     };
 
     pub(super) const BAD_TARGET: Answer =
-        Answer::new(400, "400 the request's target is not valid\n");
+        Answer::bad_request("400 the request's target is not valid\n");
     pub(super) const BAD_HOST: Answer =
-        Answer::new(400, "400 the request needs one valid Host field\n");
+        Answer::bad_request("400 the request needs one valid Host field\n");
     pub(super) const BAD_LENGTH: Answer =
-        Answer::new(400, "400 the request's Content-Length is not valid\n");
-    pub(super) const TWO_FRAMINGS: Answer = Answer::new(
-        400,
-        "400 the request has a Transfer-Encoding where it must not\n",
-    );
+        Answer::bad_request("400 the request's Content-Length is not valid\n");
+    pub(super) const TWO_FRAMINGS: Answer =
+        Answer::bad_request("400 the request has a Transfer-Encoding where it must not\n");
     pub(super) const BAD_MAX_FORWARDS: Answer =
-        Answer::new(400, "400 the request's Max-Forwards is not valid\n");
+        Answer::bad_request("400 the request's Max-Forwards is not valid\n");
     pub(super) const NO_TRACE: Answer = Answer {
         allow: true,
-        ..Answer::new(405, "405 TRACE is not served\n")
+        ..Answer::new(Ending::BadRequest, 405, "405 TRACE is not served\n")
     };
     /// To OPTIONS that goes no further.
     pub(super) const OPTIONS: Answer = Answer {
         allow: true,
-        ..Answer::new(200, "")
+        ..Answer::new(Ending::Complete, 200, "")
     };
-    pub(super) const BODY_TOO_LARGE: Answer =
-        Answer::new(413, "413 the request's body is too large\n");
-    pub(super) const TARGET_TOO_LONG: Answer =
-        Answer::new(414, "414 the request's target is too long\n");
-    pub(super) const HEAD_TOO_LARGE: Answer =
-        Answer::new(431, "431 the request's header fields are too large\n");
-    pub(super) const TOO_MANY_FIELDS: Answer =
-        Answer::new(431, "431 the request has too many header fields\n");
+    pub(super) const BODY_TOO_LARGE: Answer = Answer::new(
+        Ending::TooLarge,
+        413,
+        "413 the request's body is too large\n",
+    );
+    pub(super) const TARGET_TOO_LONG: Answer = Answer::new(
+        Ending::TooLarge,
+        414,
+        "414 the request's target is too long\n",
+    );
+    pub(super) const HEAD_TOO_LARGE: Answer = Answer::new(
+        Ending::TooLarge,
+        431,
+        "431 the request's header fields are too large\n",
+    );
+    pub(super) const TOO_MANY_FIELDS: Answer = Answer::new(
+        Ending::TooLarge,
+        431,
+        "431 the request has too many header fields\n",
+    );
     pub(super) const UNKNOWN_CODING: Answer = Answer::new(
+        Ending::BadRequest,
         501,
         "501 the request has a Transfer-Encoding other than chunked\n",
     );
-    pub(super) const FORBIDDEN: Answer = Answer::new(403, "403 not from this address\n");
+    pub(super) const FORBIDDEN: Answer =
+        Answer::new(Ending::Denied, 403, "403 not from this address\n");
 
     /// The client may come back after `wait`.
     pub(super) fn too_many(wait: Duration) -> Self {
         Answer {
             retry_after: Some(u32::try_from(whole_seconds(wait)).unwrap_or(u32::MAX)),
-            ..Answer::new(429, "429 too many requests\n")
+            ..Answer::new(Ending::RateLimited, 429, "429 too many requests\n")
         }
     }
 
-    const fn new(status: u16, text: &'static str) -> Self {
+    const fn bad_request(text: &'static str) -> Self {
+        Answer::new(Ending::BadRequest, 400, text)
+    }
+
+    const fn new(ending: Ending, status: u16, text: &'static str) -> Self {
         Answer {
+            ending,
             status,
             text,
             retry_after: None,
@@ -100,6 +130,11 @@ impl Answer {
         .into_bytes()
     }
 
+    /// What a request that gets this answer ended with.
+    pub(super) fn ending(&self) -> Ending {
+        self.ending
+    }
+
     #[cfg(test)]
     pub(super) fn status(&self) -> u16 {
         self.status
@@ -108,18 +143,38 @@ impl Answer {
     /// The answer for a request that failed.
     pub(super) fn to_failure(status: u16) -> Self {
         match status {
-            400 => Answer::new(400, "400 the request is malformed\n"),
+            400 => Answer::bad_request("400 the request is malformed\n"),
             431 => Answer::HEAD_TOO_LARGE,
-            500 => Answer::new(500, "500 the request could not be handled\n"),
-            408 => Answer::new(408, "408 the request did not arrive in time\n"),
+            500 => Answer::new(
+                Ending::Internal,
+                500,
+                "500 the request could not be handled\n",
+            ),
+            408 => Answer::new(
+                Ending::ClientTimeout,
+                408,
+                "408 the request did not arrive in time\n",
+            ),
             413 => Answer::BODY_TOO_LARGE,
-            502 => Answer::new(502, "502 the host gave no valid answer\n"),
+            502 => Answer::new(
+                Ending::HostReset,
+                502,
+                "502 the host gave no valid answer\n",
+            ),
             503 => Answer {
                 retry_after: Some(1),
                 ..Answer::NO_HOST
             },
-            504 => Answer::new(504, "504 the host did not answer in time\n"),
-            other => Answer::new(other, "the request could not be handled\n"),
+            504 => Answer::new(
+                Ending::HostTimeout,
+                504,
+                "504 the host did not answer in time\n",
+            ),
+            other => Answer::new(
+                Ending::Internal,
+                other,
+                "the request could not be handled\n",
+            ),
         }
     }
 }
@@ -146,6 +201,7 @@ pub(super) async fn send(
         session.set_close_on_response_before_downstream_finish(false);
     }
     let Answer {
+        ending: _,
         status,
         text,
         retry_after,

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
 use log::error;
-use pingora::http::RequestHeader;
+use pingora::Error;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
-use super::failure::Sent;
+use super::failure::{self, Sent};
 use super::forwarded::Origin;
+use super::is_over_tls;
 use super::key::{self, AddressText};
 use super::site::Site;
 use super::sticky;
@@ -18,6 +20,7 @@ use super::traffic::Presence;
 use crate::balancer::{BalancerError, HostId, Selection};
 use crate::config::{KeySource, Retry};
 use crate::pool::{Account, Claim, Failure, Lease, Outcome, Pool};
+use crate::record::{Attempt, Ending, Reason, Record};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct RequestContext {
     pub(super) site: Arc<Site>,
     /// Index into the site's pools; set by the route.
     pub(super) pool: usize,
+    /// Whether a route was found.
+    pub(super) routed: bool,
     /// What may be sent again; set by the route.
     pub(super) retry: Retry,
     /// `None` before the request filter, and for connections without an IP address.
@@ -36,10 +41,16 @@ pub struct RequestContext {
     pub(super) account: Option<Account>,
     /// The host that the client's cookie keeps it with; `None` if the answer is to bring it a new one.
     pub(super) kept_with: Option<HostId>,
+    /// When the head had been read.
+    pub(super) began: Instant,
     /// Attempts made.
-    pub(super) attempts: usize,
-    /// When the first attempt began.
-    pub(super) first_started: Instant,
+    pub(super) attempts: Vec<Attempt>,
+    /// How long the request waited in line.
+    pub(super) queued: Duration,
+    /// What the answer that we gave ourselves says of the request.
+    pub(super) refused: Option<Ending>,
+    /// Whether the observers have heard of the request.
+    pub(super) told: bool,
     /// Hosts that failed this request.
     pub(super) tried: Vec<HostId>,
     /// The host of the running attempt.
@@ -72,13 +83,17 @@ impl RequestContext {
             presence,
             site,
             pool: 0,
+            routed: false,
             retry: Retry::default(),
             origin: None,
             id: None,
             account: None,
             kept_with: None,
-            attempts: 0,
-            first_started: now,
+            began: now,
+            attempts: Vec::new(),
+            queued: Duration::ZERO,
+            refused: None,
+            told: false,
             tried: Vec::new(),
             lease: None,
             next: None,
@@ -98,9 +113,12 @@ impl RequestContext {
         self.started = Instant::now();
         self.head = None;
         self.body = 0;
-        self.attempts += 1;
-        if self.attempts == 1 {
-            self.first_started = self.started;
+        if let Some(lease) = &self.lease {
+            let host = lease.member().host();
+            let attempt = Attempt::begin(host, lease.position(), lease.why(), self.started);
+            self.attempts.push(attempt);
+        }
+        if self.account.is_none() {
             self.account = self.pool().budget().map(|budget| budget.enter());
         }
     }
@@ -109,7 +127,9 @@ impl RequestContext {
     pub(super) fn has_another_attempt(&self) -> bool {
         self.account.as_ref().is_some_and(|account| {
             let policy = account.policy();
-            self.attempts <= policy.attempts && self.first_started.elapsed() < policy.deadline
+            let first = self.attempts.first();
+            self.attempts.len() <= policy.attempts
+                && first.is_some_and(|first| first.began.elapsed() < policy.deadline)
         })
     }
 
@@ -143,12 +163,14 @@ impl RequestContext {
         let text = self.key_text();
         let selection = self.selection(request, text.as_ref());
         // The host of the cookie has its chance first; a request that it failed moves on with its client.
-        let sticky = pool.sticky().filter(|_| self.attempts == 0);
+        let sticky = pool.sticky().filter(|_| self.attempts.is_empty());
         let claim = sticky.and_then(|sticky| sticky::claim(request, sticky));
         let wanted = claim.as_ref().map(|claim| &claim.host);
         let repeatable = self.could_go_again(request);
         let leased = pool.lease_in_turn(&selection, wanted, repeatable).await;
-        self.lease = Some(leased?);
+        let lease = leased?;
+        self.queued += lease.waited();
+        self.lease = Some(lease);
         if let Some(Claim { host, ages: false }) = claim {
             self.kept_with = Some(host);
         }
@@ -201,12 +223,13 @@ impl RequestContext {
     /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
     fn could_go_again(&self, request: &RequestHeader) -> bool {
         let budget = self.pool().budget();
-        budget.is_some_and(|budget| self.attempts < budget.policy().attempts)
+        budget.is_some_and(|budget| self.attempts.len() < budget.policy().attempts)
             && self.is_repeatable(request)
     }
 
     /// Ends the attempt as the host's failure.
     pub(super) fn fail(&mut self, failure: Failure) {
+        self.end_attempt(Reason::Failed(failure));
         if let Some(lease) = self.lease.take() {
             lease.observe(self.started.elapsed(), Outcome::Failure(failure));
         }
@@ -214,14 +237,80 @@ impl RequestContext {
 
     /// Ends the attempt. What the host answered, if anything, is taken in.
     pub(super) fn finish(&mut self) {
+        if let Some(head) = self.head {
+            self.end_attempt(match head.outcome {
+                Outcome::Success => Reason::Ok,
+                Outcome::Failure(failure) => Reason::Failed(failure),
+            });
+        }
         if let (Some(lease), Some(head)) = (self.lease.take(), self.head) {
             lease.observe(head.after, head.outcome);
         }
     }
 }
 
+impl RequestContext {
+    /// Notes how the running attempt ended, unless that is known.
+    pub(super) fn end_attempt(&mut self, reason: Reason) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.end(reason);
+        }
+    }
+
+    /// How the last attempt failed, if it did.
+    fn last_failure(&self) -> Option<Failure> {
+        match self.attempts.last()?.reason {
+            Reason::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Tells the observers, once.
+    pub(super) fn tell(&mut self, session: Option<&Session>, error: Option<&Error>) {
+        if std::mem::replace(&mut self.told, true) || self.site.observers.is_empty() {
+            return;
+        }
+        let ending = match (self.refused, error, session) {
+            (Some(ending), _, _) => ending,
+            (None, Some(error), _) => failure::ending(error, self.last_failure()),
+            (None, None, Some(_)) => Ending::Complete,
+            (None, None, None) => Ending::Internal,
+        };
+        self.end_attempt(match ending {
+            Ending::Complete => Reason::Ok,
+            Ending::Internal => Reason::Internal,
+            _ => Reason::Client,
+        });
+        let final_head = |head: &&ResponseHeader| {
+            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+        };
+        let head = session.and_then(|session| session.response_written());
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let record = Record {
+            request: session.map(|session| session.req_header()),
+            client: self.origin.map(|origin| origin.client),
+            tls: session.is_some_and(is_over_tls),
+            began: self.began,
+            took: self.began.elapsed(),
+            queued: self.queued,
+            status: head.filter(final_head).map(|head| head.status.as_u16()),
+            received: session.map_or(0, |session| bytes(session.body_bytes_read())),
+            sent: session.map_or(0, |session| bytes(session.body_bytes_sent())),
+            pool: self.routed.then(|| (self.pool, self.pool())),
+            attempts: &self.attempts,
+            ending,
+            id: self.id.as_ref(),
+        };
+        for observer in &self.site.observers {
+            observer.ended(&record);
+        }
+    }
+}
+
 impl Drop for RequestContext {
     fn drop(&mut self) {
+        // A panic, or the end of a connection in the midst of it, leaves no session.
+        self.tell(None, None);
         if thread::panicking() {
             let id = self
                 .id

@@ -3,6 +3,7 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::pool::Failure;
+use crate::record::Ending;
 
 /// The status for the client; `None` if nobody is there to read it.
 pub(super) fn status(error: &Error) -> Option<u16> {
@@ -20,6 +21,26 @@ pub(super) fn status(error: &Error) -> Option<u16> {
         ) => None,
         (ErrorSource::Downstream, _) => Some(400),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(500),
+    }
+}
+
+/// What ended a request that ended with this error; `last` is how its last attempt failed, if it did.
+pub(super) fn ending(error: &Error, last: Option<Failure>) -> Ending {
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(413)) => Ending::TooLarge,
+        // No host is left for another attempt.
+        (_, ErrorType::HTTPStatus(_)) => last.map_or(Ending::NoHost, Ending::of),
+        (ErrorSource::Upstream, etype) if is_connecting(etype) => Ending::ConnectFailed,
+        (ErrorSource::Upstream, _) => Ending::of(of_host(error)),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            Ending::ClientTimeout
+        }
+        (
+            ErrorSource::Downstream,
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+        ) => Ending::ClientGone,
+        (ErrorSource::Downstream, _) => Ending::BadRequest,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Ending::Internal,
     }
 }
 
@@ -59,6 +80,24 @@ pub(super) fn is_break(error: &Error) -> bool {
     broken && *error.esource() == ErrorSource::Upstream
 }
 
+/// Whether there was no connection yet.
+fn is_connecting(etype: &ErrorType) -> bool {
+    matches!(
+        etype,
+        ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::InvalidCert
+            | ErrorType::HandshakeError
+            | ErrorType::ConnectError
+            | ErrorType::BindError
+            | ErrorType::SocketError
+            | ErrorType::ConnectProxyFailure
+    )
+}
+
 fn is_timeout(etype: &ErrorType) -> bool {
     matches!(
         etype,
@@ -91,6 +130,29 @@ mod tests {
         ] {
             assert_eq!(status(&error), expected, "{error}");
         }
+    }
+
+    #[test]
+    fn the_ending_tells_who_stood_against_it() {
+        use ErrorType::*;
+        for (error, expected) in [
+            (Error::new_up(ConnectRefused), Ending::ConnectFailed),
+            (Error::new_up(ConnectTimedout), Ending::ConnectFailed),
+            (Error::new_up(ConnectionClosed), Ending::HostReset),
+            (Error::new_up(InvalidHTTPHeader), Ending::HostMalformed),
+            (Error::new_up(ReadTimedout), Ending::HostTimeout),
+            (Error::new_in(HTTPStatus(503)), Ending::NoHost),
+            (Error::new_down(HTTPStatus(413)), Ending::TooLarge),
+            (Error::new_down(ConnectionClosed), Ending::ClientGone),
+            (Error::new_down(WriteTimedout), Ending::ClientTimeout),
+            (Error::new_down(InvalidHTTPHeader), Ending::BadRequest),
+            (Error::new_in(InternalError), Ending::Internal),
+        ] {
+            assert_eq!(ending(&error, None), expected, "{error}");
+        }
+        let left_over = Error::new_in(HTTPStatus(502));
+        let last = Some(Failure::Connect);
+        assert_eq!(ending(&left_over, last), Ending::ConnectFailed);
     }
 
     #[test]

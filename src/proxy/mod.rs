@@ -25,6 +25,7 @@ mod upgrade;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use pingora::proxy::Session;
 
 use crate::config::Retries;
 use rate::Clients;
@@ -61,4 +62,11 @@ impl Proxy {
     fn clients(&self) -> &Clients {
         self.clients.get_or_init(Clients::default)
     }
+}
+
+/// Whether the client's connection is encrypted.
+fn is_over_tls(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
 }

@@ -1,5 +1,6 @@
 //! The phases of a request in Pingora's order.
 
+use std::os::fd::RawFd;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -17,10 +19,11 @@ use super::failure::{self, is_break};
 use super::forwarded::Origin;
 use super::sticky;
 use super::target::Target;
-use super::{Proxy, deadlines, rules, upgrade};
+use super::{Proxy, deadlines, is_over_tls, rules, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
 use crate::pool::{Failure, Outcome, lacks_resources};
+use crate::record::{Ending, Reason};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -66,13 +69,15 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        if rules::refuse(session, &ctx.site).await? {
+        if let Some(ending) = rules::refuse(session, &ctx.site).await? {
+            ctx.refused = Some(ending);
             return Ok(true);
         }
         if let Some(limit) = ctx.site.limits.max_in_flight
             && !ctx.presence.admit(limit)
         {
             answer::send(session, Answer::OVERLOADED, Connection::Keep).await?;
+            ctx.refused = Some(Ending::Overloaded);
             return Ok(true);
         }
         let request = session.req_header();
@@ -83,6 +88,7 @@ impl ProxyHttp for Proxy {
         let refusal = self.refuse(request, ctx);
         if let Some(answer) = refusal {
             answer::send(session, answer, Connection::Keep).await?;
+            ctx.refused = Some(answer.ending());
         }
         Ok(refusal.is_some())
     }
@@ -95,10 +101,11 @@ impl ProxyHttp for Proxy {
     ) -> Result<bool> {
         let answer = match ctx.lease_host(session.req_header()).await {
             Ok(()) => return Ok(true),
-            Err(BalancerError::Busy) => Answer::OVERLOADED,
+            Err(BalancerError::Busy) => Answer::QUEUE_FULL,
             Err(_) => Answer::NO_HOST,
         };
         answer::send(session, answer, Connection::Keep).await?;
+        ctx.refused = Some(answer.ending());
         Ok(false)
     }
 
@@ -113,7 +120,6 @@ impl ProxyHttp for Proxy {
                 "no usable host is left for another attempt",
             ));
         }
-        ctx.begin_attempt();
         let lease = ctx.lease.as_ref();
         let member = lease.expect("leased above").member();
         if ctx.tried.contains(member.host().id()) {
@@ -124,6 +130,7 @@ impl ProxyHttp for Proxy {
             ));
         }
         let mut peer = Box::new(member.peer().clone());
+        ctx.begin_attempt();
         if asks_for_websocket(session.req_header()) {
             // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);
@@ -141,12 +148,29 @@ impl ProxyHttp for Proxy {
     ) -> Box<Error> {
         exclude_host(ctx);
         if lacks_resources(&error) {
+            ctx.end_attempt(Reason::Resources);
             ctx.lease = None;
         }
         ctx.fail(Failure::Connect);
         // Nothing was sent, so neither the method nor the budget matters.
         error.set_retry(ctx.has_another_attempt() && ctx.pool().has_another(&ctx.tried));
         error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if let Some(attempt) = ctx.attempts.last_mut() {
+            attempt.connected = Some(attempt.began.elapsed());
+            attempt.reused = reused;
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -229,6 +253,10 @@ impl ProxyHttp for Proxy {
             after: ctx.started.elapsed(),
             outcome,
         });
+        if let Some(attempt) = ctx.attempts.last_mut() {
+            attempt.answered = Some(attempt.began.elapsed());
+            attempt.status = Some(response.status.as_u16());
+        }
         if let Some(lease) = &mut ctx.lease {
             lease.answered(outcome);
         }
@@ -277,6 +305,10 @@ impl ProxyHttp for Proxy {
             error.as_down();
         }
         if *error.esource() != ErrorSource::Upstream {
+            ctx.end_attempt(match error.esource() {
+                ErrorSource::Downstream => Reason::Client,
+                _ => Reason::Internal,
+            });
             error.set_retry(false);
             ctx.lease = None;
             return error;
@@ -304,6 +336,7 @@ impl ProxyHttp for Proxy {
         let failure = failure::of_host(&error);
         if reused && failure == Failure::Reset && ctx.head.is_none() {
             // As above: not the host's failure.
+            ctx.end_attempt(Reason::Stale);
             ctx.lease = None;
         }
         ctx.fail(failure);
@@ -334,7 +367,7 @@ impl ProxyHttp for Proxy {
 
     async fn logging(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
@@ -343,6 +376,7 @@ impl ProxyHttp for Proxy {
             Some(_) => ctx.lease = None,
         }
         ctx.account = None;
+        ctx.tell(Some(session), error);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, error: &Error) -> bool {
@@ -402,13 +436,6 @@ fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
         ctx.next = None;
     }
     again
-}
-
-/// Whether the client's connection is encrypted.
-fn is_over_tls(session: &Session) -> bool {
-    session
-        .digest()
-        .is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 /// The condition under which Pingora passes an upgrade on.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::rules::Via;
 use crate::config::{self, Access, Config, Limits, Timeouts, Underscores};
 use crate::pool::{HostBook, Pool, PoolError};
+use crate::record::Observer;
 use crate::route::Router;
 
 /// Routes, pools and what else is said about requests. Each request loads it once and keeps it to its end, so a new one
@@ -30,6 +31,8 @@ pub struct Site {
     pub limits: Limits,
     /// What becomes of a request's fields with `_` in their names.
     pub(super) underscores: Underscores,
+    /// Who is told how requests went.
+    pub observers: Vec<Arc<dyn Observer>>,
     /// What this proxy leaves in the Via field of a message.
     pub(super) via: Option<Via>,
 }
@@ -69,6 +72,7 @@ impl Site {
             timeouts: config.timeouts,
             limits: config.limits.clone(),
             underscores: config.headers.underscores,
+            observers: Vec::new(),
             via: config.headers.via.as_deref().map(Via::new),
         })
     }

@@ -7,6 +7,7 @@ mod control;
 mod edge;
 mod handover;
 mod listen;
+mod observers;
 pub mod places;
 mod reload;
 mod shutdown;
@@ -43,6 +44,7 @@ use edge::Edge;
 pub use handover::Upgrade;
 use handover::{Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
+use observers::Observers;
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
 use signals::{Events, Serving};
@@ -116,7 +118,11 @@ impl Prepared {
         })?;
         let places = Places::make(&config.server, file).map_err(StartError::Places)?;
         let mut book = HostBook::new();
-        let site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
+        let mut site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
+        let observers = Observers::default();
+        site.observers = observers
+            .of(&config, &site, None)
+            .map_err(StartError::Places)?;
         let come = |upgrade| Successor::come(upgrade, &places.upgrade_socket);
         let successor = match upgrade.map(come) {
             Some(came) => came.map_err(StartError::Listen)?,
@@ -212,6 +218,7 @@ impl Prepared {
             server: Arc::clone(&newest),
             certificates,
             checks: Vec::new(),
+            observers,
         };
         let health = server.add_service(background_service("health", Health::new(keeper, asked)));
         let proxy = server.add_service(listening);

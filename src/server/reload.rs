@@ -21,6 +21,7 @@ use crate::proxy::Site;
 
 use super::changes::Changes;
 use super::listen::Socket;
+use super::observers::Observers;
 use super::tls::Certificates;
 
 /// Why a reload was refused. Nothing of it was applied.
@@ -118,6 +119,7 @@ pub(super) struct Keeper {
     pub(super) certificates: Vec<(SocketAddr, Arc<Certificates>)>,
     /// The checks of each pool of the site.
     pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
+    pub(super) observers: Observers,
 }
 
 impl Keeper {
@@ -166,6 +168,7 @@ impl Keeper {
             self.config.clone(),
             self.book.clone(),
             Arc::clone(&before),
+            self.observers.clone(),
         );
         let Plan {
             config,
@@ -224,14 +227,17 @@ impl Plan {
         old: Config,
         mut book: HostBook,
         before: Arc<Site>,
+        observers: Observers,
     ) -> Result<Self, Refusal> {
         let alike = config.timeouts == old.timeouts;
         let keep = |pool: &config::Pool| {
             let same = alike && old.pools.contains(pool);
             same.then(|| named(&before, &pool.name)).flatten().cloned()
         };
-        let site = Site::keeping(&config, &mut book, keep)
+        let mut site = Site::keeping(&config, &mut book, keep)
             .map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let heard = observers.of(&config, &site, Some(&before));
+        site.observers = heard.map_err(Refusal::Invalid)?;
         let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
         let mut fresh = site.pools.clone();
         fresh.retain(|pool| !is_kept(pool));

@@ -12,21 +12,22 @@ use crate::config::{Limits, Underscores};
 use crate::proxy::answer::{self, Answer, Connection};
 use crate::proxy::site::Site;
 use crate::proxy::target::{Form, Target};
+use crate::record::Ending;
 
-/// Answers a request that must not be passed on, and tells whether it did. What may be said in several ways is said in
+/// Answers a request that must not be passed on, and tells what it ended with if it did. What may be said in several ways is said in
 /// one afterwards.
-pub(in crate::proxy) async fn refuse(session: &mut Session, site: &Site) -> Result<bool> {
+pub(in crate::proxy) async fn refuse(session: &mut Session, site: &Site) -> Result<Option<Ending>> {
     let raw = session
         .as_http1()
         .map(|http1| http1.get_headers_raw_bytes());
     match check(session.req_header(), raw.as_deref(), &site.limits) {
         Err((answer, Connection::Keep)) => {
             answer::send(session, answer, Connection::Keep).await?;
-            return Ok(true);
+            return Ok(Some(answer.ending()));
         }
         Err((answer, Connection::Close)) => {
             answer::send_last(session, answer, true).await?;
-            return Ok(true);
+            return Ok(Some(answer.ending()));
         }
         Ok(Length::Repeated(length)) => {
             session
@@ -41,7 +42,7 @@ pub(in crate::proxy) async fn refuse(session: &mut Session, site: &Site) -> Resu
     if site.underscores == Underscores::Drop {
         drop_underscores(session.req_header_mut());
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Judges a request; `raw` is its head as sent, where there is such a thing. An error is the answer to it.

@@ -1,0 +1,63 @@
+//! What is told of a request once it has ended: one [`Record`] for each, whatever became of it.
+//!
+//! The proxy makes it; whoever counts, writes or exports requests is an [`Observer`].
+
+mod attempt;
+mod ending;
+
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use pingora::http::RequestHeader;
+
+use crate::pool::Pool;
+
+pub use attempt::{Attempt, Reason};
+pub use ending::Ending;
+
+/// Takes in how requests went.
+pub trait Observer: Debug + Send + Sync {
+    /// A request has ended. Called once for each, on the thread that served it: it must neither wait nor do much.
+    fn ended(&self, record: &Record<'_>);
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Its head; `None` where none came, or where it was lost in a panic.
+    pub request: Option<&'a RequestHeader>,
+    /// Who sent it, as far as trusted proxies say; `None` where that is not known.
+    pub client: Option<IpAddr>,
+    /// Whether the client's connection was encrypted.
+    pub tls: bool,
+    /// When its head had been read.
+    pub began: Instant,
+    /// From then until it ended.
+    pub took: Duration,
+    /// How long it waited in line for a host.
+    pub queued: Duration,
+    /// The status that the client got; `None` if it got none.
+    pub status: Option<u16>,
+    /// Bytes of its body.
+    pub received: u64,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// Its pool with its number in the site; `None` if it never had one.
+    pub pool: Option<(usize, &'a Arc<Pool>)>,
+    /// What was tried, in order; the last one is what the client has its answer from, if it is from a host.
+    pub attempts: &'a [Attempt],
+    /// What ended it.
+    pub ending: Ending,
+    /// The id that its attempts carried.
+    pub id: Option<&'a HeaderValue>,
+}
+
+impl Record<'_> {
+    /// The attempt whose answer the client got, or the last one that failed; `None` if there was none.
+    pub fn last(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+}
