@@ -17,6 +17,10 @@ mod fuzz;
 #[cfg(feature = "proxy")]
 pub mod health;
 #[cfg(feature = "proxy")]
+pub mod journal;
+#[cfg(feature = "proxy")]
+pub mod moment;
+#[cfg(feature = "proxy")]
 pub mod pool;
 #[cfg(feature = "proxy")]
 pub mod proxy;

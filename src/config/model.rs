@@ -299,6 +299,20 @@ pub enum KeySource {
     Uri,
 }
 
+impl fmt::Display for KeySource {
+    /// As it is said in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeySource::ClientIp => f.write_str("client_ip"),
+            KeySource::Header(name) => write!(f, "header:{name}"),
+            KeySource::Cookie(name) => write!(f, "cookie:{name}"),
+            KeySource::Query(name) => write!(f, "query:{name}"),
+            KeySource::Path => f.write_str("path"),
+            KeySource::Uri => f.write_str("uri"),
+        }
+    }
+}
+
 /// A server that requests are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {

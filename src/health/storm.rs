@@ -1,10 +1,9 @@
 //! Checks that take too long all at once: rather our fault, or the network's, than that of each host.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use log::{info, warn};
-
+use crate::journal::{Journal, Kind};
 use crate::pool::Pool;
 
 /// Hosts whose checks must take too long at once, at least; for one host alone there is nothing to compare with.
@@ -15,6 +14,7 @@ const FEWEST: usize = 2;
 #[derive(Debug)]
 pub(super) struct Storm {
     pool: String,
+    journal: Arc<Journal>,
     state: Mutex<State>,
 }
 
@@ -30,12 +30,14 @@ struct State {
 
 impl Storm {
     pub(super) fn new(pool: &Pool) -> Self {
-        Storm::of(pool.name(), pool.members().len())
+        let journal = Arc::clone(pool.journal());
+        Storm::of(pool.name(), pool.members().len(), journal)
     }
 
-    fn of(pool: &str, hosts: usize) -> Self {
+    fn of(pool: &str, hosts: usize, journal: Arc<Journal>) -> Self {
         Storm {
             pool: pool.to_owned(),
+            journal,
             state: Mutex::new(State {
                 late: vec![false; hosts],
                 recovering: 0,
@@ -56,22 +58,33 @@ impl Storm {
         let late = state.late.iter().filter(|late| **late).count();
         let many = late >= FEWEST && late * 2 > hosts;
         let on = many || state.recovering > 0;
-        let pool = &self.pool;
         match (state.on, on, starved) {
-            (false, true, Some(by)) => warn!(
-                "pool {pool}: correlated failure: a timer of this process was {} ms late; checks that take too long \
-                 change nothing until that ends",
-                by.as_millis()
+            (false, true, Some(by)) => self.note(
+                Kind::Frozen,
+                &format!(
+                    "correlated failure: a timer of this process was {} ms late; checks that take too long change nothing \
+                     until that ends",
+                    by.as_millis()
+                ),
             ),
-            (false, true, None) => warn!(
-                "pool {pool}: correlated failure: the checks of {late} of {hosts} hosts take too long; hosts stay what \
-                 they are until that ends"
+            (false, true, None) => self.note(
+                Kind::Frozen,
+                &format!(
+                    "correlated failure: the checks of {late} of {hosts} hosts take too long; hosts stay what they are \
+                     until that ends"
+                ),
             ),
-            (true, false, _) => info!("pool {pool}: the correlated failure is over"),
+            (true, false, _) => self.note(Kind::Thawed, "the correlated failure is over"),
             _ => {}
         }
         state.on = on;
         on
+    }
+
+    fn note(&self, kind: Kind, text: &str) {
+        let pool = &self.pool;
+        let line = format!("pool {pool}: {text}");
+        self.journal.note(kind, Some(pool), None, line);
     }
 }
 
@@ -79,17 +92,21 @@ impl Storm {
 mod tests {
     use super::*;
 
+    fn storm(hosts: usize) -> Storm {
+        Storm::of("web", hosts, Arc::default())
+    }
+
     #[test]
     fn more_than_half_and_two_at_least() {
-        let storm = Storm::of("web", 4);
+        let storm = storm(4);
         assert!(!storm.report(0, true, None));
         assert!(!storm.report(1, true, None));
         assert!(storm.report(2, true, None));
         assert!(storm.report(2, true, None));
         assert!(!storm.report(0, false, None));
-        let single = Storm::of("web", 1);
+        let single = storm(1);
         assert!(!single.report(0, true, None));
-        let pair = Storm::of("web", 2);
+        let pair = storm(2);
         assert!(!pair.report(0, true, None));
         assert!(pair.report(1, true, None));
     }
@@ -97,11 +114,11 @@ mod tests {
     #[test]
     fn a_starved_process_judges_nobody() {
         let starved = Some(Duration::from_secs(1));
-        let storm = Storm::of("web", 1);
+        let storm = storm(1);
         assert!(storm.report(0, true, starved));
         assert!(!storm.report(0, true, None));
         // It is over after a round of checks in time.
-        let storm = Storm::of("web", 3);
+        let storm = storm(3);
         assert!(storm.report(0, true, starved));
         assert!(storm.report(1, false, None));
         assert!(storm.report(2, false, None));

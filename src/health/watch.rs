@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::probe::{Fault, Probe};
 use super::storm::Storm;
 use super::thresholds::{Evidence, Thresholds};
 use crate::config::{HealthCheck, Initial};
-use crate::pool::{Pool, Verdict};
+use crate::journal::Kind;
+use crate::moment::Moment;
+use crate::pool::{Check, Pool, Verdict};
 
 /// Looks at the clock during a check: a process that cannot even do that in time cannot judge others.
 const LOOKS: u32 = 8;
@@ -85,7 +86,17 @@ impl Watch {
         let pool = Arc::clone(&self.pool);
         let member = &pool.members()[self.position];
         let check = self.probe.run(member.host().address());
+        let begun = Instant::now();
         let (outcome, lateness) = timed(check, self.timeout).await;
+        member.checked(Check {
+            at: Moment::now(),
+            good: outcome.is_ok(),
+            reason: match &outcome {
+                Ok(()) => "passed".to_owned(),
+                Err(fault) => fault.to_string(),
+            },
+            took_ms: begun.elapsed().as_secs_f64() * 1e3,
+        });
         self.due = Instant::now() + jittered(self.interval);
         member.schedule(Some(self.due.into_std()));
 
@@ -100,10 +111,10 @@ impl Watch {
             // It may have been ejected for what the checks have seen, too, and have seen end.
             pool.pardon(member);
         }
-        let (name, host) = (pool.name(), member.host().id());
+        let host = Some(member.host().id());
         match outcome {
-            Ok(()) => info!("pool {name}: host {host} is up"),
-            Err(fault) => warn!("pool {name}: host {host} is down: {fault}"),
+            Ok(()) => pool.note(Kind::Up, host, "is up"),
+            Err(fault) => pool.note(Kind::Down, host, &format!("is down: {fault}")),
         }
         pool.reconcile();
     }

@@ -91,14 +91,31 @@ impl Budget {
         }
     }
 
+    /// Retries that are paid for.
+    pub fn balance(&self) -> f64 {
+        let paid = self.requests.load(Ordering::Relaxed) * self.share;
+        let spent = self.spent.load(Ordering::Relaxed).max(paid.saturating_sub(self.most()));
+        paid.saturating_sub(spent) as f64 / RETRY as f64
+    }
+
+    /// Retries that are not, and run now.
+    pub fn running_free(&self) -> u64 {
+        self.running.load(Ordering::Relaxed) / ONE_FREE
+    }
+
+    /// The most that the balance may be, in parts of a retry.
+    fn most(&self) -> u64 {
+        (self.running.load(Ordering::Relaxed) % ONE_FREE).max(MOST_SAVED) * RETRY
+    }
+
     /// Takes a retry out of the balance.
     fn pay(&self) -> bool {
         // What is paid in after this only makes the balance greater.
         let paid = self.requests.load(Ordering::Relaxed) * self.share;
-        let most = (self.running.load(Ordering::Relaxed) % ONE_FREE).max(MOST_SAVED);
+        let most = self.most();
         self.spent
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| {
-                let spent = spent.max(paid.saturating_sub(most * RETRY)) + RETRY;
+                let spent = spent.max(paid.saturating_sub(most)) + RETRY;
                 (spent <= paid).then_some(spent)
             })
             .is_ok()

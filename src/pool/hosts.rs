@@ -6,17 +6,32 @@ use std::sync::Arc;
 
 use crate::balancer::{BalancerError, Host, HostId};
 use crate::config;
+use crate::journal::Journal;
 
-/// The hosts that have been seen, by identity.
+/// The hosts that have been seen, by identity, and the journal of what happens to them.
 #[derive(Debug, Clone, Default)]
 pub struct HostBook {
     hosts: HashMap<HostId, Arc<Host>>,
+    journal: Arc<Journal>,
 }
 
 impl HostBook {
-    /// A book without hosts.
+    /// A book without hosts, and with a journal of its own.
     pub fn new() -> Self {
         HostBook::default()
+    }
+
+    /// A book without hosts, what happens to which is noted in `journal`.
+    pub fn with_journal(journal: Arc<Journal>) -> Self {
+        HostBook {
+            hosts: HashMap::new(),
+            journal,
+        }
+    }
+
+    /// Where pools note what happens to their hosts.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// The host that `wanted` describes. One that is known at this address keeps its live state.

@@ -28,6 +28,7 @@ impl Lease {
     /// `None` if `counted` is on no host of the pool.
     pub(super) fn new(pool: &Arc<Pool>, counted: balancer::Lease, why: Why) -> Option<Self> {
         let position = *pool.by_id.get(counted.host().id())?;
+        pool.members[position].tally().count();
         Some(Lease {
             era: pool.members[position].era(),
             counted: Some(counted),
@@ -87,6 +88,9 @@ impl Lease {
             counted.observe(latency, outcome == Outcome::Success);
         }
         let member = &self.pool.members[self.position];
+        if outcome != Outcome::Success {
+            member.tally().count_error();
+        }
         if self.probe {
             self.probe = false;
             self.pool.proven(member, outcome);

@@ -11,7 +11,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use super::Verdict;
-use super::ejection::Record;
+use super::ejection::{Record, Stage};
+use super::facts::{Check, Facts, State};
+use super::tally::Tally;
 use super::tiers::{Condition, Tier};
 use crate::balancer::Host;
 use crate::config;
@@ -40,6 +42,9 @@ pub struct Member {
     due: AtomicBool,
     era: AtomicU32,
     successes: AtomicU64,
+    /// For people only.
+    facts: Mutex<Facts>,
+    tally: Tally,
 }
 
 impl Member {
@@ -68,6 +73,8 @@ impl Member {
             due: AtomicBool::new(false),
             era: AtomicU32::new(0),
             successes: AtomicU64::new(0),
+            facts: Mutex::new(Facts::new()),
+            tally: Tally::default(),
         })
     }
 
@@ -145,6 +152,37 @@ impl Member {
             .next_check
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = next_check;
+    }
+
+    /// Notes a check, for people; what follows from it is for [`judge`](Member::judge).
+    pub fn checked(&self, check: Check) {
+        self.facts().checked(check);
+    }
+
+    /// Attempts at it, and those that failed.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What is told of it. Held for a moment only.
+    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state that it is in, as far as that does not change by time alone.
+    pub(super) fn state(&self) -> State {
+        if !self.is_healthy() {
+            return match self.verdict() {
+                None => State::Unchecked,
+                Some(_) => State::Down,
+            };
+        }
+        match self.record().stage() {
+            Stage::Ejected { .. } => State::Ejected,
+            Stage::Due { .. } | Stage::Probing { .. } => State::Probing,
+            Stage::Serving if self.is_draining() => State::Draining,
+            Stage::Serving => State::Up,
+        }
     }
 
     /// Whether it works, as far as the checks know.

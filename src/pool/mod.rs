@@ -6,6 +6,7 @@
 
 mod budget;
 mod ejection;
+mod facts;
 #[cfg(test)]
 mod fuzz;
 mod hosts;
@@ -15,7 +16,9 @@ mod outcome;
 mod queue;
 mod roster;
 mod state;
+mod status;
 mod sticky;
+mod tally;
 mod tiers;
 mod why;
 
@@ -30,14 +33,18 @@ use tokio::sync::Notify;
 
 use crate::balancer::{Balancer, BalancerError, HostId, Lease as Counted, Selection, build_with};
 use crate::config;
+use crate::journal::{Journal, Kind};
 
 pub use budget::{Account, Budget, Retried};
+pub use facts::{Check, State};
 pub use hosts::HostBook;
 pub use lease::Lease;
 pub use member::Member;
 pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
+pub use status::{HostStatus, RetryStatus, Status};
 pub use sticky::{Claim, Sticky};
+pub use tally::Tally;
 pub use why::Why;
 
 use ejection::Stage;
@@ -52,6 +59,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Pool {
     name: String,
+    /// The name of the algorithm.
+    algorithm: &'static str,
     members: Vec<Member>,
     by_id: HashMap<HostId, usize>,
     /// By the number of their tier.
@@ -65,11 +74,15 @@ pub struct Pool {
     budget: Option<Arc<Budget>>,
     sticky: Option<Sticky>,
     ejection: Option<config::Ejection>,
+    slow_start: Option<config::SlowStart>,
     queue: Queue,
     roster: Mutex<Roster>,
     /// Hosts that wait for a probe.
     due: AtomicUsize,
     changed: Notify,
+    /// Clients' requests.
+    tally: Tally,
+    journal: Arc<Journal>,
 }
 
 /// A pool that cannot be built.
@@ -121,6 +134,7 @@ impl Pool {
         let hosts = members.iter().map(|member| member.host().clone()).collect();
         Ok(Pool {
             name: pool.name.clone(),
+            algorithm: info.name,
             by_id: members
                 .iter()
                 .enumerate()
@@ -141,10 +155,13 @@ impl Pool {
                 Sticky::new(config, &pool.name, pool.hosts.iter().map(|host| &host.id))
             }),
             ejection: pool.ejection.clone(),
+            slow_start: pool.slow_start,
             queue: Queue::new(&pool.limits),
             roster: Mutex::default(),
             due: AtomicUsize::new(0),
             changed: Notify::new(),
+            tally: Tally::default(),
+            journal: Arc::clone(book.journal()),
         })
     }
 
@@ -186,6 +203,27 @@ impl Pool {
     /// What keeps clients with their hosts, if anything does.
     pub fn sticky(&self) -> Option<&Sticky> {
         self.sticky.as_ref()
+    }
+
+    /// Clients' requests that have ended, and those of them that failed.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Where it is noted what happens to the hosts.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Notes what has happened to a host, or to the pool as a whole. `text` goes on after `pool NAME: ` and, where there is
+    /// a host, `host ID `.
+    pub fn note(&self, kind: Kind, host: Option<&HostId>, text: &str) {
+        let pool = &self.name;
+        let line = match host {
+            Some(host) => format!("pool {pool}: host {host} {text}"),
+            None => format!("pool {pool}: {text}"),
+        };
+        self.journal.note(kind, Some(pool), host, line);
     }
 
     /// Requests that wait because every host is full.

@@ -44,6 +44,11 @@ impl Queue {
         }
     }
 
+    /// Requests that may be in the line.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Requests in the line.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)

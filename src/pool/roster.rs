@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
-
 use super::ejection::{Reason, Stage, may_eject};
 use super::tiers::{Tier, tiers};
 use super::{Failure, Member, Outcome, Pool};
 use crate::balancer::{Balancer, HostId};
+use crate::journal::Kind;
 
 /// What reconciliation remembers from one time to the next.
 #[derive(Debug, Default)]
@@ -105,6 +104,8 @@ impl Pool {
             }
         }
         for member in &self.members {
+            let state = member.state();
+            member.facts().enter(state);
             let due = matches!(member.record().stage(), Stage::Due { .. });
             self.set_due(member, due && member.is_healthy());
         }
@@ -141,11 +142,11 @@ impl Pool {
     pub fn drain(&self, member: &Member, drained: bool) -> bool {
         let changes = member.set_drained(drained) != drained;
         if changes {
-            let (pool, host) = (self.name(), member.host().id());
-            match drained {
-                true => info!("pool {pool}: host {host} drains"),
-                false => info!("pool {pool}: host {host} is drained no more"),
-            }
+            let (kind, text) = match drained {
+                true => (Kind::Drained, "drains"),
+                false => (Kind::Undrained, "is drained no more"),
+            };
+            self.note(kind, Some(member.host().id()), text);
             self.reconcile();
         }
         changes
@@ -170,7 +171,7 @@ impl Pool {
     /// Takes in how a probe went.
     pub(super) fn proven(&self, member: &Member, outcome: Outcome) {
         let now = Instant::now();
-        let (pool, host) = (self.name(), member.host().id());
+        let host = Some(member.host().id());
         let failure = match (&self.ejection, outcome) {
             (Some(rules), Outcome::Failure(failure)) if failure.is_among(&rules.failures) => {
                 Some((rules, failure))
@@ -180,12 +181,14 @@ impl Pool {
         match failure {
             Some((rules, failure)) => {
                 let time = member.record().eject(rules, now);
-                warn!("pool {pool}: host {host} stays ejected for {time:?}: {failure}");
+                let text = format!("stays ejected for {time:?}: {failure}");
+                self.note(Kind::Ejected, host, &text);
+                member.facts().ejection = Some(format!("it failed to prove itself: {failure}"));
                 self.changed.notify_one();
             }
             None => {
                 member.record().pardon(now);
-                info!("pool {pool}: host {host} is ejected no more: it answered");
+                self.note(Kind::Returned, host, "is ejected no more: it answered");
             }
         }
         member.begin_era();
@@ -225,16 +228,15 @@ impl Pool {
             member.begin_era();
             record.eject(rules, now)
         };
-        let (pool, host) = (self.name(), member.host().id());
-        match reason {
-            Reason::Row(failures) => warn!(
-                "pool {pool}: host {host} is ejected for {time:?}: {failures} failures in a row, the last: {failure}"
-            ),
-            Reason::Rate(failures, requests) => warn!(
-                "pool {pool}: host {host} is ejected for {time:?}: {failures} of {requests} requests failed, the last: \
-                 {failure}"
-            ),
-        }
+        let why = match reason {
+            Reason::Row(failures) => format!("{failures} failures in a row, the last: {failure}"),
+            Reason::Rate(failures, requests) => {
+                format!("{failures} of {requests} requests failed, the last: {failure}")
+            }
+        };
+        let text = format!("is ejected for {time:?}: {why}");
+        self.note(Kind::Ejected, Some(member.host().id()), &text);
+        member.facts().ejection = Some(why);
         self.reconcile();
         self.changed.notify_one();
     }

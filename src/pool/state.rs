@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::ejection::{Carried, millis};
+use super::facts::Facts;
 use super::sticky::RandomKey;
 use super::tiers::Tier;
 use super::{Member, Pool, Sticky};
@@ -62,6 +63,9 @@ struct HostState {
     /// For how long it has been starting slowly, if it has.
     #[serde(default)]
     ramping_ms: Option<u64>,
+    /// For people.
+    #[serde(default)]
+    facts: Option<Facts>,
 }
 
 impl Pool {
@@ -99,6 +103,9 @@ impl Pool {
             }
             if let (Some(rules), Some(carried)) = (&self.ejection, known.ejection) {
                 member.record().resume(rules, carried, now);
+            }
+            if let Some(facts) = &known.facts {
+                member.facts().resume(facts, same_checks);
             }
             self.wish(known, member);
             let rested = known.drained
@@ -169,6 +176,7 @@ impl Pool {
             drained: member.is_drained(),
             ejection: member.record().carried(now),
             ramping_ms: ramping.map(millis),
+            facts: Some(member.facts().clone()),
         }
     }
 

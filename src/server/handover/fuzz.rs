@@ -161,7 +161,7 @@ fn timeless(states: &[PoolState]) -> Vec<Value> {
 }
 
 fn without_times(mut host: Value) -> Value {
-    for time in ["next_check_ms", "ramping_ms", "ejection"] {
+    for time in ["next_check_ms", "ramping_ms", "ejection", "facts"] {
         host[time] = Value::Null;
     }
     host

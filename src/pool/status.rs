@@ -1,0 +1,246 @@
+//! A pool and its hosts as they are told to people: each with its state, the reason for it, and since when.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::ejection::Stage;
+use super::facts::{Check, Facts, State};
+use super::tiers::Tier;
+use super::{Member, Pool, Verdict};
+use crate::balancer::Measured;
+use crate::config;
+use crate::moment::Moment;
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// The name of the algorithm that chooses its hosts.
+    pub algorithm: String,
+    /// What the algorithm hashes; `None` if it hashes nothing.
+    pub key: Option<String>,
+    /// Its hosts in the order of the configuration.
+    pub hosts: Vec<HostStatus>,
+    /// Hosts that new requests may go to, draining ones not counted.
+    pub usable: usize,
+    /// Requests that wait because every host is full.
+    pub waiting: usize,
+    /// How many may.
+    pub queue_limit: usize,
+    /// Requests that run on its hosts, those that came through other pools included.
+    pub in_flight: u64,
+    /// Clients' requests that have ended since the process began, each counted once.
+    pub requests: u64,
+    /// Those that ended in a 5xx, or with no answer that was whole, through no fault of the client.
+    pub errors: u64,
+    /// Its budget for retries; `None` if there are none.
+    pub retries: Option<RetryStatus>,
+    /// The cookie that keeps a client with its host, if any.
+    pub sticky: Option<String>,
+    /// What happens while no host is usable: `error` or `try_all`.
+    pub when_all_down: String,
+}
+
+/// A pool's budget for retries.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RetryStatus {
+    /// Retries that are paid for.
+    pub balance: f64,
+    /// Those beyond the balance that run now.
+    pub running: u64,
+}
+
+/// A host in a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// What it is known by: the `host:port` of the configuration.
+    pub id: String,
+    /// Where it is reached.
+    pub address: String,
+    /// Its weight now.
+    pub weight: u32,
+    /// Its weight in the file; `None` if an operator has added it.
+    pub configured_weight: Option<u32>,
+    /// Whether it is used only while no other host is usable.
+    pub backup: bool,
+    /// What state it is in.
+    pub state: State,
+    /// Whether new requests may go there now; they may go to a draining host, too, where no other is left.
+    pub serving: bool,
+    /// Why it is in that state, in one line for a person.
+    pub reason: String,
+    /// When the state began; a slow start belongs to being up.
+    pub since: Moment,
+    /// Requests that run on it, those that came through other pools included.
+    pub in_flight: u64,
+    /// How many may; `None`: any number.
+    pub max_in_flight: Option<u64>,
+    /// The recent time to answer in milliseconds; `None` before the first answer.
+    pub latency_ms: Option<f64>,
+    /// The share of recent requests that succeeded, 0 to 1.
+    pub success: f64,
+    /// How long it is still left alone; `None` if it is not.
+    pub ejected_for_seconds: Option<f64>,
+    /// The time until its next check; `None` if it is not known.
+    pub next_check_seconds: Option<f64>,
+    /// The check that finished last.
+    pub last_check: Option<Check>,
+    /// Attempts at it in this pool since the process began.
+    pub requests: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// What an operator has changed at run time, in words; empty if nothing.
+    pub operator: Vec<String>,
+}
+
+impl Pool {
+    /// The pool as it is told to people.
+    pub fn status(&self) -> Status {
+        let hosts = Vec::from_iter(self.members.iter().map(|member| self.host_status(member)));
+        Status {
+            name: self.name.clone(),
+            algorithm: self.algorithm.to_owned(),
+            key: self.key.as_ref().map(config::KeySource::to_string),
+            usable: self.members.iter().filter(|host| host.is_usable()).count(),
+            waiting: self.queue.waiting(),
+            queue_limit: self.queue.size(),
+            in_flight: hosts.iter().map(|host| host.in_flight).sum(),
+            hosts,
+            requests: self.tally.requests(),
+            errors: self.tally.errors(),
+            retries: self.budget.as_ref().map(|budget| RetryStatus {
+                balance: budget.balance(),
+                running: budget.running_free(),
+            }),
+            sticky: self
+                .sticky
+                .as_ref()
+                .map(|sticky| sticky.config().cookie.clone()),
+            when_all_down: if self.try_all { "try_all" } else { "error" }.to_owned(),
+        }
+    }
+
+    /// A host as it is told to people.
+    pub fn host_status(&self, member: &Member) -> HostStatus {
+        let now = Instant::now();
+        let host = member.host();
+        let Measured { latency, success } = host.measured();
+        let stage = member.record().stage();
+        let facts = member.facts().clone();
+        let share = self.share(member);
+        let state = match (facts.state, share) {
+            (State::Up, Some(_)) => State::Starting,
+            (state, _) => state,
+        };
+        let ejected_for = match stage {
+            Stage::Ejected { until } => Some(until.saturating_duration_since(now)),
+            _ => None,
+        };
+        let next_check = member.next_check();
+        HostStatus {
+            id: host.id().as_str().to_owned(),
+            address: host.address().to_string(),
+            weight: host.weight(),
+            configured_weight: Some(host.weight()),
+            backup: member.is_backup(),
+            state,
+            serving: self.serves(member),
+            reason: self.reason(member, &facts, ejected_for, share),
+            since: facts.since,
+            in_flight: host.in_flight(),
+            max_in_flight: host.max_in_flight().map(u64::from),
+            latency_ms: latency.map(millis),
+            success,
+            ejected_for_seconds: ejected_for.map(|left| left.as_secs_f64()),
+            next_check_seconds: next_check
+                .map(|due| due.saturating_duration_since(now).as_secs_f64()),
+            last_check: facts.last_check,
+            requests: member.tally().requests(),
+            errors: member.tally().errors(),
+            operator: match member.is_drained() {
+                true => vec!["drained".to_owned()],
+                false => Vec::new(),
+            },
+        }
+    }
+
+    /// Whether new requests may go there now.
+    fn serves(&self, member: &Member) -> bool {
+        let tier = member.tier();
+        let best = self.members.iter().map(Member::tier).min();
+        match best.unwrap_or(Tier::Out) {
+            Tier::Out => self.try_all && member.host().weight() > 0,
+            best => tier == best,
+        }
+    }
+
+    /// The percentage of its share that a host gets which starts slowly.
+    fn share(&self, member: &Member) -> Option<f64> {
+        let config::SlowStart { window, floor } = self.slow_start?;
+        let mut tiers = self.tiers.iter();
+        let elapsed = tiers.find_map(|balancer| balancer.ramping(member.host().id()))?;
+        let part = (elapsed.as_secs_f64() / window.as_secs_f64()).min(1.0);
+        let floor = f64::from(floor);
+        Some(floor + (100.0 - floor) * part)
+    }
+
+    fn reason(
+        &self,
+        member: &Member,
+        facts: &Facts,
+        ejected_for: Option<Duration>,
+        share: Option<f64>,
+    ) -> String {
+        let ejection = || facts.ejection.as_deref().unwrap_or("requests failed");
+        match facts.state {
+            State::Up => match share {
+                Some(share) => format!("starting slowly: {share:.0} % of its share"),
+                None => self.why_up(member),
+            },
+            State::Starting => "starting slowly".to_owned(),
+            State::Draining if member.is_drained() => "drained by an operator".to_owned(),
+            State::Draining => "weight 0 in the configuration".to_owned(),
+            State::Ejected => {
+                let left = ejected_for.unwrap_or_default().as_secs_f64().ceil();
+                format!("ejected: {}; {left} s left", ejection())
+            }
+            State::Probing => format!(
+                "ejected: {}; one request may prove that it is well",
+                ejection()
+            ),
+            State::Down => why_down(facts, member.verdict()),
+            State::Unchecked => "no check has finished yet".to_owned(),
+            State::Removed => "removed by an operator".to_owned(),
+        }
+    }
+
+    fn why_up(&self, member: &Member) -> String {
+        let checks = match (&self.health_check, member.verdict()) {
+            (None, _) => "no checks are configured",
+            (Some(_), None) => "counts as up before its first check",
+            (Some(_), Some(_)) => "checks pass",
+        };
+        match member.is_backup() && !self.serves(member) {
+            true => format!("{checks}; a backup while another host is usable"),
+            false => checks.to_owned(),
+        }
+    }
+}
+
+fn why_down(facts: &Facts, verdict: Option<Verdict>) -> String {
+    let fault = facts.fault.as_deref().unwrap_or("not known any more");
+    let good = verdict.map_or(0, |verdict| verdict.against);
+    match (facts.failed, good) {
+        (0, good) if good > 0 => {
+            format!("checks passed again: {good}, not enough yet; before: {fault}")
+        }
+        (0 | 1, _) => format!("check failed: {fault}"),
+        (times, _) => format!("check failed {times} times: {fault}"),
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
