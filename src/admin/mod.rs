@@ -1,13 +1,16 @@
-//! What is told about the process over HTTP: over TCP whether it is alive and wants requests, and over a Unix socket
-//! whatever its commands need.
+//! What is told about the process over HTTP, and what can be done to it: over a Unix socket everything, for its owner;
+//! over TCP reading, and writing for whoever knows the token.
 
-mod answer;
 mod api;
-mod drain;
-mod probes;
+mod entrance;
 mod readiness;
+mod reply;
+mod running;
 
-pub use api::{API_PREVIEW, API_RELOAD, Api, Command, Preview, Reloaded};
-pub use drain::{API_DRAIN, API_UNDRAIN, Drains};
-pub use probes::Probes;
+pub use api::{
+    API_DRAIN, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, Command, ConfigInfo, ErrorBody, Events,
+    Preview, ProcessStatus, Reloaded, Version,
+};
+pub use entrance::{Door, Entrance};
 pub use readiness::Readiness;
+pub use running::{Current, Load, Running};

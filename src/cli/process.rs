@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::ProcessArg;
+use crate::admin::ErrorBody;
 use crate::config;
 use crate::server::places::find_control_socket;
 
@@ -91,7 +92,9 @@ fn exchange(socket: &Path, method: &str, path: &str, patience: Duration) -> io::
 fn split(answer: &str) -> Option<Answer> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let body = body.trim_end().to_owned();
+    let body = body.trim_end();
+    let refusal = serde_json::from_str::<ErrorBody>(body).ok();
+    let body = refusal.map_or_else(|| body.to_owned(), |refusal| refusal.error);
     Some(Answer { status, body })
 }
 

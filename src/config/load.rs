@@ -37,8 +37,10 @@ impl Config {
         surroundings: &dyn Surroundings,
     ) -> Result<Config, ConfigErrors> {
         let said = shape(text, file)?;
-        meaning::config(said, file, surroundings)
-            .map_err(|problems| problems.into_errors(file, text))
+        let mut config = meaning::config(said, file, surroundings)
+            .map_err(|problems| problems.into_errors(file, text))?;
+        config.digest = digest(text);
+        Ok(config)
     }
 }
 
@@ -67,6 +69,13 @@ fn text(path: &Path) -> Result<String, ConfigErrors> {
             .count();
         ConfigErrors::of_file(path, &format!("line {} is not UTF-8 text", line + 1))
     })
+}
+
+/// The SHA-256 of a text, in hexadecimal.
+fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let bytes = digest.as_ref().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn shape(text: &str, file: &Path) -> Result<yaml::Config, ConfigErrors> {

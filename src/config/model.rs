@@ -21,6 +21,8 @@ use crate::balancer::{AlgorithmInfo, HostId, Options};
 /// A whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The SHA-256 of the file's text, in hexadecimal.
+    pub digest: String,
     /// The process itself.
     pub server: Server,
     /// What is told about the process over TCP.

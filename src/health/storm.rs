@@ -92,21 +92,21 @@ impl Storm {
 mod tests {
     use super::*;
 
-    fn storm(hosts: usize) -> Storm {
+    fn of(hosts: usize) -> Storm {
         Storm::of("web", hosts, Arc::default())
     }
 
     #[test]
     fn more_than_half_and_two_at_least() {
-        let storm = storm(4);
+        let storm = of(4);
         assert!(!storm.report(0, true, None));
         assert!(!storm.report(1, true, None));
         assert!(storm.report(2, true, None));
         assert!(storm.report(2, true, None));
         assert!(!storm.report(0, false, None));
-        let single = storm(1);
+        let single = of(1);
         assert!(!single.report(0, true, None));
-        let pair = storm(2);
+        let pair = of(2);
         assert!(!pair.report(0, true, None));
         assert!(pair.report(1, true, None));
     }
@@ -114,11 +114,11 @@ mod tests {
     #[test]
     fn a_starved_process_judges_nobody() {
         let starved = Some(Duration::from_secs(1));
-        let storm = storm(1);
+        let storm = of(1);
         assert!(storm.report(0, true, starved));
         assert!(!storm.report(0, true, None));
         // It is over after a round of checks in time.
-        let storm = storm(3);
+        let storm = of(3);
         assert!(storm.report(0, true, starved));
         assert!(storm.report(1, false, None));
         assert!(storm.report(2, false, None));

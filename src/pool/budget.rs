@@ -94,7 +94,10 @@ impl Budget {
     /// Retries that are paid for.
     pub fn balance(&self) -> f64 {
         let paid = self.requests.load(Ordering::Relaxed) * self.share;
-        let spent = self.spent.load(Ordering::Relaxed).max(paid.saturating_sub(self.most()));
+        let spent = self
+            .spent
+            .load(Ordering::Relaxed)
+            .max(paid.saturating_sub(self.most()));
         paid.saturating_sub(spent) as f64 / RETRY as f64
     }
 

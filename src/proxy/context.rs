@@ -31,6 +31,8 @@ pub struct RequestContext {
     pub(super) pool: usize,
     /// Whether a route was found.
     pub(super) routed: bool,
+    /// Whether a host of that pool has been asked for.
+    pub(super) asked: bool,
     /// What may be sent again; set by the route.
     pub(super) retry: Retry,
     /// `None` before the request filter, and for connections without an IP address.
@@ -84,6 +86,7 @@ impl RequestContext {
             site,
             pool: 0,
             routed: false,
+            asked: false,
             retry: Retry::default(),
             origin: None,
             id: None,

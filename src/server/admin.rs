@@ -13,11 +13,11 @@ use pingora::services::{Service, listening};
 
 use super::listen::Socket;
 use super::standing::Standing;
-use crate::admin::{Probes, Readiness};
+use crate::admin::{Api, Door, Entrance, Readiness};
 
 /// The admin listener.
 pub(super) struct AdminListening {
-    service: listening::Service<Probes>,
+    service: listening::Service<Entrance>,
     /// `None`: it comes from the predecessor.
     socket: Option<Socket>,
     readiness: Arc<Readiness>,
@@ -28,11 +28,12 @@ impl AdminListening {
     pub(super) fn new(
         address: SocketAddr,
         socket: Option<Socket>,
+        api: Arc<Api>,
         readiness: Arc<Readiness>,
         standing: Arc<Standing>,
     ) -> Self {
-        let probes = Probes::new(Arc::clone(&readiness));
-        let mut service = listening::Service::new("admin".to_owned(), probes);
+        let entrance = Entrance::new(api, Door::Public);
+        let mut service = listening::Service::new("admin".to_owned(), entrance);
         // A probe every second is much.
         service.threads = Some(1);
         service.add_listener(ListenerConfig::tcp(address.to_string()));

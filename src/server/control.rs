@@ -16,7 +16,7 @@ use pingora::services::background::BackgroundService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
-use crate::admin::{Api, Readiness};
+use crate::admin::{Entrance, Readiness};
 
 use super::handover::is_trusted;
 use super::socket_file::SocketFile;
@@ -45,7 +45,7 @@ pub(super) struct Control {
     pub(super) path: PathBuf,
     pub(super) file: Arc<SocketFile>,
     pub(super) readiness: Arc<Readiness>,
-    pub(super) api: Arc<Api>,
+    pub(super) entrance: Arc<Entrance>,
 }
 
 #[async_trait]
@@ -65,10 +65,10 @@ impl BackgroundService for Control {
         loop {
             match listener.accept().await {
                 Ok((connection, _)) if is_allowed(&connection) => {
-                    let (api, shutdown) = (Arc::clone(&self.api), shutdown.clone());
+                    let (entrance, shutdown) = (Arc::clone(&self.entrance), shutdown.clone());
                     tokio::spawn(async move {
                         let stream: Stream = Box::new(L4Stream::from(connection));
-                        api.process_new(stream, &shutdown).await
+                        entrance.process_new(stream, &shutdown).await
                     });
                 }
                 Ok(_) => warn!("control socket: refused a peer that is neither our user nor root"),

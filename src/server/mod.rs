@@ -10,6 +10,7 @@ mod listen;
 mod observers;
 pub mod places;
 mod reload;
+mod running;
 mod shutdown;
 mod signals;
 mod socket_file;
@@ -33,8 +34,10 @@ use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::{BackgroundService, background_service};
 use tokio::sync::mpsc;
 
-use crate::admin::{Api, Drains, Readiness};
+use crate::admin::{Api, Current, Door, Entrance, Readiness};
 use crate::config::{Config, Listener};
+use crate::journal::Journal;
+use crate::moment::Moment;
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
@@ -47,6 +50,7 @@ use listen::{Listening, VACANCY};
 use observers::Observers;
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
+use running::Process;
 use signals::{Events, Serving};
 use socket_file::SocketFile;
 use standing::Standing;
@@ -117,7 +121,8 @@ impl Prepared {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
         let places = Places::make(&config.server, file).map_err(StartError::Places)?;
-        let mut book = HostBook::new();
+        let journal = Arc::new(Journal::default());
+        let mut book = HostBook::with_journal(Arc::clone(&journal));
         let mut site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
         let observers = Observers::default();
         site.observers = observers
@@ -151,15 +156,7 @@ impl Prepared {
         let traffic = Arc::new(Traffic::default());
         let readiness = Arc::new(Readiness::default());
         let control_socket = Arc::new(SocketFile::default());
-        let (commands, received) = mpsc::channel(WAITING_COMMANDS);
-        let drained = Arc::clone(&site);
-        let drains = Drains::new(move || drained.load().pools.clone());
-        let control = Control {
-            path: places.control_socket.clone(),
-            file: Arc::clone(&control_socket),
-            readiness: Arc::clone(&readiness),
-            api: Arc::new(Api::new(commands, drains)),
-        };
+        let control_path = places.control_socket.clone();
         let grace = config.server.grace_period;
         let handover = Arc::new(Handover::new(
             program,
@@ -171,6 +168,7 @@ impl Prepared {
             places,
             Arc::clone(&handover),
             Arc::clone(&site),
+            Arc::clone(&journal),
             Arc::clone(&readiness),
             Arc::clone(&control_socket),
         ));
@@ -180,6 +178,27 @@ impl Prepared {
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         let mut service = Edge::new(proxy, Arc::clone(&site));
+        let current = Arc::new(ArcSwap::from_pointee(Current {
+            config: config.clone(),
+            file: file.map(Path::to_owned),
+            loaded: Moment::now(),
+        }));
+        let process = Process {
+            current: Arc::clone(&current),
+            site: Arc::clone(&site),
+            traffic: Arc::clone(&traffic),
+            connections: service.connections(),
+            readiness: Arc::clone(&readiness),
+            journal: Arc::clone(&journal),
+        };
+        let (commands, received) = mpsc::channel(WAITING_COMMANDS);
+        let api = Arc::new(Api::new(Arc::new(process), commands));
+        let control = Control {
+            path: control_path,
+            file: Arc::clone(&control_socket),
+            readiness: Arc::clone(&readiness),
+            entrance: Arc::new(Entrance::new(Arc::clone(&api), Door::Owner)),
+        };
         let mut certificates = Vec::new();
         for listener in &config.listeners {
             let tls = endpoint(listener)?;
@@ -203,19 +222,18 @@ impl Prepared {
         if let Some(address) = config.admin.address {
             let socket = listening.release(address);
             let (readiness, standing) = (Arc::clone(&readiness), Arc::clone(&standing));
-            let admin = AdminListening::new(address, socket, readiness, standing);
+            let admin = AdminListening::new(address, socket, api, readiness, standing);
             server.add_service(admin);
         }
         server.add_service(background_service("control", control));
 
         let (reloads, asked) = Reloads::channel();
-        let newest = Arc::new(ArcSwap::from_pointee(config.server.clone()));
         let keeper = Keeper {
             file: file.map(Path::to_owned),
             config,
             book,
             site,
-            server: Arc::clone(&newest),
+            current: Arc::clone(&current),
             certificates,
             checks: Vec::new(),
             observers,
@@ -226,7 +244,8 @@ impl Prepared {
         let events = Events::new(
             Serving {
                 traffic,
-                server: newest,
+                current,
+                journal,
                 reloads,
                 handover,
                 standing: Arc::clone(&standing),

@@ -14,8 +14,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 
+use crate::admin::Current;
 use crate::config::{self, Config};
 use crate::health::Monitor;
+use crate::moment::Moment;
 use crate::pool::{HostBook, Pool};
 use crate::proxy::Site;
 
@@ -113,8 +115,8 @@ pub(super) struct Keeper {
     pub(super) config: Config,
     pub(super) book: HostBook,
     pub(super) site: Arc<ArcSwap<Site>>,
-    /// What of `server` may change while the process runs is read from here.
-    pub(super) server: Arc<ArcSwap<config::Server>>,
+    /// Whatever else reads the configuration reads it here.
+    pub(super) current: Arc<ArcSwap<Current>>,
     /// By the address of their listener.
     pub(super) certificates: Vec<(SocketAddr, Arc<Certificates>)>,
     /// The checks of each pool of the site.
@@ -194,7 +196,11 @@ impl Keeper {
             }
         }
         self.book = book;
-        self.server.store(Arc::new(config.server.clone()));
+        self.current.store(Arc::new(Current {
+            config: config.clone(),
+            file: self.file.clone(),
+            loaded: Moment::now(),
+        }));
         self.config = config;
         Ok(changes.into_lines())
     }

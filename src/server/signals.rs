@@ -16,8 +16,8 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::admin::{Command, Preview, Reloaded};
-use crate::config;
+use crate::admin::{Command, Current, Preview, Reloaded};
+use crate::journal::{Journal, Kind};
 use crate::proxy::Traffic;
 
 use super::handover::Handover;
@@ -38,8 +38,8 @@ const BUSY: &str = "a handover is running";
 /// What the events act on.
 pub(super) struct Serving {
     pub(super) traffic: Arc<Traffic>,
-    /// The grace period and the drain delay of the newest configuration.
-    pub(super) server: Arc<ArcSwap<config::Server>>,
+    pub(super) current: Arc<ArcSwap<Current>>,
+    pub(super) journal: Arc<Journal>,
     pub(super) reloads: Reloads,
     pub(super) handover: Arc<Handover>,
     pub(super) standing: Arc<Standing>,
@@ -120,9 +120,10 @@ impl ShutdownSignalWatch for Events {
                     None => {
                         let reloads = serving.reloads.clone();
                         let standing = Arc::clone(&serving.standing);
+                        let journal = Arc::clone(&serving.journal);
                         tokio::spawn(async move {
                             standing.reloading();
-                            log_outcome(&reloads.reload().await);
+                            note_outcome(&journal, &reloads.reload().await);
                             standing.reloaded();
                         });
                     }
@@ -130,7 +131,7 @@ impl ShutdownSignalWatch for Events {
                 _ = signals.quit.recv() => match running {
                     Some(_) => warn!("SIGQUIT: ignored, {BUSY}"),
                     None => {
-                        info!("SIGQUIT: handing over");
+                        serving.note(Kind::Handover, "SIGQUIT: handing over");
                         running = Some(serving.hand_over(None));
                     }
                 },
@@ -138,7 +139,9 @@ impl ShutdownSignalWatch for Events {
                     // Whoever asked may have gone; so below.
                     (Command::Reload(answer), Some(_)) => drop(answer.send(Err(BUSY.to_owned()))),
                     (Command::Reload(answer), None) => {
-                        tokio::spawn(reload(serving.reloads.clone(), answer, wishes.clone()));
+                        let journal = Arc::clone(&serving.journal);
+                        let reloads = serving.reloads.clone();
+                        tokio::spawn(reload(reloads, journal, answer, wishes.clone()));
                     }
                     (Command::Preview(answer), _) => {
                         let obstacle = serving.handover.obstacle();
@@ -148,7 +151,7 @@ impl ShutdownSignalWatch for Events {
                 Some(wish) = wished.recv() => match running {
                     Some(_) => drop(wish.answer.send(Err(BUSY.to_owned()))),
                     None => {
-                        info!("reload: handing over");
+                        serving.note(Kind::Handover, "reload: handing over");
                         running = Some(serving.hand_over(Some(wish)));
                     }
                 },
@@ -163,7 +166,8 @@ impl ShutdownSignalWatch for Events {
                             return serving.drain("handed over", signals, 1);
                         }
                         Err(reason) => {
-                            error!("no handover, serving on: {reason}");
+                            let text = format!("no handover, serving on: {reason}");
+                            serving.note(Kind::HandoverFailed, &text);
                             if let Some(wish) = wish {
                                 let _ = wish.answer.send(Err(reason));
                             }
@@ -176,6 +180,10 @@ impl ShutdownSignalWatch for Events {
 }
 
 impl Serving {
+    fn note(&self, kind: Kind, text: &str) {
+        self.journal.note(kind, None, None, text.to_owned());
+    }
+
     fn hand_over(&self, wish: Option<Wish>) -> Running<'_> {
         Running {
             attempt: Box::pin(self.handover.hand_over()),
@@ -200,7 +208,7 @@ impl Serving {
     /// Not ready at once; after the drain delay no new connections; then the end when the last request has ended.
     async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
         self.standing.stopping();
-        let delay = self.server.load().drain_delay;
+        let delay = self.current.load().config.server.drain_delay;
         if !delay.is_zero() {
             info!("SIGTERM: not ready any more, serving on for {delay:?}");
             tokio::select! {
@@ -221,7 +229,7 @@ impl Serving {
 
     /// No new connections; the process ends with its last request.
     fn drain(&self, why: &str, signals: Signals, overlooked: usize) -> ShutdownSignal {
-        let grace = self.server.load().grace_period;
+        let grace = self.current.load().config.server.grace_period;
         info!(
             "{why}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
             self.traffic.present()
@@ -238,6 +246,7 @@ impl Serving {
 /// Reloads in place where that suffices, else wishes for a handover.
 async fn reload(
     reloads: Reloads,
+    journal: Arc<Journal>,
     answer: oneshot::Sender<Result<Reloaded, String>>,
     wishes: mpsc::Sender<Wish>,
 ) {
@@ -248,7 +257,7 @@ async fn reload(
         let _ = wishes.send(Wish { changes, answer }).await;
         return;
     }
-    log_outcome(&outcome);
+    note_outcome(&journal, &outcome);
     let way = "in-place".to_owned();
     let told = outcome.map(|changes| Reloaded { way, changes });
     let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
@@ -289,10 +298,20 @@ async fn ended(running: &mut Option<Running<'_>>) -> (Result<(), String>, Option
     }
 }
 
-fn log_outcome(outcome: &Outcome) {
-    match outcome {
-        Ok(changes) if changes.is_empty() => info!("reloaded in place: nothing changed"),
-        Ok(changes) => info!("reloaded in place: {}", changes.join("; ")),
-        Err(refusal) => warn!("not reloaded, everything stays as it is: {refusal}"),
-    }
+fn note_outcome(journal: &Journal, outcome: &Outcome) {
+    let (kind, text) = match outcome {
+        Ok(changes) if changes.is_empty() => (
+            Kind::Reloaded,
+            "reloaded in place: nothing changed".to_owned(),
+        ),
+        Ok(changes) => (
+            Kind::Reloaded,
+            format!("reloaded in place: {}", changes.join("; ")),
+        ),
+        Err(refusal) => (
+            Kind::ReloadFailed,
+            format!("not reloaded, everything stays as it is: {refusal}"),
+        ),
+    };
+    journal.note(kind, None, None, text);
 }

@@ -18,6 +18,7 @@ use super::handover::{Door, Handover, Inheritance};
 use super::places::Places;
 use super::socket_file::SocketFile;
 use crate::admin::Readiness;
+use crate::journal::{Journal, Kind};
 use crate::proxy::Site;
 
 /// The standing of this process.
@@ -29,6 +30,7 @@ pub(super) struct Standing {
     door: Mutex<Option<Door>>,
     handover: Arc<Handover>,
     site: Arc<ArcSwap<Site>>,
+    journal: Arc<Journal>,
     readiness: Arc<Readiness>,
     /// Where it takes commands.
     control: Arc<SocketFile>,
@@ -43,6 +45,7 @@ impl Standing {
         places: Places,
         handover: Arc<Handover>,
         site: Arc<ArcSwap<Site>>,
+        journal: Arc<Journal>,
         readiness: Arc<Readiness>,
         control: Arc<SocketFile>,
     ) -> Self {
@@ -52,6 +55,7 @@ impl Standing {
             door: Mutex::new(None),
             handover,
             site,
+            journal,
             readiness,
             control,
             watching: watch::Sender::new(false),
@@ -101,6 +105,8 @@ impl Standing {
                 let _ = kill(Pid::this(), Signal::SIGTERM);
                 return;
             }
+            let text = "serving in the place of another process".to_owned();
+            self.journal.note(Kind::Handover, None, None, text);
         }
         let early = self.door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);

@@ -48,10 +48,10 @@ fn it_reads_and_changes_nothing() {
     let _ballast = setup.start();
     wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
     assert_eq!(probe(admin, "/"), Some(404));
-    assert_eq!(probe(admin, "/api/v1/reload"), Some(404));
+    assert_eq!(probe(admin, "/api/v1/reload"), Some(405));
     let post = |path: &str| Client::connect(admin).post(path, b"x").status;
     assert_eq!(post("/ready"), 405);
-    assert_eq!(post("/api/v1/reload"), 404);
+    assert_eq!(post("/api/v1/reload"), 403);
     let head = Client::connect(admin)
         .request("HEAD /ready HTTP/1.1\r\nHost: test\r\n\r\n")
         .map(|response| (response.status, response.body.len()));

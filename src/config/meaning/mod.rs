@@ -67,6 +67,8 @@ pub(super) fn config(
         return Err(noted);
     }
     Ok(Config {
+        // Of the text, which is not known here.
+        digest: String::new(),
         server,
         admin,
         listeners,

@@ -22,7 +22,7 @@ const OWN_DESCRIPTORS: u64 = 64;
 
 /// The connections of the whole process.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::server) struct Connections {
     open: AtomicU64,
     /// What the limit of descriptors suffices for.
     affordable: u64,
@@ -45,6 +45,11 @@ impl Default for Connections {
 }
 
 impl Connections {
+    /// Connections that are open.
+    pub(in crate::server) fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Waits until there is room for one more.
     pub(super) async fn room(&self, limit: impl Fn() -> Option<u64>) {
         loop {

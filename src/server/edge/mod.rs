@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use crate::proxy::{Guarded, Proxy, Site};
 
 use accept::{Door, Inside};
-use connections::Connections;
+pub(super) use connections::Connections;
 
 /// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
 /// whose client has just connected, arrives within a round trip, or two with TLS; a busy client that keeps its connection
@@ -51,6 +51,11 @@ impl Edge {
             connections: Arc::default(),
             listeners: Vec::new(),
         }
+    }
+
+    /// The connections that it has accepted.
+    pub(super) fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
     }
 
     /// Accepts connections on `address` as well, whose socket will be in the table.

@@ -1,0 +1,152 @@
+//! The API: JSON under `/api/v1`, and the probes of whoever runs the process.
+//!
+//! One table has every path; a handler gets a request that has arrived whole and may do what it asks for.
+
+mod commands;
+mod drain;
+mod events;
+mod pools;
+mod process;
+mod router;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+use pingora::http::RequestHeader;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::entrance::Door;
+use super::reply::Reply;
+use super::running::Running;
+use crate::moment::Moment;
+
+pub use super::reply::ErrorBody;
+pub use commands::{API_PREVIEW, API_RELOAD, Command, Preview, Reloaded};
+pub use drain::{API_DRAIN, API_UNDRAIN};
+pub use events::Events;
+pub use process::{ConfigInfo, ProcessStatus, Version};
+
+use router::{Access, Handler, Route};
+
+/// What answers to requests.
+#[derive(Debug)]
+pub struct Api {
+    running: Arc<dyn Running>,
+    commands: mpsc::Sender<Command>,
+    started: Moment,
+    began: Instant,
+}
+
+/// A request that has arrived whole.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// What stands in the place of the path's segments in braces.
+    segments: Vec<String>,
+    query: String,
+    body: Vec<u8>,
+    door: Door,
+}
+
+/// A request that may be answered once its body is there.
+pub(super) struct Found {
+    route: &'static Route,
+    request: Request,
+}
+
+impl Api {
+    /// Tells of `running`, and passes commands on to `commands`.
+    pub fn new(running: Arc<dyn Running>, commands: mpsc::Sender<Command>) -> Self {
+        Api {
+            running,
+            commands,
+            started: Moment::now(),
+            began: Instant::now(),
+        }
+    }
+
+    /// The route of a request that came through `door`.
+    ///
+    /// # Errors
+    /// The answer to one that has none, or may not do what it asks for.
+    pub(super) fn find(&self, request: &RequestHeader, door: Door) -> Result<Found, Reply> {
+        let uri = &request.uri;
+        let (route, segments) = router::find(&request.method, uri.path())?;
+        match (route.access, door) {
+            (Access::Open | Access::Read, _) | (Access::Write, Door::Owner) => {}
+            (Access::Write, Door::Public) => {
+                return Err(Reply::error(StatusCode::FORBIDDEN, "reading only here"));
+            }
+        }
+        Ok(Found {
+            route,
+            request: Request {
+                segments,
+                query: uri.query().unwrap_or_default().to_owned(),
+                body: Vec::new(),
+                door,
+            },
+        })
+    }
+}
+
+impl Found {
+    /// The answer.
+    pub(super) async fn answer(mut self, api: &Api, body: Vec<u8>) -> Reply {
+        self.request.body = body;
+        let answer = match self.route.handler {
+            Handler::Now(answer) => answer(api, &self.request),
+            Handler::Later(answer) => answer(api, &self.request).await,
+        };
+        answer.unwrap_or_else(|refusal| refusal)
+    }
+}
+
+impl Request {
+    /// What stands in the place of a segment in braces, counted from 0.
+    pub(crate) fn segment(&self, index: usize) -> &str {
+        &self.segments[index]
+    }
+
+    /// What stands behind `key` in the query.
+    pub(crate) fn query(&self, key: &str) -> Option<String> {
+        query_value(&self.query, key)
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// The answer to a body that is something else.
+    #[allow(dead_code)]
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Reply> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let reason = format!("the body is not what is wanted here: {error}");
+            Reply::error(StatusCode::BAD_REQUEST, reason)
+        })
+    }
+}
+
+/// What stands behind `key` in a query.
+fn query_value(query: &str, key: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| *name == key)?;
+    let value = percent_encoding::percent_decode_str(value)
+        .decode_utf8()
+        .ok()?;
+    Some(value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_query() {
+        let query = "host=%5B%3A%3A1%5D%3A80&pool=a";
+        assert_eq!(query_value(query, "host").as_deref(), Some("[::1]:80"));
+        assert_eq!(query_value(query, "pool").as_deref(), Some("a"));
+        assert_eq!(query_value(query, "other"), None);
+        assert_eq!(query_value("host=%ff", "host"), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! Every path of the API with its methods, in one table.
+
+use std::pin::Pin;
+
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::{Api, Request, commands, drain, events, pools, process};
+use crate::admin::reply::Reply;
+
+/// What a request must be allowed to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing: it tells nobody anything that is worth keeping.
+    Open,
+    /// To read.
+    Read,
+    /// To change something.
+    Write,
+}
+
+/// An answer that is awaited.
+pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, Reply>> + Send + 'a>>;
+
+/// What answers; the error is an answer, too.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    /// At once.
+    Now(fn(&Api, &Request) -> Result<Reply, Reply>),
+    /// After a while.
+    Later(for<'a> fn(&'a Api, &'a Request) -> Answer<'a>),
+}
+
+/// A path with a method.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    /// A segment in braces stands for any one, and is passed on decoded.
+    pub(crate) path: &'static str,
+    pub(crate) access: Access,
+    pub(crate) handler: Handler,
+}
+
+use Access::{Open, Read, Write};
+use Handler::{Later, Now};
+
+const fn get(path: &'static str, access: Access, handler: Handler) -> Route {
+    Route {
+        method: Method::GET,
+        path,
+        access,
+        handler,
+    }
+}
+
+const fn post(path: &'static str, access: Access, handler: Handler) -> Route {
+    Route {
+        method: Method::POST,
+        path,
+        access,
+        handler,
+    }
+}
+
+/// All of them. HEAD is taken wherever GET is.
+pub(crate) const ROUTES: &[Route] = &[
+    get("/healthz", Open, Now(process::alive)),
+    get("/ready", Open, Now(process::ready)),
+    get("/api/v1/version", Read, Now(process::version)),
+    get("/api/v1/status", Read, Now(process::status)),
+    get("/api/v1/pools", Read, Now(pools::all)),
+    get("/api/v1/pools/{pool}", Read, Now(pools::one)),
+    get("/api/v1/pools/{pool}/hosts/{host}", Read, Now(pools::host)),
+    get("/api/v1/events", Read, Now(events::after)),
+    get(
+        super::API_PREVIEW,
+        Read,
+        Later(|api, _| Box::pin(commands::preview(api))),
+    ),
+    post(
+        super::API_RELOAD,
+        Write,
+        Later(|api, _| Box::pin(commands::reload(api))),
+    ),
+    post(super::API_DRAIN, Write, Now(drain::drain)),
+    post(super::API_UNDRAIN, Write, Now(drain::undrain)),
+];
+
+/// The route of a request, and what stands in the place of the segments in braces.
+pub(super) fn find(method: &Method, path: &str) -> Result<(&'static Route, Vec<String>), Reply> {
+    let mut allowed = Vec::new();
+    for route in ROUTES {
+        let Some(segments) = matched(route.path, path) else {
+            continue;
+        };
+        let reads = route.method == Method::GET && *method == Method::HEAD;
+        if route.method == *method || reads {
+            return Ok((route, decoded(&segments)?));
+        }
+        allowed.push(route.method.as_str());
+        if route.method == Method::GET {
+            allowed.push(Method::HEAD.as_str());
+        }
+    }
+    if allowed.is_empty() {
+        return Err(Reply::error(
+            StatusCode::NOT_FOUND,
+            format!("there is no path `{}`", path.escape_debug()),
+        ));
+    }
+    let allowed = allowed.join(", ");
+    let refusal = Reply::error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("only {allowed} here"),
+    );
+    Err(match HeaderValue::from_str(&allowed) {
+        Ok(value) => refusal.with(header::ALLOW, value),
+        Err(_) => refusal,
+    })
+}
+
+/// What stands in the place of the template's segments in braces; `None` if the path is another one.
+fn matched<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut found = Vec::new();
+    let (mut wanted, mut segments) = (template.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), segments.next()) {
+            (None, None) => return Some(found),
+            (Some(wanted), Some(segment)) if wanted.starts_with('{') && !segment.is_empty() => {
+                found.push(segment);
+            }
+            (Some(wanted), Some(segment)) if wanted == segment => {}
+            _ => return None,
+        }
+    }
+}
+
+fn decoded(segments: &[&str]) -> Result<Vec<String>, Reply> {
+    let texts = segments.iter().map(|segment| {
+        let text = percent_decode_str(segment).decode_utf8();
+        text.map(String::from).map_err(|_| {
+            Reply::error(
+                StatusCode::BAD_REQUEST,
+                format!("`{}` is not UTF-8", segment.escape_debug()),
+            )
+        })
+    });
+    texts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_in_braces_stand_for_any_one() {
+        let template = "/pools/{pool}/hosts/{host}";
+        assert_eq!(
+            matched(template, "/pools/a/hosts/b%3A1"),
+            Some(vec!["a", "b%3A1"])
+        );
+        for other in [
+            "/pools/a/hosts",
+            "/pools/a/hosts/",
+            "/pools/a/hosts/b/c",
+            "/",
+        ] {
+            assert_eq!(matched(template, other), None, "{other}");
+        }
+        assert_eq!(matched("/ready", "/ready"), Some(Vec::new()));
+    }
+
+    #[test]
+    fn no_route_hides_another() {
+        for (index, route) in ROUTES.iter().enumerate() {
+            let hides = |other: &&Route| {
+                other.method == route.method && matched(other.path, route.path).is_some()
+            };
+            assert!(
+                !ROUTES[..index].iter().any(|other| hides(&other)),
+                "{}",
+                route.path
+            );
+        }
+    }
+}

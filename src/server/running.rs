@@ -1,0 +1,46 @@
+//! The process as it is told of over the API.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::edge::Connections;
+use crate::admin::{Current, Load, Readiness, Running};
+use crate::journal::Journal;
+use crate::pool::Pool;
+use crate::proxy::{Site, Traffic};
+
+/// The running process.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) current: Arc<ArcSwap<Current>>,
+    pub(super) site: Arc<ArcSwap<Site>>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) journal: Arc<Journal>,
+}
+
+impl Running for Process {
+    fn current(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        self.site.load().pools.clone()
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            ready: self.readiness.is_ready(),
+            draining: self.traffic.is_draining(),
+            in_flight: self.traffic.present(),
+            connections: self.connections.open(),
+            panics: self.traffic.panics(),
+        }
+    }
+
+    fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+}
