@@ -16,15 +16,16 @@ use async_trait::async_trait;
 use ballast::config::Config;
 use ballast::pool::HostBook;
 use ballast::proxy::{Client, Guarded, Proxy, RequestContext, Site, Traffic};
+use ballast::record::{Ending, Observer};
 use bytes::Bytes;
 use log::{LevelFilter, Log, Metadata, Record};
-use pingora::Result;
 use pingora::apps::ServerApp;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::proxy::{ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
 use tokio::sync::watch;
 
 /// Ballast's proxy up to the choice of a host, and then a panic if the request asks for it.
@@ -80,6 +81,17 @@ impl ProxyHttp for Panicking {
         self.0.upstream_request_filter(session, request, ctx).await
     }
 
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        self.0
+            .upstream_response_filter(session, response, ctx)
+            .await
+    }
+
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -91,6 +103,15 @@ impl ProxyHttp for Panicking {
         let begun = session.response_written().is_some();
         assert!(path != AMID || !begun, "as the client asked for");
         Ok(None)
+    }
+
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        ctx: &mut RequestContext,
+    ) {
+        self.0.logging(session, error, ctx).await;
     }
 }
 
@@ -110,6 +131,23 @@ impl Log for Lines {
     }
 
     fn flush(&self) {}
+}
+
+/// Keeps what every request ended with.
+#[derive(Debug, Default)]
+struct Endings(Mutex<Vec<(Option<u16>, Ending, usize)>>);
+
+impl Observer for Endings {
+    fn ended(&self, record: &ballast::record::Record<'_>) {
+        let mut endings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        endings.push((record.status, record.ending, record.attempts.len()));
+    }
+}
+
+impl Endings {
+    fn take(&self) -> Vec<(Option<u16>, Ending, usize)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 fn logged(part: &str) -> usize {
@@ -171,7 +209,7 @@ fn serve(app: Panicking, site: Arc<ArcSwap<Site>>) -> SocketAddr {
             .build();
         runtime.expect("a runtime").block_on(async {
             let app = http_proxy(&Arc::new(ServerConf::default()), app);
-            let app = Arc::new(Guarded::new(app));
+            let app = Arc::new(Guarded::new(app, Arc::clone(&site)));
             let (_running, shutdown) = watch::channel(false);
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             while let Ok((connection, _)) = listener.accept().await {
@@ -213,7 +251,9 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
          pools: {{ web: {{ algorithm: bounded, hosts: [\"{host}\"], health_check: none }} }}\n"
     );
     let config = Config::parse(&text, Path::new("panic.yaml")).expect("a configuration");
-    let site = Site::new(&config, &mut HostBook::new()).expect("a site");
+    let mut site = Site::new(&config, &mut HostBook::new()).expect("a site");
+    let endings = Arc::new(Endings::default());
+    site.observers = vec![Arc::clone(&endings) as Arc<dyn Observer>];
     let pool = Arc::clone(&site.pools[0]);
     pool.begin();
     let traffic = Arc::new(Traffic::default());
@@ -243,5 +283,12 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
         // With room for one request only, this one is served because the panic gave its place back.
         let answer = ask(address, "/");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        within_seconds("the last request has ended", || traffic.present() == 0);
+        let told = [
+            (Some(500), Ending::Internal, 1),
+            (Some(200), Ending::Internal, 1),
+            (Some(200), Ending::Complete, 1),
+        ];
+        assert_eq!(endings.take(), told, "each request is told of once");
     }
 }

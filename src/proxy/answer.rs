@@ -135,7 +135,11 @@ impl Answer {
         self.ending
     }
 
-    #[cfg(test)]
+    /// Bytes of its body.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     pub(super) fn status(&self) -> u16 {
         self.status
     }

@@ -10,6 +10,7 @@ use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
+use super::client::Gate;
 use super::failure::{self, Sent};
 use super::forwarded::Origin;
 use super::is_over_tls;
@@ -67,6 +68,8 @@ pub struct RequestContext {
     pub(super) waited: Duration,
     /// Bytes of the request's body that the running attempt has got.
     pub(super) body: u64,
+    /// The client's connection; `None` if other requests share it.
+    pub(super) gate: Option<Arc<Gate>>,
 }
 
 /// The head of a host's answer.
@@ -104,6 +107,7 @@ impl RequestContext {
             head: None,
             waited: Duration::ZERO,
             body: 0,
+            gate: None,
         }
     }
 
@@ -268,6 +272,16 @@ impl RequestContext {
         }
     }
 
+    /// The status that the client has got from a request whose session is lost.
+    fn status_left(&self) -> Option<u16> {
+        let gate = self.gate.as_ref()?;
+        match gate.has_sent() {
+            true => self.attempts.last()?.status,
+            // What the guard answers.
+            false => thread::panicking().then_some(500),
+        }
+    }
+
     /// Tells the observers, once.
     pub(super) fn tell(&mut self, session: Option<&Session>, error: Option<&Error>) {
         if std::mem::replace(&mut self.told, true) || self.site.observers.is_empty() {
@@ -287,7 +301,13 @@ impl RequestContext {
         let final_head = |head: &&ResponseHeader| {
             !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
         };
-        let head = session.and_then(|session| session.response_written());
+        let status = match session {
+            Some(session) => {
+                let head = session.response_written().filter(final_head);
+                head.map(|head| head.status.as_u16())
+            }
+            None => self.status_left(),
+        };
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let record = Record {
             request: session.map(|session| session.req_header()),
@@ -296,7 +316,7 @@ impl RequestContext {
             began: self.began,
             took: self.began.elapsed(),
             queued: self.queued,
-            status: head.filter(final_head).map(|head| head.status.as_u16()),
+            status,
             received: session.map_or(0, |session| bytes(session.body_bytes_read())),
             sent: session.map_or(0, |session| bytes(session.body_bytes_sent())),
             pool: self.routed.then(|| (self.pool, self.pool())),

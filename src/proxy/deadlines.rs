@@ -1,5 +1,6 @@
 //! Deadlines of a request that only its phases know: the rate of its body, and the whole head of the host's answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
@@ -21,6 +22,7 @@ pub(super) fn head_is_read(session: &mut Session, ctx: &mut RequestContext) {
         return;
     };
     client.head_is_read(due);
+    ctx.gate = Some(Arc::clone(client.gate()));
     ctx.waited = client.waited();
     let most = ctx.site.limits.max_requests_per_connection;
     if most.is_some_and(|most| client.request_number() >= most) {

@@ -27,7 +27,7 @@ pub trait Observer: Debug + Send + Sync {
 /// A request that has ended.
 #[derive(Debug)]
 pub struct Record<'a> {
-    /// Its head; `None` where none came, or where it was lost in a panic.
+    /// Its head; `None` where none came whole, or where it was lost in a panic.
     pub request: Option<&'a RequestHeader>,
     /// Who sent it, as far as trusted proxies say; `None` where that is not known.
     pub client: Option<IpAddr>,
@@ -56,6 +56,32 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// A request of which no head was had that a proxy could go by: who sent it, and the status and the bytes of the body
+    /// that `client` got for it.
+    pub fn headless(
+        client: Option<IpAddr>,
+        tls: bool,
+        status: Option<u16>,
+        sent: u64,
+        ending: Ending,
+    ) -> Self {
+        Record {
+            request: None,
+            client,
+            tls,
+            began: Instant::now(),
+            took: Duration::ZERO,
+            queued: Duration::ZERO,
+            status,
+            received: 0,
+            sent,
+            pool: None,
+            attempts: &[],
+            ending,
+            id: None,
+        }
+    }
+
     /// The attempt whose answer the client got, or the last one that failed; `None` if there was none.
     pub fn last(&self) -> Option<&Attempt> {
         self.attempts.last()

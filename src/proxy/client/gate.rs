@@ -1,6 +1,8 @@
 //! What a connection's stream, the proxy and its guard tell each other.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,13 +42,26 @@ pub(super) enum Cut {
     BadLine,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    /// `None`: it has no IP address.
+    pub(super) address: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub(super) tls: bool,
+}
+
 /// What a chunked body ends with that has no trailer.
 const LAST_CHUNK: &[u8; 5] = b"0\r\n\r\n";
+
+/// Where its status stands in an answer: behind `HTTP/1.1 `.
+const STATUS: Range<usize> = 9..12;
 
 /// The state of one connection. All of it is changed in the task that serves the connection, so the atomics order
 /// nothing; they make it possible to change what others look at.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(in crate::proxy) struct Gate {
+    peer: Peer,
     phase: AtomicU8,
     cut: AtomicU8,
     /// Requests that were waited for so far.
@@ -61,6 +76,8 @@ pub(super) struct Gate {
     counted: AtomicBool,
     /// Whether anything has been sent since the head of the request.
     sent: AtomicBool,
+    /// The status of an answer to a head that the proxy was not given; 0: there was none.
+    early: AtomicU16,
     begin: Instant,
     /// When the host must have answered, in microseconds from `begin`; 0: at no time.
     answer_by: AtomicU64,
@@ -71,8 +88,9 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(phase: Phase) -> Self {
+    pub(super) fn new(phase: Phase, peer: Peer) -> Self {
         Gate {
+            peer,
             phase: AtomicU8::new(phase as u8),
             cut: AtomicU8::new(Cut::None as u8),
             requests: AtomicU64::new(0),
@@ -81,11 +99,16 @@ impl Gate {
             tail: AtomicU64::new(0),
             counted: AtomicBool::new(true),
             sent: AtomicBool::new(false),
+            early: AtomicU16::new(0),
             begin: Instant::now(),
             answer_by: AtomicU64::new(0),
             host_late: AtomicBool::new(false),
             left: Mutex::new(None),
         }
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// A request is waited for. The first one is so from the beginning of the connection.
@@ -104,6 +127,7 @@ impl Gate {
         }
         self.due.store(u64::MAX, Ordering::Relaxed);
         self.sent.store(false, Ordering::Relaxed);
+        self.early.store(0, Ordering::Relaxed);
         self.answer_by.store(0, Ordering::Relaxed);
     }
 
@@ -178,11 +202,24 @@ impl Gate {
         }
     }
 
-    pub(super) fn note_sent(&self) {
+    /// `bytes` go to the client, or are the first of those that do.
+    pub(super) fn note_sent(&self, bytes: &[u8]) {
+        if self.phase() != Phase::Open && !self.has_sent() {
+            let status = bytes.get(STATUS).and_then(|code| str::from_utf8(code).ok());
+            let status = status.and_then(|code| code.parse().ok()).unwrap_or(0);
+            self.early.store(status, Ordering::Relaxed);
+        }
         self.sent.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn has_sent(&self) -> bool {
+    /// The status of an answer to a head that the proxy was not given.
+    pub(super) fn early_answer(&self) -> Option<u16> {
+        let status = self.early.load(Ordering::Relaxed);
+        (status > 0).then_some(status)
+    }
+
+    /// Whether anything has been sent since the head of the request.
+    pub(in crate::proxy) fn has_sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
     }
 

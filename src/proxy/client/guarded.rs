@@ -1,10 +1,12 @@
-//! What stands around the proxy: it answers where the proxy was not asked, or has failed.
+//! What stands around the proxy: it answers where the proxy was not asked, or has failed, and tells the observers of
+//! requests that the proxy never had.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
@@ -13,19 +15,35 @@ use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::gate::{Cut, Gate};
+use super::gate::{Cut, Gate, Peer, Phase};
 use super::stream::Client;
+use crate::proxy::Site;
 use crate::proxy::answer::{self, Answer};
+use crate::record::{Ending, Record};
 
 /// An application whose requests may be cut and may panic: the client gets an answer if it has got none, and nobody
 /// else notices. Connections that are no [`Client`], and those of HTTP/2, pass through.
 #[derive(Debug)]
-pub struct Guarded<A>(Arc<A>);
+pub struct Guarded<A> {
+    app: Arc<A>,
+    site: Arc<ArcSwap<Site>>,
+}
 
 impl<A> Guarded<A> {
-    /// Guards `app`.
-    pub fn new(app: A) -> Self {
-        Guarded(Arc::new(app))
+    /// Guards `app`. What it does not get is told to the observers of `site`.
+    pub fn new(app: A, site: Arc<ArcSwap<Site>>) -> Self {
+        Guarded {
+            app: Arc::new(app),
+            site,
+        }
+    }
+
+    fn tell(&self, gate: &Gate, status: Option<u16>, sent: usize, ending: Ending) {
+        let Peer { address, tls } = gate.peer();
+        let record = Record::headless(address, tls, status, sent as u64, ending);
+        for observer in &self.site.load().observers {
+            observer.ended(&record);
+        }
     }
 }
 
@@ -51,7 +69,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
                 session.set_keepalive(Some(0));
             }
         }
-        let mut request = self.0.process_new_http(session, shutdown);
+        let mut request = self.app.process_new_http(session, shutdown);
         let Some(gate) = gate else {
             return request.await;
         };
@@ -71,13 +89,28 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
         // The stream comes back with it.
         drop(request);
         let answer = match end {
-            End::Done(reused) => return reused,
+            End::Done(reused) => {
+                // Pingora refuses a head that it cannot read, and CONNECT, without asking the proxy.
+                if let Some(status) = gate.early_answer() {
+                    self.tell(&gate, Some(status), 0, Ending::BadRequest);
+                }
+                return reused;
+            }
             End::Cut(Cut::BadLine) => Answer::to_failure(400),
             End::Cut(Cut::Late) => Answer::to_failure(408),
             End::Cut(Cut::TooLong) => Answer::to_failure(431),
-            End::Cut(_) => return None,
+            End::Cut(Cut::Gone) => {
+                self.tell(&gate, None, 0, Ending::ClientGone);
+                return None;
+            }
+            // A connection on which nothing was asked for.
+            End::Cut(Cut::Silent | Cut::None) => return None,
             End::Panic => Answer::to_failure(500),
         };
+        if gate.phase() != Phase::Open {
+            // There is no context that would tell.
+            self.tell(&gate, Some(answer.status()), answer.len(), answer.ending());
+        }
         if !gate.has_sent() {
             last_word(&gate, answer).await;
         }
@@ -85,15 +118,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.0.h2_options()
+        self.app.h2_options()
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.0.server_options()
+        self.app.server_options()
     }
 
     async fn http_cleanup(&self) {
-        self.0.http_cleanup().await;
+        self.app.http_cleanup().await;
     }
 }
 

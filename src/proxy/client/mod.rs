@@ -13,5 +13,6 @@ mod guarded;
 mod line;
 mod stream;
 
+pub(super) use gate::Gate;
 pub use guarded::Guarded;
 pub use stream::Client;

@@ -1,6 +1,7 @@
 //! A client's connection as Pingora sees it.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::gate::{Cut, Gate, Phase};
+use super::gate::{Cut, Gate, Peer, Phase};
 use super::line::RequestLine;
 use crate::proxy::Site;
 
@@ -62,9 +63,17 @@ impl Client {
     pub fn new(stream: Stream, site: Arc<ArcSwap<Site>>) -> Self {
         let head_by = Instant::now() + site.load().timeouts.client_head;
         let shared = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let digest = stream.get_socket_digest();
+        let address = digest.as_ref().and_then(|digest| digest.peer_addr());
+        let peer = Peer {
+            address: address
+                .and_then(|address| address.as_inet())
+                .map(SocketAddr::ip),
+            tls: stream.get_ssl_digest().is_some(),
+        };
         Client {
             stream: Some(BufWriter::with_capacity(WRITE_BUFFER, stream)),
-            gate: Arc::new(Gate::new(Phase::Head)),
+            gate: Arc::new(Gate::new(Phase::Head, peer)),
             site,
             shared,
             line: RequestLine::START,
@@ -81,7 +90,7 @@ impl Client {
         (**stream).as_any().downcast_ref()
     }
 
-    pub(super) fn gate(&self) -> &Arc<Gate> {
+    pub(in crate::proxy) fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 
@@ -243,7 +252,7 @@ impl AsyncWrite for Client {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.gate.note_sent();
+        this.gate.note_sent(bytes);
         this.write_with(context, |stream, context| stream.poll_write(context, bytes))
     }
 
@@ -253,7 +262,7 @@ impl AsyncWrite for Client {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.gate.note_sent();
+        this.gate.note_sent(parts.first().map_or(&[], |part| part));
         this.write_with(context, |stream, context| {
             stream.poll_write_vectored(context, parts)
         })

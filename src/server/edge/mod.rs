@@ -46,7 +46,7 @@ pub(super) struct Edge {
 impl Edge {
     pub(super) fn new(proxy: HttpProxy<Proxy>, site: Arc<ArcSwap<Site>>) -> Self {
         Edge {
-            app: Arc::new(Guarded::new(proxy)),
+            app: Arc::new(Guarded::new(proxy, Arc::clone(&site))),
             site,
             connections: Arc::default(),
             listeners: Vec::new(),
