@@ -32,8 +32,6 @@ pub struct RequestContext {
     pub(super) pool: usize,
     /// Whether a route was found.
     pub(super) routed: bool,
-    /// Whether a host of that pool has been asked for.
-    pub(super) asked: bool,
     /// What may be sent again; set by the route.
     pub(super) retry: Retry,
     /// `None` before the request filter, and for connections without an IP address.
@@ -89,7 +87,6 @@ impl RequestContext {
             site,
             pool: 0,
             routed: false,
-            asked: false,
             retry: Retry::default(),
             origin: None,
             id: None,
@@ -282,9 +279,9 @@ impl RequestContext {
         }
     }
 
-    /// Tells the observers, once.
+    /// Counts the request in its pool and tells the observers, once.
     pub(super) fn tell(&mut self, session: Option<&Session>, error: Option<&Error>) {
-        if std::mem::replace(&mut self.told, true) || self.site.observers.is_empty() {
+        if std::mem::replace(&mut self.told, true) {
             return;
         }
         let ending = match (self.refused, error, session) {
@@ -324,6 +321,12 @@ impl RequestContext {
             ending,
             id: self.id.as_ref(),
         };
+        if let Some((_, pool)) = record.pool {
+            pool.tally().count();
+            if record.is_failure() {
+                pool.tally().count_error();
+            }
+        }
         for observer in &self.site.observers {
             observer.ended(&record);
         }

@@ -99,7 +99,6 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        ctx.asked = true;
         let answer = match ctx.lease_host(session.req_header()).await {
             Ok(()) => return Ok(true),
             Err(BalancerError::Busy) => Answer::QUEUE_FULL,
@@ -372,7 +371,6 @@ impl ProxyHttp for Proxy {
         error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
-        count(session, error, ctx);
         match error {
             None => ctx.finish(),
             Some(_) => ctx.lease = None,
@@ -396,22 +394,6 @@ impl ProxyHttp for Proxy {
         // The client notices nothing of an attempt that is followed by another, and a host that is down would fill the
         // log until its health check says so in one line.
         true
-    }
-}
-
-/// Counts a request that has ended in the books of its pool.
-fn count(session: &Session, error: Option<&Error>, ctx: &RequestContext) {
-    if !ctx.asked {
-        return;
-    }
-    let tally = ctx.pool().tally();
-    tally.count();
-    let status = match error {
-        Some(error) => failure::status(error),
-        None => session.response_written().map(|head| head.status.as_u16()),
-    };
-    if status.is_some_and(|status| status >= 500) {
-        tally.count_error();
     }
 }
 

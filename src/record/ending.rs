@@ -92,6 +92,18 @@ impl Ending {
         }
     }
 
+    /// Whether a host or this process failed the request.
+    pub fn is_of_host_or_proxy(self) -> bool {
+        matches!(
+            self,
+            Ending::ConnectFailed
+                | Ending::HostTimeout
+                | Ending::HostReset
+                | Ending::HostMalformed
+                | Ending::Internal
+        )
+    }
+
     /// Whether the proxy turned the request away without asking a host.
     pub fn is_refusal(self) -> bool {
         matches!(

@@ -82,6 +82,11 @@ impl Record<'_> {
         }
     }
 
+    /// Whether the client got a 5xx, or no whole answer, through no fault of its own.
+    pub fn is_failure(&self) -> bool {
+        self.status.is_some_and(|status| status >= 500) || self.ending.is_of_host_or_proxy()
+    }
+
     /// The attempt whose answer the client got, or the last one that failed; `None` if there was none.
     pub fn last(&self) -> Option<&Attempt> {
         self.attempts.last()
