@@ -65,6 +65,12 @@ pub struct Server {
 pub struct Admin {
     /// Where to listen; `None`: nowhere. Not one of the listeners.
     pub address: Option<SocketAddr>,
+    /// What whoever wants to change something there has to know; `None`: nobody can.
+    pub token: Option<Secret>,
+    /// Names that it may be asked by, lower case, beside IP addresses and localhost.
+    pub hosts: Vec<String>,
+    /// Usable hosts that each pool must have before the process says that it is ready.
+    pub ready_usable: usize,
 }
 
 /// An address that clients connect to.

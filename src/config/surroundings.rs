@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
@@ -27,6 +28,14 @@ pub trait Surroundings: Sync {
     /// # Errors
     /// Whatever keeps the file from being read.
     fn read(&self, file: &Path) -> io::Result<Vec<u8>>;
+
+    /// The content of a file that nobody but its owner may read.
+    ///
+    /// # Errors
+    /// Others may read or write it, or whatever else keeps it from being read.
+    fn read_private(&self, file: &Path) -> io::Result<Vec<u8>> {
+        self.read(file)
+    }
 }
 
 /// The system's resolver and its files.
@@ -41,19 +50,33 @@ impl Surroundings for System {
 
     /// At most 1 MiB; a larger file is an error.
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        // Past the limit by one byte, so that a device without an end is seen for what it is.
-        File::open(file)?
-            .take(MOST_BYTES as u64 + 1)
-            .read_to_end(&mut content)?;
-        if content.len() > MOST_BYTES {
+        whole(File::open(file)?)
+    }
+
+    fn read_private(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let file = File::open(file)?;
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
             return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "larger than 1 MiB",
+                io::ErrorKind::PermissionDenied,
+                format!("its mode is {mode:04o}, and only its owner may read it; `chmod 600` it"),
             ));
         }
-        Ok(content)
+        whole(file)
     }
+}
+
+fn whole(file: File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    // Past the limit by one byte, so that a device without an end is seen for what it is.
+    file.take(MOST_BYTES as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > MOST_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than 1 MiB",
+        ));
+    }
+    Ok(content)
 }
 
 /// Every name with the address that is used for it, or with the reason why there is none.

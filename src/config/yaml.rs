@@ -42,6 +42,15 @@ pub(super) struct Server {
 #[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct Admin {
     pub(super) address: Said<String>,
+    pub(super) token_file: Said<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) ready: Ready,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Ready {
+    pub(super) usable: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

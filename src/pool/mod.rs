@@ -205,6 +205,11 @@ impl Pool {
         self.sticky.as_ref()
     }
 
+    /// Hosts that new requests may go to, draining ones not counted.
+    pub fn usable(&self) -> usize {
+        self.members.iter().filter(|host| host.is_usable()).count()
+    }
+
     /// Clients' requests that have ended, and those of them that failed.
     pub fn tally(&self) -> &Tally {
         &self.tally

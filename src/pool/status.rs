@@ -103,7 +103,7 @@ impl Pool {
             name: self.name.clone(),
             algorithm: self.algorithm.to_owned(),
             key: self.key.as_ref().map(config::KeySource::to_string),
-            usable: self.members.iter().filter(|host| host.is_usable()).count(),
+            usable: self.usable(),
             waiting: self.queue.waiting(),
             queue_limit: self.queue.size(),
             in_flight: hosts.iter().map(|host| host.in_flight).sum(),

@@ -88,7 +88,7 @@ impl Changes {
                 self.in_new_process.push(format!("server.{key} changed"));
             }
         }
-        if old.admin != new.admin {
+        if old.admin.address != new.admin.address {
             let shown = |address: Option<SocketAddr>| {
                 address.map_or("nothing".to_owned(), |address| address.to_string())
             };
@@ -96,6 +96,15 @@ impl Changes {
             self.in_new_process
                 .push(format!("admin.address changed from {before} to {now}"));
         }
+        let config::Admin {
+            address: _,
+            token,
+            hosts,
+            ready_usable,
+        } = &new.admin;
+        self.section("admin.token_file", &old.admin.token, token);
+        self.section("admin.hosts", &old.admin.hosts, hosts);
+        self.section("admin.ready", &old.admin.ready_usable, ready_usable);
     }
 
     fn listeners(&mut self, old: &[Listener], new: &[Listener]) {

@@ -36,7 +36,15 @@ fn everything_left_out_has_its_default() {
             tunnel: Duration::from_secs(3600),
         }
     );
-    assert_eq!(config.admin, Admin { address: None });
+    assert_eq!(
+        config.admin,
+        Admin {
+            address: None,
+            token: None,
+            hosts: Vec::new(),
+            ready_usable: 0,
+        }
+    );
     assert_eq!(
         config.limits,
         Limits {

@@ -672,6 +672,30 @@ fn the_admin_listener_is_none_of_the_listeners() {
 }
 
 #[test]
+fn who_may_ask_the_admin_listener() {
+    for (said, told) in [
+        (
+            "hosts: [\"a.example:80\"]",
+            "admin.hosts[0]: `a.example:80` is not a host name without port; IP addresses need not be listed",
+        ),
+        (
+            "ready: { usable: some }",
+            "admin.ready.usable: `some` is not a whole number from 0 to 18446744073709551615",
+        ),
+    ] {
+        assert_eq!(
+            only_message(&with_top(&format!("admin: {{ {said} }}"))),
+            told
+        );
+    }
+    let admin = parse(&with_top(
+        "admin: { hosts: [Lb.Internal], ready: { usable: 2 } }",
+    ))
+    .admin;
+    assert_eq!((&*admin.hosts[0], admin.ready_usable), ("lb.internal", 2));
+}
+
+#[test]
 fn limits_rates_and_access() {
     for (said, told) in [
         (

@@ -117,6 +117,7 @@ fn every_key_stands_in_the_file() {
 fn keys_of_commented_maps_stand_in_the_comments() {
     for text in [
         "admin: { zzz: 1 }",
+        "admin: { ready: { zzz: 1 } }",
         "listeners: [{ tls: { zzz: 1 } }]",
         "listeners: [{ tls: { certificates: [{ zzz: 1 }] } }]",
         "pools: { web: { tls: { zzz: 1 } } }",

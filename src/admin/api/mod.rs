@@ -5,6 +5,7 @@
 mod commands;
 mod drain;
 mod events;
+mod permission;
 mod pools;
 mod process;
 mod router;
@@ -66,6 +67,20 @@ impl Api {
         }
     }
 
+    /// Why the process does not want requests; `None` if it does.
+    fn unready(&self) -> Option<String> {
+        if !self.running.load().ready {
+            return Some("not ready".to_owned());
+        }
+        let wanted = self.running.current().config.admin.ready_usable;
+        let pools = self.running.pools();
+        let mut pools = pools.iter().map(|pool| (pool.name(), pool.usable()));
+        let (pool, usable) = pools.find(|(_, usable)| *usable < wanted)?;
+        Some(format!(
+            "not ready: the pool {pool} has {usable} of {wanted} usable hosts"
+        ))
+    }
+
     /// The route of a request that came through `door`.
     ///
     /// # Errors
@@ -73,12 +88,8 @@ impl Api {
     pub(super) fn find(&self, request: &RequestHeader, door: Door) -> Result<Found, Reply> {
         let uri = &request.uri;
         let (route, segments) = router::find(&request.method, uri.path())?;
-        match (route.access, door) {
-            (Access::Open | Access::Read, _) | (Access::Write, Door::Owner) => {}
-            (Access::Write, Door::Public) => {
-                return Err(Reply::error(StatusCode::FORBIDDEN, "reading only here"));
-            }
-        }
+        let admin = &self.running.current().config.admin;
+        permission::permit(admin, uri, &request.headers, route.access, door)?;
         Ok(Found {
             route,
             request: Request {

@@ -6,7 +6,7 @@ use std::process;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Door, Request};
+use super::{Api, Door, Request, permission};
 use crate::admin::reply::Reply;
 use crate::admin::running::{Current, Load};
 use crate::moment::Moment;
@@ -65,9 +65,9 @@ pub(super) fn alive(_api: &Api, _request: &Request) -> Result<Reply, Reply> {
 }
 
 pub(super) fn ready(api: &Api, _request: &Request) -> Result<Reply, Reply> {
-    Ok(match api.running.load().ready {
-        true => Reply::text(StatusCode::OK, "ready"),
-        false => Reply::text(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    Ok(match api.unready() {
+        None => Reply::text(StatusCode::OK, "ready"),
+        Some(reason) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, &reason),
     })
 }
 
@@ -94,18 +94,19 @@ impl Api {
     /// What the process is and does, as it is told to who came through `door`.
     pub(crate) fn status(&self, door: Door) -> ProcessStatus {
         let Load {
-            ready,
+            ready: _,
             draining,
             in_flight,
             connections,
             panics,
         } = self.running.load();
+        let current = self.running.current();
         let pools = self.running.pools();
         ProcessStatus {
             process: self.version(),
-            ready,
+            ready: self.unready().is_none(),
             draining,
-            writable: door == Door::Owner,
+            writable: permission::is_writable(current.config.admin.token.as_ref(), door),
             in_flight,
             connections,
             panics,

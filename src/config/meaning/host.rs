@@ -188,7 +188,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 }
 
 /// Whether this can be a host name. An underscore is not proper in one, yet Docker and Kubernetes make such names.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     // All digits and dots is an address that has gone wrong, such as 10.0.0.256; a resolver would take its time with it.
     let is_number = name.chars().all(|c| c.is_ascii_digit() || c == '.');

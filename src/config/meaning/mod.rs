@@ -1,6 +1,7 @@
 //! From what is said to what is meant: one conversion, which takes every key of the mirror apart and reports every
 //! problem it meets instead of stopping at the first.
 
+mod admin;
 mod algorithm;
 mod edge;
 mod ejection;
@@ -14,6 +15,7 @@ mod pool;
 mod pool_limits;
 mod retries;
 mod route;
+mod secret;
 mod server;
 mod slow_start;
 mod sticky;
@@ -55,7 +57,7 @@ pub(super) fn config(
     };
     let server = server::server(server, &world, &top.key("server"), problems);
     let listeners = listener::listeners(listeners, &world, &top.key("listeners"), problems);
-    let admin = server::admin(admin, &listeners, &top.key("admin"), problems);
+    let admin = admin::admin(admin, &listeners, &world, &top.key("admin"), problems);
     let trusted_proxies = edge::networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
     let limits = limits::limits(limits, &top.key("limits"), problems);

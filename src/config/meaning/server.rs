@@ -1,15 +1,15 @@
-//! `server` and `admin`: the process itself.
+//! `server`: the process itself.
 
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use super::super::errors::Problems;
-use super::super::model::{Admin, Listener, Server};
+use super::super::model::Server;
 use super::super::place::Place;
 use super::super::words::{quote, time_or_zero, whole};
 use super::super::yaml;
-use super::{World, listener};
+use super::World;
 
 /// Far beyond any machine; more is a slip that would end in an abort when the threads are made.
 const MOST_THREADS: usize = 1_024;
@@ -71,27 +71,6 @@ pub(super) fn server(
         control_socket,
         upgrade_socket,
     }
-}
-
-pub(super) fn admin(
-    said: yaml::Admin,
-    listeners: &[Listener],
-    place: &Place,
-    problems: &mut Problems,
-) -> Admin {
-    let yaml::Admin { address } = said;
-    let place = place.key("address");
-    let address = problems.optional(&place, address.0, listener::address);
-    let taken = listeners
-        .iter()
-        .position(|listener| Some(listener.address) == address);
-    if let Some(index) = taken {
-        problems.add(
-            &place,
-            format!("this is the address of listeners[{index}] already"),
-        );
-    }
-    Admin { address }
 }
 
 /// Reads the path of a file that the process makes.

@@ -1,21 +1,17 @@
 //! `sticky`: the cookie that keeps a client with its host.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::super::errors::Problems;
-use super::super::model::{SameSite, Secret, Secure, Sticky};
+use super::super::model::{SameSite, Secure, Sticky};
 use super::super::place::Place;
-use super::super::surroundings::Surroundings;
 use super::super::words::{choice, quote, time};
 use super::super::yaml::{self, Form};
-use super::{World, pem};
+use super::{World, secret};
 
 const TTL: Duration = Duration::from_secs(60 * 60);
 /// A cookie's age is in whole seconds.
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
-/// As many bits as the shortest key that is not guessed.
-const SHORTEST_SECRET: usize = 16;
 
 /// `None` if nothing is said, or `sticky: none`.
 pub(super) fn sticky(
@@ -99,7 +95,7 @@ pub(super) fn sticky(
         choice(text, &[("true", true), ("false", false)])
     });
     let secret = secret_file.0.and_then(|file| {
-        let secret = self::secret(&world.path(&file), world.surroundings);
+        let secret = secret::secret(&world.path(&file), world.surroundings);
         problems.take(&place.key("secret_file"), secret)
     });
     Some(Sticky {
@@ -119,20 +115,4 @@ fn name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("{} is not the name of a cookie", quote(text)))
-}
-
-fn secret(file: &Path, surroundings: &dyn Surroundings) -> Result<Secret, String> {
-    let content = pem::read(file, surroundings)?;
-    let bytes = content.trim_ascii_end().to_vec();
-    if bytes.len() < SHORTEST_SECRET {
-        let shown = file.display();
-        let length = bytes.len();
-        return Err(format!(
-            "`{shown}` holds {length} bytes; a secret has {SHORTEST_SECRET} at least, such as those of `openssl rand -base64 32`"
-        ));
-    }
-    Ok(Secret {
-        file: file.to_owned(),
-        bytes,
-    })
 }
