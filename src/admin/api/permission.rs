@@ -96,7 +96,6 @@ mod tests {
         for ours in [
             "127.0.0.1:9901",
             "[::1]:9901",
-            "::1",
             "localhost",
             "LocalHost.:1",
             "lb.internal:80",
