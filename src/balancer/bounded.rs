@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, Ledger, Ledgers, Options, Request,
-    Ring, RingKeeper, Seat,
+    Algorithm, BalancerError, Choose, Chooser, Earnest, Fallback, HasKey, Host, Ledger, Ledgers,
+    Mode, Options, Reason, Rehearsal, Request, Ring, RingKeeper, Seat,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -190,18 +190,34 @@ impl HasKey for Rooms {
     }
 }
 
-impl Chooser for Rooms {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+impl Choose for Rooms {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
         let total = self.total.load(Ordering::SeqCst) + 1;
         let fits = |position: usize| {
             let running = self.accounts[position].running.load(Ordering::SeqCst);
-            running & LEFT == 0 && self.has_room(position, running, total)
+            let room = running & LEFT == 0 && self.has_room(position, running, total);
+            if !room {
+                mode.passes(position, Reason::Bound);
+            }
+            room
         };
-        self.along_the_ring(request, fits)
+        self.along_the_ring(request, fits, mode)
             .or_else(|| self.emptiest(request))
     }
 
-    fn pick_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
+        let total = self.total.load(Ordering::SeqCst) + 1;
+        for position in self.ring.walk(request.hash_key().unwrap_or_default()) {
+            let running = self.accounts[position].running.load(Ordering::SeqCst) & !LEFT;
+            let share = total as f64 * f64::from(self.seats[position].host.weight());
+            let load = running as f64 * self.weights as f64 / share;
+            if !rehearsal.ranks(position, Some(load), Reason::Ring) {
+                break;
+            }
+        }
+    }
+
+    fn choose_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
         self.total.fetch_add(1, Ordering::SeqCst);
         let reserve = |position: usize| {
             // Read anew at each host: the requests that filled it since have made room elsewhere.
@@ -209,7 +225,8 @@ impl Chooser for Rooms {
             self.accounts[position].reserve(|running| self.has_room(position, running, total))
                 && self.count(position, seats)
         };
-        let chosen = self.along_the_ring(request, reserve).or_else(|| {
+        let along = self.along_the_ring(request, reserve, &Earnest);
+        let chosen = along.or_else(|| {
             self.emptiest(request).filter(|&position| {
                 self.accounts[position].reserve(|_| true) && self.count(position, seats)
             })
@@ -240,10 +257,16 @@ impl Rooms {
     }
 
     /// The first host clockwise that `request` may take and for which `take` holds.
-    fn along_the_ring(&self, request: &Request<'_>, take: impl Fn(usize) -> bool) -> Option<usize> {
+    fn along_the_ring(
+        &self,
+        request: &Request<'_>,
+        take: impl Fn(usize) -> bool,
+        mode: &impl Mode,
+    ) -> Option<usize> {
         self.ring
             .walk(request.hash_key()?)
             .take(LONGEST_WALK)
+            .inspect(|&position| mode.sees(position))
             .find(|&p| request.may_take(p, &self.seats[p]) && take(p))
     }
 

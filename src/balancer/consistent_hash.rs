@@ -17,8 +17,8 @@
 use std::sync::Arc;
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, Ledger, Options, Request, Ring,
-    RingKeeper, Seat,
+    Algorithm, BalancerError, Choose, Chooser, Fallback, HasKey, Host, Ledger, Mode, Options,
+    Reason, Rehearsal, Request, Ring, RingKeeper, Seat,
 };
 use super::registry::AlgorithmInfo;
 
@@ -77,13 +77,22 @@ impl HasKey for Owners {
     }
 }
 
-impl Chooser for Owners {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
-        let mut walk = self.ring.walk(request.hash_key()?);
+impl Choose for Owners {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+        let walk = self.ring.walk(request.hash_key()?);
+        let mut walk = walk.inspect(|&position| mode.sees(position));
         let fits = |position: &usize| request.may_take(*position, &self.seats[*position]);
         walk.by_ref().take(SHORT_WALK).find(fits).or_else(|| {
             let left = (0..self.seats.len()).any(|position| fits(&position));
             left.then(|| walk.find(fits)).flatten()
         })
+    }
+
+    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
+        for position in self.ring.walk(request.hash_key().unwrap_or_default()) {
+            if !rehearsal.ranks(position, None, Reason::Ring) {
+                break;
+            }
+        }
     }
 }

@@ -19,8 +19,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Fallback, HasKey, Host, HostId, Ledger, Options, Request,
-    Seat,
+    Algorithm, BalancerError, Choose, Chooser, Fallback, HasKey, Host, HostId, Ledger, Mode,
+    Options, Reason, Rehearsal, Request, Seat,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -126,15 +126,38 @@ impl HasKey for Scores {
     }
 }
 
-impl Chooser for Scores {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+impl Choose for Scores {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
         let client = self.prefixes.hash(request.client_address()?);
         let fits = |position: usize| request.may_take(position, &self.seats[position]);
         let home = self.best(client, |_| true)?;
+        mode.sees(home);
         if request.takes_any() || fits(home) {
             return Some(home);
         }
         self.best(client, fits)
+    }
+
+    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
+        let Some(address) = request.client_address() else {
+            return;
+        };
+        let client = self.prefixes.hash(address);
+        let mut ranked: Vec<(f64, u64, usize)> = self
+            .classes
+            .iter()
+            .flat_map(|class| class.hosts.iter().map(move |host| (class.weight, host)))
+            .map(|(weight, host)| {
+                let hash = host.hash(client);
+                (score(weight, hash), hash, host.position)
+            })
+            .collect();
+        // Within a class the hash alone decides, which a score may round.
+        ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
+        for (score, _, position) in ranked {
+            rehearsal.ranks(position, None, Reason::Score);
+            rehearsal.scores(position, score);
+        }
     }
 }
 
@@ -144,7 +167,7 @@ impl Scores {
         let champions = self.classes.iter().filter_map(|class| {
             let hosts = class.hosts.iter().filter(|host| fits(host.position));
             let (hash, position) = hosts
-                .map(|host| (mix(client ^ host.seed), host.position))
+                .map(|host| (host.hash(client), host.position))
                 .max_by_key(|&(hash, _)| hash)?;
             Some((class.weight, hash, position))
         });
@@ -152,10 +175,22 @@ impl Scores {
             return champions.map(|(_, _, position)| position).next();
         }
         champions
-            .map(|(weight, hash, position)| (weight / -unit(hash).ln(), position))
+            .map(|(weight, hash, position)| (score(weight, hash), position))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, position)| position)
     }
+}
+
+impl Contender {
+    /// What the host gets for a client, by the hash of its address.
+    fn hash(&self, client: u64) -> u64 {
+        mix(client ^ self.seed)
+    }
+}
+
+/// A hash by the weight of its host.
+fn score(weight: f64, hash: u64) -> f64 {
+    weight / -unit(hash).ln()
 }
 
 impl Prefixes {

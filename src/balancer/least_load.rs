@@ -22,8 +22,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::mechanics::{
-    Algorithm, BalancerError, Chooser, Host, Ledger, Ledgers, Live, Options, Request, Rng, Scales,
-    Seat, scale,
+    Algorithm, BalancerError, Choose, Chooser, Earnest, Host, Ledger, Ledgers, Live, Mode, Options,
+    Reason, Rehearsal, Request, Rng, Scales, Seat, scale,
 };
 use super::registry::AlgorithmInfo;
 
@@ -74,15 +74,15 @@ struct Place(Arc<Group>);
 
 impl Ledger for Place {
     fn returned(&self, host: &Host, in_flight: u64) {
-        self.0.lower(load(in_flight, host.weight()));
+        self.0.lower(load(in_flight, host.weight()), &Earnest);
     }
 }
 
 impl Group {
-    fn lower(&self, load: u64) {
+    fn lower(&self, load: u64, mode: &impl Mode) {
         // Most ends of a request leave the hint where it is; reading first keeps the cache line shared.
-        if load < self.hint.load(Ordering::SeqCst) {
-            self.hint.fetch_min(load, Ordering::SeqCst);
+        if load < mode.load(&self.hint, Ordering::SeqCst) {
+            mode.fetch_min(&self.hint, load, Ordering::SeqCst);
         }
     }
 }
@@ -175,20 +175,51 @@ struct Member {
     position: usize,
 }
 
+impl Member {
+    /// With `in_flight` requests.
+    fn load(&self, in_flight: u64, seats: &[Arc<Seat>], scales: Scales<'_>) -> f64 {
+        let seat = &seats[self.position];
+        scales.load(&self.live, in_flight, self.weight, seat)
+    }
+}
+
 /// The member that a search found, and the count that it had then.
 struct Found<'a> {
     member: &'a Member,
     in_flight: u64,
 }
 
-impl Chooser for Queues {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
-        self.find(request).map(|found| found.member.position)
+impl Choose for Queues {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+        self.find(request, mode).map(|found| found.member.position)
     }
 
-    fn pick_and_count(&self, request: &Request<'_>, _: &[Arc<Seat>]) -> Option<usize> {
+    fn rank(&self, request: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
+        let scales = request.scales();
+        let members = self.groups.iter().flat_map(|view| &view.members);
+        let mut ranked: Vec<(f64, usize)> = members
+            .map(|member| {
+                let load = member.load(member.live.in_flight(), &self.seats, scales);
+                (load, member.position)
+            })
+            .collect();
+        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let taken = ranked
+            .iter()
+            .find(|(_, position)| chosen == Some(*position));
+        let taken = taken.map_or(0.0, |(load, _)| *load);
+        for &(load, position) in &ranked {
+            let reason = match load > taken {
+                true => Reason::Loaded,
+                false => Reason::NotDrawn,
+            };
+            rehearsal.ranks(position, Some(load), reason);
+        }
+    }
+
+    fn choose_and_count(&self, request: &Request<'_>, _: &[Arc<Seat>]) -> Option<usize> {
         loop {
-            let found = self.find(request)?;
+            let found = self.find(request, &Earnest)?;
             if found.member.live.inc_from(found.in_flight) {
                 return Some(found.member.position);
             }
@@ -197,37 +228,37 @@ impl Chooser for Queues {
 }
 
 impl Queues {
-    fn find(&self, request: &Request<'_>) -> Option<Found<'_>> {
+    fn find(&self, request: &Request<'_>, mode: &impl Mode) -> Option<Found<'_>> {
         let scales = request.scales();
         if request.is_retry() || request.was_held_back() {
-            return self.find_among(request, scales);
+            return self.find_among(request, scales, mode);
         }
         if let [only] = &*self.groups {
-            let least = only.least(&self.seats, scales, self.rng.draw());
+            let least = only.least(&self.seats, scales, self.rng.draw(mode));
             return least.map(|(_, found)| found);
         }
         loop {
-            let (review, bits) = scale(self.rng.draw(), REVIEW);
+            let (review, bits) = scale(self.rng.draw(mode), REVIEW);
             if review == 0 {
-                let (group, _) = scale(self.rng.draw(), self.groups.len() as u64);
-                self.groups[group as usize].lower_hint(&self.seats, scales);
+                let (group, _) = scale(self.rng.draw(mode), self.groups.len() as u64);
+                self.groups[group as usize].lower_hint(&self.seats, scales, mode);
             }
-            let (hint, view) = self.recommended(bits)?;
-            match view.least(&self.seats, scales, self.rng.draw()) {
+            let (hint, view) = self.recommended(bits, mode)?;
+            match view.least(&self.seats, scales, self.rng.draw(mode)) {
                 Some((least, found)) if least <= hint => return Some(found),
-                Some((least, _)) => view.raise_hint(hint, least, &self.seats, scales),
+                Some((least, _)) => view.raise_hint(hint, least, &self.seats, scales, mode),
                 // Every host of the group is full, and the others are said to be: only the whole list is certain.
-                None if hint == u64::MAX => return self.find_among(request, scales),
-                None => view.raise_hint(hint, u64::MAX, &self.seats, scales),
+                None if hint == u64::MAX => return self.find_among(request, scales, mode),
+                None => view.raise_hint(hint, u64::MAX, &self.seats, scales, mode),
             }
         }
     }
 
     /// The lowest hint, and of the groups that have it one drawn by weight.
-    fn recommended(&self, bits: u64) -> Option<(u64, &View)> {
+    fn recommended(&self, bits: u64, mode: &impl Mode) -> Option<(u64, &View)> {
         let (mut lowest, mut weight) = (u64::MAX, 0);
         for view in &self.groups {
-            let hint = view.group.hint.load(Ordering::SeqCst);
+            let hint = mode.load(&view.group.hint, Ordering::SeqCst);
             if hint < lowest {
                 (lowest, weight) = (hint, 0);
             }
@@ -238,7 +269,7 @@ impl Queues {
         let (mut left, _) = scale(bits, weight);
         let mut chosen = None;
         for view in &self.groups {
-            if view.group.hint.load(Ordering::SeqCst) == lowest {
+            if mode.load(&view.group.hint, Ordering::SeqCst) == lowest {
                 chosen = Some((lowest, view));
                 if left < view.weight {
                     break;
@@ -251,13 +282,19 @@ impl Queues {
     }
 
     /// The same among the hosts that `request` may take, in linear time.
-    fn find_among(&self, request: &Request<'_>, scales: Scales<'_>) -> Option<Found<'_>> {
+    fn find_among(
+        &self,
+        request: &Request<'_>,
+        scales: Scales<'_>,
+        mode: &impl Mode,
+    ) -> Option<Found<'_>> {
         let fits = |member: &&Member| {
             let position = member.position;
             request.may_take(position, &self.seats[position])
         };
         let members = self.groups.iter().flat_map(|view| &view.members);
-        let drawn = draw_least(members.filter(fits), &self.seats, scales, self.rng.draw());
+        let bits = self.rng.draw(mode);
+        let drawn = draw_least(members.filter(fits), &self.seats, scales, bits);
         drawn.map(|(_, found)| found)
     }
 }
@@ -280,24 +317,27 @@ impl View {
             load(member.live.in_flight(), member.weight)
         });
         self.group.hint.store(u64::MAX, Ordering::SeqCst);
-        self.group.lower(loads.min().unwrap_or(u64::MAX));
+        self.group.lower(loads.min().unwrap_or(u64::MAX), &Earnest);
     }
 
     /// Replaces the hint `seen`, which turned out too low.
-    fn raise_hint(&self, seen: u64, least: u64, seats: &[Arc<Seat>], scales: Scales<'_>) {
-        let hint = &self.group.hint;
-        if hint
-            .compare_exchange(seen, least, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-        {
+    fn raise_hint(
+        &self,
+        seen: u64,
+        least: u64,
+        seats: &[Arc<Seat>],
+        scales: Scales<'_>,
+        mode: &impl Mode,
+    ) {
+        if mode.compare_exchange(&self.group.hint, seen, least, Ordering::SeqCst) {
             // A request may have ended between the search and the raise, and found the hint low enough.
-            self.lower_hint(seats, scales);
+            self.lower_hint(seats, scales, mode);
         }
     }
 
-    fn lower_hint(&self, seats: &[Arc<Seat>], scales: Scales<'_>) {
+    fn lower_hint(&self, seats: &[Arc<Seat>], scales: Scales<'_>, mode: &impl Mode) {
         if let Some((least, _)) = self.least(seats, scales, 0) {
-            self.group.lower(least);
+            self.group.lower(least, mode);
         }
     }
 }
@@ -311,12 +351,7 @@ fn draw_least<'a>(
 ) -> Option<(u64, Found<'a>)> {
     let read = |member: &'a Member| {
         let in_flight = member.live.in_flight();
-        let load = scales.load(
-            &member.live,
-            in_flight,
-            member.weight,
-            &seats[member.position],
-        );
+        let load = member.load(in_flight, seats, scales);
         // A full host is not below any other, and so is never chosen.
         let load = if in_flight < member.limit {
             load.to_bits()

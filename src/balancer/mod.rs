@@ -46,7 +46,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use mechanics::{
-    BalancerError, Clock, Host, HostId, Lease, MAX_WEIGHT, Measured, Options, Selection, Turn,
+    BalancerError, Candidate, Clock, Explanation, Host, HostId, Lease, MAX_WEIGHT, Measured,
+    Options, Reason, Selection, Turn,
 };
 pub use registry::{ALGORITHMS, AlgorithmInfo, OptionInfo, build, build_with};
 
@@ -99,6 +100,14 @@ pub trait Balancer: Debug + Send + Sync {
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity; [`BalancerError::Busy`] if it is at its limit.
     fn lease_of(&self, id: &HostId) -> Result<Lease, BalancerError>;
+
+    /// What [`lease`](Balancer::lease) would choose for `request` now, and why each member would be taken or not. It is
+    /// the choice itself, made without counting anything, moving a turn or drawing a number that a choice would draw: with
+    /// [`Options::seed`], and wherever chance plays no part, the next lease has the outcome that this tells, unless
+    /// something changes in between. Where chance does, it is one that the next lease may have.
+    ///
+    /// Takes time and memory in proportion to the members: not for the path of a request.
+    fn explain(&self, request: &Selection<'_>) -> Explanation;
 
     /// Lets a member start slowly, as if it had begun `elapsed` ago: its share rises from the floor to 1 within the
     /// window of [`Options::slow_start`]. Nothing happens without such a window, nor where keys belong to hosts

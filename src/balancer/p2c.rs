@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mechanics::{
-    Algorithm, Alias, BalancerError, Chooser, Clock, Live, Options, Request, Rng, Scales, Seat,
-    invalid,
+    Algorithm, Alias, BalancerError, Choose, Chooser, Clock, Live, Mode, Options, Reason,
+    Rehearsal, Request, Rng, Scales, Seat, invalid,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -103,71 +103,99 @@ impl Algorithm for P2c {
     }
 }
 
-impl Chooser for Pairs {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+impl Choose for Pairs {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
         let (first, second) = if request.takes_any() {
-            self.pair()
+            self.pair(mode)
         } else {
-            self.pair_among(request)?
+            self.pair_among(request, mode)?
         };
+        mode.sees(first);
+        mode.sees(second);
         Some(match &self.shared.load {
             _ if first == second => first,
-            Load::InFlight => self.by_load(first, second, request.scales()),
-            Load::PeakEwma(clock) => self.by_ewma(first, second, clock.now(), request),
+            Load::InFlight => self.by_load(first, second, request.scales(), mode),
+            Load::PeakEwma(clock) => self.by_ewma(first, second, clock.now(), request, mode),
         })
+    }
+
+    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
+        let scales = request.scales();
+        for position in 0..self.seats.len() {
+            let load = match &self.shared.load {
+                Load::InFlight => self.load(position, scales),
+                Load::PeakEwma(_) => self.cost(position, request),
+            };
+            rehearsal.ranks(position, Some(load), Reason::NotDrawn);
+        }
     }
 }
 
 impl Pairs {
     /// Two distinct positions, the first by weight; the same twice if there is only one.
-    fn pair(&self) -> (usize, usize) {
+    fn pair(&self, mode: &impl Mode) -> (usize, usize) {
         let n = self.alias.len();
         let rng = &self.shared.rng;
         if n == 1 {
             return (0, 0);
         }
-        let first = self.alias.at(rng.draw());
+        let first = self.alias.at(rng.draw(mode));
         if self.alias.is_equal() {
-            let second = rng.below(n as u64 - 1) as usize;
+            let second = rng.below(n as u64 - 1, mode) as usize;
             return (first, second + usize::from(second >= first));
         }
         let second = (0..SECOND_DRAWS)
-            .map(|_| self.alias.at(rng.draw()))
+            .map(|_| self.alias.at(rng.draw(mode)))
             .find(|&second| second != first);
         (first, second.unwrap_or((first + 1) % n))
     }
 
     /// Two positions that `request` may take, in linear time where most are out of the choice; the same twice if there is
     /// only one.
-    fn pair_among(&self, request: &Request<'_>) -> Option<(usize, usize)> {
+    fn pair_among(&self, request: &Request<'_>, mode: &impl Mode) -> Option<(usize, usize)> {
         let rng = &self.shared.rng;
-        let fits = |position: usize| request.may_take(position, &self.seats[position]);
-        let quick = (0..QUICK_PAIRS).map(|_| self.pair());
+        let fits = |position: usize| {
+            mode.sees(position);
+            request.may_take(position, &self.seats[position])
+        };
+        let quick = (0..QUICK_PAIRS).map(|_| self.pair(mode));
         let mut fitting = quick.filter(|&(first, second)| fits(first) && fits(second));
         fitting.next().or_else(|| {
-            let first = self.alias.draw_from(rng, fits)?;
-            let second = self.alias.draw_from(rng, |p| p != first && fits(p));
+            let fits = |position: usize| request.may_take(position, &self.seats[position]);
+            let first = self.alias.draw_from(rng, fits, mode)?;
+            let another = |position: usize| position != first && fits(position);
+            let second = self.alias.draw_from(rng, another, mode);
             Some((first, second.unwrap_or(first)))
         })
     }
 
-    fn by_load(&self, first: usize, second: usize, scales: Scales<'_>) -> usize {
+    fn by_load(&self, first: usize, second: usize, scales: Scales<'_>, mode: &impl Mode) -> usize {
         let load = |position: usize| {
-            let seat = &self.seats[position];
-            let live = seat.live();
-            scales.load(live, live.in_flight(), self.alias.weights()[position], seat)
+            let load = self.load(position, scales);
+            mode.weighs(position, load);
+            load
         };
-        if load(second) < load(first) {
-            second
+        let (winner, loser) = if load(second) < load(first) {
+            (second, first)
         } else {
-            first
-        }
+            (first, second)
+        };
+        mode.passes(loser, Reason::Loaded);
+        winner
     }
 
-    fn by_ewma(&self, first: usize, second: usize, now: u64, request: &Request<'_>) -> usize {
+    fn by_ewma(
+        &self,
+        first: usize,
+        second: usize,
+        now: u64,
+        request: &Request<'_>,
+        mode: &impl Mode,
+    ) -> usize {
         let cost = |position: usize| {
-            let seat = &self.seats[position];
-            peak_ewma(seat.live(), self.alias.weights()[position]) / request.share(seat)
+            let cost = self.cost(position, request);
+            mode.weighs(position, cost);
+            cost
         };
         let (winner, loser) = if cost(second) < cost(first) {
             (second, first)
@@ -175,13 +203,26 @@ impl Pairs {
             (first, second)
         };
         let neglected = self.seats[loser].live();
-        let chosen = neglected.chosen();
+        let chosen = neglected.chosen(mode);
         let forced = now.saturating_sub(chosen) > FORCED_AFTER.as_nanos() as u64;
-        if forced && neglected.claim(chosen, now) {
+        if forced && neglected.claim(chosen, now, mode) {
+            mode.passes(winner, Reason::Turn);
             return loser;
         }
-        self.seats[winner].live().choose(now);
+        mode.passes(loser, Reason::Loaded);
+        self.seats[winner].live().choose(now, mode);
         winner
+    }
+
+    fn load(&self, position: usize, scales: Scales<'_>) -> f64 {
+        let seat = &self.seats[position];
+        let live = seat.live();
+        scales.load(live, live.in_flight(), self.alias.weights()[position], seat)
+    }
+
+    fn cost(&self, position: usize, request: &Request<'_>) -> f64 {
+        let seat = &self.seats[position];
+        peak_ewma(seat.live(), self.alias.weights()[position]) / request.share(seat)
     }
 }
 

@@ -12,7 +12,10 @@
 
 use std::sync::Arc;
 
-use super::mechanics::{Algorithm, Alias, BalancerError, Chooser, Options, Request, Rng, Seat};
+use super::mechanics::{
+    Algorithm, Alias, BalancerError, Choose, Chooser, Mode, Options, Reason, Rehearsal, Request,
+    Rng, Seat,
+};
 use super::registry::AlgorithmInfo;
 
 pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
@@ -51,8 +54,15 @@ impl Algorithm for Random {
     }
 }
 
-impl Chooser for Draws {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
-        self.alias.draw(&self.rng, request, &self.seats)
+impl Choose for Draws {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+        self.alias.draw(&self.rng, request, &self.seats, mode)
+    }
+
+    fn rank(&self, _: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
+        let others = 0..self.seats.len();
+        for position in chosen.into_iter().chain(others) {
+            rehearsal.ranks(position, None, Reason::NotDrawn);
+        }
     }
 }

@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mechanics::{
-    Algorithm, Alias, BalancerError, Chooser, HostId, Options, Request, Rng, Seat, Turn,
+    Algorithm, Alias, BalancerError, Choose, Chooser, HostId, Mode, Options, Reason, Rehearsal,
+    Request, Rng, Seat, Turn,
 };
 use super::registry::AlgorithmInfo;
 
@@ -118,9 +119,14 @@ impl Algorithm for RoundRobin {
     }
 }
 
-impl Chooser for Turns {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
-        let next = || self.at(self.shared.ticket.fetch_add(1, Ordering::Relaxed));
+impl Choose for Turns {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+        let next = || {
+            let ticket = mode.fetch_add(&self.shared.ticket, 1, Ordering::Relaxed);
+            let position = self.at(ticket);
+            mode.sees(position);
+            position
+        };
         if request.takes_any() {
             return Some(next());
         }
@@ -133,7 +139,30 @@ impl Chooser for Turns {
         (0..tickets)
             .map(|_| next())
             .find(|&position| request.may_take(position, &self.seats[position]))
-            .or_else(|| self.alias.draw(&self.shared.rng, request, &self.seats))
+            .or_else(|| {
+                self.alias
+                    .draw(&self.shared.rng, request, &self.seats, mode)
+            })
+    }
+
+    fn rank(&self, _: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
+        let ticket = rehearsal.load(&self.shared.ticket, Ordering::Relaxed);
+        let reason = match chosen == Some(self.at(ticket.wrapping_sub(1))) {
+            true => Reason::Turn,
+            // Who had the turn could not take it, and chance decided.
+            false => Reason::NotDrawn,
+        };
+        let steps = match &self.cycle {
+            Cycle::Plain(n) => *n,
+            Cycle::Laid(cycle) => cycle.len() as u64,
+            Cycle::Golden => LONGEST_CYCLE,
+        };
+        let turns = (0..steps).map(|step| self.at(ticket.wrapping_add(step)));
+        for position in chosen.into_iter().chain(turns) {
+            if !rehearsal.ranks(position, None, reason) {
+                break;
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::mode::Mode;
 use super::request::Request;
 use super::rng::{Rng, scale};
 use super::seat::Seat;
@@ -81,33 +82,45 @@ impl Alias {
         rng: &Rng,
         request: &Request<'_>,
         seats: &[Arc<Seat>],
+        mode: &impl Mode,
     ) -> Option<usize> {
         if request.takes_any() {
-            return Some(self.at(rng.draw()));
+            return Some(self.at(rng.draw(mode)));
         }
-        self.draw_among(rng, request, seats)
+        self.draw_among(rng, request, seats, mode)
     }
 
     /// The same where some may be out of the choice. Apart, so that the usual draw stays small.
     #[cold]
-    fn draw_among(&self, rng: &Rng, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+    fn draw_among(
+        &self,
+        rng: &Rng,
+        request: &Request<'_>,
+        seats: &[Arc<Seat>],
+        mode: &impl Mode,
+    ) -> Option<usize> {
+        let fits = |position: usize| request.may_take(position, &seats[position]);
         (0..QUICK_DRAWS)
-            .map(|_| self.at(rng.draw()))
-            .find(|&position| request.may_take(position, &seats[position]))
-            .or_else(|| {
-                self.draw_from(rng, |position| request.may_take(position, &seats[position]))
-            })
+            .map(|_| self.at(rng.draw(mode)))
+            .inspect(|&position| mode.sees(position))
+            .find(|&position| fits(position))
+            .or_else(|| self.draw_from(rng, fits, mode))
     }
 
     /// A position by weight among those for which `fits` holds, in linear time.
-    pub(crate) fn draw_from(&self, rng: &Rng, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(crate) fn draw_from(
+        &self,
+        rng: &Rng,
+        fits: impl Fn(usize) -> bool,
+        mode: &impl Mode,
+    ) -> Option<usize> {
         let weighed = || {
             (0..self.len())
                 .filter(|&p| fits(p))
                 .map(|p| (p, u64::from(self.weights[p])))
         };
         let total = weighed().map(|(_, weight)| weight).sum();
-        let mut left = rng.below(total);
+        let mut left = rng.below(total, mode);
         weighed()
             .find(|&(_, weight)| {
                 let here = left < weight;

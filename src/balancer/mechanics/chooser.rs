@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::host::Host;
+use super::mode::{Earnest, Mode};
+use super::rehearsal::Rehearsal;
 use super::request::Request;
 use super::seat::{Ledger, Seat};
 use super::turn::Turn;
@@ -34,22 +36,71 @@ pub(crate) trait Algorithm: Debug + Send + Sync {
     fn resume(&self, _turn: &Turn) {}
 }
 
-/// An arrangement of hosts; positions are those of the slice given to [`Algorithm::arrange`], which is never empty.
+/// An arrangement of hosts, as an algorithm writes it; positions are those of the slice given to
+/// [`Algorithm::arrange`], which is never empty.
 ///
 /// Called by many threads at once: no lock, no allocation.
-pub(crate) trait Chooser: Debug + Send + Sync {
+pub(crate) trait Choose: Debug + Send + Sync {
     /// The position of the host for `request`, one that it [may take](Request::may_take). Counts nothing. `None` only if
     /// it found no such host, or the arrangement is out of date.
+    ///
+    /// Whatever it writes goes through `mode`, and `mode` hears what it finds of the hosts, so that a pick and its
+    /// explanation are one.
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize>;
+
+    /// Tells all hosts in the order of preference, after [`choose`](Choose::choose) has `chosen`: each with what the
+    /// algorithm compares, and why it would not be taken although it may be.
+    fn rank(&self, request: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal);
+
+    /// Chooses and counts in one step, for algorithms whose promise depends on it. By default the choice stands if the
+    /// host has room still.
+    fn choose_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+        count_where_room(|| self.choose(request, &Earnest), seats)
+    }
+}
+
+/// An arrangement of hosts, as a balancer has it.
+pub(crate) trait Chooser: Debug + Send + Sync {
+    /// See [`Choose::choose`].
     fn pick(&self, request: &Request<'_>) -> Option<usize>;
 
-    /// Picks and counts in one step, for algorithms whose promise depends on it. By default the pick stands if the host
-    /// has room still.
+    /// See [`Choose::choose_and_count`].
+    fn pick_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize>;
+
+    /// What [`pick`](Chooser::pick) would give.
+    fn rehearse(&self, request: &Request<'_>, rehearsal: &Rehearsal) -> Option<usize>;
+
+    /// See [`Choose::rank`].
+    fn survey(&self, request: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal);
+}
+
+impl<C: Choose> Chooser for C {
+    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+        self.choose(request, &Earnest)
+    }
+
     fn pick_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
-        loop {
-            let position = self.pick(request)?;
-            if seats[position].take_if_room() {
-                return Some(position);
-            }
+        self.choose_and_count(request, seats)
+    }
+
+    fn rehearse(&self, request: &Request<'_>, rehearsal: &Rehearsal) -> Option<usize> {
+        self.choose(request, rehearsal)
+    }
+
+    fn survey(&self, request: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
+        self.rank(request, chosen, rehearsal);
+    }
+}
+
+/// Picks until the host has room for one request more, which is counted there.
+pub(super) fn count_where_room(
+    pick: impl Fn() -> Option<usize>,
+    seats: &[Arc<Seat>],
+) -> Option<usize> {
+    loop {
+        let position = pick()?;
+        if seats[position].take_if_room() {
+            return Some(position);
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::chooser::{Algorithm, Chooser};
+use super::chooser::{Algorithm, Choose, Chooser, count_where_room};
 use super::error::BalancerError;
 use super::host::Host;
+use super::mode::Mode;
 use super::options::{Options, invalid};
+use super::rehearsal::Rehearsal;
 use super::request::Request;
 use super::seat::{Ledger, Seat};
 use crate::balancer::registry::{ALGORITHMS, AlgorithmInfo, OptionInfo};
@@ -66,7 +68,7 @@ impl Fallback {
 }
 
 /// A chooser that hashes something, and says whether a request has it.
-pub(crate) trait HasKey: Chooser {
+pub(crate) trait HasKey: Choose {
     /// Whether `request` has it.
     fn has_key(&self, request: &Request<'_>) -> bool;
 }
@@ -77,25 +79,28 @@ struct WithFallback<C> {
     keyless: Box<dyn Chooser>,
 }
 
-impl<C: HasKey> Chooser for WithFallback<C> {
-    fn pick(&self, request: &Request<'_>) -> Option<usize> {
+impl<C: HasKey> Choose for WithFallback<C> {
+    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
         if self.keyed.has_key(request) {
-            self.keyed.pick(request)
+            self.keyed.choose(request, mode)
         } else {
-            self.keyless.pick(request)
+            mode.pick(&*self.keyless, request)
         }
     }
 
-    fn pick_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+    fn rank(&self, request: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
         if self.keyed.has_key(request) {
-            return self.keyed.pick_and_count(request, seats);
+            self.keyed.rank(request, chosen, rehearsal);
+        } else {
+            self.keyless.survey(request, chosen, rehearsal);
+        }
+    }
+
+    fn choose_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+        if self.keyed.has_key(request) {
+            return self.keyed.choose_and_count(request, seats);
         }
         // Counted through the seat, so that the hashing algorithm's own ledger takes part.
-        loop {
-            let position = self.keyless.pick(request)?;
-            if seats[position].take_if_room() {
-                return Some(position);
-            }
-        }
+        count_where_room(|| self.keyless.pick(request), seats)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::clock::as_nanos;
 use super::mean::Mean;
+use super::mode::Mode;
 
 /// How fast the latency and success averages forget: after this time a sample's weight is 1/e. 600 ms is the value of
 /// tsf-go and go-kratos, short enough that one forced re-try after 3 s restores a host that recovered.
@@ -175,20 +176,18 @@ impl Live {
     }
 
     /// When a balancer last chose this host.
-    pub(crate) fn chosen(&self) -> u64 {
-        self.chosen.load(Ordering::Relaxed)
+    pub(crate) fn chosen(&self, mode: &impl Mode) -> u64 {
+        mode.load(&self.chosen, Ordering::Relaxed)
     }
 
     /// Notes that the host was chosen at `now`.
-    pub(crate) fn choose(&self, now: u64) {
-        self.chosen.store(now, Ordering::Relaxed);
+    pub(crate) fn choose(&self, now: u64, mode: &impl Mode) {
+        mode.store(&self.chosen, now, Ordering::Relaxed);
     }
 
     /// Moves the note of the last choice from `before` to `now`; of several threads one succeeds.
-    pub(crate) fn claim(&self, before: u64, now: u64) -> bool {
-        self.chosen
-            .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+    pub(crate) fn claim(&self, before: u64, now: u64, mode: &impl Mode) -> bool {
+        mode.compare_exchange(&self.chosen, before, now, Ordering::Relaxed)
     }
 
     /// Takes in the outcome of one request that ended at `now` (nanoseconds of the clock).

@@ -1,5 +1,7 @@
 //! Membership, the atomically swapped snapshot and counting: what every balancer shares.
 
+mod explain;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,8 +9,10 @@ use std::time::Duration;
 use super::chooser::{Algorithm, Chooser};
 use super::conditions::Conditions;
 use super::error::BalancerError;
+use super::explanation::{Explanation, Reason};
 use super::host::{Host, HostId};
 use super::lease::Lease;
+use super::mode::{Earnest, Mode};
 use super::options::Options;
 use super::published::Published;
 use super::request::Request;
@@ -141,31 +145,11 @@ impl Members {
     ) -> Result<Arc<Seat>, BalancerError> {
         loop {
             let chosen = self.snapshot.read(|snapshot| {
-                let choice = snapshot.choice.as_ref().ok_or(BalancerError::NoHosts)?;
-                let afresh;
-                let selection = if snapshot.leaves_another(selection) {
-                    selection
-                } else {
-                    afresh = selection.tried(&[]);
-                    &afresh
-                };
-                let ramp = self.slow_start.as_ref().and_then(|start| {
-                    let now = self.conditions.ramping()?;
-                    Some(start.at(now))
-                });
-                let request = Request::new(selection, &self.conditions, choice.limited, ramp);
-                let position = if ramp.is_none() {
-                    choose(choice, &request)
-                } else {
-                    self.choose_by_share(choice, request, &count)
-                        // No other was left to be chosen, or all that were start slowly.
-                        .or_else(|| choose(choice, &request))
-                };
-                match position {
-                    Some(position) => Ok(Some(Arc::clone(&choice.seats[position]))),
-                    None if choice.has_room(&request) => Ok(None),
-                    None => Err(BalancerError::Busy),
-                }
+                self.consider(snapshot, selection, |choice, request| {
+                    let position = self.position(choice, request, &Earnest, &choose, &count);
+                    let position = choice.settle(&request, position)?;
+                    Ok(position.map(|position| Arc::clone(&choice.seats[position])))
+                })
             });
             match chosen {
                 Ok(Some(seat)) => return Ok(seat),
@@ -177,20 +161,62 @@ impl Members {
         }
     }
 
-    /// Chooses until a choice stands: a host stands with the probability of its share, and is passed over in the next
-    /// choice if not. It is counted only then, so that nobody finds it full for a request that it does not get.
-    fn choose_by_share(
+    /// Does something with the request as it stands to the hosts of `snapshot` at this moment.
+    fn consider<T>(
+        &self,
+        snapshot: &Snapshot,
+        selection: &Selection<'_>,
+        with: impl FnOnce(&Choice, Request<'_>) -> Result<T, BalancerError>,
+    ) -> Result<T, BalancerError> {
+        let choice = snapshot.choice.as_ref().ok_or(BalancerError::NoHosts)?;
+        let afresh;
+        let selection = if snapshot.leaves_another(selection) {
+            selection
+        } else {
+            afresh = selection.tried(&[]);
+            &afresh
+        };
+        let ramp = self.slow_start.as_ref().and_then(|start| {
+            let now = self.conditions.ramping()?;
+            Some(start.at(now))
+        });
+        let request = Request::new(selection, &self.conditions, choice.limited, ramp);
+        with(choice, request)
+    }
+
+    /// The position that `choose` gives, with regard to slow starts.
+    fn position<M: Mode>(
         &self,
         choice: &Choice,
         request: Request<'_>,
+        mode: &M,
+        choose: impl Fn(&Choice, &Request<'_>) -> Option<usize>,
+        count: impl Fn(&Seat) -> bool,
+    ) -> Option<usize> {
+        if !request.meets_slow_starts() {
+            return choose(choice, &request);
+        }
+        self.choose_by_share(choice, request, mode, count)
+            // No other was left to be chosen, or all that were start slowly.
+            .or_else(|| choose(choice, &request))
+    }
+
+    /// Chooses until a choice stands: a host stands with the probability of its share, and is passed over in the next
+    /// choice if not. It is counted only then, so that nobody finds it full for a request that it does not get.
+    fn choose_by_share<M: Mode>(
+        &self,
+        choice: &Choice,
+        request: Request<'_>,
+        mode: &M,
         count: impl Fn(&Seat) -> bool,
     ) -> Option<usize> {
         let mut held_back = None;
         for _ in 0..MOST_HELD_BACK {
-            let position = choice.chooser.pick(&request.skip(held_back))?;
+            let position = mode.pick(&*choice.chooser, &request.skip(held_back))?;
             let seat = &choice.seats[position];
             let share = request.share(seat);
-            if share < 1.0 && !self.rng.chance(share) {
+            if share < 1.0 && !self.rng.chance(share, mode) {
+                mode.passes(position, Reason::Starting);
                 held_back = Some(position);
             } else if count(seat) {
                 return Some(position);
@@ -201,6 +227,18 @@ impl Members {
 }
 
 impl Choice {
+    /// What a choice comes to: `None` if it found no host although there is one, so that it has to be made again.
+    fn settle(
+        &self,
+        request: &Request<'_>,
+        position: Option<usize>,
+    ) -> Result<Option<usize>, BalancerError> {
+        match position {
+            None if !self.has_room(request) => Err(BalancerError::Busy),
+            position => Ok(position),
+        }
+    }
+
     /// Whether `request` may take a host of this arrangement.
     fn has_room(&self, request: &Request<'_>) -> bool {
         let mut seats = self.seats.iter().enumerate();
@@ -299,6 +337,10 @@ impl Balancer for Members {
         } else {
             Err(BalancerError::Busy)
         }
+    }
+
+    fn explain(&self, request: &Selection<'_>) -> Explanation {
+        self.explanation(request)
     }
 
     fn ramp(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::conditions::Conditions;
-use super::host::{Host, HostId};
+use super::explanation::Reason;
 use super::live::Live;
 use super::seat::Seat;
 use super::selection::Selection;
@@ -70,17 +70,25 @@ impl<'a> Request<'a> {
 
     /// Whether the host at `position` may be chosen: not tried, not full and not passed over.
     pub(crate) fn may_take(&self, position: usize, seat: &Seat) -> bool {
-        self.skipped != Some(position)
-            && !(self.limited && seat.is_full())
-            && !self.has_tried(&seat.host)
+        self.obstacle(position, seat).is_none()
     }
 
-    fn has_tried(&self, host: &Host) -> bool {
-        self.tried_hosts().contains(host.id())
+    /// Why the host at `position` may not be chosen; `None` if it may.
+    pub(super) fn obstacle(&self, position: usize, seat: &Seat) -> Option<Reason> {
+        if self.skipped == Some(position) {
+            Some(Reason::Starting)
+        } else if self.limited && seat.is_full() {
+            Some(Reason::Full)
+        } else if self.selection.tried_hosts().contains(seat.host.id()) {
+            Some(Reason::Tried)
+        } else {
+            None
+        }
     }
 
-    fn tried_hosts(&self) -> &'a [HostId] {
-        self.selection.tried_hosts()
+    /// Whether a host starts slowly.
+    pub(super) fn meets_slow_starts(&self) -> bool {
+        self.ramp.is_some()
     }
 
     /// The share of its load that a host takes: below 1 while it starts slowly.

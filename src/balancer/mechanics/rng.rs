@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
+use super::mode::Mode;
+
 thread_local! {
     // One generator per thread: no cache line is shared between threads that pick.
     static PER_THREAD: RefCell<SmallRng> = RefCell::new(SmallRng::from_entropy());
@@ -30,25 +32,30 @@ impl Rng {
     }
 
     /// 64 uniform bits.
-    pub(crate) fn draw(&self) -> u64 {
+    pub(crate) fn draw(&self, mode: &impl Mode) -> u64 {
         match self {
-            Rng::PerThread => PER_THREAD.with_borrow_mut(RngCore::next_u64),
+            Rng::PerThread => mode.draw(),
             Rng::Seeded(next) => {
-                SmallRng::seed_from_u64(next.fetch_add(1, Ordering::Relaxed)).next_u64()
+                SmallRng::seed_from_u64(mode.fetch_add(next, 1, Ordering::Relaxed)).next_u64()
             }
         }
     }
 
     /// A uniform number below `bound`; 0 if `bound` is 0.
-    pub(crate) fn below(&self, bound: u64) -> u64 {
-        scale(self.draw(), bound).0
+    pub(crate) fn below(&self, bound: u64, mode: &impl Mode) -> u64 {
+        scale(self.draw(mode), bound).0
     }
 
     /// True with `probability`.
-    pub(crate) fn chance(&self, probability: f64) -> bool {
+    pub(crate) fn chance(&self, probability: f64, mode: &impl Mode) -> bool {
         // The 53 bits that an f64 holds exactly.
-        ((self.draw() >> 11) as f64) < probability * (1u64 << 53) as f64
+        ((self.draw(mode) >> 11) as f64) < probability * (1u64 << 53) as f64
     }
+}
+
+/// 64 uniform bits of the thread's own generator.
+pub(super) fn draw_of_thread() -> u64 {
+    PER_THREAD.with_borrow_mut(RngCore::next_u64)
 }
 
 /// Maps 64 uniform bits to a number below `bound` (Lemire's multiplication) and what is left of them, uniform again.

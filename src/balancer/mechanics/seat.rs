@@ -11,7 +11,7 @@ use super::live::Live;
 
 /// What an algorithm keeps about one host's requests beside the count on the host itself.
 pub(crate) trait Ledger: Debug + Send + Sync {
-    /// A request was counted on the host, outside [`Chooser::pick_and_count`](super::chooser::Chooser::pick_and_count).
+    /// A request was counted on the host, outside [`Choose::choose_and_count`](super::chooser::Choose::choose_and_count).
     fn took(&self) {}
     /// A request of the host ended; `in_flight` run on.
     fn returned(&self, host: &Host, in_flight: u64);
