@@ -211,7 +211,11 @@ impl Choose for Rooms {
             let running = self.accounts[position].running.load(Ordering::SeqCst) & !LEFT;
             let share = total as f64 * f64::from(self.seats[position].host.weight());
             let load = running as f64 * self.weights as f64 / share;
-            if !rehearsal.ranks(position, Some(load), Reason::Ring) {
+            let reason = match self.has_room(position, running, total) {
+                true => Reason::Ring,
+                false => Reason::Bound,
+            };
+            if !rehearsal.ranks(position, Some(load), reason) {
                 break;
             }
         }

@@ -3,6 +3,7 @@
 mod bounded;
 mod consistent_hash;
 mod contract;
+mod explain;
 mod faults;
 mod ip_hash;
 mod least_load;
