@@ -26,6 +26,22 @@ pub enum State {
     Removed,
 }
 
+impl State {
+    /// The same word as in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Starting => "starting",
+            State::Draining => "draining",
+            State::Ejected => "ejected",
+            State::Probing => "probing",
+            State::Down => "down",
+            State::Unchecked => "unchecked",
+            State::Removed => "removed",
+        }
+    }
+}
+
 /// A check that has finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {

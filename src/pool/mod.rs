@@ -5,7 +5,9 @@
 //! brings the balancers in line with it. A pool starts with no host in use.
 
 mod budget;
+mod choice;
 mod ejection;
+mod explain;
 mod facts;
 #[cfg(test)]
 mod fuzz;
@@ -25,17 +27,18 @@ mod why;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::balancer::{Balancer, BalancerError, HostId, Lease as Counted, Selection, build_with};
+use crate::balancer::{Balancer, BalancerError, HostId, Selection, build_with};
 use crate::config;
 use crate::journal::{Journal, Kind};
 
 pub use budget::{Account, Budget, Retried};
+pub use explain::{Candidate, Chosen, Explanation, Fate};
 pub use facts::{Check, State};
 pub use hosts::HostBook;
 pub use lease::Lease;
@@ -47,13 +50,10 @@ pub use sticky::{Claim, Sticky};
 pub use tally::Tally;
 pub use why::Why;
 
-use ejection::Stage;
+use choice::Counting;
 use queue::Queue;
 use roster::Roster;
 use tiers::Tier;
-
-/// How long an ejected host waits for a request that can be sent again if the host fails it, too; after that any will do.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Hosts, the balancers that choose among them, and policies.
 #[derive(Debug)]
@@ -249,9 +249,9 @@ impl Pool {
         wanted: Option<&HostId>,
         repeatable: bool,
     ) -> Result<Lease, BalancerError> {
-        let attempt = || match wanted.map(|id| self.lease_of(id)) {
-            Some(Ok(lease)) => Ok(lease),
-            _ => self.lease(request, repeatable),
+        let attempt = || {
+            let (counted, why) = self.choose(request, wanted, repeatable, &Counting)?;
+            Lease::new(self, counted, why).ok_or(BalancerError::NoHosts)
         };
         // Nobody goes past those who wait.
         if self.queue.waiting() == 0 {
@@ -274,15 +274,7 @@ impl Pool {
         request: &Selection<'_>,
         repeatable: bool,
     ) -> Result<Lease, BalancerError> {
-        if self.due.load(Ordering::Relaxed) > 0
-            && let Some(probe) = self.probe(request, repeatable)
-        {
-            return Ok(probe);
-        }
-        let (counted, why) = match request.tried_hosts() {
-            [] => self.first_choice(request),
-            tried => self.next_choice(request, tried),
-        }?;
+        let (counted, why) = self.choose(request, None, repeatable, &Counting)?;
         Lease::new(self, counted, why).ok_or(BalancerError::NoHosts)
     }
 
@@ -291,104 +283,9 @@ impl Pool {
     /// # Errors
     /// [`BalancerError::UnknownHost`] if it is not; [`BalancerError::Busy`] if it is full.
     pub fn lease_of(self: &Arc<Self>, id: &HostId) -> Result<Lease, BalancerError> {
+        let counted = self.wanted(id, &Counting)?;
         let unknown = || BalancerError::UnknownHost(id.clone());
-        let tier = self.member(id).map_or(Tier::Out, Member::tier);
-        let serves = match tier {
-            Tier::Primary => true,
-            Tier::Backup => !self.has_in(Tier::Primary),
-            Tier::Draining | Tier::Out => false,
-        };
-        if !serves {
-            return Err(unknown());
-        }
-        let counted = self.tiers[tier as usize].lease_of(id)?;
         Lease::new(self, counted, Why::Sticky).ok_or_else(unknown)
-    }
-
-    /// Whether a lease could now go to a host that is not in `tried`.
-    pub fn has_another(&self, tried: &[HostId]) -> bool {
-        let untried = |member: &Member| !tried.contains(member.host().id());
-        let mut serving = self
-            .members
-            .iter()
-            .filter(|member| member.tier() != Tier::Out)
-            .peekable();
-        if serving.peek().is_none() && self.try_all {
-            let mut all = self.members.iter();
-            return all.any(|member| member.host().weight() > 0 && untried(member));
-        }
-        serving.any(untried) || self.ejected_untried(tried).is_some()
-    }
-
-    /// The choice for a request that has tried no host: from the first tier that has any.
-    fn first_choice(&self, request: &Selection<'_>) -> Result<(Counted, Why), BalancerError> {
-        for tier in Tier::SERVING {
-            match self.tiers[tier as usize].lease(request) {
-                Err(BalancerError::NoHosts) => {}
-                outcome => return Ok((outcome?, tier.why())),
-            }
-        }
-        match self.try_all {
-            true => Ok((self.all.lease(request)?, Why::AnyHost)),
-            false => Err(BalancerError::NoHosts),
-        }
-    }
-
-    /// The choice for one that has: from the first tier that has a host it has not tried. Before a host that has failed
-    /// the request gets it again, one that is ejected does: it may be well by now.
-    fn next_choice(
-        &self,
-        request: &Selection<'_>,
-        tried: &[HostId],
-    ) -> Result<(Counted, Why), BalancerError> {
-        for tier in Tier::SERVING {
-            let here = |member: &&Member| member.tier() == tier;
-            let mut members = self.members.iter().filter(here);
-            if members.any(|member| !tried.contains(member.host().id())) {
-                match self.tiers[tier as usize].lease(request) {
-                    Err(BalancerError::NoHosts) => {}
-                    outcome => return Ok((outcome?, tier.why())),
-                }
-            }
-        }
-        match self.ejected_untried(tried) {
-            Some(member) => Ok((self.all.lease_of(member.host().id())?, Why::Ejected)),
-            None => self.first_choice(request),
-        }
-    }
-
-    /// An ejected host that the checks call healthy and the request has not tried.
-    fn ejected_untried(&self, tried: &[HostId]) -> Option<&Member> {
-        self.members.iter().find(|member| {
-            member.tier() == Tier::Out && member.is_healthy() && !tried.contains(member.host().id())
-        })
-    }
-
-    /// Counts a request on a host that waits to prove itself, if one does.
-    fn probe(self: &Arc<Self>, request: &Selection<'_>, repeatable: bool) -> Option<Lease> {
-        let untried = |member: &&Member| !request.tried_hosts().contains(member.host().id());
-        for member in self.members.iter().filter(|member| member.is_due()) {
-            let mut record = member.record();
-            let Stage::Due { since } = record.stage() else {
-                continue;
-            };
-            let suits = repeatable || Instant::now() >= since + PROBE_PATIENCE;
-            if !suits || !untried(&member) {
-                continue;
-            }
-            let Ok(counted) = self.all.lease_of(member.host().id()) else {
-                continue;
-            };
-            record.begin_probe();
-            drop(record);
-            self.set_due(member, false);
-            return Lease::new(self, counted, Why::Probe);
-        }
-        None
-    }
-
-    fn has_in(&self, tier: Tier) -> bool {
-        self.members.iter().any(|member| member.tier() == tier)
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster> {

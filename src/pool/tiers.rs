@@ -30,6 +30,16 @@ impl Tier {
         }
     }
 
+    /// How it is told to people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Tier::Primary => "primary",
+            Tier::Backup => "backup",
+            Tier::Draining => "draining",
+            Tier::Out => "out",
+        }
+    }
+
     pub(super) fn from_number(number: u8) -> Self {
         let serving = Tier::SERVING.into_iter();
         let mut found = serving.filter(|tier| *tier as u8 == number);

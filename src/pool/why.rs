@@ -1,5 +1,7 @@
 //! Why a request got its host.
 
+use std::fmt;
+
 /// Why a request got its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -31,5 +33,20 @@ impl Why {
             Why::Ejected => "ejected",
             Why::AnyHost => "any_host",
         }
+    }
+}
+
+/// A line for a person.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Balanced => "the choice of the algorithm",
+            Why::Sticky => "the client's cookie names it",
+            Why::Probe => "ejected, and to prove itself with this request",
+            Why::Backup => "the choice among the backups, as no other host is usable",
+            Why::Draining => "draining, but nobody else is left",
+            Why::Ejected => "ejected, but whoever is not has failed this request",
+            Why::AnyHost => "no host is usable, and any is tried",
+        })
     }
 }

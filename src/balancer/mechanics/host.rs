@@ -139,6 +139,12 @@ impl Host {
         self.live.in_flight()
     }
 
+    /// Whether as many requests run on this host as may.
+    pub fn is_full(&self) -> bool {
+        self.max_in_flight
+            .is_some_and(|limit| self.in_flight() >= limit.get())
+    }
+
     /// What has been learnt of the host, to be carried into another process by [`learn`](Host::learn).
     pub fn measured(&self) -> Measured {
         self.live.measured()
