@@ -8,8 +8,8 @@ mod reply;
 mod running;
 
 pub use api::{
-    API_DRAIN, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, Command, ConfigInfo, ErrorBody, Events,
-    Preview, ProcessStatus, Reloaded, Version,
+    API_DRAIN, API_EXPLAIN, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, Command, ConfigInfo,
+    ErrorBody, Events, Preview, ProcessStatus, Reloaded, Version,
 };
 pub use entrance::{Door, Entrance};
 pub use readiness::Readiness;

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::journal::Journal;
 use crate::moment::Moment;
 use crate::pool::Pool;
+use crate::proxy::{Described, Explanation, Inexplicable};
 
 /// The process that the API tells of.
 pub trait Running: Debug + Send + Sync {
@@ -16,6 +17,12 @@ pub trait Running: Debug + Send + Sync {
 
     /// The pools that serve, in the order of the configuration.
     fn pools(&self) -> Vec<Arc<Pool>>;
+
+    /// Which host a request would get, and why.
+    ///
+    /// # Errors
+    /// If it names what does not exist, or is no request.
+    fn explain(&self, request: &Described) -> Result<Explanation, Inexplicable>;
 
     /// What the process works on.
     fn load(&self) -> Load;

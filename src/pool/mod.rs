@@ -170,6 +170,11 @@ impl Pool {
         &self.name
     }
 
+    /// The name of the algorithm that chooses its hosts.
+    pub fn algorithm(&self) -> &'static str {
+        self.algorithm
+    }
+
     /// Every host, in the order of the configuration.
     pub fn members(&self) -> &[Member] {
         &self.members

@@ -1,11 +1,15 @@
 //! Which requests are served and where: the rates, the routes, and the networks that a route is there for.
 
+use std::net::IpAddr;
+
 use pingora::http::RequestHeader;
 
 use super::Proxy;
 use super::answer::Answer;
 use super::context::RequestContext;
+use super::site::Site;
 use super::target::Target;
+use crate::config::Route;
 
 impl Proxy {
     /// Finds the route of a request. The answer if it is not to be served: beyond the rate that holds for all, without a
@@ -25,15 +29,25 @@ impl Proxy {
         if refused.is_some() {
             return refused;
         }
-        let target = Target::of(request);
-        let Some(number) = ctx.site.router.find(target.authority, target.path()) else {
+        let Some((number, route)) = route(&ctx.site, request) else {
             return Some(Answer::NO_ROUTE);
         };
-        let route = &ctx.site.routes[number];
         (ctx.pool, ctx.retry, ctx.routed) = (route.pool, route.retry, true);
-        if client.is_some_and(|client| !route.access.permits(client)) {
+        if !permits(route, client) {
             return Some(Answer::FORBIDDEN);
         }
         beyond(number + 1, route.rate.as_ref()?)
     }
+}
+
+/// The route of a request, with its number from 0.
+pub(super) fn route<'a>(site: &'a Site, request: &RequestHeader) -> Option<(usize, &'a Route)> {
+    let target = Target::of(request);
+    let number = site.router.find(target.authority, target.path())?;
+    Some((number, &site.routes[number]))
+}
+
+/// Whether a route is there for a client; it is for one without an address.
+pub(super) fn permits(route: &Route, client: Option<IpAddr>) -> bool {
+    client.is_none_or(|client| route.access.permits(client))
 }

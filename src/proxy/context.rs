@@ -11,15 +11,14 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
 use super::client::Gate;
+use super::demand::{Demand, is_repeatable};
 use super::failure::{self, Sent};
 use super::forwarded::Origin;
 use super::is_over_tls;
-use super::key::{self, AddressText};
 use super::site::Site;
-use super::sticky;
 use super::traffic::Presence;
-use crate::balancer::{BalancerError, HostId, Selection};
-use crate::config::{KeySource, Retry};
+use crate::balancer::{BalancerError, HostId};
+use crate::config::Retry;
 use crate::pool::{Account, Claim, Failure, Lease, Outcome, Pool};
 use crate::record::{Attempt, Ending, Reason, Record};
 
@@ -151,7 +150,7 @@ impl RequestContext {
     /// The request after it has gone out.
     pub(super) fn sent(&self, session: &Session) -> Sent {
         Sent {
-            repeatable: self.is_repeatable(session.req_header()),
+            repeatable: is_repeatable(session.req_header(), self.retry),
             replayable: !session.as_ref().retry_buffer_truncated(),
             answered: session.response_written().is_some(),
         }
@@ -163,16 +162,12 @@ impl RequestContext {
         &mut self,
         request: &RequestHeader,
     ) -> Result<(), BalancerError> {
-        let pool = self.pool();
-        let text = self.key_text();
-        let selection = self.selection(request, text.as_ref());
-        // The host of the cookie has its chance first; a request that it failed moves on with its client.
-        let sticky = pool.sticky().filter(|_| self.attempts.is_empty());
-        let claim = sticky.and_then(|sticky| sticky::claim(request, sticky));
+        let demand = self.demand(request);
+        let claim = demand.claim();
         let wanted = claim.as_ref().map(|claim| &claim.host);
-        let repeatable = self.could_go_again(request);
-        let leased = pool.lease_in_turn(&selection, wanted, repeatable).await;
-        let lease = leased?;
+        let repeatable = demand.could_go_again();
+        let (pool, selection) = (self.pool(), demand.selection());
+        let lease = pool.lease_in_turn(&selection, wanted, repeatable).await?;
         self.queued += lease.waited();
         self.lease = Some(lease);
         if let Some(Claim { host, ages: false }) = claim {
@@ -184,51 +179,19 @@ impl RequestContext {
     /// Leases a host that has not failed this request, for an attempt in place of the running one. `false`: there is none
     /// that could have the request at once.
     pub(super) fn lease_another(&mut self, request: &RequestHeader) -> bool {
-        let text = self.key_text();
-        let selection = self.selection(request, text.as_ref());
-        let leased = self.pool().lease(&selection, self.could_go_again(request));
+        let demand = self.demand(request);
+        let pool = self.pool();
+        let leased = pool.lease(&demand.selection(), demand.could_go_again());
         let untried = |lease: &Lease| !self.tried.contains(lease.member().host().id());
         self.next = leased.ok().filter(untried);
         self.next.is_some()
     }
 
-    /// What the balancer is told of the request.
-    fn selection<'a>(
-        &'a self,
-        request: &'a RequestHeader,
-        text: Option<&'a AddressText>,
-    ) -> Selection<'a> {
-        let mut selection = Selection::new().tried(&self.tried);
-        if let Some(origin) = self.origin {
-            selection = selection.client(origin.client);
-        }
-        let source = self.pool().key();
-        match source.and_then(|source| key::of(source, request, text)) {
-            Some(key) => selection.key(key),
-            None => selection,
-        }
-    }
-
-    /// The client's address, if it is the key.
-    fn key_text(&self) -> Option<AddressText> {
-        match self.pool().key()? {
-            KeySource::ClientIp => Some(AddressText::new(self.origin?.client)),
-            _ => None,
-        }
-    }
-
-    fn is_repeatable(&self, request: &RequestHeader) -> bool {
-        match self.retry {
-            Retry::Idempotent => request.method.is_idempotent(),
-            Retry::AnyMethod => true,
-        }
-    }
-
-    /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
-    fn could_go_again(&self, request: &RequestHeader) -> bool {
-        let budget = self.pool().budget();
-        budget.is_some_and(|budget| self.attempts.len() < budget.policy().attempts)
-            && self.is_repeatable(request)
+    /// What decides on the host of the next attempt.
+    fn demand<'a>(&'a self, request: &'a RequestHeader) -> Demand<'a> {
+        let client = self.origin.map(|origin| origin.client);
+        let (attempts, tried) = (self.attempts.len(), &self.tried);
+        Demand::new(request, self.pool(), client, attempts, tried, self.retry)
     }
 
     /// Ends the attempt as the host's failure.

@@ -8,6 +8,8 @@ mod answer;
 mod client;
 mod context;
 mod deadlines;
+mod demand;
+mod explain;
 mod failure;
 mod forwarded;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use rate::Clients;
 
 pub use client::{Client, Guarded};
 pub use context::RequestContext;
+pub use explain::{Described, Explanation, Inexplicable, Key, explain};
 pub use rate::client_network;
 pub use site::Site;
 pub use traffic::Traffic;

@@ -8,7 +8,7 @@ use super::edge::Connections;
 use crate::admin::{Current, Load, Readiness, Running};
 use crate::journal::Journal;
 use crate::pool::Pool;
-use crate::proxy::{Site, Traffic};
+use crate::proxy::{self, Described, Explanation, Inexplicable, Site, Traffic};
 
 /// The running process.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ impl Running for Process {
 
     fn pools(&self) -> Vec<Arc<Pool>> {
         self.site.load().pools.clone()
+    }
+
+    fn explain(&self, request: &Described) -> Result<Explanation, Inexplicable> {
+        proxy::explain(&self.site.load(), request)
     }
 
     fn load(&self) -> Load {

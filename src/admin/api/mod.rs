@@ -5,6 +5,7 @@
 mod commands;
 mod drain;
 mod events;
+mod explain;
 mod permission;
 mod pools;
 mod process;
@@ -27,6 +28,7 @@ pub use super::reply::ErrorBody;
 pub use commands::{API_PREVIEW, API_RELOAD, Command, Preview, Reloaded};
 pub use drain::{API_DRAIN, API_UNDRAIN};
 pub use events::Events;
+pub use explain::API_EXPLAIN;
 pub use process::{ConfigInfo, ProcessStatus, Version};
 
 use router::{Access, Handler, Route};
@@ -129,7 +131,6 @@ impl Request {
     ///
     /// # Errors
     /// The answer to a body that is something else.
-    #[allow(dead_code)]
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Reply> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let reason = format!("the body is not what is wanted here: {error}");

@@ -6,7 +6,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::{Api, Request, commands, drain, events, pools, process};
+use super::{Api, Request, commands, drain, events, explain, pools, process};
 use crate::admin::reply::Reply;
 
 /// What a request must be allowed to do.
@@ -72,6 +72,8 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/pools/{pool}", Read, Now(pools::one)),
     get("/api/v1/pools/{pool}/hosts/{host}", Read, Now(pools::host)),
     get("/api/v1/events", Read, Now(events::after)),
+    // It changes nothing, and describes what it asks about in a body.
+    post(super::API_EXPLAIN, Read, Now(explain::explain)),
     get(
         super::API_PREVIEW,
         Read,

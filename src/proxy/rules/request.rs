@@ -39,9 +39,7 @@ pub(in crate::proxy) async fn refuse(session: &mut Session, site: &Site) -> Resu
     if says_close(session.req_header()) {
         session.set_keepalive(None);
     }
-    if site.underscores == Underscores::Drop {
-        drop_underscores(session.req_header_mut());
-    }
+    clean(session.req_header_mut(), site);
     Ok(None)
 }
 
@@ -141,8 +139,11 @@ fn has_length(raw: &[u8]) -> bool {
         .any(|start| start.eq_ignore_ascii_case(NAME))
 }
 
-/// Removes the fields with `_` in their names.
-fn drop_underscores(request: &mut RequestHeader) {
+/// Removes the fields with `_` in their names, unless they are let through.
+pub(in crate::proxy) fn clean(request: &mut RequestHeader, site: &Site) {
+    if site.underscores == Underscores::Pass {
+        return;
+    }
     let names = request.headers.keys();
     let names: Vec<HeaderName> = names
         .filter(|name| name.as_str().contains('_'))

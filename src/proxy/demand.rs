@@ -1,0 +1,88 @@
+//! What decides on the host of an attempt.
+
+use std::net::IpAddr;
+
+use pingora::http::RequestHeader;
+
+use super::key::{self, AddressText};
+use super::sticky;
+use crate::balancer::{HostId, Selection};
+use crate::config::{KeySource, Retry};
+use crate::pool::{Claim, Pool};
+
+/// A request that needs a host of a pool.
+#[derive(Debug)]
+pub(super) struct Demand<'a> {
+    request: &'a RequestHeader,
+    pool: &'a Pool,
+    client: Option<IpAddr>,
+    /// The client's address as a key, if that is the key.
+    text: Option<AddressText>,
+    tried: &'a [HostId],
+    attempts: usize,
+    retry: Retry,
+}
+
+impl<'a> Demand<'a> {
+    /// A request of `client` that has made so many `attempts`, and failed on the hosts in `tried`.
+    pub(super) fn new(
+        request: &'a RequestHeader,
+        pool: &'a Pool,
+        client: Option<IpAddr>,
+        attempts: usize,
+        tried: &'a [HostId],
+        retry: Retry,
+    ) -> Self {
+        let text = match pool.key() {
+            Some(KeySource::ClientIp) => client.map(AddressText::new),
+            _ => None,
+        };
+        Demand {
+            request,
+            pool,
+            client,
+            text,
+            tried,
+            attempts,
+            retry,
+        }
+    }
+
+    /// What the algorithm hashes, if it hashes something and the request has it.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        key::of(self.pool.key()?, self.request, self.text.as_ref())
+    }
+
+    /// What the balancer is told.
+    pub(super) fn selection(&self) -> Selection<'_> {
+        let mut selection = Selection::new().tried(self.tried);
+        if let Some(client) = self.client {
+            selection = selection.client(client);
+        }
+        match self.key() {
+            Some(key) => selection.key(key),
+            None => selection,
+        }
+    }
+
+    /// The host of the client's cookie, which has its chance first; a request that it failed moves on with its client.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let sticky = self.pool.sticky().filter(|_| self.attempts == 0)?;
+        sticky::claim(self.request, sticky)
+    }
+
+    /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
+    pub(super) fn could_go_again(&self) -> bool {
+        let budget = self.pool.budget();
+        budget.is_some_and(|budget| self.attempts < budget.policy().attempts)
+            && is_repeatable(self.request, self.retry)
+    }
+}
+
+/// Whether a request may be sent twice.
+pub(super) fn is_repeatable(request: &RequestHeader, retry: Retry) -> bool {
+    match retry {
+        Retry::Idempotent => request.method.is_idempotent(),
+        Retry::AnyMethod => true,
+    }
+}

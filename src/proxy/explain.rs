@@ -1,0 +1,199 @@
+//! Which host a request would get that is described and not sent, and why. It goes the way of a request to its lease,
+//! and is counted nowhere: rates and limits of the proxy are left out.
+
+use std::error::Error;
+use std::fmt;
+use std::net::IpAddr;
+
+use http::{HeaderName, HeaderValue, Method, header};
+use pingora::http::RequestHeader;
+use serde::{Deserialize, Serialize};
+
+use super::demand::Demand;
+use super::forwarded::Origin;
+use super::target::Form;
+use super::{Site, admission, rules};
+use crate::balancer::HostId;
+use crate::config::Retry;
+use crate::pool::{self, Candidate, Chosen, Pool};
+
+/// A request, described.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Described {
+    /// The pool that it goes to, whatever the routes say; `None`: the one of its route.
+    pub pool: Option<String>,
+    /// Its method; `None` is GET.
+    pub method: Option<String>,
+    /// Its Host field.
+    pub host: Option<String>,
+    /// Its target; `None` is `/`.
+    pub path: Option<String>,
+    /// Its other fields.
+    pub headers: Vec<(String, String)>,
+    /// The other end of its connection.
+    pub client: Option<IpAddr>,
+    /// The hosts that have failed it.
+    pub tried: Vec<String>,
+}
+
+/// Which host a request would get, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The pool; `None` without a route.
+    pub pool: Option<String>,
+    /// The route, counted from 1 as in the configuration; `None` if none was looked for or found.
+    pub route: Option<usize>,
+    /// The pool's algorithm.
+    pub algorithm: Option<String>,
+    /// What the algorithm hashes; `None` if it hashes nothing, or the client's address of itself.
+    pub key: Option<Key>,
+    /// What would become of the request.
+    pub outcome: Chosen,
+    /// The pool's hosts.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What an algorithm hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Where it comes from, in the words of the configuration.
+    pub source: String,
+    /// What it is; `None` if the request lacks it, so that the algorithm's fallback chooses.
+    pub value: Option<String>,
+}
+
+/// Why a described request cannot be explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inexplicable {
+    /// It names a pool or a host that does not exist.
+    Unknown(String),
+    /// It is no request.
+    Invalid(String),
+}
+
+impl fmt::Display for Inexplicable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Inexplicable::Unknown(reason) | Inexplicable::Invalid(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+impl Error for Inexplicable {}
+
+/// Which host a request would get, and why.
+///
+/// # Errors
+/// If it names what does not exist, or is no request.
+pub fn explain(site: &Site, described: &Described) -> Result<Explanation, Inexplicable> {
+    let mut request = described.request().map_err(Inexplicable::Invalid)?;
+    rules::clean(&mut request, site);
+    let fields = &request.headers;
+    let origin = described
+        .client
+        .map(|peer| Origin::new(peer, fields, &site.trusted_proxies));
+    let client = origin.map(|origin| origin.client);
+    if let Some(name) = &described.pool {
+        let mut pools = site.pools.iter();
+        let pool = pools.find(|pool| pool.name() == name).ok_or_else(|| {
+            Inexplicable::Unknown(format!("there is no pool `{}`", name.escape_debug()))
+        })?;
+        let tried = described.tried_of(pool)?;
+        let demand = Demand::new(
+            &request,
+            pool,
+            client,
+            tried.len(),
+            &tried,
+            Retry::default(),
+        );
+        return Ok(Explanation::new(pool, None, &demand));
+    }
+    let Some((number, route)) = admission::route(site, &request) else {
+        return Ok(Explanation::without_pool());
+    };
+    let pool = &site.pools[route.pool];
+    let tried = described.tried_of(pool)?;
+    let demand = Demand::new(&request, pool, client, tried.len(), &tried, route.retry);
+    let mut explanation = Explanation::new(pool, Some(number + 1), &demand);
+    if !admission::permits(route, client) {
+        explanation.outcome = Chosen::none("forbidden");
+        explanation.candidates.clear();
+    }
+    Ok(explanation)
+}
+
+impl Described {
+    /// The request.
+    fn request(&self) -> Result<RequestHeader, String> {
+        let method = self.method.as_deref().unwrap_or("GET");
+        let path = self.path.as_deref().unwrap_or("/");
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| format!("method: `{}` is none", method.escape_debug()))?;
+        let invalid = || format!("path: `{}` is no target", path.escape_debug());
+        let mut request =
+            RequestHeader::build(method, path.as_bytes(), None).map_err(|_| invalid())?;
+        Form::of(&request).ok_or_else(invalid)?;
+        let host = self.host.iter().map(|host| (header::HOST.as_str(), host));
+        let others = self.headers.iter();
+        for (name, value) in host.chain(others.map(|(name, value)| (name.as_str(), value))) {
+            let shown = || format!("{}: {}", name.escape_debug(), value.escape_debug());
+            let invalid = || format!("headers: `{}` is no field", shown());
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+            let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
+            request.append_header(name, value).map_err(|_| invalid())?;
+        }
+        Ok(request)
+    }
+
+    /// The hosts that have failed the request, if `pool` has them.
+    fn tried_of(&self, pool: &Pool) -> Result<Vec<HostId>, Inexplicable> {
+        let ids = self.tried.iter().map(|id| {
+            let id = HostId::from(id.as_str());
+            match pool.member(&id) {
+                Some(_) => Ok(id),
+                None => Err(Inexplicable::Unknown(format!(
+                    "the pool {} does not have a host `{}`",
+                    pool.name(),
+                    id.as_str().escape_debug()
+                ))),
+            }
+        });
+        ids.collect()
+    }
+}
+
+impl Explanation {
+    fn new(pool: &Pool, route: Option<usize>, demand: &Demand<'_>) -> Self {
+        let claim = demand.claim();
+        let wanted = claim.as_ref().map(|claim| &claim.host);
+        let pool::Explanation {
+            outcome,
+            candidates,
+        } = pool.explain(&demand.selection(), wanted, demand.could_go_again());
+        Explanation {
+            pool: Some(pool.name().to_owned()),
+            route,
+            algorithm: Some(pool.algorithm().to_owned()),
+            key: pool.key().map(|source| Key {
+                source: source.to_string(),
+                value: demand
+                    .key()
+                    .map(|key| String::from_utf8_lossy(key).into_owned()),
+            }),
+            outcome,
+            candidates,
+        }
+    }
+
+    fn without_pool() -> Self {
+        Explanation {
+            pool: None,
+            route: None,
+            algorithm: None,
+            key: None,
+            outcome: Chosen::none("no_route"),
+            candidates: Vec::new(),
+        }
+    }
+}
