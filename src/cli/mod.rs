@@ -2,6 +2,7 @@
 
 mod check;
 mod drain;
+mod explain;
 mod logging;
 mod process;
 mod reload;
@@ -74,6 +75,12 @@ enum Command {
     /// Send requests to a drained host again
     #[command(after_help = "Example:\n  ballast undrain 10.0.0.1:8080 -c ballast.yaml")]
     Undrain(drain::HostArg),
+    /// Tell which host the running process would send a request to, and why to no other. It is told by the code that
+    /// chooses; nothing is sent or counted, and no turn moves
+    #[command(
+        after_help = "Example:\n  ballast explain --pool web --client 10.1.2.3 -c ballast.yaml"
+    )]
+    Explain(explain::RequestArg),
     /// List the balancing algorithms and their options
     Algorithms,
 }
@@ -130,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Reload(process) => reload::reload(&process),
         Command::Drain(host) => drain::drain(&host),
         Command::Undrain(host) => drain::undrain(&host),
+        Command::Explain(request) => explain::explain(&request),
         Command::Algorithms => {
             print!("{}", table::algorithms());
             Ok(())

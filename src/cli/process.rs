@@ -43,6 +43,17 @@ pub(super) fn ask(
     path: &str,
     patience: Duration,
 ) -> Result<Answer, Silence> {
+    ask_with(process, method, path, "", patience)
+}
+
+/// The same with JSON as the body.
+pub(super) fn ask_with(
+    process: &ProcessArg,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> Result<Answer, Silence> {
     let file = &process.config.config;
     let (socket, is_said) = match &process.socket {
         Some(socket) => (socket.clone(), false),
@@ -52,7 +63,7 @@ pub(super) fn ask(
             (find_control_socket(said.clone(), file), said.is_some())
         }
     };
-    exchange(&socket, method, path, patience).map_err(|error| {
+    exchange(&socket, method, path, body, patience).map_err(|error| {
         let (file, socket) = (file.display(), socket.display());
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -77,11 +88,20 @@ pub(super) fn ask(
     })
 }
 
-fn exchange(socket: &Path, method: &str, path: &str, patience: Duration) -> io::Result<Answer> {
+fn exchange(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: ballast\r\nContent-Length: 0\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: ballast\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.take(LONGEST_ANSWER).read_to_string(&mut answer)?;

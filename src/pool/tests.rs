@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -22,7 +23,7 @@ fn timeouts() -> config::Timeouts {
 const SHORT: Duration = Duration::from_millis(1);
 
 /// The defaults but for how long a first ejection lasts, and without a share of failures that ejects.
-fn ejection(base: Duration) -> config::Ejection {
+pub(super) fn ejection(base: Duration) -> config::Ejection {
     config::Ejection {
         rate: None,
         base,
@@ -30,7 +31,7 @@ fn ejection(base: Duration) -> config::Ejection {
     }
 }
 
-fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Pool> {
+pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Pool> {
     let hosts = weights.iter().enumerate().map(|(i, &weight)| config::Host {
         id: HostId::from(format!("127.0.0.1:{}", i + 1)),
         name: "127.0.0.1".to_owned(),
@@ -71,13 +72,13 @@ fn leased(pool: &Arc<Pool>) -> Option<HostId> {
 }
 
 /// Lets the checks find that a host works, or that it does not.
-fn judge(pool: &Pool, position: usize, healthy: bool) {
+pub(super) fn judge(pool: &Pool, position: usize, healthy: bool) {
     let against = 0;
     pool.members()[position].judge(Some(Verdict { healthy, against }));
     pool.reconcile();
 }
 
-fn ids(pool: &Pool) -> Vec<HostId> {
+pub(super) fn ids(pool: &Pool) -> Vec<HostId> {
     let members = pool.members().iter();
     members.map(|member| member.host().id().clone()).collect()
 }

@@ -139,11 +139,15 @@ fn has_length(raw: &[u8]) -> bool {
         .any(|start| start.eq_ignore_ascii_case(NAME))
 }
 
-/// Removes the fields with `_` in their names, unless they are let through.
+/// Removes what neither a route nor a host is to see.
 pub(in crate::proxy) fn clean(request: &mut RequestHeader, site: &Site) {
-    if site.underscores == Underscores::Pass {
-        return;
+    if site.underscores == Underscores::Drop {
+        drop_underscores(request);
     }
+}
+
+/// Removes the fields with `_` in their names.
+fn drop_underscores(request: &mut RequestHeader) {
     let names = request.headers.keys();
     let names: Vec<HeaderName> = names
         .filter(|name| name.as_str().contains('_'))

@@ -1,0 +1,295 @@
+//! `ballast explain`: which host a request would get, and why that one and no other.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::process::{Silence, ask_with};
+use super::{Failure, ProcessArg, failed};
+use crate::admin::API_EXPLAIN;
+use crate::pool::{Candidate, Chosen, Fate};
+use crate::proxy::{Described, Explanation};
+
+/// The process does it at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The columns of the narrowest terminal that a line has to fit into.
+const WIDTH: usize = 100;
+
+/// Which request is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct RequestArg {
+    /// The pool that it goes to, whatever the routes say
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// The address that it comes from
+    #[arg(long, value_name = "IP")]
+    client: Option<IpAddr>,
+    /// A field of its head; may be given again
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = field)]
+    headers: Vec<(String, String)>,
+    /// Its path, maybe with a query
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    path: String,
+    /// Its method
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// Its Host field
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// A host that has failed it; may be given again
+    #[arg(long, value_name = "HOST")]
+    tried: Vec<String>,
+    /// Print the answer of the process as it is
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    process: ProcessArg,
+}
+
+fn field(said: &str) -> Result<(String, String), String> {
+    let (name, value) = said
+        .split_once(':')
+        .ok_or_else(|| format!("`{}` has no colon", said.escape_debug()))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+pub(super) fn explain(said: &RequestArg) -> Result<(), Failure> {
+    let described = Described {
+        pool: said.pool.clone(),
+        method: Some(said.method.clone()),
+        host: said.host.clone(),
+        path: Some(said.path.clone()),
+        headers: said.headers.clone(),
+        client: said.client,
+        tried: said.tried.clone(),
+    };
+    let body = serde_json::to_string(&described).map_err(failed)?;
+    let answer = ask_with(&said.process, "POST", API_EXPLAIN, &body, PATIENCE);
+    let answer = answer.map_err(Silence::into_reason).map_err(failed)?;
+    if answer.status != 200 {
+        return Err(failed(answer.body));
+    }
+    if said.json {
+        println!("{}", answer.body);
+        return Ok(());
+    }
+    let explanation = serde_json::from_str(&answer.body)
+        .map_err(|error| failed(format!("an answer of another version: {error}")))?;
+    print!("{}", shown(&explanation));
+    Ok(())
+}
+
+/// What was asked, what would come of it, and a line for each host.
+fn shown(explanation: &Explanation) -> String {
+    let mut lines = vec![headline(explanation), outcome(&explanation.outcome)];
+    if !explanation.candidates.is_empty() {
+        lines.push(String::new());
+        lines.extend(table(&explanation.candidates));
+    }
+    let lines = lines.into_iter().map(|line| fitting(line) + "\n");
+    lines.collect()
+}
+
+/// The line, or as much of it as fits.
+fn fitting(line: String) -> String {
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    let begin: String = line.chars().take(WIDTH - 1).collect();
+    begin + "…"
+}
+
+fn headline(explanation: &Explanation) -> String {
+    let Some(pool) = &explanation.pool else {
+        return "no pool".to_owned();
+    };
+    let mut line = format!("pool {pool}");
+    if let Some(route) = explanation.route {
+        line.push_str(&format!(" by route {route}"));
+    }
+    if let Some(algorithm) = &explanation.algorithm {
+        line.push_str(&format!(", {algorithm}"));
+    }
+    if let Some(key) = &explanation.key {
+        line.push_str(&match &key.value {
+            Some(value) => format!(", key {} = `{}`", key.source, value.escape_debug()),
+            None => format!(", without the key {}: the fallback chooses", key.source),
+        });
+    }
+    line
+}
+
+fn outcome(outcome: &Chosen) -> String {
+    match outcome {
+        Chosen::Host { host, why } => format!("goes to {host}: {why}"),
+        Chosen::None { none } => format!(
+            "goes nowhere: {}",
+            match none.as_str() {
+                "no_host" => "no host is usable (no_host)",
+                "busy" => "every host is full, so it waits in line (busy)",
+                "tried" => "every usable host has failed it (tried)",
+                "no_route" => "there is no route for this host and path (no_route)",
+                "forbidden" => "its route is not there for this client (forbidden)",
+                other => other,
+            }
+        ),
+    }
+}
+
+fn table(candidates: &[Candidate]) -> Vec<String> {
+    let figures = candidates
+        .iter()
+        .map(|candidate| candidate.load.or(candidate.score));
+    let figures = Vec::from_iter(figures.map(|figure| figure.map(number).unwrap_or_default()));
+    let title = match candidates.iter().any(|candidate| candidate.score.is_some()) {
+        true => "SCORE",
+        false => "LOAD",
+    };
+    let has_figures = figures.iter().any(|figure| !figure.is_empty());
+    let hosts = candidates
+        .iter()
+        .map(|candidate| candidate.host.chars().count());
+    let host_width = hosts.max().unwrap_or(0).max("HOST".len());
+    let figure_width = figures
+        .iter()
+        .map(String::len)
+        .max()
+        .unwrap_or(0)
+        .max(title.len());
+    let line = |mark: &str, cells: [&str; 4], figure: &str, why: &str| {
+        let [host, state, in_flight, weight] = cells;
+        let mut line =
+            format!("{mark:1} {host:host_width$}  {state:9}  {in_flight:>9}  {weight:>6}");
+        if has_figures {
+            line.push_str(&format!("  {figure:>figure_width$}"));
+        }
+        line.push_str("  ");
+        line.push_str(why);
+        line
+    };
+    let mut lines = vec![line(
+        "",
+        ["HOST", "STATE", "IN FLIGHT", "WEIGHT"],
+        title,
+        "WHY",
+    )];
+    for (candidate, figure) in candidates.iter().zip(&figures) {
+        let mark = match candidate.verdict {
+            Fate::Taken => ">",
+            Fate::Skipped => "",
+        };
+        let (in_flight, weight) = (
+            candidate.in_flight.to_string(),
+            candidate.weight.to_string(),
+        );
+        let cells = [
+            &*candidate.host,
+            candidate.state.code(),
+            &in_flight,
+            &weight,
+        ];
+        let why = format!("{}: {}", candidate.why, candidate.text);
+        lines.push(line(mark, cells, figure, &why));
+    }
+    lines
+}
+
+/// Two decimals where that says enough.
+fn number(figure: f64) -> String {
+    match figure.abs() {
+        0.0 => "0".to_owned(),
+        size if (0.01..1e6).contains(&size) => format!("{figure:.2}"),
+        _ => format!("{figure:.1e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::State;
+    use crate::proxy::Key;
+
+    fn candidate(host: &str, verdict: Fate, load: Option<f64>, text: &str) -> Candidate {
+        Candidate {
+            order: 1,
+            host: host.to_owned(),
+            tier: "primary".to_owned(),
+            state: State::Up,
+            in_flight: 3,
+            weight: 1,
+            load,
+            score: None,
+            verdict,
+            why: "loaded".to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_fits() {
+        let explanation = Explanation {
+            pool: Some("web".to_owned()),
+            route: Some(2),
+            algorithm: Some("p2c".to_owned()),
+            key: Some(Key {
+                source: "path".to_owned(),
+                value: Some("a".repeat(200)),
+            }),
+            outcome: Chosen::Host {
+                host: "b:1".to_owned(),
+                why: "balanced".to_owned(),
+            },
+            candidates: vec![
+                candidate(
+                    "a.example.com:80",
+                    Fate::Skipped,
+                    Some(12.5),
+                    &"long ".repeat(40),
+                ),
+                candidate("b:1", Fate::Taken, None, "short"),
+            ],
+        };
+        let text = shown(&explanation);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= WIDTH),
+            "{text}"
+        );
+        assert!(
+            lines[0].starts_with("pool web by route 2, p2c, key path = `aaa"),
+            "{text}"
+        );
+        assert_eq!(lines[1], "goes to b:1: balanced");
+        assert_eq!(
+            lines[3],
+            "  HOST              STATE      IN FLIGHT  WEIGHT   LOAD  WHY"
+        );
+        assert!(
+            lines[4].contains("       3       1  12.50  loaded: long"),
+            "{text}"
+        );
+        assert_eq!(
+            lines[5],
+            "> b:1               up                 3       1         loaded: short"
+        );
+        assert_eq!(lines.len(), 6);
+    }
+
+    #[test]
+    fn figures_are_short() {
+        let figures = [0.0, 1.0 / 3.0, 12.0, 1e-9, 2.5e15];
+        assert_eq!(
+            figures.map(number),
+            ["0", "0.33", "12.00", "1.0e-9", "2.5e15"]
+        );
+    }
+
+    #[test]
+    fn fields_have_a_name_and_a_value() {
+        let said = |text: &str| field(text).ok();
+        let pair = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
+        assert_eq!(said("X-User: a:b "), pair("X-User", "a:b"));
+        assert_eq!(said("X-User:"), pair("X-User", ""));
+        assert_eq!(said("X-User"), None);
+    }
+}

@@ -1,0 +1,126 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::config;
+use crate::pool::choice::Counting;
+use crate::pool::tests::{ejection, ids, judge, pool};
+use crate::pool::{Failure, Lease, Outcome};
+
+const SHORT: Duration = Duration::from_millis(1);
+
+/// A pool in which chance plays no part, with anything that may befall its hosts.
+fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<Lease>) {
+    let weights: Vec<u32> = (0..rng.gen_range(1..7))
+        .map(|_| *[0, 1, 1, 2].choose(rng).expect("weights"))
+        .collect();
+    let backups: Vec<bool> = weights.iter().map(|_| rng.gen_bool(0.3)).collect();
+    let limit = rng.gen_bool(0.5).then(|| rng.gen_range(1..4));
+    let try_all = rng.gen_bool(0.5);
+    // Over at once, or not for a while.
+    let base = *[Duration::ZERO, Duration::from_secs(60)]
+        .choose(rng)
+        .expect("times");
+    let pool = pool(&weights, |pool| {
+        pool.algorithm.info = balancer::AlgorithmInfo::find("ip_hash").expect("it is registered");
+        for (host, backup) in pool.hosts.iter_mut().zip(&backups) {
+            host.backup = *backup;
+            host.max_in_flight = limit;
+        }
+        pool.ejection = Some(ejection(base));
+        if try_all {
+            pool.when_all_down = config::WhenAllDown::TryAll;
+        }
+    });
+    pool.begin();
+    for (position, member) in pool.members().iter().enumerate() {
+        match rng.gen_range(0..6) {
+            0 => judge(&pool, position, false),
+            1 => assert!(pool.drain(member, true)),
+            2 => {
+                while let Ok(lease) = pool.lease_of(member.host().id())
+                    && !member.is_ejected()
+                    && rng.gen_bool(0.9)
+                {
+                    lease.observe(SHORT, Outcome::Failure(Failure::Reset));
+                }
+            }
+            _ => {}
+        }
+    }
+    let leases = (0..rng.gen_range(0..8)).filter_map(|number| {
+        let request = Selection::new().client([10, 0, 0, number].into());
+        pool.lease(&request, true).ok()
+    });
+    let leases = leases.collect();
+    (pool, leases)
+}
+
+#[test]
+fn it_is_the_next_lease() {
+    let mut reasons = std::collections::BTreeSet::new();
+    for seed in 0..3_000 {
+        let rng = &mut SmallRng::seed_from_u64(seed);
+        let (pool, leases) = any_pool(rng);
+        let ids = ids(&pool);
+        let tried = Vec::from_iter(ids.iter().filter(|_| rng.gen_bool(0.2)).cloned());
+        let wanted = ids.choose(rng).filter(|_| rng.gen_bool(0.3));
+        let repeatable = rng.r#gen();
+        let request = Selection::new().client([10, 1, 2, 3].into()).tried(&tried);
+        let explained = pool.explain(&request, wanted, repeatable);
+        assert_eq!(
+            explained,
+            pool.explain(&request, wanted, repeatable),
+            "seed {seed}"
+        );
+        let leased = pool.choose(&request, wanted, repeatable, &Counting);
+        let expected = match leased {
+            Ok((lease, why)) if !tried.contains(lease.host().id()) => Chosen::Host {
+                host: lease.host().id().to_string(),
+                why: why.code().to_owned(),
+            },
+            Ok(_) => Chosen::none("tried"),
+            Err(BalancerError::Busy) => Chosen::none("busy"),
+            Err(_) => Chosen::none("no_host"),
+        };
+        assert_eq!(explained.outcome, expected, "seed {seed}: {explained:?}");
+        assert_eq!(explained.candidates.len(), ids.len(), "seed {seed}");
+        let taken = explained
+            .candidates
+            .iter()
+            .filter(|c| c.verdict == Fate::Taken);
+        let taken: Vec<_> = taken.map(|c| (c.host.clone(), c.why.clone())).collect();
+        match explained.outcome {
+            Chosen::Host { host, why } => assert_eq!(taken, [(host, why)], "seed {seed}"),
+            Chosen::None { .. } => assert!(taken.is_empty(), "seed {seed}"),
+        }
+        reasons.extend(explained.candidates.into_iter().map(|c| c.why));
+        drop(leases);
+    }
+    // All of it has been met.
+    for reason in [
+        "balanced",
+        "sticky",
+        "probe",
+        "backup",
+        "draining",
+        "ejected",
+        "any_host",
+        "tried",
+        "full",
+        "down",
+        "score",
+        "probing",
+        "no_weight",
+        "not_asked",
+    ] {
+        assert!(
+            reasons.contains(reason),
+            "{reason} never came up: {reasons:?}"
+        );
+    }
+}
