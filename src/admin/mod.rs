@@ -9,8 +9,8 @@ mod running;
 
 pub use api::{
     API_DRAIN, API_EXPLAIN, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, Command, ConfigInfo,
-    ErrorBody, Events, Preview, ProcessStatus, Reloaded, Version,
+    ErrorBody, Events, NewHost, NewWeight, Preview, ProcessStatus, Reloaded, Removed, Version,
 };
 pub use entrance::{Door, Entrance};
 pub use readiness::Readiness;
-pub use running::{Current, Load, Running};
+pub use running::{Change, ChangeError, Current, Load, Running};

@@ -4,13 +4,17 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Config;
+use async_trait::async_trait;
+
+use crate::balancer::HostId;
+use crate::config::{Config, Host};
 use crate::journal::Journal;
 use crate::moment::Moment;
 use crate::pool::Pool;
 use crate::proxy::{Described, Explanation, Inexplicable};
 
 /// The process that the API tells of.
+#[async_trait]
 pub trait Running: Debug + Send + Sync {
     /// The configuration that is in force.
     fn current(&self) -> Arc<Current>;
@@ -29,6 +33,42 @@ pub trait Running: Debug + Send + Sync {
 
     /// What has happened.
     fn journal(&self) -> &Arc<Journal>;
+
+    /// Carries out what an operator asks for in the pool of this name; returns once it is in force.
+    ///
+    /// # Errors
+    /// Why not. Then everything is as before.
+    async fn change(&self, pool: &str, change: Change) -> Result<(), ChangeError>;
+}
+
+/// What an operator may ask for at run time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// One host more. It gets its first request after its first good check.
+    Add(Host),
+    /// No new requests to a host, and no checks; what runs on it may finish.
+    Remove {
+        /// Which one.
+        host: HostId,
+        /// Even if no other is usable.
+        force: bool,
+    },
+    /// Another weight for a host.
+    Weigh {
+        /// Which one.
+        host: HostId,
+        /// At most [`MAX_WEIGHT`](crate::balancer::MAX_WEIGHT).
+        weight: u32,
+    },
+}
+
+/// Why something was not changed; one line for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeError {
+    /// There is no such pool or host.
+    Unknown(String),
+    /// It stands against what is there already.
+    Conflict(String),
 }
 
 /// A configuration in force.

@@ -1,10 +1,11 @@
 //! From a file to a [`Config`] or to everything that is wrong with it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::errors::ConfigErrors;
-use super::model::Config;
+use super::model::{Config, Host};
 use super::surroundings::{MOST_BYTES, Surroundings, System};
 use super::{meaning, place, yaml};
 
@@ -41,6 +42,29 @@ impl Config {
             .map_err(|problems| problems.into_errors(file, text))?;
         config.digest = digest(text);
         Ok(config)
+    }
+}
+
+impl Host {
+    /// A host of weight 1 that is in no file, known by its `host:port`. Blocks while a name is resolved.
+    ///
+    /// # Errors
+    /// `text` is no `host:port`, or its name cannot be resolved.
+    pub fn find(text: &str) -> Result<Host, String> {
+        meaning::host::single(text, &System)
+    }
+
+    /// The same, found at `address` before.
+    ///
+    /// # Errors
+    /// `text` is no `host:port`.
+    pub fn at(text: &str, address: SocketAddr) -> Result<Host, String> {
+        meaning::host::resolved(text, address)
+    }
+
+    /// Whether both are the same server, however it is spelled.
+    pub fn is_same(&self, other: &Host) -> bool {
+        (&self.name, self.address.port()) == (&other.name, other.address.port())
     }
 }
 

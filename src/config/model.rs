@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use super::access::Access;
 use super::policies::{Ejection, PoolLimits, SlowStart};
 use crate::balancer::{AlgorithmInfo, HostId, Options};
+use crate::moment::Moment;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -246,6 +247,8 @@ pub struct Pool {
     pub algorithm: Algorithm,
     /// At least one, no two of the same identity.
     pub hosts: Vec<Host>,
+    /// Hosts of the file that an operator has removed since, and when.
+    pub removed: Vec<(Host, Moment)>,
     /// The active check; `None` after `health_check: none`.
     pub health_check: Option<HealthCheck>,
     /// What the host sees as Host.
@@ -332,6 +335,8 @@ pub struct Host {
     pub address: SocketAddr,
     /// 0 to 10,000; 0: the host is drained.
     pub weight: u32,
+    /// The weight in the file, where an operator may have set another; `None` for a host that an operator has added.
+    pub file_weight: Option<u32>,
     /// Used only while no other host is usable.
     pub backup: bool,
     /// Requests on this host at once; `None`: no limit. What the file says for the whole pool stands here, too.

@@ -37,7 +37,9 @@ pub struct Budget {
     requests: AtomicU64,
     retries: AtomicU64,
     denied: AtomicU64,
-    /// What is not there any more of the payments, in parts of a retry.
+    /// What was there before the first request, in parts of a retry.
+    granted: AtomicU64,
+    /// What is not there any more of all that, in parts of a retry.
     spent: AtomicU64,
 }
 
@@ -63,6 +65,7 @@ impl Budget {
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             denied: AtomicU64::new(0),
+            granted: AtomicU64::new(0),
             spent: AtomicU64::new(0),
         }
     }
@@ -93,12 +96,26 @@ impl Budget {
 
     /// Retries that are paid for.
     pub fn balance(&self) -> f64 {
-        let paid = self.requests.load(Ordering::Relaxed) * self.share;
-        let spent = self
-            .spent
-            .load(Ordering::Relaxed)
-            .max(paid.saturating_sub(self.most()));
+        let paid = self.paid();
+        let least = paid.saturating_sub(self.most());
+        let spent = self.spent.load(Ordering::Relaxed).max(least);
         paid.saturating_sub(spent) as f64 / RETRY as f64
+    }
+
+    /// Begins with what another budget had, as far as one may have that. Nothing happens once something was paid in.
+    pub(super) fn grant(&self, balance: f64) {
+        if self.paid() > 0 {
+            return;
+        }
+        let most = MOST_SAVED as f64;
+        let parts = balance.clamp(0.0, most) * RETRY as f64;
+        self.granted.fetch_add(parts as u64, Ordering::Relaxed);
+    }
+
+    /// All that was ever paid in, in parts of a retry.
+    fn paid(&self) -> u64 {
+        let granted = self.granted.load(Ordering::Relaxed);
+        granted.saturating_add(self.requests.load(Ordering::Relaxed) * self.share)
     }
 
     /// Retries that are not, and run now.
@@ -114,7 +131,7 @@ impl Budget {
     /// Takes a retry out of the balance.
     fn pay(&self) -> bool {
         // What is paid in after this only makes the balance greater.
-        let paid = self.requests.load(Ordering::Relaxed) * self.share;
+        let paid = self.paid();
         let most = self.most();
         self.spent
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| {

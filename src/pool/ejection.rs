@@ -23,7 +23,7 @@ pub(super) fn may_eject(percent: u32, hosts: usize, ejected: usize, others: usiz
 }
 
 /// What a host's requests have said about it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     stage: Stage,
     /// Failures since the last success.
@@ -203,7 +203,7 @@ pub(super) fn millis(time: Duration) -> u64 {
 }
 
 /// Requests and failures over the last while, in buckets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Window {
     origin: Instant,
     /// The number of the newest bucket since the origin.

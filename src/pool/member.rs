@@ -44,7 +44,9 @@ pub struct Member {
     successes: AtomicU64,
     /// For people only.
     facts: Mutex<Facts>,
-    tally: Tally,
+    pub(super) tally: Arc<Tally>,
+    /// The weight in the file; `None` if an operator has added the host.
+    file_weight: Option<u32>,
 }
 
 impl Member {
@@ -74,7 +76,8 @@ impl Member {
             era: AtomicU32::new(0),
             successes: AtomicU64::new(0),
             facts: Mutex::new(Facts::new()),
-            tally: Tally::default(),
+            tally: Arc::default(),
+            file_weight: configured.file_weight,
         })
     }
 
@@ -125,7 +128,16 @@ impl Member {
     }
 
     pub(super) fn count_success(&self) {
-        self.successes.fetch_add(1, Ordering::Relaxed);
+        self.count_successes(1);
+    }
+
+    pub(super) fn count_successes(&self, more: u64) {
+        self.successes.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Its weight in the file, where an operator may have set another; `None` if an operator has added it.
+    pub fn file_weight(&self) -> Option<u32> {
+        self.file_weight
     }
 
     /// What the checks have found; `None` before the first.

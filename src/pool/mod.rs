@@ -20,6 +20,7 @@ mod roster;
 mod state;
 mod status;
 mod sticky;
+mod succession;
 mod tally;
 mod tiers;
 mod why;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use crate::balancer::{Balancer, BalancerError, HostId, Selection, build_with};
 use crate::config;
 use crate::journal::{Journal, Kind};
+use crate::moment::Moment;
 
 pub use budget::{Account, Budget, Retried};
 pub use explain::{Candidate, Chosen, Explanation, Fate};
@@ -81,7 +83,9 @@ pub struct Pool {
     due: AtomicUsize,
     changed: Notify,
     /// Clients' requests.
-    tally: Tally,
+    tally: Arc<Tally>,
+    /// Hosts of the file that an operator has removed, and when.
+    removed: Vec<(config::Host, Moment)>,
     journal: Arc<Journal>,
 }
 
@@ -160,7 +164,8 @@ impl Pool {
             roster: Mutex::default(),
             due: AtomicUsize::new(0),
             changed: Notify::new(),
-            tally: Tally::default(),
+            tally: Arc::default(),
+            removed: pool.removed.clone(),
             journal: Arc::clone(book.journal()),
         })
     }

@@ -39,6 +39,9 @@ pub struct PoolState {
     /// What the cookies of its clients are authenticated with, unless the configuration says it.
     #[serde(default)]
     sticky_key: Option<RandomKey>,
+    /// Retries that are paid for.
+    #[serde(default)]
+    balance: f64,
 }
 
 /// What is known of a host.
@@ -55,6 +58,9 @@ struct HostState {
     // What earlier versions did not tell has a default.
     #[serde(default)]
     weight: Option<u32>,
+    /// In the file.
+    #[serde(default)]
+    file_weight: Option<u32>,
     /// By an operator.
     #[serde(default)]
     drained: bool,
@@ -84,6 +90,7 @@ impl Pool {
                 .map(|member| self.host_state(member))
                 .collect(),
             sticky_key: self.sticky.as_ref().and_then(Sticky::random_key),
+            balance: self.budget.as_ref().map_or(0.0, |budget| budget.balance()),
         }
     }
 
@@ -92,6 +99,9 @@ impl Pool {
     pub fn carry(&self, state: &PoolState) {
         if let (Some(sticky), Some(key)) = (&self.sticky, &state.sticky_key) {
             sticky.adopt(key);
+        }
+        if let Some(budget) = &self.budget {
+            budget.grant(state.balance);
         }
         let same_checks = self.checks() == state.checks;
         let now = Instant::now();
@@ -148,8 +158,9 @@ impl Pool {
 
     /// Takes over what an operator wished, unless the host was edited since.
     fn wish(&self, known: &HostState, member: &Member) {
-        let same = known.weight == Some(member.host().weight());
-        member.set_drained(known.drained && same);
+        let before = known.file_weight.or(known.weight);
+        let edited = member.file_weight().is_some_and(|now| before != Some(now));
+        member.set_drained(known.drained && !edited);
     }
 
     /// Whose turns count: those of the hosts that requests go to as a rule.
@@ -173,6 +184,7 @@ impl Pool {
                 .map(|latency| u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX)),
             success,
             weight: Some(host.weight()),
+            file_weight: member.file_weight(),
             drained: member.is_drained(),
             ejection: member.record().carried(now),
             ramping_ms: ramping.map(millis),

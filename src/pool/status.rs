@@ -21,7 +21,7 @@ pub struct Status {
     pub algorithm: String,
     /// What the algorithm hashes; `None` if it hashes nothing.
     pub key: Option<String>,
-    /// Its hosts in the order of the configuration.
+    /// Its hosts in the order of the configuration, added ones behind them, then those of the file that were removed.
     pub hosts: Vec<HostStatus>,
     /// Hosts that new requests may go to, draining ones not counted.
     pub usable: usize,
@@ -98,7 +98,8 @@ pub struct HostStatus {
 impl Pool {
     /// The pool as it is told to people.
     pub fn status(&self) -> Status {
-        let hosts = Vec::from_iter(self.members.iter().map(|member| self.host_status(member)));
+        let members = self.members.iter().map(|member| self.host_status(member));
+        let hosts = Vec::from_iter(members.chain(self.removed()));
         Status {
             name: self.name.clone(),
             algorithm: self.algorithm.to_owned(),
@@ -143,7 +144,7 @@ impl Pool {
             id: host.id().as_str().to_owned(),
             address: host.address().to_string(),
             weight: host.weight(),
-            configured_weight: Some(host.weight()),
+            configured_weight: member.file_weight(),
             backup: member.is_backup(),
             state,
             serving: self.serves(member),
@@ -159,11 +160,33 @@ impl Pool {
             last_check: facts.last_check,
             requests: member.tally().requests(),
             errors: member.tally().errors(),
-            operator: match member.is_drained() {
-                true => vec!["drained".to_owned()],
-                false => Vec::new(),
-            },
+            operator: by_operator(member),
         }
+    }
+
+    /// Hosts of the file that an operator has removed.
+    fn removed(&self) -> impl Iterator<Item = HostStatus> {
+        self.removed.iter().map(|(host, at)| HostStatus {
+            id: host.id.as_str().to_owned(),
+            address: host.address.to_string(),
+            weight: 0,
+            configured_weight: host.file_weight,
+            backup: host.backup,
+            state: State::Removed,
+            serving: false,
+            reason: "removed by an operator".to_owned(),
+            since: *at,
+            in_flight: 0,
+            max_in_flight: host.max_in_flight,
+            latency_ms: None,
+            success: 1.0,
+            ejected_for_seconds: None,
+            next_check_seconds: None,
+            last_check: None,
+            requests: 0,
+            errors: 0,
+            operator: vec!["removed".to_owned()],
+        })
     }
 
     /// Whether new requests may go there now.
@@ -201,7 +224,10 @@ impl Pool {
             },
             State::Starting => "starting slowly".to_owned(),
             State::Draining if member.is_drained() => "drained by an operator".to_owned(),
-            State::Draining => "weight 0 in the configuration".to_owned(),
+            State::Draining if member.file_weight() == Some(0) => {
+                "weight 0 in the configuration".to_owned()
+            }
+            State::Draining => "weight 0 by an operator".to_owned(),
             State::Ejected => {
                 let left = ejected_for.unwrap_or_default().as_secs_f64().ceil();
                 format!("ejected: {}; {left} s left", ejection())
@@ -227,6 +253,18 @@ impl Pool {
             false => checks.to_owned(),
         }
     }
+}
+
+/// What an operator has changed about a host, in words.
+fn by_operator(member: &Member) -> Vec<String> {
+    let weight = member.host().weight();
+    let weighed = match member.file_weight() {
+        None => Some("added".to_owned()),
+        Some(said) if said != weight => Some(format!("weight {weight} (file: {said})")),
+        Some(_) => None,
+    };
+    let drained = member.is_drained().then(|| "drained".to_owned());
+    weighed.into_iter().chain(drained).collect()
 }
 
 fn why_down(facts: &Facts, verdict: Option<Verdict>) -> String {

@@ -37,6 +37,7 @@ pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Poo
         name: "127.0.0.1".to_owned(),
         address: ([127, 0, 0, 1], i as u16 + 1).into(),
         weight,
+        file_weight: Some(weight),
         backup: false,
         max_in_flight: None,
     });
@@ -48,6 +49,7 @@ pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Poo
             key: config::KeySource::ClientIp,
         },
         hosts: hosts.collect(),
+        removed: Vec::new(),
         health_check: None,
         host_header: config::HostHeader::Preserve,
         when_all_down: config::WhenAllDown::Error,
@@ -342,6 +344,7 @@ fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
         name: "a".to_owned(),
         address: ([127, 0, 0, 1], 80).into(),
         weight: 1,
+        file_weight: Some(1),
         backup: false,
         max_in_flight: None,
     };

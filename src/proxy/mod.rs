@@ -36,7 +36,7 @@ pub use client::{Client, Guarded};
 pub use context::RequestContext;
 pub use explain::{Described, Explanation, Inexplicable, Key, explain};
 pub use rate::client_network;
-pub use site::Site;
+pub use site::{Before, Site};
 pub use traffic::Traffic;
 
 /// Attempts per request, the first included: the bound that Pingora is given, above all that a pool may allow. Its own

@@ -37,27 +37,43 @@ pub struct Site {
     pub(super) via: Option<Via>,
 }
 
+/// The pool of a name in the site before.
+#[derive(Debug)]
+pub enum Before {
+    /// It serves on as it is.
+    Same(Arc<Pool>),
+    /// Another one takes its place.
+    Other(Arc<Pool>),
+}
+
 impl Site {
     /// The site of a configuration. Hosts that `book` knows keep their live state.
     ///
     /// # Errors
     /// That of the first pool that cannot be built.
     pub fn new(config: &Config, book: &mut HostBook) -> Result<Self, PoolError> {
-        Site::keeping(config, book, |_| None)
+        Site::following(config, book, |_| None)
     }
 
-    /// The same with the pools that `keep` has for a part of the configuration instead of new ones.
+    /// The same in the place of another site, of which `before` knows the pools.
     ///
     /// # Errors
     /// That of the first pool that cannot be built.
-    pub fn keeping(
+    pub fn following(
         config: &Config,
         book: &mut HostBook,
-        keep: impl Fn(&config::Pool) -> Option<Arc<Pool>>,
+        before: impl Fn(&config::Pool) -> Option<Before>,
     ) -> Result<Self, PoolError> {
-        let pools = config.pools.iter().map(|pool| match keep(pool) {
-            Some(kept) => Ok(kept),
-            None => Pool::new(pool, &config.timeouts, book).map(Arc::new),
+        let pools = config.pools.iter().map(|pool| {
+            let before = before(pool);
+            if let Some(Before::Same(kept)) = before {
+                return Ok(kept);
+            }
+            let fresh = Pool::new(pool, &config.timeouts, book)?;
+            Ok(Arc::new(match before {
+                Some(Before::Other(other)) => fresh.after(&other),
+                _ => fresh,
+            }))
         });
         Ok(Site {
             router: Router::new(&config.routes),

@@ -166,6 +166,8 @@ impl Changes {
             name,
             algorithm,
             hosts,
+            // Files are compared here, and only an operator removes a host of a file.
+            removed: _,
             health_check,
             host_header,
             when_all_down,
@@ -205,6 +207,7 @@ impl Changes {
             name: _,
             address,
             weight,
+            file_weight: _,
             backup,
             max_in_flight,
         } in new

@@ -8,7 +8,9 @@ mod edge;
 mod handover;
 mod listen;
 mod observers;
+mod overlay;
 pub mod places;
+mod plan;
 mod reload;
 mod running;
 mod shutdown;
@@ -48,6 +50,7 @@ pub use handover::Upgrade;
 use handover::{Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
 use observers::Observers;
+use overlay::Overlay;
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
 use running::Process;
@@ -122,12 +125,6 @@ impl Prepared {
         })?;
         let places = Places::make(&config.server, file).map_err(StartError::Places)?;
         let journal = Arc::new(Journal::default());
-        let mut book = HostBook::with_journal(Arc::clone(&journal));
-        let mut site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
-        let observers = Observers::default();
-        site.observers = observers
-            .of(&config, &site, None)
-            .map_err(StartError::Places)?;
         let come = |upgrade| Successor::come(upgrade, &places.upgrade_socket);
         let successor = match upgrade.map(come) {
             Some(came) => came.map_err(StartError::Listen)?,
@@ -146,13 +143,26 @@ impl Prepared {
             Some(successor) => !successor.came_to(&places.upgrade_socket),
             None => true,
         };
-        for state in successor.iter().flat_map(Successor::state) {
+        let legacy = successor.as_ref().map(Successor::legacy);
+        let mut overlay = legacy.map_or_else(Overlay::default, |legacy| legacy.overlay.clone());
+        let said = config;
+        let (config, dropped) = overlay.on(&said);
+        dropped.iter().for_each(|line| info!("{line}"));
+        let mut book = HostBook::with_journal(Arc::clone(&journal));
+        let mut site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
+        let observers = Observers::default();
+        site.observers = observers
+            .of(&config, &site, None)
+            .map_err(StartError::Places)?;
+        for state in legacy.iter().flat_map(|legacy| &legacy.pools) {
             let mut pools = site.pools.iter();
             if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
                 pool.carry(state);
             }
         }
         let site = Arc::new(ArcSwap::from_pointee(site));
+        let overlay = Arc::new(ArcSwap::from_pointee(overlay));
+        let (reloads, asked) = Reloads::channel();
         let traffic = Arc::new(Traffic::default());
         let readiness = Arc::new(Readiness::default());
         let control_socket = Arc::new(SocketFile::default());
@@ -163,12 +173,14 @@ impl Prepared {
             file.is_some(),
             grace,
             Arc::clone(&site),
+            Arc::clone(&overlay),
         ));
         let standing = Arc::new(Standing::new(
             places,
             Arc::clone(&handover),
             Arc::clone(&site),
             Arc::clone(&journal),
+            reloads.clone(),
             Arc::clone(&readiness),
             Arc::clone(&control_socket),
         ));
@@ -190,6 +202,7 @@ impl Prepared {
             connections: service.connections(),
             readiness: Arc::clone(&readiness),
             journal: Arc::clone(&journal),
+            reloads: reloads.clone(),
         };
         let (commands, received) = mpsc::channel(WAITING_COMMANDS);
         let api = Arc::new(Api::new(Arc::new(process), commands));
@@ -227,10 +240,11 @@ impl Prepared {
         }
         server.add_service(background_service("control", control));
 
-        let (reloads, asked) = Reloads::channel();
         let keeper = Keeper {
             file: file.map(Path::to_owned),
+            said,
             config,
+            overlay,
             book,
             site,
             current: Arc::clone(&current),

@@ -3,7 +3,6 @@
 //! What did not change stays as it is: pools with the state of their checks, hosts with what was learnt of them, and
 //! every connection. All that can fail comes first; then one swap replaces the whole [`Site`].
 
-use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use log::warn;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 
-use crate::admin::Current;
-use crate::config::{self, Config};
+use crate::admin::{Change, ChangeError, Current};
+use crate::config::Config;
 use crate::health::Monitor;
 use crate::moment::Moment;
 use crate::pool::{HostBook, Pool};
@@ -24,6 +24,8 @@ use crate::proxy::Site;
 use super::changes::Changes;
 use super::listen::Socket;
 use super::observers::Observers;
+use super::overlay::Overlay;
+use super::plan::{Plan, contained, named, watch};
 use super::tls::Certificates;
 
 /// Why a reload was refused. Nothing of it was applied.
@@ -69,6 +71,8 @@ pub(super) struct Forecast {
 pub(super) enum Ask {
     Reload(oneshot::Sender<Outcome>),
     Forecast(oneshot::Sender<Result<Forecast, Refusal>>),
+    Change(String, Change, oneshot::Sender<Result<(), ChangeError>>),
+    Adopt(Overlay),
 }
 
 /// Requests, to be answered by [`Keeper::serve`].
@@ -95,6 +99,21 @@ impl Reloads {
         self.ask(Ask::Forecast).await
     }
 
+    /// Carries out what an operator asks for in the pool of this name.
+    pub(super) async fn change(&self, pool: &str, change: Change) -> Result<(), ChangeError> {
+        let (answer, outcome) = oneshot::channel();
+        let gone = || ChangeError::Conflict("the process is ending".to_owned());
+        let ask = Ask::Change(pool.to_owned(), change, answer);
+        self.0.send(ask).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    }
+
+    /// Takes over what operators had changed in the predecessor.
+    pub(super) async fn adopt(&self, overlay: Overlay) {
+        // If nobody answers any more, the process ends.
+        let _ = self.0.send(Ask::Adopt(overlay)).await;
+    }
+
     async fn ask<T>(
         &self,
         ask: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Ask,
@@ -111,8 +130,11 @@ impl Reloads {
 pub(super) struct Keeper {
     /// `None`: there is no file, and nothing to reload.
     pub(super) file: Option<PathBuf>,
-    /// The configuration that the site was built from.
+    /// What the file said when it was taken in.
+    pub(super) said: Config,
+    /// The configuration that the site was built from: the file's, as operators have changed it.
     pub(super) config: Config,
+    pub(super) overlay: Arc<ArcSwap<Overlay>>,
     pub(super) book: HostBook,
     pub(super) site: Arc<ArcSwap<Site>>,
     /// Whatever else reads the configuration reads it here.
@@ -137,16 +159,23 @@ impl Keeper {
             match ask {
                 Ask::Reload(answer) => drop(answer.send(self.reload().await)),
                 Ask::Forecast(answer) => drop(answer.send(self.forecast().await)),
+                Ask::Change(pool, change, answer) => {
+                    drop(answer.send(self.change(&pool, change).await));
+                }
+                Ask::Adopt(overlay) => self.adopt(overlay).await,
             }
         }
     }
 
     async fn forecast(&self) -> Result<Forecast, Refusal> {
-        let config = self.read().await?;
-        let changes = Changes::between(&self.config, &config);
+        let said = self.read().await?;
+        let mut changes = Changes::between(&self.said, &said);
+        let mut overlay = Overlay::clone(&self.overlay.load());
+        let (_, dropped) = overlay.on(&said);
+        changes.in_place.extend(dropped);
         // A successor inherits the others.
-        let own = addresses(&self.config);
-        let mut added = addresses(&config);
+        let own = addresses(&self.said);
+        let mut added = addresses(&said);
         added.retain(|address| !own.contains(address));
         let taken = added.into_iter().filter_map(|address| {
             let tried = Socket::bind(address, Duration::ZERO);
@@ -159,11 +188,64 @@ impl Keeper {
     }
 
     async fn reload(&mut self) -> Outcome {
-        let config = self.read().await?;
-        let changes = Changes::between(&self.config, &config);
+        let said = self.read().await?;
+        let mut changes = Changes::between(&self.said, &said);
         if !changes.in_new_process.is_empty() {
             return Err(Refusal::NeedsProcess(changes));
         }
+        let mut overlay = Overlay::clone(&self.overlay.load());
+        let (config, dropped) = overlay.on(&said);
+        self.take_in(config, Moment::now()).await?;
+        for listener in &said.listeners {
+            let mut certificates = self.certificates.iter();
+            let shown = certificates.find(|(address, _)| *address == listener.address);
+            if let (Some(tls), Some((_, shown))) = (&listener.tls, shown) {
+                shown.replace(tls);
+            }
+        }
+        self.said = said;
+        self.overlay.store(Arc::new(overlay));
+        changes.in_place.extend(dropped);
+        Ok(changes.into_lines())
+    }
+
+    /// Carries out what an operator asks for, in the same way as a reload.
+    async fn change(&mut self, pool: &str, change: Change) -> Result<(), ChangeError> {
+        let file = self.said.pools.iter().find(|said| said.name == pool);
+        let site = self.site.load_full();
+        let (Some(file), Some(now)) = (file, named(&site, pool)) else {
+            let pool = pool.escape_debug();
+            return Err(ChangeError::Unknown(format!("there is no pool `{pool}`")));
+        };
+        let mut overlay = Overlay::clone(&self.overlay.load());
+        let event = overlay.change(file, now, change)?;
+        let (config, _) = overlay.on(&self.said);
+        let loaded = self.current.load().loaded;
+        let taken = self.take_in(config, loaded).await;
+        taken.map_err(|refusal| ChangeError::Conflict(refusal.to_string()))?;
+        self.overlay.store(Arc::new(overlay));
+        let pool = named(&self.site.load(), pool).cloned();
+        if let Some(pool) = pool {
+            pool.note(event.kind, Some(&event.host), &event.text);
+        }
+        Ok(())
+    }
+
+    /// Takes over what operators had changed in the predecessor.
+    async fn adopt(&mut self, mut overlay: Overlay) {
+        let (config, _) = overlay.on(&self.said);
+        if overlay == **self.overlay.load() {
+            return;
+        }
+        let loaded = self.current.load().loaded;
+        match self.take_in(config, loaded).await {
+            Ok(()) => self.overlay.store(Arc::new(overlay)),
+            Err(refusal) => warn!("what an operator changed last is lost: {refusal}"),
+        }
+    }
+
+    /// Replaces the site by that of `config`. On an error everything is as before.
+    async fn take_in(&mut self, config: Config, loaded: Moment) -> Result<(), Refusal> {
         let before = self.site.load_full();
         let plan = Plan::make(
             config,
@@ -188,21 +270,14 @@ impl Keeper {
             .retain(|(pool, _)| site.pools.iter().any(|now| Arc::ptr_eq(now, pool)));
         self.checks.append(&mut checks);
         self.site.store(Arc::new(site));
-        for listener in &config.listeners {
-            let mut certificates = self.certificates.iter();
-            let shown = certificates.find(|(address, _)| *address == listener.address);
-            if let (Some(tls), Some((_, shown))) = (&listener.tls, shown) {
-                shown.replace(tls);
-            }
-        }
         self.book = book;
         self.current.store(Arc::new(Current {
             config: config.clone(),
             file: self.file.clone(),
-            loaded: Moment::now(),
+            loaded,
         }));
         self.config = config;
-        Ok(changes.into_lines())
+        Ok(())
     }
 
     async fn read(&self) -> Result<Config, Refusal> {
@@ -217,120 +292,8 @@ impl Keeper {
     }
 }
 
-/// Everything of a reload that can fail, done.
-struct Plan {
-    config: Config,
-    book: HostBook,
-    site: Site,
-    /// The checks of the pools that are new.
-    checks: Vec<(Arc<Pool>, Monitor)>,
-}
-
-impl Plan {
-    /// What leads from `old`, `book` and `before` to `config`; pools that did not change are kept.
-    async fn make(
-        config: Config,
-        old: Config,
-        mut book: HostBook,
-        before: Arc<Site>,
-        observers: Observers,
-    ) -> Result<Self, Refusal> {
-        let alike = config.timeouts == old.timeouts;
-        let keep = |pool: &config::Pool| {
-            let same = alike && old.pools.contains(pool);
-            same.then(|| named(&before, &pool.name)).flatten().cloned()
-        };
-        let mut site = Site::keeping(&config, &mut book, keep)
-            .map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let heard = observers.of(&config, &site, Some(&before));
-        site.observers = heard.map_err(Refusal::Invalid)?;
-        let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
-        let mut fresh = site.pools.clone();
-        fresh.retain(|pool| !is_kept(pool));
-        for pool in &fresh {
-            if let Some(old) = named(&before, pool.name()) {
-                pool.carry(&old.state());
-            }
-        }
-        let checks = watch(&fresh).await;
-        let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);
-        book.keep(hosts.map(|host| &host.id));
-        Ok(Plan {
-            config,
-            book,
-            site,
-            checks,
-        })
-    }
-}
-
-/// Runs `work` so that a panic in it is only its own end.
-async fn contained<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::spawn(work).await.map_err(|error| {
-        Refusal::Broken(match error.try_into_panic().ok() {
-            Some(panic) => words(&*panic).to_owned(),
-            None => "it was cut short".to_owned(),
-        })
-    })
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason was given")
-}
-
 /// Every address that is listened on.
 fn addresses(config: &Config) -> Vec<SocketAddr> {
     let listeners = config.listeners.iter().map(|listener| listener.address);
     listeners.chain(config.admin.address).collect()
-}
-
-fn named<'a>(site: &'a Site, name: &str) -> Option<&'a Arc<Pool>> {
-    site.pools.iter().find(|pool| pool.name() == name)
-}
-
-/// Starts the checks of each pool; returns after the first round of all.
-async fn watch(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor)> {
-    let mut starting = JoinSet::new();
-    for pool in pools {
-        let pool = Arc::clone(pool);
-        starting.spawn(async move {
-            let monitor = Monitor::start(std::slice::from_ref(&pool)).await;
-            (pool, monitor)
-        });
-    }
-    starting.join_all().await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a reload that panics is refused with.
-    async fn refusal(panic: impl FnOnce() + Send + 'static) -> String {
-        let work = async move {
-            tokio::task::yield_now().await;
-            panic();
-        };
-        contained(work)
-            .await
-            .expect_err("it is not done")
-            .to_string()
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_the_end_of_one_reload_only() {
-        let (steps, number) = ([1], std::hint::black_box(7));
-        let index = refusal(move || assert_eq!(steps[number], 1)).await;
-        assert!(index.contains("a bug in ballast: index out of bounds"));
-        let literal = refusal(|| panic!("a literal")).await;
-        assert!(literal.ends_with("a bug in ballast: a literal"));
-        let strange = refusal(|| std::panic::panic_any(7)).await;
-        assert!(strange.ends_with("no reason was given"));
-        assert_eq!(contained(async { 7 }).await.ok(), Some(7));
-    }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 
 use super::edge::Connections;
-use crate::admin::{Current, Load, Readiness, Running};
+use super::reload::Reloads;
+use crate::admin::{Change, ChangeError, Current, Load, Readiness, Running};
 use crate::journal::Journal;
 use crate::pool::Pool;
 use crate::proxy::{self, Described, Explanation, Inexplicable, Site, Traffic};
@@ -19,8 +21,10 @@ pub(super) struct Process {
     pub(super) connections: Arc<Connections>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) journal: Arc<Journal>,
+    pub(super) reloads: Reloads,
 }
 
+#[async_trait]
 impl Running for Process {
     fn current(&self) -> Arc<Current> {
         self.current.load_full()
@@ -46,5 +50,9 @@ impl Running for Process {
 
     fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    async fn change(&self, pool: &str, change: Change) -> Result<(), ChangeError> {
+        self.reloads.change(pool, change).await
     }
 }

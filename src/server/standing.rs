@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::announce::{self, PidFile, notify};
 use super::handover::{Door, Handover, Inheritance};
 use super::places::Places;
+use super::reload::Reloads;
 use super::socket_file::SocketFile;
 use crate::admin::Readiness;
 use crate::journal::{Journal, Kind};
@@ -31,6 +32,7 @@ pub(super) struct Standing {
     handover: Arc<Handover>,
     site: Arc<ArcSwap<Site>>,
     journal: Arc<Journal>,
+    reloads: Reloads,
     readiness: Arc<Readiness>,
     /// Where it takes commands.
     control: Arc<SocketFile>,
@@ -46,6 +48,7 @@ impl Standing {
         handover: Arc<Handover>,
         site: Arc<ArcSwap<Site>>,
         journal: Arc<Journal>,
+        reloads: Reloads,
         readiness: Arc<Readiness>,
         control: Arc<SocketFile>,
     ) -> Self {
@@ -56,6 +59,7 @@ impl Standing {
             handover,
             site,
             journal,
+            reloads,
             readiness,
             control,
             watching: watch::Sender::new(false),
@@ -93,8 +97,9 @@ impl Standing {
         inheritance: Option<Inheritance>,
     ) {
         if let Some(inheritance) = inheritance {
+            let overlay = inheritance.legacy.overlay.clone();
             for pool in &self.site.load().pools {
-                let known = inheritance.state.iter();
+                let known = inheritance.legacy.pools.iter();
                 known
                     .filter(|state| state.name == pool.name())
                     .for_each(|state| pool.resume(state));
@@ -107,6 +112,8 @@ impl Standing {
             }
             let text = "serving in the place of another process".to_owned();
             self.journal.note(Kind::Handover, None, None, text);
+            // An operator may have changed something since the successor came.
+            self.reloads.adopt(overlay).await;
         }
         let early = self.door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);

@@ -6,6 +6,7 @@ mod commands;
 mod drain;
 mod events;
 mod explain;
+mod hosts;
 mod permission;
 mod pools;
 mod process;
@@ -29,6 +30,7 @@ pub use commands::{API_PREVIEW, API_RELOAD, Command, Preview, Reloaded};
 pub use drain::{API_DRAIN, API_UNDRAIN};
 pub use events::Events;
 pub use explain::API_EXPLAIN;
+pub use hosts::{NewHost, NewWeight, Removed};
 pub use process::{ConfigInfo, ProcessStatus, Version};
 
 use router::{Access, Handler, Route};

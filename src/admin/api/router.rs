@@ -6,7 +6,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::{Api, Request, commands, drain, events, explain, pools, process};
+use super::{Api, Request, commands, drain, events, explain, hosts, pools, process};
 use crate::admin::reply::Reply;
 
 /// What a request must be allowed to do.
@@ -45,22 +45,24 @@ use Access::{Open, Read, Write};
 use Handler::{Later, Now};
 
 const fn get(path: &'static str, access: Access, handler: Handler) -> Route {
+    route(Method::GET, path, access, handler)
+}
+
+const fn post(path: &'static str, access: Access, handler: Handler) -> Route {
+    route(Method::POST, path, access, handler)
+}
+
+const fn route(method: Method, path: &'static str, access: Access, handler: Handler) -> Route {
     Route {
-        method: Method::GET,
+        method,
         path,
         access,
         handler,
     }
 }
 
-const fn post(path: &'static str, access: Access, handler: Handler) -> Route {
-    Route {
-        method: Method::POST,
-        path,
-        access,
-        handler,
-    }
-}
+const HOSTS: &str = "/api/v1/pools/{pool}/hosts";
+const HOST: &str = "/api/v1/pools/{pool}/hosts/{host}";
 
 /// All of them. HEAD is taken wherever GET is.
 pub(crate) const ROUTES: &[Route] = &[
@@ -70,7 +72,34 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/status", Read, Now(process::status)),
     get("/api/v1/pools", Read, Now(pools::all)),
     get("/api/v1/pools/{pool}", Read, Now(pools::one)),
-    get("/api/v1/pools/{pool}/hosts/{host}", Read, Now(pools::host)),
+    post(
+        HOSTS,
+        Write,
+        Later(|api, request| Box::pin(hosts::add(api, request))),
+    ),
+    get(HOST, Read, Now(pools::host)),
+    route(
+        Method::PATCH,
+        HOST,
+        Write,
+        Later(|api, request| Box::pin(hosts::weigh(api, request))),
+    ),
+    route(
+        Method::DELETE,
+        HOST,
+        Write,
+        Later(|api, request| Box::pin(hosts::remove(api, request))),
+    ),
+    post(
+        "/api/v1/pools/{pool}/hosts/{host}/drain",
+        Write,
+        Now(hosts::drain),
+    ),
+    post(
+        "/api/v1/pools/{pool}/hosts/{host}/undrain",
+        Write,
+        Now(hosts::undrain),
+    ),
     get("/api/v1/events", Read, Now(events::after)),
     // It changes nothing, and describes what it asks about in a body.
     post(super::API_EXPLAIN, Read, Now(explain::explain)),

@@ -1,6 +1,6 @@
 //! `hosts`: the servers of a pool.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::balancer::{HostId, MAX_WEIGHT};
@@ -8,7 +8,7 @@ use crate::balancer::{HostId, MAX_WEIGHT};
 use super::super::errors::Problems;
 use super::super::model::Host;
 use super::super::place::Place;
-use super::super::surroundings::Names;
+use super::super::surroundings::{Names, Surroundings, resolve_all};
 use super::super::words::{choice, quote, whole};
 use super::super::yaml::{self, Form, Said};
 use super::pool_limits;
@@ -95,6 +95,7 @@ pub(super) fn hosts(
             id: HostId::from(text),
             address,
             weight,
+            file_weight: Some(weight),
             backup,
             max_in_flight,
         });
@@ -109,6 +110,37 @@ pub(super) fn hosts(
         );
     }
     hosts
+}
+
+/// A host of weight 1 that is in no file, known by `text`; its name, if it has one, is resolved by `surroundings`.
+pub(in crate::config) fn single(
+    text: &str,
+    surroundings: &dyn Surroundings,
+) -> Result<Host, String> {
+    let endpoint = endpoint(text)?;
+    let names = match &endpoint {
+        Endpoint::Address(_) => Names::new(),
+        Endpoint::Name(name, _) => resolve_all(BTreeSet::from([name.clone()]), surroundings),
+    };
+    let address = endpoint.address(&names)?;
+    Ok(alone(text, endpoint, address))
+}
+
+/// The same with a name that was resolved to `address` before.
+pub(in crate::config) fn resolved(text: &str, address: SocketAddr) -> Result<Host, String> {
+    Ok(alone(text, endpoint(text)?, address))
+}
+
+fn alone(text: &str, endpoint: Endpoint, address: SocketAddr) -> Host {
+    Host {
+        id: HostId::from(text),
+        name: endpoint.into_name(),
+        address,
+        weight: 1,
+        file_weight: None,
+        backup: false,
+        max_in_flight: None,
+    }
 }
 
 /// A `host:port` taken apart; two spellings of the same are equal.

@@ -7,7 +7,7 @@ mod edge;
 mod ejection;
 mod headers;
 mod health;
-mod host;
+pub(super) mod host;
 mod limits;
 mod listener;
 mod pem;

@@ -128,6 +128,7 @@ fn pool(
         name,
         algorithm: algorithm?,
         hosts,
+        removed: Vec::new(),
         health_check,
         host_header,
         when_all_down,

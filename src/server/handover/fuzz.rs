@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::fuzz;
 use crate::pool::{HostBook, Pool, PoolState};
 use crate::proxy::Site;
+use crate::server::overlay::Overlay;
 
 const CONFIG: &str = r#"
 listeners: ["127.0.0.1:80"]
@@ -86,7 +87,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn assert_carried(said: Value) {
-    let known = import(said);
+    let known = import(said).pools;
     let told = Vec::from_iter(known.iter().map(json));
     let (fresh, pools) = (pools(), self::pools());
     carry(&fresh, &[]);
@@ -120,9 +121,9 @@ fn assert_carried(said: Value) {
     }
 
     // It can be handed on to yet another process, which comes to the same.
-    let exported = export(&pools);
+    let exported = export(&pools, &Overlay::default());
     let text = serde_json::to_string(&exported).expect("a state can be told");
-    let handed_on = import(serde_json::from_str(&text).expect("what was told can be read"));
+    let handed_on = import(serde_json::from_str(&text).expect("what was told can be read")).pools;
     assert_eq!(timeless(&handed_on), timeless(&states(&pools)));
     let third = self::pools();
     carry(&third, &handed_on);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::pool::{Pool, PoolState};
+use crate::server::overlay::Overlay;
 
 /// The version of the protocol; another one is refused.
 pub(super) const VERSION: u32 = 1;
@@ -46,30 +47,43 @@ pub(super) enum Message {
 struct State {
     version: u32,
     pools: Vec<PoolState>,
+    /// What earlier versions did not tell has a default.
+    #[serde(default)]
+    overlay: Overlay,
 }
 
-/// The state of `pools`, to be sent.
-pub(super) fn export(pools: &[Arc<Pool>]) -> Value {
+/// What goes along to the successor.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Legacy {
+    /// What is known of the pools.
+    pub(in crate::server) pools: Vec<PoolState>,
+    /// What operators have changed.
+    pub(in crate::server) overlay: Overlay,
+}
+
+/// The state of `pools` and what operators have changed, to be sent.
+pub(super) fn export(pools: &[Arc<Pool>], overlay: &Overlay) -> Value {
     let state = State {
         version: STATE_VERSION,
         pools: pools.iter().map(|pool| pool.state()).collect(),
+        overlay: overlay.clone(),
     };
     // A number that JSON has no word for becomes null, which the other side drops.
     serde_json::to_value(state).unwrap_or(Value::Null)
 }
 
-/// The states of pools that came with a message; none if they are not of this version.
-pub(super) fn import(state: Value) -> Vec<PoolState> {
+/// What came with a message; nothing if it is not of this version.
+pub(super) fn import(state: Value) -> Legacy {
     let version = state.get("version").and_then(Value::as_u64);
     if version != Some(u64::from(STATE_VERSION)) {
         warn!("the predecessor's state of the hosts has another version; they start fresh");
-        return Vec::new();
+        return Legacy::default();
     }
     match serde_json::from_value::<State>(state) {
-        Ok(state) => state.pools,
+        Ok(State { pools, overlay, .. }) => Legacy { pools, overlay },
         Err(error) => {
             warn!("the predecessor's state of the hosts cannot be read, they start fresh: {error}");
-            Vec::new()
+            Legacy::default()
         }
     }
 }
@@ -86,7 +100,7 @@ mod tests {
             serde_json::json!({ "version": 1, "pools": "many" }),
             serde_json::json!({ "version": 1, "pools": [{ "name": 7 }] }),
         ] {
-            assert!(import(foreign).is_empty());
+            assert!(import(foreign).pools.is_empty());
         }
     }
 }

@@ -20,6 +20,7 @@ use super::message::{Message, VERSION, export};
 use super::place::{Door, is_trusted};
 use crate::health::FIRST_ROUND;
 use crate::proxy::Site;
+use crate::server::overlay::Overlay;
 use crate::server::socket_file::SocketFile;
 
 /// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
@@ -39,6 +40,7 @@ pub(in crate::server) struct Handover {
     obstacle: Option<&'static str>,
     grace: Duration,
     site: Arc<ArcSwap<Site>>,
+    overlay: Arc<ArcSwap<Overlay>>,
     /// Set once the process listens.
     sockets: OnceLock<Sockets>,
     /// The file of the upgrade socket, once successors may come.
@@ -76,6 +78,7 @@ impl Handover {
         reloadable: bool,
         grace: Duration,
         site: Arc<ArcSwap<Site>>,
+        overlay: Arc<ArcSwap<Overlay>>,
     ) -> Self {
         let obstacle = match (reloadable, process::id()) {
             (false, _) => {
@@ -92,6 +95,7 @@ impl Handover {
             obstacle,
             grace,
             site,
+            overlay,
             sockets: OnceLock::new(),
             file: OnceLock::new(),
             lobby: Mutex::new(Lobby::Open(None)),
@@ -210,7 +214,7 @@ impl Handover {
         let listeners = self.sockets.get().map(|sockets| sockets.addresses.clone());
         link.send(&Message::Welcome {
             listeners: listeners.unwrap_or_default(),
-            state: export(&self.site.load().pools),
+            state: export(&self.site.load().pools, &self.overlay.load()),
         })
         .await?;
         Ok(peer)
@@ -310,7 +314,10 @@ impl Attempt<'_> {
         let (listeners, sockets): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
         link.send(&Message::Take {
             listeners,
-            state: export(&self.handover.site.load().pools),
+            state: export(
+                &self.handover.site.load().pools,
+                &self.handover.overlay.load(),
+            ),
         })
         .await?;
         link.send_sockets(&sockets).await?;

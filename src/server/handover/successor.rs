@@ -14,9 +14,8 @@ use tokio::time::timeout;
 
 use super::launch;
 use super::link::{Link, LinkError};
-use super::message::{Message, VERSION, import};
+use super::message::{Legacy, Message, VERSION, import};
 use super::place::is_trusted;
-use crate::pool::PoolState;
 use crate::server::socket_file::is_same;
 
 /// The predecessor welcomes a successor at once, or it hangs.
@@ -55,7 +54,7 @@ pub(in crate::server) struct Successor {
     predecessor: Option<Pid>,
     patience: Duration,
     listeners: HashSet<SocketAddr>,
-    state: Vec<PoolState>,
+    legacy: Legacy,
 }
 
 impl Successor {
@@ -84,7 +83,7 @@ impl Successor {
                     Ok(None)
                 }
                 Ok(Err(error)) => Err(failed(error.to_string())),
-                Ok(Ok((listeners, state))) => {
+                Ok(Ok((listeners, legacy))) => {
                     let peer = link.peer().map_err(|error| failed(error.to_string()))?;
                     let link = link.into_std().map_err(|error| failed(error.to_string()))?;
                     Ok(Some(Successor {
@@ -93,7 +92,7 @@ impl Successor {
                         predecessor: peer.pid,
                         patience: upgrade.patience,
                         listeners,
-                        state,
+                        legacy,
                     }))
                 }
             }
@@ -116,8 +115,8 @@ impl Successor {
     }
 
     /// What the predecessor has learnt.
-    pub(in crate::server) fn state(&self) -> &[PoolState] {
-        &self.state
+    pub(in crate::server) fn legacy(&self) -> &Legacy {
+        &self.legacy
     }
 
     /// Says that everything is prepared, and waits for the sockets of `addresses`. `None`: the predecessor has died, and
@@ -134,7 +133,7 @@ impl Successor {
             let mut link = Link::new(UnixStream::from_std(self.link)?);
             link.send(&Message::Prepared).await?;
             info!("prepared; waiting for the listeners of the predecessor");
-            let (listeners, state) = match link.receive().await? {
+            let (listeners, legacy) = match link.receive().await? {
                 Message::Take { listeners, state } => (listeners, import(state)),
                 other => return Err(LinkError::Broken(format!("it said {other:?} out of turn"))),
             };
@@ -150,7 +149,7 @@ impl Successor {
             Ok(Inheritance {
                 link,
                 sockets,
-                state,
+                legacy,
             })
         };
         match timeout(patience, taken).await {
@@ -174,7 +173,7 @@ pub(in crate::server) struct Inheritance {
     /// The listening sockets by address.
     pub(in crate::server) sockets: Vec<(SocketAddr, RawFd)>,
     /// What the predecessor has learnt until now.
-    pub(in crate::server) state: Vec<PoolState>,
+    pub(in crate::server) legacy: Legacy,
 }
 
 impl Inheritance {
@@ -195,7 +194,7 @@ impl Inheritance {
     }
 }
 
-async fn greet(link: &mut Link) -> Result<(HashSet<SocketAddr>, Vec<PoolState>), LinkError> {
+async fn greet(link: &mut Link) -> Result<(HashSet<SocketAddr>, Legacy), LinkError> {
     let peer = link.peer()?;
     if !is_trusted(peer.uid) {
         let uid = peer.uid;

@@ -1,0 +1,166 @@
+//! Hosts that are added, removed, weighed and drained at run time.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use super::{Api, Request, pools};
+use crate::admin::reply::Reply;
+use crate::admin::running::{Change, ChangeError};
+use crate::balancer::{HostId, MAX_WEIGHT};
+use crate::config::Host;
+use crate::pool::{HostStatus, Pool};
+
+/// A host to be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewHost {
+    /// Its `host:port`, which it is then known by. A name is resolved once.
+    pub address: String,
+    /// 0 to 10,000.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Whether it is used only while no other host is usable.
+    #[serde(default)]
+    pub backup: bool,
+    /// Requests that may run on it at once; `None`: any number.
+    #[serde(default)]
+    pub max_in_flight: Option<u64>,
+}
+
+/// Another weight for a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewWeight {
+    /// 0 to 10,000; 0 drains it.
+    pub weight: u32,
+}
+
+/// A host that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// What it was known by.
+    pub removed: String,
+    /// Requests that run on it still.
+    pub in_flight: u64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+pub(super) async fn add(api: &Api, request: &Request) -> Result<Reply, Reply> {
+    let NewHost {
+        address,
+        weight,
+        backup,
+        max_in_flight,
+    } = request.json()?;
+    let weight = checked(weight)?;
+    let pool = pools::named(api, request.segment(0))?;
+    let found = spawn_blocking(move || Host::find(&address)).await;
+    let found = found.unwrap_or_else(|error| Err(error.to_string()));
+    let host = found.map_err(|reason| {
+        let reason = format!("address: {reason}");
+        Reply::error(StatusCode::BAD_REQUEST, reason)
+    })?;
+    let host = Host {
+        weight,
+        backup,
+        max_in_flight: max_in_flight.filter(|most| *most > 0),
+        ..host
+    };
+    let id = host.id.clone();
+    change(api, &pool, Change::Add(host)).await?;
+    let status = status(api, &pool, &id)?;
+    Ok(Reply::json(StatusCode::CREATED, &status))
+}
+
+pub(super) async fn remove(api: &Api, request: &Request) -> Result<Reply, Reply> {
+    let (pool, id) = meant(api, request)?;
+    let force = match request.query("force").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            let reason = format!(
+                "force: `{}` is neither true nor false",
+                other.escape_debug()
+            );
+            return Err(Reply::error(StatusCode::BAD_REQUEST, reason));
+        }
+    };
+    let host = pool.member(&id).map(|member| Arc::clone(member.host()));
+    let removed = Change::Remove {
+        host: id.clone(),
+        force,
+    };
+    change(api, &pool, removed).await?;
+    let removed = Removed {
+        removed: id.as_str().to_owned(),
+        in_flight: host.map_or(0, |host| host.in_flight()),
+    };
+    Ok(Reply::json(StatusCode::OK, &removed))
+}
+
+pub(super) async fn weigh(api: &Api, request: &Request) -> Result<Reply, Reply> {
+    let NewWeight { weight } = request.json()?;
+    let weight = checked(weight)?;
+    let (pool, host) = meant(api, request)?;
+    let id = host.clone();
+    change(api, &pool, Change::Weigh { host, weight }).await?;
+    Ok(Reply::json(StatusCode::OK, &status(api, &pool, &id)?))
+}
+
+pub(super) fn drain(api: &Api, request: &Request) -> Result<Reply, Reply> {
+    wish(api, request, true)
+}
+
+pub(super) fn undrain(api: &Api, request: &Request) -> Result<Reply, Reply> {
+    wish(api, request, false)
+}
+
+fn wish(api: &Api, request: &Request, drained: bool) -> Result<Reply, Reply> {
+    let (pool, id) = meant(api, request)?;
+    if let Some(member) = pool.member(&id) {
+        pool.drain(member, drained);
+    }
+    Ok(Reply::json(StatusCode::OK, &status(api, &pool, &id)?))
+}
+
+/// The host that is meant, and its pool.
+fn meant(api: &Api, request: &Request) -> Result<(Arc<Pool>, HostId), Reply> {
+    let pool = pools::named(api, request.segment(0))?;
+    let id = HostId::from(request.segment(1));
+    match pool.member(&id) {
+        Some(_) => Ok((pool, id)),
+        None => Err(pools::no_host(&pool, id.as_str())),
+    }
+}
+
+async fn change(api: &Api, pool: &Pool, change: Change) -> Result<(), Reply> {
+    let changed = api.running.change(pool.name(), change).await;
+    changed.map_err(|error| match error {
+        ChangeError::Unknown(reason) => Reply::error(StatusCode::NOT_FOUND, reason),
+        ChangeError::Conflict(reason) => Reply::error(StatusCode::CONFLICT, reason),
+    })
+}
+
+/// A host as it is now, after a change.
+fn status(api: &Api, pool: &Pool, id: &HostId) -> Result<HostStatus, Reply> {
+    let pool = pools::named(api, pool.name())?;
+    let member = pool.member(id);
+    let member = member.ok_or_else(|| pools::no_host(&pool, id.as_str()))?;
+    Ok(pool.host_status(member))
+}
+
+fn checked(weight: u32) -> Result<u32, Reply> {
+    match weight {
+        0..=MAX_WEIGHT => Ok(weight),
+        _ => Err(Reply::error(
+            StatusCode::BAD_REQUEST,
+            format!("weight: {weight} is above {MAX_WEIGHT}"),
+        )),
+    }
+}

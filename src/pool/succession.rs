@@ -1,0 +1,38 @@
+//! A pool that takes the place of another in the same process goes on counting where the other was.
+//!
+//! What can be told in words goes along as [`PoolState`](super::PoolState), as it does into another process. Whoever waits
+//! in the other's line waits on there, for a host that both have.
+
+use std::sync::Arc;
+
+use super::{Member, Pool};
+
+impl Pool {
+    /// This pool, made to take the place of `before`: it goes on with its budget for retries and its
+    /// counts.
+    pub fn after(mut self, before: &Pool) -> Self {
+        if let (Some(budget), Some(earlier)) = (&mut self.budget, &before.budget) {
+            match budget.policy() == earlier.policy() {
+                true => *budget = Arc::clone(earlier),
+                false => budget.grant(earlier.balance()),
+            }
+        }
+        self.tally = Arc::clone(&before.tally);
+        for member in &mut self.members {
+            let earlier = before.member(member.host().id());
+            if let Some(earlier) = earlier {
+                member.go_on(earlier);
+            }
+        }
+        self
+    }
+}
+
+impl Member {
+    /// Goes on with what `before`, the same host in another pool of the name, has counted.
+    fn go_on(&mut self, before: &Member) {
+        self.tally = Arc::clone(&before.tally);
+        *self.record() = before.record().clone();
+        self.count_successes(before.successes());
+    }
+}
