@@ -4,6 +4,8 @@
 //! With `default-features = false` the crate is [`balancer`] alone, without Pingora and without Tokio.
 
 #[cfg(feature = "proxy")]
+pub mod access_log;
+#[cfg(feature = "proxy")]
 pub mod admin;
 pub mod balancer;
 #[cfg(feature = "proxy")]
@@ -17,7 +19,13 @@ mod fuzz;
 #[cfg(feature = "proxy")]
 pub mod health;
 #[cfg(feature = "proxy")]
+pub mod history;
+#[cfg(feature = "proxy")]
 pub mod journal;
+#[cfg(feature = "proxy")]
+pub mod logging;
+#[cfg(feature = "proxy")]
+pub mod metrics;
 #[cfg(feature = "proxy")]
 pub mod moment;
 #[cfg(feature = "proxy")]
@@ -30,3 +38,5 @@ pub mod record;
 pub mod route;
 #[cfg(feature = "proxy")]
 pub mod server;
+#[cfg(feature = "proxy")]
+pub mod traces;

@@ -15,6 +15,12 @@ impl Moment {
     pub fn now() -> Self {
         Moment(SystemTime::now().max(SystemTime::UNIX_EPOCH))
     }
+
+    /// Seconds since 1970; 0 for what was before.
+    pub fn unix_seconds(self) -> f64 {
+        let since = self.0.duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_secs_f64()
+    }
 }
 
 impl fmt::Display for Moment {

@@ -14,19 +14,26 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use ballast::config::Config;
-use ballast::pool::HostBook;
+use ballast::pool::{HostBook, Pool};
 use ballast::proxy::{Client, Guarded, Proxy, RequestContext, Site, Traffic};
 use ballast::record::{Ending, Observer};
 use bytes::Bytes;
 use log::{LevelFilter, Log, Metadata, Record};
-use pingora::apps::ServerApp;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::proxy::{ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 
 /// Ballast's proxy up to the choice of a host, and then a panic if the request asks for it.
 struct Panicking(Proxy);
@@ -198,8 +205,13 @@ fn host() -> SocketAddr {
     address
 }
 
-/// Serves `app` in this process until the test ends.
-fn serve(app: Panicking, site: Arc<ArcSwap<Site>>) -> SocketAddr {
+/// Serves `app` in this process until the test ends, behind TLS if there is any.
+fn serve(
+    app: Panicking,
+    site: Arc<ArcSwap<Site>>,
+    traffic: Arc<Traffic>,
+    tls: Option<TlsSettings>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     listener.set_nonblocking(true).expect("a socket");
@@ -209,14 +221,19 @@ fn serve(app: Panicking, site: Arc<ArcSwap<Site>>) -> SocketAddr {
             .build();
         runtime.expect("a runtime").block_on(async {
             let app = http_proxy(&Arc::new(ServerConf::default()), app);
-            let app = Arc::new(Guarded::new(app, Arc::clone(&site)));
+            let app = Arc::new(Guarded::new(app, Arc::clone(&site), traffic));
             let (_running, shutdown) = watch::channel(false);
+            let tls = tls.map(TlsSettings::build);
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             while let Ok((connection, _)) = listener.accept().await {
                 let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-                let stream = Box::new(L4Stream::from(connection));
+                let stream = L4Stream::from(connection);
+                let stream: Stream = match &tls {
+                    None => Box::new(stream),
+                    Some(tls) => Box::new(tls.tls_handshake(stream).await.expect("a handshake")),
+                };
                 let client = Client::new(stream, Arc::clone(&site));
-                tokio::spawn(async move { app.process_new(Box::new(client), &shutdown).await });
+                tokio::spawn(async move { app.serve(client, &shutdown).await });
             }
         });
     });
@@ -243,8 +260,22 @@ fn ask(address: SocketAddr, path: &str) -> String {
     String::from_utf8(answer).expect("text")
 }
 
-#[test]
-fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
+/// A proxy in this process, and what is known of its requests.
+struct Started {
+    address: SocketAddr,
+    traffic: Arc<Traffic>,
+    pool: Arc<Pool>,
+    endings: Arc<Endings>,
+}
+
+impl Started {
+    fn is_at_rest(&self) -> bool {
+        self.traffic.present() == 0 && self.pool.members()[0].host().in_flight() == 0
+    }
+}
+
+/// Starts it, behind TLS if there is any.
+fn start(tls: Option<TlsSettings>) -> Started {
     let host = host();
     let text = format!(
         "listeners: [\"127.0.0.1:1\"]\nlimits: {{ max_in_flight: 1 }}\n\
@@ -259,7 +290,24 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
     let traffic = Arc::new(Traffic::default());
     let site = Arc::new(ArcSwap::from_pointee(site));
     let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-    let address = serve(Panicking(proxy), site);
+    let address = serve(Panicking(proxy), site, Arc::clone(&traffic), tls);
+    Started {
+        address,
+        traffic,
+        pool,
+        endings,
+    }
+}
+
+#[test]
+fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
+    let started = start(None);
+    let Started {
+        address,
+        ref traffic,
+        ref endings,
+        ..
+    } = started;
     log::set_logger(&LINES).expect("the only logger");
     log::set_max_level(LevelFilter::Info);
 
@@ -277,9 +325,7 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
             2 * round
         );
         assert_eq!(logged(&line), 1);
-        within_seconds("the request is counted no more", || {
-            traffic.present() == 0 && pool.members()[0].host().in_flight() == 0
-        });
+        within_seconds("the request is counted no more", || started.is_at_rest());
         // With room for one request only, this one is served because the panic gave its place back.
         let answer = ask(address, "/");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -291,4 +337,87 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
         ];
         assert_eq!(endings.take(), told, "each request is told of once");
     }
+}
+
+/// The one certificate of a listener.
+#[derive(Debug)]
+struct Only(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Only {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// A listener's TLS that offers HTTP/2, and a client's that asks for it.
+fn tls() -> (TlsSettings, Arc<ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(["x".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(made.key_pair.serialize_der()).expect("a key");
+    let key = any_supported_type(&key).expect("a key");
+    let chain = vec![made.cert.der().clone()];
+    let mut settings = TlsSettings::intermediate("", "").expect("settings");
+    settings.set_cert_resolver(Arc::new(Only(Arc::new(CertifiedKey::new(
+        chain.clone(),
+        key,
+    )))));
+    settings.enable_h2();
+    let mut roots = RootCertStore::empty();
+    roots.add(chain[0].clone()).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    (settings, Arc::new(config))
+}
+
+#[test]
+fn a_panic_in_a_stream_ends_no_other() {
+    let (settings, config) = tls();
+    let started = start(Some(settings));
+    let address = started.address;
+    let ask = async {
+        let socket = tokio::net::TcpStream::connect(address).await;
+        let name = ServerName::try_from("x").expect("a name");
+        let stream = TlsConnector::from(config)
+            .connect(name, socket.expect("the proxy listens"))
+            .await;
+        let connected = h2::client::handshake(stream.expect("a handshake")).await;
+        let (mut sender, connection) = connected.expect("HTTP/2");
+        tokio::spawn(connection);
+        let mut status = async |path: &str| {
+            let request = http::Request::get(format!("https://x{path}")).body(());
+            let opened = sender.send_request(request.expect("a request"), true);
+            let (head, mut body) = opened.expect("a stream").0.await?.into_parts();
+            while let Some(more) = body.data().await {
+                HAS_A_PART.store(path == AMID, Ordering::SeqCst);
+                body.flow_control().release_capacity(more?.len())?;
+            }
+            Ok::<_, h2::Error>(head.status.as_u16())
+        };
+        for _ in 0..3 {
+            assert_eq!(status("/panic").await.expect("an answer"), 500);
+            let error = status(AMID).await.expect_err("the rest is missing");
+            assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+            assert_eq!(status("/").await.expect("an answer"), 200);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let asked = runtime
+        .expect("a runtime")
+        .block_on(async { tokio::time::timeout(Duration::from_secs(20), ask).await });
+    asked.expect("answers in time");
+    within_seconds("no request is counted any more", || started.is_at_rest());
+    assert_eq!(started.traffic.panics(), 6);
+    let told = [
+        (Some(500), Ending::Internal, 1),
+        (Some(200), Ending::Internal, 1),
+        (Some(200), Ending::Complete, 1),
+    ];
+    assert_eq!(started.endings.take(), [told; 3].concat());
 }

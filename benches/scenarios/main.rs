@@ -1,4 +1,5 @@
-//! What clients notice of a host that is slow, fails, stalls or restarts: ballast beside nginx and HAProxy.
+//! What clients notice of a host that is slow, fails, stalls or restarts, and of slow clients beside them: ballast beside
+//! nginx and HAProxy.
 //!
 //! `cargo bench --bench scenarios -- slow fail` prints a table for each scenario that is named; `--help` tells the
 //! rest. Each balancer in turn stands in front of the same eight hosts in this process: exponential service of 10 ms,
@@ -18,10 +19,14 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 
 use contenders::{CONTENDERS, Contender};
-use rig::{Hosts, Mode, Plan, Record};
+use rig::{Hosts, Mode, Plan, Record, SlowClients};
 
 /// Hosts behind each balancer.
 const HOSTS: usize = 8;
+
+/// Clients that drip the head of a request, and how often that is compared with nobody doing so.
+const SLOW_CLIENTS: usize = 2_000;
+const ROUNDS: usize = 3;
 
 /// Source addresses of the load.
 const CLIENTS: u16 = 1_000;
@@ -72,12 +77,15 @@ enum Scenario {
     Stall,
     /// Each host in turn is away for 2 s
     Restart,
+    /// 2,000 clients drip the head of a request
+    #[value(name = "slow_clients")]
+    SlowClients,
 }
 
 impl Scenario {
     fn rate(self) -> f64 {
         match self {
-            Scenario::Restart => 1_000.0,
+            Scenario::Restart | Scenario::SlowClients => 1_000.0,
             _ => 2_000.0,
         }
     }
@@ -85,7 +93,15 @@ impl Scenario {
     fn seconds(self) -> u64 {
         match self {
             Scenario::Restart => 20,
+            Scenario::SlowClients => 5,
             _ => 10,
+        }
+    }
+
+    fn rounds(self) -> usize {
+        match self {
+            Scenario::SlowClients => ROUNDS,
+            _ => 1,
         }
     }
 
@@ -108,6 +124,10 @@ impl Scenario {
                 }
             }
             Scenario::Restart => {}
+            // They answer at once, so that nothing hides what the balancer takes.
+            Scenario::SlowClients => {
+                (0..hosts.count()).for_each(|number| hosts.set(number, Mode::Slow(0.0)));
+            }
         }
     }
 }
@@ -122,7 +142,8 @@ struct Run {
 }
 
 impl Run {
-    /// The load on one balancer; `None` if it is not installed. The share is that of the first host.
+    /// The load on one balancer; `None` if it is not installed. Beside it the share of the requests that the first host
+    /// got; or, with slow clients, p99 as a multiple of what it was on the same balancer without them.
     fn on(self, contender: &Contender) -> Option<(Record, f64)> {
         let hosts = Hosts::start(HOSTS, self.seed);
         let running = contender.start(&hosts)?;
@@ -135,6 +156,13 @@ impl Run {
             patience: PATIENCE,
             seed: self.seed,
         };
+        if self.scenario == Scenario::SlowClients {
+            let alone = plan.run().after(WARM_UP).latency(0.99);
+            let _slow = SlowClients::start(running.address, SLOW_CLIENTS);
+            let record = plan.run().after(WARM_UP);
+            let ratio = record.latency(0.99).as_secs_f64() / alone.as_secs_f64();
+            return Some((record, ratio));
+        }
         let over = AtomicBool::new(false);
         let record = thread::scope(|scope| {
             if self.scenario == Scenario::Restart {
@@ -168,6 +196,10 @@ impl Run {
                 "Each host is away for 2 s, one after the other",
                 "p50 ms | p99 ms | p99.9 ms | requests | failed",
             ),
+            Scenario::SlowClients => (
+                "2,000 clients drip the head of a request beside the others",
+                "p50 ms | p99 ms | p99.9 ms | failed | p99 as a multiple of p99 without them",
+            ),
         };
         println!("\n## {title}");
         println!("{} requests/s for {:?}\n", self.rate, self.duration);
@@ -175,16 +207,17 @@ impl Run {
         println!("|---|{}", "---|".repeat(columns.matches('|').count() + 1));
     }
 
-    fn row(self, name: &str, record: &Record, share: f64) {
+    fn row(self, name: &str, record: &Record, figure: f64) {
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| record.latency(q).as_secs_f64() * 1e3);
         let latencies = format!("| {name} | {p50:.1} | {p99:.1} | {p999:.1} |");
         let (failed, success) = (record.failed(), record.success() * 100.0);
-        let share = share * 100.0;
+        let share = figure * 100.0;
         match self.scenario {
             Scenario::Slow => println!("{latencies} {failed} | {share:.2} % |"),
             Scenario::Fail => println!("{latencies} {success:.2} % | {share:.2} % |"),
             Scenario::Stall => println!("{latencies} {failed} |"),
             Scenario::Restart => println!("{latencies} {} | {failed} |", record.count()),
+            Scenario::SlowClients => println!("{latencies} {failed} | {figure:.2} |"),
         }
     }
 }
@@ -225,13 +258,17 @@ fn main() {
             seed: options.seed,
         };
         run.heading();
-        for contender in CONTENDERS {
+        for contender in CONTENDERS
+            .iter()
+            .cycle()
+            .take(scenario.rounds() * CONTENDERS.len())
+        {
             let name = contender.name();
             if !name.contains(&options.only) {
                 continue;
             }
-            if let Some((record, share)) = run.on(contender) {
-                run.row(&name, &record, share);
+            if let Some((record, figure)) = run.on(contender) {
+                run.row(&name, &record, figure);
             }
         }
     }

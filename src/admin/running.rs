@@ -8,7 +8,9 @@ use async_trait::async_trait;
 
 use crate::balancer::HostId;
 use crate::config::{Config, Host};
+use crate::history::History;
 use crate::journal::Journal;
+use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::pool::Pool;
 use crate::proxy::{Described, Explanation, Inexplicable};
@@ -31,8 +33,14 @@ pub trait Running: Debug + Send + Sync {
     /// What the process works on.
     fn load(&self) -> Load;
 
+    /// What is counted.
+    fn metrics(&self) -> &Arc<Metrics>;
+
     /// What has happened.
     fn journal(&self) -> &Arc<Journal>;
+
+    /// How its pools did in the last minutes.
+    fn history(&self) -> &Arc<History>;
 
     /// Carries out what an operator asks for in the pool of this name; returns once it is in force.
     ///

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
-use super::process::{Silence, ask};
-use super::{Failure, ProcessArg, failed};
+use super::process::{encoded, told};
+use super::{Failure, ProcessArg};
 use crate::admin::{API_DRAIN, API_UNDRAIN};
 
 /// The process does it at once.
@@ -33,18 +31,10 @@ pub(super) fn undrain(host: &HostArg) -> Result<(), Failure> {
 }
 
 fn command(path: &str, said: &HostArg) -> Result<(), Failure> {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let mut path = format!("{path}?host={}", encoded(&said.host));
     if let Some(pool) = &said.pool {
         path.push_str(&format!("&pool={}", encoded(pool)));
     }
-    let answer = ask(&said.process, "POST", &path, PATIENCE);
-    let answer = answer.map_err(Silence::into_reason).map_err(failed)?;
-    match answer.status {
-        200 => {
-            println!("{}", answer.body);
-            Ok(())
-        }
-        _ => Err(failed(answer.body)),
-    }
+    println!("{}", told(&said.process, "POST", &path, "", PATIENCE)?);
+    Ok(())
 }

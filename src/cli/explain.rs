@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::process::{Silence, ask_with};
+use super::process::{read, told};
 use super::{Failure, ProcessArg, failed};
 use crate::admin::API_EXPLAIN;
 use crate::pool::{Candidate, Chosen, Fate};
@@ -64,18 +64,11 @@ pub(super) fn explain(said: &RequestArg) -> Result<(), Failure> {
         tried: said.tried.clone(),
     };
     let body = serde_json::to_string(&described).map_err(failed)?;
-    let answer = ask_with(&said.process, "POST", API_EXPLAIN, &body, PATIENCE);
-    let answer = answer.map_err(Silence::into_reason).map_err(failed)?;
-    if answer.status != 200 {
-        return Err(failed(answer.body));
+    let answer = told(&said.process, "POST", API_EXPLAIN, &body, PATIENCE)?;
+    match said.json {
+        true => println!("{answer}"),
+        false => print!("{}", shown(&read(&answer)?)),
     }
-    if said.json {
-        println!("{}", answer.body);
-        return Ok(());
-    }
-    let explanation = serde_json::from_str(&answer.body)
-        .map_err(|error| failed(format!("an answer of another version: {error}")))?;
-    print!("{}", shown(&explanation));
     Ok(())
 }
 

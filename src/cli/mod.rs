@@ -3,10 +3,14 @@
 mod check;
 mod drain;
 mod explain;
-mod logging;
+mod host;
+mod level;
+mod pages;
 mod process;
 mod reload;
+mod status;
 mod table;
+mod terminal;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::server::Upgrade;
 use crate::server::places::DEFAULT_CONFIG;
-use crate::{demo, server};
+use crate::{demo, logging, server};
 
 /// An HTTP load balancer on Pingora.
 #[derive(Debug, Parser)]
@@ -35,6 +39,7 @@ Examples:
   ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
                                        SIGINT stops at once
   ballast reload -c ballast.yaml       make the running process take in the changed file
+  ballast status -c ballast.yaml       its pools and hosts, each with its state and the reason; --watch for ever
   ballast drain HOST -c ballast.yaml   no new requests to a host; undrain for the way back
 
 Environment:
@@ -45,8 +50,8 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve on 127.0.0.1:8080 with three built-in hosts; no file needed
-    Demo,
+    /// Serve with three built-in hosts and a dashboard; no file needed
+    Demo(demo::Addresses),
     /// Serve in the foreground, with logs on stderr
     #[command(after_help = "Example:\n  ballast run -c ballast.yaml")]
     Run {
@@ -68,6 +73,9 @@ enum Command {
     /// handing over to a new one
     #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
     Reload(ProcessArg),
+    /// Show the pools and hosts of the running process, each host with its state and the reason for it
+    #[command(after_help = "Example:\n  ballast status --watch -c ballast.yaml")]
+    Status(status::StatusArg),
     /// Send no new requests to a host of the running process, unless no other is usable; those that run may end, and the
     /// host is still checked. It holds over reloads until the host's weight is edited
     #[command(after_help = "Example:\n  ballast drain 10.0.0.1:8080 -c ballast.yaml")]
@@ -75,12 +83,24 @@ enum Command {
     /// Send requests to a drained host again
     #[command(after_help = "Example:\n  ballast undrain 10.0.0.1:8080 -c ballast.yaml")]
     Undrain(drain::HostArg),
+    /// Add, remove and weigh hosts of the running process. It holds over reloads until the file says something else of them
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// Tell which host the running process would send a request to, and why to no other. It is told by the code that
     /// chooses; nothing is sent or counted, and no turn moves
     #[command(
         after_help = "Example:\n  ballast explain --pool web --client 10.1.2.3 -c ballast.yaml"
     )]
     Explain(explain::RequestArg),
+    /// Tell how much the running process logs, or change it until it is replaced
+    #[command(after_help = "Example:\n  ballast log-level debug -c ballast.yaml")]
+    LogLevel(level::LevelArg),
+    /// Print what completes this command line in a shell
+    #[command(after_help = "Example:\n  ballast completions bash > /etc/bash_completion.d/ballast")]
+    Completions(pages::ShellArg),
+    /// Print or write the manual pages
+    #[command(after_help = "Example:\n  ballast man /usr/share/man/man1")]
+    Man(pages::PagesArg),
     /// List the balancing algorithms and their options
     Algorithms,
 }
@@ -127,7 +147,7 @@ fn failed(message: impl fmt::Display) -> Failure {
 /// Does what the arguments of the process ask for.
 pub fn main() -> ExitCode {
     let outcome = match Args::parse().command {
-        Command::Demo => run_demo(),
+        Command::Demo(addresses) => run_demo(&addresses),
         Command::Run {
             config,
             upgrade,
@@ -135,8 +155,13 @@ pub fn main() -> ExitCode {
         } => run(&config.config, upgrade.then_some(upgrade_wait)),
         Command::Check(process) => check::check(&process),
         Command::Reload(process) => reload::reload(&process),
+        Command::Status(status) => status::status(&status),
         Command::Drain(host) => drain::drain(&host),
         Command::Undrain(host) => drain::undrain(&host),
+        Command::Host(command) => host::host(command),
+        Command::LogLevel(level) => level::log_level(&level),
+        Command::Completions(shell) => pages::completions(&shell),
+        Command::Man(folder) => pages::man(&folder),
         Command::Explain(request) => explain::explain(&request),
         Command::Algorithms => {
             print!("{}", table::algorithms());
@@ -162,10 +187,12 @@ fn load(file: &Path) -> Result<Config, Failure> {
     Config::load(file).map_err(wrong)
 }
 
-fn run_demo() -> Result<(), Failure> {
+fn run_demo(addresses: &demo::Addresses) -> Result<(), Failure> {
     let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
-    let config = demo::config(&hosts).map_err(failed)?;
-    serve(config, None, None, || println!("{}", demo::GUIDE))
+    let token = demo::token().map_err(|_| failed("the system gives no random numbers"))?;
+    let config = demo::config(&hosts, addresses, &token).map_err(wrong)?;
+    let guide = demo::guide(addresses, &token);
+    serve(config, None, None, || println!("{guide}"))
 }
 
 /// `upgrade`: how long to wait for the process that serves to hand over.

@@ -5,7 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::ProcessArg;
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+
+use super::{Failure, ProcessArg, failed};
 use crate::admin::ErrorBody;
 use crate::config;
 use crate::server::places::find_control_socket;
@@ -34,6 +37,36 @@ impl Silence {
             Silence::Nobody(reason) | Silence::Unknown(reason) => reason,
         }
     }
+}
+
+/// The body of the process's answer.
+///
+/// # Errors
+/// There is none, or it says what stands against it.
+pub(super) fn told(
+    process: &ProcessArg,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> Result<String, Failure> {
+    let answer = ask_with(process, method, path, body, patience);
+    let answer = answer.map_err(Silence::into_reason).map_err(failed)?;
+    match answer.status {
+        200..=299 => Ok(answer.body),
+        _ => Err(failed(answer.body)),
+    }
+}
+
+/// Reads what the process told.
+pub(super) fn read<T: DeserializeOwned>(body: &str) -> Result<T, Failure> {
+    serde_json::from_str(body)
+        .map_err(|error| failed(format!("an answer of another version: {error}")))
+}
+
+/// A name as a part of a path or a query.
+pub(super) fn encoded(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, NON_ALPHANUMERIC)
 }
 
 /// Asks the process for `path` with `method`, and waits for an answer for `patience` at most between two bytes of it.

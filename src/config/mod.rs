@@ -5,6 +5,7 @@
 //! values need no further checks, and collects everything that is wrong.
 
 mod access;
+mod access_log;
 mod errors;
 mod load;
 mod meaning;
@@ -12,18 +13,22 @@ mod model;
 mod place;
 mod policies;
 mod surroundings;
+mod told;
+mod tracing;
 mod words;
 mod yaml;
 
 pub use access::Access;
+pub use access_log::{AccessLog, LogFormat, LogTarget, Sample};
 pub use errors::ConfigErrors;
 pub use load::control_socket;
 pub(crate) use model::begins_with_segments;
 pub use model::{
     Admin, Algorithm, Authorities, Certificate, Config, Headers, HealthCheck, Host, HostHeader,
-    Initial, KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, Rate, RateKey,
-    Retries, Retry, Route, SameSite, Secret, Secure, Server, Sticky, Timeouts, Underscores,
-    WhenAllDown,
+    Initial, KeySource, Limits, Listener, ListenerTls, Pool, PoolTls, Probe, ProxyProtocol, Rate,
+    RateKey, Retries, Retry, Route, SameSite, Secret, Secure, Server, Sticky, Timeouts,
+    Underscores, WhenAllDown,
 };
 pub use policies::{Ejection, Failures, PoolLimits, SlowStart};
 pub use surroundings::{Surroundings, System};
+pub use tracing::{Endpoint, Otlp, Share, Tracing};

@@ -1,7 +1,7 @@
 //! The configuration as it is meant: every value checked, nothing left to interpret.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use super::access::Access;
+use super::access_log::AccessLog;
 use super::policies::{Ejection, PoolLimits, SlowStart};
+use super::tracing::Tracing;
 use crate::balancer::{AlgorithmInfo, HostId, Options};
 use crate::moment::Moment;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub server: Server,
     /// What is told about the process over TCP.
     pub admin: Admin,
+    /// What is written about each request; `None`: nothing.
+    pub access_log: Option<AccessLog>,
     /// Addresses that clients connect to; at least one, no two alike.
     pub listeners: Vec<Listener>,
     /// Networks whose X-Forwarded-* fields are believed.
@@ -38,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// What becomes of header fields on the way.
     pub headers: Headers,
+    /// Distributed traces; `None`: what clients say of theirs passes as it came.
+    pub tracing: Option<Tracing>,
     /// Which requests go to which pool; the first route that matches wins. At least one.
     pub routes: Vec<Route>,
     /// The pools in the order of the file; at least one.
@@ -81,8 +87,25 @@ pub struct Listener {
     pub address: SocketAddr,
     /// TLS towards clients, if any.
     pub tls: Option<ListenerTls>,
-    /// Who may connect, by the address at the other end of the connection.
+    /// Who may connect, by the address at the other end of the connection or the one that a PROXY header announces.
     pub access: Access,
+    /// Who connects on behalf of clients, and says so with a header of the PROXY protocol; `None`: nobody.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Who announces clients with the PROXY protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Networks of the proxies, at least one. Nobody else may connect.
+    pub trusted: Vec<IpNet>,
+}
+
+impl ProxyProtocol {
+    /// Whether what `peer` announces is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&peer))
+    }
 }
 
 /// TLS towards clients.
@@ -90,6 +113,8 @@ pub struct Listener {
 pub struct ListenerTls {
     /// At least one; the client's SNI chooses, and the first serves those without or with an unknown one.
     pub certificates: Vec<Certificate>,
+    /// Whether clients may choose HTTP/2.
+    pub http2: bool,
 }
 
 /// A certificate chain and its key, which fit each other. Relative paths of the file have got the directory of the

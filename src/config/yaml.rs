@@ -18,11 +18,13 @@ use serde::{Deserialize, Deserializer};
 pub(super) struct Config {
     pub(super) server: Server,
     pub(super) admin: Admin,
+    pub(super) access_log: Said<AccessLog>,
     pub(super) listeners: Vec<Form<Listener>>,
     pub(super) trusted_proxies: Vec<String>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) headers: Headers,
+    pub(super) tracing: Said<Tracing>,
     pub(super) routes: Vec<Route>,
     pub(super) pools: Entries<Pool>,
 }
@@ -55,17 +57,41 @@ pub(super) struct Ready {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct AccessLog {
+    pub(super) path: Said<String>,
+    pub(super) format: Said<String>,
+    pub(super) sample: Vec<Sample>,
+    pub(super) buffer: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Sample {
+    pub(super) statuses: Said<OneOrMany>,
+    pub(super) share: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct Listener {
     pub(super) address: Said<String>,
     pub(super) tls: Said<ListenerTls>,
+    pub(super) proxy_protocol: Said<ProxyProtocol>,
     pub(super) allow: Vec<String>,
     pub(super) deny: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct ProxyProtocol {
+    pub(super) trusted: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct ListenerTls {
     pub(super) certificates: Vec<CertificateFiles>,
+    pub(super) http2: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,6 +141,24 @@ pub(super) struct Rate {
 pub(super) struct Headers {
     pub(super) underscores: Said<String>,
     pub(super) via: Said<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Tracing {
+    pub(super) sample: Said<String>,
+    pub(super) otlp: Said<Otlp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Otlp {
+    pub(super) endpoint: Said<String>,
+    pub(super) headers: Entries<String>,
+    pub(super) service: Said<String>,
+    pub(super) timeout: Said<String>,
+    pub(super) interval: Said<String>,
+    pub(super) queue: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,126 +1,80 @@
-//! The demo: three hosts within the process, and a configuration that balances over them.
+//! The demo: three hosts within the process, a configuration that balances over them, and the dashboard to watch it.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
-use std::sync::Arc;
-use std::{io, thread};
+mod hosts;
 
-use async_trait::async_trait;
-use http::{Method, Response, header};
-use pingora::apps::ServerApp;
-use pingora::apps::http_app::ServeHttp;
-use pingora::protocols::Stream;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use tokio::sync::watch;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use crate::config::{Config, ConfigErrors};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom, SystemRandom};
 
-const NAMES: [&str; 3] = ["red", "green", "blue"];
+use crate::config::{Config, ConfigErrors, Secret};
 
-/// What to try, for people.
-pub const GUIDE: &str = "\
-ballast demo: three hosts, red, green and blue, behind http://127.0.0.1:8080
+pub use hosts::start as start_hosts;
 
-  curl 127.0.0.1:8080                                      again and again: they take turns
-  for i in 1 2 3 4 5 6 7 8 9; do curl -s 127.0.0.1:8080; done     three each
-  curl -i 127.0.0.1:8080/any/path                          what a host is told about you
-  wrk -c 64 -d 5 http://127.0.0.1:8080/                    under load
-
-Ctrl-C ends it.";
-
-/// Starts the hosts, on ports that the system chooses and a thread that runs until the process ends.
-///
-/// # Errors
-/// If there is no port or no thread left.
-pub fn start_hosts() -> io::Result<Vec<SocketAddr>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let mut addresses = Vec::new();
-    for name in NAMES {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        addresses.push(listener.local_addr()?);
-        let _inside = runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        runtime.spawn(serve(Arc::new(DemoHost { name }), listener));
-    }
-    thread::Builder::new()
-        .name("demo hosts".to_owned())
-        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-    Ok(addresses)
+/// Where the demo can be reached.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Addresses {
+    /// Where to take requests
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where to show the dashboard
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
 }
 
-/// The demo's configuration: a file like any other.
+/// What to try, for people.
+pub fn guide(Addresses { listen, admin }: &Addresses, token: &str) -> String {
+    format!(
+        "\
+ballast demo: three hosts, red, green and blue, behind http://{listen}
+
+  dashboard: http://{admin}/#token={token}
+
+  curl {listen}                                      again and again: they take turns
+  for i in 1 2 3 4 5 6 7 8 9; do curl -s {listen}; done     three each
+  curl -i {listen}/any/path                          what a host is told about you
+  curl -X POST {listen}/stop                         whoever gets it stops for 30 seconds
+  wrk -c 64 -d 60 http://{listen}/                   under load
+
+Ctrl-C ends it."
+    )
+}
+
+/// What the dashboard has to know in order to change something; another one each time.
 ///
 /// # Errors
-/// If `hosts` is empty.
-pub fn config(hosts: &[SocketAddr]) -> Result<Config, ConfigErrors> {
+/// If the system gives no random numbers.
+pub fn token() -> Result<String, ring::error::Unspecified> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// The demo's configuration: a file like any other, but for the token, which is nowhere else.
+///
+/// # Errors
+/// If `hosts` is empty, or both addresses are one.
+pub fn config(
+    hosts: &[SocketAddr],
+    Addresses { listen, admin }: &Addresses,
+    token: &str,
+) -> Result<Config, ConfigErrors> {
     let hosts: Vec<_> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
     let text = format!(
-        "listeners: [\"127.0.0.1:8080\"]\n\
+        "listeners: [\"{listen}\"]\n\
+         admin: {{ address: \"{admin}\" }}\n\
          pools:\n  \
            demo:\n    \
              algorithm: round_robin\n    \
              hosts: [{}]\n",
         hosts.join(", ")
     );
-    Config::parse(&text, Path::new("demo"))
-}
-
-async fn serve(host: Arc<DemoHost>, listener: tokio::net::TcpListener) {
-    // Never changes: the hosts end with the process.
-    let (_running, shutdown) = watch::channel(false);
-    while let Ok((connection, _)) = listener.accept().await {
-        let (host, shutdown) = (Arc::clone(&host), shutdown.clone());
-        tokio::spawn(async move {
-            let stream: Stream = Box::new(L4Stream::from(connection));
-            host.process_new(stream, &shutdown).await
-        });
-    }
-}
-
-/// A host that says who it is.
-struct DemoHost {
-    name: &'static str,
-}
-
-#[async_trait]
-impl ServeHttp for DemoHost {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        // The body is part of the request, and the connection goes on after it.
-        let read_whole = session.drain_request_body().await.is_ok();
-        if !read_whole {
-            session.set_keepalive(None);
-        }
-        let request = session.req_header();
-        let told = |name| {
-            request
-                .headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-        };
-        let body = match request.uri.path() {
-            "/" => format!("{}\n", self.name),
-            path => format!(
-                "{}: {} {path} for {} with id {}\n",
-                self.name,
-                request.method,
-                told("x-forwarded-for").unwrap_or("nobody"),
-                told("x-request-id").unwrap_or("none"),
-            ),
-        };
-        let mut response = Response::new(Vec::new());
-        let fields = response.headers_mut();
-        fields.insert(
-            header::CONTENT_TYPE,
-            header::HeaderValue::from_static("text/plain"),
-        );
-        fields.insert(header::CONTENT_LENGTH, body.len().into());
-        if request.method != Method::HEAD {
-            *response.body_mut() = body.into_bytes();
-        }
-        response
-    }
+    let mut config = Config::parse(&text, Path::new("demo"))?;
+    config.admin.token = Some(Secret {
+        file: PathBuf::from("demo"),
+        bytes: token.as_bytes().to_vec(),
+    });
+    Ok(config)
 }

@@ -4,20 +4,10 @@
 //! it to [`run`]. It stands where it sees what it tests: in a `fuzz.rs` beside private items, here if they are public.
 //! Its corpus is `tests/fuzz/NAME/`: small inputs that a person can read, each of which reaches something of its own.
 //!
-//! A test replays the corpus and then edits it at random, always the same way, on any toolchain. `tests/fuzz/longer`
-//! builds the same test with coverage and lets libFuzzer drive it.
+//! A test replays the corpus and then edits it at random, always the same way, on any toolchain.
 
 mod config;
 mod route;
-
-#[cfg(not(fuzzing))]
 mod run;
 
-#[cfg(not(fuzzing))]
 pub(crate) use run::run;
-
-/// Gives `target` to an engine that chooses the inputs and never returns. `tests/fuzz/longer` brings bolero along.
-#[cfg(fuzzing)]
-pub(crate) fn run(_name: &str, _words: &'static [&'static str], target: fn(&[u8])) {
-    bolero::check!().for_each(target);
-}

@@ -11,7 +11,7 @@ use super::thresholds::{Evidence, Thresholds};
 use crate::config::{HealthCheck, Initial};
 use crate::journal::Kind;
 use crate::moment::Moment;
-use crate::pool::{Check, Pool, Verdict};
+use crate::pool::{Check, Checked, Pool, Verdict};
 
 /// Looks at the clock during a check: a process that cannot even do that in time cannot judge others.
 const LOOKS: u32 = 8;
@@ -88,6 +88,7 @@ impl Watch {
         let check = self.probe.run(member.host().address());
         let begun = Instant::now();
         let (outcome, lateness) = timed(check, self.timeout).await;
+        member.counters().count_check(counted(&outcome));
         member.checked(Check {
             at: Moment::now(),
             good: outcome.is_ok(),
@@ -143,6 +144,16 @@ impl Watch {
             Err(Fault::Late(_)) if frozen || (alive && was_up) => Evidence::None,
             Err(Fault::Late(_)) => Evidence::Weak,
         }
+    }
+}
+
+/// What an outcome is counted as.
+fn counted(outcome: &Result<(), Fault>) -> Checked {
+    match outcome {
+        Ok(()) => Checked::Ok,
+        Err(Fault::Wrong(_)) => Checked::Failed,
+        Err(Fault::Late(_)) => Checked::Late,
+        Err(Fault::Ours) => Checked::Resources,
     }
 }
 

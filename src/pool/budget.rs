@@ -286,6 +286,23 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_begins_with_what_another_had() {
+        let (before, next) = (budget(20, 0), budget(50, 0));
+        drop(enter(&before, 50));
+        assert_eq!(before.balance(), 10.0);
+        next.grant(before.balance());
+        assert_eq!(next.balance(), 10.0);
+        next.grant(5.0);
+        assert_eq!(next.balance(), 10.0, "only once");
+        let mut accounts = enter(&next, 1);
+        let total: u64 = (0..20).map(|_| allowed(&mut accounts)).sum();
+        assert_eq!(total, 10);
+        let endless = budget(20, 0);
+        endless.grant(f64::MAX);
+        assert_eq!(endless.balance(), MOST_SAVED as f64);
+    }
+
+    #[test]
     fn without_share_and_minimum_there_is_no_retry() {
         let budget = budget(0, 0);
         assert!(!budget.enter().retry());

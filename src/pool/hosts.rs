@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use super::Counters;
 use crate::balancer::{BalancerError, Host, HostId};
 use crate::config;
 use crate::journal::Journal;
@@ -13,6 +14,8 @@ use crate::journal::Journal;
 pub struct HostBook {
     hosts: HashMap<HostId, Arc<Host>>,
     journal: Arc<Journal>,
+    /// By pool and host; they live as long as a pool has them.
+    counters: HashMap<(String, HostId), Weak<Counters>>,
 }
 
 impl HostBook {
@@ -24,8 +27,8 @@ impl HostBook {
     /// A book without hosts, what happens to which is noted in `journal`.
     pub fn with_journal(journal: Arc<Journal>) -> Self {
         HostBook {
-            hosts: HashMap::new(),
             journal,
+            ..HostBook::default()
         }
     }
 
@@ -55,9 +58,21 @@ impl HostBook {
         Ok(host)
     }
 
+    /// The counters of a host in a pool; new ones if no pool of that name has it.
+    pub fn counters(&mut self, pool: &str, host: &HostId) -> Arc<Counters> {
+        let key = (pool.to_owned(), host.clone());
+        let known = self.counters.entry(key).or_default();
+        known.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(Counters::default());
+            *known = Arc::downgrade(&new);
+            new
+        })
+    }
+
     /// Forgets the hosts that `wanted` does not name.
     pub fn keep<'a>(&mut self, wanted: impl Iterator<Item = &'a HostId>) {
         let wanted: HashSet<_> = wanted.collect();
         self.hosts.retain(|id, _| wanted.contains(id));
+        self.counters.retain(|_, held| held.strong_count() > 0);
     }
 }

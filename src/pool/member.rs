@@ -10,11 +10,11 @@ use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
-use super::Verdict;
 use super::ejection::{Record, Stage};
 use super::facts::{Check, Facts, State};
 use super::tally::Tally;
 use super::tiers::{Condition, Tier};
+use super::{Counters, Verdict};
 use crate::balancer::Host;
 use crate::config;
 
@@ -47,11 +47,13 @@ pub struct Member {
     pub(super) tally: Arc<Tally>,
     /// The weight in the file; `None` if an operator has added the host.
     file_weight: Option<u32>,
+    counters: Arc<Counters>,
 }
 
 impl Member {
     pub(super) fn new(
         host: Arc<Host>,
+        counters: Arc<Counters>,
         configured: &config::Host,
         template: &Template<'_>,
     ) -> Result<Self, String> {
@@ -78,6 +80,7 @@ impl Member {
             facts: Mutex::new(Facts::new()),
             tally: Arc::default(),
             file_weight: configured.file_weight,
+            counters,
         })
     }
 
@@ -138,6 +141,11 @@ impl Member {
     /// Its weight in the file, where an operator may have set another; `None` if an operator has added it.
     pub fn file_weight(&self) -> Option<u32> {
         self.file_weight
+    }
+
+    /// How often something has befallen it.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// What the checks have found; `None` before the first.

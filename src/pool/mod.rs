@@ -6,6 +6,7 @@
 
 mod budget;
 mod choice;
+mod counters;
 mod ejection;
 mod explain;
 mod facts;
@@ -16,6 +17,7 @@ mod lease;
 mod member;
 mod outcome;
 mod queue;
+mod reason;
 mod roster;
 mod state;
 mod status;
@@ -40,6 +42,7 @@ use crate::journal::{Journal, Kind};
 use crate::moment::Moment;
 
 pub use budget::{Account, Budget, Retried};
+pub use counters::{Checked, Counters};
 pub use explain::{Candidate, Chosen, Explanation, Fate};
 pub use facts::{Check, State};
 pub use hosts::HostBook;
@@ -132,7 +135,8 @@ impl Pool {
             .iter()
             .map(|host| {
                 let live = book.host(host).map_err(|error| fail(error.to_string()))?;
-                Member::new(live, host, &template).map_err(fail)
+                let counters = book.counters(&pool.name, &host.id);
+                Member::new(live, counters, host, &template).map_err(fail)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let hosts = members.iter().map(|member| member.host().clone()).collect();

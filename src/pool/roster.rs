@@ -181,6 +181,7 @@ impl Pool {
         match failure {
             Some((rules, failure)) => {
                 let time = member.record().eject(rules, now);
+                member.counters().count_ejection();
                 let text = format!("stays ejected for {time:?}: {failure}");
                 self.note(Kind::Ejected, host, &text);
                 member.facts().ejection = Some(format!("it failed to prove itself: {failure}"));
@@ -228,6 +229,7 @@ impl Pool {
             member.begin_era();
             record.eject(rules, now)
         };
+        member.counters().count_ejection();
         let why = match reason {
             Reason::Row(failures) => format!("{failures} failures in a row, the last: {failure}"),
             Reason::Rate(failures, requests) => {

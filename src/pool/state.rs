@@ -135,6 +135,13 @@ impl Pool {
     pub fn resume(&self, state: &PoolState) {
         for (known, member) in self.known(state) {
             self.wish(known, member);
+            // Until now requests went to the other pool alone, so what they say there holds.
+            if let (Some(rules), Some(carried)) = (&self.ejection, known.ejection) {
+                member.record().resume(rules, carried, Instant::now());
+            }
+            if let Some(facts) = &known.facts {
+                member.facts().ejection.clone_from(&facts.ejection);
+            }
         }
         self.reconcile();
         if let Some((host, taken)) = &state.turn {

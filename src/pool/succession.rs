@@ -22,6 +22,10 @@ impl Pool {
             let earlier = before.member(member.host().id());
             if let Some(earlier) = earlier {
                 member.go_on(earlier);
+                // By other rules the same requests say something else.
+                if self.ejection == before.ejection {
+                    *member.record() = earlier.record().clone();
+                }
             }
         }
         self
@@ -32,7 +36,6 @@ impl Member {
     /// Goes on with what `before`, the same host in another pool of the name, has counted.
     fn go_on(&mut self, before: &Member) {
         self.tally = Arc::clone(&before.tally);
-        *self.record() = before.record().clone();
         self.count_successes(before.successes());
     }
 }

@@ -337,6 +337,31 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
 }
 
 #[test]
+fn a_pool_goes_on_counting_where_the_one_before_it_was() {
+    let rules = ejection(Duration::from_secs(60));
+    let edit = |pool: &mut config::Pool| pool.ejection = Some(rules.clone());
+    let before = pool(&[1, 1], edit);
+    before.begin();
+    let ids = ids(&before);
+    for _ in 0..4 {
+        let lease = before.lease_of(&ids[0]).expect("it serves");
+        lease.observe(SHORT, Outcome::Failure(Failure::Reset));
+    }
+    before.tally().count();
+    let fresh = Arc::into_inner(pool(&[1, 1], edit)).expect("nobody else has it");
+    let next = Arc::new(fresh.after(&before));
+    next.carry(&before.state());
+    next.begin();
+    assert_eq!(next.members()[0].tally().errors(), 4);
+    assert_eq!(next.tally().requests(), 1);
+    // The fifth failure in a row.
+    let lease = next.lease_of(&ids[0]).expect("it serves");
+    lease.observe(SHORT, Outcome::Failure(Failure::Reset));
+    assert!(next.members()[0].is_ejected());
+    assert_eq!(before.members()[0].tally().errors(), 5);
+}
+
+#[test]
 fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
     let mut book = HostBook::new();
     let mut wanted = config::Host {

@@ -7,6 +7,7 @@ use pingora::http::RequestHeader;
 use super::Proxy;
 use super::answer::Answer;
 use super::context::RequestContext;
+use super::rate::Scope;
 use super::site::Site;
 use super::target::Target;
 use crate::config::Route;
@@ -20,23 +21,27 @@ impl Proxy {
         ctx: &mut RequestContext,
     ) -> Option<Answer> {
         let client = ctx.origin.map(|origin| origin.client);
-        let beyond = |number, rate: &_| {
-            let counted = self.clients().count(number, rate, client, request);
+        let beyond = |scope, rate: &_| {
+            let counted = self.clients().count(scope, rate, client, request);
             counted.err().map(Answer::too_many)
         };
-        // 0 is the rate for all.
-        let refused = ctx.site.limits.rate.as_ref().and_then(|r| beyond(0, r));
+        let rate = ctx.site.limits.rate.as_ref();
+        let refused = rate.and_then(|rate| beyond(Scope::All, rate));
         if refused.is_some() {
             return refused;
         }
-        let Some((number, route)) = route(&ctx.site, request) else {
+        let Some((_, route)) = route(&ctx.site, request) else {
             return Some(Answer::NO_ROUTE);
         };
         (ctx.pool, ctx.retry, ctx.routed) = (route.pool, route.retry, true);
         if !permits(route, client) {
             return Some(Answer::FORBIDDEN);
         }
-        beyond(number + 1, route.rate.as_ref()?)
+        let scope = Scope::Route {
+            host: route.host.as_deref(),
+            path: route.path.as_deref(),
+        };
+        beyond(scope, route.rate.as_ref()?)
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::date;
 use pingora::proxy::Session;
 
 use crate::record::Ending;
@@ -57,6 +58,10 @@ impl Answer {
         Answer::bad_request("400 the request has a Transfer-Encoding where it must not\n");
     pub(super) const BAD_MAX_FORWARDS: Answer =
         Answer::bad_request("400 the request's Max-Forwards is not valid\n");
+    pub(super) const NO_CONNECT: Answer = Answer {
+        allow: true,
+        ..Answer::new(Ending::BadRequest, 405, "405 CONNECT is not served\n")
+    };
     pub(super) const NO_TRACE: Answer = Answer {
         allow: true,
         ..Answer::new(Ending::BadRequest, 405, "405 TRACE is not served\n")
@@ -121,9 +126,10 @@ impl Answer {
         let reason = StatusCode::from_u16(self.status).ok();
         let reason = reason.and_then(|status| status.canonical_reason());
         format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
             self.status,
             reason.unwrap_or_default(),
+            date::get_cached_date().to_str().unwrap_or_default(),
             self.text.len(),
             self.text,
         )

@@ -20,7 +20,7 @@ use super::traffic::Presence;
 use crate::balancer::{BalancerError, HostId};
 use crate::config::Retry;
 use crate::pool::{Account, Claim, Failure, Lease, Outcome, Pool};
-use crate::record::{Attempt, Ending, Reason, Record};
+use crate::record::{Attempt, Ending, Reason, Record, Trace};
 
 /// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct RequestContext {
     pub(super) origin: Option<Origin>,
     /// The id that all attempts share.
     pub(super) id: Option<HeaderValue>,
+    /// Its place in a trace; `None` without `tracing`.
+    pub(super) trace: Option<Trace>,
     /// The request in the pool's budget for retries, from the first attempt on; `None` if there are none.
     pub(super) account: Option<Account>,
     /// The host that the client's cookie keeps it with; `None` if the answer is to bring it a new one.
@@ -89,6 +91,7 @@ impl RequestContext {
             retry: Retry::default(),
             origin: None,
             id: None,
+            trace: None,
             account: None,
             kept_with: None,
             began: now,
@@ -118,7 +121,8 @@ impl RequestContext {
         self.body = 0;
         if let Some(lease) = &self.lease {
             let host = lease.member().host();
-            let attempt = Attempt::begin(host, lease.position(), lease.why(), self.started);
+            let mut attempt = Attempt::begin(host, lease.position(), lease.why(), self.started);
+            attempt.span = self.trace.map(|_| Trace::new_span());
             self.attempts.push(attempt);
         }
         if self.account.is_none() {
@@ -283,6 +287,7 @@ impl RequestContext {
             attempts: &self.attempts,
             ending,
             id: self.id.as_ref(),
+            trace: self.trace,
         };
         if let Some((_, pool)) = record.pool {
             pool.tally().count();

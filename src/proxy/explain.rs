@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::demand::Demand;
 use super::forwarded::Origin;
 use super::target::Form;
-use super::{Site, admission, rules};
+use super::{MAX_ATTEMPTS, Site, admission, rules};
 use crate::balancer::HostId;
 use crate::config::Retry;
 use crate::pool::{self, Candidate, Chosen, Pool};
@@ -133,7 +133,9 @@ impl Described {
         let invalid = || format!("path: `{}` is no target", path.escape_debug());
         let mut request =
             RequestHeader::build(method, path.as_bytes(), None).map_err(|_| invalid())?;
-        Form::of(&request).ok_or_else(invalid)?;
+        // A request that is built here has the path `/` if it is given none.
+        let form = Form::of(&request).filter(|_| !path.is_empty());
+        form.ok_or_else(invalid)?;
         let host = self.host.iter().map(|host| (header::HOST.as_str(), host));
         let others = self.headers.iter();
         for (name, value) in host.chain(others.map(|(name, value)| (name.as_str(), value))) {
@@ -148,6 +150,12 @@ impl Described {
 
     /// The hosts that have failed the request, if `pool` has them.
     fn tried_of(&self, pool: &Pool) -> Result<Vec<HostId>, Inexplicable> {
+        if self.tried.len() > MAX_ATTEMPTS {
+            let count = self.tried.len();
+            return Err(Inexplicable::Invalid(format!(
+                "tried: {count} hosts, but no request is sent more than {MAX_ATTEMPTS} times"
+            )));
+        }
         let ids = self.tried.iter().map(|id| {
             let id = HostId::from(id.as_str());
             match pool.member(&id) {

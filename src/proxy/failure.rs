@@ -1,5 +1,7 @@
 //! What a failed attempt means: whose fault it was, whether the request may be sent again, and what the client is told.
 
+use std::io;
+
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::pool::Failure;
@@ -12,6 +14,7 @@ pub(super) fn status(error: &Error) -> Option<u16> {
         (ErrorSource::Upstream, etype) if is_timeout(etype) => Some(504),
         (ErrorSource::Upstream, _) => Some(502),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(408),
+        (ErrorSource::Downstream, ErrorType::ReadError) if is_malformed(error) => Some(400),
         (
             ErrorSource::Downstream,
             ErrorType::ReadError
@@ -34,6 +37,9 @@ pub(super) fn ending(error: &Error, last: Option<Failure>) -> Ending {
         (ErrorSource::Upstream, _) => Ending::of(of_host(error)),
         (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
             Ending::ClientTimeout
+        }
+        (ErrorSource::Downstream, ErrorType::ReadError) if is_malformed(error) => {
+            Ending::BadRequest
         }
         (
             ErrorSource::Downstream,
@@ -98,6 +104,12 @@ fn is_connecting(etype: &ErrorType) -> bool {
     )
 }
 
+/// Whether what a client has sent could not be read as what it should be.
+fn is_malformed(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
+}
+
 fn is_timeout(etype: &ErrorType) -> bool {
     matches!(
         etype,
@@ -111,6 +123,10 @@ fn is_timeout(etype: &ErrorType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unreadable(why: io::ErrorKind) -> Box<Error> {
+        Error::because(ErrorType::ReadError, "a body", io::Error::from(why)).into_down()
+    }
 
     #[test]
     fn the_status_tells_whose_fault_it_was() {
@@ -126,6 +142,9 @@ mod tests {
             (Error::new_down(WriteTimedout), None),
             (Error::new_down(ReadTimedout), Some(408)),
             (Error::new_down(InvalidHTTPHeader), Some(400)),
+            (Error::new_down(ReadError), None),
+            (unreadable(io::ErrorKind::InvalidData), Some(400)),
+            (unreadable(io::ErrorKind::ConnectionReset), None),
             (Error::new_in(InternalError), Some(500)),
         ] {
             assert_eq!(status(&error), expected, "{error}");

@@ -1,6 +1,7 @@
 //! What a request says: its target, its key, and whom it comes from.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -10,8 +11,12 @@ use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
 use super::forwarded::Origin;
 use super::key::{self, AddressText};
 use super::target::Target;
-use crate::config::KeySource;
+use super::trace;
+use crate::balancer::Host;
+use crate::config::{KeySource, Share};
 use crate::fuzz;
+use crate::pool::Why;
+use crate::record::Attempt;
 
 const FOR: &str = "x-forwarded-for";
 
@@ -229,6 +234,45 @@ fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNe
     }
 }
 
+/// Fields of a request, of which traceparent is read.
+fn traced(input: &[u8]) {
+    let lines = std::iter::once(&b"/"[..]).chain(lines(input));
+    let Some(mut request) = request(lines) else {
+        return;
+    };
+    let all = |request: &RequestHeader, name: &str| {
+        let values = request.headers.get_all(name).iter();
+        Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
+    };
+    let (said, state) = (all(&request, "traceparent"), all(&request, "tracestate"));
+    let trace = trace::of(&request.headers, Share::of_percent(0.0));
+    assert!(trace.id != 0 && trace.span != 0);
+    let Some(parent) = trace.parent else {
+        return assert!(!trace.sampled);
+    };
+    // What is followed is what was said, as far as its version is known.
+    let [said] = &said[..] else {
+        panic!("one of several was followed");
+    };
+    assert_eq!(trace.traceparent(parent).as_bytes()[2..53], said[2..53]);
+    let mut attempt = attempt();
+    attempt.span = Some(trace.span);
+    let passed = trace::pass_on(&mut request, Some(&trace), Some(&attempt));
+    passed.expect("it is a valid field");
+    let next = trace::of(&request.headers, Share::of_percent(0.0));
+    assert_eq!(
+        (next.id, next.parent, next.sampled),
+        (trace.id, Some(trace.span), trace.sampled)
+    );
+    assert_eq!(all(&request, "tracestate"), state);
+}
+
+/// An attempt at some host.
+fn attempt() -> Attempt {
+    let host = Host::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+    Attempt::begin(&host, 0, Why::Balanced, Instant::now())
+}
+
 #[test]
 fn fuzz_key() {
     const WORDS: &[&str] = &[
@@ -291,4 +335,21 @@ fn fuzz_forwarded() {
         "\n/\n",
     ];
     fuzz::run("forwarded", WORDS, forwarded);
+}
+
+#[test]
+fn fuzz_traceparent() {
+    const WORDS: &[&str] = &[
+        "traceparent: ",
+        "tracestate: a=1\n",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "00000000000000000000000000000000",
+        "0000000000000000",
+        "ff",
+        "cc",
+        "-",
+        "-more",
+        "\n",
+    ];
+    fuzz::run("traceparent", WORDS, traced);
 }

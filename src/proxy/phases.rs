@@ -1,7 +1,7 @@
 //! The phases of a request in Pingora's order.
 
 use std::os::fd::RawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,11 +19,11 @@ use super::failure::{self, is_break};
 use super::forwarded::Origin;
 use super::sticky;
 use super::target::Target;
-use super::{Proxy, deadlines, is_over_tls, rules, upgrade};
+use super::{Proxy, deadlines, is_over_tls, rules, trace, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
 use crate::pool::{Failure, Outcome, lacks_resources};
-use crate::record::{Ending, Reason};
+use crate::record::{Ending, Reason, hexadecimal};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -44,7 +44,9 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        ctx.id = session.req_header().headers.get(REQUEST_ID).cloned();
+        let fields = &session.req_header().headers;
+        ctx.id = fields.get(REQUEST_ID).cloned();
+        ctx.trace = ctx.site.sample.map(|share| trace::of(fields, share));
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
@@ -200,6 +202,7 @@ impl ProxyHttp for Proxy {
             let id = ctx.id.get_or_insert_with(new_request_id).clone();
             request.insert_header("X-Request-Id", id)?;
         }
+        trace::pass_on(request, ctx.trace.as_ref(), ctx.attempts.last())?;
         let hostless = !request.headers.contains_key(header::HOST);
         if (hostless || ctx.pool().host_header() == HostHeader::Upstream)
             && let Some(lease) = &ctx.lease
@@ -267,14 +270,30 @@ impl ProxyHttp for Proxy {
         }
         keep_with_host(session, response, ctx)?;
         if upgraded {
-            session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
+            deadlines::upgraded(session, ctx);
             // A tunnel may last for hours, and is no retry any more.
             ctx.account = None;
         }
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         }
+        if rules::is_empty(response) {
+            deadlines::host_is_done(session);
+        }
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        _ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream {
+            deadlines::host_is_done(session);
+        }
+        Ok(None)
     }
 
     async fn response_filter(
@@ -449,12 +468,6 @@ fn asks_for_websocket(request: &RequestHeader) -> bool {
 
 /// 128 random bits in hexadecimal.
 fn new_request_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut bits: u128 = rand::random();
-    let id = [(); 32].map(|()| {
-        let digit = DIGITS[(bits & 0xf) as usize];
-        bits >>= 4;
-        digit
-    });
-    HeaderValue::from_bytes(&id).expect("hexadecimal digits are visible characters")
+    HeaderValue::from_bytes(&hexadecimal::<32>(rand::random()))
+        .expect("hexadecimal digits are visible characters")
 }

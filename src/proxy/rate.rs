@@ -30,6 +30,18 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// What a rate is for. A reload may move routes about; the counts of each stay its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Scope<'a> {
+    /// All requests.
+    All,
+    /// Those of one route: of all routes for the same host and path only the first is ever found.
+    Route {
+        host: Option<&'a str>,
+        path: Option<&'a str>,
+    },
+}
+
 /// What is known of all clients.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -58,10 +70,10 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// Counts a request under the `number`th rate, or tells how long its client has to wait.
+    /// Counts a request under the rate of `scope`, or tells how long its client has to wait.
     pub(super) fn count(
         &self,
-        number: usize,
+        scope: Scope<'_>,
         rate: &Rate,
         client: Option<IpAddr>,
         request: &RequestHeader,
@@ -71,8 +83,8 @@ impl Clients {
             RateKey::Header(name) => request.headers.get(name),
         };
         let hash = match value {
-            Some(value) => self.hasher.hash_one((number, value.as_bytes())),
-            None => self.hasher.hash_one((number, client.map(client_network))),
+            Some(value) => self.hasher.hash_one((scope, value.as_bytes())),
+            None => self.hasher.hash_one((scope, client.map(client_network))),
         };
         self.take(hash, rate, self.begin.elapsed())
     }

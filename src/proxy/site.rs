@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::rules::Via;
-use crate::config::{self, Access, Config, Limits, Timeouts, Underscores};
+use crate::config::{self, Access, Config, Limits, ProxyProtocol, Share, Timeouts, Underscores};
 use crate::pool::{HostBook, Pool, PoolError};
 use crate::record::Observer;
 use crate::route::Router;
@@ -22,7 +22,7 @@ pub struct Site {
     /// The pools; those of the routes are indices into them.
     pub pools: Vec<Arc<Pool>>,
     /// Who may connect to which listener.
-    pub doors: Vec<(SocketAddr, Access)>,
+    pub doors: Vec<Door>,
     /// Networks whose X-Forwarded-* fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long anything may take.
@@ -31,6 +31,8 @@ pub struct Site {
     pub limits: Limits,
     /// What becomes of a request's fields with `_` in their names.
     pub(super) underscores: Underscores,
+    /// How many of the traces that begin here are recorded; `None`: requests are given none.
+    pub(super) sample: Option<Share>,
     /// Who is told how requests went.
     pub observers: Vec<Arc<dyn Observer>>,
     /// What this proxy leaves in the Via field of a message.
@@ -44,6 +46,14 @@ pub enum Before {
     Same(Arc<Pool>),
     /// Another one takes its place.
     Other(Arc<Pool>),
+}
+
+/// Who may connect to a listener, and for whom.
+#[derive(Debug)]
+pub struct Door {
+    listener: SocketAddr,
+    access: Access,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Site {
@@ -82,12 +92,17 @@ impl Site {
             doors: config
                 .listeners
                 .iter()
-                .map(|listener| (listener.address, listener.access.clone()))
+                .map(|listener| Door {
+                    listener: listener.address,
+                    access: listener.access.clone(),
+                    proxy_protocol: listener.proxy_protocol.clone(),
+                })
                 .collect(),
             trusted_proxies: config.trusted_proxies.clone(),
             timeouts: config.timeouts,
             limits: config.limits.clone(),
             underscores: config.headers.underscores,
+            sample: config.tracing.as_ref().map(|tracing| tracing.sample),
             observers: Vec::new(),
             via: config.headers.via.as_deref().map(Via::new),
         })
@@ -95,8 +110,16 @@ impl Site {
 
     /// Whether `peer` may connect to the listener at `address`.
     pub fn admits(&self, address: SocketAddr, peer: IpAddr) -> bool {
-        let mut doors = self.doors.iter();
-        let door = doors.find(|(listener, _)| *listener == address);
-        door.is_none_or(|(_, access)| access.permits(peer))
+        let door = self.door(address);
+        door.is_none_or(|door| door.access.permits(peer))
+    }
+
+    /// Who announces clients at the listener at `address`; `None`: they connect themselves.
+    pub fn announcers(&self, address: SocketAddr) -> Option<&ProxyProtocol> {
+        self.door(address)?.proxy_protocol.as_ref()
+    }
+
+    fn door(&self, address: SocketAddr) -> Option<&Door> {
+        self.doors.iter().find(|door| door.listener == address)
     }
 }

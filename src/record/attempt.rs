@@ -31,6 +31,8 @@ pub struct Attempt {
     pub took: Option<Duration>,
     /// How it ended.
     pub reason: Reason,
+    /// Its span in the request's trace, if that has one; not 0.
+    pub span: Option<u64>,
 }
 
 impl Attempt {
@@ -48,6 +50,7 @@ impl Attempt {
             status: None,
             took: None,
             reason: Reason::Running,
+            span: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod attempt;
 mod ending;
+mod trace;
 
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -17,11 +18,16 @@ use crate::pool::Pool;
 
 pub use attempt::{Attempt, Reason};
 pub use ending::Ending;
+pub use trace::Trace;
+pub(crate) use trace::hexadecimal;
 
 /// Takes in how requests went.
 pub trait Observer: Debug + Send + Sync {
     /// A request has ended. Called once for each, on the thread that served it: it must neither wait nor do much.
     fn ended(&self, record: &Record<'_>);
+
+    /// The process ends: what is still on its way should get there by then. Blocks until it has.
+    fn flush(&self, _by: Instant) {}
 }
 
 /// A request that has ended.
@@ -53,6 +59,8 @@ pub struct Record<'a> {
     pub ending: Ending,
     /// The id that its attempts carried.
     pub id: Option<&'a HeaderValue>,
+    /// Its place in a trace; `None` without `tracing`.
+    pub trace: Option<Trace>,
 }
 
 impl Record<'_> {
@@ -79,6 +87,7 @@ impl Record<'_> {
             attempts: &[],
             ending,
             id: None,
+            trace: None,
         }
     }
 

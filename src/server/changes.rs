@@ -44,6 +44,8 @@ impl Changes {
         changes.section("timeouts", &old.timeouts, &new.timeouts);
         changes.section("limits", &old.limits, &new.limits);
         changes.section("headers", &old.headers, &new.headers);
+        changes.section("access_log", &old.access_log, &new.access_log);
+        changes.section("tracing", &old.tracing, &new.tracing);
         changes
     }
 
@@ -113,11 +115,16 @@ impl Changes {
             address,
             tls,
             access,
+            proxy_protocol,
         } in new
         {
             if at(old, *address).is_some_and(|before| before.access != *access) {
                 self.in_place
                     .push(format!("listener {address}: allow and deny changed"));
+            }
+            if at(old, *address).is_some_and(|before| before.proxy_protocol != *proxy_protocol) {
+                self.in_place
+                    .push(format!("listener {address}: proxy_protocol changed"));
             }
             match at(old, *address) {
                 None => lines.push(format!("{address} added")),
@@ -125,10 +132,18 @@ impl Changes {
                     let now = if tls.is_some() { "with" } else { "without" };
                     lines.push(format!("{address} {now} TLS"));
                 }
-                Some(before) if before.tls != *tls => self
-                    .in_place
-                    .push(format!("listener {address}: certificates changed")),
-                Some(_) => {}
+                Some(before) => {
+                    if let (Some(before), Some(tls)) = (&before.tls, tls) {
+                        if before.http2 != tls.http2 {
+                            let now = if tls.http2 { "with" } else { "without" };
+                            lines.push(format!("{address} {now} HTTP/2"));
+                        }
+                        if before.certificates != tls.certificates {
+                            self.in_place
+                                .push(format!("listener {address}: certificates changed"));
+                        }
+                    }
+                }
             }
         }
         for Listener { address, .. } in old {

@@ -7,6 +7,7 @@ mod control;
 mod edge;
 mod handover;
 mod listen;
+mod measured;
 mod observers;
 mod overlay;
 pub mod places;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::info;
+use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
@@ -36,9 +38,11 @@ use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::{BackgroundService, background_service};
 use tokio::sync::mpsc;
 
+use crate::access_log;
 use crate::admin::{Api, Current, Door, Entrance, Readiness};
 use crate::config::{Config, Listener};
 use crate::journal::Journal;
+use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
@@ -49,6 +53,7 @@ use edge::Edge;
 pub use handover::Upgrade;
 use handover::{Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
+use measured::Measured;
 use observers::Observers;
 use overlay::Overlay;
 use places::Places;
@@ -56,7 +61,7 @@ use reload::{Asked, Keeper, Reloads};
 use running::Process;
 use signals::{Events, Serving};
 use socket_file::SocketFile;
-use standing::Standing;
+use standing::{Around, Standing};
 use tls::Certificates;
 
 /// Why the server did not start.
@@ -177,24 +182,41 @@ impl Prepared {
         ));
         let standing = Arc::new(Standing::new(
             places,
-            Arc::clone(&handover),
-            Arc::clone(&site),
-            Arc::clone(&journal),
-            reloads.clone(),
-            Arc::clone(&readiness),
-            Arc::clone(&control_socket),
+            Around {
+                handover: Arc::clone(&handover),
+                site: Arc::clone(&site),
+                journal: Arc::clone(&journal),
+                reloads: reloads.clone(),
+                readiness: Arc::clone(&readiness),
+                control: Arc::clone(&control_socket),
+                logs: Arc::clone(&observers.logs),
+            },
         ));
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
-        let mut service = Edge::new(proxy, Arc::clone(&site));
+        proxy.server_options = Some(server_options());
+        let counts = Arc::clone(&observers.counts);
+        let mut service = Edge::new(
+            proxy,
+            Arc::clone(&site),
+            Arc::clone(&traffic),
+            Arc::clone(&counts),
+        );
         let current = Arc::new(ArcSwap::from_pointee(Current {
             config: config.clone(),
             file: file.map(Path::to_owned),
             loaded: Moment::now(),
         }));
+        let measured = Measured {
+            current: Arc::clone(&current),
+            site: Arc::clone(&site),
+            traffic: Arc::clone(&traffic),
+            connections: service.connections(),
+            observers: observers.clone(),
+        };
         let process = Process {
             current: Arc::clone(&current),
             site: Arc::clone(&site),
@@ -203,6 +225,8 @@ impl Prepared {
             readiness: Arc::clone(&readiness),
             journal: Arc::clone(&journal),
             reloads: reloads.clone(),
+            history: observers.history(),
+            metrics: Arc::new(Metrics::new(Arc::clone(&counts), measured)),
         };
         let (commands, received) = mpsc::channel(WAITING_COMMANDS);
         let api = Arc::new(Api::new(Arc::new(process), commands));
@@ -232,6 +256,7 @@ impl Prepared {
         if door_is_free {
             standing.open_door().map_err(StartError::Listen)?;
         }
+        server.add_service(background_service("history", Seconds(Arc::clone(&api))));
         if let Some(address) = config.admin.address {
             let socket = listening.release(address);
             let (readiness, standing) = (Arc::clone(&readiness), Arc::clone(&standing));
@@ -240,6 +265,7 @@ impl Prepared {
         }
         server.add_service(background_service("control", control));
 
+        let logs = Arc::clone(&observers.logs);
         let keeper = Keeper {
             file: file.map(Path::to_owned),
             said,
@@ -257,6 +283,7 @@ impl Prepared {
         proxy.add_dependency(&health);
         let events = Events::new(
             Serving {
+                counts,
                 traffic,
                 current,
                 journal,
@@ -264,6 +291,7 @@ impl Prepared {
                 handover,
                 standing: Arc::clone(&standing),
                 control_socket,
+                logs,
             },
             received,
         );
@@ -291,6 +319,9 @@ impl Prepared {
 /// What stands against it.
 pub fn check(config: &Config) -> Result<(), StartError> {
     Site::new(config, &mut HostBook::new()).map_err(StartError::Pool)?;
+    if let Some(log) = &config.access_log {
+        access_log::check(&log.target).map_err(StartError::Places)?;
+    }
     if let Some(socket) = &config.server.upgrade_socket {
         check_privacy(socket).map_err(StartError::Places)?;
     }
@@ -306,7 +337,7 @@ fn endpoint(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificates
         return Ok(None);
     };
     let certificates = Arc::new(Certificates::new(tls));
-    let settings = tls::settings(Arc::clone(&certificates))
+    let settings = tls::settings(Arc::clone(&certificates), tls.http2)
         .map_err(|error| StartError::Certificate(error.to_string()))?;
     Ok(Some((settings, certificates)))
 }
@@ -322,6 +353,24 @@ fn server_conf(config: &Config) -> ServerConf {
         grace_period_seconds: Some(LONGEST_GRACE.as_secs() + 1),
         graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
+    }
+}
+
+fn server_options() -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    // So that the refusal of CONNECT is ours as well.
+    options.allow_connect_method_proxying = true;
+    options
+}
+
+/// The tick of the history and of whoever follows the API, on a thread of its own: for a large pool it is some work.
+struct Seconds(Arc<Api>);
+
+#[async_trait]
+impl BackgroundService for Seconds {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        // A process that drains is watched as well.
+        self.0.tick().await;
     }
 }
 

@@ -1,15 +1,26 @@
 //! Who hears of requests once they have ended.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Config;
+use crate::access_log::Logs;
+use crate::config::{Config, Otlp};
+use crate::history::History;
+use crate::metrics::Counts;
 use crate::proxy::Site;
 use crate::record::Observer;
+use crate::traces::{self, Traces};
 
 /// What outlives a site of those who hear of its requests: counts go on over a reload, and files stay open. Clones share
 /// it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Observers {}
+pub(super) struct Observers {
+    history: Arc<History>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) logs: Arc<Logs>,
+    /// Whoever told a collector of requests last.
+    traces: Arc<Mutex<Option<Arc<Traces>>>>,
+    pub(super) traced: Arc<traces::Counts>,
+}
 
 impl Observers {
     /// Those whom `config` asks for, for the requests of `site`. `before` is the site that it replaces.
@@ -18,10 +29,39 @@ impl Observers {
     /// One line for a person: what an observer needs cannot be had.
     pub(super) fn of(
         &self,
-        _config: &Config,
-        _site: &Site,
+        config: &Config,
+        site: &Site,
         _before: Option<&Site>,
     ) -> Result<Vec<Arc<dyn Observer>>, String> {
-        Ok(Vec::new())
+        let mut observers: Vec<Arc<dyn Observer>> = vec![
+            self.history.observer(&site.pools),
+            self.counts.observer(&site.pools),
+        ];
+        if let Some(log) = &config.access_log {
+            observers.push(Arc::new(self.logs.open(log)?));
+        }
+        let otlp = config.tracing.as_ref().and_then(|said| said.otlp.as_ref());
+        observers.extend(self.traces(otlp)?.map(|traces| traces as Arc<dyn Observer>));
+        Ok(observers)
+    }
+
+    /// How the pools did in the last minutes.
+    pub(super) fn history(&self) -> Arc<History> {
+        Arc::clone(&self.history)
+    }
+
+    /// The one who tells the collector of requests, the same as before if the configuration of that is.
+    fn traces(&self, wanted: Option<&Otlp>) -> Result<Option<Arc<Traces>>, String> {
+        // Nothing that is done under the lock can be half done.
+        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        if traces.as_ref().map(|traces| traces.config()) != wanted {
+            let start = |otlp: &Otlp| Traces::start(otlp.clone(), Arc::clone(&self.traced));
+            *traces = wanted
+                .map(start)
+                .transpose()
+                .map_err(|error| format!("cannot start the export of traces: {error}"))?
+                .map(Arc::new);
+        }
+        Ok(traces.clone())
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use crate::admin::{Change, ChangeError, Current};
 use crate::config::Config;
 use crate::health::Monitor;
+use crate::metrics::Reload;
 use crate::moment::Moment;
 use crate::pool::{HostBook, Pool};
 use crate::proxy::Site;
@@ -157,7 +158,11 @@ impl Keeper {
         while let Some(ask) = asked.recv().await {
             // Whoever asked may not wait for the answer.
             match ask {
-                Ask::Reload(answer) => drop(answer.send(self.reload().await)),
+                Ask::Reload(answer) => {
+                    let outcome = self.reload().await;
+                    self.observers.counts.reloaded(counted(&outcome));
+                    drop(answer.send(outcome));
+                }
                 Ask::Forecast(answer) => drop(answer.send(self.forecast().await)),
                 Ask::Change(pool, change, answer) => {
                     drop(answer.send(self.change(&pool, change).await));
@@ -289,6 +294,15 @@ impl Keeper {
             Ok(Err(errors)) => Err(Refusal::Invalid(errors.to_string())),
             Err(error) => Err(Refusal::Broken(error.to_string())),
         }
+    }
+}
+
+/// What an outcome is counted as.
+fn counted(outcome: &Outcome) -> Reload {
+    match outcome {
+        Ok(_) => Reload::InPlace,
+        Err(Refusal::NeedsProcess(_)) => Reload::NeedsProcess,
+        Err(Refusal::Invalid(_) | Refusal::Broken(_)) => Reload::InPlaceFailed,
     }
 }
 

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use super::edge::Connections;
 use super::reload::Reloads;
 use crate::admin::{Change, ChangeError, Current, Load, Readiness, Running};
+use crate::history::History;
 use crate::journal::Journal;
+use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::proxy::{self, Described, Explanation, Inexplicable, Site, Traffic};
 
@@ -22,6 +24,8 @@ pub(super) struct Process {
     pub(super) readiness: Arc<Readiness>,
     pub(super) journal: Arc<Journal>,
     pub(super) reloads: Reloads,
+    pub(super) history: Arc<History>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 #[async_trait]
@@ -48,11 +52,19 @@ impl Running for Process {
         }
     }
 
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     fn journal(&self) -> &Arc<Journal> {
         &self.journal
     }
 
     async fn change(&self, pool: &str, change: Change) -> Result<(), ChangeError> {
         self.reloads.change(pool, change).await
+    }
+
+    fn history(&self) -> &Arc<History> {
+        &self.history
     }
 }

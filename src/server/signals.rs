@@ -1,7 +1,7 @@
 //! The events that a serving process answers to: signals, and commands from the control socket.
 //!
-//! SIGHUP takes the file in anew, SIGQUIT hands over to a new process, SIGTERM drains, SIGINT ends at once. A command to
-//! reload is a SIGHUP, followed by a handover where only that will do.
+//! SIGHUP takes the file in anew, SIGUSR1 opens the access log anew, SIGQUIT hands over to a new process, SIGTERM drains,
+//! SIGINT ends at once. A command to reload is a SIGHUP, followed by a handover where only that will do.
 
 use std::io;
 use std::pin::Pin;
@@ -16,8 +16,10 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use crate::access_log::Logs;
 use crate::admin::{Command, Current, Preview, Reloaded};
 use crate::journal::{Journal, Kind};
+use crate::metrics::{Counts, Reload};
 use crate::proxy::Traffic;
 
 use super::handover::Handover;
@@ -37,6 +39,7 @@ const BUSY: &str = "a handover is running";
 
 /// What the events act on.
 pub(super) struct Serving {
+    pub(super) counts: Arc<Counts>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) journal: Arc<Journal>,
@@ -44,6 +47,7 @@ pub(super) struct Serving {
     pub(super) handover: Arc<Handover>,
     pub(super) standing: Arc<Standing>,
     pub(super) control_socket: Arc<SocketFile>,
+    pub(super) logs: Arc<Logs>,
 }
 
 /// Waits for events, and for the one that ends the process.
@@ -66,6 +70,7 @@ struct Running<'a> {
 
 struct Signals {
     hang_up: Signal,
+    user_1: Signal,
     quit: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -75,6 +80,7 @@ impl Signals {
     fn watch() -> io::Result<Self> {
         Ok(Signals {
             hang_up: signal(SignalKind::hangup())?,
+            user_1: signal(SignalKind::user_defined1())?,
             quit: signal(SignalKind::quit())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -128,6 +134,10 @@ impl ShutdownSignalWatch for Events {
                         });
                     }
                 },
+                _ = signals.user_1.recv() => {
+                    info!("SIGUSR1: opening the access log anew");
+                    serving.logs.reopen();
+                }
                 _ = signals.quit.recv() => match running {
                     Some(_) => warn!("SIGQUIT: ignored, {BUSY}"),
                     None => {
@@ -157,6 +167,10 @@ impl ShutdownSignalWatch for Events {
                 },
                 (outcome, wish) = ended(&mut running) => {
                     running = None;
+                    serving.counts.reloaded(match &outcome {
+                        Ok(()) => Reload::Handover,
+                        Err(_) => Reload::HandoverFailed,
+                    });
                     match outcome {
                         Ok(()) => {
                             // Who asks from here on asks the successor.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use log::{error, warn};
@@ -18,9 +19,13 @@ use super::handover::{Door, Handover, Inheritance};
 use super::places::Places;
 use super::reload::Reloads;
 use super::socket_file::SocketFile;
+use crate::access_log::Logs;
 use crate::admin::Readiness;
 use crate::journal::{Journal, Kind};
 use crate::proxy::Site;
+
+/// How long the end of the process waits for what is told of requests.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// The standing of this process.
 #[derive(Debug)]
@@ -29,39 +34,33 @@ pub(super) struct Standing {
     pid_file: PidFile,
     /// Open from the start, unless a predecessor has it.
     door: Mutex<Option<Door>>,
-    handover: Arc<Handover>,
-    site: Arc<ArcSwap<Site>>,
-    journal: Arc<Journal>,
-    reloads: Reloads,
-    readiness: Arc<Readiness>,
-    /// Where it takes commands.
-    control: Arc<SocketFile>,
+    around: Around,
     /// Whether signals are watched for; until then they would end the process.
     watching: watch::Sender<bool>,
     begun: AtomicBool,
     succeeded: watch::Sender<bool>,
 }
 
+/// What hears of a change of the standing.
+#[derive(Debug)]
+pub(super) struct Around {
+    pub(super) handover: Arc<Handover>,
+    pub(super) site: Arc<ArcSwap<Site>>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) reloads: Reloads,
+    pub(super) readiness: Arc<Readiness>,
+    /// Where the process takes commands.
+    pub(super) control: Arc<SocketFile>,
+    pub(super) logs: Arc<Logs>,
+}
+
 impl Standing {
-    pub(super) fn new(
-        places: Places,
-        handover: Arc<Handover>,
-        site: Arc<ArcSwap<Site>>,
-        journal: Arc<Journal>,
-        reloads: Reloads,
-        readiness: Arc<Readiness>,
-        control: Arc<SocketFile>,
-    ) -> Self {
+    pub(super) fn new(places: Places, around: Around) -> Self {
         Standing {
             pid_file: PidFile::new(places.pid_file.clone()),
             places,
             door: Mutex::new(None),
-            handover,
-            site,
-            journal,
-            reloads,
-            readiness,
-            control,
+            around,
             watching: watch::Sender::new(false),
             begun: AtomicBool::new(false),
             succeeded: watch::Sender::new(false),
@@ -98,7 +97,7 @@ impl Standing {
     ) {
         if let Some(inheritance) = inheritance {
             let overlay = inheritance.legacy.overlay.clone();
-            for pool in &self.site.load().pools {
+            for pool in &self.around.site.load().pools {
                 let known = inheritance.legacy.pools.iter();
                 known
                     .filter(|state| state.name == pool.name())
@@ -111,14 +110,14 @@ impl Standing {
                 return;
             }
             let text = "serving in the place of another process".to_owned();
-            self.journal.note(Kind::Handover, None, None, text);
+            self.around.journal.note(Kind::Handover, None, None, text);
             // An operator may have changed something since the successor came.
-            self.reloads.adopt(overlay).await;
+            self.around.reloads.adopt(overlay).await;
         }
         let early = self.door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);
         let begun = door.and_then(|door| {
-            let begun = self.handover.begin(addresses, table, door);
+            let begun = self.around.handover.begin(addresses, table, door);
             begun.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
         });
         if let Err(reason) = begun {
@@ -127,7 +126,9 @@ impl Standing {
         if let Err(reason) = self.pid_file.write() {
             warn!("{reason}");
         }
-        self.readiness.set(true);
+        // Whoever renamed a log until now has told the predecessor.
+        self.around.logs.reopen();
+        self.around.readiness.set(true);
         self.begun.store(true, Ordering::SeqCst);
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
     }
@@ -159,21 +160,28 @@ impl Standing {
 
     /// The process stops and nobody takes its place.
     pub(super) fn stopping(&self) {
-        self.readiness.set(false);
+        self.around.readiness.set(false);
         // From a successor that is sent away it would be the end of the whole service.
         if self.begun.load(Ordering::SeqCst) {
             notify("STOPPING=1");
         }
     }
 
-    /// The process ends: removes its files, except those that are a successor's by now.
+    /// The process ends: removes its files, except those that are a successor's by now, and writes the last lines.
+    /// The process ends: removes its files, except those that are a successor's by now, and gives what is told of requests
+    /// a moment to get where it goes.
     pub(super) fn end(&self) {
         if let Some(door) = self.door().take() {
             door.close();
         }
-        self.handover.end();
-        self.control.remove();
+        self.around.handover.end();
+        self.around.control.remove();
         self.pid_file.remove();
+        self.around.logs.flush();
+        let by = Instant::now() + FLUSH;
+        for observer in &self.around.site.load().observers {
+            observer.flush(by);
+        }
     }
 
     fn door(&self) -> std::sync::MutexGuard<'_, Option<Door>> {

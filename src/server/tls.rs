@@ -12,12 +12,15 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::ListenerTls;
 
-/// The settings of a listener with these certificates. They have been read with the configuration; Pingora would read
-/// them when it builds the acceptor, and panic.
-pub(super) fn settings(certificates: Arc<Certificates>) -> pingora::Result<TlsSettings> {
+/// The settings of a listener with these certificates, which offers HTTP/2 or HTTP/1.1 alone. They have been read with
+/// the configuration; Pingora would read them when it builds the acceptor, and panic.
+pub(super) fn settings(
+    certificates: Arc<Certificates>,
+    http2: bool,
+) -> pingora::Result<TlsSettings> {
     let mut settings = TlsSettings::intermediate("", "")?;
     settings.set_cert_resolver(certificates);
-    settings.set_alpn(ALPN::H1);
+    settings.set_alpn(if http2 { ALPN::H2H1 } else { ALPN::H1 });
     Ok(settings)
 }
 

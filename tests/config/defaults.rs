@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Access, Admin, Ejection, Failures, Headers, HostHeader, Initial, KeySource, Limits, PoolLimits,
-    Probe, Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    Access, AccessLog, Admin, Ejection, Failures, Headers, HostHeader, Initial, KeySource, Limits,
+    LogFormat, LogTarget, PoolLimits, Probe, Retries, Retry, Route, Server, SlowStart, Timeouts,
+    Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -69,6 +70,7 @@ fn everything_left_out_has_its_default() {
         }
     );
     assert!(config.trusted_proxies.is_empty());
+    assert_eq!(config.access_log, None);
     assert_eq!(config.listeners[0].tls, None);
     let everything = Route {
         host: None,
@@ -143,6 +145,23 @@ fn everything_left_out_has_its_default() {
     );
     assert_eq!(pool.hosts[0].max_in_flight, None);
     assert!(!pool.hosts[0].backup);
+}
+
+#[test]
+fn an_access_log_needs_no_more_than_a_path() {
+    let said = |keys: &str| parse(&with_top(&format!("access_log: {{ {keys} }}"))).access_log;
+    assert_eq!(
+        said("path: logs/access"),
+        Some(AccessLog {
+            target: LogTarget::File("logs/access".into()),
+            format: LogFormat::Json,
+            samples: Vec::new(),
+            buffer: 4 << 20,
+        })
+    );
+    let stdout = said("path: \"-\", format: combined").expect("a log");
+    assert_eq!(stdout.target, LogTarget::Stdout);
+    assert_eq!(stdout.format, LogFormat::Combined);
 }
 
 #[test]

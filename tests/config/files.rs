@@ -99,6 +99,7 @@ fn certificates_are_found_beside_the_configuration() {
     );
     let config = Config::load(&file).expect("a configuration");
     let tls = config.listeners[0].tls.as_ref().expect("TLS");
+    assert!(tls.http2);
     let [served] = &*tls.certificates else {
         panic!("one certificate");
     };
@@ -108,6 +109,11 @@ fn certificates_are_found_beside_the_configuration() {
     let ca = tls.ca.as_ref().expect("authorities");
     assert_eq!(ca.file, directory.path().join("a.pem"));
     assert_eq!(ca.certificates, served.certified.cert);
+    let said = std::fs::read_to_string(&file).expect("a file");
+    let without = said.replace("a.key }] }", "a.key }], http2: false }");
+    let config = Config::load(&write(&directory, "c.yaml", without)).expect("a configuration");
+    let tls = config.listeners[0].tls.as_ref().expect("TLS");
+    assert!(!tls.http2);
 }
 
 #[test]
@@ -251,18 +257,19 @@ fn authorities_are_read_too() {
 }
 
 #[test]
-fn both_files_of_a_certificate_are_needed() {
+fn what_tls_says_is_checked_key_by_key() {
     let directory = directory();
     let file = write(
         &directory,
         "b.yaml",
-        "listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: [{}] } }]\npools: { web: { hosts: [\"127.0.0.1:1\"] } }\n",
+        "listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: [{}], http2: no } }]\npools: { web: { hosts: [\"127.0.0.1:1\"] } }\n",
     );
     assert_eq!(
         errors(&file),
         [
             ":1:63: listeners[0].tls.certificates[0]: `certificate` is missing, the file with the chain",
             ":1:63: listeners[0].tls.certificates[0]: `key` is missing, the file with the private key",
+            ":1:75: listeners[0].tls.http2: `no` is not one of `true`, `false`",
         ]
     );
 }

@@ -19,8 +19,25 @@ fn a_listener_is_an_address_or_a_map() {
         address: address.parse().expect("an address"),
         tls: None,
         access: Access::default(),
+        proxy_protocol: None,
     };
     assert_eq!(config.listeners, [plain("0.0.0.0:80"), plain("[::1]:8080")]);
+}
+
+#[test]
+fn a_listener_trusts_the_proxies_that_it_is_told() {
+    let config = parse(
+        "listeners: [{ address: \"0.0.0.0:80\", proxy_protocol: { trusted: [10.0.0.0/8, \"::1\"] } }]
+pools: { web: { hosts: [\"127.0.0.1:1\"] } }
+",
+    );
+    let said = config.listeners[0].proxy_protocol.as_ref();
+    let trusts = |peer: &str| {
+        let peer = peer.parse().expect("an address");
+        said.is_some_and(|said| said.trusts(peer))
+    };
+    assert!(trusts("10.1.2.3") && trusts("::1") && trusts("::ffff:10.1.2.3"));
+    assert!(!trusts("11.1.2.3") && !trusts("::2"));
 }
 
 #[test]
@@ -193,6 +210,7 @@ pools: { web: { hosts: [\"127.0.0.1:1\"] } }
 ",
     );
     let access = &config.listeners[0].access;
+    assert_eq!(config.listeners[0].proxy_protocol, None);
     assert_eq!(access.allow.len(), 1);
     assert_eq!(access.deny.len(), 2);
     let limits = &config.limits;

@@ -8,6 +8,7 @@ mod robust;
 mod routing;
 mod shape;
 mod shipped;
+mod tracing;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

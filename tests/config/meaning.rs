@@ -97,6 +97,14 @@ fn listeners() {
             "{ address: \"127.0.0.1:80\", tls: {} }",
             "listeners[0].tls.certificates: there is no certificate; TLS needs at least one",
         ),
+        (
+            "{ address: \"127.0.0.1:80\", proxy_protocol: {} }",
+            "listeners[0].proxy_protocol: `trusted` is missing, the networks of the proxies that say who the client is",
+        ),
+        (
+            "{ address: \"127.0.0.1:80\", proxy_protocol: { trusted: [all] } }",
+            "listeners[0].proxy_protocol.trusted[0]: `all` is neither a network such as `10.0.0.0/8` nor an address",
+        ),
     ] {
         assert_eq!(listener(said), told);
     }
@@ -725,4 +733,59 @@ fn limits_rates_and_access() {
     ] {
         assert_eq!(only_message(&with_top(said)), told);
     }
+}
+
+#[test]
+fn access_logs() {
+    for (said, told) in [
+        (
+            "{ format: json }",
+            ": `path` is missing, a file or `-` for the standard output",
+        ),
+        (
+            "{ path: logs/ }",
+            ".path: `logs/` is not the path of a file",
+        ),
+        (
+            "{ path: a, format: jsn }",
+            ".format: `jsn` is not one of `json`, `combined`; did you mean `json`?",
+        ),
+        (
+            "{ path: a, buffer: 1KiB }",
+            ".buffer: `1KiB` is not from 65536 to 1073741824 bytes",
+        ),
+        (
+            "{ path: a, sample: [{ statuses: 200 }] }",
+            ".sample[0]: `share` is missing",
+        ),
+        (
+            "{ path: a, sample: [{ statuses: [200, 2xx], share: 1% }] }",
+            ".sample[0].statuses[1]: `2xx` is neither a status from 100 to 599 nor a range such as `200-299`",
+        ),
+        (
+            "{ path: a, sample: [{ statuses: 200, share: 0.01 }] }",
+            ".sample[0].share: `0.01` has no percent sign; write `0.01%`",
+        ),
+        (
+            "{ path: a, sample: [{ statuses: 200, share: 101% }] }",
+            ".sample[0].share: `101%` is not a share from 0% to 100%",
+        ),
+        (
+            "{ path: a, sample: [{ statuses: 200, share: NaN% }] }",
+            ".sample[0].share: `NaN%` is not a share from 0% to 100%",
+        ),
+    ] {
+        let line = only_message(&with_top(&format!("access_log: {said}")));
+        assert_eq!(line.strip_prefix("access_log"), Some(told));
+    }
+    let text = "access_log: { path: a, sample: [{ statuses: 200-399, share: 0.25% }, { statuses: [404, 410-499], share: 100% }] }";
+    let log = parse(&with_top(text)).access_log.expect("a log");
+    let samples = log.samples.into_iter();
+    assert_eq!(
+        Vec::from_iter(samples.map(|sample| (sample.statuses, sample.per_million))),
+        [
+            (vec![(200, 399)], 2_500),
+            (vec![(404, 404), (410, 499)], 1_000_000)
+        ]
+    );
 }

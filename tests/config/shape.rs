@@ -29,8 +29,8 @@ fn unknown_keys_are_refused_with_a_hint() {
     );
     assert_eq!(
         only("listener: []\n"),
-        "b.yaml:1:1: unknown key `listener`, expected one of `server`, `admin`, `listeners`, `trusted_proxies`, `timeouts`, \
-         `limits`, `headers`, `routes`, `pools`; did you mean `listeners`?"
+        "b.yaml:1:1: unknown key `listener`, expected one of `server`, `admin`, `access_log`, `listeners`, `trusted_proxies`, \
+         `timeouts`, `limits`, `headers`, `tracing`, `routes`, `pools`; did you mean `listeners`?"
     );
     assert_eq!(
         only("limits: { max_inflight: 3 }\n"),
@@ -55,8 +55,6 @@ fn unknown_keys_are_refused_with_a_hint() {
 
 #[test]
 fn keys_of_later_work_are_unknown() {
-    let line = only("access_log: {}\n");
-    assert!(line.contains("unknown key `access_log`"), "{line}");
     for key in ["protocol", "timeouts"] {
         let line = only(&with_pool(&format!("{key}: {{}}")));
         assert!(line.contains(&format!("unknown key `{key}`")), "{line}");

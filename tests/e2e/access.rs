@@ -102,3 +102,22 @@ fn a_rate_may_be_for_one_route_and_by_a_field() {
     assert_eq!(statuses("/b", "one"), [200, 429, 429, 429]);
     assert_eq!(statuses("/c", "one"), [200; 4]);
 }
+
+#[test]
+fn a_reload_that_moves_a_route_moves_its_counts_along() {
+    let backend = Backend::start_new("a");
+    let slow = "rate: { requests: 1, burst: 600 }";
+    let setup = |before: &str| {
+        let routes =
+            format!("routes: [{before}{{ path: /a, pool: web, {slow} }}, {{ pool: web }}]");
+        Setup::of(&[&backend]).top(&routes)
+    };
+    let ballast = setup("").start();
+    let mut client = Client::connect(ballast.address());
+    while client.get("/a").status == 200 {}
+    let outcome = ballast.hang_up(&setup(&format!("{{ path: /b, pool: web, {slow} }}, ")).yaml());
+    assert!(outcome.contains("reloaded"), "{outcome}");
+    assert_eq!(client.get("/a").status, 429);
+    // The new one in its place has a count of its own.
+    assert_eq!(client.get("/b").status, 200);
+}

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// A setup with an admin listener, and where that listens.
-fn with_admin(setup: Setup) -> (Setup, SocketAddr) {
+pub(crate) fn with_admin(setup: Setup) -> (Setup, SocketAddr) {
     let admin = free();
     (
         setup.top(&format!("admin: {{ address: \"{admin}\" }}")),

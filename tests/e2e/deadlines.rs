@@ -5,12 +5,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::rig::{Hosts, Mode, Plan, SlowClients};
 use crate::support::{
-    Authority, Backend, Ballast, Client, Connections, LISTEN, Load, Next, Reply, SOON, Setup, get,
-    wait_until,
+    Authority, Backend, Ballast, Client, Connections, LISTEN, Load, Next, Reply, SOON, Setup,
+    allowed_descriptors, get, wait_until,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n\
+                       4\r\nbody\r\n0\r\n\r\n";
 const HEAD: Duration = Duration::from_millis(400);
 
 /// Far more than any deadline of these tests, and far less than a default.
@@ -81,6 +84,8 @@ fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
         GET.to_owned(),
         GET.repeat(2),
         "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody".to_owned(),
+        CHUNKED.to_owned(),
+        CHUNKED.replace("0\r\n", "0\r\nX: y\r\n"),
     ] {
         let mut client = Client::connect(ballast.address());
         let start = Instant::now();
@@ -335,6 +340,77 @@ fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
     let start = Instant::now();
     assert_eq!(get(ballast.address(), "/").status, 504);
     assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { read: 500ms }")
+        .start();
+    backend.set(Reply::Drip(Duration::from_millis(100)));
+    for (more, ends) in [
+        ("", true),
+        ("GET / HT", false),
+        (GET, true),
+        (CHUNKED, false),
+    ] {
+        let before = backend.requests();
+        let mut client = Client::connect(ballast.address());
+        let start = Instant::now();
+        client.send(GET).expect("sent");
+        wait_until(SOON, "the host has it", || backend.requests() > before);
+        client.send(more).expect("sent");
+        if ends {
+            client.finish_sending();
+        }
+        let status = client.read_response(false).expect("an answer").status;
+        assert_eq!(status, 504, "{more:?}");
+        assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
+    }
+}
+
+/// The whole claim is a bench, `cargo bench --bench scenarios -- slow_clients`; here the middle ones of a few rounds are
+/// compared, and twice if need be, since on a busy machine any p99 is a matter of luck.
+#[test]
+fn two_thousand_slow_clients_do_not_slow_the_others_down() {
+    const SLOW: u64 = 2_000;
+    const ROUNDS: u64 = 5;
+    /// What other tests on the same machine can make of any p99.
+    const NOISE: Duration = Duration::from_millis(20);
+    let slow = allowed_descriptors(SLOW + 1_000).saturating_sub(1_000) as usize;
+    let hosts = Hosts::start(2, 1);
+    (0..2).for_each(|number| hosts.set(number, Mode::Slow(0.0)));
+    let ballast = hosts.addresses().fold(Setup::of(&[]), Setup::host).start();
+    let p99 = |seed| {
+        let plan = Plan {
+            target: ballast.address(),
+            rate: 300.0,
+            duration: Duration::from_secs(1),
+            clients: 8,
+            patience: SOON,
+            seed,
+        };
+        let record = plan.run();
+        assert_eq!(record.failed(), 0);
+        record.latency(0.99)
+    };
+    p99(0);
+    let is_fine = || {
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            alone.push(p99(round));
+            let _slow = SlowClients::start(ballast.address(), slow);
+            beside.push(p99(round));
+        }
+        let [alone, beside] = [alone, beside].map(|mut all| {
+            all.sort();
+            all[all.len() / 2]
+        });
+        println!("p99 beside {slow} slow clients {beside:.2?}, without {alone:.2?}");
+        beside < 3 * alone.max(NOISE)
+    };
+    assert!(is_fine() || is_fine(), "others are slowed down");
 }
 
 #[test]

@@ -1,20 +1,15 @@
 //! The demo: what a person sees first.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Ballast, SOON, get, wait_until};
+use crate::support::{Ballast, Client, SOON, free, get, run, wait_for};
 
 #[test]
 fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
-    let address = "127.0.0.1:8080".parse().expect("an address");
-    // The demo has a fixed address; another test run on this machine may be showing it right now.
-    wait_until(SOON, "127.0.0.1:8080 is free", || {
-        TcpStream::connect(address).is_err()
-    });
-    let mut ballast = Ballast::demo(address);
+    let (address, admin) = (free(), free());
+    let mut ballast = Ballast::demo(address, admin);
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for _ in 0..9 {
         let response = get(address, "/");
@@ -24,10 +19,9 @@ fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
     assert_eq!(counts.len(), 3, "{counts:?}");
     assert!(counts.values().all(|count| *count == 3), "{counts:?}");
     let said = ballast.log().join("\n");
-    assert!(
-        said.contains("curl") && said.contains("127.0.0.1:8080"),
-        "{said}"
-    );
+    for part in [format!("curl {address}"), format!("http://{admin}/#token=")] {
+        assert!(said.contains(&part), "{part} in {said}");
+    }
     // Its hosts would not survive a handover, so it lives on as it is.
     ballast.signal(Signal::SIGQUIT);
     ballast.wait_for_log(&["no handover, serving on", "no file for a successor"]);
@@ -37,4 +31,31 @@ fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
     assert!(ballast.log_with(&["started the successor"]).is_empty());
     ballast.signal(Signal::SIGINT);
     ballast.wait_exit(SOON);
+}
+
+#[test]
+fn a_demo_host_stops_when_it_is_asked_to() {
+    let (address, admin) = (free(), free());
+    let ballast = Ballast::demo(address, admin);
+    let said = Client::connect(address).post("/stop", b"").text();
+    let host = said.split(' ').nth(2).expect("red at HOST stops");
+    assert!(said.contains("stops for 30 seconds"), "{said}");
+    ballast.wait_for_log(&[host, "is down", "refused"]);
+    for _ in 0..6 {
+        assert_eq!(get(address, "/").status, 200);
+    }
+    let rest = wait_for(SOON, "two hosts answer", || {
+        let name = said.split(' ').next()?;
+        let texts = [(); 4].map(|()| get(address, "/").text());
+        (!texts.iter().any(|text| text.trim() == name)).then_some(texts)
+    });
+    assert_eq!(rest.len(), 4);
+}
+
+#[test]
+fn the_demo_is_where_the_documents_say() {
+    let help = run(&["demo", "--help"]).stdout;
+    for address in ["127.0.0.1:8080", "127.0.0.1:9901"] {
+        assert!(help.contains(address), "{help}");
+    }
 }

@@ -1,5 +1,7 @@
 //! One message: how large it may be, and what changes in it on the way.
 
+use std::time::Instant;
+
 use crate::support::{
     Backend, Ballast, Client, Next, Reply, Response, SOON, Setup, get, wait_until,
 };
@@ -90,6 +92,109 @@ fn a_request_line_that_is_none_is_refused_however_it_comes() {
                 assert!(client.is_closed_within(SOON));
                 assert_eq!(backend.requests(), served, "{bad:?}");
             }
+        }
+    }
+    assert!(ballast.log_with(&["ERROR"]).is_empty());
+}
+
+/// Whole requests, each framed in its own way.
+const REQUESTS: [&str; 4] = [
+    "GET / HTTP/1.1\r\nHost: test\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody",
+    "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n\
+     4;a=b\r\nbody\r\n0\r\nX-T: a\r\nX-U: b\r\n\r\n",
+];
+
+#[test]
+fn a_bad_request_line_behind_another_request_is_refused_too() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    for (number, before) in REQUESTS.iter().enumerate() {
+        for bad in ["GET /a b HTTP/1.1", "GET /\x01 HTTP/1.1", "GET / HTTP/1.1 "] {
+            let all = [*before, *before, bad, "\r\nHost: test\r\n\r\n"].concat();
+            // In one piece, and cut anywhere about where the bad one begins.
+            let cuts = (2 * before.len() - 3)..(2 * before.len() + 3);
+            for cut in [all.len()].into_iter().chain(cuts) {
+                let mut client = Client::connect(ballast.address());
+                client.send(&all[..cut]).expect("sent");
+                assert_eq!(client.read_response(false).expect("whole").status, 200);
+                let _ = client.send(&all[cut..]);
+                assert_eq!(client.read_response(false).expect("whole").status, 200);
+                let response = client.read_response(false).expect("whole");
+                assert_eq!(response.status, 400, "{number} {bad:?} {cut}");
+                assert!(client.is_closed_within(SOON));
+            }
+        }
+        // And a good one is served, with its own body.
+        let mut client = Client::connect(ballast.address());
+        client.send(REQUESTS.concat() + before).expect("sent");
+        for _ in 0..=REQUESTS.len() {
+            assert_eq!(client.read_response(false).expect("whole").status, 200);
+        }
+        assert_eq!(
+            backend.last().body,
+            if number == 0 { "" } else { "body" }.as_bytes()
+        );
+    }
+}
+
+#[test]
+fn chunks_that_are_none_are_refused() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    let head = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in [
+        "\r\nhello\r\n0\r\n\r\n",
+        "5;\0\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX : a\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n",
+    ] {
+        let mut client = Client::connect(ballast.address());
+        let response = client.request([head, body].concat()).expect("whole");
+        assert_eq!(response.status, 400, "{body:?}");
+        assert!(client.is_closed_within(SOON));
+    }
+    // The host that got a part of it is not to blame.
+    assert_eq!(get(ballast.address(), "/").status, 200);
+}
+
+/// What the proxy says itself, whoever of it notices what is wrong.
+#[test]
+fn what_cannot_be_read_and_connect_are_answered_by_ourselves() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend]).start();
+    for (request, status, text) in [
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400, "malformed"),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400, "malformed"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\n folded: b\r\n\r\n",
+            400,
+            "malformed",
+        ),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed"),
+        (
+            "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+            405,
+            "CONNECT",
+        ),
+        ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", 405, "CONNECT"),
+    ] {
+        for before in ["", REQUESTS[0]] {
+            let mut client = Client::connect(ballast.address());
+            client.send([before, request].concat()).expect("sent");
+            if !before.is_empty() {
+                assert_eq!(client.read_response(false).expect("whole").status, 200);
+            }
+            let response = client.read_response(false).expect("a whole answer");
+            assert_eq!(response.status, status, "{request:?}");
+            assert!(response.text().contains(text), "{}", response.text());
+            assert_eq!(response.head.get("server"), None);
+            let date = response.head.get("date").expect("a date");
+            assert!(date.ends_with(" GMT"), "{date}");
+            assert_eq!(response.head.get("allow").is_some(), status == 405);
+            assert!(response.head.has_token("connection", "close"));
+            assert!(client.is_closed_within(SOON), "{request:?}");
         }
     }
     assert!(ballast.log_with(&["ERROR"]).is_empty());
@@ -214,6 +319,39 @@ fn a_client_that_is_still_sending_hears_that_it_is_too_much() {
     for mut client in [announced, growing] {
         assert_eq!(client.read_response(false).expect("whole").status, 413);
         assert!(client.is_closed_within(SOON));
+    }
+}
+
+#[test]
+fn a_client_that_neither_sends_the_rest_nor_closes_is_not_waited_for() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top(SMALL_BODY)
+        .top("timeouts: { read: 60s }")
+        .start();
+    let announced = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 11\r\n\r\n";
+    let begun = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\na";
+    let growing = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   b\r\n0123456789a\r\n";
+    let refused = "HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length:";
+    for (request, host) in [
+        (announced, None),
+        (growing, None),
+        (begun, Some(format!("{refused} 3\r\n\r\nno\n"))),
+        (begun, Some(format!("{refused} 0\r\n\r\n"))),
+    ] {
+        if let Some(answer) = host {
+            backend.set(Reply::script(move |_, wire| {
+                wire.send(&answer)?;
+                Ok(Next::Close)
+            }));
+        }
+        let mut client = Client::connect(ballast.address());
+        let response = client.request(request).expect("a whole answer");
+        assert_eq!(response.status, 413);
+        let start = Instant::now();
+        assert!(client.is_closed_within(SOON), "{request:?}");
+        println!("closed after {:?}", start.elapsed());
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod hosts;
 mod load;
+mod slow;
 mod timer;
 
 pub(crate) use hosts::{Hosts, Mode};
 pub(crate) use load::{Plan, Record};
+pub(crate) use slow::SlowClients;

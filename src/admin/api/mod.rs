@@ -3,14 +3,19 @@
 //! One table has every path; a handler gets a request that has arrived whole and may do what it asks for.
 
 mod commands;
+mod description;
 mod drain;
 mod events;
 mod explain;
+mod history;
 mod hosts;
+mod level;
+mod metrics;
 mod permission;
 mod pools;
 mod process;
 mod router;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,10 +35,13 @@ pub use commands::{API_PREVIEW, API_RELOAD, Command, Preview, Reloaded};
 pub use drain::{API_DRAIN, API_UNDRAIN};
 pub use events::Events;
 pub use explain::API_EXPLAIN;
+pub use history::Histories;
 pub use hosts::{NewHost, NewWeight, Removed};
+pub use level::{API_LOG_LEVEL, LogLevel};
 pub use process::{ConfigInfo, ProcessStatus, Version};
 
 use router::{Access, Handler, Route};
+use stream::Streams;
 
 /// What answers to requests.
 #[derive(Debug)]
@@ -42,6 +50,7 @@ pub struct Api {
     commands: mpsc::Sender<Command>,
     started: Moment,
     began: Instant,
+    streams: Streams,
 }
 
 /// A request that has arrived whole.
@@ -68,6 +77,7 @@ impl Api {
             commands,
             started: Moment::now(),
             began: Instant::now(),
+            streams: Streams::default(),
         }
     }
 

@@ -6,7 +6,11 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::{Api, Request, commands, drain, events, explain, hosts, pools, process};
+use super::{
+    Api, Request, commands, description, drain, events, explain, history, hosts, level, metrics,
+    pools, process, stream,
+};
+use crate::admin::dashboard;
 use crate::admin::reply::Reply;
 
 /// What a request must be allowed to do.
@@ -68,6 +72,7 @@ const HOST: &str = "/api/v1/pools/{pool}/hosts/{host}";
 pub(crate) const ROUTES: &[Route] = &[
     get("/healthz", Open, Now(process::alive)),
     get("/ready", Open, Now(process::ready)),
+    get("/metrics", Read, Now(metrics::all)),
     get("/api/v1/version", Read, Now(process::version)),
     get("/api/v1/status", Read, Now(process::status)),
     get("/api/v1/pools", Read, Now(pools::all)),
@@ -103,6 +108,17 @@ pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/events", Read, Now(events::after)),
     // It changes nothing, and describes what it asks about in a body.
     post(super::API_EXPLAIN, Read, Now(explain::explain)),
+    get("/api/v1/history", Read, Now(history::all)),
+    get("/api/v1/stream", Read, Now(stream::follow)),
+    get("/", Read, Now(dashboard::page)),
+    get("/dashboard/style.css", Read, Now(dashboard::style)),
+    get("/dashboard/chart.js", Read, Now(dashboard::chart)),
+    get("/dashboard/script.js", Read, Now(dashboard::script)),
+    get("/favicon.svg", Read, Now(dashboard::icon)),
+    get("/api/v1/config", Read, Now(description::config)),
+    get("/api/v1/openapi.yaml", Read, Now(description::openapi)),
+    get(super::API_LOG_LEVEL, Read, Now(level::told)),
+    route(Method::PUT, super::API_LOG_LEVEL, Write, Now(level::set)),
     get(
         super::API_PREVIEW,
         Read,
@@ -199,6 +215,27 @@ mod tests {
             assert_eq!(matched(template, other), None, "{other}");
         }
         assert_eq!(matched("/ready", "/ready"), Some(Vec::new()));
+    }
+
+    #[test]
+    fn the_description_has_every_route_and_no_other() {
+        let description: serde_json::Value =
+            serde_yaml::from_str(super::super::description::OPENAPI).expect("YAML");
+        let paths = description["paths"].as_object().expect("paths");
+        let described = paths.iter().flat_map(|(path, methods)| {
+            let methods = methods.as_object().expect("methods").keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        let mut described = Vec::from_iter(described);
+        // The page and its parts are for people.
+        let page =
+            |path: &str| path == "/" || path == "/favicon.svg" || path.starts_with("/dashboard/");
+        let routes = ROUTES.iter().filter(|route| !page(route.path));
+        let mut served =
+            Vec::from_iter(routes.map(|route| format!("{} {}", route.method, route.path)));
+        described.sort();
+        served.sort();
+        assert_eq!(described, served);
     }
 
     #[test]

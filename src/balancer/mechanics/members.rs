@@ -1,5 +1,6 @@
 //! Membership, the atomically swapped snapshot and counting: what every balancer shares.
 
+mod choice;
 mod explain;
 
 use std::collections::HashMap;
@@ -9,13 +10,11 @@ use std::time::Duration;
 use super::chooser::{Algorithm, Chooser};
 use super::conditions::Conditions;
 use super::error::BalancerError;
-use super::explanation::{Explanation, Reason};
+use super::explanation::Explanation;
 use super::host::{Host, HostId};
 use super::lease::Lease;
-use super::mode::{Earnest, Mode};
 use super::options::Options;
 use super::published::Published;
-use super::request::Request;
 use super::rng::Rng;
 use super::seat::Seat;
 use super::selection::Selection;
@@ -42,10 +41,6 @@ struct Choice {
     /// Whether a host has a limit; if not, none needs to be looked at.
     limited: bool,
 }
-
-/// Choices that are held back in a row before one stands although its host starts slowly. When all hosts do, each gets an
-/// equal share after that many.
-const MOST_HELD_BACK: usize = 8;
 
 /// A balancer: members, and an algorithm that chooses among them.
 ///
@@ -133,133 +128,6 @@ impl Members {
             joined,
             choice,
         });
-    }
-
-    /// Chooses by `choose`, which gives a position, and returns what sits there. Where a host starts slowly, `count` takes
-    /// what a choice without counting has found, or says that it cannot.
-    fn choose(
-        &self,
-        selection: &Selection<'_>,
-        choose: impl Fn(&Choice, &Request<'_>) -> Option<usize>,
-        count: impl Fn(&Seat) -> bool,
-    ) -> Result<Arc<Seat>, BalancerError> {
-        loop {
-            let chosen = self.snapshot.read(|snapshot| {
-                self.consider(snapshot, selection, |choice, request| {
-                    let position = self.position(choice, request, &Earnest, &choose, &count);
-                    let position = choice.settle(&request, position)?;
-                    Ok(position.map(|position| Arc::clone(&choice.seats[position])))
-                })
-            });
-            match chosen {
-                Ok(Some(seat)) => return Ok(seat),
-                // The chooser saw every host leave or fill up: a newer snapshot is there or will be in a moment, or
-                // there is room again.
-                Ok(None) => std::hint::spin_loop(),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Does something with the request as it stands to the hosts of `snapshot` at this moment.
-    fn consider<T>(
-        &self,
-        snapshot: &Snapshot,
-        selection: &Selection<'_>,
-        with: impl FnOnce(&Choice, Request<'_>) -> Result<T, BalancerError>,
-    ) -> Result<T, BalancerError> {
-        let choice = snapshot.choice.as_ref().ok_or(BalancerError::NoHosts)?;
-        let afresh;
-        let selection = if snapshot.leaves_another(selection) {
-            selection
-        } else {
-            afresh = selection.tried(&[]);
-            &afresh
-        };
-        let ramp = self.slow_start.as_ref().and_then(|start| {
-            let now = self.conditions.ramping()?;
-            Some(start.at(now))
-        });
-        let request = Request::new(selection, &self.conditions, choice.limited, ramp);
-        with(choice, request)
-    }
-
-    /// The position that `choose` gives, with regard to slow starts.
-    fn position<M: Mode>(
-        &self,
-        choice: &Choice,
-        request: Request<'_>,
-        mode: &M,
-        choose: impl Fn(&Choice, &Request<'_>) -> Option<usize>,
-        count: impl Fn(&Seat) -> bool,
-    ) -> Option<usize> {
-        if !request.meets_slow_starts() {
-            return choose(choice, &request);
-        }
-        self.choose_by_share(choice, request, mode, count)
-            // No other was left to be chosen, or all that were start slowly.
-            .or_else(|| choose(choice, &request))
-    }
-
-    /// Chooses until a choice stands: a host stands with the probability of its share, and is passed over in the next
-    /// choice if not. It is counted only then, so that nobody finds it full for a request that it does not get.
-    fn choose_by_share<M: Mode>(
-        &self,
-        choice: &Choice,
-        request: Request<'_>,
-        mode: &M,
-        count: impl Fn(&Seat) -> bool,
-    ) -> Option<usize> {
-        let mut held_back = None;
-        for _ in 0..MOST_HELD_BACK {
-            let position = mode.pick(&*choice.chooser, &request.skip(held_back))?;
-            let seat = &choice.seats[position];
-            let share = request.share(seat);
-            if share < 1.0 && !self.rng.chance(share, mode) {
-                mode.passes(position, Reason::Starting);
-                held_back = Some(position);
-            } else if count(seat) {
-                return Some(position);
-            }
-        }
-        None
-    }
-}
-
-impl Choice {
-    /// What a choice comes to: `None` if it found no host although there is one, so that it has to be made again.
-    fn settle(
-        &self,
-        request: &Request<'_>,
-        position: Option<usize>,
-    ) -> Result<Option<usize>, BalancerError> {
-        match position {
-            None if !self.has_room(request) => Err(BalancerError::Busy),
-            position => Ok(position),
-        }
-    }
-
-    /// Whether `request` may take a host of this arrangement.
-    fn has_room(&self, request: &Request<'_>) -> bool {
-        let mut seats = self.seats.iter().enumerate();
-        seats.any(|(position, seat)| request.may_take(position, seat))
-    }
-}
-
-impl Snapshot {
-    /// Whether a host that can take requests is left that `request` has not tried.
-    fn leaves_another(&self, request: &Selection<'_>) -> bool {
-        let tried = request.tried_hosts();
-        if tried.is_empty() {
-            return true;
-        }
-        let here = tried
-            .iter()
-            .enumerate()
-            .filter(|&(i, id)| !tried[..i].contains(id))
-            .filter(|(_, id)| self.by_id.get(*id).is_some_and(|s| s.host.weight() > 0))
-            .count();
-        self.choice.as_ref().is_some_and(|c| here < c.seats.len())
     }
 }
 

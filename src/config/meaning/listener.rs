@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 
 use super::super::errors::Problems;
-use super::super::model::{Certificate, Listener, ListenerTls};
+use super::super::model::{Certificate, Listener, ListenerTls, ProxyProtocol};
 use super::super::place::Place;
-use super::super::words::quote;
+use super::super::words::{choice, quote};
 use super::super::yaml::{self, Form, Said};
 use super::{World, edge, pem};
 
@@ -54,12 +54,16 @@ pub(super) fn listeners(
         let yaml::Listener {
             address,
             tls,
+            proxy_protocol,
             allow,
             deny,
         } = said;
         let tls = tls
             .0
             .map(|said| listener_tls(said, world, &place.key("tls"), problems));
+        let proxy_protocol = proxy_protocol
+            .0
+            .and_then(|said| self::proxy_protocol(said, &place.key("proxy_protocol"), problems));
         let access = edge::access(allow, deny, &place, problems);
         let Some(text) = address.0 else {
             problems.add(&at, "this listener has no address");
@@ -81,6 +85,7 @@ pub(super) fn listeners(
                 address,
                 tls,
                 access,
+                proxy_protocol,
             }),
         }
     }
@@ -115,13 +120,36 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     Err(format!("{shown} is not an IP address with a port{hint}"))
 }
 
+fn proxy_protocol(
+    said: yaml::ProxyProtocol,
+    place: &Place,
+    problems: &mut Problems,
+) -> Option<ProxyProtocol> {
+    let yaml::ProxyProtocol { trusted } = said;
+    if trusted.is_empty() {
+        problems.add(
+            place,
+            "`trusted` is missing, the networks of the proxies that say who the client is",
+        );
+        return None;
+    }
+    let trusted = edge::networks(trusted, &place.key("trusted"), problems);
+    Some(ProxyProtocol { trusted })
+}
+
 fn listener_tls(
     said: yaml::ListenerTls,
     world: &World<'_>,
     place: &Place,
     problems: &mut Problems,
 ) -> ListenerTls {
-    let yaml::ListenerTls { certificates } = said;
+    let yaml::ListenerTls {
+        certificates,
+        http2,
+    } = said;
+    let http2 = problems.value(&place.key("http2"), http2.0, true, |text| {
+        choice(text, &[("true", true), ("false", false)])
+    });
     let place = place.key("certificates");
     if certificates.is_empty() {
         problems.add(&place, "there is no certificate; TLS needs at least one");
@@ -131,6 +159,7 @@ fn listener_tls(
         certificates: certificates
             .filter_map(|(index, said)| certificate(said, world, &place.index(index), problems))
             .collect(),
+        http2,
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what is said to what is meant: one conversion, which takes every key of the mirror apart and reports every
 //! problem it meets instead of stopping at the first.
 
+mod access_log;
 mod admin;
 mod algorithm;
 mod edge;
@@ -19,6 +20,7 @@ mod secret;
 mod server;
 mod slow_start;
 mod sticky;
+mod tracing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,11 +41,13 @@ pub(super) fn config(
     let yaml::Config {
         server,
         admin,
+        access_log,
         listeners,
         trusted_proxies,
         timeouts,
         limits,
         headers,
+        tracing,
         routes,
         pools,
     } = said;
@@ -58,10 +62,12 @@ pub(super) fn config(
     let server = server::server(server, &world, &top.key("server"), problems);
     let listeners = listener::listeners(listeners, &world, &top.key("listeners"), problems);
     let admin = admin::admin(admin, &listeners, &world, &top.key("admin"), problems);
+    let access_log = access_log::access_log(access_log.0, &world, &top.key("access_log"), problems);
     let trusted_proxies = edge::networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
     let limits = limits::limits(limits, &top.key("limits"), problems);
     let headers = headers::headers(headers, &top.key("headers"), problems);
+    let tracing = tracing::tracing(tracing.0, &top.key("tracing"), problems);
     let names = Vec::from_iter(pools.0.iter().map(|(name, _)| name.clone()));
     let pools = pool::pools(pools, &world, &top.key("pools"), problems);
     let routes = route::routes(routes, &names, &top, problems);
@@ -73,11 +79,13 @@ pub(super) fn config(
         digest: String::new(),
         server,
         admin,
+        access_log,
         listeners,
         trusted_proxies,
         timeouts,
         limits,
         headers,
+        tracing,
         routes,
         pools,
     })

@@ -74,7 +74,7 @@ pub(super) fn server(
 }
 
 /// Reads the path of a file that the process makes.
-fn path(text: &str, world: &World<'_>, longest: usize) -> Result<PathBuf, String> {
+pub(super) fn path(text: &str, world: &World<'_>, longest: usize) -> Result<PathBuf, String> {
     if text.is_empty() || text.ends_with('/') {
         return Err(format!("{} is not the path of a file", quote(text)));
     }

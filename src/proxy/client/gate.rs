@@ -1,8 +1,7 @@
 //! What a connection's stream, the proxy and its guard tell each other.
 
 use std::net::IpAddr;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,17 +9,17 @@ use pingora::protocols::Stream;
 use tokio::io::BufWriter;
 use tokio::time::Instant;
 
+use super::body::Body;
+
 /// What the client is expected to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
     /// To send a further request when it likes to.
     Rest,
-    /// To go on with the head of a request, whose beginning came with the one before it.
-    Begun,
     /// To send the head of a request.
     Head,
-    /// Whatever comes after a head; or HTTP/2, where many requests share the connection.
+    /// Whatever comes after a head.
     Open,
 }
 
@@ -38,8 +37,8 @@ pub(super) enum Cut {
     Late,
     /// The head is longer than any may be.
     TooLong,
-    /// The request line is none.
-    BadLine,
+    /// The head is none.
+    BadHead,
 }
 
 /// Who is at the other end of a connection.
@@ -51,14 +50,8 @@ pub(super) struct Peer {
     pub(super) tls: bool,
 }
 
-/// What a chunked body ends with that has no trailer.
-const LAST_CHUNK: &[u8; 5] = b"0\r\n\r\n";
-
-/// Where its status stands in an answer: behind `HTTP/1.1 `.
-const STATUS: Range<usize> = 9..12;
-
-/// The state of one connection. All of it is changed in the task that serves the connection, so the atomics order
-/// nothing; they make it possible to change what others look at.
+/// The state of one connection, or of one stream of HTTP/2. All of it is changed in the task that serves the one or the
+/// other, so the atomics order nothing; they make it possible to change what others look at.
 #[derive(Debug)]
 pub(in crate::proxy) struct Gate {
     peer: Peer,
@@ -66,43 +59,37 @@ pub(in crate::proxy) struct Gate {
     cut: AtomicU8,
     /// Requests that were waited for so far.
     requests: AtomicU64,
-    /// Bytes that have come since the head of the request began.
-    read: AtomicU64,
-    /// How many of them belong to the request; what came beyond is the next one's.
-    due: AtomicU64,
-    /// The last bytes that have come, the newest one lowest.
-    tail: AtomicU64,
-    /// Whether every byte since the beginning of the connection is known to belong to one request or another.
-    counted: AtomicBool,
+    /// What is to come of the request behind its head.
+    body: Mutex<Body>,
     /// Whether anything has been sent since the head of the request.
     sent: AtomicBool,
-    /// The status of an answer to a head that the proxy was not given; 0: there was none.
-    early: AtomicU16,
     begin: Instant,
     /// When the host must have answered, in microseconds from `begin`; 0: at no time.
     answer_by: AtomicU64,
     /// Whether it has not.
     host_late: AtomicBool,
+    /// How long the client has been waited for on a stream, in microseconds.
+    waited: AtomicU64,
+    /// Whether heads have come on a connection of HTTP/2 that nobody may have looked at.
+    full: AtomicBool,
     /// The stream, once the request that had it was given up.
     left: Mutex<Option<BufWriter<Stream>>>,
 }
 
 impl Gate {
-    pub(super) fn new(phase: Phase, peer: Peer) -> Self {
+    pub(super) fn new(peer: Peer) -> Self {
         Gate {
             peer,
-            phase: AtomicU8::new(phase as u8),
+            phase: AtomicU8::new(Phase::Head as u8),
             cut: AtomicU8::new(Cut::None as u8),
             requests: AtomicU64::new(0),
-            read: AtomicU64::new(0),
-            due: AtomicU64::new(u64::MAX),
-            tail: AtomicU64::new(0),
-            counted: AtomicBool::new(true),
+            body: Mutex::new(Body::Length(0)),
             sent: AtomicBool::new(false),
-            early: AtomicU16::new(0),
             begin: Instant::now(),
             answer_by: AtomicU64::new(0),
             host_late: AtomicBool::new(false),
+            waited: AtomicU64::new(0),
+            full: AtomicBool::new(false),
             left: Mutex::new(None),
         }
     }
@@ -111,72 +98,35 @@ impl Gate {
         self.peer
     }
 
-    /// A request is waited for. The first one is so from the beginning of the connection.
-    pub(super) fn await_request(&self) {
+    /// A request is waited for. The first one is so from the beginning of the connection. `false`: the one before it has
+    /// not come to its end, so that nobody knows where another one begins.
+    pub(super) fn await_request(&self) -> bool {
         if self.requests.fetch_add(1, Ordering::Relaxed) > 0 {
-            let due = self.due.load(Ordering::Relaxed);
-            if due == u64::MAX && !self.has_last_chunk() {
-                self.counted.store(false, Ordering::Relaxed);
-            }
-            let ahead = self.read().saturating_sub(due);
-            self.read.store(ahead, Ordering::Relaxed);
-            self.enter(match ahead {
-                0 => Phase::Rest,
-                _ => Phase::Begun,
-            });
+            self.enter(Phase::Rest);
         }
-        self.due.store(u64::MAX, Ordering::Relaxed);
         self.sent.store(false, Ordering::Relaxed);
-        self.early.store(0, Ordering::Relaxed);
         self.answer_by.store(0, Ordering::Relaxed);
+        self.body().is_over()
     }
 
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Bytes that have come since the head of the request began.
-    pub(super) fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn note_read(&self, bytes: &[u8]) {
-        // Nobody else writes.
-        self.read
-            .store(self.read() + bytes.len() as u64, Ordering::Relaxed);
-        let newest = &bytes[bytes.len().saturating_sub(LAST_CHUNK.len())..];
-        let tail = self.tail.load(Ordering::Relaxed);
-        let tail = newest
-            .iter()
-            .fold(tail, |tail, byte| tail << 8 | u64::from(*byte));
-        self.tail.store(tail, Ordering::Relaxed);
-    }
-
-    /// Whether what came last ends a chunked body, so that nothing of a next request has come.
-    fn has_last_chunk(&self) -> bool {
-        let tail = self.tail.load(Ordering::Relaxed).to_be_bytes();
-        tail.ends_with(LAST_CHUNK)
-    }
-
-    /// Whether the head of the request that is waited for begins with the next byte, if none of it has come.
-    pub(super) fn is_counted(&self) -> bool {
-        self.counted.load(Ordering::Relaxed)
-    }
-
-    /// The head has been read; the whole request has so many bytes, `u64::MAX` if nobody knows.
-    pub(super) fn head_is_read(&self, due: u64) {
-        if self.phase() == Phase::Rest {
-            // It came with the request before it, and nobody has seen where it began.
-            self.counted.store(false, Ordering::Relaxed);
-        }
-        self.due.store(due, Ordering::Relaxed);
+    /// The head has been read; `body` is to come.
+    pub(super) fn head_is_read(&self, body: Body) {
+        *self.body() = body;
         self.enter(Phase::Open);
+    }
+
+    pub(super) fn body(&self) -> MutexGuard<'_, Body> {
+        // What has been begun to be read when somebody panics is not read on.
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             phase if phase == Phase::Rest as u8 => Phase::Rest,
-            phase if phase == Phase::Begun as u8 => Phase::Begun,
             phase if phase == Phase::Head as u8 => Phase::Head,
             _ => Phase::Open,
         }
@@ -197,25 +147,13 @@ impl Gate {
             cut if cut == Cut::Silent as u8 => Cut::Silent,
             cut if cut == Cut::Late as u8 => Cut::Late,
             cut if cut == Cut::TooLong as u8 => Cut::TooLong,
-            cut if cut == Cut::BadLine as u8 => Cut::BadLine,
+            cut if cut == Cut::BadHead as u8 => Cut::BadHead,
             _ => Cut::None,
         }
     }
 
-    /// `bytes` go to the client, or are the first of those that do.
-    pub(super) fn note_sent(&self, bytes: &[u8]) {
-        if self.phase() != Phase::Open && !self.has_sent() {
-            let status = bytes.get(STATUS).and_then(|code| str::from_utf8(code).ok());
-            let status = status.and_then(|code| code.parse().ok()).unwrap_or(0);
-            self.early.store(status, Ordering::Relaxed);
-        }
+    pub(super) fn note_sent(&self) {
         self.sent.store(true, Ordering::Relaxed);
-    }
-
-    /// The status of an answer to a head that the proxy was not given.
-    pub(super) fn early_answer(&self) -> Option<u16> {
-        let status = self.early.load(Ordering::Relaxed);
-        (status > 0).then_some(status)
     }
 
     /// Whether anything has been sent since the head of the request.
@@ -223,8 +161,8 @@ impl Gate {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// The host must answer within `time`; `None`: it has.
-    pub(super) fn expect_answer(&self, time: Option<Duration>) {
+    /// The host that has the whole request must answer within `time`; `None`: it has answered.
+    pub(in crate::proxy) fn expect_answer(&self, time: Option<Duration>) {
         let by = time.map_or(0, |time| {
             let by = self.begin.elapsed().saturating_add(time).as_micros();
             u64::try_from(by).unwrap_or(u64::MAX)
@@ -243,8 +181,28 @@ impl Gate {
         self.host_late.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn take_host_late(&self) -> bool {
+    /// Whether the error that the proxy has just met is a host that has not answered in time.
+    pub(in crate::proxy) fn take_host_late(&self) -> bool {
         self.host_late.swap(false, Ordering::Relaxed)
+    }
+
+    /// The client has been waited for.
+    pub(super) fn note_waited(&self, time: Duration) {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(time, Ordering::Relaxed);
+    }
+
+    pub(super) fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// Whether heads wait to be looked at, and no more of them should come before that.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     pub(super) fn leave(&self, stream: BufWriter<Stream>) {

@@ -8,42 +8,54 @@ use std::task::Poll;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::gate::{Cut, Gate, Peer, Phase};
+use super::connection::Connection;
+use super::gate::{Cut, Gate, Phase};
+use super::headless::tell;
 use super::stream::Client;
-use crate::proxy::Site;
 use crate::proxy::answer::{self, Answer};
-use crate::record::{Ending, Record};
+use crate::proxy::{Site, Traffic};
+use crate::record::Ending;
 
 /// An application whose requests may be cut and may panic: the client gets an answer if it has got none, and nobody
-/// else notices. Connections that are no [`Client`], and those of HTTP/2, pass through.
+/// else notices. Connections that are no [`Client`] pass through.
 #[derive(Debug)]
 pub struct Guarded<A> {
     app: Arc<A>,
     site: Arc<ArcSwap<Site>>,
+    traffic: Arc<Traffic>,
 }
 
-impl<A> Guarded<A> {
-    /// Guards `app`. What it does not get is told to the observers of `site`.
-    pub fn new(app: A, site: Arc<ArcSwap<Site>>) -> Self {
+impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
+    /// Guards `app`, whose requests `traffic` counts. What it does not get is told to the observers of `site`.
+    pub fn new(app: A, site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>) -> Self {
         Guarded {
             app: Arc::new(app),
             site,
+            traffic,
         }
     }
 
-    fn tell(&self, gate: &Gate, status: Option<u16>, sent: usize, ending: Ending) {
-        let Peer { address, tls } = gate.peer();
-        let record = Record::headless(address, tls, status, sent as u64, ending);
-        for observer in &self.site.load().observers {
-            observer.ended(&record);
+    /// Serves a connection until its end, in the protocol that was agreed on in the TLS handshake.
+    pub async fn serve(self: &Arc<Self>, client: Client, shutdown: &ShutdownWatch) {
+        if !client.is_shared() {
+            self.process_new(Box::new(client), shutdown).await;
+            return;
         }
+        let connection = Connection::new(
+            Arc::clone(&self.app),
+            Arc::clone(&self.site),
+            Arc::clone(&self.traffic),
+            Arc::clone(client.gate()),
+            shutdown.clone(),
+        );
+        connection.serve(client).await;
     }
 }
 
@@ -63,7 +75,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
     ) -> Option<ReusedHttpStream> {
         let gate = Client::of(&session).map(|client| Arc::clone(client.gate()));
         if let Some(gate) = &gate {
-            gate.await_request();
+            if !gate.await_request() {
+                session.shutdown().await;
+                return None;
+            }
             if gate.requests() == 1 && session.get_keepalive().is_some() {
                 // Without end as far as Pingora is concerned: the time of the first head is the client's.
                 session.set_keepalive(Some(0));
@@ -89,18 +104,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
         // The stream comes back with it.
         drop(request);
         let answer = match end {
-            End::Done(reused) => {
-                // Pingora refuses a head that it cannot read, and CONNECT, without asking the proxy.
-                if let Some(status) = gate.early_answer() {
-                    self.tell(&gate, Some(status), 0, Ending::BadRequest);
-                }
-                return reused;
-            }
-            End::Cut(Cut::BadLine) => Answer::to_failure(400),
+            End::Done(reused) => return reused,
+            End::Cut(Cut::BadHead) => Answer::to_failure(400),
             End::Cut(Cut::Late) => Answer::to_failure(408),
             End::Cut(Cut::TooLong) => Answer::to_failure(431),
             End::Cut(Cut::Gone) => {
-                self.tell(&gate, None, 0, Ending::ClientGone);
+                tell(&self.site.load(), gate.peer(), None, 0, Ending::ClientGone);
                 return None;
             }
             // A connection on which nothing was asked for.
@@ -109,7 +118,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
         };
         if gate.phase() != Phase::Open {
             // There is no context that would tell.
-            self.tell(&gate, Some(answer.status()), answer.len(), answer.ending());
+            tell(
+                &self.site.load(),
+                gate.peer(),
+                Some(answer.status()),
+                answer.len(),
+                answer.ending(),
+            );
         }
         if !gate.has_sent() {
             last_word(&gate, answer).await;

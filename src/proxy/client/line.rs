@@ -2,6 +2,8 @@
 
 use memchr::{memchr, memchr_iter};
 
+use super::Malformed;
+
 /// What has come of a request line so far. Pingora percent-escapes what must not stand in a target and goes on, so a
 /// host would get another request than the client has sent; the line must be refused before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,29 +12,31 @@ pub(super) enum RequestLine {
     Before { cr: bool },
     /// Its beginning: how many SP it has, and whether a CR was the last octet.
     Within { spaces: usize, cr: bool },
-    /// It is over, or nobody knows where it begins.
+    /// It is over.
     Past,
 }
 
 impl RequestLine {
     pub(super) const START: RequestLine = RequestLine::Before { cr: false };
 
-    /// Takes in what comes next; whether the line can still become a method, a target and a version with one SP between
-    /// each, and without CTL. It ends in CRLF or, as RFC 9112 2.2 allows, in LF.
-    pub(super) fn takes(&mut self, mut bytes: &[u8]) -> bool {
+    /// Takes in what comes next, and tells how much of it is the line's. It is refused if the line cannot become a
+    /// method, a target and a version any more, with one SP between each and without CTL. It ends in CRLF or, as
+    /// RFC 9112 2.2 allows, in LF.
+    pub(super) fn take(&mut self, mut bytes: &[u8]) -> Result<usize, Malformed> {
+        let all = bytes.len();
         if let RequestLine::Before { cr } = self {
             while let [first @ (b'\r' | b'\n'), rest @ ..] = bytes {
                 if *cr && *first == b'\r' {
-                    return false;
+                    return Err(Malformed);
                 }
                 *cr = *first == b'\r';
                 bytes = rest;
             }
             if bytes.is_empty() {
-                return true;
+                return Ok(all);
             }
             if *cr {
-                return false;
+                return Err(Malformed);
             }
             *self = RequestLine::Within {
                 spaces: 0,
@@ -40,12 +44,12 @@ impl RequestLine {
             };
         }
         let RequestLine::Within { spaces, cr } = self else {
-            return true;
+            return Ok(0);
         };
         let end = memchr(b'\n', bytes);
         let line = &bytes[..end.unwrap_or(bytes.len())];
         if *cr && !line.is_empty() {
-            return false;
+            return Err(Malformed);
         }
         let text = line.strip_suffix(b"\r").unwrap_or(line);
         *cr = text.len() < line.len();
@@ -55,14 +59,16 @@ impl RequestLine {
             .iter()
             .fold(false, |control, octet| control | octet.is_ascii_control());
         if control || *spaces > 2 {
-            return false;
+            return Err(Malformed);
         }
-        if end.is_none() {
-            return true;
+        let Some(end) = end else {
+            return Ok(all);
+        };
+        if *spaces < 2 {
+            return Err(Malformed);
         }
-        let whole = *spaces == 2;
         *self = RequestLine::Past;
-        whole
+        Ok(all - bytes.len() + end + 1)
     }
 }
 
@@ -74,7 +80,7 @@ mod tests {
     fn taken(head: &[u8]) -> bool {
         let in_pieces = |pieces: &[&[u8]]| {
             let mut line = RequestLine::START;
-            pieces.iter().all(|piece| line.takes(piece)) && line == RequestLine::Past
+            pieces.iter().all(|piece| line.take(piece).is_ok()) && line == RequestLine::Past
         };
         let whole = in_pieces(&[head]);
         assert_eq!(in_pieces(&Vec::from_iter(head.chunks(1))), whole);

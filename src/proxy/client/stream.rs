@@ -1,29 +1,29 @@
 //! A client's connection as Pingora sees it.
 
+mod read;
+
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::listeners::ALPN;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::{SslDigest, TlsRef};
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
-};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use pingora::protocols::{GetTimingDigest, Shutdown, Stream};
+use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
+use super::body::Body;
+use super::frames::Frames;
 use super::gate::{Cut, Gate, Peer, Phase};
-use super::line::RequestLine;
+use super::head::Head;
 use crate::proxy::Site;
 
 /// What is collected before it is written: one segment, so that a small answer leaves in one packet.
@@ -33,17 +33,27 @@ const WRITE_BUFFER: usize = 1_460;
 ///
 /// - a request's head comes within `timeouts.client_head` of its first byte, the first one within that time of the
 ///   connection's beginning. Between two requests the client may rest, which Pingora limits;
-/// - a head that is longer than `limits.head` is not read on, nor one whose request line is none, as far as it is known
-///   where that begins: not where it came in one piece with the request before it;
+/// - a head that is longer than `limits.head` is not read on, nor one whose request line is none, nor a body in chunks
+///   that are none;
+/// - nothing behind a request is handed out before the next one is asked for;
+/// - on a connection of HTTP/2 the preface and each head come within the same time, and what comes between is not
+///   limited here;
 /// - a write makes some progress within `timeouts.write`.
 pub struct Client {
     /// `None` once it was left behind in the gate.
     stream: Option<BufWriter<Stream>>,
     gate: Arc<Gate>,
     site: Arc<ArcSwap<Site>>,
-    /// HTTP/2: no request has the connection for itself, and only its beginning is waited for here.
+    /// HTTP/2: no request has the connection for itself.
     shared: bool,
-    line: RequestLine,
+    head: Head,
+    /// Bytes of the head that have been handed out.
+    head_bytes: u64,
+    /// What has come of requests that have not been asked for.
+    ahead: BytesMut,
+    /// Whether the client sends no more.
+    ended: bool,
+    frames: Frames,
     /// When the head must have come.
     head_by: Option<Instant>,
     /// When the write that waits must have made progress.
@@ -73,10 +83,14 @@ impl Client {
         };
         Client {
             stream: Some(BufWriter::with_capacity(WRITE_BUFFER, stream)),
-            gate: Arc::new(Gate::new(Phase::Head, peer)),
+            gate: Arc::new(Gate::new(peer)),
             site,
             shared,
-            line: RequestLine::START,
+            head: Head::START,
+            head_bytes: 0,
+            ahead: BytesMut::new(),
+            ended: false,
+            frames: Frames::START,
             head_by: Some(head_by),
             write_by: None,
             read_alarm: Alarm::default(),
@@ -94,9 +108,14 @@ impl Client {
         &self.gate
     }
 
-    /// The head of a request has been read; the whole request has `due` bytes, `u64::MAX` if nobody knows.
-    pub(in crate::proxy) fn head_is_read(&self, due: u64) {
-        self.gate.head_is_read(due);
+    /// Whether it speaks HTTP/2.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The head of a request has been read, and `body` is to come. An upgraded connection has a new one.
+    pub(in crate::proxy) fn head_is_read(&self, body: Body) {
+        self.gate.head_is_read(body);
     }
 
     /// Which request of the connection this is, from 1.
@@ -104,56 +123,13 @@ impl Client {
         self.gate.requests()
     }
 
-    /// The host that has the whole request must answer within `time`; `None`: it has answered.
-    pub(in crate::proxy) fn expect_answer(&self, time: Option<Duration>) {
-        self.gate.expect_answer(time);
-    }
-
-    /// Whether the error that the proxy has just met is a host that has not answered in time.
-    pub(in crate::proxy) fn take_host_late(&self) -> bool {
-        self.gate.take_host_late()
-    }
-
     /// How long reads of this connection have waited in all.
     pub(in crate::proxy) fn waited(&self) -> Duration {
         self.get_read_pending_time()
     }
 
-    fn inner(&self) -> Option<&Stream> {
+    pub(super) fn inner(&self) -> Option<&Stream> {
         self.stream.as_ref().map(BufWriter::get_ref)
-    }
-
-    /// What becomes of a read that has to wait.
-    fn wait_to_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.gate.phase() {
-            Phase::Rest => {}
-            Phase::Begun | Phase::Head => {
-                let head_by = *self
-                    .head_by
-                    .get_or_insert_with(|| Instant::now() + self.site.load().timeouts.client_head);
-                let over = self.read_alarm.rings(head_by, context);
-                if over && self.shared {
-                    return Poll::Ready(Err(ErrorKind::TimedOut.into()));
-                }
-                if over {
-                    self.gate.cut(match self.gate.read() {
-                        0 => Cut::Silent,
-                        _ => Cut::Late,
-                    });
-                }
-            }
-            Phase::Open => {
-                // Pingora looks for a client that leaves while the host is at work, so this is where time passes.
-                if let Some(answer_by) = self.gate.answer_by()
-                    && self.read_alarm.rings(answer_by, context)
-                {
-                    self.gate.note_host_late();
-                    let late = io::Error::new(ErrorKind::TimedOut, "the host has not answered");
-                    return Poll::Ready(Err(late));
-                }
-            }
-        }
-        Poll::Pending
     }
 
     /// Passes the outcome of a write on, unless it has been waiting for too long.
@@ -176,6 +152,16 @@ impl Client {
         Poll::Pending
     }
 
+    /// Only Pingora writes before a head has been handed to the proxy: its own refusal of it. Ours takes its place.
+    fn may_write(&self) -> Poll<()> {
+        if !self.shared && self.gate.phase() != Phase::Open {
+            self.gate.cut(Cut::BadHead);
+            return Poll::Pending;
+        }
+        self.gate.note_sent();
+        Poll::Ready(())
+    }
+
     fn write_with<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -189,62 +175,6 @@ impl Client {
     }
 }
 
-impl AsyncRead for Client {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let phase = this.gate.phase();
-        if matches!(phase, Phase::Rest | Phase::Begun) {
-            this.head_by = None;
-            this.line = match phase {
-                Phase::Rest if this.gate.is_counted() => RequestLine::START,
-                _ => RequestLine::Past,
-            };
-        }
-        if phase == Phase::Begun {
-            this.gate.enter(Phase::Head);
-        }
-        let head = this.gate.read();
-        if phase == Phase::Head && head >= this.site.load().limits.head as u64 {
-            this.gate.cut(Cut::TooLong);
-            return Poll::Pending;
-        }
-        let Some(stream) = &mut this.stream else {
-            return Poll::Ready(Err(ErrorKind::NotConnected.into()));
-        };
-        let before = into.filled().len();
-        let outcome = Pin::new(stream).poll_read(context, into);
-        if outcome.is_pending() {
-            return this.wait_to_read(context);
-        }
-        let new = &into.filled()[before..];
-        let count = new.len();
-        this.gate.note_read(new);
-        if phase == Phase::Open {
-            return outcome;
-        }
-        if !this.shared && !this.line.takes(new) {
-            into.set_filled(before);
-            this.gate.cut(Cut::BadLine);
-            return Poll::Pending;
-        }
-        if count > 0 {
-            this.gate.enter(match this.shared {
-                true => Phase::Open,
-                false => Phase::Head,
-            });
-        } else if head > 0 {
-            // The end of the connection, or an error; Pingora would write to the log about each client that leaves so.
-            this.gate.cut(Cut::Gone);
-            return Poll::Pending;
-        }
-        outcome
-    }
-}
-
 impl AsyncWrite for Client {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -252,7 +182,7 @@ impl AsyncWrite for Client {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.gate.note_sent(bytes);
+        ready!(this.may_write());
         this.write_with(context, |stream, context| stream.poll_write(context, bytes))
     }
 
@@ -262,7 +192,7 @@ impl AsyncWrite for Client {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.gate.note_sent(parts.first().map_or(&[], |part| part));
+        ready!(this.may_write());
         this.write_with(context, |stream, context| {
             stream.poll_write_vectored(context, parts)
         })
@@ -307,55 +237,3 @@ impl Shutdown for Client {
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
-
-impl UniqueID for Client {
-    fn id(&self) -> UniqueIDType {
-        self.inner().map_or(-1, |stream| stream.id())
-    }
-}
-
-impl Ssl for Client {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner()?.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner()?.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner()?.selected_alpn_proto()
-    }
-}
-
-impl GetTimingDigest for Client {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner()
-            .map_or_else(Vec::new, |stream| stream.get_timing_digest())
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.inner()
-            .map_or(Duration::ZERO, |stream| stream.get_read_pending_time())
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.inner()
-            .map_or(Duration::ZERO, |stream| stream.get_write_pending_time())
-    }
-}
-
-impl GetProxyDigest for Client {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner()?.get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for Client {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner()?.get_socket_digest()
-    }
-}
-
-// Pingora peeks for HTTP/2 without TLS only, which is off.
-impl Peek for Client {}

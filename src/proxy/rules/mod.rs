@@ -11,6 +11,6 @@ mod request;
 mod response;
 mod via;
 
-pub(super) use request::{body_grew, clean, forward, refuse};
-pub(super) use response::{pass_back, suit_client};
+pub(super) use request::{announced_body, body_grew, clean, forward, refuse};
+pub(super) use response::{is_empty, pass_back, suit_client};
 pub(super) use via::Via;

@@ -10,6 +10,7 @@ use super::fields::{self, Coding, Length};
 use super::{Via, authority};
 use crate::config::{Limits, Underscores};
 use crate::proxy::answer::{self, Answer, Connection};
+use crate::proxy::client::Body;
 use crate::proxy::site::Site;
 use crate::proxy::target::{Form, Target};
 use crate::record::Ending;
@@ -61,6 +62,10 @@ fn check(
     if request.headers.len() > limits.fields {
         return close(Answer::TOO_MANY_FIELDS);
     }
+    if request.method == Method::CONNECT {
+        // What comes behind it is a stranger's bytes as far as its client is concerned.
+        return close(Answer::NO_CONNECT);
+    }
     let Some(form) = Form::of(request) else {
         return close(Answer::BAD_TARGET);
     };
@@ -96,6 +101,19 @@ fn check(
         Ok(Some(0)) => Err((Answer::OPTIONS, Connection::Keep)),
         Ok(_) => Ok(length),
     }
+}
+
+/// The body that a head announces. If it does so in a way that is none, the request is refused, and the connection closed,
+/// before a byte of it is looked at.
+pub(in crate::proxy) fn announced_body(request: &RequestHeader) -> Body {
+    if fields::coding(&request.headers) != Coding::Absent {
+        return Body::chunked();
+    }
+    Body::Length(match fields::content_length(&request.headers) {
+        Length::Absent => 0,
+        Length::Plain(length) | Length::Repeated(length) => length,
+        Length::Invalid => u64::MAX,
+    })
 }
 
 /// Whether there is exactly one authority where there must be one, and it is valid. HTTP/1.0 did not know Host.

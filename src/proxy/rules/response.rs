@@ -62,6 +62,11 @@ pub(in crate::proxy) fn pass_back(
     Ok(())
 }
 
+/// Whether an answer says that it has no body.
+pub(in crate::proxy) fn is_empty(response: &ResponseHeader) -> bool {
+    fields::content_length(&response.headers) == Length::Plain(0)
+}
+
 /// Removes the fields that concern the connection to the host: those of RFC 9110 7.6.1 and those that Connection names.
 /// Transfer-Encoding is not among them, as the client's side is framed by it; nor is what it takes to switch protocols.
 fn strip_hop_by_hop(response: &mut ResponseHeader) -> Result<()> {

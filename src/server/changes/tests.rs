@@ -28,6 +28,7 @@ server: { grace_period: 5s }
 timeouts: { read: 1s }
 limits: { body: 1MiB }
 headers: { via: none }
+access_log: { path: access.log }
 routes: [{ path: /api, pool: api }, { pool: web }]
 pools:
   web:
@@ -52,6 +53,7 @@ pools:
             "timeouts changed",
             "limits changed",
             "headers changed",
+            "access_log changed",
         ]
     );
 }

@@ -1,5 +1,6 @@
 //! One listener: accepts connections while there is room, and serves those that may come in.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -8,18 +9,20 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use log::debug;
 use nix::errno::Errno;
-use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
+use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
+use prometheus::IntCounter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::metrics::{Counts, Handshake, Turned};
 use crate::proxy::{Client, Guarded, Proxy, Site};
 
 use super::connections::{Connections, Present};
+use super::proxy_protocol::{self, ReadError};
 use super::read_ahead::ReadAhead;
 
 /// A listener. It goes when nobody accepts any more, however long the connections that came through it last: the kernel
@@ -38,6 +41,9 @@ pub(super) struct Inside {
     pub(super) app: Arc<Guarded<HttpProxy<Proxy>>>,
     pub(super) site: Arc<ArcSwap<Site>>,
     pub(super) connections: Arc<Connections>,
+    /// Connections that came through this listener.
+    pub(super) accepted: IntCounter,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Door {
@@ -84,16 +90,75 @@ impl Door {
 impl Inside {
     /// Serves a connection in a task of its own, if it may stay.
     fn receive(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+        self.accepted.inc();
+        let mut present = self.connections.enter();
+        let (inside, shutdown) = (Arc::clone(self), shutdown.clone());
+        match self.site.load().announcers(self.address) {
+            None => {
+                if self.lets_in(peer, &mut present) {
+                    tokio::spawn(
+                        async move { inside.serve(stream, peer, present, shutdown).await },
+                    );
+                }
+            }
+            Some(proxies) if proxies.trusts(peer.ip()) => {
+                tokio::spawn(async move {
+                    inside
+                        .serve_announced(stream, peer, present, shutdown)
+                        .await;
+                });
+            }
+            Some(_) => {
+                self.counts.turn_away(Turned::Denied);
+                let line = format!("{}: {peer} is none of the proxies here", self.address);
+                self.connections.tell(&line);
+            }
+        }
+    }
+
+    /// Whether a connection of `client` may stay; it is counted as that client's then.
+    fn lets_in(&self, client: SocketAddr, present: &mut Present) -> bool {
         let site = self.site.load();
-        if !site.admits(self.address, peer.ip()) {
-            return debug!("{}: {peer} is not let in", self.address);
+        if !site.admits(self.address, client.ip()) {
+            self.counts.turn_away(Turned::Denied);
+            debug!("{}: {client} is not let in", self.address);
+            return false;
         }
         let each = site.limits.max_connections_per_client;
-        let Some(present) = self.connections.enter(peer.ip(), each) else {
-            return debug!("{}: {peer} has too many connections", self.address);
+        if !present.is_of(client.ip(), each) {
+            self.counts.turn_away(Turned::TooMany);
+            debug!("{}: {client} has too many connections", self.address);
+            return false;
+        }
+        true
+    }
+
+    /// Serves a connection that a proxy has made for somebody else.
+    async fn serve_announced(
+        &self,
+        mut stream: TcpStream,
+        proxy: SocketAddr,
+        mut present: Present,
+        shutdown: ShutdownWatch,
+    ) {
+        let limit = self.site.load().timeouts.client_head;
+        let client = match timeout(limit, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(client)) => client.unwrap_or(proxy),
+            // As a proxy's health check does.
+            Ok(Err(ReadError::Closed)) => return debug!("{}: {proxy} closed", self.address),
+            Ok(Err(error)) => return self.is_unannounced(proxy, &error),
+            Err(_) => return self.is_unannounced(proxy, &"no PROXY header in time"),
         };
-        let (inside, shutdown) = (Arc::clone(self), shutdown.clone());
-        tokio::spawn(async move { inside.serve(stream, peer, present, shutdown).await });
+        if self.lets_in(client, &mut present) {
+            self.serve(stream, client, present, shutdown).await;
+        }
+    }
+
+    /// A proxy has not said whom a connection is for.
+    fn is_unannounced(&self, proxy: SocketAddr, why: &dyn fmt::Display) {
+        self.counts.turn_away(Turned::NoProxyHeader);
+        self.connections
+            .tell(&format!("{}: {proxy}: {why}", self.address));
     }
 
     async fn serve(
@@ -117,14 +182,25 @@ impl Inside {
                 let limit = self.site.load().timeouts.client_head;
                 let handshake = acceptor.tls_handshake(ReadAhead::new(stream));
                 match timeout(limit, handshake).await {
-                    Ok(Ok(stream)) => Box::new(stream),
-                    Ok(Err(error)) => return debug!("{}: {peer}: {error}", self.address),
-                    Err(_) => return debug!("{}: {peer}: no handshake in time", self.address),
+                    Ok(Ok(stream)) => {
+                        let digest = stream.get_ssl_digest();
+                        let version = digest.as_ref().map_or("", |digest| &digest.version);
+                        self.counts.shake_hands(Handshake::Done(version));
+                        Box::new(stream)
+                    }
+                    Ok(Err(error)) => {
+                        self.counts.shake_hands(Handshake::Failed);
+                        return debug!("{}: {peer}: {error}", self.address);
+                    }
+                    Err(_) => {
+                        self.counts.shake_hands(Handshake::Late);
+                        return debug!("{}: {peer}: no handshake in time", self.address);
+                    }
                 }
             }
         };
         let client = Client::new(stream, Arc::clone(&self.site));
-        self.app.process_new(Box::new(client), &shutdown).await;
+        self.app.serve(client, &shutdown).await;
     }
 }
 

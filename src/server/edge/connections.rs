@@ -71,30 +71,13 @@ impl Connections {
         let _ = tokio::time::timeout(BETWEEN_LINES, self.ended.notified()).await;
     }
 
-    /// Counts a connection of `client` until the returned value is dropped. `None`: it has `most_each` already.
-    pub(super) fn enter(
-        self: &Arc<Self>,
-        client: IpAddr,
-        most_each: Option<u64>,
-    ) -> Option<Present> {
-        let client = match most_each {
-            None => None,
-            Some(most) => {
-                let client = client_network(client);
-                let mut clients = self.clients();
-                let count = clients.entry(client).or_default();
-                if *count >= most {
-                    return None;
-                }
-                *count += 1;
-                Some(client)
-            }
-        };
+    /// Counts a connection until the returned value is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Present {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Some(Present {
+        Present {
             connections: Arc::clone(self),
-            client,
-        })
+            client: None,
+        }
     }
 
     /// Writes a warning, unless there was one within the last second.
@@ -118,6 +101,23 @@ impl Connections {
 pub(super) struct Present {
     connections: Arc<Connections>,
     client: Option<IpAddr>,
+}
+
+impl Present {
+    /// Counts the connection as one of `client`'s as well. `false`: it has `most_each` already.
+    pub(super) fn is_of(&mut self, client: IpAddr, most_each: Option<u64>) -> bool {
+        let Some(most) = most_each else { return true };
+        let client = client_network(client);
+        let mut clients = self.connections.clients();
+        let count = clients.entry(client).or_default();
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
+        drop(clients);
+        self.client = Some(client);
+        true
+    }
 }
 
 impl Drop for Present {
@@ -179,7 +179,8 @@ mod tests {
         let connections = Arc::new(Connections::default());
         let enter = |client: &str, most| {
             let client = client.parse().expect("an address");
-            connections.enter(client, most)
+            let mut present = connections.enter();
+            present.is_of(client, most).then_some(present)
         };
         let first = enter("192.0.2.1", Some(2)).expect("room");
         let _second = enter("192.0.2.1", Some(2)).expect("room");

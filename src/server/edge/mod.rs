@@ -6,6 +6,9 @@
 mod accept;
 mod adopt;
 mod connections;
+#[cfg(test)]
+mod fuzz;
+mod proxy_protocol;
 mod read_ahead;
 
 use std::io;
@@ -24,7 +27,8 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::task::JoinSet;
 
-use crate::proxy::{Guarded, Proxy, Site};
+use crate::metrics::Counts;
+use crate::proxy::{Guarded, Proxy, Site, Traffic};
 
 use accept::{Door, Inside};
 pub(super) use connections::Connections;
@@ -40,15 +44,22 @@ pub(super) struct Edge {
     app: Arc<Guarded<HttpProxy<Proxy>>>,
     site: Arc<ArcSwap<Site>>,
     connections: Arc<Connections>,
+    counts: Arc<Counts>,
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
 
 impl Edge {
-    pub(super) fn new(proxy: HttpProxy<Proxy>, site: Arc<ArcSwap<Site>>) -> Self {
+    pub(super) fn new(
+        proxy: HttpProxy<Proxy>,
+        site: Arc<ArcSwap<Site>>,
+        traffic: Arc<Traffic>,
+        counts: Arc<Counts>,
+    ) -> Self {
         Edge {
-            app: Arc::new(Guarded::new(proxy, Arc::clone(&site))),
+            app: Arc::new(Guarded::new(proxy, Arc::clone(&site), traffic)),
             site,
             connections: Arc::default(),
+            counts,
             listeners: Vec::new(),
         }
     }
@@ -80,6 +91,8 @@ impl Edge {
                         app: Arc::clone(&self.app),
                         site: Arc::clone(&self.site),
                         connections: Arc::clone(&self.connections),
+                        accepted: self.counts.listener(address),
+                        counts: Arc::clone(&self.counts),
                     }),
                 })
             })

@@ -2,6 +2,7 @@
 
 mod classic;
 mod failures;
+mod http2;
 mod moved;
 mod notices;
 mod state;
@@ -15,13 +16,13 @@ use nix::unistd::Pid;
 use crate::support::{Ballast, SOON, Setup, get, wait_until};
 
 /// A process and the successors that it starts. All are killed when this is dropped.
-struct Reign {
-    ballast: Ballast,
+pub(crate) struct Reign {
+    pub(crate) ballast: Ballast,
 }
 
 impl Reign {
     #[track_caller]
-    fn start(setup: &Setup) -> Self {
+    pub(crate) fn start(setup: &Setup) -> Self {
         Reign::of(Ballast::start(&yaml(setup)))
     }
 
@@ -51,13 +52,13 @@ impl Reign {
     }
 
     #[track_caller]
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.serving(), signal).expect("the process that serves is there");
     }
 
     /// A handover from begin to end; returns who served before.
     #[track_caller]
-    fn hand_over(&self) -> Pid {
+    pub(crate) fn hand_over(&self) -> Pid {
         let before = self.serving();
         self.signal(Signal::SIGQUIT);
         wait_until(Duration::from_secs(30), "the successor serves", || {

@@ -161,17 +161,22 @@ impl Ballast {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// Runs `ballast demo`, which brings its own configuration and listens on `address`.
-    pub(crate) fn demo(address: SocketAddr) -> Self {
+    /// Runs `ballast demo`, which brings its own configuration, with its dashboard at `admin`.
+    pub(crate) fn demo(listen: SocketAddr, admin: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut command = command();
         command.arg("demo");
-        let mut ballast = Ballast::spawn_command(command, address, Arc::new(folder));
+        command.args(["--listen", &listen.to_string()]);
+        command.args(["--admin", &admin.to_string()]);
+        let mut ballast = Ballast::spawn_command(command, listen, Arc::new(folder));
         assert!(
             ballast.listens_within(SOON),
             "the demo does not listen; it said:\n{}",
             ballast.log().join("\n")
         );
+        wait_until(SOON, "the demo's dashboard can be had", || {
+            TcpStream::connect(admin).is_ok()
+        });
         ballast
     }
 
@@ -282,13 +287,18 @@ impl Ballast {
     /// Runs a command with its configuration.
     #[track_caller]
     pub(crate) fn command(&self, args: &[&str]) -> Finished {
+        finish(self.prepared(args))
+    }
+
+    /// A command with its configuration that has not begun.
+    pub(crate) fn prepared(&self, args: &[&str]) -> Command {
         let mut command = command();
         command
             .args(args)
             .arg("-c")
             .arg(self.file())
             .env("RUNTIME_DIRECTORY", self.path("run"));
-        finish(command)
+        command
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

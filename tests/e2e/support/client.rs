@@ -1,6 +1,6 @@
 //! A blocking HTTP/1.1 client that shows what a library hides: pieces, aborts, half-closes, whose connection it was.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,18 @@ impl Client {
         name: &str,
         config: Arc<rustls::ClientConfig>,
     ) -> io::Result<Self> {
-        let socket = connect(Ipv4Addr::LOCALHOST.into(), address)?;
+        Client::tls_behind(b"", address, name, config)
+    }
+
+    /// The same, with something in front of the handshake.
+    pub(crate) fn tls_behind(
+        first: &[u8],
+        address: SocketAddr,
+        name: &str,
+        config: Arc<rustls::ClientConfig>,
+    ) -> io::Result<Self> {
+        let mut socket = connect(Ipv4Addr::LOCALHOST.into(), address)?;
+        socket.write_all(first)?;
         let name = ServerName::try_from(name.to_owned()).expect("tests ask for valid names");
         let session = rustls::ClientConnection::new(config, name).map_err(io::Error::other)?;
         let stream = rustls::StreamOwned::new(session, socket.try_clone()?);

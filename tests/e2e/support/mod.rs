@@ -2,7 +2,10 @@
 
 mod backend;
 mod ballast;
+mod browser;
 mod client;
+mod collector;
+pub(crate) mod http2;
 mod load;
 mod peers;
 mod ports;
@@ -16,7 +19,9 @@ mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
+pub(crate) use browser::Browser;
 pub(crate) use client::{Client, Response, get};
+pub(crate) use collector::{Collector, Told, hex, section as traced_by};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
 pub(crate) use ports::{DeadHost, FullHost, free, hold};
@@ -25,5 +30,5 @@ pub(crate) use reply::{Next, Reply};
 pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;
 pub(crate) use tls::Authority;
-pub(crate) use wait::{SOON, wait_until};
+pub(crate) use wait::{SOON, wait_for, wait_until};
 pub(crate) use wire::{Framing, Head, Wire};

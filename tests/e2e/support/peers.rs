@@ -10,12 +10,17 @@ pub(crate) fn peer(program: &str) -> Option<PathBuf> {
         .chain([PathBuf::from("/usr/sbin")])
         .map(|folder| folder.join(program))
         .find(|candidate| candidate.is_file());
+    installed(found, program)
+}
+
+/// What was found of `name`; the same as with a [`peer`] that is absent.
+pub(crate) fn installed<T>(found: Option<T>, name: &str) -> Option<T> {
     if found.is_none() {
         let ci = ["CI", "BALLAST_CI"]
             .iter()
             .any(|name| std::env::var_os(name).is_some());
-        assert!(!ci, "{program} is not installed, and CI skips nothing");
-        println!("skipped: needs {program}");
+        assert!(!ci, "{name} is not installed, and CI skips nothing");
+        println!("skipped: needs {name}");
     }
     found
 }

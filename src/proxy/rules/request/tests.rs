@@ -131,7 +131,7 @@ fn what_is_too_much_is_told_apart() {
 }
 
 #[test]
-fn trace_and_options_that_go_no_further_are_answered_here() {
+fn connect_trace_and_options_that_go_no_further_are_answered_here() {
     let ask = |method: &str, value: &str| {
         let fields = [("Host", "a"), ("Max-Forwards", value)];
         judged(&format!("{method} / HTTP/1.1"), &fields)
@@ -140,6 +140,10 @@ fn trace_and_options_that_go_no_further_are_answered_here() {
     assert_eq!(ask("OPTIONS", "0"), (200, true));
     assert_eq!(ask("OPTIONS", "000"), (200, true));
     assert_eq!(ask("OPTIONS", "1").0, 0);
+    assert_eq!(
+        judged("CONNECT a:443 HTTP/1.1", &[("Host", "a:443")]),
+        (405, false)
+    );
     for bad in ["", "-1", "+1", "a", "1 1", "0x1"] {
         assert_eq!(ask("OPTIONS", bad), (400, false), "{bad}");
     }

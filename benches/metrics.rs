@@ -1,0 +1,90 @@
+//! What counting a request costs: the observer as it is called where a request ends, by one thread and by two that count
+//! at the same host.
+//!
+//! `cargo bench --bench metrics`
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ballast::config::Config;
+use ballast::metrics::Counts;
+use ballast::pool::{HostBook, Why};
+use ballast::proxy::Site;
+use ballast::record::{Attempt, Ending, Observer, Reason, Record};
+use criterion::Criterion;
+
+const FILE: &str = "
+listeners: [\"127.0.0.1:1\"]
+pools:
+  web: { hosts: [\"127.0.0.1:2\", \"127.0.0.1:3\", \"127.0.0.1:4\"] }
+";
+
+fn site() -> Site {
+    let config = Config::parse(FILE, Path::new("bench.yaml")).expect("a configuration");
+    Site::new(&config, &mut HostBook::new()).expect("a site")
+}
+
+/// Tells `observer` of `times` requests that a host answered over a connection that was there.
+fn count(observer: &dyn Observer, site: &Site, times: u64) -> Duration {
+    let pool = &site.pools[0];
+    let now = Instant::now();
+    let mut attempt = Attempt::begin(pool.members()[1].host(), 1, Why::Balanced, now);
+    attempt.connected = Some(Duration::from_micros(20));
+    attempt.reused = true;
+    attempt.answered = Some(Duration::from_micros(700));
+    attempt.status = Some(200);
+    attempt.end(Reason::Ok);
+    let attempts = [attempt];
+    let begin = Instant::now();
+    for number in 0..times {
+        let record = Record {
+            request: None,
+            client: None,
+            tls: false,
+            began: now,
+            took: Duration::from_micros(800 + number % 512),
+            queued: Duration::ZERO,
+            status: Some(200),
+            received: 0,
+            sent: 1_024,
+            pool: Some((0, pool)),
+            attempts: &attempts,
+            ending: Ending::Complete,
+            id: None,
+            trace: None,
+        };
+        observer.ended(black_box(&record));
+    }
+    begin.elapsed()
+}
+
+fn main() {
+    let site = Arc::new(site());
+    let counts = Arc::new(Counts::default());
+    let observer = counts.observer(&site.pools);
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("ended");
+    group.bench_function("one thread", |bench| {
+        bench.iter_custom(|times| count(&*observer, &site, times));
+    });
+    group.bench_function("two threads at one host", |bench| {
+        bench.iter_custom(|times| {
+            let begin = Arc::new(Barrier::new(2));
+            let threads = [(); 2].map(|()| {
+                let (observer, site) = (Arc::clone(&observer), Arc::clone(&site));
+                let begin = Arc::clone(&begin);
+                thread::spawn(move || {
+                    begin.wait();
+                    count(&*observer, &site, times)
+                })
+            });
+            let took = threads.map(|thread| thread.join().expect("no panic"));
+            took.into_iter().max().unwrap_or_default()
+        });
+    });
+    group.finish();
+    criterion.final_summary();
+}

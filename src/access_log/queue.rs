@@ -1,0 +1,241 @@
+//! What waits to be written: bounded, so that nobody has to wait with it.
+
+use std::fmt::{self, Display};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+/// How long the first of some lines waits for others to be written with.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// No more than one line a second about lines that are lost.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
+
+/// Lines on their way from the requests to the thread that writes them.
+pub(super) struct Queue {
+    /// The log, in words.
+    name: String,
+    /// In bytes.
+    capacity: usize,
+    /// Held for as long as a line is copied or two pointers are exchanged.
+    state: Mutex<State>,
+    /// There is something to do for the thread that writes.
+    work: Condvar,
+    /// Everything is written.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<u8>,
+    /// Lines that were taken are being written.
+    writing: bool,
+    /// Nobody gathers any more.
+    hurry: bool,
+    reopen: bool,
+    end: bool,
+    /// Lines lost so far.
+    lost: u64,
+    /// Whether some were since the last lines were taken.
+    losing: bool,
+    /// When it was last told that lines are lost, and whether it was told that no more are.
+    warned: Option<Instant>,
+    recovered: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("name", &self.name).finish()
+    }
+}
+
+/// What the thread that writes is to do beside that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Task {
+    /// Open the file anew once the lines are written.
+    pub(super) reopen: bool,
+}
+
+impl Queue {
+    pub(super) fn new(name: String, capacity: usize) -> Self {
+        Queue {
+            name,
+            capacity,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Takes a line in, or loses it if there is no room.
+    pub(super) fn put(&self, line: &[u8]) {
+        let mut state = self.state();
+        let before = state.lines.len();
+        let now = before + line.len();
+        if now > self.capacity {
+            return self.lose(state, 1, "lines come faster than they are written");
+        }
+        state.lines.extend_from_slice(line);
+        drop(state);
+        let is_half = |bytes| bytes >= self.capacity / 2;
+        if before == 0 || is_half(now) && !is_half(before) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Exchanges `written`, the lines that have been written, for those that are to be, which may be none; waits until
+    /// there is something to do. `None`: the end.
+    pub(super) fn take(&self, written: &mut Vec<u8>) -> Option<Task> {
+        written.clear();
+        let mut state = self.state();
+        state.writing = false;
+        if state.lines.is_empty() {
+            self.done.notify_all();
+        }
+        let is_idle = |state: &mut State| state.lines.is_empty() && !state.reopen && !state.end;
+        let woken = self.work.wait_while(state, is_idle);
+        let gathers = |state: &mut State| {
+            let has_time = !state.hurry && !state.reopen && !state.end;
+            has_time && state.lines.len() < self.capacity / 2
+        };
+        let state = woken.unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.work.wait_timeout_while(state, GATHER, gathers);
+        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        if state.end && state.lines.is_empty() {
+            return None;
+        }
+        std::mem::swap(&mut state.lines, written);
+        state.writing = true;
+        state.losing = false;
+        Some(Task {
+            reopen: std::mem::take(&mut state.reopen),
+        })
+    }
+
+    /// So many of the lines that were taken could not be written.
+    pub(super) fn lose_taken(&self, lines: u64, reason: &dyn Display) {
+        self.lose(self.state(), lines, reason);
+    }
+
+    /// The lines that were taken are written. Says so if it was said that lines are lost, and none are any more.
+    pub(super) fn wrote(&self) {
+        let mut state = self.state();
+        if state.warned.is_some() && !state.recovered && !state.losing {
+            state.recovered = true;
+            let lost = state.lost;
+            drop(state);
+            info!(
+                "access log {}: written again, lines lost so far: {lost}",
+                self.name
+            );
+        }
+    }
+
+    fn lose(&self, mut state: MutexGuard<'_, State>, lines: u64, reason: impl Display) {
+        state.lost += lines;
+        state.losing = true;
+        let now = Instant::now();
+        let since = |then: Instant| now.duration_since(then);
+        if state
+            .warned
+            .is_some_and(|then| since(then) < BETWEEN_WARNINGS)
+        {
+            return;
+        }
+        state.warned = Some(now);
+        state.recovered = false;
+        let lost = state.lost;
+        drop(state);
+        warn!(
+            "access log {}: {reason}; lines lost so far: {lost}",
+            self.name
+        );
+    }
+
+    /// Lines lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.state().lost
+    }
+
+    /// Asks for the file to be opened anew.
+    pub(super) fn reopen(&self) {
+        self.state().reopen = true;
+        self.work.notify_one();
+    }
+
+    /// Asks for the end, once everything is written.
+    pub(super) fn end(&self) {
+        self.state().end = true;
+        self.work.notify_one();
+    }
+
+    /// Waits until everything is written, but no longer than until `deadline`.
+    pub(super) fn flush(&self, deadline: Instant) {
+        let mut state = self.state();
+        state.hurry = true;
+        self.work.notify_one();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        // The process ends either way.
+        drop(self.done.wait_timeout_while(state, left, is_busy));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under the lock can be half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_is_lost_and_what_has_is_in_order() {
+        let queue = Queue::new("test".to_owned(), 6);
+        for line in ["a\n", "bb\n", "cc\n", "\n"] {
+            queue.put(line.as_bytes());
+        }
+        assert_eq!(queue.lost(), 1);
+        let mut taken = Vec::new();
+        assert_eq!(queue.take(&mut taken), Some(Task { reopen: false }));
+        assert_eq!(taken, b"a\nbb\n\n");
+        queue.put(b"cc\n");
+        queue.reopen();
+        queue.end();
+        assert_eq!(queue.take(&mut taken), Some(Task { reopen: true }));
+        assert_eq!(taken, b"cc\n");
+        assert_eq!(queue.take(&mut taken), None);
+        assert_eq!(queue.lost(), 1);
+    }
+
+    #[test]
+    fn a_flush_waits_for_the_writer_and_not_for_ever() {
+        let queue = Arc::new(Queue::new("test".to_owned(), 100));
+        queue.put(b"a\n");
+        let start = Instant::now();
+        queue.flush(start + Duration::from_millis(20));
+        assert!(
+            start.elapsed() >= Duration::from_millis(20),
+            "nobody writes"
+        );
+        let writer = Arc::clone(&queue);
+        let writing = thread::spawn(move || {
+            let mut taken = Vec::new();
+            while writer.take(&mut taken).is_some() {}
+        });
+        let start = Instant::now();
+        queue.flush(start + Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(60));
+        queue.end();
+        writing.join().expect("it has ended");
+    }
+}

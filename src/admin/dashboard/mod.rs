@@ -1,0 +1,46 @@
+//! The dashboard: one page with its style, scripts and icon, all of them within the program.
+//!
+//! It asks nobody but this listener, and may run nothing but these files; what it shows comes from the API.
+
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+
+use super::api::{Api, Request};
+use super::reply::Reply;
+
+/// What the page may load, and from where: its own files and the API. Nothing within the page itself counts as a script
+/// or a style, so a name of a host that looks like one is harmless.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+type Answer = Result<Reply, Reply>;
+
+pub(super) fn page(_api: &Api, _request: &Request) -> Answer {
+    file("text/html; charset=utf-8", include_str!("page.html"))
+}
+
+pub(super) fn style(_api: &Api, _request: &Request) -> Answer {
+    file("text/css; charset=utf-8", include_str!("style.css"))
+}
+
+pub(super) fn chart(_api: &Api, _request: &Request) -> Answer {
+    file("text/javascript; charset=utf-8", include_str!("chart.js"))
+}
+
+pub(super) fn script(_api: &Api, _request: &Request) -> Answer {
+    file("text/javascript; charset=utf-8", include_str!("script.js"))
+}
+
+pub(super) fn icon(_api: &Api, _request: &Request) -> Answer {
+    file("image/svg+xml", include_str!("favicon.svg"))
+}
+
+/// A file of the page. Like all that this listener says it is not to be stored: a handover may bring other files.
+fn file(kind: &'static str, content: &'static str) -> Answer {
+    let policy = HeaderValue::from_static(POLICY);
+    let silent = HeaderValue::from_static("no-referrer");
+    let reply = Reply::new(StatusCode::OK, kind, content);
+    Ok(reply
+        .with(header::CONTENT_SECURITY_POLICY, policy)
+        .with(header::REFERRER_POLICY, silent))
+}

@@ -1,0 +1,138 @@
+//! `ballast host`: hosts of the running process that are added, removed and weighed until the file says otherwise.
+
+use std::time::Duration;
+
+use clap::{Subcommand, value_parser};
+
+use super::process::{encoded, read, told};
+use super::{Failure, ProcessArg, failed};
+use crate::admin::{NewHost, NewWeight, Removed};
+use crate::balancer::MAX_WEIGHT;
+use crate::pool::HostStatus;
+
+/// The name of a new host is resolved first.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(super) enum HostCommand {
+    /// Add a host to a pool; it gets requests after its first good check
+    #[command(after_help = "Example:\n  ballast host add 10.0.0.3:8080 --pool web -c ballast.yaml")]
+    Add {
+        /// The host as `host:port`, which it is then known by
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// Its share of requests beside the others'; 0: none
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        #[arg(value_parser = value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
+        weight: u32,
+        /// Use it only while no other host is usable
+        #[arg(long)]
+        backup: bool,
+        /// Requests that may run on it at once; any number unless said
+        #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+        max_in_flight: Option<u64>,
+        #[command(flatten)]
+        pool: PoolArg,
+    },
+    /// Remove a host from a pool; requests that run on it may end
+    #[command(
+        after_help = "Example:\n  ballast host remove 10.0.0.3:8080 --pool web -c ballast.yaml"
+    )]
+    Remove {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: String,
+        /// Remove it even if no usable host is left then
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        pool: PoolArg,
+    },
+    /// Give a host another weight
+    #[command(
+        after_help = "Example:\n  ballast host weight 10.0.0.3:8080 5 --pool web -c ballast.yaml"
+    )]
+    Weight {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: String,
+        /// Its share of requests beside the others'; 0 drains it
+        #[arg(value_name = "N")]
+        #[arg(value_parser = value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
+        weight: u32,
+        #[command(flatten)]
+        pool: PoolArg,
+    },
+}
+
+/// Which pool of which process is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct PoolArg {
+    /// The pool
+    #[arg(long, value_name = "NAME")]
+    pool: String,
+    #[command(flatten)]
+    process: ProcessArg,
+}
+
+pub(super) fn host(command: HostCommand) -> Result<(), Failure> {
+    match command {
+        HostCommand::Add {
+            address,
+            weight,
+            backup,
+            max_in_flight,
+            pool,
+        } => {
+            let host = NewHost {
+                address,
+                weight,
+                backup,
+                max_in_flight,
+            };
+            add(&pool, &host)
+        }
+        HostCommand::Remove { host, force, pool } => remove(&pool, &host, force),
+        HostCommand::Weight { host, weight, pool } => weigh(&pool, &host, &NewWeight { weight }),
+    }
+}
+
+fn add(said: &PoolArg, host: &NewHost) -> Result<(), Failure> {
+    let path = format!("/api/v1/pools/{}/hosts", encoded(&said.pool));
+    let body = serde_json::to_string(host).map_err(failed)?;
+    let added: HostStatus = read(&told(&said.process, "POST", &path, &body, PATIENCE)?)?;
+    let (state, reason) = (added.state.code(), &added.reason);
+    println!("added {} to {}: {state}, {reason}", added.id, said.pool);
+    Ok(())
+}
+
+fn remove(said: &PoolArg, host: &str, force: bool) -> Result<(), Failure> {
+    let path = format!("{}?force={force}", path(said, host));
+    let removed: Removed = read(&told(&said.process, "DELETE", &path, "", PATIENCE)?)?;
+    let Removed { removed, in_flight } = removed;
+    println!(
+        "removed {removed} from {}; requests that run on it still: {in_flight}",
+        said.pool
+    );
+    Ok(())
+}
+
+fn weigh(said: &PoolArg, host: &str, weight: &NewWeight) -> Result<(), Failure> {
+    let body = serde_json::to_string(weight).map_err(failed)?;
+    let path = path(said, host);
+    let weighed: HostStatus = read(&told(&said.process, "PATCH", &path, &body, PATIENCE)?)?;
+    println!(
+        "the weight of {} in {} is {}",
+        weighed.id, said.pool, weighed.weight
+    );
+    Ok(())
+}
+
+fn path(said: &PoolArg, host: &str) -> String {
+    format!(
+        "/api/v1/pools/{}/hosts/{}",
+        encoded(&said.pool),
+        encoded(host)
+    )
+}

@@ -1,0 +1,159 @@
+//! What is shown to a person: lines that fit the terminal, in colours if it has them.
+
+use std::env;
+use std::io::{self, IsTerminal, Stdout, Write};
+
+use rustix::termios::tcgetwinsize;
+
+/// What a piece of a line is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Nothing in particular.
+    Plain,
+    /// What the lines below belong to, or are.
+    Title,
+    /// As it should be.
+    Good,
+    /// On its way there, or there by somebody's wish.
+    Passing,
+    /// As it should not be.
+    Bad,
+}
+
+impl Style {
+    fn code(self) -> &'static str {
+        match self {
+            Style::Plain => "",
+            Style::Title => "\x1b[1m",
+            Style::Good => "\x1b[32m",
+            Style::Passing => "\x1b[33m",
+            Style::Bad => "\x1b[31m",
+        }
+    }
+}
+
+/// A line of pieces. Whatever is in them, it is one line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Line(Vec<(String, Style)>);
+
+impl Line {
+    pub(super) fn of(text: impl Into<String>, style: Style) -> Self {
+        Line::default().and(text, style)
+    }
+
+    pub(super) fn and(mut self, text: impl Into<String>, style: Style) -> Self {
+        self.0.push((text.into(), style));
+        self
+    }
+
+    /// The line, or as much of it as fits.
+    fn shown(&self, columns: usize, colours: bool) -> String {
+        let length: usize = self.0.iter().map(|(text, _)| text.chars().count()).sum();
+        let is_cut = length > columns;
+        let mut room = columns.saturating_sub(usize::from(is_cut));
+        let mut shown = String::new();
+        for (text, style) in &self.0 {
+            // A control character of a host's making would have a say in how the terminal looks.
+            let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+            let piece: String = printable.take(room).collect();
+            room -= piece.chars().count();
+            match colours && *style != Style::Plain && !piece.is_empty() {
+                true => shown.push_str(&format!("{}{piece}\x1b[0m", style.code())),
+                false => shown.push_str(&piece),
+            }
+        }
+        if is_cut {
+            shown.push('…');
+        }
+        shown.truncate(shown.trim_end_matches(' ').len());
+        shown
+    }
+}
+
+/// Standard output, as far as what is shown depends on it.
+#[derive(Debug)]
+pub(super) struct Terminal {
+    out: Stdout,
+    is_one: bool,
+    colours: bool,
+}
+
+impl Terminal {
+    pub(super) fn new() -> Self {
+        let out = io::stdout();
+        let is_one = out.is_terminal();
+        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Terminal {
+            colours: is_one && !no_color,
+            out,
+            is_one,
+        }
+    }
+
+    /// How wide lines may be: what COLUMNS says, or what the terminal is; where nobody reads at a width, any.
+    pub(super) fn columns(&self) -> usize {
+        let said = env::var("COLUMNS").ok().and_then(|said| said.parse().ok());
+        let said = said.filter(|columns| *columns > 0);
+        let size = || self.size().map(|(columns, _)| columns);
+        said.or_else(size).unwrap_or(usize::MAX)
+    }
+
+    /// Shows lines below what is there.
+    pub(super) fn print(&mut self, lines: &[Line]) -> io::Result<()> {
+        let columns = self.columns();
+        let lines = lines.iter().map(|line| line.shown(columns, self.colours));
+        let text: String = lines.map(|line| line + "\n").collect();
+        self.write(&text)
+    }
+
+    /// Shows lines in place of whatever is there; where nothing can be replaced, below it and an empty line.
+    pub(super) fn replace(&mut self, lines: &[Line]) -> io::Result<()> {
+        let Some((_, rows)) = self.size() else {
+            self.print(lines)?;
+            return self.write("\n");
+        };
+        let columns = self.columns();
+        // From the corner on; what was longer, and what was below, goes. The last row would scroll the first one out.
+        let mut text = "\x1b[H".to_owned();
+        for line in &lines[..lines.len().min(rows.saturating_sub(1))] {
+            text.push_str(&line.shown(columns, self.colours));
+            text.push_str("\x1b[K\r\n");
+        }
+        text.push_str("\x1b[J");
+        self.write(&text)
+    }
+
+    /// Shows a text as it is, however long its lines are.
+    pub(super) fn write(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    /// Columns and rows, if it is a terminal that knows.
+    fn size(&self) -> Option<(usize, usize)> {
+        let size = self.is_one.then(|| tcgetwinsize(&self.out).ok())??;
+        let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+        (columns > 0 && rows > 0).then_some((columns, rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_with_and_without_colours() {
+        let line = Line::of("abc", Style::Good).and(" defg", Style::Plain);
+        assert_eq!(line.shown(8, false), "abc defg");
+        assert_eq!(line.shown(7, false), "abc de…");
+        assert_eq!(line.shown(7, true), "\x1b[32mabc\x1b[0m de…");
+        assert_eq!(line.shown(3, true), "\x1b[32mab\x1b[0m…");
+        assert_eq!(line.shown(1, false), "…");
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        let line = Line::of("a\nb\x1b[31mc  ", Style::Plain);
+        assert_eq!(line.shown(80, false), "a b [31mc");
+    }
+}

@@ -1,0 +1,184 @@
+//! The log on stderr. No request waits for whoever reads it, and its level may change while the process runs.
+
+use std::io::{self, IsTerminal, Stderr, Write};
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use arc_swap::ArcSwap;
+use env_filter::Filter;
+use env_logger::{Builder, Logger, Target, WriteStyle};
+use log::{LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// What a pipe takes as a whole once it says that it takes anything (PIPE_BUF of Linux).
+const PIECE: usize = 4096;
+
+/// The level where nothing is said.
+const DEFAULT: &str = "info";
+
+/// The log of this process, once it has begun.
+static LOG: OnceLock<Leveled> = OnceLock::new();
+
+/// The log, and which lines of it are written now.
+struct Leveled {
+    lines: Logger,
+    level: ArcSwap<Level>,
+}
+
+/// Which lines are written.
+struct Level {
+    /// As it was said.
+    said: String,
+    filter: Filter,
+}
+
+impl Level {
+    /// Reads a level such as `debug`, or levels by module such as `info,pingora=debug`.
+    fn read(said: &str) -> Result<Self, String> {
+        let mut filter = env_filter::Builder::new();
+        filter
+            .filter_level(LevelFilter::Info)
+            // What Pingora tells at `info` is about its own insides.
+            .filter_module("pingora", LevelFilter::Warn);
+        // A word alone would be taken for a module, all of whose lines are wanted.
+        let is_level = |part: &str| {
+            let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+            LevelFilter::from_str(level.trim()).is_ok()
+        };
+        let read = filter.try_parse(said);
+        if read.is_err() || !said.split(',').all(is_level) {
+            let shown = said.escape_debug();
+            return Err(format!(
+                "`{shown}` is no level: error, warn, info, debug, trace or off, for all or by module as in `info,pingora=debug`"
+            ));
+        }
+        Ok(Level {
+            said: said.to_owned(),
+            filter: filter.build(),
+        })
+    }
+}
+
+impl Log for Leveled {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.level.load().filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.level.load().filter.matches(record) {
+            self.lines.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.lines.flush();
+    }
+}
+
+/// Begins the log, with the level in the environment's BALLAST_LOG if there is a good one.
+pub fn start() {
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let said = std::env::var("BALLAST_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
+    let level = Level::read(&said).or_else(|_| Level::read(DEFAULT));
+    let level = level.expect("the default is a level");
+    let lines = Builder::new()
+        .filter_level(LevelFilter::Trace)
+        .write_style(match colours {
+            true => WriteStyle::Always,
+            false => WriteStyle::Never,
+        })
+        .target(Target::Pipe(Box::new(Lossy::default())))
+        .build();
+    let most = level.filter.filter();
+    let begun = LOG.get_or_init(|| Leveled {
+        lines,
+        level: ArcSwap::from_pointee(level),
+    });
+    // Whoever has a log already keeps it.
+    if log::set_logger(begun).is_ok() {
+        log::set_max_level(most);
+    }
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+}
+
+/// The level of the log as it was said; the default one where the log has not begun.
+pub fn level() -> String {
+    let log = LOG.get();
+    log.map_or_else(|| DEFAULT.to_owned(), |log| log.level.load().said.clone())
+}
+
+/// Changes the level of the log: `debug`, or by module `info,pingora=debug`.
+///
+/// # Errors
+/// `said` is no level; everything stays as it is.
+pub fn set_level(said: &str) -> Result<(), String> {
+    let level = Level::read(said)?;
+    if let Some(log) = LOG.get() {
+        log::set_max_level(level.filter.filter());
+        log.level.store(level.into());
+    }
+    Ok(())
+}
+
+/// Stderr, without the lines that it does not take at once: lines are written by the threads that serve, and a pipe that
+/// nobody reads would stop them all.
+#[derive(Default)]
+struct Lossy {
+    lost: u64,
+}
+
+impl Lossy {
+    /// Writes a line, or as much of it as is taken at once. `false`: that was not all.
+    fn put(&self, line: &[u8]) -> bool {
+        let mut stderr = io::stderr();
+        line.chunks(PIECE)
+            .all(|piece| takes_more(&stderr) && stderr.write_all(piece).is_ok())
+    }
+}
+
+impl Write for Lossy {
+    /// The logger gives a whole line at a time.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.lost > 0 {
+            let note = format!("[lines lost, as the log was not read: {}]\n", self.lost);
+            if self.put(note.as_bytes()) {
+                self.lost = 0;
+            }
+        }
+        if self.lost > 0 || !self.put(line) {
+            self.lost += 1;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn takes_more(stderr: &Stderr) -> bool {
+    let mut wanted = [PollFd::new(stderr, PollFlags::OUT)];
+    let ready = poll(&mut wanted, Some(&Timespec::default()));
+    ready.is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_for_all_and_by_module() {
+        for good in [
+            "debug",
+            "WARN",
+            "info,pingora=debug",
+            "off",
+            "ballast::health=trace",
+        ] {
+            assert!(Level::read(good).is_ok(), "{good}");
+        }
+        for bad in ["", "loud", "info,loud", "pingora=loud", "info;debug", "="] {
+            assert!(Level::read(bad).is_err(), "{bad}");
+        }
+    }
+}

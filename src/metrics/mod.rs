@@ -1,0 +1,91 @@
+//! What is counted for Prometheus.
+//!
+//! Requests are counted where they end, by an [`Observer`] that has its counters at hand: by the number of the pool and
+//! the host's position in it, so that no label is looked up on the path of a request. What has a value rather than a
+//! history (requests in flight, weights, health) is read from the pools when somebody asks.
+//!
+//! Series are those of the pools and hosts that serve at the moment, so that hosts that leave disappear, whatever still
+//! runs on them; the counts of those that stay go on over a reload. Labels have values from the configuration and from
+//! fixed lists alone: nothing that a client sends becomes one.
+
+mod book;
+mod counts;
+mod family;
+mod histogram;
+mod observer;
+mod pools;
+mod process;
+mod tally;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use prometheus::TextEncoder;
+
+use crate::moment::Moment;
+use crate::pool::Pool;
+#[cfg(doc)]
+use crate::record::Observer;
+
+pub use counts::{Counts, Handshake, Reload, Turned};
+
+/// What has a value rather than a history, asked for when it is needed.
+pub trait Source: Debug + Send + Sync {
+    /// The pools that serve, in the order of the configuration.
+    fn pools(&self) -> Vec<Arc<Pool>>;
+
+    /// The process.
+    fn state(&self) -> State;
+}
+
+/// The state of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Requests that have not ended.
+    pub in_flight: u64,
+    /// Clients' connections that are open.
+    pub connections: u64,
+    /// Requests that ended in a panic so far.
+    pub panics: u64,
+    /// Lines of access logs that were lost so far.
+    pub lost_lines: u64,
+    /// Requests that the collector of traces has been told of so far.
+    pub traced: u64,
+    /// Those that it could not be told of.
+    pub untraced: u64,
+    /// The digest of the configuration in force.
+    pub config_digest: String,
+    /// When it was taken in.
+    pub config_loaded: Moment,
+}
+
+/// Everything that is counted, to be read.
+#[derive(Debug)]
+pub struct Metrics {
+    counts: Arc<Counts>,
+    source: Box<dyn Source>,
+}
+
+impl Metrics {
+    /// What `counts` has counted and `source` knows.
+    pub fn new(counts: Arc<Counts>, source: impl Source + 'static) -> Self {
+        Metrics {
+            counts,
+            source: Box::new(source),
+        }
+    }
+
+    /// All of it in Prometheus' text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// If a value cannot be said in that format, which would be a mistake in this module.
+    pub fn text(&self) -> prometheus::Result<String> {
+        let mut families = self.counts.gather();
+        families.extend(pools::families(&self.source.pools(), &self.counts));
+        families.extend(process::families(&self.source.state()));
+        // A family of a setting that no pool has is empty, and the encoder takes that for an error.
+        families.retain(|family| !family.get_metric().is_empty());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        TextEncoder::new().encode_to_string(&families)
+    }
+}

@@ -1,0 +1,278 @@
+//! The series of pools and hosts that serve.
+
+use std::sync::Arc;
+
+use prometheus::proto::MetricFamily;
+
+use super::counts::Counts;
+use super::family::Family;
+use super::tally::{HostTally, PoolTally, Requests};
+use crate::balancer::HostId;
+use crate::pool::{Member, Pool};
+
+/// The value of the label `host` for requests that no host got, and of `pool` for those that no route has: to Prometheus,
+/// the same as no label.
+const NONE: &str = "";
+
+/// Every family with a label `pool`, of the pools that serve.
+pub(super) fn families(pools: &[Arc<Pool>], counts: &Counts) -> Vec<MetricFamily> {
+    let mut requests = RequestFamilies::new();
+    requests.put(NONE, NONE, counts.unrouted());
+    let mut of_pools = PoolFamilies::new();
+    let mut of_hosts = HostFamilies::new();
+    let mut states = StateFamilies::new();
+    let mut pages = counts.book().open();
+    for pool in pools {
+        let name = pool.name();
+        let tally = pages.pool(name);
+        requests.put(name, NONE, &tally.unplaced);
+        of_pools.put(pool, &tally);
+        for member in pool.members() {
+            let host = member.host().id();
+            let tally = pages.host(name, host);
+            requests.put(name, host.as_str(), &tally.requests);
+            of_hosts.put(name, host, member, &tally);
+            states.put(pool, member);
+        }
+    }
+    let mut families = Vec::new();
+    families.extend(requests.into_families());
+    families.extend(of_pools.into_families());
+    families.extend(of_hosts.into_families());
+    families.extend(states.into_families());
+    families
+}
+
+/// Clients' requests, each counted once.
+struct RequestFamilies {
+    requests: Family<3>,
+    took: Family<2>,
+}
+
+impl RequestFamilies {
+    fn new() -> Self {
+        RequestFamilies {
+            requests: Family::counter(
+                "ballast_requests_total",
+                "Requests of clients that have ended, each counted once, by its pool, the host of its last attempt and the \
+                 class of the status that the client got.",
+                ["pool", "host", "code"],
+            ),
+            took: Family::histogram(
+                "ballast_request_duration_seconds",
+                "Time from the head of a request to its end.",
+                ["pool", "host"],
+            ),
+        }
+    }
+
+    fn put(&mut self, pool: &str, host: &str, counted: &Requests) {
+        for (class, count) in counted.by_class() {
+            self.requests.put([pool, host, class], count as f64);
+        }
+        self.took.put_durations([pool, host], &counted.took.read());
+    }
+
+    fn into_families(self) -> [MetricFamily; 2] {
+        [self.requests.into(), self.took.into()]
+    }
+}
+
+/// What is counted by pool.
+struct PoolFamilies {
+    retries: Family<1>,
+    denied: Family<1>,
+    balance: Family<1>,
+    received: Family<1>,
+    sent: Family<1>,
+    queue: Family<1>,
+}
+
+impl PoolFamilies {
+    fn new() -> Self {
+        PoolFamilies {
+            retries: Family::counter(
+                "ballast_retries_total",
+                "Attempts beyond the first of each request.",
+                ["pool"],
+            ),
+            denied: Family::counter(
+                "ballast_retries_denied_total",
+                "Retries that the budget did not allow.",
+                ["pool"],
+            ),
+            balance: Family::gauge(
+                "ballast_retry_budget",
+                "Retries that the budget has left.",
+                ["pool"],
+            ),
+            received: Family::counter(
+                "ballast_received_bytes_total",
+                "Bytes of requests' bodies.",
+                ["pool"],
+            ),
+            sent: Family::counter(
+                "ballast_sent_bytes_total",
+                "Bytes of the bodies of answers to clients.",
+                ["pool"],
+            ),
+            queue: Family::gauge(
+                "ballast_queue_length",
+                "Requests that wait because every host is full.",
+                ["pool"],
+            ),
+        }
+    }
+
+    fn put(&mut self, pool: &Pool, tally: &PoolTally) {
+        let name = [pool.name()];
+        self.retries.put(name, tally.retries.get() as f64);
+        if let Some(budget) = pool.budget() {
+            self.denied.put(name, budget.counts().denied as f64);
+            self.balance.put(name, budget.balance());
+        }
+        self.received.put(name, tally.received.get() as f64);
+        self.sent.put(name, tally.sent.get() as f64);
+        self.queue.put(name, pool.waiting() as f64);
+    }
+
+    fn into_families(self) -> [MetricFamily; 6] {
+        [
+            self.retries.into(),
+            self.denied.into(),
+            self.balance.into(),
+            self.received.into(),
+            self.sent.into(),
+            self.queue.into(),
+        ]
+    }
+}
+
+/// What is counted by host.
+struct HostFamilies {
+    attempts: Family<3>,
+    connect: Family<2>,
+    first_byte: Family<2>,
+    ejections: Family<2>,
+    checks: Family<3>,
+}
+
+impl HostFamilies {
+    fn new() -> Self {
+        HostFamilies {
+            attempts: Family::counter(
+                "ballast_attempts_total",
+                "Tries of requests at hosts that have ended, by how they did.",
+                ["pool", "host", "reason"],
+            ),
+            connect: Family::histogram(
+                "ballast_connect_duration_seconds",
+                "Time to make a new connection to a host, TLS included.",
+                ["pool", "host"],
+            ),
+            first_byte: Family::histogram(
+                "ballast_first_byte_duration_seconds",
+                "Time from the begin of an attempt to the head of the host's answer.",
+                ["pool", "host"],
+            ),
+            ejections: Family::counter(
+                "ballast_ejections_total",
+                "Times that a host was left alone because it failed requests.",
+                ["pool", "host"],
+            ),
+            checks: Family::counter(
+                "ballast_checks_total",
+                "Health checks that have finished.",
+                ["pool", "host", "outcome"],
+            ),
+        }
+    }
+
+    fn put(&mut self, pool: &str, host: &HostId, member: &Member, tally: &HostTally) {
+        let host = host.as_str();
+        for (reason, count) in tally.attempts() {
+            self.attempts.put([pool, host, reason], count as f64);
+        }
+        let labels = [pool, host];
+        self.connect.put_durations(labels, &tally.connect.read());
+        self.first_byte
+            .put_durations(labels, &tally.first_byte.read());
+        let counters = member.counters();
+        self.ejections.put(labels, counters.ejections() as f64);
+        for (outcome, count) in counters.checks() {
+            self.checks.put([pool, host, outcome.code()], count as f64);
+        }
+    }
+
+    fn into_families(self) -> [MetricFamily; 5] {
+        [
+            self.attempts.into(),
+            self.connect.into(),
+            self.first_byte.into(),
+            self.ejections.into(),
+            self.checks.into(),
+        ]
+    }
+}
+
+/// What state hosts are in.
+struct StateFamilies {
+    in_flight: Family<2>,
+    weight: Family<2>,
+    healthy: Family<2>,
+    ejected: Family<2>,
+    draining: Family<2>,
+    serving: Family<2>,
+}
+
+impl StateFamilies {
+    fn new() -> Self {
+        let of = |name, help| Family::gauge(name, help, ["pool", "host"]);
+        StateFamilies {
+            in_flight: of(
+                "ballast_host_in_flight",
+                "Requests that run on a host, those included that came through other pools.",
+            ),
+            weight: of("ballast_host_weight", "The share of requests of a host."),
+            healthy: of(
+                "ballast_host_healthy",
+                "1 if a host works as far as the checks know, else 0.",
+            ),
+            ejected: of(
+                "ballast_host_ejected",
+                "1 if a host is left alone because it failed requests, else 0.",
+            ),
+            draining: of(
+                "ballast_host_draining",
+                "1 if new requests keep away from a host by the wish of whoever runs it, else 0.",
+            ),
+            serving: of(
+                "ballast_host_serving",
+                "1 if new requests may go to a host now, else 0.",
+            ),
+        }
+    }
+
+    fn put(&mut self, pool: &Pool, member: &Member) {
+        let host = member.host();
+        let labels = [pool.name(), host.id().as_str()];
+        let flag = |set: bool| f64::from(u8::from(set));
+        self.in_flight.put(labels, host.in_flight() as f64);
+        self.weight.put(labels, f64::from(host.weight()));
+        self.healthy.put(labels, flag(member.is_healthy()));
+        self.ejected.put(labels, flag(member.is_ejected()));
+        self.draining.put(labels, flag(member.is_draining()));
+        self.serving.put(labels, flag(pool.serves(member)));
+    }
+
+    fn into_families(self) -> [MetricFamily; 6] {
+        [
+            self.in_flight.into(),
+            self.weight.into(),
+            self.healthy.into(),
+            self.ejected.into(),
+            self.draining.into(),
+            self.serving.into(),
+        ]
+    }
+}

@@ -1,0 +1,191 @@
+//! Counters of requests. Each says something of its own and nothing about another, so the weakest order will do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::histogram::Histogram;
+use crate::pool::Failure;
+use crate::record::{Attempt, Reason, Record};
+
+/// The values of the label `code`: the class of the status that the client got. `none`: it got none, or one that HTTP does
+/// not know.
+pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The values of the label `reason` of attempts.
+pub(super) const REASONS: [&str; 10] = [
+    "ok",
+    "connect",
+    "timeout",
+    "reset",
+    "malformed",
+    "status",
+    "stale",
+    "resources",
+    "client",
+    "internal",
+];
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, count: u64) {
+        // Many requests have no body, and two threads that write to a place slow each other down.
+        if count > 0 {
+            self.0.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Requests that have ended.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    by_class: [Counter; CLASSES.len()],
+    pub(super) took: Histogram,
+}
+
+impl Requests {
+    pub(super) fn count(&self, record: &Record<'_>) {
+        self.by_class[class(record.status)].add(1);
+        self.took.observe(record.took);
+    }
+
+    /// Each class with its requests.
+    pub(super) fn by_class(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.by_class.iter().map(Counter::get);
+        CLASSES.into_iter().zip(counts)
+    }
+}
+
+/// What a pool's requests have come to, apart from its hosts.
+#[derive(Debug, Default)]
+pub(super) struct PoolTally {
+    /// Requests that no host got.
+    pub(super) unplaced: Requests,
+    /// Attempts beyond the first of each request.
+    pub(super) retries: Counter,
+    /// Bytes of bodies.
+    pub(super) received: Counter,
+    pub(super) sent: Counter,
+}
+
+impl PoolTally {
+    pub(super) fn count(&self, record: &Record<'_>) {
+        self.retries
+            .add(record.attempts.len().saturating_sub(1) as u64);
+        self.received.add(record.received);
+        self.sent.add(record.sent);
+    }
+}
+
+/// What a host's requests have come to in a pool.
+#[derive(Debug, Default)]
+pub(super) struct HostTally {
+    /// Requests whose last attempt was here.
+    pub(super) requests: Requests,
+    attempts: [Counter; REASONS.len()],
+    /// How long new connections took.
+    pub(super) connect: Histogram,
+    /// How long the head of an answer took.
+    pub(super) first_byte: Histogram,
+}
+
+impl HostTally {
+    pub(super) fn count(&self, attempt: &Attempt) {
+        if let Some(number) = number(attempt.reason) {
+            self.attempts[number].add(1);
+        }
+        // One that was there already would tell nothing of how long a connection takes.
+        if let (Some(connected), false) = (attempt.connected, attempt.reused) {
+            self.connect.observe(connected);
+        }
+        if let Some(answered) = attempt.answered {
+            self.first_byte.observe(answered);
+        }
+    }
+
+    /// Each reason with the attempts that ended for it.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.attempts.iter().map(Counter::get);
+        REASONS.into_iter().zip(counts)
+    }
+}
+
+/// The position in [`CLASSES`].
+fn class(status: Option<u16>) -> usize {
+    match status {
+        Some(status @ 100..=599) => usize::from(status / 100),
+        _ => 0,
+    }
+}
+
+/// The position in [`REASONS`]; `None` while the attempt runs.
+fn number(reason: Reason) -> Option<usize> {
+    Some(match reason {
+        Reason::Running => return None,
+        Reason::Ok => 0,
+        Reason::Failed(Failure::Connect) => 1,
+        Reason::Failed(Failure::Timeout) => 2,
+        Reason::Failed(Failure::Reset) => 3,
+        Reason::Failed(Failure::Malformed) => 4,
+        Reason::Failed(Failure::Status(_)) => 5,
+        Reason::Stale => 6,
+        Reason::Resources => 7,
+        Reason::Client => 8,
+        Reason::Internal => 9,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_label() {
+        let failures = [
+            Failure::Connect,
+            Failure::Timeout,
+            Failure::Reset,
+            Failure::Malformed,
+            Failure::Status(503),
+        ];
+        let reasons = [
+            Reason::Ok,
+            Reason::Stale,
+            Reason::Resources,
+            Reason::Client,
+            Reason::Internal,
+        ];
+        let reasons = reasons
+            .into_iter()
+            .chain(failures.map(Reason::Failed))
+            .collect::<Vec<_>>();
+        assert_eq!(reasons.len(), REASONS.len());
+        for reason in reasons {
+            let label = number(reason).map(|number| REASONS[number]);
+            assert_eq!(label, Some(reason.code()));
+        }
+        assert_eq!(number(Reason::Running), None);
+    }
+
+    #[test]
+    fn every_status_has_its_class() {
+        for (status, expected) in [
+            (None, "none"),
+            (Some(0), "none"),
+            (Some(99), "none"),
+            (Some(101), "1xx"),
+            (Some(200), "2xx"),
+            (Some(304), "3xx"),
+            (Some(499), "4xx"),
+            (Some(599), "5xx"),
+            (Some(600), "none"),
+        ] {
+            assert_eq!(CLASSES[class(status)], expected, "{status:?}");
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! One request and its answer on a connection of HTTP/2.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use http::header::{CONTENT_LENGTH, COOKIE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session;
+use pingora::protocols::http::v2::server::HttpSession;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use super::gate::{Cut, Gate, Peer};
+
+/// Pingora's session of a stream, with what it lacks beside one of HTTP/1.1: a time limit for the client's body, one for
+/// the head of the host's answer, and an answer after a panic.
+///
+/// It goes to the proxy as a session of a kind that Pingora does not know, which is how its reads can be stood around.
+pub(super) struct Exchange {
+    inner: HttpSession,
+    gate: Arc<Gate>,
+    read_timeout: Option<Duration>,
+    /// Since when the client owes the next part of the body.
+    waiting_since: Option<Instant>,
+    alarm: Alarm,
+}
+
+impl Exchange {
+    /// The request that has opened a stream. Its cookies are put together, as HTTP/1.1 has them, RFC 9113 8.2.3.
+    pub(super) fn new(mut inner: HttpSession, peer: Peer) -> Self {
+        let gate = Arc::new(Gate::new(peer));
+        let request = inner.req_header_mut();
+        join_cookies(request);
+        request.extensions_mut().insert(Arc::clone(&gate));
+        Exchange {
+            inner,
+            gate,
+            read_timeout: None,
+            waiting_since: None,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// What this side and the phases of a session's request tell each other, if it is an exchange.
+    pub(super) fn gate_of(session: &ServerSession) -> Option<&Arc<Gate>> {
+        session.as_custom()?;
+        session.req_header().extensions.get()
+    }
+
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    pub(super) fn request(&self) -> &RequestHeader {
+        self.inner.req_header()
+    }
+
+    /// Ends the stream with a status and nothing else, for which the client need not have opened its window.
+    pub(super) fn dismiss(mut self, status: StatusCode) {
+        let _ = self.inner.write_response_header(bare(status), true);
+    }
+
+    /// Ends the stream as one of which nothing has been looked at.
+    pub(super) fn refuse(mut self) {
+        let refused = h2::Reason::REFUSED_STREAM;
+        self.inner.shutdown_with_reason(refused);
+    }
+
+    /// The next part of the body, or with `idle` the end of the stream, which only the client can bring about then.
+    async fn read(&mut self, idle: bool) -> Result<Option<Bytes>> {
+        loop {
+            match self.read_part(idle).await {
+                // A frame may be empty, and Pingora would take it for the end of the body; or for another end behind it.
+                Ok(Some(part)) if part.is_empty() => {
+                    if self.inner.is_body_done() {
+                        return Ok(None);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn read_part(&mut self, idle: bool) -> Result<Option<Bytes>> {
+        let idle = idle || self.inner.is_body_done();
+        let deadline = match (idle, self.read_timeout) {
+            (true, _) => self.gate.answer_by(),
+            (false, limit) => {
+                let since = *self.waiting_since.get_or_insert_with(Instant::now);
+                limit.map(|limit| since + limit)
+            }
+        };
+        let alarm = &mut self.alarm;
+        let mut reading = pin!(self.inner.read_body_or_idle(idle));
+        let outcome = poll_fn(|context| match reading.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if deadline.is_some_and(|by| alarm.rings(by, context)) => {
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        if let Some(since) = self.waiting_since.take() {
+            self.gate.note_waited(since.elapsed());
+        }
+        match outcome {
+            Some(Ok(body)) => Ok(body),
+            Some(Err(error)) => {
+                self.gate.cut(Cut::Gone);
+                let gone = "the client has given the request up";
+                Err(Error::because(ErrorType::ConnectionClosed, gone, error).into_down())
+            }
+            None if idle => {
+                self.gate.note_host_late();
+                let late = "the host has not answered";
+                Err(Error::explain(ErrorType::ReadTimedout, late).into_down())
+            }
+            None => {
+                let late = "the client does not send the body";
+                Err(Error::explain(ErrorType::ReadTimedout, late).into_down())
+            }
+        }
+    }
+
+    /// Whether nothing comes behind this head: who writes an answer of ours does not say so to HTTP/1.1, nor to us.
+    fn is_whole(&self, head: &ResponseHeader) -> bool {
+        let length = head.headers.get(CONTENT_LENGTH);
+        self.inner.req_header().method == Method::HEAD
+            || length.is_some_and(|length| length.as_bytes() == b"0")
+    }
+
+    /// Notes whether the client has got the head of an answer.
+    fn wrote<T>(&self, outcome: Result<T>) -> Result<T> {
+        if self.inner.response_written().is_some() {
+            self.gate.note_sent();
+        } else if outcome.is_err() {
+            self.gate.cut(Cut::Gone);
+        }
+        outcome
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if thread::panicking() && self.inner.response_written().is_none() {
+            let failed = bare(StatusCode::INTERNAL_SERVER_ERROR);
+            let _ = self.inner.write_response_header(failed, true);
+        }
+        // Nothing happens if the answer is whole.
+        self.inner.shutdown();
+    }
+}
+
+/// The head of an answer without a body.
+fn bare(status: StatusCode) -> Box<ResponseHeader> {
+    let mut head = ResponseHeader::build(status, Some(2)).expect("a status is a status");
+    head.insert_header(CONTENT_LENGTH, 0)
+        .expect("a number is a valid value");
+    Box::new(head)
+}
+
+fn join_cookies(request: &mut RequestHeader) {
+    let cookies: Vec<&[u8]> = request
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() < 2 {
+        return;
+    }
+    let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+        .expect("values that are valid one by one are valid together");
+    request
+        .insert_header(COOKIE, joined)
+        .expect("the field is there already");
+}
+
+#[async_trait]
+impl Session for Exchange {
+    fn req_header(&self) -> &RequestHeader {
+        self.inner.req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner.req_header_mut()
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        if self.inner.is_body_done() {
+            return Ok(None);
+        }
+        self.read(false).await
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        self.read(no_body_expected).await
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        // The end of the stream tells the client to stop, and harms no other: RFC 9113 8.1.
+        Ok(())
+    }
+
+    async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        let end = end || self.is_whole(&head);
+        let outcome = self.inner.write_response_header(head, end);
+        self.wrote(outcome)
+    }
+
+    async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_response_header(Box::new(head.clone()), end)
+            .await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.inner.write_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner.write_trailers(trailers)
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let outcome = self.inner.response_duplex_vec(tasks).await;
+        self.wrote(outcome)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.read_timeout = timeout;
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.read_timeout
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_write_timeout(timeout);
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner.get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_total_drain_timeout(timeout);
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner.get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.inner.request_summary()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner.response_written()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _why: &str) {
+        self.inner.shutdown();
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.inner.is_body_done()
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.inner.finish()
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        self.inner.is_body_empty()
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.inner.body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.inner.body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.inner.digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner.digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner.client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner.server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner.pseudo_raw_h1_request_header()
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        self.inner.enable_retry_buffering();
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        self.inner.retry_buffer_truncated()
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        self.inner.get_retry_buffer()
+    }
+
+    // What other protocols say beside requests and answers does not exist here.
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<MessageReader> {
+        None
+    }
+
+    fn restore_custom_message_reader(&mut self, _reader: MessageReader) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}
+
+type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;

@@ -1,0 +1,129 @@
+//! The head of a request as it comes: where it ends, so that nothing behind it is taken for a part of it.
+
+use memchr::memchr_iter;
+
+use super::Malformed;
+use super::line::RequestLine;
+
+/// What has come of a head so far.
+#[derive(Debug)]
+pub(super) struct Head {
+    line: RequestLine,
+    field: FieldLine,
+    over: bool,
+}
+
+/// What has come of a line behind the request line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FieldLine {
+    Nothing,
+    /// A CR and nothing else.
+    Cr,
+    Text,
+}
+
+impl Head {
+    pub(super) const START: Head = Head {
+        line: RequestLine::START,
+        field: FieldLine::Nothing,
+        over: false,
+    };
+
+    /// Takes in what comes next, and tells how much of it is the head's. It is refused if its first line is none, and
+    /// once the head is over: whoever wants more of it then reads it in another way than we do.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        if self.over {
+            return Err(Malformed);
+        }
+        let line = self.line.take(bytes)?;
+        if self.line != RequestLine::Past {
+            return Ok(line);
+        }
+        let end = self.end(&bytes[line..]);
+        self.over = end.is_some();
+        Ok(end.map_or(bytes.len(), |end| line + end))
+    }
+
+    /// Where the empty line ends that the head ends with.
+    fn end(&mut self, fields: &[u8]) -> Option<usize> {
+        let mut begin = 0;
+        for at in memchr_iter(b'\n', fields) {
+            let is_empty = match (self.field, &fields[begin..at]) {
+                (FieldLine::Nothing, line) => matches!(line, b"" | b"\r"),
+                (FieldLine::Cr, line) => line.is_empty(),
+                (FieldLine::Text, _) => false,
+            };
+            begin = at + 1;
+            if is_empty {
+                return Some(begin);
+            }
+            self.field = FieldLine::Nothing;
+        }
+        self.field = match (self.field, &fields[begin..]) {
+            (before, b"") => before,
+            (FieldLine::Nothing, b"\r") => FieldLine::Cr,
+            _ => FieldLine::Text,
+        };
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much of `bytes` is the head's, the same however they are cut; `None`: all, and it goes on.
+    fn length(bytes: &[u8]) -> Option<usize> {
+        let in_pieces = |pieces: &[&[u8]]| {
+            let (mut head, mut taken) = (Head::START, 0);
+            for piece in pieces {
+                taken += head.take(piece).expect("a good first line");
+                if head.over {
+                    return Some(taken);
+                }
+            }
+            assert_eq!(taken, bytes.len(), "all of an unfinished head is its own");
+            None
+        };
+        let whole = in_pieces(&[bytes]);
+        for at in 0..bytes.len() {
+            let (first, second) = bytes.split_at(at);
+            assert_eq!(in_pieces(&[first, second]), whole, "{at}");
+        }
+        assert_eq!(in_pieces(&Vec::from_iter(bytes.chunks(1))), whole);
+        whole
+    }
+
+    #[test]
+    fn a_head_ends_with_its_first_empty_line() {
+        for head in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\nGET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nA: \r\r\nB: b\n\r\n",
+        ] {
+            assert_eq!(length(head.as_bytes()), Some(head.len()), "{head:?}");
+            for next in ["\r\n", "GET / HTTP/1.1\r\n", "\n"] {
+                let both = [head, next].concat();
+                assert_eq!(length(both.as_bytes()), Some(head.len()), "{both:?}");
+            }
+        }
+        for part in [
+            "",
+            "GET / HT",
+            "GET / HTTP/1.1\r\n",
+            "GET / HTTP/1.1\r\nA: b\r\n\r",
+            "GET / HTTP/1.1\r\nA: b\n\r\r",
+            "GET / HTTP/1.1\r\n\r \r\n",
+        ] {
+            assert_eq!(length(part.as_bytes()), None, "{part:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_over_has_no_more() {
+        let mut head = Head::START;
+        assert_eq!(head.take(b"GET / HTTP/1.1\r\n\r\n"), Ok(18));
+        assert_eq!(head.take(b"x"), Err(Malformed));
+    }
+}

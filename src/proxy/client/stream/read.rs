@@ -1,0 +1,205 @@
+//! What is read from a client: one request at a time, each within its time.
+
+use std::io::{self, ErrorKind};
+use std::mem::{self, MaybeUninit};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
+
+use super::Client;
+use crate::proxy::client::Malformed;
+use crate::proxy::client::frames::Taken;
+use crate::proxy::client::gate::{Cut, Phase};
+use crate::proxy::client::head::Head;
+
+/// What is read of the requests behind the running one while its answer is awaited; the rest stays with the kernel.
+const LOOK_AHEAD: usize = 1_024;
+
+impl Client {
+    /// What becomes of a read that has to wait.
+    fn wait_to_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.gate.phase() {
+            Phase::Rest => {}
+            Phase::Head => {
+                let head_by = *self
+                    .head_by
+                    .get_or_insert_with(|| Instant::now() + self.site.load().timeouts.client_head);
+                if self.read_alarm.rings(head_by, context) {
+                    self.gate.cut(match self.head_bytes {
+                        0 => Cut::Silent,
+                        _ => Cut::Late,
+                    });
+                }
+            }
+            Phase::Open => {
+                // Pingora looks for a client that leaves while the host is at work, so this is where time passes.
+                if let Some(answer_by) = self.gate.answer_by()
+                    && self.read_alarm.rings(answer_by, context)
+                {
+                    self.gate.note_host_late();
+                    let late = io::Error::new(ErrorKind::TimedOut, "the host has not answered");
+                    return Poll::Ready(Err(late));
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_stream(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_read(context, into),
+            None => Poll::Ready(Err(ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Hands out what belongs to the running request as `own` tells, and holds the rest back.
+    fn read_own(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+        own: impl FnOnce(&mut Self, &[u8]) -> Result<usize, Malformed>,
+    ) -> Poll<io::Result<Result<usize, Malformed>>> {
+        if !self.ahead.is_empty() {
+            let ahead = mem::take(&mut self.ahead);
+            let fitting = &ahead[..ahead.len().min(into.remaining())];
+            let own = own(self, fitting);
+            let count = own.unwrap_or_default();
+            into.put_slice(&ahead[..count]);
+            if count < ahead.len() {
+                self.ahead = ahead;
+                self.ahead.advance(count);
+            }
+            return Poll::Ready(Ok(own));
+        }
+        let before = into.filled().len();
+        ready!(self.poll_stream(context, into))?;
+        let new = &into.filled()[before..];
+        let own = own(self, new);
+        let count = own.unwrap_or_default();
+        self.ahead.extend_from_slice(&new[count..]);
+        into.set_filled(before + count);
+        Poll::Ready(Ok(own))
+    }
+
+    fn read_head(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.gate.phase() == Phase::Rest {
+            self.head = Head::START;
+            self.head_bytes = 0;
+            self.head_by = None;
+        }
+        if self.head_bytes >= self.site.load().limits.head as u64 {
+            self.gate.cut(Cut::TooLong);
+            return Poll::Pending;
+        }
+        let outcome = self.read_own(context, into, |this, new| this.head.take(new));
+        match outcome {
+            Poll::Pending => return self.wait_to_read(context),
+            // The end of the connection; Pingora would write to the log about each client that leaves so.
+            Poll::Ready(Ok(Ok(0)) | Err(_)) if self.head_bytes > 0 => self.gate.cut(Cut::Gone),
+            Poll::Ready(Ok(Err(Malformed))) => self.gate.cut(Cut::BadHead),
+            Poll::Ready(Ok(Ok(0))) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(Ok(count))) => {
+                self.head_bytes += count as u64;
+                self.gate.enter(Phase::Head);
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+        }
+        Poll::Pending
+    }
+
+    fn read_body(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.gate.body().is_over() {
+            return self.look_ahead(context);
+        }
+        let outcome = self.read_own(context, into, |this, new| this.gate.body().take(new));
+        match outcome {
+            Poll::Pending => self.wait_to_read(context),
+            Poll::Ready(Ok(Ok(_))) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(Err(Malformed))) => Poll::Ready(Err(malformed_body())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Waits while the host is at work. What the client sends meanwhile is kept for later, and that it will send no more
+    /// does not end the wait; that its connection is broken does.
+    fn look_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ended && self.ahead.len() < LOOK_AHEAD {
+            let mut space = [MaybeUninit::uninit(); LOOK_AHEAD];
+            let mut more = ReadBuf::uninit(&mut space);
+            match self.poll_stream(context, &mut more) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {
+                    self.ended = more.filled().is_empty();
+                    self.ahead.extend_from_slice(more.filled());
+                }
+            }
+        }
+        self.wait_to_read(context)
+    }
+
+    /// HTTP/2: what is on the connection is for others to tell apart.
+    fn read_shared(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.gate.is_full() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = into.filled().len();
+        let outcome = self.poll_stream(context, into);
+        if outcome.is_ready() {
+            let Taken { paid, heads } = self.frames.take(&into.filled()[before..]);
+            if paid {
+                self.head_by = None;
+            }
+            self.gate.set_full(heads);
+        } else if self.frames.owes() {
+            let head_by = *self
+                .head_by
+                .get_or_insert_with(|| Instant::now() + self.site.load().timeouts.client_head);
+            if self.read_alarm.rings(head_by, context) {
+                self.gate.cut(Cut::Late);
+            }
+        }
+        outcome
+    }
+}
+
+/// How a read ends where a body is none; `failure` knows it by its kind.
+fn malformed_body() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "the body's chunks are malformed")
+}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match this.gate.phase() {
+            _ if this.shared => this.read_shared(context, into),
+            Phase::Rest | Phase::Head => this.read_head(context, into),
+            Phase::Open => this.read_body(context, into),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The request's place in a distributed trace: taken in from the client, and passed on to each host.
+
+use http::HeaderMap;
+use pingora::Result;
+use pingora::http::RequestHeader;
+
+use crate::config::Share;
+use crate::record::{Attempt, Trace};
+
+/// Trace, span and whether it is recorded.
+const TRACEPARENT: &str = "traceparent";
+/// What others on the way have to say of the trace.
+const TRACESTATE: &str = "tracestate";
+
+/// The trace of a request with these fields: the client's if it brings a valid one, otherwise one that begins here.
+pub(super) fn of(fields: &HeaderMap, share: Share) -> Trace {
+    let mut said = fields.get_all(TRACEPARENT).iter();
+    let followed = match (said.next(), said.next()) {
+        (Some(only), None) => Trace::follow(only.as_bytes()),
+        _ => None,
+    };
+    followed.unwrap_or_else(|| Trace::begin(share))
+}
+
+/// Tells the host its place: a child of the attempt.
+pub(super) fn pass_on(
+    request: &mut RequestHeader,
+    trace: Option<&Trace>,
+    attempt: Option<&Attempt>,
+) -> Result<()> {
+    let (Some(trace), Some(span)) = (trace, attempt.and_then(|attempt| attempt.span)) else {
+        return Ok(());
+    };
+    if trace.parent.is_none() {
+        // It belongs to a trace that is not followed.
+        request.remove_header(TRACESTATE);
+    }
+    request.insert_header(TRACEPARENT, trace.traceparent(span))
+}

@@ -1,0 +1,164 @@
+//! A request's place in a distributed trace, as W3C Trace Context has it: <https://www.w3.org/TR/trace-context/>.
+
+use http::HeaderValue;
+
+use crate::config::Share;
+
+/// Bytes of a traceparent of the version that is known, `00`.
+const LENGTH: usize = 55;
+/// The bit of the flags that says that the trace is recorded.
+const SAMPLED: u8 = 1;
+
+/// A request's place in a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace; not 0.
+    pub id: u128,
+    /// The client's span that the request belongs to; `None`: the trace begins here.
+    pub parent: Option<u64>,
+    /// The span of the request; not 0.
+    pub span: u64,
+    /// Whether the trace is recorded.
+    pub sampled: bool,
+}
+
+impl Trace {
+    /// A trace that begins here, and is recorded if it is one of the share.
+    pub fn begin(share: Share) -> Self {
+        let id = rand::random::<u128>().max(1);
+        Trace {
+            id,
+            parent: None,
+            span: Trace::new_span(),
+            // The half that everybody on the way has for random.
+            sampled: share.takes(id as u64),
+        }
+    }
+
+    /// The trace that a traceparent tells of, with a new span in it; `None` if it is not valid.
+    pub fn follow(traceparent: &[u8]) -> Option<Self> {
+        let (known, more) = traceparent.split_at_checked(LENGTH)?;
+        let mut parts = known.split(|byte| *byte == b'-');
+        let version = number(parts.next()?, 2)?;
+        let id = number(parts.next()?, 32)?;
+        let parent = number(parts.next()?, 16)?;
+        let flags = number(parts.next()?, 2)?;
+        let is_whole = match version {
+            0 => more.is_empty(),
+            0xff => false,
+            // A later version may say more, behind what this one says.
+            _ => matches!(more, [] | [b'-', ..]),
+        };
+        (is_whole && parts.next().is_none() && id != 0 && parent != 0).then(|| Trace {
+            id,
+            parent: Some(parent as u64),
+            span: Trace::new_span(),
+            sampled: flags as u8 & SAMPLED != 0,
+        })
+    }
+
+    /// A span that nobody else has; not 0.
+    pub fn new_span() -> u64 {
+        rand::random::<u64>().max(1)
+    }
+
+    /// The traceparent of what belongs to `span` of this trace.
+    pub fn traceparent(&self, span: u64) -> HeaderValue {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        text[3..35].copy_from_slice(&hexadecimal::<32>(self.id));
+        text[36..52].copy_from_slice(&hexadecimal::<16>(span.into()));
+        text[53..].copy_from_slice(&hexadecimal::<2>(u8::from(self.sampled).into()));
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible characters")
+    }
+}
+
+/// The last `N` hexadecimal digits of a number, lower case.
+pub(crate) fn hexadecimal<const N: usize>(number: u128) -> [u8; N] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = number;
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit = DIGITS[(rest & 0xf) as usize];
+        rest >>= 4;
+    }
+    text
+}
+
+/// Reads a number of so many hexadecimal digits, lower case; at most 32.
+fn number(text: &[u8], digits: usize) -> Option<u128> {
+    if text.len() != digits {
+        return None;
+    }
+    text.iter().try_fold(0, |number, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_trace_is_followed_and_passed_on() {
+        let trace = Trace::follow(GOOD.as_bytes()).unwrap();
+        assert_eq!(trace.id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
+        assert!(trace.sampled && trace.span != 0);
+        assert_eq!(trace.traceparent(0x00f0_67aa_0ba9_02b7), GOOD);
+        let quiet = Trace::follow(GOOD.replace("-01", "-00").as_bytes()).unwrap();
+        assert!(!quiet.sampled);
+        // Bits that are not known say nothing, and are not passed on.
+        let more = Trace::follow(GOOD.replace("-01", "-ff").as_bytes()).unwrap();
+        assert_eq!(more.traceparent(0x00f0_67aa_0ba9_02b7), GOOD);
+    }
+
+    #[test]
+    fn a_later_version_may_say_more() {
+        let later = GOOD.replacen("00", "cc", 1);
+        for more in ["", "-", "-what comes"] {
+            let text = format!("{later}{more}");
+            assert!(Trace::follow(text.as_bytes()).is_some(), "{text}");
+        }
+        assert!(Trace::follow(format!("{later}x").as_bytes()).is_none());
+    }
+
+    #[test]
+    fn what_is_not_valid_is_not_followed() {
+        let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        let no_parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
+        for text in [
+            "",
+            "00",
+            zero,
+            no_parent,
+            &GOOD.replacen("00", "ff", 1),
+            &GOOD.to_uppercase(),
+            &format!("{GOOD}-"),
+            &format!("{GOOD} "),
+            &GOOD.replace('-', "_"),
+            &GOOD.replace("4bf9", "4bg9"),
+            &GOOD.replace("00-4bf", "0-04bf"),
+            &GOOD[..54],
+        ] {
+            assert_eq!(Trace::follow(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn traces_that_begin_are_each_their_own() {
+        let (one, other) = (
+            Trace::begin(Share::of_percent(100.0)),
+            Trace::begin(Share::of_percent(0.0)),
+        );
+        assert!(one.id != other.id && one.span != other.span);
+        assert!(one.sampled && !other.sampled);
+        assert_eq!(one.parent, None);
+    }
+}

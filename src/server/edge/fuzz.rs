@@ -1,0 +1,102 @@
+//! What a proxy says at the beginning of a connection.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::proxy_protocol::{missing, read, source};
+use crate::fuzz;
+
+/// No header is longer.
+const MOST: usize = 4 << 10;
+
+/// The header at the beginning of what comes, as it is read, or `None` if there is none or not all of it.
+fn header(input: &[u8]) -> Option<&[u8]> {
+    let mut length = 0;
+    loop {
+        let more = missing(&input[..length])?;
+        assert!(length + more <= MOST, "{more} bytes behind {length}");
+        if more == 0 {
+            return Some(&input[..length]);
+        }
+        length += more;
+        if length > input.len() {
+            return None;
+        }
+    }
+}
+
+fn connection(input: &[u8]) {
+    let header = header(input);
+    let said = header.and_then(source);
+    let mut rest = input;
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let read = runtime.expect("a runtime").block_on(read(&mut rest));
+    assert_eq!(read.ok(), said);
+    let (Some(header), Some(said)) = (header, said) else {
+        return;
+    };
+    // Not a byte behind the header is touched, however it comes.
+    assert_eq!(rest.len(), input.len() - header.len());
+    for begun in 0..header.len() {
+        let more = missing(&header[..begun]).expect("the beginning of a header");
+        assert!(more > 0 && begun + more <= header.len(), "{begun}");
+    }
+    if let Some(client) = said {
+        assert_said(header, client);
+    }
+}
+
+/// The address is there, read once more in another way.
+fn assert_said(header: &[u8], client: SocketAddr) {
+    if header.starts_with(b"PROXY ") {
+        let line = str::from_utf8(header).expect("addresses and numbers");
+        let words = Vec::from_iter(line.trim_end().split(' '));
+        assert_eq!(words.len(), 6, "{line:?}");
+        let address: IpAddr = words[2].parse().expect("an address");
+        assert_eq!(client.ip(), address.to_canonical());
+        assert_eq!(client.port(), words[4].parse::<u16>().expect("a port"));
+        return;
+    }
+    let address = &header[16..];
+    let (address, ports): (IpAddr, _) = match header[13] {
+        0x11 => {
+            let octets: [u8; 4] = address[..4].try_into().expect("four");
+            (octets.into(), &address[8..])
+        }
+        0x21 => {
+            let octets: [u8; 16] = address[..16].try_into().expect("sixteen");
+            (octets.into(), &address[32..])
+        }
+        other => panic!("family {other:#x} has no address"),
+    };
+    assert_eq!(client.ip(), address.to_canonical());
+    assert_eq!(client.port(), u16::from_be_bytes([ports[0], ports[1]]));
+}
+
+#[test]
+fn fuzz_proxy_protocol() {
+    const WORDS: &[&str] = &[
+        "PROXY ",
+        "TCP4 ",
+        "TCP6 ",
+        "UNKNOWN",
+        "192.0.2.1 ",
+        "2001:db8::1 ",
+        "::ffff:192.0.2.1 ",
+        "65535",
+        "65536",
+        "+1",
+        " ",
+        "\r",
+        "\n",
+        "\r\n",
+        "\r\n\r\n\0\r\nQUIT\n",
+        "\x20",
+        "\x21",
+        "\x11",
+        "\x12",
+        "\x0c",
+        "\x24",
+        "\0",
+    ];
+    fuzz::run("proxy_protocol", WORDS, connection);
+}

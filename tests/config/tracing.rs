@@ -1,0 +1,104 @@
+//! `tracing`.
+
+use std::time::Duration;
+
+use ballast::config::{Otlp, Share, Tracing};
+
+use crate::{errors, only_message, parse, with_top};
+
+fn tracing(said: &str) -> Tracing {
+    parse(&with_top(&format!("tracing: {said}")))
+        .tracing
+        .expect("it is there")
+}
+
+fn otlp(said: &str) -> Otlp {
+    tracing(&format!("{{ otlp: {said} }}")).otlp.expect("said")
+}
+
+#[test]
+fn it_is_off_unless_said() {
+    assert_eq!(parse(&with_top("")).tracing, None);
+    let nothing_more = Tracing {
+        sample: Share::of_percent(10.0),
+        otlp: None,
+    };
+    assert_eq!(tracing("{}"), nothing_more);
+    let otlp = otlp("{ endpoint: \"http://127.0.0.1:4318\" }");
+    assert_eq!(otlp.endpoint.to_string(), "http://127.0.0.1:4318/v1/traces");
+    assert_eq!(
+        (otlp.timeout, otlp.interval),
+        (Duration::from_secs(5), Duration::from_secs(1))
+    );
+    assert_eq!((&*otlp.service, otlp.queue), ("ballast", 2048));
+    assert!(otlp.headers.is_empty());
+}
+
+#[test]
+fn shares_are_percentages() {
+    for (said, percent) in [("0%", 0.0), ("0.5%", 0.5), ("100 %", 100.0)] {
+        let sample = tracing(&format!("{{ sample: {said} }}")).sample;
+        assert_eq!(sample, Share::of_percent(percent), "{said}");
+    }
+    for (said, told) in [
+        ("0.1", "`0.1` has no percent sign, as `10%` or `0.5%` have"),
+        ("101%", "`101%` is not a share from 0% to 100%"),
+        ("-1%", "`-1%` is not a share from 0% to 100%"),
+        ("nan%", "`nan%` is not a share from 0% to 100%"),
+    ] {
+        let line = only_message(&with_top(&format!("tracing: {{ sample: {said} }}")));
+        assert_eq!(line, format!("tracing.sample: {told}"));
+    }
+}
+
+#[test]
+fn a_collector_is_a_url() {
+    for (said, meant) in [
+        ("https://Otel.example", "https://otel.example:443/v1/traces"),
+        ("http://[::1]:4318/", "http://[::1]:4318/v1/traces"),
+        ("http://a/otlp/", "http://a:80/otlp/v1/traces"),
+        ("http://a:1/v1/traces", "http://a:1/v1/traces"),
+    ] {
+        let endpoint = otlp(&format!("{{ endpoint: \"{said}\" }}")).endpoint;
+        assert_eq!(endpoint.to_string(), meant);
+    }
+    for said in [
+        "127.0.0.1:4318",
+        "/v1/traces",
+        "http://",
+        "http://a:0",
+        "http://a:",
+        "http://a:99999",
+        "grpc://a:4317",
+        "http://user:secret@a",
+        "http://a/?key=secret",
+        "",
+    ] {
+        let text = with_top(&format!("tracing: {{ otlp: {{ endpoint: \"{said}\" }} }}"));
+        let line = only_message(&text);
+        assert!(line.starts_with("tracing.otlp.endpoint: "), "{line}");
+    }
+    let line = only_message(&with_top("tracing: { otlp: {} }"));
+    assert_eq!(
+        line,
+        "tracing.otlp: `endpoint` is missing, the URL of the collector"
+    );
+}
+
+#[test]
+fn fields_may_be_secret() {
+    let said = "{ endpoint: \"http://a\", headers: { Authorization: Bearer hush, x-a: 1 } }";
+    let otlp = otlp(said);
+    let fields = otlp.headers.iter();
+    let fields = Vec::from_iter(fields.map(|(name, value)| (name.as_str(), value.as_bytes())));
+    let expected: [(&str, &[u8]); 2] = [("authorization", b"Bearer hush"), ("x-a", b"1")];
+    assert_eq!(fields, expected);
+    assert!(!format!("{otlp:?}").contains("hush"));
+    let lines = errors(&with_top(
+        "tracing: { otlp: { endpoint: \"http://a\", headers: { \"a b\": x, Host: x, c: \"hu\\nsh\" } } }",
+    ));
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(lines[0].contains("`a b` is not the name of a header field"));
+    assert!(lines[1].contains("`Host` is not for the file to say"));
+    assert!(!lines[2].contains("hu"), "{}", lines[2]);
+}

@@ -1,0 +1,148 @@
+//! Files that are renamed, replaced and handed over: each line is in one of them, once and whole.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{FILE, logging, objects, wait_for_lines};
+use crate::handover::Reign;
+use crate::support::{Backend, Client, Connections, Load, SOON, Setup, get, long, wait_until};
+
+/// The lines of all files together.
+fn all(files: &[PathBuf]) -> Vec<Value> {
+    files.iter().flat_map(|file| objects(file)).collect()
+}
+
+/// Each request of a load has one line, in whichever file.
+#[track_caller]
+fn assert_each_once(files: &[PathBuf], load: Load) {
+    let tally = load.stop();
+    tally.assert_all_ok("while files change");
+    let total = tally.total() as usize;
+    let count = |file: &PathBuf| fs::read_to_string(file).map_or(0, |text| text.lines().count());
+    wait_until(SOON, "every line is written", || {
+        files.iter().map(count).sum::<usize>() >= total
+    });
+    let lines = all(files);
+    let key = |line: &Value| format!("{} {}", line["client"], line["target"]);
+    let distinct: HashSet<_> = lines.iter().map(key).collect();
+    assert_eq!([lines.len(), distinct.len()], [total, total]);
+}
+
+#[test]
+fn a_rotation_under_load_loses_and_tears_no_line() {
+    let backend = Backend::start_new("a");
+    let ballast = logging(Setup::of(&[&backend]), "format: json").start();
+    let load = Load::start(ballast.address(), 8, Connections::Kept);
+    let current = ballast.path(FILE);
+    let mut files = Vec::new();
+    for number in 0..if long() { 50 } else { 5 } {
+        let begun = load.done();
+        wait_until(SOON, "requests go on", || load.done() > begun + 200);
+        let renamed = ballast.path(&format!("{FILE}.{number}"));
+        fs::rename(&current, &renamed).expect("it is there");
+        ballast.signal(Signal::SIGUSR1);
+        wait_until(SOON, "the file is there again", || current.exists());
+        files.push(renamed);
+    }
+    files.push(current);
+    assert_each_once(&files, load);
+    for file in &files {
+        assert!(!objects(file).is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_again_is_written_on() {
+    let backend = Backend::start_new("a");
+    let ballast = logging(Setup::of(&[&backend]), "format: json").start();
+    get(ballast.address(), "/1");
+    wait_for_lines(&ballast, 1);
+    let renamed = ballast.path("renamed");
+    fs::rename(ballast.path(FILE), &renamed).expect("it is there");
+    fs::create_dir(ballast.path(FILE)).expect("the folder can be written");
+    ballast.signal(Signal::SIGUSR1);
+    ballast.wait_for_log(&["access_log.path: cannot open", "the old file is written on"]);
+    get(ballast.address(), "/2");
+    wait_until(SOON, "the line is there", || objects(&renamed).len() == 2);
+}
+
+#[test]
+fn a_reload_takes_a_changed_log_in_and_leaves_an_unchanged_one_alone() {
+    let backend = Backend::start_new("a");
+    let setup = || Setup::of(&[&backend]);
+    let ballast = logging(setup(), "format: json").start();
+    let ask = |target: &str| assert_eq!(get(ballast.address(), target).status, 200);
+    ask("/1");
+    wait_for_lines(&ballast, 1);
+    let renamed = ballast.path("renamed");
+    fs::rename(ballast.path(FILE), &renamed).expect("it is there");
+    // Another format is another log in the same open file.
+    let same = logging(setup(), "format: combined").top("limits: { body: 1MiB }");
+    let line = ballast.hang_up(&same.yaml());
+    assert!(line.contains("access_log changed"), "{line}");
+    ask("/2");
+    let has =
+        |file: &PathBuf, part: &str| fs::read_to_string(file).is_ok_and(|text| text.contains(part));
+    wait_until(SOON, "the line is there", || {
+        has(&renamed, "\"GET /2 HTTP/1.1\" 200 ")
+    });
+    assert!(!ballast.path(FILE).exists());
+    let other = ballast.path("other.log");
+    let line = ballast.hang_up(&setup().top("access_log: { path: other.log }").yaml());
+    assert!(line.contains("access_log changed"), "{line}");
+    ask("/3");
+    wait_until(SOON, "the line is there", || has(&other, "\"/3\""));
+    let line = ballast.hang_up(&setup().yaml());
+    assert!(line.contains("access_log changed"), "{line}");
+    ask("/4");
+    ballast.hang_up(&setup().top("access_log: { path: other.log }").yaml());
+    ask("/5");
+    wait_until(SOON, "the line is there", || has(&other, "\"/5\""));
+    assert_eq!(objects(&other).len(), 2, "nothing while there was no log");
+}
+
+#[test]
+fn the_last_lines_are_written_before_the_process_ends() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let backend = Backend::start_new("a");
+        let mut ballast = logging(Setup::of(&[&backend]), "format: json").start();
+        let mut client = Client::connect(ballast.address());
+        // The first has ended, in every respect, once the second is served.
+        for target in ["/first", "/second"] {
+            client.get(target);
+        }
+        ballast.signal(signal);
+        ballast.wait_exit(SOON);
+        let lines = objects(&ballast.path(FILE));
+        assert_eq!(lines[0]["target"], "/first", "{signal}");
+    }
+}
+
+#[test]
+fn handovers_under_load_lose_and_tear_no_line() {
+    let backend = Backend::start_new("a");
+    let setup = logging(
+        Setup::of(&[&backend]).health("{ interval: 1s }"),
+        "format: json",
+    );
+    let reign = Reign::start(&setup);
+    let address = reign.ballast.address();
+    let load = Load::start_paced(address, 8, Connections::Kept, Duration::from_millis(5));
+    for _ in 0..2 {
+        reign.hand_over();
+    }
+    // A rotation between two processes.
+    let current = reign.ballast.path(FILE);
+    let renamed = reign.ballast.path("renamed");
+    fs::rename(&current, &renamed).expect("it is there");
+    reign.signal(Signal::SIGUSR1);
+    wait_until(SOON, "the file is there again", || current.exists());
+    let begun = load.done();
+    wait_until(SOON, "requests go on", || load.done() > begun + 100);
+    assert_each_once(&[renamed, current], load);
+}

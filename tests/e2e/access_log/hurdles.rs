@@ -1,0 +1,172 @@
+//! A log that cannot be written costs lines, which are counted, and no request.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::Value;
+
+use super::{FILE, logging, wait_for_lines};
+use crate::support::{Backend, Ballast, Connections, Load, SOON, Setup, get, wait_for, wait_until};
+
+fn fifo(folder: &Path) -> PathBuf {
+    let path = folder.join("fifo");
+    mkfifo(&path, Mode::from_bits_truncate(0o600)).expect("the folder can be written");
+    path
+}
+
+/// The number at the end of the latest line of the process that contains `part`.
+fn last_number(ballast: &Ballast, part: &str) -> Option<usize> {
+    let lines = ballast.log_with(&[part, "lines lost so far: "]);
+    lines.last()?.rsplit(' ').next()?.parse().ok()
+}
+
+/// Asks until lines are lost, and then as much again; returns how many requests that were, all of them answered.
+#[track_caller]
+fn ask_until_lines_are_lost(ballast: &Ballast) -> usize {
+    let load = Load::start(ballast.address(), 4, Connections::Kept);
+    wait_until(SOON, "lines are lost", || {
+        last_number(ballast, "faster").is_some()
+    });
+    let enough = load.done() * 2;
+    wait_until(SOON, "requests go on", || load.done() >= enough);
+    let tally = load.stop();
+    tally.assert_all_ok("while nobody reads the log");
+    tally.total() as usize
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_costs_lines_alone_and_they_are_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let fifo = fifo(folder.path());
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top(&format!(
+            "access_log: {{ path: {}, buffer: 64KiB }}",
+            fifo.display()
+        ))
+        .start();
+    let asked = ask_until_lines_are_lost(&ballast);
+
+    // From here on it is read, so that it goes on.
+    let reading = thread::spawn(move || {
+        let pipe = OpenOptions::new()
+            .read(true)
+            .open(fifo)
+            .expect("it is there");
+        let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+        let objects = lines.map(|line| serde_json::from_str(&line).expect("a whole line"));
+        let is_last = |line: &Value| line["target"] == "/last";
+        objects.take_while(|line| !is_last(line)).count()
+    });
+    let lost = wait_for(SOON, "it goes on", || {
+        last_number(&ballast, "written again")
+    });
+    assert_eq!(get(ballast.address(), "/last").status, 200);
+    let read = reading.join().expect("reading does not panic");
+    assert_eq!(read + lost, asked, "every line is read or counted as lost");
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads_holds_nobody_up() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let fifo = fifo(folder.path());
+    let backend = Backend::start_new("a");
+    let yaml = Setup::of(&[&backend])
+        .top("access_log: { path: \"-\", buffer: 64KiB }")
+        .yaml();
+    let through = format!("exec \"$@\" 1<>{}", fifo.display());
+    let mut ballast = Ballast::spawn_through(&yaml, &["sh", "-c", &through, "sh"]);
+    assert!(ballast.listens_within(SOON));
+    ask_until_lines_are_lost(&ballast);
+    // Nor does it hold up the end.
+    let start = Instant::now();
+    ballast.signal(Signal::SIGINT);
+    ballast.wait_exit(SOON);
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_full_disk_costs_lines_alone_and_is_told_once_a_second() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("access_log: { path: /dev/full }")
+        .start();
+    let start = Instant::now();
+    let load = Load::start(ballast.address(), 4, Connections::Kept);
+    let told = || ballast.log_with(&["access log `/dev/full`: No space left", "lines lost"]);
+    wait_until(SOON, "it is told twice", || told().len() >= 2);
+    load.stop().assert_all_ok("while the disk is full");
+    let seconds = start.elapsed().as_secs() as usize;
+    assert!(
+        told().len() <= seconds + 1,
+        "{} in {seconds} s",
+        told().len()
+    );
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_refused_before_it_matters() {
+    let backend = Backend::start_new("a");
+    let good = logging(Setup::of(&[&backend]), "format: json");
+    let ballast = good.start();
+    wait_for_lines(&ballast, 0);
+    for (path, told) in [
+        ("nowhere/access.log", "No such file or directory"),
+        ("run", "Is a directory"),
+    ] {
+        let bad = Setup::of(&[&backend]).top(&format!("access_log: {{ path: {path} }}"));
+        let refused = ballast.hang_up(&bad.yaml());
+        assert!(refused.contains("not reloaded"), "{refused}");
+        assert!(refused.contains("access_log.path: cannot "), "{refused}");
+        assert!(refused.contains(told), "{refused}");
+        let checked = ballast.check();
+        assert_eq!(checked.code, Some(2), "{checked:?}");
+        assert!(
+            checked.stderr.contains("access_log.path: cannot "),
+            "{checked:?}"
+        );
+        assert!(checked.stderr.contains(told), "{checked:?}");
+        let mut started = Ballast::spawn(&bad.yaml().replace("path: run", "path: /tmp"));
+        assert_eq!(started.wait_exit(SOON).code(), Some(1));
+        started.wait_for_log(&["access_log.path: cannot open", told]);
+    }
+    assert!(!ballast.path("nowhere").exists());
+    // What was refused has changed nothing, and a check makes no file.
+    ballast.configure(&good.yaml().replace(FILE, "other.log"));
+    assert_eq!(ballast.check().code, Some(0));
+    assert!(!ballast.path("other.log").exists());
+    get(ballast.address(), "/");
+    wait_for_lines(&ballast, 1);
+}
+
+#[test]
+fn a_reader_that_comes_late_and_goes_early_hurts_nobody() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let fifo = fifo(folder.path());
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top(&format!("access_log: {{ path: {} }}", fifo.display()))
+        .start();
+    for _ in 0..2 {
+        get(ballast.address(), "/");
+        let pipe = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(&fifo);
+        let mut pipe = BufReader::new(pipe.expect("it is there"));
+        let mut line = String::new();
+        wait_until(SOON, "a line", || {
+            let _ = pipe.read_line(&mut line);
+            line.ends_with('\n')
+        });
+        assert!(line.contains("\"complete\""), "{line}");
+    }
+    assert!(ballast.log_with(&["lost"]).is_empty());
+}

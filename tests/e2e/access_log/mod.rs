@@ -1,0 +1,58 @@
+//! The access log: a true line for each request, and no request that waits for one.
+
+mod files;
+mod hurdles;
+mod lines;
+mod nginx;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Ballast, SOON, Setup, wait_for, wait_until};
+
+/// The log of a setup, beside its configuration.
+const FILE: &str = "access.log";
+
+/// With a log in JSON, and further keys of it.
+fn logging(setup: Setup, keys: &str) -> Setup {
+    setup.top(&format!("access_log: {{ path: {FILE}, {keys} }}"))
+}
+
+/// The lines of a file, each of which is whole.
+#[track_caller]
+fn lines(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).expect("it is there");
+    assert!(text.is_empty() || text.ends_with('\n'), "a torn line");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The lines of a log in JSON.
+#[track_caller]
+fn objects(file: &Path) -> Vec<Value> {
+    let objects = lines(file)
+        .into_iter()
+        .map(|line| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    objects.collect()
+}
+
+/// The lines of a running process, once there are so many.
+#[track_caller]
+fn wait_for_lines(ballast: &Ballast, count: usize) -> Vec<Value> {
+    let file = ballast.path(FILE);
+    let has_all = || fs::read_to_string(&file).is_ok_and(|text| text.lines().count() >= count);
+    wait_until(SOON, &format!("{count} lines"), has_all);
+    let objects = objects(&file);
+    assert_eq!(objects.len(), count);
+    objects
+}
+
+/// The line of a running process whose request was for `target`.
+#[track_caller]
+fn wait_for_line(ballast: &Ballast, target: &str) -> Value {
+    wait_for(SOON, &format!("a line of {target}"), || {
+        let mut objects = objects(&ballast.path(FILE)).into_iter();
+        objects.find(|line| line["target"] == target)
+    })
+}

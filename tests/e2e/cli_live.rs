@@ -1,0 +1,352 @@
+//! Commands to a live process: what it is doing, hosts that come and go, how much it logs.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    Backend, Ballast, Client, Connections, DeadHost, Finished, Load, SOON, Setup, finish, get,
+    peer, run, wait_until,
+};
+
+/// Two hosts that are checked often.
+fn two() -> ([Backend; 2], Ballast) {
+    let hosts = ["a", "b"].map(Backend::start_new);
+    let ballast = Setup::of(&[&hosts[0], &hosts[1]])
+        .health("{ interval: 100ms, timeout: 90ms, fall: 1 }")
+        .pool("slow_start: none")
+        .start();
+    (hosts, ballast)
+}
+
+/// What a command says when it is done.
+#[track_caller]
+fn done(end: &Finished) -> &str {
+    assert_eq!((end.code, &*end.stderr), (Some(0), ""), "{end:?}");
+    &end.stdout
+}
+
+/// The only line of a command that fails.
+#[track_caller]
+fn failed(end: &Finished) -> &str {
+    assert_eq!((end.code, &*end.stdout), (Some(1), ""), "{end:?}");
+    assert_eq!(end.stderr.lines().count(), 1, "{end:?}");
+    end.stderr.trim_end()
+}
+
+/// The line about a host.
+#[track_caller]
+fn line_of(table: &str, host: &Backend) -> String {
+    let host = host.address().to_string();
+    let mut lines = table.lines();
+    let line = lines.find(|line| line.starts_with(&host));
+    line.unwrap_or_else(|| panic!("{host} in\n{table}"))
+        .to_owned()
+}
+
+/// A command that goes on until it is dropped, and its lines so far.
+struct Watching {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Watching {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary has been built");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (out, kept) = (child.stdout.take(), Arc::clone(&lines));
+        std::thread::spawn(move || {
+            let out = BufReader::new(out.expect("it is a pipe"));
+            for line in out.lines().map_while(Result::ok) {
+                kept.lock().expect("nobody panics with it").push(line);
+            }
+        });
+        Watching { child, lines }
+    }
+
+    /// Waits for a line, from now on, that has all of these in it.
+    #[track_caller]
+    fn wait_for(&self, parts: &[&str]) {
+        let lines = || self.lines.lock().expect("nobody panics with it");
+        let seen = lines().len();
+        wait_until(SOON, &format!("a line with {parts:?}"), || {
+            let lines = lines();
+            let mut new = lines[seen..].iter();
+            new.any(|line| parts.iter().all(|part| line.contains(part)))
+        });
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn status_shows_each_host_with_its_state_and_the_reason() {
+    let ([a, b], ballast) = two();
+    for _ in 0..6 {
+        get(ballast.address(), "/");
+    }
+    let end = ballast.command(&["status"]);
+    let table = done(&end);
+    let first = table.lines().next().unwrap_or_default();
+    let pid = ballast.pid().to_string();
+    for part in ["ballast ", "ready", &pid, "ballast.yaml"] {
+        assert!(first.contains(part), "{first}");
+    }
+    assert!(table.contains("web round_robin, 2 of 2 usable"), "{table}");
+    assert!(table.contains("6 requests, 0 errors"), "{table}");
+    for host in [&a, &b] {
+        let line = line_of(table, host);
+        let words = Vec::from_iter(line.split_whitespace());
+        assert_eq!((words[1], words[3], words[5]), ("up", "1", "3"), "{line}");
+        assert!(line.contains("checks pass"), "{line}");
+    }
+    assert!(!table.contains('\x1b'), "colours are for terminals");
+    b.stop();
+    wait_until(SOON, "b is down", || {
+        let end = ballast.command(&["status"]);
+        let line = line_of(done(&end), &b);
+        line.contains(" down ") && line.contains("check failed")
+    });
+    done(&ballast.command(&["drain", &a.address().to_string()]));
+    let end = ballast.command(&["status", "--pool", "web"]);
+    let line = line_of(done(&end), &a);
+    assert!(line.contains(" draining "), "{line}");
+    assert!(line.contains("[drained"), "{line}");
+}
+
+#[test]
+fn status_as_json_is_the_answer_of_the_process() {
+    let ([a, _b], ballast) = two();
+    let mut narrow = ballast.prepared(&["status", "--json"]);
+    narrow.env("COLUMNS", "20");
+    let end = finish(narrow);
+    let status: Value = serde_json::from_str(done(&end)).expect("JSON");
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["pid"], ballast.pid().as_raw());
+    let host = &status["pools"][0]["hosts"][0];
+    assert_eq!(host["id"], a.address().to_string());
+    let end = ballast.command(&["status", "--json", "--pool", "web"]);
+    let pool: Value = serde_json::from_str(done(&end)).expect("JSON");
+    assert_eq!(pool["name"], "web");
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    let long = format!("a-pool-with-{}-name", "a-rather-long-".repeat(4));
+    let dead = DeadHost::new();
+    let yaml = format!(
+        "listeners: [LISTEN]\npools: {{ {long}: {{ hosts: [\"{}\"], health_check: {{ initial: up, interval: 100ms, timeout: 90ms }} }} }}\n",
+        dead.address()
+    );
+    let ballast = Ballast::start(&yaml);
+    let mut widest = 0;
+    for columns in [1, 20, 40, 60, 80, 100, 200] {
+        let mut command = ballast.prepared(&["status"]);
+        command.env("COLUMNS", columns.to_string());
+        let end = finish(command);
+        let lines = done(&end).lines();
+        let width = lines.map(|line| line.chars().count()).max().unwrap_or(0);
+        assert!(width <= columns, "{columns}:\n{}", end.stdout);
+        assert!(width > widest, "{columns} columns are made use of");
+        widest = width;
+        let state = end.stdout.contains("down") || end.stdout.contains("unchecked");
+        assert!(state || columns < 40, "{}", end.stdout);
+    }
+}
+
+#[test]
+fn on_a_terminal_there_are_colours_unless_they_are_unwanted() {
+    let Some(script) = peer("script") else { return };
+    let (_hosts, ballast) = two();
+    let on_terminal = |variable: &str| {
+        let inner = ballast.prepared(&["status"]);
+        let words = std::iter::once(inner.get_program()).chain(inner.get_args());
+        let words = Vec::from_iter(words.map(|word| word.to_string_lossy()));
+        let mut command = Command::new(&script);
+        command
+            .args([
+                "-qec",
+                &format!("{variable} {}", words.join(" ")),
+                "/dev/null",
+            ])
+            .stdin(Stdio::null())
+            .env_remove("COLUMNS")
+            .env("RUNTIME_DIRECTORY", ballast.path("run"));
+        finish(command).stdout
+    };
+    let shown = on_terminal("env -u NO_COLOR");
+    assert!(shown.contains("\x1b[32mup"), "{shown:?}");
+    let shown = on_terminal("NO_COLOR=1");
+    assert!(shown.contains("checks pass"), "{shown:?}");
+    assert!(!shown.contains('\x1b'), "{shown:?}");
+}
+
+#[test]
+fn watching_survives_a_handover_and_shows_rates() {
+    let ([a, _b], ballast) = two();
+    let watching = Watching::start(ballast.prepared(&["status", "--watch"]));
+    watching.wait_for(&["pid", &ballast.pid().to_string()]);
+    watching.wait_for(&["HOST", "REQ/S", "REASON"]);
+    watching.wait_for(&[&a.address().to_string(), "checks pass"]);
+    let load = Load::start(ballast.address(), 1, Connections::OnePerRequest);
+    wait_until(SOON, "a rate", || {
+        let lines = watching.lines.lock().expect("nobody panics with it");
+        let mut rates = lines.iter().filter(|line| line.starts_with("web "));
+        rates.any(|line| !line.contains(" 0 req/s") && !line.contains(" - req/s"))
+    });
+    load.stop().assert_all_ok("watched");
+    ballast.signal(Signal::SIGQUIT);
+    let old = format!("pid {},", ballast.pid());
+    wait_until(SOON, "the successor is shown", || {
+        let lines = watching.lines.lock().expect("nobody panics with it");
+        let mut heads = lines.iter().rev().filter(|line| line.contains(", pid "));
+        heads.next().is_some_and(|line| !line.contains(&old))
+    });
+}
+
+#[test]
+fn hosts_are_added_weighed_and_removed() {
+    let ([a, b], ballast) = two();
+    let c = Backend::start_new("c");
+    let [a, b, c_address] = [&a, &b, &c].map(|host| host.address().to_string());
+    let end = ballast.command(&[
+        "host",
+        "add",
+        &c_address,
+        "--pool",
+        "web",
+        "--weight",
+        "2",
+        "--max-in-flight",
+        "7",
+    ]);
+    let line = done(&end);
+    assert!(
+        line.starts_with(&format!("added {c_address} to web: ")),
+        "{line}"
+    );
+    wait_until(SOON, "c serves", || {
+        get(ballast.address(), "/").backend() == "c"
+    });
+    let end = ballast.command(&["status"]);
+    let line = line_of(done(&end), &c);
+    assert!(line.contains("added"), "{line}");
+    assert_eq!(line.split_whitespace().nth(3), Some("2"), "{line}");
+
+    let end = ballast.command(&["host", "weight", &c_address, "1", "--pool", "web"]);
+    assert_eq!(
+        done(&end),
+        format!("the weight of {c_address} in web is 1\n")
+    );
+    for host in [&a, &b] {
+        let end = ballast.command(&["host", "remove", host, "--pool", "web"]);
+        let told = format!("removed {host} from web; requests that run on it still: 0\n");
+        assert_eq!(done(&end), told);
+    }
+    let mut client = Client::connect(ballast.address());
+    for _ in 0..6 {
+        assert_eq!(client.get("/").backend(), "c");
+    }
+    let remove = ["host", "remove", &c_address, "--pool", "web"];
+    let end = ballast.command(&remove);
+    assert!(failed(&end).contains("last usable host"), "{end:?}");
+    done(&ballast.command(&[&remove[..], &["--force"]].concat()));
+    assert_eq!(get(ballast.address(), "/").status, 503);
+}
+
+#[test]
+fn what_is_not_there_is_one_line_and_exit_1() {
+    let ([a, _b], ballast) = two();
+    let a = a.address().to_string();
+    for (args, told) in [
+        (&["status", "--pool", "wbe"][..], "there is no pool `wbe`"),
+        (
+            &["status", "--json", "--pool", "w b"],
+            "there is no pool `w b`",
+        ),
+        (
+            &["host", "add", "127.0.0.1:1", "--pool", "wbe"],
+            "there is no pool `wbe`",
+        ),
+        (
+            &["host", "remove", "nobody:1", "--pool", "web"],
+            "the pool web does not have a host `nobody:1`",
+        ),
+        (
+            &["host", "weight", "x/y?z:1", "1", "--pool", "web"],
+            "the pool web does not have a host `x/y?z:1`",
+        ),
+        (
+            &["host", "add", &a, "--pool", "web"],
+            "the pool web has a host",
+        ),
+        (&["host", "add", "no-port", "--pool", "web"], "address: "),
+    ] {
+        let end = ballast.command(args);
+        assert!(failed(&end).contains(told), "{args:?}: {end:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    for args in [
+        &["host", "weight", "a:1", "10001", "--pool", "web"][..],
+        &["host", "weight", "a:1", "-1", "--pool", "web"],
+        &["host", "weight", "a:1", "--pool", "web"],
+        &["host", "add", "a:1"],
+        &["host", "add", "a:1", "--pool", "web", "--weight", "many"],
+        &["host", "dance"],
+        &["status", "--pool"],
+    ] {
+        let end = run(args);
+        assert_eq!(end.code, Some(2), "{args:?}: {end:?}");
+        assert!(end.stderr.contains("--help"), "{args:?}: {end:?}");
+    }
+}
+
+#[test]
+fn without_a_process_each_command_says_so() {
+    let (_hosts, mut ballast) = two();
+    ballast.signal(Signal::SIGINT);
+    ballast.wait_exit(SOON);
+    for args in [
+        &["status"][..],
+        &["status", "--json"],
+        &["host", "remove", "a:1", "--pool", "web"],
+        &["log-level"],
+    ] {
+        let end = ballast.command(args);
+        assert!(failed(&end).starts_with("no ballast runs with "), "{end:?}");
+    }
+    // Who watches waits for it.
+    let watching = Watching::start(ballast.prepared(&["status", "--watch"]));
+    watching.wait_for(&["no ballast runs with "]);
+}
+
+#[test]
+fn the_level_of_the_log_is_told_and_changed() {
+    let (_hosts, ballast) = two();
+    let before = ballast.command(&["log-level"]);
+    assert!(done(&before).contains("info"), "{before:?}");
+    let end = ballast.command(&["log-level", "debug"]);
+    assert!(done(&end).contains("debug"), "{end:?}");
+    let deadline = Duration::from_secs(5);
+    wait_until(deadline, "a line at the level debug", || {
+        get(ballast.address(), "/");
+        !ballast.log_with(&["DEBUG"]).is_empty()
+    });
+    let end = ballast.command(&["log-level", "loud"]);
+    assert!(failed(&end).contains("loud"), "{end:?}");
+}

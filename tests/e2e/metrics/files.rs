@@ -1,0 +1,66 @@
+//! The dashboard and the alerts in `conf`: they are well formed, and what they ask for is there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::scrape::Scrape;
+use crate::admin::with_admin;
+use crate::support::{Backend, Setup, peer};
+
+fn conf(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conf")
+        .join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(conf(name)).expect("the file is there")
+}
+
+/// The names of our metrics in a text.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let own = |word: &&str| word.starts_with("ballast_") || word.starts_with("process_");
+    words.filter(own).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
+    let backend = Backend::start_new("a");
+    let (setup, admin) = with_admin(Setup::of(&[&backend]));
+    let _ballast = setup.start();
+    let scrape = Scrape::of(admin);
+    let exported = scrape.names();
+    let dashboard: Value = serde_json::from_str(&read("grafana-dashboard.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array());
+    let asked = targets
+        .flatten()
+        .filter_map(|target| target["expr"].as_str());
+    let asked: Vec<_> = asked.map(str::to_owned).collect();
+    assert!(asked.len() >= 12, "{} queries", asked.len());
+    for text in asked.into_iter().chain([read("alerts.yml")]) {
+        let names = names(&text);
+        assert!(!names.is_empty(), "{text}");
+        let unknown: Vec<_> = names.difference(&exported).collect();
+        assert!(unknown.is_empty(), "{unknown:?} in {text}");
+    }
+}
+
+#[test]
+fn promtool_accepts_the_alerts() {
+    let Some(promtool) = peer("promtool") else {
+        return;
+    };
+    let said = Command::new(promtool)
+        .args(["check", "rules", "--lint=all", "--lint-fatal"])
+        .arg(conf("alerts.yml"))
+        .output()
+        .expect("promtool runs");
+    assert!(said.status.success(), "{said:?}");
+}

@@ -1,0 +1,123 @@
+//! A collector of traces, as far as OTLP over HTTP goes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+
+use super::backend::Backend;
+use super::reply::{Next, Reply};
+use super::wait::{SOON, wait_until};
+use super::wire::{Framing, Head};
+
+/// What a collector has been told.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// The head of the request that told it.
+    pub(crate) head: Head,
+    /// What the spans have in common.
+    pub(crate) resource: BTreeMap<String, String>,
+    pub(crate) span: Span,
+}
+
+impl Told {
+    /// An attribute as text, empty if there is none.
+    pub(crate) fn get(&self, key: &str) -> String {
+        texts(&self.span.attributes).remove(key).unwrap_or_default()
+    }
+}
+
+/// Takes spans and keeps them.
+pub(crate) struct Collector {
+    pub(crate) backend: Backend,
+    told: Arc<Mutex<Vec<Told>>>,
+}
+
+impl Collector {
+    pub(crate) fn start_new() -> Self {
+        let collector = Collector {
+            backend: Backend::start_new("collector"),
+            told: Arc::default(),
+        };
+        collector.take();
+        collector
+    }
+
+    /// Takes what comes from now on.
+    pub(crate) fn take(&self) {
+        let told = Arc::clone(&self.told);
+        self.backend.set(Reply::script(move |head, wire| {
+            let body = wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
+            let request = ExportTraceServiceRequest::decode(body.as_slice())?;
+            for of_resource in request.resource_spans {
+                let resource = of_resource.resource.unwrap_or_default();
+                let spans = of_resource.scope_spans.into_iter();
+                let told_now = spans.flat_map(|scope| scope.spans).map(|span| Told {
+                    head: head.clone(),
+                    resource: texts(&resource.attributes),
+                    span,
+                });
+                told.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(told_now);
+            }
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+            Ok(Next::Keep)
+        }));
+    }
+
+    /// The lines of a configuration that have everything told to this collector at once.
+    pub(crate) fn section(&self, more: &str) -> String {
+        section(self.backend.address(), more)
+    }
+
+    /// All spans so far.
+    pub(crate) fn spans(&self) -> Vec<Told> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.clone()
+    }
+
+    /// The spans of a trace once there are so many, the earliest first.
+    #[track_caller]
+    pub(crate) fn spans_of(&self, trace: &str, count: usize) -> Vec<Told> {
+        let of_trace = || {
+            let mut told = self.spans();
+            told.retain(|told| hex(&told.span.trace_id) == trace);
+            told
+        };
+        wait_until(SOON, "the spans of a trace", || of_trace().len() >= count);
+        let mut told = of_trace();
+        assert_eq!(told.len(), count, "{told:#?}");
+        told.sort_by_key(|told| told.span.start_time_unix_nano);
+        told
+    }
+}
+
+/// The lines of a configuration that have everything told to a collector at an address.
+pub(crate) fn section(collector: SocketAddr, more: &str) -> String {
+    format!(
+        "tracing: {{ sample: 100%, otlp: {{ endpoint: \"http://{collector}\", interval: 10ms, {more} }} }}"
+    )
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |item: &KeyValue| match item.value.clone().and_then(|value| value.value) {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(flag)) => flag.to_string(),
+        Some(Value::DoubleValue(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    let pairs = attributes.iter();
+    pairs.map(|item| (item.key.clone(), text(item))).collect()
+}

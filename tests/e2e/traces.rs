@@ -1,0 +1,344 @@
+//! Distributed traces: what hosts are told of a request's place in one, and what a collector is told of requests.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Backend, Client, Collector, Connections, DeadHost, Load, Reply, SOON, Setup, Told, get, hex,
+    resident, traced_by, wait_until,
+};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+const SERVER: i32 = 2;
+const CLIENT: i32 = 3;
+const ERROR: i32 = 2;
+
+/// The field of a client that brings a trace along.
+fn brought(flags: &str) -> String {
+    format!("traceparent: 00-{TRACE}-{PARENT}-{flags}\r\n")
+}
+
+/// Trace, span and flags that a host was told.
+fn told_to(host: &Backend) -> (String, String, String) {
+    let head = host.last().head;
+    let fields = head.all("traceparent");
+    assert_eq!(fields.len(), 1, "{fields:?}");
+    let parts = Vec::from_iter(fields[0].split('-'));
+    assert_eq!((parts.len(), parts[0]), (4, "00"), "{fields:?}");
+    (
+        parts[1].to_owned(),
+        parts[2].to_owned(),
+        parts[3].to_owned(),
+    )
+}
+
+fn is_failure(told: &Told) -> bool {
+    told.span
+        .status
+        .as_ref()
+        .is_some_and(|status| status.code == ERROR)
+}
+
+#[test]
+fn a_request_is_a_span_of_its_clients_trace_and_its_attempt_one_below() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    let ballast = Setup::of(&[&host])
+        .top(&collector.section("service: edge, headers: { authorization: Bearer x }"))
+        .start();
+    let fields = brought("01") + "tracestate: a=1,b=2\r\nUser-Agent: test/1\r\n";
+    let response = Client::connect(ballast.address()).get_with("/a/b?secret=1", &fields);
+    assert_eq!(response.status, 200);
+    let (trace, parent, flags) = told_to(&host);
+    assert_eq!((&*trace, &*flags), (TRACE, "01"));
+    assert_eq!(host.last().head.get("tracestate"), Some("a=1,b=2"));
+
+    let spans = collector.spans_of(TRACE, 2);
+    let [request, attempt] = &spans[..] else {
+        panic!("{spans:#?}");
+    };
+    assert_eq!(hex(&request.span.parent_span_id), PARENT);
+    assert_eq!(attempt.span.parent_span_id, request.span.span_id);
+    assert_eq!(hex(&attempt.span.span_id), parent);
+    assert_eq!((request.span.kind, attempt.span.kind), (SERVER, CLIENT));
+    assert!(!is_failure(request) && !is_failure(attempt));
+    let (outer, inner) = (&request.span, &attempt.span);
+    assert!(outer.start_time_unix_nano <= inner.start_time_unix_nano);
+    assert!(inner.start_time_unix_nano < inner.end_time_unix_nano);
+    assert!(inner.end_time_unix_nano <= outer.end_time_unix_nano);
+    assert_eq!(request.head.word(1), "/v1/traces");
+    assert_eq!(request.head.get("authorization"), Some("Bearer x"));
+    assert_eq!(request.resource["service.name"], "edge");
+    let address = host.address();
+    let port = address.port().to_string();
+    let expected = [
+        (request, "http.request.method", "GET"),
+        (request, "url.path", "/a/b"),
+        (request, "url.scheme", "http"),
+        (request, "http.response.status_code", "200"),
+        (request, "server.address", "test"),
+        (request, "client.address", "127.0.0.1"),
+        (request, "user_agent.original", "test/1"),
+        (request, "network.protocol.version", "1.1"),
+        (request, "http.response.body.size", "2"),
+        (request, "ballast.pool", "web"),
+        (request, "ballast.ending", "complete"),
+        (request, "error.type", ""),
+        (attempt, "server.address", "127.0.0.1"),
+        (attempt, "server.port", &port),
+        (attempt, "ballast.host", &address.to_string()),
+        (attempt, "ballast.why", "balanced"),
+        (attempt, "ballast.reason", "ok"),
+        (attempt, "ballast.reused", "false"),
+        (attempt, "http.response.status_code", "200"),
+        (attempt, "http.request.resend_count", ""),
+    ];
+    for (told, key, value) in expected {
+        assert_eq!(told.get(key), value, "{key} of {told:#?}");
+    }
+    let id = host.last().head.get("x-request-id").map(str::to_owned);
+    assert_eq!(Some(request.get("ballast.request_id")), id);
+}
+
+#[test]
+fn a_trace_that_is_not_valid_or_not_there_is_replaced() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
+    let valid = brought("01");
+    for fields in [
+        String::new(),
+        valid.to_uppercase(),
+        valid.replace("00-4b", "ff-4b"),
+        valid.replace(PARENT, "0000000000000000"),
+        format!("{valid}{valid}"),
+        "traceparent: \r\n".to_owned(),
+    ] {
+        let fields = fields + "tracestate: a=1\r\n";
+        Client::connect(ballast.address()).get_with("/", &fields);
+        let (trace, parent, flags) = told_to(&host);
+        assert!(trace != TRACE && parent != PARENT, "{fields}");
+        assert_eq!((trace.len(), parent.len(), &*flags), (32, 16, "01"));
+        assert_eq!(host.last().head.get("tracestate"), None, "{fields}");
+        let spans = collector.spans_of(&trace, 2);
+        assert!(spans[0].span.parent_span_id.is_empty(), "{spans:#?}");
+    }
+}
+
+#[test]
+fn without_a_word_on_it_traces_pass_as_they_came() {
+    let host = Backend::start_new("a");
+    let ballast = Setup::of(&[&host]).start();
+    let fields = brought("03") + "tracestate: a=1\r\n";
+    Client::connect(ballast.address()).get_with("/", &fields);
+    let head = host.last().head;
+    let said = format!("00-{TRACE}-{PARENT}-03");
+    assert_eq!(head.get("traceparent"), Some(&*said));
+    assert_eq!(head.get("tracestate"), Some("a=1"));
+    get(ballast.address(), "/");
+    assert_eq!(host.last().head.get("traceparent"), None);
+}
+
+#[test]
+fn traces_go_on_without_a_collector() {
+    let host = Backend::start_new("a");
+    let ballast = Setup::of(&[&host]).top("tracing: {}").start();
+    Client::connect(ballast.address()).get_with("/", &brought("01"));
+    let (trace, parent, flags) = told_to(&host);
+    assert_eq!((&*trace, &*flags), (TRACE, "01"));
+    assert_ne!(parent, PARENT);
+}
+
+#[test]
+fn each_attempt_is_a_span_with_its_reason() {
+    let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
+    let (dead, collector) = (DeadHost::new(), Collector::start_new());
+    bad.set(Reply::status(503));
+    let ballast = Setup::of(&[])
+        .host(dead.address())
+        .host(bad.address())
+        .host(good.address())
+        .pool("ejection: none")
+        .top(&collector.section(""))
+        .start();
+    let response = Client::connect(ballast.address()).get_with("/", &brought("01"));
+    assert_eq!(response.backend(), "good");
+    let spans = collector.spans_of(TRACE, 4);
+    let attempts = &spans[1..];
+    let of = |key| Vec::from_iter(attempts.iter().map(|told| told.get(key)));
+    assert_eq!(of("ballast.reason"), ["connect", "status", "ok"]);
+    assert_eq!(of("http.response.status_code"), ["", "503", "200"]);
+    assert_eq!(of("http.request.resend_count"), ["", "1", "2"]);
+    assert_eq!(of("error.type"), ["connect", "503", ""]);
+    let failures = attempts.iter().map(is_failure);
+    assert_eq!(Vec::from_iter(failures), [true, true, false]);
+    assert!(!is_failure(&spans[0]));
+    for attempt in attempts {
+        assert_eq!(attempt.span.parent_span_id, spans[0].span.span_id);
+    }
+    // Each host was told of its own attempt.
+    let told = |host: &Backend| told_to(host).1;
+    assert_eq!(told(&bad), hex(&attempts[1].span.span_id));
+    assert_eq!(told(&good), hex(&attempts[2].span.span_id));
+}
+
+#[test]
+fn a_request_that_no_host_gets_is_a_span_as_well() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    let ballast = Setup::of(&[&host])
+        .top("routes: [{ path: /a, pool: web }]")
+        .top(&collector.section(""))
+        .start();
+    let response = Client::connect(ballast.address()).get_with("/b", &brought("01"));
+    assert_eq!(response.status, 404);
+    let spans = collector.spans_of(TRACE, 1);
+    assert_eq!(spans[0].get("ballast.ending"), "no_route");
+    assert_eq!(spans[0].get("error.type"), "no_route");
+    assert_eq!(spans[0].get("http.response.status_code"), "404");
+    assert_eq!(spans[0].get("ballast.pool"), "");
+}
+
+#[test]
+fn what_is_recorded_is_for_the_client_to_say_or_else_drawn() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    let section = collector.section("");
+    let none = Setup::of(&[&host])
+        .top(&section.replace("100%", "0%"))
+        .start();
+    let all = Setup::of(&[&host]).top(&section).start();
+    let half = Setup::of(&[&host])
+        .top(&section.replace("100%", "50%"))
+        .start();
+    let mut recorded = 0;
+    for (ballast, fields, flags) in [
+        (&none, String::new(), "00"),
+        (&none, brought("01"), "01"),
+        (&all, String::new(), "01"),
+        (&all, brought("00"), "00"),
+    ] {
+        Client::connect(ballast.address()).get_with("/", &fields);
+        assert_eq!(told_to(&host).2, flags, "{fields}");
+        recorded += usize::from(flags == "01");
+    }
+    let mut client = Client::connect(half.address());
+    let mut drawn = 0;
+    for _ in 0..200 {
+        client.get("/");
+        drawn += usize::from(told_to(&host).2 == "01");
+    }
+    // Less than one in a billion draws is outside.
+    assert!((55..=145).contains(&drawn), "{drawn}");
+    let expected = 2 * (recorded + drawn);
+    wait_until(SOON, "the recorded ones", || {
+        collector.spans().len() >= expected
+    });
+    // All go the same way, so one that should not have come would have by now.
+    client.get_with("/", &brought("01"));
+    collector.spans_of(TRACE, 4);
+    assert_eq!(collector.spans().len(), expected + 2);
+}
+
+#[test]
+fn a_collector_that_hangs_costs_spans_and_nothing_else() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    collector.backend.set(Reply::Hang);
+    let mut ballast = Setup::of(&[&host])
+        .top(&collector.section("queue: 16, timeout: 300ms"))
+        .start();
+    let load = Load::start(ballast.address(), 4, Connections::Kept);
+    wait_until(SOON, "tries to tell the collector", || {
+        collector.backend.requests() >= 2
+    });
+    let before = (host.requests(), resident(ballast.pid()));
+    wait_until(SOON, "many requests", || host.requests() > before.0 + 5_000);
+    load.stop().assert_all_ok("with a collector that hangs");
+    let grown = resident(ballast.pid()).saturating_sub(before.1);
+    assert!(grown < 16 << 20, "{grown} bytes");
+    ballast.wait_for_log(&["WARN", "traces do not go to", "no answer within 300ms"]);
+    assert_eq!(ballast.log_with(&["traces do not go to"]).len(), 1);
+
+    collector.take();
+    ballast.wait_for_log(&["INFO", "again; requests not told of: "]);
+    let mut client = Client::connect(ballast.address());
+    wait_until(SOON, "a span of a new request", || {
+        client.get_with("/", &brought("01"));
+        let spans = collector.spans();
+        spans.iter().any(|told| hex(&told.span.trace_id) == TRACE)
+    });
+
+    collector.backend.set(Reply::Hang);
+    client.get("/");
+    let start = Instant::now();
+    ballast.signal(Signal::SIGTERM);
+    assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(8), "{start:?}");
+}
+
+#[test]
+fn a_collector_that_is_not_there_is_told_later() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    collector.backend.stop();
+    let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
+    Client::connect(ballast.address()).get_with("/", &brought("01"));
+    ballast.wait_for_log(&["traces do not go to"]);
+    collector.backend.start();
+    collector.spans_of(TRACE, 2);
+    ballast.wait_for_log(&["again; requests not told of: 0"]);
+}
+
+#[test]
+fn what_a_collector_refuses_for_good_is_not_sent_again() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    collector.backend.set(Reply::status(400));
+    let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
+    get(ballast.address(), "/");
+    ballast.wait_for_log(&["traces do not go to", "status 400"]);
+    collector.take();
+    Client::connect(ballast.address()).get_with("/", &brought("01"));
+    collector.spans_of(TRACE, 2);
+    ballast.wait_for_log(&["again; requests not told of: 1"]);
+    assert_eq!(collector.spans().len(), 2);
+}
+
+#[test]
+fn what_waits_at_the_end_is_told() {
+    let (host, collector) = (Backend::start_new("a"), Collector::start_new());
+    let section = collector.section("").replace("10ms", "1h");
+    let mut ballast = Setup::of(&[&host]).top(&section).start();
+    Client::connect(ballast.address()).get_with("/", &brought("01"));
+    assert!(collector.spans().is_empty());
+    ballast.signal(Signal::SIGTERM);
+    assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
+    collector.spans_of(TRACE, 2);
+}
+
+#[test]
+fn a_reload_changes_the_collector() {
+    let host = Backend::start_new("a");
+    let (one, other) = (Collector::start_new(), Collector::start_new());
+    let setup = Setup::of(&[&host]);
+    let ballast = setup.clone().top(&one.section("")).start();
+    let mut client = Client::connect(ballast.address());
+    client.get_with("/", &brought("01"));
+    one.spans_of(TRACE, 2);
+    let outcome = ballast.hang_up(&setup.clone().top(&other.section("")).yaml());
+    assert!(outcome.contains("tracing changed"), "{outcome}");
+    client.get_with("/", &brought("01"));
+    other.spans_of(TRACE, 2);
+    ballast.hang_up(&setup.yaml());
+    client.get_with("/", &brought("03"));
+    let field = host.last().head.get("traceparent").map(str::to_owned);
+    assert_eq!(field, Some(format!("00-{TRACE}-{PARENT}-03")));
+    assert_eq!((one.spans().len(), other.spans().len()), (2, 2));
+    // What a collector is named by is not told.
+    let dead = DeadHost::new();
+    let line = ballast.hang_up(
+        &setup
+            .top(&traced_by(
+                dead.address(),
+                "headers: { authorization: hush }",
+            ))
+            .yaml(),
+    );
+    assert!(!line.contains("hush"), "{line}");
+}
