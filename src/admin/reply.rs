@@ -15,6 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 /// The longest time that a write of an answer may stall.
 const WRITE: Duration = Duration::from_secs(10);
 
+/// How long the rest of a request is read and thrown away after its answer: a client that still sends must not find the
+/// connection reset before it has read the answer.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -98,6 +102,7 @@ impl Reply {
     pub(super) async fn send(self, mut session: ServerSession, shutdown: &ShutdownWatch) {
         session.set_keepalive(None);
         session.set_write_timeout(Some(WRITE));
+        session.set_total_drain_timeout(Some(LINGER));
         let to_head = session.req_header().method == Method::HEAD;
         let written = async {
             session
@@ -112,6 +117,7 @@ impl Reply {
                 }
                 Body::Whole(_) | Body::Pieces(..) => {}
             }
+            session.drain_request_body().await?;
             session.finish().await
         };
         if let Err(error) = written.await {

@@ -38,7 +38,7 @@ pub(super) fn man(said: &PagesArg) -> Result<(), Failure> {
     match &said.folder {
         Some(folder) => pages(folder)
             .map_err(|error| failed(format!("cannot write to {}: {error}", folder.display()))),
-        None => clap_mangen::Man::new(Args::command())
+        None => clap_mangen::Man::new(described())
             .render(&mut io::stdout())
             .map_err(failed),
     }
@@ -46,5 +46,10 @@ pub(super) fn man(said: &PagesArg) -> Result<(), Failure> {
 
 fn pages(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(Args::command(), folder)
+    clap_mangen::generate_to(described(), folder)
+}
+
+/// The command line without `help`, which has no page of its own.
+fn described() -> clap::Command {
+    Args::command().disable_help_subcommand(true)
 }

@@ -71,6 +71,11 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
+        let fields = &session.req_header().headers;
+        ctx.origin = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .map(|peer| Origin::new(peer.ip(), fields, &ctx.site.trusted_proxies));
         if let Some(ending) = rules::refuse(session, &ctx.site).await? {
             ctx.refused = Some(ending);
             return Ok(true);
@@ -83,10 +88,6 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         let request = session.req_header();
-        ctx.origin = session
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .map(|peer| Origin::new(peer.ip(), &request.headers, &ctx.site.trusted_proxies));
         let refusal = self.refuse(request, ctx);
         if let Some(answer) = refusal {
             answer::send(session, answer, Connection::Keep).await?;

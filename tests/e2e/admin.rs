@@ -47,7 +47,9 @@ fn it_reads_and_changes_nothing() {
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let _ballast = setup.start();
     wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
-    assert_eq!(probe(admin, "/"), Some(404));
+    // The name in the request is none that this process is known by.
+    assert_eq!(probe(admin, "/"), Some(403));
+    assert_eq!(probe(admin, "/nowhere"), Some(404));
     assert_eq!(probe(admin, "/api/v1/reload"), Some(405));
     let post = |path: &str| Client::connect(admin).post(path, b"x").status;
     assert_eq!(post("/ready"), 405);

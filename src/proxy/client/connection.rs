@@ -28,6 +28,7 @@ use super::alarm::Alarm;
 use super::exchange::Exchange;
 use super::gate::{Cut, Gate};
 use super::headless::tell;
+use super::parting::part;
 use super::stream::Client;
 use crate::proxy::Site;
 use crate::proxy::answer::LINGER;
@@ -152,9 +153,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                         }
                     }
                 }
+                // The socket is left in the gate.
+                self.gate.cut(Cut::Gone);
             }
             Err(error) => debug!("{error}"),
         }
+        part(&self.gate, &[]).await;
         // They see that the client has gone, and end as they would otherwise.
         self.streams.detach_all();
     }

@@ -12,14 +12,13 @@ use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerAp
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::gate::{Cut, Gate, Phase};
+use super::gate::{Cut, Phase};
 use super::headless::tell;
+use super::parting::part;
 use super::stream::Client;
-use crate::proxy::answer::{self, Answer};
+use crate::proxy::answer::Answer;
 use crate::proxy::{Site, Traffic};
 use crate::record::Ending;
 
@@ -127,7 +126,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
             );
         }
         if !gate.has_sent() {
-            last_word(&gate, answer).await;
+            part(&gate, &answer.to_bytes()).await;
         }
         None
     }
@@ -143,21 +142,4 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
     async fn http_cleanup(&self) {
         self.app.http_cleanup().await;
     }
-}
-
-/// Sends an answer and closes. What the client still sends is read and thrown away for a while, since it would find the
-/// connection reset otherwise, perhaps before it has read the answer.
-async fn last_word(gate: &Gate, answer: Answer) {
-    let Some(mut stream) = gate.take_left() else {
-        return;
-    };
-    let parting = async {
-        stream.write_all(&answer.to_bytes()).await?;
-        stream.shutdown().await?;
-        let mut ignored = vec![0; 4_096];
-        while stream.read(&mut ignored).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    // A client that has gone does not need it, and one that stays gets no more time.
-    let _ = timeout(answer::LINGER, parting).await;
 }

@@ -23,6 +23,7 @@ mod guarded;
 mod head;
 mod headless;
 mod line;
+mod parting;
 mod stream;
 
 use std::sync::Arc;
