@@ -2,6 +2,7 @@
 """CPU seconds per proxied request: ballast beside nginx, interleaved in one run.
 
     cargo build --release && benches/cpu_per_request.py
+    cargo build --release && benches/cpu_per_request.py --observed   # ballast beside itself, watched by everything it has
 
 Both proxies have one worker and stand in front of the same backend (an nginx that answers 1 KiB from memory). wrk keeps
 64 connections to one proxy at a time and the proxies alternate, so that whatever else the machine does falls on both.
@@ -10,6 +11,8 @@ in it. Everything listens on loopback, and every process that is started here is
 """
 
 import argparse
+import contextlib
+import http.server
 import os
 import pathlib
 import re
@@ -19,7 +22,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 
 TICKS = os.sysconf("SC_CLK_TCK")
 BODY = "x" * 1024
@@ -78,17 +83,25 @@ pools:
     hosts: ["127.0.0.1:{backend}"]
 """
 
+# Whatever watches requests: metrics that are asked for each second, a line for each request, traces of a tenth of them.
+OBSERVED = BALLAST + """
+admin: {{ address: "127.0.0.1:{admin}" }}
+access_log: {{ path: "{folder}/access.log", format: json }}
+tracing: {{ sample: 10%, otlp: {{ endpoint: "http://127.0.0.1:{collector}" }} }}
+"""
+
 
 def main():
     options = arguments()
     nginx, wrk = need("nginx"), need("wrk")
+    measure = observed if options.observed else beside_nginx
     ballast = options.ballast.resolve()
     if not ballast.is_file():
         sys.exit(f"{ballast} is not there; build it with `cargo build --release`")
     processes = []
     with tempfile.TemporaryDirectory(prefix="ballast-cpu-") as folder:
         try:
-            measure(options, pathlib.Path(folder), nginx, wrk, ballast, processes)
+            measure(options, Rig(pathlib.Path(folder), processes), nginx, wrk, ballast)
         finally:
             for process in reversed(processes):
                 process.terminate()
@@ -107,34 +120,109 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--algorithm", default="round_robin")
+    parser.add_argument("--observed", action="store_true", help="compare with everything that watches requests on")
+    parser.add_argument("--before", type=pathlib.Path, help="with --observed: another binary of ballast, beside both")
     return parser.parse_args()
 
 
-def measure(options, folder, nginx, wrk, ballast, processes):
-    backend, a, b = free_port(), free_port(), free_port()
+class Rig:
+    """Configurations in a folder, and the processes that run with them."""
 
-    def write(name, template, **values):
-        path = folder / name
-        path.write_text(template.format(folder=folder, **values))
+    def __init__(self, folder, processes):
+        self.folder = folder
+        self.processes = processes
+
+    def write(self, name, template, **values):
+        path = self.folder / name
+        path.write_text(template.format(folder=self.folder, **values))
         return path
 
-    def start(port, command):
+    def start(self, port, command):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
-        processes.append(process)
+        self.processes.append(process)
         wait_for_port(port, process)
         return process
 
-    config = write("backend.conf", BACKEND, port=backend, body=BODY)
-    start(backend, [nginx, "-c", config, "-p", folder])
-    config = write("ballast.yaml", BALLAST, port=a, backend=backend, algorithm=options.algorithm)
-    ours = start(a, [ballast, "run", "-c", config])
-    config = write("nginx.conf", NGINX, port=b, backend=backend)
-    theirs = start(b, [nginx, "-c", config, "-p", folder])
+    def backend(self, nginx):
+        port = free_port()
+        config = self.write("backend.conf", BACKEND, port=port, body=BODY)
+        self.start(port, [nginx, "-c", config, "-p", self.folder])
+        return port
 
-    contenders = [("ballast", a, [ours.pid]), ("nginx", b, [theirs.pid, *children(theirs.pid)])]
+    def ballast(self, binary, name, template, **values):
+        port = free_port()
+        config = self.write(f"{name}.yaml", template, port=port, **values)
+        return name, port, [self.start(port, [binary, "run", "-c", config]).pid]
+
+
+def beside_nginx(options, rig, nginx, wrk, ballast):
+    backend, port = rig.backend(nginx), free_port()
+    ours = rig.ballast(ballast, "ballast", BALLAST, backend=backend, algorithm=options.algorithm)
+    config = rig.write("nginx.conf", NGINX, port=port, backend=backend)
+    theirs = rig.start(port, [nginx, "-c", config, "-p", rig.folder])
+    results = compare(options, wrk, [ours, ("nginx", port, [theirs.pid, *children(theirs.pid)])])
+    tell_ratio(results, "ballast", "nginx")
+
+
+def observed(options, rig, nginx, wrk, ballast):
+    backend, admin = rig.backend(nginx), free_port()
+    with collector() as port:
+        values = {"backend": backend, "algorithm": options.algorithm, "admin": admin, "collector": port}
+        contenders = [
+            rig.ballast(ballast, "off", BALLAST, **values),
+            rig.ballast(ballast, "on", OBSERVED, **values),
+        ]
+        if options.before:
+            contenders.append(rig.ballast(options.before.resolve(), "before", BALLAST, **values))
+        with scraper(admin):
+            results = compare(options, wrk, contenders)
+    for name in sorted(results.keys() - {"on"}):
+        tell_ratio(results, "on", name)
+
+
+@contextlib.contextmanager
+def collector():
+    """Takes what it is sent, as a collector of traces does."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def scraper(admin):
+    """Asks for the metrics each second."""
+    ended = threading.Event()
+
+    def scrape():
+        while not ended.wait(1):
+            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+                answer.read()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def compare(options, wrk, contenders):
+    """Loads the contenders in turn; returns each one's CPU per request by round, in microseconds."""
     for _, port, _ in contenders:
         load(wrk, port, 1)
-
     results = {name: [] for name, _, _ in contenders}
     print(f"{'round':>5} {'proxy':>8} {'requests':>9} {'req/s':>8} {'CPU s':>7} {'us/request':>11}")
     for number in range(1, options.rounds + 1):
@@ -146,10 +234,16 @@ def measure(options, folder, nginx, wrk, ballast, processes):
             results[name].append(each)
             rate = requests / options.seconds
             print(f"{number:>5} {name:>8} {requests:>9} {rate:>8.0f} {used:>7.2f} {each:>11.2f}", flush=True)
-    medians = {name: statistics.median(values) for name, values in results.items()}
-    for name, median in medians.items():
-        print(f"median {name:>8}: {median:.2f} us/request")
-    print(f"ratio ballast / nginx: {medians['ballast'] / medians['nginx']:.2f}")
+    for name, values in results.items():
+        print(f"{name:>8}: median {statistics.median(values):.2f}, least {min(values):.2f} us/request")
+    return results
+
+
+def tell_ratio(results, one, other):
+    """The least is what a machine that nothing else disturbs would show."""
+    median = statistics.median(results[one]) / statistics.median(results[other])
+    least = min(results[one]) / min(results[other])
+    print(f"ratio {one} / {other}: of the medians {median:.2f}, of the least {least:.2f}")
 
 
 def load(wrk, port, seconds):

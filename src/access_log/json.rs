@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderName, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use jiff::Timestamp;
 use pingora::http::RequestHeader;
 
@@ -54,7 +54,13 @@ pub(super) fn write(line: &mut Vec<u8>, record: &Record<'_>, now: SystemTime) {
     object.list("attempts", record.attempts, attempt);
     object.text("ending", Some(record.ending.code().as_bytes()));
     object.text("request_id", record.id.map(|id| id.as_bytes()));
-    object.text("traceparent", field(TRACEPARENT));
+    // What the host was told, or the client has said.
+    let told = record.trace.map(|trace| {
+        let span = last.and_then(|last| last.span);
+        trace.traceparent(span.unwrap_or(trace.span))
+    });
+    let told = told.as_ref().map(HeaderValue::as_bytes);
+    object.text("traceparent", told.or_else(|| field(TRACEPARENT)));
     object.text("user_agent", field(header::USER_AGENT));
     object.text("referer", field(header::REFERER));
     object.end();

@@ -21,6 +21,7 @@ mod rules;
 mod site;
 mod sticky;
 mod target;
+mod telling;
 mod trace;
 mod traffic;
 mod upgrade;

@@ -134,7 +134,7 @@ impl ProxyHttp for Proxy {
         }
         let mut peer = Box::new(member.peer().clone());
         ctx.begin_attempt();
-        if asks_for_websocket(session.req_header()) {
+        if upgrade::is_asked_for(session.req_header()) {
             // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);
             upgrade::prepare(&mut peer);
@@ -192,7 +192,7 @@ impl ProxyHttp for Proxy {
             request.insert_header(header::HOST, authority)?;
             request.set_raw_path(&uri)?;
         }
-        if session.is_body_done() || asks_for_websocket(session.req_header()) {
+        if session.is_body_done() || upgrade::is_asked_for(session.req_header()) {
             deadlines::expect_answer(session, ctx);
         }
         rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
@@ -244,7 +244,7 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         deadlines::answered(session);
-        if upgraded && !asks_for_websocket(session.req_header()) {
+        if upgraded && !upgrade::is_asked_for(session.req_header()) {
             // Passed on, the host's next bytes would be taken for an answer to the client's next request.
             let unasked = "the host switched protocols unasked";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
@@ -269,7 +269,7 @@ impl ProxyHttp for Proxy {
             let status = ErrorType::HTTPStatus(response.status.as_u16());
             return Err(Error::explain(status, "another host is asked").into_up());
         }
-        keep_with_host(session, response, ctx)?;
+        sticky::keep(session, response, ctx)?;
         if upgraded {
             deadlines::upgraded(session, ctx);
             // A tunnel may last for hours, and is no retry any more.
@@ -424,27 +424,6 @@ fn exclude_host(ctx: &mut RequestContext) {
     }
 }
 
-/// Gives the client the cookie of its host in a sticky pool, unless it has it.
-fn keep_with_host(
-    session: &Session,
-    response: &mut ResponseHeader,
-    ctx: &RequestContext,
-) -> Result<()> {
-    let (Some(sticky), Some(lease)) = (ctx.pool().sticky(), &ctx.lease) else {
-        return Ok(());
-    };
-    let host = lease.member().host().id();
-    if ctx.kept_with.as_ref() == Some(host) {
-        return Ok(());
-    }
-    let tls = is_over_tls(session);
-    let fields = &session.req_header().headers;
-    let https = ctx
-        .origin
-        .map_or(tls, |origin| origin.is_https(fields, tls));
-    sticky::set(response, sticky, host, https)
-}
-
 /// Gives the running attempt up for another one at another host, if that may be.
 fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
     if !(ctx.has_another_attempt() && ctx.sent(session).may_go_again()) {
@@ -456,15 +435,6 @@ fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
         ctx.next = None;
     }
     again
-}
-
-/// The condition under which Pingora passes an upgrade on.
-fn asks_for_websocket(request: &RequestHeader) -> bool {
-    request.version == Version::HTTP_11
-        && request
-            .headers
-            .get(header::UPGRADE)
-            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// 128 random bits in hexadecimal.

@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use http::header;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
 
+use super::context::RequestContext;
+use super::is_over_tls;
 use super::key::cookie;
 use crate::balancer::HostId;
 use crate::config::{SameSite, Secure, Sticky as Cookie};
@@ -17,13 +20,29 @@ pub(super) fn claim(request: &RequestHeader, sticky: &Sticky) -> Option<Claim> {
     sticky.read(token, SystemTime::now())
 }
 
-/// Adds the cookie for a client of `host`, beside those of the host itself. `https`: the client's request came over TLS.
-pub(super) fn set(
+/// Gives the client the cookie of its host in a sticky pool, unless it has it.
+pub(super) fn keep(
+    session: &Session,
     response: &mut ResponseHeader,
-    sticky: &Sticky,
-    host: &HostId,
-    https: bool,
+    ctx: &RequestContext,
 ) -> Result<()> {
+    let (Some(sticky), Some(lease)) = (ctx.pool().sticky(), &ctx.lease) else {
+        return Ok(());
+    };
+    let host = lease.member().host().id();
+    if ctx.kept_with.as_ref() == Some(host) {
+        return Ok(());
+    }
+    let tls = is_over_tls(session);
+    let fields = &session.req_header().headers;
+    let https = ctx
+        .origin
+        .map_or(tls, |origin| origin.is_https(fields, tls));
+    set(response, sticky, host, https)
+}
+
+/// Adds the cookie for a client of `host`, beside those of the host itself. `https`: the client's request came over TLS.
+fn set(response: &mut ResponseHeader, sticky: &Sticky, host: &HostId, https: bool) -> Result<()> {
     let token = sticky.token(host, SystemTime::now());
     let cookie = with_attributes(sticky.config(), &token, https);
     response.append_header(header::SET_COOKIE, cookie)?;

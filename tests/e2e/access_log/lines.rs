@@ -162,6 +162,19 @@ fn whatever_ends_a_request_stands_in_its_line() {
 }
 
 #[test]
+fn a_line_has_the_place_in_the_trace_that_the_host_was_told() {
+    let backend = Backend::start_new("a");
+    let ballast = logging(Setup::of(&[&backend]), "format: json")
+        .top("tracing: { sample: 0% }")
+        .start();
+    get(ballast.address(), "/traced");
+    let told = backend.last().head.get("traceparent").map(str::to_owned);
+    assert!(told.is_some());
+    let line = wait_for_line(&ballast, "/traced");
+    assert_eq!(line["traceparent"].as_str().map(str::to_owned), told);
+}
+
+#[test]
 fn what_never_became_a_request_has_a_line_as_well() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json")
