@@ -45,6 +45,10 @@ impl Subject {
     #[track_caller]
     fn over(ballast: Ballast) -> Self {
         let address = ballast.address();
+        // The last socket that it opens.
+        wait_until(SOON, "it takes commands", || {
+            ballast.command(&["status"]).code == Some(0)
+        });
         wait_until(SOON, "the look whether it listens is over", || {
             accepted_at(address) == 0
         });
