@@ -4,10 +4,14 @@
     cargo build --release && benches/cpu_per_request.py
     cargo build --release && benches/cpu_per_request.py --observed   # ballast beside itself, watched by everything it has
 
-Both proxies have one worker and stand in front of the same backend (an nginx that answers 1 KiB from memory). wrk keeps
-64 connections to one proxy at a time and the proxies alternate, so that whatever else the machine does falls on both.
-What is measured is the proxy process's own user and system time from /proc, not wall time; the backend and wrk are not
-in it. Everything listens on loopback, and every process that is started here is ended here.
+All proxies have one worker and stand in front of the same backend (an nginx that answers 1 KiB from memory). Beside
+nginx, wrk keeps 64 connections to one proxy at a time and the proxies alternate. Beside itself, where percents matter,
+ballast off and ballast on share one processor and are loaded at the same time, 16 connections each: the scheduler
+interleaves them within milliseconds, and whatever else the machine does falls on both alike. Requests have the three
+fields that curl sends.
+
+What is measured is the time that the proxy's own threads, all of them, had a processor for, not wall time; the backend
+and wrk are not in it. Everything listens on loopback, and every process that is started here is ended here.
 """
 
 import argparse
@@ -26,7 +30,7 @@ import threading
 import time
 import urllib.request
 
-TICKS = os.sysconf("SC_CLK_TCK")
+FIELDS = ["-H", "User-Agent: curl/8.14.1", "-H", "Accept: */*"]
 BODY = "x" * 1024
 
 BACKEND = """
@@ -117,8 +121,8 @@ def arguments():
     root = pathlib.Path(__file__).resolve().parent.parent
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
     parser.add_argument("--ballast", type=pathlib.Path, default=target / "release/ballast")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--algorithm", default="round_robin")
     parser.add_argument("--observed", action="store_true", help="compare with everything that watches requests on")
     parser.add_argument("--before", type=pathlib.Path, help="with --observed: another binary of ballast, beside both")
@@ -165,6 +169,7 @@ def beside_nginx(options, rig, nginx, wrk, ballast):
 
 
 def observed(options, rig, nginx, wrk, ballast):
+    processor = free_a_processor()
     backend, admin = rig.backend(nginx), free_port()
     with collector() as port:
         values = {"backend": backend, "algorithm": options.algorithm, "admin": admin, "collector": port}
@@ -174,10 +179,47 @@ def observed(options, rig, nginx, wrk, ballast):
         ]
         if options.before:
             contenders.append(rig.ballast(options.before.resolve(), "before", BALLAST, **values))
+        move(processor, [pid for _, _, pids in contenders for pid in pids])
         with scraper(admin):
-            results = compare(options, wrk, contenders)
+            results = compare_at_once(options, wrk, contenders)
     for name in sorted(results.keys() - {"on"}):
-        tell_ratio(results, "on", name)
+        ratios = [on / other for on, other in zip(results["on"], results[name])]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f"ratio on / {name}: {middle:.3f} (median of the rounds; half of them from {low:.3f} to {high:.3f})")
+
+
+def free_a_processor():
+    """Keeps this, and what is started from now on, off one processor, and returns that; the only one if there is one."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, others or [first])
+    return first
+
+
+def move(processor, pids):
+    for pid in pids:
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), [processor])
+
+
+def compare_at_once(options, wrk, contenders):
+    """Loads all contenders at the same time; returns each one's CPU per request by round, in microseconds."""
+    results = {name: [] for name, _, _ in contenders}
+    names = "".join(f"{name:>10}" for name in results)
+    print(f"{'round':>5}{names}   us/request")
+    # The first round only warms up.
+    for number in range(options.rounds + 1):
+        before = [cpu_seconds(pids) for _, _, pids in contenders]
+        runs = [start_load(wrk, port, options.seconds, 16) for _, port, _ in contenders]
+        requests = [requests_of(run) for run in runs]
+        used = [cpu_seconds(pids) - since for (_, _, pids), since in zip(contenders, before)]
+        each = [seconds / count * 1e6 for seconds, count in zip(used, requests)]
+        if number > 0:
+            for values, value in zip(results.values(), each):
+                values.append(value)
+            print(f"{number:>5}" + "".join(f"{value:>10.2f}" for value in each), flush=True)
+    for name, values in results.items():
+        print(f"{name:>8}: median {statistics.median(values):.2f}, least {min(values):.2f} us/request")
+    return results
 
 
 @contextlib.contextmanager
@@ -247,22 +289,27 @@ def tell_ratio(results, one, other):
 
 
 def load(wrk, port, seconds):
-    """Runs wrk and returns how many requests were answered; any failure ends the measurement."""
-    command = [wrk, "-t1", "-c64", f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in output or "Socket errors" in output:
+    """Runs wrk and returns how many requests were answered."""
+    return requests_of(start_load(wrk, port, seconds, 64))
+
+
+def start_load(wrk, port, seconds, connections):
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *FIELDS, f"http://127.0.0.1:{port}/"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def requests_of(run):
+    """How many requests a run of wrk had answered; any failure ends the measurement."""
+    output, _ = run.communicate()
+    if run.returncode != 0 or "Non-2xx" in output or "Socket errors" in output:
         sys.exit(f"requests failed, so there is nothing to compare:\n{output}")
     return int(re.search(r"(\d+) requests in", output).group(1))
 
 
 def cpu_seconds(pids):
-    """User and system time of the processes so far, their threads included."""
-    ticks = 0
-    for pid in pids:
-        # The name in parentheses may hold blanks; utime and stime are the 12th and 13th fields after it.
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS
+    """The time on a processor that the threads of these processes have had; none of them ends meanwhile."""
+    tasks = [task for pid in pids for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def children(pid):

@@ -6,6 +6,8 @@
 #[cfg(feature = "proxy")]
 pub mod access_log;
 #[cfg(feature = "proxy")]
+mod address_text;
+#[cfg(feature = "proxy")]
 pub mod admin;
 pub mod balancer;
 #[cfg(feature = "proxy")]

@@ -4,16 +4,17 @@
 
 use std::fmt::Arguments;
 use std::io::Write as _;
-use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderValue, header};
-use jiff::Timestamp;
+use http::header;
 use pingora::http::RequestHeader;
 
+use super::clock::Clock;
+use super::entry::{Line, Text};
 use super::json::version;
-use crate::record::{Ending, Record};
+use crate::address_text::AddressText;
+use crate::record::Ending;
 
 /// What stands for a value that there is none of.
 const NONE: &[u8] = b"-";
@@ -21,48 +22,44 @@ const NONE: &[u8] = b"-";
 /// nginx's own status for a client that has gone before its answer.
 const CLIENT_GONE: u16 = 499;
 
-/// Appends the line of a request that ended `now`, without its end.
-pub(super) fn write(line: &mut Vec<u8>, record: &Record<'_>, now: SystemTime) {
-    match record.client {
-        Some(client) => put(line, format_args!("{client}")),
-        None => line.extend(NONE),
+/// Appends the line of a request, without its end.
+pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, clock: &mut Clock) {
+    let entry = line.entry;
+    match entry.client {
+        Some(client) => out.extend(AddressText::new(client).as_bytes()),
+        None => out.extend(NONE),
     }
-    line.extend(b" - ");
-    let request = record.request;
-    let user = request.and_then(user);
-    escape(line, user.as_deref().unwrap_or(NONE));
-    // A clock beyond the year 9999 has no time to tell.
-    let time = Timestamp::try_from(now).unwrap_or_default();
-    let time = time.strftime("%d/%b/%Y:%H:%M:%S %z");
-    put(line, format_args!(" [{time}] \""));
-    match request {
-        Some(request) => request_line(line, request),
-        None => line.extend(NONE),
+    out.extend(b" - ");
+    escape(out, line.text(Text::User).unwrap_or(NONE));
+    let (time, _) = clock.text(entry.ended, "%d/%b/%Y:%H:%M:%S +0000");
+    out.extend(b" [");
+    out.extend(time.as_bytes());
+    out.extend(b"] \"");
+    let request = (line.text(Text::Method), line.text(Text::Target));
+    match (request, entry.version) {
+        ((Some(method), Some(target)), Some(said)) => {
+            escape(out, method);
+            out.push(b' ');
+            escape(out, target);
+            out.push(b' ');
+            out.extend(version(said).as_bytes());
+        }
+        _ => out.extend(NONE),
     }
-    let status = record.status.unwrap_or(match record.ending {
+    let status = entry.status.unwrap_or(match entry.ending {
         Ending::ClientGone => CLIENT_GONE,
         _ => 0,
     });
-    let sent = record.sent;
-    put(line, format_args!("\" {status:03} {sent} \""));
-    let field = |name| request.and_then(|request| request.headers.get(name));
-    let said = |name| field(name).map_or(NONE, HeaderValue::as_bytes);
-    escape(line, said(header::REFERER));
-    line.extend(b"\" \"");
-    escape(line, said(header::USER_AGENT));
-    line.push(b'"');
-}
-
-fn request_line(line: &mut Vec<u8>, request: &RequestHeader) {
-    escape(line, request.method.as_str().as_bytes());
-    line.push(b' ');
-    escape(line, request.raw_path());
-    line.push(b' ');
-    line.extend(version(request.version).as_bytes());
+    let sent = entry.sent;
+    put(out, format_args!("\" {status:03} {sent} \""));
+    escape(out, line.text(Text::Referer).unwrap_or(NONE));
+    out.extend(b"\" \"");
+    escape(out, line.text(Text::UserAgent).unwrap_or(NONE));
+    out.push(b'"');
 }
 
 /// The name by which the client authenticates itself to the host (`Authorization: Basic`), if it does.
-fn user(request: &RequestHeader) -> Option<Vec<u8>> {
+pub(super) fn user(request: &RequestHeader) -> Option<Vec<u8>> {
     const SCHEME: &[u8] = b"basic ";
     let value = request.headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, credentials) = value.split_at_checked(SCHEME.len())?;

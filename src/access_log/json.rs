@@ -1,94 +1,70 @@
 //! A line as an object of JSON. Its keys stand in the order below, and all of them always do.
 
-use std::time::SystemTime;
+use http::Version;
 
-use http::{HeaderName, HeaderValue, Version, header};
-use jiff::Timestamp;
-use pingora::http::RequestHeader;
+use super::clock::Clock;
+use super::entry::{Line, Text, Try};
+use super::object::{Object, key};
+use crate::address_text::AddressText;
 
-use super::object::Object;
-use crate::record::{Attempt, Record};
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// Appends the line of a request that ended `now`, without its end.
-pub(super) fn write(line: &mut Vec<u8>, record: &Record<'_>, now: SystemTime) {
-    let request = record.request;
-    let field = |name: HeaderName| Some(request?.headers.get(name)?.as_bytes());
-    let last = record.last();
-    let mut object = Object::begin(line);
-    // The moment at which the head had been read. A clock beyond the year 9999 has none to tell.
-    let began = now.checked_sub(record.took).unwrap_or(now);
-    let began = Timestamp::try_from(began).unwrap_or_default();
-    object.words("time", format_args!("{began:.3}"));
-    match record.client {
-        Some(client) => object.words("client", format_args!("{client}")),
-        None => object.text("client", None),
-    }
-    object.text(
-        "method",
-        request.map(|request| request.method.as_str().as_bytes()),
-    );
-    object.text("target", request.map(RequestHeader::raw_path));
-    object.text("authority", request.and_then(authority));
-    object.text(
-        "version",
-        request.map(|request| version(request.version).as_bytes()),
-    );
-    object.flag("tls", record.tls);
-    object.number("status", record.status);
-    object.number("received", Some(record.received));
-    object.number("sent", Some(record.sent));
-    object.millis("queue_ms", Some(record.queued));
-    object.millis("connect_ms", last.and_then(|last| last.connected));
+/// Appends the line of a request, without its end.
+pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, clock: &mut Clock) {
+    let entry = line.entry;
+    let last = line.last();
+    let mut object = Object::begin(out);
+    // The moment at which the head had been read.
+    let began = entry.ended.checked_sub(entry.took).unwrap_or(entry.ended);
+    let (seconds, millis) = clock.text(began, "%Y-%m-%dT%H:%M:%S");
+    let digit = |unit| b'0' + (millis / unit % 10) as u8;
+    let rest = [b'.', digit(100), digit(10), digit(1), b'Z'];
+    object.words(key!("time"), seconds.as_bytes(), &rest);
+    let client = entry.client.map(AddressText::new);
+    object.word(key!("client"), client.as_ref().map(AddressText::as_bytes));
+    object.text(key!("method"), line.text(Text::Method));
+    object.text(key!("target"), line.text(Text::Target));
+    object.text(key!("authority"), line.text(Text::Authority));
+    let version = entry.version.map(version);
+    object.word(key!("version"), version.map(str::as_bytes));
+    object.flag(key!("tls"), entry.tls);
+    object.number(key!("status"), entry.status);
+    object.number(key!("received"), Some(entry.received));
+    object.number(key!("sent"), Some(entry.sent));
+    object.millis(key!("queue_ms"), Some(entry.queued));
     object.millis(
-        "first_byte_ms",
-        last.and_then(|last| {
-            let before = last.began.saturating_duration_since(record.began);
-            Some(before + last.answered?)
-        }),
+        key!("connect_ms"),
+        last.and_then(|(last, _)| last.connected),
     );
-    object.millis("total_ms", Some(record.took));
-    object.text("pool", record.pool.map(|(_, pool)| pool.name().as_bytes()));
-    object.text("host", last.map(|last| last.host.as_str().as_bytes()));
-    object.list("attempts", record.attempts, attempt);
-    object.text("ending", Some(record.ending.code().as_bytes()));
-    object.text("request_id", record.id.map(|id| id.as_bytes()));
+    object.millis(key!("first_byte_ms"), entry.first_byte);
+    object.millis(key!("total_ms"), Some(entry.took));
+    object.text(key!("pool"), line.text(Text::Pool));
+    object.text(key!("host"), last.map(|(_, host)| host));
+    object.list(key!("attempts"), line.attempts(), attempt);
+    object.word(key!("ending"), Some(entry.ending.code().as_bytes()));
+    object.text(key!("request_id"), line.text(Text::Id));
     // What the host was told, or the client has said.
-    let told = record.trace.map(|trace| {
-        let span = last.and_then(|last| last.span);
+    let told = entry.trace.map(|trace| {
+        let span = last.and_then(|(last, _)| last.span);
         trace.traceparent(span.unwrap_or(trace.span))
     });
-    let told = told.as_ref().map(HeaderValue::as_bytes);
-    object.text("traceparent", told.or_else(|| field(TRACEPARENT)));
-    object.text("user_agent", field(header::USER_AGENT));
-    object.text("referer", field(header::REFERER));
+    match &told {
+        Some(told) => object.word(key!("traceparent"), Some(told)),
+        None => object.text(key!("traceparent"), line.text(Text::Traceparent)),
+    }
+    object.text(key!("user_agent"), line.text(Text::UserAgent));
+    object.text(key!("referer"), line.text(Text::Referer));
     object.end();
 }
 
 /// One of `attempts`. Its times are from its begin.
-fn attempt(object: &mut Object<'_>, attempt: &Attempt) {
-    object.text("host", Some(attempt.host.as_str().as_bytes()));
-    object.text("why", Some(attempt.why.code().as_bytes()));
-    object.text("reason", Some(attempt.reason.code().as_bytes()));
-    object.number("status", attempt.status);
-    object.millis("connect_ms", attempt.connected);
-    object.millis("first_byte_ms", attempt.answered);
-    object.millis("total_ms", attempt.took);
-    object.flag("reused", attempt.reused);
-}
-
-/// The client's Host, or the authority of HTTP/2.
-fn authority(request: &RequestHeader) -> Option<&[u8]> {
-    let host = || {
-        request
-            .headers
-            .get(header::HOST)
-            .map(|host| host.as_bytes())
-    };
-    let authority = request.uri.authority();
-    let authority = authority.map(|authority| authority.as_str().as_bytes());
-    authority.or_else(host)
+fn attempt(object: &mut Object<'_>, (attempt, host): (&Try, &[u8])) {
+    object.text(key!("host"), Some(host));
+    object.word(key!("why"), Some(attempt.why.code().as_bytes()));
+    object.word(key!("reason"), Some(attempt.reason.code().as_bytes()));
+    object.number(key!("status"), attempt.status);
+    object.millis(key!("connect_ms"), attempt.connected);
+    object.millis(key!("first_byte_ms"), attempt.answered);
+    object.millis(key!("total_ms"), attempt.took);
+    object.flag(key!("reused"), attempt.reused);
 }
 
 /// A version of HTTP as it stands in a request line.

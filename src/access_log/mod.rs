@@ -1,10 +1,12 @@
 //! The access log: one line for each request, written off its path.
 //!
-//! A request formats its line and leaves it in a bounded buffer; a thread of the log's own writes what is there. A pipe
-//! that nobody reads, or a disk that is full, stops that thread alone: lines that find the buffer full are lost, which is
-//! counted and told in the process's own log.
+//! A request leaves its facts in a bounded buffer; a thread of the log's own makes lines of them and writes these. A pipe
+//! that nobody reads, or a disk that is full, stops that thread alone: requests that find the buffer full have no line,
+//! which is counted and told in the process's own log.
 
+mod clock;
 mod combined;
+mod entry;
 mod json;
 mod logs;
 mod object;
@@ -13,21 +15,15 @@ mod sample;
 mod sink;
 mod writer;
 
-use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::config::{self, LogFormat};
 use crate::record::{Observer, Record};
 
+use entry::Facts;
 pub use logs::Logs;
 pub use sink::check;
 use writer::Writer;
-
-thread_local! {
-    /// The line that is being made. No longer than a few times a request's head may be.
-    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// What a site has written about its requests.
 #[derive(Debug)]
@@ -41,15 +37,11 @@ impl Observer for AccessLog {
         if !sample::is_chosen(&self.said.samples, record.status, sample::draw) {
             return;
         }
-        let now = SystemTime::now();
-        LINE.with_borrow_mut(|line| {
-            line.clear();
-            match self.said.format {
-                LogFormat::Json => json::write(line, record, now),
-                LogFormat::Combined => combined::write(line, record, now),
-            }
-            line.push(b'\n');
-            self.writer.put(line);
-        });
+        let user = match self.said.format {
+            LogFormat::Json => None,
+            LogFormat::Combined => record.request.and_then(combined::user),
+        };
+        let facts = Facts::new(record, self.said.format, user.as_deref());
+        self.writer.put(&facts);
     }
 }

@@ -1,4 +1,4 @@
-//! What waits to be written: bounded, so that nobody has to wait with it.
+//! What waits for its line: bounded, so that nobody has to wait with it.
 
 use std::fmt::{self, Display};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,13 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::entry::{Batch, Facts};
+
 /// How long the first of some lines waits for others to be written with.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// So many bytes wait for no more: what a processor's cache holds beside everything else.
+const ENOUGH: usize = 256 << 10;
 
 /// No more than one line a second about lines that are lost.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
@@ -18,7 +23,7 @@ pub(super) struct Queue {
     name: String,
     /// In bytes.
     capacity: usize,
-    /// Held for as long as a line is copied or two pointers are exchanged.
+    /// Held for as long as a request's facts are copied or some pointers are exchanged.
     state: Mutex<State>,
     /// There is something to do for the thread that writes.
     work: Condvar,
@@ -28,7 +33,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    lines: Vec<u8>,
+    batch: Batch,
     /// Lines that were taken are being written.
     writing: bool,
     /// Nobody gathers any more.
@@ -72,44 +77,49 @@ impl Queue {
         self.capacity
     }
 
-    /// Takes a line in, or loses it if there is no room.
-    pub(super) fn put(&self, line: &[u8]) {
+    /// Bytes that are written without waiting for more.
+    fn enough(&self) -> usize {
+        ENOUGH.min(self.capacity / 2)
+    }
+
+    /// Takes a request in, or loses its line if there is no room.
+    pub(super) fn put(&self, facts: &Facts<'_>) {
         let mut state = self.state();
-        let before = state.lines.len();
-        let now = before + line.len();
+        let before = state.batch.bytes();
+        let now = before + facts.bytes;
         if now > self.capacity {
             return self.lose(state, 1, "lines come faster than they are written");
         }
-        state.lines.extend_from_slice(line);
+        state.batch.push(facts);
         drop(state);
-        let is_half = |bytes| bytes >= self.capacity / 2;
-        if before == 0 || is_half(now) && !is_half(before) {
+        let enough = self.enough();
+        if before == 0 || (before < enough && now >= enough) {
             self.work.notify_one();
         }
     }
 
-    /// Exchanges `written`, the lines that have been written, for those that are to be, which may be none; waits until
-    /// there is something to do. `None`: the end.
-    pub(super) fn take(&self, written: &mut Vec<u8>) -> Option<Task> {
+    /// Exchanges `written`, the requests whose lines have been written, for those whose are to be, which may be none; waits
+    /// until there is something to do. `None`: the end.
+    pub(super) fn take(&self, written: &mut Batch) -> Option<Task> {
         written.clear();
         let mut state = self.state();
         state.writing = false;
-        if state.lines.is_empty() {
+        if state.batch.is_empty() {
             self.done.notify_all();
         }
-        let is_idle = |state: &mut State| state.lines.is_empty() && !state.reopen && !state.end;
+        let is_idle = |state: &mut State| state.batch.is_empty() && !state.reopen && !state.end;
         let woken = self.work.wait_while(state, is_idle);
         let gathers = |state: &mut State| {
             let has_time = !state.hurry && !state.reopen && !state.end;
-            has_time && state.lines.len() < self.capacity / 2
+            has_time && state.batch.bytes() < self.enough()
         };
         let state = woken.unwrap_or_else(PoisonError::into_inner);
         let gathered = self.work.wait_timeout_while(state, GATHER, gathers);
         let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        if state.end && state.lines.is_empty() {
+        if state.end && state.batch.is_empty() {
             return None;
         }
-        std::mem::swap(&mut state.lines, written);
+        std::mem::swap(&mut state.batch, written);
         state.writing = true;
         state.losing = false;
         Some(Task {
@@ -180,7 +190,7 @@ impl Queue {
         state.hurry = true;
         self.work.notify_one();
         let left = deadline.saturating_duration_since(Instant::now());
-        let is_busy = |state: &mut State| state.writing || !state.lines.is_empty();
+        let is_busy = |state: &mut State| state.writing || !state.batch.is_empty();
         // The process ends either way.
         drop(self.done.wait_timeout_while(state, left, is_busy));
     }
@@ -197,30 +207,45 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::config::LogFormat;
+    use crate::record::{Ending, Record};
+
+    /// Requests that brought no head, told apart by the bytes that they were sent.
+    fn put(queue: &Queue, sent: u64) -> usize {
+        let record = Record::headless(None, false, None, sent, Ending::ClientGone);
+        let facts = Facts::new(&record, LogFormat::Json, None);
+        queue.put(&facts);
+        facts.bytes
+    }
+
+    fn sent(batch: &Batch) -> Vec<u64> {
+        batch.lines().map(|line| line.entry.sent).collect()
+    }
 
     #[test]
     fn what_has_no_room_is_lost_and_what_has_is_in_order() {
-        let queue = Queue::new("test".to_owned(), 6);
-        for line in ["a\n", "bb\n", "cc\n", "\n"] {
-            queue.put(line.as_bytes());
+        let each = put(&Queue::new("test".to_owned(), 0), 0);
+        let queue = Queue::new("test".to_owned(), 3 * each - 1);
+        for number in 1..=4 {
+            put(&queue, number);
         }
-        assert_eq!(queue.lost(), 1);
-        let mut taken = Vec::new();
+        assert_eq!(queue.lost(), 2);
+        let mut taken = Batch::default();
         assert_eq!(queue.take(&mut taken), Some(Task { reopen: false }));
-        assert_eq!(taken, b"a\nbb\n\n");
-        queue.put(b"cc\n");
+        assert_eq!(sent(&taken), [1, 2]);
+        put(&queue, 5);
         queue.reopen();
         queue.end();
         assert_eq!(queue.take(&mut taken), Some(Task { reopen: true }));
-        assert_eq!(taken, b"cc\n");
+        assert_eq!(sent(&taken), [5]);
         assert_eq!(queue.take(&mut taken), None);
-        assert_eq!(queue.lost(), 1);
+        assert_eq!(queue.lost(), 2);
     }
 
     #[test]
     fn a_flush_waits_for_the_writer_and_not_for_ever() {
-        let queue = Arc::new(Queue::new("test".to_owned(), 100));
-        queue.put(b"a\n");
+        let queue = Arc::new(Queue::new("test".to_owned(), 10_000));
+        put(&queue, 1);
         let start = Instant::now();
         queue.flush(start + Duration::from_millis(20));
         assert!(
@@ -229,7 +254,7 @@ mod tests {
         );
         let writer = Arc::clone(&queue);
         let writing = thread::spawn(move || {
-            let mut taken = Vec::new();
+            let mut taken = Batch::default();
             while writer.take(&mut taken).is_some() {}
         });
         let start = Instant::now();

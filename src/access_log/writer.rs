@@ -6,9 +6,15 @@ use std::time::Instant;
 
 use log::warn;
 
+use super::clock::Clock;
+use super::entry::{Batch, Facts, Line};
 use super::queue::Queue;
 use super::sink::{Sink, Unwritten};
-use crate::config::{self, LogTarget};
+use super::{combined, json};
+use crate::config::{self, LogFormat, LogTarget};
+
+/// Bytes of lines that are written at once: few calls, and still in the cache.
+const PIECE: usize = 128 << 10;
 
 /// An open log. Dropping it ends its thread, once everything is written.
 #[derive(Debug)]
@@ -41,9 +47,9 @@ impl Writer {
         self.target == log.target && self.queue.capacity() == log.buffer
     }
 
-    /// Takes a line in, or loses it if too many wait.
-    pub(super) fn put(&self, line: &[u8]) {
-        self.queue.put(line);
+    /// Takes a request in, or loses its line if too many wait.
+    pub(super) fn put(&self, facts: &Facts<'_>) {
+        self.queue.put(facts);
     }
 
     /// Has the file opened anew.
@@ -69,16 +75,49 @@ impl Drop for Writer {
 }
 
 fn write(mut sink: Sink, queue: &Queue) {
-    let mut lines = Vec::new();
-    while let Some(task) = queue.take(&mut lines) {
-        match sink.write(&lines) {
-            Ok(()) => queue.wrote(),
-            Err(Unwritten { lines, error }) => queue.lose_taken(lines, &error),
+    let mut batch = Batch::default();
+    let mut pen = Pen::default();
+    while let Some(task) = queue.take(&mut batch) {
+        let mut all = true;
+        pen.json.set();
+        pen.combined.set();
+        let mut lines = batch.lines().peekable();
+        while let Some(line) = lines.next() {
+            pen.put(&line);
+            if pen.lines.len() < PIECE && lines.peek().is_some() {
+                continue;
+            }
+            if let Err(Unwritten { lines, error }) = sink.write(&pen.lines) {
+                queue.lose_taken(lines, &error);
+                all = false;
+            }
+            pen.lines.clear();
+        }
+        if all {
+            queue.wrote();
         }
         if task.reopen
             && let Err(reason) = sink.reopen()
         {
             warn!("{reason}; the old file is written on");
         }
+    }
+}
+
+/// What lines are made with.
+#[derive(Default)]
+struct Pen {
+    lines: Vec<u8>,
+    json: Clock,
+    combined: Clock,
+}
+
+impl Pen {
+    fn put(&mut self, line: &Line<'_>) {
+        match line.entry.format {
+            LogFormat::Json => json::write(&mut self.lines, line, &mut self.json),
+            LogFormat::Combined => combined::write(&mut self.lines, line, &mut self.combined),
+        }
+        self.lines.push(b'\n');
     }
 }

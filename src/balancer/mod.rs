@@ -45,6 +45,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "proxy")]
+pub(crate) use mechanics::draw_of_thread;
 pub use mechanics::{
     BalancerError, Candidate, Clock, Explanation, Host, HostId, Lease, MAX_WEIGHT, Measured,
     Options, Reason, Selection, Turn,

@@ -12,7 +12,7 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// Of which requests a share is enough; the first that fits counts. A request that none fits has its line.
     pub samples: Vec<Sample>,
-    /// Bytes of lines that may wait to be written; what comes beyond is lost.
+    /// Bytes that requests which wait for their lines may take; the lines of those beyond are lost.
     pub buffer: usize,
 }
 

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use pingora::http::RequestHeader;
 
-use super::key::{self, AddressText};
+use super::key;
 use super::sticky;
+use crate::address_text::AddressText;
 use crate::balancer::{HostId, Selection};
 use crate::config::{KeySource, Retry};
 use crate::pool::{Claim, Pool};

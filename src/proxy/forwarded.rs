@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use pingora::Result;
 use pingora::http::RequestHeader;
 
-use super::key::AddressText;
+use crate::address_text::AddressText;
 
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";

@@ -9,9 +9,10 @@ use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
 
 use super::forwarded::Origin;
-use super::key::{self, AddressText};
+use super::key;
 use super::target::Target;
 use super::trace;
+use crate::address_text::AddressText;
 use crate::balancer::Host;
 use crate::config::{KeySource, Share};
 use crate::fuzz;
@@ -254,7 +255,7 @@ fn traced(input: &[u8]) {
     let [said] = &said[..] else {
         panic!("one of several was followed");
     };
-    assert_eq!(trace.traceparent(parent).as_bytes()[2..53], said[2..53]);
+    assert_eq!(trace.traceparent(parent)[2..53], said[2..53]);
     let mut attempt = attempt();
     attempt.span = Some(trace.span);
     let passed = trace::pass_on(&mut request, Some(&trace), Some(&attempt));

@@ -1,41 +1,11 @@
 //! What a hashing algorithm hashes, taken out of a request without copying it.
 
-use std::io::Write;
-use std::net::IpAddr;
-
 use http::header;
 use pingora::http::RequestHeader;
 
 use super::target::Target;
+use crate::address_text::AddressText;
 use crate::config::KeySource;
-
-/// An address as text, on the stack: the key `client_ip` is the text, as in nginx's `$remote_addr`.
-#[derive(Debug)]
-pub(super) struct AddressText {
-    bytes: [u8; Self::LONGEST],
-    length: usize,
-}
-
-impl AddressText {
-    /// Eight groups of four digits and seven colons.
-    const LONGEST: usize = 39;
-
-    pub(super) fn new(address: IpAddr) -> Self {
-        let mut text = AddressText {
-            bytes: [0; Self::LONGEST],
-            length: 0,
-        };
-        let mut rest = &mut text.bytes[..];
-        // Cannot fail: what does not fit does not exist.
-        let _ = write!(rest, "{address}");
-        text.length = Self::LONGEST - rest.len();
-        text
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
 
 /// The key of a request; `None` if the request lacks it or it is empty. `client` must be there for `client_ip`.
 pub(super) fn of<'a>(

@@ -23,7 +23,7 @@ use super::{Proxy, deadlines, is_over_tls, rules, trace, upgrade};
 use crate::balancer::BalancerError;
 use crate::config::HostHeader;
 use crate::pool::{Failure, Outcome, lacks_resources};
-use crate::record::{Ending, Reason, hexadecimal};
+use crate::record::{Ending, Reason, hexadecimal, random};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -439,6 +439,6 @@ fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
 
 /// 128 random bits in hexadecimal.
 fn new_request_id() -> HeaderValue {
-    HeaderValue::from_bytes(&hexadecimal::<32>(rand::random()))
+    HeaderValue::from_bytes(&hexadecimal(random()))
         .expect("hexadecimal digits are visible characters")
 }

@@ -1,6 +1,6 @@
 //! The request's place in a distributed trace: taken in from the client, and passed on to each host.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::RequestHeader;
 
@@ -8,9 +8,9 @@ use crate::config::Share;
 use crate::record::{Attempt, Trace};
 
 /// Trace, span and whether it is recorded.
-const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What others on the way have to say of the trace.
-const TRACESTATE: &str = "tracestate";
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The trace of a request with these fields: the client's if it brings a valid one, otherwise one that begins here.
 pub(super) fn of(fields: &HeaderMap, share: Share) -> Trace {
@@ -31,9 +31,11 @@ pub(super) fn pass_on(
     let (Some(trace), Some(span)) = (trace, attempt.and_then(|attempt| attempt.span)) else {
         return Ok(());
     };
-    if trace.parent.is_none() {
+    if trace.parent.is_none() && request.headers.contains_key(TRACESTATE) {
         // It belongs to a trace that is not followed.
-        request.remove_header(TRACESTATE);
+        request.remove_header(&TRACESTATE);
     }
-    request.insert_header(TRACEPARENT, trace.traceparent(span))
+    let told = HeaderValue::from_bytes(&trace.traceparent(span))
+        .expect("hexadecimal digits and dashes are visible characters");
+    request.insert_header("traceparent", told)
 }

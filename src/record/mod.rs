@@ -19,7 +19,7 @@ use crate::pool::Pool;
 pub use attempt::{Attempt, Reason};
 pub use ending::Ending;
 pub use trace::Trace;
-pub(crate) use trace::hexadecimal;
+pub(crate) use trace::{hexadecimal, random};
 
 /// Takes in how requests went.
 pub trait Observer: Debug + Send + Sync {

@@ -1,7 +1,6 @@
 //! A request's place in a distributed trace, as W3C Trace Context has it: <https://www.w3.org/TR/trace-context/>.
 
-use http::HeaderValue;
-
+use crate::balancer::draw_of_thread;
 use crate::config::Share;
 
 /// Bytes of a traceparent of the version that is known, `00`.
@@ -25,7 +24,7 @@ pub struct Trace {
 impl Trace {
     /// A trace that begins here, and is recorded if it is one of the share.
     pub fn begin(share: Share) -> Self {
-        let id = rand::random::<u128>().max(1);
+        let id = random().max(1);
         Trace {
             id,
             parent: None,
@@ -59,29 +58,44 @@ impl Trace {
 
     /// A span that nobody else has; not 0.
     pub fn new_span() -> u64 {
-        rand::random::<u64>().max(1)
+        draw_of_thread().max(1)
     }
 
     /// The traceparent of what belongs to `span` of this trace.
-    pub fn traceparent(&self, span: u64) -> HeaderValue {
+    pub fn traceparent(&self, span: u64) -> [u8; LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        text[3..35].copy_from_slice(&hexadecimal::<32>(self.id));
-        text[36..52].copy_from_slice(&hexadecimal::<16>(span.into()));
-        text[53..].copy_from_slice(&hexadecimal::<2>(u8::from(self.sampled).into()));
-        HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible characters")
+        text[3..35].copy_from_slice(&hexadecimal(self.id));
+        text[36..52].copy_from_slice(&hexadecimal(span.into())[16..]);
+        text[54] += u8::from(self.sampled);
+        text
     }
 }
 
-/// The last `N` hexadecimal digits of a number, lower case.
-pub(crate) fn hexadecimal<const N: usize>(number: u128) -> [u8; N] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = number;
-    let mut text = [b'0'; N];
-    for digit in text.iter_mut().rev() {
-        *digit = DIGITS[(rest & 0xf) as usize];
-        rest >>= 4;
+/// 128 random bits. Nobody can guess them; who has seen many of them could the next.
+pub(crate) fn random() -> u128 {
+    u128::from(draw_of_thread()) << 64 | u128::from(draw_of_thread())
+}
+
+/// The 32 hexadecimal digits of a number, lower case.
+pub(crate) fn hexadecimal(number: u128) -> [u8; 32] {
+    let mut text = [0; 32];
+    for (eight, part) in (0..4).rev().zip(text.chunks_exact_mut(8)) {
+        part.copy_from_slice(&eight_digits((number >> (32 * eight)) as u32));
     }
     text
+}
+
+/// All eight digits at once, a byte of a register for each.
+fn eight_digits(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 where a digit is above 9.
+    let letters = (digits + 6 * ONES) >> 4 & ONES;
+    let text = digits + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10);
+    text.to_be_bytes()
 }
 
 /// Reads a number of so many hexadecimal digits, lower case; at most 32.
@@ -111,12 +125,12 @@ mod tests {
         assert_eq!(trace.id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
         assert!(trace.sampled && trace.span != 0);
-        assert_eq!(trace.traceparent(0x00f0_67aa_0ba9_02b7), GOOD);
+        assert_eq!(trace.traceparent(0x00f0_67aa_0ba9_02b7), GOOD.as_bytes());
         let quiet = Trace::follow(GOOD.replace("-01", "-00").as_bytes()).unwrap();
         assert!(!quiet.sampled);
         // Bits that are not known say nothing, and are not passed on.
         let more = Trace::follow(GOOD.replace("-01", "-ff").as_bytes()).unwrap();
-        assert_eq!(more.traceparent(0x00f0_67aa_0ba9_02b7), GOOD);
+        assert_eq!(more.traceparent(0x00f0_67aa_0ba9_02b7), GOOD.as_bytes());
     }
 
     #[test]
@@ -148,6 +162,15 @@ mod tests {
             &GOOD[..54],
         ] {
             assert_eq!(Trace::follow(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_in_hexadecimal() {
+        let mut number = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210_u128;
+        for _ in 0..200 {
+            assert_eq!(hexadecimal(number), format!("{number:032x}").as_bytes());
+            number = number.rotate_left(3) ^ (number << 7);
         }
     }
 

@@ -135,8 +135,7 @@ impl ShutdownSignalWatch for Events {
                     }
                 },
                 _ = signals.user_1.recv() => {
-                    info!("SIGUSR1: opening the access log anew");
-                    serving.logs.reopen();
+                    reopen(&serving.logs);
                 }
                 _ = signals.quit.recv() => match running {
                     Some(_) => warn!("SIGQUIT: ignored, {BUSY}"),
@@ -176,8 +175,10 @@ impl ShutdownSignalWatch for Events {
                             // Who asks from here on asks the successor.
                             commands.close();
                             serving.handed_over(wish);
+                            serving.keep_reopening(signals.user_1);
                             // A SIGTERM to all processes of the service is the first for this one.
-                            return serving.drain("handed over", signals, 1);
+                            let impatience = (signals.interrupt, signals.terminate);
+                            return serving.drain("handed over", impatience, 1);
                         }
                         Err(reason) => {
                             let text = format!("no handover, serving on: {reason}");
@@ -222,6 +223,7 @@ impl Serving {
     /// Not ready at once; after the drain delay no new connections; then the end when the last request has ended.
     async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
         self.standing.stopping();
+        self.keep_reopening(signals.user_1);
         let delay = self.current.load().config.server.drain_delay;
         if !delay.is_zero() {
             info!("SIGTERM: not ready any more, serving on for {delay:?}");
@@ -238,11 +240,21 @@ impl Serving {
             }
         }
         self.control_socket.remove();
-        self.drain("SIGTERM", signals, 0)
+        self.drain("SIGTERM", (signals.interrupt, signals.terminate), 0)
+    }
+
+    /// Opens the access log anew whenever it is told to from now on: files are rotated while last requests run, too.
+    fn keep_reopening(&self, mut user_1: Signal) {
+        let logs = Arc::clone(&self.logs);
+        tokio::spawn(async move {
+            while user_1.recv().await.is_some() {
+                reopen(&logs);
+            }
+        });
     }
 
     /// No new connections; the process ends with its last request.
-    fn drain(&self, why: &str, signals: Signals, overlooked: usize) -> ShutdownSignal {
+    fn drain(&self, why: &str, impatience: (Signal, Signal), overlooked: usize) -> ShutdownSignal {
         let grace = self.current.load().config.server.grace_period;
         info!(
             "{why}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
@@ -250,11 +262,15 @@ impl Serving {
         );
         self.traffic.drain();
         let (traffic, standing) = (Arc::clone(&self.traffic), Arc::clone(&self.standing));
-        let impatience = (signals.interrupt, signals.terminate);
         // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
         tokio::spawn(drain(traffic, standing, grace, impatience, overlooked));
         ShutdownSignal::GracefulTerminate
     }
+}
+
+fn reopen(logs: &Logs) {
+    info!("SIGUSR1: opening the access log anew");
+    logs.reopen();
 }
 
 /// Reloads in place where that suffices, else wishes for a handover.

@@ -55,8 +55,8 @@ impl Client {
         }
     }
 
-    /// Sends spans; returns how many of them were turned away.
-    pub(super) async fn post(&self, spans: &[u8]) -> Result<u64, Fault> {
+    /// Sends spans, in pieces; returns how many of them were turned away.
+    pub(super) async fn post(&self, spans: &[&[u8]]) -> Result<u64, Fault> {
         let exchange = timeout(self.timeout, self.exchange(spans));
         let (status, body) = match exchange.await {
             Ok(Ok(answer)) => answer,
@@ -76,7 +76,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, spans: &[u8]) -> Result<(u16, Vec<u8>), String> {
+    async fn exchange(&self, spans: &[&[u8]]) -> Result<(u16, Vec<u8>), String> {
         let name = (self.endpoint.host.as_str(), self.endpoint.port);
         let addresses = lookup_host(name).await.map_err(|error| error.to_string())?;
         let mut session = self.connect(addresses).await?;
@@ -103,11 +103,12 @@ impl Client {
         Err(reason)
     }
 
-    async fn converse(&self, session: &mut HttpSession, spans: &[u8]) -> Result<(u16, Vec<u8>)> {
-        session
-            .write_request_header(self.head(spans.len())?)
-            .await?;
-        session.write_body(spans).await?;
+    async fn converse(&self, session: &mut HttpSession, spans: &[&[u8]]) -> Result<(u16, Vec<u8>)> {
+        let length = spans.iter().map(|piece| piece.len()).sum();
+        session.write_request_header(self.head(length)?).await?;
+        for piece in spans {
+            session.write_body(piece).await?;
+        }
         session.finish_body().await?;
         session.read_response().await?;
         let status = session

@@ -1,17 +1,15 @@
 //! What is kept of a request until its spans are made. All of it is copied: what a head's fields share is the whole head.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Version, header};
-use pingora::http::RequestHeader;
 
-use crate::pool::Pool;
 use crate::record::{Attempt, Ending, Record, Trace};
 
 /// Bytes that are kept of any text that a client chose: requests wait in a queue, and their number alone bounds no memory.
-const LONGEST_TEXT: usize = 1_024;
+const LONGEST_TEXT: u16 = 1_024;
 
 /// A request that has ended.
 #[derive(Debug)]
@@ -23,82 +21,87 @@ pub(super) struct Ended {
     pub(super) began: Instant,
     pub(super) took: Duration,
     pub(super) queued: Duration,
-    pub(super) head: Option<Head>,
     pub(super) client: Option<IpAddr>,
+    pub(super) version: Option<Version>,
     pub(super) tls: bool,
     pub(super) status: Option<u16>,
     pub(super) received: u64,
     pub(super) sent: u64,
-    pub(super) pool: Option<Arc<Pool>>,
     pub(super) attempts: Vec<Attempt>,
     pub(super) ending: Ending,
-    pub(super) id: Option<String>,
+    /// One behind the other, and how long each is.
+    texts: Vec<u8>,
+    lengths: [Option<u16>; TEXTS],
 }
 
-/// What is kept of a request's head. The query is not: it may hold what only the host should know.
-#[derive(Debug)]
-pub(super) struct Head {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) authority: Option<String>,
-    pub(super) user_agent: Option<String>,
-    pub(super) version: Version,
+/// The texts of a request. Its query is none of them: it may hold what only the host should know.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Text {
+    Method,
+    Path,
+    Authority,
+    UserAgent,
+    Pool,
+    Id,
 }
+
+const TEXTS: usize = Text::Id as usize + 1;
 
 impl Ended {
     pub(super) fn new(record: &Record<'_>, trace: Trace) -> Self {
         let now = SystemTime::now();
+        let request = record.request;
+        let field = |name| Some(request?.headers.get(name)?.as_bytes());
+        let authority = request.and_then(|request| request.uri.authority());
+        let authority = authority.map(|authority| authority.as_str().as_bytes());
+        let texts = [
+            request.map(|request| request.method.as_str().as_bytes()),
+            request.map(|request| request.uri.path().as_bytes()),
+            authority.or_else(|| field(header::HOST)),
+            field(header::USER_AGENT),
+            record.pool.map(|(_, pool)| pool.name().as_bytes()),
+            record.id.map(HeaderValue::as_bytes),
+        ];
+        let texts = texts.map(|text| text.map(beginning));
+        let mut all = Vec::with_capacity(texts.iter().flatten().map(|text| text.len()).sum());
+        texts.iter().flatten().for_each(|text| all.extend(*text));
         Ended {
             trace,
             at: now.checked_sub(record.took).unwrap_or(now),
             began: record.began,
             took: record.took,
             queued: record.queued,
-            head: record.request.map(Head::new),
             client: record.client,
+            version: request.map(|request| request.version),
             tls: record.tls,
             status: record.status,
             received: record.received,
             sent: record.sent,
-            pool: record.pool.map(|(_, pool)| Arc::clone(pool)),
             attempts: record.attempts.to_vec(),
             ending: record.ending,
-            id: record.id.map(text),
+            texts: all,
+            lengths: texts.map(|text| text.map(|text| text.len() as u16)),
         }
+    }
+
+    /// What is not text in it stands as U+FFFD.
+    pub(super) fn text(&self, text: Text) -> Option<Cow<'_, str>> {
+        let length = usize::from(self.lengths[text as usize]?);
+        let before = self.lengths[..text as usize].iter().flatten();
+        let begin = before.copied().map(usize::from).sum();
+        let text = self.texts.get(begin..)?.get(..length)?;
+        Some(String::from_utf8_lossy(text))
     }
 }
 
-impl Head {
-    fn new(request: &RequestHeader) -> Self {
-        let field = |name| request.headers.get(name).map(text);
-        let authority = request.uri.authority();
-        Head {
-            method: cut(request.method.as_str()),
-            path: cut(request.uri.path()),
-            authority: authority.map_or_else(
-                || field(header::HOST),
-                |authority| Some(cut(authority.as_str())),
-            ),
-            user_agent: field(header::USER_AGENT),
-            version: request.version,
-        }
-    }
-}
-
-fn text(value: &HeaderValue) -> String {
-    let bytes = value.as_bytes();
-    cut(&String::from_utf8_lossy(
-        &bytes[..bytes.len().min(LONGEST_TEXT)],
-    ))
-}
-
-/// The beginning of a text, in whole characters.
-fn cut(text: &str) -> String {
-    let mut end = text.len().min(LONGEST_TEXT);
-    while !text.is_char_boundary(end) {
+/// As much of a text as is kept, in whole characters.
+fn beginning(text: &[u8]) -> &[u8] {
+    let is_amid = |end| text.get(end).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let mut end = text.len().min(LONGEST_TEXT.into());
+    while end > 0 && is_amid(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    &text[..end]
 }
 
 #[cfg(test)]
@@ -107,8 +110,10 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_characters() {
-        let long = "x".repeat(LONGEST_TEXT - 1) + "é";
-        assert_eq!(cut(&long).len(), LONGEST_TEXT - 1);
-        assert_eq!(cut("é"), "é");
+        let most = usize::from(LONGEST_TEXT);
+        let long = "x".repeat(most - 1) + "é";
+        assert_eq!(beginning(long.as_bytes()).len(), most - 1);
+        assert_eq!(beginning("é".as_bytes()), "é".as_bytes());
+        assert_eq!(beginning(&vec![0x80; 2 * most]), b"");
     }
 }

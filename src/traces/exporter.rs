@@ -4,20 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
-use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Counts;
-use super::attribute::{integer, text};
+use super::batch::Batch;
 use super::client::{Client, Fault};
 use super::ended::Ended;
-use super::otlp::{ExportRequest, Resource, ResourceSpans, Scope, ScopeSpans};
-use super::span::spans;
 use crate::config::Otlp;
 
-/// Requests that one message tells of at most: some hundred kilobytes.
-const BATCH: usize = 512;
 /// How long is waited before each further try to send a batch.
 const PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
@@ -27,16 +22,18 @@ const PAUSES: [Duration; 4] = [
 ];
 
 /// How often it is looked who else goes along. A thread that is woken by each request costs it more than all the rest.
-const STEP: Duration = Duration::from_millis(20);
+const STEP: Duration = Duration::from_millis(50);
+/// How often, once an eighth of the queue has been found taken.
+const SHORT_STEP: Duration = Duration::from_millis(5);
 
 /// Sends what waits, until it is told to end.
 pub(super) struct Exporter {
     client: Client,
-    waiting: mpsc::Receiver<Ended>,
+    waiting: mpsc::Receiver<Box<Ended>>,
     ending: watch::Receiver<bool>,
     counts: Arc<Counts>,
     interval: Duration,
-    resource: Resource,
+    batch: Batch,
     endpoint: String,
     /// What was lost when the collector was last known to take what it is sent; `None`: it is.
     lost_before: Option<u64>,
@@ -46,7 +43,7 @@ impl Exporter {
     pub(super) fn new(
         config: &Otlp,
         client: Client,
-        waiting: mpsc::Receiver<Ended>,
+        waiting: mpsc::Receiver<Box<Ended>>,
         ending: watch::Receiver<bool>,
         counts: Arc<Counts>,
     ) -> Self {
@@ -56,38 +53,39 @@ impl Exporter {
             ending,
             counts,
             interval: config.interval,
-            resource: resource(&config.service),
+            batch: Batch::new(&config.service),
             endpoint: config.endpoint.to_string(),
             lost_before: None,
         }
     }
 
     pub(super) async fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.gather(&mut batch).await {
-            self.deliver(&mut batch, &PAUSES).await;
+        while self.gather().await {
+            self.deliver(&PAUSES).await;
         }
         // No time is left to try anything twice.
         loop {
-            take(&mut self.waiting, &mut batch);
-            if batch.is_empty() {
+            take(&mut self.waiting, &mut self.batch);
+            if self.batch.requests() == 0 {
                 return;
             }
-            self.deliver(&mut batch, &[]).await;
+            self.deliver(&[]).await;
         }
     }
 
     /// Waits for requests to tell of. `false`: it is time to end; there may be some nevertheless.
-    async fn gather(&mut self, batch: &mut Vec<Ended>) -> bool {
-        let waiting = &mut self.waiting;
+    async fn gather(&mut self) -> bool {
+        let (waiting, batch) = (&mut self.waiting, &mut self.batch);
         let some = async {
-            if waiting.recv_many(batch, BATCH).await == 0 {
+            let Some(first) = waiting.recv().await else {
                 return;
-            }
+            };
+            batch.add(&first);
             let more = async {
-                while batch.len() < BATCH {
-                    sleep(STEP).await;
+                while !batch.is_full() {
+                    let is_busy = waiting.len() > waiting.max_capacity() / 8;
                     take(waiting, batch);
+                    sleep(if is_busy { SHORT_STEP } else { STEP }).await;
                 }
             };
             // Full or not, it goes then.
@@ -95,20 +93,22 @@ impl Exporter {
         };
         tokio::select! {
             biased;
-            () = told(&mut self.ending) => false,
-            () = some => !batch.is_empty(),
+            () = told(&mut self.ending) => return false,
+            () = some => {}
         }
+        self.batch.requests() > 0
     }
 
-    /// Sends a batch, again after each of `pauses` if that may help, and empties it.
-    async fn deliver(&mut self, batch: &mut Vec<Ended>, pauses: &[Duration]) {
-        let message = self.message(batch);
-        let requests = batch.len();
-        batch.clear();
+    /// Sends the batch, again after each of `pauses` if that may help, and empties it.
+    async fn deliver(&mut self, pauses: &[Duration]) {
+        let requests = self.batch.requests();
         let mut pauses = pauses.iter();
         loop {
-            let fault = match self.client.post(&message).await {
-                Ok(turned_away) => return self.delivered(requests, turned_away),
+            let fault = match self.client.post(&self.batch.message()).await {
+                Ok(turned_away) => {
+                    self.batch.clear();
+                    return self.delivered(requests, turned_away);
+                }
                 Err(fault) => fault,
             };
             self.complain(&fault);
@@ -124,6 +124,7 @@ impl Exporter {
                 () = sleep(*pause) => {}
             }
         }
+        self.batch.clear();
         self.counts.add_lost(requests);
     }
 
@@ -151,24 +152,6 @@ impl Exporter {
             warn!("traces do not go to {}: {fault}", self.endpoint);
         }
     }
-
-    fn message(&self, batch: &[Ended]) -> Vec<u8> {
-        let scope = Scope {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let spans = ScopeSpans {
-            scope: Some(scope),
-            spans: batch.iter().flat_map(spans).collect(),
-        };
-        let request = ExportRequest {
-            resource_spans: vec![ResourceSpans {
-                resource: Some(self.resource.clone()),
-                scope_spans: vec![spans],
-            }],
-        };
-        request.encode_to_vec()
-    }
 }
 
 /// Waits until it is time to end.
@@ -177,22 +160,12 @@ async fn told(ending: &mut watch::Receiver<bool>) {
     let _ = ending.wait_for(|yes| *yes).await;
 }
 
-/// What all spans have in common: whose they are.
-fn resource(service: &str) -> Resource {
-    Resource {
-        attributes: vec![
-            text("service.name", service),
-            text("service.version", env!("CARGO_PKG_VERSION")),
-            integer("process.pid", std::process::id()),
-        ],
-    }
-}
-
-/// Adds those that wait to a batch, as far as there is room.
-fn take(waiting: &mut mpsc::Receiver<Ended>, batch: &mut Vec<Ended>) {
-    while batch.len() < BATCH
+/// Adds those that wait to a batch, as far as there is room. They are made spans of at once: what is kept of a request takes
+/// more room.
+fn take(waiting: &mut mpsc::Receiver<Box<Ended>>, batch: &mut Batch) {
+    while !batch.is_full()
         && let Ok(ended) = waiting.try_recv()
     {
-        batch.push(ended);
+        batch.add(&ended);
     }
 }

@@ -4,7 +4,7 @@
 //! them and sends these. A collector that is slow, gone or broken costs spans, never a request: what the queue does not
 //! take is dropped and counted.
 
-mod attribute;
+mod batch;
 mod client;
 mod ended;
 mod exporter;
@@ -32,7 +32,7 @@ use exporter::Exporter;
 #[derive(Debug)]
 pub struct Traces {
     config: Otlp,
-    queue: mpsc::Sender<Ended>,
+    queue: mpsc::Sender<Box<Ended>>,
     counts: Arc<Counts>,
     ending: watch::Sender<bool>,
     /// Closed by the end of the thread.
@@ -108,7 +108,7 @@ impl Observer for Traces {
         };
         // Whether there is room comes first, so that nothing is copied in vain.
         match self.queue.try_reserve() {
-            Ok(place) => place.send(Ended::new(record, trace)),
+            Ok(place) => place.send(Box::new(Ended::new(record, trace))),
             Err(_) => self.counts.add_lost(1),
         }
     }

@@ -1,139 +1,199 @@
 //! The messages of OTLP that traces need, as far as they are filled in here: opentelemetry-proto 1.x, `trace/v1`,
 //! `common/v1`, `resource/v1` and `collector/trace/v1`.
 //!
-//! They stand here because the crate that has them all comes with OpenTelemetry's SDK, and that with second versions of
-//! what the tree has already. The end-to-end tests read them with that crate.
+//! What is sent is written field by field with prost's encoders: a struct for each attribute of each span, filled in,
+//! measured, encoded and dropped, costs several times as much. The crate that has all messages comes with OpenTelemetry's
+//! SDK, and that with second versions of what the tree has already; the end-to-end tests read with it what is written here.
 
-use prost::{Enumeration, Message, Oneof};
+use std::net::IpAddr;
+use std::time::Duration;
 
-/// What a collector is sent.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ExportRequest {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) resource_spans: Vec<ResourceSpans>,
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use crate::address_text::AddressText;
+
+/// The numbers of fields.
+pub(super) mod field {
+    /// `ExportTraceServiceRequest.resource_spans`.
+    pub(in super::super) const RESOURCE_SPANS: u32 = 1;
+
+    /// `ResourceSpans.resource` and `.scope_spans`.
+    pub(in super::super) const RESOURCE: u32 = 1;
+    pub(in super::super) const SCOPE_SPANS: u32 = 2;
+
+    /// `Resource.attributes`.
+    pub(in super::super) const RESOURCE_ATTRIBUTES: u32 = 1;
+
+    /// `ScopeSpans.scope` and `.spans`.
+    pub(in super::super) const SCOPE: u32 = 1;
+    pub(in super::super) const SPANS: u32 = 2;
+
+    /// `InstrumentationScope.name` and `.version`.
+    pub(in super::super) const SCOPE_NAME: u32 = 1;
+    pub(in super::super) const SCOPE_VERSION: u32 = 2;
+
+    /// Those of `Span`. Ids are big-endian; times are nanoseconds since 1970.
+    pub(in super::super) const TRACE_ID: u32 = 1;
+    pub(in super::super) const SPAN_ID: u32 = 2;
+    pub(in super::super) const PARENT_SPAN_ID: u32 = 4;
+    pub(in super::super) const NAME: u32 = 5;
+    pub(in super::super) const KIND: u32 = 6;
+    pub(in super::super) const START_TIME: u32 = 7;
+    pub(in super::super) const END_TIME: u32 = 8;
+    pub(in super::super) const ATTRIBUTES: u32 = 9;
+    pub(in super::super) const STATUS: u32 = 15;
+    pub(in super::super) const FLAGS: u32 = 16;
+
+    /// `Status.message` and `.code`.
+    pub(in super::super) const STATUS_MESSAGE: u32 = 2;
+    pub(in super::super) const STATUS_CODE: u32 = 3;
+
+    /// `KeyValue.key` and `.value`, and the kinds of `AnyValue`.
+    pub(super) const KEY: u32 = 1;
+    pub(super) const VALUE: u32 = 2;
+    pub(super) const TEXT: u32 = 1;
+    pub(super) const FLAG: u32 = 2;
+    pub(super) const INTEGER: u32 = 3;
+    pub(super) const REAL: u32 = 4;
 }
 
-/// What it answers.
-#[derive(Clone, PartialEq, Message)]
+/// `SpanKind`: on which side of a call a span is.
+pub(super) const SERVER: u64 = 2;
+pub(super) const CLIENT: u64 = 3;
+
+/// `StatusCode`: what a span stands for has failed.
+pub(super) const ERROR: u64 = 2;
+
+/// The fields of a message, in the order in which they are written.
+#[derive(Debug, Default)]
+pub(super) struct Message(Vec<u8>);
+
+impl Message {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// A text, bytes, or another message.
+    #[inline]
+    pub(super) fn bytes(&mut self, field: u32, value: &[u8]) {
+        self.length(field, value.len());
+        self.0.extend_from_slice(value);
+    }
+
+    pub(super) fn number(&mut self, field: u32, value: u64) {
+        encode_key(field, WireType::Varint, &mut self.0);
+        encode_varint(value, &mut self.0);
+    }
+
+    pub(super) fn fixed32(&mut self, field: u32, value: u32) {
+        encode_key(field, WireType::ThirtyTwoBit, &mut self.0);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(super) fn fixed64(&mut self, field: u32, value: u64) {
+        encode_key(field, WireType::SixtyFourBit, &mut self.0);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Takes the fields out of another message.
+    pub(super) fn append(&mut self, other: &mut Message) {
+        self.0.append(&mut other.0);
+    }
+
+    /// What a message of this many bytes begins with.
+    pub(super) fn length(&mut self, field: u32, length: usize) {
+        match (field, length) {
+            // As most are.
+            (0..=15, 0..=127) => self.0.extend([delimited(field), length as u8]),
+            _ => {
+                encode_key(field, WireType::LengthDelimited, &mut self.0);
+                encode_varint(length as u64, &mut self.0);
+            }
+        }
+    }
+
+    /// The attributes of whatever the message stands for.
+    pub(super) fn attributes(&mut self, field: u32) -> Attributes<'_> {
+        Attributes {
+            message: self,
+            field,
+        }
+    }
+}
+
+/// Writes attributes, by the kind of their values.
+#[derive(Debug)]
+pub(super) struct Attributes<'a> {
+    message: &'a mut Message,
+    field: u32,
+}
+
+/// Bytes of the number and the kind of a field; those of the messages of an attribute are all below 16.
+const KIND: usize = 1;
+
+impl Attributes<'_> {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        self.begin(key, field_length(value.len()));
+        self.message.bytes(field::TEXT, value.as_bytes());
+    }
+
+    /// What does not fit becomes the largest number that does.
+    pub(super) fn integer(&mut self, key: &str, value: impl Into<u64>) {
+        let value = value.into().min(i64::MAX as u64);
+        self.begin(key, KIND + encoded_len_varint(value));
+        self.message.number(field::INTEGER, value);
+    }
+
+    pub(super) fn milliseconds(&mut self, key: &str, time: Duration) {
+        let value = time.as_secs_f64() * 1e3;
+        self.begin(key, KIND + size_of::<f64>());
+        self.message.fixed64(field::REAL, value.to_bits());
+    }
+
+    pub(super) fn address(&mut self, key: &str, address: IpAddr) {
+        let text = AddressText::new(address);
+        self.begin(key, field_length(text.as_bytes().len()));
+        self.message.bytes(field::TEXT, text.as_bytes());
+    }
+
+    pub(super) fn flag(&mut self, key: &str, value: bool) {
+        self.begin(key, KIND + 1);
+        self.message.number(field::FLAG, value.into());
+    }
+
+    /// Everything that stands before the `AnyValue` of this many bytes.
+    fn begin(&mut self, key: &str, value: usize) {
+        let message = &mut self.message;
+        message.length(self.field, field_length(key.len()) + field_length(value));
+        message.bytes(field::KEY, key.as_bytes());
+        message.length(field::VALUE, value);
+    }
+}
+
+/// What a field of bytes begins with; `field` is below 16.
+const fn delimited(field: u32) -> u8 {
+    (field << 3) as u8 | WireType::LengthDelimited as u8
+}
+
+/// Bytes of a field whose value has this many.
+fn field_length(value: usize) -> usize {
+    KIND + encoded_len_varint(value as u64) + value
+}
+
+/// What a collector answers.
+#[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ExportResponse {
     #[prost(message, optional, tag = "1")]
     pub(super) partial_success: Option<PartialSuccess>,
 }
 
 /// What of it was not taken.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PartialSuccess {
     #[prost(int64, tag = "1")]
     pub(super) rejected_spans: i64,
-}
-
-/// The spans of one sender.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    pub(super) resource: Option<Resource>,
-    #[prost(message, repeated, tag = "2")]
-    pub(super) scope_spans: Vec<ScopeSpans>,
-}
-
-/// The sender.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) attributes: Vec<KeyValue>,
-}
-
-/// The spans of one part of the sender.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ScopeSpans {
-    #[prost(message, optional, tag = "1")]
-    pub(super) scope: Option<Scope>,
-    #[prost(message, repeated, tag = "2")]
-    pub(super) spans: Vec<Span>,
-}
-
-/// A part of the sender.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Scope {
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-    #[prost(string, tag = "2")]
-    pub(super) version: String,
-}
-
-/// Ids are big-endian; times are nanoseconds since 1970.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Span {
-    #[prost(bytes = "vec", tag = "1")]
-    pub(super) trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    pub(super) span_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "4")]
-    pub(super) parent_span_id: Vec<u8>,
-    #[prost(fixed32, tag = "16")]
-    pub(super) flags: u32,
-    #[prost(string, tag = "5")]
-    pub(super) name: String,
-    #[prost(enumeration = "Kind", tag = "6")]
-    pub(super) kind: i32,
-    #[prost(fixed64, tag = "7")]
-    pub(super) start_time_unix_nano: u64,
-    #[prost(fixed64, tag = "8")]
-    pub(super) end_time_unix_nano: u64,
-    #[prost(message, repeated, tag = "9")]
-    pub(super) attributes: Vec<KeyValue>,
-    #[prost(message, optional, tag = "15")]
-    pub(super) status: Option<Status>,
-}
-
-/// On which side of a call a span is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
-#[repr(i32)]
-pub(super) enum Kind {
-    Unspecified = 0,
-    Server = 2,
-    Client = 3,
-}
-
-/// How what a span stands for ended.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Status {
-    #[prost(string, tag = "2")]
-    pub(super) message: String,
-    #[prost(enumeration = "StatusCode", tag = "3")]
-    pub(super) code: i32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
-#[repr(i32)]
-pub(super) enum StatusCode {
-    Unset = 0,
-    Error = 2,
-}
-
-/// An attribute.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct KeyValue {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(message, optional, tag = "2")]
-    pub(super) value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 2, 3, 4")]
-    pub(super) value: Option<Value>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Value {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(bool, tag = "2")]
-    Flag(bool),
-    #[prost(int64, tag = "3")]
-    Integer(i64),
-    #[prost(double, tag = "4")]
-    Real(f64),
 }

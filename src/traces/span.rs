@@ -4,11 +4,10 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use http::{Method, Version};
+use http::Version;
 
-use super::attribute::{flag, integer, milliseconds, text};
-use super::ended::{Ended, Head};
-use super::otlp::{KeyValue, Kind, Span, Status, StatusCode};
+use super::ended::{Ended, Text};
+use super::otlp::{Attributes, CLIENT, ERROR, Message, SERVER, field};
 use crate::record::{Attempt, Ending, Reason};
 
 /// In a span's flags: the trace is recorded. What W3C's own flags say.
@@ -18,180 +17,166 @@ const HAS_IS_REMOTE: u32 = 0x100;
 /// ... and it is.
 const IS_REMOTE: u32 = 0x200;
 /// What stands for a method that is not one of HTTP's own, of which a client could make up any number.
-const OTHER_METHOD: &str = "_OTHER";
+const OTHER: &str = "_OTHER";
 
-/// The spans of a request, its own first.
-pub(super) fn spans(ended: &Ended) -> Vec<Span> {
-    let mut spans = Vec::with_capacity(1 + ended.attempts.len());
-    spans.push(of_request(ended));
-    let numbered = ended.attempts.iter().enumerate();
-    spans.extend(numbered.filter_map(|(number, attempt)| of_attempt(ended, number, attempt)));
-    spans
-}
-
-fn of_request(ended: &Ended) -> Span {
-    let remote = if ended.trace.parent.is_some() {
-        IS_REMOTE
-    } else {
-        0
-    };
-    let is_failure = ended.status.is_some_and(|status| status >= 500)
-        || matches!(
-            ended.ending,
-            Ending::Internal
-                | Ending::ConnectFailed
-                | Ending::HostTimeout
-                | Ending::HostReset
-                | Ending::HostMalformed
-        );
-    Span {
-        trace_id: ended.trace.id.to_be_bytes().to_vec(),
-        span_id: ended.trace.span.to_be_bytes().to_vec(),
-        parent_span_id: ended
-            .trace
-            .parent
-            .map_or_else(Vec::new, |parent| parent.to_be_bytes().to_vec()),
-        flags: SAMPLED | HAS_IS_REMOTE | remote,
-        name: name(ended),
-        kind: Kind::Server.into(),
-        start_time_unix_nano: nanoseconds(ended.at),
-        end_time_unix_nano: nanoseconds(ended.at + ended.took),
-        attributes: attributes_of_request(ended),
-        status: is_failure.then(|| failed(ended.ending.code())),
+/// Writes the span of a request.
+pub(super) fn of_request(span: &mut Message, ended: &Ended) {
+    let trace = ended.trace;
+    span.bytes(field::TRACE_ID, &trace.id.to_be_bytes());
+    span.bytes(field::SPAN_ID, &trace.span.to_be_bytes());
+    if let Some(parent) = trace.parent {
+        span.bytes(field::PARENT_SPAN_ID, &parent.to_be_bytes());
+    }
+    let remote = if trace.parent.is_some() { IS_REMOTE } else { 0 };
+    span.fixed32(field::FLAGS, SAMPLED | HAS_IS_REMOTE | remote);
+    span.bytes(field::NAME, name(ended).as_bytes());
+    span.number(field::KIND, SERVER);
+    span.fixed64(field::START_TIME, nanoseconds(ended.at));
+    span.fixed64(field::END_TIME, nanoseconds(ended.at + ended.took));
+    describe_request(&mut span.attributes(field::ATTRIBUTES), ended);
+    if ended.status.is_some_and(|status| status >= 500) || ended.ending.is_of_host_or_proxy() {
+        fail(span, ended.ending.code());
     }
 }
 
-fn attributes_of_request(ended: &Ended) -> Vec<KeyValue> {
-    let mut list = vec![
-        text("url.scheme", if ended.tls { "https" } else { "http" }),
-        integer("http.request.body.size", ended.received),
-        integer("http.response.body.size", ended.sent),
-        text("ballast.ending", ended.ending.code()),
-        milliseconds("ballast.queued_ms", ended.queued),
-    ];
-    if let Some(head) = &ended.head {
-        list.extend(attributes_of_head(head));
-    }
+fn describe_request(attributes: &mut Attributes<'_>, ended: &Ended) {
+    attributes.text("url.scheme", if ended.tls { "https" } else { "http" });
+    attributes.integer("http.request.body.size", ended.received);
+    attributes.integer("http.response.body.size", ended.sent);
+    attributes.text("ballast.ending", ended.ending.code());
+    attributes.milliseconds("ballast.queued_ms", ended.queued);
+    describe_head(attributes, ended);
     if let Some(client) = ended.client {
-        list.push(text("client.address", client.to_string()));
+        attributes.address("client.address", client);
     }
     if let Some(status) = ended.status {
-        list.push(integer("http.response.status_code", status));
+        attributes.integer("http.response.status_code", status);
     }
     match ended.status {
-        Some(status) if status >= 500 => list.push(text("error.type", status.to_string())),
+        Some(status) if status >= 500 => attributes.text("error.type", &status.to_string()),
         _ if ended.ending == Ending::Complete => {}
-        _ => list.push(text("error.type", ended.ending.code())),
+        _ => attributes.text("error.type", ended.ending.code()),
     }
-    if let Some(pool) = &ended.pool {
-        list.push(text("ballast.pool", pool.name()));
-    }
-    if let Some(id) = &ended.id {
-        list.push(text("ballast.request_id", id));
-    }
-    list
+    describe_text(attributes, "ballast.pool", ended, Text::Pool);
+    describe_text(attributes, "ballast.request_id", ended, Text::Id);
 }
 
-fn attributes_of_head(head: &Head) -> Vec<KeyValue> {
-    let mut list = method(head);
-    list.push(text("url.path", &head.path));
-    if let Some(version) = version(head.version) {
-        list.push(text("network.protocol.version", version));
+fn describe_head(attributes: &mut Attributes<'_>, ended: &Ended) {
+    describe_method(attributes, ended);
+    describe_text(attributes, "url.path", ended, Text::Path);
+    if let Some(version) = ended.version.and_then(version) {
+        attributes.text("network.protocol.version", version);
     }
-    if let Some(authority) = &head.authority {
-        list.extend(server(authority));
+    if let Some(authority) = ended.text(Text::Authority) {
+        describe_server(attributes, &authority);
     }
-    if let Some(agent) = &head.user_agent {
-        list.push(text("user_agent.original", agent));
-    }
-    list
+    describe_text(attributes, "user_agent.original", ended, Text::UserAgent);
 }
 
-fn of_attempt(ended: &Ended, number: usize, attempt: &Attempt) -> Option<Span> {
+fn describe_text(attributes: &mut Attributes<'_>, key: &str, ended: &Ended, text: Text) {
+    if let Some(text) = ended.text(text) {
+        attributes.text(key, &text);
+    }
+}
+
+/// Writes the span of one of a request's attempts; `false`: it has none.
+pub(super) fn of_attempt(span: &mut Message, ended: &Ended, number: usize) -> bool {
+    let attempt = &ended.attempts[number];
+    let Some(id) = attempt.span else {
+        return false;
+    };
     let start = ended.at + attempt.began.saturating_duration_since(ended.began);
     let rest = (ended.began + ended.took).saturating_duration_since(attempt.began);
     let end = start + attempt.took.unwrap_or(rest);
-    let is_failure = !matches!(attempt.reason, Reason::Ok | Reason::Client)
-        || attempt.status.is_some_and(|status| status >= 400);
-    Some(Span {
-        trace_id: ended.trace.id.to_be_bytes().to_vec(),
-        span_id: attempt.span?.to_be_bytes().to_vec(),
-        parent_span_id: ended.trace.span.to_be_bytes().to_vec(),
-        flags: SAMPLED | HAS_IS_REMOTE,
-        name: name(ended),
-        kind: Kind::Client.into(),
-        start_time_unix_nano: nanoseconds(start),
-        end_time_unix_nano: nanoseconds(end),
-        attributes: attributes_of_attempt(ended, number, attempt),
-        status: is_failure.then(|| failed(attempt.reason.code())),
-    })
+    span.bytes(field::TRACE_ID, &ended.trace.id.to_be_bytes());
+    span.bytes(field::SPAN_ID, &id.to_be_bytes());
+    span.bytes(field::PARENT_SPAN_ID, &ended.trace.span.to_be_bytes());
+    span.fixed32(field::FLAGS, SAMPLED | HAS_IS_REMOTE);
+    span.bytes(field::NAME, name(ended).as_bytes());
+    span.number(field::KIND, CLIENT);
+    span.fixed64(field::START_TIME, nanoseconds(start));
+    span.fixed64(field::END_TIME, nanoseconds(end));
+    describe_attempt(
+        &mut span.attributes(field::ATTRIBUTES),
+        ended,
+        number,
+        attempt,
+    );
+    if !matches!(attempt.reason, Reason::Ok | Reason::Client)
+        || attempt.status.is_some_and(|status| status >= 400)
+    {
+        fail(span, attempt.reason.code());
+    }
+    true
 }
 
-fn attributes_of_attempt(ended: &Ended, number: usize, attempt: &Attempt) -> Vec<KeyValue> {
-    let mut list = ended.head.as_ref().map_or_else(Vec::new, method);
-    list.extend(server(attempt.host.as_str()));
-    list.extend([
-        text("network.peer.address", attempt.address.ip().to_string()),
-        integer("network.peer.port", attempt.address.port()),
-        text("ballast.host", attempt.host.as_str()),
-        text("ballast.why", attempt.why.code()),
-        text("ballast.reason", attempt.reason.code()),
-    ]);
+fn describe_attempt(
+    attributes: &mut Attributes<'_>,
+    ended: &Ended,
+    number: usize,
+    attempt: &Attempt,
+) {
+    describe_method(attributes, ended);
+    describe_server(attributes, attempt.host.as_str());
+    attributes.address("network.peer.address", attempt.address.ip());
+    attributes.integer("network.peer.port", attempt.address.port());
+    attributes.text("ballast.host", attempt.host.as_str());
+    attributes.text("ballast.why", attempt.why.code());
+    attributes.text("ballast.reason", attempt.reason.code());
     if let Some(connected) = attempt.connected {
-        list.push(milliseconds("ballast.connect_ms", connected));
-        list.push(flag("ballast.reused", attempt.reused));
+        attributes.milliseconds("ballast.connect_ms", connected);
+        attributes.flag("ballast.reused", attempt.reused);
     }
     if let Some(answered) = attempt.answered {
-        list.push(milliseconds("ballast.first_byte_ms", answered));
+        attributes.milliseconds("ballast.first_byte_ms", answered);
     }
     if let Some(status) = attempt.status {
-        list.push(integer("http.response.status_code", status));
+        attributes.integer("http.response.status_code", status);
     }
     match attempt.status {
-        Some(status) if status >= 400 => list.push(text("error.type", status.to_string())),
+        Some(status) if status >= 400 => attributes.text("error.type", &status.to_string()),
         _ if attempt.reason == Reason::Ok => {}
-        _ => list.push(text("error.type", attempt.reason.code())),
+        _ => attributes.text("error.type", attempt.reason.code()),
     }
     if number > 0 {
-        list.push(integer("http.request.resend_count", number as u64));
+        attributes.integer("http.request.resend_count", number as u64);
     }
-    list
 }
 
 /// The name of a span: one of few, so neither the path nor a method that a client made up.
-fn name(ended: &Ended) -> String {
-    let method = ended.head.as_ref().and_then(|head| known(&head.method));
-    method.unwrap_or("HTTP").to_owned()
+fn name(ended: &Ended) -> &'static str {
+    let method = ended.text(Text::Method);
+    method.and_then(|method| known(&method)).unwrap_or("HTTP")
 }
 
-fn method(head: &Head) -> Vec<KeyValue> {
-    match known(&head.method) {
-        Some(method) => vec![text("http.request.method", method)],
-        None => vec![
-            text("http.request.method", OTHER_METHOD),
-            text("http.request.method_original", &head.method),
-        ],
+fn describe_method(attributes: &mut Attributes<'_>, ended: &Ended) {
+    let Some(method) = ended.text(Text::Method) else {
+        return;
+    };
+    attributes.text("http.request.method", known(&method).unwrap_or(OTHER));
+    if known(&method).is_none() {
+        attributes.text("http.request.method_original", &method);
     }
 }
 
 /// A method that is one of HTTP's own.
-fn known(method: &str) -> Option<&str> {
-    const KNOWN: [Method; 9] = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::CONNECT,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::PATCH,
+fn known(method: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
     ];
-    KNOWN.iter().any(|known| known == method).then_some(method)
+    KNOWN.into_iter().find(|known| *known == method)
+}
+
+fn describe_server(attributes: &mut Attributes<'_>, authority: &str) {
+    let (name, port) = server(authority);
+    attributes.text("server.address", name);
+    if let Some(port) = port {
+        attributes.integer("server.port", port);
+    }
 }
 
 /// Name and port of an authority, the port if it has one.
-fn server(authority: &str) -> Vec<KeyValue> {
+fn server(authority: &str) -> (&str, Option<u16>) {
     let split = authority.rsplit_once(':');
     let port = split.and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
     // The last group of an IPv6 address without a port is none.
@@ -199,10 +184,7 @@ fn server(authority: &str) -> Vec<KeyValue> {
         Some((name, port)) if authority.parse::<IpAddr>().is_err() => (name, Some(port)),
         _ => (authority, None),
     };
-    let name = name.trim_matches(['[', ']']);
-    let mut list = vec![text("server.address", name)];
-    list.extend(port.map(|port| integer("server.port", port)));
-    list
+    (name.trim_matches(['[', ']']), port)
 }
 
 fn version(version: Version) -> Option<&'static str> {
@@ -214,11 +196,11 @@ fn version(version: Version) -> Option<&'static str> {
     }
 }
 
-fn failed(code: &str) -> Status {
-    Status {
-        message: code.to_owned(),
-        code: StatusCode::Error.into(),
-    }
+fn fail(span: &mut Message, code: &str) {
+    let mut status = Message::default();
+    status.bytes(field::STATUS_MESSAGE, code.as_bytes());
+    status.number(field::STATUS_CODE, ERROR);
+    span.bytes(field::STATUS, status.as_bytes());
 }
 
 /// Since 1970; a clock before that says 0.
@@ -237,13 +219,11 @@ mod tests {
 
     #[test]
     fn an_authority_has_a_name_and_maybe_a_port() {
-        let address = |name| text("server.address", name);
-        let port = |port: u16| integer("server.port", port);
-        assert_eq!(server("a.example"), [address("a.example")]);
-        assert_eq!(server("a:81"), [address("a"), port(81)]);
-        assert_eq!(server("[::1]:81"), [address("::1"), port(81)]);
-        assert_eq!(server("::1"), [address("::1")]);
-        assert_eq!(server("a:x"), [address("a:x")]);
+        assert_eq!(server("a.example"), ("a.example", None));
+        assert_eq!(server("a:81"), ("a", Some(81)));
+        assert_eq!(server("[::1]:81"), ("::1", Some(81)));
+        assert_eq!(server("::1"), ("::1", None));
+        assert_eq!(server("a:x"), ("a:x", None));
     }
 
     #[test]

@@ -46,5 +46,7 @@ pub(crate) use options::invalid;
 pub(crate) use rehearsal::Rehearsal;
 pub(crate) use request::{Request, Scales};
 pub(crate) use ring::{Ring, RingKeeper};
+#[cfg(feature = "proxy")]
+pub(crate) use rng::draw_of_thread;
 pub(crate) use rng::{Rng, scale};
 pub(crate) use seat::{Ledger, Seat};

@@ -54,7 +54,7 @@ impl Rng {
 }
 
 /// 64 uniform bits of the thread's own generator.
-pub(super) fn draw_of_thread() -> u64 {
+pub(crate) fn draw_of_thread() -> u64 {
     PER_THREAD.with_borrow_mut(RngCore::next_u64)
 }
 

@@ -1,16 +1,21 @@
 //! Files that are renamed, replaced and handed over: each line is in one of them, once and whole.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::{Group, User, getgid, getuid};
 use serde_json::Value;
 
 use super::{FILE, logging, objects, wait_for_lines};
 use crate::handover::Reign;
-use crate::support::{Backend, Client, Connections, Load, SOON, Setup, get, long, wait_until};
+use crate::support::{
+    Backend, Client, Connections, Load, SOON, Setup, file, get, long, peer, wait_until,
+};
 
 /// The lines of all files together.
 fn all(files: &[PathBuf]) -> Vec<Value> {
@@ -69,6 +74,75 @@ fn a_file_that_cannot_be_opened_again_is_written_on() {
     ballast.wait_for_log(&["access_log.path: cannot open", "the old file is written on"]);
     get(ballast.address(), "/2");
     wait_until(SOON, "the line is there", || objects(&renamed).len() == 2);
+}
+
+#[test]
+fn a_draining_process_opens_its_file_anew() {
+    let backend = Backend::start_new("a");
+    let setup = logging(Setup::of(&[&backend]), "format: json");
+    let ballast = setup.top("server: { drain_delay: 60s }").start();
+    get(ballast.address(), "/1");
+    wait_for_lines(&ballast, 1);
+    ballast.signal(Signal::SIGTERM);
+    ballast.wait_for_log(&["SIGTERM: not ready any more"]);
+    let renamed = ballast.path("renamed");
+    fs::rename(ballast.path(FILE), &renamed).expect("it is there");
+    ballast.signal(Signal::SIGUSR1);
+    wait_until(SOON, "the file is there again", || {
+        ballast.path(FILE).exists()
+    });
+    get(ballast.address(), "/2");
+    let lines = wait_for_lines(&ballast, 1);
+    assert_eq!(lines[0]["target"], "/2");
+    assert_eq!(objects(&renamed)[0]["target"], "/1");
+}
+
+/// The file that is shipped, with this test's folder and user for those of the service.
+#[test]
+fn logrotate_rotates_by_the_file_that_is_shipped() {
+    let Some(logrotate) = peer("logrotate") else {
+        return;
+    };
+    let backend = Backend::start_new("a");
+    let setup = logging(Setup::of(&[&backend]), "format: json");
+    let ballast = setup.top("server: { pid_file: ballast.pid }").start();
+    let folder = ballast.path("");
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("it is ours");
+    let user = User::from_uid(getuid()).ok().flatten();
+    let user = user.expect("the user of this process has a name").name;
+    let group = Group::from_gid(getgid()).ok().flatten();
+    let group = group.expect("its group has a name").name;
+    let text = include_str!("../../../conf/logrotate")
+        .replace("/var/log/ballast/", &format!("{}/", folder.display()))
+        .replace("/run/ballast/", &format!("{}/", folder.display()))
+        .replace("su ballast ballast", &format!("su {user} {group}"));
+    let config = file(&folder, "logrotate", &text);
+    fs::set_permissions(&config, Permissions::from_mode(0o644)).expect("it is ours");
+    let load = Load::start(ballast.address(), 4, Connections::Kept);
+    let mut files = vec![ballast.path(FILE)];
+    for number in 1..=2 {
+        let begun = load.done();
+        wait_until(SOON, "requests go on", || load.done() > begun + 200);
+        let output = Command::new(&logrotate)
+            .args(["--force", "--state"])
+            .args([&folder.join("state"), &config])
+            .output()
+            .expect("it is installed");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        wait_until(SOON, "the file is there again", || {
+            ballast.path(FILE).exists()
+        });
+        files.push(ballast.path(&format!("{FILE}.{number}")));
+    }
+    // The older one is compressed by now.
+    let older = format!("{}.gz", files[2].display());
+    let unpacked = Command::new("gunzip").arg(&older).status();
+    assert!(
+        unpacked.expect("gzip is part of Debian").success(),
+        "{older}"
+    );
+    assert_each_once(&files, load);
 }
 
 #[test]

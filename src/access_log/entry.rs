@@ -1,0 +1,299 @@
+//! What is kept of requests until their lines are made: facts, and copies of texts one behind the other.
+//!
+//! A line is made by the thread that writes it. There the code that formats is run for many lines in a row, which costs a
+//! fraction of what the same code costs once amid each request.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue, Version, header};
+use pingora::http::RequestHeader;
+
+use crate::config::LogFormat;
+use crate::pool::Why;
+use crate::record::{Ending, Reason, Record, Trace};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The texts of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Text {
+    Method,
+    Target,
+    /// The client's Host, or the authority of HTTP/2.
+    Authority,
+    Pool,
+    Id,
+    /// As the client has said it, where traces are not our own.
+    Traceparent,
+    UserAgent,
+    Referer,
+    /// By which name it authenticates itself; where the format has it.
+    User,
+}
+
+const TEXTS: usize = Text::User as usize + 1;
+
+/// The length of a text that there is none of. No head may be of that length, let alone a text in it.
+const NONE: u32 = u32::MAX;
+
+/// A request that has ended, before it is copied.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    record: &'a Record<'a>,
+    format: LogFormat,
+    texts: [Option<&'a [u8]>; TEXTS],
+    /// Bytes that they take in a batch.
+    pub(super) bytes: usize,
+}
+
+/// What needs no text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) format: LogFormat,
+    pub(super) ended: Instant,
+    pub(super) took: Duration,
+    pub(super) queued: Duration,
+    /// From when its head had been read until the head of the answer.
+    pub(super) first_byte: Option<Duration>,
+    pub(super) client: Option<IpAddr>,
+    pub(super) version: Option<Version>,
+    pub(super) tls: bool,
+    pub(super) status: Option<u16>,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) ending: Ending,
+    pub(super) trace: Option<Trace>,
+    attempts: usize,
+    /// Of the texts in their order; [`NONE`] where there is none.
+    lengths: [u32; TEXTS],
+}
+
+/// An attempt without its host's name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Try {
+    pub(super) why: Why,
+    pub(super) reason: Reason,
+    pub(super) status: Option<u16>,
+    pub(super) connected: Option<Duration>,
+    pub(super) answered: Option<Duration>,
+    pub(super) took: Option<Duration>,
+    pub(super) reused: bool,
+    pub(super) span: Option<u64>,
+    /// Of the host's name.
+    length: usize,
+}
+
+impl<'a> Facts<'a> {
+    /// What the line of a request needs; `user` is by which name it authenticates itself.
+    pub(super) fn new(record: &'a Record<'a>, format: LogFormat, user: Option<&'a [u8]>) -> Self {
+        let request = record.request;
+        let field = |name: HeaderName| Some(request?.headers.get(name)?.as_bytes());
+        // What the host was told, or the client has said.
+        let traceparent = match record.trace {
+            Some(_) => None,
+            None => field(TRACEPARENT),
+        };
+        let texts = [
+            request.map(|request| request.method.as_str().as_bytes()),
+            request.map(RequestHeader::raw_path),
+            request.and_then(authority),
+            record.pool.map(|(_, pool)| pool.name().as_bytes()),
+            record.id.map(HeaderValue::as_bytes),
+            traceparent,
+            field(header::USER_AGENT),
+            field(header::REFERER),
+            user,
+        ];
+        let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
+        let attempts = record.attempts.iter();
+        let attempts = attempts.map(|attempt| size_of::<Try>() + attempt.host.as_str().len());
+        Facts {
+            record,
+            format,
+            texts,
+            bytes: size_of::<Entry>() + length + attempts.sum::<usize>(),
+        }
+    }
+}
+
+/// The client's Host, or the authority of HTTP/2.
+fn authority(request: &RequestHeader) -> Option<&[u8]> {
+    let host = || request.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let authority = request.uri.authority();
+    let authority = authority.map(|authority| authority.as_str().as_bytes());
+    authority.or_else(host)
+}
+
+/// Requests that have ended, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    entries: Vec<Entry>,
+    attempts: Vec<Try>,
+    texts: Vec<u8>,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, facts: &Facts<'_>) {
+        let Facts { record, texts, .. } = facts;
+        let length = |text: Option<&[u8]>| match text {
+            Some(text) => text.len() as u32,
+            None => NONE,
+        };
+        self.entries.push(Entry {
+            format: facts.format,
+            ended: record.began + record.took,
+            took: record.took,
+            queued: record.queued,
+            first_byte: record.attempts.last().and_then(|last| {
+                let before = last.began.saturating_duration_since(record.began);
+                Some(before + last.answered?)
+            }),
+            client: record.client,
+            version: record.request.map(|request| request.version),
+            tls: record.tls,
+            status: record.status,
+            received: record.received,
+            sent: record.sent,
+            ending: record.ending,
+            trace: record.trace,
+            attempts: record.attempts.len(),
+            lengths: texts.map(length),
+        });
+        for text in texts.iter().flatten() {
+            self.texts.extend_from_slice(text);
+        }
+        for attempt in record.attempts {
+            let host = attempt.host.as_str().as_bytes();
+            self.texts.extend_from_slice(host);
+            self.attempts.push(Try {
+                why: attempt.why,
+                reason: attempt.reason,
+                status: attempt.status,
+                connected: attempt.connected,
+                answered: attempt.answered,
+                took: attempt.took,
+                reused: attempt.reused,
+                span: attempt.span,
+                length: host.len(),
+            });
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let entries = self.entries.len() * size_of::<Entry>();
+        entries + self.attempts.len() * size_of::<Try>() + self.texts.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.attempts.clear();
+        self.texts.clear();
+    }
+
+    /// What each line is to tell.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let (mut texts, mut attempts) = (&self.texts[..], &self.attempts[..]);
+        self.entries.iter().map(move |entry| {
+            let tries = cut(&mut attempts, entry.attempts);
+            Line {
+                entry,
+                texts: entry
+                    .lengths
+                    .map(|length| (length != NONE).then(|| cut(&mut texts, length as usize))),
+                attempts: tries,
+                hosts: cut(&mut texts, tries.iter().map(|tried| tried.length).sum()),
+            }
+        })
+    }
+}
+
+/// The first items, which are then no longer there.
+fn cut<'a, T>(items: &mut &'a [T], count: usize) -> &'a [T] {
+    let (first, rest) = items.split_at(count);
+    *items = rest;
+    first
+}
+
+/// What a line is to tell.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    pub(super) entry: &'a Entry,
+    texts: [Option<&'a [u8]>; TEXTS],
+    attempts: &'a [Try],
+    /// The names of the hosts of the attempts.
+    hosts: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn text(&self, text: Text) -> Option<&'a [u8]> {
+        self.texts[text as usize]
+    }
+
+    /// The attempts, each with its host.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (&'a Try, &'a [u8])> {
+        let mut hosts = self.hosts;
+        let attempts = self.attempts.iter();
+        attempts.map(move |attempt| (attempt, cut(&mut hosts, attempt.length)))
+    }
+
+    /// The last attempt, with its host.
+    pub(super) fn last(&self) -> Option<(&'a Try, &'a [u8])> {
+        let last = self.attempts.last()?;
+        Some((last, &self.hosts[self.hosts.len() - last.length..]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balancer::Host;
+    use crate::record::Attempt;
+
+    #[test]
+    fn what_was_pushed_is_what_lines_tell() {
+        let mut request = RequestHeader::build("GET", b"/a?b", None).expect("a request");
+        let inserted = request.insert_header("User-Agent", "u");
+        inserted.expect("a field");
+        let attempts = ["127.0.0.1:81", "[::1]:8082"].map(|address| {
+            let host = Host::new(address.parse().expect("an address"));
+            Attempt::begin(&host, 0, Why::Balanced, Instant::now())
+        });
+        let mut record = Record::headless(None, false, Some(200), 7, Ending::Complete);
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        for part in 0..=2 {
+            record.attempts = &attempts[..part];
+            record.request = (part > 0).then_some(&request);
+            let facts = Facts::new(&record, LogFormat::Json, None);
+            bytes += facts.bytes;
+            batch.push(&facts);
+            assert_eq!(batch.bytes(), bytes);
+        }
+        let lines = Vec::from_iter(batch.lines());
+        let hosts = |line: &Line<'_>| {
+            let hosts = line.attempts().map(|(_, host)| host);
+            Vec::from_iter(hosts.map(|host| String::from_utf8_lossy(host).into_owned()))
+        };
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0].text(Text::Method), None);
+        assert!(lines[0].last().is_none());
+        assert_eq!(lines[1].text(Text::Target), Some(&b"/a?b"[..]));
+        assert_eq!(lines[2].text(Text::UserAgent), Some(&b"u"[..]));
+        assert_eq!(lines[2].text(Text::Referer), None);
+        assert_eq!(hosts(&lines[1]), ["127.0.0.1:81"]);
+        assert_eq!(hosts(&lines[2]), ["127.0.0.1:81", "[::1]:8082"]);
+        assert_eq!(
+            lines[2].last().map(|(_, host)| host),
+            Some(&b"[::1]:8082"[..])
+        );
+        assert_eq!(lines[2].entry.sent, 7);
+        batch.clear();
+        assert!(batch.is_empty() && batch.bytes() == 0);
+    }
+}
