@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 
 use crate::config::LogFormat;
@@ -88,21 +88,20 @@ impl<'a> Facts<'a> {
     /// What the line of a request needs; `user` is by which name it authenticates itself.
     pub(super) fn new(record: &'a Record<'a>, format: LogFormat, user: Option<&'a [u8]>) -> Self {
         let request = record.request;
-        let field = |name: HeaderName| Some(request?.headers.get(name)?.as_bytes());
-        // What the host was told, or the client has said.
-        let traceparent = match record.trace {
-            Some(_) => None,
-            None => field(TRACEPARENT),
-        };
+        let said = request.map(|request| Said::of(&request.headers));
+        let said = said.unwrap_or_default();
+        let authority = request.and_then(|request| request.uri.authority());
+        let authority = authority.map(|authority| authority.as_str().as_bytes());
         let texts = [
             request.map(|request| request.method.as_str().as_bytes()),
             request.map(RequestHeader::raw_path),
-            request.and_then(authority),
+            authority.or(said.host),
             record.pool.map(|(_, pool)| pool.name().as_bytes()),
             record.id.map(HeaderValue::as_bytes),
-            traceparent,
-            field(header::USER_AGENT),
-            field(header::REFERER),
+            // What the host was told stands in the trace.
+            said.traceparent.filter(|_| record.trace.is_none()),
+            said.user_agent,
+            said.referer,
             user,
         ];
         let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
@@ -117,12 +116,31 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The client's Host, or the authority of HTTP/2.
-fn authority(request: &RequestHeader) -> Option<&[u8]> {
-    let host = || request.headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let authority = request.uri.authority();
-    let authority = authority.map(|authority| authority.as_str().as_bytes());
-    authority.or_else(host)
+/// The fields of a request that lines tell, the first of each name.
+#[derive(Default)]
+struct Said<'a> {
+    host: Option<&'a [u8]>,
+    traceparent: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+    referer: Option<&'a [u8]>,
+}
+
+impl<'a> Said<'a> {
+    /// With the few fields that requests have, one look at each is faster than to look each of these up.
+    fn of(fields: &'a HeaderMap) -> Self {
+        let mut said = Said::default();
+        for (name, value) in fields {
+            let place = match *name {
+                header::HOST => &mut said.host,
+                header::USER_AGENT => &mut said.user_agent,
+                header::REFERER => &mut said.referer,
+                _ if *name == TRACEPARENT => &mut said.traceparent,
+                _ => continue,
+            };
+            place.get_or_insert(value.as_bytes());
+        }
+        said
+    }
 }
 
 /// Requests that have ended, in their order.

@@ -145,15 +145,34 @@ impl<'a> Object<'a> {
     }
 
     fn quoted(&mut self, value: &[u8]) {
-        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        // To the end of it in any case, so that many bytes are looked at at once.
-        if value.iter().fold(true, |all, byte| all & is_plain(byte)) {
+        if is_plain(value) {
             return self.bare(value);
         }
         serde_json::to_writer(&mut *self.line, &printable(value))
             .expect("a vector takes everything");
         self.line.push(b',');
     }
+}
+
+/// Whether a text can stand in quotes as it is: visible ASCII without `"` and `\`. Looks at eight bytes at a time.
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    // The highest bit of each byte that is 0; of what lies above such a byte, maybe more of them.
+    let zeros = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & HIGH;
+    let odd = |bytes: u64| {
+        let control = bytes.wrapping_sub(ONES * u64::from(b' ')) & !bytes & HIGH;
+        let quote = zeros(bytes ^ (ONES * u64::from(b'"')));
+        let escape = zeros(bytes ^ (ONES * u64::from(b'\\')));
+        let delete = zeros(bytes ^ (ONES * 0x7f));
+        bytes & HIGH | control | quote | escape | delete
+    };
+    let (eights, rest) = text.as_chunks::<8>();
+    let last = rest.iter().fold(ONES * u64::from(b' '), |last, byte| {
+        last << 8 | u64::from(*byte)
+    });
+    let eights = eights.iter().map(|eight| u64::from_le_bytes(*eight));
+    eights.fold(odd(last), |all, eight| all | odd(eight)) == 0
 }
 
 fn printable(bytes: &[u8]) -> Cow<'_, str> {
@@ -168,6 +187,8 @@ fn printable(bytes: &[u8]) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn shown(fill: impl Fn(&mut Object<'_>)) -> String {
@@ -176,6 +197,21 @@ mod tests {
         fill(&mut object);
         object.end();
         String::from_utf8(line).expect("text")
+    }
+
+    proptest! {
+        #[test]
+        fn what_needs_an_escape_is_found_wherever_it_stands(
+            text in "[ -~&&[^\"\\\\]]{1,40}",
+            odd in prop_oneof![0_u8..b' ', 0x7f_u8.., Just(b'"'), Just(b'\\')],
+            at: prop::sample::Index,
+        ) {
+            prop_assert!(is_plain(text.as_bytes()), "{text}");
+            let mut bytes = text.into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = odd;
+            prop_assert!(!is_plain(&bytes), "{bytes:?}");
+        }
     }
 
     #[test]
