@@ -1,7 +1,7 @@
 //! What is kept of requests until their lines are made: facts, and copies of texts one behind the other.
 //!
-//! A line is made by the thread that writes it. There the code that formats is run for many lines in a row, which costs a
-//! fraction of what the same code costs once amid each request.
+//! A line is made by the thread that writes it: no request waits for that, and code that is run for many lines in a row
+//! costs less than the same code once amid each request.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
