@@ -4,11 +4,11 @@
     cargo build --release && benches/cpu_per_request.py
     cargo build --release && benches/cpu_per_request.py --observed   # ballast beside itself, watched by everything it has
 
-All proxies have one worker and stand in front of the same backend (an nginx that answers 1 KiB from memory). Beside
-nginx, wrk keeps 64 connections to one proxy at a time and the proxies alternate. Beside itself, where percents matter,
-ballast off and ballast on share one processor and are loaded at the same time, 16 connections each: the scheduler
-interleaves them within milliseconds, and whatever else the machine does falls on both alike. Requests have the three
-fields that curl sends.
+All proxies have one worker and stand in front of the same backend (an nginx that answers 1 KiB from memory); requests
+have the three fields that curl sends. Beside nginx, wrk keeps 64 connections to one proxy at a time and the proxies
+alternate. Beside itself, where percents matter, ballast off and ballast on share one processor and are loaded at the same
+time, 16 connections each: the scheduler interleaves them within milliseconds, and whatever else the machine does falls on
+both alike. Each round has new processes, as how one's memory happens to lie in the caches is good for percents.
 
 What is measured is the time that the proxy's own threads, all of them, had a processor for, not wall time; the backend
 and wrk are not in it. Everything listens on loopback, and every process that is started here is ended here.
@@ -102,18 +102,12 @@ def main():
     ballast = options.ballast.resolve()
     if not ballast.is_file():
         sys.exit(f"{ballast} is not there; build it with `cargo build --release`")
-    processes = []
     with tempfile.TemporaryDirectory(prefix="ballast-cpu-") as folder:
+        rig = Rig(pathlib.Path(folder))
         try:
-            measure(options, Rig(pathlib.Path(folder), processes), nginx, wrk, ballast)
+            measure(options, rig, nginx, wrk, ballast)
         finally:
-            for process in reversed(processes):
-                process.terminate()
-            for process in processes:
-                try:
-                    process.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+            rig.end(0)
 
 
 def arguments():
@@ -132,9 +126,23 @@ def arguments():
 class Rig:
     """Configurations in a folder, and the processes that run with them."""
 
-    def __init__(self, folder, processes):
+    def __init__(self, folder):
         self.folder = folder
-        self.processes = processes
+        self.processes = []
+
+    def end(self, first):
+        """Ends the processes from the one of this number on, the last first."""
+        ending = self.processes[first:]
+        del self.processes[first:]
+        for process in reversed(ending):
+            process.terminate()
+        for process in ending:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        # At some ten thousand lines a second.
+        (self.folder / "access.log").unlink(missing_ok=True)
 
     def write(self, name, template, **values):
         path = self.folder / name
@@ -173,15 +181,10 @@ def observed(options, rig, nginx, wrk, ballast):
     backend, admin = rig.backend(nginx), free_port()
     with collector() as port:
         values = {"backend": backend, "algorithm": options.algorithm, "admin": admin, "collector": port}
-        contenders = [
-            rig.ballast(ballast, "off", BALLAST, **values),
-            rig.ballast(ballast, "on", OBSERVED, **values),
-        ]
+        wanted = [("off", ballast, BALLAST), ("on", ballast, OBSERVED)]
         if options.before:
-            contenders.append(rig.ballast(options.before.resolve(), "before", BALLAST, **values))
-        move(processor, [pid for _, _, pids in contenders for pid in pids])
-        with scraper(admin):
-            results = compare_at_once(options, wrk, contenders)
+            wanted.append(("before", options.before.resolve(), BALLAST))
+        results = compare_at_once(options, rig, wrk, processor, admin, wanted, values)
     for name in sorted(results.keys() - {"on"}):
         ratios = [on / other for on, other in zip(results["on"], results[name])]
         low, middle, high = statistics.quantiles(ratios, n=4)
@@ -201,25 +204,36 @@ def move(processor, pids):
             os.sched_setaffinity(int(task.name), [processor])
 
 
-def compare_at_once(options, wrk, contenders):
+def compare_at_once(options, rig, wrk, processor, admin, wanted, values):
     """Loads all contenders at the same time; returns each one's CPU per request by round, in microseconds."""
-    results = {name: [] for name, _, _ in contenders}
-    names = "".join(f"{name:>10}" for name in results)
-    print(f"{'round':>5}{names}   us/request")
-    # The first round only warms up.
-    for number in range(options.rounds + 1):
-        before = [cpu_seconds(pids) for _, _, pids in contenders]
-        runs = [start_load(wrk, port, options.seconds, 16) for _, port, _ in contenders]
-        requests = [requests_of(run) for run in runs]
-        used = [cpu_seconds(pids) - since for (_, _, pids), since in zip(contenders, before)]
-        each = [seconds / count * 1e6 for seconds, count in zip(used, requests)]
-        if number > 0:
-            for values, value in zip(results.values(), each):
-                values.append(value)
-            print(f"{number:>5}" + "".join(f"{value:>10.2f}" for value in each), flush=True)
-    for name, values in results.items():
-        print(f"{name:>8}: median {statistics.median(values):.2f}, least {min(values):.2f} us/request")
+    results = {name: [] for name, _, _ in wanted}
+    print(f"{'round':>5}" + "".join(f"{name:>10}" for name in results) + "   us/request")
+    for number in range(1, options.rounds + 1):
+        # Whoever comes first in one round comes last in the next.
+        wanted.reverse()
+        started = len(rig.processes)
+        contenders = [rig.ballast(binary, name, template, **values) for name, binary, template in wanted]
+        move(processor, [pid for _, _, pids in contenders for pid in pids])
+        with scraper(admin):
+            load_at_once(wrk, contenders, 1)
+            round_results = load_at_once(wrk, contenders, options.seconds)
+        rig.end(started)
+        for name, each in results.items():
+            each.append(round_results[name])
+        print(f"{number:>5}" + "".join(f"{each[-1]:>10.2f}" for each in results.values()), flush=True)
+    for name, each in results.items():
+        print(f"{name:>8}: median {statistics.median(each):.2f}, least {min(each):.2f} us/request")
     return results
+
+
+def load_at_once(wrk, contenders, seconds):
+    """The CPU per request of each contender, in microseconds."""
+    before = [cpu_seconds(pids) for _, _, pids in contenders]
+    runs = [start_load(wrk, port, seconds, 16) for _, port, _ in contenders]
+    requests = [requests_of(run) for run in runs]
+    used = [cpu_seconds(pids) - since for (_, _, pids), since in zip(contenders, before)]
+    names = [name for name, _, _ in contenders]
+    return {name: seconds / count * 1e6 for name, seconds, count in zip(names, used, requests)}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 //! What `/metrics` says, taken apart.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 
 use crate::support::{Client, SOON, wait_until};
 
@@ -23,6 +23,10 @@ pub(super) struct Scrape {
 impl Scrape {
     #[track_caller]
     pub(super) fn of(admin: SocketAddr) -> Self {
+        // The process serves before its admin listener does.
+        wait_until(SOON, "the admin listener is open", || {
+            TcpStream::connect(admin).is_ok()
+        });
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let response = Client::connect(admin).request(request);
         let response = response.expect("a whole answer");
