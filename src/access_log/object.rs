@@ -154,25 +154,11 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Whether a text can stand in quotes as it is: visible ASCII without `"` and `\`. Looks at eight bytes at a time.
+/// Whether a text can stand in quotes as it is: visible ASCII without `"` and `\`.
 fn is_plain(text: &[u8]) -> bool {
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = ONES << 7;
-    // The highest bit of each byte that is 0; of what lies above such a byte, maybe more of them.
-    let zeros = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & HIGH;
-    let odd = |bytes: u64| {
-        let control = bytes.wrapping_sub(ONES * u64::from(b' ')) & !bytes & HIGH;
-        let quote = zeros(bytes ^ (ONES * u64::from(b'"')));
-        let escape = zeros(bytes ^ (ONES * u64::from(b'\\')));
-        let delete = zeros(bytes ^ (ONES * 0x7f));
-        bytes & HIGH | control | quote | escape | delete
-    };
-    let (eights, rest) = text.as_chunks::<8>();
-    let last = rest.iter().fold(ONES * u64::from(b' '), |last, byte| {
-        last << 8 | u64::from(*byte)
-    });
-    let eights = eights.iter().map(|eight| u64::from_le_bytes(*eight));
-    eights.fold(odd(last), |all, eight| all | odd(eight)) == 0
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    // To the end of it in any case, so that many bytes are looked at at once.
+    text.iter().fold(true, |all, byte| all & is_plain(byte))
 }
 
 fn printable(bytes: &[u8]) -> Cow<'_, str> {

@@ -78,24 +78,13 @@ pub(crate) fn random() -> u128 {
 
 /// The 32 hexadecimal digits of a number, lower case.
 pub(crate) fn hexadecimal(number: u128) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
-    for (eight, part) in (0..4).rev().zip(text.chunks_exact_mut(8)) {
-        part.copy_from_slice(&eight_digits((number >> (32 * eight)) as u32));
+    for (digits, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 0xf)];
     }
     text
-}
-
-/// All eight digits at once, a byte of a register for each.
-fn eight_digits(number: u32) -> [u8; 8] {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let mut digits = u64::from(number);
-    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
-    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
-    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 where a digit is above 9.
-    let letters = (digits + 6 * ONES) >> 4 & ONES;
-    let text = digits + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10);
-    text.to_be_bytes()
 }
 
 /// Reads a number of so many hexadecimal digits, lower case; at most 32.
