@@ -17,6 +17,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use crate::balancer::draw_of_thread;
 use crate::config::{self, LogFormat};
 use crate::record::{Observer, Record};
 
@@ -34,7 +35,7 @@ pub struct AccessLog {
 
 impl Observer for AccessLog {
     fn ended(&self, record: &Record<'_>) {
-        if !sample::is_chosen(&self.said.samples, record.status, sample::draw) {
+        if !sample::is_chosen(&self.said.samples, record.status, draw_of_thread) {
             return;
         }
         let user = match self.said.format {

@@ -1,19 +1,13 @@
 //! Which requests have their line.
 
-use rand::Rng;
-
 use crate::config::Sample;
 
-/// A number below a million, each as likely as the others.
-pub(super) fn draw() -> u32 {
-    rand::thread_rng().gen_range(0..Sample::MILLION)
-}
-
-/// Whether a request that was answered with `status` has its line. One that got no answer has it always.
+/// Whether a request that was answered with `status` has its line, where chance is what `draw` says. One that got no answer
+/// has it always.
 pub(super) fn is_chosen(
     samples: &[Sample],
     status: Option<u16>,
-    draw: impl FnOnce() -> u32,
+    draw: impl FnOnce() -> u64,
 ) -> bool {
     let Some(status) = status else {
         return true;
@@ -23,19 +17,22 @@ pub(super) fn is_chosen(
         ranges.any(|(low, high)| (*low..=*high).contains(&status))
     };
     let sample = samples.iter().find(has);
-    sample.is_none_or(|sample| draw() < sample.per_million)
+    sample.is_none_or(|sample| sample.share.takes(draw()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Share;
 
     #[test]
     fn the_first_sample_that_fits_decides() {
-        let sample = |range, per_million| Sample {
+        let sample = |range, per_million: u32| Sample {
             statuses: vec![range],
-            per_million,
+            share: Share::of_percent(f64::from(per_million) / 1e4),
         };
+        // What is drawn for a number below a million.
+        let drawn = |number: u32| (u128::from(number) << 64).div_ceil(1_000_000) as u64;
         let samples = [sample((404, 404), 0), sample((200, 499), 10_000)];
         for (status, draw, chosen) in [
             (Some(200), 9_999, true),
@@ -45,15 +42,10 @@ mod tests {
             (Some(500), 999_999, true),
             (None, 999_999, true),
         ] {
-            let of_draw = is_chosen(&samples, status, || draw);
+            let of_draw = is_chosen(&samples, status, || drawn(draw));
             assert_eq!(of_draw, chosen, "{status:?} {draw}");
         }
-        let all = [sample((200, 200), Sample::MILLION)];
-        assert!(is_chosen(&all, Some(200), || Sample::MILLION - 1));
-    }
-
-    #[test]
-    fn draws_are_below_a_million() {
-        assert!((0..10_000).all(|_| draw() < Sample::MILLION));
+        let all = [sample((200, 200), 1_000_000)];
+        assert!(is_chosen(&all, Some(200), || drawn(999_999)));
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::tracing::Share;
+
 /// `access_log`: what is written about each request, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
@@ -49,11 +51,6 @@ pub enum LogFormat {
 pub struct Sample {
     /// The statuses as ranges, both ends included.
     pub statuses: Vec<(u16, u16)>,
-    /// How many of a million such requests have their line.
-    pub per_million: u32,
-}
-
-impl Sample {
-    /// All of a million.
-    pub const MILLION: u32 = 1_000_000;
+    /// How many of such requests have their line.
+    pub share: Share,
 }

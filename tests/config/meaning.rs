@@ -782,7 +782,7 @@ fn access_logs() {
     let log = parse(&with_top(text)).access_log.expect("a log");
     let samples = log.samples.into_iter();
     assert_eq!(
-        Vec::from_iter(samples.map(|sample| (sample.statuses, sample.per_million))),
+        Vec::from_iter(samples.map(|sample| (sample.statuses, sample.share.millionths()))),
         [
             (vec![(200, 399)], 2_500),
             (vec![(404, 404), (410, 499)], 1_000_000)

@@ -3,6 +3,7 @@
 use super::super::access_log::{AccessLog, LogFormat, LogTarget, Sample};
 use super::super::errors::Problems;
 use super::super::place::Place;
+use super::super::tracing::Share;
 use super::super::words::{choice, quote, size};
 use super::super::yaml::{self, OneOrMany};
 use super::{World, health, server};
@@ -15,8 +16,6 @@ const BUFFER: usize = 4 << 20;
 const SMALLEST_BUFFER: u64 = 64 << 10;
 /// Twice as much is held in memory; more is a slip.
 const LARGEST_BUFFER: u64 = 1 << 30;
-/// Of a million, what one percent is.
-const PERCENT: f64 = Sample::MILLION as f64 / 100.0;
 
 /// `None` if nothing is said.
 pub(super) fn access_log(
@@ -83,15 +82,12 @@ fn sample(said: yaml::Sample, place: &Place, problems: &mut Problems) -> Option<
             .collect()
         }
     };
-    let per_million = problems.optional(&place.key("share"), share.0, self::share)?;
-    Some(Sample {
-        statuses,
-        per_million,
-    })
+    let share = problems.optional(&place.key("share"), share.0, self::share)?;
+    Some(Sample { statuses, share })
 }
 
-/// Reads `1%` or `0.05%`; of a million.
-fn share(text: &str) -> Result<u32, String> {
+/// Reads `1%` or `0.05%`.
+fn share(text: &str) -> Result<Share, String> {
     let number = text.strip_suffix('%').map(str::trim_end);
     if number.is_none() && text.parse::<f64>().is_ok() {
         return Err(format!(
@@ -101,7 +97,7 @@ fn share(text: &str) -> Result<u32, String> {
     }
     let is_plain = |number: &&str| number.chars().all(|c| c.is_ascii_digit() || c == '.');
     match number.filter(is_plain).map(str::parse::<f64>) {
-        Some(Ok(percent)) if percent <= 100.0 => Ok((percent * PERCENT).round() as u32),
+        Some(Ok(percent)) if percent <= 100.0 => Ok(Share::of_percent(percent)),
         _ => Err(format!("{} is not a share from 0% to 100%", quote(text))),
     }
 }

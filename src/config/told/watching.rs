@@ -30,12 +30,9 @@ pub(super) fn access_log(said: &AccessLog) -> Value {
 }
 
 fn sample(said: &Sample) -> Value {
-    let Sample {
-        statuses,
-        per_million,
-    } = said;
+    let Sample { statuses, share } = said;
     let statuses = statuses.iter().map(|(from, to)| format!("{from}-{to}"));
-    json!({ "statuses": Vec::from_iter(statuses), "share": percent(*per_million) })
+    json!({ "statuses": Vec::from_iter(statuses), "share": self::share(*share) })
 }
 
 pub(super) fn tracing(said: &Tracing) -> Value {
@@ -67,9 +64,5 @@ fn otlp(said: &Otlp) -> Value {
 }
 
 fn share(said: Share) -> String {
-    percent(said.millionths())
-}
-
-fn percent(millionths: u32) -> String {
-    format!("{}%", f64::from(millionths) / 1e4)
+    format!("{}%", f64::from(said.millionths()) / 1e4)
 }
