@@ -13,7 +13,7 @@ use ballast::config::Config;
 use ballast::metrics::Counts;
 use ballast::pool::{HostBook, Why};
 use ballast::proxy::Site;
-use ballast::record::{Attempt, Ending, Observer, Reason, Record};
+use ballast::record::{Attempt, Ending, Observer, Reason, Record, Summary};
 use criterion::Criterion;
 
 const FILE: &str = "
@@ -42,19 +42,22 @@ fn count(observer: &dyn Observer, site: &Site, times: u64) -> Duration {
     for number in 0..times {
         let record = Record {
             request: None,
-            client: None,
-            tls: false,
-            began: now,
-            took: Duration::from_micros(800 + number % 512),
-            queued: Duration::ZERO,
-            status: Some(200),
-            received: 0,
-            sent: 1_024,
+            summary: Summary {
+                client: None,
+                tls: false,
+                version: None,
+                began: now,
+                took: Duration::from_micros(800 + number % 512),
+                queued: Duration::ZERO,
+                status: Some(200),
+                received: 0,
+                sent: 1_024,
+                ending: Ending::Complete,
+                trace: None,
+            },
             pool: Some((0, pool)),
             attempts: &attempts,
-            ending: Ending::Complete,
             id: None,
-            trace: None,
         };
         observer.ended(black_box(&record));
     }

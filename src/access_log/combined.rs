@@ -24,19 +24,19 @@ const CLIENT_GONE: u16 = 499;
 
 /// Appends the line of a request, without its end.
 pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, clock: &mut Clock) {
-    let entry = line.entry;
-    match entry.client {
+    let summary = &line.entry.summary;
+    match summary.client {
         Some(client) => out.extend(AddressText::new(client).as_bytes()),
         None => out.extend(NONE),
     }
     out.extend(b" - ");
     escape(out, line.text(Text::User).unwrap_or(NONE));
-    let (time, _) = clock.text(entry.ended, "%d/%b/%Y:%H:%M:%S +0000");
+    let (time, _) = clock.text(summary.began + summary.took, "%d/%b/%Y:%H:%M:%S +0000");
     out.extend(b" [");
     out.extend(time.as_bytes());
     out.extend(b"] \"");
     let request = (line.text(Text::Method), line.text(Text::Target));
-    match (request, entry.version) {
+    match (request, summary.version) {
         ((Some(method), Some(target)), Some(said)) => {
             escape(out, method);
             out.push(b' ');
@@ -46,11 +46,11 @@ pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, clock: &mut Clock) {
         }
         _ => out.extend(NONE),
     }
-    let status = entry.status.unwrap_or(match entry.ending {
+    let status = summary.status.unwrap_or(match summary.ending {
         Ending::ClientGone => CLIENT_GONE,
         _ => 0,
     });
-    let sent = entry.sent;
+    let sent = summary.sent;
     put(out, format_args!("\" {status:03} {sent} \""));
     escape(out, line.text(Text::Referer).unwrap_or(NONE));
     out.extend(b"\" \"");

@@ -3,17 +3,14 @@
 //! A line is made by the thread that writes it: no request waits for that, and code that is run for many lines in a row
 //! costs less than the same code once amid each request.
 
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 
 use crate::config::LogFormat;
 use crate::pool::Why;
-use crate::record::{Ending, Reason, Record, Trace};
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+use crate::record::{Reason, Record, Summary, TRACEPARENT};
 
 /// The texts of a request.
 #[derive(Debug, Clone, Copy)]
@@ -51,19 +48,9 @@ pub(super) struct Facts<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) format: LogFormat,
-    pub(super) ended: Instant,
-    pub(super) took: Duration,
-    pub(super) queued: Duration,
+    pub(super) summary: Summary,
     /// From when its head had been read until the head of the answer.
     pub(super) first_byte: Option<Duration>,
-    pub(super) client: Option<IpAddr>,
-    pub(super) version: Option<Version>,
-    pub(super) tls: bool,
-    pub(super) status: Option<u16>,
-    pub(super) received: u64,
-    pub(super) sent: u64,
-    pub(super) ending: Ending,
-    pub(super) trace: Option<Trace>,
     attempts: usize,
     /// Of the texts in their order; [`NONE`] where there is none.
     lengths: [u32; TEXTS],
@@ -88,20 +75,20 @@ impl<'a> Facts<'a> {
     /// What the line of a request needs; `user` is by which name it authenticates itself.
     pub(super) fn new(record: &'a Record<'a>, format: LogFormat, user: Option<&'a [u8]>) -> Self {
         let request = record.request;
-        let said = request.map(|request| Said::of(&request.headers));
-        let said = said.unwrap_or_default();
-        let authority = request.and_then(|request| request.uri.authority());
-        let authority = authority.map(|authority| authority.as_str().as_bytes());
+        // What the host was told stands in the trace.
+        let traceparent = match record.summary.trace {
+            Some(_) => None,
+            None => record.field(TRACEPARENT),
+        };
         let texts = [
             request.map(|request| request.method.as_str().as_bytes()),
             request.map(RequestHeader::raw_path),
-            authority.or(said.host),
+            record.authority(),
             record.pool.map(|(_, pool)| pool.name().as_bytes()),
             record.id.map(HeaderValue::as_bytes),
-            // What the host was told stands in the trace.
-            said.traceparent.filter(|_| record.trace.is_none()),
-            said.user_agent,
-            said.referer,
+            traceparent,
+            record.field(header::USER_AGENT),
+            record.field(header::REFERER),
             user,
         ];
         let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
@@ -113,33 +100,6 @@ impl<'a> Facts<'a> {
             texts,
             bytes: size_of::<Entry>() + length + attempts.sum::<usize>(),
         }
-    }
-}
-
-/// The fields of a request that lines tell, the first of each name.
-#[derive(Default)]
-struct Said<'a> {
-    host: Option<&'a [u8]>,
-    traceparent: Option<&'a [u8]>,
-    user_agent: Option<&'a [u8]>,
-    referer: Option<&'a [u8]>,
-}
-
-impl<'a> Said<'a> {
-    /// With the few fields that requests have, one look at each is faster than to look each of these up.
-    fn of(fields: &'a HeaderMap) -> Self {
-        let mut said = Said::default();
-        for (name, value) in fields {
-            let place = match *name {
-                header::HOST => &mut said.host,
-                header::USER_AGENT => &mut said.user_agent,
-                header::REFERER => &mut said.referer,
-                _ if *name == TRACEPARENT => &mut said.traceparent,
-                _ => continue,
-            };
-            place.get_or_insert(value.as_bytes());
-        }
-        said
     }
 }
 
@@ -160,21 +120,11 @@ impl Batch {
         };
         self.entries.push(Entry {
             format: facts.format,
-            ended: record.began + record.took,
-            took: record.took,
-            queued: record.queued,
+            summary: record.summary,
             first_byte: record.attempts.last().and_then(|last| {
-                let before = last.began.saturating_duration_since(record.began);
+                let before = last.began.saturating_duration_since(record.summary.began);
                 Some(before + last.answered?)
             }),
-            client: record.client,
-            version: record.request.map(|request| request.version),
-            tls: record.tls,
-            status: record.status,
-            received: record.received,
-            sent: record.sent,
-            ending: record.ending,
-            trace: record.trace,
             attempts: record.attempts.len(),
             lengths: texts.map(length),
         });
@@ -269,9 +219,11 @@ impl<'a> Line<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::balancer::Host;
-    use crate::record::Attempt;
+    use crate::record::{Attempt, Ending};
 
     #[test]
     fn what_was_pushed_is_what_lines_tell() {
@@ -310,7 +262,7 @@ mod tests {
             lines[2].last().map(|(_, host)| host),
             Some(&b"[::1]:8082"[..])
         );
-        assert_eq!(lines[2].entry.sent, 7);
+        assert_eq!(lines[2].entry.summary.sent, 7);
         batch.clear();
         assert!(batch.is_empty() && batch.bytes() == 0);
     }

@@ -9,40 +9,38 @@ use crate::address_text::AddressText;
 
 /// Appends the line of a request, without its end.
 pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, clock: &mut Clock) {
-    let entry = line.entry;
+    let summary = &line.entry.summary;
     let last = line.last();
     let mut object = Object::begin(out);
-    // The moment at which the head had been read.
-    let began = entry.ended.checked_sub(entry.took).unwrap_or(entry.ended);
-    let (seconds, millis) = clock.text(began, "%Y-%m-%dT%H:%M:%S");
+    let (seconds, millis) = clock.text(summary.began, "%Y-%m-%dT%H:%M:%S");
     let digit = |unit| b'0' + (millis / unit % 10) as u8;
     let rest = [b'.', digit(100), digit(10), digit(1), b'Z'];
     object.words(key!("time"), seconds.as_bytes(), &rest);
-    let client = entry.client.map(AddressText::new);
+    let client = summary.client.map(AddressText::new);
     object.word(key!("client"), client.as_ref().map(AddressText::as_bytes));
     object.text(key!("method"), line.text(Text::Method));
     object.text(key!("target"), line.text(Text::Target));
     object.text(key!("authority"), line.text(Text::Authority));
-    let version = entry.version.map(version);
+    let version = summary.version.map(version);
     object.word(key!("version"), version.map(str::as_bytes));
-    object.flag(key!("tls"), entry.tls);
-    object.number(key!("status"), entry.status);
-    object.number(key!("received"), Some(entry.received));
-    object.number(key!("sent"), Some(entry.sent));
-    object.millis(key!("queue_ms"), Some(entry.queued));
+    object.flag(key!("tls"), summary.tls);
+    object.number(key!("status"), summary.status);
+    object.number(key!("received"), Some(summary.received));
+    object.number(key!("sent"), Some(summary.sent));
+    object.millis(key!("queue_ms"), Some(summary.queued));
     object.millis(
         key!("connect_ms"),
         last.and_then(|(last, _)| last.connected),
     );
-    object.millis(key!("first_byte_ms"), entry.first_byte);
-    object.millis(key!("total_ms"), Some(entry.took));
+    object.millis(key!("first_byte_ms"), line.entry.first_byte);
+    object.millis(key!("total_ms"), Some(summary.took));
     object.text(key!("pool"), line.text(Text::Pool));
     object.text(key!("host"), last.map(|(_, host)| host));
     object.list(key!("attempts"), line.attempts(), attempt);
-    object.word(key!("ending"), Some(entry.ending.code().as_bytes()));
+    object.word(key!("ending"), Some(summary.ending.code().as_bytes()));
     object.text(key!("request_id"), line.text(Text::Id));
     // What the host was told, or the client has said.
-    let told = entry.trace.map(|trace| {
+    let told = summary.trace.map(|trace| {
         let span = last.and_then(|(last, _)| last.span);
         trace.traceparent(span.unwrap_or(trace.span))
     });

@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn sent(batch: &Batch) -> Vec<u64> {
-        batch.lines().map(|line| line.entry.sent).collect()
+        batch.lines().map(|line| line.entry.summary.sent).collect()
     }
 
     #[test]

@@ -166,10 +166,10 @@ impl Observer for Stopwatch {
         // How long a tunnel was open says nothing about how fast anybody answered.
         let tunnel = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
         if let Some(durations) = durations
-            && record.status.is_some()
-            && record.status != tunnel
+            && record.summary.status.is_some()
+            && record.summary.status != tunnel
         {
-            durations.count(record.took);
+            durations.count(record.summary.took);
         }
     }
 }

@@ -208,9 +208,9 @@ impl Counts {
     /// Notes why a request was refused, if it was.
     pub(super) fn refused(&self, record: &Record<'_>) {
         let headless = record.request.is_none() && record.pool.is_none();
-        if headless && record.ending == Ending::ClientTimeout {
+        if headless && record.summary.ending == Ending::ClientTimeout {
             self.late_heads.inc();
-        } else if let Some(refusals) = &self.refusals[record.ending as usize] {
+        } else if let Some(refusals) = &self.refusals[record.summary.ending as usize] {
             refusals.inc();
         }
     }

@@ -50,8 +50,8 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn count(&self, record: &Record<'_>) {
-        self.by_class[class(record.status)].add(1);
-        self.took.observe(record.took);
+        self.by_class[class(record.summary.status)].add(1);
+        self.took.observe(record.summary.took);
     }
 
     /// Each class with its requests.
@@ -77,8 +77,8 @@ impl PoolTally {
     pub(super) fn count(&self, record: &Record<'_>) {
         self.retries
             .add(record.attempts.len().saturating_sub(1) as u64);
-        self.received.add(record.received);
-        self.sent.add(record.sent);
+        self.received.add(record.summary.received);
+        self.sent.add(record.summary.sent);
     }
 }
 

@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 use super::context::RequestContext;
 use super::{failure, is_over_tls};
 use crate::pool::Failure;
-use crate::record::{Ending, Reason, Record};
+use crate::record::{Ending, Reason, Record, Summary};
 
 impl RequestContext {
     /// Notes how the running attempt ended, unless that is known.
@@ -66,25 +66,29 @@ impl RequestContext {
             None => self.status_left(),
         };
         let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let request = session.map(|session| session.req_header());
         let record = Record {
-            request: session.map(|session| session.req_header()),
-            client: self.origin.map(|origin| origin.client),
-            tls: session.is_some_and(is_over_tls),
-            began: self.began,
-            took: self.began.elapsed(),
-            queued: self.queued,
-            status,
-            received: session.map_or(0, |session| bytes(session.body_bytes_read())),
-            sent: session.map_or(0, |session| bytes(session.body_bytes_sent())),
+            request,
+            summary: Summary {
+                client: self.origin.map(|origin| origin.client),
+                tls: session.is_some_and(is_over_tls),
+                version: request.map(|request| request.version),
+                began: self.began,
+                took: self.began.elapsed(),
+                queued: self.queued,
+                status,
+                received: session.map_or(0, |session| bytes(session.body_bytes_read())),
+                sent: session.map_or(0, |session| bytes(session.body_bytes_sent())),
+                ending,
+                trace: self.trace,
+            },
             pool: self.routed.then(|| (self.pool, self.pool())),
             attempts: &self.attempts,
-            ending,
             id: self.id.as_ref(),
-            trace: self.trace,
         };
         if let Some((_, pool)) = record.pool {
             pool.tally().count();
-            if record.is_failure() {
+            if record.summary.is_failure() {
                 pool.tally().count_error();
             }
         }

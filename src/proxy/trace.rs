@@ -5,10 +5,8 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 
 use crate::config::Share;
-use crate::record::{Attempt, Trace};
+use crate::record::{Attempt, TRACEPARENT, Trace};
 
-/// Trace, span and whether it is recorded.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What others on the way have to say of the trace.
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 
 use crate::pool::Pool;
@@ -19,7 +19,7 @@ use crate::pool::Pool;
 pub use attempt::{Attempt, Reason};
 pub use ending::Ending;
 pub use trace::Trace;
-pub(crate) use trace::{hexadecimal, random};
+pub(crate) use trace::{TRACEPARENT, hexadecimal, random};
 
 /// Takes in how requests went.
 pub trait Observer: Debug + Send + Sync {
@@ -35,10 +35,25 @@ pub trait Observer: Debug + Send + Sync {
 pub struct Record<'a> {
     /// Its head; `None` where none came whole, or where it was lost in a panic.
     pub request: Option<&'a RequestHeader>,
+    /// What there is to say of it in numbers.
+    pub summary: Summary,
+    /// Its pool with its number in the site; `None` if it never had one.
+    pub pool: Option<(usize, &'a Arc<Pool>)>,
+    /// What was tried, in order; the last one is what the client has its answer from, if it is from a host.
+    pub attempts: &'a [Attempt],
+    /// The id that its attempts carried.
+    pub id: Option<&'a HeaderValue>,
+}
+
+/// What there is to say of a request that has ended in numbers: what observers keep of it as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary {
     /// Who sent it, as far as trusted proxies say; `None` where that is not known.
     pub client: Option<IpAddr>,
     /// Whether the client's connection was encrypted.
     pub tls: bool,
+    /// The version of HTTP that it came in; `None` without a head.
+    pub version: Option<Version>,
     /// When its head had been read.
     pub began: Instant,
     /// From then until it ended.
@@ -51,19 +66,20 @@ pub struct Record<'a> {
     pub received: u64,
     /// Bytes of the answer's body.
     pub sent: u64,
-    /// Its pool with its number in the site; `None` if it never had one.
-    pub pool: Option<(usize, &'a Arc<Pool>)>,
-    /// What was tried, in order; the last one is what the client has its answer from, if it is from a host.
-    pub attempts: &'a [Attempt],
     /// What ended it.
     pub ending: Ending,
-    /// The id that its attempts carried.
-    pub id: Option<&'a HeaderValue>,
     /// Its place in a trace; `None` without `tracing`.
     pub trace: Option<Trace>,
 }
 
-impl Record<'_> {
+impl Summary {
+    /// Whether the client got a 5xx, or no whole answer, through no fault of its own.
+    pub fn is_failure(&self) -> bool {
+        self.status.is_some_and(|status| status >= 500) || self.ending.is_of_host_or_proxy()
+    }
+}
+
+impl<'a> Record<'a> {
     /// A request of which no head was had that a proxy could go by: who sent it, and the status and the bytes of the body
     /// that `client` got for it.
     pub fn headless(
@@ -75,25 +91,35 @@ impl Record<'_> {
     ) -> Self {
         Record {
             request: None,
-            client,
-            tls,
-            began: Instant::now(),
-            took: Duration::ZERO,
-            queued: Duration::ZERO,
-            status,
-            received: 0,
-            sent,
+            summary: Summary {
+                client,
+                tls,
+                version: None,
+                began: Instant::now(),
+                took: Duration::ZERO,
+                queued: Duration::ZERO,
+                status,
+                received: 0,
+                sent,
+                ending,
+                trace: None,
+            },
             pool: None,
             attempts: &[],
-            ending,
             id: None,
-            trace: None,
         }
     }
 
-    /// Whether the client got a 5xx, or no whole answer, through no fault of its own.
-    pub fn is_failure(&self) -> bool {
-        self.status.is_some_and(|status| status >= 500) || self.ending.is_of_host_or_proxy()
+    /// The first field of this name in its head.
+    pub fn field(&self, name: HeaderName) -> Option<&'a [u8]> {
+        Some(self.request?.headers.get(name)?.as_bytes())
+    }
+
+    /// The client's Host, or the authority of HTTP/2.
+    pub fn authority(&self) -> Option<&'a [u8]> {
+        let authority = self.request?.uri.authority();
+        let authority = authority.map(|authority| authority.as_str().as_bytes());
+        authority.or_else(|| self.field(header::HOST))
     }
 
     /// The attempt whose answer the client got, or the last one that failed; `None` if there was none.

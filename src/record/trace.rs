@@ -1,7 +1,12 @@
 //! A request's place in a distributed trace, as W3C Trace Context has it: <https://www.w3.org/TR/trace-context/>.
 
+use http::HeaderName;
+
 use crate::balancer::draw_of_thread;
 use crate::config::Share;
+
+/// The field that tells of trace, span and whether it is recorded.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Bytes of a traceparent of the version that is known, `00`.
 const LENGTH: usize = 55;

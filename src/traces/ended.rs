@@ -1,12 +1,11 @@
 //! What is kept of a request until its spans are made. All of it is copied: what a head's fields share is the whole head.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, header};
 
-use crate::record::{Attempt, Ending, Record, Trace};
+use crate::record::{Attempt, Record, Summary, Trace};
 
 /// Bytes that are kept of any text that a client chose: requests wait in a queue, and their number alone bounds no memory.
 const LONGEST_TEXT: u16 = 1_024;
@@ -17,18 +16,8 @@ pub(super) struct Ended {
     pub(super) trace: Trace,
     /// When it began, by the wall clock.
     pub(super) at: SystemTime,
-    /// The same moment by the clock of the attempts.
-    pub(super) began: Instant,
-    pub(super) took: Duration,
-    pub(super) queued: Duration,
-    pub(super) client: Option<IpAddr>,
-    pub(super) version: Option<Version>,
-    pub(super) tls: bool,
-    pub(super) status: Option<u16>,
-    pub(super) received: u64,
-    pub(super) sent: u64,
+    pub(super) summary: Summary,
     pub(super) attempts: Vec<Attempt>,
-    pub(super) ending: Ending,
     /// One behind the other, and how long each is.
     texts: Vec<u8>,
     lengths: [Option<u16>; TEXTS],
@@ -51,14 +40,11 @@ impl Ended {
     pub(super) fn new(record: &Record<'_>, trace: Trace) -> Self {
         let now = SystemTime::now();
         let request = record.request;
-        let field = |name| Some(request?.headers.get(name)?.as_bytes());
-        let authority = request.and_then(|request| request.uri.authority());
-        let authority = authority.map(|authority| authority.as_str().as_bytes());
         let texts = [
             request.map(|request| request.method.as_str().as_bytes()),
             request.map(|request| request.uri.path().as_bytes()),
-            authority.or_else(|| field(header::HOST)),
-            field(header::USER_AGENT),
+            record.authority(),
+            record.field(header::USER_AGENT),
             record.pool.map(|(_, pool)| pool.name().as_bytes()),
             record.id.map(HeaderValue::as_bytes),
         ];
@@ -67,18 +53,9 @@ impl Ended {
         texts.iter().flatten().for_each(|text| all.extend(*text));
         Ended {
             trace,
-            at: now.checked_sub(record.took).unwrap_or(now),
-            began: record.began,
-            took: record.took,
-            queued: record.queued,
-            client: record.client,
-            version: request.map(|request| request.version),
-            tls: record.tls,
-            status: record.status,
-            received: record.received,
-            sent: record.sent,
+            at: now.checked_sub(record.summary.took).unwrap_or(now),
+            summary: record.summary,
             attempts: record.attempts.to_vec(),
-            ending: record.ending,
             texts: all,
             lengths: texts.map(|text| text.map(|text| text.len() as u16)),
         }

@@ -103,7 +103,7 @@ impl Traces {
 
 impl Observer for Traces {
     fn ended(&self, record: &Record<'_>) {
-        let Some(trace) = record.trace.filter(|trace| trace.sampled) else {
+        let Some(trace) = record.summary.trace.filter(|trace| trace.sampled) else {
             return;
         };
         // Whether there is room comes first, so that nothing is copied in vain.

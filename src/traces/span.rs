@@ -32,30 +32,33 @@ pub(super) fn of_request(span: &mut Message, ended: &Ended) {
     span.bytes(field::NAME, name(ended).as_bytes());
     span.number(field::KIND, SERVER);
     span.fixed64(field::START_TIME, nanoseconds(ended.at));
-    span.fixed64(field::END_TIME, nanoseconds(ended.at + ended.took));
+    span.fixed64(field::END_TIME, nanoseconds(ended.at + ended.summary.took));
     describe_request(&mut span.attributes(field::ATTRIBUTES), ended);
-    if ended.status.is_some_and(|status| status >= 500) || ended.ending.is_of_host_or_proxy() {
-        fail(span, ended.ending.code());
+    if ended.summary.is_failure() {
+        fail(span, ended.summary.ending.code());
     }
 }
 
 fn describe_request(attributes: &mut Attributes<'_>, ended: &Ended) {
-    attributes.text("url.scheme", if ended.tls { "https" } else { "http" });
-    attributes.integer("http.request.body.size", ended.received);
-    attributes.integer("http.response.body.size", ended.sent);
-    attributes.text("ballast.ending", ended.ending.code());
-    attributes.milliseconds("ballast.queued_ms", ended.queued);
+    attributes.text(
+        "url.scheme",
+        if ended.summary.tls { "https" } else { "http" },
+    );
+    attributes.integer("http.request.body.size", ended.summary.received);
+    attributes.integer("http.response.body.size", ended.summary.sent);
+    attributes.text("ballast.ending", ended.summary.ending.code());
+    attributes.milliseconds("ballast.queued_ms", ended.summary.queued);
     describe_head(attributes, ended);
-    if let Some(client) = ended.client {
+    if let Some(client) = ended.summary.client {
         attributes.address("client.address", client);
     }
-    if let Some(status) = ended.status {
+    if let Some(status) = ended.summary.status {
         attributes.integer("http.response.status_code", status);
     }
-    match ended.status {
+    match ended.summary.status {
         Some(status) if status >= 500 => attributes.text("error.type", &status.to_string()),
-        _ if ended.ending == Ending::Complete => {}
-        _ => attributes.text("error.type", ended.ending.code()),
+        _ if ended.summary.ending == Ending::Complete => {}
+        _ => attributes.text("error.type", ended.summary.ending.code()),
     }
     describe_text(attributes, "ballast.pool", ended, Text::Pool);
     describe_text(attributes, "ballast.request_id", ended, Text::Id);
@@ -64,7 +67,7 @@ fn describe_request(attributes: &mut Attributes<'_>, ended: &Ended) {
 fn describe_head(attributes: &mut Attributes<'_>, ended: &Ended) {
     describe_method(attributes, ended);
     describe_text(attributes, "url.path", ended, Text::Path);
-    if let Some(version) = ended.version.and_then(version) {
+    if let Some(version) = ended.summary.version.and_then(version) {
         attributes.text("network.protocol.version", version);
     }
     if let Some(authority) = ended.text(Text::Authority) {
@@ -85,8 +88,8 @@ pub(super) fn of_attempt(span: &mut Message, ended: &Ended, number: usize) -> bo
     let Some(id) = attempt.span else {
         return false;
     };
-    let start = ended.at + attempt.began.saturating_duration_since(ended.began);
-    let rest = (ended.began + ended.took).saturating_duration_since(attempt.began);
+    let start = ended.at + attempt.began.saturating_duration_since(ended.summary.began);
+    let rest = (ended.summary.began + ended.summary.took).saturating_duration_since(attempt.began);
     let end = start + attempt.took.unwrap_or(rest);
     span.bytes(field::TRACE_ID, &ended.trace.id.to_be_bytes());
     span.bytes(field::SPAN_ID, &id.to_be_bytes());
