@@ -36,6 +36,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Networks whose X-Forwarded-* fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What becomes of a request whose client ends its sending side before the answer has ended.
+    pub half_close: HalfClose,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// How much there may be of anything.
@@ -137,6 +139,15 @@ impl PartialEq for Certificate {
 }
 
 impl Eq for Certificate {}
+
+/// `half_close`: what the end of a client's sending side means before the answer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    /// The client has left: its request ends.
+    Abort,
+    /// The client still reads: its request is served to the end.
+    Serve,
+}
 
 /// `timeouts`: all of them are finite and above 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,27 @@ pub struct Failures {
     pub statuses: Vec<(u16, u16)>,
 }
 
+impl Failures {
+    /// Statuses that tell of the host and not of the request. 501 and 505 are about what was asked for, and the others
+    /// of the class as well.
+    pub const HOST_STATUSES: [(u16, u16); 3] = [(500, 500), (502, 504), (520, 529)];
+
+    /// Whether answers with this status count.
+    pub fn names(&self, status: u16) -> bool {
+        is_within(&self.statuses, status)
+    }
+
+    /// Whether answers with this status tell of the host, where nothing else is said.
+    pub fn is_of_host(status: u16) -> bool {
+        is_within(&Self::HOST_STATUSES, status)
+    }
+}
+
+fn is_within(ranges: &[(u16, u16)], status: u16) -> bool {
+    let mut ranges = ranges.iter();
+    ranges.any(|&(from, to)| (from..=to).contains(&status))
+}
+
 /// `limits` of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {

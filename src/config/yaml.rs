@@ -21,6 +21,7 @@ pub(super) struct Config {
     pub(super) access_log: Said<AccessLog>,
     pub(super) listeners: Vec<Form<Listener>>,
     pub(super) trusted_proxies: Vec<String>,
+    pub(super) half_close: Said<String>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) headers: Headers,

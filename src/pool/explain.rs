@@ -109,7 +109,7 @@ impl Take for Listening {
 }
 
 impl Pool {
-    /// Which host [`lease_in_turn`](Pool::lease_in_turn) would lease now, and why. It is that choice, with nothing counted
+    /// Which host [`lease_at_once`](Pool::lease_at_once) would lease now, and why. It is that choice, with nothing counted
     /// and no turn moved. One that finds others in line would first wait behind them.
     pub fn explain(
         &self,

@@ -250,36 +250,58 @@ impl Pool {
         self.queue.waiting()
     }
 
-    /// Counts the request on the host that it wants, if it wants one and that one can have it, else picks a host; waits
-    /// in line while every host is full. `repeatable` says whether the request can be sent to another host if this one
-    /// fails it.
+    /// Counts the request on the host that it wants, if it wants one and that one can have it, else picks a host.
+    /// `repeatable` says whether the request can be sent to another host if this one fails it.
     ///
     /// # Errors
     /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`; [`BalancerError::Busy`] if
-    /// all are full and the line is, too, or does not move in time.
+    /// all are full, or others wait for a place on one.
+    pub fn lease_at_once(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        wanted: Option<&HostId>,
+        repeatable: bool,
+    ) -> Result<Lease, BalancerError> {
+        // Nobody goes past those who wait.
+        match self.queue.waiting() {
+            0 => self.lease_wanted(request, wanted, repeatable),
+            _ => Err(BalancerError::Busy),
+        }
+    }
+
+    /// Whether one more request may wait in line.
+    pub fn has_room_in_line(&self) -> bool {
+        self.queue.waiting() < self.queue.size()
+    }
+
+    /// As [`lease_at_once`](Self::lease_at_once), but waits in line while every host is full. Dropping the future gives
+    /// the place up.
+    ///
+    /// # Errors
+    /// [`BalancerError::NoHosts`] as above; [`BalancerError::Busy`] if the line is full or does not move in time.
     pub async fn lease_in_turn(
         self: &Arc<Self>,
         request: &Selection<'_>,
         wanted: Option<&HostId>,
         repeatable: bool,
     ) -> Result<Lease, BalancerError> {
-        let attempt = || {
-            let (counted, why) = self.choose(request, wanted, repeatable, &Counting)?;
-            Lease::new(self, counted, why).ok_or(BalancerError::NoHosts)
-        };
-        // Nobody goes past those who wait.
-        if self.queue.waiting() == 0 {
-            match attempt() {
-                Err(BalancerError::Busy) => {}
-                outcome => return outcome,
-            }
-        }
         let joined = Instant::now();
+        let attempt = || self.lease_wanted(request, wanted, repeatable);
         let lease = self.queue.wait(attempt).await?;
         Ok(lease.after(joined.elapsed()))
     }
 
-    /// The same without waiting.
+    fn lease_wanted(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        wanted: Option<&HostId>,
+        repeatable: bool,
+    ) -> Result<Lease, BalancerError> {
+        let (counted, why) = self.choose(request, wanted, repeatable, &Counting)?;
+        Lease::new(self, counted, why).ok_or(BalancerError::NoHosts)
+    }
+
+    /// A host for an attempt in place of another one, past those who wait.
     ///
     /// # Errors
     /// [`BalancerError::NoHosts`] and [`BalancerError::Busy`].

@@ -6,6 +6,16 @@ use nix::errno::Errno;
 
 use crate::config;
 
+/// What an answer of this status says of its host in a pool with these rules. An answer about the request says nothing
+/// against the host, whichever client asks for it how often.
+pub(super) fn of_status(status: u16, rules: Option<&config::Ejection>) -> Outcome {
+    let named = rules.is_some_and(|rules| rules.failures.names(status));
+    match named || config::Failures::is_of_host(status) {
+        true => Outcome::Failure(Failure::Status(status)),
+        false => Outcome::Success,
+    }
+}
+
 /// How a request went on its host. One whose end was the client's doing has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -49,10 +59,7 @@ impl Failure {
             Failure::Timeout => failures.timeout,
             Failure::Reset => failures.reset,
             Failure::Malformed => failures.malformed,
-            Failure::Status(status) => {
-                let mut ranges = failures.statuses.iter();
-                ranges.any(|&(from, to)| (from..=to).contains(&status))
-            }
+            Failure::Status(status) => failures.names(status),
         }
     }
 }

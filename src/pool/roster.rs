@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ejection::{Reason, Stage, may_eject};
 use super::tiers::{Tier, tiers};
-use super::{Failure, Member, Outcome, Pool};
+use super::{Failure, Member, Outcome, Pool, outcome};
 use crate::balancer::{Balancer, HostId};
 use crate::journal::Kind;
 
@@ -166,6 +166,11 @@ impl Pool {
         if let (Some(reason), Some(failure)) = (reason, failure) {
             self.eject(member, now, reason, failure);
         }
+    }
+
+    /// What an answer of this status says of its host.
+    pub fn outcome_of(&self, status: u16) -> Outcome {
+        outcome::of_status(status, self.ejection.as_ref())
     }
 
     /// Takes in how a probe went.

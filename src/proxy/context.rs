@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
+use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
-use super::client::Gate;
+use super::client::{self, Gate};
 use super::demand::{Demand, is_repeatable};
 use super::failure::Sent;
 use super::forwarded::Origin;
@@ -47,6 +48,8 @@ pub struct RequestContext {
     pub(super) queued: Duration,
     /// What the answer that we gave ourselves says of the request.
     pub(super) refused: Option<Ending>,
+    /// Whether the client left while a host was connected to.
+    pub(super) left: bool,
     /// Whether the observers have heard of the request.
     pub(super) told: bool,
     /// Hosts that failed this request.
@@ -59,12 +62,29 @@ pub struct RequestContext {
     pub(super) started: Instant,
     /// The head of the host's answer in the running attempt.
     pub(super) head: Option<Head>,
+    /// Whether the host has answered a request for an upgrade with something else.
+    pub(super) upgrade_refused: bool,
     /// How long the client had been waited for when the request's body began.
     pub(super) waited: Duration,
     /// Bytes of the request's body that the running attempt has got.
     pub(super) body: u64,
     /// The client's connection; `None` if other requests share it.
     pub(super) gate: Option<Arc<Gate>>,
+}
+
+/// Why a request has no host.
+#[derive(Debug)]
+pub(super) enum NotLeased {
+    /// None could be had.
+    Refused(BalancerError),
+    /// The client left while the request waited for one.
+    Left(Box<Error>),
+}
+
+impl From<BalancerError> for NotLeased {
+    fn from(error: BalancerError) -> Self {
+        NotLeased::Refused(error)
+    }
 }
 
 /// The head of a host's answer.
@@ -94,12 +114,14 @@ impl RequestContext {
             attempts: Vec::new(),
             queued: Duration::ZERO,
             refused: None,
+            left: false,
             told: false,
             tried: Vec::new(),
             lease: None,
             next: None,
             started: now,
             head: None,
+            upgrade_refused: false,
             waited: Duration::ZERO,
             body: 0,
             gate: None,
@@ -114,6 +136,7 @@ impl RequestContext {
     pub(super) fn begin_attempt(&mut self) {
         self.started = Instant::now();
         self.head = None;
+        self.upgrade_refused = false;
         self.body = 0;
         if let Some(lease) = &self.lease {
             let host = lease.member().host();
@@ -157,23 +180,42 @@ impl RequestContext {
     }
 
     /// Leases a host for the next attempt: one that has not failed this request while there is such a one. Waits in line
-    /// while every host is full.
-    pub(super) async fn lease_host(
-        &mut self,
-        request: &RequestHeader,
-    ) -> Result<(), BalancerError> {
+    /// while every host is full, as long as the client is there.
+    pub(super) async fn lease_host(&mut self, session: &mut Session) -> Result<(), NotLeased> {
+        let request = session.req_header();
         let demand = self.demand(request);
         let claim = demand.claim();
         let wanted = claim.as_ref().map(|claim| &claim.host);
-        let repeatable = demand.could_go_again();
-        let (pool, selection) = (self.pool(), demand.selection());
-        let lease = pool.lease_in_turn(&selection, wanted, repeatable).await?;
-        self.queued += lease.waited();
+        let (pool, repeatable) = (self.pool(), demand.could_go_again());
+        let lease = match pool.lease_at_once(&demand.selection(), wanted, repeatable) {
+            Err(BalancerError::Busy) if pool.has_room_in_line() => {
+                // The session is read from meanwhile.
+                let request = request.clone();
+                let demand = self.demand(&request);
+                let selection = demand.selection();
+                let joined = Instant::now();
+                let turn = tokio::select! {
+                    biased;
+                    left = client::left(session.as_downstream_mut()) => Err(NotLeased::Left(left)),
+                    lease = pool.lease_in_turn(&selection, wanted, repeatable) => Ok(lease?),
+                };
+                let time = joined.elapsed();
+                self.queued += time;
+                self.client_was_not_asked(time);
+                turn?
+            }
+            leased => leased?,
+        };
         self.lease = Some(lease);
         if let Some(Claim { host, ages: false }) = claim {
             self.kept_with = Some(host);
         }
         Ok(())
+    }
+
+    /// The client was read from for so long only to see it leave, which says nothing about the rate of its body.
+    pub(super) fn client_was_not_asked(&mut self, time: Duration) {
+        self.waited = self.waited.saturating_add(time);
     }
 
     /// Leases a host that has not failed this request, for an attempt in place of the running one. `false`: there is none

@@ -33,6 +33,7 @@ pub(super) fn head_is_read(session: &mut Session, ctx: &mut RequestContext) {
 /// The host has answered in full. A client that has not sent all of its request by then has been told that its
 /// connection ends, and nobody needs the rest: one that falls silent is not waited for.
 pub(super) fn host_is_done(session: &mut Session) {
+    answered(session);
     if !session.was_upgraded() && !session.is_body_done() {
         session.set_read_timeout(Some(LINGER));
     }
@@ -72,6 +73,11 @@ pub(super) fn expect_answer(session: &Session, ctx: &RequestContext) {
     }
 }
 
+/// The host owes the next part of an answer on a connection whose own time limit is that of a tunnel.
+pub(super) fn expect_more(session: &Session, ctx: &RequestContext) {
+    expect_answer(session, ctx);
+}
+
 /// The host has answered.
 pub(super) fn answered(session: &Session) {
     if let Some(gate) = client::gate(session.as_downstream()) {
@@ -83,7 +89,7 @@ pub(super) fn answered(session: &Session) {
 pub(super) fn blame(session: &Session, error: Box<Error>) -> Box<Error> {
     let gate = client::gate(session.as_downstream());
     if gate.is_some_and(|gate| gate.take_host_late()) {
-        let late = "the head of the answer did not come in time";
+        let late = "the answer did not come in time";
         return Error::explain(ErrorType::ReadTimedout, late).into_up();
     }
     error

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use http::Method;
+use pingora::http::RequestHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::pool::Failure;
@@ -75,6 +77,27 @@ impl Sent {
     pub(super) fn may_go_again(self) -> bool {
         self.repeatable && self.replayable && !self.answered
     }
+}
+
+/// Bytes of a head that every server takes.
+const ORDINARY_HEAD: usize = 8 << 10;
+
+/// Whether a request is one that every server of HTTP can be expected to answer: of a common method, and with a head of a
+/// common size. Others may be refused by a closed connection, or worse.
+pub(super) fn is_ordinary(request: &RequestHeader) -> bool {
+    let fields = request.headers.iter();
+    let size = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let common = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+        Method::OPTIONS,
+    ];
+    common.contains(&request.method)
+        && request.raw_path().len() + size.sum::<usize>() <= ORDINARY_HEAD
 }
 
 /// Whether the connection to the host broke. A timeout is no break: the host may still be at work.
@@ -172,6 +195,23 @@ mod tests {
         let left_over = Error::new_in(HTTPStatus(502));
         let last = Some(Failure::Connect);
         assert_eq!(ending(&left_over, last), Ending::ConnectFailed);
+    }
+
+    #[test]
+    fn a_request_is_ordinary_by_its_method_and_its_size() {
+        let request = |method: &str, length: usize| {
+            let mut request = RequestHeader::build(method, b"/", None).expect("a request");
+            let value = "x".repeat(length);
+            request.insert_header("X-Long", value).expect("a field");
+            request
+        };
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+            assert!(is_ordinary(&request(method, 8_000)), "{method}");
+            assert!(!is_ordinary(&request(method, 8_200)), "{method}");
+        }
+        for method in ["FOO", "TRACE", "CONNECT", "get"] {
+            assert!(!is_ordinary(&request(method, 1)), "{method}");
+        }
     }
 
     #[test]

@@ -14,16 +14,20 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::{self, Answer, Connection, whole_seconds};
-use super::context::{Head, RequestContext};
+use super::client;
+use super::context::{Head, NotLeased, RequestContext};
 use super::failure::{self, is_break};
 use super::forwarded::Origin;
 use super::sticky;
 use super::target::Target;
 use super::{Proxy, deadlines, is_over_tls, rules, trace, upgrade};
 use crate::balancer::BalancerError;
-use crate::config::HostHeader;
-use crate::pool::{Failure, Outcome, lacks_resources};
+use crate::config::{HalfClose, HostHeader};
+use crate::pool::{Failure, lacks_resources};
 use crate::record::{Ending, Reason, hexadecimal, random};
+
+/// A host whose answer a client has not read for so long in all may have given it up for that.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -57,8 +61,8 @@ impl ProxyHttp for Proxy {
         session.set_read_timeout(Some(ctx.site.timeouts.read));
         deadlines::head_is_read(session, ctx);
         session.set_total_drain_timeout(Some(answer::LINGER));
-        // A client may close its sending side once it has sent its request, or send the next one meanwhile.
-        session.set_abort_on_close(false);
+        session.set_abort_on_close(ctx.site.half_close == HalfClose::Abort);
+        // A client may send its next request meanwhile.
         session.set_pipelining_enabled(true);
         if session.req_header().version == Version::HTTP_10 {
             session.set_ignore_info_resp(true);
@@ -102,10 +106,11 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        let answer = match ctx.lease_host(session.req_header()).await {
+        let answer = match ctx.lease_host(session).await {
             Ok(()) => return Ok(true),
-            Err(BalancerError::Busy) => Answer::QUEUE_FULL,
-            Err(_) => Answer::NO_HOST,
+            Err(NotLeased::Left(left)) => return Err(left),
+            Err(NotLeased::Refused(BalancerError::Busy)) => Answer::QUEUE_FULL,
+            Err(NotLeased::Refused(_)) => Answer::NO_HOST,
         };
         answer::send(session, answer, Connection::Keep).await?;
         ctx.refused = Some(answer.ending());
@@ -117,11 +122,17 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        if ctx.lease.is_none() && ctx.lease_host(session.req_header()).await.is_err() {
-            return Err(Error::explain(
-                ErrorType::HTTPStatus(503),
-                "no usable host is left for another attempt",
-            ));
+        if ctx.lease.is_none() {
+            match ctx.lease_host(session).await {
+                Ok(()) => {}
+                Err(NotLeased::Left(left)) => return Err(left),
+                Err(NotLeased::Refused(_)) => {
+                    return Err(Error::explain(
+                        ErrorType::HTTPStatus(503),
+                        "no usable host is left for another attempt",
+                    ));
+                }
+            }
         }
         let lease = ctx.lease.as_ref();
         let member = lease.expect("leased above").member();
@@ -134,21 +145,31 @@ impl ProxyHttp for Proxy {
         }
         let mut peer = Box::new(member.peer().clone());
         ctx.begin_attempt();
-        if upgrade::is_asked_for(session.req_header()) {
+        if rules::asks_for_websocket(session.req_header()) {
             // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);
-            upgrade::prepare(&mut peer);
+            upgrade::prepare(&mut peer, client::lend(session.as_downstream_mut()));
+        } else if let Some(gate) = client::lend(session.as_downstream_mut()) {
+            peer.options.custom_l4 = Some(gate);
         }
         Ok(peer)
     }
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        if client::has_left(session.as_downstream_mut()).is_some() {
+            // Pingora makes the error the host's, whatever is said of it here.
+            ctx.left = true;
+            ctx.end_attempt(Reason::Client);
+            ctx.lease = None;
+            error.set_retry(false);
+            return error;
+        }
         exclude_host(ctx);
         if lacks_resources(&error) {
             ctx.end_attempt(Reason::Resources);
@@ -162,7 +183,7 @@ impl ProxyHttp for Proxy {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
@@ -172,6 +193,13 @@ impl ProxyHttp for Proxy {
         if let Some(attempt) = ctx.attempts.last_mut() {
             attempt.connected = Some(attempt.began.elapsed());
             attempt.reused = reused;
+        }
+        if !reused {
+            ctx.client_was_not_asked(ctx.started.elapsed());
+            // The host never hears of it.
+            if let Some(left) = client::has_left(session.as_downstream_mut()) {
+                return Err(left);
+            }
         }
         Ok(())
     }
@@ -192,7 +220,7 @@ impl ProxyHttp for Proxy {
             request.insert_header(header::HOST, authority)?;
             request.set_raw_path(&uri)?;
         }
-        if session.is_body_done() || upgrade::is_asked_for(session.req_header()) {
+        if session.is_body_done() || rules::asks_for_websocket(session.req_header()) {
             deadlines::expect_answer(session, ctx);
         }
         rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
@@ -244,15 +272,18 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         deadlines::answered(session);
-        if upgraded && !upgrade::is_asked_for(session.req_header()) {
+        let asked = rules::asks_for_websocket(session.req_header());
+        if upgraded && !asked {
             // Passed on, the host's next bytes would be taken for an answer to the client's next request.
             let unasked = "the host switched protocols unasked";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
         }
-        let outcome = match response.status.is_server_error() {
-            true => Outcome::Failure(Failure::Status(response.status.as_u16())),
-            false => Outcome::Success,
-        };
+        if asked && !upgraded {
+            // The connection to the host has the time of a tunnel, which the rest of this answer does not get.
+            ctx.upgrade_refused = true;
+            deadlines::expect_more(session, ctx);
+        }
+        let outcome = ctx.pool().outcome_of(response.status.as_u16());
         ctx.head = Some(Head {
             after: ctx.started.elapsed(),
             outcome,
@@ -289,10 +320,12 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
-        _ctx: &mut RequestContext,
+        ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
         if end_of_stream {
             deadlines::host_is_done(session);
+        } else if ctx.upgrade_refused {
+            deadlines::expect_more(session, ctx);
         }
         Ok(None)
     }
@@ -358,6 +391,9 @@ impl ProxyHttp for Proxy {
             // As above: not the host's failure.
             ctx.end_attempt(Reason::Stale);
             ctx.lease = None;
+        } else if is_of_request(session, &error, failure) {
+            ctx.end_attempt(Reason::Failed(failure));
+            ctx.lease = None;
         }
         ctx.fail(failure);
         error.set_retry(again);
@@ -371,7 +407,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
     ) -> FailToProxy {
         ctx.lease = None;
-        let status = failure::status(error);
+        let status = failure::status(error).filter(|_| !ctx.left);
         // A client at fault for the error gets no more time, but for the answer to a body that is too large.
         let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
         if let Some(status) = status
@@ -399,9 +435,9 @@ impl ProxyHttp for Proxy {
         ctx.tell(Some(session), error);
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, ctx: &RequestContext, error: &Error) -> bool {
         // Clients come and go.
-        *error.esource() == ErrorSource::Downstream
+        ctx.left || *error.esource() == ErrorSource::Downstream
     }
 
     fn suppress_proxy_warn_log(
@@ -415,6 +451,18 @@ impl ProxyHttp for Proxy {
         // log until its health check says so in one line.
         true
     }
+}
+
+/// Whether the client may have brought the failure about by what it asked for, or how. A host is not blamed for it then.
+fn is_of_request(session: &mut Session, error: &Error, failure: Failure) -> bool {
+    let whole = session.is_body_done();
+    // A host may refuse an upload by closing the connection.
+    let cut = failure == Failure::Reset
+        && (!whole || *error.etype() == ErrorType::WriteError && !session.is_body_empty());
+    let unread = failure == Failure::Reset
+        && session.response_written().is_some()
+        && client::stalled(session.as_downstream()) >= PATIENCE;
+    cut || unread || !failure::is_ordinary(session.req_header())
 }
 
 /// Notes that the host of the running attempt failed this request.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::rules::Via;
-use crate::config::{self, Access, Config, Limits, ProxyProtocol, Share, Timeouts, Underscores};
+use crate::config::{
+    self, Access, Config, HalfClose, Limits, ProxyProtocol, Share, Timeouts, Underscores,
+};
 use crate::pool::{HostBook, Pool, PoolError};
 use crate::record::Observer;
 use crate::route::Router;
@@ -25,6 +27,8 @@ pub struct Site {
     pub doors: Vec<Door>,
     /// Networks whose X-Forwarded-* fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What becomes of a request whose client ends its sending side before the answer has ended.
+    pub half_close: HalfClose,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// How much there may be of anything.
@@ -99,6 +103,7 @@ impl Site {
                 })
                 .collect(),
             trusted_proxies: config.trusted_proxies.clone(),
+            half_close: config.half_close,
             timeouts: config.timeouts,
             limits: config.limits.clone(),
             underscores: config.headers.underscores,

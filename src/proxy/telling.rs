@@ -46,6 +46,7 @@ impl RequestContext {
         }
         let ending = match (self.refused, error, session) {
             (Some(ending), _, _) => ending,
+            _ if self.left => Ending::ClientGone,
             (None, Some(error), _) => failure::ending(error, self.last_failure()),
             (None, None, Some(_)) => Ending::Complete,
             (None, None, None) => Ending::Internal,

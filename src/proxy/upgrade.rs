@@ -12,55 +12,35 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Version, header};
+use pingora::Result;
 use pingora::connectors::l4::Connect;
-use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The condition under which Pingora passes an upgrade on.
-pub(super) fn is_asked_for(request: &RequestHeader) -> bool {
-    request.version == Version::HTTP_11
-        && request
-            .headers
-            .get(header::UPGRADE)
-            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
+use super::client::Gate;
 
 /// Parts these connections from all others in Pingora's store of idle ones.
 const GROUP: u64 = 0x7570_6772_6164_6500;
 
-/// Makes `peer` one that is connected to in this way, and never again used once it is idle.
-pub(super) fn prepare(peer: &mut HttpPeer) {
+/// Makes `peer` one that is connected to in this way, and never again used once it is idle. `gate` is that of the client.
+pub(super) fn prepare(peer: &mut HttpPeer, gate: Option<Arc<Gate>>) {
     peer.group_key ^= GROUP;
     peer.options.idle_timeout = Some(Duration::ZERO);
-    peer.options.custom_l4 = Some(Arc::new(GivingWay));
+    peer.options.custom_l4 = gate.map(|gate| Arc::new(GivingWay(gate)) as _);
 }
 
 #[derive(Debug)]
-struct GivingWay;
+struct GivingWay(Arc<Gate>);
 
 #[async_trait]
 impl Connect for GivingWay {
-    // Pingora's time limit for the whole of a connection's making is around this.
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let Some(address) = address.as_inet() else {
-            return Error::e_explain(ErrorType::ConnectError, "not an IP address");
-        };
-        let socket = TcpStream::connect(address).await.map_err(|error| {
-            let what = match error.kind() {
-                io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-                _ => ErrorType::ConnectError,
-            };
-            Error::because(what, format!("cannot connect to {address}"), error)
-        })?;
         let socket = GivingWaySocket {
-            socket,
+            socket: self.0.connect_tcp(address).await?,
             written: false,
         };
         Ok(VirtualSocketStream::new(Box::new(socket)).into())

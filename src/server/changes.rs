@@ -41,6 +41,7 @@ impl Changes {
             &old.trusted_proxies,
             &new.trusted_proxies,
         );
+        changes.section("half_close", &old.half_close, &new.half_close);
         changes.section("timeouts", &old.timeouts, &new.timeouts);
         changes.section("limits", &old.limits, &new.limits);
         changes.section("headers", &old.headers, &new.headers);

@@ -6,6 +6,7 @@ mod changes;
 mod control;
 mod edge;
 mod handover;
+mod idle_pool;
 mod listen;
 mod measured;
 mod observers;
@@ -49,7 +50,7 @@ use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
 use admin::AdminListening;
 use control::Control;
-use edge::Edge;
+use edge::{Connections, Edge, raise_descriptors};
 pub use handover::Upgrade;
 use handover::{Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
@@ -89,10 +90,6 @@ impl fmt::Display for StartError {
 }
 
 impl Error for StartError {}
-
-/// Unused connections to hosts that are kept, per thread: enough for the busiest thread of a large machine, at one file
-/// descriptor each.
-const IDLE_UPSTREAM_CONNECTIONS: usize = 1024;
 
 /// Commands that may wait to be taken up.
 const WAITING_COMMANDS: usize = 16;
@@ -193,7 +190,9 @@ impl Prepared {
             },
         ));
 
-        let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
+        let descriptors = raise_descriptors();
+        let idle = idle_pool::size(&config, descriptors);
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(&config, idle));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
@@ -204,6 +203,7 @@ impl Prepared {
             Arc::clone(&site),
             Arc::clone(&traffic),
             Arc::clone(&counts),
+            Connections::affording(descriptors, idle),
         );
         let current = Arc::new(ArcSwap::from_pointee(Current {
             config: config.clone(),
@@ -342,10 +342,10 @@ fn endpoint(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificates
     Ok(Some((settings, certificates)))
 }
 
-fn server_conf(config: &Config) -> ServerConf {
+fn server_conf(config: &Config, idle: u64) -> ServerConf {
     ServerConf {
         threads: config.server.threads,
-        upstream_keepalive_pool_size: IDLE_UPSTREAM_CONNECTIONS,
+        upstream_keepalive_pool_size: idle_pool::of_a_thread(idle, config.server.threads),
         max_retries: MAX_ATTEMPTS,
         work_stealing: config.server.threads > 1,
         // Only the backstop: `shutdown` ends the process before, and Pingora would sleep the whole time. A reload may

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, Ejection, Failures, Headers, HostHeader, Initial, KeySource, Limits,
-    LogFormat, LogTarget, PoolLimits, Probe, Retries, Retry, Route, Server, SlowStart, Timeouts,
-    Underscores, WhenAllDown,
+    Access, AccessLog, Admin, Ejection, Failures, HalfClose, Headers, HostHeader, Initial,
+    KeySource, Limits, LogFormat, LogTarget, PoolLimits, Probe, Retries, Retry, Route, Server,
+    SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -70,6 +70,7 @@ fn everything_left_out_has_its_default() {
         }
     );
     assert!(config.trusted_proxies.is_empty());
+    assert_eq!(config.half_close, HalfClose::Abort);
     assert_eq!(config.access_log, None);
     assert_eq!(config.listeners[0].tls, None);
     let everything = Route {
@@ -118,7 +119,7 @@ fn everything_left_out_has_its_default() {
                 timeout: true,
                 reset: true,
                 malformed: true,
-                statuses: vec![(500, 599)],
+                statuses: vec![(500, 500), (502, 504), (520, 529)],
             },
             consecutive: Some(5),
             rate: Some(50),

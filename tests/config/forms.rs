@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ballast::balancer::ALGORITHMS;
 use ballast::config::{
-    Access, HostHeader, Initial, KeySource, Listener, PoolTls, Probe, Rate, RateKey, Underscores,
-    WhenAllDown,
+    Access, HalfClose, HostHeader, Initial, KeySource, Listener, PoolTls, Probe, Rate, RateKey,
+    Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool, pool_with, with_top};
@@ -181,8 +181,9 @@ fn the_top_sections_are_read() {
         "server: { threads: 3, grace_period: 0s }\ntrusted_proxies: [10.0.0.0/8, \"::1\", 192.0.2.1]\n\
          limits: { max_in_flight: 1000, head: 8KiB, target: 2000, fields: 200, body: 10 MiB }\n\
          headers: { underscores: pass, via: edge-1 }\ntimeouts: { connect: 1s, read: 2m, write: 1h30m, idle: 24h, \
-         client_keepalive: 1ms, tunnel: 1day }",
+         client_keepalive: 1ms, tunnel: 1day }\nhalf_close: serve",
     ));
+    assert_eq!(config.half_close, HalfClose::Serve);
     assert_eq!(config.server.threads, 3);
     assert_eq!(config.server.grace_period, Duration::ZERO);
     let networks = Vec::from_iter(config.trusted_proxies.iter().map(ToString::to_string));

@@ -191,6 +191,10 @@ fn the_top_sections() {
             "limits.fields: `257` is not a whole number from 8 to 256",
         ),
         (
+            "half_close: keep",
+            "half_close: `keep` is not one of `abort`, `serve`",
+        ),
+        (
             "headers: { underscores: keep }",
             "headers.underscores: `keep` is not one of `drop`, `pass`",
         ),

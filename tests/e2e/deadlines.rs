@@ -347,6 +347,7 @@ fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { read: 500ms }")
+        .top("half_close: serve")
         .start();
     backend.set(Reply::Drip(Duration::from_millis(100)));
     for (more, ends) in [

@@ -284,3 +284,154 @@ fn a_host_that_a_check_sees_recover_need_not_wait() {
     ballast.wait_for_log(&[&address, "is up"]);
     wait_for_requests(&ballast, &b);
 }
+
+/// Methods that a client can choose. CONNECT never reaches a host.
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO",
+];
+
+/// Answers with the status that the path names.
+fn status_of_the_path() -> Reply {
+    Reply::script(|head, wire| {
+        let status = head.word(1).trim_start_matches('/').to_owned();
+        let length = match status.as_str() {
+            "204" | "304" => "",
+            _ => "Content-Length: 0\r\n",
+        };
+        wire.send(format!("HTTP/1.1 {status} T\r\n{length}\r\n"))?;
+        Ok(crate::support::Next::Keep)
+    })
+}
+
+fn is_the_hosts(status: u16) -> bool {
+    matches!(status, 500 | 502..=504 | 520..=529)
+}
+
+#[test]
+fn only_statuses_that_tell_of_the_host_eject_it_whatever_one_client_asks_for() {
+    let hosts = [Backend::start_new("a"), Backend::start_new("b")];
+    hosts.iter().for_each(|host| host.set(status_of_the_path()));
+    let setup = Setup::of(&hosts.each_ref())
+        .pool("ejection: { consecutive: 1, rate: 1%, min_requests: 1, base: 1m }")
+        .pool("retries: none");
+    let ballast = setup.start();
+    let mut client = Client::connect(ballast.address());
+    let ask = |client: &mut Client, method: &str, status: u16| {
+        let request = format!("{method} /{status} HTTP/1.1\r\nHost: test\r\n\r\n");
+        if client.request(&request).is_err() {
+            *client = Client::connect(ballast.address());
+        }
+    };
+    let others = (200..600).filter(|status| !is_the_hosts(*status));
+    for status in others {
+        for method in METHODS {
+            ask(&mut client, method, status);
+            let told = ballast.log_with(&["ejected"]);
+            assert!(told.is_empty(), "{method} {status}: {told:?}");
+        }
+        client = match status % 50 {
+            0 => Client::connect(ballast.address()),
+            _ => client,
+        };
+    }
+    assert!(hosts.iter().all(|host| host.requests() > 1_000));
+    for status in (500..600).filter(|status| is_the_hosts(*status)) {
+        let ballast = setup.start();
+        let asked = format!("/{status}");
+        assert_eq!(get(ballast.address(), &asked).status, status);
+        ballast.wait_for_log(&["is ejected for", &format!("the last: status {status}")]);
+    }
+}
+
+#[test]
+fn what_the_file_names_counts_as_it_says() {
+    let hosts = [Backend::start_new("a"), Backend::start_new("b")];
+    hosts.iter().for_each(|host| host.set(status_of_the_path()));
+    let ejects = |failures: &str, status: u16| {
+        let ejection = format!("ejection: {{ failures: {failures}, consecutive: 1, base: 1m }}");
+        let ballast = Setup::of(&hosts.each_ref()).pool(&ejection).start();
+        get(ballast.address(), &format!("/{status}"));
+        // The second one is behind the first.
+        get(ballast.address(), "/200");
+        !ballast.log_with(&["ejected"]).is_empty()
+    };
+    for (failures, status, expected) in [
+        ("5xx", 501, false),
+        ("5xx", 505, false),
+        ("5xx", 507, true),
+        ("[501]", 501, true),
+        ("500-599", 505, true),
+        ("[429]", 429, true),
+        ("[429]", 500, false),
+    ] {
+        assert_eq!(ejects(failures, status), expected, "{failures} {status}");
+    }
+}
+
+/// As Python's `http.server`, and as servers that are less polite: no body is read, and an unknown method, a large head
+/// or an upload ends the connection.
+fn plain_server(polite: bool) -> Reply {
+    Reply::script(move |head, wire| {
+        use crate::support::Next;
+        let known = matches!(head.word(0), "GET" | "HEAD");
+        let large = head.get("x-long").is_some();
+        match (known && !large, polite) {
+            (true, _) => {
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+                Ok(Next::Keep)
+            }
+            (false, true) => {
+                wire.send(
+                    "HTTP/1.0 501 Unsupported\r\nConnection: close\r\nContent-Length: 4\r\n\r\nwhat",
+                )?;
+                Ok(Next::Close)
+            }
+            (false, false) if head.word(0) == "PUT" => Ok(Next::Reset),
+            (false, false) => Ok(Next::Close),
+        }
+    })
+}
+
+#[test]
+fn a_client_cannot_have_a_plain_server_ejected_by_what_it_asks_for() {
+    for polite in [true, false] {
+        let hosts = [Backend::start_new("a"), Backend::start_new("b")];
+        hosts.iter().for_each(|host| host.set(plain_server(polite)));
+        let ballast = Setup::of(&hosts.each_ref())
+            .pool("ejection: { consecutive: 2, min_requests: 5, base: 1m }")
+            .start();
+        let large = format!(
+            "GET / HTTP/1.1\r\nHost: test\r\nX-Long: {}\r\n\r\n",
+            "x".repeat(20_000)
+        );
+        let upload = format!(
+            "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 3000000\r\n\r\n{}",
+            "x".repeat(500_000)
+        );
+        for request in [
+            "FOO / HTTP/1.1\r\nHost: test\r\n\r\n",
+            "TRACE / HTTP/1.1\r\nHost: test\r\n\r\n",
+            "FOO / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello",
+            &large,
+            &upload,
+        ] {
+            for _ in 0..20 {
+                let mut client = Client::connect(ballast.address());
+                // The host may have closed before it has all of it.
+                let _ = client.send(request);
+                let _ = client.read_response(false);
+                let told = ballast.log_with(&["ejected"]);
+                let start = &request[..20];
+                assert!(told.is_empty(), "{start} (polite: {polite}): {told:?}");
+            }
+        }
+        assert!(hosts.iter().all(|host| host.requests() >= 40));
+        // Nor has the pool turned away from one of them.
+        let before = hosts.each_ref().map(Backend::requests);
+        for _ in 0..20 {
+            assert_eq!(get(ballast.address(), "/").status, 200);
+        }
+        let after = hosts.each_ref().map(Backend::requests);
+        assert!(after[0] > before[0] && after[1] > before[1]);
+    }
+}

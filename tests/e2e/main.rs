@@ -22,6 +22,8 @@ mod harness;
 mod headers;
 mod health;
 mod http2;
+mod idle_pool;
+mod leaving;
 mod limits;
 mod live;
 mod matrix;

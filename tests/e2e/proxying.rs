@@ -239,9 +239,9 @@ fn continue_passes_when_the_client_waits_for_it() {
 }
 
 #[test]
-fn a_client_that_has_said_all_still_gets_its_answer() {
+fn a_client_that_has_said_all_still_gets_its_answer_where_that_is_asked_for() {
     let backend = Backend::start_new("a");
-    let ballast = Setup::of(&[&backend]).start();
+    let ballast = Setup::of(&[&backend]).top("half_close: serve").start();
     backend.set(Reply::ok().after(Duration::from_millis(100)));
     let mut client = Client::connect(ballast.address());
     client

@@ -223,3 +223,98 @@ fn upgraded(
         Ok(Next::Close)
     })
 }
+
+/// Requests with an `Upgrade` that asks for no WebSocket.
+const NO_UPGRADES: [&str; 7] = [
+    "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: TLS/1.0, websocket\r\nConnection: upgrade\r\n\r\n",
+    "GET / HTTP/1.0\r\nHost: test\r\nUpgrade: websocket\r\nConnection: upgrade, keep-alive\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nhi",
+    "HEAD / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+];
+
+#[test]
+fn an_upgrade_that_is_none_is_an_ordinary_request() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { read: 300ms }")
+        .pool("retries: none")
+        .pool("ejection: none")
+        .start();
+    let ask = |request: &str| {
+        let mut client = Client::connect(ballast.address());
+        client.request(request).expect("a whole answer").status
+    };
+    for request in NO_UPGRADES {
+        assert_eq!(ask(request), 200, "{request}");
+        let seen = backend.last().head;
+        assert_eq!(seen.get("upgrade"), None, "{request}");
+    }
+    // They share a connection to the host.
+    assert_eq!(backend.connections(), 1);
+    backend.set(Reply::Hang);
+    for request in NO_UPGRADES {
+        let start = Instant::now();
+        assert_eq!(ask(request), 504, "{request}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{request}");
+    }
+    // A host that switches all the same has made a mistake.
+    backend.set(echo());
+    for request in NO_UPGRADES {
+        assert_eq!(ask(request), 502, "{request}");
+    }
+}
+
+#[test]
+fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("timeouts: { read: 500ms }")
+        .pool("ejection: none")
+        .start();
+    let upgrade = "GET / HTTP/1.1\r\nHost: test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+    let begun = || {
+        let mut client = Client::connect(ballast.address());
+        client.send(upgrade).expect("sent");
+        client.read_head().expect("a head");
+        client
+    };
+    for framing in [
+        "Content-Length: 100",
+        "Transfer-Encoding: chunked",
+        "X: until close",
+    ] {
+        backend.set(Reply::script(move |_, wire| {
+            wire.send(format!(
+                "HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nbegun\r\n"
+            ))?;
+            while !wire.read_some(1_024)?.is_empty() {}
+            Ok(Next::Close)
+        }));
+        let mut client = begun();
+        let start = Instant::now();
+        while client
+            .wire()
+            .read_some(1_024)
+            .is_ok_and(|bytes| !bytes.is_empty())
+        {}
+        assert!(start.elapsed() < Duration::from_secs(5), "{framing}");
+        wait_until(SOON, "the host is left", || backend.open_connections() == 0);
+    }
+    // One that goes on is not cut.
+    backend.set(Reply::script(|_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")?;
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(150));
+            wire.send("x")?;
+        }
+        Ok(Next::Keep)
+    }));
+    let mut client = Client::connect(ballast.address());
+    let answer = client.request(upgrade).expect("whole");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "xxxxxxxxxx"));
+    backend.set(Reply::ok());
+    assert_eq!(client.get("/").status, 200);
+}

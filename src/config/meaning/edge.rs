@@ -1,4 +1,4 @@
-//! Who may come in, and how often: `allow`, `deny` and `rate`.
+//! Clients: who may come in, and how often (`allow`, `deny`, `rate`), and when one has left (`half_close`).
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use super::super::access::Access;
 use super::super::errors::Problems;
-use super::super::model::{Rate, RateKey};
+use super::super::model::{HalfClose, Rate, RateKey};
 use super::super::place::Place;
-use super::super::words::{quote, whole};
+use super::super::words::{choice, quote, whole};
 use super::super::yaml::{self, Said};
 
 /// Far beyond what one machine serves; more is a slip.
@@ -27,6 +27,16 @@ pub(super) fn access(
         allow: networks(allow, &place.key("allow"), problems),
         deny: networks(deny, &place.key("deny"), problems),
     }
+}
+
+/// What the end of a client's sending side means.
+pub(super) fn half_close(
+    said: Option<String>,
+    place: &Place,
+    problems: &mut Problems,
+) -> HalfClose {
+    let choices = [("abort", HalfClose::Abort), ("serve", HalfClose::Serve)];
+    problems.value(place, said, HalfClose::Abort, |text| choice(text, &choices))
 }
 
 /// A rate, if one is said.

@@ -20,7 +20,8 @@ const MAX_EJECTED: u32 = 50;
 /// As with checks: a host that needs more failures in a row would never be ejected.
 const MOST_IN_A_ROW: u32 = 1_000;
 const MOST_REQUESTS: u32 = 1_000_000;
-const SERVER_ERRORS: (u16, u16) = (500, 599);
+/// `5xx`: the class without 501 and 505, which are answers about the request.
+const SERVER_ERRORS: [(u16, u16); 3] = [(500, 500), (502, 504), (506, 599)];
 
 /// `None` after `ejection: none`.
 pub(super) fn ejection(
@@ -102,7 +103,7 @@ fn failures(said: Option<OneOrMany>, place: &Place, problems: &mut Problems) -> 
             timeout: true,
             reset: true,
             malformed: true,
-            statuses: vec![SERVER_ERRORS],
+            statuses: Failures::HOST_STATUSES.to_vec(),
         };
     };
     let mut failures = Failures {
@@ -129,7 +130,7 @@ fn failures(said: Option<OneOrMany>, place: &Place, problems: &mut Problems) -> 
             "timeout" => failures.timeout = true,
             "reset" => failures.reset = true,
             "malformed" => failures.malformed = true,
-            "5xx" => failures.statuses.push(SERVER_ERRORS),
+            "5xx" => failures.statuses.extend(SERVER_ERRORS),
             _ => {
                 let read = statuses(&text).map_err(|_| {
                     let words = ["connect", "timeout", "reset", "malformed", "5xx"];

@@ -44,6 +44,7 @@ pub(super) fn config(
         access_log,
         listeners,
         trusted_proxies,
+        half_close,
         timeouts,
         limits,
         headers,
@@ -64,6 +65,7 @@ pub(super) fn config(
     let admin = admin::admin(admin, &listeners, &world, &top.key("admin"), problems);
     let access_log = access_log::access_log(access_log.0, &world, &top.key("access_log"), problems);
     let trusted_proxies = edge::networks(trusted_proxies, &top.key("trusted_proxies"), problems);
+    let half_close = edge::half_close(half_close.0, &top.key("half_close"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
     let limits = limits::limits(limits, &top.key("limits"), problems);
     let headers = headers::headers(headers, &top.key("headers"), problems);
@@ -82,6 +84,7 @@ pub(super) fn config(
         access_log,
         listeners,
         trusted_proxies,
+        half_close,
         timeouts,
         limits,
         headers,

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::access::Access;
 use super::model::{
-    Admin, Config, Headers, Limits, Listener, ProxyProtocol, Rate, RateKey, Retry, Route, Server,
-    Timeouts, Underscores,
+    Admin, Config, HalfClose, Headers, Limits, Listener, ProxyProtocol, Rate, RateKey, Retry,
+    Route, Server, Timeouts, Underscores,
 };
 use super::words::shown;
 
@@ -23,6 +23,7 @@ impl Config {
             tracing,
             listeners,
             trusted_proxies,
+            half_close,
             timeouts,
             limits,
             headers,
@@ -42,6 +43,10 @@ impl Config {
             "tracing": tracing.as_ref().map(watching::tracing),
             "listeners": Vec::from_iter(listeners.iter().map(listener)),
             "trusted_proxies": texts(trusted_proxies),
+            "half_close": match half_close {
+                HalfClose::Abort => "abort",
+                HalfClose::Serve => "serve",
+            },
             "timeouts": self::timeouts(timeouts),
             "limits": self::limits(limits),
             "headers": self::headers(headers),

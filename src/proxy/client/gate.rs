@@ -1,8 +1,11 @@
 //! What a connection's stream, the proxy and its guard tell each other.
 
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora::protocols::Stream;
@@ -10,6 +13,8 @@ use tokio::io::BufWriter;
 use tokio::time::Instant;
 
 use super::body::Body;
+use super::socket::ClientSocket;
+use crate::config::HalfClose;
 
 /// What the client is expected to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,27 @@ pub(super) enum Phase {
     Head,
     /// Whatever comes after a head.
     Open,
+}
+
+/// What a read from a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Look {
+    /// For what belongs to the running request.
+    Request,
+    /// To see the client leave: nothing is handed out, not even of a body that is to come.
+    Ahead,
+    /// To leave the socket in the gate.
+    Lend,
+}
+
+/// Reads are for something special until this is dropped.
+pub(super) struct Looking<'a>(&'a Gate);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.look.store(Look::Request as u8, Ordering::Relaxed);
+    }
 }
 
 /// Why a request ends before it has begun.
@@ -52,7 +78,6 @@ pub(super) struct Peer {
 
 /// The state of one connection, or of one stream of HTTP/2. All of it is changed in the task that serves the one or the
 /// other, so the atomics order nothing; they make it possible to change what others look at.
-#[derive(Debug)]
 pub(in crate::proxy) struct Gate {
     peer: Peer,
     phase: AtomicU8,
@@ -74,6 +99,9 @@ pub(in crate::proxy) struct Gate {
     full: AtomicBool,
     /// The stream, once the request that had it was given up.
     left: Mutex<Option<BufWriter<Stream>>>,
+    look: AtomicU8,
+    /// The socket while a host is connected to, and what its end means.
+    lent: Mutex<Option<(ClientSocket, HalfClose)>>,
 }
 
 impl Gate {
@@ -91,6 +119,8 @@ impl Gate {
             waited: AtomicU64::new(0),
             full: AtomicBool::new(false),
             left: Mutex::new(None),
+            look: AtomicU8::new(Look::Request as u8),
+            lent: Mutex::new(None),
         }
     }
 
@@ -205,6 +235,42 @@ impl Gate {
         self.full.store(full, Ordering::Relaxed);
     }
 
+    /// Makes reads be for this until the returned value is dropped.
+    pub(super) fn look(&self, look: Look) -> Looking<'_> {
+        self.look.store(look as u8, Ordering::Relaxed);
+        Looking(self)
+    }
+
+    /// What reads are for.
+    pub(super) fn looks(&self) -> Look {
+        match self.look.load(Ordering::Relaxed) {
+            look if look == Look::Request as u8 => Look::Request,
+            look if look == Look::Lend as u8 => Look::Lend,
+            _ => Look::Ahead,
+        }
+    }
+
+    pub(super) fn lend(&self, socket: Option<ClientSocket>, half_close: HalfClose) {
+        *self.lent() = socket.map(|socket| (socket, half_close));
+    }
+
+    pub(super) fn take_lent(&self) -> Option<ClientSocket> {
+        self.lent().take().map(|(socket, _)| socket)
+    }
+
+    /// Waits until the client leaves whose socket is here.
+    pub(super) fn poll_lent(&self, context: &mut Context<'_>) -> Poll<io::Error> {
+        match &mut *self.lent() {
+            Some((socket, half_close)) => socket.poll_left(*half_close, context),
+            None => Poll::Pending,
+        }
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Option<(ClientSocket, HalfClose)>> {
+        // It is set and taken as a whole.
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn leave(&self, stream: BufWriter<Stream>) {
         *self.left() = Some(stream);
     }
@@ -216,5 +282,17 @@ impl Gate {
     fn left(&self) -> MutexGuard<'_, Option<BufWriter<Stream>>> {
         // It is set and taken as a whole.
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Gate { peer, requests, .. } = self;
+        f.debug_struct("Gate")
+            .field("peer", peer)
+            .field("requests", requests)
+            .field("phase", &self.phase())
+            .field("cut", &self.why_cut())
+            .finish_non_exhaustive()
     }
 }

@@ -22,13 +22,16 @@ mod gate;
 mod guarded;
 mod head;
 mod headless;
+mod leaving;
 mod line;
 mod parting;
+mod socket;
 mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::protocols::GetTimingDigest;
 use pingora::protocols::http::ServerSession;
 
 use exchange::Exchange;
@@ -36,6 +39,7 @@ use exchange::Exchange;
 pub(super) use body::Body;
 pub(super) use gate::Gate;
 pub use guarded::Guarded;
+pub(super) use leaving::{has_left, left, lend};
 pub use stream::Client;
 
 /// What has come is not what HTTP has in its place.
@@ -48,6 +52,11 @@ pub(super) fn gate(session: &ServerSession) -> Option<&Arc<Gate>> {
         Some(client) => Some(client.gate()),
         None => Exchange::gate_of(session),
     }
+}
+
+/// How long writes to a client have waited for it to read, on its connection; not known of HTTP/2.
+pub(super) fn stalled(session: &ServerSession) -> Duration {
+    Client::of(session).map_or(Duration::ZERO, |client| client.get_write_pending_time())
 }
 
 /// How long a client has been waited for in all: on its connection, or on the stream of HTTP/2 that is the request's own.

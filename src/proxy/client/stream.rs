@@ -6,13 +6,12 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bytes::BytesMut;
 use pingora::listeners::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{GetTimingDigest, Shutdown, Stream};
@@ -24,10 +23,8 @@ use super::body::Body;
 use super::frames::Frames;
 use super::gate::{Cut, Gate, Peer, Phase};
 use super::head::Head;
+use super::socket::ClientSocket;
 use crate::proxy::Site;
-
-/// What is collected before it is written: one segment, so that a small answer leaves in one packet.
-const WRITE_BUFFER: usize = 1_460;
 
 /// A client's connection, which keeps its deadlines and bounds:
 ///
@@ -40,8 +37,8 @@ const WRITE_BUFFER: usize = 1_460;
 ///   limited here;
 /// - a write makes some progress within `timeouts.write`.
 pub struct Client {
-    /// `None` once it was left behind in the gate.
-    stream: Option<BufWriter<Stream>>,
+    /// `None` while it is lent, and once it was left behind in the gate.
+    socket: Option<ClientSocket>,
     gate: Arc<Gate>,
     site: Arc<ArcSwap<Site>>,
     /// HTTP/2: no request has the connection for itself.
@@ -49,10 +46,6 @@ pub struct Client {
     head: Head,
     /// Bytes of the head that have been handed out.
     head_bytes: u64,
-    /// What has come of requests that have not been asked for.
-    ahead: BytesMut,
-    /// Whether the client sends no more.
-    ended: bool,
     frames: Frames,
     /// When the head must have come.
     head_by: Option<Instant>,
@@ -82,14 +75,12 @@ impl Client {
             tls: stream.get_ssl_digest().is_some(),
         };
         Client {
-            stream: Some(BufWriter::with_capacity(WRITE_BUFFER, stream)),
+            socket: Some(ClientSocket::new(stream)),
             gate: Arc::new(Gate::new(peer)),
             site,
             shared,
             head: Head::START,
             head_bytes: 0,
-            ahead: BytesMut::new(),
-            ended: false,
             frames: Frames::START,
             head_by: Some(head_by),
             write_by: None,
@@ -129,7 +120,16 @@ impl Client {
     }
 
     pub(super) fn inner(&self) -> Option<&Stream> {
-        self.stream.as_ref().map(BufWriter::get_ref)
+        let socket = self.socket.as_ref()?;
+        Some(socket.stream.get_ref())
+    }
+
+    /// The socket, taken back if it was lent.
+    fn socket(&mut self) -> Option<&mut ClientSocket> {
+        if self.socket.is_none() {
+            self.socket = self.gate.take_lent();
+        }
+        self.socket.as_mut()
     }
 
     /// Passes the outcome of a write on, unless it has been waiting for too long.
@@ -141,6 +141,14 @@ impl Client {
         if outcome.is_ready() {
             self.write_by = None;
             return outcome;
+        }
+        // Nothing is read while a write waits, and a client that has left need not be waited for.
+        if !self.shared && self.gate.phase() == Phase::Open && self.gate.body().is_over() {
+            let half_close = self.site.load().half_close;
+            let socket = self.socket.as_mut();
+            if let Some(Poll::Ready(left)) = socket.map(|it| it.poll_left(half_close, context)) {
+                return Poll::Ready(Err(left));
+            }
         }
         let write_by = *self
             .write_by
@@ -167,10 +175,10 @@ impl Client {
         context: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut BufWriter<Stream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let Some(stream) = &mut self.stream else {
+        let Some(socket) = self.socket() else {
             return Poll::Ready(Err(ErrorKind::NotConnected.into()));
         };
-        let outcome = write(Pin::new(stream), context);
+        let outcome = write(Pin::new(&mut socket.stream), context);
         self.written(outcome, context)
     }
 }
@@ -199,9 +207,9 @@ impl AsyncWrite for Client {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream
+        self.socket
             .as_ref()
-            .is_some_and(AsyncWrite::is_write_vectored)
+            .is_some_and(|socket| socket.stream.is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -217,15 +225,14 @@ impl AsyncWrite for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let Some(mut stream) = self.stream.take() else {
+        let Some(mut socket) = self.socket.take().or_else(|| self.gate.take_lent()) else {
             return;
         };
         if self.gate.why_cut() != Cut::None || thread::panicking() {
-            self.gate.leave(stream);
+            self.gate.leave(socket.stream);
         } else {
             // What was written before an error still goes out if it can.
-            let mut context = Context::from_waker(Waker::noop());
-            let _ = Pin::new(&mut stream).poll_flush(&mut context);
+            socket.flush_now();
         }
     }
 }

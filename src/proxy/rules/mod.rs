@@ -11,6 +11,6 @@ mod request;
 mod response;
 mod via;
 
-pub(super) use request::{announced_body, body_grew, clean, forward, refuse};
+pub(super) use request::{announced_body, asks_for_websocket, body_grew, clean, forward, refuse};
 pub(super) use response::{is_empty, pass_back, suit_client};
 pub(super) use via::Via;

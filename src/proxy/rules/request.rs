@@ -1,6 +1,6 @@
 //! Which requests are refused, and what changes in the others.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS, UPGRADE};
 use http::{HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -204,6 +204,17 @@ fn max_forwards(request: &RequestHeader) -> Result<Option<u64>, Malformed> {
     }
 }
 
+/// Whether a request asks for a WebSocket. `Upgrade` is one only as an option of the connection, RFC 9110 7.8, and the
+/// handshake is a GET, RFC 6455 4.1.
+pub(in crate::proxy) fn asks_for_websocket(request: &RequestHeader) -> bool {
+    let protocol = request.headers.get(UPGRADE);
+    protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && request.version == Version::HTTP_11
+        && request.method == Method::GET
+        && fields::list(request.headers.get_all(CONNECTION))
+            .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+}
+
 /// Sets what changes in a request from hop to hop. `received` is the request before its Connection field was followed,
 /// so that a client cannot have any of this taken out.
 pub(in crate::proxy) fn forward(
@@ -213,6 +224,11 @@ pub(in crate::proxy) fn forward(
 ) -> Result<()> {
     if let Ok(Some(count)) = max_forwards(received) {
         request.insert_header("Max-Forwards", count.saturating_sub(1))?;
+    }
+    if request.headers.contains_key(UPGRADE) && !asks_for_websocket(received) {
+        // Pingora looks at the one field alone.
+        request.remove_header(&UPGRADE);
+        request.remove_header(&CONNECTION);
     }
     if let Some(via) = via {
         request.append_header("Via", via.of(received.version))?;

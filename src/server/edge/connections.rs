@@ -12,7 +12,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 use crate::proxy::client_network;
-use crate::server::IDLE_UPSTREAM_CONNECTIONS;
 
 /// No more than one line a second about what a flood of clients brings about.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);
@@ -32,19 +31,18 @@ pub(in crate::server) struct Connections {
     told: Mutex<Option<Instant>>,
 }
 
-impl Default for Connections {
-    fn default() -> Self {
+impl Connections {
+    /// As many as so many `descriptors` suffice for, of which `idle` may be unused connections to hosts.
+    pub(in crate::server) fn affording(descriptors: u64, idle: u64) -> Self {
         Connections {
             open: AtomicU64::new(0),
-            affordable: affordable(raise_descriptors()),
+            affordable: affordable(descriptors, idle),
             ended: Notify::new(),
             clients: Mutex::default(),
             told: Mutex::default(),
         }
     }
-}
 
-impl Connections {
     /// Connections that are open.
     pub(in crate::server) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
@@ -136,7 +134,7 @@ impl Drop for Present {
 }
 
 /// Takes as many descriptors as the process may have; returns how many.
-fn raise_descriptors() -> u64 {
+pub(in crate::server) fn raise_descriptors() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         // POSIX guarantees no more than 20, but every system that the kernel is built for has this.
         return 1_024;
@@ -148,9 +146,8 @@ fn raise_descriptors() -> u64 {
 }
 
 /// How many clients' connections so many descriptors suffice for, if each has a request that needs a host's connection.
-fn affordable(descriptors: u64) -> u64 {
+fn affordable(descriptors: u64, idle: u64) -> u64 {
     let quarter = descriptors / 4;
-    let idle = IDLE_UPSTREAM_CONNECTIONS as u64;
     let rest = descriptors - OWN_DESCRIPTORS.min(quarter) - idle.min(quarter);
     (rest / 2).max(1)
 }
@@ -168,15 +165,15 @@ mod tests {
             (20_000, 9_456),
             (1 << 20, 523_744),
         ] {
-            assert_eq!(affordable(descriptors), expected, "{descriptors}");
-            let connections = affordable(descriptors);
+            assert_eq!(affordable(descriptors, 1_024), expected, "{descriptors}");
+            let connections = affordable(descriptors, 1_024);
             assert!(2 * connections <= descriptors.max(2), "{descriptors}");
         }
     }
 
     #[test]
     fn each_client_has_its_share_and_gets_it_back() {
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::affording(1_024, 1_024));
         let enter = |client: &str, most| {
             let client = client.parse().expect("an address");
             let mut present = connections.enter();

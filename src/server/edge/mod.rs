@@ -31,7 +31,7 @@ use crate::metrics::Counts;
 use crate::proxy::{Guarded, Proxy, Site, Traffic};
 
 use accept::{Door, Inside};
-pub(super) use connections::Connections;
+pub(super) use connections::{Connections, raise_descriptors};
 
 /// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
 /// whose client has just connected, arrives within a round trip, or two with TLS; a busy client that keeps its connection
@@ -54,11 +54,12 @@ impl Edge {
         site: Arc<ArcSwap<Site>>,
         traffic: Arc<Traffic>,
         counts: Arc<Counts>,
+        connections: Connections,
     ) -> Self {
         Edge {
             app: Arc::new(Guarded::new(proxy, Arc::clone(&site), traffic)),
             site,
-            connections: Arc::default(),
+            connections: Arc::new(connections),
             counts,
             listeners: Vec::new(),
         }

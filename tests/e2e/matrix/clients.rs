@@ -15,6 +15,28 @@ const MANY: usize = 20 * 1024 * 1024;
 fn row_14_half_close_after_the_request() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]));
+    host.set(Reply::Hang);
+    for request in [
+        GET,
+        "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody",
+    ] {
+        let mut client = Client::connect(subject.address());
+        let before = host.requests();
+        client.send(request).expect("sent");
+        client.finish_sending();
+        assert!(client.is_closed_within(SOON), "without an answer");
+        wait_until(SOON, "the host is left, if it was asked", || {
+            host.open_connections() == 0
+        });
+        assert!(host.requests() <= before + 1);
+    }
+    subject.settle(&[&host]);
+}
+
+#[test]
+fn row_14_half_close_after_the_request_where_it_is_served() {
+    let host = Backend::start_new("a");
+    let subject = Subject::start(&Setup::of(&[&host]).top("half_close: serve"));
     host.set(Reply::ok().after(Duration::from_millis(100)));
     for request in [
         GET,

@@ -1,7 +1,7 @@
 //! What is read from a client: one request at a time, each within its time.
 
 use std::io::{self, ErrorKind};
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,11 +12,8 @@ use tokio::time::Instant;
 use super::Client;
 use crate::proxy::client::Malformed;
 use crate::proxy::client::frames::Taken;
-use crate::proxy::client::gate::{Cut, Phase};
+use crate::proxy::client::gate::{Cut, Look, Phase};
 use crate::proxy::client::head::Head;
-
-/// What is read of the requests behind the running one while its answer is awaited; the rest stays with the kernel.
-const LOOK_AHEAD: usize = 1_024;
 
 impl Client {
     /// What becomes of a read that has to wait.
@@ -53,8 +50,8 @@ impl Client {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Some(stream) => Pin::new(stream).poll_read(context, into),
+        match self.socket() {
+            Some(socket) => socket.poll_read(context, into),
             None => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
     }
@@ -66,15 +63,17 @@ impl Client {
         into: &mut ReadBuf<'_>,
         own: impl FnOnce(&mut Self, &[u8]) -> Result<usize, Malformed>,
     ) -> Poll<io::Result<Result<usize, Malformed>>> {
-        if !self.ahead.is_empty() {
-            let ahead = mem::take(&mut self.ahead);
+        let ahead = self.socket().map(|socket| mem::take(&mut socket.ahead));
+        if let Some(ahead) = ahead.filter(|ahead| !ahead.is_empty()) {
             let fitting = &ahead[..ahead.len().min(into.remaining())];
             let own = own(self, fitting);
             let count = own.unwrap_or_default();
             into.put_slice(&ahead[..count]);
-            if count < ahead.len() {
-                self.ahead = ahead;
-                self.ahead.advance(count);
+            if let Some(socket) = &mut self.socket
+                && count < ahead.len()
+            {
+                socket.ahead = ahead;
+                socket.ahead.advance(count);
             }
             return Poll::Ready(Ok(own));
         }
@@ -83,7 +82,11 @@ impl Client {
         let new = &into.filled()[before..];
         let own = own(self, new);
         let count = own.unwrap_or_default();
-        self.ahead.extend_from_slice(&new[count..]);
+        if let Some(socket) = &mut self.socket
+            && count < new.len()
+        {
+            socket.ahead.extend_from_slice(&new[count..]);
+        }
         into.set_filled(before + count);
         Poll::Ready(Ok(own))
     }
@@ -124,8 +127,15 @@ impl Client {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.gate.body().is_over() {
-            return self.look_ahead(context);
+        match self.gate.looks() {
+            Look::Request if !self.gate.body().is_over() => {}
+            Look::Lend => {
+                let half_close = self.site.load().half_close;
+                self.socket();
+                self.gate.lend(self.socket.take(), half_close);
+                return Poll::Pending;
+            }
+            Look::Request | Look::Ahead => return self.look_ahead(context),
         }
         let outcome = self.read_own(context, into, |this, new| this.gate.body().take(new));
         match outcome {
@@ -136,22 +146,17 @@ impl Client {
         }
     }
 
-    /// Waits while the host is at work. What the client sends meanwhile is kept for later, and that it will send no more
-    /// does not end the wait; that its connection is broken does.
+    /// Waits while there is nothing to hand out, until the client leaves. What it sends meanwhile is kept for later.
     fn look_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.ended && self.ahead.len() < LOOK_AHEAD {
-            let mut space = [MaybeUninit::uninit(); LOOK_AHEAD];
-            let mut more = ReadBuf::uninit(&mut space);
-            match self.poll_stream(context, &mut more) {
-                Poll::Pending => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => {
-                    self.ended = more.filled().is_empty();
-                    self.ahead.extend_from_slice(more.filled());
-                }
-            }
+        let half_close = self.site.load().half_close;
+        match self
+            .socket()
+            .map(|socket| socket.poll_left(half_close, context))
+        {
+            Some(Poll::Pending) => self.wait_to_read(context),
+            Some(Poll::Ready(left)) => Poll::Ready(Err(left)),
+            None => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
-        self.wait_to_read(context)
     }
 
     /// HTTP/2: what is on the connection is for others to tell apart.

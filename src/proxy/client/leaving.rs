@@ -1,0 +1,101 @@
+//! Clients that leave: noticed in a queue, and while a host is connected to. While a host is at work, Pingora reads from
+//! the client's session, and the session's stream tells it.
+
+use std::future::{pending, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::{Error, ErrorType, Result};
+use tokio::net::TcpStream;
+
+use super::gate::{Gate, Look};
+use super::stream::Client;
+
+/// Waits until the client has left.
+pub(in crate::proxy) async fn left(session: &mut ServerSession) -> Box<Error> {
+    let Some(gate) = super::gate(session).map(Arc::clone) else {
+        return pending().await;
+    };
+    // The deadline of an attempt before this one is over.
+    gate.expect_answer(None);
+    let _looking = gate.look(Look::Ahead);
+    match session.read_body_or_idle(true).await {
+        Err(error) => error.into_down(),
+        Ok(_) => pending().await,
+    }
+}
+
+/// Whether the client has left by now, and how.
+pub(in crate::proxy) fn has_left(session: &mut ServerSession) -> Option<Box<Error>> {
+    match poll_once(pin!(left(session))) {
+        Poll::Ready(error) => Some(error),
+        Poll::Pending => None,
+    }
+}
+
+/// Lets the task that connects to a host see the client leave; the connection's next read or write takes the socket
+/// back. `None`: the client shares its connection with other requests, or is none of ours.
+pub(in crate::proxy) fn lend(session: &mut ServerSession) -> Option<Arc<Gate>> {
+    let gate = Arc::clone(Client::of(session)?.gate());
+    let looking = gate.look(Look::Lend);
+    let _ = poll_once(pin!(session.read_body_or_idle(true)));
+    drop(looking);
+    Some(gate)
+}
+
+fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Connects to a host as long as the client that it is for is there.
+#[async_trait]
+impl Connect for Gate {
+    // Pingora's time limit for the whole of a connection's making is around this.
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        Ok(self.connect_tcp(address).await?.into())
+    }
+}
+
+impl Gate {
+    /// A TCP connection to a host.
+    pub(in crate::proxy) async fn connect_tcp(&self, address: &SocketAddr) -> Result<TcpStream> {
+        let Some(address) = address.as_inet() else {
+            return Error::e_explain(ErrorType::ConnectError, "not an IP address");
+        };
+        let mut connecting = pin!(TcpStream::connect(address));
+        let connected = poll_fn(|context| match connecting.as_mut().poll(context) {
+            Poll::Ready(connected) => Poll::Ready(Ok(connected)),
+            Poll::Pending => self.poll_lent(context).map(Err),
+        });
+        match connected.await {
+            Ok(Ok(socket)) => Ok(socket),
+            Ok(Err(error)) => {
+                let what = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+                    io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+                    io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                        ErrorType::ConnectNoRoute
+                    }
+                    _ => ErrorType::ConnectError,
+                };
+                Err(Error::because(
+                    what,
+                    format!("cannot connect to {address}"),
+                    error,
+                ))
+            }
+            Err(left) => Err(Error::because(
+                ErrorType::ConnectionClosed,
+                "the client has left",
+                left,
+            )),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Clients with each way of leaving.
+
+use std::any::Any;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use socket2::SockRef;
+
+use crate::support::SOON;
+use crate::support::http2::{END_HEADERS, HEADERS, RST_STREAM, RawHttp2, Secure, fields, frame};
+
+/// How a client leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It ends its sending side, and goes on reading.
+    Fin,
+    /// It closes its socket.
+    Close,
+    /// It resets the connection.
+    Reset,
+    /// It says over TLS that it sends no more, and goes on reading.
+    TlsNotify,
+    /// It ends its sending side without having said so over TLS.
+    TlsFin,
+    /// It resets the connection under TLS.
+    TlsReset,
+    /// It resets its stream of HTTP/2.
+    StreamReset,
+    /// It closes its connection of HTTP/2.
+    Http2Close,
+}
+
+pub(super) const PLAIN: [Kind; 3] = [Kind::Fin, Kind::Close, Kind::Reset];
+pub(super) const TLS: [Kind; 3] = [Kind::TlsNotify, Kind::TlsFin, Kind::TlsReset];
+pub(super) const HTTP2: [Kind; 2] = [Kind::StreamReset, Kind::Http2Close];
+pub(super) const KINDS: [Kind; 8] = [
+    Kind::Fin,
+    Kind::Close,
+    Kind::Reset,
+    Kind::TlsNotify,
+    Kind::TlsFin,
+    Kind::TlsReset,
+    Kind::StreamReset,
+    Kind::Http2Close,
+];
+
+/// A client that will leave.
+pub(super) struct Guest {
+    kind: Kind,
+    wire: Wire,
+}
+
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Http2(RawHttp2),
+}
+
+impl Guest {
+    pub(super) fn enter(address: SocketAddr, secure: Option<&Secure>, kind: Kind) -> Self {
+        let connect = || {
+            let socket = TcpStream::connect(address).expect("the listener accepts");
+            socket
+                .set_read_timeout(Some(SOON))
+                .expect("the timeout is not zero");
+            socket
+        };
+        let wire = match (kind, secure) {
+            (Kind::StreamReset | Kind::Http2Close, Some(secure)) => {
+                Wire::Http2(secure.raw(address, &[]))
+            }
+            (_, Some(secure)) => {
+                let name = ServerName::try_from("test").expect("a name");
+                let config = secure.offering(&["http/1.1"]);
+                let session = ClientConnection::new(config, name).expect("a session");
+                Wire::Tls(Box::new(StreamOwned::new(session, connect())))
+            }
+            (_, None) => Wire::Plain(connect()),
+        };
+        Guest { kind, wire }
+    }
+
+    pub(super) fn get(&mut self) {
+        match &mut self.wire {
+            Wire::Http2(raw) => raw.get(1, &[]),
+            _ => self.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n"),
+        }
+    }
+
+    /// Begins a request whose body does not come to its end.
+    pub(super) fn begin_upload(&mut self) {
+        match &mut self.wire {
+            Wire::Http2(raw) => {
+                let mut fields = fields(&[]);
+                // :method POST
+                fields[0] = 0x83;
+                let mut bytes = frame(HEADERS, END_HEADERS, 1, &fields);
+                bytes.extend(frame(0, 0, 1, b"begun"));
+                raw.send(&bytes).expect("sent");
+            }
+            _ => self.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nbegun"),
+        }
+    }
+
+    pub(super) fn send(&mut self, bytes: &str) {
+        let sent = match &mut self.wire {
+            Wire::Plain(socket) => socket.write_all(bytes.as_bytes()),
+            Wire::Tls(stream) => stream.write_all(bytes.as_bytes()),
+            Wire::Http2(raw) => raw.send(bytes.as_bytes()),
+        };
+        sent.expect("the listener reads");
+    }
+
+    /// The status of its answer, once the head has begun to come.
+    pub(super) fn status(&mut self) -> Option<u16> {
+        self.status_within(SOON)
+    }
+
+    pub(super) fn status_within(&mut self, time: Duration) -> Option<u16> {
+        let mut start = [0; 12];
+        let deadline = Instant::now() + time;
+        let socket = match &mut self.wire {
+            Wire::Http2(raw) => {
+                let head = raw.find(HEADERS, time)?;
+                return Some(match head.payload.first() {
+                    // An entry of the static table.
+                    Some(0x88) => 200,
+                    _ => 503,
+                });
+            }
+            Wire::Plain(socket) => &*socket,
+            Wire::Tls(stream) => &stream.sock,
+        };
+        socket
+            .set_read_timeout(Some(time))
+            .expect("the timeout is not zero");
+        let read = match &mut self.wire {
+            Wire::Plain(socket) => socket.read_exact(&mut start),
+            Wire::Tls(stream) => stream.read_exact(&mut start),
+            Wire::Http2(_) => return None,
+        };
+        let text = std::str::from_utf8(&start[9..]).ok()?;
+        assert!(read.is_err() || Instant::now() < deadline + SOON);
+        read.ok().and(text.parse().ok())
+    }
+
+    /// A good answer has come.
+    #[track_caller]
+    pub(super) fn answer(&mut self) {
+        assert_eq!(self.status(), Some(200));
+    }
+
+    /// Leaves. What is given back is what it still holds.
+    pub(super) fn leave(self) -> Box<dyn Any> {
+        match (self.wire, self.kind) {
+            (Wire::Plain(socket), Kind::Fin) => {
+                socket.shutdown(Shutdown::Write).expect("it is open");
+                Box::new(socket)
+            }
+            (Wire::Plain(socket), Kind::Reset) => reset(&socket),
+            (Wire::Tls(mut stream), Kind::TlsNotify) => {
+                stream.conn.send_close_notify();
+                let _ = stream.conn.write_tls(&mut stream.sock);
+                Box::new(stream)
+            }
+            (Wire::Tls(stream), Kind::TlsFin) => {
+                stream.sock.shutdown(Shutdown::Write).expect("it is open");
+                Box::new(stream)
+            }
+            (Wire::Tls(stream), Kind::TlsReset) => reset(&stream.sock),
+            (Wire::Http2(mut raw), Kind::StreamReset) => {
+                // CANCEL
+                let cancel = frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]);
+                raw.send(&cancel).expect("sent");
+                Box::new(raw)
+            }
+            (wire, _) => {
+                drop(wire);
+                Box::new(())
+            }
+        }
+    }
+}
+
+/// The reset goes out when the socket is dropped.
+fn reset(socket: &TcpStream) -> Box<dyn Any> {
+    SockRef::from(socket)
+        .set_linger(Some(Duration::ZERO))
+        .expect("it is open");
+    Box::new(())
+}
