@@ -21,7 +21,7 @@ pub(super) enum Phase {
     Watching,
     /// A successor accepts them for good.
     HandedOver,
-    /// Nobody takes its place.
+    /// It ends, and no other process takes its place.
     Stopping,
 }
 

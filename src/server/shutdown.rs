@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const SETTLE: Duration = LAME_DUCK.saturating_add(Duration::from_millis(100));
 
 /// What is left of it at least for connections that are closed only now.
-const LAST: Duration = Duration::from_millis(100);
+const LAST: Duration = Duration::from_millis(250);
 
 /// Ends the process when no request is left, the grace period is over, or another signal arrives; the first `overlooked`
 /// SIGTERMs tell it nothing new. No connection was accepted after `since`.

@@ -242,15 +242,17 @@ impl Serving {
         }
     }
 
-    /// A successor serves. Whoever asked for it hears so once the successor takes commands.
+    /// A successor serves for good. Whoever asked for it hears so once the successor takes commands.
     fn handed_over(&self, wish: Option<Wish>) {
         self.state.enter(Phase::HandedOver);
         let Some(Wish { changes, answer }) = wish else {
             return;
         };
         let control_socket = Arc::clone(&self.control_socket);
+        // While it was watched it had the time to do so.
+        let patience = MOMENTS.saturating_sub(self.state.since().elapsed());
         tokio::spawn(async move {
-            control_socket.replaced(MOMENTS).await;
+            control_socket.replaced(patience).await;
             let way = "handover".to_owned();
             let _ = answer.send(Ok(Reloaded { way, changes }));
         });

@@ -171,7 +171,15 @@ impl Standing {
         let (leave, left) = oneshot::channel();
         let this = Arc::clone(self);
         let answering = tokio::spawn(async move {
-            match watched.answer(&this.around.probes, left).await {
+            let mut phase = this.around.state.watch_phase();
+            let leaves = async {
+                tokio::select! {
+                    _ = left => {}
+                    // It has a successor itself, which accepts the probes now.
+                    _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+                }
+            };
+            match watched.answer(&this.around.probes, leaves).await {
                 Ok(()) => this.is_main(),
                 Err(reason) => {
                     error!("this process has to go: {reason}");

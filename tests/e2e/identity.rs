@@ -175,7 +175,11 @@ fn check_says_when_it_could_not_ask_and_decides_by_the_file_alone() {
     let yaml = "listeners: [\"127.0.0.1:8080\"]\npools: { web: { hosts: [\"127.0.0.1:8081\"] } }\n";
     write(folder.path(), "a.yaml", yaml);
     let file = folder.path().join("a.yaml").display().to_string();
-    let end = run(&["check", "-c", &file]);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ballast"));
+    command
+        .args(["check", "-c", &file])
+        .env("RUNTIME_DIRECTORY", folder.path());
+    let end = finish(command);
     assert_eq!(end.code, Some(0), "{end:?}");
     let mut lines = end.stdout.lines();
     assert_eq!(lines.next(), Some(&*format!("{file}: ok (1 pool, 1 host)")));

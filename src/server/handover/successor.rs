@@ -10,7 +10,6 @@ use std::time::Duration;
 use log::{info, warn};
 use nix::unistd::{Pid, close};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::launch;
@@ -229,7 +228,7 @@ impl Watched {
     pub(in crate::server) async fn answer(
         mut self,
         probes: &ExpectedProbes,
-        leave: oneshot::Receiver<()>,
+        leave: impl Future<Output = ()>,
     ) -> Result<(), String> {
         tokio::pin!(leave);
         let outcome = loop {
@@ -246,7 +245,7 @@ impl Watched {
                     // It is over, or the predecessor has died.
                     _ => break Ok(()),
                 },
-                _ = &mut leave => {
+                () = &mut leave => {
                     let _ = self.0.write(&Message::Leaving).await;
                     break Ok(());
                 }

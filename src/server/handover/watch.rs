@@ -41,11 +41,13 @@ const PROBES: Duration = Duration::from_secs(10);
 pub(super) async fn watch(link: &mut Link, listeners: &[SocketAddr]) -> Result<(), String> {
     let begun = Instant::now();
     let mut unseen: HashSet<SocketAddr> = listeners.iter().copied().collect();
-    // The sources of all probes, and the probes themselves: as long as they are open nobody else has their addresses.
+    // The sources of all probes, and the probes themselves: as long as they are open no client has their addresses.
     let mut sources: Vec<(SocketAddr, SocketAddr)> = Vec::new();
     let mut connections = JoinSet::new();
     for round in 0.. {
-        let next = Instant::now() + BETWEEN;
+        let now = Instant::now();
+        let end = Some(begun + WATCH).filter(|end| *end > now);
+        let next = (now + BETWEEN).min(end.unwrap_or(now + BETWEEN));
         let again = listeners.get(round % listeners.len().max(1));
         let due = match unseen.is_empty() {
             true => Vec::from_iter(again.copied()),
