@@ -13,7 +13,7 @@ use crate::support::{
 
 /// Replaces what a link leads to in one step, as Kubernetes and those who deploy do.
 fn swap(link: &Path, target: &str) {
-    let fresh = link.with_extension("fresh");
+    let fresh = link.with_file_name("fresh");
     symlink(target, &fresh).expect("the folder can be written");
     std::fs::rename(&fresh, link).expect("the folder can be written");
 }
