@@ -24,6 +24,7 @@ mod health;
 mod http2;
 mod idle_pool;
 mod leaving;
+mod identity;
 mod limits;
 mod live;
 mod matrix;
