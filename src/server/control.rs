@@ -17,6 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use crate::admin::{Entrance, Readiness};
+use crate::supervisor::{Supervisor, Task};
 
 use super::handover::is_trusted;
 use super::socket_file::SocketFile;
@@ -62,6 +63,16 @@ impl BackgroundService for Control {
                 return;
             }
         };
+        let mut supervisor = Supervisor::new(Task::Control, "");
+        loop {
+            supervisor.watch(self.accept(&listener, &shutdown)).await;
+        }
+    }
+}
+
+impl Control {
+    /// Accepts commands for ever.
+    async fn accept(&self, listener: &UnixListener, shutdown: &ShutdownWatch) {
         loop {
             match listener.accept().await {
                 Ok((connection, _)) if is_allowed(&connection) => {

@@ -263,7 +263,13 @@ impl Serving {
         self.traffic.drain();
         let (traffic, standing) = (Arc::clone(&self.traffic), Arc::clone(&self.standing));
         // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
-        tokio::spawn(drain(traffic, standing, grace, impatience, overlooked));
+        let draining = tokio::spawn(drain(traffic, standing, grace, impatience, overlooked));
+        tokio::spawn(async move {
+            if draining.await.is_err() {
+                // It has panicked, and nothing else would end the process.
+                process::exit(1);
+            }
+        });
         ShutdownSignal::GracefulTerminate
     }
 }

@@ -35,6 +35,7 @@ mod retries;
 #[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
 mod routes;
+mod shortage;
 mod slow_start;
 mod sticky;
 mod support;

@@ -136,7 +136,7 @@ impl Drop for Present {
 }
 
 /// Takes as many descriptors as the process may have; returns how many.
-fn raise_descriptors() -> u64 {
+pub(in crate::server) fn raise_descriptors() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         // POSIX guarantees no more than 20, but every system that the kernel is built for has this.
         return 1_024;

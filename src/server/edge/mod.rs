@@ -29,9 +29,10 @@ use tokio::task::JoinSet;
 
 use crate::metrics::Counts;
 use crate::proxy::{Guarded, Proxy, Site, Traffic};
+use crate::supervisor::{Supervisor, Task};
 
 use accept::{Door, Inside};
-pub(super) use connections::Connections;
+pub(super) use connections::{Connections, raise_descriptors};
 
 /// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
 /// whose client has just connected, arrives within a round trip, or two with TLS; a busy client that keeps its connection
@@ -117,7 +118,12 @@ impl Service for Edge {
         for door in doors {
             let shutdown = shutdown.clone();
             accepting.spawn(async move {
-                door.accept(shutdown).await;
+                let mut supervisor = Supervisor::new(Task::Accept, door.inside.address.to_string());
+                while supervisor
+                    .watch(door.accept(shutdown.clone()))
+                    .await
+                    .is_none()
+                {}
                 // The socket's number in the table, which successors were served from.
                 if let Err(error) = close(door.passed) {
                     info!("the socket of {}: {error}", door.inside.address);

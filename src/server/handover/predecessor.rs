@@ -22,6 +22,7 @@ use crate::health::FIRST_ROUND;
 use crate::proxy::Site;
 use crate::server::overlay::Overlay;
 use crate::server::socket_file::SocketFile;
+use crate::supervisor::{Supervisor, Task};
 
 /// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
 /// seconds at most, and then hosts are checked once.
@@ -124,19 +125,27 @@ impl Handover {
         let _ = self.sockets.set(Sockets { addresses, table });
         let this = Arc::clone(self);
         tokio::spawn(async move {
+            let mut supervisor = Supervisor::new(Task::Handover, "");
             loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        tokio::spawn(Arc::clone(&this).receive(Link::new(stream)));
-                    }
-                    Err(error) => {
-                        warn!("cannot let a successor in: {error}");
-                        sleep(Duration::from_secs(1)).await;
-                    }
-                }
+                supervisor.watch(this.accept(&listener)).await;
             }
         });
         Ok(())
+    }
+
+    /// Lets successors in, for ever.
+    async fn accept(self: &Arc<Self>, listener: &UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(Arc::clone(self).receive(Link::new(stream)));
+                }
+                Err(error) => {
+                    warn!("cannot let a successor in: {error}");
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
     }
 
     /// Removes the file of the upgrade socket, unless it is a successor's by now.
