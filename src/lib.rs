@@ -16,6 +16,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "proxy")]
 pub mod demo;
+#[cfg(feature = "proxy")]
+mod descriptors;
 #[cfg(all(test, feature = "proxy"))]
 mod fuzz;
 #[cfg(feature = "proxy")]
@@ -40,5 +42,7 @@ pub mod record;
 pub mod route;
 #[cfg(feature = "proxy")]
 pub mod server;
+#[cfg(feature = "proxy")]
+pub mod supervisor;
 #[cfg(feature = "proxy")]
 pub mod traces;

@@ -3,12 +3,16 @@
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use env_filter::Filter;
 use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::{LevelFilter, Log, Metadata, Record};
+use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{descriptors, supervisor};
 
 /// What a pipe takes as a whole once it says that it takes anything (PIPE_BUF of Linux).
 const PIECE: usize = 4096;
@@ -18,6 +22,9 @@ const DEFAULT: &str = "info";
 
 /// The log of this process, once it has begun.
 static LOG: OnceLock<Leveled> = OnceLock::new();
+
+/// Whether the process has started as a whole.
+static SERVES: AtomicBool = AtomicBool::new(false);
 
 /// The log, and which lines of it are written now.
 struct Leveled {
@@ -101,7 +108,38 @@ pub fn start() {
     if log::set_logger(begun).is_ok() {
         log::set_max_level(most);
     }
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    std::panic::set_hook(Box::new(|panic| {
+        if SERVES.load(Ordering::Relaxed) || supervisor::contains_panics() {
+            log::error!("{panic}");
+        } else {
+            cannot_start(supervisor::message(panic.payload()));
+        }
+    }));
+}
+
+/// From now on a panic is the end of what it happens in, not of the process.
+pub(crate) fn serves() {
+    SERVES.store(true, Ordering::Relaxed);
+}
+
+/// Ends a process that does not serve yet: runtimes, threads and sockets that Pingora and Tokio cannot have make them
+/// panic. One line says why; a second thread that comes here meanwhile waits for the end.
+fn cannot_start(reason: &str) -> ! {
+    static ENDING: AtomicBool = AtomicBool::new(false);
+    if ENDING.swap(true, Ordering::Relaxed) {
+        loop {
+            std::thread::park();
+        }
+    }
+    let advice = match descriptors::try_out(1) {
+        Ok(()) => String::new(),
+        Err((_, error)) => match error.raw_os_error().map(Errno::from_raw) {
+            Some(lacking) => format!("; {}", descriptors::advice(lacking)),
+            None => String::new(),
+        },
+    };
+    log::error!("cannot start: {}{advice}", reason.replace('\n', " "));
+    std::process::exit(1);
 }
 
 /// The level of the log as it was said; the default one where the log has not begun.

@@ -152,6 +152,11 @@ impl Batch {
         self.entries.is_empty()
     }
 
+    /// Requests in it.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         let entries = self.entries.len() * size_of::<Entry>();

@@ -73,6 +73,11 @@ impl Queue {
         }
     }
 
+    /// The log, in words.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }

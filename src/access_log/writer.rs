@@ -12,6 +12,7 @@ use super::queue::Queue;
 use super::sink::{Sink, Unwritten};
 use super::{combined, json};
 use crate::config::{self, LogFormat, LogTarget};
+use crate::supervisor::{Supervisor, Task};
 
 /// Bytes of lines that are written at once: few calls, and still in the cache.
 const PIECE: usize = 128 << 10;
@@ -75,9 +76,21 @@ impl Drop for Writer {
 }
 
 fn write(mut sink: Sink, queue: &Queue) {
+    let mut supervisor = Supervisor::new(Task::AccessLog, queue.name());
     let mut batch = Batch::default();
+    while supervisor
+        .watch_thread(|| write_until_the_end(&mut sink, queue, &mut batch))
+        .is_none()
+    {
+        // One of the lines may be what cannot be written. Some may have been; which ones is not known.
+        queue.lose_taken(batch.len() as u64, &"the thread that writes panicked");
+        batch.clear();
+    }
+}
+
+fn write_until_the_end(sink: &mut Sink, queue: &Queue, batch: &mut Batch) {
     let mut pen = Pen::default();
-    while let Some(task) = queue.take(&mut batch) {
+    while let Some(task) = queue.take(batch) {
         let mut all = true;
         pen.json.set();
         pen.combined.set();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::process::ask;
 use super::{Failure, ProcessArg, load, wrong};
 use crate::admin::{API_PREVIEW, Preview};
+use crate::config::Config;
 use crate::server;
 
 /// How long the running process may take to look at its file: names of hosts are resolved anew.
@@ -14,6 +15,7 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
     let file = &process.config.config;
     let config = load(file)?;
     server::check(&config).map_err(wrong)?;
+    warn(&config);
     let pools = config.pools.len();
     let hosts: usize = config.pools.iter().map(|pool| pool.hosts.len()).sum();
     println!(
@@ -37,6 +39,14 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
             println!("the running process cannot tell what a reload would do");
             Ok(())
         }
+    }
+}
+
+/// Says what should be mended though it is good enough.
+#[expect(clippy::print_stderr, reason = "what is said on stdout is the outcome")]
+fn warn(config: &Config) {
+    for line in config.warnings() {
+        eprintln!("warning: {line}");
     }
 }
 

@@ -37,10 +37,13 @@ impl Config {
         file: &Path,
         surroundings: &dyn Surroundings,
     ) -> Result<Config, ConfigErrors> {
+        let digest = digest(text);
+        // Lines and columns are counted as editors count them, without the mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let said = shape(text, file)?;
         let mut config = meaning::config(said, file, surroundings)
             .map_err(|problems| problems.into_errors(file, text))?;
-        config.digest = digest(text);
+        config.digest = digest;
         Ok(config)
     }
 }
@@ -73,7 +76,9 @@ impl Host {
 /// # Errors
 /// The file cannot be read, or its shape is wrong.
 pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
-    let said = shape(&text(path)?, path)?.server.control_socket.0;
+    let text = text(path)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let said = shape(text, path)?.server.control_socket.0;
     let directory = path.parent().unwrap_or(Path::new(""));
     Ok(said.map(|socket| directory.join(socket)))
 }
@@ -86,6 +91,10 @@ fn text(path: &Path) -> Result<String, ConfigErrors> {
         };
         ConfigErrors::of_file(path, &format!("cannot read the configuration: {reason}"))
     })?;
+    if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+        let message = "the file is UTF-16 text; save it as UTF-8";
+        return Err(ConfigErrors::of_file(path, message));
+    }
     String::from_utf8(content).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
             .iter()

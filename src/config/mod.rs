@@ -15,6 +15,7 @@ mod policies;
 mod surroundings;
 mod told;
 mod tracing;
+mod warnings;
 mod words;
 mod yaml;
 

@@ -66,6 +66,11 @@ impl Surroundings for System {
     }
 }
 
+/// The content of a text file without the byte order mark that editors of Windows put in front.
+pub(super) fn without_bom(content: &[u8]) -> &[u8] {
+    content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)
+}
+
 fn whole(file: File) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     // Past the limit by one byte, so that a device without an end is seen for what it is.
@@ -89,13 +94,17 @@ pub(super) fn resolve_all(names: BTreeSet<String>, surroundings: &dyn Surroundin
     for batch in names.chunks(AT_A_TIME) {
         thread::scope(|scope| {
             let running = Vec::from_iter(batch.iter().map(|name| {
-                let lookup = scope.spawn(move || first_address(name, surroundings));
+                let lookup = thread::Builder::new()
+                    .spawn_scoped(scope, move || first_address(name, surroundings));
                 (name, lookup)
             }));
             for (name, lookup) in running {
-                let found = lookup
-                    .join()
-                    .unwrap_or_else(|_| Err("the resolver failed".to_owned()));
+                let found = lookup.map(|lookup| lookup.join());
+                let found = match found {
+                    Ok(Ok(found)) => found,
+                    Ok(Err(_)) => Err("the resolver failed".to_owned()),
+                    Err(error) => Err(format!("there is no thread to resolve it with: {error}")),
+                };
                 resolved.insert(name.clone(), found);
             }
         });

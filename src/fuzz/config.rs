@@ -100,12 +100,38 @@ fn pem(input: &[u8]) {
     ] {
         let world = World::new(Some(input));
         match parse(text, &world) {
-            Ok(config) => assert_sound(&config),
+            Ok(config) => {
+                assert_sound(&config);
+                assert_nothing_is_left_out(&config, input);
+            }
             Err(errors) => assert_readable(&errors, text),
         }
         let read = world.files.into_inner().expect("no panic");
         assert!(read.len() <= files, "{read:?}");
         assert!(read.iter().all(|file| file == Path::new("pem")), "{read:?}");
+    }
+}
+
+/// As many certificates were taken as begin in the file.
+fn assert_nothing_is_left_out(config: &Config, input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let begun = [
+        "-----BEGIN CERTIFICATE-----",
+        "-----BEGIN X509 CERTIFICATE-----",
+    ];
+    let begun: usize = begun.iter().map(|begin| text.matches(begin).count()).sum();
+    for tls in config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        for certificate in &tls.certificates {
+            assert_eq!(certificate.certified.cert.len(), begun);
+        }
+    }
+    for tls in config.pools.iter().filter_map(|pool| pool.tls.as_ref()) {
+        let taken = tls.ca.as_ref().map_or(begun, |ca| ca.certificates.len());
+        assert_eq!(taken, begun);
     }
 }
 
@@ -260,6 +286,12 @@ fn fuzz_pem() {
         "-----END PRIVATE KEY-----\n",
         "-----BEGIN RSA PRIVATE KEY-----\n",
         "-----BEGIN EC PRIVATE KEY-----\n",
+        "-----END CERTIFICATE----------BEGIN CERTIFICATE-----",
+        "-----BEGIN X509 CERTIFICATE-----\n",
+        "-----BEGIN TRUSTED CERTIFICATE-----\n",
+        "-----BEGIN EC PARAMETERS-----\n",
+        "Proc-Type: 4,ENCRYPTED\n",
+        "\u{feff}",
         "-----",
         "BEGIN ",
         "END ",

@@ -1,14 +1,13 @@
 //! The transitions of a pool that come by time alone, such as the end of an ejection.
 
 use std::future::pending;
-use std::sync::Arc;
 
 use tokio::time::sleep_until;
 
 use crate::pool::Pool;
 
 /// Brings the pool in line whenever time alone changes something, for ever.
-pub(super) async fn keep(pool: Arc<Pool>) {
+pub(super) async fn keep(pool: &Pool) {
     loop {
         let due = async {
             match pool.next_change() {

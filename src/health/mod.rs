@@ -6,6 +6,7 @@
 
 mod keeper;
 mod probe;
+mod shortage;
 mod storm;
 mod thresholds;
 mod watch;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::pool::Pool;
+use crate::supervisor::{Supervisor, Task};
 
 use probe::Probe;
 use storm::Storm;
@@ -52,16 +54,9 @@ impl Monitor {
             };
             let storm = Arc::new(Storm::new(pool));
             for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
-                let mut watch =
-                    Watch::new(Arc::clone(pool), Arc::clone(&storm), member, probe, check);
+                let watch = Watch::new(Arc::clone(pool), Arc::clone(&storm), member, probe, check);
                 let unchecked = (!watch.is_judged()).then(|| unchecked.clone());
-                tasks.spawn(async move {
-                    if let Some(unchecked) = unchecked {
-                        watch.check().await;
-                        drop(unchecked);
-                    }
-                    watch.run().await;
-                });
+                tasks.spawn(watch_over(watch, unchecked));
             }
         }
         drop(unchecked);
@@ -72,48 +67,33 @@ impl Monitor {
         }
         for pool in pools {
             pool.begin();
-            tasks.spawn(keeper::keep(Arc::clone(pool)));
+            tasks.spawn(keep(Arc::clone(pool)));
         }
         Monitor { _tasks: tasks }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::path::Path;
-    use std::time::Instant;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::pool::HostBook;
-
-    #[tokio::test]
-    async fn a_host_that_says_nothing_holds_up_the_first_round_no_longer_than_it_may() {
-        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = silent.local_addr().unwrap();
-        let text = format!(
-            "listeners: [\"127.0.0.1:1\"]
-routes: [{{ path: /slow, pool: slow }}, {{ pool: quick }}]
-pools:
-  quick: {{ hosts: [\"{address}\"] }}
-  slow: {{ hosts: [\"{address}\"], health_check: {{ type: http, timeout: 60s, interval: 60s }} }}
-"
-        );
-        let config = Config::parse(&text, Path::new("test.yaml")).unwrap();
-        let pools: Vec<_> = config
-            .pools
-            .iter()
-            .map(|pool| Pool::new(pool, &config.timeouts, &mut HostBook::new()).unwrap())
-            .map(Arc::new)
-            .collect();
-        let begun = Instant::now();
-        let _monitor = Monitor::start_within(Duration::from_millis(300), &pools).await;
-        assert!(begun.elapsed() < Duration::from_secs(30));
-        for pool in pools {
-            let host = &pool.members()[0];
-            assert_eq!(host.is_usable(), pool.name() == "quick");
-            assert_eq!(host.next_check().is_some(), pool.name() == "quick");
+/// Checks a host for ever, whatever happens in a check; `unchecked` is dropped once its first result is in.
+async fn watch_over(mut watch: Watch, unchecked: Option<mpsc::Sender<Infallible>>) {
+    let mut supervisor = Supervisor::new(Task::HealthCheck, watch.object());
+    if unchecked.is_some() {
+        while !watch.is_judged() {
+            supervisor.watch(watch.judge()).await;
         }
+        drop(unchecked);
+    }
+    loop {
+        supervisor.watch(watch.run()).await;
     }
 }
+
+/// Keeps a pool in line for ever.
+async fn keep(pool: Arc<Pool>) {
+    let mut supervisor = Supervisor::new(Task::PoolKeeper, format!("pool {}", pool.name()));
+    loop {
+        supervisor.watch(keeper::keep(&pool)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

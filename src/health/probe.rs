@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
+use nix::errno::Errno;
 use pingora::connectors::http::Connector as HttpConnector;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -14,7 +15,8 @@ use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::{Error, ErrorType, Result};
 
 use crate::config;
-use crate::pool::{Member, Pool, lacks_resources};
+use crate::descriptors;
+use crate::pool::{Member, Pool, lacking};
 
 /// The type of the error for an answer with the wrong status; its context says which.
 const WRONG_STATUS: ErrorType = ErrorType::new("WrongStatus");
@@ -35,6 +37,11 @@ impl fmt::Debug for Probe {
 }
 
 impl Probe {
+    #[cfg(test)]
+    pub(super) fn of(check: Arc<dyn HealthCheck + Send + Sync>, timeout: Duration) -> Self {
+        Probe { check, timeout }
+    }
+
     /// A probe per host, in the order of the pool. Hosts share one where nothing in it is the host's own.
     pub(super) fn for_pool(pool: &Pool, check: &config::HealthCheck) -> Vec<Probe> {
         let probe = |member: &Member| Probe {
@@ -74,8 +81,10 @@ impl Probe {
         };
         match tokio::time::timeout(self.timeout, self.check.check(&host)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if lacks_resources(&error) => Err(Fault::Ours),
-            Ok(Err(error)) => Err(reason(&error).map_or(Fault::Late(self.timeout), Fault::Wrong)),
+            Ok(Err(error)) => Err(match lacking(&error) {
+                Some(lacking) => Fault::Ours(lacking),
+                None => reason(&error).map_or(Fault::Late(self.timeout), Fault::Wrong),
+            }),
             Err(_) => Err(Fault::Late(self.timeout)),
         }
     }
@@ -88,8 +97,8 @@ pub(super) enum Fault {
     Late(Duration),
     /// The host refused, broke off or answered wrongly; the reason in words.
     Wrong(String),
-    /// This process could not even try.
-    Ours,
+    /// This process could not even try, for want of this.
+    Ours(Errno),
 }
 
 impl fmt::Display for Fault {
@@ -97,7 +106,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::Late(timeout) => write!(f, "timed out after {timeout:?}"),
             Fault::Wrong(reason) => f.write_str(reason),
-            Fault::Ours => f.write_str("this process lacks sockets or memory"),
+            Fault::Ours(lacking) => write!(f, "not tried: {}", descriptors::advice(*lacking)),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::probe::{Fault, Probe};
+use super::shortage;
 use super::storm::Storm;
 use super::thresholds::{Evidence, Thresholds};
 use crate::config::{HealthCheck, Initial};
@@ -19,6 +20,9 @@ const LOOKS: u32 = 8;
 /// A timer may be late by this part of the check's timeout, and by [`LATENESS`] in any case.
 const LATENESS_PART: u32 = 4;
 const LATENESS: Duration = Duration::from_millis(50);
+
+/// When the first check of a host that could not be tried is tried again, unless checks are due more often.
+const SOON: Duration = Duration::from_millis(250);
 
 /// One host under watch.
 #[derive(Debug)]
@@ -73,8 +77,25 @@ impl Watch {
         self.thresholds.verdict().is_some()
     }
 
-    /// Checks the host for ever; at once if it has never been.
-    pub(super) async fn run(mut self) {
+    /// What is watched, in words.
+    pub(super) fn object(&self) -> String {
+        let host = self.pool.members()[self.position].host().id();
+        format!("pool {}: host {host}", self.pool.name())
+    }
+
+    /// Checks the host at once, and then until it is known what to do with it.
+    pub(super) async fn judge(&mut self) {
+        loop {
+            self.check().await;
+            if self.is_judged() {
+                return;
+            }
+            sleep_until(self.due).await;
+        }
+    }
+
+    /// Checks the host for ever.
+    pub(super) async fn run(&mut self) {
         loop {
             sleep_until(self.due).await;
             self.check().await;
@@ -82,9 +103,10 @@ impl Watch {
     }
 
     /// Checks the host once and tells the pool.
-    pub(super) async fn check(&mut self) {
+    async fn check(&mut self) {
         let pool = Arc::clone(&self.pool);
         let member = &pool.members()[self.position];
+        let _turn = shortage::turn().await;
         let check = self.probe.run(member.host().address());
         let begun = Instant::now();
         let (outcome, lateness) = timed(check, self.timeout).await;
@@ -98,7 +120,10 @@ impl Watch {
             },
             took_ms: begun.elapsed().as_secs_f64() * 1e3,
         });
-        self.due = Instant::now() + jittered(self.interval);
+        if let Err(Fault::Ours(lacking)) = &outcome {
+            shortage::tell(*lacking);
+        }
+        self.due = Instant::now() + self.pause(&outcome);
         member.schedule(Some(self.due.into_std()));
 
         let before = self.thresholds.verdict();
@@ -120,6 +145,15 @@ impl Watch {
         pool.reconcile();
     }
 
+    /// How long after a check the next one is due.
+    fn pause(&self, outcome: &Result<(), Fault>) -> Duration {
+        match outcome {
+            // The host is of no use before its first result, and the shortage may be over any moment.
+            Err(Fault::Ours(_)) if !self.is_judged() => jittered(self.interval.min(SOON)),
+            _ => jittered(self.interval),
+        }
+    }
+
     /// What the outcome of a check is worth.
     fn weigh(
         &mut self,
@@ -138,9 +172,10 @@ impl Watch {
         match outcome {
             Ok(()) => Evidence::Good,
             Err(Fault::Wrong(_)) => Evidence::Bad,
-            // The first check of a host decides alone, whatever the others do.
+            // What this process lacks says nothing about a host, at its first check as at any other.
+            Err(Fault::Ours(_)) => Evidence::None,
+            // The first result of a host decides alone, whatever the others do.
             Err(_) if before.is_none() => Evidence::Bad,
-            Err(Fault::Ours) => Evidence::None,
             Err(Fault::Late(_)) if frozen || (alive && was_up) => Evidence::None,
             Err(Fault::Late(_)) => Evidence::Weak,
         }
@@ -153,7 +188,7 @@ fn counted(outcome: &Result<(), Fault>) -> Checked {
         Ok(()) => Checked::Ok,
         Err(Fault::Wrong(_)) => Checked::Failed,
         Err(Fault::Late(_)) => Checked::Late,
-        Err(Fault::Ours) => Checked::Resources,
+        Err(Fault::Ours(_)) => Checked::Resources,
     }
 }
 

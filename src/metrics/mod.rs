@@ -18,6 +18,7 @@ mod process;
 mod tally;
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prometheus::TextEncoder;
@@ -57,6 +58,8 @@ pub struct State {
     pub config_digest: String,
     /// When it was taken in.
     pub config_loaded: Moment,
+    /// The files of certificates that clients are shown, with the Unix time at which each expires.
+    pub certificate_expiries: Vec<(PathBuf, i64)>,
 }
 
 /// Everything that is counted, to be read.

@@ -1,20 +1,22 @@
 //! The process: what it is, what it works on, and what it uses of the machine.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use log::debug;
-use procfs::process::{LimitValue, Process};
-use procfs::{ProcResult, boot_time_secs, page_size, ticks_per_second};
+use nix::time::{ClockId, clock_gettime};
+use procfs::process::{LimitValue, Process, Stat};
+use procfs::{ProcResult, page_size, ticks_per_second};
 use prometheus::proto::MetricFamily;
 
 use super::State;
 use super::family::Family;
+use crate::supervisor::Task;
 
 /// Families of one series each, or of the few that the machine gives.
 pub(super) fn families(state: &State) -> Vec<MetricFamily> {
     let mut families = own(state);
-    match used() {
-        Ok(used) => families.extend(used),
-        Err(error) => debug!("what the process uses cannot be told: {error}"),
-    }
+    families.extend(used());
     families
 }
 
@@ -31,9 +33,27 @@ fn own(state: &State) -> Vec<MetricFamily> {
         ["hash"],
     );
     config.put([&state.config_digest], 1.0);
+    let mut task_panics = Family::counter(
+        "ballast_task_panics_total",
+        "Panics in tasks that run for as long as the process does, each of which began anew.",
+        ["task"],
+    );
+    for task in Task::ALL {
+        task_panics.put([task.name()], task.panics() as f64);
+    }
+    let mut expiries = Family::gauge(
+        "ballast_certificate_expiry_timestamp_seconds",
+        "When the first certificate of the chain in this file expires, as Unix time.",
+        ["certificate"],
+    );
+    for (file, expiry) in &state.certificate_expiries {
+        expiries.put([&file.to_string_lossy()], *expiry as f64);
+    }
     vec![
         build.into(),
         config.into(),
+        task_panics.into(),
+        expiries.into(),
         gauge(
             "ballast_config_load_timestamp_seconds",
             "When the configuration in force was taken in, as Unix time.",
@@ -72,21 +92,47 @@ fn own(state: &State) -> Vec<MetricFamily> {
     ]
 }
 
-/// Under the names that every exporter has for them.
-fn used() -> ProcResult<Vec<MetricFamily>> {
-    let process = Process::myself()?;
-    let stat = process.stat()?;
+/// Under the names that every exporter has for them. What the system does not show (a container or a unit may hide files
+/// of /proc) is left out alone. Nothing here needs more than /proc/self.
+fn used() -> Vec<MetricFamily> {
+    let Some(process) = seen("process", Process::myself()) else {
+        return Vec::new();
+    };
+    let mut families = Vec::new();
+    if let Some(stat) = seen("stat", process.stat()) {
+        families.extend(from_stat(&stat));
+    }
+    if let Some(open) = seen("fd", process.fd_count()) {
+        families.push(gauge(
+            "process_open_fds",
+            "Descriptors that are open.",
+            open as f64,
+        ));
+    }
+    if let Some(limits) = seen("limits", process.limits())
+        && let LimitValue::Value(most) = limits.max_open_files.soft_limit
+    {
+        families.push(gauge(
+            "process_max_fds",
+            "Descriptors that may be open.",
+            most as f64,
+        ));
+    }
+    families
+}
+
+fn seen<T>(file: &str, read: ProcResult<T>) -> Option<T> {
+    read.map_err(|error| debug!("what /proc/self/{file} says cannot be told: {error}"))
+        .ok()
+}
+
+fn from_stat(stat: &Stat) -> Vec<MetricFamily> {
     let ticks = ticks_per_second() as f64;
     let mut families = vec![
         counter(
             "process_cpu_seconds_total",
             "Processor time of the process, in user and in kernel mode.",
             (stat.utime + stat.stime) as f64 / ticks,
-        ),
-        gauge(
-            "process_open_fds",
-            "Descriptors that are open.",
-            process.fd_count()? as f64,
         ),
         gauge(
             "process_resident_memory_bytes",
@@ -103,20 +149,27 @@ fn used() -> ProcResult<Vec<MetricFamily>> {
             "Threads of the process.",
             stat.num_threads as f64,
         ),
-        gauge(
+    ];
+    if let Some(booted) = booted() {
+        families.push(gauge(
             "process_start_time_seconds",
             "When the process began, as Unix time.",
-            boot_time_secs()? as f64 + stat.starttime as f64 / ticks,
-        ),
-    ];
-    if let LimitValue::Value(most) = process.limits()?.max_open_files.soft_limit {
-        families.push(gauge(
-            "process_max_fds",
-            "Descriptors that may be open.",
-            most as f64,
+            booted + stat.starttime as f64 / ticks,
         ));
     }
-    Ok(families)
+    families
+}
+
+/// When the machine was started, as Unix time: told by its clocks, as /proc/stat may be hidden. Asked for once, so that
+/// a clock that is set later does not move the start of the process.
+fn booted() -> Option<f64> {
+    static BOOTED: OnceLock<Option<f64>> = OnceLock::new();
+    *BOOTED.get_or_init(|| {
+        let since = |clock| clock_gettime(clock).map(Duration::from).ok();
+        let now = since(ClockId::CLOCK_REALTIME)?;
+        let up = since(ClockId::CLOCK_BOOTTIME)?;
+        Some(now.as_secs_f64() - up.as_secs_f64())
+    })
 }
 
 fn counter(name: &str, help: &str, value: f64) -> MetricFamily {
@@ -129,4 +182,16 @@ fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
     let mut family = Family::gauge(name, help, []);
     family.put([], value);
     family.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_of_the_machine_is_that_of_the_kernel() {
+        let told = procfs::boot_time_secs().expect("nothing is hidden here");
+        let booted = booted().expect("the clocks are there");
+        assert!((booted - told as f64).abs() < 5.0, "{booted}, {told}");
+    }
 }

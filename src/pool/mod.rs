@@ -48,6 +48,7 @@ pub use facts::{Check, State};
 pub use hosts::HostBook;
 pub use lease::Lease;
 pub use member::Member;
+pub(crate) use outcome::lacking;
 pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
 pub use status::{HostStatus, RetryStatus, Status};

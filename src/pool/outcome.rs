@@ -5,6 +5,7 @@ use std::{fmt, io};
 use nix::errno::Errno;
 
 use crate::config;
+use crate::descriptors;
 
 /// What an answer of this status says of its host in a pool with these rules. An answer about the request says nothing
 /// against the host, whichever client asks for it how often.
@@ -67,16 +68,15 @@ impl Failure {
 /// Whether an attempt failed for want of something that this process or this machine is short of, which says nothing
 /// about the host.
 pub fn lacks_resources(error: &pingora::Error) -> bool {
-    let own = [
-        Errno::EMFILE,
-        Errno::ENFILE,
-        Errno::ENOBUFS,
-        Errno::ENOMEM,
-        Errno::EADDRNOTAVAIL,
-    ];
+    lacking(error).is_some()
+}
+
+/// What this process or this machine was short of, if an attempt failed for that.
+pub(crate) fn lacking(error: &pingora::Error) -> Option<Errno> {
     let cause = error.root_cause().downcast_ref::<io::Error>();
     let number = cause.and_then(io::Error::raw_os_error);
-    number.is_some_and(|number| own.contains(&Errno::from_raw(number)))
+    let number = number.map(Errno::from_raw);
+    number.filter(|number| descriptors::is_shortage(*number))
 }
 
 impl fmt::Display for Failure {

@@ -17,6 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
 use crate::admin::{Entrance, Readiness};
+use crate::supervisor::{Supervisor, Task};
 
 use super::handover::is_trusted;
 use super::serving_state::ServingState;
@@ -66,7 +67,7 @@ impl BackgroundService for Control {
                 }
             };
             tokio::select! {
-                () = self.accept(&listener, &shutdown) => {}
+                () = self.keep_accepting(&listener, &shutdown) => {}
                 // Where the socket was there is another process's now.
                 () = self.state.resumed() => {}
             }
@@ -75,6 +76,14 @@ impl BackgroundService for Control {
 }
 
 impl Control {
+    /// Accepts commands for ever.
+    async fn keep_accepting(&self, listener: &UnixListener, shutdown: &ShutdownWatch) {
+        let mut supervisor = Supervisor::new(Task::Control, "");
+        loop {
+            supervisor.watch(self.accept(listener, shutdown)).await;
+        }
+    }
+
     async fn accept(&self, listener: &UnixListener, shutdown: &ShutdownWatch) {
         loop {
             match listener.accept().await {

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::handover::{Inheritance, Successor};
 use super::standing::Standing;
+use crate::logging;
 
 /// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: u32 = 65_535;
@@ -190,6 +191,7 @@ impl<S: Service + 'static> Service for Listening<S> {
         let stopping = shutdown.clone();
         let sockets = Arc::clone(&table);
         let (up, started) = oneshot::channel();
+        logging::serves();
         let running = tokio::spawn(async move {
             let mut serving = service.start_service(Some(table), shutdown, listeners_per_fd);
             // The first poll builds the listeners and spawns their accept loops, whose end the others wait for.

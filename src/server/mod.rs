@@ -5,6 +5,7 @@ mod announce;
 mod change_gate;
 mod changes;
 mod control;
+mod descriptors;
 mod edge;
 mod handover;
 mod idle_pool;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use log::info;
+use log::{info, warn};
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::HttpProxy;
@@ -49,6 +50,7 @@ use crate::metrics::Metrics;
 use crate::moment::Moment;
 use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
+use crate::supervisor::{Supervisor, Task};
 
 use admin::AdminListening;
 use change_gate::Gates;
@@ -126,6 +128,9 @@ impl Prepared {
         file: Option<&Path>,
         upgrade: Option<&Upgrade>,
     ) -> Result<Self, StartError> {
+        config.warnings().iter().for_each(|line| warn!("{line}"));
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        descriptors::suffice(listeners.chain(config.admin.address))?;
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
@@ -391,7 +396,8 @@ struct Seconds(Arc<Api>);
 impl BackgroundService for Seconds {
     async fn start(&self, _shutdown: ShutdownWatch) {
         // A process that drains is watched as well.
-        self.0.tick().await;
+        let mut supervisor = Supervisor::new(Task::History, "");
+        while supervisor.watch(self.0.tick()).await.is_none() {}
     }
 }
 
@@ -421,12 +427,13 @@ impl BackgroundService for Health {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some((mut keeper, asked)) = taken else {
+        let Some((mut keeper, mut asked)) = taken else {
             return;
         };
         keeper.start().await;
         ready.notify_ready();
-        keeper.serve(asked).await;
+        let mut supervisor = Supervisor::new(Task::Reload, "");
+        while supervisor.watch(keeper.serve(&mut asked)).await.is_none() {}
         // Draining requests still need hosts, so the checks go on until the process ends.
         std::future::pending().await
     }

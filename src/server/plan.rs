@@ -1,6 +1,5 @@
 //! What leads from the site that serves to the next: everything that can fail, done before anything is replaced.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -9,6 +8,7 @@ use crate::config::{self, Config};
 use crate::health::Monitor;
 use crate::pool::{HostBook, Pool};
 use crate::proxy::{Before, Site};
+use crate::supervisor::message;
 
 use super::observers::Observers;
 use super::reload::Refusal;
@@ -73,17 +73,10 @@ pub(super) async fn contained<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     tokio::spawn(work).await.map_err(|error| {
         Refusal::Broken(match error.try_into_panic().ok() {
-            Some(panic) => words(&*panic).to_owned(),
+            Some(panic) => message(&*panic).to_owned(),
             None => "it was cut short".to_owned(),
         })
     })
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason was given")
 }
 
 pub(super) fn named<'a>(site: &'a Site, name: &str) -> Option<&'a Arc<Pool>> {

@@ -159,7 +159,7 @@ impl Keeper {
     }
 
     /// Serves requests, for ever.
-    pub(super) async fn serve(&mut self, mut asked: Asked) {
+    pub(super) async fn serve(&mut self, asked: &mut Asked) {
         while let Some(ask) = asked.recv().await {
             // Whoever asked may not wait for the answer.
             match ask {
@@ -205,7 +205,9 @@ impl Keeper {
         }
         let mut overlay = Overlay::clone(&self.overlay.load());
         let (config, dropped) = overlay.on(&said);
+        let warnings = said.warnings();
         self.take_in(config, Moment::now()).await?;
+        warnings.iter().for_each(|line| warn!("{line}"));
         for listener in &said.listeners {
             let mut certificates = self.certificates.iter();
             let shown = certificates.find(|(address, _)| *address == listener.address);

@@ -304,9 +304,15 @@ impl Serving {
         let since = self.state.since();
         let (traffic, standing) = (Arc::clone(&self.traffic), Arc::clone(&self.standing));
         // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
-        tokio::spawn(drain(
+        let draining = tokio::spawn(drain(
             traffic, standing, since, grace, impatience, overlooked,
         ));
+        tokio::spawn(async move {
+            if draining.await.is_err() {
+                // It has panicked, and nothing else would end the process.
+                process::exit(1);
+            }
+        });
         ShutdownSignal::GracefulTerminate
     }
 }

@@ -59,7 +59,13 @@ impl Exporter {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Loses what it has taken from the queue.
+    pub(super) fn give_up(&mut self) {
+        self.counts.add_lost(self.batch.requests());
+        self.batch.clear();
+    }
+
+    pub(super) async fn run(&mut self) {
         while self.gather().await {
             self.deliver(&PAUSES).await;
         }

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Otlp;
 use crate::record::{Observer, Record};
+use crate::supervisor::{Supervisor, Task};
 
 use client::Client;
 use ended::Ended;
@@ -79,11 +80,17 @@ impl Traces {
             .enable_all()
             .build()?;
         let client = Client::new(&config);
-        let exporter = Exporter::new(&config, client, waiting, told, Arc::clone(&counts));
+        let mut exporter = Exporter::new(&config, client, waiting, told, Arc::clone(&counts));
         thread::Builder::new()
             .name("traces".to_owned())
             .spawn(move || {
-                runtime.block_on(exporter.run());
+                let mut supervisor = Supervisor::new(Task::Traces, "");
+                runtime.block_on(async {
+                    while supervisor.watch(exporter.run()).await.is_none() {
+                        // What it was about to send may be what it cannot send.
+                        exporter.give_up();
+                    }
+                });
                 drop(alive);
             })?;
         Ok(Traces {

@@ -273,3 +273,187 @@ fn what_tls_says_is_checked_key_by_key() {
         ]
     );
 }
+
+#[test]
+fn keys_that_cannot_be_used_are_named() {
+    let directory = directory();
+    let (certificate, _) = certificate("a.example.com");
+    write(&directory, "a.pem", certificate);
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/keys");
+    let told = |key: &str| {
+        let file = format!(
+            "listeners: [{{ address: \"127.0.0.1:443\", tls: {{ certificates: [{{ certificate: a.pem, key: {} }}] }} }}]\n\
+             pools: {{ web: {{ hosts: [\"127.0.0.1:1\"] }} }}\n",
+            keys.join(key).display()
+        );
+        let lines = errors(&write(&directory, "b.yaml", file));
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        lines.concat()
+    };
+    for (key, expected) in [
+        ("encrypted.pem", "it is encrypted"),
+        ("encrypted_traditional.pem", "it is encrypted"),
+        ("p224.pem", "it is an EC key on the curve P-224;"),
+        ("p521.pem", "it is an EC key on the curve P-521;"),
+        ("secp256k1.pem", "it is an EC key on the curve secp256k1;"),
+        ("ed448.pem", "it is an Ed448 key;"),
+        ("x25519.pem", "it is an X25519 key, which cannot sign;"),
+        ("dsa.pem", "it is a DSA key;"),
+        ("rsa1024.pem", "it is an RSA key of 1024 bits;"),
+        ("rsa1024_pkcs8.pem", "it is an RSA key of 1024 bits;"),
+        ("rsa8192.pem", "it is an RSA key of 8192 bits;"),
+        ("rsa_pss.pem", "it is an RSA-PSS key;"),
+    ] {
+        let line = told(key);
+        assert!(line.contains(expected), "{key}: {line}");
+        assert!(line.contains(key), "{key}: {line}");
+        if !key.starts_with("encrypted") {
+            assert!(line.contains("RSA keys of 2048 to 4096 bits"), "{line}");
+        }
+    }
+    // One that can be used, behind its parameters.
+    let line = told("with_parameters.pem");
+    assert!(
+        line.contains("does not belong to the certificate"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_key_that_fits_is_taken_from_a_file_with_several() {
+    let directory = directory();
+    let (certificate, key) = certificate("a.example.com");
+    let unusable = include_str!("keys/p521.pem");
+    let other = include_str!("keys/with_parameters.pem");
+    let file = write(
+        &directory,
+        "b.yaml",
+        "listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: [{ certificate: a.pem, key: a.pem }] } }]\n\
+         pools: { web: { hosts: [\"127.0.0.1:1\"] } }\n",
+    );
+    for text in [
+        format!("{certificate}{key}"),
+        format!("{key}{certificate}"),
+        format!("{other}{certificate}{key}"),
+        format!("{unusable}{other}{key}{certificate}"),
+    ] {
+        write(&directory, "a.pem", text);
+        Config::load(&file).expect("a configuration");
+    }
+    write(&directory, "a.pem", format!("{other}{certificate}"));
+    let told = errors(&file).concat();
+    assert!(
+        told.contains("does not belong to the certificate"),
+        "{told}"
+    );
+}
+
+#[test]
+fn no_certificate_is_left_out_in_silence() {
+    let directory = directory();
+    let (first, key) = certificate("a.example.com");
+    let (second, _) = certificate("b.example.com");
+    write(&directory, "a.key", &key);
+    let file = write(
+        &directory,
+        "b.yaml",
+        "listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: [{ certificate: a.pem, key: a.key }] } }]\n\
+         pools: { web: { hosts: [\"127.0.0.1:1\"], tls: { ca: a.pem } } }\n",
+    );
+    let glued = format!("{}{second}", first.trim_end());
+    for text in [
+        glued.clone(),
+        format!("\u{feff}{glued}"),
+        format!(
+            "{first}{}",
+            second.replace("CERTIFICATE", "X509 CERTIFICATE")
+        ),
+        format!(
+            "{first}{}{second}",
+            include_str!("keys/with_parameters.pem")
+        ),
+    ] {
+        write(&directory, "a.pem", &text);
+        let config = Config::load(&file).expect("a configuration");
+        let tls = config.listeners[0].tls.as_ref().expect("TLS");
+        assert_eq!(tls.certificates[0].certified.cert.len(), 2, "{text}");
+        let tls = config.pools[0].tls.as_ref().expect("TLS");
+        let ca = tls.ca.as_ref().expect("authorities");
+        assert_eq!(ca.certificates.len(), 2, "{text}");
+    }
+    for (text, expected) in [
+        (
+            format!("{first}{}", second.replacen("-----BEGIN", "----BEGIN", 1)),
+            "has not the five dashes of a section",
+        ),
+        (
+            format!(
+                "{first}{}",
+                second.replacen("-----BEGIN CERTIFICATE-----\n", "", 1)
+            ),
+            "ends a section that has no beginning",
+        ),
+        (
+            format!(
+                "{first}{}",
+                second.replace("CERTIFICATE", "TRUSTED CERTIFICATE")
+            ),
+            "begins a section `TRUSTED CERTIFICATE`, not a certificate, OpenSSL's own form",
+        ),
+        (
+            format!("{first}{}", second.replace("CERTIFICATE", "CERTIFICAT")),
+            "begins a section `CERTIFICAT`, not a certificate",
+        ),
+        (
+            format!("{first}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            "does not hold a certificate",
+        ),
+        (
+            format!("{first}-----BEGIN CERTIFICATE-----\nA!AA\n-----END CERTIFICATE-----\n"),
+            "is not base64",
+        ),
+    ] {
+        write(&directory, "a.pem", &text);
+        let told = errors(&file).concat();
+        assert!(told.contains(expected), "{told}");
+        let line = first.lines().count() + 1;
+        assert!(
+            expected.contains("no beginning") || told.contains(&format!("line {line}")),
+            "{told}"
+        );
+    }
+    write(&directory, "a.pem", b"\x30\x82\x01\x00");
+    let told = errors(&file).concat();
+    assert!(told.contains("holds DER, not PEM"), "{told}");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_any_text() {
+    let directory = directory();
+    let text = "listeners: [\"127.0.0.1:80\"]\nadmin: { address: \"127.0.0.1:81\", token_file: token }\n\
+                pools: { web: { hosts: [\"127.0.0.1:1\"] } }\n";
+    let token = write(&directory, "token", "\u{feff}0123456789abcdef\r\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&token, mode).expect("it is ours");
+    let file = write(&directory, "b.yaml", format!("\u{feff}{text}"));
+    let config = Config::load(&file).expect("a configuration");
+    let token = config.admin.token.expect("a token");
+    assert_eq!(token.bytes, b"0123456789abcdef");
+    // Lines and columns are those of the text behind it.
+    let file = write(
+        &directory,
+        "b.yaml",
+        format!("\u{feff}{}", text.replace(":80", ":0")),
+    );
+    assert!(errors(&file).concat().starts_with(":1:13: listeners[0]: "));
+    let wide = Vec::from_iter(
+        format!("\u{feff}{text}")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes),
+    );
+    let file = write(&directory, "b.yaml", wide);
+    assert_eq!(
+        errors(&file),
+        [": the file is UTF-16 text; save it as UTF-8"]
+    );
+}

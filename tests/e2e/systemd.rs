@@ -27,6 +27,20 @@ first=$(main)
 [ "$(stat -c %a $RUN)" = 700 ]
 for socket in $RUN/*.sock $RUN/*.upgrade; do [ "$(stat -c %a $socket)" = 600 ]; done
 
+echo "what the process uses is told, whatever the unit hides of /proc"
+grep -q ProcSubset=pid /etc/systemd/system/ballast.service
+exec 3<>"/dev/tcp/127.0.0.1/$ADMIN"
+printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+cat <&3 >/run/metrics
+exec 3>&-
+for name in $METRICS; do
+    if ! grep -q "^$name " /run/metrics; then echo "there is no $name" >&2; cat /run/metrics >&2; exit 1; fi
+done
+began=$(sed -n 's/^process_start_time_seconds //p' /run/metrics)
+age=$(( $(date +%s) - ${began%.*} ))
+[ $age -ge -2 ] && [ $age -le 120 ]
+[ "$(sed -n 's/^process_max_fds //p' /run/metrics)" -ge 1024 ]
+
 echo "a reload that suffices in place"
 sed -i 's/grace_period: 5s/grace_period: 6s/' $FILE
 systemctl reload ballast
@@ -98,7 +112,7 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
     }
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let backend = Backend::start_new("a");
-    let (first, second) = (free(), free());
+    let (first, second, admin) = (free(), free(), free());
     let units = folder.path().join("units");
     std::fs::create_dir(&units).expect("the folder can be written");
     // The machine's /usr and /etc stay as they are, so the unit gets other paths and a user that is there.
@@ -113,15 +127,18 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
     let yaml = Setup::of(&[&backend])
         .top(&format!("listeners: [\"{first}\"]"))
         .top("server: { grace_period: 5s }")
+        .top(&format!("admin: {{ address: \"{admin}\" }}"))
         .yaml();
     file(&units, "ballast.yaml", &yaml);
     std::fs::copy(env!("CARGO_BIN_EXE_ballast"), units.join("ballast")).expect("there is room");
     let script = format!(
         "mkdir -p /run/test; cp /etc/systemd/system/ballast /etc/systemd/system/ballast.yaml /run/test/; \
          chmod -R a+rX /run/test; \
-         PORT={} SECOND={} FILE=/run/test/ballast.yaml RUN=/run/ballast bash -c '{}'",
+         PORT={} SECOND={} ADMIN={} METRICS='{}' FILE=/run/test/ballast.yaml RUN=/run/ballast bash -c '{}'",
         first.port(),
         second.port(),
+        admin.port(),
+        metrics_of_the_process().join(" "),
         INSIDE.replace('\'', r"'\''")
     );
     let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/support/systemd-ns");
@@ -138,6 +155,30 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
     }
     assert!(output.status.success(), "{stdout}\n{stderr}");
     assert!(stdout.contains("all is well"), "{stdout}\n{stderr}");
+}
+
+/// The metrics of the process that the alerts and the dashboard ask for, and those that every exporter has.
+fn metrics_of_the_process() -> Vec<&'static str> {
+    let asked = [
+        include_str!("../../conf/alerts.yml"),
+        include_str!("../../conf/grafana-dashboard.json"),
+    ];
+    let words = asked
+        .iter()
+        .flat_map(|text| text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')));
+    let mut names = Vec::from_iter(words.filter(|word| word.starts_with("process_")));
+    names.extend([
+        "process_cpu_seconds_total",
+        "process_max_fds",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_threads",
+        "process_virtual_memory_bytes",
+    ]);
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 #[test]

@@ -1,9 +1,15 @@
 //! TLS on both sides: whose certificate a client sees, and whose a host may show.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::support::{Authority, Backend, Client, LISTEN, Setup, file, run};
+use nix::sys::signal::Signal;
+
+use crate::admin::with_admin;
+use crate::support::{
+    Authority, Backend, Ballast, Client, LISTEN, SOON, Setup, file, run, wait_until,
+};
 
 fn entry(files: &(std::path::PathBuf, std::path::PathBuf)) -> String {
     format!(
@@ -190,4 +196,169 @@ fn a_bad_certificate_is_one_clear_line_and_exit_2() {
             );
         }
     }
+}
+
+/// A listener with these certificates.
+fn listener(entries: &[String]) -> String {
+    format!(
+        "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{}] }} }}]",
+        entries.join(", ")
+    )
+}
+
+#[test]
+fn every_certificate_of_a_chain_is_shown_however_the_file_was_put_together() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let root = Authority::new("the root");
+    let between = root.subordinate("the one between");
+    let identity = between.issue(&["a.test"]);
+    let (_, key) = identity.write(folder.path(), "a");
+    let (leaf, between) = (identity.pem(), between.pem());
+    let chain = format!("{leaf}{between}");
+    let backend = Backend::start_new("a");
+    for (how, text) in [
+        ("plainly", chain.clone()),
+        (
+            "without a line break between",
+            format!("{}{between}", leaf.trim_end()),
+        ),
+        (
+            "with spaces between",
+            format!("{}   {between}", leaf.trim_end()),
+        ),
+        ("without one at the end", chain.trim_end().to_owned()),
+        ("with a byte order mark", format!("\u{feff}{chain}")),
+        ("with one between", format!("{leaf}\u{feff}{between}")),
+        ("on Windows", chain.replace('\n', "\r\n")),
+        ("with spaces at the ends", chain.replace('\n', "  \n")),
+        ("indented", format!("  {}", chain.replace('\n', "\n  "))),
+        (
+            "with text between",
+            format!("Certificate:\n    Data:\n{leaf}subject=CN = \u{e4}\n---\n{between}---\n"),
+        ),
+        (
+            "with its key",
+            format!(
+                "{}{leaf}{between}",
+                std::fs::read_to_string(&key).expect("a file")
+            ),
+        ),
+    ] {
+        let certificate = file(folder.path(), "chain.pem", &text);
+        let ballast = Setup::of(&[&backend])
+            .top(&listener(&[entry(&(certificate, key.clone()))]))
+            .start();
+        assert_eq!(
+            answers(ballast.address(), "a.test", &root),
+            Ok(200),
+            "{how}"
+        );
+        assert!(ballast.log_with(&["WARN"]).is_empty(), "{how}");
+    }
+}
+
+/// The value of the metric of a certificate's expiry.
+fn expiry(admin: SocketAddr, certificate: &Path) -> Option<f64> {
+    let metrics = Client::try_connect(admin)
+        .ok()?
+        .request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .ok()?
+        .text();
+    let series = format!(
+        "ballast_certificate_expiry_timestamp_seconds{{certificate=\"{}\"}} ",
+        certificate.display()
+    );
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&*series));
+    value.map(|value| value.parse().expect("a number"))
+}
+
+#[test]
+fn a_certificate_out_of_date_is_a_warning_at_check_start_and_reload_and_its_expiry_a_metric() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("any");
+    let good = authority.issue_between(&["a.test"], 2020, 2100);
+    let good = good.write(folder.path(), "good");
+    let old = authority.issue_expired(&["a.test"]);
+    let old = old.write(folder.path(), "old");
+    let early = authority.issue_between(&["a.test"], 2090, 2091);
+    let early = early.write(folder.path(), "early");
+    let backend = Backend::start_new("a");
+    let setup = |entries: &[String]| Setup::of(&[&backend]).top(&listener(entries));
+
+    let (fine, admin) = with_admin(setup(&[entry(&good)]));
+    let ballast = fine.start();
+    assert!(ballast.check().stderr.is_empty());
+    assert!(ballast.log_with(&["WARN"]).is_empty());
+    // 2100-01-01.
+    wait_until(SOON, "the metric", || {
+        expiry(admin, &good.0) == Some(4_102_444_800.0)
+    });
+
+    let bad = setup(&[entry(&old), entry(&early), entry(&good)])
+        .top(&format!("admin: {{ address: \"{admin}\" }}"))
+        .yaml();
+    ballast.configure(&bad);
+    let expired = [
+        "listeners[0].tls.certificates[0].certificate",
+        "old.crt",
+        "expired at 2002-01-01T00:00:00Z",
+    ];
+    let not_yet = [
+        "listeners[0].tls.certificates[1].certificate",
+        "early.crt",
+        "is not valid before 2090-01-01T00:00:00Z",
+    ];
+    let check = ballast.check();
+    assert_eq!(check.code, Some(0), "{check:?}");
+    for parts in [&expired, &not_yet] {
+        let mut lines = check.stderr.lines();
+        assert!(
+            lines.any(|line| line.starts_with("warning: ")
+                && parts.iter().all(|part| line.contains(part))),
+            "{check:?}"
+        );
+    }
+    assert_eq!(check.stderr.lines().count(), 2, "{check:?}");
+    assert!(ballast.log_with(&["WARN"]).is_empty());
+    ballast.signal(Signal::SIGHUP);
+    ballast.wait_for_log(&[&["WARN"][..], &expired].concat());
+    ballast.wait_for_log(&[&["WARN"][..], &not_yet].concat());
+    // 2002-01-01 and 2091-01-01.
+    wait_until(SOON, "the metric follows the reload", || {
+        expiry(admin, &old.0) == Some(1_009_843_200.0)
+            && expiry(admin, &early.0) == Some(3_818_448_000.0)
+    });
+    drop(ballast);
+    let ballast = Ballast::start(&bad);
+    ballast.wait_for_log(&[&["WARN"][..], &expired].concat());
+    ballast.wait_for_log(&[&["WARN"][..], &not_yet].concat());
+}
+
+#[test]
+fn an_intermediate_and_an_authority_out_of_date_and_a_chain_out_of_order_are_warnings_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let root = Authority::new("the root");
+    let old = root.issue_expired(&["whatever.test"]);
+    let good = root.issue(&["a.test"]);
+    let (_, key) = good.write(folder.path(), "good");
+    let chain = format!("{}{}", good.pem(), old.pem());
+    let chain = file(folder.path(), "chain.pem", &chain);
+    let (old_file, _) = old.write(folder.path(), "authority");
+    let config = file(
+        folder.path(),
+        "ballast.yaml",
+        &format!(
+            "listeners: [{{ address: \"127.0.0.1:9\", tls: {{ certificates: [{}] }} }}]\n\
+             pools: {{ web: {{ hosts: [\"127.0.0.1:10\"], tls: {{ ca: \"{}\" }} }} }}\n",
+            entry(&(chain, key)),
+            old_file.display()
+        ),
+    );
+    let end = run(&["check", "-c", &config.display().to_string()]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let lines = Vec::from_iter(end.stderr.lines());
+    assert_eq!(lines.len(), 3, "{end:?}");
+    assert!(lines[0].contains("certificate 2 in") && lines[0].contains("expired at 2002-01-01"));
+    assert!(lines[1].contains("is out of order: certificate 2"));
+    assert!(lines[2].contains("pools.web.tls.ca: certificate in") && lines[2].contains("expired"));
 }

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
-
 use super::super::errors::Problems;
 use super::super::model::{Certificate, Listener, ListenerTls, ProxyProtocol};
 use super::super::place::Place;
@@ -181,8 +179,8 @@ fn certificate(
     let chain = pem::certificates(&chain_file, world.surroundings);
     let chain = problems.take(&place.key("certificate"), chain);
     let at = place.key("key");
-    let key = problems.take(&at, pem::private_key(&key_file, world.surroundings))?;
-    let certified = CertifiedKey::new(chain?, key);
+    let keys = problems.take(&at, pem::private_keys(&key_file, world.surroundings))?;
+    let certified = pem::fitting(chain?, keys)?;
     problems.take(&at, pem::fit(&certified, &chain_file, &key_file))?;
     Some(Certificate {
         chain_file,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::model::Secret;
-use super::super::surroundings::Surroundings;
+use super::super::surroundings::{Surroundings, without_bom};
 use super::pem;
 
 /// As many bits as the shortest key that is not guessed.
@@ -25,7 +25,7 @@ pub(super) fn private_secret(
 }
 
 fn long_enough(file: &Path, content: Vec<u8>) -> Result<Secret, String> {
-    let bytes = content.trim_ascii_end().to_vec();
+    let bytes = without_bom(&content).trim_ascii_end().to_vec();
     if bytes.len() < SHORTEST {
         let shown = file.display();
         let length = bytes.len();

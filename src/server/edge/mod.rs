@@ -31,6 +31,7 @@ use crate::metrics::Counts;
 use crate::proxy::{Guarded, Proxy, Site, Traffic};
 use crate::server::handover::ExpectedProbes;
 use crate::server::serving_state::ServingState;
+use crate::supervisor::{Supervisor, Task};
 
 use accept::{Door, Inside};
 pub(super) use connections::{Connections, raise_descriptors};
@@ -128,7 +129,12 @@ impl Service for Edge {
         for door in doors {
             let shutdown = shutdown.clone();
             accepting.spawn(async move {
-                door.accept(shutdown).await;
+                let mut supervisor = Supervisor::new(Task::Accept, door.inside.address.to_string());
+                while supervisor
+                    .watch(door.accept(shutdown.clone()))
+                    .await
+                    .is_none()
+                {}
                 // The socket's number in the table, which successors were served from.
                 if let Err(error) = close(door.passed) {
                     info!("the socket of {}: {error}", door.inside.address);

@@ -28,6 +28,7 @@ use crate::server::change_gate::Gates;
 use crate::server::overlay::Overlay;
 use crate::server::serving_state::ServingState;
 use crate::server::socket_file::SocketFile;
+use crate::supervisor::{Supervisor, Task};
 
 /// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
 /// seconds at most, and then hosts are checked once.
@@ -163,22 +164,30 @@ impl Handover {
         let listener = UnixListener::from_std(listener)?;
         let this = Arc::clone(self);
         let accepting = tokio::spawn(async move {
+            let mut supervisor = Supervisor::new(Task::Handover, "");
             loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        tokio::spawn(Arc::clone(&this).receive(Link::new(stream)));
-                    }
-                    Err(error) => {
-                        warn!("cannot let a successor in: {error}");
-                        sleep(Duration::from_secs(1)).await;
-                    }
-                }
+                supervisor.watch(this.accept(&listener)).await;
             }
         });
         if let Some(earlier) = lock(&self.entrance).replace(Entrance { file, accepting }) {
             earlier.accepting.abort();
         }
         Ok(())
+    }
+
+    /// Lets successors in, for ever.
+    async fn accept(self: &Arc<Self>, listener: &UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(Arc::clone(self).receive(Link::new(stream)));
+                }
+                Err(error) => {
+                    warn!("cannot let a successor in: {error}");
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
     }
 
     /// Removes the file of the upgrade socket, unless it is a successor's by now.

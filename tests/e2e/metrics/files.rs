@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::scrape::Scrape;
 use crate::admin::with_admin;
-use crate::support::{Backend, Setup, peer};
+use crate::support::{Authority, Backend, LISTEN, Setup, peer};
 
 fn conf(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -30,7 +30,16 @@ fn names(text: &str) -> BTreeSet<&str> {
 #[test]
 fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
     let backend = Backend::start_new("a");
-    let (setup, admin) = with_admin(Setup::of(&[&backend]));
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let identity = Authority::new("any").issue(&["a.test"]);
+    let (certificate, key) = identity.write(folder.path(), "a");
+    // Certificates have series of their own.
+    let setup = Setup::of(&[&backend]).top(&format!(
+        "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {}, key: {} }}] }} }}]",
+        certificate.display(),
+        key.display()
+    ));
+    let (setup, admin) = with_admin(setup);
     let _ballast = setup.start();
     let scrape = Scrape::of(admin);
     let exported = scrape.names();

@@ -29,6 +29,23 @@ impl Authority {
         Authority { certificate, key }
     }
 
+    /// An authority that this one vouches for.
+    pub(crate) fn subordinate(&self, name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names is fine");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = params
+            .signed_by(&key, &self.certificate, &self.key)
+            .expect("the authority may sign");
+        Authority { certificate, key }
+    }
+
+    /// Its certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
     /// A server's certificate for these names (DNS names or addresses).
     pub(crate) fn issue(&self, names: &[&str]) -> Identity {
         self.sign(names_of(names))
@@ -36,9 +53,14 @@ impl Authority {
 
     /// The same, of years ago.
     pub(crate) fn issue_expired(&self, names: &[&str]) -> Identity {
+        self.issue_between(names, 2001, 2002)
+    }
+
+    /// The same, valid from the beginning of a year to that of another.
+    pub(crate) fn issue_between(&self, names: &[&str], from: i32, until: i32) -> Identity {
         let mut params = names_of(names);
-        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
         self.sign(params)
     }
 
@@ -71,6 +93,11 @@ impl Authority {
 }
 
 impl Identity {
+    /// The certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
     /// Writes `NAME.crt` and `NAME.key` as PEM.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         (

@@ -1,0 +1,108 @@
+//! What this process or its machine lacks: said in one line, and never held against a host.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Backend, Ballast, SOON, Setup, get, peer, wait_until};
+
+/// Starts with so many descriptors, and no way to raise them.
+fn with_descriptors(most: u64, yaml: &str) -> Ballast {
+    let limited = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+    Ballast::spawn_through(yaml, &["sh", "-c", &limited])
+}
+
+#[test]
+fn a_start_with_too_few_descriptors_serves_or_is_one_line_and_exit_1() {
+    let backend = Backend::start_new("a");
+    let mut refused = Vec::new();
+    for threads in [1, 2] {
+        let yaml = Setup::of(&[&backend])
+            .top(&format!("server: {{ threads: {threads} }}"))
+            .yaml();
+        for most in (6..=80).step_by(if threads == 1 { 2 } else { 6 }) {
+            let mut ballast = with_descriptors(most, &yaml);
+            wait_until(SOON, &format!("{most}: it serves or ends"), || {
+                !ballast.runs() || ballast.listens()
+            });
+            if ballast.runs() {
+                assert_eq!(get(ballast.address(), "/").status, 200, "{most}");
+            } else {
+                let end = ballast.wait_exit(SOON);
+                assert_eq!(end.code(), Some(1), "{most}: {:#?}", ballast.log());
+                wait_until(SOON, "the line is read", || !ballast.log().is_empty());
+                let log = ballast.log();
+                assert_eq!(log.len(), 1, "{most}: {log:#?}");
+                assert!(log[0].contains("LimitNOFILE"), "{most}: {log:#?}");
+                assert!(log[0].contains(&format!("now {most}")), "{log:#?}");
+                refused.push(most);
+            }
+            let panicked = ballast.log_with(&["panicked"]);
+            assert!(panicked.is_empty(), "{most}: {panicked:#?}");
+        }
+    }
+    assert!(refused.contains(&16), "{refused:?}");
+    assert!(refused.iter().all(|most| *most < 60), "{refused:?}");
+}
+
+/// Accepts on every loopback address, and closes what it has accepted. Gives the port.
+fn crowd() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    port
+}
+
+#[test]
+fn three_hundred_hosts_are_checked_with_64_descriptors_and_none_is_blamed() {
+    let port = crowd();
+    let mut setup = Setup::of(&[]).health("{ interval: 2s, timeout: 1s }");
+    for number in 0..300 {
+        let address = Ipv4Addr::new(127, 1, (number / 100) as u8, (number % 100 + 1) as u8);
+        setup = setup.host(SocketAddr::from((address, port)));
+    }
+    let mut ballast = with_descriptors(64, &setup.yaml());
+    assert!(ballast.listens_within(SOON + SOON), "{:#?}", ballast.log());
+    wait_until(SOON, "all are up", || {
+        ballast.log_with(&["is up"]).len() == 300
+    });
+    assert!(ballast.log_with(&["is down"]).is_empty());
+    assert!(ballast.log_with(&["cannot be tried"]).len() <= 1);
+}
+
+#[test]
+fn a_shortage_that_comes_later_changes_no_verdict_and_is_one_line() {
+    let Some(prlimit) = peer("prlimit") else {
+        return;
+    };
+    let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
+    let ballast = Setup::of(&[&a, &b])
+        .health("{ interval: 200ms, timeout: 200ms, rise: 1, fall: 1 }")
+        .start();
+    let pid = ballast.pid().to_string();
+    let allow = |most: u64| {
+        let limit = format!("--nofile={most}:");
+        let set = Command::new(&prlimit)
+            .args(["--pid", &pid, &limit])
+            .status();
+        assert!(set.expect("prlimit runs").success());
+    };
+    let down = ballast.log_with(&["is down"]).len();
+    allow(8);
+    let line = ballast.wait_for_log(&["health checks cannot be tried"]);
+    assert!(line.contains("LimitNOFILE"), "{line}");
+    assert!(line.contains("now 8"), "{line}");
+    let begun = Instant::now();
+    wait_until(SOON, "many checks could not be tried", || {
+        begun.elapsed() > Duration::from_secs(1)
+    });
+    allow(1_024);
+    let seen = (a.accepted(), b.accepted());
+    wait_until(SOON, "they are checked again", || {
+        a.accepted() > seen.0 + 2 && b.accepted() > seen.1 + 2
+    });
+    assert_eq!(ballast.log_with(&["is down"]).len(), down);
+    assert_eq!(ballast.log_with(&["cannot be tried"]).len(), 1);
+    assert_eq!(get(ballast.address(), "/").status, 200);
+}
