@@ -367,6 +367,8 @@ pub struct Host {
     pub id: HostId,
     /// The name or address in front of the port: names in lower case, IPv6 addresses without brackets.
     pub name: String,
+    /// What people call it; `None`: by its `id`.
+    pub label: Option<String>,
     /// What `id` resolved to when the file was loaded; the first address if there are several.
     pub address: SocketAddr,
     /// 0 to 10,000; 0: the host is drained.

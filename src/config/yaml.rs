@@ -195,6 +195,7 @@ pub(super) struct Pool {
 #[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct Host {
     pub(super) address: Said<String>,
+    pub(super) name: Said<String>,
     pub(super) weight: Said<String>,
     pub(super) backup: Said<String>,
     pub(super) max_in_flight: Said<String>,

@@ -27,20 +27,20 @@ const REST: Duration = Duration::from_secs(30);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Starts the hosts, on ports that the system chooses and a thread that runs until the process ends.
+/// Starts the hosts, each with a name, on ports that the system chooses and a thread that runs until the process ends.
 ///
 /// # Errors
 /// If there is no port or no thread left.
-pub fn start() -> io::Result<Vec<SocketAddr>> {
+pub fn start() -> io::Result<Vec<(&'static str, SocketAddr)>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut addresses = Vec::new();
+    let mut hosts = Vec::new();
     for name in NAMES {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        addresses.push(address);
+        hosts.push((name, address));
         let _inside = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?;
         runtime.spawn(live(name, address, listener));
@@ -48,7 +48,7 @@ pub fn start() -> io::Result<Vec<SocketAddr>> {
     thread::Builder::new()
         .name("demo hosts".to_owned())
         .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-    Ok(addresses)
+    Ok(hosts)
 }
 
 /// Serves, and rests whenever it is asked to stop.

@@ -57,11 +57,14 @@ pub fn token() -> Result<String, ring::error::Unspecified> {
 /// # Errors
 /// If `hosts` is empty, or both addresses are one.
 pub fn config(
-    hosts: &[SocketAddr],
+    hosts: &[(&str, SocketAddr)],
     Addresses { listen, admin }: &Addresses,
     token: &str,
 ) -> Result<Config, ConfigErrors> {
-    let hosts: Vec<_> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
+    let hosts = hosts
+        .iter()
+        .map(|(name, address)| format!("{{ address: \"{address}\", name: {name} }}"));
+    let hosts = Vec::from_iter(hosts);
     let text = format!(
         "listeners: [\"{listen}\"]\n\
          admin: {{ address: \"{admin}\" }}\n\

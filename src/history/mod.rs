@@ -4,19 +4,21 @@
 //! just been opened wants the last minutes at once, and the median of a single second.
 
 mod durations;
+mod sample;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
-use serde::{Deserialize, Serialize};
-
+use crate::metrics::{Counts, PoolTraffic, Traffic};
 use crate::moment::Moment;
-use crate::pool::Pool;
-use crate::record::{Observer, Record};
+use crate::pool::{Pool, Tally};
+use crate::record::Observer;
 
-use durations::Durations;
+pub use sample::{Responses, Sample};
+
+use watch::{Watch, Watches};
 
 /// How often a sample is made.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -24,22 +26,8 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Samples that are kept of each pool: five minutes.
 pub const KEPT: usize = 300;
 
-/// What a pool did in a second.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// When the second ended.
-    pub t: Moment,
-    /// Clients' requests that ended in it.
-    pub requests_per_second: f64,
-    /// The share of them that failed, 0 to 1; `None` if there were none.
-    pub error_share: Option<f64>,
-    /// The time that half of them took at most, in milliseconds.
-    pub p50_ms: Option<f64>,
-    /// The time that 99 of 100 took at most, in milliseconds.
-    pub p99_ms: Option<f64>,
-    /// Requests that ran on its hosts at its end.
-    pub in_flight: u64,
-}
+/// So many samples to a step of the last minute of hosts and pools.
+const SAMPLES_PER_STEP: u64 = Tally::STEP.as_secs() / INTERVAL.as_secs();
 
 /// The newest [`KEPT`] samples of each pool that serves, by its name.
 #[derive(Debug, Default)]
@@ -50,9 +38,13 @@ pub struct History {
 /// What is kept of a pool.
 #[derive(Debug)]
 struct Kept {
-    durations: Arc<Durations>,
+    watch: Arc<Watch>,
+    /// What metrics count of the pool; `None` before its first observer.
+    traffic: Option<PoolTraffic>,
     read: Reading,
     samples: VecDeque<Sample>,
+    /// How many samples were made.
+    made: u64,
 }
 
 /// The counts of a pool at a moment.
@@ -61,16 +53,21 @@ struct Reading {
     at: Instant,
     requests: u64,
     errors: u64,
+    traffic: Traffic,
 }
 
 impl History {
-    /// Takes in how long the requests of a site with these pools take.
-    pub fn observer(&self, pools: &[Arc<Pool>]) -> Arc<dyn Observer> {
+    /// Takes in how the requests of a site with these pools go. What `counts` counts of them already is read there.
+    pub fn observer(&self, pools: &[Arc<Pool>], counts: &Counts) -> Arc<dyn Observer> {
         let mut kept = self.kept();
-        let durations = pools
-            .iter()
-            .map(|pool| Arc::clone(&of(&mut kept, pool).durations));
-        Arc::new(Stopwatch(durations.collect()))
+        let watches = pools.iter().map(|pool| {
+            let kept = of(&mut kept, pool);
+            let traffic = kept.traffic.insert(counts.traffic(pool.name()));
+            // Those of a pool that comes back may have gone on meanwhile, or begun anew.
+            kept.read.traffic = traffic.read();
+            Arc::clone(&kept.watch)
+        });
+        Arc::new(Watches(watches.collect()))
     }
 
     /// Makes a sample of each of these pools, and forgets the others.
@@ -84,10 +81,12 @@ impl History {
         samples.collect()
     }
 
-    /// The samples of each pool, the newest last.
-    pub fn samples(&self) -> BTreeMap<String, Vec<Sample>> {
+    /// The samples of each pool, the newest last; of `only` alone if that is said.
+    pub fn samples(&self, only: Option<&str>) -> BTreeMap<String, Vec<Sample>> {
         let kept = self.kept();
-        let samples = kept.iter();
+        let samples = kept
+            .iter()
+            .filter(|(name, _)| only.is_none_or(|only| only == name.as_str()));
         let samples =
             samples.map(|(name, kept)| (name.clone(), kept.samples.iter().cloned().collect()));
         samples.collect()
@@ -102,32 +101,48 @@ impl History {
 /// What is kept of this pool, from now on if nothing was.
 fn of<'a>(kept: &'a mut HashMap<String, Kept>, pool: &Pool) -> &'a mut Kept {
     kept.entry(pool.name().to_owned()).or_insert_with(|| Kept {
-        durations: Arc::default(),
-        read: Reading::of(pool),
+        watch: Arc::default(),
+        traffic: None,
+        read: Reading::of(pool, None),
         samples: VecDeque::with_capacity(KEPT),
+        made: 0,
     })
 }
 
 impl Kept {
     fn sample(&mut self, pool: &Pool) -> Sample {
-        let before = std::mem::replace(&mut self.read, Reading::of(pool));
-        let time = self.read.at - before.at;
-        let requests = grown(before.requests, self.read.requests);
-        let errors = grown(before.errors, self.read.errors);
-        let took = self.durations.take();
+        let now = Reading::of(pool, self.traffic.as_ref());
+        let before = std::mem::replace(&mut self.read, now);
+        let seconds = (now.at - before.at).as_secs_f64().max(0.001);
+        let per_second = |before, now| grown(before, now) as f64 / seconds;
+        let requests = grown(before.requests, now.requests);
+        let errors = grown(before.errors, now.errors);
+        let (counted, took) = self.watch.take();
         let millis = |share| {
             let time = took.quantile(share)?;
             Some(rounded(time.as_secs_f64() * 1e3))
         };
+        let (then, traffic) = (before.traffic, now.traffic);
         let members = pool.members().iter();
         let sample = Sample {
             t: Moment::now(),
-            requests_per_second: rounded(requests as f64 / time.as_secs_f64().max(0.001)),
+            requests_per_second: rounded(requests as f64 / seconds),
             error_share: (requests > 0).then(|| rounded(errors as f64 / requests as f64).min(1.0)),
             p50_ms: millis(0.5),
             p99_ms: millis(0.99),
             in_flight: members.map(|member| member.host().in_flight()).sum(),
+            responses: Responses::of(counted.map(|count| rounded(count as f64 / seconds) as f32)),
+            retries_per_second: rounded(per_second(then.retries, traffic.retries)) as f32,
+            bytes_in_per_second: per_second(then.received, traffic.received) as u64,
+            bytes_out_per_second: per_second(then.sent, traffic.sent) as u64,
         };
+        self.made += 1;
+        if self.made.is_multiple_of(SAMPLES_PER_STEP) {
+            pool.tally().step();
+            for member in pool.members() {
+                member.tally().step();
+            }
+        }
         if self.samples.len() == KEPT {
             self.samples.pop_front();
         }
@@ -137,11 +152,12 @@ impl Kept {
 }
 
 impl Reading {
-    fn of(pool: &Pool) -> Self {
+    fn of(pool: &Pool, traffic: Option<&PoolTraffic>) -> Self {
         Reading {
             at: Instant::now(),
             requests: pool.tally().requests(),
             errors: pool.tally().errors(),
+            traffic: traffic.map(PoolTraffic::read).unwrap_or_default(),
         }
     }
 }
@@ -156,20 +172,15 @@ fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// Counts how long requests took, by the number of their pool in the site.
-#[derive(Debug)]
-struct Stopwatch(Vec<Arc<Durations>>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Observer for Stopwatch {
-    fn ended(&self, record: &Record<'_>) {
-        let durations = record.pool.and_then(|(number, _)| self.0.get(number));
-        // How long a tunnel was open says nothing about how fast anybody answered.
-        let tunnel = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-        if let Some(durations) = durations
-            && record.summary.status.is_some()
-            && record.summary.status != tunnel
-        {
-            durations.count(record.summary.took);
-        }
+    #[test]
+    fn five_minutes_of_128_pools_fit_into_six_megabytes() {
+        let watch = size_of::<Watch>();
+        let samples = KEPT * size_of::<Sample>();
+        let all = 128 * (watch + samples);
+        assert!(all <= 6_000_000, "{watch} + {samples} a pool, {all} in all");
     }
 }

@@ -16,6 +16,7 @@ mod observer;
 mod pools;
 mod process;
 mod tally;
+mod traffic;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::pool::Pool;
 use crate::record::Observer;
 
 pub use counts::{Counts, Handshake, Reload, Turned};
+pub use traffic::{PoolTraffic, Traffic};
 
 /// What has a value rather than a history, asked for when it is needed.
 pub trait Source: Debug + Send + Sync {

@@ -47,6 +47,8 @@ pub struct Member {
     pub(super) tally: Arc<Tally>,
     /// The weight in the file; `None` if an operator has added the host.
     file_weight: Option<u32>,
+    /// What people call it.
+    label: Option<String>,
     counters: Arc<Counters>,
 }
 
@@ -80,6 +82,7 @@ impl Member {
             facts: Mutex::new(Facts::new()),
             tally: Arc::default(),
             file_weight: configured.file_weight,
+            label: configured.label.clone(),
             counters,
         })
     }
@@ -141,6 +144,11 @@ impl Member {
     /// Its weight in the file, where an operator may have set another; `None` if an operator has added it.
     pub fn file_weight(&self) -> Option<u32> {
         self.file_weight
+    }
+
+    /// What people call it; `None`: by its identity.
+    pub(super) fn label(&self) -> Option<&str> {
+        self.label.as_deref()
     }
 
     /// How often something has befallen it.

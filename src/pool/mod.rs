@@ -53,7 +53,7 @@ pub use outcome::{Failure, Outcome, lacks_resources};
 pub use state::{PoolState, Verdict};
 pub use status::{HostStatus, RetryStatus, Status};
 pub use sticky::{Claim, Sticky};
-pub use tally::Tally;
+pub use tally::{Recent, Tally};
 pub use why::Why;
 
 use choice::Counting;

@@ -17,19 +17,42 @@ impl Pool {
         Some(floor + (100.0 - floor) * part)
     }
 
-    /// One line.
+    /// One line. `serving`: whether new requests may go there now, which for a host that is not usable takes a reason
+    /// of its own.
     pub(super) fn reason(
         &self,
         member: &Member,
         facts: &Facts,
         ejected_for: Option<Duration>,
         share: Option<f64>,
+        serving: bool,
+    ) -> String {
+        let mut reason = self.reason_of_state(member, facts, ejected_for, share, serving);
+        if serving {
+            reason.push_str(match facts.state {
+                State::Up | State::Starting | State::Removed => "",
+                State::Draining => "; serving as last resort: no other host is usable",
+                State::Ejected | State::Probing | State::Down | State::Unchecked => {
+                    "; gets requests because no host is usable (when_all_down: try_all)"
+                }
+            });
+        }
+        reason
+    }
+
+    fn reason_of_state(
+        &self,
+        member: &Member,
+        facts: &Facts,
+        ejected_for: Option<Duration>,
+        share: Option<f64>,
+        serving: bool,
     ) -> String {
         let ejection = || facts.ejection.as_deref().unwrap_or("requests failed");
         match facts.state {
             State::Up => match share {
                 Some(share) => format!("starting slowly: {share:.0} % of its share"),
-                None => self.why_up(member),
+                None => self.why_up(member, serving),
             },
             State::Starting => "starting slowly".to_owned(),
             State::Draining if member.is_drained() => "drained by an operator".to_owned(),
@@ -51,13 +74,13 @@ impl Pool {
         }
     }
 
-    fn why_up(&self, member: &Member) -> String {
+    fn why_up(&self, member: &Member, serving: bool) -> String {
         let checks = match (&self.health_check, member.verdict()) {
             (None, _) => "no checks are configured",
             (Some(_), None) => "counts as up before its first check",
             (Some(_), Some(_)) => "checks pass",
         };
-        match member.is_backup() && !self.serves(member) {
+        match member.is_backup() && !serving {
             true => format!("{checks}; a backup while another host is usable"),
             false => checks.to_owned(),
         }

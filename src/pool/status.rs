@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ejection::Stage;
 use super::facts::{Check, State};
 use super::tiers::Tier;
-use super::{Member, Pool};
+use super::{Member, Pool, Recent};
 use crate::balancer::Measured;
 use crate::config;
 use crate::moment::Moment;
@@ -35,6 +35,8 @@ pub struct Status {
     pub requests: u64,
     /// Those that ended in a 5xx, or with no answer that was whole, through no fault of the client.
     pub errors: u64,
+    /// The same in the last minute.
+    pub last_minute: Recent,
     /// Its budget for retries; `None` if there are none.
     pub retries: Option<RetryStatus>,
     /// The cookie that keeps a client with its host, if any.
@@ -57,6 +59,8 @@ pub struct RetryStatus {
 pub struct HostStatus {
     /// What it is known by: the `host:port` of the configuration.
     pub id: String,
+    /// What people call it; `None`: by its `id`.
+    pub name: Option<String>,
     /// Where it is reached.
     pub address: String,
     /// Its weight now.
@@ -91,6 +95,8 @@ pub struct HostStatus {
     pub requests: u64,
     /// Those that failed.
     pub errors: u64,
+    /// The same in the last minute.
+    pub last_minute: Recent,
     /// What an operator has changed at run time, in words; empty if nothing.
     pub operator: Vec<String>,
 }
@@ -98,7 +104,9 @@ pub struct HostStatus {
 impl Pool {
     /// The pool as it is told to people.
     pub fn status(&self) -> Status {
-        let members = self.members.iter().map(|member| self.host_status(member));
+        let best = self.best_tier();
+        let members = self.members.iter();
+        let members = members.map(|member| self.host_status_beside(member, best));
         let hosts = Vec::from_iter(members.chain(self.removed()));
         Status {
             name: self.name.clone(),
@@ -111,6 +119,7 @@ impl Pool {
             hosts,
             requests: self.tally.requests(),
             errors: self.tally.errors(),
+            last_minute: self.tally.last_minute(),
             retries: self.budget.as_ref().map(|budget| RetryStatus {
                 balance: budget.balance(),
                 running: budget.running_free(),
@@ -125,6 +134,11 @@ impl Pool {
 
     /// A host as it is told to people.
     pub fn host_status(&self, member: &Member) -> HostStatus {
+        self.host_status_beside(member, self.best_tier())
+    }
+
+    /// The same where the best tier of the pool is known, so that a pool of thousands is not searched for each host.
+    fn host_status_beside(&self, member: &Member, best: Tier) -> HostStatus {
         let now = Instant::now();
         let host = member.host();
         let Measured { latency, success } = host.measured();
@@ -140,15 +154,17 @@ impl Pool {
             _ => None,
         };
         let next_check = member.next_check();
+        let serving = self.serves_beside(member, best);
         HostStatus {
             id: host.id().as_str().to_owned(),
+            name: member.label().map(str::to_owned),
             address: host.address().to_string(),
             weight: host.weight(),
             configured_weight: member.file_weight(),
             backup: member.is_backup(),
             state,
-            serving: self.serves(member),
-            reason: self.reason(member, &facts, ejected_for, share),
+            serving,
+            reason: self.reason(member, &facts, ejected_for, share, serving),
             since: facts.since,
             in_flight: host.in_flight(),
             max_in_flight: host.max_in_flight().map(u64::from),
@@ -160,6 +176,7 @@ impl Pool {
             last_check: facts.last_check,
             requests: member.tally().requests(),
             errors: member.tally().errors(),
+            last_minute: member.tally().last_minute(),
             operator: by_operator(member),
         }
     }
@@ -168,6 +185,7 @@ impl Pool {
     fn removed(&self) -> impl Iterator<Item = HostStatus> {
         self.removed.iter().map(|(host, at)| HostStatus {
             id: host.id.as_str().to_owned(),
+            name: host.label.clone(),
             address: host.address.to_string(),
             weight: 0,
             configured_weight: host.file_weight,
@@ -185,17 +203,26 @@ impl Pool {
             last_check: None,
             requests: 0,
             errors: 0,
+            last_minute: Recent::default(),
             operator: vec!["removed".to_owned()],
         })
     }
 
     /// Whether new requests may go there now.
     pub fn serves(&self, member: &Member) -> bool {
-        let tier = member.tier();
-        let best = self.members.iter().map(Member::tier).min();
-        match best.unwrap_or(Tier::Out) {
+        self.serves_beside(member, self.best_tier())
+    }
+
+    /// The tier that gets new requests.
+    fn best_tier(&self) -> Tier {
+        let tiers = self.members.iter().map(Member::tier);
+        tiers.min().unwrap_or(Tier::Out)
+    }
+
+    fn serves_beside(&self, member: &Member, best: Tier) -> bool {
+        match best {
             Tier::Out => self.try_all && member.host().weight() > 0,
-            best => tier == best,
+            best => member.tier() == best,
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Poo
     let hosts = weights.iter().enumerate().map(|(i, &weight)| config::Host {
         id: HostId::from(format!("127.0.0.1:{}", i + 1)),
         name: "127.0.0.1".to_owned(),
+        label: None,
         address: ([127, 0, 0, 1], i as u16 + 1).into(),
         weight,
         file_weight: Some(weight),
@@ -367,6 +368,7 @@ fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
     let mut wanted = config::Host {
         id: HostId::from("a:80"),
         name: "a".to_owned(),
+        label: None,
         address: ([127, 0, 0, 1], 80).into(),
         weight: 1,
         file_weight: Some(1),
@@ -381,4 +383,25 @@ fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
     assert_eq!((heavier.weight(), heavier.in_flight()), (7, 1));
     wanted.address = ([127, 0, 0, 2], 80).into();
     assert_eq!(book.host(&wanted).expect("moved").in_flight(), 0);
+}
+
+#[test]
+fn a_host_that_serves_although_it_is_not_usable_has_a_reason_for_that() {
+    let reasons = |pool: &Pool| pool.status().hosts.into_iter().map(|host| host.reason);
+    let pool = pool(&[1, 1], |pool| {
+        pool.when_all_down = config::WhenAllDown::TryAll;
+    });
+    pool.begin();
+    judge(&pool, 0, true);
+    judge(&pool, 1, true);
+    pool.drain(&pool.members()[0], true);
+    assert!(reasons(&pool).all(|reason| !reason.contains(';')));
+    judge(&pool, 1, false);
+    let first = reasons(&pool).next().expect("two hosts");
+    assert_eq!(
+        first,
+        "drained by an operator; serving as last resort: no other host is usable"
+    );
+    judge(&pool, 0, false);
+    assert!(reasons(&pool).all(|reason| reason.ends_with("(when_all_down: try_all)")));
 }

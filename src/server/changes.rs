@@ -221,6 +221,7 @@ impl Changes {
         for Host {
             id,
             name: _,
+            label,
             address,
             weight,
             file_weight: _,
@@ -237,6 +238,9 @@ impl Changes {
                 lines.push(format!(
                     "pool {pool}: host {id} is at {address} now, was at {before}"
                 ));
+            }
+            if before.label != *label {
+                lines.push(format!("pool {pool}: name of host {id} changed"));
             }
             if before.weight != *weight {
                 let before = before.weight;

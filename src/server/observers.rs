@@ -34,7 +34,7 @@ impl Observers {
         _before: Option<&Site>,
     ) -> Result<Vec<Arc<dyn Observer>>, String> {
         let mut observers: Vec<Arc<dyn Observer>> = vec![
-            self.history.observer(&site.pools),
+            self.history.observer(&site.pools, &self.counts),
             self.counts.observer(&site.pools),
         ];
         if let Some(log) = &config.access_log {

@@ -26,6 +26,7 @@ const commands = {
   open: ({ address }) => page.goto(address).then(() => null),
   address: () => page.url(),
   value: ({ expression }) => page.evaluate(expression),
+  hover: ({ selector }) => page.hover(selector),
   click: ({ selector }) => page.click(selector),
   type: ({ text }) => page.keyboard.type(text),
   press: ({ key }) => page.keyboard.press(key),

@@ -276,6 +276,18 @@ fn hosts() {
             "pools.web.hosts[0].weight: `-1` is not a whole number from 0 to 10000",
         ),
         (
+            "{ address: \"127.0.0.1:80\", name: \" \" }",
+            "pools.web.hosts[0].name: a name has at least one character",
+        ),
+        (
+            "{ address: \"127.0.0.1:80\", name: \"a\\tb\" }",
+            "pools.web.hosts[0].name: `a\\tb` begins or ends with a space, or has a control character",
+        ),
+        (
+            "{ address: \"127.0.0.1:80\", name: a }, { address: \"127.0.0.1:81\", name: a }",
+            "pools.web.hosts[1].name: `a` is the name of hosts[0] already",
+        ),
+        (
             "{ address: \"127.0.0.1:1\", backup: maybe }",
             "pools.web.hosts[0].backup: `maybe` is not one of `true`, `false`",
         ),

@@ -44,6 +44,24 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
         "document.querySelector('figure[data-is=rate] .curve').getAttribute('d').length > 20",
     );
 
+    browser.wait_for(
+        "document.querySelector('tbody [data-is=errors]').innerText === '0 %' \
+         && document.querySelector('figure[data-is=errors] b').innerText === '0 %'",
+    );
+    // No errors, no ink.
+    for curve in [".curve", ".area"] {
+        let drawn =
+            format!("document.querySelector('figure[data-is=errors] {curve}').getAttribute('d')");
+        assert_eq!(browser.value(&drawn), "", "{curve}");
+    }
+    browser.wait_for(
+        "document.querySelector('figure[data-is=rate] .legend').innerText.startsWith('2xx')",
+    );
+    browser.wait_for(
+        "document.querySelector('figure[data-is=bytes]').innerText.match(/out\\s+[\\d.]+ k?B/)",
+    );
+    browser.wait_for("document.querySelector('figure[data-is=retries] b').innerText === '0'");
+
     let said = Client::connect(listen).post("/stop", b"").text();
     let stopped = said.split(' ').nth(2).expect("red at HOST stops");
     browser.wait_for(&format!(
@@ -66,9 +84,25 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
         )),
         "down"
     );
-    browser.wait_for("document.querySelector('#headline').innerText === '1 of 3 hosts is out'");
+    // One sentence, wherever it stands.
+    let said_of_hosts = "2 of 3 hosts usable: 1 down";
+    browser.wait_for(&format!(
+        "document.querySelector('#headline').innerText === '{said_of_hosts}'"
+    ));
+    assert_eq!(browser.text(".pool .usable"), said_of_hosts);
+    assert_eq!(
+        browser.text("#process [data-is=usable]").replace('\n', " "),
+        "2 of 3"
+    );
     browser.wait_for(&format!(
         "document.querySelector('#events').innerText.includes('{stopped} is down')"
+    ));
+    // By its name, as it says itself who it is.
+    let name = said.split(' ').next().expect("red at HOST stops");
+    let shown = format!("{}.querySelector('[data-is=id]').innerText", row(stopped));
+    assert_eq!(browser.value(&shown), name);
+    browser.wait_for(&format!(
+        "[...document.querySelectorAll('#events b')].some((event) => event.innerText === '{name}')"
     ));
     browser.screenshot("light");
 
@@ -112,10 +146,12 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     demo.wait_exit(SOON);
     browser
         .wait_for("document.querySelector('#lost').innerText.includes('has not answered since')");
+    browser.wait_for("document.title === '⚠ The process does not answer – Ballast'");
     browser.wait_for("document.body.classList.contains('lost')");
     let _again = Ballast::demo(listen, admin);
     browser.wait_for("document.querySelector('#lost').hidden");
     browser.wait_for("document.querySelectorAll('tr.good').length === 3");
+    browser.wait_for("document.title === 'All 3 hosts are up – Ballast'");
 }
 
 #[test]
@@ -150,6 +186,14 @@ fn it_follows_a_handover_and_asks_for_the_token() {
     assert_eq!(browser.text(":focus"), "Skip to the pools");
     browser.press("Enter");
     browser.press("Tab");
+    assert_eq!(browser.text(":focus"), "web");
+    // Past the charts and the headings of the columns.
+    for _ in 0..20 {
+        if browser.text(":focus") == "Drain" {
+            break;
+        }
+        browser.press("Tab");
+    }
     assert_eq!(browser.text(":focus"), "Drain");
     assert_ne!(
         browser.value("getComputedStyle(document.activeElement).outlineStyle"),
@@ -184,6 +228,214 @@ fn it_follows_a_handover_and_asks_for_the_token() {
         browser.value("document.querySelector('#lost').hidden"),
         true
     );
+}
+
+/// A pool of hosts with an admin listener, and a browser that has it open.
+fn opened(setup: &Setup) -> Option<(Ballast, Browser)> {
+    let browser = Browser::start(1440, 900)?;
+    let admin = free();
+    let setup = setup
+        .clone()
+        .top(&format!("admin: {{ address: \"{admin}\" }}"));
+    let ballast = setup.start();
+    wait_until(SOON, "the admin listener listens", || {
+        Client::try_connect(admin).is_ok()
+    });
+    browser.open(&format!("http://{admin}/"));
+    browser.wait_for("document.querySelectorAll('tbody tr').length > 0");
+    Some((ballast, browser))
+}
+
+#[test]
+fn the_title_says_that_the_process_has_ended_and_recovers() {
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend]).top("server: { drain_delay: 2s }");
+    let Some((mut ballast, browser)) = opened(&setup) else {
+        return;
+    };
+    browser.wait_for("document.title === 'The host is up – Ballast'");
+    ballast.signal(Signal::SIGTERM);
+    browser.wait_for("document.title.includes('Stopping')");
+    ballast.wait_exit(SOON);
+    browser.wait_for("document.title === '⚠ The process has ended – Ballast'");
+    assert_eq!(browser.text("#headline"), "The process has ended");
+    assert!(browser.text("#lost").contains("told to stop"));
+    let _again = ballast.successor_with(&[]);
+    browser.wait_for("document.title === 'The host is up – Ballast'");
+    browser.wait_for("document.querySelector('#lost').hidden");
+}
+
+#[test]
+fn a_drained_host_that_serves_everything_is_called_the_last_resort() {
+    let backends = [Backend::start_new("a"), Backend::start_new("b")];
+    let Some((ballast, browser)) = opened(&Setup::of(&[&backends[0], &backends[1]])) else {
+        return;
+    };
+    for backend in &backends {
+        let drained = ballast.command(&["drain", &backend.address().to_string()]);
+        assert_eq!(drained.code, Some(0), "{drained:?}");
+    }
+    let said = "No usable host in web: draining hosts serve as last resort";
+    browser.wait_for(&format!(
+        "document.querySelector('#headline').innerText === '{said}'"
+    ));
+    assert_eq!(
+        browser.text(".alarm"),
+        "No host is usable: draining hosts serve as last resort."
+    );
+    assert_eq!(browser.text(".usable"), "0 of 2 hosts usable: 2 draining");
+    assert!(
+        browser
+            .text("tbody .why")
+            .starts_with("drained by an operator; serving as last resort"),
+        "{}",
+        browser.text("tbody .why")
+    );
+    assert_eq!(crate::support::get(ballast.address(), "/").status, 200);
+}
+
+#[test]
+fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
+    let backend = Backend::start_new("a");
+    let Some((ballast, browser)) = opened(&Setup::of(&[&backend])) else {
+        return;
+    };
+    let load = Load::start_paced(
+        ballast.address(),
+        2,
+        Connections::Kept,
+        Duration::from_millis(5),
+    );
+    browser.wait_for("past.get('web')?.filter((sample) => sample.p99_ms).length > 3");
+    let when = "figure[data-is=latency] .scale span";
+    assert_eq!(browser.text(when), "5 min");
+    // The middle is before the process began: the oldest sample is the nearest.
+    browser.hover("figure[data-is=latency] .plot");
+    browser.wait_for(&format!(
+        "document.querySelector('{when}').innerText.match(/^\\d\\d:\\d\\d:\\d\\d, .*ago$/)"
+    ));
+    // One crosshair for all charts of the pool.
+    assert_ne!(
+        browser.value("document.querySelector('figure[data-is=rate] .cross').getAttribute('d')"),
+        ""
+    );
+    browser.hover("h1");
+    browser.wait_for(&format!(
+        "document.querySelector('{when}').innerText === '5 min'"
+    ));
+    browser.value("document.querySelector('figure[data-is=latency] .plot').focus()");
+    browser.press("ArrowLeft");
+    browser.press("ArrowLeft");
+    let told = "document.activeElement.ariaValueText";
+    browser.wait_for(&format!(
+        "{told}.match(/^\\d\\d:\\d\\d:\\d\\d: p50 [\\d.]+ ms, p99 [\\d.]+ ms$/)"
+    ));
+    browser.press("Escape");
+    browser.wait_for(&format!("{told}.startsWith('now: ')"));
+    load.stop().assert_all_ok("load");
+
+    // Two curves that are far apart: both use the height of the chart.
+    let heights = browser.value(
+        "(() => {
+            const samples = Array.from({ length: 60 }, (_, nth) => ({
+                t: nth * 1000, p50_ms: 1 + nth % 2, p99_ms: 400 + nth,
+            }));
+            const chart = new Chart(CHARTS.find(({ is }) => is === 'latency'), { samples: () => samples, recent: () => false });
+            chart.draw(samples, -1);
+            return chart.lines.map((line) => {
+                const heights = line.getAttribute('d').match(/ [\\d.]+/g).map(Number);
+                return Math.max(...heights) - Math.min(...heights);
+            });
+        })()",
+    );
+    let heights: [f64; 2] = serde_json::from_value(heights).expect("two heights");
+    assert!(heights[0] > 3.0, "the median moves by {} of 40", heights[0]);
+    assert_no_complaints(&browser);
+}
+
+#[test]
+fn many_pools_of_many_hosts_fit_on_a_page_that_filters_and_sorts() {
+    let backend = Backend::start_new("a");
+    let port = backend.address().port();
+    let pools = (0..12).map(|pool| {
+        let hosts = (0..128).map(|host| {
+            let ip = format!("127.{}.0.{}", pool + 1, host + 1);
+            format!("{{ address: \"{ip}:{port}\", name: app-{pool}-{host} }}")
+        });
+        let hosts = Vec::from_iter(hosts).join(", ");
+        format!("  pool{pool}: {{ health_check: none, hosts: [{hosts}] }}\n")
+    });
+    let (listen, admin) = (free(), free());
+    let yaml = format!(
+        "listeners: [\"{listen}\"]\nadmin: {{ address: \"{admin}\" }}\nroutes: [{{ pool: pool0 }}]\npools:\n{}",
+        pools.collect::<String>()
+    );
+    let Some(browser) = Browser::start(1440, 900) else {
+        return;
+    };
+    let ballast = Ballast::start(&yaml);
+    wait_until(SOON, "the admin listener listens", || {
+        Client::try_connect(admin).is_ok()
+    });
+    let address = format!("http://{admin}/");
+    browser.open(&address);
+    browser.wait_for("document.querySelectorAll('.pool').length === 12");
+    let number = |expression: &str| browser.value(expression).as_f64().expect("a number");
+    assert!(number("document.documentElement.scrollHeight") < 2000.0);
+    assert_eq!(number("document.querySelectorAll('tbody tr').length"), 0.0);
+    browser.wait_for("document.querySelector('.summary').innerText.includes('requests/s')");
+
+    // A pool is opened, and shows the first of its hosts; the address remembers it.
+    browser.click(".pool .fold");
+    browser.wait_for("document.querySelectorAll('tbody tr').length === 50");
+    assert_eq!(browser.address(), format!("{address}#open=pool0"));
+    browser.click(".more button");
+    browser.wait_for("document.querySelectorAll('tbody tr').length === 128");
+
+    // What is in trouble comes first.
+    let host = format!("127.1.0.100:{port}");
+    let drained = ballast.command(&["drain", &host]);
+    assert_eq!(drained.code, Some(0), "{drained:?}");
+    browser.wait_for("document.querySelector('tbody [data-is=id]').innerText === 'app-0-99'");
+    browser.click("#problems");
+    browser.wait_for("document.querySelectorAll('tbody tr').length === 1");
+    assert_eq!(browser.text("#found"), "1 host in 1 pool of 12");
+    browser.click("#clear");
+
+    browser.value("document.querySelector('#filter').focus()");
+    browser.write("pool7 APP-7-12");
+    browser.wait_for("document.querySelectorAll('tbody tr').length === 9");
+    assert_eq!(browser.text("#found"), "9 hosts in 1 pool of 12");
+    assert_eq!(
+        number("[...document.querySelectorAll('.pool')].filter((pool) => !pool.hidden).length"),
+        1.0
+    );
+    browser.click(".open [data-sort=host]");
+    browser.click(".open [data-sort=host]");
+    browser
+        .wait_for("document.querySelector('.open tbody [data-is=id]').innerText === 'app-7-127'");
+    assert_eq!(
+        browser.value("document.querySelector('.open th').ariaSort"),
+        "descending"
+    );
+    // A link shows the same to a colleague.
+    let link = browser.address();
+    assert!(
+        link.contains("filter=pool7+APP-7-12") && link.contains("sort=-host"),
+        "{link}"
+    );
+    browser.open("about:blank");
+    browser.open(&link);
+    browser.wait_for("document.querySelectorAll('tbody tr').length === 9");
+    browser
+        .wait_for("document.querySelector('.open tbody [data-is=id]').innerText === 'app-7-127'");
+
+    // All of them open: the page stays bounded.
+    browser.open("about:blank");
+    browser.open(&format!("{address}#pools=open"));
+    browser.wait_for("document.querySelectorAll('.pool.open').length === 12");
+    assert!(number("document.querySelectorAll('tbody tr').length") <= 600.0);
+    assert_no_complaints(&browser);
 }
 
 /// A file that its owner alone may read.

@@ -192,6 +192,15 @@ fn the_history_tells_rates_errors_and_latency() {
         millis("p50_ms") > 0.0 && millis("p50_ms") <= millis("p99_ms"),
         "{busy}"
     );
+    assert!(busy["responses"]["2xx"].as_f64() > Some(10.0), "{busy}");
+    assert_eq!(busy["responses"]["5xx"], 0.0);
+    assert_eq!(busy["retries_per_second"], 0.0);
+    assert_eq!(busy["bytes_in_per_second"], 0);
+    // The backend says its name in each answer.
+    assert!(busy["bytes_out_per_second"].as_u64() > Some(10), "{busy}");
+    let of_pool = |query: &str| ask(admin, &format!("/api/v1/history{query}"));
+    assert_eq!(of_pool("?pool=web").status, 200);
+    assert_eq!(of_pool("?pool=nope").status, 404);
     let sent = load.stop();
     sent.assert_all_ok("load");
     wait_for(SOON, "a second of rest", || {
@@ -199,8 +208,15 @@ fn the_history_tells_rates_errors_and_latency() {
     });
     backend.stop();
     let mut client = Client::connect(ballast.address());
-    assert!(client.get("/").status >= 502);
+    assert!(client.post("/", b"twelve bytes").status >= 502);
     wait_for(SOON, "a second of errors", || {
         newest().filter(|sample| sample["error_share"] == 1.0)
     });
+    let status: Value =
+        serde_json::from_slice(&ask(admin, "/api/v1/pools/web").body).expect("JSON");
+    // The pool's and its host's are of the same time.
+    for of in [&status, &status["hosts"][0]] {
+        assert!(of["last_minute"]["requests"].as_u64() > Some(10), "{of}");
+        assert_eq!(of["last_minute"]["requests"], of["requests"], "{of}");
+    }
 }

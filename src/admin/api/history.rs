@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Request};
+use super::{Api, Request, pools};
 use crate::admin::reply::Reply;
 use crate::history::{INTERVAL, Sample};
 
@@ -18,10 +18,15 @@ pub struct Histories {
     pub pools: BTreeMap<String, Vec<Sample>>,
 }
 
-pub(super) fn all(api: &Api, _request: &Request) -> Result<Reply, Reply> {
+pub(super) fn all(api: &Api, request: &Request) -> Result<Reply, Reply> {
+    let only = request.query("pool");
+    if let Some(only) = &only {
+        pools::named(api, only)?;
+    }
     let histories = Histories {
         interval_seconds: INTERVAL.as_secs_f64(),
-        pools: api.running.history().samples(),
+        pools: api.running.history().samples(only.as_deref()),
     };
+
     Ok(Reply::json(StatusCode::OK, &histories))
 }

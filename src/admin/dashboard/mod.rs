@@ -27,6 +27,18 @@ pub(super) fn chart(_api: &Api, _request: &Request) -> Answer {
     file("text/javascript; charset=utf-8", include_str!("chart.js"))
 }
 
+pub(super) fn text(_api: &Api, _request: &Request) -> Answer {
+    file("text/javascript; charset=utf-8", include_str!("text.js"))
+}
+
+pub(super) fn view(_api: &Api, _request: &Request) -> Answer {
+    file("text/javascript; charset=utf-8", include_str!("view.js"))
+}
+
+pub(super) fn pools(_api: &Api, _request: &Request) -> Answer {
+    file("text/javascript; charset=utf-8", include_str!("pools.js"))
+}
+
 pub(super) fn script(_api: &Api, _request: &Request) -> Answer {
     file("text/javascript; charset=utf-8", include_str!("script.js"))
 }

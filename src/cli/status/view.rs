@@ -207,9 +207,13 @@ fn all_columns(pool: &Status, rates: Option<&Rates>, now: Moment) -> Vec<Column>
     };
     let title = if rates.is_some() { "REQ/S" } else { "REQUESTS" };
     vec![
-        column("HOST", false, u8::MAX, &|host| match host.backup {
-            true => format!("{} (backup)", host.id),
-            false => host.id.clone(),
+        column("HOST", false, u8::MAX, &|host| {
+            let name = host.name.as_ref();
+            let known_by = name.map_or(host.id.clone(), |name| format!("{name} {}", host.id));
+            match host.backup {
+                true => format!("{known_by} (backup)"),
+                false => known_by,
+            }
         }),
         column("STATE", false, u8::MAX, &|host| {
             host.state.code().to_owned()

@@ -16,6 +16,9 @@ use super::pool_limits;
 /// The longest name that DNS knows, in characters.
 const LONGEST_NAME: usize = 253;
 
+/// The longest `name` of a host, in characters: more does not fit into a column.
+const LONGEST_LABEL: usize = 64;
+
 /// The name that has to be resolved for a host, lower case; `None` if it has an address or makes no sense.
 pub(super) fn name(said: &Form<yaml::Host>) -> Option<String> {
     let text = match said {
@@ -43,6 +46,7 @@ pub(super) fn hosts(
     }
     let before = problems.count();
     let mut taken = HashMap::new();
+    let mut labels = HashMap::new();
     let mut hosts = Vec::with_capacity(said.len());
     for (index, said) in said.into_iter().enumerate() {
         let place = place.index(index);
@@ -59,10 +63,20 @@ pub(super) fn hosts(
         };
         let yaml::Host {
             address,
+            name,
             weight,
             backup,
             max_in_flight,
         } = said;
+        let label = problems.optional(&place.key("name"), name.0, label);
+        if let Some(label) = &label
+            && let Some(first) = labels.insert(label.clone(), index)
+        {
+            problems.add(
+                &place.key("name"),
+                format!("{} is the name of hosts[{first}] already", quote(label)),
+            );
+        }
         let weight = problems.value(&place.key("weight"), weight.0, 1, |text| {
             whole(text, 0..=MAX_WEIGHT)
         });
@@ -92,6 +106,7 @@ pub(super) fn hosts(
         };
         hosts.push(Host {
             name: endpoint.into_name(),
+            label,
             id: HostId::from(text),
             address,
             weight,
@@ -135,11 +150,31 @@ fn alone(text: &str, endpoint: Endpoint, address: SocketAddr) -> Host {
     Host {
         id: HostId::from(text),
         name: endpoint.into_name(),
+        label: None,
         address,
         weight: 1,
         file_weight: None,
         backup: false,
         max_in_flight: None,
+    }
+}
+
+/// What people call a host: one line of text.
+fn label(text: &str) -> Result<String, String> {
+    let shown = quote(text);
+    if text.trim().is_empty() {
+        return Err("a name has at least one character".to_owned());
+    }
+    if text.chars().any(char::is_control) || text.trim() != text {
+        return Err(format!(
+            "{shown} begins or ends with a space, or has a control character"
+        ));
+    }
+    match text.chars().count() {
+        0..=LONGEST_LABEL => Ok(text.to_owned()),
+        long => Err(format!(
+            "{shown} has {long} characters; {LONGEST_LABEL} are the most"
+        )),
     }
 }
 

@@ -71,18 +71,23 @@ fn host(said: &Host) -> Value {
     let Host {
         id,
         name: _,
+        label,
         address: _,
         weight,
         file_weight: _,
         backup,
         max_in_flight,
     } = said;
-    json!({
+    let mut told = json!({
         "address": id.as_str(),
         "weight": weight,
         "backup": backup,
         "max_in_flight": max_in_flight.unwrap_or(0),
-    })
+    });
+    if let Some(label) = label {
+        told["name"] = json!(label);
+    }
+    told
 }
 
 fn health_check(said: &HealthCheck) -> Value {

@@ -113,11 +113,23 @@ impl Browser {
         self.command(&json!({ "do": "click", "selector": selector }));
     }
 
+    /// Moves the pointer to the middle of the first element that a selector finds.
+    #[track_caller]
+    pub(crate) fn hover(&self, selector: &str) {
+        self.command(&json!({ "do": "hover", "selector": selector }));
+    }
+
     /// Types into the element that has the focus, and sends that off.
     #[track_caller]
     pub(crate) fn enter(&self, text: &str) {
+        self.write(text);
+        self.press("Enter");
+    }
+
+    /// Types into the element that has the focus.
+    #[track_caller]
+    pub(crate) fn write(&self, text: &str) {
         self.command(&json!({ "do": "type", "text": text }));
-        self.command(&json!({ "do": "press", "key": "Enter" }));
     }
 
     /// Presses a key.

@@ -1,0 +1,228 @@
+// The pools and their hosts.
+"use strict";
+
+/** Name → {node, board, rows, rates, ...}. */
+const pools = new Map();
+/** Samples by pool, the newest last. */
+const past = new Map();
+/** The status that was told last, and its time. */
+let latest;
+let toldAt = 0;
+/** Called after another view was asked for. */
+let changeView;
+
+/** Pools out of sight are not drawn. */
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) target.classList.toggle("away", !isIntersecting);
+}, { rootMargin: "300px" });
+
+/** Adds samples to those that are known of a pool. */
+function recall(pool, samples) {
+  const earlier = past.get(pool) ?? [];
+  const news = samples.map((sample) => ({ ...sample, t: Date.parse(sample.t) }));
+  const isNewer = news.length === 1 && (!earlier.length || earlier.at(-1).t < news[0].t);
+  const all = isNewer
+    ? [...earlier, ...news]
+    : [...new Map([...earlier, ...news].map((sample) => [sample.t, sample])).values()].sort((one, other) => one.t - other.t);
+  const newest = all.at(-1)?.t;
+  past.set(pool, all.filter((sample) => newest - sample.t <= WINDOW * 1000));
+}
+
+function takeSample(samples) {
+  for (const [pool, sample] of Object.entries(samples)) recall(pool, [sample]);
+  for (const pool of past.keys()) if (!Object.hasOwn(samples, pool)) past.delete(pool);
+  for (const entry of pools.values()) drawPool(entry);
+  const rate = Object.values(samples).reduce((sum, sample) => sum + sample.requests_per_second, 0);
+  figure(part(find("process"), "rate"), number(rate));
+}
+
+function drawPool({ node, board, pool, isShown }) {
+  if (isShown) {
+    if (!node.classList.contains("away")) board.draw();
+    return;
+  }
+  const sample = past.get(pool.name)?.at(-1);
+  const parts = sample && [
+    `${number(sample.requests_per_second)} requests/s`,
+    `${percent(errorShare(pool))} errors in the last minute`,
+    `p50 ${millis(sample.p50_ms)}, p99 ${millis(sample.p99_ms)}`,
+    `${number(sample.in_flight)} in flight`,
+    `${number(sample.retries_per_second)} retries/s`,
+  ];
+  say(part(node, "summary"), parts ? parts.join(" · ") : "");
+}
+
+/** Makes the children of `parent` those of `wanted`, in order; one that is new is made. */
+function arrange(parent, known, wanted, make) {
+  const kept = new Set(wanted);
+  for (const [key, entry] of known) {
+    if (kept.has(key)) continue;
+    entry.node.remove();
+    known.delete(key);
+  }
+  wanted.forEach((key, nth) => {
+    if (!known.has(key)) known.set(key, make(key));
+    const { node } = known.get(key);
+    if (parent.children[nth] !== node) parent.insertBefore(node, parent.children[nth] ?? null);
+  });
+}
+
+let made = 0;
+
+function makePool(name) {
+  const node = copy("pool");
+  const body = part(node, "body");
+  body.id = `pool-${(made += 1)}`;
+  const entry = { node, rows: new Map(), rates: new Map(), more: 0 };
+  const recent = (is) => is === "errors" && { text: percent(errorShare(entry.pool)), note: "last minute" };
+  entry.board = new Board(part(node, "charts"), () => past.get(name) ?? [], recent);
+  const fold = part(node, "fold");
+  fold.setAttribute("aria-controls", body.id);
+  fold.addEventListener("click", () => {
+    view.open.set(name, !entry.isShown);
+    changeView();
+  });
+  for (const button of node.querySelectorAll("[data-sort]")) {
+    button.addEventListener("click", () => {
+      const { sort } = button.dataset;
+      // Once, then the other way round, then as at first.
+      if (view.sort !== sort) Object.assign(view, { sort, turned: false });
+      else if (!view.turned) view.turned = true;
+      else Object.assign(view, { sort: "", turned: false });
+      changeView();
+    });
+  }
+  part(node, "more").addEventListener("click", () => {
+    entry.more += MORE;
+    changeView();
+  });
+  sight.observe(node);
+  return entry;
+}
+
+/** Shows the pools of the latest status as the view wants them. */
+function showPools() {
+  const list = latest.pools;
+  arrange(find("pools"), pools, list.map((pool) => pool.name), makePool);
+  const found = list.map(chosen);
+  const open = list.map((pool, nth) => isOpen(pool, list.length) && (found[nth].length > 0 || !isNarrowed()));
+  const rows = Math.max(ROWS.least, Math.min(ROWS.most, Math.floor(ROWS.all / Math.max(1, open.filter(Boolean).length))));
+  list.forEach((pool, nth) => {
+    const entry = pools.get(pool.name);
+    entry.node.hidden = isNarrowed() && !found[nth].length;
+    showPool(entry, pool, found[nth], open[nth], rows);
+  });
+  showTools(list, found, open.some(Boolean));
+}
+
+/** Notes how many attempts a second each host has had since the status before. */
+function takeRates({ rates }, pool, now) {
+  for (const { id, requests } of pool.hosts) {
+    const before = rates.get(id);
+    const isLater = before && now > before.now && requests >= before.requests;
+    const rate = isLater ? ((requests - before.requests) * 1000) / (now - before.now) : before?.rate ?? null;
+    rates.set(id, { now, requests, rate });
+  }
+  if (rates.size > 2 * pool.hosts.length) {
+    const ids = new Set(pool.hosts.map((host) => host.id));
+    for (const id of rates.keys()) if (!ids.has(id)) rates.delete(id);
+  }
+}
+
+function showPool(entry, pool, hosts, isShown, most) {
+  const { node: section } = entry;
+  entry.pool = pool;
+  const about = [pool.algorithm];
+  if (pool.key) about.push(`key ${pool.key}`);
+  if (pool.sticky) about.push(`sticky by cookie ${pool.sticky}`);
+  if (pool.waiting) about.push(`${number(pool.waiting)} of ${number(pool.queue_limit)} places in the queue taken`);
+  if (pool.retries?.running) about.push(`${plural(pool.retries.running, "retry", "retries")} beyond the budget`);
+  say(part(section, "name"), pool.name);
+  say(part(section, "about"), about.join(" · "));
+  const usable = part(section, "usable");
+  usable.className = `usable ${health(pool)}`;
+  say(usable, usability([pool]));
+  tell(part(section, "alarm"), pool.usable ? "" : `No host is usable: ${resort(pool)}.`);
+  part(section, "fold").setAttribute("aria-expanded", String(isShown));
+  section.classList.toggle("open", isShown);
+  part(section, "body").hidden = !isShown;
+  part(section, "summary").hidden = isShown;
+  const ill = isShown ? [] : pool.hosts.filter((host) => tone(host) === "bad");
+  tell(part(section, "ill"), ill.length ? `Out: ${few(ill.map(known), 5)}` : "");
+  if (isShown && !entry.isShown) readHistory(entry, pool.name);
+  const hasChanged = entry.isShown !== isShown;
+  entry.isShown = isShown;
+  if (hasChanged) drawPool(entry);
+  const shown = isShown ? order(entry, hosts).slice(0, most + entry.more) : [];
+  if (!isShown) entry.more = 0;
+  arrange(section.querySelector("tbody"), entry.rows, shown.map((host) => host.id), (id) => {
+    const row = copy("host");
+    part(row, "drain").addEventListener("click", (click) => toggleDrain(click.target, pool.name, id));
+    return { node: row };
+  });
+  for (const host of shown) showHost(entry.rows.get(host.id), entry, pool, host);
+  const hidden = hosts.length - shown.length;
+  const more = part(section, "more");
+  more.parentElement.hidden = !isShown || hidden <= 0;
+  say(more, hidden > MORE ? `Show ${MORE} more` : `Show all ${number(hosts.length)}`);
+  say(part(section, "rest"), `${number(shown.length)} of ${plural(hosts.length, "host")} shown.`);
+  for (const button of section.querySelectorAll("[data-sort]")) {
+    const heading = button.closest("th");
+    const isLargestFirst = SORTS[button.dataset.sort][1] !== view.turned;
+    if (button.dataset.sort === view.sort) heading.setAttribute("aria-sort", isLargestFirst ? "descending" : "ascending");
+    else heading.removeAttribute("aria-sort");
+  }
+}
+
+/** Hosts in their order. What changes each second stays in place while a pointer or the focus is upon the rows. */
+function order(entry, hosts) {
+  const key = JSON.stringify([view.sort, view.turned, view.filter, view.problems]);
+  const isRestless = ["rate", "latency", "in-flight", "errors"].includes(view.sort);
+  const isHeld = isRestless && entry.order?.key === key && entry.node.querySelector("tbody").matches(":hover, :focus-within");
+  const places = isHeld && entry.order.places;
+  const inOrder = isHeld
+    ? hosts.toSorted((one, other) => (places.get(one.id) ?? Infinity) - (places.get(other.id) ?? Infinity))
+    : sorted(hosts, entry.rates);
+  if (!isHeld) entry.order = { key, places: new Map(inOrder.map((host, nth) => [host.id, nth])) };
+  return inOrder;
+}
+
+function showHost(entry, { rates }, pool, host) {
+  const { node: row } = entry;
+  shape(row, STATES[host.state] ?? STATES.unchecked);
+  const about = [];
+  if (host.name) about.push(host.id);
+  if (host.address !== host.id) about.push(host.address);
+  if (host.backup) about.push("backup");
+  // Its reason says already that it is drained.
+  about.push(...host.operator.filter((said) => said !== "drained" || host.state !== "draining"));
+  say(part(row, "id"), known(host));
+  say(part(row, "about"), about.join(" · "));
+  say(part(row, "state"), host.state);
+  say(part(row, "reason"), host.reason);
+  const since = part(row, "since");
+  say(since, `for ${span((toldAt - Date.parse(host.since)) / 1000)}`);
+  since.dateTime = host.since;
+  since.title = `since ${new Date(host.since).toLocaleString()}`;
+  say(part(row, "weight"), number(host.weight));
+  say(part(row, "in-flight"), number(host.in_flight) + (host.max_in_flight ? ` / ${number(host.max_in_flight)}` : ""));
+  say(part(row, "latency"), millis(host.latency_ms));
+  say(part(row, "rate"), number(rates.get(host.id)?.rate));
+  const errors = part(row, "errors");
+  const { requests, errors: failed } = host.last_minute;
+  say(errors, percent(errorShare(host)));
+  errors.classList.toggle("some", failed > 0);
+  errors.title = `${number(failed)} of ${plural(requests, "attempt")} in the last minute, ${number(host.errors)} of ${plural(host.requests, "attempt")} since the process began`;
+  const drained = host.operator.includes("drained");
+  const drain = part(row, "drain");
+  say(drain, drained ? "Undrain" : "Drain");
+  drain.hidden = host.state === "removed";
+  drain.setAttribute("aria-label", `${drain.textContent} ${known(host)} of pool ${pool.name}`);
+  entry.drained = drained;
+}
+
+/** The tone of a pool. */
+function health(pool) {
+  if (!pool.usable || members(pool).some((host) => tone(host) === "bad")) return "bad";
+  return members(pool).every((host) => tone(host) === "good") ? "good" : "warn";
+}
