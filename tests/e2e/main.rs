@@ -35,6 +35,7 @@ mod proxying;
 mod queue;
 mod reload;
 mod retries;
+#[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
 mod routes;
 mod shortage;
