@@ -52,6 +52,8 @@ impl Answer {
         Answer::bad_request("400 the request's target is not valid\n");
     pub(super) const BAD_HOST: Answer =
         Answer::bad_request("400 the request needs one valid Host field\n");
+    pub(super) const NO_TLS: Answer =
+        Answer::bad_request("400 a plain HTTP request was sent to an HTTPS port\n");
     pub(super) const BAD_LENGTH: Answer =
         Answer::bad_request("400 the request's Content-Length is not valid\n");
     pub(super) const TWO_FRAMINGS: Answer =

@@ -84,9 +84,7 @@ impl ProxyHttp for Proxy {
             ctx.refused = Some(ending);
             return Ok(true);
         }
-        if let Some(limit) = ctx.site.limits.max_in_flight
-            && !ctx.presence.admit(limit)
-        {
+        if !ctx.presence.admit(ctx.site.limits.max_in_flight) {
             answer::send(session, Answer::OVERLOADED, Connection::Keep).await?;
             ctx.refused = Some(Ending::Overloaded);
             return Ok(true);

@@ -3,19 +3,63 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::client::UPLOAD_BUDGET;
+
 /// The requests of the whole process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Traffic {
     /// Requests whose head has been read and which have not ended.
     present: AtomicU64,
-    /// Those of them that `limits.max_in_flight` counts.
+    /// Those of them that were admitted, and may have a connection to a host.
     admitted: AtomicU64,
+    /// How many of those there may be for want of descriptors.
+    affordable: u64,
+    /// Bytes that the windows of HTTP/2 may grow by.
+    upload_budget: AtomicU64,
     draining: AtomicBool,
     /// Requests that ended in a panic.
     panics: AtomicU64,
 }
 
+impl Default for Traffic {
+    fn default() -> Self {
+        Traffic::affording(u64::MAX)
+    }
+}
+
 impl Traffic {
+    /// As many requests at once as there are descriptors for connections to hosts.
+    pub fn affording(requests: u64) -> Self {
+        Traffic {
+            present: AtomicU64::new(0),
+            admitted: AtomicU64::new(0),
+            affordable: requests,
+            upload_budget: AtomicU64::new(UPLOAD_BUDGET),
+            draining: AtomicBool::new(false),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    /// How many requests one connection of HTTP/2 may have at once: a quarter of what the process can afford, so that no
+    /// client takes it all.
+    pub(super) fn affordable_each(&self) -> u64 {
+        (self.affordable / 4).max(1)
+    }
+
+    /// Takes bytes from the budget of upload windows. `false`: there are not so many left.
+    pub(super) fn reserve_upload(&self, bytes: u64) -> bool {
+        self.upload_budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .is_ok()
+    }
+
+    /// Gives bytes back that were [reserved](Self::reserve_upload).
+    pub(super) fn release_upload(&self, bytes: u64) {
+        self.upload_budget.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Requests that have not ended, refused ones included.
     pub fn present(&self) -> u64 {
         self.present.load(Ordering::SeqCst)
@@ -54,8 +98,9 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Takes one of `limit` places. `false`: none is free.
-    pub(super) fn admit(&mut self, limit: u64) -> bool {
+    /// Takes one of `limit` places, or of those that descriptors suffice for if these are fewer. `false`: none is free.
+    pub(super) fn admit(&mut self, limit: Option<u64>) -> bool {
+        let limit = limit.unwrap_or(u64::MAX).min(self.traffic.affordable);
         self.admitted = self
             .traffic
             .admitted
@@ -94,12 +139,23 @@ mod tests {
         let traffic = Arc::new(Traffic::default());
         let mut first = traffic.enter();
         let mut second = traffic.enter();
-        assert!(first.admit(1));
-        assert!(!second.admit(1));
+        assert!(first.admit(Some(1)));
+        assert!(!second.admit(Some(1)));
         drop(first);
-        assert!(second.admit(1));
+        assert!(second.admit(Some(1)));
         assert_eq!(traffic.present(), 1);
         drop(second);
         assert_eq!(traffic.present(), 0);
+    }
+
+    #[test]
+    fn there_are_no_more_places_than_descriptors() {
+        let traffic = Arc::new(Traffic::affording(2));
+        let mut requests = [traffic.enter(), traffic.enter(), traffic.enter()];
+        assert_eq!(
+            requests.each_mut().map(|one| one.admit(None)),
+            [true, true, false]
+        );
+        assert_eq!(traffic.affordable_each(), 1);
     }
 }

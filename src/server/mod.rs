@@ -55,7 +55,7 @@ use crate::supervisor::{Supervisor, Task};
 use admin::AdminListening;
 use change_gate::Gates;
 use control::Control;
-use edge::{Connections, Edge, raise_descriptors};
+use edge::{Connections, Edge, affordable, raise_descriptors};
 pub use handover::Upgrade;
 use handover::{ExpectedProbes, Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
@@ -174,7 +174,10 @@ impl Prepared {
         let site = Arc::new(ArcSwap::from_pointee(site));
         let overlay = Arc::new(ArcSwap::from_pointee(overlay));
         let (reloads, asked) = Reloads::channel();
-        let traffic = Arc::new(Traffic::default());
+        let descriptors = raise_descriptors();
+        let idle = idle_pool::size(&config, descriptors);
+        let affordable = affordable(descriptors, idle);
+        let traffic = Arc::new(Traffic::affording(affordable));
         let readiness = Arc::new(Readiness::default());
         let control_socket = Arc::new(SocketFile::default());
         let control_path = places.control_socket.clone();
@@ -214,8 +217,6 @@ impl Prepared {
             },
         ));
 
-        let descriptors = raise_descriptors();
-        let idle = idle_pool::size(&config, descriptors);
         let mut server = Server::new_with_opt_and_conf(None, server_conf(&config, idle));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
@@ -227,7 +228,7 @@ impl Prepared {
             Arc::clone(&site),
             Arc::clone(&traffic),
             Arc::clone(&counts),
-            Connections::affording(descriptors, idle),
+            Connections::affording(affordable),
             Arc::clone(&state),
             probes,
         );

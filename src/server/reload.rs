@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use log::warn;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 

@@ -30,6 +30,7 @@ use super::gate::{Cut, Gate};
 use super::headless::tell;
 use super::parting::part;
 use super::stream::Client;
+use super::upload_windows::{self, Windows};
 use crate::proxy::Site;
 use crate::proxy::answer::LINGER;
 use crate::proxy::traffic::{Presence, Traffic};
@@ -37,9 +38,6 @@ use crate::record::Ending;
 
 /// Streams that a client may have open at once.
 const MAX_STREAMS: usize = 100;
-
-/// Bytes that a client may send ahead of what the hosts take, on all streams together; each stream has 64 KiB of them.
-const RECEIVE_WINDOW: u32 = 256 << 10;
 
 /// Bytes of an answer that wait on a stream for the client to read.
 const SEND_BUFFER: usize = 32 << 10;
@@ -61,6 +59,7 @@ pub(super) struct Connection<A> {
     shutdown: ShutdownWatch,
     /// The requests that are being served; each tells whether it was answered.
     streams: JoinSet<bool>,
+    windows: Windows,
     /// Streams that were opened so far.
     opened: u64,
     /// See [`PATIENCE`].
@@ -93,6 +92,8 @@ enum Event {
     Accepted(Box<H2Accept>),
     /// The client has been too slow with a head.
     Late,
+    /// Uploads make progress.
+    Progress,
     /// There has been no stream for a while.
     Quiet,
     /// The same, but for what the client has not read yet.
@@ -110,6 +111,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         shutdown: ShutdownWatch,
     ) -> Self {
         Connection {
+            windows: Windows::new(Arc::clone(&traffic)),
             app,
             site,
             traffic,
@@ -144,6 +146,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 while let Some(event) = self.next(&mut connection, &digest).await {
                     let before = self.leaving;
                     self.take(event);
+                    self.windows.adjust(|before, now| {
+                        if now.stream != before.stream
+                            && connection.set_initial_window_size(now.stream).is_err()
+                        {
+                            // The client has not confirmed the last change.
+                            return false;
+                        }
+                        connection.set_target_window_size(now.connection);
+                        true
+                    });
                     match self.leaving {
                         leaving if leaving == before => {}
                         Leaving::No => {}
@@ -180,6 +192,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 }
             },
             () = cut(&self.gate) => Event::Late,
+            () = self.windows.due() => Event::Progress,
             () = ring(&mut self.alarm, quiet_by), if is_quiet => Event::Quiet,
         };
         match event {
@@ -203,6 +216,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 H2Accept::Rejected => self.stream_was_wasted(),
             },
             Event::Late => self.leave_at_once(),
+            Event::Progress => {}
             Event::Unread => self.quiet_since = Instant::now(),
             Event::Quiet => self.leave_in_peace(),
         }
@@ -214,7 +228,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             return;
         }
         self.opened += 1;
-        let exchange = Exchange::new(session, self.gate.peer());
+        let mut exchange = Exchange::new(session, self.gate.peer());
         // Those before were reset, and what was begun for them has not ended.
         let is_crowded = self.streams.len() >= MAX_REQUESTS;
         let knows = matches!(self.leaving, Leaving::InPeace(since) if since.elapsed() > LINGER);
@@ -229,6 +243,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             exchange.dismiss(status);
             let status = Some(status.as_u16());
             return tell(&site, self.gate.peer(), status, 0, Ending::TooLarge);
+        }
+        if self.streams.len() as u64 >= self.traffic.affordable_each() {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            exchange.dismiss(status);
+            let status = Some(status.as_u16());
+            return tell(&site, self.gate.peer(), status, 0, Ending::Overloaded);
+        }
+        if exchange.has_body() {
+            exchange.uploads(self.windows.upload());
         }
         let most = site.limits.max_requests_per_connection;
         if most.is_some_and(|most| self.opened >= most) {
@@ -295,7 +318,8 @@ fn options(site: &Site) -> H2Options {
     options
         .max_concurrent_streams(MAX_STREAMS as u32)
         .max_header_list_size(u32::try_from(site.limits.head).unwrap_or(u32::MAX))
-        .initial_connection_window_size(RECEIVE_WINDOW)
+        .initial_window_size(upload_windows::STREAM)
+        .initial_connection_window_size(upload_windows::CONNECTION)
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(PATIENCE));
     options

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::header::{CONTENT_LENGTH, COOKIE};
+use http::header::{CONTENT_LENGTH, COOKIE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::gate::{Cut, Gate, Peer};
+use super::upload_windows::Upload;
 
 /// Pingora's session of a stream, with what it lacks beside one of HTTP/1.1: a time limit for the client's body, one for
 /// the head of the host's answer, and an answer after a panic.
@@ -32,6 +33,8 @@ use super::gate::{Cut, Gate, Peer};
 pub(super) struct Exchange {
     inner: HttpSession,
     gate: Arc<Gate>,
+    /// `None` for a request without a body.
+    upload: Option<Upload>,
     read_timeout: Option<Duration>,
     /// Since when the client owes the next part of the body.
     waiting_since: Option<Instant>,
@@ -48,6 +51,7 @@ impl Exchange {
         Exchange {
             inner,
             gate,
+            upload: None,
             read_timeout: None,
             waiting_since: None,
             alarm: Alarm::default(),
@@ -68,9 +72,24 @@ impl Exchange {
         self.inner.req_header()
     }
 
+    /// Whether a body is to come.
+    pub(super) fn has_body(&mut self) -> bool {
+        !self.inner.is_body_done()
+    }
+
+    /// Tells `upload` of each part of the body.
+    pub(super) fn uploads(&mut self, upload: Upload) {
+        self.upload = Some(upload);
+    }
+
     /// Ends the stream with a status and nothing else, for which the client need not have opened its window.
     pub(super) fn dismiss(mut self, status: StatusCode) {
-        let _ = self.inner.write_response_header(bare(status), true);
+        let mut head = bare(status);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            head.insert_header(RETRY_AFTER, 1)
+                .expect("a number is a valid value");
+        }
+        let _ = self.inner.write_response_header(head, true);
     }
 
     /// Ends the stream as one of which nothing has been looked at.
@@ -117,7 +136,12 @@ impl Exchange {
             self.gate.note_waited(since.elapsed());
         }
         match outcome {
-            Some(Ok(body)) => Ok(body),
+            Some(Ok(body)) => {
+                if let (Some(upload), Some(part)) = (&self.upload, &body) {
+                    upload.progressed(part.len());
+                }
+                Ok(body)
+            }
             Some(Err(error)) => {
                 self.gate.cut(Cut::Gone);
                 let gone = "the client has given the request up";

@@ -2,6 +2,7 @@
 //! requests that the proxy never had.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,11 +13,12 @@ use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerAp
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::Connection;
-use super::gate::{Cut, Phase};
+use super::gate::{Cut, Peer, Phase};
 use super::headless::tell;
-use super::parting::part;
+use super::parting::{close, part};
 use super::stream::Client;
 use crate::proxy::answer::Answer;
 use crate::proxy::{Site, Traffic};
@@ -39,6 +41,24 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             site,
             traffic,
         }
+    }
+
+    /// Answers a `client` that speaks HTTP without TLS where TLS is spoken.
+    pub async fn refuse_plain(&self, stream: impl AsyncRead + AsyncWrite + Unpin, client: IpAddr) {
+        let answer = Answer::NO_TLS;
+        let peer = Peer {
+            address: Some(client),
+            tls: false,
+        };
+        let status = Some(answer.status());
+        tell(
+            &self.site.load(),
+            peer,
+            status,
+            answer.len(),
+            answer.ending(),
+        );
+        close(stream, &answer.to_bytes()).await;
     }
 
     /// Serves a connection until its end, in the protocol that was agreed on in the TLS handshake.

@@ -27,6 +27,7 @@ mod line;
 mod parting;
 mod socket;
 mod stream;
+mod upload_windows;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub(super) use gate::Gate;
 pub use guarded::Guarded;
 pub(super) use leaving::{has_left, left, lend};
 pub use stream::Client;
+pub(super) use upload_windows::BUDGET as UPLOAD_BUDGET;
 
 /// What has come is not what HTTP has in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! How a connection is closed so that its client can read all that was sent.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::gate::Gate;
@@ -9,9 +9,13 @@ use crate::proxy::answer::LINGER;
 /// Sends `last` on the stream that was left in `gate`, and closes it. What the client still sends is read and thrown away
 /// for a while, since it would find the connection reset otherwise, perhaps before it has read all that was sent.
 pub(super) async fn part(gate: &Gate, last: &[u8]) {
-    let Some(mut stream) = gate.take_left() else {
-        return;
-    };
+    if let Some(stream) = gate.take_left() {
+        close(stream, last).await;
+    }
+}
+
+/// The same with a stream of any kind.
+pub(super) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin, last: &[u8]) {
     let parting = async {
         stream.write_all(last).await?;
         stream.shutdown().await?;

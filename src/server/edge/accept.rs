@@ -196,9 +196,21 @@ impl Inside {
             None => Box::new(stream),
             Some(acceptor) => {
                 let limit = self.site.load().timeouts.client_head;
-                let handshake = acceptor.tls_handshake(ReadAhead::new(stream));
+                let mut stream = ReadAhead::new(stream);
+                let handshake = async {
+                    match stream.is_plain_http().await {
+                        Ok(true) => Ok(Err(stream)),
+                        // What an error of reading means is for the handshake to say.
+                        _ => acceptor.tls_handshake(stream).await.map(Ok),
+                    }
+                };
                 match timeout(limit, handshake).await {
-                    Ok(Ok(stream)) => {
+                    Ok(Ok(Err(plain))) => {
+                        self.counts.shake_hands(Handshake::Failed);
+                        debug!("{}: {peer}: HTTP without TLS", self.address);
+                        return self.app.refuse_plain(plain, peer.ip()).await;
+                    }
+                    Ok(Ok(Ok(stream))) => {
                         let digest = stream.get_ssl_digest();
                         let version = digest.as_ref().map_or("", |digest| &digest.version);
                         self.counts.shake_hands(Handshake::Done(version));

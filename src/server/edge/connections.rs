@@ -32,11 +32,11 @@ pub(in crate::server) struct Connections {
 }
 
 impl Connections {
-    /// As many as so many `descriptors` suffice for, of which `idle` may be unused connections to hosts.
-    pub(in crate::server) fn affording(descriptors: u64, idle: u64) -> Self {
+    /// As many as descriptors suffice for.
+    pub(in crate::server) fn affording(affordable: u64) -> Self {
         Connections {
             open: AtomicU64::new(0),
-            affordable: affordable(descriptors, idle),
+            affordable,
             ended: Notify::new(),
             clients: Mutex::default(),
             told: Mutex::default(),
@@ -145,8 +145,9 @@ pub(in crate::server) fn raise_descriptors() -> u64 {
     }
 }
 
-/// How many clients' connections so many descriptors suffice for, if each has a request that needs a host's connection.
-fn affordable(descriptors: u64, idle: u64) -> u64 {
+/// How many clients' connections so many descriptors suffice for, and as many requests, each of which needs a host's
+/// connection; `idle` may be unused connections to hosts.
+pub(in crate::server) fn affordable(descriptors: u64, idle: u64) -> u64 {
     let quarter = descriptors / 4;
     let rest = descriptors - OWN_DESCRIPTORS.min(quarter) - idle.min(quarter);
     (rest / 2).max(1)
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn each_client_has_its_share_and_gets_it_back() {
-        let connections = Arc::new(Connections::affording(1_024, 1_024));
+        let connections = Arc::new(Connections::affording(352));
         let enter = |client: &str, most| {
             let client = client.parse().expect("an address");
             let mut present = connections.enter();

@@ -34,7 +34,7 @@ use crate::server::serving_state::ServingState;
 use crate::supervisor::{Supervisor, Task};
 
 use accept::{Door, Inside};
-pub(super) use connections::{Connections, raise_descriptors};
+pub(super) use connections::{Connections, affordable, raise_descriptors};
 
 /// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
 /// whose client has just connected, arrives within a round trip, or two with TLS; a busy client that keeps its connection

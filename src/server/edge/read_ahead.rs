@@ -13,7 +13,7 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
 /// One record of TLS.
 const CAPACITY: usize = 16 << 10;
@@ -25,6 +25,13 @@ pub(super) struct ReadAhead(BufReader<Stream>);
 impl ReadAhead {
     pub(super) fn new(stream: Stream) -> Self {
         ReadAhead(BufReader::with_capacity(CAPACITY, stream))
+    }
+
+    /// Waits for the first bytes; whether they are the beginning of a request of HTTP without TLS. They are read again.
+    pub(super) async fn is_plain_http(&mut self) -> io::Result<bool> {
+        // A method is a word of letters, and a record of TLS begins with the number of its kind.
+        let begin = self.0.fill_buf().await?;
+        Ok(begin.first().is_some_and(u8::is_ascii_alphabetic))
     }
 }
 
