@@ -239,7 +239,7 @@ const NO_UPGRADES: [&str; 7] = [
 fn an_upgrade_that_is_none_is_an_ordinary_request() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
-        .top("timeouts: { read: 300ms }")
+        .top("timeouts: { read: 1s }")
         .pool("retries: none")
         .pool("ejection: none")
         .start();

@@ -142,7 +142,7 @@ fn while_a_host_is_connected_to() {
     for kind in KINDS {
         let full = FullHost::new();
         // Over HTTP/2 it is noticed when the attempt to connect has ended.
-        let connect = if HTTP2.contains(&kind) { "4s" } else { "50s" };
+        let connect = if HTTP2.contains(&kind) { "2s" } else { "50s" };
         let setup = Setup::of(&[])
             .host(full.address())
             .top(&format!("timeouts: {{ connect: {connect} }}"))
