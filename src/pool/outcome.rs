@@ -98,6 +98,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_about_the_request_says_nothing_of_the_host() {
+        for status in 200..600 {
+            let counts = matches!(status, 500 | 502..=504 | 520..=529);
+            let expected = match counts {
+                true => Outcome::Failure(Failure::Status(status)),
+                false => Outcome::Success,
+            };
+            assert_eq!(of_status(status, None), expected, "{status}");
+        }
+    }
+
+    #[test]
     fn what_this_machine_lacks_is_no_fault_of_a_host() {
         let with = |number: Errno| {
             let cause = io::Error::from_raw_os_error(number as i32);

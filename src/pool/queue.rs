@@ -164,4 +164,21 @@ mod tests {
             assert_eq!(short.wait(gone).await, Err(BalancerError::NoHosts));
         });
     }
+
+    #[test]
+    fn who_leaves_gives_the_place_up_and_lets_the_next_one_through() {
+        block_on(async {
+            let queue = queue(2, Duration::from_secs(10));
+            let busy = || Err::<(), _>(BalancerError::Busy);
+            let leaving = timeout(Duration::from_millis(20), queue.wait(busy));
+            let staying = queue.wait(|| match queue.waiting() {
+                2 => Err(BalancerError::Busy),
+                _ => Ok(()),
+            });
+            let (left, stayed) = tokio::join!(leaving, staying);
+            assert!(left.is_err());
+            assert_eq!(stayed, Ok(()));
+            assert_eq!(queue.waiting(), 0);
+        });
+    }
 }

@@ -22,6 +22,7 @@ pub(super) fn status(error: &Error) -> Option<u16> {
             ErrorType::ReadError
             | ErrorType::WriteError
             | ErrorType::WriteTimedout
+            | ErrorType::H2Error
             | ErrorType::ConnectionClosed,
         ) => None,
         (ErrorSource::Downstream, _) => Some(400),
@@ -45,7 +46,10 @@ pub(super) fn ending(error: &Error, last: Option<Failure>) -> Ending {
         }
         (
             ErrorSource::Downstream,
-            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+            ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::H2Error
+            | ErrorType::ConnectionClosed,
         ) => Ending::ClientGone,
         (ErrorSource::Downstream, _) => Ending::BadRequest,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Ending::Internal,
@@ -163,6 +167,7 @@ mod tests {
             (Error::new_up(HTTPStatus(503)), Some(503)),
             (Error::new_down(ConnectionClosed), None),
             (Error::new_down(WriteTimedout), None),
+            (Error::new_down(H2Error), None),
             (Error::new_down(ReadTimedout), Some(408)),
             (Error::new_down(InvalidHTTPHeader), Some(400)),
             (Error::new_down(ReadError), None),
@@ -186,6 +191,7 @@ mod tests {
             (Error::new_in(HTTPStatus(503)), Ending::NoHost),
             (Error::new_down(HTTPStatus(413)), Ending::TooLarge),
             (Error::new_down(ConnectionClosed), Ending::ClientGone),
+            (Error::new_down(H2Error), Ending::ClientGone),
             (Error::new_down(WriteTimedout), Ending::ClientTimeout),
             (Error::new_down(InvalidHTTPHeader), Ending::BadRequest),
             (Error::new_in(InternalError), Ending::Internal),

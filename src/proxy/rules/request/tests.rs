@@ -200,3 +200,41 @@ fn close_counts_in_any_connection_field() {
     assert!(!says(&["keep-alive", "closed"]));
     assert!(!says(&[]));
 }
+
+#[test]
+fn only_a_get_whose_connection_names_the_upgrade_asks_for_a_websocket() {
+    let asks = |method: &str, version, fields: &[(&'static str, &str)]| {
+        let mut request = RequestHeader::build(method, b"/", None).expect("a request");
+        request.set_version(version);
+        for (name, value) in fields {
+            request.append_header(*name, *value).expect("a field");
+        }
+        asks_for_websocket(&request)
+    };
+    let (upgrade, connection) = (
+        ("Upgrade", "WebSocket"),
+        ("Connection", "keep-alive, Upgrade"),
+    );
+    assert!(asks("GET", Version::HTTP_11, &[upgrade, connection]));
+    let two = [("Connection", "close"), ("Connection", "upgrade"), upgrade];
+    assert!(asks("GET", Version::HTTP_11, &two));
+    assert!(!asks("GET", Version::HTTP_11, &[upgrade]));
+    assert!(!asks("GET", Version::HTTP_11, &[connection]));
+    assert!(!asks(
+        "GET",
+        Version::HTTP_11,
+        &[("Upgrade", "h2c"), connection]
+    ));
+    assert!(!asks(
+        "GET",
+        Version::HTTP_11,
+        &[upgrade, ("Connection", "keep-alive")]
+    ));
+    assert!(!asks(
+        "GET",
+        Version::HTTP_11,
+        &[upgrade, ("Connection", "upgraded")]
+    ));
+    assert!(!asks("GET", Version::HTTP_10, &[upgrade, connection]));
+    assert!(!asks("POST", Version::HTTP_11, &[upgrade, connection]));
+}
