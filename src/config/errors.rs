@@ -8,7 +8,7 @@ use super::place::Place;
 use super::words::{did_you_mean, one_line};
 
 /// Problems that are listed; of more only the number is told.
-const MOST_LISTED: usize = 50;
+pub(super) const MOST_LISTED: usize = 50;
 
 /// Everything that is wrong with a configuration file, at least one problem.
 ///
@@ -21,10 +21,12 @@ pub struct ConfigErrors {
     unlisted: usize,
 }
 
+/// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Problem {
-    position: Option<(usize, usize)>,
-    message: String,
+pub(super) struct Problem {
+    /// Line and column, counted from 1.
+    pub(super) position: Option<(usize, usize)>,
+    pub(super) message: String,
 }
 
 impl ConfigErrors {
@@ -40,8 +42,19 @@ impl ConfigErrors {
         }
     }
 
+    /// These problems, in this order.
+    pub(super) fn new(file: &Path, problems: Vec<Problem>) -> Self {
+        ConfigErrors {
+            file: file.to_owned(),
+            problems,
+            unlisted: 0,
+        }
+    }
+}
+
+impl Problem {
     /// What serde_yaml found: syntax, shape, an unknown key.
-    pub(super) fn of_shape(file: &Path, error: &serde_yaml::Error) -> Self {
+    pub(super) fn of_serde(error: &serde_yaml::Error) -> Self {
         let position = error
             .location()
             .map(|location| (location.line(), location.column()));
@@ -50,13 +63,9 @@ impl ConfigErrors {
             // The position is said once, in front.
             message = message.replacen(&format!(" at line {line} column {column}"), "", 1);
         }
-        ConfigErrors {
-            file: file.to_owned(),
-            problems: vec![Problem {
-                position,
-                message: one_line(&plain(&message)),
-            }],
-            unlisted: 0,
+        Problem {
+            position,
+            message: one_line(&plain(&message)),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::errors::ConfigErrors;
+use super::meaning;
 use super::model::{Config, Host};
-use super::surroundings::{MOST_BYTES, Surroundings, System};
-use super::{meaning, place, yaml};
+use super::shape::shape;
+use super::surroundings::{Surroundings, System};
 
 impl Config {
     /// Reads a file, checks it, resolves its host names and reads its certificates.
@@ -23,7 +24,7 @@ impl Config {
     /// Does the same for the text of a file. Relative paths in it start in the directory of `file`.
     ///
     /// # Errors
-    /// The first error of syntax, shape or an unknown key; otherwise all errors of meaning at once.
+    /// The first error of syntax, or all keys and values that have no place; otherwise all errors of meaning at once.
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigErrors> {
         Config::parse_with(text, file, &System)
     }
@@ -109,22 +110,4 @@ fn digest(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     let bytes = digest.as_ref().iter();
     bytes.map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn shape(text: &str, file: &Path) -> Result<yaml::Config, ConfigErrors> {
-    if text.len() > MOST_BYTES {
-        return Err(ConfigErrors::of_file(
-            file,
-            "cannot read the configuration: larger than 1 MiB",
-        ));
-    }
-    if place::is_too_deep(text) {
-        return Err(ConfigErrors::of_file(
-            file,
-            "the brackets are nested too deeply",
-        ));
-    }
-    let of_shape = |error| ConfigErrors::of_shape(file, &error);
-    place::survey(text).map_err(of_shape)?;
-    serde_yaml::from_str(text).map_err(of_shape)
 }

@@ -12,6 +12,7 @@ mod meaning;
 mod model;
 mod place;
 mod policies;
+mod shape;
 mod surroundings;
 mod told;
 mod tracing;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_yaml::Location;
+use serde_yaml::{Location, Value};
 
 /// More values than a file of the largest size can hold without aliases. Aliases may repeat parts of a file; without
 /// this bound a megabyte of them unfolds to more than any memory holds.
@@ -19,8 +19,9 @@ const MOST_BRACKETS: usize = 256;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Place(Vec<Step>);
 
+/// A part of the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Key(String),
     Index(usize),
 }
@@ -40,8 +41,58 @@ impl Place {
     ///
     /// serde_yaml tells positions with its errors only, so this reads the document once more and fails on purpose.
     pub(super) fn locate(&self, text: &str) -> Option<Location> {
-        let found = Seek(&self.0).deserialize(serde_yaml::Deserializer::from_str(text));
+        let found = Seek {
+            steps: &self.0,
+            stops_at_key: false,
+        };
+        let found = found.deserialize(serde_yaml::Deserializer::from_str(text));
         found.err()?.location()
+    }
+
+    /// Where the last key of this place is in `text`.
+    pub(super) fn locate_key(&self, text: &str) -> Option<Location> {
+        let found = Seek {
+            steps: &self.0,
+            stops_at_key: true,
+        };
+        let found = found.deserialize(serde_yaml::Deserializer::from_str(text));
+        found.err()?.location()
+    }
+
+    /// The way, step by step.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The way to the innermost value here that a map holds.
+    pub(super) fn keys(&self) -> &[Step] {
+        let is_key = |step: &Step| matches!(step, Step::Key(_));
+        let length = self.0.iter().rposition(is_key).map_or(0, |last| last + 1);
+        &self.0[..length]
+    }
+
+    /// The place below this one that serde_yaml writes as `path`. Keys may have dots and brackets in them, so `document`,
+    /// which is what stands here, decides.
+    pub(super) fn find(&self, path: &str, document: &Value) -> Option<Self> {
+        if path.is_empty() {
+            return Some(self.clone());
+        }
+        if let Value::Sequence(list) = document {
+            let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+            let index: usize = index.parse().ok()?;
+            let rest = rest.strip_prefix('.').unwrap_or(rest);
+            return self.index(index).find(rest, list.get(index)?);
+        }
+        document.as_mapping()?.iter().find_map(|(key, value)| {
+            let key = key.as_str()?;
+            let rest = path.strip_prefix(key)?;
+            let rest = match rest.strip_prefix('.') {
+                Some(rest) => rest,
+                None if rest.is_empty() || rest.starts_with('[') => rest,
+                None => return None,
+            };
+            self.key(key).find(rest, value)
+        })
     }
 
     fn then(&self, step: Step) -> Self {
@@ -65,7 +116,21 @@ impl fmt::Display for Place {
 }
 
 /// Goes along the steps and ends in an error, wherever that may be.
-struct Seek<'a>(&'a [Step]);
+#[derive(Clone, Copy)]
+struct Seek<'a> {
+    steps: &'a [Step],
+    /// Whether it ends at the last key, in front of its value.
+    stops_at_key: bool,
+}
+
+impl Seek<'_> {
+    fn then(self, rest: &[Step]) -> Seek<'_> {
+        Seek {
+            steps: rest,
+            ..self
+        }
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Seek<'_> {
     type Value = ();
@@ -83,10 +148,16 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        if let Some((Step::Key(wanted), rest)) = self.0.split_first() {
+        if let Some((Step::Key(wanted), rest)) = self.steps.split_first() {
+            if self.stops_at_key && rest.is_empty() {
+                while map.next_key_seed(OtherKey(wanted))?.is_some() {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                return Err(A::Error::custom("arrived"));
+            }
             while let Some(key) = map.next_key::<String>()? {
                 if key == *wanted {
-                    return map.next_value_seed(Seek(rest));
+                    return map.next_value_seed(self.then(rest));
                 }
                 map.next_value::<IgnoredAny>()?;
             }
@@ -95,13 +166,39 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        if let Some((Step::Index(wanted), rest)) = self.0.split_first() {
+        if let Some((Step::Index(wanted), rest)) = self.steps.split_first() {
             for _ in 0..*wanted {
                 seq.next_element::<IgnoredAny>()?;
             }
-            seq.next_element_seed(Seek(rest))?;
+            seq.next_element_seed(self.then(rest))?;
         }
         Err(A::Error::custom("arrived"))
+    }
+}
+
+/// Any key but one, at which it fails.
+struct OtherKey<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for OtherKey<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for OtherKey<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<(), E> {
+        match key == self.0 {
+            true => Err(E::custom("arrived")),
+            false => Ok(()),
+        }
     }
 }
 

@@ -61,9 +61,48 @@ pub(super) fn closest<'a>(said: &str, known: impl IntoIterator<Item = &'a str>) 
     (distance <= (word.len() / 3).max(1)).then_some(word)
 }
 
+/// What nginx, HAProxy, Envoy, Traefik and Caddy call something, and what it is called here.
+const ELSEWHERE: [(&str, &str); 30] = [
+    ("leastconn", "least_load"),
+    ("least_conn", "least_load"),
+    ("least_connections", "least_load"),
+    ("least_request", "least_load"),
+    ("least_time", "least_load"),
+    ("rr", "round_robin"),
+    ("wrr", "round_robin"),
+    ("static_rr", "round_robin"),
+    ("roundrobin", "round_robin"),
+    ("first", "round_robin"),
+    ("source", "ip_hash"),
+    ("source_ip", "ip_hash"),
+    ("hash", "consistent_hash"),
+    ("uri", "consistent_hash"),
+    ("ketama", "consistent_hash"),
+    ("ring_hash", "consistent_hash"),
+    ("maglev", "consistent_hash"),
+    ("power_of_two", "p2c"),
+    ("gzip", "compression"),
+    ("balance", "algorithm"),
+    ("lb_policy", "algorithm"),
+    ("lb", "algorithm"),
+    ("server", "hosts"),
+    ("servers", "hosts"),
+    ("targets", "hosts"),
+    ("endpoints", "hosts"),
+    ("upstream", "pools"),
+    ("upstreams", "pools"),
+    ("backends", "pools"),
+    ("bind", "listeners"),
+];
+
 /// `; did you mean …?`, or nothing if nothing is close.
 pub(super) fn did_you_mean<'a>(said: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    match closest(said, known) {
+    let known = Vec::from_iter(known);
+    let plain = said.to_lowercase().replace(['-', ' '], "_");
+    let mut elsewhere = ELSEWHERE.iter();
+    let same = elsewhere.find(|(word, here)| *word == plain && known.contains(here));
+    let same = same.map(|(_, here)| *here);
+    match same.or_else(|| closest(said, known)) {
         Some(word) => format!("; did you mean `{word}`?"),
         None => String::new(),
     }

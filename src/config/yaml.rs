@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// The whole file.
@@ -19,7 +19,9 @@ pub(super) struct Config {
     pub(super) server: Server,
     pub(super) admin: Admin,
     pub(super) access_log: Said<AccessLog>,
+    #[serde(deserialize_with = "list")]
     pub(super) listeners: Vec<Form<Listener>>,
+    #[serde(deserialize_with = "list")]
     pub(super) trusted_proxies: Vec<String>,
     pub(super) half_close: Said<String>,
     pub(super) timeouts: Timeouts,
@@ -46,6 +48,7 @@ pub(super) struct Server {
 pub(super) struct Admin {
     pub(super) address: Said<String>,
     pub(super) token_file: Said<String>,
+    #[serde(deserialize_with = "list")]
     pub(super) hosts: Vec<String>,
     pub(super) ready: Ready,
 }
@@ -78,13 +81,16 @@ pub(super) struct Listener {
     pub(super) address: Said<String>,
     pub(super) tls: Said<ListenerTls>,
     pub(super) proxy_protocol: Said<ProxyProtocol>,
+    #[serde(deserialize_with = "list")]
     pub(super) allow: Vec<String>,
+    #[serde(deserialize_with = "list")]
     pub(super) deny: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct ProxyProtocol {
+    #[serde(deserialize_with = "list")]
     pub(super) trusted: Vec<String>,
 }
 
@@ -169,7 +175,9 @@ pub(super) struct Route {
     pub(super) path: Said<String>,
     pub(super) pool: Said<String>,
     pub(super) retry: Said<String>,
+    #[serde(deserialize_with = "list")]
     pub(super) allow: Vec<String>,
+    #[serde(deserialize_with = "list")]
     pub(super) deny: Vec<String>,
     pub(super) rate: Said<Rate>,
 }
@@ -179,6 +187,7 @@ pub(super) struct Route {
 pub(super) struct Pool {
     /// `name`, `key` and whatever options the algorithm has.
     pub(super) algorithm: Said<Form<Entries<String>>>,
+    #[serde(deserialize_with = "list")]
     pub(super) hosts: Vec<Form<Host>>,
     pub(super) health_check: Said<Form<HealthCheck>>,
     pub(super) host_header: Said<String>,
@@ -271,6 +280,46 @@ pub(super) struct PoolLimits {
 pub(super) struct SlowStart {
     pub(super) window: Said<String>,
     pub(super) floor: Said<String>,
+}
+
+/// The keys of a pool, to recognise those that were meant to be.
+pub(super) const POOL_KEYS: [&str; 11] = [
+    "algorithm",
+    "hosts",
+    "health_check",
+    "host_header",
+    "when_all_down",
+    "retries",
+    "sticky",
+    "tls",
+    "ejection",
+    "limits",
+    "slow_start",
+];
+
+/// A list; a single text is a list of one.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct ListOrText<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for ListOrText<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+            Ok(vec![T::deserialize(value.into_deserializer())?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(seq))
+        }
+    }
+
+    deserializer.deserialize_any(ListOrText(PhantomData))
 }
 
 /// What stands behind a key, if the key is there.

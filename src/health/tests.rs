@@ -79,6 +79,7 @@ pools:
     let (unchecked, _first_round) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
     tasks.spawn(super::watch_over(watch, Some(unchecked)));
+    pool.begin();
     test(&pool).await;
 }
 

@@ -1,4 +1,4 @@
-//! Syntax, types, unknown keys: the first error, where it is.
+//! Syntax, types, unknown keys: what is wrong, where it is.
 
 use crate::{errors, with_pool};
 
@@ -12,11 +12,11 @@ fn only(text: &str) -> String {
 fn syntax_is_told_with_its_place() {
     assert_eq!(
         only("listeners: [\n  a\npools: {}\n"),
-        "b.yaml:3:6: did not find expected ',' or ']', while parsing a flow sequence at line 1 column 12"
+        "b.yaml:3:6: the list that begins at 1:12 has no `]`, or a comma is missing here"
     );
     assert_eq!(
         only("listeners:\n\t- a\n"),
-        "b.yaml:2:1: found character that cannot start any token, while scanning for the next token"
+        "b.yaml:2:1: tabs cannot indent YAML; use spaces"
     );
     assert_eq!(only("pools: *web\n"), "b.yaml:1:8: unknown anchor");
 }
@@ -145,4 +145,127 @@ fn an_empty_file_says_what_it_lacks() {
         ));
         assert!(lines[1].contains("pools: there is no pool; "), "{lines:#?}");
     }
+}
+
+#[test]
+fn a_tab_is_named_where_it_is() {
+    assert_eq!(
+        only(
+            "listeners: [\"127.0.0.1:27080\"]\npools:\n\tweb:\n\t  hosts: [\"127.0.0.1:19101\"]\n"
+        ),
+        "b.yaml:3:1: tabs cannot indent YAML; use spaces"
+    );
+    let behind = only("pools:\n  web:\n  \thosts: []\n");
+    assert!(
+        behind.starts_with("b.yaml:3:3: tabs cannot indent YAML"),
+        "{behind}"
+    );
+}
+
+#[test]
+fn brackets_that_are_not_closed_are_named() {
+    assert_eq!(
+        only("listeners: [\"127.0.0.1:27080\"\npools:\n  web: { hosts: [\"127.0.0.1:19101\"] }\n"),
+        "b.yaml:2:1: the list that begins at 1:12 has no `]`, or a comma is missing here"
+    );
+    let map = only("listeners: [a]\npools:\n  web: { hosts: [a]\n  api: { hosts: [b] }\n");
+    assert!(
+        map.contains("the map that begins at 3:8 has no `}`"),
+        "{map}"
+    );
+}
+
+#[test]
+fn names_from_elsewhere_have_hints() {
+    for (said, meant) in [
+        ("leastconn", "least_load"),
+        ("least_conn", "least_load"),
+        ("rr", "round_robin"),
+        ("RoundRobin", "round_robin"),
+        ("ring-hash", "consistent_hash"),
+        ("source", "ip_hash"),
+    ] {
+        let text = with_pool(&format!("hosts: [\"127.0.0.1:1\"], algorithm: {said}"));
+        let line = only(&text);
+        assert!(
+            line.ends_with(&format!("; did you mean `{meant}`?")),
+            "{line}"
+        );
+    }
+    let line = only("upstreams: {}\n");
+    assert!(line.ends_with("; did you mean `pools`?"), "{line}");
+}
+
+#[test]
+fn every_key_that_is_unknown_is_told() {
+    let lines = errors(
+        "listeners: [\"127.0.0.1:27080\"]\nfoo: 1\nbar: 2\nroute: on\npools:\n  \
+         web: { hosts: [\"127.0.0.1:19101\"], port: 80, timeout: 3s }\n",
+    );
+    let told = |line: &str| {
+        let (front, _) = line.split_once(", expected one of").expect("keys");
+        front.to_owned()
+    };
+    let told = Vec::from_iter(lines.iter().map(|line| told(line)));
+    assert_eq!(
+        told,
+        [
+            "b.yaml:2:1: unknown key `foo`",
+            "b.yaml:3:1: unknown key `bar`",
+            "b.yaml:4:1: unknown key `route`",
+            "b.yaml:6:38: pools.web: unknown key `port`",
+            "b.yaml:6:48: pools.web: unknown key `timeout`",
+        ]
+    );
+    assert!(lines[2].ends_with("; did you mean `routes`?"), "{lines:#?}");
+}
+
+#[test]
+fn values_of_the_wrong_type_are_told_together_with_unknown_keys() {
+    let lines = errors(
+        "listeners: [{ address: a, x: 1 }, [b]]\ntimeouts: 5\npools:\n  a.b: { tls: [1] }\n  \
+         \"c[0]\": { hosts: [{ y: 2 }, { z: 3 }] }\n",
+    );
+    let places = Vec::from_iter(lines.iter().map(|line| {
+        let parts = Vec::from_iter(line.splitn(6, ':'));
+        format!("{}:{}", parts[1], parts[2])
+    }));
+    assert_eq!(
+        places,
+        ["1:27", "1:35", "2:11", "4:15", "5:23", "5:33"],
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_single_text_is_a_list_of_one_and_every_wrong_value_is_told() {
+    let lines = errors(
+        "listeners: \"127.0.0.1:27080\"\npools:\n  web:\n    hosts: 127.0.0.1:19101\n    when_all_down: 503\n    \
+         health_check: true\n    retries: 3\n    sticky: true\n",
+    );
+    let places = Vec::from_iter(lines.iter().map(|line| line.split(": ").nth(1)));
+    assert_eq!(
+        places,
+        ["when_all_down", "health_check", "retries", "sticky"]
+            .map(|key| Some(format!("pools.web.{key}")))
+            .each_ref()
+            .map(|key| key.as_deref()),
+        "{lines:#?}"
+    );
+    let config = crate::parse(
+        "listeners: \"127.0.0.1:80\"\ntrusted_proxies: 10.0.0.0/8\nroutes: [{ allow: 10.0.0.0/8, pool: web }]\n\
+         pools: { web: { hosts: \"127.0.0.1:1\" } }\n",
+    );
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!(config.pools[0].hosts.len(), 1);
+}
+
+#[test]
+fn what_is_indented_too_little_is_told_whose_it_is() {
+    let lines = errors(
+        "listeners: [\"127.0.0.1:27080\"]\npools:\n  web:\n  hosts: [\"127.0.0.1:19101\"]\n",
+    );
+    let told = "b.yaml:4:10: pools.hosts: `hosts` is indented too little: it belongs to pool `web`";
+    assert!(lines.iter().any(|line| line == told), "{lines:#?}");
 }
