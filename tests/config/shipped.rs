@@ -27,7 +27,7 @@ fn the_defaults_in_the_file_are_those_of_the_code() {
         "listeners: [\"0.0.0.0:8080\", \"127.0.0.1:8443\"]
 routes: [{ host: api.example.com, path: /v1/, pool: api }, { pool: web }]
 pools:
-  web: { hosts: [\"127.0.0.1:9001\", \"127.0.0.1:9002\"] }
+  web: { hosts: [\"127.0.0.1:9001\", { address: \"127.0.0.1:9002\", name: app-2 }] }
   api:
     algorithm: consistent_hash
     hosts: [\"127.0.0.1:9003\", \"127.0.0.1:9004\"]

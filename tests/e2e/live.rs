@@ -81,7 +81,7 @@ fn the_page_and_its_files_may_load_nothing_else() {
     let mut files: Vec<&str> = page.split('"').filter(is_file).collect();
     files.sort_unstable();
     files.dedup();
-    assert_eq!(files.len(), 4, "{files:?}");
+    assert_eq!(files.len(), 7, "{files:?}");
     for path in files.into_iter().chain(["/"]) {
         let answer = ask(admin, path);
         assert_eq!(answer.status, 200, "{path}");
