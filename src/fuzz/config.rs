@@ -196,6 +196,8 @@ fn fuzz_config() {
         "server",
         "admin",
         "trusted_proxies",
+        "client_identity",
+        "paths",
         "limits",
         "tls",
         "certificates",

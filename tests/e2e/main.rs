@@ -36,6 +36,7 @@ mod retries;
 mod rig;
 mod routes;
 mod slow_start;
+mod spelling;
 mod sticky;
 mod support;
 mod systemd;
