@@ -25,6 +25,8 @@ pub mod health;
 #[cfg(feature = "proxy")]
 pub mod history;
 #[cfg(feature = "proxy")]
+mod identity_fields;
+#[cfg(feature = "proxy")]
 pub mod journal;
 #[cfg(feature = "proxy")]
 pub mod logging;
@@ -32,6 +34,8 @@ pub mod logging;
 pub mod metrics;
 #[cfg(feature = "proxy")]
 pub mod moment;
+#[cfg(feature = "proxy")]
+mod normalize;
 #[cfg(feature = "proxy")]
 pub mod pool;
 #[cfg(feature = "proxy")]

@@ -1,53 +1,91 @@
 //! Which requests go to which pool: the routes of the configuration, in its order.
+//!
+//! Names and paths are compared in their normal form, so that no spelling leads around a route.
 
-use crate::config::{self, begins_with_segments};
+use std::net::Ipv6Addr;
+
+use crate::config::{self, Ambiguous, begins_with_segments};
+use crate::normalize;
 
 /// The routes; the first that matches wins.
 #[derive(Debug)]
 pub struct Router {
     routes: Vec<Route>,
+    ambiguous: Ambiguous,
 }
+
+/// A path must not be served, because hosts could read it as one of another route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AmbiguousPath;
 
 #[derive(Debug)]
 struct Route {
     host: HostPattern,
     /// What the path must begin with; empty matches everything.
     path: Box<[u8]>,
+    /// Whether it has `allow`, `deny` or `rate`.
+    restricted: bool,
 }
 
 #[derive(Debug)]
 enum HostPattern {
     Any,
+    /// An IPv6 literal, which has many spellings.
+    Address(Ipv6Addr),
     Exact(Box<[u8]>),
     /// `.example.com` for `*.example.com`: what the name must end with.
     Subdomain(Box<[u8]>),
 }
 
 impl Router {
-    /// The routes of a configuration.
-    pub fn new(routes: &[config::Route]) -> Self {
+    /// The routes of a configuration, and what becomes of ambiguous paths.
+    pub fn new(routes: &[config::Route], ambiguous: Ambiguous) -> Self {
         let routes = routes.iter().map(|route| Route {
             host: match route.host.as_deref() {
                 None => HostPattern::Any,
-                Some(name) => match name.strip_prefix('*') {
-                    Some(parent) => HostPattern::Subdomain(parent.as_bytes().into()),
-                    None => HostPattern::Exact(name.as_bytes().into()),
+                Some(name) => match (name.strip_prefix('*'), address(name.as_bytes())) {
+                    (Some(parent), _) => HostPattern::Subdomain(parent.as_bytes().into()),
+                    (None, Some(address)) => HostPattern::Address(address),
+                    (None, None) => HostPattern::Exact(name.as_bytes().into()),
                 },
             },
             path: route.path.as_deref().unwrap_or_default().as_bytes().into(),
+            restricted: route.rate.is_some()
+                || !(route.access.allow.is_empty() && route.access.deny.is_empty()),
         });
         Router {
             routes: routes.collect(),
+            ambiguous,
         }
     }
 
     /// The route for a request to `authority` (a Host field, with or without port) and `path` (the bytes on the wire,
     /// without the query), as an index into the routes of the configuration.
-    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<usize> {
-        let host = without_port(authority);
-        self.routes
-            .iter()
-            .position(|route| route.host.matches(host) && begins_with_segments(path, &route.path))
+    ///
+    /// # Errors
+    /// If hosts read the path in several ways, and that matters.
+    pub fn find(&self, authority: &[u8], path: &[u8]) -> Result<Option<usize>, AmbiguousPath> {
+        let host = normalize::host(authority);
+        let normal = normalize::path(path);
+        if normal.ambiguous && self.refuses_ambiguous(&host) {
+            return Err(AmbiguousPath);
+        }
+        let mut routes = self.routes.iter();
+        Ok(routes.position(|route| {
+            route.host.matches(&host) && begins_with_segments(&normal.path, &route.path)
+        }))
+    }
+
+    /// Whether an ambiguous path for `host` is refused. The path may stand for any path, so any route for the host counts.
+    fn refuses_ambiguous(&self, host: &[u8]) -> bool {
+        match self.ambiguous {
+            Ambiguous::Auto => self
+                .routes
+                .iter()
+                .any(|route| route.restricted && route.host.matches(host)),
+            Ambiguous::Reject => true,
+            Ambiguous::Pass => false,
+        }
     }
 }
 
@@ -55,6 +93,7 @@ impl HostPattern {
     fn matches(&self, host: &[u8]) -> bool {
         match self {
             HostPattern::Any => true,
+            HostPattern::Address(own) => address(host) == Some(*own),
             HostPattern::Exact(name) => host.eq_ignore_ascii_case(name),
             HostPattern::Subdomain(parent) => host
                 .len()
@@ -64,15 +103,10 @@ impl HostPattern {
     }
 }
 
-fn without_port(authority: &[u8]) -> &[u8] {
-    // The colons of an IPv6 literal stand within its brackets.
-    match authority
-        .iter()
-        .rposition(|&byte| byte == b':' || byte == b']')
-    {
-        Some(at) if authority[at] == b':' => &authority[..at],
-        _ => authority,
-    }
+/// The address of an IPv6 literal with its brackets.
+fn address(host: &[u8]) -> Option<Ipv6Addr> {
+    let bare = host.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    str::from_utf8(bare).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -92,11 +126,11 @@ mod tests {
                 rate: None,
             })
             .collect();
-        Router::new(&routes)
+        Router::new(&routes, Ambiguous::Auto)
     }
 
     fn pool(router: &Router, authority: &[u8], path: &[u8]) -> Option<usize> {
-        router.find(authority, path)
+        router.find(authority, path).expect("no ambiguous path")
     }
 
     #[test]
@@ -141,7 +175,10 @@ mod tests {
             ("/v1/x", true),
             ("/v10", false),
             ("/V1", false),
-            ("/%761", false),
+            ("/%761", true),
+            ("/%76%31%30", false),
+            ("//v1", true),
+            ("/V1/../v1/x", true),
             ("*", false),
         ] {
             assert_eq!(

@@ -122,6 +122,9 @@ fn outcome(outcome: &Chosen) -> String {
                 "busy" => "every host is full, so it waits in line (busy)",
                 "tried" => "every usable host has failed it (tried)",
                 "no_route" => "there is no route for this host and path (no_route)",
+                "ambiguous_path" => {
+                    "its path can be read in several ways, so it gets 400 (ambiguous_path)"
+                }
                 "forbidden" => "its route is not there for this client (forbidden)",
                 other => other,
             }

@@ -44,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     /// What becomes of header fields on the way.
     pub headers: Headers,
+    /// How the paths of requests are read.
+    pub paths: Paths,
     /// Distributed traces; `None`: what clients say of theirs passes as it came.
     pub tracing: Option<Tracing>,
     /// Which requests go to which pool; the first route that matches wins. At least one.
@@ -204,6 +206,37 @@ pub struct Headers {
     pub underscores: Underscores,
     /// The name of this proxy in the Via field of requests and answers, a token; `None`: it leaves no Via.
     pub via: Option<String>,
+    /// Fields by which a client could lie about itself.
+    pub client_identity: ClientIdentity,
+}
+
+/// `headers.client_identity`: what peers outside of `trusted_proxies` may say about themselves, beside the fields that
+/// are always dropped or never.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// Further fields that are dropped.
+    pub drop: Vec<HeaderName>,
+    /// Fields that pass although they would be dropped.
+    pub pass: Vec<HeaderName>,
+}
+
+/// `paths`: how the paths of requests are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// What becomes of a request whose path hosts read in several ways.
+    pub ambiguous: Ambiguous,
+}
+
+/// What becomes of a request whose path hosts read in several ways, such as `/a%2fb`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ambiguous {
+    /// It gets 400 if a route for its host, whatever the path, has `allow`, `deny` or `rate` (default).
+    #[default]
+    Auto,
+    /// It gets 400.
+    Reject,
+    /// It passes.
+    Pass,
 }
 
 /// What becomes of a request's fields with `_` in their names. To many applications `X_Real_IP` is the same as
@@ -241,7 +274,7 @@ pub enum RateKey {
 pub struct Route {
     /// The host name that the request must be for, lower case, without port; `*.` in front stands for any subdomain.
     pub host: Option<String>,
-    /// What the request's path must begin with, in whole segments.
+    /// What the request's path must begin with, in whole segments; in the normal form of paths.
     pub path: Option<String>,
     /// Index into [`Config::pools`].
     pub pool: usize,

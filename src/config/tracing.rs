@@ -8,8 +8,10 @@ use http::{HeaderName, HeaderValue};
 /// `tracing`: the requests' places in distributed traces, as W3C Trace Context has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracing {
-    /// How many of the traces that begin here are recorded. Those that clients bring are recorded if they say so.
+    /// How many of the traces are recorded that begin here or that an untrusted client brings.
     pub sample: Share,
+    /// Whether a trace is recorded if any client says so, not only one of `trusted_proxies`.
+    pub trust_clients: bool,
     /// Who is told of the recorded ones; `None`: nobody.
     pub otlp: Option<Otlp>,
 }

@@ -27,6 +27,7 @@ pub(super) struct Config {
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) headers: Headers,
+    pub(super) paths: Paths,
     pub(super) tracing: Said<Tracing>,
     pub(super) routes: Vec<Route>,
     pub(super) pools: Entries<Pool>,
@@ -148,12 +149,27 @@ pub(super) struct Rate {
 pub(super) struct Headers {
     pub(super) underscores: Said<String>,
     pub(super) via: Said<String>,
+    pub(super) client_identity: ClientIdentity,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct ClientIdentity {
+    pub(super) drop: Vec<String>,
+    pub(super) pass: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Paths {
+    pub(super) ambiguous: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct Tracing {
     pub(super) sample: Said<String>,
+    pub(super) trust_clients: Said<String>,
     pub(super) otlp: Said<Otlp>,
 }
 

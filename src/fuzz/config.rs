@@ -222,6 +222,8 @@ fn fuzz_config() {
         "server",
         "admin",
         "trusted_proxies",
+        "client_identity",
+        "paths",
         "limits",
         "tls",
         "certificates",

@@ -1,6 +1,6 @@
 //! Which pool a request goes to.
 
-use crate::config::{Access, Retry, Route};
+use crate::config::{Access, Ambiguous, Retry, Route};
 use crate::route::Router;
 
 /// Routes as lines `HOST PATH` with `-` for none, an empty line, then the request's authority and path.
@@ -10,26 +10,44 @@ fn find(input: &[u8]) {
     let mut routes = Vec::from_iter(routes.enumerate().map(|(pool, line)| route(pool, line)));
     let authority = lines.next().unwrap_or_default();
     let path = lines.next().unwrap_or_default();
-    let found = Router::new(&routes).find(authority, path);
+    let router = Router::new(&routes, Ambiguous::Pass);
+    let find = |path: &[u8]| router.find(authority, path).unwrap_or_default();
+    let found = find(path);
 
     // Said once more, without a byte of what it is compared with.
     let name = name(authority);
+    let sent = normal(path);
     let expected = routes.iter().position(|route| {
         let host = route.host.as_ref();
         let host = host.is_none_or(|host| match host.strip_prefix('*') {
             Some(parent) => name.len() > parent.len() && name.ends_with(parent),
             None => name == *host,
         });
-        host && route.path.as_ref().is_none_or(|begin| below(path, begin))
+        let begin = route.path.as_ref();
+        host && begin.is_none_or(|begin| sent.as_ref().is_some_and(|path| below(path, begin)))
     });
-    assert_eq!(found, expected);
+    // Addresses of IPv6 and encoded names have spellings that are not said once more.
+    if !name.contains(['[', '%']) && sent.is_some() {
+        assert_eq!(found, expected);
+    }
 
-    // Neither capitals nor a port make another host of it.
-    let again = Router::new(&routes);
-    assert_eq!(again.find(&authority.to_ascii_uppercase(), path), found);
+    // No other spelling of the path goes anywhere else.
+    for spelling in spellings(path) {
+        let shown = spelling.escape_ascii().to_string();
+        assert_eq!(find(&spelling), found, "{shown}");
+    }
+    // Neither capitals nor a port nor the dot of the root make another host of it.
+    let same = |authority: &[u8]| {
+        let again = router.find(authority, path).unwrap_or_default();
+        assert_eq!(again, found, "{}", authority.escape_ascii());
+    };
+    same(&authority.to_ascii_uppercase());
     if !authority.contains(&b':') || authority.ends_with(b"]") {
-        let with_port = [authority, b":8080"].concat();
-        assert_eq!(again.find(&with_port, path), found);
+        same(&[authority, b":8080"].concat());
+        if !authority.ends_with(b"]") {
+            same(&[authority, b"."].concat());
+            same(&[authority, b".:80"].concat());
+        }
     }
     // A route at the end takes what is left and nothing else.
     let last = routes.len();
@@ -38,8 +56,98 @@ fn find(input: &[u8]) {
         path: None,
         ..route(last, b"")
     });
-    let all = Router::new(&routes).find(authority, path);
-    assert_eq!(all, found.or(Some(last)));
+    let all = Router::new(&routes, Ambiguous::Pass).find(authority, path);
+    assert_eq!(all, Ok(found.or(Some(last))));
+}
+
+/// Other spellings of a path that begins with a slash.
+fn spellings(path: &[u8]) -> Vec<Vec<u8>> {
+    if !path.starts_with(b"/") {
+        return Vec::new();
+    }
+    let mut before = 0;
+    let encoded = path.iter().enumerate().flat_map(|(at, &byte)| {
+        // What is encoded already stays.
+        let inside = path[at.saturating_sub(2)..at].contains(&b'%');
+        match byte.is_ascii_alphanumeric() && !inside {
+            true => format!("%{byte:02x}").into_bytes(),
+            false => vec![byte],
+        }
+    });
+    let doubled = path.iter().flat_map(|&byte| {
+        // Without an empty segment before dots, which some hosts count.
+        let twice = byte == b'/' && before == 1 && !path.contains(&b'.');
+        before = 1;
+        match twice {
+            true => vec![b'/', b'/'],
+            false => vec![byte],
+        }
+    });
+    let parameters = path[1..].split(|byte| *byte == b'/').map(|segment| {
+        let special = segment.is_empty() || segment.contains(&b'\\') || segment.contains(&b'.');
+        match special {
+            true => segment.to_vec(),
+            false => [segment, b";a=1"].concat(),
+        }
+    });
+    let parameters = parameters.fold(Vec::new(), |all, segment| {
+        [&all[..], b"/", &segment].concat()
+    });
+    let parameters = if path.contains(&b'%') {
+        path.to_vec()
+    } else {
+        parameters
+    };
+    let backslashes = path
+        .iter()
+        .map(|&byte| if byte == b'/' { b'\\' } else { byte });
+    let backslashes = [
+        b"/".iter().copied().collect(),
+        Vec::from_iter(backslashes.skip(1)),
+    ];
+    vec![
+        encoded.collect(),
+        doubled.collect(),
+        parameters,
+        backslashes.concat(),
+        [b"/.", path].concat(),
+        [b"/x/..", path].concat(),
+    ]
+}
+
+/// The segments of a path as text, by a stack, each with a slash before it; `None` for a path with what has several
+/// readings or no spelling in ASCII.
+fn normal(path: &[u8]) -> Option<Vec<u8>> {
+    if !path.starts_with(b"/") {
+        return Some(if path.is_empty() {
+            b"/".to_vec()
+        } else {
+            path.to_vec()
+        });
+    }
+    if path
+        .iter()
+        .any(|byte| !byte.is_ascii_graphic() || *byte == b'%')
+    {
+        return None;
+    }
+    let text = String::from_utf8_lossy(path).replace('\\', "/");
+    let mut segments = Vec::new();
+    let mut open = false;
+    for segment in text[1..].split('/') {
+        let name = segment.split(';').next().unwrap_or_default();
+        open = matches!(name, "" | "." | "..");
+        match name {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            name => segments.push(name),
+        }
+    }
+    let mut normal: String = segments.iter().flat_map(|name| ["/", name]).collect();
+    if open {
+        normal.push('/');
+    }
+    Some(normal.into_bytes())
 }
 
 /// As the configuration's reader would have it: lower case, and ASCII.
@@ -63,7 +171,8 @@ fn name(authority: &[u8]) -> String {
     let text = text.to_ascii_lowercase();
     let bracket = text.rfind(']').map_or(0, |at| at + 1);
     let end = text[bracket..].rfind(':').map(|at| bracket + at);
-    text[..end.unwrap_or(text.len())].to_owned()
+    let name = &text[..end.unwrap_or(text.len())];
+    name.trim_end_matches('.').to_owned()
 }
 
 /// Whether `path` is `begin` or continues it with another segment; segment by segment.
@@ -100,6 +209,14 @@ fn fuzz_route() {
         " -",
         "\n\n",
         "- -\n",
+        "/%61",
+        "//",
+        "/./",
+        "/../",
+        ";a=1",
+        "\\",
+        "%2f",
+        "%2e",
     ];
     super::run("route", WORDS, find);
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use http::Method;
 use pingora::http::RequestHeader;
 
 use super::Proxy;
@@ -11,10 +12,11 @@ use super::rate::Scope;
 use super::site::Site;
 use super::target::Target;
 use crate::config::Route;
+use crate::route::AmbiguousPath;
 
 impl Proxy {
-    /// Finds the route of a request. The answer if it is not to be served: beyond the rate that holds for all, without a
-    /// route, from a network that the route is not there for, or beyond the rate of the route.
+    /// Finds the route of a request. The answer if it is not to be served: beyond the rate that holds for all, with a path
+    /// that hosts may read as one of another route, without a route, from a network that the route is not there for, or beyond the rate of the route.
     pub(super) fn refuse(
         &self,
         request: &RequestHeader,
@@ -30,8 +32,10 @@ impl Proxy {
         if refused.is_some() {
             return refused;
         }
-        let Some((_, route)) = route(&ctx.site, request) else {
-            return Some(Answer::NO_ROUTE);
+        let route = match route(&ctx.site, request) {
+            Ok(Some((_, route))) => route,
+            Ok(None) => return Some(Answer::NO_ROUTE),
+            Err(AmbiguousPath) => return Some(Answer::AMBIGUOUS_PATH),
         };
         (ctx.pool, ctx.retry, ctx.routed) = (route.pool, route.retry, true);
         if !permits(route, client) {
@@ -46,10 +50,18 @@ impl Proxy {
 }
 
 /// The route of a request, with its number from 0.
-pub(super) fn route<'a>(site: &'a Site, request: &RequestHeader) -> Option<(usize, &'a Route)> {
+pub(super) fn route<'a>(
+    site: &'a Site,
+    request: &RequestHeader,
+) -> Result<Option<(usize, &'a Route)>, AmbiguousPath> {
     let target = Target::of(request);
-    let number = site.router.find(target.authority, target.path())?;
-    Some((number, &site.routes[number]))
+    let path = match target.uri {
+        // What the host gets then: OPTIONS of the server as a whole.
+        b"" if request.method == Method::OPTIONS => b"*",
+        _ => target.path(),
+    };
+    let number = site.router.find(target.authority, path)?;
+    Ok(number.map(|number| (number, &site.routes[number])))
 }
 
 /// Whether a route is there for a client; it is for one without an address.

@@ -50,6 +50,8 @@ impl Answer {
 
     pub(super) const BAD_TARGET: Answer =
         Answer::bad_request("400 the request's target is not valid\n");
+    pub(super) const AMBIGUOUS_PATH: Answer =
+        Answer::bad_request("400 the request's path can be read in several ways\n");
     pub(super) const BAD_HOST: Answer =
         Answer::bad_request("400 the request needs one valid Host field\n");
     pub(super) const NO_TLS: Answer =

@@ -30,7 +30,7 @@ pub struct RequestContext {
     pub(super) routed: bool,
     /// What may be sent again; set by the route.
     pub(super) retry: Retry,
-    /// `None` before the request filter, and for connections without an IP address.
+    /// `None` before the first filter, and for connections without an IP address.
     pub(super) origin: Option<Origin>,
     /// The id that all attempts share.
     pub(super) id: Option<HeaderValue>,

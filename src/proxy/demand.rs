@@ -4,11 +4,10 @@ use std::net::IpAddr;
 
 use pingora::http::RequestHeader;
 
-use super::key;
+use super::key::{self, Derived};
 use super::sticky;
-use crate::address_text::AddressText;
 use crate::balancer::{HostId, Selection};
-use crate::config::{KeySource, Retry};
+use crate::config::Retry;
 use crate::pool::{Claim, Pool};
 
 /// A request that needs a host of a pool.
@@ -17,8 +16,8 @@ pub(super) struct Demand<'a> {
     request: &'a RequestHeader,
     pool: &'a Pool,
     client: Option<IpAddr>,
-    /// The client's address as a key, if that is the key.
-    text: Option<AddressText>,
+    /// The key, if it does not stand in the request.
+    derived: Option<Derived<'a>>,
     tried: &'a [HostId],
     attempts: usize,
     retry: Retry,
@@ -34,15 +33,13 @@ impl<'a> Demand<'a> {
         tried: &'a [HostId],
         retry: Retry,
     ) -> Self {
-        let text = match pool.key() {
-            Some(KeySource::ClientIp) => client.map(AddressText::new),
-            _ => None,
-        };
+        let derived = pool.key();
+        let derived = derived.and_then(|source| Derived::of(source, request, client));
         Demand {
             request,
             pool,
             client,
-            text,
+            derived,
             tried,
             attempts,
             retry,
@@ -51,7 +48,7 @@ impl<'a> Demand<'a> {
 
     /// What the algorithm hashes, if it hashes something and the request has it.
     pub(super) fn key(&self) -> Option<&[u8]> {
-        key::of(self.pool.key()?, self.request, self.text.as_ref())
+        key::of(self.pool.key()?, self.request, self.derived.as_ref())
     }
 
     /// What the balancer is told.

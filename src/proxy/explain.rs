@@ -16,6 +16,7 @@ use super::{MAX_ATTEMPTS, Site, admission, rules};
 use crate::balancer::HostId;
 use crate::config::Retry;
 use crate::pool::{self, Candidate, Chosen, Pool};
+use crate::route::AmbiguousPath;
 
 /// A request, described.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,11 +88,11 @@ impl Error for Inexplicable {}
 /// If it names what does not exist, or is no request.
 pub fn explain(site: &Site, described: &Described) -> Result<Explanation, Inexplicable> {
     let mut request = described.request().map_err(Inexplicable::Invalid)?;
-    rules::clean(&mut request, site);
-    let fields = &request.headers;
     let origin = described
         .client
-        .map(|peer| Origin::new(peer, fields, &site.trusted_proxies));
+        .map(|peer| Origin::new(peer, &request.headers, &site.trusted_proxies));
+    let trusted = origin.is_some_and(|origin| origin.trusted);
+    rules::clean(&mut request, site, trusted);
     let client = origin.map(|origin| origin.client);
     if let Some(name) = &described.pool {
         let mut pools = site.pools.iter();
@@ -109,8 +110,10 @@ pub fn explain(site: &Site, described: &Described) -> Result<Explanation, Inexpl
         );
         return Ok(Explanation::new(pool, None, &demand));
     }
-    let Some((number, route)) = admission::route(site, &request) else {
-        return Ok(Explanation::without_pool());
+    let (number, route) = match admission::route(site, &request) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(Explanation::without_pool("no_route")),
+        Err(AmbiguousPath) => return Ok(Explanation::without_pool("ambiguous_path")),
     };
     let pool = &site.pools[route.pool];
     let tried = described.tried_of(pool)?;
@@ -194,13 +197,13 @@ impl Explanation {
         }
     }
 
-    fn without_pool() -> Self {
+    fn without_pool(why: &str) -> Self {
         Explanation {
             pool: None,
             route: None,
             algorithm: None,
             key: None,
-            outcome: Chosen::none("no_route"),
+            outcome: Chosen::none(why),
             candidates: Vec::new(),
         }
     }

@@ -1,20 +1,30 @@
 //! Who the client is, and what hosts are told about it: the X-Forwarded-* fields.
 //!
-//! What a client says about itself counts for nothing unless it is a proxy from `trusted_proxies`. A trusted proxy's
-//! X-Forwarded-For is continued; anybody else's is replaced.
+//! What a client says about itself counts for nothing unless it is a proxy from `trusted_proxies`, and `rules::clean` has
+//! removed it. What a trusted proxy says is continued.
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
-use pingora::Result;
 use pingora::http::RequestHeader;
+use pingora::{ErrorType, Result};
 
 use crate::address_text::AddressText;
 
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
 const HOST: &str = "x-forwarded-host";
+const PORT: &str = "x-forwarded-port";
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entrance {
+    /// Whether the connection is encrypted.
+    pub(super) tls: bool,
+    /// The port that the client is connected to.
+    pub(super) port: Option<u16>,
+}
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +64,21 @@ impl Origin {
 
     /// Whether the client's request came over TLS: on this connection, or as a trusted proxy says.
     pub(super) fn is_https(&self, fields: &HeaderMap, tls: bool) -> bool {
-        match self.trusted.then(|| fields.get(PROTO)).flatten() {
-            Some(proto) => proto.as_bytes().eq_ignore_ascii_case(b"https"),
-            None => tls,
-        }
+        let said = self.trusted.then(|| scheme(fields)).flatten();
+        said.map_or(tls, is_secure)
     }
 
-    /// Sets the X-Forwarded-* fields of a request to a host.
-    pub(super) fn describe(&self, request: &mut RequestHeader, tls: bool) -> Result<()> {
+    /// Sets the fields of a request to a host that say where it comes from.
+    pub(super) fn describe(&self, request: &mut RequestHeader, entrance: Entrance) -> Result<()> {
         let peer = AddressText::new(self.peer);
+        let invalid = |error| pingora::Error::because(ErrorType::InternalError, FOR, error);
+        let real = match self.client == self.peer {
+            true => HeaderValue::from_bytes(peer.as_bytes()),
+            false => HeaderValue::from_bytes(AddressText::new(self.client).as_bytes()),
+        };
+        let real = real.map_err(invalid)?;
         let chain = match self.trusted.then(|| request.headers.get(FOR)).flatten() {
+            None if self.client == self.peer => Ok(real.clone()),
             None => HeaderValue::from_bytes(peer.as_bytes()),
             Some(_) => {
                 let hops = request.headers.get_all(FOR).iter();
@@ -77,12 +92,19 @@ impl Origin {
                 HeaderValue::from_maybe_shared(bytes::Bytes::from(chain))
             }
         };
-        let chain = chain.map_err(|error| {
-            pingora::Error::because(pingora::ErrorType::InternalError, FOR, error)
-        })?;
-        request.insert_header("X-Forwarded-For", chain)?;
+        request.insert_header("X-Forwarded-For", chain.map_err(invalid)?)?;
+        request.insert_header("X-Real-IP", real)?;
+        if !(self.trusted && request.headers.contains_key(PORT)) {
+            // A trusted proxy that says the scheme alone has taken the request at the scheme's own port.
+            let said = self.trusted.then(|| scheme(&request.headers)).flatten();
+            let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
+            match said.map(default).or(entrance.port) {
+                Some(port) => request.insert_header("X-Forwarded-Port", HeaderValue::from(port))?,
+                None => drop(request.remove_header(PORT)),
+            }
+        }
         if !(self.trusted && request.headers.contains_key(PROTO)) {
-            let proto = HeaderValue::from_static(if tls { "https" } else { "http" });
+            let proto = HeaderValue::from_static(if entrance.tls { "https" } else { "http" });
             request.insert_header("X-Forwarded-Proto", proto)?;
         }
         if !(self.trusted && request.headers.contains_key(HOST)) {
@@ -93,6 +115,18 @@ impl Origin {
         }
         Ok(())
     }
+}
+
+/// The scheme that X-Forwarded-Proto says the client used: that of the first hop, if each has added its own.
+fn scheme(fields: &HeaderMap) -> Option<&[u8]> {
+    let said = fields.get_all(PROTO).iter();
+    let mut hops = said.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
+    hops.find_map(|hop| Some(hop.trim_ascii()).filter(|hop| !hop.is_empty()))
+}
+
+/// Whether a scheme goes over TLS; some proxies tell that of a WebSocket.
+fn is_secure(scheme: &[u8]) -> bool {
+    scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
 }
 
 /// An entry of X-Forwarded-For: an address, which some proxies write with a port.
@@ -158,12 +192,16 @@ mod tests {
         assert!(origin("::ffff:10.0.0.1", &[]).trusted);
     }
 
-    fn described(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 3] {
+    fn described(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
         let mut request = request(fields);
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let origin = Origin::new(peer.parse().unwrap(), &request.headers, &trusted);
-        origin.describe(&mut request, true).unwrap();
-        [FOR, PROTO, HOST].map(|name| {
+        let entrance = Entrance {
+            tls: true,
+            port: Some(8443),
+        };
+        origin.describe(&mut request, entrance).unwrap();
+        [FOR, PROTO, HOST, PORT, "x-real-ip"].map(|name| {
             let values = request.headers.get_all(name).iter();
             values
                 .map(|value| value.to_str().unwrap().to_owned())
@@ -179,10 +217,12 @@ mod tests {
             ("X-Forwarded-For", "2.2.2.2"),
             ("X-Forwarded-Proto", "gopher"),
             ("X-Forwarded-Host", "evil"),
+            ("X-Forwarded-Port", "1"),
+            ("X-Real-IP", "3.3.3.3"),
         ];
         assert_eq!(
             described("192.0.2.1", &spoofed),
-            [["192.0.2.1"], ["https"], ["real"]]
+            [["192.0.2.1"], ["https"], ["real"], ["8443"], ["192.0.2.1"]]
         );
         let hostless = described("192.0.2.1", &[("X-Forwarded-Host", "evil")]);
         assert!(hostless[2].is_empty());
@@ -199,11 +239,40 @@ mod tests {
         ];
         assert_eq!(
             described("10.0.0.1", &fields),
-            [["1.1.1.1, 2.2.2.2, 10.0.0.1"], ["http"], ["outer"]]
+            [
+                ["1.1.1.1, 2.2.2.2, 10.0.0.1"],
+                ["http"],
+                ["outer"],
+                ["80"],
+                ["2.2.2.2"]
+            ]
         );
         assert_eq!(
             described("10.0.0.1", &[("Host", "inner")]),
-            [["10.0.0.1"], ["https"], ["inner"]]
+            [["10.0.0.1"], ["https"], ["inner"], ["8443"], ["10.0.0.1"]]
         );
+    }
+    #[test]
+    fn the_first_hop_says_whether_the_client_used_tls() {
+        for (said, trusted, https) in [
+            (&["https"][..], true, true),
+            (&["https, http"], true, true),
+            (&["https", "http"], true, true),
+            (&["HTTPS ,http"], true, true),
+            (&["wss"], true, true),
+            (&["http, https"], true, false),
+            (&["ws"], true, false),
+            (&[""], true, false),
+            (&["", "https"], true, true),
+            (&[], true, false),
+            (&["https"], false, false),
+        ] {
+            let fields = Vec::from_iter(said.iter().map(|said| ("X-Forwarded-Proto", *said)));
+            let request = request(&fields);
+            let peer = if trusted { "10.0.0.1" } else { "192.0.2.1" };
+            let networks = ["10.0.0.0/8".parse().unwrap()];
+            let origin = Origin::new(peer.parse().unwrap(), &request.headers, &networks);
+            assert_eq!(origin.is_https(&request.headers, false), https, "{said:?}");
+        }
     }
 }

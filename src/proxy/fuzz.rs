@@ -8,14 +8,14 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
 
-use super::forwarded::Origin;
-use super::key;
+use super::forwarded::{Entrance, Origin};
+use super::key::{self, Derived};
 use super::target::Target;
-use super::trace;
-use crate::address_text::AddressText;
+use super::trace::{self, Sampling};
 use crate::balancer::Host;
 use crate::config::{KeySource, Share};
 use crate::fuzz;
+use crate::normalize;
 use crate::pool::Why;
 use crate::record::Attempt;
 
@@ -52,7 +52,7 @@ fn keys(input: &[u8]) {
         return;
     };
     assert_target(&request);
-    let client = AddressText::new(Ipv4Addr::LOCALHOST.into());
+    let client = Ipv4Addr::LOCALHOST.into();
     let header = HeaderName::try_from(&*name).ok().map(KeySource::Header);
     let sources = [
         KeySource::ClientIp,
@@ -62,12 +62,20 @@ fn keys(input: &[u8]) {
         KeySource::Query(name.clone()),
     ];
     for source in sources.iter().chain(&header) {
-        let found = key::of(source, &request, Some(&client));
+        let derived = Derived::of(source, &request, Some(client));
+        let found = key::of(source, &request, derived.as_ref());
         let Target { uri, .. } = Target::of(&request);
         let expected = match source {
             KeySource::ClientIp => Some(&b"127.0.0.1"[..]),
             KeySource::Header(name) => request.headers.get(name).map(HeaderValue::as_bytes),
-            KeySource::Path => uri.split(|byte| *byte == b'?').next(),
+            KeySource::Path => {
+                // The normal form is its own, and it leads to the same host.
+                let sent = uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+                let path = normalize::path(sent).path;
+                assert_eq!(found, Some(&*path).filter(|path| !path.is_empty()));
+                assert_eq!(normalize::path(&path).path, path);
+                found
+            }
             KeySource::Uri => Some(uri),
             // No name that the configuration takes has this in it.
             KeySource::Cookie(name) | KeySource::Query(name) if name.contains('=') => found,
@@ -87,12 +95,10 @@ fn keys(input: &[u8]) {
             }
         };
         assert_eq!(found, expected.filter(|key| !key.is_empty()), "{source:?}");
-        if let Some(found) = found {
+        if let Some(found) = found.filter(|_| derived.is_none()) {
             let mut values = request.headers.values().map(HeaderValue::as_bytes);
             assert!(
-                is_piece(found, request.raw_path())
-                    || is_piece(found, client.as_bytes())
-                    || values.any(|value| is_piece(found, value)),
+                is_piece(found, request.raw_path()) || values.any(|value| is_piece(found, value)),
                 "{source:?} made a copy"
             );
         }
@@ -102,7 +108,9 @@ fn keys(input: &[u8]) {
         if header != Some(KeySource::Header(HeaderName::from_static("x-unrelated"))) {
             other.append_header("X-Unrelated", unrelated).unwrap();
         }
-        assert_eq!(key::of(source, &other, Some(&client)), found, "{source:?}");
+        let derived = Derived::of(source, &other, Some(client));
+        let again = key::of(source, &other, derived.as_ref());
+        assert_eq!(again, found, "{source:?}");
     }
 }
 
@@ -201,7 +209,17 @@ fn hop_address(hop: &str) -> Option<IpAddr> {
 /// The host is told the truth, and a proxy behind this one that trusts it comes to the same client.
 fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNet], tls: bool) {
     let before = request.clone();
-    let told = origin.describe(&mut request, tls);
+    if !origin.trusted {
+        // As `rules::clean` does.
+        for name in ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"] {
+            request.remove_header(name);
+        }
+    }
+    let entrance = Entrance {
+        tls,
+        port: Some(8443),
+    };
+    let told = origin.describe(&mut request, entrance);
     told.expect("values of a request can stand in one");
     let all = |request: &RequestHeader, name: &str| {
         let values = request.headers.get_all(name).iter();
@@ -227,6 +245,14 @@ fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNe
         true => assert_eq!(all(&request, host), was(host)),
         false => assert!(all(&request, host).iter().eq(was("host").iter().take(1))),
     }
+    let client = origin.client.to_string().into_bytes();
+    assert_eq!(all(&request, "x-real-ip"), [client]);
+    let port = "x-forwarded-port";
+    match kept(port) {
+        true => assert_eq!(all(&request, port), was(port)),
+        false if kept(proto) => assert_eq!(all(&request, port).len(), 1),
+        false => assert_eq!(all(&request, port), [b"8443"]),
+    }
     let here: IpAddr = Ipv4Addr::new(203, 0, 113, 77).into();
     if *chain == peer || *origin == Origin::new(origin.peer, &before.headers, trusted) {
         let trusted = [trusted, &[here.into()]].concat();
@@ -246,7 +272,14 @@ fn traced(input: &[u8]) {
         Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
     };
     let (said, state) = (all(&request, "traceparent"), all(&request, "tracestate"));
-    let trace = trace::of(&request.headers, Share::of_percent(0.0));
+    let never = Sampling {
+        share: Share::of_percent(0.0),
+        trust_clients: false,
+    };
+    let strangers = trace::of(&request.headers, never, false);
+    assert!(!strangers.sampled);
+    let trace = trace::of(&request.headers, never, true);
+    assert_eq!(strangers.parent, trace.parent);
     assert!(trace.id != 0 && trace.span != 0);
     let Some(parent) = trace.parent else {
         return assert!(!trace.sampled);
@@ -260,7 +293,7 @@ fn traced(input: &[u8]) {
     attempt.span = Some(trace.span);
     let passed = trace::pass_on(&mut request, Some(&trace), Some(&attempt));
     passed.expect("it is a valid field");
-    let next = trace::of(&request.headers, Share::of_percent(0.0));
+    let next = trace::of(&request.headers, never, true);
     assert_eq!(
         (next.id, next.parent, next.sampled),
         (trace.id, Some(trace.span), trace.sampled)

@@ -1,24 +1,61 @@
 //! What a hashing algorithm hashes, taken out of a request without copying it.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use http::header;
 use pingora::http::RequestHeader;
 
 use super::target::Target;
 use crate::address_text::AddressText;
 use crate::config::KeySource;
+use crate::normalize;
 
-/// The key of a request; `None` if the request lacks it or it is empty. `client` must be there for `client_ip`.
+/// A key that does not stand in the request as it is hashed.
+#[derive(Debug)]
+pub(super) enum Derived<'a> {
+    /// The client's address.
+    Address(AddressText),
+    /// The normal form of the path.
+    Path(Cow<'a, [u8]>),
+}
+
+impl<'a> Derived<'a> {
+    /// What the key `source` of a request is derived to; `None` if it stands in the request.
+    pub(super) fn of(
+        source: &KeySource,
+        request: &'a RequestHeader,
+        client: Option<IpAddr>,
+    ) -> Option<Self> {
+        match source {
+            KeySource::ClientIp => Some(Derived::Address(AddressText::new(client?))),
+            KeySource::Path => {
+                let path = normalize::path(Target::of(request).path());
+                Some(Derived::Path(path.path))
+            }
+            _ => None,
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Derived::Address(address) => address.as_bytes(),
+            Derived::Path(path) => path,
+        }
+    }
+}
+
+/// The key of a request; `None` if the request lacks it or it is empty. `derived` is that of the same source.
 pub(super) fn of<'a>(
     source: &KeySource,
     request: &'a RequestHeader,
-    client: Option<&'a AddressText>,
+    derived: Option<&'a Derived<'_>>,
 ) -> Option<&'a [u8]> {
     let key = match source {
-        KeySource::ClientIp => client?.as_bytes(),
+        KeySource::ClientIp | KeySource::Path => derived?.as_bytes(),
         KeySource::Header(name) => request.headers.get(name)?.as_bytes(),
         KeySource::Cookie(name) => cookie(request, name)?,
         KeySource::Query(name) => parameter(Target::of(request).query(), name.as_bytes())?,
-        KeySource::Path => Target::of(request).path(),
         KeySource::Uri => Target::of(request).uri,
     };
     (!key.is_empty()).then_some(key)
@@ -55,7 +92,8 @@ mod tests {
         for (name, value) in fields {
             request.append_header(*name, *value).unwrap();
         }
-        of(source, &request, None).map(|key| String::from_utf8(key.to_vec()).unwrap())
+        let derived = Derived::of(source, &request, None);
+        of(source, &request, derived.as_ref()).map(|key| String::from_utf8(key.to_vec()).unwrap())
     }
 
     #[test]
@@ -88,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn query_path_and_uri_are_taken_as_sent() {
+    fn query_and_uri_are_taken_as_sent_and_the_path_in_its_normal_form() {
         let user = KeySource::Query("user".to_owned());
         assert_eq!(
             key(&user, "/p?a=1&user=%41b&user=c", &[]).as_deref(),
@@ -102,8 +140,12 @@ mod tests {
             Some("/p%20q")
         );
         assert_eq!(
-            key(&KeySource::Uri, "/p%20q?a=1", &[]).as_deref(),
-            Some("/p%20q?a=1")
+            key(&KeySource::Path, "/x/..//%70;a=1?a=1", &[]).as_deref(),
+            Some("/p")
+        );
+        assert_eq!(
+            key(&KeySource::Uri, "/%70%20q?a=1", &[]).as_deref(),
+            Some("/%70%20q?a=1")
         );
     }
 

@@ -17,7 +17,7 @@ use super::answer::{self, Answer, Connection, whole_seconds};
 use super::client;
 use super::context::{Head, NotLeased, RequestContext};
 use super::failure::{self, is_break};
-use super::forwarded::Origin;
+use super::forwarded::{Entrance, Origin};
 use super::sticky;
 use super::target::Target;
 use super::{Proxy, deadlines, is_over_tls, rules, trace, upgrade};
@@ -50,7 +50,13 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let fields = &session.req_header().headers;
         ctx.id = fields.get(REQUEST_ID).cloned();
-        ctx.trace = ctx.site.sample.map(|share| trace::of(fields, share));
+        ctx.origin = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .map(|peer| Origin::new(peer.ip(), fields, &ctx.site.trusted_proxies));
+        let trusted = ctx.origin.is_some_and(|origin| origin.trusted);
+        let sampling = ctx.site.sampling;
+        ctx.trace = sampling.map(|sampling| trace::of(fields, sampling, trusted));
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
@@ -75,15 +81,12 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        let fields = &session.req_header().headers;
-        ctx.origin = session
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .map(|peer| Origin::new(peer.ip(), fields, &ctx.site.trusted_proxies));
         if let Some(ending) = rules::refuse(session, &ctx.site).await? {
             ctx.refused = Some(ending);
             return Ok(true);
         }
+        let trusted = ctx.origin.is_some_and(|origin| origin.trusted);
+        rules::clean(session.req_header_mut(), &ctx.site, trusted);
         if !ctx.presence.admit(ctx.site.limits.max_in_flight) {
             answer::send(session, Answer::OVERLOADED, Connection::Keep).await?;
             ctx.refused = Some(Ending::Overloaded);
@@ -223,7 +226,12 @@ impl ProxyHttp for Proxy {
         }
         rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
         if let Some(origin) = ctx.origin {
-            origin.describe(request, is_over_tls(session))?;
+            let port = session.server_addr().and_then(|address| address.as_inet());
+            let entrance = Entrance {
+                tls: is_over_tls(session),
+                port: port.map(|address| address.port()),
+            };
+            origin.describe(request, entrance)?;
         }
         if !request.headers.contains_key(REQUEST_ID) {
             let id = ctx.id.get_or_insert_with(new_request_id).clone();

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::rules::Via;
+use super::trace::Sampling;
 use crate::config::{
-    self, Access, Config, HalfClose, Limits, ProxyProtocol, Share, Timeouts, Underscores,
+    self, Access, ClientIdentity, Config, HalfClose, Limits, ProxyProtocol, Timeouts, Underscores,
 };
 use crate::pool::{HostBook, Pool, PoolError};
 use crate::record::Observer;
@@ -35,8 +36,10 @@ pub struct Site {
     pub limits: Limits,
     /// What becomes of a request's fields with `_` in their names.
     pub(super) underscores: Underscores,
-    /// How many of the traces that begin here are recorded; `None`: requests are given none.
-    pub(super) sample: Option<Share>,
+    /// Fields by which a client could lie about itself.
+    pub(super) client_identity: ClientIdentity,
+    /// Which traces are recorded; `None`: requests are given none.
+    pub(super) sampling: Option<Sampling>,
     /// Who is told how requests went.
     pub observers: Vec<Arc<dyn Observer>>,
     /// What this proxy leaves in the Via field of a message.
@@ -90,7 +93,7 @@ impl Site {
             }))
         });
         Ok(Site {
-            router: Router::new(&config.routes),
+            router: Router::new(&config.routes, config.paths.ambiguous),
             routes: config.routes.clone(),
             pools: pools.collect::<Result<_, _>>()?,
             doors: config
@@ -107,7 +110,11 @@ impl Site {
             timeouts: config.timeouts,
             limits: config.limits.clone(),
             underscores: config.headers.underscores,
-            sample: config.tracing.as_ref().map(|tracing| tracing.sample),
+            client_identity: config.headers.client_identity.clone(),
+            sampling: config.tracing.as_ref().map(|tracing| Sampling {
+                share: tracing.sample,
+                trust_clients: tracing.trust_clients,
+            }),
             observers: Vec::new(),
             via: config.headers.via.as_deref().map(Via::new),
         })

@@ -45,6 +45,7 @@ impl Changes {
         changes.section("timeouts", &old.timeouts, &new.timeouts);
         changes.section("limits", &old.limits, &new.limits);
         changes.section("headers", &old.headers, &new.headers);
+        changes.section("paths", &old.paths, &new.paths);
         changes.section("access_log", &old.access_log, &new.access_log);
         changes.section("tracing", &old.tracing, &new.tracing);
         changes

@@ -50,7 +50,8 @@ fn for_name<'a>(
     certificates: &'a [Arc<CertifiedKey>],
     name: &str,
 ) -> Option<&'a Arc<CertifiedKey>> {
-    let name = ServerName::try_from(name).ok()?;
+    // A name is the same with the dot that names the root, which no certificate has.
+    let name = ServerName::try_from(name.strip_suffix('.').unwrap_or(name)).ok()?;
     certificates.iter().find(|certified| {
         certified
             .end_entity_cert()

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, Ejection, Failures, HalfClose, Headers, HostHeader, Initial,
-    KeySource, Limits, LogFormat, LogTarget, PoolLimits, Probe, Retries, Retry, Route, Server,
-    SlowStart, Timeouts, Underscores, WhenAllDown,
+    Access, AccessLog, Admin, Ambiguous, ClientIdentity, Ejection, Failures, HalfClose, Headers,
+    HostHeader, Initial, KeySource, Limits, LogFormat, LogTarget, PoolLimits, Probe, Retries,
+    Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -67,8 +67,10 @@ fn everything_left_out_has_its_default() {
         Headers {
             underscores: Underscores::Drop,
             via: Some("ballast".to_owned()),
+            client_identity: ClientIdentity::default(),
         }
     );
+    assert_eq!(config.paths.ambiguous, Ambiguous::Auto);
     assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.half_close, HalfClose::Abort);
     assert_eq!(config.access_log, None);

@@ -203,6 +203,38 @@ fn the_top_sections() {
             "headers.via: `a b` is not a name of letters, digits and `-._`, at most 64, nor `none`",
         ),
         (
+            "headers: { client_identity: { drop: [Host] } }",
+            "headers.client_identity.drop[0]: `Host` says how a request is sent, and cannot be dropped",
+        ),
+        (
+            "headers: { client_identity: { drop: [\":path\"] } }",
+            "headers.client_identity.drop[0]: `:path` is a pseudo-header of HTTP/2, which no client can lie about itself with",
+        ),
+        (
+            "headers: { client_identity: { drop: [a b] } }",
+            "headers.client_identity.drop[0]: `a b` is not the name of a header field",
+        ),
+        (
+            "headers: { client_identity: { pass: [X-Forwarded-For] } }",
+            "headers.client_identity.pass[0]: `X-Forwarded-For` is set by this proxy, so a client's own cannot pass; list the clients that may set it in `trusted_proxies`",
+        ),
+        (
+            "headers: { client_identity: { pass: [Proxy] } }",
+            "headers.client_identity.pass[0]: `Proxy` is taken for the variable HTTP_PROXY by CGI programs, and never passes (httpoxy)",
+        ),
+        (
+            "headers: { client_identity: { pass: [Cookie] } }",
+            "headers.client_identity.pass[0]: `Cookie` passes anyway; only a field that is dropped by default can stand here",
+        ),
+        (
+            "headers: { client_identity: { drop: [Forwarded], pass: [Forwarded] } }",
+            "headers.client_identity.pass: `forwarded` is in `drop` as well",
+        ),
+        (
+            "paths: { ambiguous: keep }",
+            "paths.ambiguous: `keep` is not one of `auto`, `reject`, `pass`",
+        ),
+        (
             "trusted_proxies: [10.0.0.1/8]",
             "trusted_proxies[0]: `10.0.0.1/8` has bits behind its prefix; did you mean `10.0.0.0/8`?",
         ),

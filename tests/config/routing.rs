@@ -37,6 +37,16 @@ fn routes_name_their_pools() {
 }
 
 #[test]
+fn a_route_has_its_path_and_address_in_the_normal_form() {
+    let routes = parse(&with_routes(
+        "{ host: \"[2001:DB8:0::1]\", path: \"/%61//./b\", pool: api }, { pool: web }",
+    ))
+    .routes;
+    assert_eq!(routes[0].host.as_deref(), Some("[2001:db8::1]"));
+    assert_eq!(routes[0].path.as_deref(), Some("/a/b"));
+}
+
+#[test]
 fn a_route_tells_what_may_be_sent_twice() {
     let config = parse(&with_routes(
         "{ path: /v1/, pool: api, retry: any_method }, { pool: web, retry: idempotent }",
@@ -95,6 +105,18 @@ fn values_are_checked() {
         (
             "{ path: v1, pool: api }",
             "b.yaml:2:18: routes[0].path: `v1` does not begin with `/`",
+        ),
+        (
+            "{ path: \"/v1;a=1\", pool: api }",
+            "b.yaml:2:18: routes[0].path: `/v1;a=1` has ';' in it, which paths are compared without; did you mean `/v1`?",
+        ),
+        (
+            "{ path: /v1%2fa, pool: api }",
+            "b.yaml:2:18: routes[0].path: `/v1%2fa` is a path that hosts read in several ways",
+        ),
+        (
+            "{ host: a.org., pool: api }",
+            "b.yaml:2:18: routes[0].host: `a.org.` ends in a dot, without which names are compared; did you mean `a.org`?",
         ),
         (
             "{ path: \"/v1?a\", pool: api }",

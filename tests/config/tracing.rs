@@ -21,9 +21,15 @@ fn it_is_off_unless_said() {
     assert_eq!(parse(&with_top("")).tracing, None);
     let nothing_more = Tracing {
         sample: Share::of_percent(10.0),
+        trust_clients: false,
         otlp: None,
     };
     assert_eq!(tracing("{}"), nothing_more);
+    assert!(tracing("{ trust_clients: true }").trust_clients);
+    assert_eq!(
+        only_message(&with_top("tracing: { trust_clients: 1 }")),
+        "tracing.trust_clients: `1` is not one of `true`, `false`"
+    );
     let otlp = otlp("{ endpoint: \"http://127.0.0.1:4318\" }");
     assert_eq!(otlp.endpoint.to_string(), "http://127.0.0.1:4318/v1/traces");
     assert_eq!(

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::support::{Backend, Client, Reply, Setup, get};
+use crate::support::http2::{Secure, request};
+use crate::support::{Backend, Client, Head, Reply, Setup, get};
 
 #[test]
 fn a_host_learns_where_a_request_comes_from() {
@@ -16,6 +17,9 @@ fn a_host_learns_where_a_request_comes_from() {
     assert_eq!(head.all("x-forwarded-for"), ["127.0.0.9"]);
     assert_eq!(head.all("x-forwarded-proto"), ["http"]);
     assert_eq!(head.all("x-forwarded-host"), ["shop.example:81"]);
+    let port = ballast.address().port().to_string();
+    assert_eq!(head.all("x-forwarded-port"), [port]);
+    assert_eq!(head.all("x-real-ip"), ["127.0.0.9"]);
 }
 
 const CLAIMS: &str = "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-For: 203.0.113.9\r\n\
@@ -33,6 +37,111 @@ fn what_an_untrusted_client_claims_is_replaced() {
     assert_eq!(head.all("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(head.all("x-forwarded-proto"), ["http"]);
     assert_eq!(head.all("x-forwarded-host"), ["test"]);
+}
+
+/// Fields by which a client could lie about itself.
+const IDENTITY: &[&str] = &[
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-User",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded",
+    "Forwarded",
+    "X-Client-IP",
+    "True-Client-IP",
+    "X-Cluster-Client-IP",
+    "Client-IP",
+    "Proxy",
+];
+
+#[test]
+fn no_field_by_which_a_stranger_could_lie_about_itself_reaches_a_host() {
+    let backend = Backend::start_new("a");
+    let secure = Secure::new();
+    let setup = Setup::of(&[&backend]).top("headers: { underscores: pass }");
+    let ballast = setup.start();
+    let over_tls = setup.clone().top(&secure.listeners()).start();
+    let claims = |separator: &str| {
+        let names = IDENTITY.iter().chain(&["X-Real-IP", "X-Forwarded-Port"]);
+        let names = names.map(|name| name.replace('-', separator));
+        String::from_iter(names.map(|name| format!("{name}: 6.6.6.6\r\n")))
+    };
+    let assert_clean = |head: &Head, port: u16| {
+        let lies = head
+            .fields
+            .iter()
+            .filter(|(_, value)| value.contains("6.6.6.6"));
+        assert_eq!(lies.count(), 0, "{:?}", head.fields);
+        assert_eq!(head.all("x-real-ip"), ["127.0.0.1"]);
+        assert_eq!(head.all("x-forwarded-port"), [port.to_string()]);
+    };
+    for separator in ["-", "_"] {
+        Client::connect(ballast.address()).get_with("/", &claims(separator));
+        assert_clean(&backend.last().head, ballast.address().port());
+        let mut asked = request("GET", "/");
+        for line in claims(separator).lines() {
+            let name = line.split(':').next().expect("a name").to_lowercase();
+            let name = http::HeaderName::try_from(name).expect("a name");
+            asked
+                .headers_mut()
+                .append(name, "6.6.6.6".parse().expect("a value"));
+        }
+        let answer = secure.connect(over_tls.address()).ask(asked);
+        assert_eq!(answer.expect("an answer").status, 200);
+        assert_clean(&backend.last().head, over_tls.address().port());
+    }
+}
+
+#[test]
+fn further_names_are_dropped_and_some_pass_if_told_to() {
+    let backend = Backend::start_new("a");
+    let identity = "headers: { client_identity: { drop: [CF-Connecting-IP, X-Original-URL], \
+                    pass: [X-Forwarded-Prefix, Forwarded] } }";
+    let setup = Setup::of(&[&backend]).top(identity);
+    let fields = "CF-Connecting-IP: 6.6.6.6\r\nx-original-url: /admin\r\nX-Forwarded-Prefix: /a\r\n\
+                  Forwarded: for=a\r\nX-Forwarded-Server: b\r\n";
+    let told = |setup: &Setup| {
+        let ballast = setup.start();
+        Client::connect(ballast.address()).get_with("/", fields);
+        let head = backend.last().head;
+        [
+            "cf-connecting-ip",
+            "x-original-url",
+            "x-forwarded-prefix",
+            "forwarded",
+            "x-forwarded-server",
+        ]
+        .map(|name| head.get(name).is_some())
+    };
+    assert_eq!(told(&setup), [false, false, true, true, false]);
+    let trusted = setup.clone().top("trusted_proxies: [127.0.0.1]");
+    assert_eq!(told(&trusted), [true; 5]);
+}
+
+#[test]
+fn a_trusted_proxy_says_port_and_client() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("trusted_proxies: [127.0.0.1]")
+        .start();
+    let here = ballast.address().port().to_string();
+    for (fields, port, client) in [
+        ("", &*here, "127.0.0.1"),
+        (
+            "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 6.6.6.6\r\n",
+            &*here,
+            "1.2.3.4",
+        ),
+        ("X-Forwarded-Port: 8443\r\n", "8443", "127.0.0.1"),
+        ("X-Forwarded-Proto: https, http\r\n", "443", "127.0.0.1"),
+        ("X-Forwarded-Proto: http\r\n", "80", "127.0.0.1"),
+    ] {
+        Client::connect(ballast.address()).get_with("/", fields);
+        let head = backend.last().head;
+        assert_eq!(head.all("x-forwarded-port"), [port], "{fields}");
+        assert_eq!(head.all("x-real-ip"), [client], "{fields}");
+    }
 }
 
 #[test]
@@ -144,7 +253,7 @@ fn fields_with_underscores_reach_hosts_only_if_told_to() {
     assert_eq!(head.all("x-user"), ["you"]);
     Client::connect(pass.address()).get_with("/", twins);
     let head = backend.last().head;
-    assert_eq!(head.all("x_forwarded_for"), ["6.6.6.6"]);
+    assert!(head.all("x_forwarded_for").is_empty());
     assert_eq!(head.all("x_user"), ["me"]);
     assert_eq!(head.all("x-forwarded-for"), ["127.0.0.1"]);
 }

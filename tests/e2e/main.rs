@@ -40,6 +40,7 @@ mod rig;
 mod routes;
 mod shortage;
 mod slow_start;
+mod spelling;
 mod sticky;
 mod support;
 mod systemd;

@@ -107,12 +107,14 @@ fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
     );
     // One whose client came over TLS, as a proxy that may say so says.
     let mut client = Client::connect(ballast.address());
-    let response = client.get_with("/", "X-Forwarded-Proto: https\r\n");
-    let set = response.head.all("set-cookie");
-    assert!(
-        set[1].ends_with("; HttpOnly; Secure; SameSite=Lax"),
-        "{set:?}"
-    );
+    for proto in ["https", "https, http", "https\r\nX-Forwarded-Proto: http"] {
+        let response = client.get_with("/", &format!("X-Forwarded-Proto: {proto}\r\n"));
+        let set = response.head.all("set-cookie");
+        assert!(
+            set[1].ends_with("; HttpOnly; Secure; SameSite=Lax"),
+            "{proto}: {set:?}"
+        );
+    }
     // With the cookie, only the host's own.
     let response = ask(ballast.address(), Some(pair));
     assert_eq!(response.head.all("set-cookie"), ["own=1; Path=/own"]);

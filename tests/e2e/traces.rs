@@ -142,7 +142,7 @@ fn without_a_word_on_it_traces_pass_as_they_came() {
 #[test]
 fn traces_go_on_without_a_collector() {
     let host = Backend::start_new("a");
-    let ballast = Setup::of(&[&host]).top("tracing: {}").start();
+    let ballast = Setup::of(&[&host]).top("tracing: { sample: 100% }").start();
     Client::connect(ballast.address()).get_with("/", &brought("01"));
     let (trace, parent, flags) = told_to(&host);
     assert_eq!((&*trace, &*flags), (TRACE, "01"));
@@ -199,12 +199,19 @@ fn a_request_that_no_host_gets_is_a_span_as_well() {
 }
 
 #[test]
-fn what_is_recorded_is_for_the_client_to_say_or_else_drawn() {
+fn what_is_recorded_is_for_a_trusted_client_to_say_or_else_drawn() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     let section = collector.section("");
-    let none = Setup::of(&[&host])
-        .top(&section.replace("100%", "0%"))
-        .start();
+    let none_section = section.replace("100%", "0%");
+    let none = Setup::of(&[&host]).top(&none_section).start();
+    let trusting = |section: &str| {
+        let setup = Setup::of(&[&host]).top(section);
+        setup.top("trusted_proxies: [127.0.0.1]").start()
+    };
+    let believing = |section: &str| {
+        let section = section.replacen("{ ", "{ trust_clients: true, ", 1);
+        Setup::of(&[&host]).top(&section).start()
+    };
     let all = Setup::of(&[&host]).top(&section).start();
     let half = Setup::of(&[&host])
         .top(&section.replace("100%", "50%"))
@@ -212,9 +219,13 @@ fn what_is_recorded_is_for_the_client_to_say_or_else_drawn() {
     let mut recorded = 0;
     for (ballast, fields, flags) in [
         (&none, String::new(), "00"),
-        (&none, brought("01"), "01"),
+        (&none, brought("01"), "00"),
+        (&trusting(&none_section), brought("01"), "01"),
+        (&trusting(&section), brought("00"), "00"),
+        (&believing(&none_section), brought("01"), "01"),
+        (&believing(&section), brought("00"), "00"),
         (&all, String::new(), "01"),
-        (&all, brought("00"), "00"),
+        (&all, brought("00"), "01"),
     ] {
         Client::connect(ballast.address()).get_with("/", &fields);
         assert_eq!(told_to(&host).2, flags, "{fields}");
@@ -233,8 +244,10 @@ fn what_is_recorded_is_for_the_client_to_say_or_else_drawn() {
         collector.spans().len() >= expected
     });
     // All go the same way, so one that should not have come would have by now.
-    client.get_with("/", &brought("01"));
-    collector.spans_of(TRACE, 4);
+    let mut last = Client::connect(all.address());
+    last.get_with("/", "");
+    let (trace, ..) = told_to(&host);
+    collector.spans_of(&trace, 2);
     assert_eq!(collector.spans().len(), expected + 2);
 }
 

@@ -48,6 +48,7 @@ pub(super) fn config(
         timeouts,
         limits,
         headers,
+        paths,
         tracing,
         routes,
         pools,
@@ -69,6 +70,7 @@ pub(super) fn config(
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
     let limits = limits::limits(limits, &top.key("limits"), problems);
     let headers = headers::headers(headers, &top.key("headers"), problems);
+    let paths = route::paths(paths, &top.key("paths"), problems);
     let tracing = tracing::tracing(tracing.0, &top.key("tracing"), problems);
     let names = Vec::from_iter(pools.0.iter().map(|(name, _)| name.clone()));
     let pools = pool::pools(pools, &world, &top.key("pools"), problems);
@@ -88,6 +90,7 @@ pub(super) fn config(
         timeouts,
         limits,
         headers,
+        paths,
         tracing,
         routes,
         pools,

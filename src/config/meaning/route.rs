@@ -5,11 +5,12 @@ use std::net::Ipv6Addr;
 
 use super::super::access::Access;
 use super::super::errors::Problems;
-use super::super::model::{Retry, Route, begins_with_segments};
+use super::super::model::{Ambiguous, Paths, Retry, Route, begins_with_segments};
 use super::super::place::Place;
 use super::super::words::{choice, did_you_mean, quote};
 use super::super::yaml;
 use super::edge;
+use crate::normalize;
 
 /// Every route is compared with all before it; this keeps the comparison within a blink.
 const MOST_ROUTES: usize = 4_096;
@@ -121,6 +122,23 @@ fn route(
     })
 }
 
+pub(super) fn paths(said: yaml::Paths, place: &Place, problems: &mut Problems) -> Paths {
+    let yaml::Paths { ambiguous } = said;
+    let choices = [
+        ("auto", Ambiguous::Auto),
+        ("reject", Ambiguous::Reject),
+        ("pass", Ambiguous::Pass),
+    ];
+    Paths {
+        ambiguous: problems.value(
+            &place.key("ambiguous"),
+            ambiguous.0,
+            Ambiguous::default(),
+            |text| choice(text, &choices),
+        ),
+    }
+}
+
 /// Reads a host name, perhaps with `*.` in front.
 fn host(text: &str) -> Result<String, String> {
     let shown = quote(text);
@@ -129,9 +147,9 @@ fn host(text: &str) -> Result<String, String> {
     if let Some(address) = lower
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
-        && is_v6(address)
+        && let Ok(address) = address.parse::<Ipv6Addr>()
     {
-        return Ok(lower);
+        return Ok(format!("[{address}]"));
     }
     if is_v6(&lower) {
         return Err(format!("{shown} needs brackets; did you mean `[{lower}]`?"));
@@ -141,6 +159,14 @@ fn host(text: &str) -> Result<String, String> {
     {
         return Err(format!(
             "{shown} has a port, but routes go by the name alone; did you mean {}?",
+            quote(name)
+        ));
+    }
+    if let Some(name) = lower.strip_suffix('.')
+        && !name.is_empty()
+    {
+        return Err(format!(
+            "{shown} ends in a dot, without which names are compared; did you mean {}?",
             quote(name)
         ));
     }
@@ -166,12 +192,32 @@ fn path(text: &str) -> Result<String, String> {
         .chars()
         .find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#'))
     {
-        None => Ok(text.to_owned()),
+        None => normal_path(text),
         Some(wrong) => Err(format!(
             "{} has {wrong:?} in it, which the path of a request never has",
             quote(text)
         )),
     }
+}
+
+/// The form of a path that those of requests are compared in. What they never have in that form is a slip.
+fn normal_path(text: &str) -> Result<String, String> {
+    let normalize::NormalPath { path, ambiguous } = normalize::path(text.as_bytes());
+    let normal = String::from_utf8_lossy(&path).into_owned();
+    if ambiguous {
+        return Err(format!(
+            "{} is a path that hosts read in several ways",
+            quote(text)
+        ));
+    }
+    if let Some(wrong) = text.chars().find(|c| matches!(c, ';' | '\\')) {
+        return Err(format!(
+            "{} has {wrong:?} in it, which paths are compared without; did you mean {}?",
+            quote(text),
+            quote(&normal)
+        ));
+    }
+    Ok(normal)
 }
 
 /// Reports each route that no request can get to, because an earlier one takes everything that it would match.

@@ -8,7 +8,7 @@ use http::uri::{Scheme, Uri};
 use super::super::errors::Problems;
 use super::super::place::Place;
 use super::super::tracing::{Endpoint, Otlp, Share, Tracing};
-use super::super::words::{quote, time, whole};
+use super::super::words::{choice, quote, time, whole};
 use super::super::yaml::{self, Entries};
 
 /// In percent: enough to see what happens, at a cost that is not felt.
@@ -37,10 +37,20 @@ pub(super) fn tracing(
     place: &Place,
     problems: &mut Problems,
 ) -> Option<Tracing> {
-    let yaml::Tracing { sample, otlp } = said?;
+    let yaml::Tracing {
+        sample,
+        trust_clients,
+        otlp,
+    } = said?;
     let default = Share::of_percent(SAMPLE);
     Some(Tracing {
         sample: problems.value(&place.key("sample"), sample.0, default, share),
+        trust_clients: problems.value(
+            &place.key("trust_clients"),
+            trust_clients.0,
+            false,
+            |text| choice(text, &[("true", true), ("false", false)]),
+        ),
         otlp: otlp
             .0
             .and_then(|said| self::otlp(said, &place.key("otlp"), problems)),

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::access::Access;
 use super::model::{
-    Admin, Config, HalfClose, Headers, Limits, Listener, ProxyProtocol, Rate, RateKey, Retry,
-    Route, Server, Timeouts, Underscores,
+    Admin, Ambiguous, ClientIdentity, Config, HalfClose, Headers, Limits, Listener, Paths,
+    ProxyProtocol, Rate, RateKey, Retry, Route, Server, Timeouts, Underscores,
 };
 use super::words::shown;
 
@@ -27,6 +27,7 @@ impl Config {
             timeouts,
             limits,
             headers,
+            paths,
             routes,
             pools,
         } = self;
@@ -50,6 +51,7 @@ impl Config {
             "timeouts": self::timeouts(timeouts),
             "limits": self::limits(limits),
             "headers": self::headers(headers),
+            "paths": self::paths(*paths),
             "routes": Vec::from_iter(routes),
             "pools": Map::from_iter(pools),
         })
@@ -179,12 +181,30 @@ fn rate(said: &Rate) -> Value {
 }
 
 fn headers(said: &Headers) -> Value {
-    let Headers { underscores, via } = said;
+    let Headers {
+        underscores,
+        via,
+        client_identity: ClientIdentity { drop, pass },
+    } = said;
     let underscores = match underscores {
         Underscores::Drop => "drop",
         Underscores::Pass => "pass",
     };
-    json!({ "underscores": underscores, "via": via.as_deref().unwrap_or("none") })
+    json!({
+        "underscores": underscores,
+        "via": via.as_deref().unwrap_or("none"),
+        "client_identity": { "drop": texts(drop), "pass": texts(pass) },
+    })
+}
+
+fn paths(said: Paths) -> Value {
+    let Paths { ambiguous } = said;
+    let ambiguous = match ambiguous {
+        Ambiguous::Auto => "auto",
+        Ambiguous::Reject => "reject",
+        Ambiguous::Pass => "pass",
+    };
+    json!({ "ambiguous": ambiguous })
 }
 
 fn route(said: &Route, pool: &str) -> Value {

@@ -36,8 +36,16 @@ fn sample(said: &Sample) -> Value {
 }
 
 pub(super) fn tracing(said: &Tracing) -> Value {
-    let Tracing { sample, otlp } = said;
-    json!({ "sample": share(*sample), "otlp": otlp.as_ref().map(self::otlp) })
+    let Tracing {
+        sample,
+        trust_clients,
+        otlp,
+    } = said;
+    json!({
+        "sample": share(*sample),
+        "trust_clients": trust_clients,
+        "otlp": otlp.as_ref().map(self::otlp),
+    })
 }
 
 fn otlp(said: &Otlp) -> Value {

@@ -8,7 +8,8 @@ use pingora::{Error, ErrorType, Result};
 
 use super::fields::{self, Coding, Length};
 use super::{Via, authority};
-use crate::config::{Limits, Underscores};
+use crate::config::{ClientIdentity, Limits, Underscores};
+use crate::identity_fields;
 use crate::proxy::answer::{self, Answer, Connection};
 use crate::proxy::client::Body;
 use crate::proxy::site::Site;
@@ -40,7 +41,6 @@ pub(in crate::proxy) async fn refuse(session: &mut Session, site: &Site) -> Resu
     if says_close(session.req_header()) {
         session.set_keepalive(None);
     }
-    clean(session.req_header_mut(), site);
     Ok(None)
 }
 
@@ -157,20 +157,31 @@ fn has_length(raw: &[u8]) -> bool {
         .any(|start| start.eq_ignore_ascii_case(NAME))
 }
 
-/// Removes what neither a route nor a host is to see.
-pub(in crate::proxy) fn clean(request: &mut RequestHeader, site: &Site) {
-    if site.underscores == Underscores::Drop {
-        drop_underscores(request);
+/// Removes what neither a route nor a host is to see: what an untrusted client says about itself, and fields with `_` in
+/// their names.
+pub(in crate::proxy) fn clean(request: &mut RequestHeader, site: &Site, trusted: bool) {
+    let underscores = site.underscores == Underscores::Drop;
+    drop_fields(request, |name| {
+        (underscores && name.as_str().contains('_'))
+            || (!trusted && claims_identity(name, &site.client_identity))
+    });
+}
+
+/// Whether a client could lie about itself with a field.
+fn claims_identity(name: &HeaderName, identity: &ClientIdentity) -> bool {
+    let is_in = |names: &[HeaderName]| {
+        let mut names = names.iter().map(|known| known.as_str().as_bytes());
+        names.any(|known| identity_fields::is_same(name.as_str().as_bytes(), known))
+    };
+    match identity_fields::is_known(name) {
+        true => !is_in(&identity.pass),
+        false => is_in(&identity.drop),
     }
 }
 
-/// Removes the fields with `_` in their names.
-fn drop_underscores(request: &mut RequestHeader) {
+fn drop_fields(request: &mut RequestHeader, drops: impl Fn(&HeaderName) -> bool) {
     let names = request.headers.keys();
-    let names: Vec<HeaderName> = names
-        .filter(|name| name.as_str().contains('_'))
-        .cloned()
-        .collect();
+    let names: Vec<HeaderName> = names.filter(|name| drops(name)).cloned().collect();
     for name in &names {
         request.remove_header(name);
     }

@@ -1,0 +1,251 @@
+//! One form for all spellings of a path and of a host name. Every decision about a request looks at this form; hosts get
+//! the bytes as sent.
+
+use std::borrow::Cow;
+
+/// A path in its normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NormalPath<'a> {
+    /// The form that is compared. It is the path as sent if that is normal already, which costs no allocation.
+    pub(crate) path: Cow<'a, [u8]>,
+    /// Whether some hosts read the path as another one.
+    pub(crate) ambiguous: bool,
+}
+
+/// The normal form of a path without its query.
+///
+/// Encoded visible ASCII characters are decoded except `% / \ ; ? #`, other octets are encoded in capitals, `\` is `/`,
+/// the parameters of a segment are left out, `//` is `/`, and dot segments are followed. An empty path is `/`; one that
+/// does not begin with a slash, as `*`, stays.
+pub(crate) fn path(sent: &[u8]) -> NormalPath<'_> {
+    if sent.is_empty() {
+        return NormalPath {
+            path: Cow::Borrowed(b"/"),
+            ambiguous: false,
+        };
+    }
+    if is_plain(sent) || !sent.starts_with(b"/") {
+        return NormalPath {
+            path: Cow::Borrowed(sent),
+            ambiguous: false,
+        };
+    }
+    let mut normal = Normal::new(sent);
+    let mut segments = sent[1..].split(|byte| is_slash(*byte)).peekable();
+    while let Some(segment) = segments.next() {
+        normal.push(segment, segments.peek().is_none());
+    }
+    NormalPath {
+        path: Cow::Owned(normal.path),
+        ambiguous: normal.ambiguous,
+    }
+}
+
+/// Bytes that are themselves in every normal path.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        plain[byte] = (byte as u8).is_ascii_graphic() && !matches!(byte as u8, b'%' | b';' | b'\\');
+        byte += 1;
+    }
+    plain
+};
+
+/// Whether a path is in its normal form for sure: nothing in it can change.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    let mut special = false;
+    for &byte in path {
+        special |= !PLAIN[usize::from(byte)] | (before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+    }
+    !special
+}
+
+fn is_slash(byte: u8) -> bool {
+    matches!(byte, b'/' | b'\\')
+}
+
+/// A normal path as it grows.
+struct Normal {
+    /// Segments with a slash before each.
+    path: Vec<u8>,
+    ambiguous: bool,
+    /// Whether the path as sent has a `\`, which not all hosts take for a slash.
+    backslash: bool,
+    /// Segments since the last empty one, which some hosts count as a segment.
+    since_empty: Option<usize>,
+}
+
+impl Normal {
+    fn new(sent: &[u8]) -> Self {
+        Normal {
+            path: Vec::with_capacity(sent.len() + 1),
+            ambiguous: names_authority(sent),
+            backslash: sent.contains(&b'\\'),
+            since_empty: None,
+        }
+    }
+
+    fn push(&mut self, segment: &[u8], last: bool) {
+        let end = segment.iter().position(|byte| *byte == b';');
+        let (name, parameters) = segment.split_at(end.unwrap_or(segment.len()));
+        let begin = self.path.len();
+        // What stands in parameters may hide a slash as well.
+        self.push_octets(parameters);
+        self.path.truncate(begin);
+        self.path.push(b'/');
+        self.push_octets(name);
+        let is_special = match &self.path[begin + 1..] {
+            b"" => {
+                self.since_empty = Some(0);
+                true
+            }
+            b"." => {
+                // Some hosts take `.;a` for a name.
+                self.ambiguous |= !parameters.is_empty();
+                true
+            }
+            b".." => {
+                self.ambiguous |= !parameters.is_empty() || self.backslash;
+                self.follow_dots(begin);
+                if last {
+                    self.path.push(b'/');
+                }
+                return;
+            }
+            _ => {
+                self.since_empty = self.since_empty.map(|count| count + 1);
+                false
+            }
+        };
+        if is_special {
+            self.path.truncate(begin + usize::from(last));
+        }
+    }
+
+    /// Removes the segment before the `..` that begins at `begin`.
+    fn follow_dots(&mut self, begin: usize) {
+        self.path.truncate(begin);
+        match &mut self.since_empty {
+            Some(0) => self.ambiguous = true,
+            Some(count) => *count -= 1,
+            None => {}
+        }
+        match self.path.iter().rposition(|byte| *byte == b'/') {
+            Some(parent) => self.path.truncate(parent),
+            None => self.ambiguous = true,
+        }
+    }
+
+    /// Adds octets in their normal form.
+    fn push_octets(&mut self, mut text: &[u8]) {
+        let mut before = 0;
+        while let [first, rest @ ..] = text {
+            text = rest;
+            let octet = match (first, encoded(rest)) {
+                (b'%', Some(octet)) => {
+                    text = &rest[2..];
+                    self.ambiguous |=
+                        matches!(octet, b'/' | b'\\' | b';') || octet.is_ascii_control();
+                    match octet {
+                        b'/' | b'\\' | b';' | b'%' | b'?' | b'#' => self.push_encoded(octet),
+                        visible if visible.is_ascii_graphic() => self.path.push(visible),
+                        other => self.push_encoded(other),
+                    }
+                    octet
+                }
+                (b'%', None) => {
+                    self.ambiguous = true;
+                    self.push_encoded(b'%');
+                    b'%'
+                }
+                (visible, _) if visible.is_ascii_graphic() => {
+                    self.path.push(*visible);
+                    *visible
+                }
+                (other, _) => {
+                    self.push_encoded(*other);
+                    *other
+                }
+            };
+            self.ambiguous |= is_overlong(before, octet);
+            before = octet;
+        }
+    }
+
+    fn push_encoded(&mut self, octet: u8) {
+        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+        let digits = [octet >> 4, octet & 0xf].map(|digit| DIGITS[usize::from(digit)]);
+        self.path.extend_from_slice(&[b'%', digits[0], digits[1]]);
+    }
+}
+
+/// The octet that two hexadecimal digits at the beginning of `text` stand for.
+fn encoded(text: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
+    Some((digit(0)? << 4 | digit(1)?) as u8)
+}
+
+/// Whether two octets begin a character of UTF-8 that has a shorter form; old decoders take `%c0%af` for a slash.
+fn is_overlong(first: u8, second: u8) -> bool {
+    match first {
+        0xc0 | 0xc1 => (0x80..=0xbf).contains(&second),
+        0xe0 => (0x80..=0x9f).contains(&second),
+        0xf0 => (0x80..=0x8f).contains(&second),
+        _ => false,
+    }
+}
+
+/// Whether a path begins as `//example.com/`: parsers of URLs take the name for a host and what follows for the path.
+fn names_authority(path: &[u8]) -> bool {
+    let rest = match path {
+        [first, second, rest @ ..] if is_slash(*first) && is_slash(*second) => rest,
+        _ => return false,
+    };
+    let end = rest.iter().position(|byte| is_slash(*byte));
+    end.is_some_and(|end| {
+        let name = &rest[..end];
+        !matches!(name, b"." | b"..") && name.iter().any(|byte| b".:@".contains(byte))
+    })
+}
+
+/// The name of a Host field or another authority in the form that is compared, but for capitals: without port and
+/// trailing dots, percent-encoding undone.
+pub(crate) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
+    let name = without_port(authority);
+    if !name.contains(&b'%') {
+        return Cow::Borrowed(without_dots(name));
+    }
+    let mut decoded = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        let octet = encoded(tail).filter(|_| *first == b'%');
+        decoded.push(octet.unwrap_or(*first));
+        rest = if octet.is_some() { &tail[2..] } else { tail };
+    }
+    decoded.truncate(without_dots(&decoded).len());
+    Cow::Owned(decoded)
+}
+
+fn without_port(authority: &[u8]) -> &[u8] {
+    // The colons of an IPv6 literal stand within its brackets.
+    match authority
+        .iter()
+        .rposition(|&byte| byte == b':' || byte == b']')
+    {
+        Some(at) if authority[at] == b':' => &authority[..at],
+        _ => authority,
+    }
+}
+
+fn without_dots(mut name: &[u8]) -> &[u8] {
+    while let [rest @ .., b'.'] = name {
+        name = rest;
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests;
