@@ -37,6 +37,7 @@ impl Source for Measured {
             untraced: self.observers.traced.lost(),
             config_digest: current.config.digest.clone(),
             config_loaded: current.loaded,
+            host_metrics: current.config.admin.host_metrics,
         }
     }
 }

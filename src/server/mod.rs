@@ -5,6 +5,7 @@ mod announce;
 mod changes;
 mod control;
 mod edge;
+mod forecast;
 mod handover;
 mod listen;
 mod measured;
@@ -18,11 +19,13 @@ mod shutdown;
 mod signals;
 mod socket_file;
 mod standing;
+mod summary;
 mod tls;
 
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +53,7 @@ use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 use admin::AdminListening;
 use control::Control;
 use edge::Edge;
+use forecast::Forecasts;
 pub use handover::Upgrade;
 use handover::{Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
@@ -125,6 +129,16 @@ impl Prepared {
         file: Option<&Path>,
         upgrade: Option<&Upgrade>,
     ) -> Result<Self, StartError> {
+        let way = match upgrade {
+            Some(_) => "starting in the place of another process",
+            None => "starting",
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let pid = process::id();
+        info!(
+            "ballast {version}, pid {pid}: {way}; {}",
+            summary::of(&config, file)
+        );
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
@@ -266,7 +280,10 @@ impl Prepared {
         server.add_service(background_service("control", control));
 
         let logs = Arc::clone(&observers.logs);
+        let forecasts =
+            Forecasts::new(file.map(Path::to_owned), said.clone(), Arc::clone(&overlay));
         let keeper = Keeper {
+            forecasts: forecasts.clone(),
             file: file.map(Path::to_owned),
             said,
             config,
@@ -288,6 +305,7 @@ impl Prepared {
                 current,
                 journal,
                 reloads,
+                forecasts,
                 handover,
                 standing: Arc::clone(&standing),
                 control_socket,

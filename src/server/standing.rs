@@ -182,6 +182,7 @@ impl Standing {
         for observer in &self.around.site.load().observers {
             observer.flush(by);
         }
+        log::logger().flush();
     }
 
     fn door(&self) -> std::sync::MutexGuard<'_, Option<Door>> {

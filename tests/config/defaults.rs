@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, Ejection, Failures, Headers, HostHeader, Initial, KeySource, Limits,
-    LogFormat, LogTarget, PoolLimits, Probe, Retries, Retry, Route, Server, SlowStart, Timeouts,
-    Underscores, WhenAllDown,
+    Access, AccessLog, Admin, Ejection, Failures, Headers, HostHeader, HostMetrics, Initial,
+    KeySource, Limits, LogFormat, LogTarget, PoolLimits, Probe, Retries, Retry, Route, Server,
+    SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -44,6 +44,7 @@ fn everything_left_out_has_its_default() {
             token: None,
             hosts: Vec::new(),
             ready_usable: 0,
+            host_metrics: HostMetrics::Auto,
         }
     );
     assert_eq!(

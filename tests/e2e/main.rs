@@ -3,6 +3,7 @@
 mod access;
 mod access_log;
 mod admin;
+mod admin_bounds;
 mod api;
 mod backup;
 mod bounds;
@@ -24,6 +25,7 @@ mod health;
 mod http2;
 mod limits;
 mod live;
+mod logs;
 mod matrix;
 mod messages;
 mod metrics;

@@ -202,7 +202,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 H2Accept::Session(session) => self.accept(session),
                 H2Accept::Rejected => self.stream_was_wasted(),
             },
-            Event::Late => self.leave_at_once(),
+            Event::Late => {
+                self.tell_late();
+                self.leave_at_once();
+            }
             Event::Unread => self.quiet_since = Instant::now(),
             Event::Quiet => self.leave_in_peace(),
         }
@@ -228,7 +231,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             exchange.dismiss(status);
             let status = Some(status.as_u16());
-            return tell(&site, self.gate.peer(), status, 0, Ending::TooLarge);
+            let who = (self.gate.peer(), std::time::Instant::now());
+            return tell(&site, who, status, 0, Ending::TooLarge);
         }
         let most = site.limits.max_requests_per_connection;
         if most.is_some_and(|most| self.opened >= most) {
@@ -241,6 +245,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             app.process_new_http(session, &shutdown).await;
             gate.has_sent()
         });
+    }
+
+    /// A head has been begun and not ended within its time; there is no stream that an answer could go to.
+    fn tell_late(&self) {
+        let site = self.site.load();
+        let now = std::time::Instant::now();
+        let began = now.checked_sub(site.timeouts.client_head).unwrap_or(now);
+        tell(
+            &site,
+            (self.gate.peer(), began),
+            None,
+            0,
+            Ending::ClientTimeout,
+        );
     }
 
     fn stream_ended(&mut self, answered: bool) {
