@@ -182,7 +182,7 @@ impl Keeper {
         let version = env!("CARGO_PKG_VERSION");
         let pid = std::process::id();
         let now = summary::of(&self.said, self.file.as_deref());
-        info!("ballast {version}, pid {pid}: reloaded; {now}");
+        info!("ballast {version}, pid {pid}: goes on; {now}");
         Ok(changes.into_lines())
     }
 
