@@ -1,6 +1,7 @@
 //! How much is told of many hosts, and that no count falls.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::scrape::Scrape;
 use crate::admin::with_admin;
@@ -17,7 +18,10 @@ fn of_hosts(backend: &Backend, count: usize, admin: &str) -> (Ballast, SocketAdd
         ))
     });
     let setup = setup.top(&format!("admin: {{ address: \"{address}\"{admin} }}"));
-    (setup.start(), address)
+    // So many hosts take a slow machine a while.
+    let mut ballast = Ballast::spawn(&setup.yaml());
+    assert!(ballast.listens_within(Duration::from_secs(120)));
+    (ballast, address)
 }
 
 /// The most lines that a host has.
