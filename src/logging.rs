@@ -1,9 +1,11 @@
-//! The log on stderr. No request waits for whoever reads it, and its level may change while the process runs.
+//! The log on stderr: lines of bounded length, and no flood of lines that say the same. No request waits for whoever reads it, and its level may change while the process runs.
 
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use env_filter::Filter;
@@ -13,6 +15,10 @@ use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{descriptors, supervisor};
+use repeats::{Repeats, Verdict};
+
+mod line;
+mod repeats;
 
 /// What a pipe takes as a whole once it says that it takes anything (PIPE_BUF of Linux).
 const PIECE: usize = 4096;
@@ -30,6 +36,7 @@ static SERVES: AtomicBool = AtomicBool::new(false);
 struct Leveled {
     lines: Logger,
     level: ArcSwap<Level>,
+    repeats: Repeats,
 }
 
 /// Which lines are written.
@@ -75,13 +82,53 @@ impl Log for Leveled {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.level.load().filter.matches(record) {
-            self.lines.log(record);
+        if !self.level.load().filter.matches(record) {
+            return;
+        }
+        let line = line::bounded(record);
+        match self.repeats.judge(record, &line, Instant::now()) {
+            Verdict::Write => self.write(record.level(), record.target(), &line),
+            Verdict::Count => {}
+            Verdict::CountFirst => sum_up_later(),
         }
     }
 
+    /// Writes what was held back and not told yet.
     fn flush(&self) {
+        self.sum_up(None);
         self.lines.flush();
+    }
+}
+
+impl Leveled {
+    fn write(&self, level: log::Level, target: &str, line: &str) {
+        let mut record = Record::builder();
+        record.level(level).target(target);
+        self.lines.log(&record.args(format_args!("{line}")).build());
+    }
+
+    /// Tells how many lines were held back, of the kinds whose time is over by `now`; `None`: of all. Returns when the
+    /// next time is over.
+    fn sum_up(&self, now: Option<Instant>) -> Option<Instant> {
+        let (sums, next) = self.repeats.sum_up(now);
+        for sum in sums {
+            self.write(sum.level, &sum.target, &sum.to_string());
+        }
+        next
+    }
+}
+
+/// Starts a thread that tells what is held back, until nothing is.
+fn sum_up_later() {
+    let spawned = thread::Builder::new().name("log".to_owned()).spawn(|| {
+        let mut next = Some(Instant::now() + repeats::WINDOW);
+        while let (Some(time), Some(log)) = (next, LOG.get()) {
+            thread::sleep(time.saturating_duration_since(Instant::now()));
+            next = log.sum_up(Some(Instant::now()));
+        }
+    });
+    if let (Err(_), Some(log)) = (spawned, LOG.get()) {
+        log.repeats.has_no_thread();
     }
 }
 
@@ -103,6 +150,7 @@ pub fn start() {
     let begun = LOG.get_or_init(|| Leveled {
         lines,
         level: ArcSwap::from_pointee(level),
+        repeats: Repeats::default(),
     });
     // Whoever has a log already keeps it.
     if log::set_logger(begun).is_ok() {

@@ -239,7 +239,14 @@ mod tests {
             let host = Host::new(address.parse().expect("an address"));
             Attempt::begin(&host, 0, Why::Balanced, Instant::now())
         });
-        let mut record = Record::headless(None, false, Some(200), 7, Ending::Complete);
+        let mut record = Record::headless(
+            std::time::Instant::now(),
+            None,
+            false,
+            Some(200),
+            7,
+            Ending::Complete,
+        );
         let mut batch = Batch::default();
         let mut bytes = 0;
         for part in 0..=2 {

@@ -1,5 +1,6 @@
 //! The open logs of the process.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,11 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The open logs of the process: the one of the site, and those of sites that it has replaced whose last requests run.
 #[derive(Debug, Default)]
-pub struct Logs(Mutex<Vec<Weak<Writer>>>);
+pub struct Logs {
+    open: Mutex<Vec<Weak<Writer>>>,
+    /// Lines lost by all logs that the process ever had.
+    lost: Arc<AtomicU64>,
+}
 
 impl Logs {
     /// The log that `said` asks for: one that is open already, if it is the same file.
@@ -26,7 +31,7 @@ impl Logs {
         let writer = match suiting.into_iter().find(|writer| writer.suits(said)) {
             Some(writer) => writer,
             None => {
-                let writer = Arc::new(Writer::start(said)?);
+                let writer = Arc::new(Writer::start(said, &self.lost)?);
                 open.push(Arc::downgrade(&writer));
                 writer
             }
@@ -48,11 +53,9 @@ impl Logs {
         self.each(|writer| writer.flush(deadline));
     }
 
-    /// Lines lost so far by the logs that are open.
+    /// Lines lost since the process began, by every log that it has had.
     pub fn lost(&self) -> u64 {
-        let mut lost = 0;
-        self.each(|writer| lost += writer.lost());
-        lost
+        self.lost.load(Ordering::Relaxed)
     }
 
     fn each(&self, act: impl FnMut(Arc<Writer>)) {
@@ -62,6 +65,6 @@ impl Logs {
 
     fn open_ones(&self) -> MutexGuard<'_, Vec<Weak<Writer>>> {
         // Nothing that is done under the lock can be half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

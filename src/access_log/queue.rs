@@ -1,7 +1,8 @@
 //! What waits for its line: bounded, so that nobody has to wait with it.
 
 use std::fmt::{self, Display};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -23,6 +24,8 @@ pub(super) struct Queue {
     name: String,
     /// In bytes.
     capacity: usize,
+    /// Lines that the process has lost, in this log and in others; outlives them all.
+    lost_in_all: Arc<AtomicU64>,
     /// Held for as long as a request's facts are copied or some pointers are exchanged.
     state: Mutex<State>,
     /// There is something to do for the thread that writes.
@@ -63,10 +66,11 @@ pub(super) struct Task {
 }
 
 impl Queue {
-    pub(super) fn new(name: String, capacity: usize) -> Self {
+    pub(super) fn new(name: String, capacity: usize, lost_in_all: Arc<AtomicU64>) -> Self {
         Queue {
             name,
             capacity,
+            lost_in_all,
             state: Mutex::default(),
             work: Condvar::new(),
             done: Condvar::new(),
@@ -153,6 +157,7 @@ impl Queue {
 
     fn lose(&self, mut state: MutexGuard<'_, State>, lines: u64, reason: impl Display) {
         state.lost += lines;
+        self.lost_in_all.fetch_add(lines, Ordering::Relaxed);
         state.losing = true;
         let now = Instant::now();
         let since = |then: Instant| now.duration_since(then);
@@ -172,8 +177,9 @@ impl Queue {
         );
     }
 
-    /// Lines lost so far.
-    pub(super) fn lost(&self) -> u64 {
+    /// Lines that this log has lost so far.
+    #[cfg(test)]
+    fn lost(&self) -> u64 {
         self.state().lost
     }
 
@@ -208,7 +214,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
 
     use super::*;
@@ -217,7 +222,7 @@ mod tests {
 
     /// Requests that brought no head, told apart by the bytes that they were sent.
     fn put(queue: &Queue, sent: u64) -> usize {
-        let record = Record::headless(None, false, None, sent, Ending::ClientGone);
+        let record = Record::headless(Instant::now(), None, false, None, sent, Ending::ClientGone);
         let facts = Facts::new(&record, LogFormat::Json, None);
         queue.put(&facts);
         facts.bytes
@@ -229,8 +234,8 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_lost_and_what_has_is_in_order() {
-        let each = put(&Queue::new("test".to_owned(), 0), 0);
-        let queue = Queue::new("test".to_owned(), 3 * each - 1);
+        let each = put(&Queue::new("test".to_owned(), 0, Arc::default()), 0);
+        let queue = Queue::new("test".to_owned(), 3 * each - 1, Arc::default());
         for number in 1..=4 {
             put(&queue, number);
         }
@@ -249,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_flush_waits_for_the_writer_and_not_for_ever() {
-        let queue = Arc::new(Queue::new("test".to_owned(), 10_000));
+        let queue = Arc::new(Queue::new("test".to_owned(), 10_000, Arc::default()));
         put(&queue, 1);
         let start = Instant::now();
         queue.flush(start + Duration::from_millis(20));

@@ -1,9 +1,10 @@
 //! Where lines go: a file that is appended to, a pipe, a device.
 
+use std::cmp::Ordering;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use memchr::{memchr, memchr_iter, memrchr};
@@ -15,19 +16,39 @@ use crate::config::LogTarget;
 /// What a pipe takes as a whole, whoever else writes to it (PIPE_BUF of Linux).
 const PIECE: usize = 4_096;
 
+/// The end of a line.
+const NEWLINE: &[u8] = b"\n";
+
 /// What lines tell is nobody's business but the operator's.
 const MODE: u32 = 0o640;
 
 /// An open file. Others may append to it as well, such as a predecessor of this process; no line of theirs stands in one
 /// of ours, unless it is longer than 4 KiB and goes to a pipe.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(super) struct Sink<O = File> {
     target: LogTarget,
-    file: File,
+    out: O,
     /// The most bytes that nobody else can write amid.
     whole: usize,
-    /// Whether what was last written is the beginning of a line.
-    torn: bool,
+    /// The line of which only the beginning stands in the file; `None` if whole lines stand there.
+    torn: Option<Torn>,
+}
+
+/// What bytes are appended to.
+pub(super) trait Out {
+    /// Writes some of `bytes`, at least one; waits as long as that takes.
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// The length of a regular file; `None` of anything else.
+    fn length(&self) -> Option<u64>;
+}
+
+/// The rest of a line that was written in part.
+#[derive(Debug)]
+struct Torn {
+    rest: Vec<u8>,
+    /// The length of the file behind the part that was written.
+    end: Option<u64>,
 }
 
 /// Why lines were not written.
@@ -52,65 +73,147 @@ impl Sink {
         let is_file = file.metadata().map_err(failed)?.is_file();
         Ok(Sink {
             target: target.clone(),
-            file,
+            out: file,
             whole: if is_file { usize::MAX } else { PIECE },
-            torn: false,
+            torn: None,
         })
     }
 
-    /// Opens the file of the same path, which may be another one by now. The old one stays if that fails.
+    /// Opens the file of the same path, which may be another one by now. The old one stays if that fails. Returns how many
+    /// lines are lost: the one of which the old file has only a part, if it has no room for the rest.
     ///
     /// # Errors
     /// One line for a person.
-    pub(super) fn reopen(&mut self) -> Result<(), String> {
-        if self.target != LogTarget::Stdout {
-            *self = Sink::open(&self.target)?;
+    pub(super) fn reopen(&mut self) -> Result<u64, String> {
+        if self.target == LogTarget::Stdout {
+            return Ok(0);
         }
-        Ok(())
-    }
-
-    /// Writes whole lines, and waits as long as that takes.
-    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
-        let mut written = 0;
-        let outcome =
-            pieces(lines, self.whole).try_for_each(|piece| self.write_piece(piece, &mut written));
-        outcome.map_err(|error| {
-            let left = &lines[written..];
-            self.torn |= written > 0 && lines[written - 1] != b'\n';
-            Unwritten {
-                lines: memchr_iter(b'\n', left).count() as u64,
-                error,
+        let mut new = Sink::open(&self.target)?;
+        let mut lost = 0;
+        if self.finish_line(&mut lost).is_err() {
+            match is_same(&self.out, &new.out) {
+                true => new.torn = self.torn.take(),
+                false => lost += u64::from(self.torn.is_some()),
             }
+        }
+        *self = new;
+        Ok(lost)
+    }
+}
+
+impl<O: Out> Sink<O> {
+    /// Writes whole lines, and waits as long as that takes. Of a line that is written in part the rest is kept, and comes
+    /// before everything else once there is room: a reader never finds another line behind it.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
+        let mut lost = 0;
+        let mut left = lines;
+        let outcome = self
+            .finish_line(&mut lost)
+            .and_then(|()| self.write_lines(&mut left));
+        let error = match outcome {
+            Ok(()) if lost == 0 => return Ok(()),
+            Ok(()) => io::Error::other("the file was cut amid a line"),
+            Err(error) => error,
+        };
+        Err(Unwritten {
+            lines: lost + count_lines(left),
+            error,
         })
     }
 
-    /// Writes as a whole what can be so written, and adds to `written` what was.
-    fn write_piece(&mut self, piece: &[u8], written: &mut usize) -> io::Result<()> {
-        if self.torn {
-            self.write_some(b"\n")?;
-            self.torn = false;
+    /// Writes the rest of a line that stands there in part. The line is lost if its part is not the end of the file any
+    /// more.
+    fn finish_line(&mut self, lost: &mut u64) -> io::Result<()> {
+        let Some(Torn { rest, end }) = self.torn.take() else {
+            return Ok(());
+        };
+        let now = self.out.length();
+        let mut left = match now.cmp(&end) {
+            Ordering::Equal => &rest[..],
+            // Cut to nothing, as a rotation by copying does, the file begins anew; cut shorter, its last line is ended, so
+            // that no other is taken for the rest of it.
+            Ordering::Less if now == Some(0) => b"",
+            Ordering::Less => NEWLINE,
+            // Another process has written behind it, and ends its lines.
+            Ordering::Greater => b"",
+        };
+        if now != end && rest != NEWLINE {
+            *lost += 1;
         }
-        let mut left = piece;
-        while !left.is_empty() {
-            let count = self.write_some(left)?;
-            *written += count;
-            left = &left[count..];
+        let outcome = write_all(&mut left, &mut self.out);
+        if outcome.is_err() {
+            self.tear(left);
+        }
+        outcome
+    }
+
+    /// Writes as a whole what can be so written, and leaves in `left` the lines that were not begun.
+    fn write_lines(&mut self, left: &mut &[u8]) -> io::Result<()> {
+        while let Some(piece) = pieces(left, self.whole).next() {
+            let mut unwritten = piece;
+            let outcome = write_all(&mut unwritten, &mut self.out);
+            let begun = piece.len() - unwritten.len();
+            *left = &left[begun..];
+            if let Err(error) = outcome {
+                if begun > 0 && piece[begun - 1] != b'\n' {
+                    let line = memchr(b'\n', left).map_or(left.len(), |end| end + 1);
+                    let (rest, others) = left.split_at(line);
+                    self.tear(rest);
+                    *left = others;
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }
 
-    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// Keeps the rest of a line that was written in part.
+    fn tear(&mut self, rest: &[u8]) {
+        self.torn = Some(Torn {
+            rest: rest.to_vec(),
+            end: self.out.length(),
+        });
+    }
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    memchr_iter(b'\n', lines).count() as u64
+}
+
+/// Writes all of `left`, or leaves there what was not.
+fn write_all(left: &mut &[u8], out: &mut impl Out) -> io::Result<()> {
+    while !left.is_empty() {
+        let count = out.put(left)?;
+        *left = &left[count..];
+    }
+    Ok(())
+}
+
+impl Out for File {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            match self.file.write(bytes) {
+            match self.write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Whoever shares the standard output may have set it so.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None)?;
+                    poll(&mut [PollFd::new(&*self, PollFlags::OUT)], None)?;
                 }
                 outcome => return outcome,
             }
         }
+    }
+
+    fn length(&self) -> Option<u64> {
+        let found = self.metadata().ok()?;
+        found.is_file().then(|| found.len())
     }
 }
 
@@ -163,6 +266,9 @@ fn pieces(mut lines: &[u8], most: usize) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -185,19 +291,105 @@ mod tests {
         let mut sink = Sink::open(&target).expect("it is there");
         let failed = sink.write(b"a\nb\nc\n").expect_err("it is full");
         assert_eq!(failed.lines, 3);
-        assert!(!sink.torn);
+        assert!(sink.torn.is_none());
+    }
+
+    /// A disk that takes as many bytes as it has room for, and an outcome at a time.
+    #[derive(Debug, Default)]
+    struct Disk {
+        content: Vec<u8>,
+        room: usize,
+        /// The most bytes that one write takes.
+        most: usize,
+    }
+
+    impl Out for Disk {
+        fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room).min(self.most);
+            if count == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.content.extend_from_slice(&bytes[..count]);
+            self.room -= count;
+            Ok(count)
+        }
+
+        fn length(&self) -> Option<u64> {
+            Some(self.content.len() as u64)
+        }
+    }
+
+    fn sink_of(disk: Disk) -> Sink<Disk> {
+        Sink {
+            target: LogTarget::Stdout,
+            out: disk,
+            whole: usize::MAX,
+            torn: None,
+        }
+    }
+
+    proptest! {
+        /// However the room comes and goes, lines stand there whole and in order but for the end of the last one, and each
+        /// one that does not is counted.
+        #[test]
+        fn lines_are_whole_whatever_room_there_is(
+            steps in vec((0..60_usize, 1..20_usize, 1..5_usize), 1..40),
+        ) {
+            let mut sink = sink_of(Disk::default());
+            let (mut number, mut lost) = (0, 0);
+            for (room, most, lines) in steps {
+                (sink.out.room, sink.out.most) = (room, most);
+                let text = String::from_iter((0..lines).map(|_| {
+                    number += 1;
+                    format!("<{number}>\n")
+                }));
+                if let Err(unwritten) = sink.write(text.as_bytes()) {
+                    lost += unwritten.lines;
+                }
+            }
+            (sink.out.room, sink.out.most) = (100, 100);
+            sink.write(b"<end>\n").expect("there is room");
+            let content = str::from_utf8(&sink.out.content).expect("text");
+            let whole = content.lines().all(|line| line.starts_with('<') && line.ends_with('>'));
+            prop_assert!(whole && content.ends_with('\n'), "{content}");
+            prop_assert_eq!(content.lines().count() as u64 + lost, number + 1);
+            let mut numbers = content.lines().filter_map(|line| line[1..line.len() - 1].parse::<u64>().ok());
+            let mut last = 0;
+            prop_assert!(numbers.all(|number| std::mem::replace(&mut last, number) < number));
+        }
     }
 
     #[test]
-    fn a_line_that_was_torn_is_ended_before_the_next() {
+    fn a_part_whose_beginning_was_cut_off_is_lost() {
+        let mut sink = sink_of(Disk {
+            room: 8,
+            most: 100,
+            ..Disk::default()
+        });
+        let failed = sink
+            .write(b"first\nsecond\nthird\n")
+            .expect_err("it is full");
+        assert_eq!(failed.lines, 1, "the second one waits");
+        sink.out.content.clear();
+        sink.out.room = 100;
+        let lost = sink.write(b"next\n").expect_err("the second one has gone");
+        assert_eq!(lost.lines, 1);
+        assert_eq!(sink.out.content, b"next\n");
+    }
+
+    #[test]
+    fn a_file_that_is_opened_anew_gets_the_rest_of_its_last_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("log");
         let mut sink = Sink::open(&LogTarget::File(path.clone())).expect("it can be made");
-        sink.write(b"whole\n").expect("written");
-        sink.torn = true;
+        sink.out.write_all(b"whole\nbegi").expect("written");
+        sink.tear(b"nning\n");
+        let old = folder.path().join("log.1");
+        fs::rename(&path, &old).expect("renamed");
+        assert_eq!(sink.reopen(), Ok(0));
         sink.write(b"next\n").expect("written");
-        sink.write(b"last\n").expect("written");
-        let content = fs::read_to_string(path).expect("it is there");
-        assert_eq!(content, "whole\n\nnext\nlast\n");
+        let content = |path| fs::read_to_string(path).expect("it is there");
+        assert_eq!(content(old), "whole\nbeginning\n");
+        assert_eq!(content(path), "next\n");
     }
 }

@@ -1,6 +1,7 @@
 //! The thread that writes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Instant;
 
@@ -25,13 +26,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Opens the log, and starts its thread.
+    /// Opens the log, and starts its thread. Lines that it loses are added to `lost`.
     ///
     /// # Errors
     /// One line for a person.
-    pub(super) fn start(log: &config::AccessLog) -> Result<Self, String> {
+    pub(super) fn start(log: &config::AccessLog, lost: &Arc<AtomicU64>) -> Result<Self, String> {
         let sink = Sink::open(&log.target)?;
-        let queue = Arc::new(Queue::new(log.target.to_string(), log.buffer));
+        let queue = Arc::new(Queue::new(
+            log.target.to_string(),
+            log.buffer,
+            Arc::clone(lost),
+        ));
         let taken = Arc::clone(&queue);
         thread::Builder::new()
             .name("access log".to_owned())
@@ -61,11 +66,6 @@ impl Writer {
     /// Waits until everything is written, but no longer than until `deadline`.
     pub(super) fn flush(&self, deadline: Instant) {
         self.queue.flush(deadline);
-    }
-
-    /// Lines lost so far.
-    pub(super) fn lost(&self) -> u64 {
-        self.queue.lost()
     }
 }
 
@@ -109,10 +109,14 @@ fn write_until_the_end(sink: &mut Sink, queue: &Queue, batch: &mut Batch) {
         if all {
             queue.wrote();
         }
-        if task.reopen
-            && let Err(reason) = sink.reopen()
-        {
-            warn!("{reason}; the old file is written on");
+        if task.reopen {
+            match sink.reopen() {
+                Ok(0) => {}
+                Ok(lost) => {
+                    queue.lose_taken(lost, &"the rest of a line had no room in the old file")
+                }
+                Err(reason) => warn!("{reason}; the old file is written on"),
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! over TCP reading, and writing for whoever knows the token.
 
 mod api;
+mod arrival;
 mod dashboard;
 mod entrance;
 mod readiness;

@@ -1,5 +1,6 @@
 //! Answers: whole ones, and those that are written piece by piece.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +9,12 @@ use http::{Method, StatusCode};
 use log::{debug, error};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
 
 use super::running::ChangeError;
 
@@ -136,6 +140,33 @@ impl Reply {
             // Clients come and go.
             debug!("an answer of the API did not arrive: {error}");
         }
+    }
+
+    /// Sends it where no request has arrived that could be answered, and closes the connection: what the client still sends
+    /// is read for a while, so that it can read the answer.
+    pub(super) async fn send_bare(self, mut stream: L4Stream) {
+        let (Ok(head), Body::Whole(body)) = (self.head(), self.body) else {
+            return;
+        };
+        let mut bytes = format!("HTTP/1.1 {}\r\n", self.status).into_bytes();
+        for (name, value) in &head.headers {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"Connection: close\r\n\r\n");
+        bytes.extend_from_slice(&body);
+        let sending = async {
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+            AsyncWriteExt::shutdown(&mut stream).await?;
+            let mut ignored = [0; 4 << 10];
+            while stream.read(&mut ignored).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // A client that has gone does not need it, and one that stays gets no more time.
+        let _ = timeout(LINGER, sending).await;
     }
 
     fn head(&self) -> pingora::Result<ResponseHeader> {

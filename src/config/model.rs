@@ -82,6 +82,20 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// Usable hosts that each pool must have before the process says that it is ready.
     pub ready_usable: usize,
+    /// How much the metrics tell of each host.
+    pub host_metrics: HostMetrics,
+}
+
+/// How much the metrics tell of each host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HostMetrics {
+    /// Everything while there are few hosts, else little (default).
+    #[default]
+    Auto,
+    /// Statuses, reasons and durations by host: some 100 lines each.
+    Full,
+    /// Less than 10 lines for each host; statuses, reasons and durations are those of the pool.
+    Brief,
 }
 
 /// An address that clients connect to.

@@ -52,6 +52,13 @@ pub(super) struct Admin {
     #[serde(deserialize_with = "list")]
     pub(super) hosts: Vec<String>,
     pub(super) ready: Ready,
+    pub(super) metrics: Metrics,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map")]
+pub(super) struct Metrics {
+    pub(super) hosts: Said<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -47,6 +47,15 @@ impl Histogram {
         self.sum.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// Adds what another one has counted.
+    pub(super) fn absorb(&self, other: &Histogram) {
+        let Distribution { buckets, sum } = other.read();
+        for (count, more) in self.buckets.iter().zip(buckets) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(sum, Ordering::Relaxed);
+    }
+
     /// What was counted.
     pub(super) fn read(&self) -> Distribution {
         let mut buckets = [0; BUCKETS];

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use prometheus::TextEncoder;
 
+use crate::config::HostMetrics;
 use crate::moment::Moment;
 use crate::pool::Pool;
 #[cfg(doc)]
@@ -62,6 +63,8 @@ pub struct State {
     pub config_loaded: Moment,
     /// The files of certificates that clients are shown, with the Unix time at which each expires.
     pub certificate_expiries: Vec<(PathBuf, i64)>,
+    /// How much is told of each host.
+    pub host_metrics: HostMetrics,
 }
 
 /// Everything that is counted, to be read.
@@ -85,12 +88,27 @@ impl Metrics {
     /// # Errors
     /// If a value cannot be said in that format, which would be a mistake in this module.
     pub fn text(&self) -> prometheus::Result<String> {
+        let (pools, state) = (self.source.pools(), self.source.state());
+        let hosts = pools.iter().map(|pool| pool.members().len()).sum();
+        let brief = is_brief(state.host_metrics, hosts);
         let mut families = self.counts.gather();
-        families.extend(pools::families(&self.source.pools(), &self.counts));
-        families.extend(process::families(&self.source.state()));
+        families.extend(pools::families(&pools, &self.counts, brief));
+        families.extend(process::families(&state));
         // A family of a setting that no pool has is empty, and the encoder takes that for an error.
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         TextEncoder::new().encode_to_string(&families)
+    }
+}
+
+/// From so many hosts on little is told of each, unless the configuration says otherwise: in full, 5,000 hosts would be
+/// 40 MB at each scrape.
+const MANY_HOSTS: usize = 500;
+
+fn is_brief(wanted: HostMetrics, hosts: usize) -> bool {
+    match wanted {
+        HostMetrics::Auto => hosts >= MANY_HOSTS,
+        HostMetrics::Full => false,
+        HostMetrics::Brief => true,
     }
 }

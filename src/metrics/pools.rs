@@ -14,8 +14,12 @@ use crate::pool::{Member, Pool};
 /// the same as no label.
 const NONE: &str = "";
 
-/// Every family with a label `pool`, of the pools that serve.
-pub(super) fn families(pools: &[Arc<Pool>], counts: &Counts) -> Vec<MetricFamily> {
+/// The value of the label `host` where all hosts of a pool are told of together.
+const ALL: &str = "*";
+
+/// Every family with a label `pool`, of the pools that serve. `brief`: by host only what is told in less than 10 lines,
+/// and the rest of all hosts together. Each series means the same either way, or is not there.
+pub(super) fn families(pools: &[Arc<Pool>], counts: &Counts, brief: bool) -> Vec<MetricFamily> {
     let mut requests = RequestFamilies::new();
     requests.put(NONE, NONE, counts.unrouted());
     let mut of_pools = PoolFamilies::new();
@@ -30,9 +34,21 @@ pub(super) fn families(pools: &[Arc<Pool>], counts: &Counts) -> Vec<MetricFamily
         for member in pool.members() {
             let host = member.host().id();
             let tally = pages.host(name, host);
-            requests.put(name, host.as_str(), &tally.requests);
-            of_hosts.put(name, host, member, &tally);
-            states.put(pool, member);
+            states.put(pool, member, &tally);
+            if !brief {
+                requests.put(name, host.as_str(), &tally.requests);
+                of_hosts.put(name, host.as_str(), &tally);
+                of_hosts.put_checks(name, host, member);
+            }
+        }
+    }
+    if brief {
+        let sums = pages.sums();
+        for pool in pools {
+            if let Some(tally) = sums.get(pool.name()) {
+                requests.put(pool.name(), ALL, &tally.requests);
+                of_hosts.put(pool.name(), ALL, tally);
+            }
         }
     }
     let mut families = Vec::new();
@@ -55,7 +71,7 @@ impl RequestFamilies {
             requests: Family::counter(
                 "ballast_requests_total",
                 "Requests of clients that have ended, each counted once, by its pool, the host of its last attempt and the \
-                 class of the status that the client got.",
+                 status that the client got: 429, 500, 502, 503 and 504 by themselves, others as their class.",
                 ["pool", "host", "code"],
             ),
             took: Family::histogram(
@@ -67,8 +83,8 @@ impl RequestFamilies {
     }
 
     fn put(&mut self, pool: &str, host: &str, counted: &Requests) {
-        for (class, count) in counted.by_class() {
-            self.requests.put([pool, host, class], count as f64);
+        for (code, count) in counted.by_code() {
+            self.requests.put([pool, host, code], count as f64);
         }
         self.took.put_durations([pool, host], &counted.took.read());
     }
@@ -148,12 +164,11 @@ impl PoolFamilies {
     }
 }
 
-/// What is counted by host.
+/// What is counted by host, or by pool where there are too many hosts.
 struct HostFamilies {
     attempts: Family<3>,
     connect: Family<2>,
     first_byte: Family<2>,
-    ejections: Family<2>,
     checks: Family<3>,
 }
 
@@ -175,11 +190,6 @@ impl HostFamilies {
                 "Time from the begin of an attempt to the head of the host's answer.",
                 ["pool", "host"],
             ),
-            ejections: Family::counter(
-                "ballast_ejections_total",
-                "Times that a host was left alone because it failed requests.",
-                ["pool", "host"],
-            ),
             checks: Family::counter(
                 "ballast_checks_total",
                 "Health checks that have finished.",
@@ -188,8 +198,7 @@ impl HostFamilies {
         }
     }
 
-    fn put(&mut self, pool: &str, host: &HostId, member: &Member, tally: &HostTally) {
-        let host = host.as_str();
+    fn put(&mut self, pool: &str, host: &str, tally: &HostTally) {
         for (reason, count) in tally.attempts() {
             self.attempts.put([pool, host, reason], count as f64);
         }
@@ -197,26 +206,30 @@ impl HostFamilies {
         self.connect.put_durations(labels, &tally.connect.read());
         self.first_byte
             .put_durations(labels, &tally.first_byte.read());
-        let counters = member.counters();
-        self.ejections.put(labels, counters.ejections() as f64);
-        for (outcome, count) in counters.checks() {
+    }
+
+    fn put_checks(&mut self, pool: &str, host: &HostId, member: &Member) {
+        let host = host.as_str();
+        for (outcome, count) in member.counters().checks() {
             self.checks.put([pool, host, outcome.code()], count as f64);
         }
     }
 
-    fn into_families(self) -> [MetricFamily; 5] {
+    fn into_families(self) -> [MetricFamily; 4] {
         [
             self.attempts.into(),
             self.connect.into(),
             self.first_byte.into(),
-            self.ejections.into(),
             self.checks.into(),
         ]
     }
 }
 
-/// What state hosts are in.
+/// What is told of each host however many there are: less than 10 lines.
 struct StateFamilies {
+    requests: Family<2>,
+    failures: Family<2>,
+    ejections: Family<2>,
     in_flight: Family<2>,
     weight: Family<2>,
     healthy: Family<2>,
@@ -228,7 +241,20 @@ struct StateFamilies {
 impl StateFamilies {
     fn new() -> Self {
         let of = |name, help| Family::gauge(name, help, ["pool", "host"]);
+        let counter = |name, help| Family::counter(name, help, ["pool", "host"]);
         StateFamilies {
+            requests: counter(
+                "ballast_host_requests_total",
+                "Requests of clients that have ended, by the host of their last attempt, whatever their status.",
+            ),
+            failures: counter(
+                "ballast_host_failures_total",
+                "Attempts that a host failed.",
+            ),
+            ejections: counter(
+                "ballast_ejections_total",
+                "Times that a host was left alone because it failed requests.",
+            ),
             in_flight: of(
                 "ballast_host_in_flight",
                 "Requests that run on a host, those included that came through other pools.",
@@ -253,9 +279,13 @@ impl StateFamilies {
         }
     }
 
-    fn put(&mut self, pool: &Pool, member: &Member) {
+    fn put(&mut self, pool: &Pool, member: &Member, tally: &HostTally) {
         let host = member.host();
         let labels = [pool.name(), host.id().as_str()];
+        self.requests.put(labels, tally.requests.total() as f64);
+        self.failures.put(labels, tally.failures() as f64);
+        self.ejections
+            .put(labels, member.counters().ejections() as f64);
         let flag = |set: bool| f64::from(u8::from(set));
         self.in_flight.put(labels, host.in_flight() as f64);
         self.weight.put(labels, f64::from(host.weight()));
@@ -265,8 +295,11 @@ impl StateFamilies {
         self.serving.put(labels, flag(pool.serves(member)));
     }
 
-    fn into_families(self) -> [MetricFamily; 6] {
+    fn into_families(self) -> [MetricFamily; 9] {
         [
+            self.requests.into(),
+            self.failures.into(),
+            self.ejections.into(),
             self.in_flight.into(),
             self.weight.into(),
             self.healthy.into(),

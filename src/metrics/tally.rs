@@ -1,14 +1,17 @@
 //! Counters of requests. Each says something of its own and nothing about another, so the weakest order will do.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::Histogram;
 use crate::pool::Failure;
 use crate::record::{Attempt, Reason, Record};
 
-/// The values of the label `code`: the class of the status that the client got. `none`: it got none, or one that HTTP does
-/// not know.
-pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// The values of the label `code`: the status that the client got if alerts depend on it, otherwise its class, so that
+/// each request has one value and no status of a host adds another. `none`: no status, or one that HTTP does not know.
+pub(super) const CODES: [&str; 11] = [
+    "none", "1xx", "2xx", "3xx", "4xx", "5xx", "429", "500", "502", "503", "504",
+];
 
 /// The values of the label `reason` of attempts.
 pub(super) const REASONS: [&str; 10] = [
@@ -23,6 +26,9 @@ pub(super) const REASONS: [&str; 10] = [
     "client",
     "internal",
 ];
+
+/// Those of them that are the host's failures.
+const OF_HOST: RangeInclusive<usize> = 1..=5;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -44,20 +50,31 @@ impl Counter {
 /// Requests that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    by_class: [Counter; CLASSES.len()],
+    by_code: [Counter; CODES.len()],
     pub(super) took: Histogram,
 }
 
 impl Requests {
     pub(super) fn count(&self, record: &Record<'_>) {
-        self.by_class[class(record.summary.status)].add(1);
+        self.by_code[code(record.summary.status)].add(1);
         self.took.observe(record.summary.took);
     }
 
-    /// Each class with its requests.
-    pub(super) fn by_class(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.by_class.iter().map(Counter::get);
-        CLASSES.into_iter().zip(counts)
+    /// Adds what others have counted.
+    fn absorb(&self, others: &Requests) {
+        absorb(&self.by_code, &others.by_code);
+        self.took.absorb(&others.took);
+    }
+
+    /// All of them.
+    pub(super) fn total(&self) -> u64 {
+        self.by_code.iter().map(Counter::get).sum()
+    }
+
+    /// Each code with its requests.
+    pub(super) fn by_code(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.by_code.iter().map(Counter::get);
+        CODES.into_iter().zip(counts)
     }
 }
 
@@ -108,6 +125,19 @@ impl HostTally {
         }
     }
 
+    /// Adds what another host's have come to.
+    pub(super) fn absorb(&self, other: &HostTally) {
+        self.requests.absorb(&other.requests);
+        absorb(&self.attempts, &other.attempts);
+        self.connect.absorb(&other.connect);
+        self.first_byte.absorb(&other.first_byte);
+    }
+
+    /// Attempts that the host failed.
+    pub(super) fn failures(&self) -> u64 {
+        self.attempts[OF_HOST].iter().map(Counter::get).sum()
+    }
+
     /// Each reason with the attempts that ended for it.
     pub(super) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.attempts.iter().map(Counter::get);
@@ -115,9 +145,20 @@ impl HostTally {
     }
 }
 
-/// The position in [`CLASSES`].
-fn class(status: Option<u16>) -> usize {
+fn absorb(into: &[Counter], others: &[Counter]) {
+    for (count, other) in into.iter().zip(others) {
+        count.add(other.get());
+    }
+}
+
+/// The position in [`CODES`].
+fn code(status: Option<u16>) -> usize {
     match status {
+        Some(429) => 6,
+        Some(500) => 7,
+        Some(502) => 8,
+        Some(503) => 9,
+        Some(504) => 10,
         Some(status @ 100..=599) => usize::from(status / 100),
         _ => 0,
     }
@@ -168,12 +209,14 @@ mod tests {
         for reason in reasons {
             let label = number(reason).map(|number| REASONS[number]);
             assert_eq!(label, Some(reason.code()));
+            let of_host = number(reason).is_some_and(|number| OF_HOST.contains(&number));
+            assert_eq!(of_host, matches!(reason, Reason::Failed(_)), "{reason:?}");
         }
         assert_eq!(number(Reason::Running), None);
     }
 
     #[test]
-    fn every_status_has_its_class() {
+    fn every_status_has_its_code() {
         for (status, expected) in [
             (None, "none"),
             (Some(0), "none"),
@@ -181,11 +224,19 @@ mod tests {
             (Some(101), "1xx"),
             (Some(200), "2xx"),
             (Some(304), "3xx"),
+            (Some(404), "4xx"),
+            (Some(429), "429"),
             (Some(499), "4xx"),
+            (Some(500), "500"),
+            (Some(501), "5xx"),
+            (Some(502), "502"),
+            (Some(503), "503"),
+            (Some(504), "504"),
+            (Some(505), "5xx"),
             (Some(599), "5xx"),
             (Some(600), "none"),
         ] {
-            assert_eq!(CLASSES[class(status)], expected, "{status:?}");
+            assert_eq!(CODES[code(status)], expected, "{status:?}");
         }
     }
 }

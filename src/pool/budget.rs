@@ -36,7 +36,8 @@ pub struct Budget {
     running: AtomicU64,
     requests: AtomicU64,
     retries: AtomicU64,
-    denied: AtomicU64,
+    /// Shared with the budgets that this one takes the place of: a count never falls.
+    denied: Arc<AtomicU64>,
     /// What was there before the first request, in parts of a retry.
     granted: AtomicU64,
     /// What is not there any more of all that, in parts of a retry.
@@ -55,8 +56,8 @@ pub struct Retried {
 }
 
 impl Budget {
-    /// A budget without balance.
-    pub fn new(policy: &Retries) -> Self {
+    /// A budget without balance. Retries that it does not allow are added to `denied`.
+    pub fn new(policy: &Retries, denied: Arc<AtomicU64>) -> Self {
         Budget {
             policy: policy.clone(),
             share: policy.budget.into(),
@@ -64,7 +65,7 @@ impl Budget {
             running: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
-            denied: AtomicU64::new(0),
+            denied,
             granted: AtomicU64::new(0),
             spent: AtomicU64::new(0),
         }
@@ -178,7 +179,7 @@ impl Account {
         let paid = budget.pay();
         self.free = !paid && budget.take_free();
         let allowed = paid || self.free;
-        let count = if allowed {
+        let count: &AtomicU64 = if allowed {
             &budget.retries
         } else {
             &budget.denied
@@ -212,13 +213,16 @@ mod tests {
     use super::*;
 
     fn budget(share: u32, min: u32) -> Arc<Budget> {
-        Arc::new(Budget::new(&Retries {
-            attempts: 2,
-            statuses: Vec::new(),
-            budget: share,
-            min,
-            deadline: Duration::from_secs(1),
-        }))
+        Arc::new(Budget::new(
+            &Retries {
+                attempts: 2,
+                statuses: Vec::new(),
+                budget: share,
+                min,
+                deadline: Duration::from_secs(1),
+            },
+            Arc::default(),
+        ))
     }
 
     fn running(budget: &Budget) -> (u64, u64) {

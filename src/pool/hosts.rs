@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::Counters;
 use crate::balancer::{BalancerError, Host, HostId};
@@ -14,9 +15,14 @@ use crate::journal::Journal;
 pub struct HostBook {
     hosts: HashMap<HostId, Arc<Host>>,
     journal: Arc<Journal>,
-    /// By pool and host; they live as long as a pool has them.
-    counters: HashMap<(String, HostId), Weak<Counters>>,
+    /// By pool and host. Those of hosts that have left stay for a while, so that a host that comes back counts on.
+    counters: HashMap<(String, HostId), Arc<Counters>>,
+    /// By pool: retries that its budgets did not allow. As many as there were names of pools.
+    denied: HashMap<String, Arc<AtomicU64>>,
 }
+
+/// Counters without a host are forgotten when there are more counters than this.
+const KEPT: usize = 4_096;
 
 impl HostBook {
     /// A book without hosts, and with a journal of its own.
@@ -58,21 +64,23 @@ impl HostBook {
         Ok(host)
     }
 
-    /// The counters of a host in a pool; new ones if no pool of that name has it.
+    /// The counters of a host in a pool; new ones if no pool of that name has had it lately.
     pub fn counters(&mut self, pool: &str, host: &HostId) -> Arc<Counters> {
         let key = (pool.to_owned(), host.clone());
-        let known = self.counters.entry(key).or_default();
-        known.upgrade().unwrap_or_else(|| {
-            let new = Arc::new(Counters::default());
-            *known = Arc::downgrade(&new);
-            new
-        })
+        Arc::clone(self.counters.entry(key).or_default())
+    }
+
+    /// The count of the retries that budgets of a pool did not allow.
+    pub(super) fn denied(&mut self, pool: &str) -> Arc<AtomicU64> {
+        Arc::clone(self.denied.entry(pool.to_owned()).or_default())
     }
 
     /// Forgets the hosts that `wanted` does not name.
     pub fn keep<'a>(&mut self, wanted: impl Iterator<Item = &'a HostId>) {
         let wanted: HashSet<_> = wanted.collect();
         self.hosts.retain(|id, _| wanted.contains(id));
-        self.counters.retain(|_, held| held.strong_count() > 0);
+        if self.counters.len() > KEPT {
+            self.counters.retain(|_, held| Arc::strong_count(held) > 1);
+        }
     }
 }

@@ -159,7 +159,7 @@ impl Pool {
             budget: pool
                 .retries
                 .as_ref()
-                .map(|policy| Arc::new(Budget::new(policy))),
+                .map(|policy| Arc::new(Budget::new(policy, book.denied(&pool.name)))),
             sticky: pool.sticky.as_ref().map(|config| {
                 Sticky::new(config, &pool.name, pool.hosts.iter().map(|host| &host.id))
             }),

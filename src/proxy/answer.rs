@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
+use log::debug;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date;
@@ -254,7 +255,10 @@ pub(super) async fn send_last(session: &mut Session, answer: Answer, linger: boo
     }
     send(session, answer, Connection::Close).await?;
     if linger && !session.req_header().headers.contains_key(header::EXPECT) {
-        session.drain_request_body().await?;
+        // The client has its answer; that it does not send the rest is no failure of ours.
+        if let Err(error) = session.drain_request_body().await {
+            debug!("the rest of a refused request did not come: {error}");
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::thread;
 
 use http::StatusCode;
-use log::error;
+use log::{debug, error};
 use pingora::Error;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 use super::context::RequestContext;
 use super::{failure, is_over_tls};
 use crate::pool::Failure;
-use crate::record::{Ending, Reason, Record, Summary};
+use crate::record::{Ending, Reason, Record, Summary, Told};
 
 impl RequestContext {
     /// Notes how the running attempt ended, unless that is known.
@@ -93,6 +93,7 @@ impl RequestContext {
                 pool.tally().count_error();
             }
         }
+        debug!("{}", Told(&record));
         for observer in &self.site.observers {
             observer.ended(&record);
         }

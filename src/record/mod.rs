@@ -4,6 +4,7 @@
 
 mod attempt;
 mod ending;
+mod told;
 mod trace;
 
 use std::fmt::Debug;
@@ -18,6 +19,7 @@ use crate::pool::Pool;
 
 pub use attempt::{Attempt, Reason};
 pub use ending::Ending;
+pub(crate) use told::Told;
 pub use trace::Trace;
 pub(crate) use trace::{TRACEPARENT, hexadecimal, random};
 
@@ -54,7 +56,7 @@ pub struct Summary {
     pub tls: bool,
     /// The version of HTTP that it came in; `None` without a head.
     pub version: Option<Version>,
-    /// When its head had been read.
+    /// When its head had been read; without a head, when that began.
     pub began: Instant,
     /// From then until it ended.
     pub took: Duration,
@@ -80,9 +82,10 @@ impl Summary {
 }
 
 impl<'a> Record<'a> {
-    /// A request of which no head was had that a proxy could go by: who sent it, and the status and the bytes of the body
-    /// that `client` got for it.
+    /// A request of which no head was had that a proxy could go by: when it began, who sent it, and the status and the
+    /// bytes of the body that `client` got for it. It ends now.
     pub fn headless(
+        began: Instant,
         client: Option<IpAddr>,
         tls: bool,
         status: Option<u16>,
@@ -95,8 +98,8 @@ impl<'a> Record<'a> {
                 client,
                 tls,
                 version: None,
-                began: Instant::now(),
-                took: Duration::ZERO,
+                began,
+                took: began.elapsed(),
                 queued: Duration::ZERO,
                 status,
                 received: 0,

@@ -105,10 +105,12 @@ impl Changes {
             token,
             hosts,
             ready_usable,
+            host_metrics,
         } = &new.admin;
         self.section("admin.token_file", &old.admin.token, token);
         self.section("admin.hosts", &old.admin.hosts, hosts);
         self.section("admin.ready", &old.admin.ready_usable, ready_usable);
+        self.section("admin.metrics", &old.admin.host_metrics, host_metrics);
     }
 
     fn listeners(&mut self, old: &[Listener], new: &[Listener]) {

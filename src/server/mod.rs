@@ -7,6 +7,7 @@ mod changes;
 mod control;
 mod descriptors;
 mod edge;
+mod forecast;
 mod handover;
 mod idle_pool;
 mod listen;
@@ -22,11 +23,13 @@ mod shutdown;
 mod signals;
 mod socket_file;
 mod standing;
+mod summary;
 mod tls;
 
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +59,7 @@ use admin::AdminListening;
 use change_gate::Gates;
 use control::Control;
 use edge::{Connections, Edge, affordable, raise_descriptors};
+use forecast::Forecasts;
 pub use handover::Upgrade;
 use handover::{ExpectedProbes, Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
@@ -128,6 +132,16 @@ impl Prepared {
         file: Option<&Path>,
         upgrade: Option<&Upgrade>,
     ) -> Result<Self, StartError> {
+        let way = match upgrade {
+            Some(_) => "starting in the place of another process",
+            None => "starting",
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let pid = process::id();
+        info!(
+            "ballast {version}, pid {pid}: {way}; {}",
+            summary::of(&config, file)
+        );
         config.warnings().iter().for_each(|line| warn!("{line}"));
         let listeners = config.listeners.iter().map(|listener| listener.address);
         descriptors::suffice(listeners.chain(config.admin.address))?;
@@ -291,7 +305,10 @@ impl Prepared {
         server.add_service(background_service("control", control));
 
         let logs = Arc::clone(&observers.logs);
+        let forecasts =
+            Forecasts::new(file.map(Path::to_owned), said.clone(), Arc::clone(&overlay));
         let keeper = Keeper {
+            forecasts: forecasts.clone(),
             file: file.map(Path::to_owned),
             said,
             config,
@@ -315,6 +332,7 @@ impl Prepared {
                 current,
                 journal,
                 reloads,
+                forecasts,
                 handover,
                 standing: Arc::clone(&standing),
                 control_socket,

@@ -7,10 +7,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use log::warn;
+use log::{info, warn};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -24,10 +23,11 @@ use crate::pool::{HostBook, Pool};
 use crate::proxy::Site;
 
 use super::changes::Changes;
-use super::listen::Socket;
+use super::forecast::Forecasts;
 use super::observers::Observers;
 use super::overlay::Overlay;
 use super::plan::{Plan, contained, named, watch};
+use super::summary;
 use super::tls::Certificates;
 
 /// Why a reload was refused. Nothing of it was applied.
@@ -60,19 +60,10 @@ impl fmt::Display for Refusal {
 /// What came of a reload: one line for each change.
 pub(super) type Outcome = Result<Vec<String>, Refusal>;
 
-/// What a reload would come across.
-#[derive(Debug)]
-pub(super) struct Forecast {
-    pub(super) changes: Changes,
-    /// One line for each address that could not be listened on.
-    pub(super) taken: Vec<String>,
-}
-
 /// What the keeper can be asked for.
 #[derive(Debug)]
 pub(super) enum Ask {
     Reload(oneshot::Sender<Outcome>),
-    Forecast(oneshot::Sender<Result<Forecast, Refusal>>),
     Change(String, Change, oneshot::Sender<Result<(), ChangeError>>),
     Adopt(Overlay, oneshot::Sender<Result<(), Refusal>>),
 }
@@ -94,11 +85,6 @@ impl Reloads {
     /// Reloads and waits for the outcome.
     pub(super) async fn reload(&self) -> Outcome {
         self.ask(Ask::Reload).await
-    }
-
-    /// What a reload would come across; nothing is applied.
-    pub(super) async fn forecast(&self) -> Result<Forecast, Refusal> {
-        self.ask(Ask::Forecast).await
     }
 
     /// Carries out what an operator asks for in the pool of this name.
@@ -151,6 +137,8 @@ pub(super) struct Keeper {
     /// The checks of each pool of the site.
     pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
     pub(super) observers: Observers,
+    /// Hears what the file said.
+    pub(super) forecasts: Forecasts,
 }
 
 impl Keeper {
@@ -169,33 +157,12 @@ impl Keeper {
                     self.observers.counts.reloaded(counted(&outcome));
                     drop(answer.send(outcome));
                 }
-                Ask::Forecast(answer) => drop(answer.send(self.forecast().await)),
                 Ask::Change(pool, change, answer) => {
                     drop(answer.send(self.change(&pool, change).await));
                 }
                 Ask::Adopt(overlay, answer) => drop(answer.send(self.adopt(overlay).await)),
             }
         }
-    }
-
-    async fn forecast(&self) -> Result<Forecast, Refusal> {
-        let said = self.read().await?;
-        let mut changes = Changes::between(&self.said, &said);
-        let mut overlay = Overlay::clone(&self.overlay.load());
-        let (_, dropped) = overlay.on(&said);
-        changes.in_place.extend(dropped);
-        // A successor inherits the others.
-        let own = addresses(&self.said);
-        let mut added = addresses(&said);
-        added.retain(|address| !own.contains(address));
-        let taken = added.into_iter().filter_map(|address| {
-            let tried = Socket::bind(address, Duration::ZERO);
-            tried.err()
-        });
-        Ok(Forecast {
-            taken: taken.collect(),
-            changes,
-        })
     }
 
     async fn reload(&mut self) -> Outcome {
@@ -217,8 +184,13 @@ impl Keeper {
             }
         }
         self.said = said;
+        self.forecasts.read(&self.said);
         self.overlay.store(Arc::new(overlay));
         changes.in_place.extend(dropped);
+        let version = env!("CARGO_PKG_VERSION");
+        let pid = std::process::id();
+        let now = summary::of(&self.said, self.file.as_deref());
+        info!("ballast {version}, pid {pid}: goes on; {now}");
         Ok(changes.into_lines())
     }
 
@@ -293,14 +265,19 @@ impl Keeper {
     }
 
     async fn read(&self) -> Result<Config, Refusal> {
-        let Some(file) = self.file.clone() else {
-            return Err(Refusal::Invalid("there is no file to reload".to_owned()));
-        };
-        match spawn_blocking(move || Config::load(&file)).await {
-            Ok(Ok(config)) => Ok(config),
-            Ok(Err(errors)) => Err(Refusal::Invalid(errors.to_string())),
-            Err(error) => Err(Refusal::Broken(error.to_string())),
-        }
+        read(self.file.clone()).await
+    }
+}
+
+/// What the file says now.
+pub(super) async fn read(file: Option<PathBuf>) -> Result<Config, Refusal> {
+    let Some(file) = file else {
+        return Err(Refusal::Invalid("there is no file to reload".to_owned()));
+    };
+    match spawn_blocking(move || Config::load(&file)).await {
+        Ok(Ok(config)) => Ok(config),
+        Ok(Err(errors)) => Err(Refusal::Invalid(errors.to_string())),
+        Err(error) => Err(Refusal::Broken(error.to_string())),
     }
 }
 
@@ -330,10 +307,4 @@ fn counted(outcome: &Outcome) -> Reload {
         Err(Refusal::NeedsProcess(_)) => Reload::NeedsProcess,
         Err(Refusal::Invalid(_) | Refusal::Broken(_)) => Reload::InPlaceFailed,
     }
-}
-
-/// Every address that is listened on.
-fn addresses(config: &Config) -> Vec<SocketAddr> {
-    let listeners = config.listeners.iter().map(|listener| listener.address);
-    listeners.chain(config.admin.address).collect()
 }

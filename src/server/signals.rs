@@ -23,8 +23,9 @@ use crate::metrics::{Counts, Reload};
 use crate::proxy::Traffic;
 
 use super::change_gate::{Gates, Permit};
+use super::forecast::{Forecast, Forecasts};
 use super::handover::Handover;
-use super::reload::{Forecast, Refusal, Reloads, note_outcome};
+use super::reload::{Refusal, Reloads, note_outcome};
 use super::serving_state::{Phase, ServingState};
 use super::shutdown::drain;
 use super::socket_file::SocketFile;
@@ -51,6 +52,7 @@ pub(super) struct Serving {
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) journal: Arc<Journal>,
     pub(super) reloads: Reloads,
+    pub(super) forecasts: Forecasts,
     pub(super) handover: Arc<Handover>,
     pub(super) standing: Arc<Standing>,
     pub(super) control_socket: Arc<SocketFile>,
@@ -172,7 +174,7 @@ impl ShutdownSignalWatch for Events {
                     },
                     Command::Preview(answer) => {
                         let obstacle = serving.handover.obstacle();
-                        tokio::spawn(preview(serving.reloads.clone(), obstacle, answer));
+                        tokio::spawn(preview(serving.forecasts.clone(), obstacle, answer));
                     }
                 },
                 Some(wish) = wished.recv() => match running {
@@ -351,25 +353,28 @@ async fn reload(
 
 /// Says what a reload would do; `obstacle` stands against any handover.
 async fn preview(
-    reloads: Reloads,
+    forecasts: Forecasts,
     obstacle: Option<&'static str>,
     answer: oneshot::Sender<Result<Preview, ChangeError>>,
 ) {
-    let told = reloads.forecast().await.map(|Forecast { changes, taken }| {
-        let handover = !changes.in_new_process.is_empty();
-        let obstacle = obstacle.filter(|_| handover).map(str::to_owned);
-        let changes = changes.into_lines();
-        let way = match handover {
-            true => Some("handover".to_owned()),
-            false if changes.is_empty() => None,
-            false => Some("in-place".to_owned()),
-        };
-        Preview {
-            way,
-            changes,
-            obstacles: obstacle.into_iter().chain(taken).collect(),
-        }
-    });
+    let told = forecasts
+        .forecast()
+        .await
+        .map(|Forecast { changes, taken }| {
+            let handover = !changes.in_new_process.is_empty();
+            let obstacle = obstacle.filter(|_| handover).map(str::to_owned);
+            let changes = changes.into_lines();
+            let way = match handover {
+                true => Some("handover".to_owned()),
+                false if changes.is_empty() => None,
+                false => Some("in-place".to_owned()),
+            };
+            Preview {
+                way,
+                changes,
+                obstacles: obstacle.into_iter().chain(taken).collect(),
+            }
+        });
     let _ = answer.send(told.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
 }
 

@@ -268,6 +268,7 @@ impl Standing {
         for observer in &self.around.site.load().observers {
             observer.flush(by);
         }
+        log::logger().flush();
     }
 
     fn lock_door(&self) -> MutexGuard<'_, Option<Door>> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ballast::config::{
     Access, AccessLog, Admin, Ambiguous, ClientIdentity, Ejection, Failures, HalfClose, Headers,
-    HostHeader, Initial, KeySource, Limits, LogFormat, LogTarget, PoolLimits, Probe, Retries,
-    Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    HostHeader, HostMetrics, Initial, KeySource, Limits, LogFormat, LogTarget, PoolLimits, Probe,
+    Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -44,6 +44,7 @@ fn everything_left_out_has_its_default() {
             token: None,
             hosts: Vec::new(),
             ready_usable: 0,
+            host_metrics: HostMetrics::Auto,
         }
     );
     assert_eq!(

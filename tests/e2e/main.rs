@@ -3,6 +3,7 @@
 mod access;
 mod access_log;
 mod admin;
+mod admin_bounds;
 mod api;
 mod backup;
 mod bounds;
@@ -27,6 +28,7 @@ mod idle_pool;
 mod leaving;
 mod limits;
 mod live;
+mod logs;
 mod matrix;
 mod messages;
 mod metrics;

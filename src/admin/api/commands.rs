@@ -4,7 +4,8 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::Api;
+use super::{Api, Request};
+use crate::admin::entrance::{Door, busy};
 use crate::admin::reply::Reply;
 use crate::admin::running::ChangeError;
 
@@ -47,7 +48,17 @@ pub(super) async fn reload(api: &Api) -> Result<Reply, Reply> {
     command(api, Command::Reload).await
 }
 
-pub(super) async fn preview(api: &Api) -> Result<Reply, Reply> {
+/// Previews over TCP at once: each reads the file and all that it names, for clients that need no token.
+pub(super) const PREVIEWS: usize = 2;
+
+pub(super) async fn preview(api: &Api, request: &Request) -> Result<Reply, Reply> {
+    let _place = match request.door {
+        Door::Owner => None,
+        Door::Public => match api.previews.try_acquire() {
+            Ok(place) => Some(place),
+            Err(_) => return Err(busy("other previews are being made")),
+        },
+    };
     command(api, Command::Preview).await
 }
 

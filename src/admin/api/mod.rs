@@ -23,7 +23,7 @@ use std::time::Instant;
 use http::StatusCode;
 use pingora::http::RequestHeader;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::entrance::Door;
 use super::reply::Reply;
@@ -51,6 +51,8 @@ pub struct Api {
     started: Moment,
     began: Instant,
     streams: Streams,
+    /// Places for previews of clients that need no token.
+    previews: Semaphore,
 }
 
 /// A request that has arrived whole.
@@ -78,6 +80,7 @@ impl Api {
             started: Moment::now(),
             began: Instant::now(),
             streams: Streams::default(),
+            previews: Semaphore::new(commands::PREVIEWS),
         }
     }
 

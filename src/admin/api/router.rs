@@ -125,7 +125,7 @@ pub(crate) const ROUTES: &[Route] = &[
     get(
         super::API_PREVIEW,
         Read,
-        Later(|api, _| Box::pin(commands::preview(api))),
+        Later(|api, request| Box::pin(commands::preview(api, request))),
     ),
     post(
         super::API_RELOAD,

@@ -1,9 +1,9 @@
 //! `admin`: what is told about the process over TCP, and to whom.
 
 use super::super::errors::Problems;
-use super::super::model::{Admin, Listener, Secret};
+use super::super::model::{Admin, HostMetrics, Listener, Secret};
 use super::super::place::Place;
-use super::super::words::{quote, whole};
+use super::super::words::{choice, quote, whole};
 use super::super::yaml;
 use super::{World, host, listener, secret};
 
@@ -19,6 +19,7 @@ pub(super) fn admin(
         token_file,
         hosts,
         ready,
+        metrics,
     } = said;
     let at = place.key("address");
     let address = problems.optional(&at, address.0, listener::address);
@@ -38,12 +39,25 @@ pub(super) fn admin(
     let hosts = hosts.into_iter().enumerate();
     let hosts = hosts.filter_map(|(index, name)| problems.take(&at.index(index), named(&name)));
     let hosts = hosts.collect();
+    let yaml::Metrics { hosts: detail } = metrics;
+    let at_detail = place.key("metrics").key("hosts");
+    let host_metrics = problems.value(&at_detail, detail.0, HostMetrics::Auto, |text| {
+        choice(
+            text,
+            &[
+                ("auto", HostMetrics::Auto),
+                ("full", HostMetrics::Full),
+                ("brief", HostMetrics::Brief),
+            ],
+        )
+    });
     let yaml::Ready { usable } = ready;
     let at = place.key("ready").key("usable");
     Admin {
         address,
         token,
         hosts,
+        host_metrics,
         ready_usable: problems.value(&at, usable.0, 0, |text| whole(text, 0..=usize::MAX)),
     }
 }

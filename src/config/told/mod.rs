@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::access::Access;
 use super::model::{
-    Admin, Ambiguous, ClientIdentity, Config, HalfClose, Headers, Limits, Listener, Paths,
-    ProxyProtocol, Rate, RateKey, Retry, Route, Server, Timeouts, Underscores,
+    Admin, Ambiguous, ClientIdentity, Config, HalfClose, Headers, HostMetrics, Limits, Listener,
+    Paths, ProxyProtocol, Rate, RateKey, Retry, Route, Server, Timeouts, Underscores,
 };
 use super::words::shown;
 
@@ -83,12 +83,19 @@ fn admin(said: &Admin) -> Value {
         token,
         hosts,
         ready_usable,
+        host_metrics,
     } = said;
+    let host_metrics = match host_metrics {
+        HostMetrics::Auto => "auto",
+        HostMetrics::Full => "full",
+        HostMetrics::Brief => "brief",
+    };
     json!({
         "address": address,
         "token_file": token.as_ref().map(|token| &token.file),
         "hosts": hosts,
         "ready": { "usable": ready_usable },
+        "metrics": { "hosts": host_metrics },
     })
 }
 

@@ -215,7 +215,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 H2Accept::Session(session) => self.accept(session),
                 H2Accept::Rejected => self.stream_was_wasted(),
             },
-            Event::Late => self.leave_at_once(),
+            Event::Late => {
+                self.tell_late();
+                self.leave_at_once();
+            }
             Event::Progress => {}
             Event::Unread => self.quiet_since = Instant::now(),
             Event::Quiet => self.leave_in_peace(),
@@ -242,13 +245,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             exchange.dismiss(status);
             let status = Some(status.as_u16());
-            return tell(&site, self.gate.peer(), status, 0, Ending::TooLarge);
+            let who = (self.gate.peer(), std::time::Instant::now());
+            return tell(&site, who, status, 0, Ending::TooLarge);
         }
         if self.streams.len() as u64 >= self.traffic.affordable_each() {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             exchange.dismiss(status);
             let status = Some(status.as_u16());
-            return tell(&site, self.gate.peer(), status, 0, Ending::Overloaded);
+            let who = (self.gate.peer(), std::time::Instant::now());
+            return tell(&site, who, status, 0, Ending::Overloaded);
         }
         if exchange.has_body() {
             exchange.uploads(self.windows.upload());
@@ -264,6 +269,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             app.process_new_http(session, &shutdown).await;
             gate.has_sent()
         });
+    }
+
+    /// A head has been begun and not ended within its time; there is no stream that an answer could go to.
+    fn tell_late(&self) {
+        let site = self.site.load();
+        let now = std::time::Instant::now();
+        let began = now.checked_sub(site.timeouts.client_head).unwrap_or(now);
+        tell(
+            &site,
+            (self.gate.peer(), began),
+            None,
+            0,
+            Ending::ClientTimeout,
+        );
     }
 
     fn stream_ended(&mut self, answered: bool) {

@@ -89,6 +89,8 @@ pub(in crate::proxy) struct Gate {
     /// Whether anything has been sent since the head of the request.
     sent: AtomicBool,
     begin: Instant,
+    /// When the head of the request began, in microseconds from `begin`. A connection's first one is waited for from 0 on.
+    head_began: AtomicU64,
     /// When the host must have answered, in microseconds from `begin`; 0: at no time.
     answer_by: AtomicU64,
     /// Whether it has not.
@@ -114,6 +116,7 @@ impl Gate {
             body: Mutex::new(Body::Length(0)),
             sent: AtomicBool::new(false),
             begin: Instant::now(),
+            head_began: AtomicU64::new(0),
             answer_by: AtomicU64::new(0),
             host_late: AtomicBool::new(false),
             waited: AtomicU64::new(0),
@@ -162,7 +165,17 @@ impl Gate {
         }
     }
 
+    /// When the head of the request began.
+    pub(super) fn head_began(&self) -> std::time::Instant {
+        let began = Duration::from_micros(self.head_began.load(Ordering::Relaxed));
+        (self.begin + began).into_std()
+    }
+
     pub(super) fn enter(&self, phase: Phase) {
+        if phase == Phase::Head && self.phase() == Phase::Rest {
+            let since = u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.head_began.store(since, Ordering::Relaxed);
+        }
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 

@@ -53,7 +53,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         let status = Some(answer.status());
         tell(
             &self.site.load(),
-            peer,
+            (peer, Instant::now()),
             status,
             answer.len(),
             answer.ending(),
@@ -128,7 +128,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
             End::Cut(Cut::Late) => Answer::to_failure(408),
             End::Cut(Cut::TooLong) => Answer::to_failure(431),
             End::Cut(Cut::Gone) => {
-                tell(&self.site.load(), gate.peer(), None, 0, Ending::ClientGone);
+                let who = (gate.peer(), gate.head_began());
+                tell(&self.site.load(), who, None, 0, Ending::ClientGone);
                 return None;
             }
             // A connection on which nothing was asked for.
@@ -139,7 +140,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
             // There is no context that would tell.
             tell(
                 &self.site.load(),
-                gate.peer(),
+                (gate.peer(), gate.head_began()),
                 Some(answer.status()),
                 answer.len(),
                 answer.ending(),

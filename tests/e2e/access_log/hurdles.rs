@@ -1,9 +1,10 @@
 //! A log that cannot be written costs lines, which are counted, and no request.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -169,4 +170,61 @@ fn a_reader_that_comes_late_and_goes_early_hurts_nobody() {
         assert!(line.contains("\"complete\""), "{line}");
     }
     assert!(ballast.log_with(&["lost"]).is_empty());
+}
+
+/// A small file system of its own; `None` where the test may not mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .arg(folder.path())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            println!("skipped: no right to mount");
+            return None;
+        }
+        Some(SmallDisk(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn after_a_full_disk_every_line_is_whole_and_the_others_are_counted() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let backend = Backend::start_new("a");
+    let path = disk.0.path().join("access.log");
+    let filler = disk.0.path().join("filler");
+    // Room for a few lines, and for a part of one.
+    fs::write(&filler, vec![0; 56 << 10]).expect("it fits");
+    let ballast = Setup::of(&[&backend])
+        .top(&format!("access_log: {{ path: {} }}", path.display()))
+        .start();
+    const ASKED: usize = 200;
+    for number in 0..ASKED {
+        get(ballast.address(), &format!("/{number}"));
+    }
+    wait_until(SOON, "the disk is full", || {
+        last_number(&ballast, "No space left").is_some()
+    });
+    fs::remove_file(&filler).expect("it is there");
+    get(ballast.address(), "/last");
+    let lost = wait_for(SOON, "it is written again", || {
+        last_number(&ballast, "written again")
+    });
+    let text = fs::read_to_string(&path).expect("it is there");
+    let whole = text.lines().map(serde_json::from_str::<Value>);
+    let whole = Vec::from_iter(whole.map(|line| line.expect("every line is whole")));
+    assert!(text.ends_with('\n'));
+    assert!(lost > 0);
+    assert_eq!(whole.len() + lost, ASKED + 1);
 }

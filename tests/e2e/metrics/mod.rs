@@ -3,6 +3,7 @@
 
 mod files;
 mod peers;
+mod scale;
 mod scrape;
 
 use std::net::SocketAddr;
@@ -207,7 +208,7 @@ fn the_line_in_front_of_full_hosts_has_a_length() {
     let scrape = after(admin, 4);
     let full = [("reason", "queue_full")];
     assert_eq!(scrape.sum("ballast_rejects_total", &full), 1.0);
-    let unplaced = [("pool", "web"), ("host", ""), ("code", "5xx")];
+    let unplaced = [("pool", "web"), ("host", ""), ("code", "503")];
     assert_eq!(scrape.sum("ballast_requests_total", &unplaced), 1.0);
 }
 

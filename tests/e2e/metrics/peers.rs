@@ -191,7 +191,9 @@ fn wrk_and_the_counts_agree_to_the_request_after_faults() {
     assert!(completed > 0 && abandoned <= CONNECTIONS, "{text}");
     // What wrk calls lost broke off after the process had read it: a host that breaks off in the midst of an answer.
     let scrape = after(admin, completed + lost + abandoned);
-    let failed = scrape.sum("ballast_requests_total", &[("code", "5xx")]);
+    let failed = ["5xx", "500", "502", "503", "504"];
+    let failed = failed.map(|code| scrape.sum("ballast_requests_total", &[("code", code)]));
+    let failed = failed.iter().sum::<f64>();
     let refused = said("refused") as f64;
     assert!(
         (refused..=refused + abandoned as f64).contains(&failed),

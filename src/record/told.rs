@@ -1,0 +1,85 @@
+//! A request in one line of the process's own log, for `debug`.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::Record;
+
+/// The most characters of a method or a target that are shown.
+const LONGEST: usize = 256;
+
+/// A record as one line: what was asked for, who asked, which host was chosen and why, and what came of it.
+pub(crate) struct Told<'a>(pub(crate) &'a Record<'a>);
+
+impl Display for Told<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let record = self.0;
+        let summary = &record.summary;
+        match record.request {
+            Some(request) => write!(
+                f,
+                "{} {}{}",
+                Shown(request.method.as_str().as_bytes()),
+                Shown(record.authority().unwrap_or_default()),
+                Shown(target(request.raw_path(), &request.uri)),
+            )?,
+            None => f.write_str("no request")?,
+        }
+        match summary.client {
+            Some(client) => write!(f, " from {client}")?,
+            None => f.write_str(" from an unknown client")?,
+        }
+        match record.pool {
+            Some((_, pool)) => write!(f, ", pool {}", pool.name())?,
+            None => f.write_str(", no pool")?,
+        }
+        for (number, attempt) in record.attempts.iter().enumerate() {
+            write!(
+                f,
+                ", attempt {}: host {} ({}): {}",
+                number + 1,
+                attempt.host,
+                attempt.why,
+                attempt.reason.code(),
+            )?;
+        }
+        match summary.status {
+            Some(status) => write!(f, ", status {status}")?,
+            None => f.write_str(", no status")?,
+        }
+        write!(f, " in {:?}, {}", summary.took, summary.ending.code())
+    }
+}
+
+/// The target without the authority, which is shown beside it.
+fn target<'a>(raw: &'a [u8], uri: &'a http::Uri) -> &'a [u8] {
+    match uri.path_and_query() {
+        Some(path) if uri.authority().is_some() => path.as_str().as_bytes(),
+        _ => raw,
+    }
+}
+
+/// Bytes that a client sent: what is no visible character escaped, and no more of them than a line bears.
+struct Shown<'a>(&'a [u8]);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (shown, rest) = self.0.split_at(self.0.len().min(LONGEST));
+        write!(f, "{}", shown.escape_ascii())?;
+        match rest.len() {
+            0 => Ok(()),
+            bytes => write!(f, "… ({bytes} bytes more)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_sent_is_escaped_and_cut() {
+        assert_eq!(Shown(b"/a?b=\x1b[31m\n").to_string(), "/a?b=\\x1b[31m\\n");
+        let long = Shown(&[b'a'; 20_000]).to_string();
+        assert!(long.ends_with("a… (19744 bytes more)"), "{long}");
+    }
+}

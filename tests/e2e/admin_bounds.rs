@@ -1,0 +1,120 @@
+//! The admin address among strangers: what they may take, and what they are told.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::admin::with_admin;
+use crate::support::{Backend, Ballast, Client, SOON, Setup, wait_until};
+
+fn running(backend: &Backend) -> (Ballast, SocketAddr) {
+    let (setup, admin) = with_admin(Setup::of(&[backend]));
+    let ballast = setup.start();
+    wait_until(SOON, "the admin address answers", || {
+        TcpStream::connect(admin).is_ok()
+    });
+    (ballast, admin)
+}
+
+fn status(admin: SocketAddr, request: &str) -> u16 {
+    let answer = Client::connect(admin).request(request);
+    answer.expect("every request has an answer").status
+}
+
+#[test]
+fn silent_strangers_do_not_take_the_probes_away() {
+    let backend = Backend::start_new("a");
+    let (_ballast, admin) = running(&backend);
+    let silent = Vec::from_iter((0..400).map(|number| {
+        let mut stream = TcpStream::connect(admin).expect("connected");
+        if number % 2 == 0 {
+            stream.write_all(b"GET /metrics HT").expect("sent");
+        }
+        stream
+    }));
+    for path in ["/healthz", "/ready", "/metrics", "/api/v1/status"] {
+        let start = Instant::now();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(status(admin, &request), 200, "{path}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{path}");
+    }
+    // The oldest ones had to go, and were told so.
+    let mut told = String::new();
+    let mut oldest = &silent[0];
+    oldest.read_to_string(&mut told).expect("an answer");
+    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+    assert!(told.to_lowercase().contains("retry-after: 1\r\n"), "{told}");
+}
+
+#[test]
+fn every_refusal_is_answered() {
+    let backend = Backend::start_new("a");
+    let (_ballast, admin) = running(&backend);
+    let large = "a".repeat(20_000);
+    let body = "a".repeat(70_000);
+    for (request, expected) in [
+        ("GET /ready HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(), 200),
+        ("GET /ready HTTP/1.0\r\n\r\n".to_owned(), 200),
+        (
+            "\r\nGET /ready HTTP/1.1\r\nHost: test\r\n\r\n".to_owned(),
+            200,
+        ),
+        ("GET /ready HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (
+            "GET /ready HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n".to_owned(),
+            400,
+        ),
+        ("no request\r\n\r\n".to_owned(), 400),
+        (
+            format!("GET /ready HTTP/1.1\r\nHost: a\r\nA: {large}\r\n\r\n"),
+            431,
+        ),
+        (format!("GET /{large} HTTP/1.1\r\nHost: a\r\n\r\n"), 431),
+        (
+            format!("GET /ready HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n{body}"),
+            413,
+        ),
+        ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 404),
+        ("DELETE /ready HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
+    ] {
+        let shown = &request[..request.len().min(60)];
+        assert_eq!(status(admin, &request), expected, "{shown}");
+    }
+}
+
+#[test]
+fn a_head_that_does_not_come_is_told_so_after_ten_seconds() {
+    let backend = Backend::start_new("a");
+    let (_ballast, admin) = running(&backend);
+    let mut client = Client::connect(admin);
+    client.patience(Duration::from_secs(30));
+    let start = Instant::now();
+    let answer = client.request("GET /ready HTTP/1.1\r\nHost: te");
+    assert_eq!(answer.expect("an answer").status, 408);
+    let took = start.elapsed().as_secs_f64();
+    assert!((9.5..15.0).contains(&took), "{took}");
+}
+
+#[test]
+fn previews_of_strangers_do_not_hold_up_a_reload() {
+    let backend = Backend::start_new("a");
+    let (ballast, admin) = running(&backend);
+    let request = "GET /api/v1/reload/preview HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let strangers = Vec::from_iter((0..50).map(|_| {
+        thread::spawn(move || {
+            Client::connect(admin)
+                .request(request)
+                .map(|answer| answer.status)
+        })
+    }));
+    let start = Instant::now();
+    let reloaded = ballast.reload();
+    assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    for stranger in strangers {
+        let status = stranger.join().expect("no panic").expect("an answer");
+        assert!(matches!(status, 200 | 503), "{status}");
+    }
+    assert_eq!(status(admin, request), 200);
+}
