@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::process::{Silence, ask};
+use super::process::ask;
 use super::{Failure, ProcessArg, load, wrong};
 use crate::admin::{API_PREVIEW, Preview};
 use crate::server;
@@ -24,12 +24,9 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
     );
     let answer = match ask(process, "GET", API_PREVIEW, PATIENCE) {
         Ok(answer) => answer,
-        Err(Silence::Nobody(_)) if process.socket.is_none() => return Ok(()),
-        Err(silence) => {
-            println!(
-                "the running process was not asked: {}",
-                silence.into_reason()
-            );
+        // The file alone decides.
+        Err(reason) => {
+            println!("the running process was not asked: {reason}");
             return Ok(());
         }
     };

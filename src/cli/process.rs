@@ -22,23 +22,6 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// Why there is no answer.
-pub(super) enum Silence {
-    /// No process runs, as far as can be seen.
-    Nobody(String),
-    /// There may be one, but it has not answered.
-    Unknown(String),
-}
-
-impl Silence {
-    /// One line for a person.
-    pub(super) fn into_reason(self) -> String {
-        match self {
-            Silence::Nobody(reason) | Silence::Unknown(reason) => reason,
-        }
-    }
-}
-
 /// The body of the process's answer.
 ///
 /// # Errors
@@ -51,7 +34,7 @@ pub(super) fn told(
     patience: Duration,
 ) -> Result<String, Failure> {
     let answer = ask_with(process, method, path, body, patience);
-    let answer = answer.map_err(Silence::into_reason).map_err(failed)?;
+    let answer = answer.map_err(failed)?;
     match answer.status {
         200..=299 => Ok(answer.body),
         _ => Err(failed(answer.body)),
@@ -70,12 +53,15 @@ pub(super) fn encoded(name: &str) -> PercentEncode<'_> {
 }
 
 /// Asks the process for `path` with `method`, and waits for an answer for `patience` at most between two bytes of it.
+///
+/// # Errors
+/// Why there is no answer; one line for a person.
 pub(super) fn ask(
     process: &ProcessArg,
     method: &str,
     path: &str,
     patience: Duration,
-) -> Result<Answer, Silence> {
+) -> Result<Answer, String> {
     ask_with(process, method, path, "", patience)
 }
 
@@ -86,13 +72,13 @@ pub(super) fn ask_with(
     path: &str,
     body: &str,
     patience: Duration,
-) -> Result<Answer, Silence> {
+) -> Result<Answer, String> {
     let file = &process.config.config;
     let (socket, is_said) = match &process.socket {
         Some(socket) => (socket.clone(), false),
         None => {
             let said = config::control_socket(file);
-            let said = said.map_err(|errors| Silence::Unknown(errors.to_string()))?;
+            let said = said.map_err(|errors| errors.to_string())?;
             (find_control_socket(said.clone(), file), said.is_some())
         }
     };
@@ -106,17 +92,17 @@ pub(super) fn ask_with(
                     }
                     false => "",
                 };
-                Silence::Nobody(format!(
-                    "no ballast runs with {file}: nobody answers on {socket}{moved}"
-                ))
+                let why = match error.kind() {
+                    io::ErrorKind::NotFound => "there is no such socket",
+                    _ => "connection refused",
+                };
+                format!("no ballast runs with {file}: nobody answers on {socket} ({why}){moved}")
             }
-            io::ErrorKind::PermissionDenied => Silence::Unknown(format!(
-                "{socket} is for the user of the process and root only"
-            )),
-            io::ErrorKind::WouldBlock => {
-                Silence::Unknown(format!("no answer on {socket} within {patience:?}"))
+            io::ErrorKind::PermissionDenied => {
+                format!("{socket} is for the user of the process and root only")
             }
-            _ => Silence::Unknown(format!("{socket}: {error}")),
+            io::ErrorKind::WouldBlock => format!("no answer on {socket} within {patience:?}"),
+            _ => format!("{socket}: {error}"),
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::process::{Silence, ask};
+use super::process::ask;
 use super::{Failure, ProcessArg, failed};
 use crate::admin::{API_RELOAD, Reloaded};
 
@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) fn reload(process: &ProcessArg) -> Result<(), Failure> {
     let answer = ask(process, "POST", API_RELOAD, PATIENCE);
-    let answer = answer.map_err(Silence::into_reason).map_err(failed)?;
+    let answer = answer.map_err(failed)?;
     if answer.status != 200 {
         return Err(failed(format!("not reloaded: {}", answer.body)));
     }

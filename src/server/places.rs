@@ -1,7 +1,9 @@
 //! Where the files of a running process are: its pid file and its two Unix sockets.
 //!
-//! What the configuration leaves open lies in a runtime directory, under a name that comes from the configuration file,
-//! so that two instances with different files do not meet.
+//! What the configuration leaves open lies in a runtime directory, under a name that comes from the path of the
+//! configuration file, so that two instances with different files do not meet. The path is taken as it was given, made
+//! absolute: links in it are not followed, so that a file that is swapped by a link (a Kubernetes ConfigMap, releases
+//! behind `current`) stays the file of the same instance. A file and a link to it are two instances.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -126,11 +128,10 @@ fn name(file: Option<&Path>, ending: &str) -> OsString {
     let Some(file) = file else {
         return format!("demo.{ending}").into();
     };
-    let canonical = |file: &Path| fs::canonicalize(file).or_else(|_| path::absolute(file));
-    let Ok(whole) = canonical(file) else {
+    let Ok(whole) = identity(file) else {
         return format!("ballast.{ending}").into();
     };
-    if file == Path::new(DEFAULT_CONFIG) || whole == Path::new(DEFAULT_CONFIG) {
+    if whole == Path::new(DEFAULT_CONFIG) {
         return format!("ballast.{ending}").into();
     }
     let hash = crc32fast::hash(whole.as_os_str().as_encoded_bytes());
@@ -142,6 +143,22 @@ fn name(file: Option<&Path>, ending: &str) -> OsString {
         .take(20)
         .collect();
     format!("{stem}-{hash:08x}.{ending}").into()
+}
+
+/// The path by which an instance is known: absolute, and without `..` where that leads out of a directory. Where it
+/// leads out of a link it stays, as only the kernel knows where to.
+fn identity(file: &Path) -> io::Result<PathBuf> {
+    let mut known = PathBuf::new();
+    for component in path::absolute(file)?.components() {
+        let leads_out = matches!(component, path::Component::ParentDir);
+        match (leads_out, known.file_name()) {
+            (true, Some(_)) if !known.is_symlink() => drop(known.pop()),
+            // Nothing is above the root.
+            (true, None) if known.parent().is_none() => {}
+            _ => known.push(component),
+        }
+    }
+    Ok(known)
 }
 
 #[cfg(test)]
@@ -165,15 +182,46 @@ mod tests {
     }
 
     #[test]
-    fn one_file_has_one_name_however_it_is_reached() {
+    fn the_path_is_taken_as_given_and_links_are_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.yaml");
-        fs::write(&file, "").unwrap();
-        let link = folder.path().join("b.yaml");
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        let detour = folder.path().join(".").join("a.yaml");
-        assert_eq!(name(Some(&link), "pid"), name(Some(&file), "pid"));
-        assert_eq!(name(Some(&detour), "pid"), name(Some(&file), "pid"));
+        // The folder of temporary files may be behind a link.
+        let folder = fs::canonicalize(folder.path()).unwrap();
+        let at = |path: &str| folder.join(path);
+        for release in ["releases/1", "releases/2"] {
+            fs::create_dir_all(at(release)).unwrap();
+            fs::write(at(release).join("a.yaml"), release).unwrap();
+        }
+        std::os::unix::fs::symlink("releases/1", at("current")).unwrap();
+        let through = name(Some(&at("current/a.yaml")), "pid");
+        let file = name(Some(&at("releases/1/a.yaml")), "pid");
+        assert_ne!(through, file);
+        for spelling in [
+            "./releases/1/a.yaml",
+            "releases//1/./a.yaml",
+            "releases/2/../1/a.yaml",
+            "releases/1/../../releases/1/a.yaml",
+        ] {
+            assert_eq!(name(Some(&at(spelling)), "pid"), file, "{spelling}");
+        }
+        // As versions before this one named it, which followed links.
+        let hash = crc32fast::hash(at("releases/1/a.yaml").as_os_str().as_encoded_bytes());
+        assert_eq!(text(file), format!("a-{hash:08x}.pid"));
+        fs::remove_file(at("current")).unwrap();
+        std::os::unix::fs::symlink("releases/2", at("current")).unwrap();
+        assert_eq!(name(Some(&at("current/a.yaml")), "pid"), through);
+        // What is above a link depends on where that leads.
+        assert_eq!(
+            identity(&at("current/../b.yaml")).unwrap(),
+            at("current/../b.yaml")
+        );
+        assert_eq!(
+            identity(Path::new("/../b.yaml")).unwrap(),
+            Path::new("/b.yaml")
+        );
+        let here = env::current_dir().unwrap();
+        for relative in ["b.yaml", "./b.yaml", "x/../b.yaml"] {
+            assert_eq!(identity(Path::new(relative)).unwrap(), here.join("b.yaml"));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod harness;
 mod headers;
 mod health;
 mod http2;
+mod identity;
 mod limits;
 mod live;
 mod matrix;

@@ -488,5 +488,10 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     ballast.wait_exit(SOON);
     let end = ballast.check();
     assert_eq!(end.code, Some(0), "nobody tries to listen there: {end:?}");
-    assert_eq!(end.stdout.lines().count(), 1, "{end:?}");
+    let line = end.stdout.lines().nth(1).unwrap_or_default();
+    assert!(
+        line.starts_with("the running process was not asked: no ballast runs"),
+        "{end:?}"
+    );
+    assert_eq!(end.stdout.lines().count(), 2, "{end:?}");
 }

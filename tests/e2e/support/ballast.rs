@@ -88,6 +88,22 @@ impl Ballast {
         Ballast::spawn_command(command, address, Arc::new(folder))
     }
 
+    /// Runs a configuration by the path that `arrange` returns, once it has arranged the folder in which the configuration
+    /// is `ballast.yaml`; waits until it listens.
+    #[track_caller]
+    pub(crate) fn start_behind(yaml: &str, arrange: impl FnOnce(&Path) -> PathBuf) -> Self {
+        let (folder, address) = Ballast::folder_with(yaml);
+        let file = arrange(folder.path());
+        let mut ballast = Ballast::spawn_file(&file, &[], address, Arc::new(folder));
+        let listens = ballast.listens_within(SOON);
+        assert!(
+            listens,
+            "ballast does not listen; it said:\n{}",
+            ballast.log().join("\n")
+        );
+        ballast
+    }
+
     /// Runs a configuration as process 1 of a container, as far as ids go; `None` where that cannot be.
     pub(crate) fn spawn_as_process_1(yaml: &str) -> Option<Self> {
         let unshare = peer("unshare")?;
