@@ -29,6 +29,8 @@ struct Leveled {
 struct Level {
     /// As it was said.
     said: String,
+    /// Whether it was said while the process ran.
+    changed: bool,
     filter: Filter,
 }
 
@@ -54,6 +56,7 @@ impl Level {
         }
         Ok(Level {
             said: said.to_owned(),
+            changed: false,
             filter: filter.build(),
         })
     }
@@ -107,12 +110,21 @@ pub fn level() -> String {
     log.map_or_else(|| DEFAULT.to_owned(), |log| log.level.load().said.clone())
 }
 
+/// The level of the log, if it was [set](set_level) since the process began.
+pub fn changed_level() -> Option<String> {
+    let level = LOG.get()?.level.load();
+    level.changed.then(|| level.said.clone())
+}
+
 /// Changes the level of the log: `debug`, or by module `info,pingora=debug`.
 ///
 /// # Errors
 /// `said` is no level; everything stays as it is.
 pub fn set_level(said: &str) -> Result<(), String> {
-    let level = Level::read(said)?;
+    let level = Level {
+        changed: true,
+        ..Level::read(said)?
+    };
     if let Some(log) = LOG.get() {
         log::set_max_level(level.filter.filter());
         log.level.store(level.into());

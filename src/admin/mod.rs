@@ -15,4 +15,4 @@ pub use api::{
 };
 pub use entrance::{Door, Entrance};
 pub use readiness::Readiness;
-pub use running::{Change, ChangeError, Current, Load, Running};
+pub use running::{Change, ChangeError, Current, Load, Permit, Running};

@@ -12,6 +12,8 @@ use pingora::server::ShutdownWatch;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::running::ChangeError;
+
 /// The longest time that a write of an answer may stall.
 const WRITE: Duration = Duration::from_secs(10);
 
@@ -75,6 +77,16 @@ impl Reply {
         // A map of one text can always be told.
         let body = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
         Reply::new(status, "application/json", body)
+    }
+
+    /// Why something was not changed.
+    pub(crate) fn refusal(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Unknown(reason) => Reply::error(StatusCode::NOT_FOUND, reason),
+            ChangeError::Conflict(reason) => Reply::error(StatusCode::CONFLICT, reason),
+            ChangeError::Busy(reason) => Reply::error(StatusCode::SERVICE_UNAVAILABLE, reason)
+                .with(header::RETRY_AFTER, HeaderValue::from_static("1")),
+        }
     }
 
     /// A success whose pieces are sent as they come, until their sender ends. `permit` is held as long.

@@ -42,12 +42,21 @@ pub trait Running: Debug + Send + Sync {
     /// How its pools did in the last minutes.
     fn history(&self) -> &Arc<History>;
 
+    /// A permit to change something, to be held until the change is in force.
+    ///
+    /// # Errors
+    /// Nothing may be changed now, as a successor would not hear of it.
+    fn permit(&self) -> Result<Permit, ChangeError>;
+
     /// Carries out what an operator asks for in the pool of this name; returns once it is in force.
     ///
     /// # Errors
     /// Why not. Then everything is as before.
     async fn change(&self, pool: &str, change: Change) -> Result<(), ChangeError>;
 }
+
+/// Dropping it ends the change that it was given for.
+pub type Permit = Box<dyn Debug + Send>;
 
 /// What an operator may ask for at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +86,8 @@ pub enum ChangeError {
     Unknown(String),
     /// It stands against what is there already.
     Conflict(String),
+    /// Not now; a moment later there is an answer.
+    Busy(String),
 }
 
 /// A configuration in force.

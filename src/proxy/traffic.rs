@@ -26,12 +26,12 @@ impl Traffic {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// From now on each answer tells its client to close the connection.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+    /// Whether each answer tells its client to close the connection from now on.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::SeqCst);
     }
 
-    /// Whether [`drain`](Traffic::drain) was called.
+    /// Whether each answer tells its client to close the connection.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

@@ -2,26 +2,33 @@
 //! of a process that stops, and until a successor answers in its place.
 
 use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
 use std::process;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use log::error;
+use nix::unistd::close;
 use pingora::listeners::ListenerConfig;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{Service, listening};
+use tokio::sync::watch;
 
+use super::edge::adopt;
 use super::listen::Socket;
+use super::serving_state::{Phase, ServingState};
 use super::standing::Standing;
 use crate::admin::{Api, Door, Entrance, Readiness};
 
 /// The admin listener.
 pub(super) struct AdminListening {
-    service: listening::Service<Entrance>,
+    address: SocketAddr,
+    api: Arc<Api>,
     /// `None`: it comes from the predecessor.
     socket: Option<Socket>,
     readiness: Arc<Readiness>,
     standing: Arc<Standing>,
+    state: Arc<ServingState>,
 }
 
 impl AdminListening {
@@ -31,18 +38,32 @@ impl AdminListening {
         api: Arc<Api>,
         readiness: Arc<Readiness>,
         standing: Arc<Standing>,
+        state: Arc<ServingState>,
     ) -> Self {
-        let entrance = Entrance::new(api, Door::Public);
-        let mut service = listening::Service::new("admin".to_owned(), entrance);
-        // A probe every second is much.
-        service.threads = Some(1);
-        service.add_listener(ListenerConfig::tcp(address.to_string()));
         AdminListening {
-            service,
+            address,
+            api,
             socket,
             readiness,
             standing,
+            state,
         }
+    }
+
+    fn service(&self) -> listening::Service<Entrance> {
+        let entrance = Entrance::new(Arc::clone(&self.api), Door::Public);
+        let mut service = listening::Service::new(self.name().to_owned(), entrance);
+        service.add_listener(ListenerConfig::tcp(self.address.to_string()));
+        service
+    }
+
+    /// The socket once more, for the case that this process takes over again: Pingora closes the one that it listens on.
+    fn spare(&self, table: Option<&ListenFds>) -> Option<std::net::TcpListener> {
+        let number = table?.lock().get(&self.address.to_string()).copied()?;
+        let spare = adopt::listener(number).and_then(tokio::net::TcpListener::into_std);
+        spare
+            .map_err(|error| error!("the socket of {}: {error}", self.address))
+            .ok()
     }
 }
 
@@ -64,19 +85,47 @@ impl Service for AdminListening {
             }
             _ => self.readiness.wait().await,
         }
-        // Whoever watches a process that drains wants to hear that it does, not that nobody is there.
-        let succeeded = self.standing.watch_succession();
-        let service = &mut self.service;
-        service
-            .start_service(fds, succeeded, listeners_per_fd)
-            .await;
+        let mut phase = self.state.watch_phase();
+        loop {
+            let spare = self.spare(fds.as_ref());
+            let (stop, stopped) = watch::channel(false);
+            let mut service = self.service();
+            let serving = service.start_service(fds.clone(), stopped, listeners_per_fd);
+            // Whoever watches a process that drains wants to hear that it does, not that nobody is there.
+            let succeeded = async {
+                let succeeded =
+                    |phase: &Phase| matches!(phase, Phase::Watching | Phase::HandedOver);
+                if phase.wait_for(succeeded).await.is_ok() {
+                    stop.send_replace(true);
+                }
+                std::future::pending::<()>().await
+            };
+            tokio::select! {
+                () = serving => {}
+                () = succeeded => {}
+            }
+            let (Some(spare), Some(table)) = (spare, &fds) else {
+                return;
+            };
+            let spare = spare.into_raw_fd();
+            table.lock().add(self.address.to_string(), spare);
+            let decided = phase.wait_for(|phase| *phase != Phase::Watching).await;
+            if !decided.is_ok_and(|phase| *phase == Phase::Serving) {
+                // The kernel would go on taking connections for it.
+                if let Err(error) = close(spare) {
+                    error!("the socket of {}: {error}", self.address);
+                }
+                return;
+            }
+        }
     }
 
     fn name(&self) -> &str {
-        self.service.name()
+        "admin"
     }
 
     fn threads(&self) -> Option<usize> {
-        self.service.threads()
+        // A probe every second is much.
+        Some(1)
     }
 }

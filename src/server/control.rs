@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use crate::admin::{Entrance, Readiness};
 
 use super::handover::is_trusted;
+use super::serving_state::ServingState;
 use super::socket_file::SocketFile;
 
 /// After an error of `accept`: the usual one, too many open files, does not pass at once.
@@ -46,22 +47,35 @@ pub(super) struct Control {
     pub(super) file: Arc<SocketFile>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) entrance: Arc<Entrance>,
+    pub(super) state: Arc<ServingState>,
 }
 
 #[async_trait]
 impl BackgroundService for Control {
     async fn start(&self, shutdown: ShutdownWatch) {
         self.readiness.wait().await;
-        let listener = self.file.listen(&self.path);
-        let listener = match listener.and_then(UnixListener::from_std) {
-            Ok(listener) => listener,
-            Err(error) => {
-                // The process serves; that it cannot be commanded is no reason to stop.
-                let path = self.path.display();
-                error!("cannot listen on the control socket {path}: {error}");
-                return;
+        loop {
+            let listener = self.file.listen(&self.path);
+            let listener = match listener.and_then(UnixListener::from_std) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    // The process serves; that it cannot be commanded is no reason to stop.
+                    let path = self.path.display();
+                    error!("cannot listen on the control socket {path}: {error}");
+                    return;
+                }
+            };
+            tokio::select! {
+                () = self.accept(&listener, &shutdown) => {}
+                // Where the socket was there is another process's now.
+                () = self.state.resumed() => {}
             }
-        };
+        }
+    }
+}
+
+impl Control {
+    async fn accept(&self, listener: &UnixListener, shutdown: &ShutdownWatch) {
         loop {
             match listener.accept().await {
                 Ok((connection, _)) if is_allowed(&connection) => {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod announce;
+mod change_gate;
 mod changes;
 mod control;
 mod edge;
@@ -14,6 +15,7 @@ pub mod places;
 mod plan;
 mod reload;
 mod running;
+mod serving_state;
 mod shutdown;
 mod signals;
 mod socket_file;
@@ -48,10 +50,11 @@ use crate::pool::{HostBook, PoolError};
 use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
 
 use admin::AdminListening;
+use change_gate::Gates;
 use control::Control;
 use edge::Edge;
 pub use handover::Upgrade;
-use handover::{Handover, Program, Successor, check_privacy};
+use handover::{ExpectedProbes, Exported, Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
 use measured::Measured;
 use observers::Observers;
@@ -59,6 +62,7 @@ use overlay::Overlay;
 use places::Places;
 use reload::{Asked, Keeper, Reloads};
 use running::Process;
+use serving_state::ServingState;
 use signals::{Events, Serving};
 use socket_file::SocketFile;
 use standing::{Around, Standing};
@@ -173,12 +177,26 @@ impl Prepared {
         let control_socket = Arc::new(SocketFile::default());
         let control_path = places.control_socket.clone();
         let grace = config.server.grace_period;
+        let current = Arc::new(ArcSwap::from_pointee(Current {
+            config: config.clone(),
+            file: file.map(Path::to_owned),
+            loaded: Moment::now(),
+        }));
+        let state = Arc::new(ServingState::new(Arc::clone(&traffic)));
+        let gates = Gates::default();
+        let probes = Arc::new(ExpectedProbes::default());
+        let edges = config.listeners.iter().map(|listener| listener.address);
         let handover = Arc::new(Handover::new(
             program,
             file.is_some(),
             grace,
-            Arc::clone(&site),
-            Arc::clone(&overlay),
+            Exported {
+                site: Arc::clone(&site),
+                overlay: Arc::clone(&overlay),
+                current: Arc::clone(&current),
+            },
+            Arc::clone(&state),
+            gates.clone(),
         ));
         let standing = Arc::new(Standing::new(
             places,
@@ -190,6 +208,9 @@ impl Prepared {
                 readiness: Arc::clone(&readiness),
                 control: Arc::clone(&control_socket),
                 logs: Arc::clone(&observers.logs),
+                state: Arc::clone(&state),
+                edges: edges.collect(),
+                probes: Arc::clone(&probes),
             },
         ));
 
@@ -204,12 +225,9 @@ impl Prepared {
             Arc::clone(&site),
             Arc::clone(&traffic),
             Arc::clone(&counts),
+            Arc::clone(&state),
+            probes,
         );
-        let current = Arc::new(ArcSwap::from_pointee(Current {
-            config: config.clone(),
-            file: file.map(Path::to_owned),
-            loaded: Moment::now(),
-        }));
         let measured = Measured {
             current: Arc::clone(&current),
             site: Arc::clone(&site),
@@ -225,6 +243,7 @@ impl Prepared {
             readiness: Arc::clone(&readiness),
             journal: Arc::clone(&journal),
             reloads: reloads.clone(),
+            changes: Arc::clone(&gates.changes),
             history: observers.history(),
             metrics: Arc::new(Metrics::new(Arc::clone(&counts), measured)),
         };
@@ -235,6 +254,7 @@ impl Prepared {
             file: Arc::clone(&control_socket),
             readiness: Arc::clone(&readiness),
             entrance: Arc::new(Entrance::new(Arc::clone(&api), Door::Owner)),
+            state: Arc::clone(&state),
         };
         let mut certificates = Vec::new();
         for listener in &config.listeners {
@@ -260,7 +280,8 @@ impl Prepared {
         if let Some(address) = config.admin.address {
             let socket = listening.release(address);
             let (readiness, standing) = (Arc::clone(&readiness), Arc::clone(&standing));
-            let admin = AdminListening::new(address, socket, api, readiness, standing);
+            let state = Arc::clone(&state);
+            let admin = AdminListening::new(address, socket, api, readiness, standing, state);
             server.add_service(admin);
         }
         server.add_service(background_service("control", control));
@@ -283,6 +304,8 @@ impl Prepared {
         proxy.add_dependency(&health);
         let events = Events::new(
             Serving {
+                state,
+                gates,
                 counts,
                 traffic,
                 current,

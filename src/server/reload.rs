@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use log::warn;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use crate::admin::{Change, ChangeError, Current};
 use crate::config::Config;
 use crate::health::Monitor;
+use crate::journal::{Journal, Kind};
 use crate::metrics::Reload;
 use crate::moment::Moment;
 use crate::pool::{HostBook, Pool};
@@ -73,7 +73,7 @@ pub(super) enum Ask {
     Reload(oneshot::Sender<Outcome>),
     Forecast(oneshot::Sender<Result<Forecast, Refusal>>),
     Change(String, Change, oneshot::Sender<Result<(), ChangeError>>),
-    Adopt(Overlay),
+    Adopt(Overlay, oneshot::Sender<Result<(), Refusal>>),
 }
 
 /// Requests, to be answered by [`Keeper::serve`].
@@ -110,9 +110,14 @@ impl Reloads {
     }
 
     /// Takes over what operators had changed in the predecessor.
-    pub(super) async fn adopt(&self, overlay: Overlay) {
-        // If nobody answers any more, the process ends.
-        let _ = self.0.send(Ask::Adopt(overlay)).await;
+    ///
+    /// # Errors
+    /// One line for a person.
+    pub(super) async fn adopt(&self, overlay: Overlay) -> Result<(), String> {
+        let adopted = self.ask(|answer| Ask::Adopt(overlay, answer)).await;
+        adopted.map_err(|refusal| {
+            format!("what an operator has changed cannot be taken over: {refusal}")
+        })
     }
 
     async fn ask<T>(
@@ -167,7 +172,7 @@ impl Keeper {
                 Ask::Change(pool, change, answer) => {
                     drop(answer.send(self.change(&pool, change).await));
                 }
-                Ask::Adopt(overlay) => self.adopt(overlay).await,
+                Ask::Adopt(overlay, answer) => drop(answer.send(self.adopt(overlay).await)),
             }
         }
     }
@@ -237,16 +242,15 @@ impl Keeper {
     }
 
     /// Takes over what operators had changed in the predecessor.
-    async fn adopt(&mut self, mut overlay: Overlay) {
+    async fn adopt(&mut self, mut overlay: Overlay) -> Result<(), Refusal> {
         let (config, _) = overlay.on(&self.said);
         if overlay == **self.overlay.load() {
-            return;
+            return Ok(());
         }
         let loaded = self.current.load().loaded;
-        match self.take_in(config, loaded).await {
-            Ok(()) => self.overlay.store(Arc::new(overlay)),
-            Err(refusal) => warn!("what an operator changed last is lost: {refusal}"),
-        }
+        self.take_in(config, loaded).await?;
+        self.overlay.store(Arc::new(overlay));
+        Ok(())
     }
 
     /// Replaces the site by that of `config`. On an error everything is as before.
@@ -295,6 +299,25 @@ impl Keeper {
             Err(error) => Err(Refusal::Broken(error.to_string())),
         }
     }
+}
+
+/// Notes what came of a reload in place.
+pub(super) fn note_outcome(journal: &Journal, outcome: &Outcome) {
+    let (kind, text) = match outcome {
+        Ok(changes) if changes.is_empty() => (
+            Kind::Reloaded,
+            "reloaded in place: nothing changed".to_owned(),
+        ),
+        Ok(changes) => (
+            Kind::Reloaded,
+            format!("reloaded in place: {}", changes.join("; ")),
+        ),
+        Err(refusal) => (
+            Kind::ReloadFailed,
+            format!("not reloaded, everything stays as it is: {refusal}"),
+        ),
+    };
+    journal.note(kind, None, None, text);
 }
 
 /// What an outcome is counted as.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
+use super::change_gate::ChangeGate;
 use super::edge::Connections;
 use super::reload::Reloads;
-use crate::admin::{Change, ChangeError, Current, Load, Readiness, Running};
+use super::signals::UNDER_WAY;
+use crate::admin::{Change, ChangeError, Current, Load, Permit, Readiness, Running};
 use crate::history::History;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -24,6 +26,7 @@ pub(super) struct Process {
     pub(super) readiness: Arc<Readiness>,
     pub(super) journal: Arc<Journal>,
     pub(super) reloads: Reloads,
+    pub(super) changes: Arc<ChangeGate>,
     pub(super) history: Arc<History>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -58,6 +61,13 @@ impl Running for Process {
 
     fn journal(&self) -> &Arc<Journal> {
         &self.journal
+    }
+
+    fn permit(&self) -> Result<Permit, ChangeError> {
+        match self.changes.permit() {
+            Some(permit) => Ok(Box::new(permit)),
+            None => Err(ChangeError::Busy(UNDER_WAY.to_owned())),
+        }
     }
 
     async fn change(&self, pool: &str, change: Change) -> Result<(), ChangeError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 use tokio::signal::unix::Signal;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::edge::LAME_DUCK;
 use super::standing::Standing;
@@ -19,11 +19,15 @@ const LOOK: Duration = Duration::from_millis(20);
 /// have arrived that is not counted yet.
 const SETTLE: Duration = LAME_DUCK.saturating_add(Duration::from_millis(100));
 
+/// What is left of it at least for connections that are closed only now.
+const LAST: Duration = Duration::from_millis(250);
+
 /// Ends the process when no request is left, the grace period is over, or another signal arrives; the first `overlooked`
-/// SIGTERMs tell it nothing new.
+/// SIGTERMs tell it nothing new. No connection was accepted after `since`.
 pub(super) async fn drain(
     traffic: Arc<Traffic>,
     standing: Arc<Standing>,
+    since: Instant,
     grace: Duration,
     impatience: (Signal, Signal),
     overlooked: usize,
@@ -35,9 +39,10 @@ pub(super) async fn drain(
         }
         terminate.recv().await
     };
-    let deadline = Instant::now() + grace;
+    let deadline = since + grace;
+    let settled = (since + SETTLE).max(Instant::now() + LAST);
     let quiet = async {
-        sleep(SETTLE.min(grace)).await;
+        sleep_until(settled.min(deadline)).await;
         while traffic.present() > 0 {
             sleep(LOOK).await;
         }

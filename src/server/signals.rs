@@ -17,13 +17,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::access_log::Logs;
-use crate::admin::{Command, Current, Preview, Reloaded};
+use crate::admin::{ChangeError, Command, Current, Preview, Reloaded};
 use crate::journal::{Journal, Kind};
 use crate::metrics::{Counts, Reload};
 use crate::proxy::Traffic;
 
+use super::change_gate::{Gates, Permit};
 use super::handover::Handover;
-use super::reload::{Forecast, Outcome, Refusal, Reloads};
+use super::reload::{Forecast, Refusal, Reloads, note_outcome};
+use super::serving_state::{Phase, ServingState};
 use super::shutdown::drain;
 use super::socket_file::SocketFile;
 use super::standing::Standing;
@@ -37,8 +39,13 @@ const MOMENTS: Duration = Duration::from_secs(1);
 
 const BUSY: &str = "a handover is running";
 
+/// What an operator hears who asks for a change that a successor would not hear of.
+pub(super) const UNDER_WAY: &str = "a handover is under way; ask again";
+
 /// What the events act on.
 pub(super) struct Serving {
+    pub(super) state: Arc<ServingState>,
+    pub(super) gates: Gates,
     pub(super) counts: Arc<Counts>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) current: Arc<ArcSwap<Current>>,
@@ -59,7 +66,7 @@ pub(super) struct Events {
 /// A command that only a handover can carry out.
 struct Wish {
     changes: Vec<String>,
-    answer: oneshot::Sender<Result<Reloaded, String>>,
+    answer: oneshot::Sender<Result<Reloaded, ChangeError>>,
 }
 
 /// A handover on its way, and who waits for it.
@@ -113,17 +120,25 @@ impl ShutdownSignalWatch for Events {
             tokio::select! {
                 _ = signals.interrupt.recv() => {
                     info!("SIGINT: stopping now");
+                    serving.standing.leave().await;
                     return ShutdownSignal::FastShutdown;
                 }
                 _ = signals.terminate.recv() => {
-                    // Ends the attempt and the successor.
+                    // Ends the attempt and the successor, or only the watch over it.
                     drop(running);
                     commands.close();
+                    serving.standing.leave().await;
+                    if serving.state.phase() == Phase::Watching {
+                        serving.handed_over(None);
+                        serving.keep_reopening(signals.user_1);
+                        let impatience = (signals.interrupt, signals.terminate);
+                        return serving.drain("SIGTERM, a successor serves", impatience, 0);
+                    }
                     return serving.terminate(signals).await;
                 }
-                _ = signals.hang_up.recv() => match running {
-                    Some(_) => warn!("SIGHUP: not reloaded, {BUSY}"),
-                    None => {
+                _ = signals.hang_up.recv() => match serving.may_reload(running.is_some()) {
+                    None => warn!("SIGHUP: not reloaded, {BUSY}"),
+                    Some(permit) => {
                         let reloads = serving.reloads.clone();
                         let standing = Arc::clone(&serving.standing);
                         let journal = Arc::clone(&serving.journal);
@@ -131,6 +146,7 @@ impl ShutdownSignalWatch for Events {
                             standing.reloading();
                             note_outcome(&journal, &reloads.reload().await);
                             standing.reloaded();
+                            drop(permit);
                         });
                     }
                 },
@@ -144,21 +160,23 @@ impl ShutdownSignalWatch for Events {
                         running = Some(serving.hand_over(None));
                     }
                 },
-                Some(command) = commands.recv() => match (command, &running) {
-                    // Whoever asked may have gone; so below.
-                    (Command::Reload(answer), Some(_)) => drop(answer.send(Err(BUSY.to_owned()))),
-                    (Command::Reload(answer), None) => {
-                        let journal = Arc::clone(&serving.journal);
-                        let reloads = serving.reloads.clone();
-                        tokio::spawn(reload(reloads, journal, answer, wishes.clone()));
-                    }
-                    (Command::Preview(answer), _) => {
+                Some(command) = commands.recv() => match command {
+                    Command::Reload(answer) => match serving.may_reload(running.is_some()) {
+                        // Whoever asked may have gone; so below.
+                        None => drop(answer.send(Err(busy()))),
+                        Some(permit) => {
+                            let journal = Arc::clone(&serving.journal);
+                            let reloads = serving.reloads.clone();
+                            tokio::spawn(reload(reloads, journal, permit, answer, wishes.clone()));
+                        }
+                    },
+                    Command::Preview(answer) => {
                         let obstacle = serving.handover.obstacle();
                         tokio::spawn(preview(serving.reloads.clone(), obstacle, answer));
                     }
                 },
                 Some(wish) = wished.recv() => match running {
-                    Some(_) => drop(wish.answer.send(Err(BUSY.to_owned()))),
+                    Some(_) => drop(wish.answer.send(Err(busy()))),
                     None => {
                         serving.note(Kind::Handover, "reload: handing over");
                         running = Some(serving.hand_over(Some(wish)));
@@ -174,17 +192,18 @@ impl ShutdownSignalWatch for Events {
                         Ok(()) => {
                             // Who asks from here on asks the successor.
                             commands.close();
+                            serving.standing.leave().await;
                             serving.handed_over(wish);
                             serving.keep_reopening(signals.user_1);
                             // A SIGTERM to all processes of the service is the first for this one.
                             let impatience = (signals.interrupt, signals.terminate);
-                            return serving.drain("handed over", impatience, 1);
+                            return serving.drain("the successor serves", impatience, 1);
                         }
                         Err(reason) => {
-                            let text = format!("no handover, serving on: {reason}");
+                            let text = serving.go_on(&reason);
                             serving.note(Kind::HandoverFailed, &text);
                             if let Some(wish) = wish {
-                                let _ = wish.answer.send(Err(reason));
+                                let _ = wish.answer.send(Err(ChangeError::Conflict(text)));
                             }
                         }
                     }
@@ -199,6 +218,23 @@ impl Serving {
         self.journal.note(kind, None, None, text.to_owned());
     }
 
+    /// A permit for a reload in place; `None` during a handover.
+    fn may_reload(&self, hands_over: bool) -> Option<Permit> {
+        match hands_over {
+            true => None,
+            false => self.gates.reloads.permit(),
+        }
+    }
+
+    /// There was no handover; says what became of it.
+    fn go_on(&self, reason: &str) -> String {
+        if self.state.phase() != Phase::Watching {
+            return format!("no handover, serving on: {reason}");
+        }
+        self.standing.resume();
+        format!("no handover, serving again: {reason}")
+    }
+
     fn hand_over(&self, wish: Option<Wish>) -> Running<'_> {
         Running {
             attempt: Box::pin(self.handover.hand_over()),
@@ -206,15 +242,17 @@ impl Serving {
         }
     }
 
-    /// A successor serves. Whoever asked for it hears so once the successor takes commands.
+    /// A successor serves for good. Whoever asked for it hears so once the successor takes commands.
     fn handed_over(&self, wish: Option<Wish>) {
-        self.standing.succeeded();
+        self.state.enter(Phase::HandedOver);
         let Some(Wish { changes, answer }) = wish else {
             return;
         };
         let control_socket = Arc::clone(&self.control_socket);
+        // While it was watched it had the time to do so.
+        let patience = MOMENTS.saturating_sub(self.state.since().elapsed());
         tokio::spawn(async move {
-            control_socket.replaced(MOMENTS).await;
+            control_socket.replaced(patience).await;
             let way = "handover".to_owned();
             let _ = answer.send(Ok(Reloaded { way, changes }));
         });
@@ -260,12 +298,21 @@ impl Serving {
             "{why}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
             self.traffic.present()
         );
-        self.traffic.drain();
+        if self.state.phase() != Phase::HandedOver {
+            self.state.enter(Phase::Stopping);
+        }
+        let since = self.state.since();
         let (traffic, standing) = (Arc::clone(&self.traffic), Arc::clone(&self.standing));
         // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
-        tokio::spawn(drain(traffic, standing, grace, impatience, overlooked));
+        tokio::spawn(drain(
+            traffic, standing, since, grace, impatience, overlooked,
+        ));
         ShutdownSignal::GracefulTerminate
     }
+}
+
+fn busy() -> ChangeError {
+    ChangeError::Busy(UNDER_WAY.to_owned())
 }
 
 fn reopen(logs: &Logs) {
@@ -277,10 +324,13 @@ fn reopen(logs: &Logs) {
 async fn reload(
     reloads: Reloads,
     journal: Arc<Journal>,
-    answer: oneshot::Sender<Result<Reloaded, String>>,
+    permit: Permit,
+    answer: oneshot::Sender<Result<Reloaded, ChangeError>>,
     wishes: mpsc::Sender<Wish>,
 ) {
     let outcome = reloads.reload().await;
+    // A handover waits for those who have one.
+    drop(permit);
     if let Err(Refusal::NeedsProcess(changes)) = outcome {
         let changes = changes.into_lines();
         // Nobody listens only if this process ends.
@@ -290,14 +340,14 @@ async fn reload(
     note_outcome(&journal, &outcome);
     let way = "in-place".to_owned();
     let told = outcome.map(|changes| Reloaded { way, changes });
-    let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
+    let _ = answer.send(told.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
 }
 
 /// Says what a reload would do; `obstacle` stands against any handover.
 async fn preview(
     reloads: Reloads,
     obstacle: Option<&'static str>,
-    answer: oneshot::Sender<Result<Preview, String>>,
+    answer: oneshot::Sender<Result<Preview, ChangeError>>,
 ) {
     let told = reloads.forecast().await.map(|Forecast { changes, taken }| {
         let handover = !changes.in_new_process.is_empty();
@@ -314,7 +364,7 @@ async fn preview(
             obstacles: obstacle.into_iter().chain(taken).collect(),
         }
     });
-    let _ = answer.send(told.map_err(|refusal| refusal.to_string()));
+    let _ = answer.send(told.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
 }
 
 /// The outcome of a handover that may not be running.
@@ -326,22 +376,4 @@ async fn ended(running: &mut Option<Running<'_>>) -> (Result<(), String>, Option
         }
         None => std::future::pending().await,
     }
-}
-
-fn note_outcome(journal: &Journal, outcome: &Outcome) {
-    let (kind, text) = match outcome {
-        Ok(changes) if changes.is_empty() => (
-            Kind::Reloaded,
-            "reloaded in place: nothing changed".to_owned(),
-        ),
-        Ok(changes) => (
-            Kind::Reloaded,
-            format!("reloaded in place: {}", changes.join("; ")),
-        ),
-        Err(refusal) => (
-            Kind::ReloadFailed,
-            format!("not reloaded, everything stays as it is: {refusal}"),
-        ),
-    };
-    journal.note(kind, None, None, text);
 }

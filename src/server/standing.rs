@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -12,20 +12,27 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::announce::{self, PidFile, notify};
-use super::handover::{Door, Handover, Inheritance};
+use super::handover::{Door, ExpectedProbes, Handover, Inheritance, Watched};
 use super::places::Places;
-use super::reload::Reloads;
+use super::reload::{Reloads, note_outcome};
+use super::serving_state::{Phase, ServingState};
 use super::socket_file::SocketFile;
 use crate::access_log::Logs;
 use crate::admin::Readiness;
 use crate::journal::{Journal, Kind};
+use crate::logging;
 use crate::proxy::Site;
 
 /// How long the end of the process waits for what is told of requests.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// How long the end of the process waits until a predecessor has heard of it.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// The standing of this process.
 #[derive(Debug)]
@@ -38,7 +45,8 @@ pub(super) struct Standing {
     /// Whether signals are watched for; until then they would end the process.
     watching: watch::Sender<bool>,
     begun: AtomicBool,
-    succeeded: watch::Sender<bool>,
+    /// Ends the watch of a predecessor over this process.
+    watched_over: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 /// What hears of a change of the standing.
@@ -52,6 +60,10 @@ pub(super) struct Around {
     /// Where the process takes commands.
     pub(super) control: Arc<SocketFile>,
     pub(super) logs: Arc<Logs>,
+    pub(super) state: Arc<ServingState>,
+    /// Where clients come in.
+    pub(super) edges: Vec<SocketAddr>,
+    pub(super) probes: Arc<ExpectedProbes>,
 }
 
 impl Standing {
@@ -63,7 +75,7 @@ impl Standing {
             around,
             watching: watch::Sender::new(false),
             begun: AtomicBool::new(false),
-            succeeded: watch::Sender::new(false),
+            watched_over: Mutex::new(None),
         }
     }
 
@@ -84,63 +96,138 @@ impl Standing {
     /// One line for a person.
     pub(super) fn open_door(&self) -> Result<(), String> {
         let door = Door::open(&self.places.upgrade_socket)?;
-        *self.door() = Some(door);
+        *self.lock_door() = Some(door);
         Ok(())
     }
 
     /// The process serves on `addresses`. Where it has a predecessor, that one hears of it and drains.
     pub(super) async fn begin(
-        &self,
+        self: &Arc<Self>,
         addresses: Vec<SocketAddr>,
         table: ListenFds,
         inheritance: Option<Inheritance>,
     ) {
+        let mut watched = None;
+        let mut reloaded = false;
         if let Some(inheritance) = inheritance {
-            let overlay = inheritance.legacy.overlay.clone();
-            for pool in &self.around.site.load().pools {
-                let known = inheritance.legacy.pools.iter();
-                known
-                    .filter(|state| state.name == pool.name())
-                    .for_each(|state| pool.resume(state));
-            }
-            if let Err(reason) = inheritance.confirm().await {
-                error!("no handover: {reason}");
-                // It may have accepted connections, so it goes as everybody goes.
-                let _ = kill(Pid::this(), Signal::SIGTERM);
-                return;
+            reloaded = inheritance.legacy.reloaded;
+            match self.take_over(inheritance).await {
+                Ok(watch) => watched = watch,
+                Err(reason) => {
+                    error!("no handover: {reason}");
+                    // It may have accepted connections, so it goes as everybody goes.
+                    let _ = kill(Pid::this(), Signal::SIGTERM);
+                    return;
+                }
             }
             let text = "serving in the place of another process".to_owned();
             self.around.journal.note(Kind::Handover, None, None, text);
-            // An operator may have changed something since the successor came.
-            self.around.reloads.adopt(overlay).await;
         }
-        let early = self.door().take();
+        let early = self.lock_door().take();
         let door = early.map_or_else(|| Door::take_over(&self.places.upgrade_socket), Ok);
         let begun = door.and_then(|door| {
             let begun = self.around.handover.begin(addresses, table, door);
             begun.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
         });
-        if let Err(reason) = begun {
+        self.is_known(begun);
+        self.around.readiness.set(true);
+        self.begun.store(true, Ordering::SeqCst);
+        match watched {
+            // Until then the predecessor stays the main process: systemd would end both with this one.
+            Some(watched) => self.be_watched(watched),
+            None => self.is_main(),
+        }
+        if reloaded {
+            let (reloads, journal) = (self.around.reloads.clone(), self.around.journal.clone());
+            tokio::spawn(async move { note_outcome(&journal, &reloads.reload().await) });
+        }
+    }
+
+    /// Takes over what a predecessor has learnt and what operators have changed there, and tells it that this process
+    /// serves; returns what it watches this process with.
+    async fn take_over(&self, inheritance: Inheritance) -> Result<Option<Watched>, String> {
+        // An operator may have changed something since the successor came.
+        let overlay = inheritance.legacy.overlay.clone();
+        if let Err(reason) = self.around.reloads.adopt(overlay).await {
+            inheritance.refuse(&reason);
+            return Err(reason);
+        }
+        for pool in &self.around.site.load().pools {
+            let known = inheritance.legacy.pools.iter();
+            known
+                .filter(|state| state.name == pool.name())
+                .for_each(|state| pool.resume(state));
+        }
+        if let Some(level) = &inheritance.legacy.log_level
+            && let Err(reason) = logging::set_level(level)
+        {
+            warn!("the level of the predecessor's log: {reason}");
+        }
+        inheritance.confirm(self.around.edges.clone()).await
+    }
+
+    /// Answers the predecessor that watches this process.
+    fn be_watched(self: &Arc<Self>, watched: Watched) {
+        let (leave, left) = oneshot::channel();
+        let this = Arc::clone(self);
+        let answering = tokio::spawn(async move {
+            let mut phase = this.around.state.watch_phase();
+            let leaves = async {
+                tokio::select! {
+                    _ = left => {}
+                    // It has a successor itself, which accepts the probes now.
+                    _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+                }
+            };
+            match watched.answer(&this.around.probes, leaves).await {
+                Ok(()) => this.is_main(),
+                Err(reason) => {
+                    error!("this process has to go: {reason}");
+                    // What it says from here on systemd would take for the service's.
+                    this.begun.store(false, Ordering::SeqCst);
+                    let _ = kill(Pid::this(), Signal::SIGTERM);
+                }
+            }
+        });
+        *self.lock_watch() = Some((leave, answering));
+    }
+
+    /// This process stops, or has a successor: a predecessor that watches it still must not take that for its death.
+    pub(super) async fn leave(&self) {
+        let watched = self.lock_watch().take();
+        if let Some((leave, answering)) = watched {
+            let _ = leave.send(());
+            let _ = timeout(LEAVING, answering).await;
+        }
+    }
+
+    /// The successor is lost, and this process serves again.
+    pub(super) fn resume(&self) {
+        // First of all it accepts what has come meanwhile.
+        self.around.state.enter(Phase::Serving);
+        let door = Door::take_over(&self.places.upgrade_socket);
+        self.is_known(door.and_then(|door| {
+            let open = self.around.handover.let_in(door);
+            open.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
+        }));
+        self.is_main();
+    }
+
+    /// The process is where it is looked for: behind the upgrade socket, which it has or not, and in the pid file.
+    fn is_known(&self, upgrade_socket: Result<(), String>) {
+        if let Err(reason) = upgrade_socket {
             error!("{reason}; this process cannot hand over");
         }
         if let Err(reason) = self.pid_file.write() {
             warn!("{reason}");
         }
-        // Whoever renamed a log until now has told the predecessor.
+        // Whoever renamed a log until now has told the other process.
         self.around.logs.reopen();
-        self.around.readiness.set(true);
-        self.begun.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells systemd that this is the process that counts.
+    fn is_main(&self) {
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
-    }
-
-    /// Turns true when a successor serves.
-    pub(super) fn watch_succession(&self) -> watch::Receiver<bool> {
-        self.succeeded.subscribe()
-    }
-
-    /// A successor serves. A probe that is still answered here asks for the service, which is ready.
-    pub(super) fn succeeded(&self) {
-        self.succeeded.send_replace(true);
     }
 
     /// An in-place reload begins, asked for by a signal.
@@ -167,11 +254,10 @@ impl Standing {
         }
     }
 
-    /// The process ends: removes its files, except those that are a successor's by now, and writes the last lines.
     /// The process ends: removes its files, except those that are a successor's by now, and gives what is told of requests
     /// a moment to get where it goes.
     pub(super) fn end(&self) {
-        if let Some(door) = self.door().take() {
+        if let Some(door) = self.lock_door().take() {
             door.close();
         }
         self.around.handover.end();
@@ -184,8 +270,14 @@ impl Standing {
         }
     }
 
-    fn door(&self) -> std::sync::MutexGuard<'_, Option<Door>> {
-        // Nothing that is done under the lock can be half done.
+    fn lock_door(&self) -> MutexGuard<'_, Option<Door>> {
+        // Nothing that is done under the locks can be half done.
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_watch(&self) -> MutexGuard<'_, Option<(oneshot::Sender<()>, JoinHandle<()>)>> {
+        self.watched_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

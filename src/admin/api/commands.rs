@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Api;
 use crate::admin::reply::Reply;
+use crate::admin::running::ChangeError;
 
 /// The path of the command to reload; the method is POST.
 pub const API_RELOAD: &str = "/api/v1/reload";
@@ -17,9 +18,9 @@ pub const API_PREVIEW: &str = "/api/v1/reload/preview";
 #[derive(Debug)]
 pub enum Command {
     /// Take in the file anew, in the gentlest way that suffices.
-    Reload(oneshot::Sender<Result<Reloaded, String>>),
+    Reload(oneshot::Sender<Result<Reloaded, ChangeError>>),
     /// Say what that would do, and do nothing.
-    Preview(oneshot::Sender<Result<Preview, String>>),
+    Preview(oneshot::Sender<Result<Preview, ChangeError>>),
 }
 
 /// What a reload would do.
@@ -53,16 +54,20 @@ pub(super) async fn preview(api: &Api) -> Result<Reply, Reply> {
 /// Gives a command and tells its outcome.
 async fn command<T: Serialize>(
     api: &Api,
-    command: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
+    command: impl FnOnce(oneshot::Sender<Result<T, ChangeError>>) -> Command,
 ) -> Result<Reply, Reply> {
     let (sender, outcome) = oneshot::channel();
-    let ending = || "the process is ending".to_owned();
+    // After a handover there is no permit, and the successor is to be asked.
+    let ending = || match api.running.permit() {
+        Ok(_) => ChangeError::Conflict("the process is ending".to_owned()),
+        Err(refusal) => refusal,
+    };
     let outcome = match api.commands.send(command(sender)).await {
         Ok(()) => outcome.await.unwrap_or_else(|_| Err(ending())),
         Err(_) => Err(ending()),
     };
     match outcome {
         Ok(done) => Ok(Reply::json(StatusCode::OK, &done)),
-        Err(reason) => Err(Reply::error(StatusCode::CONFLICT, reason)),
+        Err(refusal) => Err(Reply::refusal(refusal)),
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Api, Request, pools};
 use crate::admin::reply::Reply;
-use crate::admin::running::{Change, ChangeError};
+use crate::admin::running::Change;
 use crate::balancer::{HostId, MAX_WEIGHT};
 use crate::config::Host;
 use crate::pool::{HostStatus, Pool};
@@ -141,10 +141,7 @@ fn meant(api: &Api, request: &Request) -> Result<(Arc<Pool>, HostId), Reply> {
 
 async fn change(api: &Api, pool: &Pool, change: Change) -> Result<(), Reply> {
     let changed = api.running.change(pool.name(), change).await;
-    changed.map_err(|error| match error {
-        ChangeError::Unknown(reason) => Reply::error(StatusCode::NOT_FOUND, reason),
-        ChangeError::Conflict(reason) => Reply::error(StatusCode::CONFLICT, reason),
-    })
+    changed.map_err(Reply::refusal)
 }
 
 /// A host as it is now, after a change.

@@ -120,10 +120,17 @@ impl Found {
     /// The answer.
     pub(super) async fn answer(mut self, api: &Api, body: Vec<u8>) -> Reply {
         self.request.body = body;
+        // A reload asks for a permit itself, as it may become a handover, which waits for all others.
+        let changes = self.route.access == Access::Write && self.route.path != API_RELOAD;
+        let permit = match changes.then(|| api.running.permit()).transpose() {
+            Ok(permit) => permit,
+            Err(refusal) => return Reply::refusal(refusal),
+        };
         let answer = match self.route.handler {
             Handler::Now(answer) => answer(api, &self.request),
             Handler::Later(answer) => answer(api, &self.request).await,
         };
+        drop(permit);
         answer.unwrap_or_else(|refusal| refusal)
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::metrics::{Counts, Handshake, Turned};
 use crate::proxy::{Client, Guarded, Proxy, Site};
+use crate::server::handover::ExpectedProbes;
 
 use super::connections::{Connections, Present};
 use super::proxy_protocol::{self, ReadError};
@@ -31,6 +32,10 @@ pub(super) struct Door {
     pub(super) listener: TcpListener,
     /// The number of the same socket in the table for successors.
     pub(super) passed: RawFd,
+    /// True while no connection is accepted.
+    pub(super) closing: ShutdownWatch,
+    /// Connections of a predecessor, which watches this process.
+    pub(super) probes: Arc<ExpectedProbes>,
     pub(super) inside: Arc<Inside>,
 }
 
@@ -47,11 +52,22 @@ pub(super) struct Inside {
 }
 
 impl Door {
-    /// Accepts until the process stops.
+    /// Accepts until the process stops, but for the time in which a successor does.
     pub(super) async fn accept(&self, mut shutdown: ShutdownWatch) {
+        let mut closing = self.closing.clone();
         loop {
+            let accepts = !*closing.borrow_and_update();
             tokio::select! {
-                (stream, peer) = self.next() => self.inside.receive(stream, peer, &shutdown),
+                (stream, peer) = self.next(), if accepts => {
+                    if !self.probes.is_probe(&peer) {
+                        self.inside.receive(stream, peer, &self.closing);
+                    }
+                }
+                changed = closing.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
                 changed = shutdown.changed() => {
                     if changed.is_err() || *shutdown.borrow() {
                         return;

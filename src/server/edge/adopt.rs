@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 /// A listener on the socket `number`, which stays open. Nothing but its number says that a socket is there, so it is
 /// duplicated the safe way: sent to ourselves, which fails if there is none.
-pub(super) fn listener(number: RawFd) -> io::Result<TcpListener> {
+pub(in crate::server) fn listener(number: RawFd) -> io::Result<TcpListener> {
     let (from, to) = UnixStream::pair()?;
     let byte = [IoSlice::new(b"s")];
     let message = [ControlMessage::ScmRights(&[number])];

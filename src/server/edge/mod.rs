@@ -4,7 +4,7 @@
 //! for each that fails. Its protocols and its proxy are used as they are; only accepting is ours.
 
 mod accept;
-mod adopt;
+pub(super) mod adopt;
 mod connections;
 #[cfg(test)]
 mod fuzz;
@@ -29,6 +29,8 @@ use tokio::task::JoinSet;
 
 use crate::metrics::Counts;
 use crate::proxy::{Guarded, Proxy, Site, Traffic};
+use crate::server::handover::ExpectedProbes;
+use crate::server::serving_state::ServingState;
 
 use accept::{Door, Inside};
 pub(super) use connections::Connections;
@@ -45,6 +47,8 @@ pub(super) struct Edge {
     site: Arc<ArcSwap<Site>>,
     connections: Arc<Connections>,
     counts: Arc<Counts>,
+    state: Arc<ServingState>,
+    probes: Arc<ExpectedProbes>,
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
 
@@ -54,12 +58,16 @@ impl Edge {
         site: Arc<ArcSwap<Site>>,
         traffic: Arc<Traffic>,
         counts: Arc<Counts>,
+        state: Arc<ServingState>,
+        probes: Arc<ExpectedProbes>,
     ) -> Self {
         Edge {
             app: Arc::new(Guarded::new(proxy, Arc::clone(&site), traffic)),
             site,
             connections: Arc::default(),
             counts,
+            state,
+            probes,
             listeners: Vec::new(),
         }
     }
@@ -85,6 +93,8 @@ impl Edge {
                 Ok(Door {
                     listener: adopt::listener(socket)?,
                     passed: socket,
+                    closing: self.state.watch_closing(),
+                    probes: Arc::clone(&self.probes),
                     inside: Arc::new(Inside {
                         address,
                         tls,
@@ -125,7 +135,7 @@ impl Service for Edge {
             });
         }
         accepting.join_all().await;
-        tokio::time::sleep(LAME_DUCK).await;
+        tokio::time::sleep_until(self.state.since() + LAME_DUCK).await;
         self.app.http_cleanup().await;
     }
 

@@ -183,6 +183,13 @@ impl Started {
         self.lifeline = None;
     }
 
+    /// Kills it.
+    pub(super) fn kill(mut self) {
+        if let Some(lifeline) = self.lifeline.take() {
+            signal(self.pid, &lifeline, Signal::SIGKILL);
+        }
+    }
+
     async fn tell(&mut self, door: &Path) -> io::Result<()> {
         let Some(lifeline) = &mut self.lifeline else {
             return Ok(());
@@ -218,9 +225,9 @@ async fn end_of(lifeline: &mut UnixStream) {
     while lifeline.read(&mut byte).await.is_ok_and(|read| read > 0) {}
 }
 
-/// Sends a signal to the process whose lifeline this is, if it lives. It would have to end, and as many processes to
-/// start as there are ids, between the look and the signal for that to meet another.
-fn signal(pid: Pid, lifeline: &UnixStream, signal: Signal) {
+/// Sends a signal to the process that has the other end of `lifeline`, if it lives. It would have to end, and as many
+/// processes to start as there are ids, between the look and the signal for that to meet another.
+pub(super) fn signal(pid: Pid, lifeline: &impl AsRawFd, signal: Signal) {
     let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     if recv(lifeline.as_raw_fd(), &mut [0], look) != Ok(0) {
         let _ = kill(pid, signal);

@@ -77,15 +77,32 @@ impl Link {
     }
 
     pub(super) async fn send(&mut self, message: &Message) -> Result<(), LinkError> {
-        let frame = frame(message)?;
-        let Err(error) = self.0.write_all(&frame).await else {
+        let Err(error) = self.write(message).await else {
             return Ok(());
         };
         // What the other side said before it closed explains more.
         match self.receive().await {
             Err(refused @ LinkError::Refused(_)) => Err(refused),
-            _ => Err(error.into()),
+            _ => Err(error),
         }
+    }
+
+    /// Sends a message without a look at what the other side may have said.
+    pub(super) async fn write(&mut self, message: &Message) -> Result<(), LinkError> {
+        let frame = frame(message)?;
+        self.0.write_all(&frame).await.map_err(LinkError::from)
+    }
+
+    /// Waits until the other side has said something or closed.
+    pub(super) async fn readable(&self) {
+        // An error shows again when something is read.
+        let _ = self.0.readable().await;
+    }
+
+    /// Waits until the other side has closed.
+    pub(super) async fn closed(&mut self) {
+        let mut bytes = [0; 256];
+        while self.0.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
     }
 
     /// The next message. A refusal is an error.
@@ -114,7 +131,16 @@ impl Link {
     /// Says why this side does not go on, if that can be said at once.
     pub(super) fn refuse(&self, reason: &str) {
         let reason = reason.to_owned();
-        if let Ok(frame) = frame(&Message::Refused { reason }) {
+        self.say_at_once(&Message::Refused { reason });
+    }
+
+    /// Says that the other side serves without being watched from now on, if that can be said at once.
+    pub(super) fn release(&self) {
+        self.say_at_once(&Message::Release);
+    }
+
+    fn say_at_once(&self, message: &Message) {
+        if let Ok(frame) = frame(message) {
             // A peer that does not hear it notices that the connection ends, or its own deadline.
             let _ = self.0.try_write(&frame);
         }
@@ -143,6 +169,12 @@ impl Link {
             sockets.extend(self.0.async_io(Interest::READABLE, receive).await?);
         }
         Ok(sockets)
+    }
+}
+
+impl AsRawFd for Link {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

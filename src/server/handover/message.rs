@@ -7,6 +7,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::logging;
 use crate::pool::{Pool, PoolState};
 use crate::server::overlay::Overlay;
 
@@ -20,8 +21,12 @@ const STATE_VERSION: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(super) enum Message {
-    /// The successor has come.
-    Hello { version: u32 },
+    /// The successor has come. Earlier versions cannot be `watched`.
+    Hello {
+        version: u32,
+        #[serde(default)]
+        watched: bool,
+    },
     /// What it will get.
     Welcome {
         listeners: Vec<SocketAddr>,
@@ -29,15 +34,31 @@ pub(super) enum Message {
     },
     /// It could serve at once.
     Prepared,
-    /// As many sockets as listeners follow, in their order.
+    /// As many sockets as listeners follow, in their order. `reloaded`: the file was taken in anew since the welcome.
     Take {
         listeners: Vec<SocketAddr>,
         state: Value,
+        #[serde(default)]
+        reloaded: bool,
     },
-    /// It serves.
-    Ready,
-    /// It is the only one to serve.
-    Farewell,
+    /// It serves; clients come in through `listeners`.
+    Ready {
+        #[serde(default)]
+        listeners: Vec<SocketAddr>,
+    },
+    /// It is the only one to serve. `watch`: it has to answer probes until it is released.
+    Farewell {
+        #[serde(default)]
+        watch: bool,
+    },
+    /// Connections from these addresses will come through the listeners.
+    Probe { from: Vec<SocketAddr> },
+    /// The successor lives, and has accepted these since it said so last.
+    Alive { accepted: Vec<SocketAddr> },
+    /// The successor is told to stop, or has a successor itself: it needs no watch any more.
+    Leaving,
+    /// The watch is over.
+    Release,
     /// It has to go.
     Refused { reason: String },
 }
@@ -50,6 +71,9 @@ struct State {
     /// What earlier versions did not tell has a default.
     #[serde(default)]
     overlay: Overlay,
+    /// The level of the log, if it was changed at run time.
+    #[serde(default)]
+    log_level: Option<String>,
 }
 
 /// What goes along to the successor.
@@ -59,6 +83,10 @@ pub(in crate::server) struct Legacy {
     pub(in crate::server) pools: Vec<PoolState>,
     /// What operators have changed.
     pub(in crate::server) overlay: Overlay,
+    /// The level of the log that they have set.
+    pub(in crate::server) log_level: Option<String>,
+    /// Whether the file was taken in anew since this process read it.
+    pub(in crate::server) reloaded: bool,
 }
 
 /// The state of `pools` and what operators have changed, to be sent.
@@ -67,6 +95,7 @@ pub(super) fn export(pools: &[Arc<Pool>], overlay: &Overlay) -> Value {
         version: STATE_VERSION,
         pools: pools.iter().map(|pool| pool.state()).collect(),
         overlay: overlay.clone(),
+        log_level: logging::changed_level(),
     };
     // A number that JSON has no word for becomes null, which the other side drops.
     serde_json::to_value(state).unwrap_or(Value::Null)
@@ -80,7 +109,17 @@ pub(super) fn import(state: Value) -> Legacy {
         return Legacy::default();
     }
     match serde_json::from_value::<State>(state) {
-        Ok(State { pools, overlay, .. }) => Legacy { pools, overlay },
+        Ok(State {
+            pools,
+            overlay,
+            log_level,
+            ..
+        }) => Legacy {
+            pools,
+            overlay,
+            log_level,
+            reloaded: false,
+        },
         Err(error) => {
             warn!("the predecessor's state of the hosts cannot be read, they start fresh: {error}");
             Legacy::default()

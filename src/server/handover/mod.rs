@@ -8,8 +8,15 @@
 //!     prepared   →            everything that can fail has been done: file, certificates, pools, new listeners, checks
 //!                ← take       the listening sockets themselves, and whose turn it is now
 //!     ready      →            it accepts connections
-//!                ← farewell   from here on the predecessor drains
+//!                ← farewell   from here on the predecessor accepts none, and watches
+//!                ← probe      where connections come from that prove that the successor accepts
+//!     alive      →            which of them it has accepted; again and again
+//!                ← release    from here on the predecessor drains
 //! ```
+//! Between `farewell` and `release` the predecessor has its listening sockets still: if the successor dies or freezes
+//! within these seconds, it is killed and the predecessor takes over again. A successor that is told to stop meanwhile, or
+//! hands over itself, says `leaving`.
+//!
 //! Before `farewell` the predecessor serves as if nothing had been said, and whatever goes wrong leaves it so. Both
 //! processes hold the same sockets after `take`, so it does not matter which of them dies. A connection that ends without
 //! a word means that the predecessor has died: the successor then listens by itself.
@@ -25,10 +32,13 @@ mod link;
 mod message;
 mod place;
 mod predecessor;
+mod probes;
 mod successor;
+mod watch;
 
 pub(super) use launch::Program;
 pub(super) use place::{Door, check_privacy, is_trusted};
-pub(super) use predecessor::Handover;
+pub(super) use predecessor::{Exported, Handover};
+pub(super) use probes::ExpectedProbes;
 pub use successor::Upgrade;
-pub(super) use successor::{Inheritance, Successor};
+pub(super) use successor::{Inheritance, Successor, Watched};

@@ -1,26 +1,32 @@
 //! The side that serves: lets successors in, and hands over to one.
 
+mod attempt;
+
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
 use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use log::{info, warn};
-use nix::unistd::Pid;
 use pingora::server::ListenFds;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::launch::{Program, Started};
+use self::attempt::Attempt;
+use super::launch::Program;
 use super::link::{Link, LinkError, Peer};
 use super::message::{Message, VERSION, export};
 use super::place::{Door, is_trusted};
+use crate::admin::Current;
 use crate::health::FIRST_ROUND;
+use crate::moment::Moment;
 use crate::proxy::Site;
+use crate::server::change_gate::Gates;
 use crate::server::overlay::Overlay;
+use crate::server::serving_state::ServingState;
 use crate::server::socket_file::SocketFile;
 
 /// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
@@ -32,6 +38,14 @@ const GREETING: Duration = Duration::from_secs(5);
 
 const BUSY: &str = "a handover is running";
 
+/// What a successor is told of.
+#[derive(Debug)]
+pub(in crate::server) struct Exported {
+    pub(in crate::server) site: Arc<ArcSwap<Site>>,
+    pub(in crate::server) overlay: Arc<ArcSwap<Overlay>>,
+    pub(in crate::server) current: Arc<ArcSwap<Current>>,
+}
+
 /// Hands the listeners of this process over.
 #[derive(Debug)]
 pub(in crate::server) struct Handover {
@@ -41,10 +55,13 @@ pub(in crate::server) struct Handover {
     grace: Duration,
     site: Arc<ArcSwap<Site>>,
     overlay: Arc<ArcSwap<Overlay>>,
+    current: Arc<ArcSwap<Current>>,
+    state: Arc<ServingState>,
+    gates: Gates,
     /// Set once the process listens.
     sockets: OnceLock<Sockets>,
-    /// The file of the upgrade socket, once successors may come.
-    file: OnceLock<SocketFile>,
+    /// Where successors come to, once they may.
+    entrance: Mutex<Option<Entrance>>,
     lobby: Mutex<Lobby>,
 }
 
@@ -60,13 +77,30 @@ impl std::fmt::Debug for Sockets {
     }
 }
 
+/// The upgrade socket.
+#[derive(Debug)]
+struct Entrance {
+    file: SocketFile,
+    /// Lets successors in.
+    accepting: JoinHandle<()>,
+}
+
+/// A successor that has come, and when the file was taken in that was in force then.
+#[derive(Debug)]
+struct Waiting {
+    link: Link,
+    loaded: Moment,
+    /// Whether it can be watched.
+    watched: bool,
+}
+
 /// Where successors wait.
 #[derive(Debug)]
 enum Lobby {
     /// Who comes may wait here; the last one does.
-    Open(Option<Link>),
+    Open(Option<Waiting>),
     /// A handover runs, whose successor was started and comes in here.
-    Reserved(mpsc::Sender<(Peer, Link)>),
+    Reserved(mpsc::Sender<(Peer, Waiting)>),
     /// A handover runs, and nobody may come in.
     Closed,
 }
@@ -77,9 +111,15 @@ impl Handover {
         program: Program,
         reloadable: bool,
         grace: Duration,
-        site: Arc<ArcSwap<Site>>,
-        overlay: Arc<ArcSwap<Overlay>>,
+        exported: Exported,
+        state: Arc<ServingState>,
+        gates: Gates,
     ) -> Self {
+        let Exported {
+            site,
+            overlay,
+            current,
+        } = exported;
         let obstacle = match (reloadable, process::id()) {
             (false, _) => {
                 Some("there is no file for a successor, and the hosts are in this process")
@@ -96,8 +136,11 @@ impl Handover {
             grace,
             site,
             overlay,
+            current,
+            state,
+            gates,
             sockets: OnceLock::new(),
-            file: OnceLock::new(),
+            entrance: Mutex::new(None),
             lobby: Mutex::new(Lobby::Open(None)),
         }
     }
@@ -117,13 +160,20 @@ impl Handover {
         table: ListenFds,
         door: Door,
     ) -> std::io::Result<()> {
+        // Only the first call counts, and there is one.
+        let _ = self.sockets.set(Sockets { addresses, table });
+        self.let_in(door)
+    }
+
+    /// Lets successors in through `door`, and no longer where they came in until now.
+    ///
+    /// # Errors
+    /// If the door cannot be watched.
+    pub(in crate::server) fn let_in(self: &Arc<Self>, door: Door) -> std::io::Result<()> {
         let (listener, file) = door.into_parts();
         let listener = UnixListener::from_std(listener)?;
-        // Only the first call counts, and there is one.
-        let _ = self.file.set(file);
-        let _ = self.sockets.set(Sockets { addresses, table });
         let this = Arc::clone(self);
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
@@ -136,21 +186,25 @@ impl Handover {
                 }
             }
         });
+        if let Some(earlier) = lock(&self.entrance).replace(Entrance { file, accepting }) {
+            earlier.accepting.abort();
+        }
         Ok(())
     }
 
     /// Removes the file of the upgrade socket, unless it is a successor's by now.
     pub(in crate::server) fn end(&self) {
-        if let Some(file) = self.file.get() {
-            file.remove();
+        if let Some(entrance) = &*lock(&self.entrance) {
+            entrance.file.remove();
         }
     }
 
-    /// Hands over to a successor: to the one that waits, else to one that is started now. Afterwards it serves, and this
-    /// process has to drain. Dropping the future ends the attempt and the successor.
+    /// Hands over to a successor: to the one that waits, else to one that is started now. Once it serves, this process
+    /// accepts no connections and watches it. Afterwards this process has to drain. Dropping the future ends the attempt
+    /// and the successor; the watch over one that serves it only cuts short.
     ///
     /// # Errors
-    /// Why there was no handover. Then everything is as before.
+    /// Why there was no handover. No successor is left then; whether this process has to take over again says its phase.
     pub(in crate::server) async fn hand_over(&self) -> Result<(), String> {
         if let Some(obstacle) = self.obstacle {
             return Err(obstacle.to_owned());
@@ -158,28 +212,22 @@ impl Handover {
         if self.sockets.get().is_none() {
             return Err("this process does not serve yet".to_owned());
         }
-        let mut attempt = Attempt {
-            handover: self,
-            started: None,
-            link: self.close_lobby(),
-            refusal: "the predecessor is stopping".to_owned(),
-            succeeded: false,
-        };
+        let mut attempt = Attempt::begin(self);
         let outcome = match timeout(WHOLE, attempt.run()).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("the successor was not ready after {WHOLE:?}")),
         };
-        match &outcome {
-            Ok(()) => attempt.succeed(),
-            Err(reason) => attempt.refusal = reason.clone(),
+        if let Err(reason) = outcome {
+            attempt.fail(&reason);
+            return Err(reason);
         }
-        outcome
+        attempt.watch().await
     }
 
     /// Lets nobody in, and returns who waits.
-    fn close_lobby(&self) -> Option<Link> {
+    fn close_lobby(&self) -> Option<Waiting> {
         match std::mem::replace(&mut *lock(&self.lobby), Lobby::Closed) {
-            Lobby::Open(link) => link,
+            Lobby::Open(waiting) => waiting,
             _ => None,
         }
     }
@@ -187,7 +235,14 @@ impl Handover {
     /// Who comes through the door.
     async fn receive(self: Arc<Self>, mut link: Link) {
         match timeout(GREETING, self.greet(&mut link)).await {
-            Ok(Ok(peer)) => self.seat(peer, link),
+            Ok(Ok((peer, loaded, watched))) => self.seat(
+                peer,
+                Waiting {
+                    link,
+                    loaded,
+                    watched,
+                },
+            ),
             Ok(Err(LinkError::Closed)) => {}
             Ok(Err(error)) => {
                 warn!("a successor was not let in: {error}");
@@ -197,172 +252,50 @@ impl Handover {
         }
     }
 
-    async fn greet(&self, link: &mut Link) -> Result<Peer, LinkError> {
+    /// Who it is, when the file was taken in that is in force, and whether it can be watched.
+    async fn greet(&self, link: &mut Link) -> Result<(Peer, Moment, bool), LinkError> {
         let peer = link.peer()?;
         if !is_trusted(peer.uid) {
             return Err(LinkError::Broken(format!("it runs as user {}", peer.uid)));
         }
-        match link.receive().await? {
-            Message::Hello { version: VERSION } => {}
-            Message::Hello { version } => {
+        let watched = match link.receive().await? {
+            Message::Hello {
+                version: VERSION,
+                watched,
+            } => watched,
+            Message::Hello { version, .. } => {
                 return Err(LinkError::Broken(format!(
                     "it speaks version {version} of the protocol, not {VERSION}"
                 )));
             }
             other => return Err(unexpected(&other)),
-        }
+        };
+        let loaded = self.current.load().loaded;
         let listeners = self.sockets.get().map(|sockets| sockets.addresses.clone());
         link.send(&Message::Welcome {
             listeners: listeners.unwrap_or_default(),
             state: export(&self.site.load().pools, &self.overlay.load()),
         })
         .await?;
-        Ok(peer)
+        Ok((peer, loaded, watched))
     }
 
-    fn seat(&self, peer: Peer, link: Link) {
+    fn seat(&self, peer: Peer, waiting: Waiting) {
         match &mut *lock(&self.lobby) {
             Lobby::Open(seat) => {
                 info!("a successor has come and waits for SIGQUIT");
-                if let Some(earlier) = seat.replace(link) {
-                    earlier.refuse("another successor has come");
+                if let Some(earlier) = seat.replace(waiting) {
+                    earlier.link.refuse("another successor has come");
                 }
             }
             Lobby::Reserved(seat) => {
-                if let Err(error) = seat.try_send((peer, link)) {
-                    let (_, link) = error.into_inner();
-                    link.refuse(BUSY);
+                if let Err(error) = seat.try_send((peer, waiting)) {
+                    let (_, waiting) = error.into_inner();
+                    waiting.link.refuse(BUSY);
                 }
             }
-            Lobby::Closed => link.refuse(BUSY),
+            Lobby::Closed => waiting.link.refuse(BUSY),
         }
-    }
-}
-
-/// A handover on its way. Dropping it leaves everything as it was before.
-struct Attempt<'a> {
-    handover: &'a Handover,
-    started: Option<Started>,
-    link: Option<Link>,
-    /// What the successor is told if this ends early.
-    refusal: String,
-    succeeded: bool,
-}
-
-impl Attempt<'_> {
-    async fn run(&mut self) -> Result<(), String> {
-        if self.link.is_some() {
-            let outcome = match self.prepared().await {
-                Ok(()) => self.pass().await,
-                failed => failed,
-            };
-            match outcome {
-                // It went away while it waited.
-                Err(LinkError::Closed) => self.link = None,
-                outcome => return outcome.map_err(|error| error.to_string()),
-            }
-        }
-        let (seat, mut arrivals) = mpsc::channel(1);
-        *lock(&self.handover.lobby) = Lobby::Reserved(seat);
-        let door = self.handover.file.get().and_then(SocketFile::path);
-        let door = door.ok_or("there is no upgrade socket")?;
-        let mut started = self.handover.program.start(&door).await?;
-        let pid = started.pid();
-        info!("started the successor, process {pid}");
-        let prepared = tokio::select! {
-            ended = started.ended() => return Err(ended),
-            prepared = async {
-                self.link = arrival_of(pid, &mut arrivals).await;
-                *lock(&self.handover.lobby) = Lobby::Closed;
-                self.prepared().await
-            } => prepared,
-        };
-        started.may_serve(self.handover.grace);
-        self.started = Some(started);
-        let passed = match prepared {
-            Ok(()) => self.pass().await,
-            Err(error) => Err(error),
-        };
-        match passed {
-            Ok(()) => Ok(()),
-            Err(LinkError::Closed) => Err(self.how_it_ended().await),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Waits until the successor is prepared.
-    async fn prepared(&mut self) -> Result<(), LinkError> {
-        let link = self.link.as_mut().ok_or(LinkError::Closed)?;
-        match link.receive().await? {
-            Message::Prepared => Ok(()),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Passes the sockets and waits until the successor serves.
-    async fn pass(&mut self) -> Result<(), LinkError> {
-        let (Some(link), Some(sockets)) = (&mut self.link, self.handover.sockets.get()) else {
-            return Err(LinkError::Closed);
-        };
-        let passed: Vec<(SocketAddr, RawFd)> = {
-            let table = sockets.table.lock();
-            let passed = sockets.addresses.iter();
-            passed
-                .filter_map(|address| Some((*address, *table.get(&address.to_string())?)))
-                .collect()
-        };
-        let (listeners, sockets): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
-        link.send(&Message::Take {
-            listeners,
-            state: export(
-                &self.handover.site.load().pools,
-                &self.handover.overlay.load(),
-            ),
-        })
-        .await?;
-        link.send_sockets(&sockets).await?;
-        match link.receive().await? {
-            Message::Ready => link.send(&Message::Farewell).await,
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn how_it_ended(&mut self) -> String {
-        match &mut self.started {
-            Some(started) => started.ended().await,
-            None => LinkError::Closed.to_string(),
-        }
-    }
-
-    /// The successor serves; nobody else may come, for this process drains.
-    fn succeed(&mut self) {
-        self.succeeded = true;
-        self.link = None;
-        if let Some(started) = self.started.take() {
-            started.let_go();
-        }
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.refuse(&self.refusal);
-        }
-        if !self.succeeded {
-            *lock(&self.handover.lobby) = Lobby::Open(None);
-        }
-    }
-}
-
-/// The connection of the process `pid`.
-async fn arrival_of(pid: Pid, arrivals: &mut mpsc::Receiver<(Peer, Link)>) -> Option<Link> {
-    loop {
-        let (peer, link) = arrivals.recv().await?;
-        if peer.pid == Some(pid) {
-            return Some(link);
-        }
-        link.refuse(BUSY);
     }
 }
 

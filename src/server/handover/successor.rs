@@ -16,6 +16,7 @@ use super::launch;
 use super::link::{Link, LinkError};
 use super::message::{Legacy, Message, VERSION, import};
 use super::place::is_trusted;
+use super::probes::ExpectedProbes;
 use crate::server::socket_file::is_same;
 
 /// The predecessor welcomes a successor at once, or it hangs.
@@ -134,7 +135,17 @@ impl Successor {
             link.send(&Message::Prepared).await?;
             info!("prepared; waiting for the listeners of the predecessor");
             let (listeners, legacy) = match link.receive().await? {
-                Message::Take { listeners, state } => (listeners, import(state)),
+                Message::Take {
+                    listeners,
+                    state,
+                    reloaded,
+                } => {
+                    let legacy = Legacy {
+                        reloaded,
+                        ..import(state)
+                    };
+                    (listeners, legacy)
+                }
                 other => return Err(LinkError::Broken(format!("it said {other:?} out of turn"))),
             };
             let sockets = link.receive_sockets(listeners.len()).await?;
@@ -177,20 +188,71 @@ pub(in crate::server) struct Inheritance {
 }
 
 impl Inheritance {
-    /// Says that this process serves. `Ok`: it is the only one from here on.
+    /// Says that this process serves on `listeners`. `Ok`: it is the only one from here on; where the predecessor
+    /// watches, what it does so with.
     ///
     /// # Errors
     /// Why it has to go nevertheless.
-    pub(in crate::server) async fn confirm(mut self) -> Result<(), String> {
+    pub(in crate::server) async fn confirm(
+        mut self,
+        listeners: Vec<SocketAddr>,
+    ) -> Result<Option<Watched>, String> {
         let farewell = async {
-            self.link.send(&Message::Ready).await?;
+            self.link.send(&Message::Ready { listeners }).await?;
             self.link.receive().await
         };
         match timeout(LAST_WORD, farewell).await {
+            Ok(Ok(Message::Farewell { watch: true })) => Ok(Some(Watched(self.link))),
             // A predecessor that has died or hangs does not serve.
-            Err(_) | Ok(Ok(_) | Err(LinkError::Closed)) => Ok(()),
+            Err(_) | Ok(Ok(_) | Err(LinkError::Closed)) => Ok(None),
             Ok(Err(error)) => Err(error.to_string()),
         }
+    }
+
+    /// Says why this process does not take over.
+    pub(in crate::server) fn refuse(&self, reason: &str) {
+        self.link.refuse(reason);
+    }
+}
+
+/// The connection over which a predecessor watches this process.
+#[derive(Debug)]
+pub(in crate::server) struct Watched(Link);
+
+impl Watched {
+    /// Answers the predecessor until the watch is over, or until `leave` says that this process stops or has handed over
+    /// itself.
+    ///
+    /// # Errors
+    /// The predecessor has taken over again; this process has to go.
+    pub(in crate::server) async fn answer(
+        mut self,
+        probes: &ExpectedProbes,
+        leave: impl Future<Output = ()>,
+    ) -> Result<(), String> {
+        tokio::pin!(leave);
+        let outcome = loop {
+            tokio::select! {
+                said = self.0.receive() => match said {
+                    Ok(Message::Probe { from }) => {
+                        probes.expect(&from);
+                        let accepted = probes.take_accepted();
+                        if self.0.write(&Message::Alive { accepted }).await.is_err() {
+                            break Ok(());
+                        }
+                    }
+                    Err(LinkError::Refused(reason)) => break Err(reason),
+                    // It is over, or the predecessor has died.
+                    _ => break Ok(()),
+                },
+                () = &mut leave => {
+                    let _ = self.0.write(&Message::Leaving).await;
+                    break Ok(());
+                }
+            }
+        };
+        probes.forget();
+        outcome
     }
 }
 
@@ -200,7 +262,11 @@ async fn greet(link: &mut Link) -> Result<(HashSet<SocketAddr>, Legacy), LinkErr
         let uid = peer.uid;
         return Err(LinkError::Broken(format!("it runs as user {uid}")));
     }
-    link.send(&Message::Hello { version: VERSION }).await?;
+    link.send(&Message::Hello {
+        version: VERSION,
+        watched: true,
+    })
+    .await?;
     match link.receive().await? {
         Message::Welcome { listeners, state } => {
             Ok((listeners.into_iter().collect(), import(state)))

@@ -1,5 +1,6 @@
 //! One process hands over to the next: nothing is lost, nothing is forgotten, and no failure on the way hurts.
 
+mod changes;
 mod classic;
 mod failures;
 mod http2;
@@ -7,6 +8,7 @@ mod moved;
 mod notices;
 mod state;
 mod under_load;
+mod watch;
 
 use std::time::Duration;
 
