@@ -61,7 +61,7 @@ use control::Control;
 use edge::{Connections, Edge, affordable, raise_descriptors};
 use forecast::Forecasts;
 pub use handover::Upgrade;
-use handover::{ExpectedProbes, Handover, Program, Successor, check_privacy};
+use handover::{ExpectedProbes, Exported, Handover, Program, Successor, check_privacy};
 use listen::{Listening, VACANCY};
 use measured::Measured;
 use observers::Observers;
@@ -209,9 +209,11 @@ impl Prepared {
             program,
             file.is_some(),
             grace,
-            Arc::clone(&site),
-            Arc::clone(&overlay),
-            Arc::clone(&current),
+            Exported {
+                site: Arc::clone(&site),
+                overlay: Arc::clone(&overlay),
+                current: Arc::clone(&current),
+            },
             Arc::clone(&state),
             gates.clone(),
         ));

@@ -38,7 +38,7 @@ mod watch;
 
 pub(super) use launch::Program;
 pub(super) use place::{Door, check_privacy, is_trusted};
-pub(super) use predecessor::Handover;
+pub(super) use predecessor::{Exported, Handover};
 pub(super) use probes::ExpectedProbes;
 pub use successor::Upgrade;
 pub(super) use successor::{Inheritance, Successor, Watched};

@@ -39,6 +39,14 @@ const GREETING: Duration = Duration::from_secs(5);
 
 const BUSY: &str = "a handover is running";
 
+/// What a successor is told of.
+#[derive(Debug)]
+pub(in crate::server) struct Exported {
+    pub(in crate::server) site: Arc<ArcSwap<Site>>,
+    pub(in crate::server) overlay: Arc<ArcSwap<Overlay>>,
+    pub(in crate::server) current: Arc<ArcSwap<Current>>,
+}
+
 /// Hands the listeners of this process over.
 #[derive(Debug)]
 pub(in crate::server) struct Handover {
@@ -104,12 +112,15 @@ impl Handover {
         program: Program,
         reloadable: bool,
         grace: Duration,
-        site: Arc<ArcSwap<Site>>,
-        overlay: Arc<ArcSwap<Overlay>>,
-        current: Arc<ArcSwap<Current>>,
+        exported: Exported,
         state: Arc<ServingState>,
         gates: Gates,
     ) -> Self {
+        let Exported {
+            site,
+            overlay,
+            current,
+        } = exported;
         let obstacle = match (reloadable, process::id()) {
             (false, _) => {
                 Some("there is no file for a successor, and the hosts are in this process")
