@@ -18,8 +18,6 @@ use tokio::time::timeout;
 
 use super::running::ChangeError;
 
-use super::running::ChangeError;
-
 /// The longest time that a write of an answer may stall.
 const WRITE: Duration = Duration::from_secs(10);
 

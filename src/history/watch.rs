@@ -66,6 +66,8 @@ impl Observer for Watches {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::record::Ending;
 
@@ -83,7 +85,7 @@ mod tests {
             Some(999),
         ];
         for status in statuses {
-            let record = Record::headless(None, false, status, 0, Ending::ALL[0]);
+            let record = Record::headless(Instant::now(), None, false, status, 0, Ending::ALL[0]);
             watch.count(&record);
         }
         let (counts, taken) = watch.take();
@@ -92,7 +94,14 @@ mod tests {
         let (counts, taken) = watch.take();
         assert_eq!(counts, [0; CLASSES]);
         assert_eq!(taken.quantile(0.5), None);
-        watch.count(&Record::headless(None, false, Some(101), 0, Ending::ALL[0]));
+        watch.count(&Record::headless(
+            Instant::now(),
+            None,
+            false,
+            Some(101),
+            0,
+            Ending::ALL[0],
+        ));
         assert_eq!(watch.take().1.quantile(0.5), None);
     }
 }
