@@ -84,7 +84,9 @@ fn all(first: &serde_yaml::Error, mut rest: Value, text: &str) -> Vec<Problem> {
             break;
         }
         left -= 1;
-        let read = serde_yaml::to_string(&rest);
+        let mut filled = rest.clone();
+        leave_out_empty(&mut filled);
+        let read = serde_yaml::to_string(&filled);
         let read = read.and_then(|text| serde_yaml::from_str::<yaml::Config>(&text));
         let Err(error) = read else { break };
         fault = Fault::read(&error.to_string(), &rest);
@@ -96,6 +98,18 @@ fn all(first: &serde_yaml::Error, mut rest: Value, text: &str) -> Vec<Problem> {
     }
     problems.sort_by_key(|problem| problem.position);
     problems
+}
+
+/// Removes the keys with nothing behind them: written out again they would be `null`, which is no map and no list.
+fn leave_out_empty(value: &mut Value) {
+    match value {
+        Value::Mapping(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.iter_mut().for_each(|(_, value)| leave_out_empty(value));
+        }
+        Value::Sequence(list) => list.iter_mut().for_each(leave_out_empty),
+        _ => {}
+    }
 }
 
 /// Where something has no place.

@@ -333,6 +333,11 @@ fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
             f.write_str("a list")
         }
 
+        // A key with nothing behind it.
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
         fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
             Ok(vec![T::deserialize(value.into_deserializer())?])
         }

@@ -21,7 +21,7 @@ pub(super) const STREAM: u32 = 65_535;
 pub(super) const CONNECTION: u32 = 256 << 10;
 
 /// The largest window of a stream: 80 Mbit/s at a round trip of 100 ms.
-const MOST: u32 = 1 << 20;
+const MOST: u32 = 16 * STREAM;
 
 /// So many uploads of one connection may have [`MOST`] each ...
 const FEW: usize = 4;
@@ -29,7 +29,7 @@ const FEW: usize = 4;
 /// ... so many may have [`LESS`], and beyond that each has [`STREAM`].
 const SOME: usize = 16;
 
-const LESS: u32 = 256 << 10;
+const LESS: u32 = 4 * STREAM;
 
 /// A window grows once so many times its size was read from uploads.
 const PATIENCE: u64 = 2;
