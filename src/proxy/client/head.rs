@@ -11,6 +11,9 @@ pub(super) struct Head {
     line: RequestLine,
     field: FieldLine,
     over: bool,
+    /// What the last bytes taken begin with of a request line that has to be escaped: where the line was before them, and
+    /// how many are its.
+    odd: Option<(RequestLine, usize)>,
 }
 
 /// What has come of a line behind the request line.
@@ -27,6 +30,7 @@ impl Head {
         line: RequestLine::START,
         field: FieldLine::Nothing,
         over: false,
+        odd: None,
     };
 
     /// Takes in what comes next, and tells how much of it is the head's. It is refused if its first line is none, and
@@ -35,13 +39,24 @@ impl Head {
         if self.over {
             return Err(Malformed);
         }
-        let line = self.line.take(bytes)?;
+        let before = self.line;
+        let (line, is_odd) = self.line.take(bytes)?;
+        self.odd = is_odd.then_some((before, line));
         if self.line != RequestLine::Past {
             return Ok(line);
         }
         let end = self.end(&bytes[line..]);
         self.over = end.is_some();
         Ok(end.map_or(bytes.len(), |end| line + end))
+    }
+
+    /// The `bytes` that were taken last, as they are to be handed out; `None`: as they are.
+    pub(super) fn escaped(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (before, line) = self.odd.take()?;
+        let (line, rest) = bytes.split_at(line.min(bytes.len()));
+        let mut escaped = before.escaped(line);
+        escaped.extend_from_slice(rest);
+        Some(escaped)
     }
 
     /// Where the empty line ends that the head ends with.

@@ -10,8 +10,12 @@ use super::Malformed;
 pub(super) enum RequestLine {
     /// Nothing but empty lines, which are passed over; whether a CR was the last octet.
     Before { cr: bool },
-    /// Its beginning: how many SP it has, and whether a CR was the last octet.
-    Within { spaces: usize, cr: bool },
+    /// Its beginning: how many SP it has, whether it has a question mark, and whether a CR was the last octet.
+    Within {
+        spaces: usize,
+        query: bool,
+        cr: bool,
+    },
     /// It is over.
     Past,
 }
@@ -19,10 +23,11 @@ pub(super) enum RequestLine {
 impl RequestLine {
     pub(super) const START: RequestLine = RequestLine::Before { cr: false };
 
-    /// Takes in what comes next, and tells how much of it is the line's. It is refused if the line cannot become a
+    /// Takes in what comes next, and tells how much of it is the line's and whether that has to be
+    /// [escaped](Self::escaped). It is refused if the line cannot become a
     /// method, a target and a version any more, with one SP between each and without CTL. It ends in CRLF or, as
     /// RFC 9112 2.2 allows, in LF.
-    pub(super) fn take(&mut self, mut bytes: &[u8]) -> Result<usize, Malformed> {
+    pub(super) fn take(&mut self, mut bytes: &[u8]) -> Result<(usize, bool), Malformed> {
         let all = bytes.len();
         if let RequestLine::Before { cr } = self {
             while let [first @ (b'\r' | b'\n'), rest @ ..] = bytes {
@@ -33,18 +38,19 @@ impl RequestLine {
                 bytes = rest;
             }
             if bytes.is_empty() {
-                return Ok(all);
+                return Ok((all, false));
             }
             if *cr {
                 return Err(Malformed);
             }
             *self = RequestLine::Within {
                 spaces: 0,
+                query: false,
                 cr: false,
             };
         }
-        let RequestLine::Within { spaces, cr } = self else {
-            return Ok(0);
+        let RequestLine::Within { spaces, query, cr } = self else {
+            return Ok((0, false));
         };
         let end = memchr(b'\n', bytes);
         let line = &bytes[..end.unwrap_or(bytes.len())];
@@ -55,21 +61,54 @@ impl RequestLine {
         *cr = text.len() < line.len();
         *spaces += memchr_iter(b' ', text).count();
         // Without a branch for each octet, so that it is done for many at once.
-        let control = text
-            .iter()
-            .fold(false, |control, octet| control | octet.is_ascii_control());
+        let none = (false, false, false);
+        let (control, odd, asks) = text.iter().fold(none, |(control, odd, asks), octet| {
+            (
+                control | octet.is_ascii_control(),
+                odd | is_odd(*octet),
+                asks | (*octet == b'?'),
+            )
+        });
+        *query |= asks;
         if control || *spaces > 2 {
             return Err(Malformed);
         }
         let Some(end) = end else {
-            return Ok(all);
+            return Ok((all, odd));
         };
         if *spaces < 2 {
             return Err(Malformed);
         }
         *self = RequestLine::Past;
-        Ok(all - bytes.len() + end + 1)
+        Ok((all - bytes.len() + end + 1, odd))
     }
+
+    /// A piece of the line that begins here, as the `http` crate takes it: `<`, `>` and the backtick in a target, and `"`
+    /// in its query, stand escaped there. Peers let them pass, and both forms are one path to everything that decides.
+    pub(super) fn escaped(self, piece: &[u8]) -> Vec<u8> {
+        let (mut spaces, mut query) = match self {
+            RequestLine::Within { spaces, query, .. } => (spaces, query),
+            RequestLine::Before { .. } => (0, false),
+            RequestLine::Past => return piece.to_vec(),
+        };
+        let mut escaped = Vec::with_capacity(piece.len() + 32);
+        for octet in piece {
+            spaces += usize::from(*octet == b' ');
+            query |= *octet == b'?';
+            let passes = !is_odd(*octet) || (*octet == b'"' && !query);
+            if spaces != 1 || passes {
+                escaped.push(*octet);
+            } else {
+                escaped.extend_from_slice(format!("%{octet:02X}").as_bytes());
+            }
+        }
+        escaped
+    }
+}
+
+/// Whether the `http` crate refuses an octet that is no CTL somewhere in a target.
+fn is_odd(octet: u8) -> bool {
+    matches!(octet, b'<' | b'>' | b'`' | b'"')
 }
 
 #[cfg(test)]
@@ -89,6 +128,37 @@ mod tests {
             assert_eq!(in_pieces(&[first, second]), whole, "{at}");
         }
         whole
+    }
+
+    #[test]
+    fn what_the_http_crate_refuses_in_a_target_is_escaped_there_alone() {
+        let escaped = |line: &[u8]| {
+            let whole = RequestLine::START.escaped(line);
+            for at in 0..line.len() {
+                let (first, second) = line.split_at(at);
+                let mut state = RequestLine::START;
+                let mut both = state.escaped(first);
+                if state.take(first).is_ok() {
+                    both.extend(state.escaped(second));
+                    assert_eq!(both, whole, "{at}");
+                }
+            }
+            String::from_utf8(whole).expect("text")
+        };
+        for (line, expected) in [
+            (
+                "GET /a<b>`\" HTTP/1.1\r\n",
+                "GET /a%3Cb%3E%60\" HTTP/1.1\r\n",
+            ),
+            ("GET /\"?\"` HTTP/1.1\r\n", "GET /\"?%22%60 HTTP/1.1\r\n"),
+            ("G<T / HTTP/1.1\r\n", "G<T / HTTP/1.1\r\n"),
+            ("GET / HTTP/1.1<\r\n", "GET / HTTP/1.1<\r\n"),
+            ("\r\nGET /{|}^ HTTP/1.1\r\n", "\r\nGET /{|}^ HTTP/1.1\r\n"),
+        ] {
+            assert_eq!(escaped(line.as_bytes()), expected);
+            let (_, odd) = RequestLine::START.take(line.as_bytes()).expect("a line");
+            assert!(odd || line == expected, "{line}");
+        }
     }
 
     #[test]

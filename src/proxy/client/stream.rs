@@ -44,8 +44,10 @@ pub struct Client {
     /// HTTP/2: no request has the connection for itself.
     shared: bool,
     head: Head,
-    /// Bytes of the head that have been handed out.
+    /// Bytes of the head that have come.
     head_bytes: u64,
+    /// What is to be handed out of the head before anything else.
+    escaped: Vec<u8>,
     frames: Frames,
     /// When the head must have come.
     head_by: Option<Instant>,
@@ -81,6 +83,7 @@ impl Client {
             shared,
             head: Head::START,
             head_bytes: 0,
+            escaped: Vec::new(),
             frames: Frames::START,
             head_by: Some(head_by),
             write_by: None,

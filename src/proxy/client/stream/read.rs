@@ -101,10 +101,15 @@ impl Client {
             self.head_bytes = 0;
             self.head_by = None;
         }
+        if !self.escaped.is_empty() {
+            self.hand_out_escaped(into);
+            return Poll::Ready(Ok(()));
+        }
         if self.head_bytes >= self.site.load().limits.head as u64 {
             self.gate.cut(Cut::TooLong);
             return Poll::Pending;
         }
+        let before = into.filled().len();
         let outcome = self.read_own(context, into, |this, new| this.head.take(new));
         match outcome {
             Poll::Pending => return self.wait_to_read(context),
@@ -115,11 +120,23 @@ impl Client {
             Poll::Ready(Ok(Ok(count))) => {
                 self.head_bytes += count as u64;
                 self.gate.enter(Phase::Head);
+                if let Some(escaped) = self.head.escaped(&into.filled()[before..]) {
+                    into.set_filled(before);
+                    self.escaped = escaped;
+                    self.hand_out_escaped(into);
+                }
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
         }
         Poll::Pending
+    }
+
+    /// Hands out what is left of a piece of a head that has become longer.
+    fn hand_out_escaped(&mut self, into: &mut ReadBuf<'_>) {
+        let count = self.escaped.len().min(into.remaining());
+        into.put_slice(&self.escaped[..count]);
+        self.escaped.drain(..count);
     }
 
     fn read_body(
