@@ -2,10 +2,13 @@
 //! use, within a budget of the whole process.
 //!
 //! A window bounds the speed of an upload, to one window for each round trip, and the memory that a stalled host costs.
-//! So both windows begin small. While uploads make progress, the window of the streams doubles, up to [`MOST`]; with many
-//! uploads on one connection each has less. The window of the connection is so large that streams whose hosts take
-//! nothing leave a whole window to the others. What that costs beyond [`CONNECTION`] comes from the budget; where it is
-//! used up the windows stay as they are.
+//! So both windows begin small. While uploads make progress, the window of the streams doubles, up to [`MOST`], or less
+//! while there are many. The window of the connection is so large that streams whose hosts take nothing leave a whole
+//! window to the others. What that costs beyond [`CONNECTION`] comes from the budget; where that is used up the windows stay
+//! as they are.
+//!
+//! A stream's window never shrinks: `h2` 0.4 does not look again at what a stream has consumed when its window does, and
+//! the client would wait for an update that nothing brings about.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,19 +23,19 @@ pub(super) const STREAM: u32 = 65_535;
 /// The window of a connection at first, and the least that each connection has.
 pub(super) const CONNECTION: u32 = 256 << 10;
 
-/// The largest window of a stream: 80 Mbit/s at a round trip of 100 ms.
-const MOST: u32 = 16 * STREAM;
+/// The largest window of a stream: 40 Mbit/s at a round trip of 100 ms.
+const MOST: u32 = 8 * STREAM;
 
-/// So many uploads of one connection may have [`MOST`] each ...
+/// Beside so many uploads the windows of a connection grow to [`MOST`] ...
 const FEW: usize = 4;
 
-/// ... so many may have [`LESS`], and beyond that each has [`STREAM`].
+/// ... beside so many to [`LESS`], and beside more they do not grow.
 const SOME: usize = 16;
 
 const LESS: u32 = 4 * STREAM;
 
 /// A window grows once so many times its size was read from uploads.
-const PATIENCE: u64 = 2;
+const PATIENCE: u64 = 1;
 
 /// What the windows of all connections may hold together beyond [`CONNECTION`] each.
 pub(in crate::proxy) const BUDGET: u64 = 256 << 20;
@@ -68,8 +71,6 @@ impl Drop for Upload {
 pub(super) struct Windows {
     uploads: Arc<Uploads>,
     sizes: Sizes,
-    /// The largest window that streams have had since there was no upload.
-    level: u32,
     /// Bytes that had been read when the windows last grew.
     since: u64,
     /// What was taken from the budget.
@@ -92,7 +93,6 @@ impl Windows {
                 stream: STREAM,
                 connection: CONNECTION,
             },
-            level: STREAM,
             since: 0,
             taken: 0,
             traffic,
@@ -117,7 +117,7 @@ impl Windows {
 
     fn is_due(&self) -> bool {
         let open = self.uploads.open.load(Ordering::Relaxed);
-        self.level < most(open) && self.progress() >= PATIENCE * u64::from(self.level)
+        self.sizes.stream < most(open) && self.progress() >= PATIENCE * u64::from(self.sizes.stream)
     }
 
     fn progress(&self) -> u64 {
@@ -127,22 +127,17 @@ impl Windows {
     /// Sets the sizes by the uploads that there are. `announce` tells the client; if it cannot, nothing changes for now.
     pub(super) fn adjust(&mut self, announce: impl FnOnce(Sizes, Sizes) -> bool) {
         let open = self.uploads.open.load(Ordering::Relaxed);
-        let mut level = match open {
-            0 => STREAM,
-            _ => self.level,
-        };
+        let mut stream = self.sizes.stream;
         if self.is_due() {
-            level = level.saturating_mul(2).min(most(open));
-        }
-        let mut sizes = sizes(open, level);
-        if !self.reserve(beyond(sizes)) {
-            (level, sizes) = (self.level, self.sizes);
-        }
-        if level > self.level || open == 0 {
+            stream = stream.saturating_mul(2).min(most(open));
             self.since = self.uploads.bytes.load(Ordering::Relaxed);
         }
-        if sizes == self.sizes || announce(self.sizes, sizes) {
-            (self.level, self.sizes) = (level, sizes);
+        let sizes = Sizes {
+            stream,
+            connection: connection(open, stream),
+        };
+        if sizes != self.sizes && self.reserve(beyond(sizes)) && announce(self.sizes, sizes) {
+            self.sizes = sizes;
         }
         // What was reserved in vain, or is not needed any longer.
         self.reserve(beyond(self.sizes));
@@ -170,7 +165,7 @@ impl Drop for Windows {
     }
 }
 
-/// The largest window of a stream beside so many uploads.
+/// Up to where the window of a stream grows beside so many uploads.
 fn most(open: usize) -> u32 {
     match open {
         ..=FEW => MOST,
@@ -179,18 +174,14 @@ fn most(open: usize) -> u32 {
     }
 }
 
-/// The windows for so many uploads, where that of a stream has been `level`: the connection's holds what each may have
-/// sent, and one window more.
-fn sizes(open: usize, level: u32) -> Sizes {
-    let stream = level.min(most(open));
-    let held = |count: usize, window: u32| (count as u32).saturating_mul(window);
-    let few = held(open.min(FEW), level);
-    let some = held(open.clamp(FEW, SOME) - FEW, level.min(LESS));
-    let many = held(open.saturating_sub(SOME), STREAM);
-    let all = few + some + many + stream;
-    Sizes {
-        stream,
-        connection: all.max(CONNECTION),
+/// The window of a connection for so many uploads, each with a window of its own, and one window more.
+fn connection(open: usize, stream: u32) -> u32 {
+    match open {
+        0 => CONNECTION,
+        _ => (open as u32)
+            .saturating_add(1)
+            .saturating_mul(stream)
+            .max(CONNECTION),
     }
 }
 
@@ -208,22 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn stalled_uploads_leave_a_window_to_the_others_and_the_sum_is_bounded() {
-        for level in [STREAM, 2 * STREAM, LESS, MOST] {
-            let mut held = 0;
-            for open in 0..=200_usize {
-                let sizes = sizes(open, level);
-                assert!(sizes.connection >= held + sizes.stream, "{open} at {level}");
-                // The next one is opened, and its host takes nothing.
-                held += super::sizes(open + 1, level).stream;
+    fn stalled_uploads_leave_a_window_to_the_others() {
+        for stream in [STREAM, 2 * STREAM, LESS, MOST] {
+            for open in 1..=200_usize {
+                let stalled = (open as u32 - 1) * stream;
+                assert!(connection(open, stream) >= stalled + 2 * stream, "{open}");
             }
         }
-        assert!(sizes(100, MOST).connection <= 13 << 20);
-        assert_eq!(sizes(0, STREAM).connection, CONNECTION);
+        assert_eq!(connection(0, MOST), CONNECTION);
     }
 
     #[test]
-    fn windows_grow_with_use_and_shrink_without() {
+    fn windows_grow_with_use_and_what_is_not_used_comes_back() {
         let mut windows = windows();
         let told = std::cell::RefCell::new(Vec::new());
         let announce = |_, now: Sizes| {
@@ -231,23 +218,35 @@ mod tests {
             true
         };
         windows.adjust(announce);
-        assert_eq!(windows.sizes.stream, STREAM);
         let upload = windows.upload();
         windows.adjust(announce);
-        assert_eq!(windows.sizes.stream, STREAM, "nothing was read so far");
+        assert!(told.borrow().is_empty(), "nothing was read so far");
         for _ in 0..1_000 {
             upload.progressed(16 << 10);
             windows.adjust(announce);
         }
-        assert_eq!(windows.sizes.stream, MOST);
-        assert_eq!(*told.borrow(), [131_070, 262_140, 524_280, MOST]);
+        assert_eq!(*told.borrow(), [131_070, 262_140, MOST]);
         assert!(windows.taken > 0);
-        let others = Vec::from_iter((0..FEW).map(|_| windows.upload()));
+        drop(upload);
         windows.adjust(announce);
-        assert_eq!(windows.sizes.stream, LESS, "there are many now");
-        drop((upload, others));
-        windows.adjust(announce);
-        assert_eq!((windows.sizes.stream, windows.taken), (STREAM, 0));
+        assert_eq!((windows.sizes.stream, windows.taken), (MOST, 0));
+    }
+
+    #[test]
+    fn beside_many_uploads_windows_grow_less() {
+        for (open, most) in [(FEW, MOST), (FEW + 1, LESS), (SOME + 1, STREAM)] {
+            let mut windows = windows();
+            let uploads = Vec::from_iter((0..open).map(|_| windows.upload()));
+            for _ in 0..100 {
+                uploads[0].progressed(1 << 20);
+                windows.adjust(|_, _| true);
+            }
+            assert_eq!(windows.sizes.stream, most, "{open}");
+            assert!(
+                windows.sizes.connection >= (open as u32 + 1) * most,
+                "{open}"
+            );
+        }
     }
 
     #[test]
