@@ -147,7 +147,11 @@ struct Endings(Mutex<Vec<(Option<u16>, Ending, usize)>>);
 impl Observer for Endings {
     fn ended(&self, record: &ballast::record::Record<'_>) {
         let mut endings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        endings.push((record.summary.status, record.summary.ending, record.attempts.len()));
+        endings.push((
+            record.summary.status,
+            record.summary.ending,
+            record.attempts.len(),
+        ));
     }
 }
 

@@ -91,7 +91,7 @@ enum Event {
     Ended(Result<bool, JoinError>),
     /// A stream is opened.
     Accepted(Box<H2Accept>),
-    /// The client has been too slow with a head.
+    /// The client has been too slow with a head, or has sent too much that brings no request forward.
     Late,
     /// There has been no stream for a while.
     Quiet,
@@ -137,7 +137,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         let opened = tokio::select! {
             biased;
             opened = handshake(Box::new(client), Some(options)) => opened,
-            () = cut(&self.gate) => return debug!("no HTTP/2 preface in time"),
+            () = cut(&self.gate, false) => return debug!("no HTTP/2 preface in time"),
         };
         match opened {
             Ok(mut connection) => {
@@ -179,7 +179,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                     return None;
                 }
             },
-            () = cut(&self.gate) => Event::Late,
+            () = cut(&self.gate, is_cut) => Event::Late,
             () = ring(&mut self.alarm, quiet_by), if is_quiet => Event::Quiet,
         };
         match event {
@@ -202,7 +202,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 H2Accept::Session(session) => self.accept(session),
                 H2Accept::Rejected => self.stream_was_wasted(),
             },
-            Event::Late => self.leave_at_once(),
+            Event::Late => {
+                if self.gate.why_cut() == Cut::Flood {
+                    debug!(
+                        "a client floods its connection with frames that bring no request forward"
+                    );
+                }
+                self.leave_at_once();
+            }
             Event::Unread => self.quiet_since = Instant::now(),
             Event::Quiet => self.leave_in_peace(),
         }
@@ -214,7 +221,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             return;
         }
         self.opened += 1;
-        let exchange = Exchange::new(session, self.gate.peer());
+        let mut exchange = Exchange::new(session, self.gate.peer());
         // Those before were reset, and what was begun for them has not ended.
         let is_crowded = self.streams.len() >= MAX_REQUESTS;
         let knows = matches!(self.leaving, Leaving::InPeace(since) if since.elapsed() > LINGER);
@@ -223,6 +230,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             return self.stream_was_wasted();
         }
         let site = self.site.load();
+        if !exchange.is_well_formed() {
+            let status = StatusCode::BAD_REQUEST;
+            exchange.dismiss(status);
+            let status = Some(status.as_u16());
+            return tell(&site, self.gate.peer(), status, 0, Ending::BadRequest);
+        }
         if exchange.request().headers.len() > site.limits.fields {
             // A few bytes make many fields: they are kept no longer than it takes to count them.
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -236,7 +249,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         }
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
         let gate = Arc::clone(exchange.gate());
+        let late = site.timeouts.read;
+        let shared = Arc::clone(&self.site);
         self.streams.spawn(async move {
+            if exchange.owes_end()
+                && let Err(ending) = exchange.await_end(late).await
+            {
+                let status = exchange.give_up(ending);
+                let peer = gate.peer();
+                tell(&shared.load(), peer, status, 0, ending);
+                return status.is_some();
+            }
             let session = ServerSession::new_custom(Box::new(exchange));
             app.process_new_http(session, &shutdown).await;
             gate.has_sent()
@@ -302,11 +325,12 @@ fn options(site: &Site) -> H2Options {
 }
 
 /// Waits until the socket has found the client late. It is polled behind the socket, in the same task, when every head
-/// that has come has been looked at.
-async fn cut(gate: &Gate) {
+/// that has come has been looked at. `known`: it has been found so before.
+async fn cut(gate: &Gate, known: bool) {
     poll_fn(|_| {
         gate.set_full(false);
         match gate.why_cut() {
+            _ if known => Poll::Pending,
             Cut::None => Poll::Pending,
             _ => Poll::Ready(()),
         }
