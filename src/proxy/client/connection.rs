@@ -90,7 +90,7 @@ enum Event {
     Ended(Result<bool, JoinError>),
     /// A stream is opened.
     Accepted(Box<H2Accept>),
-    /// The client has been too slow with a head.
+    /// The client has been too slow with a head, or has sent too much that brings no request forward.
     Late,
     /// Uploads make progress.
     Progress,
@@ -139,7 +139,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         let opened = tokio::select! {
             biased;
             opened = handshake(Box::new(client), Some(options)) => opened,
-            () = cut(&self.gate) => return debug!("no HTTP/2 preface in time"),
+            () = cut(&self.gate, false) => return debug!("no HTTP/2 preface in time"),
         };
         match opened {
             Ok(mut connection) => {
@@ -191,7 +191,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                     return None;
                 }
             },
-            () = cut(&self.gate) => Event::Late,
+            () = cut(&self.gate, is_cut) => Event::Late,
             () = self.windows.due() => Event::Progress,
             () = ring(&mut self.alarm, quiet_by), if is_quiet => Event::Quiet,
         };
@@ -216,7 +216,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
                 H2Accept::Rejected => self.stream_was_wasted(),
             },
             Event::Late => {
-                self.tell_late();
+                match self.gate.why_cut() {
+                    Cut::Flood => debug!(
+                        "a client floods its connection with frames that bring no request forward"
+                    ),
+                    _ => self.tell_late(),
+                }
                 self.leave_at_once();
             }
             Event::Progress => {}
@@ -240,6 +245,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
             return self.stream_was_wasted();
         }
         let site = self.site.load();
+        if !exchange.is_well_formed() {
+            let status = StatusCode::BAD_REQUEST;
+            exchange.dismiss(status);
+            let status = Some(status.as_u16());
+            let who = (self.gate.peer(), std::time::Instant::now());
+            return tell(&site, who, status, 0, Ending::BadRequest);
+        }
         if exchange.request().headers.len() > site.limits.fields {
             // A few bytes make many fields: they are kept no longer than it takes to count them.
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -264,7 +276,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> Connection<A> {
         }
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
         let gate = Arc::clone(exchange.gate());
+        let late = site.timeouts.read;
+        let shared = Arc::clone(&self.site);
+        let began = std::time::Instant::now();
         self.streams.spawn(async move {
+            if exchange.owes_end()
+                && let Err(ending) = exchange.await_end(late).await
+            {
+                let status = exchange.give_up(ending);
+                tell(&shared.load(), (gate.peer(), began), status, 0, ending);
+                return status.is_some();
+            }
             let session = ServerSession::new_custom(Box::new(exchange));
             app.process_new_http(session, &shutdown).await;
             gate.has_sent()
@@ -345,11 +367,12 @@ fn options(site: &Site) -> H2Options {
 }
 
 /// Waits until the socket has found the client late. It is polled behind the socket, in the same task, when every head
-/// that has come has been looked at.
-async fn cut(gate: &Gate) {
+/// that has come has been looked at. `known`: it has been found so before.
+async fn cut(gate: &Gate, known: bool) {
     poll_fn(|_| {
         gate.set_full(false);
         match gate.why_cut() {
+            _ if known => Poll::Pending,
             Cut::None => Poll::Pending,
             _ => Poll::Ready(()),
         }

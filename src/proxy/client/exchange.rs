@@ -20,11 +20,13 @@ use pingora::protocols::http::v2::server::HttpSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::alarm::Alarm;
 use super::gate::{Cut, Gate, Peer};
+use super::h2_heads::judged;
 use super::upload_windows::Upload;
+use crate::record::Ending;
 
 /// Pingora's session of a stream, with what it lacks beside one of HTTP/1.1: a time limit for the client's body, one for
 /// the head of the host's answer, and an answer after a panic.
@@ -39,6 +41,10 @@ pub(super) struct Exchange {
     /// Since when the client owes the next part of the body.
     waiting_since: Option<Instant>,
     alarm: Alarm,
+    /// Whether the path is one.
+    well_formed: bool,
+    /// Whether the client has said that the body is empty, and not ended it.
+    owes_end: bool,
 }
 
 impl Exchange {
@@ -46,8 +52,18 @@ impl Exchange {
     pub(super) fn new(mut inner: HttpSession, peer: Peer) -> Self {
         let gate = Arc::new(Gate::new(peer));
         let request = inner.req_header_mut();
+        let well_formed = judged(request).is_ok();
         join_cookies(request);
         request.extensions_mut().insert(Arc::clone(&gate));
+        let owes_end = says_empty(request) && {
+            // The field alone is enough for Pingora to take the body for empty.
+            request.remove_header(&CONTENT_LENGTH);
+            let owes_end = !inner.is_body_empty();
+            if !owes_end {
+                set_empty(inner.req_header_mut());
+            }
+            owes_end
+        };
         Exchange {
             inner,
             gate,
@@ -55,7 +71,55 @@ impl Exchange {
             read_timeout: None,
             waiting_since: None,
             alarm: Alarm::default(),
+            well_formed,
+            owes_end,
         }
+    }
+
+    pub(super) fn is_well_formed(&self) -> bool {
+        self.well_formed
+    }
+
+    /// Whether the request must not go on before [`Self::await_end`] has told that its body is empty, RFC 9113 8.1.1.
+    pub(super) fn owes_end(&self) -> bool {
+        self.owes_end
+    }
+
+    /// Waits until the body that was said to be empty is; `Err`: it is not, or the client does not say so.
+    pub(super) async fn await_end(&mut self, limit: Duration) -> Result<(), Ending> {
+        let by = Instant::now() + limit;
+        loop {
+            match timeout_at(by, self.inner.read_body_bytes()).await {
+                Err(_) => return Err(Ending::ClientTimeout),
+                Ok(Err(error)) => {
+                    let is_malformed = matches!(
+                        error.root_cause().downcast_ref::<h2::Error>(),
+                        Some(error) if error.is_library()
+                    );
+                    return Err(match is_malformed {
+                        true => Ending::BadRequest,
+                        false => Ending::ClientGone,
+                    });
+                }
+                Ok(Ok(Some(part))) if !part.is_empty() => return Err(Ending::BadRequest),
+                Ok(Ok(_)) if self.inner.is_body_empty() => break,
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(_))) => {}
+            }
+        }
+        self.owes_end = false;
+        set_empty(self.inner.req_header_mut());
+        Ok(())
+    }
+
+    /// Ends a stream whose body has not come to the end that was said; returns the status of the answer, if any.
+    pub(super) fn give_up(self, ending: Ending) -> Option<u16> {
+        let status = match ending {
+            Ending::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Ending::BadRequest => StatusCode::BAD_REQUEST,
+            _ => return None,
+        };
+        self.dismiss(status).then_some(status.as_u16())
     }
 
     /// What this side and the phases of a session's request tell each other, if it is an exchange.
@@ -83,13 +147,14 @@ impl Exchange {
     }
 
     /// Ends the stream with a status and nothing else, for which the client need not have opened its window.
-    pub(super) fn dismiss(mut self, status: StatusCode) {
+    /// `false`: it has ended before.
+    pub(super) fn dismiss(mut self, status: StatusCode) -> bool {
         let mut head = bare(status);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             head.insert_header(RETRY_AFTER, 1)
                 .expect("a number is a valid value");
         }
-        let _ = self.inner.write_response_header(head, true);
+        self.inner.write_response_header(head, true).is_ok()
     }
 
     /// Ends the stream as one of which nothing has been looked at.
@@ -194,6 +259,24 @@ fn bare(status: StatusCode) -> Box<ResponseHeader> {
     head.insert_header(CONTENT_LENGTH, 0)
         .expect("a number is a valid value");
     Box::new(head)
+}
+
+/// Whether a request says that its body is empty.
+fn says_empty(request: &RequestHeader) -> bool {
+    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        // One that is not as it must be is refused later.
+        (Some(length), None) => {
+            !length.is_empty() && length.as_bytes().iter().all(|it| *it == b'0')
+        }
+        _ => false,
+    }
+}
+
+fn set_empty(request: &mut RequestHeader) {
+    request
+        .insert_header(CONTENT_LENGTH, 0)
+        .expect("a number is a valid value");
 }
 
 fn join_cookies(request: &mut RequestHeader) {

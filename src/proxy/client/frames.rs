@@ -1,7 +1,12 @@
 //! Where the heads of requests begin and end on a connection of HTTP/2, RFC 9113 4.1.
 //!
 //! The `h2` crate says nothing of a head before it is whole, and waits for the rest without end. So the frames' own heads
-//! are read here as well, as the bytes pass.
+//! are read here as well, as the bytes pass. And it takes any number of frames that bring no request forward: they are
+//! counted here.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The length of the preface, RFC 9113 3.4.
 const PREFACE: usize = 24;
@@ -9,9 +14,30 @@ const PREFACE: usize = 24;
 /// The length of a frame's head.
 const HEAD: usize = 9;
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+
+/// How many frames that bring no request forward a client may send ahead of what makes up for them. A client that opens
+/// a connection sends a hundred at most (settings, priorities of a tree, pings).
+const PATIENCE: u32 = 1_000;
+
+/// How many of them one head makes up for.
+const PER_HEAD: u32 = 10;
+
+/// How many of them one second makes up for. Pings come each few seconds.
+const PER_SECOND: u32 = 10;
+
+/// How often a client may open windows at once, whatever it was sent before.
+const WINDOWS: u32 = 100_000;
+
+/// A client may open its windows once for each so many bytes that it was sent, beyond the first [`PATIENCE`] times. A
+/// message of a stream has a head of nine bytes, and there are clients that open both windows behind each.
+const BYTES_PER_WINDOW: usize = 8;
 
 /// What the next bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +54,8 @@ pub(super) struct Taken {
     pub(super) paid: bool,
     /// The ends of requests' heads.
     pub(super) heads: bool,
+    /// More frames that bring no request forward than anyone needs.
+    pub(super) flooded: bool,
 }
 
 /// How far a client's frames have come.
@@ -40,16 +68,83 @@ pub(super) struct Frames {
     head: [u8; HEAD],
     /// Whether the preface and the frame after it, which says the client's settings, or a request's head are not over.
     owed: bool,
+    idle: Idle,
+}
+
+/// What a client may still send of frames that bring no request forward.
+#[derive(Debug, Clone)]
+struct Idle {
+    frames: u32,
+    windows: u32,
+    /// Bytes written that have not made up for the opening of a window.
+    written: usize,
+    /// Up to when time has made up for frames.
+    since: Instant,
+    flooded: bool,
+}
+
+impl Idle {
+    fn new() -> Self {
+        Idle {
+            frames: PATIENCE,
+            windows: PATIENCE,
+            written: 0,
+            since: Instant::now(),
+            flooded: false,
+        }
+    }
+
+    fn make_up(&mut self, frames: u32) {
+        self.frames = PATIENCE.min(self.frames.saturating_add(frames));
+    }
+
+    fn spend(&mut self) {
+        if self.frames == 0 {
+            // The clock is looked at only here.
+            let seconds = self.since.elapsed().as_secs();
+            self.since += Duration::from_secs(seconds);
+            self.make_up(
+                u32::try_from(seconds).map_or(PATIENCE, |it| it.saturating_mul(PER_SECOND)),
+            );
+        }
+        match self.frames.checked_sub(1) {
+            Some(left) => self.frames = left,
+            None => self.flooded = true,
+        }
+    }
+
+    fn open_window(&mut self) {
+        match self.windows.checked_sub(1) {
+            Some(left) => self.windows = left,
+            None => {
+                let earned = u32::try_from(self.written / BYTES_PER_WINDOW).unwrap_or(u32::MAX);
+                self.written %= BYTES_PER_WINDOW;
+                match earned.checked_sub(1) {
+                    Some(left) => self.windows = left.min(WINDOWS),
+                    // It counts as any other frame.
+                    None => self.spend(),
+                }
+            }
+        }
+    }
 }
 
 impl Frames {
     /// Those of a connection that begins.
-    pub(super) const START: Frames = Frames {
-        part: Part::Preface,
-        left: PREFACE,
-        head: [0; HEAD],
-        owed: true,
-    };
+    pub(super) fn new() -> Self {
+        Frames {
+            part: Part::Preface,
+            left: PREFACE,
+            head: [0; HEAD],
+            owed: true,
+            idle: Idle::new(),
+        }
+    }
+
+    /// The client was sent so many bytes.
+    pub(super) fn note_written(&mut self, bytes: usize) {
+        self.idle.written = self.idle.written.saturating_add(bytes);
+    }
 
     /// Takes what has come.
     pub(super) fn take(&mut self, mut bytes: &[u8]) -> Taken {
@@ -61,6 +156,13 @@ impl Frames {
             if self.part == Part::FrameHead {
                 let come = HEAD - self.left;
                 self.head[come..come + new.len()].copy_from_slice(new);
+            } else if self.part == Part::Payload
+                && self.is_padded_data()
+                && self.left == self.length()
+                && let Some(padding) = new.first()
+                && self.left == 1 + usize::from(*padding)
+            {
+                self.idle.spend();
             }
             self.left -= new.len();
             if self.left == 0 {
@@ -68,7 +170,38 @@ impl Frames {
             }
             paid |= !self.owes();
         }
-        Taken { paid, heads }
+        Taken {
+            paid,
+            heads,
+            flooded: self.idle.flooded,
+        }
+    }
+
+    /// The length of the frame's payload.
+    fn length(&self) -> usize {
+        let [high, middle, low, ..] = self.head;
+        u32::from_be_bytes([0, high, middle, low]) as usize
+    }
+
+    /// Whether the frame is one of DATA whose first octet tells how much of it is a body.
+    fn is_padded_data(&self) -> bool {
+        let [_, _, _, kind, flags, ..] = self.head;
+        kind == DATA && flags & PADDED != 0 && flags & END_STREAM == 0
+    }
+
+    /// Counts a frame of which the head has come.
+    fn count(&mut self) {
+        let [_, _, _, kind, flags, ..] = self.head;
+        match kind {
+            HEADERS => self.idle.make_up(PER_HEAD),
+            DATA if self.length() > 0 || flags & END_STREAM != 0 => {
+                if flags & PADDED == 0 {
+                    self.idle.make_up(1);
+                }
+            }
+            WINDOW_UPDATE => self.idle.open_window(),
+            _ => self.idle.spend(),
+        }
     }
 
     /// Whether the client has begun something that it must not take its time over.
@@ -78,13 +211,10 @@ impl Frames {
 
     /// Goes on to the next part; whether the head of a request has ended.
     fn end_part(&mut self) -> bool {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [_, _, _, kind, flags, ..] = self.head;
         let part = self.part;
         (self.part, self.left) = match part {
-            Part::FrameHead => (
-                Part::Payload,
-                u32::from_be_bytes([0, high, middle, low]) as usize,
-            ),
+            Part::FrameHead => (Part::Payload, self.length()),
             Part::Preface | Part::Payload => (Part::FrameHead, HEAD),
         };
         let is_head = matches!(kind, HEADERS | CONTINUATION);
@@ -92,6 +222,7 @@ impl Frames {
             Part::Preface => false,
             Part::FrameHead => {
                 self.owed |= is_head;
+                self.count();
                 self.left == 0 && self.end_part()
             }
             Part::Payload => {
@@ -106,7 +237,6 @@ impl Frames {
 mod tests {
     use super::*;
 
-    const DATA: u8 = 0;
     const SETTINGS: u8 = 4;
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
@@ -118,9 +248,9 @@ mod tests {
 
     /// What is owed after all of `bytes`, however they come.
     fn owes(bytes: &[u8]) -> bool {
-        let mut whole = Frames::START;
+        let mut whole = Frames::new();
         whole.take(bytes);
-        let mut single = Frames::START;
+        let mut single = Frames::new();
         for byte in bytes {
             single.take(&[*byte]);
         }
@@ -169,9 +299,10 @@ mod tests {
 
     #[test]
     fn the_time_begins_anew_with_each_head() {
-        let mut frames = Frames::START;
+        let mut frames = Frames::new();
         let mut take = |bytes: &[u8]| {
             let taken = frames.take(bytes);
+            assert!(!taken.flooded);
             (taken.paid, taken.heads, frames.owes())
         };
         assert_eq!(take(&[b'p'; PREFACE]), (false, false, true));

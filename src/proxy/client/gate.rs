@@ -65,6 +65,8 @@ pub(super) enum Cut {
     TooLong,
     /// The head is none.
     BadHead,
+    /// HTTP/2: frames that bring no request forward, without end.
+    Flood,
 }
 
 /// Who is at the other end of a connection.
@@ -191,6 +193,7 @@ impl Gate {
             cut if cut == Cut::Late as u8 => Cut::Late,
             cut if cut == Cut::TooLong as u8 => Cut::TooLong,
             cut if cut == Cut::BadHead as u8 => Cut::BadHead,
+            cut if cut == Cut::Flood as u8 => Cut::Flood,
             _ => Cut::None,
         }
     }

@@ -134,7 +134,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
                 return None;
             }
             // A connection on which nothing was asked for.
-            End::Cut(Cut::Silent | Cut::None) => return None,
+            End::Cut(Cut::Silent | Cut::Flood | Cut::None) => return None,
             End::Panic => Answer::to_failure(500),
         };
         if gate.phase() != Phase::Open {

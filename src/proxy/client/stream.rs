@@ -22,6 +22,7 @@ use super::alarm::Alarm;
 use super::body::Body;
 use super::frames::Frames;
 use super::gate::{Cut, Gate, Peer, Phase};
+use super::h2_heads::Heads;
 use super::head::Head;
 use super::socket::ClientSocket;
 use crate::proxy::Site;
@@ -49,6 +50,8 @@ pub struct Client {
     /// What is to be handed out of the head before anything else.
     escaped: Vec<u8>,
     frames: Frames,
+    /// On HTTP/2 alone.
+    heads: Option<Box<Heads>>,
     /// When the head must have come.
     head_by: Option<Instant>,
     /// When the write that waits must have made progress.
@@ -66,7 +69,11 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A connection that begins now; the timeouts are those of `site` at any time.
     pub fn new(stream: Stream, site: Arc<ArcSwap<Site>>) -> Self {
-        let head_by = Instant::now() + site.load().timeouts.client_head;
+        let (head_by, limit) = {
+            let site = site.load();
+            let head_by = Instant::now() + site.timeouts.client_head;
+            (head_by, site.limits.head)
+        };
         let shared = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let digest = stream.get_socket_digest();
         let address = digest.as_ref().and_then(|digest| digest.peer_addr());
@@ -84,7 +91,8 @@ impl Client {
             head: Head::START,
             head_bytes: 0,
             escaped: Vec::new(),
-            frames: Frames::START,
+            frames: Frames::new(),
+            heads: shared.then(|| Box::new(Heads::new(limit))),
             head_by: Some(head_by),
             write_by: None,
             read_alarm: Alarm::default(),
@@ -173,6 +181,16 @@ impl Client {
         Poll::Ready(())
     }
 
+    /// Counts what was written on a connection of HTTP/2.
+    fn count(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = outcome
+            && self.shared
+        {
+            self.frames.note_written(count);
+        }
+        outcome
+    }
+
     fn write_with<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -194,7 +212,8 @@ impl AsyncWrite for Client {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.may_write());
-        this.write_with(context, |stream, context| stream.poll_write(context, bytes))
+        let outcome = this.write_with(context, |stream, context| stream.poll_write(context, bytes));
+        this.count(outcome)
     }
 
     fn poll_write_vectored(
@@ -204,9 +223,10 @@ impl AsyncWrite for Client {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.may_write());
-        this.write_with(context, |stream, context| {
+        let outcome = this.write_with(context, |stream, context| {
             stream.poll_write_vectored(context, parts)
-        })
+        });
+        this.count(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,7 +1,10 @@
 //! HTTP/2: everything that holds for requests holds for each stream, and a connection is bounded as a whole.
 
+mod floods;
 mod graceful;
 mod hostile;
+mod lengths;
+mod paths;
 mod peers;
 
 use std::time::Duration;

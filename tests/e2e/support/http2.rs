@@ -284,6 +284,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
@@ -360,6 +361,17 @@ pub(crate) fn fields(further: &[(&str, &str)]) -> Vec<u8> {
             block.extend(text.as_bytes());
         }
     }
+    block
+}
+
+/// The fields of a request with this path, which the table keeps if `kept`, and further ones.
+pub(crate) fn fields_of(path: &[u8], kept: bool, further: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = vec![0x82, 0x87, if kept { 0x44 } else { 0x04 }];
+    let length = u8::try_from(path.len()).ok().filter(|n| *n < 127);
+    block.push(length.expect("short"));
+    block.extend(path);
+    // Without those that `fields` begins with, but for the authority.
+    block.extend(&fields(further)[3..]);
     block
 }
 

@@ -176,6 +176,18 @@ impl Client {
         }
     }
 
+    /// Hands out what was changed on its way; whether there was anything.
+    fn hand_out(&mut self, into: &mut ReadBuf<'_>) -> bool {
+        let Some(heads) = &mut self.heads else {
+            return false;
+        };
+        let out = heads.out();
+        let count = out.len().min(into.remaining());
+        into.put_slice(&out[..count]);
+        out.drain(..count);
+        count > 0
+    }
+
     /// HTTP/2: what is on the connection is for others to tell apart.
     fn read_shared(
         &mut self,
@@ -186,15 +198,54 @@ impl Client {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if self.gate.why_cut() == Cut::Flood {
+            return Poll::Pending;
+        }
         let before = into.filled().len();
-        let outcome = self.poll_stream(context, into);
-        if outcome.is_ready() {
-            let Taken { paid, heads } = self.frames.take(&into.filled()[before..]);
+        if self.hand_out(into) {
+            self.gate.set_full(true);
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = loop {
+            let outcome = self.poll_stream(context, into);
+            let Poll::Ready(Ok(())) = outcome else {
+                break outcome;
+            };
+            let new = &into.filled()[before..];
+            let is_end = new.is_empty();
+            let Taken {
+                paid,
+                heads,
+                flooded,
+            } = self.frames.take(new);
             if paid {
                 self.head_by = None;
             }
+            if flooded {
+                self.gate.cut(Cut::Flood);
+                into.set_filled(before);
+                return Poll::Pending;
+            }
             self.gate.set_full(heads);
-        } else if self.frames.owes() {
+            if let Some(heads) = &mut self.heads {
+                match is_end {
+                    true => heads.end(),
+                    false => {
+                        let passes = heads.take(new);
+                        into.set_filled(before + passes);
+                    }
+                }
+            }
+            self.hand_out(into);
+            // What is held is not the end.
+            if is_end || into.filled().len() > before {
+                break outcome;
+            }
+        };
+        if outcome.is_ready() {
+            return outcome;
+        }
+        if self.frames.owes() {
             let head_by = *self
                 .head_by
                 .get_or_insert_with(|| Instant::now() + self.site.load().timeouts.client_head);

@@ -1,0 +1,123 @@
+//! Paths that HTTP/1.1 takes are taken, and others get a status, not a reset.
+
+use std::process::Command;
+
+use crate::support::http2::{
+    END_HEADERS, END_STREAM, HEADERS, RawHttp2, Secure, fields, fields_of, frame,
+};
+use crate::support::{Backend, SOON, Setup, finish, peer};
+
+const OK: u8 = 0x88;
+const BAD_REQUEST: u8 = 0x8c;
+
+/// Sends a block of fields; returns the status of the answer, as its first octet stands for it.
+#[track_caller]
+fn ask(raw: &mut RawHttp2, stream: u32, block: &[u8]) -> u8 {
+    let head = frame(HEADERS, END_HEADERS | END_STREAM, stream, block);
+    raw.send(&head).expect("sent");
+    loop {
+        let frame = raw.next(SOON).expect("an answer");
+        if frame.stream == stream && frame.kind != 0 {
+            assert_eq!(frame.kind, HEADERS, "{frame:?}");
+            return frame.payload[0];
+        }
+    }
+}
+
+#[test]
+fn those_that_peers_let_pass_reach_the_host() {
+    let backend = Backend::start_new("a");
+    let secure = Secure::new();
+    let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
+    let mut raw = secure.raw(ballast.address(), &[]);
+    let mut stream = 1;
+    for (sent, got) in [
+        ("/a\"b", "/a\"b"),
+        ("/a<b>", "/a%3Cb%3E"),
+        ("/a`b", "/a%60b"),
+        ("/{a}|^\\", "/{a}|^\\"),
+        ("/?q=\"<>`{|}^", "/?q=%22%3C%3E`{|}^"),
+        ("/caf\u{e9}", "/caf\u{e9}"),
+        ("/%3C%23", "/%3C%23"),
+    ] {
+        for kept in [false, true] {
+            let block = fields_of(sent.as_bytes(), kept, &[]);
+            assert_eq!(ask(&mut raw, stream, &block), OK, "{sent}");
+            assert_eq!(backend.last().head.word(1), got, "{sent}");
+            stream += 2;
+        }
+        // The path that the table has, with what comes after it.
+        let mut again = vec![0x82, 0x87, 0x80 | 62];
+        again.extend(&fields(&[])[3..]);
+        assert_eq!(ask(&mut raw, stream, &again), OK, "{sent}, again");
+        assert_eq!(backend.last().head.word(1), got, "{sent}, again");
+        let head = backend.last().head;
+        let ours = head
+            .fields
+            .iter()
+            .filter(|it| it.0.contains("ballast-path"));
+        assert_eq!(ours.count(), 0);
+        stream += 2;
+    }
+    assert_eq!(ask(&mut raw, stream, &fields_of(b"/\xff<", true, &[])), OK);
+    assert_eq!(backend.last().head.word(1), "/%FF%3C");
+}
+
+#[test]
+fn others_get_a_status_and_the_connection_goes_on() {
+    let backend = Backend::start_new("a");
+    let secure = Secure::new();
+    let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
+    let mut raw = secure.raw(ballast.address(), &[]);
+    let mut stream = 1;
+    for bad in [
+        &b"/a#b"[..],
+        b"/a?b#",
+        b"#",
+        b"/a b",
+        b"/a\tb",
+        b"/a\0",
+        b"/a\x01",
+        b"/a\x7f",
+        b"/<\r\nx: y",
+        b"a",
+        b"http://test/",
+        b"?a",
+    ] {
+        for kept in [false, true] {
+            let block = fields_of(bad, kept, &[]);
+            assert_eq!(
+                ask(&mut raw, stream, &block),
+                BAD_REQUEST,
+                "{}",
+                bad.escape_ascii()
+            );
+            stream += 2;
+        }
+    }
+    assert_eq!(backend.requests(), 0);
+    assert_eq!(ask(&mut raw, stream, &fields(&[])), OK);
+    assert!(ballast.log_with(&["ERROR"]).is_empty());
+}
+
+#[test]
+fn curl_sends_them_in_huffmans_code() {
+    let Some(curl) = peer("curl") else { return };
+    let backend = Backend::start_new("a");
+    let secure = Secure::new();
+    let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
+    let mut command = Command::new(&curl);
+    command
+        .args([
+            "--http2",
+            "--insecure",
+            "--silent",
+            "--globoff",
+            "--output",
+            "/dev/null",
+        ])
+        .args(["--write-out", "%{http_version} %{response_code}\n"])
+        .arg(format!("https://{}/a<b>?c=\"<`", ballast.address()));
+    assert_eq!(finish(command).stdout, "2 200\n");
+    assert_eq!(backend.last().head.word(1), "/a%3Cb%3E?c=%22%3C`");
+}
