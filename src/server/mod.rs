@@ -132,6 +132,8 @@ impl Prepared {
         file: Option<&Path>,
         upgrade: Option<&Upgrade>,
     ) -> Result<Self, StartError> {
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        descriptors::suffice(listeners.chain(config.admin.address))?;
         let way = match upgrade {
             Some(_) => "starting in the place of another process",
             None => "starting",
@@ -143,8 +145,6 @@ impl Prepared {
             summary::of(&config, file)
         );
         config.warnings().iter().for_each(|line| warn!("{line}"));
-        let listeners = config.listeners.iter().map(|listener| listener.address);
-        descriptors::suffice(listeners.chain(config.admin.address))?;
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;

@@ -220,8 +220,6 @@ fn every_spelling_of_a_host_takes_its_route() {
         "admin.example.com:443",
         "admin.example.com.:80",
         "admin.example.com:",
-        "%61dmin.example.com",
-        "admin%2eexample.com",
         "[2001:db8::1]",
         "[2001:DB8:0:0:0:0:0:1]:80",
         "a.example.org.",
@@ -229,6 +227,12 @@ fn every_spelling_of_a_host_takes_its_route() {
         assert_eq!(ask(ballast.address(), "/", host), 403, "{host}");
         let target = format!("http://{host}/");
         assert_eq!(ask(ballast.address(), &target, host), 403, "{host}");
+    }
+    // An escaped octet has no place in the name of a host.
+    for host in ["%61dmin.example.com", "admin%2eexample.com"] {
+        assert_eq!(ask(ballast.address(), "/", host), 400, "{host}");
+        let target = format!("http://{host}/");
+        assert_eq!(ask(ballast.address(), &target, host), 400, "{host}");
     }
     assert_eq!(backend.requests(), 0);
     assert_eq!(ask(ballast.address(), "/", "admin.example.net"), 200);
@@ -241,10 +245,16 @@ fn what_peers_let_pass_in_a_target_passes_and_a_fragment_does_not() {
     for text in ["\"", "<", ">", "`", "{", "}", "|", "^", "\\", "[", "]", "'"] {
         for target in [format!("/a{text}b"), format!("/a?q={text}b")] {
             assert_eq!(get(ballast.address(), &target).status, 200, "{target}");
-            assert_eq!(backend.last().head.word(1), target);
+            // The host gets escaped what the `http` crate does not take as it is.
+            let target_of_host = match text {
+                "\"" if target.contains('?') => target.replace('"', "%22"),
+                "<" | ">" | "`" => target.replace(text, &format!("%{:02X}", text.as_bytes()[0])),
+                _ => target.clone(),
+            };
+            assert_eq!(backend.last().head.word(1), target_of_host);
             let absolute = format!("http://test{target}");
             assert_eq!(ask(ballast.address(), &absolute, "test"), 200, "{absolute}");
-            assert_eq!(backend.last().head.word(1), target);
+            assert_eq!(backend.last().head.word(1), target_of_host);
         }
     }
     let before = backend.requests();

@@ -66,11 +66,25 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     }
     assert!(backend.connections() <= before + 1);
     assert_eq!(backend.last().head.all("x-forwarded-proto"), ["https"]);
-    // Who speaks no TLS gets no answer and does no harm.
-    let mut plain = Client::connect(ballast.address());
-    plain
-        .request("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-        .expect_err("not TLS");
+    // A client that speaks no TLS is told so, however its request comes, and does no harm.
+    let requests = backend.requests();
+    for pieces in [
+        &["GET / HTTP/1.1\r\nHost: test\r\n\r\n"][..],
+        &[
+            "P",
+            "OST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n",
+        ],
+        &["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+    ] {
+        let mut plain = Client::connect(ballast.address());
+        for piece in &pieces[..pieces.len() - 1] {
+            plain.send(piece).expect("sent");
+        }
+        let answer = plain.request(pieces[pieces.len() - 1]).expect("an answer");
+        assert_eq!(answer.status, 400, "{pieces:?}");
+        assert!(answer.text().contains("HTTPS"), "{}", answer.text());
+    }
+    assert_eq!(backend.requests(), requests);
     assert_eq!(ask("second.test"), Ok(200));
 }
 

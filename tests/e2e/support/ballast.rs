@@ -45,6 +45,12 @@ impl Ballast {
         for _ in 0..5 {
             let mut ballast = Ballast::spawn(yaml);
             if ballast.listens_within(SOON) {
+                // It is opened beside the others, by a service of its own.
+                if let Some(admin) = admin_address(yaml) {
+                    wait_until(SOON, "the admin listener listens", || {
+                        !ballast.runs() || TcpStream::connect(admin).is_ok()
+                    });
+                }
                 return ballast;
             }
             let text = ballast.log().join("\n");
@@ -349,6 +355,12 @@ impl Ballast {
         }
         false
     }
+}
+
+/// `admin.address` of a configuration that says it in one line.
+fn admin_address(yaml: &str) -> Option<SocketAddr> {
+    let (_, address) = yaml.split_once("admin: { address: \"")?;
+    address.split('"').next()?.parse().ok()
 }
 
 impl Drop for Ballast {
