@@ -316,4 +316,76 @@ mod tests {
         assert_eq!(take(&head[20..40]), (false, false, true));
         assert_eq!(take(&head[40..]), (true, true, false));
     }
+
+    const PING: u8 = 6;
+
+    /// How many of these in a row are taken on a connection that begins, up to 5,000.
+    fn taken(frames: &mut Frames, flood: &[u8]) -> usize {
+        let place = (0..5_000).find(|_| frames.take(flood).flooded);
+        place.unwrap_or(5_000)
+    }
+
+    fn begun() -> Frames {
+        let mut frames = Frames::new();
+        frames.take(&[&[b'p'; PREFACE][..], &frame(SETTINGS, 0, 0)].concat());
+        frames
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_frames_are_counted() {
+        let left = PATIENCE as usize - 1;
+        let only_padding = {
+            let mut frame = frame(DATA, PADDED, 3);
+            frame[HEAD] = 2;
+            frame
+        };
+        for idle in [
+            frame(PING, 0, 8),
+            frame(SETTINGS, 1, 0),
+            frame(0x99, 0, 3),
+            frame(DATA, 0, 0),
+            only_padding,
+        ] {
+            assert_eq!(taken(&mut begun(), &idle), left, "{idle:?}");
+        }
+        let mut one = frame(DATA, PADDED, 4);
+        one[HEAD] = 2;
+        for useful in [
+            one,
+            frame(DATA, 0, 1),
+            frame(DATA, END_STREAM, 0),
+            frame(HEADERS, END_HEADERS, 1),
+        ] {
+            assert_eq!(taken(&mut begun(), &useful), 5_000);
+            let with_ping = [useful, frame(PING, 0, 8)].concat();
+            assert!(taken(&mut begun(), &with_ping) >= left);
+        }
+        // Time makes up for some.
+        let mut frames = begun();
+        for _ in 0..left {
+            assert!(!frames.take(&frame(PING, 0, 8)).flooded);
+        }
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(
+            taken(&mut frames, &frame(PING, 0, 8)),
+            3 * PER_SECOND as usize
+        );
+    }
+
+    #[test]
+    fn windows_are_opened_for_what_was_sent() {
+        let update = frame(WINDOW_UPDATE, 0, 4);
+        let all = 2 * PATIENCE as usize - 1;
+        assert_eq!(taken(&mut begun(), &update), all);
+        let mut frames = begun();
+        frames.note_written(100 * BYTES_PER_WINDOW);
+        assert_eq!(taken(&mut frames, &update), all + 100);
+        // What is written does not make up for others.
+        let mut frames = begun();
+        frames.note_written(1 << 20);
+        assert_eq!(
+            taken(&mut frames, &frame(PING, 0, 8)),
+            PATIENCE as usize - 1
+        );
+    }
 }

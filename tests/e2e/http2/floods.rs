@@ -147,21 +147,21 @@ fn what_clients_need_passes() {
         }
     }
     assert_eq!(come, length);
-    // An upload in frames of one byte, with a ping after every fifth.
+    // An upload in small frames with many pings.
     backend.set(Reply::ok());
     let mut raw = secure.raw(ballast.address(), &[]);
     let mut open = fields(&[]);
     open[0] = 0x83;
     raw.send(&frame(HEADERS, END_HEADERS, 1, &open))
         .expect("sent");
-    for _ in 0..2_000 {
-        let mut frames = frame(DATA, 0, 1, b"x").repeat(5);
-        frames.extend(frame(PING, 0, 0, &[1; 8]));
+    for _ in 0..200 {
+        let mut frames = frame(DATA, 0, 1, &[b'x'; 300]);
+        frames.extend(frame(PING, 0, 0, &[1; 8]).repeat(5));
         raw.send(&frames).expect("sent");
     }
     raw.send(&frame(DATA, END_STREAM, 1, b"")).expect("sent");
     assert_eq!(raw.wait_for(HEADERS).payload[0], 0x88);
-    assert_eq!(backend.last().body.len(), 10_000);
+    assert_eq!(backend.last().body.len(), 60_000);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
+use crate::admin::with_admin;
 use crate::support::http2::{
     END_HEADERS, END_STREAM, HEADERS, RawHttp2, Secure, fields, fields_of, frame,
 };
-use crate::support::{Backend, SOON, Setup, finish, peer};
+use crate::support::{Backend, Client, SOON, Setup, finish, peer};
 
 const OK: u8 = 0x88;
 const BAD_REQUEST: u8 = 0x8c;
@@ -67,7 +68,8 @@ fn those_that_peers_let_pass_reach_the_host() {
 fn others_get_a_status_and_the_connection_goes_on() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
-    let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
+    let (setup, admin) = with_admin(Setup::of(&[&backend]).top(&secure.listeners()));
+    let ballast = setup.start();
     let mut raw = secure.raw(ballast.address(), &[]);
     let mut stream = 1;
     for bad in [
@@ -97,6 +99,14 @@ fn others_get_a_status_and_the_connection_goes_on() {
     }
     assert_eq!(backend.requests(), 0);
     assert_eq!(ask(&mut raw, stream, &fields(&[])), OK);
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let scrape = Client::connect(admin).request(request);
+    let text = scrape.expect("a whole answer").text();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ballast_rejects_total") && line.contains("\"bad_request\""));
+    let count = line.and_then(|line| line.rsplit(' ').next());
+    assert_eq!(count, Some("24"), "{line:?}");
     assert!(ballast.log_with(&["ERROR"]).is_empty());
 }
 
