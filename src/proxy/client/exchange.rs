@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::header::{CONTENT_LENGTH, COOKIE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::custom::CustomMessageWrite;
@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::alarm::Alarm;
 use super::gate::{Cut, Gate, Peer};
+use super::h2_fields::{bare, join_cookies, says_empty, set_empty};
 use super::h2_heads::judged;
 use super::upload_windows::Upload;
 use crate::record::Ending;
@@ -251,49 +252,6 @@ impl Drop for Exchange {
         // Nothing happens if the answer is whole.
         self.inner.shutdown();
     }
-}
-
-/// The head of an answer without a body.
-fn bare(status: StatusCode) -> Box<ResponseHeader> {
-    let mut head = ResponseHeader::build(status, Some(2)).expect("a status is a status");
-    head.insert_header(CONTENT_LENGTH, 0)
-        .expect("a number is a valid value");
-    Box::new(head)
-}
-
-/// Whether a request says that its body is empty.
-fn says_empty(request: &RequestHeader) -> bool {
-    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
-    match (lengths.next(), lengths.next()) {
-        // One that is not as it must be is refused later.
-        (Some(length), None) => {
-            !length.is_empty() && length.as_bytes().iter().all(|it| *it == b'0')
-        }
-        _ => false,
-    }
-}
-
-fn set_empty(request: &mut RequestHeader) {
-    request
-        .insert_header(CONTENT_LENGTH, 0)
-        .expect("a number is a valid value");
-}
-
-fn join_cookies(request: &mut RequestHeader) {
-    let cookies: Vec<&[u8]> = request
-        .headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if cookies.len() < 2 {
-        return;
-    }
-    let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
-        .expect("values that are valid one by one are valid together");
-    request
-        .insert_header(COOKIE, joined)
-        .expect("the field is there already");
 }
 
 #[async_trait]

@@ -20,6 +20,7 @@ mod exchange;
 mod frames;
 mod gate;
 mod guarded;
+mod h2_fields;
 mod h2_heads;
 mod head;
 mod headless;
