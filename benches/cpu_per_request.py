@@ -20,8 +20,6 @@ import http.server
 import os
 import pathlib
 import re
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +27,11 @@ import tempfile
 import threading
 import time
 import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "compare"))
+
+from rig import Rig, free_port, need
+from usage import family
 
 FIELDS = ["-H", "User-Agent: curl/8.14.1", "-H", "Accept: */*"]
 BODY = "x" * 1024
@@ -97,17 +100,17 @@ tracing: {{ sample: 10%, otlp: {{ endpoint: "http://127.0.0.1:{collector}" }} }}
 
 def main():
     options = arguments()
-    nginx, wrk = need("nginx"), need("wrk")
+    nginx, wrk = need("nginx", "nginx-light"), need("wrk", "wrk")
     measure = observed if options.observed else beside_nginx
     ballast = options.ballast.resolve()
     if not ballast.is_file():
         sys.exit(f"{ballast} is not there; build it with `cargo build --release`")
     with tempfile.TemporaryDirectory(prefix="ballast-cpu-") as folder:
-        rig = Rig(pathlib.Path(folder))
+        rig = Bench(folder)
         try:
             measure(options, rig, nginx, wrk, ballast)
         finally:
-            rig.end(0)
+            rig.end()
 
 
 def arguments():
@@ -123,56 +126,32 @@ def arguments():
     return parser.parse_args()
 
 
-class Rig:
-    """Configurations in a folder, and the processes that run with them."""
+class Bench(Rig):
+    """The servers of this measurement."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.processes = []
-
-    def end(self, first):
-        """Ends the processes from the one of this number on, the last first."""
-        ending = self.processes[first:]
-        del self.processes[first:]
-        for process in reversed(ending):
-            process.terminate()
-        for process in ending:
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    def end(self, first=0):
+        super().end(first)
         # At some ten thousand lines a second.
         (self.folder / "access.log").unlink(missing_ok=True)
 
-    def write(self, name, template, **values):
-        path = self.folder / name
-        path.write_text(template.format(folder=self.folder, **values))
-        return path
-
-    def start(self, port, command):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
-        self.processes.append(process)
-        wait_for_port(port, process)
-        return process
-
     def backend(self, nginx):
         port = free_port()
-        config = self.write("backend.conf", BACKEND, port=port, body=BODY)
-        self.start(port, [nginx, "-c", config, "-p", self.folder])
+        config = self.write("backend.conf", BACKEND.format(folder=self.folder, port=port, body=BODY))
+        self.start([nginx, "-c", config, "-p", self.folder], port)
         return port
 
     def ballast(self, binary, name, template, **values):
         port = free_port()
-        config = self.write(f"{name}.yaml", template, port=port, **values)
-        return name, port, [self.start(port, [binary, "run", "-c", config]).pid]
+        config = self.write(f"{name}.yaml", template.format(folder=self.folder, port=port, **values))
+        return name, port, [self.start([binary, "run", "-c", config], port)]
 
 
 def beside_nginx(options, rig, nginx, wrk, ballast):
     backend, port = rig.backend(nginx), free_port()
     ours = rig.ballast(ballast, "ballast", BALLAST, backend=backend, algorithm=options.algorithm)
-    config = rig.write("nginx.conf", NGINX, port=port, backend=backend)
-    theirs = rig.start(port, [nginx, "-c", config, "-p", rig.folder])
-    results = compare(options, wrk, [ours, ("nginx", port, [theirs.pid, *children(theirs.pid)])])
+    config = rig.write("nginx.conf", NGINX.format(folder=rig.folder, port=port, backend=backend))
+    theirs = rig.start([nginx, "-c", config, "-p", rig.folder], port)
+    results = compare(options, wrk, [ours, ("nginx", port, family(theirs))])
     tell_ratio(results, "ballast", "nginx")
 
 
@@ -324,37 +303,6 @@ def cpu_seconds(pids):
     """The time on a processor that the threads of these processes have had; none of them ends meanwhile."""
     tasks = [task for pid in pids for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-
-
-def children(pid):
-    text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for_port(port, process):
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            sys.exit(f"{process.args[0]} ended with {process.returncode}")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    sys.exit(f"{process.args[0]} does not listen on {port}")
-
-
-def need(program):
-    found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if found is None:
-        sys.exit(f"needs {program} (Debian: apt-get install nginx-light wrk)")
-    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-//! The log on stderr: lines of bounded length, and no flood of lines that say the same. No request waits for whoever reads it, and its level may change while the process runs.
+//! The log on stderr: lines of bounded length, and no flood of lines that say the same. No request waits for stderr, and the
+//! level may change while the process runs.
 
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::str::FromStr;

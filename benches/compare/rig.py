@@ -34,12 +34,13 @@ class Rig:
         path.write_text(text)
         return path
 
-    def start(self, command, port, processors):
-        """Starts a server that is bound to these processors, and waits until it listens."""
+    def start(self, command, port, processors=None):
+        """Starts a server, bound to these processors if any are named, and waits until it listens; returns its pid."""
         command = [str(part) for part in command]
-        pinned = ["taskset", "-c", ",".join(map(str, processors)), *command]
+        if processors:
+            command = ["taskset", "-c", ",".join(map(str, processors)), *command]
         with open(self.folder / "log", "ab") as log:
-            process = subprocess.Popen(pinned, stdout=log, stderr=log)
+            process = subprocess.Popen(command, stdout=log, stderr=log)
         self.processes.append(process)
         wait_for_port(port, process, self.folder / "log")
         return process.pid
@@ -56,7 +57,7 @@ def wait_for_port(port, process, log):
             return
         except OSError:
             time.sleep(0.02)
-    sys.exit(f"{process.args[3]} does not listen on {port}")
+    sys.exit(f"{' '.join(process.args)} does not listen on {port}")
 
 
 def free_port():

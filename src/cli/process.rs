@@ -96,7 +96,9 @@ pub(super) fn ask_with(
                     io::ErrorKind::NotFound => "there is no such socket",
                     _ => "connection refused",
                 };
-                format!("no ballast runs with {file}: nobody answers on {socket} ({why}){moved}")
+                format!(
+                    "no ballast runs with {file}: no process answers on {socket} ({why}){moved}"
+                )
             }
             io::ErrorKind::PermissionDenied => {
                 format!("{socket} is for the user of the process and root only")

@@ -66,16 +66,11 @@ pub(super) fn body_came(session: &Session, ctx: &RequestContext) -> Result<()> {
 }
 
 /// The host has all of the request by now: from here on it owes the head of its answer. Pingora's timeout begins anew
-/// with each byte of it.
+/// with each byte of it. The same holds for each further part of an answer on a connection that has the time of a tunnel.
 pub(super) fn expect_answer(session: &Session, ctx: &RequestContext) {
     if let Some(gate) = client::gate(session.as_downstream()) {
         gate.expect_answer(Some(ctx.site.timeouts.read));
     }
-}
-
-/// The host owes the next part of an answer on a connection whose own time limit is that of a tunnel.
-pub(super) fn expect_more(session: &Session, ctx: &RequestContext) {
-    expect_answer(session, ctx);
 }
 
 /// The host has answered.

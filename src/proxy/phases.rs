@@ -287,7 +287,7 @@ impl ProxyHttp for Proxy {
         if asked && !upgraded {
             // The connection to the host has the time of a tunnel, which the rest of this answer does not get.
             ctx.upgrade_refused = true;
-            deadlines::expect_more(session, ctx);
+            deadlines::expect_answer(session, ctx);
         }
         let outcome = ctx.pool().outcome_of(response.status.as_u16());
         ctx.head = Some(Head {
@@ -331,7 +331,7 @@ impl ProxyHttp for Proxy {
         if end_of_stream {
             deadlines::host_is_done(session);
         } else if ctx.upgrade_refused {
-            deadlines::expect_more(session, ctx);
+            deadlines::expect_answer(session, ctx);
         }
         Ok(None)
     }

@@ -41,7 +41,7 @@ pub(in crate::proxy) fn has_left(session: &mut ServerSession) -> Option<Box<Erro
 }
 
 /// Lets the task that connects to a host see the client leave; the connection's next read or write takes the socket
-/// back. `None`: the client shares its connection with other requests, or is none of ours.
+/// back. `None`: the requests of the client's connection share it, or it was not accepted here.
 pub(in crate::proxy) fn lend(session: &mut ServerSession) -> Option<Arc<Gate>> {
     let gate = Arc::clone(Client::of(session)?.gate());
     let looking = gate.look(Look::Lend);

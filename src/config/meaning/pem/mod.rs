@@ -106,7 +106,7 @@ pub(super) fn private_keys(
 
 fn usable(block: &Block<'_>) -> Result<Arc<dyn SigningKey>, String> {
     let der = &*block.der;
-    let encrypted = "it is encrypted, and nobody is there to type a passphrase; `openssl pkey -in FILE -out FILE` takes it off";
+    let encrypted = "it is encrypted, and a passphrase cannot be given; `openssl pkey -in FILE -out FILE` writes it without one";
     if block.is_encrypted {
         return Err(encrypted.to_owned());
     }
