@@ -213,7 +213,7 @@ impl Out for File {
 
     fn length(&self) -> Option<u64> {
         let found = self.metadata().ok()?;
-        found.is_file().then(|| found.len())
+        found.is_file().then_some(found.len())
     }
 }
 

@@ -101,10 +101,7 @@ fn spellings(path: &[u8]) -> Vec<Vec<u8>> {
     let backslashes = path
         .iter()
         .map(|&byte| if byte == b'/' { b'\\' } else { byte });
-    let backslashes = [
-        b"/".iter().copied().collect(),
-        Vec::from_iter(backslashes.skip(1)),
-    ];
+    let backslashes = [b"/".to_vec(), Vec::from_iter(backslashes.skip(1))];
     vec![
         encoded.collect(),
         doubled.collect(),

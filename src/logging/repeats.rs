@@ -187,8 +187,11 @@ fn may_flood(target: &str) -> bool {
 
 /// The begin of a line, up to where it names details: for an error of Pingora, whose fault and which kind it was.
 fn begin(line: &str) -> &str {
-    let end = line.find(" context: ").unwrap_or(line.len()).min(BEGIN);
-    &line[..line.floor_char_boundary(end)]
+    let mut end = line.find(" context: ").unwrap_or(line.len()).min(BEGIN);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    &line[..end]
 }
 
 #[cfg(test)]

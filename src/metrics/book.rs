@@ -69,10 +69,8 @@ impl Pages {
     /// What the hosts of each pool have counted together, those that have left included.
     pub(super) fn sums(&self) -> HashMap<&str, HostTally> {
         let mut sums = HashMap::<&str, HostTally>::new();
-        let forgotten = self.forgotten.iter();
-        let forgotten = forgotten.map(|(pool, tally)| (pool, tally));
         let known = self.hosts.iter().map(|((pool, _), tally)| (pool, &**tally));
-        for (pool, tally) in forgotten.chain(known) {
+        for (pool, tally) in self.forgotten.iter().chain(known) {
             sums.entry(pool).or_default().absorb(tally);
         }
         sums

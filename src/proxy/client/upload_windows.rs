@@ -167,10 +167,12 @@ impl Drop for Windows {
 
 /// Up to where the window of a stream grows beside so many uploads.
 fn most(open: usize) -> u32 {
-    match open {
-        ..=FEW => MOST,
-        ..=SOME => LESS,
-        _ => STREAM,
+    if open <= FEW {
+        MOST
+    } else if open <= SOME {
+        LESS
+    } else {
+        STREAM
     }
 }
 
