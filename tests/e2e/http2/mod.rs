@@ -1,5 +1,6 @@
 //! HTTP/2: everything that holds for requests holds for each stream, and a connection is bounded as a whole.
 
+mod bounds;
 mod floods;
 mod graceful;
 mod hostile;
