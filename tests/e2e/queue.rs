@@ -15,6 +15,13 @@ fn ask(ballast: &Ballast, path: &str) -> thread::JoinHandle<(u16, Duration)> {
     })
 }
 
+/// How many requests wait in the line of the only pool.
+fn waiting(ballast: &Ballast) -> u64 {
+    let told = ballast.command(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    status["pools"][0]["waiting"].as_u64().expect("a number")
+}
+
 #[test]
 fn no_host_gets_more_than_its_limit_with_any_algorithm() {
     for algorithm in [
@@ -61,7 +68,8 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
 #[test]
 fn requests_wait_in_line_and_are_served_in_turn() {
     let backend = Backend::start_new("a");
-    backend.set(Reply::ok().after(Duration::from_millis(100)));
+    // The first one is served until all others stand in line.
+    backend.set(Reply::ok().after(Duration::from_secs(4)));
     let ballast = Setup::of(&[&backend])
         .pool("limits: { max_in_flight: 1, queue: 10, queue_timeout: 10s }")
         .start();
@@ -70,9 +78,9 @@ fn requests_wait_in_line_and_are_served_in_turn() {
             let thread = ask(&ballast, &format!("/{number}"));
             if number == 0 {
                 wait_until(SOON, "the first runs", || backend.requests() == 1);
+                backend.set(Reply::ok().after(Duration::from_millis(100)));
             } else {
-                // The next one must come later; that it waits cannot be seen from outside.
-                thread::sleep(Duration::from_millis(10));
+                wait_until(SOON, "it waits", || waiting(&ballast) == number);
             }
             thread
         })
