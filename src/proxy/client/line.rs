@@ -60,17 +60,12 @@ impl RequestLine {
         let text = line.strip_suffix(b"\r").unwrap_or(line);
         *cr = text.len() < line.len();
         *spaces += memchr_iter(b' ', text).count();
-        // Without a branch for each octet, so that it is done for many at once.
-        let none = (false, false, false);
-        let (control, odd, asks) = text.iter().fold(none, |(control, odd, asks), octet| {
-            (
-                control | octet.is_ascii_control(),
-                odd | is_odd(*octet),
-                asks | (*octet == b'?'),
-            )
-        });
-        *query |= asks;
-        if control || *spaces > 2 {
+        let kinds = text
+            .iter()
+            .fold(0, |kinds, octet| kinds | KINDS[usize::from(*octet)]);
+        let odd = kinds & ODD != 0;
+        *query |= kinds & QUERY != 0;
+        if kinds & CONTROL != 0 || *spaces > 2 {
             return Err(Malformed);
         }
         let Some(end) = end else {
@@ -106,8 +101,29 @@ impl RequestLine {
     }
 }
 
+const CONTROL: u8 = 1;
+const ODD: u8 = 2;
+const QUERY: u8 = 4;
+
+/// What each octet means for a line, so that one pass without a branch tells all.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        if (octet as u8).is_ascii_control() {
+            kinds[octet] = CONTROL;
+        } else if is_odd(octet as u8) {
+            kinds[octet] = ODD;
+        } else if octet as u8 == b'?' {
+            kinds[octet] = QUERY;
+        }
+        octet += 1;
+    }
+    kinds
+};
+
 /// Whether the `http` crate refuses an octet that is no CTL somewhere in a target.
-fn is_odd(octet: u8) -> bool {
+const fn is_odd(octet: u8) -> bool {
     matches!(octet, b'<' | b'>' | b'`' | b'"')
 }
 

@@ -136,6 +136,7 @@ impl Client {
     }
 
     /// The socket, taken back if it was lent.
+    #[inline]
     fn socket(&mut self) -> Option<&mut ClientSocket> {
         if self.socket.is_none() {
             self.socket = self.gate.take_lent();

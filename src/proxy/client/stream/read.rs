@@ -63,8 +63,10 @@ impl Client {
         into: &mut ReadBuf<'_>,
         own: impl FnOnce(&mut Self, &[u8]) -> Result<usize, Malformed>,
     ) -> Poll<io::Result<Result<usize, Malformed>>> {
-        let ahead = self.socket().map(|socket| mem::take(&mut socket.ahead));
-        if let Some(ahead) = ahead.filter(|ahead| !ahead.is_empty()) {
+        if let Some(socket) = self.socket()
+            && !socket.ahead.is_empty()
+        {
+            let ahead = mem::take(&mut socket.ahead);
             let fitting = &ahead[..ahead.len().min(into.remaining())];
             let own = own(self, fitting);
             let count = own.unwrap_or_default();
