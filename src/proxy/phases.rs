@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -29,7 +29,7 @@ use crate::record::{Ending, Reason, hexadecimal, random};
 /// A host whose answer a client has not read for so long in all may have given it up for that.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[async_trait]
 impl ProxyHttp for Proxy {

@@ -123,7 +123,11 @@ fn each_host_is_told_with_its_reason() {
         backend.set(Reply::Hang);
         let mut client = Client::connect(address);
         let before = backend.requests();
+        let both = || busy.requests() + full.requests();
+        let before_both = both();
         (client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")).expect("sent");
+        // The next one finds it there, and goes to the other.
+        wait_until(SOON, "it runs", || both() > before_both);
         (client, before)
     });
     wait_until(SOON, "one runs on each", || {

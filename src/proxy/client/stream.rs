@@ -136,7 +136,7 @@ impl Client {
     }
 
     /// The socket, taken back if it was lent.
-    #[inline]
+    #[inline(always)]
     fn socket(&mut self) -> Option<&mut ClientSocket> {
         if self.socket.is_none() {
             self.socket = self.gate.take_lent();

@@ -180,6 +180,9 @@ fn claims_identity(name: &HeaderName, identity: &ClientIdentity) -> bool {
 }
 
 fn drop_fields(request: &mut RequestHeader, drops: impl Fn(&HeaderName) -> bool) {
+    if !request.headers.keys().any(&drops) {
+        return;
+    }
     let names = request.headers.keys();
     let names: Vec<HeaderName> = names.filter(|name| drops(name)).cloned().collect();
     for name in &names {

@@ -10,8 +10,8 @@ use super::Via;
 use super::fields::{self, Coding, Length};
 use crate::config::Limits;
 
-const KEEP_ALIVE: &str = "keep-alive";
-const PROXY_CONNECTION: &str = "proxy-connection";
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Makes the head of a host's answer one that may be passed on.
 ///
@@ -83,8 +83,8 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) -> Result<()> {
     for name in named {
         response.remove_header(&name);
     }
-    response.remove_header(KEEP_ALIVE);
-    response.remove_header(PROXY_CONNECTION);
+    response.remove_header(&KEEP_ALIVE);
+    response.remove_header(&PROXY_CONNECTION);
     // Trailers do not pass either.
     response.remove_header(&TRAILER);
     if is_switch(response) {
