@@ -119,20 +119,18 @@ fn each_host_is_told_with_its_reason() {
         told(&explained, down)[1] == "down" && told(&explained, ejected)[1] == "ejected"
     });
     scene.drain("drain", &[drained, idle]);
-    let mut clients = [busy, full].map(|backend| {
-        backend.set(Reply::Hang);
+    let running = [busy, full];
+    running.iter().for_each(|backend| backend.set(Reply::Hang));
+    let before = running.map(Backend::requests);
+    let come = || [0, 1].map(|at| running[at].requests() - before[at]);
+    let mut clients = [1, 2].map(|count| {
         let mut client = Client::connect(address);
-        let before = backend.requests();
-        let both = || busy.requests() + full.requests();
-        let before_both = both();
         (client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")).expect("sent");
         // The next one finds it there, and goes to the other.
-        wait_until(SOON, "it runs", || both() > before_both);
-        (client, before)
+        wait_until(SOON, "it runs", || come().iter().sum::<u64>() == count);
+        client
     });
-    wait_until(SOON, "one runs on each", || {
-        busy.requests() > clients[0].1 && full.requests() > clients[1].1
-    });
+    assert_eq!(come(), [1, 1], "one runs on each");
     scene.drain("undrain", &[idle]);
 
     let requests = || backends.each_ref().map(Backend::requests);
@@ -183,7 +181,7 @@ fn each_host_is_told_with_its_reason() {
     }
     let widest = end.stdout.lines().map(|line| line.chars().count()).max();
     assert!(widest.is_some_and(|widest| widest <= 100), "{end:?}");
-    for (client, _) in &mut clients {
+    for client in &mut clients {
         client.finish_sending();
     }
 }
