@@ -91,7 +91,7 @@ impl Service for AdminListening {
             let (stop, stopped) = watch::channel(false);
             let mut service = self.service();
             let serving = service.start_service(fds.clone(), stopped, listeners_per_fd);
-            // Whoever watches a process that drains wants to hear that it does, not that nobody is there.
+            // An operator who watches a draining process hears from it until a successor answers.
             let succeeded = async {
                 let succeeded =
                     |phase: &Phase| matches!(phase, Phase::Watching | Phase::HandedOver);

@@ -1,4 +1,4 @@
-//! What a reload would come across. Beside the keeper: whoever asks what would happen does not hold up whoever does it.
+//! What a reload would come across. It is found out beside the keeper, so that a preview does not hold up a reload.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

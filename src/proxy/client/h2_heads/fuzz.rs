@@ -12,7 +12,7 @@ const WORDS: &[&str] = &[
     "\0\0\0\u{9}\u{4}\0\0\0\u{1}",
 ];
 
-/// No more than this is held, so the pieces change nothing.
+/// The most bytes of an input. All of them may be held, so how they are cut changes nothing.
 const MOST: usize = 4_096;
 
 /// Bytes mean the same in pieces of any size, and a path that `h2` does not take never goes on to it.
