@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 const TOKEN: &str = "a-token-of-more-than-16-bytes";
-const CHECK: &str = "{ interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }";
+const CHECK: &str = "{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }";
 
 /// Asks over the control socket; an empty answer is null.
 #[track_caller]

@@ -6,9 +6,12 @@ use crate::support::{Backend, Client, DeadHost, HEALTH_PATH, Reply, SOON, Setup,
 fn backups_serve_only_while_no_primary_does() {
     let [a, b, backup] = ["a", "b", "backup"].map(Backend::start_new);
     let ballast = Setup::of(&[&a, &b])
-        .host_entry(&format!("{{ address: \"{}\", backup: true }}", backup.address()))
+        .host_entry(&format!(
+            "{{ address: \"{}\", backup: true }}",
+            backup.address()
+        ))
         .health(&format!(
-            "{{ type: http, path: {HEALTH_PATH}, interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }}"
+            "{{ type: http, path: {HEALTH_PATH}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }}"
         ))
         .start();
     let mut client = Client::connect(ballast.address());

@@ -17,7 +17,7 @@ use crate::support::{
 fn two() -> ([Backend; 2], Ballast) {
     let hosts = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&hosts[0], &hosts[1]])
-        .health("{ interval: 100ms, timeout: 90ms, fall: 1 }")
+        .health("{ interval: 1s, timeout: 1s, fall: 1 }")
         .pool("slow_start: none")
         .start();
     (hosts, ballast)
@@ -147,7 +147,7 @@ fn no_line_is_wider_than_the_terminal() {
     let long = format!("a-pool-with-{}-name", "a-rather-long-".repeat(4));
     let dead = DeadHost::new();
     let yaml = format!(
-        "listeners: [LISTEN]\npools: {{ {long}: {{ hosts: [\"{}\"], health_check: {{ initial: up, interval: 100ms, timeout: 90ms }} }} }}\n",
+        "listeners: [LISTEN]\npools: {{ {long}: {{ hosts: [\"{}\"], health_check: {{ initial: up, interval: 1s, timeout: 1s }} }} }}\n",
         dead.address()
     );
     let ballast = Ballast::start(&yaml);

@@ -14,14 +14,14 @@ use crate::support::{
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n\
                        4\r\nbody\r\n0\r\n\r\n";
-const HEAD: Duration = Duration::from_millis(400);
+const HEAD: Duration = Duration::from_millis(1_500);
 
 /// Far more than any deadline of these tests, and far less than a default.
-const SLACK: Duration = Duration::from_secs(4);
+const SLACK: Duration = Duration::from_secs(9);
 
 fn short_heads(backend: &Backend) -> Ballast {
     Setup::of(&[backend])
-        .top("timeouts: { client_head: 400ms, client_keepalive: 2s }")
+        .top("timeouts: { client_head: 1500ms, client_keepalive: 10s }")
         .start()
 }
 
@@ -95,7 +95,7 @@ fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
         }
         assert_eq!(client.read_response(false).expect("an answer").status, 408);
         assert!(
-            start.elapsed() < Duration::from_millis(1_900),
+            start.elapsed() < Duration::from_secs(9),
             "{:?}",
             start.elapsed()
         );
@@ -118,7 +118,7 @@ fn within_tls_the_same_holds() {
     let (certificate, key) = authority.issue(&["edge.test"]).write(folder.path(), "edge");
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
-        .top("timeouts: { client_head: 400ms, client_keepalive: 2s }")
+        .top("timeouts: { client_head: 1500ms, client_keepalive: 10s }")
         .top(&format!(
             "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: \"{}\", key: \"{}\" }}] }} }}]",
             certificate.display(),
@@ -173,7 +173,7 @@ fn the_rest_between_two_requests_is_none_of_the_head() {
     assert_eq!(client.get("/").status, 200);
     // It ends when the rest has been long enough, without a word.
     let start = Instant::now();
-    client.patience(SLACK * 2);
+    client.patience(SOON);
     assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
     assert!(start.elapsed() > HEAD * 2, "{:?}", start.elapsed());
 }
@@ -252,7 +252,7 @@ fn a_client_that_does_not_read_is_cut_and_its_host_let_go() {
 fn a_client_that_reads_slowly_is_not_cut() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
-        .top("timeouts: { write: 1s }")
+        .top("timeouts: { write: 4s }")
         .start();
     let size = 32 << 20;
     backend.set(Reply::ok().body(vec![b'x'; size]));
@@ -269,9 +269,9 @@ fn a_client_that_reads_slowly_is_not_cut() {
         }
         pause = got + (256 << 10);
         // In all longer than the deadline; the kernel asks for more after a megabyte or two.
-        thread::sleep(Duration::from_millis(15));
+        thread::sleep(Duration::from_millis(45));
     }
-    assert!(start.elapsed() > Duration::from_millis(1_500));
+    assert!(start.elapsed() > Duration::from_secs(5));
 }
 
 #[test]
@@ -307,15 +307,13 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
 #[test]
 fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
     let backend = Backend::start_new("a");
-    let ballast = Setup::of(&[&backend])
-        .top("timeouts: { read: 500ms }")
-        .start();
+    let ballast = Setup::of(&[&backend]).top("timeouts: { read: 2s }").start();
     backend.set(Reply::Drip(Duration::from_millis(100)));
     for _ in 0..2 {
         let mut client = Client::connect(ballast.address());
         let start = Instant::now();
         assert_eq!(client.get("/").status, 504);
-        assert!(start.elapsed() >= Duration::from_millis(450));
+        assert!(start.elapsed() >= Duration::from_millis(1_900));
         assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
         let mut client = Client::connect(ballast.address());
         assert_eq!(client.post("/", b"some body").status, 504);
@@ -324,7 +322,7 @@ fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
     backend.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")?;
         for _ in 0..10 {
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(300));
             wire.send("x")?;
         }
         Ok(Next::Keep)
@@ -346,7 +344,7 @@ fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
 fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
-        .top("timeouts: { read: 500ms }")
+        .top("timeouts: { read: 2s }")
         .top("half_close: serve")
         .start();
     backend.set(Reply::Drip(Duration::from_millis(100)));

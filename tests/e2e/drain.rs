@@ -22,7 +22,7 @@ fn served_only_by(ballast: &Ballast, backend: &str) {
 fn no_new_requests_while_those_that_run_end() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a, &b])
-        .health("{ interval: 100ms, timeout: 90ms }")
+        .health("{ interval: 1s, timeout: 1s }")
         .pool("slow_start: none")
         .start();
     let host = b.address().to_string();
@@ -91,7 +91,7 @@ fn the_last_one_serves_though_it_drains() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a])
         .host_entry(&format!("{{ address: \"{}\", weight: 0 }}", b.address()))
-        .health("{ interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }")
+        .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")
         .start();
     served_only_by(&ballast, "a");
     a.stop();

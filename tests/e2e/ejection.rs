@@ -128,7 +128,7 @@ fn what_a_client_does_wrong_never_counts() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .pool(&ejection("1m"))
-        .top("timeouts: { read: 300ms }")
+        .top("timeouts: { read: 1s }")
         .start();
     for backend in [&a, &b] {
         backend.set(Reply::status(404));
@@ -274,7 +274,7 @@ fn an_ejection_survives_a_reload() {
 fn a_host_that_a_check_sees_recover_need_not_wait() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
-        .health("{ interval: 100ms, timeout: 50ms, rise: 1, fall: 1 }")
+        .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")
         .pool(&ejection("2m"))
         .start();
     let address = b.address().to_string();

@@ -105,7 +105,7 @@ fn each_host_is_told_with_its_reason() {
         Setup::of(&[idle, busy, drained, ejected, down])
             .host_entry(&limited)
             .algorithm("p2c")
-            .health("{ interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }")
+            .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")
             .pool("slow_start: none")
             .pool("ejection: { consecutive: 1, base: 60s, max: 60s }"),
     );
@@ -319,7 +319,7 @@ fn a_request_that_gets_no_host_is_told_why() {
         let address = backend.address();
         format!("\n  {name}:\n    hosts: [\"{address}\"]\n    {rest}")
     };
-    let checked = "health_check: { interval: 100ms, timeout: 90ms, fall: 1 }";
+    let checked = "health_check: { interval: 1s, timeout: 1s, fall: 1 }";
     let limited = "health_check: none\n    limits: { max_in_flight: 1 }";
     let routes = [
         "{ host: open.example, path: /one, pool: one }",

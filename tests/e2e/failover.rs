@@ -11,8 +11,11 @@ use crate::support::{
     peer, wait_until,
 };
 
-/// Checks often enough that a stopped host is known as such within the test.
-const QUICK_CHECK: &str = "{ interval: 100ms, timeout: 50ms, rise: 1, fall: 2 }";
+/// Checks often enough that a stopped host is known as such soon.
+const QUICK_CHECK: &str = "{ interval: 500ms, timeout: 500ms, rise: 1, fall: 1 }";
+
+/// When a host stops, each of the few clients may need a retry, and each retry is paid for by five requests before it.
+const ENOUGH: u64 = 200;
 
 #[test]
 fn a_refused_connection_is_made_to_another_host_whatever_the_method() {
@@ -124,7 +127,7 @@ fn a_restarted_host_is_used_again_over_fresh_connections() {
 fn errors_mean_what_they_say() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
-        .top("timeouts: { connect: 200ms, read: 300ms }")
+        .top("timeouts: { connect: 2s, read: 2s }")
         .start();
     let post = || Client::connect(ballast.address()).post("/", b"x");
 
@@ -133,8 +136,8 @@ fn errors_mean_what_they_say() {
     let response = post();
     assert_eq!(response.status, 504, "silent host");
     assert!(!response.body.is_empty());
-    assert!(start.elapsed() >= Duration::from_millis(300));
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() >= Duration::from_millis(1_900));
+    assert!(start.elapsed() < SOON);
 
     backend.set(Reply::Reset);
     let response = post();
@@ -160,15 +163,21 @@ fn a_host_that_lets_connections_wait_is_left_after_the_connect_timeout() {
     let backend = Backend::start_new("a");
     let alone = Setup::of(&[])
         .host(full.address())
+        .pool("ejection: none")
         .top("timeouts: { connect: 200ms }")
         .start();
-    let start = Instant::now();
-    assert_eq!(get(alone.address(), "/").status, 504);
-    assert!(start.elapsed() < Duration::from_secs(3));
+    // A busy machine makes single answers late; the default is three seconds.
+    let times = [(); 3].map(|()| {
+        let start = Instant::now();
+        assert_eq!(get(alone.address(), "/").status, 504);
+        start.elapsed()
+    });
+    let shortest = times.iter().min();
+    assert!(shortest < Some(&Duration::from_secs(3)), "{times:?}");
 
     let both = Setup::of(&[&backend])
         .host(full.address())
-        .top("timeouts: { connect: 200ms }")
+        .top("timeouts: { connect: 1s }")
         .start();
     let mut client = Client::connect(both.address());
     for _ in 0..4 {
@@ -181,7 +190,7 @@ fn without_a_usable_host_503_comes_at_once_and_the_connection_stays() {
     let backend = Backend::start_new("a");
     backend.set_health(Reply::status(500));
     let ballast = Setup::of(&[&backend])
-        .health("{ type: http, path: /healthz, interval: 1s, timeout: 500ms }")
+        .health("{ type: http, path: /healthz, interval: 1s, timeout: 1s }")
         .start();
     let mut client = Client::connect(ballast.address());
     let mut times = Vec::new();
@@ -195,15 +204,16 @@ fn without_a_usable_host_503_comes_at_once_and_the_connection_stays() {
     assert_eq!(client.post("/", b"body").status, 503);
     assert_eq!(client.get("/").status, 503);
     times.sort();
+    // Shorter than anything that could be waited for.
     assert!(
-        times[10] < Duration::from_millis(10),
+        times[10] < Duration::from_millis(250),
         "median {:?}",
         times[10]
     );
     assert_eq!(backend.requests(), 0);
 }
 
-/// Two seconds of load over three hosts; one is stopped and started twice meanwhile.
+/// Load over three hosts; one is stopped and started twice meanwhile.
 fn no_request_fails_with(algorithm: &str) {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
@@ -212,23 +222,32 @@ fn no_request_fails_with(algorithm: &str) {
         .start();
     let load = Load::start(ballast.address(), 12, Connections::Kept);
     let fresh = Load::start(ballast.address(), 2, Connections::OnePerRequest);
-    let start = Instant::now();
+    let address = backends[1].address().to_string();
+    let is_down = || {
+        let lines = ballast.log_with(&[&address]);
+        let up_or_down = |line: &&String| line.contains("is up") || line.contains("is down");
+        let last = lines.iter().rfind(up_or_down);
+        last.is_some_and(|last| last.contains("is down"))
+    };
     for _ in 0..2 {
-        run_for(Duration::from_millis(300));
+        load.wait_for_more(ENOUGH);
         backends[1].stop();
-        run_for(Duration::from_millis(400));
+        load.wait_for_more(ENOUGH);
+        wait_until(SOON, "it is known", is_down);
         backends[1].start();
         let before = backends[1].requests();
         wait_until(SOON, "the host that came back gets requests", || {
             backends[1].requests() > before
         });
     }
-    run_for(Duration::from_secs(2).saturating_sub(start.elapsed()));
-    let tally = load.stop();
-    tally.assert_all_ok(algorithm);
-    fresh.stop().assert_all_ok(algorithm);
+    load.wait_for_more(ENOUGH);
+    let tallies = [load.stop(), fresh.stop()];
+    for tally in &tallies {
+        tally.assert_all_ok(algorithm);
+    }
     for backend in &backends {
-        assert!(tally.of(backend.name()) > 0, "{backend:?} got nothing");
+        let got = tallies.iter().map(|tally| tally.of(backend.name()));
+        assert!(got.sum::<u64>() > 0, "{backend:?} got nothing");
     }
 }
 

@@ -36,7 +36,7 @@ fn no_request_meets_a_host_never_proven() {
     bad.set_health(Reply::status(503));
     let ballast = Setup::of(&[&bad, &good])
         .host(DeadHost::new().address())
-        .health(&format!("{{ {HTTP}, interval: 1s, timeout: 300ms }}"))
+        .health(&format!("{{ {HTTP}, interval: 5s, timeout: 5s }}"))
         .start();
     assert!(good.health_checks() >= 1 && bad.health_checks() >= 1);
     let mut client = Client::connect(ballast.address());
@@ -51,7 +51,7 @@ fn the_listener_opens_after_the_first_round_which_a_silent_host_cannot_draw_out(
     let (good, silent) = (Backend::start_new("good"), Backend::start_new("silent"));
     silent.set_health(Reply::Hang);
     let yaml = Setup::of(&[&good, &silent])
-        .health(&format!("{{ {HTTP}, interval: 3s, timeout: 700ms }}"))
+        .health(&format!("{{ {HTTP}, interval: 1m, timeout: 3s }}"))
         .yaml();
     let start = Instant::now();
     let ballast = Ballast::spawn(&yaml);
@@ -62,7 +62,8 @@ fn the_listener_opens_after_the_first_round_which_a_silent_host_cannot_draw_out(
     assert!(!ballast.listens(), "open before the first round has ended");
     wait_until(SOON, "the listener opens", || ballast.listens());
     assert!(checked.elapsed() > Duration::from_millis(500));
-    assert!(start.elapsed() < Duration::from_millis(2500));
+    // The next round would be due after a minute.
+    assert!(start.elapsed() < SOON);
     assert_eq!(get(ballast.address(), "/").backend(), "good");
 }
 
@@ -83,7 +84,7 @@ fn rise_and_fall_are_counted_in_checks_and_each_change_is_one_line_with_the_reas
     let (steady, flaky) = (Backend::start_new("steady"), Backend::start_new("flaky"));
     let ballast = Setup::of(&[&steady, &flaky])
         .health(&format!(
-            "{{ {HTTP}, interval: 100ms, timeout: 90ms, rise: 4, fall: 3 }}"
+            "{{ {HTTP}, interval: 500ms, timeout: 500ms, rise: 4, fall: 3 }}"
         ))
         .start();
     let address = flaky.address().to_string();
@@ -126,35 +127,36 @@ fn rise_and_fall_are_counted_in_checks_and_each_change_is_one_line_with_the_reas
 
 #[test]
 fn a_silent_or_dripping_host_does_not_delay_the_checks_of_others() {
-    let backends = ["silent", "dripping", "dies", "stays"].map(Backend::start_new);
-    let [silent, dripping, dies, _] = &backends;
-    silent.set_health(Reply::Hang);
+    let start = |name: &str| [(); 8].map(|()| Backend::start_new(name));
+    let (silent, steady) = (start("silent"), start("steady"));
+    let [dripping, dies] = ["dripping", "dies"].map(Backend::start_new);
+    for backend in &silent {
+        backend.set_health(Reply::Hang);
+    }
     // Each byte comes well within the timeout, the whole never.
     dripping.set_health(Reply::Drip(Duration::from_millis(100)));
-    let ballast = Setup::of(&backends.each_ref())
+    let backends = silent.iter().chain([&dripping, &dies]).chain(&steady);
+    // One after the other, the silent ones would take longer than anything that is waited for here.
+    let ballast = Setup::of(&Vec::from_iter(backends))
         .health(&format!(
-            "{{ {HTTP}, interval: 200ms, timeout: 200ms, rise: 1, fall: 2 }}"
+            "{{ {HTTP}, interval: 4s, timeout: 4s, rise: 1, fall: 1 }}"
         ))
         .start();
     wait_until_used(&ballast, "dies");
+    let dying = dies.address().to_string();
     dies.set_health(Reply::status(500));
-    let start = Instant::now();
-    wait_until_left_out(&ballast, "dies");
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    ballast.wait_for_log(&[&dying, "is down"]);
     dies.set_health(Reply::ok());
     wait_until_used(&ballast, "dies");
-    assert_eq!((silent.requests(), dripping.requests()), (0, 0));
+    let requests = silent.iter().map(Backend::requests).sum::<u64>();
+    assert_eq!((requests, dripping.requests()), (0, 0));
 }
 
 #[test]
 fn a_tcp_check_notices_a_stopped_host_and_its_return() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
-        .health("{ interval: 100ms, timeout: 50ms, rise: 2, fall: 2 }")
+        .health("{ interval: 500ms, timeout: 500ms, rise: 2, fall: 2 }")
         .start();
     wait_until_used(&ballast, "a");
     wait_until_used(&ballast, "b");
@@ -174,11 +176,17 @@ fn without_a_word_on_health_a_tcp_check_runs_with_two_seconds_between() {
             .yaml()
             .replace("    health_check: none\n", ""),
     );
-    let start = Instant::now();
     wait_until(SOON, "the first check", || backend.accepted() >= 1);
-    wait_until(SOON, "the second check", || backend.accepted() >= 2);
-    assert!(start.elapsed() > Duration::from_millis(1500));
-    assert!(start.elapsed() < Duration::from_millis(3500));
+    let start = Instant::now();
+    // A busy machine makes single ones late.
+    let shortest = (2..6).map(|number| {
+        let before = Instant::now();
+        wait_until(SOON, "the next check", || backend.accepted() >= number);
+        before.elapsed()
+    });
+    let shortest = shortest.min().unwrap_or_default();
+    assert!(shortest < Duration::from_millis(3500), "{shortest:?}");
+    assert!(start.elapsed() > Duration::from_secs(6));
     assert_eq!(backend.connections(), 0);
     assert_eq!(get(ballast.address(), "/").status, 200);
 }
@@ -190,8 +198,8 @@ fn an_http_check_asks_what_it_was_told_to_ask() {
     b.set_health(Reply::status(200));
     let ballast = Setup::of(&[&a, &b])
         .health(
-            "{ type: http, method: HEAD, path: /healthz, host: check.example, expect: [204, 301-302], interval: 100ms, \
-             timeout: 90ms, rise: 1, fall: 1 }",
+            "{ type: http, method: HEAD, path: /healthz, host: check.example, expect: [204, 301-302], interval: 1s, \
+             timeout: 1s, rise: 1, fall: 1 }",
         )
         .start();
     let check = a.last_health_check();
@@ -220,7 +228,7 @@ fn an_http_check_is_for_the_host_itself_unless_told_otherwise() {
 fn when_all_hosts_are_down_clients_get_503_until_one_recovers() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
-        .health("{ interval: 100ms, timeout: 50ms, rise: 1, fall: 1 }")
+        .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")
         .start();
     let status = || get(ballast.address(), "/").status;
     assert_eq!(status(), 200);
@@ -243,7 +251,7 @@ fn try_all_asks_every_host_rather_than_none() {
     let ballast = Setup::of(&[&a, &b])
         .pool("when_all_down: try_all")
         .health(&format!(
-            "{{ {HTTP}, interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }}"
+            "{{ {HTTP}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }}"
         ))
         .start();
     let mut client = Client::connect(ballast.address());
@@ -262,10 +270,10 @@ fn requests_under_way_on_a_host_that_is_taken_out_may_end() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health(&format!(
-            "{{ {HTTP}, interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }}"
+            "{{ {HTTP}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }}"
         ))
         .start();
-    let slow = Reply::ok().body("end").after(Duration::from_millis(700));
+    let slow = Reply::ok().body("end").after(Duration::from_secs(4));
     a.set(slow.clone());
     b.set(slow);
     let mut client = Client::connect(ballast.address());
@@ -302,7 +310,7 @@ fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health(&format!(
-            "{{ {HTTP}, interval: 200ms, timeout: 100ms, rise: 1, fall: 2 }}"
+            "{{ {HTTP}, interval: 500ms, timeout: 500ms, rise: 1, fall: 2 }}"
         ))
         .start();
     let address = b.address().to_string();
@@ -327,7 +335,7 @@ fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
     // Without requests nobody says that it works.
     b.set_health(Reply::Hang);
     let line = ballast.wait_for_log(&[&address, "is down: timed out"]);
-    assert!(line.contains("100ms"), "{line}");
+    assert!(line.contains("500ms"), "{line}");
 }
 
 #[test]
@@ -336,7 +344,7 @@ fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
         let backends = ["a", "b", "c", "d"].map(Backend::start_new);
         let ballast = Setup::of(&backends.each_ref())
             .health(&format!(
-                "{{ {HTTP}, interval: 200ms, timeout: 150ms, rise: 1, fall: {fall} }}"
+                "{{ {HTTP}, interval: 500ms, timeout: 500ms, rise: 1, fall: {fall} }}"
             ))
             .start();
         backends.iter().for_each(|b| b.set_health(Reply::Hang));
@@ -366,22 +374,22 @@ fn a_process_that_was_stopped_judges_nobody() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health(&format!(
-            "{{ {HTTP}, interval: 300ms, timeout: 300ms, rise: 1, fall: 1 }}"
+            "{{ {HTTP}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }}"
         ))
         .start();
     // Its first check decides alone, and a busy machine may have failed it.
     let told = ballast.log_with(&["is down"]).len();
     for _ in 0..3 {
         let seen = (a.health_checks(), b.health_checks());
-        a.set_health(Reply::ok().after(Duration::from_millis(150)));
-        b.set_health(Reply::ok().after(Duration::from_millis(150)));
+        a.set_health(Reply::ok().after(Duration::from_millis(500)));
+        b.set_health(Reply::ok().after(Duration::from_millis(500)));
         wait_until(SOON, "a check is under way", || {
             (a.health_checks(), b.health_checks()) != seen
         });
         ballast.signal(Signal::SIGSTOP);
         let start = Instant::now();
         wait_until(SOON, "it was away longer than a check may take", || {
-            start.elapsed() > Duration::from_secs(1)
+            start.elapsed() > Duration::from_secs(2)
         });
         ballast.signal(Signal::SIGCONT);
         let seen = (a.health_checks(), b.health_checks());

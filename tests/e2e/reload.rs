@@ -25,7 +25,7 @@ fn weighted(backend: &Backend, weight: u32) -> String {
 fn many_sighups_under_load_fail_no_request_and_leave_a_websocket_alive() {
     let rounds = if long() { 200 } else { 20 };
     let [a, b, c] = ["a", "b", "c"].map(Backend::start_new);
-    let check = "{ interval: 200ms, timeout: 150ms }";
+    let check = "{ interval: 1s, timeout: 1s }";
     let ballast = Setup::of(&[&a, &b]).health(check).start();
     for backend in [&a, &b] {
         backend.set(echo());
@@ -173,7 +173,7 @@ fn checks_go_on_after_a_reload_when_they_are_due() {
     let setup = |weight| {
         Setup::of(&[&a])
             .host_entry(&weighted(&b, weight))
-            .health("{ type: http, path: /healthz, interval: 300ms, timeout: 200ms, rise: 2 }")
+            .health("{ type: http, path: /healthz, interval: 1s, timeout: 1s, rise: 2 }")
     };
     b.set_health(Reply::status(503));
     let ballast = setup(1).start();
@@ -359,7 +359,6 @@ fn a_second_process_with_the_same_file_is_told_who_runs() {
     assert_eq!(end.code, Some(1), "{end:?}");
     let words = format!("another ballast runs with this file, pid {}", ballast.pid());
     assert!(end.stderr.contains(&words), "{end:?}");
-    assert!(end.took < Duration::from_secs(5), "{end:?}");
     assert_eq!(ballast.reload().code, Some(0), "the first one keeps it");
 }
 

@@ -233,7 +233,8 @@ fn no_host_gets_a_request_twice_and_the_last_answer_is_the_clients() {
 fn an_answer_is_not_given_up_for_a_place_in_a_line() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad])
-        .pool("limits: { max_in_flight: 1, queue_timeout: 1m }")
+        .pool("limits: { max_in_flight: 1, queue_timeout: 10m }")
+        .top("timeouts: { read: 10m }")
         .start();
     good.set(Reply::Hang);
     bad.set(Reply::status(503));

@@ -78,7 +78,7 @@ fn a_shortage_that_comes_later_changes_no_verdict_and_is_one_line() {
     };
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
-        .health("{ interval: 200ms, timeout: 200ms, rise: 1, fall: 1 }")
+        .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")
         .start();
     let pid = ballast.pid().to_string();
     let allow = |most: u64| {
@@ -95,7 +95,7 @@ fn a_shortage_that_comes_later_changes_no_verdict_and_is_one_line() {
     assert!(line.contains("now 8"), "{line}");
     let begun = Instant::now();
     wait_until(SOON, "many checks could not be tried", || {
-        begun.elapsed() > Duration::from_secs(1)
+        begun.elapsed() > Duration::from_secs(3)
     });
     allow(1_024);
     let seen = (a.accepted(), b.accepted());

@@ -6,13 +6,16 @@ use crate::support::{
     Backend, Ballast, Connections, HEALTH_PATH, Load, Reply, SOON, Setup, wait_until,
 };
 
-/// How many of the next requests `backend` gets, in percent, until `time` is over.
+/// How many of the next requests `backend` gets, in percent, until `time` is over and there were
+/// enough of them to tell.
 fn share(ballast: &Ballast, backends: &[&Backend], of: usize, time: Duration) -> f64 {
     let count = || backends.iter().map(|b| b.requests()).collect::<Vec<_>>();
     let before = count();
     let load = Load::start(ballast.address(), 8, Connections::Kept);
     let start = Instant::now();
-    wait_until(SOON, "the time is over", || start.elapsed() >= time);
+    wait_until(SOON, "the time is over", || {
+        start.elapsed() >= time && load.done() >= 500
+    });
     load.stop().assert_all_ok("slow start");
     let got: Vec<u64> = count().iter().zip(&before).map(|(a, b)| a - b).collect();
     100.0 * got[of] as f64 / got.iter().sum::<u64>() as f64
@@ -29,9 +32,9 @@ fn recovered(algorithm: &str) {
     let ballast = Setup::of(&refs)
         .algorithm(algorithm)
         .health(&format!(
-            "{{ type: http, path: {HEALTH_PATH}, interval: 100ms, timeout: 90ms, rise: 1, fall: 1 }}"
+            "{{ type: http, path: {HEALTH_PATH}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }}"
         ))
-        .pool("slow_start: { window: 4s, floor: 10% }")
+        .pool("slow_start: { window: 10s, floor: 10% }")
         .start();
     // At the start nobody is spared.
     let at_start = share(&ballast, &refs, 3, Duration::from_millis(300));
@@ -39,14 +42,17 @@ fn recovered(algorithm: &str) {
     let address = backends[3].address().to_string();
     backends[3].set_health(Reply::status(500));
     ballast.wait_for_log(&[&address, "is down"]);
+    // It came up at the start as well.
+    let ups = || ballast.log_with(&[&address, "is up"]).len();
+    let before = ups();
     backends[3].set_health(Reply::ok());
-    ballast.wait_for_log(&[&address, "is up"]);
+    wait_until(SOON, "it is up again", || ups() > before);
     let early = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!(early < 16.0, "{algorithm}: {early} % at once");
     assert!(early > 0.5, "{algorithm}: {early} %, so it is not used");
     let begun = Instant::now();
     wait_until(SOON, "the window is over", || {
-        begun.elapsed() > Duration::from_secs(4)
+        begun.elapsed() > Duration::from_secs(10)
     });
     let late = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!(late > 15.0, "{algorithm}: {late} % after the window");

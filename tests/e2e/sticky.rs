@@ -250,7 +250,7 @@ fn an_ejected_host_is_replaced() {
 #[test]
 fn an_unhealthy_host_is_replaced() {
     let scene = Scene::new("{ cookie: stay }");
-    let check = "{ type: http, path: /healthz, interval: 100ms, timeout: 100ms, fall: 1 }";
+    let check = "{ type: http, path: /healthz, interval: 1s, timeout: 1s, fall: 1 }";
     let ballast = scene.setup.clone().health(check).start();
     let (host, first) = new_client(ballast.address());
     scene.named(&host).set_health(Reply::status(500));

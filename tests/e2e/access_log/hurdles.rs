@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -87,10 +87,8 @@ fn a_standard_output_that_nobody_reads_holds_nobody_up() {
     assert!(ballast.listens_within(SOON));
     ask_until_lines_are_lost(&ballast);
     // Nor does it hold up the end.
-    let start = Instant::now();
     ballast.signal(Signal::SIGINT);
     ballast.wait_exit(SOON);
-    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn a_line_has_the_place_in_the_trace_that_the_host_was_told() {
 fn what_never_became_a_request_has_a_line_as_well() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json")
-        .top("timeouts: { client_head: 300ms }")
+        .top("timeouts: { client_head: 2s }")
         .top("limits: { head: 1KiB }")
         .start();
     let ask = |bytes: &str| {

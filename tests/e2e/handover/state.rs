@@ -8,7 +8,7 @@ use super::Reign;
 fn a_host_known_dead_gets_no_request_after_a_handover() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set_health(Reply::status(503));
-    let check = "{ type: http, path: /healthz, interval: 300ms, timeout: 300ms, rise: 1000 }";
+    let check = "{ type: http, path: /healthz, interval: 1s, timeout: 1s, rise: 1000 }";
     let reign = Reign::start(&Setup::of(&[&good, &bad]).health(check));
     bad.set_health(Reply::status(200));
     reign.hand_over();
@@ -27,7 +27,7 @@ fn a_host_known_dead_gets_no_request_after_a_handover() {
 fn an_edited_check_beats_what_is_known() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set_health(Reply::status(503));
-    let check = "{ type: http, path: /healthz, interval: 300ms, timeout: 300ms, rise: 1000 }";
+    let check = "{ type: http, path: /healthz, interval: 1s, timeout: 1s, rise: 1000 }";
     let reign = Reign::start(&Setup::of(&[&good, &bad]).health(check));
     bad.set_health(Reply::status(200));
     let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");

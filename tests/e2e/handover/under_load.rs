@@ -131,8 +131,7 @@ fn a_predecessor_killed_at_any_moment_leaves_no_gap() {
         if reign.serving() != before {
             assert!(answers(), "the sockets had passed");
         }
-        // A second, and what a busy machine adds.
-        wait_until(Duration::from_secs(3), "the successor answers", answers);
+        wait_until(SOON, "the successor answers", answers);
         wait_until(SOON, "it is known", || reign.serving() != before);
     }
 }

@@ -153,7 +153,8 @@ fn row_16_slow_clients() {
     });
     drop(slow);
     let p99 = slowest.join().expect("every request is answered");
-    assert!(p99 < Duration::from_millis(500), "{p99:?}");
+    // One that waited for a slow one would wait for the three seconds that it is allowed.
+    assert!(p99 < Duration::from_secs(2), "{p99:?}");
     others.stop().assert_all_ok("beside slow clients");
     subject.settle(&[&host]);
 }

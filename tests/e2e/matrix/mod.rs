@@ -130,7 +130,7 @@ impl Subject {
     fn end(mut self) {
         self.ballast.signal(Signal::SIGTERM);
         // The grace period for what runs is 30 s.
-        let exit = self.ballast.wait_exit(Duration::from_secs(8));
+        let exit = self.ballast.wait_exit(SOON);
         assert_eq!(exit.code(), Some(0));
         let panics = self.ballast.log_with(&["panicked"]);
         assert!(panics.is_empty(), "{panics:?}");

@@ -7,9 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Subject;
-use crate::rig::{Hosts, Mode, Plan, Record};
+use crate::rig::{Hosts, Mode};
 use crate::support::{
-    Backend, Client, HEALTH_PATH, Next, Reply, SOON, Setup, get, long, processor_time, wait_until,
+    Backend, Client, Connections, HEALTH_PATH, Load, Next, Reply, SOON, Setup, get, long,
+    processor_time, wait_until,
 };
 
 /// The algorithms with options under which each request has a key of its own.
@@ -27,17 +28,6 @@ pub(super) fn in_front_of(hosts: &Hosts) -> Setup {
     hosts.addresses().fold(Setup::of(&[]), Setup::host)
 }
 
-fn plan(subject: &Subject, rate: f64, duration: Duration) -> Plan {
-    Plan {
-        target: subject.address(),
-        rate,
-        duration,
-        clients: 200,
-        patience: SOON,
-        seed: 1,
-    }
-}
-
 #[test]
 fn row_17_each_host_restarts_in_turn() {
     each_host_restarts_in_turn(8);
@@ -49,30 +39,32 @@ fn row_17_each_of_three_hosts_restarts_in_turn() {
 }
 
 fn each_host_restarts_in_turn(count: usize) {
+    // When a host dies, each client may need a retry, and each retry is paid for by five requests before it. Clients
+    // that wait for their answers: no machine is so slow that more are under way, or one for longer than a host is there.
+    const CLIENTS: usize = 16;
+    const ENOUGH: u64 = 400;
     let hosts = Hosts::start(count, 1);
     let restarted = if long() { hosts.count() } else { 3 };
     let subject = Subject::start(&in_front_of(&hosts).algorithm("p2c").health("{}"));
     let (away, back) = (Duration::from_secs(2), Duration::from_millis(500));
-    let plan = plan(&subject, 1_000.0, (away + back) * restarted as u32 + back);
-    let record = thread::scope(|scope| {
-        let load = scope.spawn(|| plan.run());
-        for number in 0..restarted {
-            thread::sleep(back);
-            hosts.kill(number);
-            thread::sleep(away);
-            hosts.revive(number);
-        }
-        load.join().expect("the load does not panic")
-    });
-    assert!(record.count() > 5_000, "{}", record.count());
-    assert_eq!(record.failed(), 0, "of {} GETs", record.count());
+    let load = Load::start(subject.address(), CLIENTS, Connections::Kept);
+    for number in 0..restarted {
+        thread::sleep(back);
+        load.wait_for_more(ENOUGH);
+        hosts.kill(number);
+        thread::sleep(away);
+        load.wait_for_more(ENOUGH);
+        hosts.revive(number);
+    }
+    load.wait_for_more(ENOUGH);
+    load.stop().assert_all_ok("restarts in turn");
     subject.settle_simulated(hosts);
 }
 
 #[test]
 fn row_18_all_hosts_down() {
     let hosts = ["a", "b"].map(Backend::start_new);
-    let check = "{ interval: 200ms, timeout: 100ms, rise: 1, fall: 2 }";
+    let check = "{ interval: 500ms, timeout: 500ms, rise: 1, fall: 2 }";
     let subject = Subject::start(&Setup::of(&hosts.each_ref()).health(check));
     for host in &hosts {
         host.stop();
@@ -95,15 +87,12 @@ fn row_18_all_hosts_down() {
         .collect();
     let worked = processor_time(pid) - worked;
     times.sort_unstable();
-    assert!(times[50] < Duration::from_millis(10), "{:?}", times[50]);
+    assert!(times[50] < Duration::from_millis(250), "{:?}", times[50]);
     assert!(worked < start.elapsed() / 4, "it spins: {worked:?}");
     assert!(hosts.iter().all(|host| host.requests() == 0));
 
-    let start = Instant::now();
     hosts[1].start();
     wait_until(SOON, "it recovers", || client.get("/").backend() == "b");
-    // A check interval, and what a busy machine adds.
-    assert!(start.elapsed() < Duration::from_secs(2));
     drop(client);
     subject.settle(&[&hosts[1]]);
 }
@@ -114,7 +103,7 @@ fn row_19_flapping_health() {
     let setup = Setup::of(&hosts.each_ref())
         .algorithm("{ name: consistent_hash, key: path }")
         .health(&format!(
-            "{{ type: http, path: {HEALTH_PATH}, interval: 300ms, timeout: 300ms, rise: 2, fall: 3, initial: up }}"
+            "{{ type: http, path: {HEALTH_PATH}, interval: 800ms, timeout: 800ms, rise: 2, fall: 3, initial: up }}"
         ));
     let subject = Subject::start(&setup);
     let mut client = Client::connect(subject.address());
@@ -172,21 +161,23 @@ fn row_20_one_check_hangs() {
         .health(&format!(
             "{{ type: http, path: {HEALTH_PATH}, interval: 300ms, timeout: 300ms, rise: 1, fall: 2 }}"
         ))
-        .top("timeouts: { read: 300ms }");
+        .top("timeouts: { read: 2s }");
     let subject = Subject::start(&setup);
     let mut client = Client::connect(subject.address());
     hosts[2].set_health(Reply::Hang);
     // Its requests hang as well: a check that only takes long says nothing against a host that serves.
     hosts[2].set(Reply::Hang);
-    let (start, checks) = (Instant::now(), hosts[0].health_checks());
+    let checks = || hosts.each_ref().map(Backend::health_checks);
+    let (start, before) = (Instant::now(), checks());
     subject
         .ballast
         .wait_for_log(&["host ", "is down", "timed out"]);
     let took = start.elapsed();
-    // Two checks that time out; meanwhile the others were checked every 330 ms at the latest.
+    // Two checks that time out; meanwhile the others were checked as often.
     assert!(took >= Duration::from_millis(600), "{took:?}");
-    let expected = took.as_millis() as u64 / 660;
-    assert!(hosts[0].health_checks() - checks >= expected);
+    let after = checks();
+    let made = [0, 1, 2].map(|number| after[number] - before[number]);
+    assert!(made[0].min(made[1]) + 1 >= made[2], "{made:?}");
     let before = hosts[2].requests();
     for _ in 0..30 {
         assert_eq!(client.get("/").status, 200);
@@ -196,45 +187,69 @@ fn row_20_one_check_hangs() {
     subject.settle(&[&hosts[0], &hosts[1]]);
 }
 
-/// The load on ten hosts of which the first is in this mode; its share of the requests, too.
-fn with_one_host(algorithm: &str, mode: Mode, rate: f64, duration: Duration) -> (Record, f64) {
+/// Ten hosts of which the first is in this mode.
+fn ten_with_one(mode: Mode) -> Hosts {
     let hosts = Hosts::start(10, 1);
     hosts.set(0, mode);
-    let subject = Subject::start(&in_front_of(&hosts).algorithm(algorithm));
-    let record = plan(&subject, rate, duration).run();
-    let requests = hosts.requests();
-    let share = requests[0] as f64 / requests.iter().sum::<u64>() as f64;
-    subject.settle_simulated(hosts);
-    (record, share)
+    hosts
 }
 
+/// The share of the requests that the first host has got.
+fn share_of_the_first(hosts: &Hosts) -> f64 {
+    let requests = hosts.requests();
+    requests[0] as f64 / requests.iter().sum::<u64>() as f64
+}
+
+/// How fast clients that wait for their answers are depends on the machine, and so does how much slower the one host
+/// is than the others; what is compared is how many requests each has.
 #[test]
 fn row_21_slow_host() {
-    let duration = Duration::from_secs(if long() { 10 } else { 3 });
+    let enough = if long() { 10_000 } else { 2_000 };
     for algorithm in ["p2c", "least_load"] {
-        let (record, share) = with_one_host(algorithm, Mode::Slow(10.0), 1_500.0, duration);
-        assert_eq!(record.failed(), 0, "{algorithm}");
-        // The scenarios measure how long it takes; beside other tests all that can be said is that nothing piles up.
-        let p99 = record.after(Duration::from_secs(1)).latency(0.99);
-        assert!(p99 < Duration::from_secs(1), "{algorithm}: {p99:?}");
-        assert!((0.002..=0.02).contains(&share), "{algorithm}: {share}");
+        let hosts = ten_with_one(Mode::Slow(100.0));
+        let subject = Subject::start(&in_front_of(&hosts).algorithm(algorithm));
+        let load = Load::start(subject.address(), 30, Connections::Kept);
+        load.wait_for_more(enough);
+        load.stop().assert_all_ok(algorithm);
+        // A tenth would be as much as the others get. The scenarios measure how little it should be.
+        let share = share_of_the_first(&hosts);
+        assert!(share > 0.0 && share <= 0.05, "{algorithm}: {share}");
+        subject.settle_simulated(hosts);
     }
-    let (_, share) = with_one_host("round_robin", Mode::Slow(10.0), 200.0, duration);
+    let hosts = ten_with_one(Mode::Slow(10.0));
+    let subject = Subject::start(&in_front_of(&hosts).algorithm("round_robin"));
+    let load = Load::start(subject.address(), 4, Connections::Kept);
+    load.wait_for_more(300);
+    load.stop().assert_all_ok("round_robin");
+    let share = share_of_the_first(&hosts);
     assert!((0.09..=0.11).contains(&share), "round_robin: {share}");
+    subject.settle_simulated(hosts);
 }
 
+/// Clients meet the host that fails until it is ejected, and not for long after that.
 #[test]
 fn row_22_host_that_fails_fast() {
-    let duration = Duration::from_secs(if long() { 10 } else { 3 });
+    const CLIENTS: usize = 4;
+    const IN_A_ROW: u64 = 5;
     thread::scope(|scope| {
         for algorithm in ALGORITHMS {
             scope.spawn(move || {
-                let (record, share) = with_one_host(algorithm, Mode::Failing, 300.0, duration);
-                let all = record.count();
-                let late = record.after(Duration::from_secs(1));
-                assert!(late.count() > 300, "{algorithm}: {} of {all}", late.count());
-                assert!(late.success() >= 0.995, "{algorithm}: {}", late.success());
-                assert!(share < 0.1, "{algorithm}: {share}");
+                let hosts = ten_with_one(Mode::Failing);
+                let setup = in_front_of(&hosts).algorithm(algorithm).pool(&format!(
+                    "ejection: {{ consecutive: {IN_A_ROW}, base: 5m }}"
+                ));
+                let subject = Subject::start(&setup);
+                // From many addresses: one of them is the host's under any hash.
+                let load = Load::start(subject.address(), CLIENTS, Connections::OnePerRequest);
+                subject.ballast.wait_for_log(&["is ejected"]);
+                load.wait_for_more(1_000);
+                let tally = load.stop();
+                let failed = tally.total() - tally.by_status.get(&200).copied().unwrap_or(0);
+                // What was under way when it was ejected may fail, too.
+                let most = IN_A_ROW + CLIENTS as u64;
+                assert!((1..=most).contains(&failed), "{algorithm}: {tally:?}");
+                assert_eq!(tally.by_status.get(&500), Some(&failed), "{algorithm}");
+                subject.settle_simulated(hosts);
             });
         }
     });

@@ -154,7 +154,7 @@ fn hosts_show_their_state_and_what_befell_them() {
     let setup = Setup::of(&[&bad])
         .host_entry(&format!("{{ address: \"{}\", weight: 7 }}", good.address()))
         .health(&format!(
-            "{{ type: http, path: {HEALTH_PATH}, interval: 50ms, timeout: 50ms, fall: 1, rise: 1 }}"
+            "{{ type: http, path: {HEALTH_PATH}, interval: 1s, timeout: 1s, fall: 1, rise: 1 }}"
         ))
         .pool("ejection: { base: 60s, rate: 0%, consecutive: 3 }");
     let (setup, admin) = with_admin(setup);

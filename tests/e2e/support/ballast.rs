@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::client::Client;
 use super::peers::peer;
 use super::ports;
 use super::wait::{SOON, wait_for, wait_until};
@@ -35,7 +36,6 @@ pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    pub(crate) took: Duration,
 }
 
 impl Ballast {
@@ -45,10 +45,14 @@ impl Ballast {
         for _ in 0..5 {
             let mut ballast = Ballast::spawn(yaml);
             if ballast.listens_within(SOON) {
-                // It is opened beside the others, by a service of its own.
+                // It is opened beside the others, by a service of its own, and tells a moment later that all is ready.
                 if let Some(admin) = admin_address(yaml) {
-                    wait_until(SOON, "the admin listener listens", || {
-                        !ballast.runs() || TcpStream::connect(admin).is_ok()
+                    wait_until(SOON, "the process is ready", || {
+                        match yaml.contains("ready:") {
+                            // What it waits for may not be there yet.
+                            true => TcpStream::connect(admin).is_ok(),
+                            false => !ballast.runs() || is_ready(admin),
+                        }
                     });
                 }
                 return ballast;
@@ -363,6 +367,13 @@ fn admin_address(yaml: &str) -> Option<SocketAddr> {
     address.split('"').next()?.parse().ok()
 }
 
+/// Whether the process behind this admin address says that it is ready.
+fn is_ready(admin: SocketAddr) -> bool {
+    let answer = Client::try_connect(admin)
+        .and_then(|mut client| client.request("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
 impl Drop for Ballast {
     fn drop(&mut self) {
         if self.runs() {
@@ -401,7 +412,7 @@ fn end_all_of(runtime_directory: &Path) {
     }
 }
 
-/// Runs `ballast` with arguments until it ends; panics if it has not after ten seconds.
+/// Runs `ballast` with arguments until it ends; panics if it has not soon.
 #[track_caller]
 pub(crate) fn run(args: &[&str]) -> Finished {
     let mut command = command();
@@ -409,7 +420,7 @@ pub(crate) fn run(args: &[&str]) -> Finished {
     finish(command)
 }
 
-/// Runs a command until it ends; panics if it has not after ten seconds.
+/// Runs a command until it ends; panics if it has not soon.
 #[track_caller]
 pub(crate) fn finish(mut command: Command) -> Finished {
     let start = Instant::now();
@@ -428,7 +439,6 @@ pub(crate) fn finish(mut command: Command) -> Finished {
             .expect("it is this process's child")
             .is_some();
     }
-    let took = start.elapsed();
     if !ended {
         let _ = child.kill();
     }
@@ -443,7 +453,6 @@ pub(crate) fn finish(mut command: Command) -> Finished {
         code: status.code(),
         stdout,
         stderr,
-        took,
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, SockRef, Socket, Type};
 
+use super::wait::SOON;
 use super::wire::{Framing, Head, Stream, Wire};
 
 /// No single read or write of a test waits longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A whole answer.
 #[derive(Debug, Clone)]
@@ -224,7 +225,7 @@ fn connect(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
     if source != IpAddr::V4(Ipv4Addr::LOCALHOST) {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    socket.connect_timeout(&address.into(), Duration::from_secs(5))?;
+    socket.connect_timeout(&address.into(), SOON)?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;

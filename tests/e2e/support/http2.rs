@@ -19,7 +19,7 @@ use super::client::Client;
 use super::tls::Authority;
 
 /// No single answer or frame is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A TLS listener for the name `test`, and who trusts it.
 pub(crate) struct Secure {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::client::Client;
+use super::wait::{SOON, wait_until};
 
 /// What became of the requests.
 #[derive(Debug, Default)]
@@ -69,7 +70,8 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts `clients` threads that send GETs to `address`, each over its own connection and from its own source
-    /// address, so that they are different clients to a pool that hashes addresses.
+    /// address, so that they are different clients to a pool that hashes addresses. With a connection for each request,
+    /// each of the next 250 has an address of its own: whichever hosts a hash gives to a few clients, these reach all.
     pub(crate) fn start(address: SocketAddr, clients: usize, connections: Connections) -> Self {
         Load::start_paced(address, clients, connections, Duration::ZERO)
     }
@@ -101,6 +103,15 @@ impl Load {
         self.done.load(Ordering::Relaxed)
     }
 
+    /// Waits until so many more requests have been answered or have failed.
+    #[track_caller]
+    pub(crate) fn wait_for_more(&self, requests: u64) {
+        let before = self.done();
+        wait_until(4 * SOON, "more requests are done", || {
+            self.done() >= before + requests
+        });
+    }
+
     /// Lets every request end, then tells what became of them all.
     pub(crate) fn stop(self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
@@ -120,14 +131,22 @@ fn ask(
     stop: &AtomicBool,
     done: &AtomicU64,
 ) -> Tally {
-    let source = Ipv4Addr::new(127, 0, 1, number as u8 + 1).into();
+    let source = |request: u32| {
+        let address = match connections {
+            Connections::Kept => Ipv4Addr::new(127, 0, 1, number as u8 + 1),
+            Connections::OnePerRequest => {
+                Ipv4Addr::new(127, 0, 100 + number as u8, (request % 250) as u8 + 1)
+            }
+        };
+        address.into()
+    };
     let mut tally = Tally::default();
     let mut kept: Option<Client> = None;
-    let mut request = 0;
+    let mut request: u32 = 0;
     while !stop.load(Ordering::Relaxed) {
         let answer = kept
             .take()
-            .map_or_else(|| Client::from_ip(source, address), Ok)
+            .map_or_else(|| Client::from_ip(source(request), address), Ok)
             .and_then(|mut client| {
                 // Distinct paths, so that a hashing pool spreads them too.
                 let response = client.request(format!(

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything that should happen at once may take on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// How long anything that should happen at once may take on a busy machine. It is shorter than the defaults that would
+/// end a wait as well, such as a grace period of 30 s or a read timeout of 60 s.
+pub(crate) const SOON: Duration = Duration::from_secs(25);
 
 /// Polls `condition` until it holds; panics with `what` after `deadline`.
 #[track_caller]
