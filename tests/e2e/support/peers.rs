@@ -16,13 +16,16 @@ pub(crate) fn peer(program: &str) -> Option<PathBuf> {
 /// What was found of `name`; the same as with a [`peer`] that is absent.
 pub(crate) fn installed<T>(found: Option<T>, name: &str) -> Option<T> {
     if found.is_none() {
-        let ci = ["CI", "BALLAST_CI"]
-            .iter()
-            .any(|name| std::env::var_os(name).is_some());
-        assert!(!ci, "{name} is not installed, and CI skips nothing");
+        assert!(!ci(), "{name} is not installed, and CI skips nothing");
         println!("skipped: needs {name}");
     }
     found
+}
+
+/// Whether this is CI, where nothing is skipped.
+pub(crate) fn ci() -> bool {
+    let names = ["CI", "BALLAST_CI"];
+    names.iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// Whether the long forms of tests were asked for (`BALLAST_LONG=1`).
