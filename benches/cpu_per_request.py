@@ -2,6 +2,7 @@
 """CPU seconds per proxied request: ballast beside nginx, interleaved in one run.
 
     cargo build --release && benches/cpu_per_request.py
+    benches/cpu_per_request.py --beside target/pgo/ballast           # and another build of it
     cargo build --release && benches/cpu_per_request.py --observed   # ballast beside itself, watched by everything it has
 
 All proxies have one worker and stand in front of the same backend (an nginx that answers 1 KiB from memory); requests
@@ -121,6 +122,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--algorithm", default="round_robin")
+    parser.add_argument("--beside", type=pathlib.Path, help="another binary of ballast, such as target/pgo/ballast")
     parser.add_argument("--observed", action="store_true", help="compare with everything that watches requests on")
     parser.add_argument("--before", type=pathlib.Path, help="with --observed: another binary of ballast, beside both")
     return parser.parse_args()
@@ -149,10 +151,16 @@ class Bench(Rig):
 def beside_nginx(options, rig, nginx, wrk, ballast):
     backend, port = rig.backend(nginx), free_port()
     ours = rig.ballast(ballast, "ballast", BALLAST, backend=backend, algorithm=options.algorithm)
+    contenders = [ours]
+    if options.beside:
+        beside = options.beside.resolve()
+        contenders.append(rig.ballast(beside, "beside", BALLAST, backend=backend, algorithm=options.algorithm))
     config = rig.write("nginx.conf", NGINX.format(folder=rig.folder, port=port, backend=backend))
     theirs = rig.start([nginx, "-c", config, "-p", rig.folder], port)
-    results = compare(options, wrk, [ours, ("nginx", port, family(theirs))])
+    results = compare(options, wrk, [*contenders, ("nginx", port, family(theirs))])
     tell_ratio(results, "ballast", "nginx")
+    if options.beside:
+        tell_ratio(results, "beside", "ballast")
 
 
 def observed(options, rig, nginx, wrk, ballast):
