@@ -9,6 +9,8 @@ pub mod access_log;
 mod address_text;
 #[cfg(feature = "proxy")]
 pub mod admin;
+#[cfg(feature = "proxy")]
+mod alarm;
 pub mod balancer;
 #[cfg(feature = "proxy")]
 pub mod cli;
@@ -18,6 +20,8 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "proxy")]
 mod descriptors;
+#[cfg(feature = "proxy")]
+pub mod engine;
 #[cfg(all(test, feature = "proxy"))]
 mod fuzz;
 #[cfg(feature = "proxy")]
@@ -30,6 +34,8 @@ mod identity_fields;
 pub mod journal;
 #[cfg(feature = "proxy")]
 pub mod logging;
+#[cfg(feature = "proxy")]
+pub mod message;
 #[cfg(feature = "proxy")]
 pub mod metrics;
 #[cfg(feature = "proxy")]

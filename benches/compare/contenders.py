@@ -151,6 +151,7 @@ backend b
 
 class Ballast:
     name = "ballast"
+    server = ""
 
     def __init__(self, binary):
         self.binary = binary
@@ -168,7 +169,7 @@ class Ballast:
             listener += f", tls: {{ certificates: [{{ {pair} }}] }}"
         log = f'access_log: {{ path: "{rig.folder}/ballast-access.log" }}' if setup.access_log else ""
         hosts = ", ".join(f'"127.0.0.1:{host}"' for host in world.hosts)
-        text = f"""server: {{ threads: {setup.workers} }}
+        text = f"""server: {{ threads: {setup.workers}{self.server} }}
 listeners: [{{ {listener} }}]
 {log}
 pools:
@@ -180,10 +181,18 @@ pools:
         return [self.binary, "run", "-c", rig.write(f"{self.name}-{port}.yaml", text)]
 
 
+class BallastOnPingora(Ballast):
+    """The same with Pingora's code for HTTP/1.1."""
+
+    name = "ballast, http1: pingora"
+    server = ", http1: pingora"
+
+
 class BarePingora(Ballast):
     """A Pingora proxy without any filter or timeout: `examples/bare_pingora.rs`."""
 
     name = "bare pingora"
+    server = ""
 
     def version(self):
         return "0.9.1"
@@ -304,6 +313,7 @@ def contenders(target):
         Nginx(),
         HaProxy(),
         Ballast(target / "release/ballast"),
+        BallastOnPingora(target / "release/ballast"),
         BarePingora(target / "release/examples/bare_pingora"),
         Caddy(),
         Envoy(),

@@ -8,12 +8,12 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header;
-use pingora::http::RequestHeader;
 
 use super::clock::Clock;
 use super::entry::{Line, Text};
 use super::json::version;
 use crate::address_text::AddressText;
+use crate::message::RequestView;
 use crate::record::Ending;
 
 /// What stands for a value that there is none of.
@@ -59,9 +59,9 @@ pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, clock: &mut Clock) {
 }
 
 /// The name by which the client authenticates itself to the host (`Authorization: Basic`), if it does.
-pub(super) fn user(request: &RequestHeader) -> Option<Vec<u8>> {
+pub(super) fn user(request: RequestView<'_>) -> Option<Vec<u8>> {
     const SCHEME: &[u8] = b"basic ";
-    let value = request.headers.get(header::AUTHORIZATION)?.as_bytes();
+    let value = request.get(&header::AUTHORIZATION)?;
     let (scheme, credentials) = value.split_at_checked(SCHEME.len())?;
     if !scheme.eq_ignore_ascii_case(SCHEME) {
         return None;
@@ -92,6 +92,8 @@ fn escape(line: &mut Vec<u8>, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::RequestHeader;
+
     use super::*;
 
     #[test]
@@ -116,7 +118,7 @@ mod tests {
             let mut request = RequestHeader::build("GET", b"/", None).expect("a request");
             let inserted = request.insert_header(header::AUTHORIZATION, value);
             inserted.expect("a field");
-            let found = user(&request);
+            let found = user((&request).into());
             assert_eq!(found.as_deref(), name.map(str::as_bytes), "{value}");
         }
     }

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, header};
-use pingora::http::RequestHeader;
+use http::header;
 
 use crate::config::LogFormat;
 use crate::pool::Why;
@@ -78,17 +77,17 @@ impl<'a> Facts<'a> {
         // What the host was told stands in the trace.
         let traceparent = match record.summary.trace {
             Some(_) => None,
-            None => record.field(TRACEPARENT),
+            None => record.field(&TRACEPARENT),
         };
         let texts = [
             request.map(|request| request.method.as_str().as_bytes()),
-            request.map(RequestHeader::raw_path),
+            request.map(|request| request.target),
             record.authority(),
             record.pool.map(|(_, pool)| pool.name().as_bytes()),
-            record.id.map(HeaderValue::as_bytes),
+            record.id,
             traceparent,
-            record.field(header::USER_AGENT),
-            record.field(header::REFERER),
+            record.field(&header::USER_AGENT),
+            record.field(&header::REFERER),
             user,
         ];
         let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
@@ -226,6 +225,8 @@ impl<'a> Line<'a> {
 mod tests {
     use std::time::Instant;
 
+    use pingora::http::RequestHeader;
+
     use super::*;
     use crate::balancer::Host;
     use crate::record::{Attempt, Ending};
@@ -251,7 +252,7 @@ mod tests {
         let mut bytes = 0;
         for part in 0..=2 {
             record.attempts = &attempts[..part];
-            record.request = (part > 0).then_some(&request);
+            record.request = (part > 0).then(|| (&request).into());
             let facts = Facts::new(&record, LogFormat::Json, None);
             bytes += facts.bytes;
             batch.push(&facts);

@@ -27,9 +27,9 @@ pub use load::control_socket;
 pub(crate) use model::begins_with_segments;
 pub use model::{
     Admin, Algorithm, Ambiguous, Authorities, Certificate, ClientIdentity, Config, HalfClose,
-    Headers, HealthCheck, Host, HostHeader, HostMetrics, Initial, KeySource, Limits, Listener,
-    ListenerTls, Paths, Pool, PoolTls, Probe, ProxyProtocol, Rate, RateKey, Retries, Retry, Route,
-    SameSite, Secret, Secure, Server, Sticky, Timeouts, Underscores, WhenAllDown,
+    Headers, HealthCheck, Host, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
+    Listener, ListenerTls, Paths, Pool, PoolTls, Probe, ProxyProtocol, Rate, RateKey, Retries,
+    Retry, Route, SameSite, Secret, Secure, Server, Sticky, Timeouts, Underscores, WhenAllDown,
 };
 pub use policies::{Ejection, Failures, PoolLimits, SlowStart};
 pub use surroundings::{Surroundings, System};

@@ -59,6 +59,8 @@ pub struct Config {
 pub struct Server {
     /// Threads that serve requests, at least 1. `threads: 0` in the file has become the number of cores.
     pub threads: usize,
+    /// What drives requests of HTTP/1.1.
+    pub http1: Http1,
     /// How long a stopping process lets its requests run on.
     pub grace_period: Duration,
     /// How long a process that is told to stop goes on as before, except that it says it is not ready.
@@ -69,6 +71,15 @@ pub struct Server {
     pub control_socket: Option<PathBuf>,
     /// The Unix socket that a successor gets the listeners from; `None`: the runtime directory.
     pub upgrade_socket: Option<PathBuf>,
+}
+
+/// `server.http1`: what drives requests of HTTP/1.1 from clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Http1 {
+    /// The engine, but for what it leaves to Pingora (upgrades).
+    Engine,
+    /// Pingora.
+    Pingora,
 }
 
 /// `admin`: what is told about the process over TCP.

@@ -37,6 +37,7 @@ pub(super) struct Config {
 #[serde(default, deny_unknown_fields, expecting = "a map")]
 pub(super) struct Server {
     pub(super) threads: Said<String>,
+    pub(super) http1: Said<String>,
     pub(super) grace_period: Said<String>,
     pub(super) drain_delay: Said<String>,
     pub(super) pid_file: Said<String>,

@@ -28,7 +28,9 @@ pub(super) fn bounded(record: &Record<'_>) -> String {
 
 /// Whether lines of this target are about requests, with what clients have sent in them.
 pub(super) fn is_of_request(target: &str) -> bool {
-    target.starts_with("pingora") || target.starts_with("ballast::proxy")
+    ["pingora", "ballast::proxy", "ballast::engine"]
+        .iter()
+        .any(|begin| target.starts_with(begin))
 }
 
 struct Line {

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use http::Method;
-use pingora::http::RequestHeader;
 
 use super::Proxy;
 use super::answer::Answer;
@@ -12,14 +11,15 @@ use super::rate::Scope;
 use super::site::Site;
 use super::target::Target;
 use crate::config::Route;
+use crate::message::RequestView;
 use crate::route::AmbiguousPath;
 
 impl Proxy {
     /// Finds the route of a request. The answer if it is not to be served: beyond the rate that holds for all, with a path
     /// that hosts may read as one of another route, without a route, from a network that the route is not there for, or beyond the rate of the route.
-    pub(super) fn refuse(
+    pub(crate) fn refuse(
         &self,
-        request: &RequestHeader,
+        request: RequestView<'_>,
         ctx: &mut RequestContext,
     ) -> Option<Answer> {
         let client = ctx.origin.map(|origin| origin.client);
@@ -50,14 +50,14 @@ impl Proxy {
 }
 
 /// The route of a request, with its number from 0.
-pub(super) fn route<'a>(
+pub(crate) fn route<'a>(
     site: &'a Site,
-    request: &RequestHeader,
+    request: RequestView<'_>,
 ) -> Result<Option<(usize, &'a Route)>, AmbiguousPath> {
     let target = Target::of(request);
     let path = match target.uri {
         // What the host gets then: OPTIONS of the server as a whole.
-        b"" if request.method == Method::OPTIONS => b"*",
+        b"" if *request.method == Method::OPTIONS => b"*",
         _ => target.path(),
     };
     let number = site.router.find(target.authority, path)?;
@@ -65,6 +65,6 @@ pub(super) fn route<'a>(
 }
 
 /// Whether a route is there for a client; it is for one without an address.
-pub(super) fn permits(route: &Route, client: Option<IpAddr>) -> bool {
+pub(crate) fn permits(route: &Route, client: Option<IpAddr>) -> bool {
     client.is_none_or(|client| route.access.permits(client))
 }

@@ -3,22 +3,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{Method, header};
 use log::debug;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date;
 use pingora::proxy::Session;
 
+use crate::message::write;
 use crate::record::Ending;
 
 /// How long the rest of a request's body is read and thrown away after its answer: a client that still sends must not
 /// find the connection reset before it has read the answer.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// A short text with a status.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// What it says of the request.
     ending: Ending,
     status: u16,
@@ -33,79 +34,81 @@ pub(super) struct Answer {
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Answer {
-    pub(super) const NO_ROUTE: Answer = Answer::new(
+    pub(crate) const NO_ROUTE: Answer = Answer::new(
         Ending::NoRoute,
         404,
         "404 no route for this host and path\n",
     );
-    pub(super) const NO_HOST: Answer =
+    pub(crate) const NO_HOST: Answer =
         Answer::new(Ending::NoHost, 503, "503 no host can take requests now\n");
-    pub(super) const QUEUE_FULL: Answer = Answer {
+    pub(crate) const QUEUE_FULL: Answer = Answer {
         ending: Ending::QueueFull,
         ..Answer::OVERLOADED
     };
-    pub(super) const OVERLOADED: Answer = Answer {
+    pub(crate) const OVERLOADED: Answer = Answer {
         retry_after: Some(1),
         ..Answer::new(Ending::Overloaded, 503, "503 too many requests at once\n")
     };
 
-    pub(super) const BAD_TARGET: Answer =
+    pub(crate) const BAD_TARGET: Answer =
         Answer::bad_request("400 the request's target is not valid\n");
-    pub(super) const AMBIGUOUS_PATH: Answer =
+    pub(crate) const AMBIGUOUS_PATH: Answer =
         Answer::bad_request("400 the request's path can be read in several ways\n");
-    pub(super) const BAD_HOST: Answer =
+    pub(crate) const BAD_HOST: Answer =
         Answer::bad_request("400 the request needs one valid Host field\n");
-    pub(super) const NO_TLS: Answer =
+    pub(crate) const NO_TLS: Answer =
         Answer::bad_request("400 a plain HTTP request was sent to an HTTPS port\n");
-    pub(super) const BAD_LENGTH: Answer =
+    pub(crate) const BAD_LENGTH: Answer =
         Answer::bad_request("400 the request's Content-Length is not valid\n");
-    pub(super) const TWO_FRAMINGS: Answer =
+    pub(crate) const TWO_FRAMINGS: Answer =
         Answer::bad_request("400 the request has a Transfer-Encoding where it must not\n");
-    pub(super) const BAD_MAX_FORWARDS: Answer =
+    pub(crate) const BAD_MAX_FORWARDS: Answer =
         Answer::bad_request("400 the request's Max-Forwards is not valid\n");
-    pub(super) const NO_CONNECT: Answer = Answer {
+    pub(crate) const BAD_CONNECTION: Answer =
+        Answer::bad_request("400 the request's Connection field is not valid\n");
+    pub(crate) const NO_CONNECT: Answer = Answer {
         allow: true,
         ..Answer::new(Ending::BadRequest, 405, "405 CONNECT is not served\n")
     };
-    pub(super) const NO_TRACE: Answer = Answer {
+    pub(crate) const NO_TRACE: Answer = Answer {
         allow: true,
         ..Answer::new(Ending::BadRequest, 405, "405 TRACE is not served\n")
     };
     /// To OPTIONS that goes no further.
-    pub(super) const OPTIONS: Answer = Answer {
+    pub(crate) const OPTIONS: Answer = Answer {
         allow: true,
         ..Answer::new(Ending::Complete, 200, "")
     };
-    pub(super) const BODY_TOO_LARGE: Answer = Answer::new(
+    pub(crate) const BODY_TOO_LARGE: Answer = Answer::new(
         Ending::TooLarge,
         413,
         "413 the request's body is too large\n",
     );
-    pub(super) const TARGET_TOO_LONG: Answer = Answer::new(
+    pub(crate) const TARGET_TOO_LONG: Answer = Answer::new(
         Ending::TooLarge,
         414,
         "414 the request's target is too long\n",
     );
-    pub(super) const HEAD_TOO_LARGE: Answer = Answer::new(
+    pub(crate) const HEAD_TOO_LARGE: Answer = Answer::new(
         Ending::TooLarge,
         431,
         "431 the request's header fields are too large\n",
     );
-    pub(super) const TOO_MANY_FIELDS: Answer = Answer::new(
+    pub(crate) const TOO_MANY_FIELDS: Answer = Answer::new(
         Ending::TooLarge,
         431,
         "431 the request has too many header fields\n",
     );
-    pub(super) const UNKNOWN_CODING: Answer = Answer::new(
+    pub(crate) const UNKNOWN_CODING: Answer = Answer::new(
         Ending::BadRequest,
         501,
         "501 the request has a Transfer-Encoding other than chunked\n",
     );
-    pub(super) const FORBIDDEN: Answer =
+    pub(crate) const FORBIDDEN: Answer =
         Answer::new(Ending::Denied, 403, "403 not from this address\n");
 
     /// The client may come back after `wait`.
-    pub(super) fn too_many(wait: Duration) -> Self {
+    pub(crate) fn too_many(wait: Duration) -> Self {
         Answer {
             retry_after: Some(u32::try_from(whole_seconds(wait)).unwrap_or(u32::MAX)),
             ..Answer::new(Ending::RateLimited, 429, "429 too many requests\n")
@@ -127,36 +130,50 @@ impl Answer {
     }
 
     /// The answer as it goes over the wire where there is no session to send it with; the connection is closed after it.
-    pub(super) fn to_bytes(self) -> Vec<u8> {
-        let reason = StatusCode::from_u16(self.status).ok();
-        let reason = reason.and_then(|status| status.canonical_reason());
-        format!(
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
-            self.status,
-            reason.unwrap_or_default(),
-            date::get_cached_date().to_str().unwrap_or_default(),
-            self.text.len(),
-            self.text,
-        )
-        .into_bytes()
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, Connection::Close, false);
+        bytes
+    }
+
+    /// Appends the answer as it goes over the wire, without the text if only the head is asked for.
+    pub(crate) fn write(self, out: &mut Vec<u8>, connection: Connection, head_only: bool) {
+        write::status_line(out, self.status, None);
+        let date = date::get_cached_date();
+        write::field(out, b"Date", date.as_bytes());
+        if !self.text.is_empty() {
+            write::field(out, b"Content-Type", b"text/plain");
+        }
+        write::number_field(out, b"Content-Length", self.text.len() as u64);
+        if let Some(seconds) = self.retry_after {
+            write::number_field(out, b"Retry-After", seconds.into());
+        }
+        if self.allow {
+            write::field(out, b"Allow", METHODS.as_bytes());
+        }
+        connection.write(out);
+        write::end(out);
+        if !head_only {
+            out.extend_from_slice(self.text.as_bytes());
+        }
     }
 
     /// What a request that gets this answer ended with.
-    pub(super) fn ending(&self) -> Ending {
+    pub(crate) fn ending(&self) -> Ending {
         self.ending
     }
 
     /// Bytes of its body.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.text.len()
     }
 
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
     /// The answer for a request that failed.
-    pub(super) fn to_failure(status: u16) -> Self {
+    pub(crate) fn to_failure(status: u16) -> Self {
         match status {
             400 => Answer::bad_request("400 the request is malformed\n"),
             431 => Answer::HEAD_TOO_LARGE,
@@ -196,13 +213,32 @@ impl Answer {
 
 /// Whether the client's connection outlives an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connection {
+pub(crate) enum Connection {
     Keep,
     Close,
 }
 
+impl Connection {
+    /// Appends the field that says so. HTTP/1.1 takes for granted that it is kept; HTTP/1.0 does not.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        let option: &[u8] = match self {
+            Connection::Keep => b"keep-alive",
+            Connection::Close => b"close",
+        };
+        write::field(out, b"Connection", option);
+    }
+
+    /// `Keep` if it is kept.
+    pub(crate) fn kept(keep: bool) -> Self {
+        match keep {
+            true => Connection::Keep,
+            false => Connection::Close,
+        }
+    }
+}
+
 /// Sends an answer.
-pub(super) async fn send(
+pub(crate) async fn send(
     session: &mut Session,
     answer: Answer,
     connection: Connection,
@@ -246,7 +282,7 @@ pub(super) async fn send(
 
 /// Sends an answer after which the connection is closed, unless a part of another answer is out already. With `linger`
 /// the rest of the request is read before that.
-pub(super) async fn send_last(session: &mut Session, answer: Answer, linger: bool) -> Result<()> {
+pub(crate) async fn send_last(session: &mut Session, answer: Answer, linger: bool) -> Result<()> {
     let begun = session
         .response_written()
         .is_some_and(|head| !head.status.is_informational() || head.status == 101);
@@ -264,6 +300,6 @@ pub(super) async fn send_last(session: &mut Session, answer: Answer, linger: boo
 }
 
 /// A time for those who count in seconds, rounded up.
-pub(super) fn whole_seconds(time: Duration) -> u64 {
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

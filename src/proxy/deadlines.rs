@@ -7,16 +7,17 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::answer::LINGER;
-use super::client::{self, Body, Client};
+use super::client::{self, Client};
 use super::context::RequestContext;
 use super::rules;
+use crate::message::body::Body;
 
 /// How long a client may take to get a body going before its rate is looked at.
 const WARM_UP: Duration = Duration::from_secs(5);
 
 /// The head of a request has been read: the client's time for it is over.
 pub(super) fn head_is_read(session: &mut Session, ctx: &mut RequestContext) {
-    let body = rules::announced_body(session.req_header());
+    let body = rules::announced_body(session.req_header().into());
     ctx.gate = client::gate(session.as_downstream()).map(Arc::clone);
     let Some(client) = Client::of(session.as_downstream()) else {
         session.set_write_timeout(Some(ctx.site.timeouts.write));
@@ -43,7 +44,7 @@ pub(super) fn host_is_done(session: &mut Session) {
 pub(super) fn upgraded(session: &mut Session, ctx: &RequestContext) {
     session.set_read_timeout(Some(ctx.site.timeouts.tunnel));
     if let Some(client) = Client::of(session.as_downstream()) {
-        client.head_is_read(Body::Tunnel);
+        client.head_is_read(Body::UntilClose);
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::net::IpAddr;
 
-use pingora::http::RequestHeader;
-
 use super::key::{self, Derived};
 use super::sticky;
 use crate::balancer::{HostId, Selection};
 use crate::config::Retry;
+use crate::message::RequestView;
 use crate::pool::{Claim, Pool};
 
 /// A request that needs a host of a pool.
 #[derive(Debug)]
-pub(super) struct Demand<'a> {
-    request: &'a RequestHeader,
+pub(crate) struct Demand<'a> {
+    request: RequestView<'a>,
     pool: &'a Pool,
     client: Option<IpAddr>,
     /// The key, if it does not stand in the request.
@@ -25,8 +24,8 @@ pub(super) struct Demand<'a> {
 
 impl<'a> Demand<'a> {
     /// A request of `client` that has made so many `attempts`, and failed on the hosts in `tried`.
-    pub(super) fn new(
-        request: &'a RequestHeader,
+    pub(crate) fn new(
+        request: RequestView<'a>,
         pool: &'a Pool,
         client: Option<IpAddr>,
         attempts: usize,
@@ -47,12 +46,12 @@ impl<'a> Demand<'a> {
     }
 
     /// What the algorithm hashes, if it hashes something and the request has it.
-    pub(super) fn key(&self) -> Option<&[u8]> {
+    pub(crate) fn key(&self) -> Option<&[u8]> {
         key::of(self.pool.key()?, self.request, self.derived.as_ref())
     }
 
     /// What the balancer is told.
-    pub(super) fn selection(&self) -> Selection<'_> {
+    pub(crate) fn selection(&self) -> Selection<'_> {
         let mut selection = Selection::new().tried(self.tried);
         if let Some(client) = self.client {
             selection = selection.client(client);
@@ -64,13 +63,13 @@ impl<'a> Demand<'a> {
     }
 
     /// The host of the client's cookie, which has its chance first; a request that it failed moves on with its client.
-    pub(super) fn claim(&self) -> Option<Claim> {
+    pub(crate) fn claim(&self) -> Option<Claim> {
         let sticky = self.pool.sticky().filter(|_| self.attempts == 0)?;
         sticky::claim(self.request, sticky)
     }
 
     /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
-    pub(super) fn could_go_again(&self) -> bool {
+    pub(crate) fn could_go_again(&self) -> bool {
         let budget = self.pool.budget();
         budget.is_some_and(|budget| self.attempts < budget.policy().attempts)
             && is_repeatable(self.request, self.retry)
@@ -78,7 +77,7 @@ impl<'a> Demand<'a> {
 }
 
 /// Whether a request may be sent twice.
-pub(super) fn is_repeatable(request: &RequestHeader, retry: Retry) -> bool {
+pub(crate) fn is_repeatable(request: RequestView<'_>, retry: Retry) -> bool {
     match retry {
         Retry::Idempotent => request.method.is_idempotent(),
         Retry::AnyMethod => true,

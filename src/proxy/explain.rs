@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::demand::Demand;
 use super::forwarded::Origin;
 use super::target::Form;
-use super::{MAX_ATTEMPTS, Site, admission, rules};
+use super::{MAX_ATTEMPTS, Site, admission, pingora_heads};
 use crate::balancer::HostId;
 use crate::config::Retry;
+use crate::message::RequestView;
 use crate::pool::{self, Candidate, Chosen, Pool};
 use crate::route::AmbiguousPath;
 
@@ -90,34 +91,28 @@ pub fn explain(site: &Site, described: &Described) -> Result<Explanation, Inexpl
     let mut request = described.request().map_err(Inexplicable::Invalid)?;
     let origin = described
         .client
-        .map(|peer| Origin::new(peer, &request.headers, &site.trusted_proxies));
+        .map(|peer| Origin::new(peer, (&request.headers).into(), &site.trusted_proxies));
     let trusted = origin.is_some_and(|origin| origin.trusted);
-    rules::clean(&mut request, site, trusted);
+    pingora_heads::clean(&mut request, site, trusted);
     let client = origin.map(|origin| origin.client);
+    let request = RequestView::from(&request);
     if let Some(name) = &described.pool {
         let mut pools = site.pools.iter();
         let pool = pools.find(|pool| pool.name() == name).ok_or_else(|| {
             Inexplicable::Unknown(format!("there is no pool `{}`", name.escape_debug()))
         })?;
         let tried = described.tried_of(pool)?;
-        let demand = Demand::new(
-            &request,
-            pool,
-            client,
-            tried.len(),
-            &tried,
-            Retry::default(),
-        );
+        let demand = Demand::new(request, pool, client, tried.len(), &tried, Retry::default());
         return Ok(Explanation::new(pool, None, &demand));
     }
-    let (number, route) = match admission::route(site, &request) {
+    let (number, route) = match admission::route(site, request) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(Explanation::without_pool("no_route")),
         Err(AmbiguousPath) => return Ok(Explanation::without_pool("ambiguous_path")),
     };
     let pool = &site.pools[route.pool];
     let tried = described.tried_of(pool)?;
-    let demand = Demand::new(&request, pool, client, tried.len(), &tried, route.retry);
+    let demand = Demand::new(request, pool, client, tried.len(), &tried, route.retry);
     let mut explanation = Explanation::new(pool, Some(number + 1), &demand);
     if !admission::permits(route, client) {
         explanation.outcome = Chosen::none("forbidden");
@@ -137,7 +132,7 @@ impl Described {
         let mut request =
             RequestHeader::build(method, path.as_bytes(), None).map_err(|_| invalid())?;
         // A request that is built here has the path `/` if it is given none.
-        let form = Form::of(&request).filter(|_| !path.is_empty());
+        let form = Form::of((&request).into()).filter(|_| !path.is_empty());
         form.ok_or_else(invalid)?;
         let host = self.host.iter().map(|host| (header::HOST.as_str(), host));
         let others = self.headers.iter();

@@ -3,14 +3,14 @@
 use std::io;
 
 use http::Method;
-use pingora::http::RequestHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::message::RequestView;
 use crate::pool::Failure;
 use crate::record::Ending;
 
 /// The status for the client; `None` if nobody is there to read it.
-pub(super) fn status(error: &Error) -> Option<u16> {
+pub(crate) fn status(error: &Error) -> Option<u16> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => Some(*code),
         (ErrorSource::Upstream, etype) if is_timeout(etype) => Some(504),
@@ -31,7 +31,7 @@ pub(super) fn status(error: &Error) -> Option<u16> {
 }
 
 /// What ended a request that ended with this error; `last` is how its last attempt failed, if it did.
-pub(super) fn ending(error: &Error, last: Option<Failure>) -> Ending {
+pub(crate) fn ending(error: &Error, last: Option<Failure>) -> Ending {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => Ending::TooLarge,
         // No host is left for another attempt.
@@ -57,7 +57,7 @@ pub(super) fn ending(error: &Error, last: Option<Failure>) -> Ending {
 }
 
 /// What the host did wrong that an attempt ended so, once there was a connection.
-pub(super) fn of_host(error: &Error) -> Failure {
+pub(crate) fn of_host(error: &Error) -> Failure {
     match error.etype() {
         etype if is_timeout(etype) => Failure::Timeout,
         ErrorType::InvalidHTTPHeader => Failure::Malformed,
@@ -67,18 +67,18 @@ pub(super) fn of_host(error: &Error) -> Failure {
 
 /// A request that a host may have got.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     /// Two of it have the same effect as one, or whoever runs the hosts says that they may be sent.
-    pub(super) repeatable: bool,
+    pub(crate) repeatable: bool,
     /// What has been read of its body can be sent again.
-    pub(super) replayable: bool,
+    pub(crate) replayable: bool,
     /// The client has got a part of an answer.
-    pub(super) answered: bool,
+    pub(crate) answered: bool,
 }
 
 impl Sent {
     /// Whether it may go out again.
-    pub(super) fn may_go_again(self) -> bool {
+    pub(crate) fn may_go_again(self) -> bool {
         self.repeatable && self.replayable && !self.answered
     }
 }
@@ -88,9 +88,9 @@ const ORDINARY_HEAD: usize = 8 << 10;
 
 /// Whether a request is one that every server of HTTP can be expected to answer: of a common method, and with a head of a
 /// common size. Others may be refused by a closed connection, or worse.
-pub(super) fn is_ordinary(request: &RequestHeader) -> bool {
-    let fields = request.headers.iter();
-    let size = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+pub(crate) fn is_ordinary(request: RequestView<'_>) -> bool {
+    let fields = request.fields.iter();
+    let size = fields.map(|(name, value)| name.len() + value.len() + ": \r\n".len());
     let common = [
         Method::GET,
         Method::HEAD,
@@ -100,12 +100,11 @@ pub(super) fn is_ordinary(request: &RequestHeader) -> bool {
         Method::PATCH,
         Method::OPTIONS,
     ];
-    common.contains(&request.method)
-        && request.raw_path().len() + size.sum::<usize>() <= ORDINARY_HEAD
+    common.contains(request.method) && request.target.len() + size.sum::<usize>() <= ORDINARY_HEAD
 }
 
 /// Whether the connection to the host broke. A timeout is no break: the host may still be at work.
-pub(super) fn is_break(error: &Error) -> bool {
+pub(crate) fn is_break(error: &Error) -> bool {
     let broken = matches!(
         error.etype(),
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
@@ -149,6 +148,8 @@ fn is_timeout(etype: &ErrorType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::RequestHeader;
+
     use super::*;
 
     fn unreadable(why: io::ErrorKind) -> Box<Error> {
@@ -212,11 +213,11 @@ mod tests {
             request
         };
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
-            assert!(is_ordinary(&request(method, 8_000)), "{method}");
-            assert!(!is_ordinary(&request(method, 8_200)), "{method}");
+            assert!(is_ordinary((&request(method, 8_000)).into()), "{method}");
+            assert!(!is_ordinary((&request(method, 8_200)).into()), "{method}");
         }
         for method in ["FOO", "TRACE", "CONNECT", "get"] {
-            assert!(!is_ordinary(&request(method, 1)), "{method}");
+            assert!(!is_ordinary((&request(method, 1)).into()), "{method}");
         }
     }
 

@@ -5,41 +5,42 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderName;
 use ipnet::IpNet;
-use pingora::http::RequestHeader;
-use pingora::{ErrorType, Result};
+use pingora::Result;
 
+use super::outgoing::Outgoing;
 use crate::address_text::AddressText;
+use crate::message::FieldsView;
 
-const FOR: &str = "x-forwarded-for";
-const PROTO: &str = "x-forwarded-proto";
-const HOST: &str = "x-forwarded-host";
-const PORT: &str = "x-forwarded-port";
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entrance {
+pub(crate) struct Entrance {
     /// Whether the connection is encrypted.
-    pub(super) tls: bool,
+    pub(crate) tls: bool,
     /// The port that the client is connected to.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
 }
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// The other end of the connection.
-    pub(super) peer: IpAddr,
+    pub(crate) peer: IpAddr,
     /// Whether the peer is a trusted proxy.
-    pub(super) trusted: bool,
+    pub(crate) trusted: bool,
     /// The client: the peer, or what trusted proxies say about it.
-    pub(super) client: IpAddr,
+    pub(crate) client: IpAddr,
 }
 
 impl Origin {
     /// The client is the last address of X-Forwarded-For that is not a trusted proxy, read from the right.
-    pub(super) fn new(peer: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> Self {
+    pub(crate) fn new(peer: IpAddr, fields: FieldsView<'_>, trusted: &[IpNet]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
         let peer = peer.to_canonical();
         let mut origin = Origin {
@@ -48,8 +49,8 @@ impl Origin {
             client: peer,
         };
         if origin.trusted {
-            let hops = fields.get_all(FOR).iter().rev();
-            let hops = hops.flat_map(|field| field.as_bytes().rsplit(|&byte| byte == b','));
+            let hops = fields.get_all(&FOR).rev();
+            let hops = hops.flat_map(|field| field.rsplit(|&byte| byte == b','));
             for hop in hops {
                 // Whoever stands left of something that is no address was not reported by anyone we trust.
                 let Some(address) = address(hop) else { break };
@@ -63,54 +64,58 @@ impl Origin {
     }
 
     /// Whether the client's request came over TLS: on this connection, or as a trusted proxy says.
-    pub(super) fn is_https(&self, fields: &HeaderMap, tls: bool) -> bool {
+    pub(crate) fn is_https(&self, fields: FieldsView<'_>, tls: bool) -> bool {
         let said = self.trusted.then(|| scheme(fields)).flatten();
         said.map_or(tls, is_secure)
     }
 
-    /// Sets the fields of a request to a host that say where it comes from.
-    pub(super) fn describe(&self, request: &mut RequestHeader, entrance: Entrance) -> Result<()> {
+    /// Sets the fields of a request to a host that say where it comes from. `received` are those that came, and `host` is
+    /// the Host that the client asked for.
+    pub(crate) fn describe(
+        &self,
+        received: FieldsView<'_>,
+        host: Option<&[u8]>,
+        entrance: Entrance,
+        request: &mut impl Outgoing,
+    ) -> Result<()> {
         let peer = AddressText::new(self.peer);
-        let invalid = |error| pingora::Error::because(ErrorType::InternalError, FOR, error);
-        let real = match self.client == self.peer {
-            true => HeaderValue::from_bytes(peer.as_bytes()),
-            false => HeaderValue::from_bytes(AddressText::new(self.client).as_bytes()),
-        };
-        let real = real.map_err(invalid)?;
-        let chain = match self.trusted.then(|| request.headers.get(FOR)).flatten() {
-            // A copy costs less than to share the other one.
-            None => HeaderValue::from_bytes(peer.as_bytes()),
-            Some(_) => {
-                let hops = request.headers.get_all(FOR).iter();
-                let mut chain = Vec::new();
-                for hop in hops.map(HeaderValue::as_bytes).chain([peer.as_bytes()]) {
-                    if !chain.is_empty() {
-                        chain.extend_from_slice(b", ");
-                    }
-                    chain.extend_from_slice(hop);
+        let has = |name: &HeaderName| self.trusted && received.contains(name);
+        if has(&FOR) {
+            let mut chain = Vec::new();
+            for hop in received.get_all(&FOR).chain([peer.as_bytes()]) {
+                if !chain.is_empty() {
+                    chain.extend_from_slice(b", ");
                 }
-                HeaderValue::from_maybe_shared(bytes::Bytes::from(chain))
+                chain.extend_from_slice(hop);
             }
-        };
-        request.insert_header("X-Forwarded-For", chain.map_err(invalid)?)?;
-        request.insert_header("X-Real-IP", real)?;
-        if !(self.trusted && request.headers.contains_key(PORT)) {
+            request.set("X-Forwarded-For", &chain)?;
+        } else {
+            request.set("X-Forwarded-For", peer.as_bytes())?;
+        }
+        match self.client == self.peer {
+            true => request.set("X-Real-IP", peer.as_bytes())?,
+            false => request.set("X-Real-IP", AddressText::new(self.client).as_bytes())?,
+        }
+        if !has(&PORT) {
             // A trusted proxy that says the scheme alone has taken the request at the scheme's own port.
-            let said = self.trusted.then(|| scheme(&request.headers)).flatten();
+            let said = self.trusted.then(|| scheme(received)).flatten();
             let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
             match said.map(default).or(entrance.port) {
-                Some(port) => request.insert_header("X-Forwarded-Port", HeaderValue::from(port))?,
-                None => drop(request.remove_header(PORT)),
+                Some(port) => {
+                    let mut digits = itoa::Buffer::new();
+                    request.set("X-Forwarded-Port", digits.format(port).as_bytes())?;
+                }
+                None => request.remove(&PORT),
             }
         }
-        if !(self.trusted && request.headers.contains_key(PROTO)) {
-            let proto = HeaderValue::from_static(if entrance.tls { "https" } else { "http" });
-            request.insert_header("X-Forwarded-Proto", proto)?;
+        if !has(&PROTO) {
+            let proto: &[u8] = if entrance.tls { b"https" } else { b"http" };
+            request.set("X-Forwarded-Proto", proto)?;
         }
-        if !(self.trusted && request.headers.contains_key(HOST)) {
-            match request.headers.get(http::header::HOST).cloned() {
-                Some(host) => request.insert_header("X-Forwarded-Host", host)?,
-                None => drop(request.remove_header(HOST)),
+        if !has(&HOST) {
+            match host {
+                Some(host) => request.set("X-Forwarded-Host", host)?,
+                None => request.remove(&HOST),
             }
         }
         Ok(())
@@ -118,9 +123,9 @@ impl Origin {
 }
 
 /// The scheme that X-Forwarded-Proto says the client used: that of the first hop, if each has added its own.
-fn scheme(fields: &HeaderMap) -> Option<&[u8]> {
-    let said = fields.get_all(PROTO).iter();
-    let mut hops = said.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
+fn scheme(fields: FieldsView<'_>) -> Option<&[u8]> {
+    let said = fields.get_all(&PROTO);
+    let mut hops = said.flat_map(|field| field.split(|&byte| byte == b','));
     hops.find_map(|hop| Some(hop.trim_ascii()).filter(|hop| !hop.is_empty()))
 }
 
@@ -140,6 +145,8 @@ fn address(hop: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::RequestHeader;
+
     use super::*;
 
     fn request(fields: &[(&'static str, &str)]) -> RequestHeader {
@@ -153,7 +160,8 @@ mod tests {
     fn origin(peer: &str, hops: &[&str]) -> Origin {
         let fields: Vec<_> = hops.iter().map(|hop| ("X-Forwarded-For", *hop)).collect();
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        Origin::new(peer.parse().unwrap(), &request(&fields).headers, &trusted)
+        let request = request(&fields);
+        Origin::new(peer.parse().unwrap(), (&request.headers).into(), &trusted)
     }
 
     #[test]
@@ -195,13 +203,17 @@ mod tests {
     fn described(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
         let mut request = request(fields);
         let trusted = ["10.0.0.0/8".parse().unwrap()];
-        let origin = Origin::new(peer.parse().unwrap(), &request.headers, &trusted);
+        let received = request.clone();
+        let fields = FieldsView::from(&received.headers);
+        let origin = Origin::new(peer.parse().unwrap(), fields, &trusted);
         let entrance = Entrance {
             tls: true,
             port: Some(8443),
         };
-        origin.describe(&mut request, entrance).unwrap();
-        [FOR, PROTO, HOST, PORT, "x-real-ip"].map(|name| {
+        let host = fields.get(&http::header::HOST);
+        let described = origin.describe(fields, host, entrance, &mut request);
+        described.unwrap();
+        [FOR, PROTO, HOST, PORT, HeaderName::from_static("x-real-ip")].map(|name| {
             let values = request.headers.get_all(name).iter();
             values
                 .map(|value| value.to_str().unwrap().to_owned())
@@ -271,8 +283,9 @@ mod tests {
             let request = request(&fields);
             let peer = if trusted { "10.0.0.1" } else { "192.0.2.1" };
             let networks = ["10.0.0.0/8".parse().unwrap()];
-            let origin = Origin::new(peer.parse().unwrap(), &request.headers, &networks);
-            assert_eq!(origin.is_https(&request.headers, false), https, "{said:?}");
+            let fields = FieldsView::from(&request.headers);
+            let origin = Origin::new(peer.parse().unwrap(), fields, &networks);
+            assert_eq!(origin.is_https(fields, false), https, "{said:?}");
         }
     }
 }

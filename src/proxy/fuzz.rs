@@ -15,6 +15,7 @@ use super::trace::{self, Sampling};
 use crate::balancer::Host;
 use crate::config::{KeySource, Share};
 use crate::fuzz;
+use crate::message::FieldsView;
 use crate::normalize;
 use crate::pool::Why;
 use crate::record::Attempt;
@@ -62,9 +63,9 @@ fn keys(input: &[u8]) {
         KeySource::Query(name.clone()),
     ];
     for source in sources.iter().chain(&header) {
-        let derived = Derived::of(source, &request, Some(client));
-        let found = key::of(source, &request, derived.as_ref());
-        let Target { uri, .. } = Target::of(&request);
+        let derived = Derived::of(source, (&request).into(), Some(client));
+        let found = key::of(source, (&request).into(), derived.as_ref());
+        let Target { uri, .. } = Target::of((&request).into());
         let expected = match source {
             KeySource::ClientIp => Some(&b"127.0.0.1"[..]),
             KeySource::Header(name) => request.headers.get(name).map(HeaderValue::as_bytes),
@@ -108,8 +109,8 @@ fn keys(input: &[u8]) {
         if header != Some(KeySource::Header(HeaderName::from_static("x-unrelated"))) {
             other.append_header("X-Unrelated", unrelated).unwrap();
         }
-        let derived = Derived::of(source, &other, Some(client));
-        let again = key::of(source, &other, derived.as_ref());
+        let derived = Derived::of(source, (&other).into(), Some(client));
+        let again = key::of(source, (&other).into(), derived.as_ref());
         assert_eq!(again, found, "{source:?}");
     }
 }
@@ -123,7 +124,7 @@ fn value<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u
 /// The parts of a target are pieces of the request, and together they are the whole of it.
 fn assert_target(request: &RequestHeader) {
     let raw = request.raw_path();
-    let target = Target::of(request);
+    let target = Target::of(request.into());
     let host = request.headers.get(HOST).map(HeaderValue::as_bytes);
     assert!(is_piece(target.uri, raw) && raw.ends_with(target.uri));
     match raw_target_authority(raw) {
@@ -161,7 +162,7 @@ fn forwarded(input: &[u8]) {
         return;
     };
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
-    let origin = Origin::new(peer, &request.headers, &trusted);
+    let origin = Origin::new(peer, (&request.headers).into(), &trusted);
     assert_eq!(origin.peer, peer.to_canonical());
     assert_eq!(origin.trusted, is_trusted(origin.peer));
     assert_eq!(origin.client, origin.client.to_canonical());
@@ -186,7 +187,10 @@ fn forwarded(input: &[u8]) {
         for field in request.headers.get_all(FOR) {
             forged.append_header(FOR, field.clone()).unwrap();
         }
-        assert_eq!(Origin::new(peer, &forged.headers, &trusted), origin);
+        assert_eq!(
+            Origin::new(peer, (&forged.headers).into(), &trusted),
+            origin
+        );
     }
     for tls in [false, true] {
         assert_described(&origin, request.clone(), &trusted, tls);
@@ -219,7 +223,9 @@ fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNe
         tls,
         port: Some(8443),
     };
-    let told = origin.describe(&mut request, entrance);
+    let received = request.clone();
+    let fields = FieldsView::from(&received.headers);
+    let told = origin.describe(fields, fields.get(&HOST), entrance, &mut request);
     told.expect("values of a request can stand in one");
     let all = |request: &RequestHeader, name: &str| {
         let values = request.headers.get_all(name).iter();
@@ -254,9 +260,9 @@ fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNe
         false => assert_eq!(all(&request, port), [b"8443"]),
     }
     let here: IpAddr = Ipv4Addr::new(203, 0, 113, 77).into();
-    if *chain == peer || *origin == Origin::new(origin.peer, &before.headers, trusted) {
+    if *chain == peer || *origin == Origin::new(origin.peer, (&before.headers).into(), trusted) {
         let trusted = [trusted, &[here.into()]].concat();
-        let next = Origin::new(here, &request.headers, &trusted);
+        let next = Origin::new(here, (&request.headers).into(), &trusted);
         assert_eq!(next.client, origin.client);
     }
 }
@@ -276,9 +282,9 @@ fn traced(input: &[u8]) {
         share: Share::of_percent(0.0),
         trust_clients: false,
     };
-    let strangers = trace::of(&request.headers, never, false);
+    let strangers = trace::of((&request.headers).into(), never, false);
     assert!(!strangers.sampled);
-    let trace = trace::of(&request.headers, never, true);
+    let trace = trace::of((&request.headers).into(), never, true);
     assert_eq!(strangers.parent, trace.parent);
     assert!(trace.id != 0 && trace.span != 0);
     let Some(parent) = trace.parent else {
@@ -291,9 +297,13 @@ fn traced(input: &[u8]) {
     assert_eq!(trace.traceparent(parent)[2..53], said[2..53]);
     let mut attempt = attempt();
     attempt.span = Some(trace.span);
-    let passed = trace::pass_on(&mut request, Some(&trace), Some(&attempt));
+    let passed = {
+        let received = request.clone();
+        let fields = (&received.headers).into();
+        trace::pass_on(fields, Some(&trace), Some(&attempt), &mut request)
+    };
     passed.expect("it is a valid field");
-    let next = trace::of(&request.headers, never, true);
+    let next = trace::of((&request.headers).into(), never, true);
     assert_eq!(
         (next.id, next.parent, next.sampled),
         (trace.id, Some(trace.span), trace.sampled)

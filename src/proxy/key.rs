@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header;
-use pingora::http::RequestHeader;
 
 use super::target::Target;
 use crate::address_text::AddressText;
 use crate::config::KeySource;
+use crate::message::RequestView;
 use crate::normalize;
 
 /// A key that does not stand in the request as it is hashed.
@@ -24,7 +24,7 @@ impl<'a> Derived<'a> {
     /// What the key `source` of a request is derived to; `None` if it stands in the request.
     pub(super) fn of(
         source: &KeySource,
-        request: &'a RequestHeader,
+        request: RequestView<'a>,
         client: Option<IpAddr>,
     ) -> Option<Self> {
         match source {
@@ -48,12 +48,12 @@ impl<'a> Derived<'a> {
 /// The key of a request; `None` if the request lacks it or it is empty. `derived` is that of the same source.
 pub(super) fn of<'a>(
     source: &KeySource,
-    request: &'a RequestHeader,
+    request: RequestView<'a>,
     derived: Option<&'a Derived<'_>>,
 ) -> Option<&'a [u8]> {
     let key = match source {
         KeySource::ClientIp | KeySource::Path => derived?.as_bytes(),
-        KeySource::Header(name) => request.headers.get(name)?.as_bytes(),
+        KeySource::Header(name) => request.get(name)?,
         KeySource::Cookie(name) => cookie(request, name)?,
         KeySource::Query(name) => parameter(Target::of(request).query(), name.as_bytes())?,
         KeySource::Uri => Target::of(request).uri,
@@ -62,9 +62,9 @@ pub(super) fn of<'a>(
 }
 
 /// The value of the first cookie of exactly this name, without the quotes that may stand around it.
-pub(super) fn cookie<'a>(request: &'a RequestHeader, name: &str) -> Option<&'a [u8]> {
-    let mut fields = request.headers.get_all(header::COOKIE).iter();
-    let value = fields.find_map(|field| named(field.as_bytes(), b';', name.as_bytes()))?;
+pub(super) fn cookie<'a>(request: RequestView<'a>, name: &str) -> Option<&'a [u8]> {
+    let mut fields = request.get_all(&header::COOKIE);
+    let value = fields.find_map(|field| named(field, b';', name.as_bytes()))?;
     Some(match value {
         [b'"', inner @ .., b'"'] => inner,
         bare => bare,
@@ -85,6 +85,8 @@ fn named<'a>(list: &'a [u8], separator: u8, name: &[u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::RequestHeader;
+
     use super::*;
 
     fn key(source: &KeySource, target: &str, fields: &[(&'static str, &str)]) -> Option<String> {
@@ -92,8 +94,9 @@ mod tests {
         for (name, value) in fields {
             request.append_header(*name, *value).unwrap();
         }
-        let derived = Derived::of(source, &request, None);
-        of(source, &request, derived.as_ref()).map(|key| String::from_utf8(key.to_vec()).unwrap())
+        let derived = Derived::of(source, (&request).into(), None);
+        of(source, (&request).into(), derived.as_ref())
+            .map(|key| String::from_utf8(key.to_vec()).unwrap())
     }
 
     #[test]

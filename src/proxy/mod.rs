@@ -4,26 +4,31 @@
 //! error, retry, the client's disappearance and a panic in a filter release them alike.
 
 mod admission;
-mod answer;
-mod client;
-mod context;
+pub(crate) mod answer;
+pub(crate) mod attempt;
+pub(crate) mod client;
+pub(crate) mod context;
 mod deadlines;
 mod demand;
 mod explain;
-mod failure;
-mod forwarded;
+pub(crate) mod failure;
+pub(crate) mod forwarded;
 #[cfg(test)]
 mod fuzz;
 mod key;
+pub(crate) mod outgoing;
+pub(crate) mod passing_on;
 mod phases;
+mod pingora_heads;
 mod rate;
-mod rules;
+pub(crate) mod request_id;
+pub(crate) mod rules;
 mod site;
-mod sticky;
+pub(crate) mod sticky;
 mod target;
-mod telling;
+pub(crate) mod telling;
 mod trace;
-mod traffic;
+pub(crate) mod traffic;
 mod upgrade;
 
 use std::sync::{Arc, OnceLock};
@@ -45,13 +50,14 @@ pub use traffic::Traffic;
 /// 16 would do as well, if it were promised.
 pub const MAX_ATTEMPTS: usize = Retries::MOST_ATTEMPTS + 1;
 
-/// The application that Pingora runs for each request.
-#[derive(Debug)]
+/// What decides about requests: the application that Pingora runs for each, and what the engine asks. Clones share what is
+/// counted.
+#[derive(Debug, Clone)]
 pub struct Proxy {
     site: Arc<ArcSwap<Site>>,
     traffic: Arc<Traffic>,
     /// Made when the first rate is looked at.
-    clients: OnceLock<Clients>,
+    clients: Arc<OnceLock<Clients>>,
 }
 
 impl Proxy {
@@ -60,7 +66,7 @@ impl Proxy {
         Proxy {
             site,
             traffic,
-            clients: OnceLock::new(),
+            clients: Arc::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -14,22 +14,17 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::{self, Answer, Connection, whole_seconds};
-use super::client;
-use super::context::{Head, NotLeased, RequestContext};
-use super::failure::{self, is_break};
-use super::forwarded::{Entrance, Origin};
-use super::sticky;
-use super::target::Target;
-use super::{Proxy, deadlines, is_over_tls, rules, trace, upgrade};
+use super::attempt::Progress;
+use super::context::{NotLeased, RequestContext};
+use super::failure::{self, Sent};
+use super::forwarded::Entrance;
+use super::outgoing::Outgoing;
+use super::passing_on::bare_target;
+use super::telling::Passed;
+use super::{Proxy, client, deadlines, is_over_tls, pingora_heads, rules, sticky, upgrade};
 use crate::balancer::BalancerError;
-use crate::config::{HalfClose, HostHeader};
-use crate::pool::{Failure, lacks_resources};
-use crate::record::{Ending, Reason, hexadecimal, random};
-
-/// A host whose answer a client has not read for so long in all may have given it up for that.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::config::HalfClose;
+use crate::record::Ending;
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -48,15 +43,11 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let fields = &session.req_header().headers;
-        ctx.id = fields.get(REQUEST_ID).cloned();
-        ctx.origin = session
+        let peer = session
             .client_addr()
             .and_then(|address| address.as_inet())
-            .map(|peer| Origin::new(peer.ip(), fields, &ctx.site.trusted_proxies));
-        let trusted = ctx.origin.is_some_and(|origin| origin.trusted);
-        let sampling = ctx.site.sampling;
-        ctx.trace = sampling.map(|sampling| trace::of(fields, sampling, trusted));
+            .map(|peer| peer.ip());
+        ctx.identify(session.req_header().into(), peer);
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
@@ -81,19 +72,17 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        if let Some(ending) = rules::refuse(session, &ctx.site).await? {
+        if let Some(ending) = pingora_heads::refuse(session, &ctx.site).await? {
             ctx.refused = Some(ending);
             return Ok(true);
         }
-        let trusted = ctx.origin.is_some_and(|origin| origin.trusted);
-        rules::clean(session.req_header_mut(), &ctx.site, trusted);
+        pingora_heads::clean(session.req_header_mut(), &ctx.site, ctx.is_trusted());
         if !ctx.presence.admit(ctx.site.limits.max_in_flight) {
             answer::send(session, Answer::OVERLOADED, Connection::Keep).await?;
             ctx.refused = Some(Ending::Overloaded);
             return Ok(true);
         }
-        let request = session.req_header();
-        let refusal = self.refuse(request, ctx);
+        let refusal = self.refuse(session.req_header().into(), ctx);
         if let Some(answer) = refusal {
             answer::send(session, answer, Connection::Keep).await?;
             ctx.refused = Some(answer.ending());
@@ -107,7 +96,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        let answer = match ctx.lease_host(session).await {
+        let answer = match lease_host(session, ctx).await {
             Ok(()) => return Ok(true),
             Err(NotLeased::Left(left)) => return Err(left),
             Err(NotLeased::Refused(BalancerError::Busy)) => Answer::QUEUE_FULL,
@@ -124,7 +113,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
         if ctx.lease.is_none() {
-            match ctx.lease_host(session).await {
+            match lease_host(session, ctx).await {
                 Ok(()) => {}
                 Err(NotLeased::Left(left)) => return Err(left),
                 Err(NotLeased::Refused(_)) => {
@@ -135,18 +124,8 @@ impl ProxyHttp for Proxy {
                 }
             }
         }
-        let lease = ctx.lease.as_ref();
-        let member = lease.expect("leased above").member();
-        if ctx.tried.contains(member.host().id()) {
-            ctx.lease = None;
-            return Err(Error::explain(
-                ErrorType::HTTPStatus(502),
-                "every usable host has failed this request",
-            ));
-        }
-        let mut peer = Box::new(member.peer().clone());
-        ctx.begin_attempt();
-        if rules::asks_for_websocket(session.req_header()) {
+        let mut peer = Box::new(ctx.begin_at_host()?.clone());
+        if rules::asks_for_websocket(session.req_header().into()) {
             // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);
             upgrade::prepare(&mut peer, client::lend(session.as_downstream_mut()));
@@ -164,21 +143,12 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if client::has_left(session.as_downstream_mut()).is_some() {
-            // Pingora makes the error the host's, whatever is said of it here.
-            ctx.left = true;
-            ctx.end_attempt(Reason::Client);
-            ctx.lease = None;
+            ctx.left_while_connecting();
             error.set_retry(false);
             return error;
         }
-        exclude_host(ctx);
-        if lacks_resources(&error) {
-            ctx.end_attempt(Reason::Resources);
-            ctx.lease = None;
-        }
-        ctx.fail(Failure::Connect);
-        // Nothing was sent, so neither the method nor the budget matters.
-        error.set_retry(ctx.has_another_attempt() && ctx.pool().has_another(&ctx.tried));
+        let again = ctx.connect_failed(&error);
+        error.set_retry(again);
         error
     }
 
@@ -191,16 +161,10 @@ impl ProxyHttp for Proxy {
         _digest: Option<&Digest>,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        if let Some(attempt) = ctx.attempts.last_mut() {
-            attempt.connected = Some(attempt.began.elapsed());
-            attempt.reused = reused;
-        }
-        if !reused {
-            ctx.client_was_not_asked(ctx.started.elapsed());
+        ctx.connected(reused);
+        if !reused && let Some(left) = client::has_left(session.as_downstream_mut()) {
             // The host never hears of it.
-            if let Some(left) = client::has_left(session.as_downstream_mut()) {
-                return Err(left);
-            }
+            return Err(left);
         }
         Ok(())
     }
@@ -211,40 +175,25 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let target = Target::of(request);
-        if target.absolute {
+        let bare = bare_target((&*request).into())
+            .map(|(authority, target)| (authority.to_vec(), target.into_owned()));
+        if let Some((authority, target)) = bare {
             // What a server gets is the origin-form, and the authority as Host.
-            let authority = HeaderValue::from_bytes(target.authority).map_err(|cause| {
-                Error::because(ErrorType::InvalidHTTPHeader, "authority", cause).into_down()
-            })?;
-            let uri = target.without_authority(&request.method).into_owned();
-            request.insert_header(header::HOST, authority)?;
-            request.set_raw_path(&uri)?;
+            let host = request.set("Host", &authority);
+            host.map_err(|error| error.into_down())?;
+            request.set_raw_path(&target)?;
         }
-        if session.is_body_done() || rules::asks_for_websocket(session.req_header()) {
+        if session.is_body_done() || rules::asks_for_websocket(session.req_header().into()) {
             deadlines::expect_answer(session, ctx);
         }
-        rules::forward(session.req_header(), request, ctx.site.via.as_ref())?;
-        if let Some(origin) = ctx.origin {
-            let port = session.server_addr().and_then(|address| address.as_inet());
-            let entrance = Entrance {
-                tls: is_over_tls(session),
-                port: port.map(|address| address.port()),
-            };
-            origin.describe(request, entrance)?;
-        }
-        if !request.headers.contains_key(REQUEST_ID) {
-            let id = ctx.id.get_or_insert_with(new_request_id).clone();
-            request.insert_header("X-Request-Id", id)?;
-        }
-        trace::pass_on(request, ctx.trace.as_ref(), ctx.attempts.last())?;
-        let hostless = !request.headers.contains_key(header::HOST);
-        if (hostless || ctx.pool().host_header() == HostHeader::Upstream)
-            && let Some(lease) = &ctx.lease
-        {
-            request.insert_header(header::HOST, lease.member().host_header().clone())?;
-        }
-        Ok(())
+        let port = session.server_addr().and_then(|address| address.as_inet());
+        let entrance = Entrance {
+            tls: is_over_tls(session),
+            port: port.map(|address| address.port()),
+        };
+        let host = request.headers.get(header::HOST).cloned();
+        let host = host.as_ref().map(HeaderValue::as_bytes);
+        ctx.pass_on(session.req_header().into(), host, entrance, request)
     }
 
     async fn request_body_filter(
@@ -272,13 +221,13 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        rules::pass_back(response, &ctx.site.limits, ctx.site.via.as_ref())?;
+        pingora_heads::pass_back(response, &ctx.site.limits, ctx.site.via.as_ref())?;
         let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !upgraded {
             return Ok(());
         }
         deadlines::answered(session);
-        let asked = rules::asks_for_websocket(session.req_header());
+        let asked = rules::asks_for_websocket(session.req_header().into());
         if upgraded && !asked {
             // Passed on, the host's next bytes would be taken for an answer to the client's next request.
             let unasked = "the host switched protocols unasked";
@@ -289,24 +238,17 @@ impl ProxyHttp for Proxy {
             ctx.upgrade_refused = true;
             deadlines::expect_answer(session, ctx);
         }
-        let outcome = ctx.pool().outcome_of(response.status.as_u16());
-        ctx.head = Some(Head {
-            after: ctx.started.elapsed(),
-            outcome,
-        });
-        if let Some(attempt) = ctx.attempts.last_mut() {
-            attempt.answered = Some(attempt.began.elapsed());
-            attempt.status = Some(response.status.as_u16());
-        }
-        if let Some(lease) = &mut ctx.lease {
-            lease.answered(outcome);
-        }
-        if ctx.is_failure(response.status) && give_up(session, ctx) {
+        ctx.answered(response.status.as_u16());
+        let sent = sent(session, ctx);
+        if ctx.is_failure(response.status) && ctx.give_up(session.req_header().into(), sent) {
             // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
             let status = ErrorType::HTTPStatus(response.status.as_u16());
             return Err(Error::explain(status, "another host is asked").into_up());
         }
-        sticky::keep(session, response, ctx)?;
+        let request = session.req_header().into();
+        if let Some(cookie) = sticky::set_cookie(request, is_over_tls(session), ctx) {
+            response.append("Set-Cookie", cookie.as_bytes())?;
+        }
         if upgraded {
             deadlines::upgraded(session, ctx);
             // A tunnel may last for hours, and is no retry any more.
@@ -315,7 +257,7 @@ impl ProxyHttp for Proxy {
         if ctx.presence.is_draining() {
             session.set_keepalive(None);
         }
-        if rules::is_empty(response) {
+        if rules::is_empty((&response.headers).into()) {
             deadlines::host_is_done(session);
         }
         Ok(())
@@ -342,7 +284,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         _ctx: &mut RequestContext,
     ) -> Result<()> {
-        rules::suit_client(session, response);
+        pingora_heads::suit_client(session, response);
         Ok(())
     }
 
@@ -363,45 +305,14 @@ impl ProxyHttp for Proxy {
             // The host's time to answer ran while the client owed it the rest of the request.
             error.as_down();
         }
-        if *error.esource() != ErrorSource::Upstream {
-            ctx.end_attempt(match error.esource() {
-                ErrorSource::Downstream => Reason::Client,
-                _ => Reason::Internal,
-            });
-            error.set_retry(false);
-            ctx.lease = None;
-            return error;
-        }
-        if let Some(next) = ctx.next.take() {
-            ctx.finish();
-            ctx.lease = Some(next);
-            error.set_retry(true);
-            return error;
-        }
-        let again = ctx.has_another_attempt()
-            && is_break(&error)
-            && ctx.head.is_none()
-            && ctx.sent(session).may_go_again()
-            && {
-                exclude_host(ctx);
-                // A host may close an idle connection at any time, which says nothing against a fresh one to it.
-                let elsewhere = ctx.pool().has_another(&ctx.tried);
-                if !elsewhere && reused {
-                    ctx.tried.pop();
-                }
-                elsewhere || reused
-            }
-            && ctx.pay_for_retry();
-        let failure = failure::of_host(&error);
-        if reused && failure == Failure::Reset && ctx.head.is_none() {
-            // As above: not the host's failure.
-            ctx.end_attempt(Reason::Stale);
-            ctx.lease = None;
-        } else if is_of_request(session, &error, failure) {
-            ctx.end_attempt(Reason::Failed(failure));
-            ctx.lease = None;
-        }
-        ctx.fail(failure);
+        let progress = Progress {
+            reused,
+            sent: sent(session, ctx),
+            whole: session.is_body_done(),
+            bodiless: session.is_body_empty(),
+            stalled: client::stalled(session.as_downstream()),
+        };
+        let again = ctx.attempt_failed(&error, session.req_header().into(), progress);
         error.set_retry(again);
         error
     }
@@ -438,7 +349,18 @@ impl ProxyHttp for Proxy {
             Some(_) => ctx.lease = None,
         }
         ctx.account = None;
-        ctx.tell(Some(session), error);
+        let status = session.response_written().map(|head| head.status);
+        let is_final = |status: &StatusCode| {
+            !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS
+        };
+        let passed = Passed {
+            request: session.req_header().into(),
+            tls: is_over_tls(session),
+            status: status.filter(is_final).map(|status| status.as_u16()),
+            received: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+        };
+        ctx.tell(Some(passed), error);
     }
 
     fn suppress_error_log(&self, _session: &Session, ctx: &RequestContext, error: &Error) -> bool {
@@ -459,40 +381,22 @@ impl ProxyHttp for Proxy {
     }
 }
 
-/// Whether the client may have brought the failure about by what it asked for, or how. A host is not blamed for it then.
-fn is_of_request(session: &mut Session, error: &Error, failure: Failure) -> bool {
-    let whole = session.is_body_done();
-    // A host may refuse an upload by closing the connection.
-    let cut = failure == Failure::Reset
-        && (!whole || *error.etype() == ErrorType::WriteError && !session.is_body_empty());
-    let unread = failure == Failure::Reset
-        && session.response_written().is_some()
-        && client::stalled(session.as_downstream()) >= PATIENCE;
-    cut || unread || !failure::is_ordinary(session.req_header())
-}
-
-/// Notes that the host of the running attempt failed this request.
-fn exclude_host(ctx: &mut RequestContext) {
-    if let Some(lease) = &ctx.lease {
-        ctx.tried.push(lease.member().host().id().clone());
+/// Leases a host for the next attempt. Waits in line while every host is full, as long as the client is there.
+async fn lease_host(session: &mut Session, ctx: &mut RequestContext) -> Result<(), NotLeased> {
+    match ctx.lease_at_once(session.req_header().into()) {
+        Err(BalancerError::Busy) if ctx.pool().has_room_in_line() => {
+            // The session is read from meanwhile.
+            let request = session.req_header().clone();
+            let left = client::left(session.as_downstream_mut());
+            ctx.lease_in_turn((&request).into(), left).await
+        }
+        leased => Ok(leased?),
     }
 }
 
-/// Gives the running attempt up for another one at another host, if that may be.
-fn give_up(session: &Session, ctx: &mut RequestContext) -> bool {
-    if !(ctx.has_another_attempt() && ctx.sent(session).may_go_again()) {
-        return false;
-    }
-    exclude_host(ctx);
-    let again = ctx.lease_another(session.req_header()) && ctx.pay_for_retry();
-    if !again {
-        ctx.next = None;
-    }
-    again
-}
-
-/// 128 random bits in hexadecimal.
-fn new_request_id() -> HeaderValue {
-    HeaderValue::from_bytes(&hexadecimal(random()))
-        .expect("hexadecimal digits are visible characters")
+/// The request after it has gone out.
+fn sent(session: &Session, ctx: &RequestContext) -> Sent {
+    let replayable = !session.as_ref().retry_buffer_truncated();
+    let answered = session.response_written().is_some();
+    ctx.sent(session.req_header().into(), replayable, answered)
 }

@@ -11,9 +11,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pingora::http::RequestHeader;
-
 use crate::config::{Rate, RateKey};
+use crate::message::RequestView;
 
 /// Sets of clients in the table, each behind a lock of its own.
 const SETS: usize = 16_384;
@@ -76,14 +75,14 @@ impl Clients {
         scope: Scope<'_>,
         rate: &Rate,
         client: Option<IpAddr>,
-        request: &RequestHeader,
+        request: RequestView<'_>,
     ) -> Result<(), Duration> {
         let value = match &rate.key {
             RateKey::ClientIp => None,
-            RateKey::Header(name) => request.headers.get(name),
+            RateKey::Header(name) => request.get(name),
         };
         let hash = match value {
-            Some(value) => self.hasher.hash_one((scope, value.as_bytes())),
+            Some(value) => self.hasher.hash_one((scope, value)),
             None => self.hasher.hash_one((scope, client.map(client_network))),
         };
         self.take(hash, rate, self.begin.elapsed())

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use super::rules::Via;
 use super::trace::Sampling;
 use crate::config::{
-    self, Access, ClientIdentity, Config, HalfClose, Limits, ProxyProtocol, Timeouts, Underscores,
+    self, Access, ClientIdentity, Config, HalfClose, Http1, Limits, ProxyProtocol, Timeouts,
+    Underscores,
 };
 use crate::pool::{HostBook, Pool, PoolError};
 use crate::record::Observer;
@@ -30,20 +31,22 @@ pub struct Site {
     pub trusted_proxies: Vec<IpNet>,
     /// What becomes of a request whose client ends its sending side before the answer has ended.
     pub half_close: HalfClose,
+    /// What drives requests of HTTP/1.1.
+    pub http1: Http1,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// How much there may be of anything.
     pub limits: Limits,
     /// What becomes of a request's fields with `_` in their names.
-    pub(super) underscores: Underscores,
+    pub(crate) underscores: Underscores,
     /// Fields by which a client could lie about itself.
-    pub(super) client_identity: ClientIdentity,
+    pub(crate) client_identity: ClientIdentity,
     /// Which traces are recorded; `None`: requests are given none.
-    pub(super) sampling: Option<Sampling>,
+    pub(crate) sampling: Option<Sampling>,
     /// Who is told how requests went.
     pub observers: Vec<Arc<dyn Observer>>,
     /// What this proxy leaves in the Via field of a message.
-    pub(super) via: Option<Via>,
+    pub(crate) via: Option<Via>,
 }
 
 /// The pool of a name in the site before.
@@ -107,6 +110,7 @@ impl Site {
                 .collect(),
             trusted_proxies: config.trusted_proxies.clone(),
             half_close: config.half_close,
+            http1: config.server.http1,
             timeouts: config.timeouts,
             limits: config.limits.clone(),
             underscores: config.headers.underscores,

@@ -2,51 +2,34 @@
 
 use std::time::SystemTime;
 
-use http::header;
-use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
-
 use super::context::RequestContext;
-use super::is_over_tls;
 use super::key::cookie;
-use crate::balancer::HostId;
 use crate::config::{SameSite, Secure, Sticky as Cookie};
+use crate::message::RequestView;
 use crate::pool::{Claim, Sticky};
 
 /// What the cookie of a request says.
-pub(super) fn claim(request: &RequestHeader, sticky: &Sticky) -> Option<Claim> {
+pub(crate) fn claim(request: RequestView<'_>, sticky: &Sticky) -> Option<Claim> {
     let token = cookie(request, &sticky.config().cookie)?;
     sticky.read(token, SystemTime::now())
 }
 
-/// Gives the client the cookie of its host in a sticky pool, unless it has it.
-pub(super) fn keep(
-    session: &Session,
-    response: &mut ResponseHeader,
+/// The Set-Cookie that gives the client the cookie of its host in a sticky pool; `None` if it has it. `tls`: the client's
+/// connection is encrypted.
+pub(crate) fn set_cookie(
+    request: RequestView<'_>,
+    tls: bool,
     ctx: &RequestContext,
-) -> Result<()> {
-    let (Some(sticky), Some(lease)) = (ctx.pool().sticky(), &ctx.lease) else {
-        return Ok(());
-    };
+) -> Option<String> {
+    let (sticky, lease) = (ctx.pool().sticky()?, ctx.lease.as_ref()?);
     let host = lease.member().host().id();
     if ctx.kept_with.as_ref() == Some(host) {
-        return Ok(());
+        return None;
     }
-    let tls = is_over_tls(session);
-    let fields = &session.req_header().headers;
-    let https = ctx
-        .origin
-        .map_or(tls, |origin| origin.is_https(fields, tls));
-    set(response, sticky, host, https)
-}
-
-/// Adds the cookie for a client of `host`, beside those of the host itself. `https`: the client's request came over TLS.
-fn set(response: &mut ResponseHeader, sticky: &Sticky, host: &HostId, https: bool) -> Result<()> {
+    let origin = ctx.origin;
+    let https = origin.map_or(tls, |origin| origin.is_https(request.fields, tls));
     let token = sticky.token(host, SystemTime::now());
-    let cookie = with_attributes(sticky.config(), &token, https);
-    response.append_header(header::SET_COOKIE, cookie)?;
-    Ok(())
+    Some(with_attributes(sticky.config(), &token, https))
 }
 
 fn with_attributes(cookie: &Cookie, token: &str, https: bool) -> String {

@@ -3,23 +3,24 @@
 use std::borrow::Cow;
 
 use http::{Method, header};
-use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
+
+use crate::message::RequestView;
 
 /// The parts of a request's target that routes and keys look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The authority of an absolute-form target, else the Host field; empty if there is neither.
-    pub(super) authority: &'a [u8],
+    pub(crate) authority: &'a [u8],
     /// Path and query as sent.
-    pub(super) uri: &'a [u8],
+    pub(crate) uri: &'a [u8],
     /// Whether the target was in absolute-form, `http://host/path`.
-    pub(super) absolute: bool,
+    pub(crate) absolute: bool,
 }
 
 /// The forms that a target may have, RFC 9112 3.2, but for CONNECT, which is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// A path, maybe with a query.
     Origin,
     /// A whole `http` or `https` URI.
@@ -30,10 +31,10 @@ pub(super) enum Form {
 
 impl Form {
     /// The form of a request's target; `None` if it is none of them.
-    pub(super) fn of(request: &RequestHeader) -> Option<Self> {
-        match request.raw_path() {
+    pub(crate) fn of(request: RequestView<'_>) -> Option<Self> {
+        match request.target {
             [b'/', ..] => Some(Form::Origin),
-            b"*" => (request.method == Method::OPTIONS).then_some(Form::Asterisk),
+            b"*" => (*request.method == Method::OPTIONS).then_some(Form::Asterisk),
             target => match raw_target_authority(target) {
                 RawTargetAuthority::Absolute { scheme, .. }
                     if scheme.eq_ignore_ascii_case(b"http")
@@ -48,8 +49,8 @@ impl Form {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn of(request: &'a RequestHeader) -> Self {
-        let uri = request.raw_path();
+    pub(crate) fn of(request: RequestView<'a>) -> Self {
+        let uri = request.target;
         match raw_target_authority(uri) {
             RawTargetAuthority::Absolute {
                 authority,
@@ -62,13 +63,10 @@ impl<'a> Target<'a> {
             },
             // Pingora has refused ambiguous targets before a filter runs.
             RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => Target {
-                authority: match request.uri.authority() {
-                    // HTTP/2 has it beside the path.
-                    Some(authority) => authority.as_str().as_bytes(),
-                    None => request
-                        .headers
-                        .get(header::HOST)
-                        .map_or(b"", |host| host.as_bytes()),
+                // HTTP/2 has it beside the path.
+                authority: match request.authority {
+                    Some(authority) => authority,
+                    None => request.get(&header::HOST).unwrap_or_default(),
                 },
                 uri,
                 absolute: false,
@@ -78,7 +76,7 @@ impl<'a> Target<'a> {
 
     /// An absolute target as the server itself gets it: in origin-form, or `*` for OPTIONS of the server as a whole,
     /// RFC 9112 3.2.4.
-    pub(super) fn without_authority(&self, method: &Method) -> Cow<'a, [u8]> {
+    pub(crate) fn without_authority(&self, method: &Method) -> Cow<'a, [u8]> {
         match self.uri {
             [] if method == Method::OPTIONS => b"*".into(),
             bare @ ([] | [b'?', ..]) => [b"/", bare].concat().into(),
@@ -86,14 +84,14 @@ impl<'a> Target<'a> {
         }
     }
 
-    pub(super) fn path(&self) -> &'a [u8] {
+    pub(crate) fn path(&self) -> &'a [u8] {
         match self.uri.iter().position(|&byte| byte == b'?') {
             Some(end) => &self.uri[..end],
             None => self.uri,
         }
     }
 
-    pub(super) fn query(&self) -> &'a [u8] {
+    pub(crate) fn query(&self) -> &'a [u8] {
         match self.uri.iter().position(|&byte| byte == b'?') {
             Some(end) => &self.uri[end + 1..],
             None => b"",
@@ -103,13 +101,15 @@ impl<'a> Target<'a> {
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::RequestHeader;
+
     use super::*;
 
     #[test]
     fn absolute_form_carries_its_own_authority() {
         let mut request = RequestHeader::build("GET", b"http://a.example:1/x/y?q=1", None).unwrap();
         request.insert_header("Host", "b.example").unwrap();
-        let target = Target::of(&request);
+        let target = Target::of((&request).into());
         assert_eq!(target.authority, b"a.example:1");
         assert_eq!(target.uri, b"/x/y?q=1");
         assert_eq!(target.path(), b"/x/y");
@@ -127,7 +127,7 @@ mod tests {
             ("OPTIONS", "http://a/", "/"),
         ] {
             let request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
-            let bare = Target::of(&request).without_authority(&request.method);
+            let bare = Target::of((&request).into()).without_authority(&request.method);
             assert_eq!(bare, expected.as_bytes(), "{method} {target}");
         }
     }
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn origin_form_uses_the_host_field() {
         let mut request = RequestHeader::build("GET", b"/%7Ex", None).unwrap();
-        assert_eq!(Target::of(&request).authority, b"");
+        assert_eq!(Target::of((&request).into()).authority, b"");
         request.insert_header("Host", "b.example").unwrap();
-        let target = Target::of(&request);
+        let target = Target::of((&request).into());
         assert_eq!(
             (target.authority, target.path()),
             (&b"b.example"[..], &b"/%7Ex"[..])

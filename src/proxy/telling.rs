@@ -1,21 +1,37 @@
 //! A request that has ended: counted in its pool, and told to the observers, once.
 
+use std::net::IpAddr;
 use std::thread;
+use std::time::Instant;
 
-use http::StatusCode;
 use log::{debug, error};
 use pingora::Error;
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 
 use super::context::RequestContext;
-use super::{failure, is_over_tls};
+use super::failure;
+use super::request_id::RequestId;
+use super::site::Site;
+use crate::message::RequestView;
 use crate::pool::Failure;
 use crate::record::{Ending, Reason, Record, Summary, Told};
 
+/// What passed between the client and us.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed<'a> {
+    pub(crate) request: RequestView<'a>,
+    /// Whether the connection is encrypted.
+    pub(crate) tls: bool,
+    /// The status that the client has got, if any.
+    pub(crate) status: Option<u16>,
+    /// Bytes of the request's body.
+    pub(crate) received: u64,
+    /// Bytes of the answer's body.
+    pub(crate) sent: u64,
+}
+
 impl RequestContext {
     /// Notes how the running attempt ended, unless that is known.
-    pub(super) fn end_attempt(&mut self, reason: Reason) {
+    pub(crate) fn end_attempt(&mut self, reason: Reason) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.end(reason);
         }
@@ -40,11 +56,11 @@ impl RequestContext {
     }
 
     /// Counts the request in its pool and tells the observers, once.
-    pub(super) fn tell(&mut self, session: Option<&Session>, error: Option<&Error>) {
+    pub(crate) fn tell(&mut self, passed: Option<Passed<'_>>, error: Option<&Error>) {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
-        let ending = match (self.refused, error, session) {
+        let ending = match (self.refused, error, passed) {
             (Some(ending), _, _) => ending,
             _ if self.left => Ending::ClientGone,
             (None, Some(error), _) => failure::ending(error, self.last_failure()),
@@ -56,36 +72,28 @@ impl RequestContext {
             Ending::Internal => Reason::Internal,
             _ => Reason::Client,
         });
-        let final_head = |head: &&ResponseHeader| {
-            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
-        };
-        let status = match session {
-            Some(session) => {
-                let head = session.response_written().filter(final_head);
-                head.map(|head| head.status.as_u16())
-            }
+        let status = match passed {
+            Some(passed) => passed.status,
             None => self.status_left(),
         };
-        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let request = session.map(|session| session.req_header());
         let record = Record {
-            request,
+            request: passed.map(|passed| passed.request),
             summary: Summary {
                 client: self.origin.map(|origin| origin.client),
-                tls: session.is_some_and(is_over_tls),
-                version: request.map(|request| request.version),
+                tls: passed.is_some_and(|passed| passed.tls),
+                version: passed.map(|passed| passed.request.version),
                 began: self.began,
                 took: self.began.elapsed(),
                 queued: self.queued,
                 status,
-                received: session.map_or(0, |session| bytes(session.body_bytes_read())),
-                sent: session.map_or(0, |session| bytes(session.body_bytes_sent())),
+                received: passed.map_or(0, |passed| passed.received),
+                sent: passed.map_or(0, |passed| passed.sent),
                 ending,
                 trace: self.trace,
             },
             pool: self.routed.then(|| (self.pool, self.pool())),
             attempts: &self.attempts,
-            id: self.id.as_ref(),
+            id: self.id.as_ref().map(RequestId::as_bytes),
         };
         if let Some((_, pool)) = record.pool {
             pool.tally().count();
@@ -97,6 +105,23 @@ impl RequestContext {
         for observer in &self.site.observers {
             observer.ended(&record);
         }
+    }
+}
+
+/// Tells the observers of `site` of a request that the proxy never had: by whom and over TLS or not, when it began, and the
+/// status and the bytes of a body that the client got for it.
+pub(crate) fn tell_headless(
+    site: &Site,
+    (client, tls): (Option<IpAddr>, bool),
+    began: Instant,
+    status: Option<u16>,
+    sent: usize,
+    ending: Ending,
+) {
+    let record = Record::headless(began, client, tls, status, sent as u64, ending);
+    debug!("{}", Told(&record));
+    for observer in &site.observers {
+        observer.ended(&record);
     }
 }
 

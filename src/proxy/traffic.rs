@@ -42,12 +42,12 @@ impl Traffic {
 
     /// How many requests one connection of HTTP/2 may have at once: a quarter of what the process can afford, so that no
     /// client takes it all.
-    pub(super) fn affordable_each(&self) -> u64 {
+    pub(crate) fn affordable_each(&self) -> u64 {
         (self.affordable / 4).max(1)
     }
 
     /// Takes bytes from the budget of upload windows. `false`: there are not so many left.
-    pub(super) fn reserve_upload(&self, bytes: u64) -> bool {
+    pub(crate) fn reserve_upload(&self, bytes: u64) -> bool {
         self.upload_budget
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(bytes)
@@ -56,7 +56,7 @@ impl Traffic {
     }
 
     /// Gives bytes back that were [reserved](Self::reserve_upload).
-    pub(super) fn release_upload(&self, bytes: u64) {
+    pub(crate) fn release_upload(&self, bytes: u64) {
         self.upload_budget.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -81,7 +81,7 @@ impl Traffic {
     }
 
     /// Counts a request until the returned value is dropped.
-    pub(super) fn enter(self: &Arc<Self>) -> Presence {
+    pub(crate) fn enter(self: &Arc<Self>) -> Presence {
         self.present.fetch_add(1, Ordering::SeqCst);
         Presence {
             traffic: Arc::clone(self),
@@ -92,14 +92,14 @@ impl Traffic {
 
 /// One request that the process works on. Dropping it ends the counts.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(crate) struct Presence {
     traffic: Arc<Traffic>,
     admitted: bool,
 }
 
 impl Presence {
     /// Takes one of `limit` places, or of those that descriptors suffice for if these are fewer. `false`: none is free.
-    pub(super) fn admit(&mut self, limit: Option<u64>) -> bool {
+    pub(crate) fn admit(&mut self, limit: Option<u64>) -> bool {
         let limit = limit.unwrap_or(u64::MAX).min(self.traffic.affordable);
         self.admitted = self
             .traffic
@@ -112,11 +112,11 @@ impl Presence {
     }
 
     /// Counts a panic; returns how many there were.
-    pub(super) fn note_panic(&self) -> u64 {
+    pub(crate) fn note_panic(&self) -> u64 {
         self.traffic.panics.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(super) fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.traffic.is_draining()
     }
 }

@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, Version, header};
-use pingora::http::RequestHeader;
+use http::{HeaderName, Version, header};
 
+use crate::message::RequestView;
 use crate::pool::Pool;
 
 pub use attempt::{Attempt, Reason};
@@ -36,7 +36,7 @@ pub trait Observer: Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Record<'a> {
     /// Its head; `None` where none came whole, or where it was lost in a panic.
-    pub request: Option<&'a RequestHeader>,
+    pub request: Option<RequestView<'a>>,
     /// What there is to say of it in numbers.
     pub summary: Summary,
     /// Its pool with its number in the site; `None` if it never had one.
@@ -44,7 +44,7 @@ pub struct Record<'a> {
     /// What was tried, in order; the last one is what the client has its answer from, if it is from a host.
     pub attempts: &'a [Attempt],
     /// The id that its attempts carried.
-    pub id: Option<&'a HeaderValue>,
+    pub id: Option<&'a [u8]>,
 }
 
 /// What there is to say of a request that has ended in numbers: what observers keep of it as it is.
@@ -114,15 +114,15 @@ impl<'a> Record<'a> {
     }
 
     /// The first field of this name in its head.
-    pub fn field(&self, name: HeaderName) -> Option<&'a [u8]> {
-        Some(self.request?.headers.get(name)?.as_bytes())
+    pub fn field(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.request?.get(name)
     }
 
     /// The client's Host, or the authority of HTTP/2.
     pub fn authority(&self) -> Option<&'a [u8]> {
-        let authority = self.request?.uri.authority();
-        let authority = authority.map(|authority| authority.as_str().as_bytes());
-        authority.or_else(|| self.field(header::HOST))
+        self.request?
+            .authority
+            .or_else(|| self.field(&header::HOST))
     }
 
     /// The attempt whose answer the client got, or the last one that failed; `None` if there was none.

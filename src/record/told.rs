@@ -20,7 +20,7 @@ impl Display for Told<'_> {
                 "{} {}{}",
                 Shown(request.method.as_str().as_bytes()),
                 Shown(record.authority().unwrap_or_default()),
-                Shown(target(request.raw_path(), &request.uri)),
+                Shown(request.uri()),
             )?,
             None => f.write_str("no request")?,
         }
@@ -47,14 +47,6 @@ impl Display for Told<'_> {
             None => f.write_str(", no status")?,
         }
         write!(f, " in {:?}, {}", summary.took, summary.ending.code())
-    }
-}
-
-/// The target without the authority, which is shown beside it.
-fn target<'a>(raw: &'a [u8], uri: &'a http::Uri) -> &'a [u8] {
-    match uri.path_and_query() {
-        Some(path) if uri.authority().is_some() => path.as_str().as_bytes(),
-        _ => raw,
     }
 }
 

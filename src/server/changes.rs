@@ -69,6 +69,7 @@ impl Changes {
                 self.in_place.push(line);
             }
         }
+        self.section("server.http1", &before.http1, &now.http1);
         if before.threads != now.threads {
             let (before, now) = (before.threads, now.threads);
             self.in_new_process

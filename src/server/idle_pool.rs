@@ -1,7 +1,7 @@
 //! How many unused connections to hosts the process keeps.
 //!
 //! Pingora 0.9 has one store of them for the process, of a size that is set at start; beyond it the one that was unused
-//! for the longest time is closed. `ServerConf::upstream_keepalive_pool_size` is that size divided by the threads.
+//! for the longest time is closed.
 
 use crate::config::Config;
 
@@ -29,13 +29,6 @@ pub(super) fn size(config: &Config, descriptors: u64) -> u64 {
         .max(LEAST)
         .min(descriptors / 4)
         .max(1)
-}
-
-/// The share of a thread: Pingora multiplies it by their number.
-pub(super) fn of_a_thread(size: u64, threads: usize) -> usize {
-    usize::try_from(size)
-        .unwrap_or(usize::MAX)
-        .div_ceil(threads.max(1))
 }
 
 #[cfg(test)]
@@ -70,10 +63,6 @@ mod tests {
             let config = config(hosts, pool, top);
             let size = size(&config, descriptors);
             assert_eq!(size, expected, "{hosts} hosts, {pool} {top}");
-            for threads in [1, 2, 3, 64] {
-                let all = of_a_thread(size, threads) * threads;
-                assert!(all as u64 >= size && all as u64 - size < threads as u64);
-            }
         }
     }
 }

@@ -48,6 +48,7 @@ use tokio::sync::mpsc;
 use crate::access_log;
 use crate::admin::{Api, Current, Door, Entrance, Readiness};
 use crate::config::{Config, Listener};
+use crate::engine::Engine;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::moment::Moment;
@@ -58,7 +59,7 @@ use crate::supervisor::{Supervisor, Task};
 use admin::AdminListening;
 use change_gate::Gates;
 use control::Control;
-use edge::{Connections, Edge, affordable, raise_descriptors};
+use edge::{Connections, Drivers, Edge, affordable, raise_descriptors};
 use forecast::Forecasts;
 pub use handover::Upgrade;
 use handover::{ExpectedProbes, Exported, Handover, Program, Successor, check_privacy};
@@ -233,14 +234,19 @@ impl Prepared {
             },
         ));
 
-        let mut server = Server::new_with_opt_and_conf(None, server_conf(&config, idle));
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(idle));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
+        let engine = Engine::new(proxy.clone(), Arc::clone(&site), Arc::clone(&traffic));
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         proxy.server_options = Some(server_options());
         let counts = Arc::clone(&observers.counts);
         let mut service = Edge::new(
-            proxy,
+            Drivers {
+                threads: config.server.threads,
+                engine,
+                pingora: proxy,
+            },
             Arc::clone(&site),
             Arc::clone(&traffic),
             Arc::clone(&counts),
@@ -389,12 +395,13 @@ fn endpoint(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificates
     Ok(Some((settings, certificates)))
 }
 
-fn server_conf(config: &Config, idle: u64) -> ServerConf {
+fn server_conf(idle: u64) -> ServerConf {
     ServerConf {
-        threads: config.server.threads,
-        upstream_keepalive_pool_size: idle_pool::of_a_thread(idle, config.server.threads),
+        // The workers are threads of our own.
+        threads: 1,
+        upstream_keepalive_pool_size: usize::try_from(idle).unwrap_or(usize::MAX),
         max_retries: MAX_ATTEMPTS,
-        work_stealing: config.server.threads > 1,
+        work_stealing: false,
         // Only the backstop: `shutdown` ends the process before, and Pingora would sleep the whole time. A reload may
         // have set a longer grace period by then.
         grace_period_seconds: Some(LONGEST_GRACE.as_secs() + 1),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use http::{HeaderValue, header};
+use http::header;
 
 use crate::record::{Attempt, Record, Summary, Trace};
 
@@ -42,11 +42,11 @@ impl Ended {
         let request = record.request;
         let texts = [
             request.map(|request| request.method.as_str().as_bytes()),
-            request.map(|request| request.uri.path().as_bytes()),
+            request.map(|request| path(request.uri())),
             record.authority(),
-            record.field(header::USER_AGENT),
+            record.field(&header::USER_AGENT),
             record.pool.map(|(_, pool)| pool.name().as_bytes()),
-            record.id.map(HeaderValue::as_bytes),
+            record.id,
         ];
         let texts = texts.map(|text| text.map(beginning));
         let mut all = Vec::with_capacity(texts.iter().flatten().map(|text| text.len()).sum());
@@ -69,6 +69,12 @@ impl Ended {
         let text = self.texts.get(begin..)?.get(..length)?;
         Some(String::from_utf8_lossy(text))
     }
+}
+
+/// The path of a target without its query; a server as a whole has the path `/`.
+fn path(uri: &[u8]) -> &[u8] {
+    let path = uri.split(|&byte| byte == b'?').next();
+    path.filter(|path| !path.is_empty()).unwrap_or(b"/")
 }
 
 /// As much of a text as is kept, in whole characters.

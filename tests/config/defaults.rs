@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ballast::config::{
     Access, AccessLog, Admin, Ambiguous, ClientIdentity, Ejection, Failures, HalfClose, Headers,
-    HostHeader, HostMetrics, Initial, KeySource, Limits, LogFormat, LogTarget, PoolLimits, Probe,
-    Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    HostHeader, HostMetrics, Http1, Initial, KeySource, Limits, LogFormat, LogTarget, PoolLimits,
+    Probe, Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -18,6 +18,7 @@ fn everything_left_out_has_its_default() {
         config.server,
         Server {
             threads: cores,
+            http1: Http1::Engine,
             grace_period: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             pid_file: None,

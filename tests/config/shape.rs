@@ -25,7 +25,7 @@ fn syntax_is_told_with_its_place() {
 fn unknown_keys_are_refused_with_a_hint() {
     assert_eq!(
         only("listeners: []\nserver:\n  thread: 5\n"),
-        "b.yaml:3:3: server: unknown key `thread`, expected one of `threads`, `grace_period`, `drain_delay`, `pid_file`, `control_socket`, `upgrade_socket`; did you mean `threads`?"
+        "b.yaml:3:3: server: unknown key `thread`, expected one of `threads`, `http1`, `grace_period`, `drain_delay`, `pid_file`, `control_socket`, `upgrade_socket`; did you mean `threads`?"
     );
     assert_eq!(
         only("listener: []\n"),

@@ -20,6 +20,10 @@ fn backups_serve_only_while_no_primary_does() {
     }
     a.set_health(Reply::status(500));
     ballast.wait_for_log(&[&a.address().to_string(), "is down"]);
+    // It is told a moment before it is acted on.
+    wait_until(SOON, "the other one serves", || {
+        client.get("/").backend() == "b" && client.get("/").backend() == "b"
+    });
     for _ in 0..20 {
         assert_eq!(client.get("/").backend(), "b");
     }

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::errors::Problems;
-use super::super::model::Server;
+use super::super::model::{Http1, Server};
 use super::super::place::Place;
-use super::super::words::{quote, time_or_zero, whole};
+use super::super::words::{choice, quote, time_or_zero, whole};
 use super::super::yaml;
 use super::World;
 
@@ -25,6 +25,7 @@ pub(super) fn server(
 ) -> Server {
     let yaml::Server {
         threads,
+        http1,
         grace_period,
         drain_delay,
         pid_file,
@@ -33,6 +34,10 @@ pub(super) fn server(
     } = said;
     let threads = problems.value(&place.key("threads"), threads.0, 0, |text| {
         whole(text, 0..=MOST_THREADS)
+    });
+    let choices = [("engine", Http1::Engine), ("pingora", Http1::Pingora)];
+    let http1 = problems.value(&place.key("http1"), http1.0, Http1::Engine, |text| {
+        choice(text, &choices)
     });
     let cores = || thread::available_parallelism().map_or(1, |cores| cores.get());
     let mut seconds = |key, said: yaml::Said<String>, default| {
@@ -65,6 +70,7 @@ pub(super) fn server(
     }
     Server {
         threads: if threads == 0 { cores() } else { threads },
+        http1,
         grace_period,
         drain_delay,
         pid_file,

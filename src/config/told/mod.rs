@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::access::Access;
 use super::model::{
-    Admin, Ambiguous, ClientIdentity, Config, HalfClose, Headers, HostMetrics, Limits, Listener,
-    Paths, ProxyProtocol, Rate, RateKey, Retry, Route, Server, Timeouts, Underscores,
+    Admin, Ambiguous, ClientIdentity, Config, HalfClose, Headers, HostMetrics, Http1, Limits,
+    Listener, Paths, ProxyProtocol, Rate, RateKey, Retry, Route, Server, Timeouts, Underscores,
 };
 use super::words::shown;
 
@@ -61,6 +61,7 @@ impl Config {
 fn server(said: &Server) -> Value {
     let Server {
         threads,
+        http1,
         grace_period,
         drain_delay,
         pid_file,
@@ -69,6 +70,10 @@ fn server(said: &Server) -> Value {
     } = said;
     json!({
         "threads": threads,
+        "http1": match http1 {
+            Http1::Engine => "engine",
+            Http1::Pingora => "pingora",
+        },
         "grace_period": shown(*grace_period),
         "drain_delay": shown(*drain_delay),
         "pid_file": pid_file,

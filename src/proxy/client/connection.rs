@@ -24,13 +24,13 @@ use pingora::server::ShutdownWatch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
 use super::exchange::Exchange;
 use super::gate::{Cut, Gate};
 use super::headless::tell;
 use super::parting::part;
 use super::stream::Client;
 use super::upload_windows::{self, Windows};
+use crate::alarm::Alarm;
 use crate::proxy::Site;
 use crate::proxy::answer::LINGER;
 use crate::proxy::traffic::{Presence, Traffic};

@@ -18,11 +18,11 @@ use pingora::protocols::http::v2::server::HttpSession;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, timeout_at};
 
-use super::alarm::Alarm;
 use super::gate::{Cut, Gate, Peer};
 use super::h2_fields::{bare, join_cookies, says_empty, set_empty};
 use super::h2_heads::judged;
 use super::upload_windows::Upload;
+use crate::alarm::Alarm;
 use crate::record::Ending;
 
 /// Pingora's session of a stream, with what it lacks beside one of HTTP/1.1: a time limit for the client's body, one for

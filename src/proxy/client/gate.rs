@@ -12,9 +12,9 @@ use pingora::protocols::Stream;
 use tokio::io::BufWriter;
 use tokio::time::Instant;
 
-use super::body::Body;
 use super::socket::ClientSocket;
 use crate::config::HalfClose;
+use crate::message::body::Body;
 
 /// What the client is expected to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(super) struct Peer {
 
 /// The state of one connection, or of one stream of HTTP/2. All of it is changed in the task that serves the one or the
 /// other, so the atomics order nothing; they make it possible to change what others look at.
-pub(in crate::proxy) struct Gate {
+pub(crate) struct Gate {
     peer: Peer,
     phase: AtomicU8,
     cut: AtomicU8,
@@ -142,6 +142,11 @@ impl Gate {
         self.sent.store(false, Ordering::Relaxed);
         self.answer_by.store(0, Ordering::Relaxed);
         self.body().is_over()
+    }
+
+    /// The connection had so many before.
+    pub(super) fn set_requests(&self, requests: u64) {
+        self.requests.store(requests, Ordering::Relaxed);
     }
 
     pub(super) fn requests(&self) -> u64 {

@@ -15,8 +15,8 @@ use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 
-use super::Malformed;
 use super::hpack::{OddPaths, Table, write_field, write_string};
+use crate::message::Malformed;
 
 /// The length of the preface, RFC 9113 3.4.
 const PREFACE: usize = 24;

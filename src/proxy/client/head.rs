@@ -1,34 +1,24 @@
 //! The head of a request as it comes: where it ends, so that nothing behind it is taken for a part of it.
 
-use memchr::memchr_iter;
-
-use super::Malformed;
-use super::line::RequestLine;
+use crate::message::Malformed;
+use crate::message::head_end::HeadEnd;
+use crate::message::line::RequestLine;
 
 /// What has come of a head so far.
 #[derive(Debug)]
 pub(super) struct Head {
     line: RequestLine,
-    field: FieldLine,
+    end: HeadEnd,
     over: bool,
     /// What the last bytes taken begin with of a request line that has to be escaped: where the line was before them, and
     /// how many are its.
     odd: Option<(RequestLine, usize)>,
 }
 
-/// What has come of a line behind the request line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FieldLine {
-    Nothing,
-    /// A CR and nothing else.
-    Cr,
-    Text,
-}
-
 impl Head {
     pub(super) const START: Head = Head {
         line: RequestLine::START,
-        field: FieldLine::Nothing,
+        end: HeadEnd::START,
         over: false,
         odd: None,
     };
@@ -45,7 +35,7 @@ impl Head {
         if self.line != RequestLine::Past {
             return Ok(line);
         }
-        let end = self.end(&bytes[line..]);
+        let end = self.end.find(&bytes[line..]);
         self.over = end.is_some();
         Ok(end.map_or(bytes.len(), |end| line + end))
     }
@@ -57,29 +47,6 @@ impl Head {
         let mut escaped = before.escaped(line);
         escaped.extend_from_slice(rest);
         Some(escaped)
-    }
-
-    /// Where the empty line ends that the head ends with.
-    fn end(&mut self, fields: &[u8]) -> Option<usize> {
-        let mut begin = 0;
-        for at in memchr_iter(b'\n', fields) {
-            let is_empty = match (self.field, &fields[begin..at]) {
-                (FieldLine::Nothing, line) => matches!(line, b"" | b"\r"),
-                (FieldLine::Cr, line) => line.is_empty(),
-                (FieldLine::Text, _) => false,
-            };
-            begin = at + 1;
-            if is_empty {
-                return Some(begin);
-            }
-            self.field = FieldLine::Nothing;
-        }
-        self.field = match (self.field, &fields[begin..]) {
-            (before, b"") => before,
-            (FieldLine::Nothing, b"\r") => FieldLine::Cr,
-            _ => FieldLine::Text,
-        };
-        None
     }
 }
 

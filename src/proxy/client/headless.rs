@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use log::debug;
-
 use super::gate::Peer;
 use crate::proxy::Site;
-use crate::record::{Ending, Record, Told};
+use crate::proxy::telling::tell_headless;
+use crate::record::Ending;
 
 /// Tells the observers of `site` of a request by `peer` that began at `began`, and the status and the bytes of a body that
 /// it got for it.
@@ -17,10 +16,5 @@ pub(super) fn tell(
     sent: usize,
     ending: Ending,
 ) {
-    let Peer { address, tls } = peer;
-    let record = Record::headless(began, address, tls, status, sent as u64, ending);
-    debug!("{}", Told(&record));
-    for observer in &site.observers {
-        observer.ended(&record);
-    }
+    tell_headless(site, (peer.address, peer.tls), began, status, sent, ending);
 }

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::Malformed;
 use super::huffman;
+use crate::message::Malformed;
 
 /// The table's size, RFC 9113 6.5.2: our settings do not change it.
 const TABLE_SIZE: usize = 4_096;

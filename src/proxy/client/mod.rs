@@ -11,9 +11,6 @@
 //!
 //! A connection of HTTP/2 is served by a loop of our own, around the `h2` crate and Pingora's session of a stream.
 
-mod alarm;
-mod body;
-mod chunks;
 mod connection;
 mod digests;
 mod exchange;
@@ -27,7 +24,6 @@ mod headless;
 mod hpack;
 mod huffman;
 mod leaving;
-mod line;
 mod parting;
 mod socket;
 mod stream;
@@ -41,16 +37,11 @@ use pingora::protocols::http::ServerSession;
 
 use exchange::Exchange;
 
-pub(super) use body::Body;
 pub(super) use gate::Gate;
 pub use guarded::Guarded;
 pub(super) use leaving::{has_left, left, lend};
 pub use stream::Client;
 pub(super) use upload_windows::BUDGET as UPLOAD_BUDGET;
-
-/// What has come is not what HTTP has in its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Malformed;
 
 /// What a request's phases and the client's side tell each other; `None` if the client is not one of ours.
 pub(super) fn gate(session: &ServerSession) -> Option<&Arc<Gate>> {

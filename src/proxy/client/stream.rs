@@ -18,13 +18,13 @@ use pingora::protocols::{GetTimingDigest, Shutdown, Stream};
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
-use super::body::Body;
 use super::frames::Frames;
 use super::gate::{Cut, Gate, Peer, Phase};
 use super::h2_heads::Heads;
 use super::head::Head;
 use super::socket::ClientSocket;
+use crate::alarm::Alarm;
+use crate::message::body::Body;
 use crate::proxy::Site;
 
 /// A client's connection, which keeps its deadlines and bounds:
@@ -98,6 +98,16 @@ impl Client {
             read_alarm: Alarm::default(),
             write_alarm: Alarm::default(),
         }
+    }
+
+    /// The same for a connection that had so many `requests` before, and whose next one begins with `ahead`.
+    pub fn resume(stream: Stream, site: Arc<ArcSwap<Site>>, ahead: &[u8], requests: u64) -> Self {
+        let mut client = Client::new(stream, site);
+        if let Some(socket) = &mut client.socket {
+            socket.ahead.extend_from_slice(ahead);
+        }
+        client.gate.set_requests(requests);
+        client
     }
 
     /// The connection that a session is on, unless it shares it with others.

@@ -10,10 +10,10 @@
 //! A stream's window never shrinks: `h2` 0.4 does not look again at what a stream has consumed when its window does, and
 //! the client would wait for an update that nothing brings about.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
+
+use tokio::sync::Notify;
 
 use crate::proxy::traffic::Traffic;
 
@@ -47,6 +47,8 @@ pub(super) struct Uploads {
     open: AtomicUsize,
     /// Bytes of bodies that were read.
     bytes: AtomicU64,
+    /// Some more were.
+    more: Notify,
 }
 
 /// An upload. Dropping it ends its count.
@@ -57,6 +59,7 @@ impl Upload {
     /// A part of the body was read.
     pub(super) fn progressed(&self, bytes: usize) {
         self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.more.notify_one();
     }
 }
 
@@ -105,14 +108,11 @@ impl Windows {
         Upload(Arc::clone(&self.uploads))
     }
 
-    /// Waits until the windows should be [adjusted](Self::adjust). It is polled whenever something comes on the
-    /// connection, so nothing has to wake it.
+    /// Waits until the windows should be [adjusted](Self::adjust).
     pub(super) async fn due(&self) {
-        poll_fn(|_| match self.is_due() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
-        .await;
+        while !self.is_due() {
+            self.uploads.more.notified().await;
+        }
     }
 
     fn is_due(&self) -> bool {

@@ -1,203 +1,22 @@
-//! What holds for the fields of requests and answers alike.
+//! [`framing`] over the fields of a head.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue};
 
-/// Content-Length as a message says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Length {
-    /// There is none.
-    Absent,
-    /// One field with one number in its shortest form.
-    Plain(u64),
-    /// One number that is said more than once or with leading zeros; it must go on in its shortest form.
-    Repeated(u64),
-    /// Anything else.
-    Invalid,
-}
+use crate::message::FieldsView;
+use crate::message::framing;
+pub(crate) use crate::message::framing::{Coding, Length, list, number};
 
-/// What Content-Length says. All its fields and all parts of a list must be the same number, RFC 9110 8.6.
-pub(super) fn content_length(fields: &HeaderMap) -> Length {
-    let mut said = fields.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = said.next() else {
-        return Length::Absent;
-    };
-    if said.next().is_none()
-        && let Some(number) = number(first.as_bytes())
-    {
-        let plain = first.as_bytes() == b"0" || !first.as_bytes().starts_with(b"0");
-        return if plain {
-            Length::Plain(number)
-        } else {
-            Length::Repeated(number)
-        };
-    }
-    let said = fields.get_all(CONTENT_LENGTH).iter();
-    let mut numbers = said
-        .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
-        .map(|part| number(trim(part)));
-    match numbers.next().flatten() {
-        Some(number) if numbers.all(|other| other == Some(number)) => Length::Repeated(number),
-        _ => Length::Invalid,
-    }
-}
-
-/// Digits alone. What goes beyond `i64` is no length but a try at an overflow, here or behind us.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    let number = text.iter().try_fold(0_u64, |number, byte| {
-        let digit = char::from(*byte).to_digit(10)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    })?;
-    (number <= i64::MAX as u64).then_some(number)
-}
-
-/// How a message says that its body comes in chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
-    /// It does not.
-    Absent,
-    /// Transfer-Encoding is `chunked` and nothing else.
-    Chunked,
-    /// A coding that nobody here undoes, or one that is said in an odd way.
-    Unknown,
+/// What Content-Length says.
+pub(crate) fn content_length(fields: FieldsView<'_>) -> Length {
+    framing::content_length(fields.get_all(&CONTENT_LENGTH))
 }
 
 /// What Transfer-Encoding says.
-pub(super) fn coding(fields: &HeaderMap) -> Coding {
-    let mut said = fields.get_all(TRANSFER_ENCODING).iter();
-    match (said.next(), said.next()) {
-        (None, _) => Coding::Absent,
-        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
-        _ => Coding::Unknown,
-    }
-}
-
-/// The parts of a list, without the white space around them; empty ones are left out, RFC 9110 5.6.1.
-pub(super) fn list<'a>(
-    fields: impl IntoIterator<Item = &'a HeaderValue>,
-) -> impl Iterator<Item = &'a [u8]> {
-    let fields = fields.into_iter();
-    fields
-        .flat_map(|field| field.as_bytes().split(|&byte| byte == b','))
-        .map(trim)
-        .filter(|part| !part.is_empty())
-}
-
-/// Without the white space that RFC 9110 5.6.3 allows around a value. Other control characters are no white space.
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
+pub(crate) fn coding(fields: FieldsView<'_>) -> Coding {
+    framing::coding(fields.get_all(&TRANSFER_ENCODING))
 }
 
 /// The bytes of field lines as they stand on the wire.
-pub(super) fn size(fields: &HeaderMap) -> usize {
-    // A colon, a space and the end of the line.
-    const AROUND: usize = 4;
-    fields
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + AROUND)
-        .sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn fields(name: http::HeaderName, values: &[&[u8]]) -> HeaderMap {
-        let values = values.iter().map(|value| {
-            let value = HeaderValue::from_bytes(value).expect("a field value");
-            (name.clone(), value)
-        });
-        values.collect()
-    }
-
-    #[test]
-    fn a_length_is_one_number_however_often_it_is_said() {
-        let cases: &[(&[&[u8]], Length)] = &[
-            (&[], Length::Absent),
-            (&[b"0"], Length::Plain(0)),
-            (&[b"5"], Length::Plain(5)),
-            (
-                &[b"9223372036854775807"],
-                Length::Plain(9_223_372_036_854_775_807),
-            ),
-            (&[b"00005"], Length::Repeated(5)),
-            (&[b"00"], Length::Repeated(0)),
-            (&[b"5", b"5"], Length::Repeated(5)),
-            (&[b"5, 5"], Length::Repeated(5)),
-            (&[b"5,\t5 ", b"05"], Length::Repeated(5)),
-            (&[b"5", b"6"], Length::Invalid),
-            (&[b"5, 6"], Length::Invalid),
-            (&[b"5,"], Length::Invalid),
-            (&[b",5"], Length::Invalid),
-            (&[b""], Length::Invalid),
-            (&[b"", b"5"], Length::Invalid),
-            (&[b"5", b""], Length::Invalid),
-            (&[b"+5"], Length::Invalid),
-            (&[b"-5"], Length::Invalid),
-            (&[b"0x5"], Length::Invalid),
-            (&[b"5 5"], Length::Invalid),
-            (&[b"5.0"], Length::Invalid),
-            (&[b"5e1"], Length::Invalid),
-            (&[b"1_000"], Length::Invalid),
-            (&[b"\xb2"], Length::Invalid),
-            (&[b"9223372036854775808"], Length::Invalid),
-            (&[b"18446744073709551616"], Length::Invalid),
-            (&[b"18446744073709551621"], Length::Invalid),
-        ];
-        for (values, expected) in cases {
-            let fields = fields(CONTENT_LENGTH, values);
-            assert_eq!(content_length(&fields), *expected, "{values:?}");
-        }
-    }
-
-    #[test]
-    fn only_chunked_alone_is_a_known_coding() {
-        let cases: &[(&[&[u8]], Coding)] = &[
-            (&[], Coding::Absent),
-            (&[b"chunked"], Coding::Chunked),
-            (&[b"Chunked"], Coding::Chunked),
-            (&[b"gzip, chunked"], Coding::Unknown),
-            (&[b"gzip", b"chunked"], Coding::Unknown),
-            (&[b"chunked", b"chunked"], Coding::Unknown),
-            (&[b"chunked, chunked"], Coding::Unknown),
-            (&[b"identity"], Coding::Unknown),
-            (&[b"chunked;q=1"], Coding::Unknown),
-            (&[b", chunked"], Coding::Unknown),
-            (&[b"\"chunked\""], Coding::Unknown),
-            (&[b""], Coding::Unknown),
-        ];
-        for (values, expected) in cases {
-            assert_eq!(
-                coding(&fields(TRANSFER_ENCODING, values)),
-                *expected,
-                "{values:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn only_spaces_and_tabs_are_taken_off() {
-        assert_eq!(trim(b" \ta b\t "), b"a b");
-        assert_eq!(trim(b" "), b"");
-        assert_eq!(trim(b"\x0bx\x0c"), b"\x0bx\x0c");
-    }
-
-    proptest! {
-        #[test]
-        fn every_number_is_read_and_nothing_else(number in any::<u64>(), text in ".{0,8}") {
-            let shown = number.to_string();
-            let read = super::number(shown.as_bytes());
-            prop_assert_eq!(read, i64::try_from(number).is_ok().then_some(number));
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            prop_assert_eq!(super::number(text.as_bytes()).is_some(), digits);
-        }
-    }
+pub(crate) fn size(fields: FieldsView<'_>) -> usize {
+    framing::size(fields.iter())
 }

@@ -11,6 +11,9 @@ mod request;
 mod response;
 mod via;
 
-pub(super) use request::{announced_body, asks_for_websocket, body_grew, clean, forward, refuse};
-pub(super) use response::{is_empty, pass_back, suit_client};
-pub(super) use via::Via;
+pub(crate) use fields::Length;
+pub(crate) use request::{
+    Onward, announced_body, asks_for_websocket, body_grew, forward, is_dropped, judge, says_close,
+};
+pub(crate) use response::{Passing, is_empty, judge_answer, set_hop};
+pub(crate) use via::Via;

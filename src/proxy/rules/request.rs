@@ -1,68 +1,39 @@
 //! Which requests are refused, and what changes in the others.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS, UPGRADE};
+use http::header::{CONNECTION, HOST, MAX_FORWARDS, UPGRADE};
 use http::{HeaderName, Method, Version};
-use pingora::http::RequestHeader;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::fields::{self, Coding, Length};
 use super::{Via, authority};
 use crate::config::{ClientIdentity, Limits, Underscores};
 use crate::identity_fields;
-use crate::proxy::answer::{self, Answer, Connection};
-use crate::proxy::client::Body;
+use crate::message::RequestView;
+use crate::message::body::Body;
+use crate::proxy::answer::{Answer, Connection};
+use crate::proxy::outgoing::Outgoing;
 use crate::proxy::site::Site;
 use crate::proxy::target::{Form, Target};
-use crate::record::Ending;
-
-/// Answers a request that must not be passed on, and tells what it ended with if it did. What may be said in several ways is said in
-/// one afterwards.
-pub(in crate::proxy) async fn refuse(session: &mut Session, site: &Site) -> Result<Option<Ending>> {
-    let raw = session
-        .as_http1()
-        .map(|http1| http1.get_headers_raw_bytes());
-    match check(session.req_header(), raw.as_deref(), &site.limits) {
-        Err((answer, Connection::Keep)) => {
-            answer::send(session, answer, Connection::Keep).await?;
-            return Ok(Some(answer.ending()));
-        }
-        Err((answer, Connection::Close)) => {
-            answer::send_last(session, answer, true).await?;
-            return Ok(Some(answer.ending()));
-        }
-        Ok(Length::Repeated(length)) => {
-            session
-                .req_header_mut()
-                .insert_header(CONTENT_LENGTH, length)?;
-        }
-        Ok(_) => {}
-    }
-    if says_close(session.req_header()) {
-        session.set_keepalive(None);
-    }
-    Ok(None)
-}
 
 /// Judges a request; `raw` is its head as sent, where there is such a thing. An error is the answer to it.
-fn check(
-    request: &RequestHeader,
+pub(crate) fn judge(
+    request: RequestView<'_>,
     raw: Option<&[u8]>,
     limits: &Limits,
 ) -> Result<Length, (Answer, Connection)> {
     let close = |answer| Err((answer, Connection::Close));
-    let target = request.raw_path().len();
+    let target = request.target.len();
     if target > limits.target {
         return close(Answer::TARGET_TOO_LONG);
     }
-    let head = raw.map_or_else(|| target + fields::size(&request.headers), <[u8]>::len);
+    let head = raw.map_or_else(|| target + fields::size(request.fields), <[u8]>::len);
     if head > limits.head {
         return close(Answer::HEAD_TOO_LARGE);
     }
-    if request.headers.len() > limits.fields {
+    if request.fields.len() > limits.fields {
         return close(Answer::TOO_MANY_FIELDS);
     }
-    if request.method == Method::CONNECT {
+    if *request.method == Method::CONNECT {
         // What comes behind it is a stranger's bytes as far as its client is concerned.
         return close(Answer::NO_CONNECT);
     }
@@ -75,7 +46,7 @@ fn check(
     if !has_valid_host(request, form) {
         return close(Answer::BAD_HOST);
     }
-    match fields::coding(&request.headers) {
+    match fields::coding(request.fields) {
         Coding::Absent => {}
         // Pingora has taken Content-Length out already.
         _ if request.version == Version::HTTP_10 || raw.is_some_and(has_length) => {
@@ -84,7 +55,7 @@ fn check(
         Coding::Chunked => {}
         Coding::Unknown => return close(Answer::UNKNOWN_CODING),
     }
-    let length = fields::content_length(&request.headers);
+    let length = fields::content_length(request.fields);
     match (length, limits.body) {
         (Length::Invalid, _) => return close(Answer::BAD_LENGTH),
         (Length::Plain(length) | Length::Repeated(length), Some(limit)) if length > limit => {
@@ -92,7 +63,7 @@ fn check(
         }
         _ => {}
     }
-    if request.method == Method::TRACE {
+    if *request.method == Method::TRACE {
         // It would show whoever asks what proxies and browsers add to a request, credentials among it.
         return Err((Answer::NO_TRACE, Connection::Keep));
     }
@@ -105,11 +76,11 @@ fn check(
 
 /// The body that a head announces. If it does so in a way that is none, the request is refused, and the connection closed,
 /// before a byte of it is looked at.
-pub(in crate::proxy) fn announced_body(request: &RequestHeader) -> Body {
-    if fields::coding(&request.headers) != Coding::Absent {
+pub(crate) fn announced_body(request: RequestView<'_>) -> Body {
+    if fields::coding(request.fields) != Coding::Absent {
         return Body::chunked();
     }
-    Body::Length(match fields::content_length(&request.headers) {
+    Body::Length(match fields::content_length(request.fields) {
         Length::Absent => 0,
         Length::Plain(length) | Length::Repeated(length) => length,
         Length::Invalid => u64::MAX,
@@ -117,23 +88,18 @@ pub(in crate::proxy) fn announced_body(request: &RequestHeader) -> Body {
 }
 
 /// Whether there is exactly one authority where there must be one, and it is valid. HTTP/1.0 did not know Host.
-fn has_valid_host(request: &RequestHeader, form: Form) -> bool {
-    let mut hosts = request.headers.get_all(HOST).iter();
+fn has_valid_host(request: RequestView<'_>, form: Form) -> bool {
+    let mut hosts = request.get_all(&HOST);
     let (host, second) = (hosts.next(), hosts.next());
     let named = match form {
         Form::Absolute => Some(Target::of(request).authority),
-        Form::Origin | Form::Asterisk => {
-            let authority = request.uri.authority();
-            authority.map(|authority| authority.as_str().as_bytes())
-        }
+        Form::Origin | Form::Asterisk => request.authority,
     };
     second.is_none()
         && named.is_none_or(authority::is_valid)
         && match host {
             // A target without an authority goes with a Host without a value, RFC 9110 7.2.
-            Some(host) => {
-                authority::is_valid(host.as_bytes()) || (host.is_empty() && named.is_none())
-            }
+            Some(host) => authority::is_valid(host) || (host.is_empty() && named.is_none()),
             None => match request.version {
                 Version::HTTP_11 => false,
                 Version::HTTP_2 => named.is_some(),
@@ -157,21 +123,18 @@ fn has_length(raw: &[u8]) -> bool {
         .any(|start| start.eq_ignore_ascii_case(NAME))
 }
 
-/// Removes what neither a route nor a host is to see: what an untrusted client says about itself, and fields with `_` in
-/// their names.
-pub(in crate::proxy) fn clean(request: &mut RequestHeader, site: &Site, trusted: bool) {
-    let underscores = site.underscores == Underscores::Drop;
-    drop_fields(request, |name| {
-        (underscores && name.as_str().contains('_'))
-            || (!trusted && claims_identity(name, &site.client_identity))
-    });
+/// Whether neither a route nor a host is to see a field: what an untrusted client says about itself, and fields with `_`
+/// in their names.
+pub(crate) fn is_dropped(name: &[u8], site: &Site, trusted: bool) -> bool {
+    (site.underscores == Underscores::Drop && name.contains(&b'_'))
+        || (!trusted && claims_identity(name, &site.client_identity))
 }
 
 /// Whether a client could lie about itself with a field.
-fn claims_identity(name: &HeaderName, identity: &ClientIdentity) -> bool {
+fn claims_identity(name: &[u8], identity: &ClientIdentity) -> bool {
     let is_in = |names: &[HeaderName]| {
         let mut names = names.iter().map(|known| known.as_str().as_bytes());
-        names.any(|known| identity_fields::is_same(name.as_str().as_bytes(), known))
+        names.any(|known| identity_fields::is_same(name, known))
     };
     match identity_fields::is_known(name) {
         true => !is_in(&identity.pass),
@@ -179,22 +142,9 @@ fn claims_identity(name: &HeaderName, identity: &ClientIdentity) -> bool {
     }
 }
 
-fn drop_fields(request: &mut RequestHeader, drops: impl Fn(&HeaderName) -> bool) {
-    if !request.headers.keys().any(&drops) {
-        return;
-    }
-    let names = request.headers.keys();
-    let names: Vec<HeaderName> = names.filter(|name| drops(name)).cloned().collect();
-    for name in &names {
-        request.remove_header(name);
-    }
-}
-
-/// Whether the client uses its connection for nothing more. Pingora looks at the first Connection field alone.
-fn says_close(request: &RequestHeader) -> bool {
-    let connection = request.headers.get_all(CONNECTION);
-    connection.iter().nth(1).is_some()
-        && fields::list(connection).any(|option| option.eq_ignore_ascii_case(b"close"))
+/// Whether the client uses its connection for nothing more.
+pub(crate) fn says_close(request: RequestView<'_>) -> bool {
+    fields::list(request.get_all(&CONNECTION)).any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
 /// Max-Forwards is not a number.
@@ -202,16 +152,16 @@ fn says_close(request: &RequestHeader) -> bool {
 struct Malformed;
 
 /// How many proxies more the request may pass, if it says so; only OPTIONS, and TRACE, can.
-fn max_forwards(request: &RequestHeader) -> Result<Option<u64>, Malformed> {
-    if request.method != Method::OPTIONS {
+fn max_forwards(request: RequestView<'_>) -> Result<Option<u64>, Malformed> {
+    if *request.method != Method::OPTIONS {
         return Ok(None);
     }
-    let mut said = request.headers.get_all(MAX_FORWARDS).iter();
+    let mut said = request.get_all(&MAX_FORWARDS);
     match (said.next(), said.next()) {
         (None, _) => Ok(None),
-        (Some(one), None) if !one.is_empty() && one.as_bytes().iter().all(u8::is_ascii_digit) => {
+        (Some(one), None) if !one.is_empty() && one.iter().all(u8::is_ascii_digit) => {
             // More than can be counted is as good as the most that can.
-            let count = fields::number(one.as_bytes());
+            let count = fields::number(one);
             Ok(Some(count.unwrap_or(i64::MAX as u64)))
         }
         _ => Err(Malformed),
@@ -220,32 +170,99 @@ fn max_forwards(request: &RequestHeader) -> Result<Option<u64>, Malformed> {
 
 /// Whether a request asks for a WebSocket. `Upgrade` is one only as an option of the connection, RFC 9110 7.8, and the
 /// handshake is a GET, RFC 6455 4.1.
-pub(in crate::proxy) fn asks_for_websocket(request: &RequestHeader) -> bool {
-    let protocol = request.headers.get(UPGRADE);
-    protocol.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+pub(crate) fn asks_for_websocket(request: RequestView<'_>) -> bool {
+    let protocol = request.get(&UPGRADE);
+    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         && request.version == Version::HTTP_11
-        && request.method == Method::GET
-        && fields::list(request.headers.get_all(CONNECTION))
+        && *request.method == Method::GET
+        && fields::list(request.get_all(&CONNECTION))
             .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Which fields of a request its host gets: all but those that concern the client's connection, which are those of RFC
+/// 9110 7.6.1 and those that Connection names. What is to be framed or to be switched to is said anew.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Onward<'a> {
+    request: RequestView<'a>,
+    /// Whether Connection names fields.
+    names: bool,
+}
+
+impl<'a> Onward<'a> {
+    /// Those of `request`. An error is the answer to a Connection field that names what it must not.
+    pub(crate) fn new(request: RequestView<'a>) -> Result<Self, Answer> {
+        let mut names = false;
+        let mut count = 0;
+        for option in fields::list(request.get_all(&CONNECTION)) {
+            count += 1;
+            let is = |name: &&str| option.eq_ignore_ascii_case(name.as_bytes());
+            if count > MOST_OPTIONS || !option.iter().all(is_token) || NEVER_NAMED.iter().any(&is) {
+                return Err(Answer::BAD_CONNECTION);
+            }
+            names |= !["close", "keep-alive", "upgrade"].iter().any(is);
+        }
+        Ok(Onward { request, names })
+    }
+
+    pub(crate) fn passes(&self, name: &[u8]) -> bool {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => false,
+            7 if is("trailer") || is("upgrade") => false,
+            10 if is("connection") || is("keep-alive") => false,
+            14 if is("http2-settings") => false,
+            // A body stays one whatever Connection names.
+            14 if is("content-length") => true,
+            16 if is("proxy-connection") => false,
+            17 if is("transfer-encoding") => false,
+            18 if is("proxy-authenticate") => false,
+            19 if is("proxy-authorization") => false,
+            _ => !self.is_named(name),
+        }
+    }
+
+    fn is_named(&self, name: &[u8]) -> bool {
+        self.names
+            && fields::list(self.request.get_all(&CONNECTION))
+                .any(|option| option.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Options that a Connection field may have, as Pingora takes them.
+const MOST_OPTIONS: usize = 9;
+
+/// Fields that no client may have taken out.
+const NEVER_NAMED: [&str; 4] = [
+    "host",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
+/// `tchar` of RFC 9110 5.6.2.
+fn is_token(octet: &u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(octet)
 }
 
 /// Sets what changes in a request from hop to hop. `received` is the request before its Connection field was followed,
 /// so that a client cannot have any of this taken out.
-pub(in crate::proxy) fn forward(
-    received: &RequestHeader,
-    request: &mut RequestHeader,
+pub(crate) fn forward(
+    received: RequestView<'_>,
+    request: &mut impl Outgoing,
     via: Option<&Via>,
 ) -> Result<()> {
     if let Ok(Some(count)) = max_forwards(received) {
-        request.insert_header("Max-Forwards", count.saturating_sub(1))?;
+        let mut digits = itoa::Buffer::new();
+        let left = digits.format(count.saturating_sub(1));
+        request.set("Max-Forwards", left.as_bytes())?;
     }
-    if request.headers.contains_key(UPGRADE) && !asks_for_websocket(received) {
+    if received.fields.contains(&UPGRADE) && !asks_for_websocket(received) {
         // Pingora looks at the one field alone.
-        request.remove_header(&UPGRADE);
-        request.remove_header(&CONNECTION);
+        request.remove(&UPGRADE);
+        request.remove(&CONNECTION);
     }
     if let Some(via) = via {
-        request.append_header("Via", via.of(received.version))?;
+        request.append("Via", via.of(received.version))?;
     }
     Ok(())
 }
@@ -254,11 +271,7 @@ pub(in crate::proxy) fn forward(
 ///
 /// # Errors
 /// 413 if that is beyond the limit.
-pub(in crate::proxy) fn body_grew(
-    received: &mut u64,
-    more: usize,
-    limit: Option<u64>,
-) -> Result<()> {
+pub(crate) fn body_grew(received: &mut u64, more: usize, limit: Option<u64>) -> Result<()> {
     *received = received.saturating_add(more as u64);
     match limit {
         Some(limit) if *received > limit => Err(Error::explain(

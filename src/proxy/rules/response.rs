@@ -1,32 +1,28 @@
 //! Which answers of hosts are refused, and what changes in the others.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderName, StatusCode, Version};
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{StatusCode, Version};
 use pingora::{Error, ErrorType, Result};
 
 use super::Via;
 use super::fields::{self, Coding, Length};
 use crate::config::Limits;
+use crate::message::{FieldsView, ResponseView};
+use crate::proxy::outgoing::Outgoing;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Makes the head of a host's answer one that may be passed on.
+/// Judges the head of a host's answer.
 ///
 /// # Errors
 /// If its framing can be understood in more than one way, its status is none, or it is too large.
-pub(in crate::proxy) fn pass_back(
-    response: &mut ResponseHeader,
-    limits: &Limits,
-    via: Option<&Via>,
-) -> Result<()> {
+pub(crate) fn judge_answer(response: ResponseView<'_>, limits: &Limits) -> Result<Length> {
     let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
-    if response.headers.len() > limits.fields {
+    if response.fields.len() > limits.fields {
         return refuse("the host's answer has too many header fields");
     }
-    if fields::size(&response.headers) > limits.head {
+    if fields::size(response.fields) > limits.head {
         return refuse("the header fields of the host's answer are too large");
     }
     if response.status.as_u16() > 599 {
@@ -35,84 +31,113 @@ pub(in crate::proxy) fn pass_back(
     if is_switch(response) && response.version != Version::HTTP_11 {
         return refuse("the host switched protocols in a version that cannot");
     }
-    match fields::coding(&response.headers) {
+    match fields::coding(response.fields) {
         Coding::Absent => {}
         Coding::Chunked if response.version != Version::HTTP_10 => {}
         _ => return refuse("the host's answer has a Transfer-Encoding that cannot be"),
     }
-    match fields::content_length(&response.headers) {
-        Length::Absent | Length::Plain(_) => {}
-        Length::Repeated(length) => response.insert_header(CONTENT_LENGTH, length)?,
-        Length::Invalid => return refuse("the host's answer has no valid Content-Length"),
+    match fields::content_length(response.fields) {
+        Length::Invalid => refuse("the host's answer has no valid Content-Length"),
+        length => Ok(length),
     }
-    if response.status.is_informational() || response.status == StatusCode::NO_CONTENT {
-        // They have no body, and must not speak of one, RFC 9110 8.6 and RFC 9112 6.1.
-        response.remove_header(&CONTENT_LENGTH);
-        response.remove_header(&TRANSFER_ENCODING);
+}
+
+/// Which fields of a host's answer its client gets: all but those that concern the connection to the host, which are
+/// those of RFC 9110 7.6.1 and those that Connection names. Transfer-Encoding is not among them, as the client's side is
+/// framed by it; nor is what it takes to switch protocols.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passing<'a> {
+    response: ResponseView<'a>,
+    /// Whether Connection names fields.
+    names: bool,
+    /// Whether the body comes in chunks, whose sizes count and not a Content-Length, RFC 9112 6.3.
+    chunked: bool,
+}
+
+impl<'a> Passing<'a> {
+    pub(crate) fn new(response: ResponseView<'a>) -> Self {
+        let is_usual = |option: &[u8]| {
+            let usual = [&b"close"[..], b"keep-alive", b"upgrade"];
+            usual.iter().any(|usual| option.eq_ignore_ascii_case(usual))
+        };
+        let mut options = fields::list(response.fields.get_all(&CONNECTION));
+        Passing {
+            response,
+            names: options.any(|option| !is_usual(option)),
+            chunked: fields::coding(response.fields) != Coding::Absent,
+        }
     }
-    strip_hop_by_hop(response)?;
-    if let Some(via) = via
-        && (!response.status.is_informational() || is_switch(response))
+
+    pub(crate) fn passes(&self, name: &[u8]) -> bool {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+        let is_framing = || is(&CONTENT_LENGTH) || is(&TRANSFER_ENCODING);
+        match name.len() {
+            // Connection and Keep-Alive; what says that the protocol is switched is set anew.
+            10 if is(&CONNECTION) || is(&KEEP_ALIVE) => false,
+            16 if is(&PROXY_CONNECTION) => false,
+            // Trailers do not pass either.
+            7 if is(&TRAILER) => false,
+            7 if is(&UPGRADE) => is_switch(self.response),
+            // They have no body, and must not speak of one, RFC 9110 8.6 and RFC 9112 6.1.
+            14 if self.chunked && is(&CONTENT_LENGTH) => false,
+            14 | 17 if is_framing() => !is_bodiless(self.response.status),
+            _ => !self.is_named(name),
+        }
+    }
+
+    /// Whether Connection names a field.
+    fn is_named(&self, name: &[u8]) -> bool {
+        self.names
+            && fields::list(self.response.fields.get_all(&CONNECTION))
+                .any(|option| option.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Sets what changes in an answer from hop to hop, behind the fields that pass.
+pub(crate) fn set_hop(
+    (status, version): (StatusCode, Version),
+    length: Length,
+    via: Option<&Via>,
+    out: &mut impl Outgoing,
+) -> Result<()> {
+    if let Length::Repeated(length) = length
+        && !is_bodiless(status)
     {
-        let entry = via.of(response.version);
-        response.append_header("Via", entry)?;
+        let mut digits = itoa::Buffer::new();
+        out.set("Content-Length", digits.format(length).as_bytes())?;
     }
-    // Whoever passes a message on speaks for itself, RFC 9110 6.2.
-    response.set_version(Version::HTTP_11);
+    let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+    if is_switch {
+        out.set("Connection", b"Upgrade")?;
+    }
+    if let Some(via) = via
+        && (!status.is_informational() || is_switch)
+    {
+        out.append("Via", via.of(version))?;
+    }
     Ok(())
 }
 
 /// Whether an answer says that it has no body.
-pub(in crate::proxy) fn is_empty(response: &ResponseHeader) -> bool {
-    fields::content_length(&response.headers) == Length::Plain(0)
+pub(crate) fn is_empty(fields: FieldsView<'_>) -> bool {
+    fields::content_length(fields) == Length::Plain(0)
 }
 
-/// Removes the fields that concern the connection to the host: those of RFC 9110 7.6.1 and those that Connection names.
-/// Transfer-Encoding is not among them, as the client's side is framed by it; nor is what it takes to switch protocols.
-fn strip_hop_by_hop(response: &mut ResponseHeader) -> Result<()> {
-    let is_usual = |option: &&[u8]| {
-        let usual = [&b"close"[..], b"keep-alive", b"upgrade"];
-        usual.iter().any(|usual| option.eq_ignore_ascii_case(usual))
-    };
-    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING];
-    let named: Vec<HeaderName> = fields::list(response.headers.get_all(CONNECTION))
-        .filter(|option| !is_usual(option))
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| !framing.contains(name))
-        .collect();
-    for name in named {
-        response.remove_header(&name);
-    }
-    response.remove_header(&KEEP_ALIVE);
-    response.remove_header(&PROXY_CONNECTION);
-    // Trailers do not pass either.
-    response.remove_header(&TRAILER);
-    if is_switch(response) {
-        response.insert_header(CONNECTION, "Upgrade")?;
-    } else {
-        response.remove_header(&CONNECTION);
-        response.remove_header(&UPGRADE);
-    }
-    Ok(())
-}
-
-fn is_switch(response: &ResponseHeader) -> bool {
+fn is_switch(response: ResponseView<'_>) -> bool {
     response.status == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Ends a body of unknown length as the client's version can understand: HTTP/1.0 knows no chunks, so there the end of
-/// the connection is the end of the body.
-pub(in crate::proxy) fn suit_client(session: &mut Session, response: &mut ResponseHeader) {
-    if session.req_header().version == Version::HTTP_10
-        && response.remove_header(&TRANSFER_ENCODING).is_some()
-    {
-        session.set_keepalive(None);
-    }
+/// Whether a status never has a body.
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT
 }
 
 #[cfg(test)]
 mod tests {
+    use pingora::http::ResponseHeader;
+
     use super::*;
+    use crate::proxy::pingora_heads::pass_back;
 
     const LIMITS: Limits = Limits {
         max_in_flight: None,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use log::debug;
 use nix::errno::Errno;
+use pingora::listeners::ALPN;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
@@ -16,8 +17,11 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::config::Http1;
+use crate::engine::{self, Engine};
 use crate::metrics::{Counts, Handshake, Turned};
 use crate::proxy::{Client, Guarded, Proxy, Site};
 use crate::server::handover::ExpectedProbes;
@@ -25,6 +29,7 @@ use crate::server::handover::ExpectedProbes;
 use super::connections::{Connections, Present};
 use super::proxy_protocol::{self, ReadError};
 use super::read_ahead::ReadAhead;
+use super::workers::Workers;
 
 /// A listener. It goes when nobody accepts any more, however long the connections that came through it last: the kernel
 /// would go on taking connections for it that nobody serves.
@@ -43,6 +48,8 @@ pub(super) struct Door {
 pub(super) struct Inside {
     pub(super) address: SocketAddr,
     pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) workers: Workers,
+    pub(super) engine: Arc<Engine>,
     pub(super) app: Arc<Guarded<HttpProxy<Proxy>>>,
     pub(super) site: Arc<ArcSwap<Site>>,
     pub(super) connections: Arc<Connections>,
@@ -112,13 +119,13 @@ impl Inside {
         match self.site.load().announcers(self.address) {
             None => {
                 if self.lets_in(peer, &mut present) {
-                    tokio::spawn(
-                        async move { inside.serve(stream, peer, present, shutdown).await },
-                    );
+                    self.hand_over(stream, move |stream| async move {
+                        inside.serve(stream, peer, present, shutdown).await;
+                    });
                 }
             }
             Some(proxies) if proxies.trusts(peer.ip()) => {
-                tokio::spawn(async move {
+                self.hand_over(stream, move |stream| async move {
                     inside
                         .serve_announced(stream, peer, present, shutdown)
                         .await;
@@ -130,6 +137,34 @@ impl Inside {
                 self.connections.tell(&line);
             }
         }
+    }
+
+    /// Has a connection served by the worker that has the fewest.
+    fn hand_over<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        stream: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) {
+        let (worker, served) = self.workers.choose();
+        if worker.id() == Handle::current().id() {
+            let serving = serve(stream);
+            worker.spawn(async move {
+                serving.await;
+                drop(served);
+            });
+            return;
+        }
+        let address = self.address;
+        let Ok(stream) = stream.into_std() else {
+            return debug!("{address}: a socket that cannot change its thread");
+        };
+        worker.spawn(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve(stream).await,
+                Err(error) => debug!("{address}: {error}"),
+            }
+            drop(served);
+        });
     }
 
     /// Whether a connection of `client` may stay; it is counted as that client's then.
@@ -180,56 +215,103 @@ impl Inside {
     async fn serve(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        address: SocketAddr,
         _present: Present,
         shutdown: ShutdownWatch,
     ) {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        // It is new, so there is nothing in it yet.
-        let _ = digest.peer_addr.set(Some(peer.into()));
-        let mut stream = L4Stream::from(stream);
-        stream.set_socket_digest(digest);
-        let stream: Stream = match &self.tls {
-            None => Box::new(stream),
-            Some(acceptor) => {
-                let limit = self.site.load().timeouts.client_head;
-                let mut stream = ReadAhead::new(stream);
-                let handshake = async {
-                    match stream.is_plain_http().await {
-                        Ok(true) => Ok(Err(stream)),
-                        // What an error of reading means is for the handshake to say.
-                        _ => acceptor.tls_handshake(stream).await.map(Ok),
-                    }
+        let peer = engine::Peer {
+            address: Some(address.ip()),
+            tls: self.tls.is_some(),
+            port: stream.local_addr().ok().map(|address| address.port()),
+        };
+        let by_engine = self.site.load().http1 == Http1::Engine;
+        let client = match &self.tls {
+            None if by_engine => {
+                let Some(declined) = self.engine.serve_tcp(stream, peer).await else {
+                    return;
                 };
-                match timeout(limit, handshake).await {
-                    Ok(Ok(Err(plain))) => {
-                        self.counts.shake_hands(Handshake::Failed);
-                        debug!("{}: {peer}: HTTP without TLS", self.address);
-                        return self.app.refuse_plain(plain, peer.ip()).await;
-                    }
-                    Ok(Ok(Ok(stream))) => {
-                        let digest = stream.get_ssl_digest();
-                        let version = digest.as_ref().map_or("", |digest| &digest.version);
-                        self.counts.shake_hands(Handshake::Done(version));
-                        Box::new(stream)
-                    }
-                    Ok(Err(error)) => {
-                        self.counts.shake_hands(Handshake::Failed);
-                        return debug!("{}: {peer}: {error}", self.address);
-                    }
-                    Err(_) => {
-                        self.counts.shake_hands(Handshake::Late);
-                        return debug!("{}: {peer}: no handshake in time", self.address);
-                    }
+                let stream = Box::new(with_digest(declined.socket, address));
+                let site = Arc::clone(&self.site);
+                Client::resume(stream, site, &declined.ahead, declined.requests)
+            }
+            None => {
+                let stream = Box::new(with_digest(stream, address));
+                Client::new(stream, Arc::clone(&self.site))
+            }
+            Some(acceptor) => {
+                let stream = with_digest(stream, address);
+                let Some(stream) = self.shake_hands(acceptor, stream, address).await else {
+                    return;
+                };
+                let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+                if is_http2 || !by_engine {
+                    Client::new(stream, Arc::clone(&self.site))
+                } else {
+                    let Some(declined) = self.engine.serve_tls(stream, peer).await else {
+                        return;
+                    };
+                    let site = Arc::clone(&self.site);
+                    Client::resume(declined.socket, site, &declined.ahead, declined.requests)
                 }
             }
         };
-        let client = Client::new(stream, Arc::clone(&self.site));
         self.app.serve(client, &shutdown).await;
     }
+
+    /// The TLS handshake; `None` if it comes to nothing.
+    async fn shake_hands(
+        &self,
+        acceptor: &Acceptor,
+        stream: L4Stream,
+        peer: SocketAddr,
+    ) -> Option<Stream> {
+        let limit = self.site.load().timeouts.client_head;
+        let mut stream = ReadAhead::new(stream);
+        let handshake = async {
+            match stream.is_plain_http().await {
+                Ok(true) => Ok(Err(stream)),
+                // What an error of reading means is for the handshake to say.
+                _ => acceptor.tls_handshake(stream).await.map(Ok),
+            }
+        };
+        match timeout(limit, handshake).await {
+            Ok(Ok(Err(plain))) => {
+                self.counts.shake_hands(Handshake::Failed);
+                debug!("{}: {peer}: HTTP without TLS", self.address);
+                self.app.refuse_plain(plain, peer.ip()).await;
+                None
+            }
+            Ok(Ok(Ok(stream))) => {
+                let digest = stream.get_ssl_digest();
+                let version = digest.as_ref().map_or("", |digest| &digest.version);
+                self.counts.shake_hands(Handshake::Done(version));
+                Some(Box::new(stream))
+            }
+            Ok(Err(error)) => {
+                self.counts.shake_hands(Handshake::Failed);
+                debug!("{}: {peer}: {error}", self.address);
+                None
+            }
+            Err(_) => {
+                self.counts.shake_hands(Handshake::Late);
+                debug!("{}: {peer}: no handshake in time", self.address);
+                None
+            }
+        }
+    }
+}
+
+/// A socket as Pingora's streams have it, connected to `peer`.
+fn with_digest(stream: TcpStream, peer: SocketAddr) -> L4Stream {
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    // It is new, so there is nothing in it yet.
+    let _ = digest.peer_addr.set(Some(peer.into()));
+    let mut stream = L4Stream::from(stream);
+    stream.set_socket_digest(digest);
+    stream
 }
 
 /// Whether nothing can be accepted until something else ends.

@@ -10,6 +10,7 @@ mod connections;
 mod fuzz;
 mod proxy_protocol;
 mod read_ahead;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::task::JoinSet;
 
+use crate::engine::Engine;
 use crate::metrics::Counts;
 use crate::proxy::{Guarded, Proxy, Site, Traffic};
 use crate::server::handover::ExpectedProbes;
@@ -34,6 +36,8 @@ use crate::server::serving_state::ServingState;
 use crate::supervisor::{Supervisor, Task};
 
 use accept::{Door, Inside};
+use workers::Workers;
+
 pub(super) use connections::{Connections, affordable, raise_descriptors};
 
 /// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
@@ -44,6 +48,8 @@ pub(super) const LAME_DUCK: Duration = Duration::from_secs(2);
 /// The listeners and the proxy behind them, whose idle connections outlive its listeners by [`LAME_DUCK`]. Pingora would
 /// close them at once, and with a reset where a request has arrived meanwhile.
 pub(super) struct Edge {
+    threads: usize,
+    engine: Arc<Engine>,
     app: Arc<Guarded<HttpProxy<Proxy>>>,
     site: Arc<ArcSwap<Site>>,
     connections: Arc<Connections>,
@@ -53,9 +59,16 @@ pub(super) struct Edge {
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
 
+/// What serves connections: so many threads, on which the engine runs, and Pingora's proxy for what that leaves.
+pub(super) struct Drivers {
+    pub(super) threads: usize,
+    pub(super) engine: Engine,
+    pub(super) pingora: HttpProxy<Proxy>,
+}
+
 impl Edge {
     pub(super) fn new(
-        proxy: HttpProxy<Proxy>,
+        drivers: Drivers,
         site: Arc<ArcSwap<Site>>,
         traffic: Arc<Traffic>,
         counts: Arc<Counts>,
@@ -63,8 +76,15 @@ impl Edge {
         state: Arc<ServingState>,
         probes: Arc<ExpectedProbes>,
     ) -> Self {
+        let Drivers {
+            threads,
+            engine,
+            pingora,
+        } = drivers;
         Edge {
-            app: Arc::new(Guarded::new(proxy, Arc::clone(&site), traffic)),
+            threads,
+            engine: Arc::new(engine),
+            app: Arc::new(Guarded::new(pingora, Arc::clone(&site), traffic)),
             site,
             connections: Arc::new(connections),
             counts,
@@ -85,7 +105,9 @@ impl Edge {
         self.listeners.push((address, acceptor));
     }
 
-    fn doors(&mut self, table: &ListenFds) -> io::Result<Vec<Door>> {
+    fn doors(&mut self, table: &ListenFds, workers: &Workers) -> io::Result<Vec<Door>> {
+        // Their sockets belong to the worker that accepts.
+        let _context = workers.first().enter();
         let table = table.lock();
         let listeners = self.listeners.drain(..);
         listeners
@@ -100,6 +122,8 @@ impl Edge {
                     inside: Arc::new(Inside {
                         address,
                         tls,
+                        workers: workers.clone(),
+                        engine: Arc::clone(&self.engine),
                         app: Arc::clone(&self.app),
                         site: Arc::clone(&self.site),
                         connections: Arc::clone(&self.connections),
@@ -121,14 +145,18 @@ impl Service for Edge {
         _listeners_per_fd: usize,
     ) {
         let Some(table) = fds else { return };
-        let doors = match self.doors(&table) {
+        let workers = match Workers::start(self.threads) {
+            Ok(workers) => workers,
+            Err(error) => return error!("no threads to serve connections with: {error}"),
+        };
+        let doors = match self.doors(&table, &workers) {
             Ok(doors) => doors,
             Err(error) => return error!("cannot accept connections: {error}"),
         };
         let mut accepting = JoinSet::new();
         for door in doors {
             let shutdown = shutdown.clone();
-            accepting.spawn(async move {
+            let accept = async move {
                 let mut supervisor = Supervisor::new(Task::Accept, door.inside.address.to_string());
                 while supervisor
                     .watch(door.accept(shutdown.clone()))
@@ -139,10 +167,12 @@ impl Service for Edge {
                 if let Err(error) = close(door.passed) {
                     info!("the socket of {}: {error}", door.inside.address);
                 }
-            });
+            };
+            accepting.spawn_on(accept, workers.first());
         }
         accepting.join_all().await;
         tokio::time::sleep_until(self.state.since() + LAME_DUCK).await;
+        self.engine.close_resting();
         self.app.http_cleanup().await;
     }
 

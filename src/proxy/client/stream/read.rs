@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::Client;
-use crate::proxy::client::Malformed;
+use crate::message::Malformed;
 use crate::proxy::client::frames::Taken;
 use crate::proxy::client::gate::{Cut, Look, Phase};
 use crate::proxy::client::head::Head;

@@ -1,3 +1,6 @@
+use http::header::CONTENT_LENGTH;
+use pingora::http::RequestHeader;
+
 use super::*;
 
 const LIMITS: Limits = Limits {
@@ -30,7 +33,7 @@ fn judged(line: &str, fields: &[(&'static str, &str)]) -> (u16, bool) {
     if request.headers.contains_key("transfer-encoding") {
         request.remove_header(&CONTENT_LENGTH);
     }
-    match check(&request, Some(raw.as_bytes()), &LIMITS) {
+    match judge((&request).into(), Some(raw.as_bytes()), &LIMITS) {
         Ok(_) => (0, true),
         Err((answer, connection)) => (answer.status(), connection == Connection::Keep),
     }
@@ -168,23 +171,11 @@ fn max_forwards_goes_down_and_via_grows() {
     ] {
         let received = received(count);
         let mut request = received.clone();
-        forward(&received, &mut request, Some(&via)).unwrap();
+        forward((&received).into(), &mut request, Some(&via)).unwrap();
         assert_eq!(request.headers["max-forwards"], left);
         let hops: Vec<_> = request.headers.get_all("via").iter().collect();
         assert_eq!(hops, ["1.1 first", "1.0 ballast"]);
     }
-}
-
-#[test]
-fn names_with_underscores_go_and_others_stay() {
-    let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-    for name in ["X_Real_IP", "X-Real-IP", "_", "Host", "x_real_ip"] {
-        request.append_header(name, "1").unwrap();
-    }
-    drop_fields(&mut request, |name| name.as_str().contains('_'));
-    assert_eq!(request.headers.len(), 2);
-    assert!(request.headers.contains_key("x-real-ip"));
-    assert!(request.headers.contains_key("host"));
 }
 
 #[test]
@@ -194,7 +185,7 @@ fn close_counts_in_any_connection_field() {
         for value in values {
             request.append_header("Connection", *value).unwrap();
         }
-        says_close(&request)
+        says_close((&request).into())
     };
     assert!(says(&["keep-alive", "x, Close"]));
     assert!(!says(&["keep-alive", "closed"]));
@@ -209,7 +200,7 @@ fn only_a_get_whose_connection_names_the_upgrade_asks_for_a_websocket() {
         for (name, value) in fields {
             request.append_header(*name, *value).expect("a field");
         }
-        asks_for_websocket(&request)
+        asks_for_websocket((&request).into())
     };
     let (upgrade, connection) = (
         ("Upgrade", "WebSocket"),

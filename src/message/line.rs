@@ -7,7 +7,7 @@ use super::Malformed;
 /// What has come of a request line so far. Pingora percent-escapes what must not stand in a target and goes on, so a
 /// host would get another request than the client has sent; the line must be refused before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequestLine {
+pub(crate) enum RequestLine {
     /// Nothing but empty lines, which are passed over; whether a CR was the last octet.
     Before { cr: bool },
     /// Its beginning: how many SP it has, whether it has a question mark, and whether a CR was the last octet.
@@ -21,13 +21,13 @@ pub(super) enum RequestLine {
 }
 
 impl RequestLine {
-    pub(super) const START: RequestLine = RequestLine::Before { cr: false };
+    pub(crate) const START: RequestLine = RequestLine::Before { cr: false };
 
     /// Takes in what comes next, and tells how much of it is the line's and whether that has to be
     /// [escaped](Self::escaped). It is refused if the line cannot become a
     /// method, a target and a version any more, with one SP between each and without CTL. It ends in CRLF or, as
     /// RFC 9112 2.2 allows, in LF.
-    pub(super) fn take(&mut self, mut bytes: &[u8]) -> Result<(usize, bool), Malformed> {
+    pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Result<(usize, bool), Malformed> {
         let all = bytes.len();
         if let RequestLine::Before { cr } = self {
             while let [first @ (b'\r' | b'\n'), rest @ ..] = bytes {
@@ -80,7 +80,7 @@ impl RequestLine {
 
     /// A piece of the line that begins here, as the `http` crate takes it: `<`, `>` and the backtick in a target, and `"`
     /// in its query, stand escaped there. Peers let them pass, and both forms are one path to everything that decides.
-    pub(super) fn escaped(self, piece: &[u8]) -> Vec<u8> {
+    pub(crate) fn escaped(self, piece: &[u8]) -> Vec<u8> {
         let (mut spaces, mut query) = match self {
             RequestLine::Within { spaces, query, .. } => (spaces, query),
             RequestLine::Before { .. } => (0, false),

@@ -9,11 +9,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A timer. It is set when it is first needed and left alone when its time moves backwards: it then wakes its task once
 /// for nothing, where setting it anew for each request would cost more than that.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
     /// Whether `time` has come; if not, the task will be woken then.
-    pub(super) fn rings(&mut self, time: Instant, context: &mut Context<'_>) -> bool {
+    pub(crate) fn rings(&mut self, time: Instant, context: &mut Context<'_>) -> bool {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(time)));
         if sleep.deadline() > time {
             sleep.as_mut().reset(time);

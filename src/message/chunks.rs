@@ -1,9 +1,27 @@
 //! A body in chunks as it comes (RFC 9112 7.1), checked to the letter.
 //!
-//! Pingora decodes it; this tells where it ends, and refuses first what Pingora would read in its own way: a size
-//! without a digit, control characters in an extension, and trailer fields that are none.
+//! What others read in their own ways is refused: a size without a digit, control characters in an extension, and
+//! trailer fields that are none. [`Chunks`] tells where a body ends, and where its data is. Extensions and trailer fields
+//! are no data: a body that is put into chunks anew, with [`begin`] and [`END`], has none.
+
+use std::ops::Range;
 
 use super::Malformed;
+use super::write;
+
+/// What stands behind the data of each chunk.
+pub(crate) const BEHIND_DATA: &[u8] = b"\r\n";
+
+/// The last chunk, and the end of a body without trailer fields.
+pub(crate) const END: &[u8] = b"0\r\n\r\n";
+
+/// Appends what stands in front of the data of a chunk. `size` is not 0, which would be the last chunk; behind the data
+/// comes [`BEHIND_DATA`].
+pub(crate) fn begin(out: &mut Vec<u8>, size: usize) {
+    debug_assert!(size > 0, "a chunk without data ends the body");
+    write::hexadecimal(out, size);
+    out.extend_from_slice(b"\r\n");
+}
 
 /// As many hexadecimal digits as fit into 60 bits; more of them are an attack, whatever they say.
 const MOST_DIGITS: u8 = 15;
@@ -16,12 +34,21 @@ const LONGEST_TRAILER: u32 = 16 << 10;
 
 /// What has come of the body so far.
 #[derive(Debug)]
-pub(in crate::proxy) struct Chunks {
+pub(crate) struct Chunks {
     next: Next,
     /// The size of the chunk.
     size: u64,
     /// What has come of the extension, or of the trailer.
     length: u32,
+}
+
+/// What has been taken of a body in chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// How many bytes were the body's.
+    pub(crate) consumed: usize,
+    /// Which of them are data; empty if none has come.
+    pub(crate) data: Range<usize>,
 }
 
 /// What may come next.
@@ -57,32 +84,60 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.next == Next::Over
     }
 
     /// Takes in what comes next, and tells how much of it is the body's.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut own = 0;
+        while own < bytes.len() && !self.is_over() {
+            own += self.next_data(&bytes[own..])?.consumed;
+        }
+        Ok(own)
+    }
+
+    /// Takes in what comes next, up to the end of the first piece of data in it. It is called again with what is not
+    /// consumed until all is, or the body [is over](Self::is_over).
+    pub(crate) fn next_data(&mut self, bytes: &[u8]) -> Result<Piece, Malformed> {
         let mut at = 0;
-        while at < bytes.len() {
+        while let Some(octet) = bytes.get(at) {
             match self.next {
                 Next::Over => break,
                 Next::Data(left) => {
-                    let rest = (bytes.len() - at) as u64;
-                    let own = left.min(rest);
-                    at += own as usize;
-                    self.next = match left - own {
+                    let rest = bytes.len() - at;
+                    let own = usize::try_from(left).map_or(rest, |left| left.min(rest));
+                    self.next = match left - own as u64 {
                         0 => Next::DataCr,
                         left => Next::Data(left),
                     };
+                    let end = at + own;
+                    return Ok(Piece {
+                        consumed: end + self.end_data(&bytes[end..]),
+                        data: at..end,
+                    });
                 }
                 _ => {
-                    self.next = self.after(bytes[at])?;
+                    self.next = self.after(*octet)?;
                     at += 1;
                 }
             }
         }
-        Ok(at)
+        Ok(Piece {
+            consumed: at,
+            data: at..at,
+        })
+    }
+
+    /// Takes the end of a chunk's line of data if it is all there, so that a chunk that has come whole is one piece.
+    fn end_data(&mut self, behind: &[u8]) -> usize {
+        match (self.next, behind) {
+            (Next::DataCr, [b'\r', b'\n', ..]) => {
+                self.next = Next::Size(0);
+                2
+            }
+            _ => 0,
+        }
     }
 
     /// What may come after an octet that is no data.
@@ -184,6 +239,53 @@ mod tests {
             let less = &body[..body.len() - 1];
             assert_eq!(judged(less.as_bytes()), Ok((less.len(), false)), "{less:?}");
         }
+    }
+
+    /// The data of a body that comes in pieces of so many bytes.
+    fn data(body: &[u8], size: usize) -> Vec<u8> {
+        let (mut chunks, mut data) = (Chunks::default(), Vec::new());
+        for mut piece in body.chunks(size) {
+            while !piece.is_empty() {
+                let Piece {
+                    consumed,
+                    data: range,
+                } = chunks.next_data(piece).expect("a good body");
+                assert!(consumed > 0 && range.end <= consumed);
+                data.extend_from_slice(&piece[range]);
+                piece = &piece[consumed..];
+            }
+        }
+        assert!(chunks.is_over());
+        data
+    }
+
+    #[test]
+    fn data_is_all_but_sizes_extensions_and_trailers() {
+        let body = b"5;a=b\r\nhello\r\n1\r\n \r\n00A \t;x\r\n0\r\n\r\nworld\r\n0\r\nX: y\r\n\r\n";
+        for size in 1..=body.len() {
+            assert_eq!(data(body, size), b"hello 0\r\n\r\nworld", "{size}");
+        }
+        let mut chunks = Chunks::default();
+        let piece = chunks.next_data(body);
+        let (consumed, data) = (14, 7..12);
+        assert_eq!(piece, Ok(Piece { consumed, data }), "a whole chunk at once");
+    }
+
+    #[test]
+    fn what_is_put_into_chunks_is_a_body() {
+        let mut body = Vec::new();
+        for data in [&b"hello"[..], &[b'x'; 300], b"\r\n"] {
+            begin(&mut body, data.len());
+            body.extend_from_slice(data);
+            body.extend_from_slice(BEHIND_DATA);
+        }
+        body.extend_from_slice(END);
+        assert!(body.starts_with(b"5\r\nhello\r\n12c\r\nxx"));
+        assert_eq!(judged(&body), Ok((body.len(), true)));
+        assert_eq!(
+            data(&body, 7),
+            [&b"hello"[..], &[b'x'; 300], b"\r\n"].concat()
+        );
     }
 
     #[test]

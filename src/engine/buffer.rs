@@ -1,0 +1,115 @@
+//! Buffers that connections have only while bytes flow: each thread keeps a few for the next one.
+
+use std::cell::RefCell;
+use std::mem;
+
+/// What is read at once.
+pub(super) const SMALL: usize = 16 << 10;
+
+/// What is read at once of a long body.
+pub(super) const LARGE: usize = 64 << 10;
+
+/// Buffers of one size that a thread keeps.
+const KEPT: usize = 64;
+
+thread_local! {
+    static SMALL_ONES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static LARGE_ONES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that have been read and are to be used, and room for more.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    /// Empty while there are no bytes.
+    space: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    pub(super) fn filled(&self) -> &[u8] {
+        &self.space[self.start..self.end]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Forgets the first `count` bytes.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Space behind the bytes, of which `at_least` is 1 or more; the bytes may move. Nothing is given up for it.
+    pub(super) fn room(&mut self, size: usize) -> &mut [u8] {
+        if self.space.is_empty() {
+            self.space = take(size);
+        } else if self.is_empty() && self.space.len() < size {
+            give(mem::replace(&mut self.space, take(size)));
+        } else if self.end == self.space.len() {
+            if self.start > 0 {
+                self.space.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            } else {
+                let mut more = vec![0; self.space.len() * 2].into_boxed_slice();
+                more[..self.end].copy_from_slice(&self.space[..self.end]);
+                give(mem::replace(&mut self.space, more));
+            }
+        }
+        &mut self.space[self.end..]
+    }
+
+    /// So many bytes have been written into the [room](Self::room).
+    pub(super) fn grew(&mut self, count: usize) {
+        self.end += count;
+        debug_assert!(self.end <= self.space.len());
+    }
+
+    /// Gives the space back while there are no bytes in it.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() && !self.space.is_empty() {
+            give(mem::take(&mut self.space));
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        give(mem::take(&mut self.space));
+    }
+}
+
+fn take(size: usize) -> Box<[u8]> {
+    let kept = match size {
+        SMALL => SMALL_ONES.try_with(|kept| kept.borrow_mut().pop()),
+        LARGE => LARGE_ONES.try_with(|kept| kept.borrow_mut().pop()),
+        _ => Ok(None),
+    };
+    let kept = kept.ok().flatten();
+    kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+}
+
+fn give(space: Box<[u8]>) {
+    let length = space.len();
+    let keep = |kept: &RefCell<Vec<Box<[u8]>>>| {
+        let mut kept = kept.borrow_mut();
+        if kept.len() < KEPT {
+            kept.push(space);
+        }
+    };
+    // A thread that ends keeps nothing.
+    let _ = match length {
+        SMALL => SMALL_ONES.try_with(keep),
+        LARGE => LARGE_ONES.try_with(keep),
+        _ => Ok(()),
+    };
+}

@@ -1,0 +1,217 @@
+//! The client's side of a connection.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use pingora::{Error, ErrorType};
+use tokio::time::{Instant, timeout};
+
+use super::buffer::{Buffer, SMALL};
+use super::socket::Socket;
+use crate::alarm::Alarm;
+use crate::config::HalfClose;
+use crate::proxy::answer::LINGER;
+
+/// Bytes beyond the running request that are read to find the client's end behind them; more than that stays with the
+/// kernel, and an end behind it is found later.
+const LOOK_AHEAD: usize = 16 << 10;
+
+/// A client's connection.
+pub(super) struct Client {
+    pub(super) socket: Socket,
+    /// What has come and has not been used.
+    pub(super) inbound: Buffer,
+    /// The client sends no more.
+    ended: bool,
+    /// Why reading ended.
+    broken: Option<ErrorKind>,
+    pub(super) alarm: Alarm,
+    /// When the write that waits must have made progress.
+    write_by: Option<(Instant, Instant)>,
+    /// How long writes have waited for the client to read.
+    stalled: Duration,
+    /// Whether anything has been sent since the head of the request.
+    pub(super) has_sent: bool,
+}
+
+impl Client {
+    pub(super) fn new(socket: Socket) -> Self {
+        Client {
+            socket,
+            inbound: Buffer::default(),
+            ended: false,
+            broken: None,
+            alarm: Alarm::default(),
+            write_by: None,
+            stalled: Duration::ZERO,
+            has_sent: false,
+        }
+    }
+
+    /// How long writes have waited for the client to read.
+    pub(super) fn stalled(&self) -> Duration {
+        let running = self.write_by.map(|(since, _)| since.elapsed());
+        self.stalled + running.unwrap_or_default()
+    }
+
+    /// Reads more; 0: the client sends no more.
+    pub(super) fn poll_more(
+        &mut self,
+        context: &mut Context<'_>,
+        size: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(kind) = self.broken {
+            return Poll::Ready(Err(kind.into()));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        match ready!(self.socket.poll_read(context, &mut self.inbound, size)) {
+            Ok(0) => self.ended = true,
+            Err(error) => {
+                self.broken = Some(error.kind());
+                return Poll::Ready(Err(error));
+            }
+            Ok(count) => return Poll::Ready(Ok(count)),
+        }
+        Poll::Ready(Ok(0))
+    }
+
+    /// Waits until the client has left, whose request has come whole. What it sends meanwhile is kept for later.
+    pub(super) fn poll_left(
+        &mut self,
+        context: &mut Context<'_>,
+        half_close: HalfClose,
+    ) -> Poll<Box<Error>> {
+        while !self.ended && self.broken.is_none() && self.inbound.len() < LOOK_AHEAD {
+            if self.poll_more(context, SMALL).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        match self.broken {
+            Some(kind) => Poll::Ready(gone(kind.into())),
+            None if self.ended && half_close == HalfClose::Abort => {
+                let ended = "the client has ended its side of the connection";
+                Poll::Ready(gone(io::Error::new(ErrorKind::ConnectionAborted, ended)))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether the client has left by now, and how.
+    pub(super) fn has_left(&mut self, half_close: HalfClose) -> Option<Box<Error>> {
+        let mut context = Context::from_waker(Waker::noop());
+        match self.poll_left(&mut context, half_close) {
+            Poll::Ready(error) => Some(error),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Writes some of `parts`; at least one byte comes within `limit`.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+        limit: Duration,
+    ) -> Poll<pingora::Result<usize>> {
+        match self.socket.poll_write(context, parts) {
+            Poll::Ready(Ok(count)) => {
+                self.has_sent = true;
+                self.progressed();
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(unwritten(error))),
+            Poll::Pending => self.wait_to_write(context, limit),
+        }
+    }
+
+    /// Sends what was written and kept back.
+    pub(super) fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+        limit: Duration,
+    ) -> Poll<pingora::Result<()>> {
+        match self.socket.poll_flush(context) {
+            Poll::Ready(Ok(())) => {
+                self.progressed();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(unwritten(error))),
+            Poll::Pending => self.wait_to_write(context, limit).map_ok(drop),
+        }
+    }
+
+    fn progressed(&mut self) {
+        if let Some((since, _)) = self.write_by.take() {
+            self.stalled += since.elapsed();
+        }
+    }
+
+    fn wait_to_write(
+        &mut self,
+        context: &mut Context<'_>,
+        limit: Duration,
+    ) -> Poll<pingora::Result<usize>> {
+        let (_, by) = *self.write_by.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, now + limit)
+        });
+        if self.alarm.rings(by, context) {
+            let stalled = "the client does not read";
+            let error = Error::explain(ErrorType::WriteTimedout, stalled).into_down();
+            return Poll::Ready(Err(error));
+        }
+        Poll::Pending
+    }
+
+    /// Writes all of `bytes` at once.
+    pub(super) async fn write_all(
+        &mut self,
+        mut bytes: &[u8],
+        limit: Duration,
+    ) -> pingora::Result<()> {
+        poll_fn(|context| {
+            while !bytes.is_empty() {
+                let count = ready!(self.poll_write(context, &[IoSlice::new(bytes)], limit))?;
+                bytes = &bytes[count..];
+            }
+            self.poll_flush(context, limit)
+        })
+        .await
+    }
+
+    /// Says that nothing more comes, where the end of the connection does not say it.
+    pub(super) async fn shut(&mut self) {
+        if let Socket::Tls(_) = self.socket {
+            let shutting = poll_fn(|context| self.socket.poll_shutdown(context));
+            let _ = timeout(LINGER, shutting).await;
+        }
+    }
+
+    /// Closes the connection so that the client can read all that was sent. What it still sends is read and thrown away
+    /// for a while, since it would find the connection reset otherwise, perhaps before it has read all that was sent.
+    pub(super) async fn part(mut self) {
+        let parting = poll_fn(|context| {
+            ready!(self.socket.poll_shutdown(context))?;
+            loop {
+                self.inbound.consume(self.inbound.len());
+                if ready!(self.poll_more(context, SMALL))? == 0 {
+                    return Poll::Ready(io::Result::Ok(()));
+                }
+            }
+        });
+        // A client that has gone does not need it, and one that stays gets no more time.
+        let _ = timeout(LINGER, parting).await;
+    }
+}
+
+/// The client has left.
+fn gone(error: io::Error) -> Box<Error> {
+    Error::because(ErrorType::ConnectionClosed, "the client has left", error).into_down()
+}
+
+fn unwritten(error: io::Error) -> Box<Error> {
+    Error::because(ErrorType::WriteError, "the answer", error).into_down()
+}

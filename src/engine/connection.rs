@@ -1,0 +1,279 @@
+//! A client's connection: one request after the other.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use pingora::Result;
+use tokio::time::Instant;
+
+use super::buffer::SMALL;
+use super::client::Client;
+use super::exchange::{Exchange, Room};
+use super::socket::Socket;
+use super::{Declined, Engine, Peer};
+use crate::message::head::{HeadError, Progress};
+use crate::proxy::answer::Answer;
+use crate::proxy::telling::tell_headless;
+use crate::record::Ending;
+
+/// As many fields as are read of a request; the limits of the configuration are lower.
+const MOST_FIELDS: usize = 256;
+
+/// Rooms that a thread keeps for its next requests.
+const KEPT: usize = 64;
+
+thread_local! {
+    #[allow(clippy::vec_box, reason = "they go in and out as they are")]
+    static ROOMS: RefCell<Vec<Box<Room>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A client's connection.
+pub(super) struct Connection<'e> {
+    engine: &'e Engine,
+    client: Client,
+    peer: Peer,
+    began: Instant,
+    /// Requests so far.
+    requests: u64,
+}
+
+/// What the client has sent next.
+enum Next {
+    /// The head of a request, which is so long.
+    Head(usize),
+    /// A head that is refused, though there is a request.
+    Refused(usize, Answer),
+    /// What is no head, or comes too slowly.
+    Cut(Answer),
+    /// Nothing: the connection ends.
+    Nothing,
+    /// The beginning of a head, and no more.
+    Gone,
+}
+
+/// How a request ended as far as its connection is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The connection is kept.
+    Keep,
+    /// It is closed once the client has read all.
+    Part,
+    /// It is closed at once: the client has all, and has sent nothing that was not read.
+    Shut,
+    /// It is broken off.
+    Close,
+    /// The request is Pingora's.
+    Decline,
+}
+
+impl<'e> Connection<'e> {
+    pub(super) fn new(engine: &'e Engine, socket: Socket, peer: Peer) -> Self {
+        Connection {
+            engine,
+            client: Client::new(socket),
+            peer,
+            began: Instant::now(),
+            requests: 0,
+        }
+    }
+
+    pub(super) async fn serve(mut self) -> Option<Declined<Socket>> {
+        let engine = self.engine;
+        let mut registered = None;
+        poll_fn(|context| {
+            registered = Some(engine.closing.register(context.waker()));
+            Poll::Ready(())
+        })
+        .await;
+        loop {
+            let (room, next, began) = self.next().await;
+            let end = match next {
+                Next::Nothing => return self.close().await,
+                Next::Gone => {
+                    self.tell(began, None, Ending::ClientGone);
+                    return None;
+                }
+                Next::Cut(answer) => {
+                    self.tell(began, Some(answer), answer.ending());
+                    self.send(answer).await;
+                    End::Part
+                }
+                Next::Head(length) => self.run(room, length, None).await,
+                Next::Refused(length, answer) => self.run(room, length, Some(answer)).await,
+            };
+            match end {
+                End::Keep => self.requests += 1,
+                End::Part => return self.close().await,
+                End::Shut => {
+                    self.client.shut().await;
+                    return None;
+                }
+                End::Close => return None,
+                End::Decline => {
+                    return Some(Declined {
+                        ahead: self.client.inbound.filled().to_vec(),
+                        socket: self.client.socket,
+                        requests: self.requests,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn close(self) -> Option<Declined<Socket>> {
+        self.client.part().await;
+        None
+    }
+
+    /// Waits for the next head, and tells when it began.
+    async fn next(&mut self) -> (Box<Room>, Next, Instant) {
+        let engine = self.engine;
+        let is_first = self.requests == 0;
+        let rested = match is_first {
+            true => self.began,
+            false => Instant::now(),
+        };
+        let mut head_began = is_first.then_some(self.began);
+        let mut room: Option<Box<Room>> = None;
+        let client = &mut self.client;
+        client.has_sent = false;
+        let next = poll_fn(|context| {
+            loop {
+                if !client.inbound.is_empty() {
+                    let began = head_began.get_or_insert_with(Instant::now);
+                    let bytes = client.inbound.filled();
+                    let room = room.get_or_insert_with(take_room);
+                    match room.head.read_request(bytes, MOST_FIELDS) {
+                        Ok(Progress::Complete(length)) => return Poll::Ready(Next::Head(length)),
+                        Ok(Progress::Partial) => {}
+                        Err(HeadError::FragmentInTarget) => {
+                            let length = bytes.len();
+                            return Poll::Ready(Next::Refused(length, Answer::BAD_TARGET));
+                        }
+                        Err(HeadError::TooManyFields) => {
+                            return Poll::Ready(Next::Cut(Answer::TOO_MANY_FIELDS));
+                        }
+                        Err(HeadError::Malformed) => {
+                            return Poll::Ready(Next::Cut(Answer::to_failure(400)));
+                        }
+                    }
+                    let site = engine.site.load();
+                    if bytes.len() >= site.limits.head {
+                        return Poll::Ready(Next::Cut(Answer::HEAD_TOO_LARGE));
+                    }
+                    let by = *began + site.timeouts.client_head;
+                    match client.poll_more(context, SMALL) {
+                        Poll::Ready(Ok(1..)) => continue,
+                        Poll::Ready(_) => return Poll::Ready(Next::Gone),
+                        Poll::Pending if client.alarm.rings(by, context) => {
+                            return Poll::Ready(Next::Cut(Answer::to_failure(408)));
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                match client.poll_more(context, SMALL) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(_) => return Poll::Ready(Next::Nothing),
+                    Poll::Pending => {}
+                }
+                if engine.closing.is_closed() {
+                    return Poll::Ready(Next::Nothing);
+                }
+                let timeouts = engine.site.load().timeouts;
+                let limit = match is_first {
+                    true => timeouts.client_head,
+                    false => timeouts.client_keepalive,
+                };
+                if client.alarm.rings(rested + limit, context) {
+                    return Poll::Ready(Next::Nothing);
+                }
+                return Poll::Pending;
+            }
+        })
+        .await;
+        let room = room.unwrap_or_else(take_room);
+        (room, next, head_began.unwrap_or(rested))
+    }
+
+    /// Serves a request, whose panic is only its own end.
+    async fn run(&mut self, mut room: Box<Room>, length: usize, refused: Option<Answer>) -> End {
+        room.begin(&self.client.inbound.filled()[..length]);
+        let end = {
+            let exchange = Exchange {
+                engine: self.engine,
+                client: &mut self.client,
+                peer: self.peer,
+                requests: self.requests,
+                length,
+            };
+            let mut running = pin!(exchange.run(&mut room, refused));
+            poll_fn(|context| {
+                // What a panic leaves behind is dropped, and what outlives it is made for that: counts that end by being
+                // dropped, locks whose poison is ignored, and the client's socket, which is closed.
+                match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+                    Ok(Poll::Ready(end)) => Poll::Ready(Some(end)),
+                    Ok(Poll::Pending) => Poll::Pending,
+                    Err(_) => Poll::Ready(None),
+                }
+            })
+            .await
+        };
+        match end {
+            Some(end) => {
+                give_room(room);
+                end
+            }
+            None if self.client.has_sent => End::Close,
+            None => {
+                self.send(Answer::to_failure(500)).await;
+                End::Part
+            }
+        }
+    }
+
+    /// Tells of a request of which there is no head.
+    fn tell(&self, began: Instant, answer: Option<Answer>, ending: Ending) {
+        let status = answer.map(|answer| answer.status());
+        let sent = answer.map_or(0, |answer| answer.len());
+        let who = (self.peer.address, self.peer.tls);
+        tell_headless(
+            &self.engine.site.load(),
+            who,
+            began.into_std(),
+            status,
+            sent,
+            ending,
+        );
+    }
+
+    /// Sends an answer behind which the connection is closed.
+    async fn send(&mut self, answer: Answer) {
+        let limit = self.engine.site.load().timeouts.write;
+        let _: Result<()> = self
+            .client
+            .write_all(&answer.to_bytes(), limit.min(LAST_WORD))
+            .await;
+    }
+}
+
+/// How long the client may take to read a last answer.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+fn take_room() -> Box<Room> {
+    let kept = ROOMS.try_with(|rooms| rooms.borrow_mut().pop());
+    kept.ok().flatten().unwrap_or_default()
+}
+
+fn give_room(room: Box<Room>) {
+    // A thread that ends keeps nothing.
+    let _ = ROOMS.try_with(|rooms| {
+        let mut rooms = rooms.borrow_mut();
+        if rooms.len() < KEPT {
+            rooms.push(room);
+        }
+    });
+}

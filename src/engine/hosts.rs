@@ -1,0 +1,193 @@
+//! Connections to hosts: made, kept while they are idle by the thread that used them, and used again.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use pingora::connectors::TransportConnector;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::{Error, ErrorType, Result};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::buffer::Buffer;
+use super::socket::Socket;
+
+/// Connections of one thread that may be idle at once, for each host.
+const KEPT_EACH: usize = 256;
+
+/// A connection to a host.
+pub(super) struct Host {
+    pub(super) socket: Socket,
+    /// What has come and has not been used.
+    pub(super) inbound: Buffer,
+}
+
+/// An idle connection, and until when it may be used again.
+type Idle = (Host, Instant);
+
+/// Idle connections, by what tells connections apart: address, TLS and its options.
+#[derive(Default)]
+struct Store(HashMap<u64, Vec<Idle>>);
+
+/// A thread's store. Others look into it before they make a connection of their own.
+type Shared = Arc<Mutex<Store>>;
+
+/// The stores of all threads.
+static STORES: Mutex<Vec<Shared>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static OWN: Shared = {
+        let own = Shared::default();
+        lock(&STORES).push(Arc::clone(&own));
+        own
+    };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A connection is put in and taken out as a whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    /// The connection that was used last, if one can be used again.
+    fn take(&mut self, key: u64) -> Option<Host> {
+        let kept = self.0.get_mut(&key)?;
+        let mut now = None;
+        while let Some((mut host, until)) = kept.pop() {
+            let now = *now.get_or_insert_with(Instant::now);
+            if until > now && host.is_quiet() {
+                return Some(host);
+            }
+        }
+        None
+    }
+}
+
+/// An idle connection to `peer`: one of this thread, else one of another. A host that takes few connections is not asked for
+/// more of them than there are requests.
+pub(super) fn take(peer: &HttpPeer) -> Option<Host> {
+    let key = peer.reuse_hash();
+    OWN.with(|own| {
+        if let Some(host) = lock(own).take(key) {
+            return Some(host);
+        }
+        let stores = lock(&STORES);
+        let others = stores.iter().filter(|other| !Arc::ptr_eq(own, other));
+        let mut others = others.filter_map(|other| lock(other).take(key));
+        others.find_map(Host::on_this_thread)
+    })
+}
+
+/// Keeps a connection to `peer` for later requests.
+pub(super) fn keep(peer: &HttpPeer, mut host: Host) {
+    let Some(time) = peer.idle_timeout() else {
+        return;
+    };
+    if !host.inbound.is_empty() || time.is_zero() {
+        return;
+    }
+    host.inbound.rest();
+    let until = Instant::now() + time;
+    OWN.with(|own| {
+        let mut own = lock(own);
+        let kept = own.0.entry(peer.reuse_hash()).or_default();
+        if kept.len() == KEPT_EACH {
+            kept.remove(0);
+        }
+        kept.push((host, until));
+    });
+}
+
+/// Closes the thread's idle connections whose time is over, or that their hosts have closed.
+pub fn sweep() {
+    let now = Instant::now();
+    OWN.with(|own| {
+        lock(own).0.retain(|_, kept| {
+            kept.retain_mut(|(host, until)| *until > now && host.is_quiet());
+            !kept.is_empty()
+        });
+    });
+}
+
+/// Makes a connection to `peer`.
+///
+/// # Errors
+/// As Pingora tells them.
+pub(super) async fn connect(connector: &TransportConnector, peer: &HttpPeer) -> Result<Host> {
+    let socket = match (peer.is_tls(), &peer._address) {
+        (false, SocketAddr::Inet(address)) => {
+            let connecting = TcpStream::connect(address);
+            let connected = match peer.options.connection_timeout {
+                Some(limit) => match timeout(limit, connecting).await {
+                    Ok(connected) => connected,
+                    Err(_) => {
+                        let late = format!("no connection to {address} in time");
+                        return Err(Error::explain(ErrorType::ConnectTimedout, late).into_up());
+                    }
+                },
+                None => connecting.await,
+            };
+            let socket = connected.map_err(|error| unconnected(error, address))?;
+            // Heads are written in one piece, and nothing is gained by waiting for more.
+            let _ = socket.set_nodelay(true);
+            Socket::Tcp(socket)
+        }
+        _ => Socket::Tls(
+            connector
+                .new_stream(peer)
+                .await
+                .map_err(|error| error.into_up())?,
+        ),
+    };
+    Ok(Host {
+        socket,
+        inbound: Buffer::default(),
+    })
+}
+
+fn unconnected(error: io::Error, address: &std::net::SocketAddr) -> Box<Error> {
+    let what = match error.kind() {
+        ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        _ => ErrorType::ConnectError,
+    };
+    Error::because(what, format!("cannot connect to {address}"), error).into_up()
+}
+
+impl Host {
+    /// A connection of another thread as one of this.
+    fn on_this_thread(self) -> Option<Self> {
+        let Host { socket, inbound } = self;
+        let socket = match socket {
+            Socket::Tcp(socket) => {
+                let socket = socket.into_std().and_then(TcpStream::from_std);
+                Socket::Tcp(socket.ok()?)
+            }
+            // Its events come by way of the other thread.
+            tls @ Socket::Tls(_) => tls,
+        };
+        Some(Host { socket, inbound })
+    }
+
+    /// Whether nothing has come on an idle connection, neither bytes nor its end.
+    fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        match &mut self.socket {
+            Socket::Tcp(socket) => {
+                matches!(socket.try_read(&mut byte), Err(error) if error.kind() == ErrorKind::WouldBlock)
+            }
+            Socket::Tls(socket) => {
+                let mut context = Context::from_waker(Waker::noop());
+                let mut room = ReadBuf::new(&mut byte);
+                let read = Pin::new(socket).poll_read(&mut context, &mut room);
+                matches!(read, Poll::Pending)
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The engine: HTTP/1.1 on both sides, one task per client connection over plain buffers.
+//!
+//! It moves bytes; what is decided about them, `proxy` decides. What it does not drive itself (HTTP/2, upgrades) it
+//! [declines](Declined), and Pingora's proxy goes on from there with the same decisions.
+
+mod answering;
+mod attempts;
+mod buffer;
+mod client;
+mod closing;
+mod connection;
+mod exchange;
+mod hosts;
+mod outgoing;
+mod relay;
+mod socket;
+mod upload;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::connectors::TransportConnector;
+use pingora::protocols::Stream;
+use tokio::net::TcpStream;
+
+use crate::proxy::{Proxy, Site, Traffic};
+use closing::Closing;
+use connection::Connection;
+use socket::Socket;
+
+pub use hosts::sweep;
+
+/// What drives requests of HTTP/1.1.
+pub struct Engine {
+    proxy: Proxy,
+    site: Arc<ArcSwap<Site>>,
+    traffic: Arc<Traffic>,
+    connector: TransportConnector,
+    closing: Closing,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its address; `None` if that is none of IP.
+    pub address: Option<IpAddr>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The port that it is connected to.
+    pub port: Option<u16>,
+}
+
+/// A connection that the engine does not go on with.
+#[derive(Debug)]
+pub struct Declined<S> {
+    /// Its socket.
+    pub socket: S,
+    /// What has been read and not used: a request, from its beginning.
+    pub ahead: Vec<u8>,
+    /// Requests that it had before.
+    pub requests: u64,
+}
+
+impl Engine {
+    /// An engine for whatever `site` holds when a request begins.
+    pub fn new(proxy: Proxy, site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>) -> Self {
+        Engine {
+            proxy,
+            site,
+            traffic,
+            connector: TransportConnector::new(None),
+            closing: Closing::default(),
+        }
+    }
+
+    /// Serves a connection in clear until its end, or until it has a request for Pingora.
+    pub async fn serve_tcp(&self, socket: TcpStream, peer: Peer) -> Option<Declined<TcpStream>> {
+        let declined = Connection::new(self, Socket::Tcp(socket), peer)
+            .serve()
+            .await?;
+        match declined.socket {
+            Socket::Tcp(socket) => Some(Declined {
+                socket,
+                ahead: declined.ahead,
+                requests: declined.requests,
+            }),
+            Socket::Tls(_) => None,
+        }
+    }
+
+    /// The same with an encrypted connection.
+    pub async fn serve_tls(&self, socket: Stream, peer: Peer) -> Option<Declined<Stream>> {
+        let declined = Connection::new(self, Socket::Tls(socket), peer)
+            .serve()
+            .await?;
+        match declined.socket {
+            Socket::Tls(socket) => Some(Declined {
+                socket,
+                ahead: declined.ahead,
+                requests: declined.requests,
+            }),
+            Socket::Tcp(_) => None,
+        }
+    }
+
+    /// Closes connections at rest, now and from now on.
+    pub fn close_resting(&self) {
+        self.closing.close();
+    }
+}

@@ -1,0 +1,83 @@
+//! A connection's socket, with or without TLS.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::buffer::Buffer;
+
+/// A socket. The common kind is not behind a pointer.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    /// TLS, over whatever Pingora or the listener has put under it.
+    Tls(Stream),
+}
+
+impl Socket {
+    /// Reads what has come into `buffer`, which has room for `size` bytes or more if it is empty; 0: the other side has
+    /// ended.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Buffer,
+        size: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Socket::Tcp(socket) = self {
+            // A connection that waits has no buffer.
+            ready!(socket.poll_read_ready(context))?;
+        }
+        let mut room = ReadBuf::new(buffer.room(size));
+        let outcome = match self {
+            Socket::Tcp(socket) => Pin::new(socket).poll_read(context, &mut room),
+            Socket::Tls(socket) => Pin::new(socket).poll_read(context, &mut room),
+        };
+        let count = room.filled().len();
+        match outcome {
+            Poll::Ready(Ok(())) => {
+                buffer.grew(count);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                buffer.rest();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Writes some of `parts`.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = match self {
+            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+            Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+        };
+        match ready!(outcome) {
+            Ok(0) => Poll::Ready(Err(ErrorKind::WriteZero.into())),
+            outcome => Poll::Ready(outcome),
+        }
+    }
+
+    /// Sends what was written and kept back.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(_) => Poll::Ready(Ok(())),
+            Socket::Tls(socket) => Pin::new(socket).poll_flush(context),
+        }
+    }
+
+    /// Ends our side of the connection.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
+            Socket::Tls(socket) => Pin::new(socket).poll_shutdown(context),
+        }
+    }
+}

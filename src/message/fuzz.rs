@@ -1,0 +1,307 @@
+//! Heads and bodies in chunks: in any pieces the same, and what is accepted is what Pingora's sessions read.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use http::HeaderMap;
+use pingora::protocols::http::v1::{client, server};
+
+use super::Malformed;
+use super::chunks::{self, Chunks, Piece};
+use super::framing::{self, Coding, Length};
+use super::head::{Field, Head, HeadError, Progress, Version};
+use super::line::RequestLine;
+use crate::fuzz;
+
+/// As many fields as Pingora's sessions take.
+const PINGORA: usize = 256;
+
+/// `read` is one of the two that heads have.
+type Read = fn(&mut Head, &[u8], usize) -> Result<Progress, HeadError>;
+
+/// A head of either kind.
+pub(super) fn heads(input: &[u8]) {
+    for read in [Head::read_request as Read, Head::read_response] {
+        for most in [2, PINGORA] {
+            assert_same_in_pieces(read, input, most);
+        }
+    }
+    assert_requests_agree(input);
+    assert_responses_agree(input);
+}
+
+/// What can be asked of a head.
+fn parts(head: &Head, bytes: &[u8]) -> impl PartialEq + std::fmt::Debug {
+    let fields = head.fields(bytes);
+    let fields = fields.map(|Field { name, value }| (name.to_owned(), value.to_owned()));
+    (
+        (head.method(bytes).to_owned(), head.target(bytes).to_owned()),
+        (head.version(), head.status(), head.reason(bytes).to_owned()),
+        Vec::from_iter(fields),
+    )
+}
+
+/// However a head comes, it is the same; and a head that was used before has nothing of that left.
+fn assert_same_in_pieces(read: Read, input: &[u8], most: usize) {
+    let mut head = Head::default();
+    let whole = read(&mut head, input, most);
+    let mut used = Head::default();
+    let before = b"GET /before HTTP/1.0\r\nA: b\r\nC: d\r\n\r\n";
+    read(&mut used, before, most).ok();
+    for step in [1, 7, 64] {
+        let lengths = (1..=input.len()).step_by(step).chain([input.len()]);
+        let mut outcomes = lengths.map(|length| read(&mut used, &input[..length], most));
+        let outcome = outcomes.find(|outcome| *outcome != Ok(Progress::Partial));
+        match outcome {
+            Some(outcome) => assert_eq!(outcome, whole, "in pieces of {step}"),
+            // What can be no head is not always found out before its end.
+            None if whole.is_err() => {
+                let ended = [input, b"x\r\n\r\n"].concat();
+                assert_eq!(read(&mut used, &ended, most), whole, "{step}");
+            }
+            None => assert_eq!(whole, Ok(Progress::Partial), "in pieces of {step}"),
+        }
+        match whole {
+            Ok(Progress::Complete(length)) => {
+                let own = &input[..length];
+                assert_eq!(parts(&used, own), parts(&head, own));
+            }
+            _ => used.clear(),
+        }
+    }
+}
+
+/// Pingora's session behind our look at the request line, as requests come where Pingora reads them.
+fn assert_requests_agree(input: &[u8]) {
+    let mut head = Head::default();
+    let ours = head.read_request(input, PINGORA);
+    if ours == Ok(Progress::Partial) {
+        return;
+    }
+    let mut line = RequestLine::START;
+    let Ok((length, is_odd)) = line.take(input) else {
+        return assert_eq!(ours, Err(HeadError::Malformed));
+    };
+    let (line, rest) = input.split_at(length);
+    let line = match is_odd {
+        true => RequestLine::START.escaped(line),
+        false => line.to_owned(),
+    };
+    let stream = Cursor::new([&line, rest].concat());
+    let mut session = server::HttpSession::new(Box::new(stream));
+    let theirs = now(session.read_request());
+    let length = match ours {
+        Ok(Progress::Complete(length)) => length,
+        Err(HeadError::FragmentInTarget) => return,
+        _ => return assert!(!matches!(theirs, Ok(Some(_))), "only Pingora takes it"),
+    };
+    match theirs {
+        Ok(Some(read)) => {
+            assert_eq!(read + input.len(), length + line.len() + rest.len());
+            let request = session.req_header();
+            assert_eq!(request.method.as_str().as_bytes(), head.method(input));
+            assert_eq!(request.version, version(head.version()));
+            if !is_odd {
+                assert_eq!(request.raw_path(), head.target(input));
+            }
+            assert_fields_agree(&head, input, &request.headers);
+        }
+        // Host, Content-Length and the like are others' to judge.
+        _ => {
+            let target = head.target(input);
+            // Beyond that the `http` crate takes no target.
+            let is_plain = target.starts_with(b"/") && target.len() < usize::from(u16::MAX);
+            let judged = ["host", "content-length", "transfer-encoding"];
+            assert!(
+                !is_plain || judged.iter().any(|name| head.get(input, name).is_some()),
+                "only Pingora refuses it"
+            );
+        }
+    }
+}
+
+fn assert_responses_agree(input: &[u8]) {
+    let mut head = Head::default();
+    let ours = head.read_response(input, PINGORA);
+    if ours == Ok(Progress::Partial) {
+        return;
+    }
+    let mut session = client::HttpSession::new(Box::new(Cursor::new(input.to_owned())));
+    let theirs = now(session.read_response());
+    let Ok(Progress::Complete(length)) = ours else {
+        return assert!(theirs.is_err(), "only Pingora takes it");
+    };
+    match theirs {
+        Ok(read) => {
+            assert_eq!(read, length);
+            let response = session.resp_header().expect("it was read");
+            assert_eq!(response.status, head.status());
+            assert_eq!(response.version, version(head.version()));
+            let reason = response.get_reason_phrase().unwrap_or_default();
+            assert_eq!(reason.as_bytes(), head.reason(input));
+            assert_fields_agree(&head, input, &response.headers);
+        }
+        Err(_) => {
+            let lengths = framing::content_length(head.get_all(input, "content-length"));
+            assert_eq!(lengths, Length::Invalid, "only Pingora refuses it");
+        }
+    }
+}
+
+fn version(version: Version) -> http::Version {
+    match version {
+        Version::Http10 => http::Version::HTTP_10,
+        Version::Http11 => http::Version::HTTP_11,
+    }
+}
+
+/// The same fields, but for Content-Length beside Transfer-Encoding, which Pingora takes out.
+fn assert_fields_agree(head: &Head, bytes: &[u8], theirs: &HeaderMap) {
+    let mut count = 0;
+    for name in theirs.keys() {
+        let theirs = theirs.get_all(name).iter().map(|value| value.as_bytes());
+        let theirs = Vec::from_iter(theirs);
+        let ours = Vec::from_iter(head.get_all(bytes, name.as_str()));
+        assert_eq!(ours, theirs, "{name}");
+        assert_eq!(head.get(bytes, name.as_str()), ours.first().copied());
+        count += ours.len();
+    }
+    if framing::coding(head.get_all(bytes, "transfer-encoding")) != Coding::Absent {
+        count += head.get_all(bytes, "content-length").count();
+    }
+    assert_eq!(count, head.len());
+    assert_removed_are_gone(head, bytes);
+}
+
+/// Fields that were removed are seen by nobody, and the others stay as they were.
+fn assert_removed_are_gone(head: &Head, bytes: &[u8]) {
+    let mut names = HashMap::<Vec<u8>, usize>::new();
+    for field in head.fields(bytes) {
+        *names.entry(field.name.to_ascii_lowercase()).or_default() += 1;
+    }
+    for (removed, count) in &names {
+        let mut less = Head::default();
+        let read = match head.status() {
+            0 => Head::read_request as Read,
+            _ => Head::read_response,
+        };
+        read(&mut less, bytes, PINGORA).expect("it was read before");
+        less.remove(bytes, |name| name.eq_ignore_ascii_case(removed));
+        let is_removed = |field: &Field<'_>| field.name.eq_ignore_ascii_case(removed);
+        assert!(!less.fields(bytes).any(|field| is_removed(&field)));
+        let name = std::str::from_utf8(removed).expect("a token");
+        assert_eq!(less.get(bytes, name), None);
+        assert_eq!(less.len(), head.len() - count);
+        let others = head.fields(bytes).filter(|field| !is_removed(field));
+        assert!(less.fields(bytes).eq(others));
+    }
+}
+
+/// The outcome of what does not wait.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// What is read of a body that comes in pieces of so many bytes: its data, how many bytes it has, and whether it is over.
+fn decoded(input: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), Malformed> {
+    let (mut chunks, mut checked) = (Chunks::default(), Chunks::default());
+    let (mut data, mut own) = (Vec::new(), 0);
+    for mut piece in input.chunks(size) {
+        let all = checked.take(piece);
+        let before = own;
+        while !piece.is_empty() && !chunks.is_over() {
+            let Piece {
+                consumed,
+                data: range,
+            } = chunks.next_data(piece).inspect_err(|error| {
+                assert_eq!(all, Err(*error), "both ways refuse the same");
+            })?;
+            assert!(consumed > 0 && range.end <= consumed);
+            data.extend_from_slice(&piece[range]);
+            piece = &piece[consumed..];
+            own += consumed;
+        }
+        assert_eq!(all, Ok(own - before));
+    }
+    assert_eq!(checked.is_over(), chunks.is_over());
+    Ok((data, own, chunks.is_over()))
+}
+
+/// A body in chunks; then the input as data that is put into chunks.
+fn bodies(input: &[u8]) {
+    let whole = decoded(input, input.len().max(1));
+    for size in [1, 2, 3, 7, 64] {
+        assert_eq!(decoded(input, size), whole, "in pieces of {size}");
+    }
+    if let Ok((data, own, true)) = &whole {
+        assert!(data.len() + 5 <= *own, "the last chunk is no data");
+    }
+    for size in [1, 15, 16, 4_096] {
+        let mut body = Vec::new();
+        for data in input.chunks(size) {
+            chunks::begin(&mut body, data.len());
+            body.extend_from_slice(data);
+            body.extend_from_slice(chunks::BEHIND_DATA);
+        }
+        body.extend_from_slice(chunks::END);
+        let length = body.len();
+        body.extend_from_slice(b"GET / HTTP/1.1\r\n");
+        for pieces in [1, 5, body.len()] {
+            let expected = (input.to_owned(), length, true);
+            assert_eq!(decoded(&body, pieces), Ok(expected), "{size}, {pieces}");
+        }
+    }
+}
+
+#[test]
+fn fuzz_head() {
+    const WORDS: &[&str] = &[
+        "GET / HTTP/1.1\r\n",
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 ",
+        " 204\r\n",
+        "\r\n\r\n",
+        "\r\n",
+        "\r",
+        "\n\n",
+        "\r\n ",
+        "\n\t",
+        " :",
+        ":",
+        "Host: a\r\n",
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "A:\r\n",
+        "A: b\r\n",
+        "\0",
+        "\u{e9}",
+        "#",
+        "<",
+        "?\"",
+        "HTTP/2.0",
+    ];
+    fuzz::run("head", WORDS, heads);
+}
+
+#[test]
+fn fuzz_chunks() {
+    const WORDS: &[&str] = &[
+        "0\r\n\r\n",
+        "5\r\nhello\r\n",
+        "\r\n",
+        "\n",
+        ";a=b",
+        "; a=\"b\"",
+        "0",
+        "ffffffffffffffff",
+        "X-Trailer: a\r\n",
+        "X: \0",
+        "\t",
+    ];
+    fuzz::run("chunks", WORDS, bodies);
+}

@@ -1,0 +1,199 @@
+//! The head of a request as decisions see it, however the transport keeps it.
+
+use super::head::{Fields, Head};
+use http::header::{HeaderName, HeaderValue, ValueIter};
+use http::{HeaderMap, Method, StatusCode, Version};
+use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+/// The head of a request. It borrows everything, so it is passed by value.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target as sent; over HTTP/2 the path and query.
+    pub target: &'a [u8],
+    /// The authority of an absolute-form target, or the one that HTTP/2 has beside the target.
+    pub authority: Option<&'a [u8]>,
+    /// The version it came in.
+    pub version: Version,
+    /// Its header fields.
+    pub fields: FieldsView<'a>,
+}
+
+impl<'a> RequestView<'a> {
+    /// The target without an authority: path and query, or `*`.
+    pub fn uri(self) -> &'a [u8] {
+        match raw_target_authority(self.target) {
+            RawTargetAuthority::Absolute { path_and_query, .. } => path_and_query,
+            RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => self.target,
+        }
+    }
+
+    /// The value of the first field of this name.
+    pub fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.fields.get(name)
+    }
+
+    /// The values of all fields of this name, in their order.
+    pub fn get_all(self, name: &HeaderName) -> Values<'a> {
+        self.fields.get_all(name)
+    }
+}
+
+impl<'a> From<&'a RequestHeader> for RequestView<'a> {
+    fn from(request: &'a RequestHeader) -> Self {
+        let authority = request.uri.authority();
+        RequestView {
+            method: &request.method,
+            target: request.raw_path(),
+            authority: authority.map(|authority| authority.as_str().as_bytes()),
+            version: request.version,
+            fields: FieldsView::Map(&request.headers),
+        }
+    }
+}
+
+/// The head of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseView<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// The version it came in.
+    pub version: Version,
+    /// Its header fields.
+    pub fields: FieldsView<'a>,
+}
+
+impl<'a> From<&'a ResponseHeader> for ResponseView<'a> {
+    fn from(response: &'a ResponseHeader) -> Self {
+        ResponseView {
+            status: response.status,
+            version: response.version,
+            fields: FieldsView::Map(&response.headers),
+        }
+    }
+}
+
+/// The header fields of a message.
+#[derive(Debug, Clone, Copy)]
+pub enum FieldsView<'a> {
+    /// In a map by name.
+    Map(&'a HeaderMap),
+    /// Where they were read, which are these bytes.
+    Head(&'a Head, &'a [u8]),
+}
+
+impl<'a> FieldsView<'a> {
+    /// The value of the first field of this name.
+    pub fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
+        match self {
+            FieldsView::Map(map) => map.get(name).map(HeaderValue::as_bytes),
+            FieldsView::Head(head, bytes) => head.get(bytes, name.as_str()),
+        }
+    }
+
+    /// Whether there is a field of this name.
+    pub fn contains(self, name: &HeaderName) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// The values of all fields of this name, in their order.
+    pub fn get_all(self, name: &HeaderName) -> Values<'a> {
+        match self {
+            FieldsView::Map(map) => Values::Map(map.get_all(name).iter()),
+            FieldsView::Head(head, bytes) => Values::Head(head.fields(bytes), name.clone()),
+        }
+    }
+
+    /// Names and values of all fields; names may be in upper case.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        match self {
+            FieldsView::Map(map) => EachField::Map(map.iter()),
+            FieldsView::Head(head, bytes) => EachField::Head(head.fields(bytes)),
+        }
+    }
+
+    /// How many fields there are.
+    pub fn len(self) -> usize {
+        match self {
+            FieldsView::Map(map) => map.len(),
+            FieldsView::Head(head, _) => head.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<'a> From<&'a HeaderMap> for FieldsView<'a> {
+    fn from(map: &'a HeaderMap) -> Self {
+        FieldsView::Map(map)
+    }
+}
+
+/// Names and values of fields.
+enum EachField<'a> {
+    Map(http::header::Iter<'a, HeaderValue>),
+    Head(Fields<'a>),
+}
+
+impl<'a> Iterator for EachField<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            EachField::Map(fields) => {
+                let (name, value) = fields.next()?;
+                Some((name.as_str().as_bytes(), value.as_bytes()))
+            }
+            EachField::Head(fields) => {
+                let field = fields.next()?;
+                Some((field.name, field.value))
+            }
+        }
+    }
+}
+
+/// The values of the fields of one name.
+#[derive(Debug)]
+pub enum Values<'a> {
+    /// Out of a map.
+    Map(ValueIter<'a, HeaderValue>),
+    /// Out of all fields, of which only those of this name count.
+    Head(Fields<'a>, HeaderName),
+}
+
+/// Whether a name as sent is this one.
+fn is_named(name: &[u8], known: &HeaderName) -> bool {
+    let known = known.as_str().as_bytes();
+    name.len() == known.len() && name.eq_ignore_ascii_case(known)
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        match self {
+            Values::Map(values) => values.next().map(HeaderValue::as_bytes),
+            Values::Head(fields, name) => {
+                let field = fields.find(|field| is_named(field.name, name))?;
+                Some(field.value)
+            }
+        }
+    }
+}
+
+impl DoubleEndedIterator for Values<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match self {
+            Values::Map(values) => values.next_back().map(HeaderValue::as_bytes),
+            Values::Head(fields, name) => {
+                let field = fields.rfind(|field| is_named(field.name, name))?;
+                Some(field.value)
+            }
+        }
+    }
+}

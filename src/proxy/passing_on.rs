@@ -1,0 +1,68 @@
+//! What a host is told of a request beside what its client says.
+
+use http::Method;
+use pingora::Result;
+
+use super::context::RequestContext;
+use super::forwarded::Entrance;
+use super::outgoing::Outgoing;
+use super::request_id::{REQUEST_ID, RequestId};
+use super::target::Target;
+use super::{rules, trace};
+use crate::config::HostHeader;
+use crate::message::RequestView;
+
+impl RequestContext {
+    /// Takes in what a request says of itself, its connection's other end being `peer`.
+    pub(crate) fn identify(&mut self, request: RequestView<'_>, peer: Option<std::net::IpAddr>) {
+        let id = request.get(&REQUEST_ID);
+        self.id = id.map(|id| RequestId::Brought(id.into()));
+        let networks = &self.site.trusted_proxies;
+        self.origin =
+            peer.map(|peer| super::forwarded::Origin::new(peer, request.fields, networks));
+        let trusted = self.is_trusted();
+        let sampling = self.site.sampling;
+        self.trace = sampling.map(|sampling| trace::of(request.fields, sampling, trusted));
+    }
+
+    /// Whether the other end of the connection is a trusted proxy.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.origin.is_some_and(|origin| origin.trusted)
+    }
+
+    /// Sets what the host of the running attempt is told. `host` is the authority that the client asked for.
+    pub(crate) fn pass_on(
+        &mut self,
+        received: RequestView<'_>,
+        host: Option<&[u8]>,
+        entrance: Entrance,
+        request: &mut impl Outgoing,
+    ) -> Result<()> {
+        rules::forward(received, request, self.site.via.as_ref())?;
+        if let Some(origin) = self.origin {
+            origin.describe(received.fields, host, entrance, request)?;
+        }
+        if !received.fields.contains(&REQUEST_ID) {
+            let id = self.id.get_or_insert_with(RequestId::make);
+            request.set("X-Request-Id", id.as_bytes())?;
+        }
+        let attempt = self.attempts.last();
+        trace::pass_on(received.fields, self.trace.as_ref(), attempt, request)?;
+        if (host.is_none() || self.pool().host_header() == HostHeader::Upstream)
+            && let Some(lease) = &self.lease
+        {
+            request.set("Host", lease.member().host_header().as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// An absolute target as the server itself gets it: its authority, and the target in origin-form, or `*` for OPTIONS of
+/// the server as a whole. `None`: it is passed on as it is.
+pub(crate) fn bare_target(request: RequestView<'_>) -> Option<(&[u8], std::borrow::Cow<'_, [u8]>)> {
+    let target = Target::of(request);
+    let bare = |method: &Method| target.without_authority(method);
+    target
+        .absolute
+        .then(|| (target.authority, bare(request.method)))
+}

@@ -1,0 +1,96 @@
+//! The threads that serve connections: each has a runtime, connections and idle connections to hosts of its own.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::time::sleep;
+
+use crate::engine;
+
+/// How often a worker closes connections to hosts that have been idle for too long.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
+
+/// The threads of the process that serve connections.
+#[derive(Debug, Clone)]
+pub(super) struct Workers(Arc<[Worker]>);
+
+#[derive(Debug)]
+struct Worker {
+    handle: Handle,
+    /// Connections that it serves.
+    connections: Arc<AtomicUsize>,
+}
+
+/// A connection that a worker serves. Dropping it ends the count.
+#[derive(Debug)]
+pub(super) struct Served(Arc<AtomicUsize>);
+
+impl Workers {
+    /// Starts so many threads.
+    ///
+    /// # Errors
+    /// If the system does not give them.
+    pub(super) fn start(count: usize) -> io::Result<Self> {
+        let workers = (0..count.max(1)).map(|number| {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            let thread = thread::Builder::new().name(format!("worker {number}"));
+            thread.spawn(move || {
+                runtime.block_on(async {
+                    loop {
+                        sleep(BETWEEN_SWEEPS).await;
+                        engine::sweep();
+                    }
+                })
+            })?;
+            Ok(Worker {
+                handle,
+                connections: Arc::default(),
+            })
+        });
+        Ok(Workers(workers.collect::<io::Result<_>>()?))
+    }
+
+    /// The worker that accepts connections.
+    pub(super) fn first(&self) -> &Handle {
+        &self.0[0].handle
+    }
+
+    /// The worker with the fewest connections, which has one more until the returned value is dropped.
+    pub(super) fn choose(&self) -> (&Handle, Served) {
+        let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let least = self.0.iter().min_by_key(load);
+        let worker = least.expect("there is one at least");
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        (&worker.handle, Served(Arc::clone(&worker.connections)))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_evenly() {
+        let workers = Workers::start(3).expect("threads");
+        let mut served = Vec::from_iter((0..9).map(|_| workers.choose().1));
+        let counts = || {
+            let workers = workers.0.iter();
+            Vec::from_iter(workers.map(|worker| worker.connections.load(Ordering::Relaxed)))
+        };
+        assert_eq!(counts(), [3, 3, 3]);
+        served.remove(1);
+        let (_, _more) = workers.choose();
+        assert_eq!(counts(), [3, 3, 3]);
+    }
+}
