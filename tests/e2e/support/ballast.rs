@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::http1::in_asked_mode;
 use super::peers::peer;
 use super::ports;
 use super::wait::{SOON, wait_for, wait_until};
@@ -456,10 +457,14 @@ pub(crate) fn finish(mut command: Command) -> Finished {
     }
 }
 
-/// A file of a test.
+/// A file of a test. A configuration, which is the only YAML, gets the asked mode of HTTP/1.1.
 pub(crate) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
-    std::fs::write(&path, text).expect("the folder can be written");
+    let text = match name.ends_with(".yaml") {
+        true => in_asked_mode(text),
+        false => text.into(),
+    };
+    std::fs::write(&path, text.as_ref()).expect("the folder can be written");
     path
 }
 

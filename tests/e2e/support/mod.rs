@@ -5,6 +5,7 @@ mod ballast;
 mod browser;
 mod client;
 mod collector;
+mod http1;
 pub(crate) mod http2;
 mod load;
 mod peers;

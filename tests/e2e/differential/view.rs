@@ -1,0 +1,163 @@
+//! What host and client see of an exchange, without what HTTP leaves free.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::generate::Exchange;
+use crate::corpus::origin::Record;
+use crate::corpus::wire::{self, Fields, Final, is_timeout};
+
+/// Each thing that was seen, by a name for it.
+pub(super) type Seen = BTreeMap<String, String>;
+
+/// How long something may take that must come.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Shows whether a connection is still open.
+const PROBE: &[u8] = b"GET /probe HTTP/1.1\r\nHost: probe.example\r\nConnection: close\r\n\r\n";
+
+/// What a client got.
+#[derive(Default)]
+pub(super) struct Client {
+    finals: Vec<Final>,
+    /// Whether the connection served one more request.
+    open: bool,
+    /// What had to come did not.
+    hangs: bool,
+}
+
+/// The number of the request that a host has got.
+pub(super) fn number(record: &Record) -> Option<u64> {
+    let value = record.fields.get(&b"x-exchange"[..])?.first()?;
+    str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Sends an exchange on a connection of its own.
+pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
+    let mut seen = Client::default();
+    let mut socket = TcpStream::connect(address).expect("it listens");
+    let _ = socket.set_nodelay(true);
+    let _ = socket.set_read_timeout(Some(PATIENCE));
+    for piece in &exchange.pieces {
+        // It may have had enough before the end, and answered.
+        let _ = socket.write_all(piece);
+    }
+    let wanted = exchange.plans.len();
+    let (mut data, mut probed, mut ended) = (Vec::new(), false, false);
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        seen.finals = wire::finals(&data, exchange.to_head, ended);
+        let whole = seen.finals.iter().filter(|answer| answer.whole).count();
+        if ended {
+            break;
+        }
+        let closes = seen.finals.last().is_some_and(closes);
+        if whole >= wanted && !closes && !probed {
+            probed = true;
+            let _ = socket.write_all(PROBE);
+        }
+        match socket.read(&mut bytes) {
+            Ok(0) => ended = true,
+            Ok(count) => data.extend_from_slice(&bytes[..count]),
+            Err(error) => {
+                seen.hangs = is_timeout(&error);
+                ended = true;
+            }
+        }
+    }
+    seen.open = probed && seen.finals.len() > wanted;
+    seen.finals.truncate(wanted);
+    if !seen.open {
+        // The host's connection may have gone: what comes next is not to meet that.
+        let mut socket = TcpStream::connect(address).expect("it listens");
+        let _ = socket.set_read_timeout(Some(PATIENCE));
+        let _ = socket.write_all(PROBE);
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    seen
+}
+
+/// Whether an answer says that the connection ends behind it.
+fn closes(answer: &Final) -> bool {
+    let head = answer.head.to_ascii_lowercase();
+    answer.says_close()
+        || (head.starts_with(b"http/1.0")
+            && wire::find(&head, b"\r\nconnection: keep-alive").is_none())
+}
+
+/// All that was seen by both sides of the proxy at `address`.
+pub(super) fn seen(
+    address: SocketAddr,
+    exchange: &Exchange,
+    client: Client,
+    records: &[Record],
+) -> Seen {
+    let mut seen = Seen::new();
+    let port = address.port().to_string();
+    let of_exchange = records.iter().filter(|record| number(record).is_some());
+    let early = exchange.plans.iter().any(|(_, plan)| plan.early);
+    for (at, record) in of_exchange.enumerate() {
+        let of = format!("host {at}");
+        let line = wire::split(&record.head, b"\r\n")
+            .next()
+            .unwrap_or_default();
+        seen.insert(format!("{of} line"), shown(line));
+        let mask = |name: &str, value: &[u8]| match name {
+            "x-request-id" | "traceparent" => "masked".to_owned(),
+            _ => shown(value).replace(&port, "PORT"),
+        };
+        fields(&mut seen, &of, &record.fields, mask);
+        // An early answer may cut it off.
+        if !early {
+            seen.insert(format!("{of} body"), shown(&record.body));
+            let trailers = shown(&record.trailers.join(&b", "[..]));
+            seen.insert(format!("{of} trailers"), trailers);
+            seen.insert(format!("{of} whole"), record.complete.to_string());
+        }
+        seen.insert(format!("{of} faults"), record.faults.join(", "));
+    }
+    for (at, answer) in client.finals.iter().enumerate() {
+        let of = format!("client {at}");
+        for (at, head) in answer.interim.iter().enumerate() {
+            answer_head(&mut seen, &format!("{of} interim {at}"), head, early);
+        }
+        answer_head(&mut seen, &of, &answer.head, early);
+        seen.insert(format!("{of} body"), shown(&answer.body));
+        seen.insert(format!("{of} whole"), answer.whole.to_string());
+    }
+    seen.insert("client hangs".to_owned(), client.hangs.to_string());
+    if !early {
+        seen.insert("client open".to_owned(), client.open.to_string());
+    }
+    seen
+}
+
+fn answer_head(seen: &mut Seen, of: &str, head: &[u8], early: bool) {
+    let line = wire::split(head, b"\r\n").next().unwrap_or_default();
+    seen.insert(format!("{of} line"), shown(line));
+    let (faults, mut all) = wire::lint(head, false);
+    all.remove(&b"date"[..]);
+    let connection = all.get(&b"connection"[..]);
+    let is_said_twice = connection.is_some_and(|said| *said == [b"keep-alive"]);
+    // Whether all of a request has come by the time of an early answer is up to the system.
+    if early || (is_said_twice && line.starts_with(b"HTTP/1.1")) {
+        all.remove(&b"connection"[..]);
+    }
+    seen.insert(format!("{of} faults"), faults.join(", "));
+    fields(seen, of, &all, |_, value| shown(value));
+}
+
+fn fields(seen: &mut Seen, of: &str, fields: &Fields, value: impl Fn(&str, &[u8]) -> String) {
+    for (name, values) in fields {
+        let name = shown(name);
+        let values = values.iter().map(|one| value(&name, one));
+        let values = Vec::from_iter(values).join(" | ");
+        seen.insert(format!("{of} field {name}"), values);
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
