@@ -58,9 +58,11 @@ impl Framing {
             }
         };
         let of_unknown_length = !matches!(body, Body::Length(_));
+        // HEAD is told what GET would be, and 304 what 200 would.
+        let is_announced = coding == Coding::Chunked && response.status != StatusCode::NO_CONTENT;
         Framing {
             body,
-            chunked: of_unknown_length && version == Version::HTTP_11,
+            chunked: (of_unknown_length || is_announced) && version == Version::HTTP_11,
             until_close: of_unknown_length && version != Version::HTTP_11,
             reusable,
         }

@@ -16,6 +16,10 @@ use crate::record::Ending;
 /// Answers a request that must not be passed on, and tells what it ended with if it did. What may be said in several ways
 /// is said in one afterwards.
 pub(super) async fn refuse(session: &mut Session, site: &Site) -> Result<Option<Ending>> {
+    if rules::says_close(session.req_header().into()) {
+        // Pingora looks at the first Connection field alone.
+        session.set_keepalive(None);
+    }
     let raw = session
         .as_http1()
         .map(|http1| http1.get_headers_raw_bytes());
@@ -34,10 +38,6 @@ pub(super) async fn refuse(session: &mut Session, site: &Site) -> Result<Option<
                 .insert_header(CONTENT_LENGTH, length)?;
         }
         Ok(_) => {}
-    }
-    if rules::says_close(session.req_header().into()) {
-        // Pingora looks at the first Connection field alone.
-        session.set_keepalive(None);
     }
     Ok(None)
 }

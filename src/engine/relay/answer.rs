@@ -190,7 +190,13 @@ impl Relay<'_> {
         self.state.down = Down::Body(framing.body);
         if !self.host.inbound.is_empty() {
             // It goes out with the head, in one write.
-            self.take_body()?;
+            if let Err(malformed) = self.take_body() {
+                // Nothing of it has gone out, so that there can be another answer.
+                self.room.staged.clear();
+                self.state.status = None;
+                self.state.sent = 0;
+                return Err(malformed);
+            }
         }
         Ok(true)
     }
