@@ -14,6 +14,7 @@ mod corpus;
 mod dashboard;
 mod deadlines;
 mod demo;
+mod differential;
 mod drain;
 mod ejection;
 mod explain;

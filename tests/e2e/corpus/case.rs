@@ -7,42 +7,42 @@ use serde::Deserialize;
 
 /// One raw message and what may become of it.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Case {
-    pub(super) id: String,
-    pub(super) class: String,
+pub(crate) struct Case {
+    pub(crate) id: String,
+    pub(crate) class: String,
     raw: String,
     /// Of requests: `reject` (a 4xx, 501, 505 or a close, and nothing whole reaches the host), `one` (exactly one
     /// well-formed request does) or `either`. Of answers: `ok`, `bad` or `either`.
-    pub(super) expect: String,
+    pub(crate) expect: String,
     /// MUST, SHOULD, POLICY or CONTROL, which is what everybody must let pass.
-    pub(super) level: String,
-    pub(super) why: String,
+    pub(crate) level: String,
+    pub(crate) why: String,
     /// How many requests may reach the host.
     #[serde(default = "one")]
-    pub(super) n: usize,
+    pub(crate) n: usize,
     /// The client says that it sends no more.
     #[serde(default)]
-    pub(super) fin: bool,
+    pub(crate) fin: bool,
     /// The connection must be closed afterwards.
     #[serde(default)]
-    pub(super) close: bool,
+    pub(crate) close: bool,
     /// `body`: the head is good and may have gone on before the fault shows.
     #[serde(default)]
-    pub(super) stage: String,
+    pub(crate) stage: String,
     /// What must hold for the request that the host gets, as `word:value`.
     #[serde(default)]
-    pub(super) checks: Vec<String>,
+    pub(crate) checks: Vec<String>,
     /// What the host does after its answer: `keep`, `close` or `rst`.
     #[serde(default)]
-    pub(super) end: String,
+    pub(crate) end: String,
     #[serde(default = "get")]
-    pub(super) method: String,
-    pub(super) body: Option<String>,
+    pub(crate) method: String,
+    pub(crate) body: Option<String>,
     /// Fields that the client must not see.
     #[serde(default)]
-    pub(super) absent: Vec<String>,
+    pub(crate) absent: Vec<String>,
     /// How many Set-Cookie fields the client must see.
-    pub(super) cookies: Option<usize>,
+    pub(crate) cookies: Option<usize>,
     /// Sent instead of `raw`.
     #[serde(skip)]
     mutated: Option<Vec<u8>>,
@@ -57,7 +57,7 @@ fn get() -> String {
 }
 
 impl Case {
-    pub(super) fn all(text: &str) -> Vec<Case> {
+    pub(crate) fn all(text: &str) -> Vec<Case> {
         let lines = text.lines();
         lines
             .map(|line| serde_json::from_str(line).expect("a case"))
@@ -66,7 +66,7 @@ impl Case {
 
     /// The bytes to send: each character is one, and `{{a*5}}` stands for five of them, `{{hdrs*5}}` for five fields and
     /// `{{i102*5}}` for five interim answers.
-    pub(super) fn raw(&self) -> Vec<u8> {
+    pub(crate) fn raw(&self) -> Vec<u8> {
         if let Some(bytes) = &self.mutated {
             return bytes.clone();
         }
@@ -95,7 +95,7 @@ impl Case {
     }
 
     /// The same with some bytes changed, put in, taken out or said twice: nobody knows what it is then.
-    pub(super) fn mutated(&self, number: usize, random: &mut impl Rng) -> Case {
+    pub(crate) fn mutated(&self, number: usize, random: &mut impl Rng) -> Case {
         const LIKELY: &[u8] = b"\r\n\t\0 :;,#/0159aZ_-+{\x7f\x80\xff";
         let mut bytes = self.raw();
         for _ in 0..random.gen_range(1..=4) {
@@ -129,7 +129,7 @@ impl Case {
 }
 
 /// The cases that are known to be beyond us, each with the reason.
-pub(super) fn known_limits() -> HashMap<&'static str, &'static str> {
+pub(crate) fn known_limits() -> HashMap<&'static str, &'static str> {
     include_str!("known_limits.txt")
         .lines()
         .filter(|line| !line.starts_with('#'))

@@ -3,10 +3,10 @@
 //! Each case goes over a connection of its own; then two good requests show whether it left anything behind. With
 //! `--nocapture` the tests print a table of the classes. What no case may ever do is in `SEVERE`.
 
-mod case;
+pub(crate) mod case;
 mod judge;
-mod origin;
-mod wire;
+pub(crate) mod origin;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -104,7 +104,11 @@ fn proxy_of(host: SocketAddr) -> Ballast {
         .start()
 }
 
-fn shared_out(cases: &[Case], judge: impl Fn(&[Case]) -> Vec<Verdict> + Sync) -> Vec<Verdict> {
+/// What `judge` makes of the cases, each of a few threads having a share.
+pub(crate) fn shared_out<T: Send>(
+    cases: &[Case],
+    judge: impl Fn(&[Case]) -> Vec<T> + Sync,
+) -> Vec<T> {
     let judge = &judge;
     std::thread::scope(|scope| {
         let shares = cases.chunks(cases.len().div_ceil(SIDE_BY_SIDE));

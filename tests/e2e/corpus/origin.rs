@@ -19,19 +19,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request as the host saw it.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Without the empty line.
-    pub(super) head: Vec<u8>,
-    pub(super) fields: Fields,
-    pub(super) body: Vec<u8>,
-    pub(super) complete: bool,
-    pub(super) faults: Vec<&'static str>,
+    pub(crate) head: Vec<u8>,
+    pub(crate) fields: Fields,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<Vec<u8>>,
+    pub(crate) complete: bool,
+    pub(crate) faults: Vec<&'static str>,
 }
 
+/// What a host does with a request.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Plan {
+    /// The answer, piece by piece.
+    pub(crate) pieces: Vec<Vec<u8>>,
+    /// It comes before the body is read.
+    pub(crate) early: bool,
+    /// The connection is closed behind it.
+    pub(crate) close: bool,
+}
+
+type Planned = dyn Fn(&Record) -> Option<Plan> + Send + Sync;
 type Serve = dyn Fn(&mut Connection) -> io::Result<()> + Send + Sync;
 
 /// A listening host. It stops when dropped.
-pub(super) struct Origin {
+pub(crate) struct Origin {
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
     records: Arc<Mutex<Vec<Record>>>,
@@ -39,14 +52,25 @@ pub(super) struct Origin {
 
 impl Origin {
     /// One that records its requests and answers with their targets.
-    pub(super) fn recording() -> Self {
+    pub(crate) fn recording() -> Self {
         let records = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&records);
-        Origin::start(records, move |connection| record(connection, &shared))
+        Origin::start(records, move |connection| {
+            record(connection, &shared, &|_| None)
+        })
+    }
+
+    /// One that records its requests, answers those that are planned so, and others with their targets.
+    pub(crate) fn planned(plan: impl Fn(&Record) -> Option<Plan> + Send + Sync + 'static) -> Self {
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&records);
+        Origin::start(records, move |connection| {
+            record(connection, &shared, &plan)
+        })
     }
 
     /// One that answers a request for `/r/ID` with the raw bytes of that case, and others well.
-    pub(super) fn answering(cases: &[Case]) -> Self {
+    pub(crate) fn answering(cases: &[Case]) -> Self {
         let cases: HashMap<String, Case> = cases
             .iter()
             .map(|case| (format!("/r/{}", case.id), case.clone()))
@@ -86,12 +110,12 @@ impl Origin {
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The requests since the last time.
-    pub(super) fn take(&self) -> Vec<Record> {
+    pub(crate) fn take(&self) -> Vec<Record> {
         std::mem::take(&mut *self.records.lock().expect("no thread panics with it"))
     }
 }
@@ -143,6 +167,12 @@ impl Connection {
         }
     }
 
+    fn follow(&mut self, plan: &Plan) -> io::Result<()> {
+        plan.pieces
+            .iter()
+            .try_for_each(|piece| self.socket.write_all(piece))
+    }
+
     fn echo(&mut self, target: &[u8], to_head: bool) -> io::Result<()> {
         let body = [b"T=", &target[..target.len().min(200)]].concat();
         let length = body.len();
@@ -154,7 +184,11 @@ impl Connection {
     }
 }
 
-fn record(connection: &mut Connection, records: &Mutex<Vec<Record>>) -> io::Result<()> {
+fn record(
+    connection: &mut Connection,
+    records: &Mutex<Vec<Record>>,
+    plan: &Planned,
+) -> io::Result<()> {
     const BAD: &[u8] =
         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     loop {
@@ -187,8 +221,16 @@ fn record(connection: &mut Connection, records: &Mutex<Vec<Record>>) -> io::Resu
         if bad {
             return connection.socket.write_all(BAD);
         }
+        let plan = plan(&seen);
+        let early = plan.as_ref().filter(|plan| plan.early);
+        if let Some(plan) = early {
+            connection.follow(plan)?;
+        }
         let first = |name: &[u8]| fields.get(name).and_then(|values| values.first());
-        if first(b"expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+        let continues = early.is_none();
+        if continues
+            && first(b"expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+        {
             connection
                 .socket
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -214,6 +256,15 @@ fn record(connection: &mut Connection, records: &Mutex<Vec<Record>>) -> io::Resu
             *record = seen;
         }
         read?;
+        if let Some(plan) = &plan {
+            if !plan.early {
+                connection.follow(plan)?;
+            }
+            if plan.close {
+                return Ok(());
+            }
+            continue;
+        }
         let line = wire::split(&head, b"\r\n").next().unwrap_or_default();
         let (method, target) = wire::request_line(line).unwrap_or_default();
         connection.echo(target, method == b"HEAD")?;
@@ -256,6 +307,7 @@ fn read_chunks(connection: &mut Connection, seen: &mut Record) -> io::Result<()>
         if wire::field_line(&line).is_none() {
             seen.faults.push("trailer");
         }
+        seen.trailers.push(line);
     }
 }
 

@@ -13,14 +13,14 @@ const QUIET: Duration = Duration::from_millis(150);
 const CLOSING: Duration = Duration::from_secs(3);
 
 /// The fields of a head by their names in lower case.
-pub(super) type Fields = HashMap<Vec<u8>, Vec<Vec<u8>>>;
+pub(crate) type Fields = HashMap<Vec<u8>, Vec<Vec<u8>>>;
 
-pub(super) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
 /// Parts of `bytes` between each `what`.
-pub(super) fn split<'a>(bytes: &'a [u8], what: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn split<'a>(bytes: &'a [u8], what: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
         let bytes = rest?;
@@ -40,7 +40,7 @@ fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Method and target of a request line without any fault.
-pub(super) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut words = line.split(|&byte| byte == b' ');
     let (method, target, version) = (words.next()?, words.next()?, words.next()?);
     let good = words.next().is_none()
@@ -52,7 +52,7 @@ pub(super) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Name and value of a field line without any fault.
-pub(super) fn field_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn field_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     let control = |&byte: &u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
@@ -61,7 +61,7 @@ pub(super) fn field_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Everything that is wrong or can be read in two ways in the fields of a head, without the empty line at its end, and
 /// the fields. The start line is only looked at in requests.
-pub(super) fn lint(head: &[u8], is_request: bool) -> (Vec<&'static str>, Fields) {
+pub(crate) fn lint(head: &[u8], is_request: bool) -> (Vec<&'static str>, Fields) {
     let mut faults = Vec::new();
     let mut fields = Fields::new();
     let mut lines = split(head, b"\r\n");
@@ -112,22 +112,24 @@ pub(super) fn lint(head: &[u8], is_request: bool) -> (Vec<&'static str>, Fields)
 
 /// A final answer as a client reads it.
 #[derive(Debug, Clone)]
-pub(super) struct Final {
-    pub(super) status: u16,
+pub(crate) struct Final {
+    pub(crate) status: u16,
     /// Without the empty line.
-    pub(super) head: Vec<u8>,
-    pub(super) body: Vec<u8>,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// The end of the body has come, or is wherever the connection ends.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
+    /// Heads of interim answers in front of it.
+    pub(crate) interim: Vec<Vec<u8>>,
 }
 
 impl Final {
-    pub(super) fn says_close(&self) -> bool {
+    pub(crate) fn says_close(&self) -> bool {
         let head = self.head.to_ascii_lowercase();
         find(&head, b"\r\nconnection: close").is_some()
     }
 
-    pub(super) fn has(&self, name: &str) -> usize {
+    pub(crate) fn has(&self, name: &str) -> usize {
         let head = self.head.to_ascii_lowercase();
         let line = format!("\r\n{}:", name.to_ascii_lowercase());
         split(&head, line.as_bytes()).count() - 1
@@ -135,8 +137,9 @@ impl Final {
 }
 
 /// The final answers in what a client got; the first may be to HEAD. `closed`: nothing more will come.
-pub(super) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
+pub(crate) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
     let mut answers = Vec::new();
+    let mut interim = Vec::new();
     let mut rest = data;
     while let Some(end) = find(rest, b"\r\n\r\n") {
         let (head, after) = (&rest[..end], &rest[end + 4..]);
@@ -149,6 +152,7 @@ pub(super) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
         }
         rest = after;
         if status < 200 {
+            interim.push(head.to_vec());
             continue;
         }
         let (_, fields) = lint(head, false);
@@ -174,6 +178,7 @@ pub(super) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
             head: head.to_vec(),
             body,
             whole,
+            interim: std::mem::take(&mut interim),
         });
     }
     answers
@@ -205,17 +210,17 @@ fn dechunk(bytes: &[u8]) -> (Vec<u8>, usize, bool) {
 
 /// What a client saw of one exchange.
 #[derive(Debug, Default)]
-pub(super) struct Exchange {
-    pub(super) refused: bool,
-    pub(super) data: Vec<u8>,
-    pub(super) closed: bool,
-    pub(super) hangs: bool,
-    pub(super) finals: Vec<Final>,
+pub(crate) struct Exchange {
+    pub(crate) refused: bool,
+    pub(crate) data: Vec<u8>,
+    pub(crate) closed: bool,
+    pub(crate) hangs: bool,
+    pub(crate) finals: Vec<Final>,
 }
 
 /// Sends bytes on a connection of its own and reads until nothing more comes. With `then`, what it makes of the first
 /// whole answer is sent on the same connection.
-pub(super) fn exchange(
+pub(crate) fn exchange(
     address: SocketAddr,
     raw: &[u8],
     fin: bool,
@@ -278,7 +283,7 @@ pub(super) fn exchange(
     seen
 }
 
-pub(super) fn is_timeout(error: &io::Error) -> bool {
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
@@ -286,7 +291,7 @@ pub(super) fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Sends two good requests and tells what is wrong with the answers: they may meet what a bad one has left behind.
-pub(super) fn canaries(address: SocketAddr, id: &str) -> Vec<String> {
+pub(crate) fn canaries(address: SocketAddr, id: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for number in 0..2 {
         let path = format!("/canary/{id}/{number}");

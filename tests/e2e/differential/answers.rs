@@ -86,7 +86,7 @@ pub(super) fn plan(random: &mut SmallRng, to_head: bool, of_pair: bool) -> Plan 
         1..=4 if !old => Ended::Chunked,
         _ => Ended::Length,
     };
-    let size = one_of(random, &[0, 1, 12, 300, 20_000]);
+    let size = one_of(random, &[0, 1, 12, 300, 300, 20_000, 200_000]);
     let data: Vec<u8> = (0..size).map(|_| random.gen_range(b'a'..=b'z')).collect();
     let bodiless = matches!(status, 204 | 304);
     match ended {

@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 
 use super::answers;
 use crate::corpus::origin::Plan;
+use crate::corpus::wire::find;
 
 /// What a client sends on one connection, and what the host does with it.
 #[derive(Debug, Default)]
@@ -17,10 +18,13 @@ pub(super) struct Exchange {
     pub(super) plans: Vec<(u64, Plan)>,
     /// Whether the first request is HEAD.
     pub(super) to_head: bool,
+    /// Whether Host is not what an absolute target says.
+    pub(super) two_authorities: bool,
 }
 
-const METHODS: [&str; 10] = [
-    "GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW",
+const METHODS: [&str; 16] = [
+    "GET", "GET", "GET", "HEAD", "TRACE", "GET", "POST", "PUT", "HEAD", "POST", "POST", "PUT",
+    "DELETE", "PATCH", "OPTIONS", "BREW",
 ];
 
 const TARGETS: [&str; 20] = [
@@ -134,6 +138,14 @@ pub(super) fn latin(text: &str) -> impl Iterator<Item = u8> + '_ {
     text.chars().map(|c| c as u8)
 }
 
+impl Exchange {
+    /// Whether this is somewhere in what is sent, whatever its case.
+    pub(super) fn says(&self, text: &str) -> bool {
+        let sent = self.pieces.concat().to_ascii_lowercase();
+        find(&sent, text.to_ascii_lowercase().as_bytes()).is_some()
+    }
+}
+
 /// One request or two at once, of the numbers `number` and the next.
 pub(super) fn exchange(random: &mut SmallRng, number: u64) -> Exchange {
     let mut exchange = Exchange::default();
@@ -146,7 +158,8 @@ pub(super) fn exchange(random: &mut SmallRng, number: u64) -> Exchange {
             method = "GET";
         }
         exchange.to_head |= method == "HEAD";
-        bytes.extend(request(random, method, number));
+        let two = &mut exchange.two_authorities;
+        bytes.extend(request(random, method, number, two));
         let plan = answers::plan(random, method == "HEAD", pair);
         exchange.plans.push((number, plan));
     }
@@ -177,16 +190,28 @@ pub(super) fn field(random: &mut SmallRng, out: &mut Vec<u8>, name: &str, value:
     out.extend(latin(&format!("{name}:{before}{value}{behind}\r\n")));
 }
 
-fn request(random: &mut SmallRng, method: &str, number: u64) -> Vec<u8> {
+fn request(
+    random: &mut SmallRng,
+    method: &str,
+    number: u64,
+    two_authorities: &mut bool,
+) -> Vec<u8> {
     let old = chance(random, 20);
     let target = match method {
         "OPTIONS" if chance(random, 30) => "*",
         _ => one_of(random, &TARGETS),
     };
     let version = if old { "HTTP/1.0" } else { "HTTP/1.1" };
-    let mut out: Vec<u8> = latin(&format!("{method} {target} {version}\r\n")).collect();
+    let ahead = one_of(random, &["", "", "", "", "", "", "", "\r\n"]);
+    let mut out: Vec<u8> = latin(&format!("{ahead}{method} {target} {version}\r\n")).collect();
     if !old || chance(random, 70) {
-        let host = one_of(random, &HOSTS);
+        let absolute = target.split_once("://").map(|(_, rest)| rest);
+        let authority = absolute.and_then(|rest| rest.split(['/', '?']).next());
+        let host = match authority {
+            Some(authority) if !chance(random, 10) => authority,
+            _ => one_of(random, &HOSTS),
+        };
+        *two_authorities |= authority.is_some_and(|authority| authority != host);
         field(random, &mut out, "Host", host);
     }
     let count = match random.gen_range(0..4) {
@@ -198,7 +223,8 @@ fn request(random: &mut SmallRng, method: &str, number: u64) -> Vec<u8> {
         let (name, value) = one_of(random, &FIELDS);
         field(random, &mut out, name, value);
     }
-    if chance(random, 40) {
+    let times = one_of(random, &[0, 0, 0, 1, 1, 2]);
+    for _ in 0..times {
         let options = one_of(random, &CONNECTIONS);
         field(random, &mut out, "Connection", options);
     }
@@ -212,7 +238,7 @@ fn request(random: &mut SmallRng, method: &str, number: u64) -> Vec<u8> {
         out.extend(b"\r\n");
         return out;
     }
-    let size = one_of(random, &[0, 1, 5, 100, 5000]);
+    let size = one_of(random, &[0, 1, 5, 100, 100, 5000, 5000, 150_000]);
     let data: Vec<u8> = (0..size).map(|_| random.gen_range(b'a'..=b'z')).collect();
     if size > 0 && !old && chance(random, 10) {
         field(random, &mut out, "Expect", "100-continue");
@@ -222,9 +248,14 @@ fn request(random: &mut SmallRng, method: &str, number: u64) -> Vec<u8> {
         out.extend(b"\r\n");
         out.extend(chunked(random, &data));
     } else {
-        let times = if chance(random, 3) { 2 } else { 1 };
-        for _ in 0..times {
-            field(random, &mut out, "Content-Length", &size.to_string());
+        let length = size.to_string();
+        let lengths = match random.gen_range(0..40) {
+            0 => vec![format!("{length}, {length}")],
+            1 => vec![length.clone(), length],
+            _ => vec![length],
+        };
+        for length in lengths {
+            field(random, &mut out, "Content-Length", &length);
         }
         out.extend(b"\r\n");
         out.extend(&data);

@@ -124,7 +124,10 @@ pub(super) fn seen(
             answer_head(&mut seen, &format!("{of} interim {at}"), head, early);
         }
         answer_head(&mut seen, &of, &answer.head, early);
-        seen.insert(format!("{of} body"), shown(&answer.body));
+        // Where a reset cuts one off is up to the system.
+        if answer.whole {
+            seen.insert(format!("{of} body"), shown(&answer.body));
+        }
         seen.insert(format!("{of} whole"), answer.whole.to_string());
     }
     seen.insert("client hangs".to_owned(), client.hangs.to_string());
@@ -146,7 +149,14 @@ fn answer_head(seen: &mut Seen, of: &str, head: &[u8], early: bool) {
         all.remove(&b"connection"[..]);
     }
     seen.insert(format!("{of} faults"), faults.join(", "));
-    fields(seen, of, &all, |_, value| shown(value));
+    fields(seen, of, &all, |name, value| match shown(value) {
+        // Each token has a number of its own.
+        cookie if name == "set-cookie" && cookie.starts_with("at=") => {
+            let (_, attributes) = cookie.split_once(';').unwrap_or_default();
+            format!("at=masked;{attributes}")
+        }
+        value => value,
+    });
 }
 
 fn fields(seen: &mut Seen, of: &str, fields: &Fields, value: impl Fn(&str, &[u8]) -> String) {

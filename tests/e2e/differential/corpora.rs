@@ -1,0 +1,87 @@
+//! The raw cases of the corpus: what one of both refuses, the other does not pass.
+
+use super::{MODES, in_front_of};
+use crate::corpus::case::Case;
+use crate::corpus::origin::Origin;
+use crate::corpus::shared_out;
+use crate::corpus::wire::{Exchange, exchange};
+
+/// What the client got, in short: which word a refusal uses does not matter.
+fn outcome(seen: &Exchange) -> String {
+    let statuses = seen.finals.iter().map(|answer| match answer.status {
+        400.. => "refused".to_owned(),
+        status if answer.whole => status.to_string(),
+        // Whether the fault shows before or behind the head is up to the system.
+        _ => "refused".to_owned(),
+    });
+    Vec::from_iter(statuses).join(", ")
+}
+
+/// The cases whose outcomes differ.
+fn different(cases: &[Case], outcomes: [Vec<String>; 2]) -> Vec<String> {
+    let [engine, pingora] = outcomes;
+    let both = engine.into_iter().zip(pingora);
+    let mut different = Vec::new();
+    for (case, (engine, pingora)) in cases.iter().zip(both) {
+        if engine != pingora {
+            println!(
+                "{}: {engine} / {pingora} ({}: {})",
+                case.id, case.expect, case.why
+            );
+            println!(
+                "  {}",
+                &case.raw()[..case.raw().len().min(300)].escape_ascii()
+            );
+            different.push(case.id.clone());
+        }
+    }
+    different
+}
+
+#[test]
+fn both_ways_of_http1_pass_the_same_raw_requests() {
+    let cases = Case::all(include_str!("../corpus/requests.jsonl"));
+    let outcomes = MODES.map(|mode| {
+        shared_out(&cases, |cases| {
+            let origin = Origin::recording();
+            let ballast = in_front_of(&origin, mode, &[], &[]);
+            let run = |case: &Case| {
+                let seen = exchange(ballast.address(), &case.raw(), case.fin, case.close, None);
+                let reached = origin
+                    .take()
+                    .iter()
+                    .filter(|record| record.complete)
+                    .count();
+                format!("{reached} reached, {}", outcome(&seen))
+            };
+            cases.iter().map(run).collect()
+        })
+    });
+    // Absolute targets with another Host, which is to be ignored; Pingora refuses them.
+    assert_eq!(different(&cases, outcomes), ["target-01", "target-x06"]);
+}
+
+#[test]
+fn both_ways_of_http1_pass_the_same_raw_answers() {
+    let cases = Case::all(include_str!("../corpus/answers.jsonl"));
+    let outcomes = MODES.map(|mode| {
+        shared_out(&cases, |cases| {
+            let origin = Origin::answering(cases);
+            let ballast = in_front_of(&origin, mode, &[], &[]);
+            let run = |case: &Case| {
+                let (method, id) = (&case.method, &case.id);
+                let ask = format!("{method} /r/{id} HTTP/1.1\r\nHost: probe.example\r\n\r\n");
+                outcome(&exchange(
+                    ballast.address(),
+                    ask.as_bytes(),
+                    false,
+                    false,
+                    None,
+                ))
+            };
+            cases.iter().map(run).collect()
+        })
+    });
+    // Pingora takes a chunk size of no digits for the last one.
+    assert_eq!(different(&cases, outcomes), ["r-chunk-09", "r-chunk-x04"]);
+}
