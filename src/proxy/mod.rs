@@ -1,4 +1,4 @@
-//! The proxy: `impl ProxyHttp`, phase by phase.
+//! The proxy: what is decided about requests, and `impl ProxyHttp`, which asks for it phase by phase. The engine asks too.
 //!
 //! Every request holds one [`RequestContext`], and in it at most one lease. Both end by being dropped, so success,
 //! error, retry, the client's disappearance and a panic in a filter release them alike.
