@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -210,7 +209,8 @@ impl<'e> Connection<'e> {
                 requests: self.requests,
                 length,
             };
-            let mut running = pin!(exchange.run(&mut room, refused));
+            // A connection at rest need not have room for a request.
+            let mut running = Box::pin(exchange.run(&mut room, refused));
             poll_fn(|context| {
                 // What a panic leaves behind is dropped, and what outlives it is made for that: counts that end by being
                 // dropped, locks whose poison is ignored, and the client's socket, which is closed.

@@ -115,3 +115,34 @@ impl Engine {
         self.closing.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::pool::HostBook;
+
+    #[tokio::test]
+    async fn a_connection_at_rest_has_no_room_for_a_request() {
+        let file = "listeners: [\"127.0.0.1:8080\"]\npools: { web: { hosts: [\"127.0.0.1:80\"] } }";
+        let config = Config::parse(file, Path::new("ballast.yaml")).expect("a configuration");
+        let site = Site::new(&config, &mut HostBook::new()).expect("a site");
+        let (site, traffic) = (Arc::new(ArcSwap::from_pointee(site)), Arc::default());
+        let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
+        let engine = Engine::new(proxy, site, traffic);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("it is bound");
+        let socket = TcpStream::connect(address).await.expect("connected");
+        let peer = Peer {
+            address: None,
+            tls: false,
+            port: None,
+        };
+        let size = size_of_val(&engine.serve_tcp(socket, peer));
+        assert!(size <= 2_048, "{size} bytes");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! A [`Head`] copies nothing: it keeps where each part begins and how long it is, and takes the bytes again from whoever
 //! asks for a part. What it accepts and refuses is what Pingora's sessions accept and refuse: the same parser with the
-//! same options, and [`RequestLine`](super::line::RequestLine) before it for requests.
+//! same options, and `RequestLine` before it for requests.
 
 mod parse;
 

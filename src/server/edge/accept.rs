@@ -243,7 +243,8 @@ impl Inside {
             }
             Some(acceptor) => {
                 let stream = with_digest(stream, address);
-                let Some(stream) = self.shake_hands(acceptor, stream, address).await else {
+                let shaking = self.shake_hands(acceptor, stream, address);
+                let Some(stream) = Box::pin(shaking).await else {
                     return;
                 };
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
@@ -258,7 +259,8 @@ impl Inside {
                 }
             }
         };
-        self.app.serve(client, &shutdown).await;
+        // The engine's connections need not have room for Pingora's.
+        Box::pin(self.app.serve(client, &shutdown)).await;
     }
 
     /// The TLS handshake; `None` if it comes to nothing.
