@@ -115,7 +115,7 @@ impl Exchange<'_> {
             let error = match result {
                 Ok(relayed) => {
                     if relayed.reusable {
-                        hosts::keep(&peer, host);
+                        hosts::keep(&peer, host, self.engine.idle);
                     }
                     return Outcome {
                         result: Ok(relayed),

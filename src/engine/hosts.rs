@@ -1,8 +1,9 @@
-//! Connections to hosts: made, kept while they are idle by the thread that used them, and used again.
+//! Connections to hosts: made, kept while they are idle by the thread that used them, and used again by any.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -17,9 +18,6 @@ use tokio::time::{Instant, timeout};
 use super::buffer::Buffer;
 use super::socket::Socket;
 
-/// Connections of one thread that may be idle at once, for each host.
-const KEPT_EACH: usize = 256;
-
 /// A connection to a host.
 pub(super) struct Host {
     pub(super) socket: Socket,
@@ -27,8 +25,34 @@ pub(super) struct Host {
     pub(super) inbound: Buffer,
 }
 
-/// An idle connection, and until when it may be used again.
-type Idle = (Host, Instant);
+/// How many connections are idle, in all threads.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// An idle connection.
+struct Idle {
+    host: Host,
+    /// Until when it may be used again.
+    until: Instant,
+    _counted: Counted,
+}
+
+/// One of [`COUNT`]. Dropping it ends the count.
+struct Counted;
+
+impl Counted {
+    /// One more, if there may be so many.
+    fn within(capacity: usize) -> Option<Self> {
+        let count = |count| (count < capacity).then_some(count + 1);
+        let counted = COUNT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+        counted.ok().map(|_| Counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Idle connections, by what tells connections apart: address, TLS and its options.
 #[derive(Default)]
@@ -53,18 +77,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Idle {
+    fn may_be_used(&mut self, now: Instant) -> bool {
+        self.until > now && self.host.is_quiet()
+    }
+}
+
 impl Store {
     /// The connection that was used last, if one can be used again.
     fn take(&mut self, key: u64) -> Option<Host> {
         let kept = self.0.get_mut(&key)?;
         let mut now = None;
-        while let Some((mut host, until)) = kept.pop() {
+        while let Some(mut idle) = kept.pop() {
             let now = *now.get_or_insert_with(Instant::now);
-            if until > now && host.is_quiet() {
-                return Some(host);
+            if idle.may_be_used(now) {
+                return Some(idle.host);
             }
         }
         None
+    }
+
+    /// Closes one of them. `false`: there is none.
+    fn evict(&mut self) -> bool {
+        let mut kept = self.0.values_mut();
+        match kept.find(|kept| !kept.is_empty()) {
+            Some(kept) => {
+                // The one that has been idle for the longest time.
+                kept.remove(0);
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -83,8 +126,8 @@ pub(super) fn take(peer: &HttpPeer) -> Option<Host> {
     })
 }
 
-/// Keeps a connection to `peer` for later requests.
-pub(super) fn keep(peer: &HttpPeer, mut host: Host) {
+/// Keeps a connection to `peer` for later requests; `capacity` may be idle in all threads.
+pub(super) fn keep(peer: &HttpPeer, mut host: Host, capacity: usize) {
     let Some(time) = peer.idle_timeout() else {
         return;
     };
@@ -95,11 +138,19 @@ pub(super) fn keep(peer: &HttpPeer, mut host: Host) {
     let until = Instant::now() + time;
     OWN.with(|own| {
         let mut own = lock(own);
-        let kept = own.0.entry(peer.reuse_hash()).or_default();
-        if kept.len() == KEPT_EACH {
-            kept.remove(0);
+        let mut counted = Counted::within(capacity);
+        if counted.is_none() && own.evict() {
+            counted = Counted::within(capacity);
         }
-        kept.push((host, until));
+        let Some(_counted) = counted else {
+            return;
+        };
+        let idle = Idle {
+            host,
+            until,
+            _counted,
+        };
+        own.0.entry(peer.reuse_hash()).or_default().push(idle);
     });
 }
 
@@ -108,7 +159,7 @@ pub fn sweep() {
     let now = Instant::now();
     OWN.with(|own| {
         lock(own).0.retain(|_, kept| {
-            kept.retain_mut(|(host, until)| *until > now && host.is_quiet());
+            kept.retain_mut(|idle| idle.may_be_used(now));
             !kept.is_empty()
         });
     });
@@ -189,5 +240,41 @@ impl Host {
                 matches!(read, Poll::Pending)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_connections_stay_idle_and_the_last_ones_do() {
+        let connector = TransportConnector::new(None);
+        let mut hosts = Vec::new();
+        for _ in 0..3 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let address = listener.local_addr().expect("it is bound");
+            let mut peer = HttpPeer::new(address, false, String::new());
+            peer.options.idle_timeout = Some(std::time::Duration::from_secs(60));
+            let host = connect(&connector, &peer).await.expect("connected");
+            let (accepted, _) = listener.accept().await.expect("accepted");
+            keep(&peer, host, 2);
+            hosts.push((peer, accepted));
+        }
+        assert_eq!(COUNT.load(Ordering::Relaxed), 2);
+        // Another thread finds them as well, and a host that has closed is not among them.
+        let last = hosts.remove(2);
+        let found = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().expect("a runtime");
+            let _context = runtime.enter();
+            take(&last.0).is_some()
+        });
+        assert!(found.join().expect("no panic"));
+        let left = Vec::from_iter(hosts.iter().map(|(peer, _)| take(peer).is_some()));
+        assert_eq!(left.iter().filter(|found| **found).count(), 1, "{left:?}");
+        assert_eq!(COUNT.load(Ordering::Relaxed), 0);
     }
 }

@@ -38,6 +38,8 @@ pub struct Engine {
     traffic: Arc<Traffic>,
     connector: TransportConnector,
     closing: Closing,
+    /// Connections to hosts that may be idle.
+    idle: usize,
 }
 
 impl std::fmt::Debug for Engine {
@@ -69,14 +71,15 @@ pub struct Declined<S> {
 }
 
 impl Engine {
-    /// An engine for whatever `site` holds when a request begins.
-    pub fn new(proxy: Proxy, site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>) -> Self {
+    /// An engine for whatever `site` holds when a request begins, with so many `idle` connections to hosts at most.
+    pub fn new(proxy: Proxy, site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>, idle: usize) -> Self {
         Engine {
             proxy,
             site,
             traffic,
             connector: TransportConnector::new(None),
             closing: Closing::default(),
+            idle,
         }
     }
 
@@ -133,7 +136,7 @@ mod tests {
         let site = Site::new(&config, &mut HostBook::new()).expect("a site");
         let (site, traffic) = (Arc::new(ArcSwap::from_pointee(site)), Arc::default());
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-        let engine = Engine::new(proxy, site, traffic);
+        let engine = Engine::new(proxy, site, traffic, 1);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("it is bound");
         let socket = TcpStream::connect(address).await.expect("connected");

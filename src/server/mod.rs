@@ -236,7 +236,8 @@ impl Prepared {
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(idle));
         let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-        let engine = Engine::new(proxy.clone(), Arc::clone(&site), Arc::clone(&traffic));
+        let kept = usize::try_from(idle).unwrap_or(usize::MAX);
+        let engine = Engine::new(proxy.clone(), Arc::clone(&site), Arc::clone(&traffic), kept);
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         proxy.server_options = Some(server_options());
