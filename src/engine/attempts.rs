@@ -86,7 +86,7 @@ impl Exchange<'_> {
                 Ok(peer) => peer.clone(),
                 Err(error) => return Outcome::failed(error),
             };
-            let (mut host, reused) = match hosts::take(&peer) {
+            let (host, reused) = match hosts::take(&peer) {
                 Some(host) => (host, true),
                 None => match self.connect(&peer, ctx.site.half_close).await {
                     Ok(host) => (host, false),
@@ -108,15 +108,13 @@ impl Exchange<'_> {
                 return Outcome::failed(error);
             }
             let tls = self.peer.tls;
-            let (client, host_side) = (&mut *self.client, &mut host);
-            let mut relay = Relay::new(request, tls, client, host_side, ctx, upload, answer, keep);
+            let client = &mut *self.client;
+            let host = (host, &peer, self.engine.idle);
+            let mut relay = Relay::new(request, tls, client, host, ctx, upload, answer, keep);
             let result = poll_fn(|context| relay.poll(context)).await;
             let (status, sent) = relay.told();
             let error = match result {
                 Ok(relayed) => {
-                    if relayed.reusable {
-                        hosts::keep(&peer, host, self.engine.idle);
-                    }
                     return Outcome {
                         result: Ok(relayed),
                         status: status.map(|status| status.as_u16()),

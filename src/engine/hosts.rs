@@ -15,14 +15,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::buffer::Buffer;
 use super::socket::Socket;
 
 /// A connection to a host.
 pub(super) struct Host {
     pub(super) socket: Socket,
-    /// What has come and has not been used.
-    pub(super) inbound: Buffer,
 }
 
 /// How many connections are idle, in all threads.
@@ -127,14 +124,13 @@ pub(super) fn take(peer: &HttpPeer) -> Option<Host> {
 }
 
 /// Keeps a connection to `peer` for later requests; `capacity` may be idle in all threads.
-pub(super) fn keep(peer: &HttpPeer, mut host: Host, capacity: usize) {
+pub(super) fn keep(peer: &HttpPeer, host: Host, capacity: usize) {
     let Some(time) = peer.idle_timeout() else {
         return;
     };
-    if !host.inbound.is_empty() || time.is_zero() {
+    if time.is_zero() {
         return;
     }
-    host.inbound.rest();
     let until = Instant::now() + time;
     OWN.with(|own| {
         let mut own = lock(own);
@@ -195,10 +191,7 @@ pub(super) async fn connect(connector: &TransportConnector, peer: &HttpPeer) -> 
                 .map_err(|error| error.into_up())?,
         ),
     };
-    Ok(Host {
-        socket,
-        inbound: Buffer::default(),
-    })
+    Ok(Host { socket })
 }
 
 fn unconnected(error: io::Error, address: &std::net::SocketAddr) -> Box<Error> {
@@ -214,8 +207,7 @@ fn unconnected(error: io::Error, address: &std::net::SocketAddr) -> Box<Error> {
 impl Host {
     /// A connection of another thread as one of this.
     fn on_this_thread(self) -> Option<Self> {
-        let Host { socket, inbound } = self;
-        let socket = match socket {
+        let socket = match self.socket {
             Socket::Tcp(socket) => {
                 let socket = socket.into_std().and_then(TcpStream::from_std);
                 Socket::Tcp(socket.ok()?)
@@ -223,7 +215,7 @@ impl Host {
             // Its events come by way of the other thread.
             tls @ Socket::Tls(_) => tls,
         };
-        Some(Host { socket, inbound })
+        Some(Host { socket })
     }
 
     /// Whether nothing has come on an idle connection, neither bytes nor its end.

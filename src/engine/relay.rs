@@ -6,12 +6,13 @@ use std::io::IoSlice;
 use std::task::{Context, Poll};
 
 use http::StatusCode;
-use pingora::Result;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{LARGE, SMALL};
+use super::buffer::{Buffer, LARGE, SMALL};
 use super::client::Client;
-use super::hosts::Host;
+use super::hosts::{self, Host};
 use super::outgoing::Additions;
 use super::upload::Upload;
 use crate::message::RequestView;
@@ -47,8 +48,6 @@ pub(super) struct Relayed {
     pub(super) keep: bool,
     /// Whether the client has sent all of the request.
     pub(super) whole: bool,
-    /// Whether the host's connection can be used again.
-    pub(super) reusable: bool,
 }
 
 /// An attempt.
@@ -56,7 +55,13 @@ pub(super) struct Relay<'r> {
     pub(super) request: RequestView<'r>,
     pub(super) tls: bool,
     pub(super) client: &'r mut Client,
-    pub(super) host: &'r mut Host,
+    /// `None` once it has done its part.
+    host: Option<Host>,
+    /// What has come from it and has not gone to the client.
+    inbound: Buffer,
+    peer: &'r HttpPeer,
+    /// How many connections to hosts may be idle.
+    idle: usize,
     pub(super) ctx: &'r mut RequestContext,
     pub(super) upload: &'r mut Upload,
     pub(super) room: &'r mut AnswerRoom,
@@ -91,7 +96,7 @@ impl<'r> Relay<'r> {
         request: RequestView<'r>,
         tls: bool,
         client: &'r mut Client,
-        host: &'r mut Host,
+        (host, peer, idle): (Host, &'r HttpPeer, usize),
         ctx: &'r mut RequestContext,
         upload: &'r mut Upload,
         room: &'r mut AnswerRoom,
@@ -103,7 +108,10 @@ impl<'r> Relay<'r> {
             request,
             tls,
             client,
-            host,
+            host: Some(host),
+            inbound: Buffer::default(),
+            peer,
+            idle,
             ctx,
             upload,
             room,
@@ -143,10 +151,6 @@ impl<'r> Relay<'r> {
             return Poll::Ready(Ok(Relayed {
                 keep: self.keep && whole,
                 whole,
-                reusable: self.state.reusable
-                    && self.upload.is_done()
-                    && self.upload.broken.is_none()
-                    && self.host.inbound.is_empty(),
             }));
         }
         if self.upload.is_whole() {
@@ -163,7 +167,10 @@ impl<'r> Relay<'r> {
         if self.state.asked {
             return Ok(Poll::Ready(()));
         }
-        match self.upload.poll(context, self.client, self.host, self.ctx) {
+        let Some(host) = &mut self.host else {
+            return Ok(Poll::Pending);
+        };
+        match self.upload.poll(context, self.client, host, self.ctx) {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => Ok(Poll::Pending),
@@ -176,7 +183,7 @@ impl<'r> Relay<'r> {
             while self.state.written < self.room.staged.len() || self.state.raw > 0 {
                 let parts = [
                     IoSlice::new(&self.room.staged[self.state.written..]),
-                    IoSlice::new(&self.host.inbound.filled()[..self.state.raw]),
+                    IoSlice::new(&self.inbound.filled()[..self.state.raw]),
                 ];
                 let first = usize::from(parts[0].is_empty());
                 let last = 1 + usize::from(!parts[1].is_empty());
@@ -188,7 +195,7 @@ impl<'r> Relay<'r> {
                         let staged = count.min(self.room.staged.len() - self.state.written);
                         self.state.written += staged;
                         self.state.raw -= count - staged;
-                        self.host.inbound.consume(count - staged);
+                        self.inbound.consume(count - staged);
                     }
                 }
             }
@@ -210,12 +217,14 @@ impl<'r> Relay<'r> {
                     self.state.down = Down::Flush;
                     continue;
                 }
-                Down::Body(_) if !self.host.inbound.is_empty() => {
+                Down::Body(_) if !self.inbound.is_empty() => {
                     self.take_body()?;
+                    self.settle();
                     continue;
                 }
-                Down::Head if !self.host.inbound.is_empty() => {
+                Down::Head if !self.inbound.is_empty() => {
                     if self.take_head()? {
+                        self.settle();
                         continue;
                     }
                 }
@@ -226,11 +235,11 @@ impl<'r> Relay<'r> {
                 Down::Body(_) => LARGE,
                 _ => SMALL,
             };
-            match self
-                .host
-                .socket
-                .poll_read(context, &mut self.host.inbound, size)
-            {
+            let Some(host) = &mut self.host else {
+                let why = "the answer goes on behind its end";
+                return Error::e_explain(ErrorType::InternalError, why);
+            };
+            match host.socket.poll_read(context, &mut self.inbound, size) {
                 Poll::Pending => {
                     if matches!(self.state.down, Down::Body(_))
                         && let Poll::Ready(flushed) =
@@ -240,7 +249,10 @@ impl<'r> Relay<'r> {
                     }
                     return self.wait_for_host(context);
                 }
-                Poll::Ready(Ok(0)) => self.host_ended()?,
+                Poll::Ready(Ok(0)) => {
+                    self.host_ended()?;
+                    self.settle();
+                }
                 Poll::Ready(Ok(_)) => {
                     if matches!(self.state.down, Down::Body(_)) {
                         self.state.answer_by = None;
@@ -249,5 +261,23 @@ impl<'r> Relay<'r> {
                 Poll::Ready(Err(error)) => return Err(self.unanswered(error)),
             }
         }
+    }
+
+    /// Lets the host go once its answer has come whole: the next request need not wait until the client has read it.
+    fn settle(&mut self) {
+        if !matches!(&self.state.down, Down::Body(body) if body.is_over()) {
+            return;
+        }
+        let Some(host) = self.host.take() else {
+            return;
+        };
+        let is_free = self.state.reusable
+            && self.upload.is_done()
+            && self.upload.broken.is_none()
+            && self.inbound.len() == self.state.raw;
+        if is_free {
+            hosts::keep(self.peer, host, self.idle);
+        }
+        self.ctx.release_host();
     }
 }

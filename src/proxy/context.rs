@@ -255,6 +255,13 @@ impl RequestContext {
         }
     }
 
+    /// The host has done its part: its place is free. The attempt goes on until the client has the answer.
+    pub(crate) fn release_host(&mut self) {
+        if let (Some(lease), Some(head)) = (self.lease.take(), self.head) {
+            lease.observe(head.after, head.outcome);
+        }
+    }
+
     /// Ends the attempt. What the host answered, if anything, is taken in.
     pub(crate) fn finish(&mut self) {
         if let Some(head) = self.head {
@@ -263,8 +270,6 @@ impl RequestContext {
                 Outcome::Failure(failure) => Reason::Failed(failure),
             });
         }
-        if let (Some(lease), Some(head)) = (self.lease.take(), self.head) {
-            lease.observe(head.after, head.outcome);
-        }
+        self.release_host();
     }
 }

@@ -73,7 +73,7 @@ impl Relay<'_> {
         let Down::Body(body) = &mut self.state.down else {
             return Ok(());
         };
-        let bytes = self.host.inbound.filled();
+        let bytes = self.inbound.filled();
         let malformed = |_| {
             let what = "the host's chunks are malformed";
             Error::explain(ErrorType::InvalidHTTPHeader, what).into_up()
@@ -95,12 +95,12 @@ impl Relay<'_> {
                 if chunked.is_over() && self.state.chunked {
                     staged.extend_from_slice(chunks::END);
                 }
-                self.host.inbound.consume(at);
+                self.inbound.consume(at);
             }
             Body::UntilClose if self.state.chunked => {
                 self.state.sent += bytes.len() as u64;
                 put(staged, bytes, true);
-                self.host.inbound.consume(bytes.len());
+                self.inbound.consume(bytes.len());
             }
             body => {
                 self.state.raw = body.take(bytes).map_err(malformed)?;
@@ -112,7 +112,7 @@ impl Relay<'_> {
 
     /// Takes the head of an answer; `false`: it has not come whole.
     pub(super) fn take_head(&mut self) -> Result<bool> {
-        let bytes = self.host.inbound.filled();
+        let bytes = self.inbound.filled();
         let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
         let length = match self.room.head.read_response(bytes, MOST_FIELDS) {
             Ok(Progress::Complete(length)) => length,
@@ -153,7 +153,7 @@ impl Relay<'_> {
                 let head = (head, bytes);
                 answering::write_head(staged, head, response, said, told, (via, None), additions)?;
             }
-            self.host.inbound.consume(length);
+            self.inbound.consume(length);
             return Ok(true);
         }
         self.state.answer_by = None;
@@ -183,12 +183,12 @@ impl Relay<'_> {
             (site.via.as_ref(), cookie.as_deref()),
             &mut self.room.additions,
         )?;
-        self.host.inbound.consume(length);
+        self.inbound.consume(length);
         self.state.status = Some(status);
         self.state.chunked = framing.chunked;
         self.state.reusable = framing.reusable;
         self.state.down = Down::Body(framing.body);
-        if !self.host.inbound.is_empty() {
+        if !self.inbound.is_empty() {
             // It goes out with the head, in one write.
             if let Err(malformed) = self.take_body() {
                 // Nothing of it has gone out, so that there can be another answer.
