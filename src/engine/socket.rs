@@ -27,8 +27,14 @@ impl Socket {
         size: usize,
     ) -> Poll<io::Result<usize>> {
         if let Socket::Tcp(socket) = self {
-            // A connection that waits has no buffer.
-            ready!(socket.poll_read_ready(context))?;
+            match socket.poll_read_ready(context) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    // A connection that waits has no buffer.
+                    buffer.rest();
+                    return Poll::Pending;
+                }
+            }
         }
         let mut room = ReadBuf::new(buffer.room(size));
         let outcome = match self {
