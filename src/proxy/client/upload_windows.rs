@@ -10,8 +10,11 @@
 //! A stream's window never shrinks: `h2` 0.4 does not look again at what a stream has consumed when its window does, and
 //! the client would wait for an update that nothing brings about.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Poll, ready};
 
 use tokio::sync::Notify;
 
@@ -79,6 +82,8 @@ pub(super) struct Windows {
     /// What was taken from the budget.
     taken: u64,
     traffic: Arc<Traffic>,
+    /// Whether the client could not be told of larger ones: it has not confirmed the last change.
+    held: AtomicBool,
 }
 
 /// What HTTP/2 is told.
@@ -99,6 +104,7 @@ impl Windows {
             since: 0,
             taken: 0,
             traffic,
+            held: AtomicBool::new(false),
         }
     }
 
@@ -108,11 +114,21 @@ impl Windows {
         Upload(Arc::clone(&self.uploads))
     }
 
-    /// Waits until the windows should be [adjusted](Self::adjust).
+    /// Waits until the windows should be [adjusted](Self::adjust). It is polled whenever something comes on the
+    /// connection as well, such as the confirmation of the last change.
     pub(super) async fn due(&self) {
-        while !self.is_due() {
-            self.uploads.more.notified().await;
-        }
+        let mut more = pin!(self.uploads.more.notified());
+        poll_fn(|context| {
+            let held = self.held.swap(false, Ordering::Relaxed);
+            loop {
+                if !held && self.is_due() {
+                    return Poll::Ready(());
+                }
+                ready!(more.as_mut().poll(context));
+                more.set(self.uploads.more.notified());
+            }
+        })
+        .await;
     }
 
     fn is_due(&self) -> bool {
@@ -128,16 +144,26 @@ impl Windows {
     pub(super) fn adjust(&mut self, announce: impl FnOnce(Sizes, Sizes) -> bool) {
         let open = self.uploads.open.load(Ordering::Relaxed);
         let mut stream = self.sizes.stream;
-        if self.is_due() {
-            stream = stream.saturating_mul(2).min(most(open));
-            self.since = self.uploads.bytes.load(Ordering::Relaxed);
-        }
+        let since = match self.is_due() {
+            true => {
+                stream = stream.saturating_mul(2).min(most(open));
+                self.uploads.bytes.load(Ordering::Relaxed)
+            }
+            false => self.since,
+        };
         let sizes = Sizes {
             stream,
             connection: connection(open, stream),
         };
-        if sizes != self.sizes && self.reserve(beyond(sizes)) && announce(self.sizes, sizes) {
-            self.sizes = sizes;
+        if sizes != self.sizes && self.reserve(beyond(sizes)) {
+            if announce(self.sizes, sizes) {
+                (self.sizes, self.since) = (sizes, since);
+            } else {
+                self.held.store(true, Ordering::Relaxed);
+            }
+        } else {
+            // Where the budget is used up, it is looked at again once as much has come again.
+            self.since = since;
         }
         // What was reserved in vain, or is not needed any longer.
         self.reserve(beyond(self.sizes));
