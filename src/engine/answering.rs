@@ -35,10 +35,7 @@ impl Framing {
         method: &Method,
         version: Version,
     ) -> Self {
-        let says = |option: &[u8]| {
-            let mut options = framing::list(response.fields.get_all(&CONNECTION));
-            options.any(|said| said.eq_ignore_ascii_case(option))
-        };
+        let says = |option| framing::has_option(response.fields.get_all(&CONNECTION), option);
         let mut reusable = match response.version {
             Version::HTTP_10 => says(b"keep-alive") && !says(b"close"),
             _ => !says(b"close"),

@@ -48,7 +48,7 @@ impl Buffer {
         }
     }
 
-    /// Space behind the bytes, of which `at_least` is 1 or more; the bytes may move. Nothing is given up for it.
+    /// Space behind the bytes, `size` bytes if there are none; the bytes may move.
     pub(super) fn room(&mut self, size: usize) -> &mut [u8] {
         if self.space.is_empty() {
             self.space = take(size);

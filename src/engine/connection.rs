@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
-use std::time::Duration;
 
 use pingora::Result;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use super::exchange::{Exchange, Room};
 use super::socket::Socket;
 use super::{Declined, Engine, Peer};
 use crate::message::head::{HeadError, Progress};
-use crate::proxy::answer::Answer;
+use crate::proxy::answer::{Answer, LINGER};
 use crate::proxy::telling::tell_headless;
 use crate::record::Ending;
 
@@ -255,13 +254,10 @@ impl<'e> Connection<'e> {
         let limit = self.engine.site.load().timeouts.write;
         let _: Result<()> = self
             .client
-            .write_all(&answer.to_bytes(), limit.min(LAST_WORD))
+            .write_all(&answer.to_bytes(), limit.min(LINGER))
             .await;
     }
 }
-
-/// How long the client may take to read a last answer.
-const LAST_WORD: Duration = Duration::from_secs(2);
 
 fn take_room() -> Box<Room> {
     let kept = ROOMS.try_with(|rooms| rooms.borrow_mut().pop());

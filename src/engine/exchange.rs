@@ -19,7 +19,7 @@ use super::{Engine, Peer};
 use crate::balancer::BalancerError;
 use crate::message::body::Body;
 use crate::message::framing;
-use crate::message::head::{self, Head};
+use crate::message::head::Head;
 use crate::message::{FieldsView, RequestView};
 use crate::proxy::answer::{Answer, Connection, LINGER};
 use crate::proxy::context::{NotLeased, RequestContext};
@@ -64,10 +64,7 @@ fn view<'a>(head: &'a Head, bytes: &'a [u8], method: &'a Method) -> RequestView<
         method,
         target: head.target(bytes),
         authority: None,
-        version: match head.version() {
-            head::Version::Http10 => Version::HTTP_10,
-            head::Version::Http11 => Version::HTTP_11,
-        },
+        version: head.version().into(),
         fields: FieldsView::Head(head, bytes),
     };
     RequestView {
@@ -78,11 +75,9 @@ fn view<'a>(head: &'a Head, bytes: &'a [u8], method: &'a Method) -> RequestView<
 
 /// Whether the client's connection outlives the request, as far as its head says.
 fn is_persistent(request: RequestView<'_>) -> bool {
-    let says = |option: &[u8]| {
-        let mut options = framing::list(request.get_all(&CONNECTION));
-        options.any(|said| said.eq_ignore_ascii_case(option))
-    };
-    !says(b"close") && (request.version == Version::HTTP_11 || says(b"keep-alive"))
+    !rules::says_close(request)
+        && (request.version == Version::HTTP_11
+            || framing::has_option(request.get_all(&CONNECTION), b"keep-alive"))
 }
 
 impl Exchange<'_> {
@@ -110,6 +105,7 @@ impl Exchange<'_> {
         let most = ctx.site.limits.max_requests_per_connection;
         let is_last = most.is_some_and(|most| self.requests + 1 >= most);
         let keep = is_persistent(request) && !is_last && !ctx.presence.is_draining();
+        let mut body = rules::announced_body(request);
         let judged = match refused {
             Some(answer) => Err((answer, Connection::Close)),
             None => rules::judge(request, Some(bytes), &ctx.site.limits),
@@ -118,10 +114,11 @@ impl Exchange<'_> {
             Ok(said) => said,
             Err((answer, connection)) => {
                 let keep = keep && connection == Connection::Keep;
-                return self.refuse(&mut ctx, request, answer, keep).await;
+                return self
+                    .refuse(&mut ctx, request, answer, keep, &mut body)
+                    .await;
             }
         };
-        let mut body = rules::announced_body(request);
         let trusted = ctx.is_trusted();
         let is_dropped = |name: &[u8]| rules::is_dropped(name, &ctx.site, trusted);
         head.remove(bytes, is_dropped);
@@ -129,17 +126,21 @@ impl Exchange<'_> {
         if !ctx.presence.admit(ctx.site.limits.max_in_flight) {
             let answer = Answer::OVERLOADED;
             return self
-                .refuse_amid(&mut ctx, request, answer, keep, &mut body)
+                .refuse(&mut ctx, request, answer, keep, &mut body)
                 .await;
         }
         if let Some(answer) = self.engine.proxy.refuse(request, &mut ctx) {
             return self
-                .refuse_amid(&mut ctx, request, answer, keep, &mut body)
+                .refuse(&mut ctx, request, answer, keep, &mut body)
                 .await;
         }
         let onward = match Onward::new(request) {
             Ok(onward) => onward,
-            Err(answer) => return self.refuse(&mut ctx, request, answer, false).await,
+            Err(answer) => {
+                return self
+                    .refuse(&mut ctx, request, answer, false, &mut body)
+                    .await;
+            }
         };
         match self.lease(&mut ctx, request).await {
             Ok(()) => {}
@@ -153,7 +154,7 @@ impl Exchange<'_> {
                     _ => Answer::NO_HOST,
                 };
                 return self
-                    .refuse_amid(&mut ctx, request, answer, keep, &mut body)
+                    .refuse(&mut ctx, request, answer, keep, &mut body)
                     .await;
             }
         }
@@ -170,22 +171,9 @@ impl Exchange<'_> {
         self.end(ctx, request, outcome).await
     }
 
-    /// Refuses a request of which nothing more is read.
-    async fn refuse(
-        &mut self,
-        ctx: &mut RequestContext,
-        request: RequestView<'_>,
-        answer: Answer,
-        keep: bool,
-    ) -> End {
-        let mut body = rules::announced_body(request);
-        self.refuse_amid(ctx, request, answer, keep, &mut body)
-            .await
-    }
-
     /// Answers a request that goes no further, and tells of it. The rest of its body is read, for a while, if the
     /// connection is kept.
-    async fn refuse_amid(
+    async fn refuse(
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,

@@ -70,6 +70,17 @@ pub struct Declined<S> {
     pub requests: u64,
 }
 
+impl<S> Declined<S> {
+    /// The same with the socket as `map` makes it.
+    fn filter_map<T>(self, map: impl FnOnce(S) -> Option<T>) -> Option<Declined<T>> {
+        Some(Declined {
+            socket: map(self.socket)?,
+            ahead: self.ahead,
+            requests: self.requests,
+        })
+    }
+}
+
 impl Engine {
     /// An engine for whatever `site` holds when a request begins, with so many `idle` connections to hosts at most.
     pub fn new(proxy: Proxy, site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>, idle: usize) -> Self {
@@ -85,32 +96,20 @@ impl Engine {
 
     /// Serves a connection in clear until its end, or until it has a request for Pingora.
     pub async fn serve_tcp(&self, socket: TcpStream, peer: Peer) -> Option<Declined<TcpStream>> {
-        let declined = Connection::new(self, Socket::Tcp(socket), peer)
-            .serve()
-            .await?;
-        match declined.socket {
-            Socket::Tcp(socket) => Some(Declined {
-                socket,
-                ahead: declined.ahead,
-                requests: declined.requests,
-            }),
+        let connection = Connection::new(self, Socket::Tcp(socket), peer);
+        connection.serve().await?.filter_map(|socket| match socket {
+            Socket::Tcp(socket) => Some(socket),
             Socket::Tls(_) => None,
-        }
+        })
     }
 
     /// The same with an encrypted connection.
     pub async fn serve_tls(&self, socket: Stream, peer: Peer) -> Option<Declined<Stream>> {
-        let declined = Connection::new(self, Socket::Tls(socket), peer)
-            .serve()
-            .await?;
-        match declined.socket {
-            Socket::Tls(socket) => Some(Declined {
-                socket,
-                ahead: declined.ahead,
-                requests: declined.requests,
-            }),
+        let connection = Connection::new(self, Socket::Tls(socket), peer);
+        connection.serve().await?.filter_map(|socket| match socket {
+            Socket::Tls(socket) => Some(socket),
             Socket::Tcp(_) => None,
-        }
+        })
     }
 
     /// Closes connections at rest, now and from now on.

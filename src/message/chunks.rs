@@ -197,7 +197,7 @@ fn is_text(octet: u8) -> bool {
 }
 
 /// `tchar` of RFC 9110 5.6.2.
-fn is_token(octet: u8) -> bool {
+pub(crate) fn is_token(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
 }
 

@@ -85,6 +85,11 @@ pub(crate) fn list<'a>(
         .filter(|part| !part.is_empty())
 }
 
+/// Whether a list in these values has this part, in upper or lower case.
+pub(crate) fn has_option<'a>(values: impl IntoIterator<Item = &'a [u8]>, option: &[u8]) -> bool {
+    list(values).any(|said| said.eq_ignore_ascii_case(option))
+}
+
 /// Without the white space that RFC 9110 5.6.3 allows around a value. Other control characters are no white space.
 fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {

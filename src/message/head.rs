@@ -93,6 +93,15 @@ pub(crate) enum Version {
     Http11,
 }
 
+impl From<Version> for http::Version {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::Http10 => http::Version::HTTP_10,
+            Version::Http11 => http::Version::HTTP_11,
+        }
+    }
+}
+
 /// What a head is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -10,7 +10,7 @@ use super::{Down, Relay};
 use crate::engine::answering;
 use crate::engine::buffer::SMALL;
 use crate::message::body::Body;
-use crate::message::head::{self, HeadError, Progress};
+use crate::message::head::{HeadError, Progress};
 use crate::message::{FieldsView, ResponseView, chunks};
 use crate::proxy::answer::Connection;
 use crate::proxy::{rules, sticky};
@@ -132,10 +132,7 @@ impl Relay<'_> {
         };
         let response = ResponseView {
             status,
-            version: match head.version() {
-                head::Version::Http10 => Version::HTTP_10,
-                head::Version::Http11 => Version::HTTP_11,
-            },
+            version: head.version().into(),
             fields: FieldsView::Head(head, bytes),
         };
         let site = &self.ctx.site;

@@ -4,7 +4,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 
 use crate::message::FieldsView;
 use crate::message::framing;
-pub(crate) use crate::message::framing::{Coding, Length, list, number};
+pub(crate) use crate::message::framing::{Coding, Length, has_option, list, number};
 
 /// What Content-Length says.
 pub(crate) fn content_length(fields: FieldsView<'_>) -> Length {

@@ -10,6 +10,7 @@ use crate::config::{ClientIdentity, Limits, Underscores};
 use crate::identity_fields;
 use crate::message::RequestView;
 use crate::message::body::Body;
+use crate::message::chunks::is_token;
 use crate::proxy::answer::{Answer, Connection};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::site::Site;
@@ -144,7 +145,7 @@ fn claims_identity(name: &[u8], identity: &ClientIdentity) -> bool {
 
 /// Whether the client uses its connection for nothing more.
 pub(crate) fn says_close(request: RequestView<'_>) -> bool {
-    fields::list(request.get_all(&CONNECTION)).any(|option| option.eq_ignore_ascii_case(b"close"))
+    fields::has_option(request.get_all(&CONNECTION), b"close")
 }
 
 /// Max-Forwards is not a number.
@@ -175,8 +176,7 @@ pub(crate) fn asks_for_websocket(request: RequestView<'_>) -> bool {
     protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         && request.version == Version::HTTP_11
         && *request.method == Method::GET
-        && fields::list(request.get_all(&CONNECTION))
-            .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        && fields::has_option(request.get_all(&CONNECTION), b"upgrade")
 }
 
 /// Which fields of a request its host gets: all but those that concern the client's connection, which are those of RFC
@@ -196,7 +196,10 @@ impl<'a> Onward<'a> {
         for option in fields::list(request.get_all(&CONNECTION)) {
             count += 1;
             let is = |name: &&str| option.eq_ignore_ascii_case(name.as_bytes());
-            if count > MOST_OPTIONS || !option.iter().all(is_token) || NEVER_NAMED.iter().any(&is) {
+            if count > MOST_OPTIONS
+                || !option.iter().copied().all(is_token)
+                || NEVER_NAMED.iter().any(&is)
+            {
                 return Err(Answer::BAD_CONNECTION);
             }
             names |= !["close", "keep-alive", "upgrade"].iter().any(is);
@@ -222,9 +225,7 @@ impl<'a> Onward<'a> {
     }
 
     fn is_named(&self, name: &[u8]) -> bool {
-        self.names
-            && fields::list(self.request.get_all(&CONNECTION))
-                .any(|option| option.eq_ignore_ascii_case(name))
+        self.names && fields::has_option(self.request.get_all(&CONNECTION), name)
     }
 }
 
@@ -238,11 +239,6 @@ const NEVER_NAMED: [&str; 4] = [
     "x-forwarded-host",
     "x-forwarded-proto",
 ];
-
-/// `tchar` of RFC 9110 5.6.2.
-fn is_token(octet: &u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(octet)
-}
 
 /// Sets what changes in a request from hop to hop. `received` is the request before its Connection field was followed,
 /// so that a client cannot have any of this taken out.

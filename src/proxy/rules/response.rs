@@ -87,9 +87,7 @@ impl<'a> Passing<'a> {
 
     /// Whether Connection names a field.
     fn is_named(&self, name: &[u8]) -> bool {
-        self.names
-            && fields::list(self.response.fields.get_all(&CONNECTION))
-                .any(|option| option.eq_ignore_ascii_case(name))
+        self.names && fields::has_option(self.response.fields.get_all(&CONNECTION), name)
     }
 }
 
