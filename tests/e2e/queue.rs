@@ -91,7 +91,8 @@ fn requests_wait_in_line_and_are_served_in_turn() {
         if order.last() != Some(&last) {
             order.push(last);
         }
-        assert!(backend.open_connections() <= 1);
+        // Not its connections: one that is still on its way into the idle store makes the next request open its own.
+        assert!(backend.unanswered() <= 1);
     }
     let expected: Vec<_> = (0..6).map(|n| format!("GET /{n} HTTP/1.1")).collect();
     assert_eq!(order, expected);

@@ -53,6 +53,7 @@ impl Backend {
             health_checks: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             used: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
             recorded: Mutex::default(),
             health_heads: Mutex::default(),
             open: Mutex::default(),
@@ -104,6 +105,11 @@ impl Backend {
     /// Connections that brought at least one request which was no health check.
     pub(crate) fn connections(&self) -> u64 {
         self.shared.used.load(Ordering::SeqCst)
+    }
+
+    /// Requests that have come whole and whose answer has not begun.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.shared.unanswered.load(Ordering::SeqCst)
     }
 
     /// Connections that are open now.

@@ -38,6 +38,7 @@ pub(super) struct Shared {
     pub(super) health_checks: AtomicU64,
     pub(super) accepted: AtomicU64,
     pub(super) used: AtomicU64,
+    pub(super) unanswered: AtomicU64,
     pub(super) recorded: Mutex<VecDeque<Recorded>>,
     pub(super) health_heads: Mutex<VecDeque<Head>>,
     pub(super) open: Mutex<HashMap<u64, TcpStream>>,
@@ -143,7 +144,9 @@ fn respond(
     })?;
     match reply {
         Reply::Answer(answer) => {
+            shared.unanswered.fetch_add(1, Ordering::SeqCst);
             shared.pause(answer.delay());
+            shared.unanswered.fetch_sub(1, Ordering::SeqCst);
             if shared.stopping.load(Ordering::SeqCst) {
                 return Ok(Next::Reset);
             }
