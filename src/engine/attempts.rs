@@ -1,6 +1,7 @@
 //! The attempts of a request at hosts.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -56,7 +57,7 @@ impl Exchange<'_> {
                 let half_close = ctx.site.half_close;
                 let client = &mut *self.client;
                 let left = poll_fn(|context| client.poll_left(context, half_close));
-                ctx.lease_in_turn(request, left).await
+                Box::pin(ctx.lease_in_turn(request, left)).await
             }
             leased => Ok(leased?),
         }
@@ -83,7 +84,7 @@ impl Exchange<'_> {
                 }
             }
             let peer = match ctx.begin_at_host() {
-                Ok(peer) => peer.clone(),
+                Ok(peer) => Arc::clone(peer),
                 Err(error) => return Outcome::failed(error),
             };
             let (host, reused) = match hosts::take(&peer) {
@@ -109,7 +110,7 @@ impl Exchange<'_> {
             }
             let tls = self.peer.tls;
             let client = &mut *self.client;
-            let host = (host, &peer, self.engine.idle);
+            let host = (host, &*peer, self.engine.idle);
             let mut relay = Relay::new(request, tls, client, host, ctx, upload, answer, keep);
             let result = poll_fn(|context| relay.poll(context)).await;
             let (status, sent) = relay.told();
@@ -144,7 +145,8 @@ impl Exchange<'_> {
 
     /// Connects to a host as long as the client is there.
     async fn connect(&mut self, peer: &HttpPeer, half_close: HalfClose) -> Result<Host> {
-        let mut connecting = std::pin::pin!(hosts::connect(&self.engine.connector, peer));
+        // Requests on kept connections, most of them, need not have room for it.
+        let mut connecting = Box::pin(hosts::connect(&self.engine.connector, peer));
         poll_fn(|context| match connecting.as_mut().poll(context) {
             Poll::Ready(connected) => Poll::Ready(connected),
             Poll::Pending => self.client.poll_left(context, half_close).map(Err),

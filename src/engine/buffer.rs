@@ -3,18 +3,17 @@
 use std::cell::RefCell;
 use std::mem;
 
+use super::spare::Spare;
+
 /// What is read at once.
 pub(super) const SMALL: usize = 16 << 10;
 
-/// What is read at once of a long body.
-pub(super) const LARGE: usize = 64 << 10;
-
-/// Buffers of one size that a thread keeps.
-const KEPT: usize = 64;
+/// What is read at once of a long body, or of an answer: 64 KiB with their head.
+pub(super) const LARGE: usize = (64 + 4) << 10;
 
 thread_local! {
-    static SMALL_ONES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
-    static LARGE_ONES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static SMALL_ONES: RefCell<Spare<Box<[u8]>>> = const { RefCell::new(Spare::new()) };
+    static LARGE_ONES: RefCell<Spare<Box<[u8]>>> = const { RefCell::new(Spare::new()) };
 }
 
 /// Bytes that have been read and are to be used, and room for more.
@@ -90,8 +89,8 @@ impl Drop for Buffer {
 
 fn take(size: usize) -> Box<[u8]> {
     let kept = match size {
-        SMALL => SMALL_ONES.try_with(|kept| kept.borrow_mut().pop()),
-        LARGE => LARGE_ONES.try_with(|kept| kept.borrow_mut().pop()),
+        SMALL => SMALL_ONES.try_with(|kept| kept.borrow_mut().take()),
+        LARGE => LARGE_ONES.try_with(|kept| kept.borrow_mut().take()),
         _ => Ok(None),
     };
     let kept = kept.ok().flatten();
@@ -100,16 +99,17 @@ fn take(size: usize) -> Box<[u8]> {
 
 fn give(space: Box<[u8]>) {
     let length = space.len();
-    let keep = |kept: &RefCell<Vec<Box<[u8]>>>| {
-        let mut kept = kept.borrow_mut();
-        if kept.len() < KEPT {
-            kept.push(space);
-        }
-    };
+    let keep = |kept: &RefCell<Spare<_>>| kept.borrow_mut().give(space);
     // A thread that ends keeps nothing.
     let _ = match length {
         SMALL => SMALL_ONES.try_with(keep),
         LARGE => LARGE_ONES.try_with(keep),
         _ => Ok(()),
     };
+}
+
+/// Drops the buffers that the thread has not needed lately.
+pub(super) fn trim() {
+    SMALL_ONES.with(|kept| kept.borrow_mut().trim());
+    LARGE_ONES.with(|kept| kept.borrow_mut().trim());
 }

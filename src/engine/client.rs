@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::buffer::{Buffer, SMALL};
 use super::socket::Socket;
+use super::watch::Round;
 use crate::alarm::Alarm;
 use crate::config::HalfClose;
 use crate::proxy::answer::LINGER;
@@ -28,6 +29,8 @@ pub(super) struct Client {
     /// Why reading ended.
     broken: Option<ErrorKind>,
     pub(super) alarm: Alarm,
+    /// For how long a client is not watched whose socket is new.
+    unwatched: Round,
     /// When the write that waits must have made progress.
     write_by: Option<(Instant, Instant)>,
     /// How long writes have waited for the client to read.
@@ -44,6 +47,7 @@ impl Client {
             ended: false,
             broken: None,
             alarm: Alarm::default(),
+            unwatched: Round::default(),
             write_by: None,
             stalled: Duration::ZERO,
             has_sent: false,
@@ -85,6 +89,15 @@ impl Client {
         context: &mut Context<'_>,
         half_close: HalfClose,
     ) -> Poll<Box<Error>> {
+        if matches!(&self.socket, Socket::Tcp(socket) if socket.is_new())
+            && !self.unwatched.is_over(context)
+        {
+            return Poll::Pending;
+        }
+        self.poll_end(context, half_close)
+    }
+
+    fn poll_end(&mut self, context: &mut Context<'_>, half_close: HalfClose) -> Poll<Box<Error>> {
         while !self.ended && self.broken.is_none() && self.inbound.len() < LOOK_AHEAD {
             if self.poll_more(context, SMALL).is_pending() {
                 return Poll::Pending;
@@ -102,8 +115,11 @@ impl Client {
 
     /// Whether the client has left by now, and how.
     pub(super) fn has_left(&mut self, half_close: HalfClose) -> Option<Box<Error>> {
+        if let Socket::Tcp(socket) = &mut self.socket {
+            socket.look_again();
+        }
         let mut context = Context::from_waker(Waker::noop());
-        match self.poll_left(&mut context, half_close) {
+        match self.poll_end(&mut context, half_close) {
             Poll::Ready(error) => Some(error),
             Poll::Pending => None,
         }

@@ -12,6 +12,7 @@ use super::buffer::SMALL;
 use super::client::Client;
 use super::exchange::{Exchange, Room};
 use super::socket::Socket;
+use super::spare::Spare;
 use super::{Declined, Engine, Peer};
 use crate::message::head::{HeadError, Progress};
 use crate::proxy::answer::{Answer, LINGER};
@@ -21,12 +22,8 @@ use crate::record::Ending;
 /// As many fields as are read of a request; the limits of the configuration are lower.
 const MOST_FIELDS: usize = 256;
 
-/// Rooms that a thread keeps for its next requests.
-const KEPT: usize = 64;
-
 thread_local! {
-    #[allow(clippy::vec_box, reason = "they go in and out as they are")]
-    static ROOMS: RefCell<Vec<Box<Room>>> = const { RefCell::new(Vec::new()) };
+    static ROOMS: RefCell<Spare<Box<Room>>> = const { RefCell::new(Spare::new()) };
 }
 
 /// A client's connection.
@@ -210,6 +207,8 @@ impl<'e> Connection<'e> {
             };
             // A connection at rest need not have room for a request.
             let mut running = Box::pin(exchange.run(&mut room, refused));
+            // It is copied into its place for each request; what few need is in places of its own.
+            debug_assert!(size_of_val(&*running) <= 2_048);
             poll_fn(|context| {
                 // What a panic leaves behind is dropped, and what outlives it is made for that: counts that end by being
                 // dropped, locks whose poison is ignored, and the client's socket, which is closed.
@@ -260,16 +259,17 @@ impl<'e> Connection<'e> {
 }
 
 fn take_room() -> Box<Room> {
-    let kept = ROOMS.try_with(|rooms| rooms.borrow_mut().pop());
+    let kept = ROOMS.try_with(|rooms| rooms.borrow_mut().take());
     kept.ok().flatten().unwrap_or_default()
 }
 
-fn give_room(room: Box<Room>) {
+fn give_room(mut room: Box<Room>) {
+    room.shrink();
     // A thread that ends keeps nothing.
-    let _ = ROOMS.try_with(|rooms| {
-        let mut rooms = rooms.borrow_mut();
-        if rooms.len() < KEPT {
-            rooms.push(room);
-        }
-    });
+    let _ = ROOMS.try_with(|rooms| rooms.borrow_mut().give(room));
+}
+
+/// Drops the rooms that the thread has not needed lately.
+pub(super) fn trim() {
+    ROOMS.with(|rooms| rooms.borrow_mut().trim());
 }

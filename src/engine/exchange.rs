@@ -46,6 +46,15 @@ impl Room {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
     }
+
+    /// Gives back what only an uncommon message needs.
+    pub(super) fn shrink(&mut self) {
+        for buffer in [&mut self.bytes, &mut self.staged, &mut self.answer.staged] {
+            if buffer.capacity() > SMALL {
+                *buffer = Vec::new();
+            }
+        }
+    }
 }
 
 /// One request.
@@ -146,7 +155,7 @@ impl Exchange<'_> {
             Ok(()) => {}
             Err(NotLeased::Left(left)) => {
                 let outcome = Outcome::failed(left);
-                return self.end(ctx, request, outcome).await;
+                return self.end(&mut ctx, request, outcome).await;
             }
             Err(NotLeased::Refused(error)) => {
                 let answer = match error {
@@ -168,7 +177,7 @@ impl Exchange<'_> {
             ..outcome
         };
         *staged = upload.into_room();
-        self.end(ctx, request, outcome).await
+        self.end(&mut ctx, request, outcome).await
     }
 
     /// Answers a request that goes no further, and tells of it. The rest of its body is read, for a while, if the
@@ -199,7 +208,7 @@ impl Exchange<'_> {
         ctx.tell(Some(passed), written.as_ref().err().map(|error| &**error));
         match (written, keep) {
             (Err(_), _) => End::Close,
-            (Ok(()), true) => match self.drain(body).await {
+            (Ok(()), true) => match body.is_over() || Box::pin(self.drain(body)).await {
                 true => End::Keep,
                 false => End::Part,
             },
@@ -217,9 +226,6 @@ impl Exchange<'_> {
 
     /// Reads the rest of a body and throws it away. `false`: it does not come, or is none.
     async fn drain(&mut self, body: &mut Body) -> bool {
-        if body.is_over() {
-            return true;
-        }
         let by = Instant::now() + LINGER;
         let client = &mut *self.client;
         let drained = poll_fn(|context| {
@@ -244,7 +250,7 @@ impl Exchange<'_> {
     /// Ends a request that was not refused: answers it if nothing has been, and tells of it.
     async fn end(
         &mut self,
-        mut ctx: RequestContext,
+        ctx: &mut RequestContext,
         request: RequestView<'_>,
         outcome: Outcome,
     ) -> End {

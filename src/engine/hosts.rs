@@ -20,6 +20,8 @@ use super::socket::Socket;
 /// A connection to a host.
 pub(super) struct Host {
     pub(super) socket: Socket,
+    /// What tells it from connections to others.
+    key: u64,
 }
 
 /// How many connections are idle, in all threads.
@@ -146,12 +148,12 @@ pub(super) fn keep(peer: &HttpPeer, host: Host, capacity: usize) {
             until,
             _counted,
         };
-        own.0.entry(peer.reuse_hash()).or_default().push(idle);
+        own.0.entry(idle.host.key).or_default().push(idle);
     });
 }
 
 /// Closes the thread's idle connections whose time is over, or that their hosts have closed.
-pub fn sweep() {
+pub(super) fn sweep() {
     let now = Instant::now();
     OWN.with(|own| {
         lock(own).0.retain(|_, kept| {
@@ -182,7 +184,7 @@ pub(super) async fn connect(connector: &TransportConnector, peer: &HttpPeer) -> 
             let socket = connected.map_err(|error| unconnected(error, address))?;
             // Heads are written in one piece, and nothing is gained by waiting for more.
             let _ = socket.set_nodelay(true);
-            Socket::Tcp(socket)
+            Socket::Tcp(socket.into())
         }
         _ => Socket::Tls(
             connector
@@ -191,7 +193,10 @@ pub(super) async fn connect(connector: &TransportConnector, peer: &HttpPeer) -> 
                 .map_err(|error| error.into_up())?,
         ),
     };
-    Ok(Host { socket })
+    Ok(Host {
+        socket,
+        key: peer.reuse_hash(),
+    })
 }
 
 fn unconnected(error: io::Error, address: &std::net::SocketAddr) -> Box<Error> {
@@ -209,13 +214,13 @@ impl Host {
     fn on_this_thread(self) -> Option<Self> {
         let socket = match self.socket {
             Socket::Tcp(socket) => {
-                let socket = socket.into_std().and_then(TcpStream::from_std);
-                Socket::Tcp(socket.ok()?)
+                let socket = socket.into_registered().ok()?.into_std();
+                Socket::Tcp(socket.and_then(TcpStream::from_std).ok()?.into())
             }
             // Its events come by way of the other thread.
             tls @ Socket::Tls(_) => tls,
         };
-        Some(Host { socket })
+        Some(Host { socket, ..self })
     }
 
     /// Whether nothing has come on an idle connection, neither bytes nor its end.

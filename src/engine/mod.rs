@@ -14,22 +14,29 @@ mod hosts;
 mod outgoing;
 mod relay;
 mod socket;
+mod spare;
+mod tcp;
 mod upload;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
-use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::proxy::{Proxy, Site, Traffic};
 use closing::Closing;
 use connection::Connection;
 use socket::Socket;
 
-pub use hosts::sweep;
+pub use tcp::Tcp;
+
+/// How often a thread gives back what it has not needed lately: connections to hosts, and memory.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
 
 /// What drives requests of HTTP/1.1.
 pub struct Engine {
@@ -95,7 +102,7 @@ impl Engine {
     }
 
     /// Serves a connection in clear until its end, or until it has a request for Pingora.
-    pub async fn serve_tcp(&self, socket: TcpStream, peer: Peer) -> Option<Declined<TcpStream>> {
+    pub async fn serve_tcp(&self, socket: Tcp, peer: Peer) -> Option<Declined<Tcp>> {
         let connection = Connection::new(self, Socket::Tcp(socket), peer);
         connection.serve().await?.filter_map(|socket| match socket {
             Socket::Tcp(socket) => Some(socket),
@@ -118,11 +125,24 @@ impl Engine {
     }
 }
 
+/// What a thread has to do on which the engine runs, besides the connections.
+pub async fn tend() {
+    let sweep = async {
+        loop {
+            sleep(BETWEEN_SWEEPS).await;
+            hosts::sweep();
+            buffer::trim();
+            connection::trim();
+        }
+    };
+    tokio::join!(sweep, watch::rounds());
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::config::Config;
@@ -144,7 +164,7 @@ mod tests {
             tls: false,
             port: None,
         };
-        let size = size_of_val(&engine.serve_tcp(socket, peer));
+        let size = size_of_val(&engine.serve_tcp(socket.into(), peer));
         assert!(size <= 2_048, "{size} bytes");
     }
 }

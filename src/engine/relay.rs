@@ -10,7 +10,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, LARGE, SMALL};
+use super::buffer::{Buffer, LARGE};
 use super::client::Client;
 use super::hosts::{self, Host};
 use super::outgoing::Additions;
@@ -25,7 +25,7 @@ use crate::proxy::context::RequestContext;
 pub(super) struct AnswerRoom {
     head: Head,
     /// What goes to the client before bytes of the host's.
-    staged: Vec<u8>,
+    pub(super) staged: Vec<u8>,
     additions: Additions,
 }
 
@@ -230,16 +230,11 @@ impl<'r> Relay<'r> {
                 }
                 Down::Body(_) | Down::Head => {}
             }
-            let size = match &self.state.down {
-                Down::Body(Body::Length(left)) if *left <= SMALL as u64 => SMALL,
-                Down::Body(_) => LARGE,
-                _ => SMALL,
-            };
             let Some(host) = &mut self.host else {
                 let why = "the answer goes on behind its end";
                 return Error::e_explain(ErrorType::InternalError, why);
             };
-            match host.socket.poll_read(context, &mut self.inbound, size) {
+            match host.socket.poll_read(context, &mut self.inbound, LARGE) {
                 Poll::Pending => {
                     if matches!(self.state.down, Down::Body(_))
                         && let Poll::Ready(flushed) =

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::buffer::Buffer;
+use super::tcp::Tcp;
 
 /// A socket. The common kind is not behind a pointer.
 pub(super) enum Socket {
-    Tcp(TcpStream),
+    Tcp(Tcp),
     /// TLS, over whatever Pingora or the listener has put under it.
     Tls(Stream),
 }
@@ -38,7 +38,7 @@ impl Socket {
         }
         let mut room = ReadBuf::new(buffer.room(size));
         let outcome = match self {
-            Socket::Tcp(socket) => Pin::new(socket).poll_read(context, &mut room),
+            Socket::Tcp(socket) => socket.poll_read(context, &mut room),
             Socket::Tls(socket) => Pin::new(socket).poll_read(context, &mut room),
         };
         let count = room.filled().len();
@@ -62,7 +62,7 @@ impl Socket {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = match self {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+            Socket::Tcp(socket) => socket.poll_write(context, parts),
             Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(context, parts),
         };
         match ready!(outcome) {
@@ -82,7 +82,7 @@ impl Socket {
     /// Ends our side of the connection.
     pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
+            Socket::Tcp(socket) => socket.poll_shutdown(context),
             Socket::Tls(socket) => Pin::new(socket).poll_shutdown(context),
         }
     }

@@ -12,6 +12,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::lb::Backend;
 use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use crate::config;
@@ -129,7 +130,7 @@ fn http(
     let host = host.unwrap_or(member.host().id().as_str());
     let connector = HttpConnector::new(Some(connector_options(member)));
     let mut check = HttpHealthCheck::new_custom("", member.peer().is_tls(), connector);
-    check.peer_template = member.peer().clone();
+    check.peer_template = HttpPeer::clone(member.peer());
     check.req = RequestHeader::build(method.clone(), path, None)
         .and_then(|mut request| {
             request.insert_header(header::HOST, host)?;

@@ -24,7 +24,7 @@ pub struct Member {
     host: Arc<Host>,
     /// The same with a weight of at least 1, for when a drained host is the last resort.
     resort: Arc<Host>,
-    peer: HttpPeer,
+    peer: Arc<HttpPeer>,
     host_header: HeaderValue,
     backup: bool,
     /// Whether it counts as healthy before its first check.
@@ -64,7 +64,7 @@ impl Member {
             _ => Arc::clone(&host),
         };
         Ok(Member {
-            peer: template.peer(configured),
+            peer: Arc::new(template.peer(configured)),
             host_header: HeaderValue::from_str(configured.id.as_str())
                 .map_err(|_| format!("host `{}` cannot stand in a Host field", configured.id))?,
             host,
@@ -93,7 +93,7 @@ impl Member {
     }
 
     /// How a connection to the host is made, with all timeouts; cloned for each request.
-    pub fn peer(&self) -> &HttpPeer {
+    pub fn peer(&self) -> &Arc<HttpPeer> {
         &self.peer
     }
 

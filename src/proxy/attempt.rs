@@ -1,5 +1,6 @@
 //! What becomes of a request whose attempt fails: whose fault it was, and whether another attempt follows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::upstreams::peer::HttpPeer;
@@ -33,7 +34,7 @@ impl RequestContext {
     ///
     /// # Errors
     /// If that host has failed this request.
-    pub(crate) fn begin_at_host(&mut self) -> Result<&HttpPeer, Box<Error>> {
+    pub(crate) fn begin_at_host(&mut self) -> Result<&Arc<HttpPeer>, Box<Error>> {
         let lease = self.lease.as_ref();
         let host = lease.expect("leased before").member().host().id();
         if self.tried.contains(host) {

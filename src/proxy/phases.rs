@@ -124,7 +124,7 @@ impl ProxyHttp for Proxy {
                 }
             }
         }
-        let mut peer = Box::new(ctx.begin_at_host()?.clone());
+        let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
         if rules::asks_for_websocket(session.req_header().into()) {
             // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);

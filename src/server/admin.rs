@@ -60,8 +60,7 @@ impl AdminListening {
     /// The socket once more, for the case that this process takes over again: Pingora closes the one that it listens on.
     fn spare(&self, table: Option<&ListenFds>) -> Option<std::net::TcpListener> {
         let number = table?.lock().get(&self.address.to_string()).copied()?;
-        let spare = adopt::listener(number).and_then(tokio::net::TcpListener::into_std);
-        spare
+        adopt::listener(number)
             .map_err(|error| error!("the socket of {}: {error}", self.address))
             .ok()
     }

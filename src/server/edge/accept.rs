@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use crate::config::Http1;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Tcp};
 use crate::metrics::{Counts, Handshake, Turned};
 use crate::proxy::{Client, Guarded, Proxy, Site};
 use crate::server::handover::ExpectedProbes;
@@ -31,10 +31,13 @@ use super::proxy_protocol::{self, ReadError};
 use super::read_ahead::ReadAhead;
 use super::workers::Workers;
 
+/// Connections that are accepted before it is looked whether the process stops.
+const BATCH: usize = 64;
+
 /// A listener. It goes when nobody accepts any more, however long the connections that came through it last: the kernel
 /// would go on taking connections for it that nobody serves.
 pub(super) struct Door {
-    pub(super) listener: TcpListener,
+    pub(super) listener: AsyncFd<TcpListener>,
     /// The number of the same socket in the table for successors.
     pub(super) passed: RawFd,
     /// True while no connection is accepted.
@@ -47,6 +50,8 @@ pub(super) struct Door {
 /// What is behind a listener.
 pub(super) struct Inside {
     pub(super) address: SocketAddr,
+    /// The port that clients are connected to.
+    pub(super) port: u16,
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) workers: Workers,
     pub(super) engine: Arc<Engine>,
@@ -65,11 +70,7 @@ impl Door {
         loop {
             let accepts = !*closing.borrow_and_update();
             tokio::select! {
-                (stream, peer) = self.next(), if accepts => {
-                    if !self.probes.is_probe(&peer) {
-                        self.inside.receive(stream, peer, &self.closing);
-                    }
-                }
+                () = self.accept_some(), if accepts => {}
                 changed = closing.changed() => {
                     if changed.is_err() {
                         return;
@@ -84,30 +85,51 @@ impl Door {
         }
     }
 
-    async fn next(&self) -> (TcpStream, SocketAddr) {
+    /// Waits for connections and accepts those that have come, but not more than [`BATCH`] of them.
+    async fn accept_some(&self) {
         let Inside {
             address,
             site,
             connections,
             ..
         } = &*self.inside;
-        loop {
-            connections
-                .room(|| site.load().limits.max_connections)
-                .await;
-            match self.listener.accept().await {
-                Ok(accepted) => return accepted,
+        let limit = || site.load().limits.max_connections;
+        connections.room(limit).await;
+        let mut ready = match self.listener.readable().await {
+            Ok(ready) => ready,
+            // The runtime ends.
+            Err(error) => return debug!("{address}: {error}"),
+        };
+        for _ in 0..BATCH {
+            if !connections.has_room(limit()) {
+                return;
+            }
+            let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) else {
+                // There are no more.
+                return;
+            };
+            match accepted {
+                Ok((_, peer)) if self.probes.is_probe(&peer) => {}
+                Ok((stream, peer)) => self.inside.receive(stream, peer, &self.closing),
                 Err(error) if is_exhaustion(&error) => {
                     connections.tell(&format!(
                         "{address}: no connection can be accepted: {error}"
                     ));
-                    connections.one_ended().await;
+                    return connections.one_ended().await;
                 }
                 // The client has gone already.
                 Err(error) => debug!("{address}: {error}"),
             }
         }
     }
+}
+
+/// Accepts a connection whose socket never blocks. It is in no runtime yet, since one that ends after its first request
+/// need never be in any.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((socket.into(), SocketAddr::try_from(peer)?))
 }
 
 impl Inside {
@@ -119,13 +141,13 @@ impl Inside {
         match self.site.load().announcers(self.address) {
             None => {
                 if self.lets_in(peer, &mut present) {
-                    self.hand_over(stream, move |stream| async move {
-                        inside.serve(stream, peer, present, shutdown).await;
+                    self.hand_over(async move {
+                        inside.serve(stream.into(), peer, present, shutdown).await;
                     });
                 }
             }
             Some(proxies) if proxies.trusts(peer.ip()) => {
-                self.hand_over(stream, move |stream| async move {
+                self.hand_over(async move {
                     inside
                         .serve_announced(stream, peer, present, shutdown)
                         .await;
@@ -140,29 +162,10 @@ impl Inside {
     }
 
     /// Has a connection served by the worker that has the fewest.
-    fn hand_over<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        stream: TcpStream,
-        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
-    ) {
+    fn hand_over(&self, serving: impl Future<Output = ()> + Send + 'static) {
         let (worker, served) = self.workers.choose();
-        if worker.id() == Handle::current().id() {
-            let serving = serve(stream);
-            worker.spawn(async move {
-                serving.await;
-                drop(served);
-            });
-            return;
-        }
-        let address = self.address;
-        let Ok(stream) = stream.into_std() else {
-            return debug!("{address}: a socket that cannot change its thread");
-        };
         worker.spawn(async move {
-            match TcpStream::from_std(stream) {
-                Ok(stream) => serve(stream).await,
-                Err(error) => debug!("{address}: {error}"),
-            }
+            serving.await;
             drop(served);
         });
     }
@@ -187,12 +190,15 @@ impl Inside {
     /// Serves a connection that a proxy has made for somebody else.
     async fn serve_announced(
         &self,
-        mut stream: TcpStream,
+        stream: TcpStream,
         proxy: SocketAddr,
         mut present: Present,
         shutdown: ShutdownWatch,
     ) {
         let limit = self.site.load().timeouts.client_head;
+        let Some(mut stream) = self.register(stream.into()) else {
+            return;
+        };
         let client = match timeout(limit, proxy_protocol::read(&mut stream)).await {
             Ok(Ok(client)) => client.unwrap_or(proxy),
             // As a proxy's health check does.
@@ -201,7 +207,7 @@ impl Inside {
             Err(_) => return self.is_unannounced(proxy, &"no PROXY header in time"),
         };
         if self.lets_in(client, &mut present) {
-            self.serve(stream, client, present, shutdown).await;
+            self.serve(stream.into(), client, present, shutdown).await;
         }
     }
 
@@ -214,18 +220,15 @@ impl Inside {
 
     async fn serve(
         &self,
-        stream: TcpStream,
+        stream: Tcp,
         address: SocketAddr,
         _present: Present,
         shutdown: ShutdownWatch,
     ) {
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
         let peer = engine::Peer {
             address: Some(address.ip()),
             tls: self.tls.is_some(),
-            port: stream.local_addr().ok().map(|address| address.port()),
+            port: Some(self.port),
         };
         let by_engine = self.site.load().http1 == Http1::Engine;
         let client = match &self.tls {
@@ -233,15 +236,24 @@ impl Inside {
                 let Some(declined) = self.engine.serve_tcp(stream, peer).await else {
                     return;
                 };
-                let stream = Box::new(with_digest(declined.socket, address));
+                let Some(socket) = self.register(declined.socket) else {
+                    return;
+                };
+                let stream = Box::new(with_digest(socket, address));
                 let site = Arc::clone(&self.site);
                 Client::resume(stream, site, &declined.ahead, declined.requests)
             }
             None => {
+                let Some(stream) = self.register(stream) else {
+                    return;
+                };
                 let stream = Box::new(with_digest(stream, address));
                 Client::new(stream, Arc::clone(&self.site))
             }
             Some(acceptor) => {
+                let Some(stream) = self.register(stream) else {
+                    return;
+                };
                 let stream = with_digest(stream, address);
                 let shaking = self.shake_hands(acceptor, stream, address);
                 let Some(stream) = Box::pin(shaking).await else {
@@ -261,6 +273,14 @@ impl Inside {
         };
         // The engine's connections need not have room for Pingora's.
         Box::pin(self.app.serve(client, &shutdown)).await;
+    }
+
+    /// A socket with its events.
+    fn register(&self, socket: Tcp) -> Option<tokio::net::TcpStream> {
+        let registered = socket.into_registered();
+        registered
+            .map_err(|error| debug!("{}: {error}", self.address))
+            .ok()
     }
 
     /// The TLS handshake; `None` if it comes to nothing.
@@ -307,7 +327,7 @@ impl Inside {
 }
 
 /// A socket as Pingora's streams have it, connected to `peer`.
-fn with_digest(stream: TcpStream, peer: SocketAddr) -> L4Stream {
+fn with_digest(stream: tokio::net::TcpStream, peer: SocketAddr) -> L4Stream {
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     // It is new, so there is nothing in it yet.
     let _ = digest.peer_addr.set(Some(peer.into()));

@@ -2,14 +2,14 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use tokio::net::TcpListener;
 
-/// A listener on the socket `number`, which stays open. Nothing but its number says that a socket is there, so it is
+/// A listener that never blocks, on the socket `number`, which stays open. Nothing but its number says that a socket is there, so it is
 /// duplicated the safe way: sent to ourselves, which fails if there is none.
 pub(in crate::server) fn listener(number: RawFd) -> io::Result<TcpListener> {
     let (from, to) = UnixStream::pair()?;
@@ -26,7 +26,7 @@ pub(in crate::server) fn listener(number: RawFd) -> io::Result<TcpListener> {
         _ => None,
     });
     let socket = owned.ok_or(io::ErrorKind::NotFound)?;
-    let listener = std::net::TcpListener::from(socket);
+    let listener = TcpListener::from(socket);
     listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    Ok(listener)
 }

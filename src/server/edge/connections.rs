@@ -52,16 +52,22 @@ impl Connections {
     pub(super) async fn room(&self, limit: impl Fn() -> Option<u64>) {
         loop {
             let ended = self.ended.notified();
-            let limit = limit().unwrap_or(self.affordable);
-            if self.open.load(Ordering::Relaxed) < limit {
+            let limit = limit();
+            if self.has_room(limit) {
                 return;
             }
+            let limit = limit.unwrap_or(self.affordable);
             self.tell(&format!(
                 "{limit} connections are open; no more are accepted until one ends"
             ));
             // A reload may change the limit.
             let _ = tokio::time::timeout(BETWEEN_LINES, ended).await;
         }
+    }
+
+    /// Whether there is room for one more.
+    pub(super) fn has_room(&self, limit: Option<u64>) -> bool {
+        self.open.load(Ordering::Relaxed) < limit.unwrap_or(self.affordable)
     }
 
     /// Waits until a connection has ended, or for a while: something else may give descriptors back.

@@ -26,6 +26,8 @@ use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::proxy::HttpProxy;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
 use crate::engine::Engine;
@@ -114,13 +116,23 @@ impl Edge {
             .map(|(address, tls)| {
                 let socket = table.get(&address.to_string()).copied();
                 let socket = socket.ok_or(io::ErrorKind::NotFound)?;
+                let listener = adopt::listener(socket)?;
+                // Connections inherit it. Heads are written in one piece, and nothing is gained by waiting for more.
+                rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+                let port = listener.local_addr()?.port();
+                #[expect(
+                    deprecated,
+                    reason = "what takes its place is unsafe, for the sake of types that change their descriptor"
+                )]
+                let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
                 Ok(Door {
-                    listener: adopt::listener(socket)?,
+                    listener,
                     passed: socket,
                     closing: self.state.watch_closing(),
                     probes: Arc::clone(&self.probes),
                     inside: Arc::new(Inside {
                         address,
+                        port,
                         tls,
                         workers: workers.clone(),
                         engine: Arc::clone(&self.engine),

@@ -4,15 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-use tokio::time::sleep;
 
 use crate::engine;
-
-/// How often a worker closes connections to hosts that have been idle for too long.
-const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
 
 /// The threads of the process that serve connections.
 #[derive(Debug, Clone)]
@@ -39,14 +34,7 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
-            thread.spawn(move || {
-                runtime.block_on(async {
-                    loop {
-                        sleep(BETWEEN_SWEEPS).await;
-                        engine::sweep();
-                    }
-                })
-            })?;
+            thread.spawn(move || runtime.block_on(engine::tend()))?;
             Ok(Worker {
                 handle,
                 connections: Arc::default(),
