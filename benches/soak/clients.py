@@ -19,6 +19,7 @@ class World:
         self.over = asyncio.Event()
         self.outcomes = collections.Counter()
         self.sound = 0
+        # The path of each sound request that failed, and how.
         self.failures = []
         self.handshakes = 0
 
@@ -67,6 +68,7 @@ async def sound(world, number, keeps, tls=False):
             method, body = "PUT", chance.randbytes(10_000)
         fields = [f"Content-Length: {len(body)}"] if body else []
         fields += [] if keeps else ["Connection: close"]
+        is_kept = connection is not None
         try:
             async with asyncio.timeout(PATIENCE):
                 connection = connection or await world.connect(tls)
@@ -74,12 +76,12 @@ async def sound(world, number, keeps, tls=False):
                 writer.write(head(method, path, "sound.test", *fields) + body)
                 status, fields, got = await read_answer(reader)
             if status != 200 or got != answer_to(path, body):
-                world.failures.append(f"{method} {path}: status {status}, {len(got)} bytes")
+                world.failures.append((path, f"{method}, status {status}, {len(got)} bytes"))
             if ends(fields):
                 writer.close()
                 connection = None
         except (*BREAKS, TimeoutError) as error:
-            world.failures.append(f"{method} {path}: {error!r}")
+            world.failures.append((path, f"{method}, connection {'kept' if is_kept else 'new'}: {error!r}"))
             if connection:
                 connection[1].transport.abort()
             connection = None

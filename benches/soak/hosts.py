@@ -4,11 +4,15 @@ import asyncio
 import random
 import socket
 import struct
+import time
 import zlib
 
 BIG = 1 << 20
 CHUNKS = 100_000
 PIECE = 16 << 10
+
+# How long after an answer a connection may be reset: a reset takes along what has not been delivered yet.
+DELIVERED = 1
 
 # What a client or a host may run into when the other side fails.
 BREAKS = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)
@@ -60,6 +64,7 @@ class Host:
         self.random = random.Random(seed)
         self.changed = asyncio.Event()
         self.server = None
+        # Since when each has had no request; None while it has one.
         self.connections = {}
         self.requests = 0
 
@@ -72,9 +77,13 @@ class Host:
         if self.server is not None:
             self.server.close()
             self.server = None
-        for writer, is_busy in list(self.connections.items()):
-            if not is_busy:
-                self.random.choice([reset, lambda writer: writer.close()])(writer)
+        for writer, resting in list(self.connections.items()):
+            if resting is None:
+                continue
+            if time.monotonic() - resting > DELIVERED and self.random.random() < 0.5:
+                reset(writer)
+            else:
+                writer.close()
 
     async def become(self, mode):
         self.mode = mode
@@ -97,15 +106,15 @@ class Host:
         await self.become(self.modes[0])
 
     async def serve(self, reader, writer):
-        self.connections[writer] = False
+        self.connections[writer] = time.monotonic()
         try:
             keep = True
             while keep and self.server is not None:
                 start, fields = await read_head(reader)
-                self.connections[writer] = True
+                self.connections[writer] = None
                 self.requests += 1
                 keep = await self.respond(start, fields, reader, writer)
-                self.connections[writer] = False
+                self.connections[writer] = time.monotonic()
             writer.close()
         except BREAKS:
             writer.close()

@@ -46,6 +46,7 @@ REST = 60
 CONFIG = """
 server: {{ threads: 2, http1: {http1}, pid_file: pid, control_socket: control, upgrade_socket: run/upgrade }}
 admin: {{ address: "127.0.0.1:{admin}" }}
+access_log: {{ path: access.log, format: json }}
 listeners:
   - "127.0.0.1:{port}"
   - address: "127.0.0.1:{tls_port}"
@@ -101,7 +102,9 @@ class Ballast:
         os.environ["RUNTIME_DIRECTORY"] = str(self.folder / "run")
         os.environ["BALLAST_LOG"] = "info"
         self.rig.start([self.options.binary, "run", "-c", self.folder / "ballast.yaml"], self.admin)
-        await until(self.serving, "the pid file")
+        # The process opens these last.
+        files = [self.folder / name for name in ("pid", "control", "run/upgrade")]
+        await until(lambda: all(file.exists() for file in files), "the begin")
         self.pids.append(self.serving())
 
     def serving(self):
@@ -111,21 +114,28 @@ class Ballast:
         except (FileNotFoundError, ValueError):
             return 0
 
-    def log(self):
-        return (self.folder / "log").read_text(errors="replace")
+    def log(self, since=0):
+        with open(self.folder / "log", "rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
 
     async def reload(self):
-        before = self.log().count("reloaded")
+        before = (self.folder / "log").stat().st_size
         self.reloads += 1
         self.configure()
         os.kill(self.serving(), signal.SIGHUP)
-        await until(lambda: self.log().count("reloaded") > before, "a reload")
+        await until(lambda: "reloaded" in self.log(before), "a reload")
 
     async def hand_over(self):
         before = self.serving()
         os.kill(before, signal.SIGQUIT)
         await until(lambda: self.serving() != before, "a handover")
         self.pids.append(self.serving())
+
+    def logged(self, path):
+        """The lines of the access log about a request."""
+        with open(self.folder / "access.log", errors="replace") as log:
+            return [line.strip() for line in log if f'{path}"' in line]
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.serving()}/fd"))
@@ -245,7 +255,7 @@ async def come_to_rest(ballast, idle, problems):
         await until(rests, "coming to rest", REST)
     except TimeoutError as error:
         problems.append(f"{error}; {held}, idle descriptors were {idle}")
-    print(f"at rest: {held}")
+    print(f"at rest, {ballast.resident():.1f} MiB: {held}")
 
 
 async def soak(ballast, options):
@@ -256,18 +266,19 @@ async def soak(ballast, options):
         await host.open()
     await ballast.start()
     counts = []
-    for _ in range(10):
+    await asyncio.sleep(1)
+    for _ in range(20):
         counts.append(ballast.descriptors())
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
     # A health check holds one more for a moment.
-    idle = min(counts)
+    idle = statistics.mode(counts)
     print(f"idle: {idle} descriptors, {ballast.resident():.1f} MiB", flush=True)
     world = clients.World(ballast.port, ballast.tls_port, ballast.folder / "certificate.pem")
     tasks = clients.start(world)
     tasks += [asyncio.create_task(host.live(world.over)) for host in hosts]
     tasks += [asyncio.create_task(operate(ballast, world, options, problems))]
     tasks += [asyncio.create_task(sample(ballast, world, options, samples))]
-    done, _ = await asyncio.wait(tasks, timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION)
+    await asyncio.wait(tasks, timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION)
     world.over.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     problems += [f"the soak itself failed: {error!r}" for error in results if isinstance(error, BaseException)]
@@ -278,7 +289,9 @@ async def soak(ballast, options):
     if not options.handovers:
         judge_memory(samples, options.seconds, problems)
     if not world.sound or world.failures:
-        problems.append(f"{len(world.failures)} of {world.sound} sound requests failed: {world.failures[:20]}")
+        problems.append(f"{len(world.failures)} of {world.sound} sound requests failed")
+    for path, how in world.failures[:20]:
+        problems.append(f"{path}: {how}; in the access log: {ballast.logged(path)}")
     told = ballast.metrics()
     for name in ["ballast_panics_total", "ballast_task_panics_total"]:
         if told.get(name, 0.0):

@@ -304,11 +304,11 @@ fn curl_tells_of_the_401_each_of_56_times() {
             ])
             .arg(&trusted)
             .args(["--resolve", &format!("{NAME}:{}:127.0.0.1", address.port())]);
-        if number / 2 % 2 == 0 {
+        if (number / 2).is_multiple_of(2) {
             command.args(["--header", "Transfer-Encoding: chunked"]);
         }
         // By default curl waits for an interim answer before it sends so much.
-        if number / 4 % 4 != 0 {
+        if !(number / 4).is_multiple_of(4) {
             command.args(["--header", "Expect:"]);
         }
         command
