@@ -167,7 +167,7 @@ impl Exchange<'_> {
             received: upload.received,
             ..outcome
         };
-        *staged = upload.into_room();
+        *staged = upload.end(self.client);
         self.end(ctx, request, outcome).await
     }
 

@@ -7,16 +7,18 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::support::{
     Authority, Backend, Ballast, Client, LISTEN, Next, Reply, SOON, Setup, file, finish, peer,
+    wait_until,
 };
 
 /// Uploads of each kind.
@@ -261,6 +263,45 @@ fn each_of_56_uploads_of_20_mb_gets_the_401_of_a_host_behind_tls() {
         println!("chunked {chunked}: {sent} bytes were sent each");
     }
     assert_eq!(backend.requests(), 2 * TRIES as u64);
+}
+
+/// The host answers and resets while the last bytes of the body are on their way to it: they were read and never sent.
+#[test]
+fn no_rest_of_a_body_is_taken_for_the_next_request() {
+    const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: up.test\r\n\r\n";
+    for close in [Next::Reset, Next::Close] {
+        let backend = Backend::start_new("a");
+        let ballast = setup(&backend).start();
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = Mutex::new(gone);
+        backend.set(Reply::script(move |head, wire| {
+            if head.word(0) == "POST" {
+                let waited = gone.lock().map(|gone| gone.recv_timeout(SOON));
+                assert!(matches!(waited, Ok(Ok(()))), "the body was never sent");
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+                return Ok(close);
+            }
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")?;
+            Ok(Next::Keep)
+        }));
+        let mut client = Client::connect(ballast.address());
+        let length = SMUGGLED.len();
+        let head = format!("POST / HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n\r\n");
+        client.send(head).expect("sent");
+        wait_until(SOON, "the host has the head", || backend.requests() == 1);
+        // The body, the answer and the end of the host's connection are there when it goes on.
+        ballast.signal(Signal::SIGSTOP);
+        client.send(SMUGGLED).expect("sent");
+        go.send(()).expect("the host waits for it");
+        wait_until(SOON, "the host is done", || backend.open_connections() == 0);
+        ballast.signal(Signal::SIGCONT);
+        let answer = client.read_response(false).expect("a whole answer");
+        assert_eq!(answer.status, 200);
+        let next = client.get("/next");
+        assert_eq!((next.status, next.text()), (200, "next".to_owned()));
+        assert_eq!(backend.requests(), 2);
+        assert_eq!(backend.last().head.word(1), "/next");
+    }
 }
 
 #[test]
