@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import socket
 import struct
 import time
@@ -13,6 +14,9 @@ PIECE = 16 << 10
 
 # How long after an answer a connection may be reset: a reset takes along what has not been delivered yet.
 DELIVERED = 1
+
+# What clients ask for. Anything else at a host was made of a body or of garbage.
+KNOWN = re.compile(r"(GET|HEAD|POST|PUT) /(small|big|chunks|until_close|upload)/[0-9/]+ HTTP/1\.1")
 
 # What a client or a host may run into when the other side fails.
 BREAKS = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)
@@ -67,6 +71,8 @@ class Host:
         # Since when each has had no request; None while it has one.
         self.connections = {}
         self.requests = 0
+        # Start lines of requests that no client sent.
+        self.strange = []
 
     async def open(self):
         if self.server is None:
@@ -113,6 +119,8 @@ class Host:
                 start, fields = await read_head(reader)
                 self.connections[writer] = None
                 self.requests += 1
+                if not KNOWN.fullmatch(start):
+                    self.strange.append(start)
                 keep = await self.respond(start, fields, reader, writer)
                 self.connections[writer] = time.monotonic()
             writer.close()

@@ -8,7 +8,8 @@
 Some forty clients keep connections, use one per request, drip heads, read slowly, leave at every stage, abort uploads,
 pipeline, send too much or garbage, and break TLS handshakes. Hosts reset, hang, break off answers, answer slowly, badly or
 too early, go away and return. The configuration is reloaded all the time. Beside them ten clients ask a pool of which one
-host is always sound, while the other two reset, fail, are slow or away: each of their requests has to succeed.
+host is always sound, while the other two reset, fail, are slow or away: each of their requests has to succeed. No request
+may get another's answer, and no body may become a request.
 
 At the end everything must be given back: descriptors, connections, requests in flight; the mean of the resident memory in
 the last third may be 1.2 times that in the second third at most (it is not compared with handovers, as each process has
@@ -17,6 +18,7 @@ its own); and nothing may have panicked. Everything is on loopback, and every pr
 
 import argparse
 import asyncio
+import logging
 import os
 import pathlib
 import signal
@@ -292,6 +294,8 @@ async def soak(ballast, options):
         problems.append(f"{len(world.failures)} of {world.sound} sound requests failed")
     for path, how in world.failures[:20]:
         problems.append(f"{path}: {how}; in the access log: {ballast.logged(path)}")
+    problems += [f"a wrong answer: {wrong}" for wrong in world.wrong[:20]]
+    problems += [f"a request that no client sent: {start}" for host in hosts for start in host.strange[:5]]
     told = ballast.metrics()
     for name in ["ballast_panics_total", "ballast_task_panics_total"]:
         if told.get(name, 0.0):
@@ -331,6 +335,8 @@ def main():
     if not options.binary.is_file():
         sys.exit(f"there is no {options.binary}; run `cargo build --release`")
     need("openssl", "openssl")
+    # It warns of each write to a connection that the other side has broken.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(folder)
         ballast = Ballast(rig, options)
