@@ -176,7 +176,7 @@ impl Exchange<'_> {
             received: upload.received,
             ..outcome
         };
-        *staged = upload.into_room();
+        *staged = upload.end(self.client);
         self.end(&mut ctx, request, outcome).await
     }
 

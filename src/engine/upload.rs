@@ -101,8 +101,10 @@ impl Upload {
         Ok(())
     }
 
-    /// The room of the staged bytes, for the next request.
-    pub(super) fn into_room(self) -> Vec<u8> {
+    /// Ends the request. What the host did not get of its body is thrown away: it must not be taken for the next request.
+    /// Returns the room of the staged bytes.
+    pub(super) fn end(self, client: &mut Client) -> Vec<u8> {
+        client.inbound.consume(self.raw);
         self.staged
     }
 

@@ -49,6 +49,8 @@ pub struct State {
     pub in_flight: u64,
     /// Clients' connections that are open.
     pub connections: u64,
+    /// Those that each worker serves.
+    pub worker_connections: Vec<usize>,
     /// Requests that ended in a panic so far.
     pub panics: u64,
     /// Lines of access logs that were lost so far.

@@ -49,11 +49,20 @@ fn own(state: &State) -> Vec<MetricFamily> {
     for (file, expiry) in &state.certificate_expiries {
         expiries.put([&file.to_string_lossy()], *expiry as f64);
     }
+    let mut workers = Family::gauge(
+        "ballast_worker_connections",
+        "Connections of clients that this thread serves.",
+        ["worker"],
+    );
+    for (worker, connections) in state.worker_connections.iter().enumerate() {
+        workers.put([&worker.to_string()], *connections as f64);
+    }
     vec![
         build.into(),
         config.into(),
         task_panics.into(),
         expiries.into(),
+        workers.into(),
         gauge(
             "ballast_config_load_timestamp_seconds",
             "When the configuration in force was taken in, as Unix time.",

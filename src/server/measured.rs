@@ -31,6 +31,7 @@ impl Source for Measured {
         State {
             in_flight: self.traffic.present(),
             connections: self.connections.open(),
+            worker_connections: self.connections.of_workers(),
             panics: self.traffic.panics(),
             lost_lines: self.observers.logs.lost(),
             traced: self.observers.traced.exported(),

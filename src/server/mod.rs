@@ -244,14 +244,13 @@ impl Prepared {
         let counts = Arc::clone(&observers.counts);
         let mut service = Edge::new(
             Drivers {
-                threads: config.server.threads,
                 engine,
                 pingora: proxy,
             },
             Arc::clone(&site),
             Arc::clone(&traffic),
             Arc::clone(&counts),
-            Connections::affording(affordable),
+            Connections::affording(affordable, config.server.threads),
             Arc::clone(&state),
             probes,
         );

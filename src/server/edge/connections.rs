@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ const OWN_DESCRIPTORS: u64 = 64;
 #[derive(Debug)]
 pub(in crate::server) struct Connections {
     open: AtomicU64,
+    /// Of each worker, those that it serves.
+    by_worker: Vec<Arc<AtomicUsize>>,
     /// What the limit of descriptors suffices for.
     affordable: u64,
     ended: Notify,
@@ -32,10 +34,12 @@ pub(in crate::server) struct Connections {
 }
 
 impl Connections {
-    /// As many as descriptors suffice for.
-    pub(in crate::server) fn affording(affordable: u64) -> Self {
+    /// As many as descriptors suffice for, shared out among so many workers, at least one.
+    pub(in crate::server) fn affording(affordable: u64, workers: usize) -> Self {
+        let by_worker = (0..workers.max(1)).map(|_| Arc::default());
         Connections {
             open: AtomicU64::new(0),
+            by_worker: by_worker.collect(),
             affordable,
             ended: Notify::new(),
             clients: Mutex::default(),
@@ -46,6 +50,17 @@ impl Connections {
     /// Connections that are open.
     pub(in crate::server) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// The counts of the workers' connections.
+    pub(super) fn by_worker(&self) -> &[Arc<AtomicUsize>] {
+        &self.by_worker
+    }
+
+    /// Connections that each worker serves.
+    pub(in crate::server) fn of_workers(&self) -> Vec<usize> {
+        let counts = self.by_worker.iter();
+        counts.map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
     /// Waits until there is room for one more.
@@ -180,7 +195,7 @@ mod tests {
 
     #[test]
     fn each_client_has_its_share_and_gets_it_back() {
-        let connections = Arc::new(Connections::affording(352));
+        let connections = Arc::new(Connections::affording(352, 1));
         let enter = |client: &str, most| {
             let client = client.parse().expect("an address");
             let mut present = connections.enter();

@@ -50,7 +50,6 @@ pub(super) const LAME_DUCK: Duration = Duration::from_secs(2);
 /// The listeners and the proxy behind them, whose idle connections outlive its listeners by [`LAME_DUCK`]. Pingora would
 /// close them at once, and with a reset where a request has arrived meanwhile.
 pub(super) struct Edge {
-    threads: usize,
     engine: Arc<Engine>,
     app: Arc<Guarded<HttpProxy<Proxy>>>,
     site: Arc<ArcSwap<Site>>,
@@ -61,9 +60,8 @@ pub(super) struct Edge {
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
 
-/// What serves connections: so many threads, on which the engine runs, and Pingora's proxy for what that leaves.
+/// What serves connections: the engine, and Pingora's proxy for what that leaves.
 pub(super) struct Drivers {
-    pub(super) threads: usize,
     pub(super) engine: Engine,
     pub(super) pingora: HttpProxy<Proxy>,
 }
@@ -78,13 +76,8 @@ impl Edge {
         state: Arc<ServingState>,
         probes: Arc<ExpectedProbes>,
     ) -> Self {
-        let Drivers {
-            threads,
-            engine,
-            pingora,
-        } = drivers;
+        let Drivers { engine, pingora } = drivers;
         Edge {
-            threads,
             engine: Arc::new(engine),
             app: Arc::new(Guarded::new(pingora, Arc::clone(&site), traffic)),
             site,
@@ -157,7 +150,7 @@ impl Service for Edge {
         _listeners_per_fd: usize,
     ) {
         let Some(table) = fds else { return };
-        let workers = match Workers::start(self.threads) {
+        let workers = match Workers::start(self.connections.by_worker()) {
             Ok(workers) => workers,
             Err(error) => return error!("no threads to serve connections with: {error}"),
         };

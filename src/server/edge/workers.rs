@@ -25,19 +25,19 @@ struct Worker {
 pub(super) struct Served(Arc<AtomicUsize>);
 
 impl Workers {
-    /// Starts so many threads.
+    /// Starts a thread for each of these counts of connections, of which there is one at least.
     ///
     /// # Errors
     /// If the system does not give them.
-    pub(super) fn start(count: usize) -> io::Result<Self> {
-        let workers = (0..count.max(1)).map(|number| {
+    pub(super) fn start(counts: &[Arc<AtomicUsize>]) -> io::Result<Self> {
+        let workers = counts.iter().enumerate().map(|(number, connections)| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
             thread.spawn(move || runtime.block_on(engine::tend()))?;
             Ok(Worker {
                 handle,
-                connections: Arc::default(),
+                connections: Arc::clone(connections),
             })
         });
         Ok(Workers(workers.collect::<io::Result<_>>()?))
@@ -70,12 +70,10 @@ mod tests {
 
     #[test]
     fn connections_are_spread_evenly() {
-        let workers = Workers::start(3).expect("threads");
+        let counts = [(); 3].map(|()| Arc::default());
+        let workers = Workers::start(&counts).expect("threads");
         let mut served = Vec::from_iter((0..9).map(|_| workers.choose().1));
-        let counts = || {
-            let workers = workers.0.iter();
-            Vec::from_iter(workers.map(|worker| worker.connections.load(Ordering::Relaxed)))
-        };
+        let counts = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts(), [3, 3, 3]);
         served.remove(1);
         let (_, _more) = workers.choose();

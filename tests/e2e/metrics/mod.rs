@@ -4,7 +4,7 @@
 mod files;
 mod peers;
 mod scale;
-mod scrape;
+pub(crate) mod scrape;
 
 use std::net::SocketAddr;
 use std::thread;

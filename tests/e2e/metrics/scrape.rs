@@ -15,14 +15,14 @@ struct Sample {
 
 /// The samples of one moment.
 #[derive(Debug)]
-pub(super) struct Scrape {
+pub(crate) struct Scrape {
     pub(super) text: String,
     samples: Vec<Sample>,
 }
 
 impl Scrape {
     #[track_caller]
-    pub(super) fn of(admin: SocketAddr) -> Self {
+    pub(crate) fn of(admin: SocketAddr) -> Self {
         // The process serves before its admin listener does.
         wait_until(SOON, "the admin listener is open", || {
             TcpStream::connect(admin).is_ok()
@@ -55,7 +55,7 @@ impl Scrape {
     }
 
     /// The sum of a name's samples that have these labels.
-    pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has = |sample: &Sample, (label, value): &(&str, &str)| {
             let mut own = sample.labels.iter();
             own.any(|(name, own)| name == label && own == value)

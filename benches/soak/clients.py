@@ -1,0 +1,260 @@
+"""Clients: those whose requests must not fail, and those that misbehave or meet misbehaving hosts."""
+
+import asyncio
+import collections
+import random
+import ssl
+
+from hosts import BIG, BREAKS, answer_to, read_body, read_head, reset
+
+PATIENCE = 40
+
+# Bodies are made of requests, so that one that is taken for the next request shows.
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: mixed.test\r\n\r\n"
+
+
+class World:
+    """Where clients connect, what became of their requests, and when they stop."""
+
+    def __init__(self, port, tls_port, certificate):
+        self.ports = {False: port, True: tls_port}
+        self.trust = ssl.create_default_context(cafile=certificate)
+        self.over = asyncio.Event()
+        self.outcomes = collections.Counter()
+        self.sound = 0
+        # The path of each sound request that failed, and how.
+        self.failures = []
+        # What answers to requests in order were not: refusals of the proxy's, or somebody else's.
+        self.wrong = []
+        self.handshakes = 0
+
+    async def connect(self, tls=False):
+        extra = {"ssl": self.trust, "server_hostname": "localhost"} if tls else {}
+        return await asyncio.open_connection("127.0.0.1", self.ports[tls], limit=1 << 20, **extra)
+
+    async def pause(self, seconds):
+        try:
+            await asyncio.wait_for(self.over.wait(), seconds)
+        except TimeoutError:
+            pass
+
+
+def head(method, path, host, *fields):
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *fields, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+async def read_answer(reader, method="GET"):
+    """The status, the fields and the body of the next final answer."""
+    while True:
+        start, fields = await read_head(reader)
+        status = int(start.split(" ")[1])
+        if status >= 200:
+            break
+    has_body = method != "HEAD" and status not in (204, 304)
+    body = await read_body(reader, fields, until_close=True) if has_body else b""
+    return status, fields, body
+
+
+def check(world, path, sent, status, got):
+    """Takes down an answer that a request in order cannot have, whatever the hosts do."""
+    expected = answer_to(path, sent)
+    # Behind a host that ends its answer by closing, a part of it looks whole.
+    is_own = expected.startswith(got) if "until_close" in path else got == expected
+    if status not in (200, 401, 502, 503, 504) or (status == 200 and not is_own):
+        world.wrong.append(f"{path}: status {status}, {len(got)} bytes")
+
+
+def ends(fields):
+    return "close" in fields.get("connection", "").lower()
+
+
+async def sound(world, number, keeps, tls=False):
+    """Asks for what one host at least can give; every request has to succeed, at the first try."""
+    chance = random.Random(f"sound {number}")
+    connection = None
+    while not world.over.is_set():
+        world.sound += 1
+        kind = chance.choice(["small", "small", "small", "chunks", "upload"])
+        path, body = f"/{kind}/{number}/{world.sound}", b""
+        method = "GET"
+        if kind == "upload":
+            method, body = "PUT", chance.randbytes(10_000)
+        fields = [f"Content-Length: {len(body)}"] if body else []
+        fields += [] if keeps else ["Connection: close"]
+        is_kept = connection is not None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                connection = connection or await world.connect(tls)
+                reader, writer = connection
+                writer.write(head(method, path, "sound.test", *fields) + body)
+                status, fields, got = await read_answer(reader)
+            if status != 200 or got != answer_to(path, body):
+                world.failures.append((path, f"{method}, status {status}, {len(got)} bytes"))
+            if ends(fields):
+                writer.close()
+                connection = None
+        except (*BREAKS, TimeoutError) as error:
+            world.failures.append((path, f"{method}, connection {'kept' if is_kept else 'new'}: {error!r}"))
+            if connection:
+                connection[1].transport.abort()
+            connection = None
+        await world.pause(0.02)
+    if connection:
+        connection[1].close()
+
+
+async def kept(world, chance, reader, writer):
+    for number in range(chance.randrange(1, 40)):
+        kind = chance.choice(["small", "small", "chunks", "big", "until_close", "upload"])
+        method, body, fields = "GET", b"", []
+        if kind == "upload":
+            method, body = chance.choice(["POST", "PUT"]), SMUGGLED * chance.choice([1, 100, 2_000])
+            fields = [f"Content-Length: {len(body)}"]
+        path = f"/{kind}/{number}"
+        writer.write(head(method, path, "mixed.test", *fields))
+        if body and chance.random() < 0.5:
+            # The answer of a host that does not wait for the body may come at the same time.
+            await asyncio.sleep(chance.uniform(0, 0.005))
+        writer.write(body)
+        status, fields, got = await read_answer(reader)
+        check(world, path, body, status, got)
+        world.outcomes["kept, each request", status] += 1
+        if ends(fields):
+            break
+    return "done"
+
+
+async def single(world, chance, reader, writer):
+    writer.write(head(chance.choice(["GET", "HEAD"]), "/small/1", "mixed.test", "Connection: close"))
+    return len(await reader.read()) > 0
+
+
+async def drips(world, chance, reader, writer):
+    for byte in head("GET", "/small/1", "mixed.test"):
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0.005)
+    return (await read_answer(reader))[0]
+
+
+async def reads_slowly(world, chance, reader, writer):
+    writer.write(head("GET", "/big/1", "mixed.test", "Connection: close"))
+    got = 0
+    while piece := await reader.read(32 << 10):
+        got += len(piece)
+        await asyncio.sleep(0.02)
+    return "whole" if got > BIG else "cut"
+
+
+async def leaves_amid_the_answer(world, chance, reader, writer):
+    writer.write(head("GET", "/big/1", "mixed.test"))
+    await reader.read(chance.choice([1, 20_000]))
+    chance.choice([reset, lambda writer: writer.close()])(writer)
+
+
+async def leaves_before_the_answer(world, chance, reader, writer):
+    writer.write(head("GET", "/small/1", "mixed.test"))
+    await asyncio.sleep(chance.uniform(0, 0.05))
+    chance.choice([reset, lambda writer: writer.close()])(writer)
+
+
+async def aborts_an_upload(world, chance, reader, writer):
+    if chance.random() < 0.5:
+        writer.write(head("POST", "/upload/1", "mixed.test", "Content-Length: 1000000"))
+        writer.write(bytes(chance.randrange(500_000)))
+    else:
+        writer.write(head("POST", "/upload/1", "mixed.test", "Transfer-Encoding: chunked"))
+        writer.write(b"2710\r\n" + bytes(chance.randrange(9_000)))
+    await asyncio.sleep(chance.uniform(0, 0.05))
+    chance.choice([reset, lambda writer: writer.close()])(writer)
+
+
+async def uploads(world, chance, reader, writer):
+    writer.write(head("POST", "/upload/1", "mixed.test", f"Content-Length: {2 * BIG}") + bytes(2 * BIG))
+    return (await read_answer(reader))[0]
+
+
+async def pipelines(world, chance, reader, writer):
+    writer.write(b"".join(head("GET", f"/small/{number}", "mixed.test") for number in range(5)))
+    for number in range(5):
+        status, fields, got = await read_answer(reader)
+        check(world, f"/small/{number}", b"", status, got)
+        if ends(fields):
+            break
+    return status
+
+
+async def has_too_much_of_a_head(world, chance, reader, writer):
+    writer.write(head("GET", "/small/1", "mixed.test", f"X-Large: {'x' * chance.choice([40_000, 200_000])}"))
+    return (await read_answer(reader))[0]
+
+
+async def sends_garbage(world, chance, reader, writer):
+    writer.write(chance.randbytes(chance.randrange(1, 3_000)) + b"\r\n\r\n")
+    return (await reader.read(12))[-3:].decode("latin-1")
+
+
+async def stops_amid_a_head(world, chance, reader, writer):
+    request = head("GET", "/small/1", "mixed.test")
+    writer.write(request[:chance.randrange(len(request))])
+    await asyncio.sleep(chance.uniform(0, 0.1))
+    chance.choice([reset, lambda writer: writer.close()])(writer)
+
+
+async def says_nothing(world, chance, reader, writer):
+    await asyncio.sleep(chance.uniform(0, 2))
+
+
+# How each kind asks, how many clients of it there are, and how long each pauses.
+MIXED = {
+    kept: (6, 0.05), single: (4, 0.05), drips: (2, 0.1), reads_slowly: (2, 0.1), leaves_amid_the_answer: (2, 0.1),
+    leaves_before_the_answer: (2, 0.05), aborts_an_upload: (2, 0.1), uploads: (2, 0.2), pipelines: (2, 0.1),
+    has_too_much_of_a_head: (1, 0.2), sends_garbage: (1, 0.1), stops_amid_a_head: (2, 0.05), says_nothing: (3, 0.1),
+}
+
+
+async def mixed(world, kind, number, pause):
+    """Connects and does what its kind does, again and again. Every third time it comes over TLS."""
+    chance = random.Random(f"{kind.__name__} {number}")
+    while not world.over.is_set():
+        tls = chance.random() < 1 / 3
+        writer = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                reader, writer = await world.connect(tls)
+                outcome = await kind(world, chance, reader, writer)
+        except BREAKS as error:
+            outcome = type(error).__name__
+        except TimeoutError:
+            outcome = "no end"
+        if writer:
+            writer.close()
+        world.outcomes[kind.__name__, outcome] += 1
+        await world.pause(pause * chance.uniform(0.5, 1.5))
+
+
+async def breaks_handshakes(world):
+    """Sends the begin of a handshake, or something else, to the TLS listener, and leaves."""
+    chance = random.Random("handshakes")
+    while not world.over.is_set():
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", world.ports[True])
+            first = chance.choice([b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n", chance.randbytes(50), b""])
+            writer.write(first)
+            await world.pause(chance.uniform(0, 0.2))
+            chance.choice([reset, lambda writer: writer.close()])(writer)
+            world.handshakes += 1
+        except OSError:
+            pass
+        await world.pause(0.05)
+
+
+def start(world):
+    """Starts all clients; returns their tasks."""
+    tasks = [sound(world, number, keeps=True) for number in range(6)]
+    tasks += [sound(world, 10 + number, keeps=False) for number in range(2)]
+    tasks += [sound(world, 20, keeps=True, tls=True), sound(world, 21, keeps=False, tls=True)]
+    for kind, (count, pause) in MIXED.items():
+        tasks += [mixed(world, kind, number, pause) for number in range(count)]
+    tasks.append(breaks_handshakes(world))
+    return [asyncio.create_task(task) for task in tasks]
