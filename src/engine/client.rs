@@ -143,6 +143,23 @@ impl Client {
         }
     }
 
+    /// Says that nothing more comes.
+    pub(super) fn poll_end(
+        &mut self,
+        context: &mut Context<'_>,
+        limit: Duration,
+    ) -> Poll<pingora::Result<()>> {
+        ready!(self.poll_flush(context, limit))?;
+        match self.socket.poll_shutdown(context) {
+            Poll::Ready(Ok(())) => {
+                self.progressed();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(unwritten(error))),
+            Poll::Pending => self.wait_to_write(context, limit).map_ok(drop),
+        }
+    }
+
     fn progressed(&mut self) {
         if let Some((since, _)) = self.write_by.take() {
             self.stalled += since.elapsed();
@@ -208,7 +225,7 @@ impl Client {
 }
 
 /// The client has left.
-fn gone(error: io::Error) -> Box<Error> {
+pub(super) fn gone(error: io::Error) -> Box<Error> {
     Error::because(ErrorType::ConnectionClosed, "the client has left", error).into_down()
 }
 

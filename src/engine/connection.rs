@@ -12,7 +12,7 @@ use super::buffer::SMALL;
 use super::client::Client;
 use super::exchange::{Exchange, Room};
 use super::socket::Socket;
-use super::{Declined, Engine, Peer};
+use super::{Engine, Peer};
 use crate::message::head::{HeadError, Progress};
 use crate::proxy::answer::{Answer, LINGER};
 use crate::proxy::telling::tell_headless;
@@ -64,8 +64,6 @@ pub(super) enum End {
     Shut,
     /// It is broken off.
     Close,
-    /// The request is Pingora's.
-    Decline,
 }
 
 impl<'e> Connection<'e> {
@@ -79,7 +77,7 @@ impl<'e> Connection<'e> {
         }
     }
 
-    pub(super) async fn serve(mut self) -> Option<Declined<Socket>> {
+    pub(super) async fn serve(mut self) {
         let engine = self.engine;
         let mut registered = None;
         poll_fn(|context| {
@@ -90,10 +88,9 @@ impl<'e> Connection<'e> {
         loop {
             let (room, next, began) = self.next().await;
             let end = match next {
-                Next::Nothing => return self.close().await,
+                Next::Nothing => return self.client.part().await,
                 Next::Gone => {
-                    self.tell(began, None, Ending::ClientGone);
-                    return None;
+                    return self.tell(began, None, Ending::ClientGone);
                 }
                 Next::Cut(answer) => {
                     self.tell(began, Some(answer), answer.ending());
@@ -105,26 +102,11 @@ impl<'e> Connection<'e> {
             };
             match end {
                 End::Keep => self.requests += 1,
-                End::Part => return self.close().await,
-                End::Shut => {
-                    self.client.shut().await;
-                    return None;
-                }
-                End::Close => return None,
-                End::Decline => {
-                    return Some(Declined {
-                        ahead: self.client.inbound.filled().to_vec(),
-                        socket: self.client.socket,
-                        requests: self.requests,
-                    });
-                }
+                End::Part => return self.client.part().await,
+                End::Shut => return self.client.shut().await,
+                End::Close => return,
             }
         }
-    }
-
-    async fn close(self) -> Option<Declined<Socket>> {
-        self.client.part().await;
-        None
     }
 
     /// Waits for the next head, and tells when it began.

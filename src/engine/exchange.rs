@@ -95,9 +95,6 @@ impl Exchange<'_> {
             return End::Close;
         };
         let request = view(head, bytes, &method);
-        if rules::asks_for_websocket(request) {
-            return End::Decline;
-        }
         self.client.inbound.consume(self.length);
         let site = self.engine.site.load_full();
         let mut ctx = RequestContext::new(site, self.engine.traffic.enter());
@@ -164,7 +161,7 @@ impl Exchange<'_> {
             .attempts(&mut ctx, request, told, &mut upload, additions, answer)
             .await;
         let outcome = Outcome {
-            received: upload.received,
+            received: upload.received + outcome.received,
             ..outcome
         };
         *staged = upload.into_room();

@@ -135,6 +135,13 @@ impl<'r> Relay<'r> {
         (self.state.status, self.state.sent)
     }
 
+    /// The host and what it has sent behind its answer, if that has switched protocols.
+    pub(super) fn into_tunnel(self) -> Option<(Host, Buffer)> {
+        let switched = self.state.status == Some(StatusCode::SWITCHING_PROTOCOLS);
+        let host = self.host.filter(|_| switched)?;
+        Some((host, self.inbound))
+    }
+
     /// Brings both directions forward; ready when the answer has gone out whole.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Relayed>> {
         if let Poll::Ready(()) = self.poll_up(context)?

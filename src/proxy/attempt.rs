@@ -116,6 +116,11 @@ impl RequestContext {
         progress: Progress,
     ) -> bool {
         let Progress { reused, sent, .. } = progress;
+        let attempt = self.attempts.last();
+        if attempt.is_some_and(|attempt| attempt.status == Some(101)) {
+            self.tunnel_failed(error);
+            return false;
+        }
         if *error.esource() != ErrorSource::Upstream {
             self.end_attempt(match error.esource() {
                 ErrorSource::Downstream => Reason::Client,
@@ -154,6 +159,17 @@ impl RequestContext {
         }
         self.fail(failure);
         again
+    }
+
+    /// The tunnel that the attempt had become has ended with `error`. The host has answered well before; many end their
+    /// tunnels in no other way, so that it is not blamed.
+    pub(crate) fn tunnel_failed(&mut self, error: &Error) {
+        self.end_attempt(match error.esource() {
+            ErrorSource::Upstream => Reason::Failed(failure::of_host(error)),
+            ErrorSource::Downstream => Reason::Client,
+            _ => Reason::Internal,
+        });
+        self.release_host();
     }
 
     /// Notes that the host of the running attempt failed this request.
