@@ -49,4 +49,5 @@ mod support;
 mod systemd;
 mod tls;
 mod traces;
+mod upgrades;
 mod websocket;
