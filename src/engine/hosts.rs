@@ -185,8 +185,8 @@ pub(super) async fn connect(connector: &TransportConnector, peer: &HttpPeer) -> 
             Socket::Tcp(socket)
         }
         _ => Socket::Tls(
-            connector
-                .new_stream(peer)
+            // Its future is far larger than those of all else that a request waits for.
+            Box::pin(connector.new_stream(peer))
                 .await
                 .map_err(|error| error.into_up())?,
         ),

@@ -253,3 +253,6 @@ fn end(socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<usize>
     ready!(socket.poll_flush(context))?;
     socket.poll_shutdown(context).map_ok(|()| 0)
 }
+
+#[cfg(test)]
+mod tests;
