@@ -428,7 +428,7 @@ fn a_process_that_stops_lets_its_tunnels_end_for_the_grace_period() {
 
 #[test]
 fn tunnels_at_rest_hold_no_buffers() {
-    const TUNNELS: usize = 1_000;
+    const TUNNELS: usize = 500;
     let backend = Backend::start_new("a");
     backend.set(echo());
     let ballast = Setup::of(&[&backend]).top(TCP).top(BY_ENGINE).start();
