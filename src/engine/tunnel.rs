@@ -51,8 +51,8 @@ pub(super) struct Tunnel<'t> {
     down: Flow,
     /// Since when both sides have been silent.
     silent_since: Instant,
-    /// Why the client takes nothing more.
-    unread: Option<Box<Error>>,
+    /// Why one side takes nothing more.
+    broken: Option<Box<Error>>,
 }
 
 /// What came of a tunnel.
@@ -79,7 +79,7 @@ impl<'t> Tunnel<'t> {
             up: Flow::default(),
             down: Flow::default(),
             silent_since: Instant::now(),
-            unread: None,
+            broken: None,
         }
     }
 
@@ -102,7 +102,7 @@ impl<'t> Tunnel<'t> {
             down = down && self.poll_down(context)?.is_ready();
         }
         if self.up.state == State::Over && self.down.state == State::Over {
-            return Poll::Ready(self.unread.take().map_or(Ok(()), Err));
+            return Poll::Ready(self.broken.take().map_or(Ok(()), Err));
         }
         if self.moved() != before {
             self.silent_since = Instant::now();
@@ -157,9 +157,15 @@ impl<'t> Tunnel<'t> {
                 client.inbound.consume(count);
                 self.up.went(count);
             }
-            // What it has sent before is still to be read, and its end or its error tells how it left.
-            Poll::Ready(Err(_)) => {
+            // What it has sent before is still to be read.
+            Poll::Ready(Err(error)) => {
                 client.inbound.consume(client.inbound.len());
+                // A host that has ended need not take more, and one that does not hear of the end has left before it.
+                if (self.up.state, self.down.state) == (State::Open, State::Open) {
+                    let what = "the tunnel to the host";
+                    let error = Error::because(ErrorType::WriteError, what, error);
+                    self.broken = Some(error.into_up());
+                }
                 self.up.state = State::Over;
             }
             Poll::Pending => {
@@ -216,8 +222,10 @@ impl<'t> Tunnel<'t> {
             }
             Poll::Ready(Err(error)) => {
                 self.inbound.consume(self.inbound.len());
+                if self.down.state == State::Open {
+                    self.broken = Some(error);
+                }
                 self.down.state = State::Over;
-                self.unread = Some(error);
             }
             Poll::Pending => return Ok(Poll::Pending),
         }
