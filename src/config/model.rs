@@ -38,6 +38,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// What becomes of a request whose client ends its sending side before the answer has ended.
     pub half_close: HalfClose,
+    /// Protocols that a connection may be upgraded to, no two alike: a token, and a version behind `/` if it has one.
+    pub upgrades: Vec<Arc<str>>,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// How much there may be of anything.
@@ -76,7 +78,7 @@ pub struct Server {
 /// `server.http1`: what drives requests of HTTP/1.1 from clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Http1 {
-    /// The engine, but for what it leaves to Pingora (upgrades).
+    /// The engine.
     Engine,
     /// Pingora.
     Pingora,

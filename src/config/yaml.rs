@@ -24,6 +24,8 @@ pub(super) struct Config {
     #[serde(deserialize_with = "list")]
     pub(super) trusted_proxies: Vec<String>,
     pub(super) half_close: Said<String>,
+    #[serde(deserialize_with = "said_list")]
+    pub(super) upgrades: Said<Vec<String>>,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) headers: Headers,
@@ -349,6 +351,13 @@ fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     }
 
     deserializer.deserialize_any(ListOrText(PhantomData))
+}
+
+/// A [`list`] that is not the same as none if it is empty.
+fn said_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Said<Vec<T>>, D::Error> {
+    list(deserializer).map(|list| Said(Some(list)))
 }
 
 /// What stands behind a key, if the key is there.

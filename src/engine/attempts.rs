@@ -4,14 +4,18 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::Instant;
 
+use super::buffer::Buffer;
 use super::exchange::Exchange;
 use super::hosts::{self, Host};
 use super::outgoing::Additions;
 use super::relay::{AnswerRoom, Relay, Relayed};
+use super::tunnel::Tunnel;
 use super::upload::Upload;
 use crate::balancer::BalancerError;
 use crate::config::HalfClose;
@@ -87,7 +91,7 @@ impl Exchange<'_> {
                 Ok(peer) => Arc::clone(peer),
                 Err(error) => return Outcome::failed(error),
             };
-            let (host, reused) = match hosts::take(&peer) {
+            let (host, reused) = match hosts::take(&peer, Instant::from_std(ctx.started)) {
                 Some(host) => (host, true),
                 None => match self.connect(&peer, ctx.site.half_close).await {
                     Ok(host) => (host, false),
@@ -114,6 +118,12 @@ impl Exchange<'_> {
             let mut relay = Relay::new(request, tls, client, host, ctx, upload, answer, keep);
             let result = poll_fn(|context| relay.poll(context)).await;
             let (status, sent) = relay.told();
+            let result = match (result, relay.into_tunnel()) {
+                (Ok(_), Some(tunnel)) => {
+                    return self.tunnel(ctx, tunnel).await;
+                }
+                (result, _) => result,
+            };
             let error = match result {
                 Ok(relayed) => {
                     return Outcome {
@@ -152,6 +162,27 @@ impl Exchange<'_> {
             Poll::Pending => self.client.poll_left(context, half_close).map(Err),
         })
         .await
+    }
+
+    /// The attempt has become a tunnel, which holds its place at the host until it ends.
+    async fn tunnel(&mut self, ctx: &mut RequestContext, tunnel: (Host, Buffer)) -> Outcome {
+        // It may last for hours, and is no retry any more.
+        ctx.account = None;
+        let tunnel = Tunnel::new(self.client, tunnel, ctx.site.timeouts);
+        let ended = Box::pin(tunnel.run()).await;
+        if let Err(error) = &ended.result {
+            ctx.tunnel_failed(error);
+        }
+        let relayed = Relayed {
+            keep: false,
+            whole: true,
+        };
+        Outcome {
+            result: ended.result.map(|()| relayed),
+            status: Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()),
+            sent: ended.sent,
+            received: ended.received,
+        }
     }
 
     /// Puts the head of the request together for the host of the running attempt.

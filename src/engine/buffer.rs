@@ -8,6 +8,9 @@ use super::spare::Spare;
 /// What is read at once.
 pub(super) const SMALL: usize = 16 << 10;
 
+/// As much of a body is copied behind its head, since a write of one part costs less than one of two.
+pub(super) const COPIED: usize = 4 << 10;
+
 /// What is read at once of a long body, or of an answer: 64 KiB with their head.
 pub(super) const LARGE: usize = (64 + 4) << 10;
 

@@ -94,10 +94,10 @@ impl Client {
         {
             return Poll::Pending;
         }
-        self.poll_end(context, half_close)
+        self.poll_gone(context, half_close)
     }
 
-    fn poll_end(&mut self, context: &mut Context<'_>, half_close: HalfClose) -> Poll<Box<Error>> {
+    fn poll_gone(&mut self, context: &mut Context<'_>, half_close: HalfClose) -> Poll<Box<Error>> {
         while !self.ended && self.broken.is_none() && self.inbound.len() < LOOK_AHEAD {
             if self.poll_more(context, SMALL).is_pending() {
                 return Poll::Pending;
@@ -119,7 +119,7 @@ impl Client {
             socket.look_again();
         }
         let mut context = Context::from_waker(Waker::noop());
-        match self.poll_end(&mut context, half_close) {
+        match self.poll_gone(&mut context, half_close) {
             Poll::Ready(error) => Some(error),
             Poll::Pending => None,
         }
@@ -150,6 +150,23 @@ impl Client {
         limit: Duration,
     ) -> Poll<pingora::Result<()>> {
         match self.socket.poll_flush(context) {
+            Poll::Ready(Ok(())) => {
+                self.progressed();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(unwritten(error))),
+            Poll::Pending => self.wait_to_write(context, limit).map_ok(drop),
+        }
+    }
+
+    /// Says that nothing more comes.
+    pub(super) fn poll_end(
+        &mut self,
+        context: &mut Context<'_>,
+        limit: Duration,
+    ) -> Poll<pingora::Result<()>> {
+        ready!(self.poll_flush(context, limit))?;
+        match self.socket.poll_shutdown(context) {
             Poll::Ready(Ok(())) => {
                 self.progressed();
                 Poll::Ready(Ok(()))
@@ -224,7 +241,7 @@ impl Client {
 }
 
 /// The client has left.
-fn gone(error: io::Error) -> Box<Error> {
+pub(super) fn gone(error: io::Error) -> Box<Error> {
     Error::because(ErrorType::ConnectionClosed, "the client has left", error).into_down()
 }
 

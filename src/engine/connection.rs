@@ -13,7 +13,7 @@ use super::client::Client;
 use super::exchange::{Exchange, Room};
 use super::socket::Socket;
 use super::spare::Spare;
-use super::{Declined, Engine, Peer};
+use super::{Engine, Peer};
 use crate::message::head::{HeadError, Progress};
 use crate::proxy::answer::{Answer, LINGER};
 use crate::proxy::telling::tell_headless;
@@ -61,8 +61,6 @@ pub(super) enum End {
     Shut,
     /// It is broken off.
     Close,
-    /// The request is Pingora's.
-    Decline,
 }
 
 impl<'e> Connection<'e> {
@@ -76,7 +74,7 @@ impl<'e> Connection<'e> {
         }
     }
 
-    pub(super) async fn serve(mut self) -> Option<Declined<Socket>> {
+    pub(super) async fn serve(mut self) {
         let engine = self.engine;
         let mut registered = None;
         poll_fn(|context| {
@@ -87,44 +85,30 @@ impl<'e> Connection<'e> {
         loop {
             let (room, next, began) = self.next().await;
             let end = match next {
-                Next::Nothing => return self.close().await,
+                Next::Nothing => return self.client.part().await,
                 Next::Gone => {
-                    self.tell(began, None, Ending::ClientGone);
-                    return None;
+                    return self.tell(began, None, Ending::ClientGone);
                 }
                 Next::Cut(answer) => {
                     self.tell(began, Some(answer), answer.ending());
                     self.send(answer).await;
                     End::Part
                 }
-                Next::Head(length) => self.run(room, length, None).await,
-                Next::Refused(length, answer) => self.run(room, length, Some(answer)).await,
+                Next::Head(length) => self.run(room, (length, began), None).await,
+                Next::Refused(length, answer) => {
+                    self.run(room, (length, began), Some(answer)).await
+                }
             };
             match end {
                 End::Keep => self.requests += 1,
-                End::Part => return self.close().await,
-                End::Shut => {
-                    self.client.shut().await;
-                    return None;
-                }
-                End::Close => return None,
-                End::Decline => {
-                    return Some(Declined {
-                        ahead: self.client.inbound.filled().to_vec(),
-                        socket: self.client.socket,
-                        requests: self.requests,
-                    });
-                }
+                End::Part => return self.client.part().await,
+                End::Shut => return self.client.shut().await,
+                End::Close => return,
             }
         }
     }
 
-    async fn close(self) -> Option<Declined<Socket>> {
-        self.client.part().await;
-        None
-    }
-
-    /// Waits for the next head, and tells when it began.
+    /// Waits for the next head, and tells when it had come, or had begun to if it is cut.
     async fn next(&mut self) -> (Box<Room>, Next, Instant) {
         let engine = self.engine;
         let is_first = self.requests == 0;
@@ -132,21 +116,24 @@ impl<'e> Connection<'e> {
             true => self.began,
             false => Instant::now(),
         };
-        let mut head_began = is_first.then_some(self.began);
+        let mut since = is_first.then_some(self.began);
         let mut room: Option<Box<Room>> = None;
         let client = &mut self.client;
         client.has_sent = false;
         let next = poll_fn(|context| {
             loop {
                 if !client.inbound.is_empty() {
-                    let began = head_began.get_or_insert_with(Instant::now);
                     let bytes = client.inbound.filled();
                     let room = room.get_or_insert_with(take_room);
                     match room.head.read_request(bytes, MOST_FIELDS) {
-                        Ok(Progress::Complete(length)) => return Poll::Ready(Next::Head(length)),
+                        Ok(Progress::Complete(length)) => {
+                            since = Some(Instant::now());
+                            return Poll::Ready(Next::Head(length));
+                        }
                         Ok(Progress::Partial) => {}
                         Err(HeadError::FragmentInTarget) => {
                             let length = bytes.len();
+                            since = Some(Instant::now());
                             return Poll::Ready(Next::Refused(length, Answer::BAD_TARGET));
                         }
                         Err(HeadError::TooManyFields) => {
@@ -160,7 +147,8 @@ impl<'e> Connection<'e> {
                     if bytes.len() >= site.limits.head {
                         return Poll::Ready(Next::Cut(Answer::HEAD_TOO_LARGE));
                     }
-                    let by = *began + site.timeouts.client_head;
+                    let began = *since.get_or_insert_with(Instant::now);
+                    let by = began + site.timeouts.client_head;
                     match client.poll_more(context, SMALL) {
                         Poll::Ready(Ok(1..)) => continue,
                         Poll::Ready(_) => return Poll::Ready(Next::Gone),
@@ -191,11 +179,16 @@ impl<'e> Connection<'e> {
         })
         .await;
         let room = room.unwrap_or_else(take_room);
-        (room, next, head_began.unwrap_or(rested))
+        (room, next, since.unwrap_or_else(Instant::now))
     }
 
     /// Serves a request, whose panic is only its own end.
-    async fn run(&mut self, mut room: Box<Room>, length: usize, refused: Option<Answer>) -> End {
+    async fn run(
+        &mut self,
+        mut room: Box<Room>,
+        (length, began): (usize, Instant),
+        refused: Option<Answer>,
+    ) -> End {
         room.begin(&self.client.inbound.filled()[..length]);
         let end = {
             let exchange = Exchange {
@@ -203,6 +196,7 @@ impl<'e> Connection<'e> {
                 client: &mut self.client,
                 peer: self.peer,
                 requests: self.requests,
+                began: began.into_std(),
                 length,
             };
             // A connection at rest need not have room for a request.

@@ -64,6 +64,8 @@ pub(super) struct Exchange<'c> {
     pub(super) peer: Peer,
     /// Requests that the connection had before.
     pub(super) requests: u64,
+    /// When the head had been read.
+    pub(super) began: std::time::Instant,
     /// Bytes of the head, which the client's still begin with.
     pub(super) length: usize,
 }
@@ -104,12 +106,9 @@ impl Exchange<'_> {
             return End::Close;
         };
         let request = view(head, bytes, &method);
-        if rules::asks_for_websocket(request) {
-            return End::Decline;
-        }
         self.client.inbound.consume(self.length);
         let site = self.engine.site.load_full();
-        let mut ctx = RequestContext::new(site, self.engine.traffic.enter());
+        let mut ctx = RequestContext::new(site, self.engine.traffic.enter(), self.began);
         ctx.identify(request, self.peer.address);
         let most = ctx.site.limits.max_requests_per_connection;
         let is_last = most.is_some_and(|most| self.requests + 1 >= most);
@@ -173,7 +172,7 @@ impl Exchange<'_> {
             .attempts(&mut ctx, request, told, &mut upload, additions, answer)
             .await;
         let outcome = Outcome {
-            received: upload.received,
+            received: upload.received + outcome.received,
             ..outcome
         };
         *staged = upload.end(self.client);

@@ -84,11 +84,9 @@ impl Idle {
 
 impl Store {
     /// The connection that was used last, if one can be used again.
-    fn take(&mut self, key: u64) -> Option<Host> {
+    fn take(&mut self, key: u64, now: Instant) -> Option<Host> {
         let kept = self.0.get_mut(&key)?;
-        let mut now = None;
         while let Some(mut idle) = kept.pop() {
-            let now = *now.get_or_insert_with(Instant::now);
             if idle.may_be_used(now) {
                 return Some(idle.host);
             }
@@ -112,15 +110,15 @@ impl Store {
 
 /// An idle connection to `peer`: one of this thread, else one of another. A host that takes few connections is not asked for
 /// more of them than there are requests.
-pub(super) fn take(peer: &HttpPeer) -> Option<Host> {
+pub(super) fn take(peer: &HttpPeer, now: Instant) -> Option<Host> {
     let key = peer.reuse_hash();
     OWN.with(|own| {
-        if let Some(host) = lock(own).take(key) {
+        if let Some(host) = lock(own).take(key, now) {
             return Some(host);
         }
         let stores = lock(&STORES);
         let others = stores.iter().filter(|other| !Arc::ptr_eq(own, other));
-        let mut others = others.filter_map(|other| lock(other).take(key));
+        let mut others = others.filter_map(|other| lock(other).take(key, now));
         others.find_map(Host::on_this_thread)
     })
 }
@@ -267,10 +265,14 @@ mod tests {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build().expect("a runtime");
             let _context = runtime.enter();
-            take(&last.0).is_some()
+            take(&last.0, Instant::now()).is_some()
         });
         assert!(found.join().expect("no panic"));
-        let left = Vec::from_iter(hosts.iter().map(|(peer, _)| take(peer).is_some()));
+        let left = Vec::from_iter(
+            hosts
+                .iter()
+                .map(|(peer, _)| take(peer, Instant::now()).is_some()),
+        );
         assert_eq!(left.iter().filter(|found| **found).count(), 1, "{left:?}");
         assert_eq!(COUNT.load(Ordering::Relaxed), 0);
     }

@@ -1,7 +1,6 @@
 //! The engine: HTTP/1.1 on both sides, one task per client connection over plain buffers.
 //!
-//! It moves bytes; what is decided about them, `proxy` decides. What it does not drive itself (HTTP/2, upgrades) it
-//! [declines](Declined), and Pingora's proxy goes on from there with the same decisions.
+//! It moves bytes; what is decided about them, `proxy` decides. HTTP/2 is Pingora's, with the same decisions.
 
 mod answering;
 mod attempts;
@@ -16,6 +15,7 @@ mod relay;
 mod socket;
 mod spare;
 mod tcp;
+mod tunnel;
 mod upload;
 mod watch;
 
@@ -66,28 +66,6 @@ pub struct Peer {
     pub port: Option<u16>,
 }
 
-/// A connection that the engine does not go on with.
-#[derive(Debug)]
-pub struct Declined<S> {
-    /// Its socket.
-    pub socket: S,
-    /// What has been read and not used: a request, from its beginning.
-    pub ahead: Vec<u8>,
-    /// Requests that it had before.
-    pub requests: u64,
-}
-
-impl<S> Declined<S> {
-    /// The same with the socket as `map` makes it.
-    fn filter_map<T>(self, map: impl FnOnce(S) -> Option<T>) -> Option<Declined<T>> {
-        Some(Declined {
-            socket: map(self.socket)?,
-            ahead: self.ahead,
-            requests: self.requests,
-        })
-    }
-}
-
 impl Engine {
     /// An engine for whatever `site` holds when a request begins, with so many `idle` connections to hosts at most.
     pub fn new(proxy: Proxy, site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>, idle: usize) -> Self {
@@ -101,22 +79,17 @@ impl Engine {
         }
     }
 
-    /// Serves a connection in clear until its end, or until it has a request for Pingora.
-    pub async fn serve_tcp(&self, socket: Tcp, peer: Peer) -> Option<Declined<Tcp>> {
+    /// Serves a connection in clear until its end.
+    pub async fn serve_tcp(&self, socket: Tcp, peer: Peer) {
         let connection = Connection::new(self, Socket::Tcp(socket), peer);
-        connection.serve().await?.filter_map(|socket| match socket {
-            Socket::Tcp(socket) => Some(socket),
-            Socket::Tls(_) => None,
-        })
+        connection.serve().await;
     }
 
     /// The same with an encrypted connection.
-    pub async fn serve_tls(&self, socket: Stream, peer: Peer) -> Option<Declined<Stream>> {
-        let connection = Connection::new(self, Socket::Tls(socket), peer);
-        connection.serve().await?.filter_map(|socket| match socket {
-            Socket::Tls(socket) => Some(socket),
-            Socket::Tcp(_) => None,
-        })
+    pub async fn serve_tls(&self, socket: Stream, peer: Peer) {
+        Connection::new(self, Socket::Tls(socket), peer)
+            .serve()
+            .await;
     }
 
     /// Closes connections at rest, now and from now on.

@@ -10,7 +10,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, LARGE};
+use super::buffer::{Buffer, COPIED, LARGE};
 use super::client::Client;
 use super::hosts::{self, Host};
 use super::outgoing::Additions;
@@ -135,6 +135,13 @@ impl<'r> Relay<'r> {
         (self.state.status, self.state.sent)
     }
 
+    /// The host and what it has sent behind its answer, if that has switched protocols.
+    pub(super) fn into_tunnel(self) -> Option<(Host, Buffer)> {
+        let switched = self.state.status == Some(StatusCode::SWITCHING_PROTOCOLS);
+        let host = self.host.filter(|_| switched)?;
+        Some((host, self.inbound))
+    }
+
     /// Brings both directions forward; ready when the answer has gone out whole.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Relayed>> {
         if let Poll::Ready(()) = self.poll_up(context)?
@@ -180,6 +187,11 @@ impl<'r> Relay<'r> {
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let timeouts = self.ctx.site.timeouts;
         loop {
+            if (1..=COPIED).contains(&self.state.raw) && !self.room.staged.is_empty() {
+                let bytes = &self.inbound.filled()[..self.state.raw];
+                self.room.staged.extend_from_slice(bytes);
+                self.inbound.consume(std::mem::take(&mut self.state.raw));
+            }
             while self.state.written < self.room.staged.len() || self.state.raw > 0 {
                 let parts = [
                     IoSlice::new(&self.room.staged[self.state.written..]),

@@ -63,7 +63,10 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         let outcome = match self {
             Socket::Tcp(socket) => socket.poll_write(context, parts),
-            Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(context, parts),
+            Socket::Tls(socket) => match parts {
+                [part] => Pin::new(socket).poll_write(context, part),
+                _ => Pin::new(socket).poll_write_vectored(context, parts),
+            },
         };
         match ready!(outcome) {
             Ok(0) => Poll::Ready(Err(ErrorKind::WriteZero.into())),

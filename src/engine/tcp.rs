@@ -123,12 +123,21 @@ impl Tcp {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if let State::New { socket, .. } = &mut self.0 {
-            match socket.write_vectored(parts) {
+            let written = match parts {
+                [part] => socket.write(part),
+                _ => socket.write_vectored(parts),
+            };
+            match written {
                 Err(error) if has_to_wait(&error) => {}
                 written => return Poll::Ready(written),
             }
         }
-        Pin::new(self.registered()?).poll_write_vectored(context, parts)
+        let socket = Pin::new(self.registered()?);
+        match parts {
+            // send, which costs the kernel less than writev.
+            [part] => socket.poll_write(context, part),
+            _ => socket.poll_write_vectored(context, parts),
+        }
     }
 
     /// Ends our side of the connection.

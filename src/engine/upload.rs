@@ -7,7 +7,7 @@ use std::time::Duration;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{LARGE, SMALL};
+use super::buffer::{COPIED, LARGE, SMALL};
 use super::client::Client;
 use super::hosts::Host;
 use crate::message::body::Body;
@@ -119,6 +119,11 @@ impl Upload {
         loop {
             if self.broken.is_some() {
                 return Poll::Pending;
+            }
+            if (1..=COPIED).contains(&self.raw) && !self.staged.is_empty() {
+                self.staged
+                    .extend_from_slice(&client.inbound.filled()[..self.raw]);
+                client.inbound.consume(std::mem::take(&mut self.raw));
             }
             while self.written < self.staged.len() || self.raw > 0 {
                 let parts = [

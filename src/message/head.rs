@@ -19,6 +19,8 @@ pub struct Head {
     status: u16,
     reason: Span,
     fields: Vec<Line>,
+    /// The [marks](mark) of all their names: most fields that are asked for are not there.
+    names: u64,
     /// Values that came on more than one line, as one; only hosts may send such.
     unfolded: Vec<u8>,
 }
@@ -46,6 +48,20 @@ impl<'a> Fields<'a> {
             name: line.name(self.bytes),
             value: self.head.value(line, self.bytes),
         }
+    }
+
+    /// The value of the next field with a name, which is given in lower case.
+    pub(super) fn next_named(&mut self, name: &str) -> Option<&'a [u8]> {
+        let bytes = self.bytes;
+        let line = self.lines.find(|line| line.is_named(name, bytes))?;
+        Some(self.head.value(line, bytes))
+    }
+
+    /// The same from the end.
+    pub(super) fn next_back_named(&mut self, name: &str) -> Option<&'a [u8]> {
+        let bytes = self.bytes;
+        let line = self.lines.rfind(|line| line.is_named(name, bytes))?;
+        Some(self.head.value(line, bytes))
     }
 }
 
@@ -150,6 +166,7 @@ impl Head {
     pub(crate) fn clear(&mut self) {
         self.scan = Scan::START;
         self.fields.clear();
+        self.names = 0;
     }
 
     /// The method of a request.
@@ -192,21 +209,21 @@ impl Head {
 
     /// The value of the first field with a name, which is given in lower case.
     pub(crate) fn get<'a>(&'a self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
-        self.get_all(bytes, name).next()
+        self.candidates(bytes, name).next_named(name)
     }
 
-    /// The values of all fields with a name, which is given in lower case.
-    pub(crate) fn get_all<'a>(
-        &'a self,
-        bytes: &'a [u8],
-        name: &str,
-    ) -> impl Iterator<Item = &'a [u8]> {
-        let fields = self.fields.iter();
-        let named = fields.filter(move |line| {
-            usize::from(line.name_length) == name.len()
-                && line.name(bytes).eq_ignore_ascii_case(name.as_bytes())
-        });
-        named.map(|line| self.value(line, bytes))
+    /// All fields that may have a name, which is given in lower case; those that have it are among them.
+    pub(super) fn candidates<'a>(&'a self, bytes: &'a [u8], name: &str) -> Fields<'a> {
+        let mark = mark(name.as_bytes());
+        let lines = match self.names & mark == mark {
+            true => self.fields.as_slice(),
+            false => &[],
+        };
+        Fields {
+            head: self,
+            bytes,
+            lines: lines.iter(),
+        }
     }
 
     /// Removes the fields whose name `drops` is true for, as if they had not come.
@@ -245,7 +262,18 @@ impl Span {
     }
 }
 
+/// A bit for a name, the same in upper and lower case.
+fn mark(name: &[u8]) -> u64 {
+    let first = name.first().map_or(0, |first| usize::from(first | 0x20));
+    1 << ((first * 5 + name.len() * 11) % 64)
+}
+
 impl Line {
+    fn is_named(&self, name: &str, bytes: &[u8]) -> bool {
+        usize::from(self.name_length) == name.len()
+            && self.name(bytes).eq_ignore_ascii_case(name.as_bytes())
+    }
+
     fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         Span::new(self.name_at as usize, usize::from(self.name_length)).of(bytes)
     }

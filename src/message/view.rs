@@ -102,7 +102,9 @@ impl<'a> FieldsView<'a> {
     pub fn get_all(self, name: &HeaderName) -> Values<'a> {
         match self {
             FieldsView::Map(map) => Values::Map(map.get_all(name).iter()),
-            FieldsView::Head(head, bytes) => Values::Head(head.fields(bytes), name.clone()),
+            FieldsView::Head(head, bytes) => {
+                Values::Head(head.candidates(bytes, name.as_str()), name.clone())
+            }
         }
     }
 
@@ -162,14 +164,8 @@ impl<'a> Iterator for EachField<'a> {
 pub enum Values<'a> {
     /// Out of a map.
     Map(ValueIter<'a, HeaderValue>),
-    /// Out of all fields, of which only those of this name count.
+    /// Out of fields of which only those of this name count.
     Head(Fields<'a>, HeaderName),
-}
-
-/// Whether a name as sent is this one.
-fn is_named(name: &[u8], known: &HeaderName) -> bool {
-    let known = known.as_str().as_bytes();
-    name.len() == known.len() && name.eq_ignore_ascii_case(known)
 }
 
 impl<'a> Iterator for Values<'a> {
@@ -178,10 +174,7 @@ impl<'a> Iterator for Values<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         match self {
             Values::Map(values) => values.next().map(HeaderValue::as_bytes),
-            Values::Head(fields, name) => {
-                let field = fields.find(|field| is_named(field.name, name))?;
-                Some(field.value)
-            }
+            Values::Head(fields, name) => fields.next_named(name.as_str()),
         }
     }
 }
@@ -190,10 +183,7 @@ impl DoubleEndedIterator for Values<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         match self {
             Values::Map(values) => values.next_back().map(HeaderValue::as_bytes),
-            Values::Head(fields, name) => {
-                let field = fields.rfind(|field| is_named(field.name, name))?;
-                Some(field.value)
-            }
+            Values::Head(fields, name) => fields.next_back_named(name.as_str()),
         }
     }
 }

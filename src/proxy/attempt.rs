@@ -1,7 +1,7 @@
 //! What becomes of a request whose attempt fails: whose fault it was, and whether another attempt follows.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -72,7 +72,11 @@ impl RequestContext {
     /// There is a connection to the host.
     pub(crate) fn connected(&mut self, reused: bool) {
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.connected = Some(attempt.began.elapsed());
+            attempt.connected = Some(match reused {
+                // It was there.
+                true => Duration::ZERO,
+                false => attempt.began.elapsed(),
+            });
             attempt.reused = reused;
         }
         if !reused {
@@ -83,12 +87,13 @@ impl RequestContext {
     /// The head of the host's answer has come, one that is no interim one.
     pub(crate) fn answered(&mut self, status: u16) {
         let outcome = self.pool().outcome_of(status);
+        let now = Instant::now();
         self.head = Some(Head {
-            after: self.started.elapsed(),
+            after: now - self.started,
             outcome,
         });
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.answered = Some(attempt.began.elapsed());
+            attempt.answered = Some(now - attempt.began);
             attempt.status = Some(status);
         }
         if let Some(lease) = &mut self.lease {
@@ -117,6 +122,11 @@ impl RequestContext {
         progress: Progress,
     ) -> bool {
         let Progress { reused, sent, .. } = progress;
+        let attempt = self.attempts.last();
+        if attempt.is_some_and(|attempt| attempt.status == Some(101)) {
+            self.tunnel_failed(error);
+            return false;
+        }
         if *error.esource() != ErrorSource::Upstream {
             self.end_attempt(match error.esource() {
                 ErrorSource::Downstream => Reason::Client,
@@ -155,6 +165,17 @@ impl RequestContext {
         }
         self.fail(failure);
         again
+    }
+
+    /// The tunnel that the attempt had become has ended with `error`. The host has answered well before; many end their
+    /// tunnels in no other way, so that it is not blamed.
+    pub(crate) fn tunnel_failed(&mut self, error: &Error) {
+        self.end_attempt(match error.esource() {
+            ErrorSource::Upstream => Reason::Failed(failure::of_host(error)),
+            ErrorSource::Downstream => Reason::Client,
+            _ => Reason::Internal,
+        });
+        self.release_host();
     }
 
     /// Notes that the host of the running attempt failed this request.

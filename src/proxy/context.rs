@@ -36,6 +36,8 @@ pub struct RequestContext {
     pub(crate) id: Option<RequestId>,
     /// Its place in a trace; `None` without `tracing`.
     pub(crate) trace: Option<Trace>,
+    /// What it asks to upgrade its connection to.
+    pub(crate) upgrade: Option<Arc<str>>,
     /// The request in the pool's budget for retries, from the first attempt on; `None` if there are none.
     pub(crate) account: Option<Account>,
     /// The host that the client's cookie keeps it with; `None` if the answer is to bring it a new one.
@@ -97,8 +99,8 @@ pub(crate) struct Head {
 }
 
 impl RequestContext {
-    pub(crate) fn new(site: Arc<Site>, presence: Presence) -> Self {
-        let now = Instant::now();
+    /// A request whose head had been read by `now`.
+    pub(crate) fn new(site: Arc<Site>, presence: Presence, now: Instant) -> Self {
         RequestContext {
             presence,
             site,
@@ -108,6 +110,7 @@ impl RequestContext {
             origin: None,
             id: None,
             trace: None,
+            upgrade: None,
             account: None,
             kept_with: None,
             began: now,

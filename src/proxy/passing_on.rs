@@ -1,5 +1,7 @@
 //! What a host is told of a request beside what its client says.
 
+use std::sync::Arc;
+
 use http::Method;
 use pingora::Result;
 
@@ -21,6 +23,7 @@ impl RequestContext {
         self.origin =
             peer.map(|peer| super::forwarded::Origin::new(peer, request.fields, networks));
         let trusted = self.is_trusted();
+        self.upgrade = rules::upgrade(request, &self.site.upgrades).map(Arc::clone);
         let sampling = self.site.sampling;
         self.trace = sampling.map(|sampling| trace::of(request.fields, sampling, trusted));
     }
@@ -38,7 +41,8 @@ impl RequestContext {
         entrance: Entrance,
         request: &mut impl Outgoing,
     ) -> Result<()> {
-        rules::forward(received, request, self.site.via.as_ref())?;
+        let upgrade = self.upgrade.as_deref();
+        rules::forward(received, upgrade, request, self.site.via.as_ref())?;
         if let Some(origin) = self.origin {
             origin.describe(received.fields, host, entrance, request)?;
         }

@@ -31,7 +31,7 @@ impl ProxyHttp for Proxy {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.site.load_full(), self.traffic.enter())
+        RequestContext::new(self.site.load_full(), self.traffic.enter(), Instant::now())
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
@@ -125,7 +125,7 @@ impl ProxyHttp for Proxy {
             }
         }
         let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
-        if rules::asks_for_websocket(session.req_header().into()) {
+        if ctx.upgrade.is_some() {
             // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
             peer.options.read_timeout = Some(ctx.site.timeouts.tunnel);
             upgrade::prepare(&mut peer, client::lend(session.as_downstream_mut()));
@@ -183,7 +183,12 @@ impl ProxyHttp for Proxy {
             host.map_err(|error| error.into_down())?;
             request.set_raw_path(&target)?;
         }
-        if session.is_body_done() || rules::asks_for_websocket(session.req_header().into()) {
+        if ctx.upgrade.is_none() && request.headers.contains_key(header::UPGRADE) {
+            // Pingora looks at the one field alone.
+            request.remove_header(&header::UPGRADE);
+            request.remove_header(&header::CONNECTION);
+        }
+        if session.is_body_done() {
             deadlines::expect_answer(session, ctx);
         }
         let port = session.server_addr().and_then(|address| address.as_inet());
@@ -221,19 +226,19 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        pingora_heads::pass_back(response, &ctx.site.limits, ctx.site.via.as_ref())?;
+        let (upgrade, site) = (ctx.upgrade.as_deref(), &ctx.site);
+        pingora_heads::pass_back(response, upgrade, &site.limits, site.via.as_ref())?;
         let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if response.status.is_informational() && !upgraded {
             return Ok(());
         }
         deadlines::answered(session);
-        let asked = rules::asks_for_websocket(session.req_header().into());
-        if upgraded && !asked {
-            // Passed on, the host's next bytes would be taken for an answer to the client's next request.
-            let unasked = "the host switched protocols unasked";
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, unasked).into_up());
+        if upgraded && !session.is_body_done() {
+            // What the client sends next would be taken for the other protocol.
+            let early = "the host switched protocols amid the request";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
         }
-        if asked && !upgraded {
+        if ctx.upgrade.is_some() && !upgraded {
             // The connection to the host has the time of a tunnel, which the rest of this answer does not get.
             ctx.upgrade_refused = true;
             deadlines::expect_answer(session, ctx);

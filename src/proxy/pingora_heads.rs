@@ -51,16 +51,17 @@ pub(super) fn clean(request: &mut RequestHeader, site: &Site, trusted: bool) {
     }
 }
 
-/// Makes the head of a host's answer one that may be passed on.
+/// Makes the head of a host's answer one that may be passed on, to a request that asked for this `upgrade`.
 ///
 /// # Errors
 /// If it must not be.
 pub(super) fn pass_back(
     response: &mut ResponseHeader,
+    upgrade: Option<&str>,
     limits: &Limits,
     via: Option<&Via>,
 ) -> Result<()> {
-    let length = rules::judge_answer((&*response).into(), limits)?;
+    let length = rules::judge_answer((&*response).into(), upgrade, limits)?;
     let passing = Passing::new((&*response).into());
     for name in &names(&response.headers, |name| !passing.passes(name)) {
         response.remove(name);

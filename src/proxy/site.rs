@@ -31,6 +31,8 @@ pub struct Site {
     pub trusted_proxies: Vec<IpNet>,
     /// What becomes of a request whose client ends its sending side before the answer has ended.
     pub half_close: HalfClose,
+    /// Protocols that a connection may be upgraded to.
+    pub upgrades: Vec<Arc<str>>,
     /// What drives requests of HTTP/1.1.
     pub http1: Http1,
     /// How long anything may take.
@@ -110,6 +112,7 @@ impl Site {
                 .collect(),
             trusted_proxies: config.trusted_proxies.clone(),
             half_close: config.half_close,
+            upgrades: config.upgrades.clone(),
             http1: config.server.http1,
             timeouts: config.timeouts,
             limits: config.limits.clone(),

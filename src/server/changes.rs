@@ -42,6 +42,7 @@ impl Changes {
             &new.trusted_proxies,
         );
         changes.section("half_close", &old.half_close, &new.half_close);
+        changes.section("upgrades", &old.upgrades, &new.upgrades);
         changes.section("timeouts", &old.timeouts, &new.timeouts);
         changes.section("limits", &old.limits, &new.limits);
         changes.section("headers", &old.headers, &new.headers);

@@ -1,5 +1,6 @@
 //! What holds where nothing is said.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
@@ -75,6 +76,7 @@ fn everything_left_out_has_its_default() {
     assert_eq!(config.paths.ambiguous, Ambiguous::Auto);
     assert!(config.trusted_proxies.is_empty());
     assert_eq!(config.half_close, HalfClose::Abort);
+    assert_eq!(config.upgrades, [Arc::from("websocket")]);
     assert_eq!(config.access_log, None);
     assert_eq!(config.listeners[0].tls, None);
     let everything = Route {

@@ -202,6 +202,20 @@ fn the_top_sections_are_read() {
 }
 
 #[test]
+fn upgrades_are_a_list_that_may_be_empty() {
+    let upgrades = |line: &str| {
+        let config = parse(&with_top(line));
+        Vec::from_iter(config.upgrades.iter().map(ToString::to_string))
+    };
+    assert_eq!(
+        upgrades("upgrades: [WebSocket, tcp, SPDY/3.1]"),
+        ["WebSocket", "tcp", "SPDY/3.1"]
+    );
+    assert_eq!(upgrades("upgrades: tcp"), ["tcp"]);
+    assert!(upgrades("upgrades: []").is_empty());
+}
+
+#[test]
 fn limits_rates_and_access() {
     let config = parse(
         "listeners: [{ address: \"0.0.0.0:80\", allow: [10.0.0.0/8], deny: [10.1.0.0/16, \"::1\"] }]

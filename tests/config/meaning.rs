@@ -195,6 +195,35 @@ fn the_top_sections() {
             "half_close: `keep` is not one of `abort`, `serve`",
         ),
         (
+            "upgrades: [websocket, h2c]",
+            "upgrades[1]: `h2c` carries requests, which would pass unseen behind the upgrade",
+        ),
+        (
+            "upgrades: [HTTP/2.0]",
+            "upgrades[0]: `HTTP/2.0` carries requests, which would pass unseen behind the upgrade",
+        ),
+        (
+            "upgrades: [tls/1.2]",
+            "upgrades[0]: `tls/1.2` carries requests, which would pass unseen behind the upgrade",
+        ),
+        (
+            "upgrades: [a b]",
+            "upgrades[0]: `a b` is not a protocol such as `websocket` or `SPDY/3.1`",
+        ),
+        (
+            "upgrades: [SPDY/]",
+            "upgrades[0]: `SPDY/` is not a protocol such as `websocket` or `SPDY/3.1`",
+        ),
+        (
+            "upgrades: [a/b/c]",
+            "upgrades[0]: `a/b/c` is not a protocol such as `websocket` or `SPDY/3.1`",
+        ),
+        (
+            "upgrades: [\"\"]",
+            "upgrades[0]: nothing is not a protocol such as `websocket` or `SPDY/3.1`",
+        ),
+        ("upgrades: [tcp, TCP]", "upgrades[1]: `TCP` is there twice"),
+        (
             "headers: { underscores: keep }",
             "headers.underscores: `keep` is not one of `drop`, `pass`",
         ),

@@ -50,5 +50,6 @@ mod support;
 mod systemd;
 mod tls;
 mod traces;
+mod upgrades;
 mod websocket;
 mod workers;

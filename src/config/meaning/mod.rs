@@ -21,6 +21,7 @@ mod server;
 mod slow_start;
 mod sticky;
 mod tracing;
+mod upgrades;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub(super) fn config(
         listeners,
         trusted_proxies,
         half_close,
+        upgrades,
         timeouts,
         limits,
         headers,
@@ -67,6 +69,7 @@ pub(super) fn config(
     let access_log = access_log::access_log(access_log.0, &world, &top.key("access_log"), problems);
     let trusted_proxies = edge::networks(trusted_proxies, &top.key("trusted_proxies"), problems);
     let half_close = edge::half_close(half_close.0, &top.key("half_close"), problems);
+    let upgrades = upgrades::upgrades(upgrades.0, &top.key("upgrades"), problems);
     let timeouts = self::timeouts(timeouts, &top.key("timeouts"), problems);
     let limits = limits::limits(limits, &top.key("limits"), problems);
     let headers = headers::headers(headers, &top.key("headers"), problems);
@@ -87,6 +90,7 @@ pub(super) fn config(
         listeners,
         trusted_proxies,
         half_close,
+        upgrades,
         timeouts,
         limits,
         headers,

@@ -57,10 +57,11 @@ impl Relay<'_> {
             return Ok(Poll::Pending);
         }
         let limit = self.ctx.site.timeouts.read;
-        let by = *self
-            .state
-            .answer_by
-            .get_or_insert_with(|| Instant::now() + limit);
+        let since = || match self.state.down {
+            Down::Head => Instant::from_std(self.ctx.started),
+            _ => Instant::now(),
+        };
+        let by = *self.state.answer_by.get_or_insert_with(|| since() + limit);
         if self.client.alarm.rings(by, context) {
             let late = "the answer did not come in time";
             return Err(Error::explain(ErrorType::ReadTimedout, late).into_up());
@@ -136,12 +137,13 @@ impl Relay<'_> {
             fields: FieldsView::Head(head, bytes),
         };
         let site = &self.ctx.site;
-        let said = rules::judge_answer(response, &site.limits)?;
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            // Passed on, the host's next bytes would be taken for an answer to the client's next request.
-            return refuse("the host switched protocols unasked");
+        let said = rules::judge_answer(response, self.ctx.upgrade.as_deref(), &site.limits)?;
+        let switched = status == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && !self.upload.is_done() {
+            // What the client sends next would be taken for the other protocol.
+            return refuse("the host switched protocols amid the request");
         }
-        if status.is_informational() {
+        if status.is_informational() && !switched {
             // HTTP/1.0 does not know them.
             if self.request.version == Version::HTTP_11 {
                 let told = (false, None);
@@ -167,9 +169,11 @@ impl Relay<'_> {
         let framing =
             answering::Framing::of(response, said, self.request.method, self.request.version);
         // A client that has not sent all of its request by now need not send the rest.
-        self.keep &=
-            !framing.until_close && self.upload.is_whole() && !self.ctx.presence.is_draining();
-        let connection = Some(Connection::kept(self.keep));
+        self.keep &= !switched
+            && !framing.until_close
+            && self.upload.is_whole()
+            && !self.ctx.presence.is_draining();
+        let connection = (!switched).then(|| Connection::kept(self.keep));
         let site = &self.ctx.site;
         answering::write_head(
             &mut self.room.staged,
@@ -184,6 +188,11 @@ impl Relay<'_> {
         self.state.status = Some(status);
         self.state.chunked = framing.chunked;
         self.state.reusable = framing.reusable;
+        if switched {
+            // What follows is no body.
+            self.state.down = Down::Flush;
+            return Ok(true);
+        }
         self.state.down = Down::Body(framing.body);
         if !self.inbound.is_empty() {
             // It goes out with the head, in one write.

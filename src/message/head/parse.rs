@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Request, Response, Status};
 use memchr::{memchr, memchr_iter};
 
-use super::{Head, HeadError, Kind, Line, Progress, Span, Version};
+use super::{Head, HeadError, Kind, Line, Progress, Span, Version, mark};
 use crate::message::Malformed;
 use crate::message::head_end::HeadEnd;
 use crate::message::line::RequestLine;
@@ -52,6 +52,7 @@ impl Head {
         let begins = self.scan.seen == 0;
         if begins {
             self.fields.clear();
+            self.names = 0;
             self.unfolded.clear();
         }
         let new = bytes.get(self.scan.seen..).unwrap_or_default();
@@ -150,6 +151,7 @@ impl Head {
                 true => self.unfold(field.value),
                 false => Span::among(bytes, field.value),
             };
+            self.names |= mark(field.name.as_bytes());
             self.fields.push(Line {
                 value,
                 name_at: name.at,

@@ -144,11 +144,6 @@ impl Gate {
         self.body().is_over()
     }
 
-    /// The connection had so many before.
-    pub(super) fn set_requests(&self, requests: u64) {
-        self.requests.store(requests, Ordering::Relaxed);
-    }
-
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }

@@ -100,16 +100,6 @@ impl Client {
         }
     }
 
-    /// The same for a connection that had so many `requests` before, and whose next one begins with `ahead`.
-    pub fn resume(stream: Stream, site: Arc<ArcSwap<Site>>, ahead: &[u8], requests: u64) -> Self {
-        let mut client = Client::new(stream, site);
-        if let Some(socket) = &mut client.socket {
-            socket.ahead.extend_from_slice(ahead);
-        }
-        client.gate.set_requests(requests);
-        client
-    }
-
     /// The connection that a session is on, unless it shares it with others.
     pub(in crate::proxy) fn of(session: &ServerSession) -> Option<&Client> {
         let stream = session.as_http1()?.stream();

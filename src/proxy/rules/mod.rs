@@ -13,7 +13,7 @@ mod via;
 
 pub(crate) use fields::Length;
 pub(crate) use request::{
-    Onward, announced_body, asks_for_websocket, body_grew, forward, is_dropped, judge, says_close,
+    Onward, announced_body, body_grew, forward, is_dropped, judge, says_close, upgrade,
 };
 pub(crate) use response::{Passing, is_empty, judge_answer, set_hop};
 pub(crate) use via::Via;

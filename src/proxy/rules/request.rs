@@ -1,5 +1,7 @@
 //! Which requests are refused, and what changes in the others.
 
+use std::sync::Arc;
+
 use http::header::{CONNECTION, HOST, MAX_FORWARDS, UPGRADE};
 use http::{HeaderName, Method, Version};
 use pingora::{Error, ErrorType, Result};
@@ -169,14 +171,26 @@ fn max_forwards(request: RequestView<'_>) -> Result<Option<u64>, Malformed> {
     }
 }
 
-/// Whether a request asks for a WebSocket. `Upgrade` is one only as an option of the connection, RFC 9110 7.8, and the
-/// handshake is a GET, RFC 6455 4.1.
-pub(crate) fn asks_for_websocket(request: RequestView<'_>) -> bool {
-    let protocol = request.get(&UPGRADE);
-    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
-        && request.version == Version::HTTP_11
-        && *request.method == Method::GET
-        && fields::has_option(request.get_all(&CONNECTION), b"upgrade")
+/// The protocol that a request asks to upgrade to, as `allowed` has it, if it is one of them. `Upgrade` asks for something
+/// only as an option of the connection, RFC 9110 7.8, and of several protocols it would be the host that chooses. The
+/// handshake of a WebSocket is a GET, RFC 6455 4.1, and HEAD has no answer that a tunnel could begin behind.
+pub(crate) fn upgrade<'a>(
+    request: RequestView<'_>,
+    allowed: &'a [Arc<str>],
+) -> Option<&'a Arc<str>> {
+    let mut asked = request.get_all(&UPGRADE);
+    let (Some(asked), None) = (asked.next(), asked.next()) else {
+        return None;
+    };
+    let is_asked = |known: &&Arc<str>| asked.eq_ignore_ascii_case(known.as_bytes());
+    let allowed = allowed.iter().find(is_asked)?;
+    let may_be = match *request.method {
+        Method::GET => true,
+        Method::HEAD => false,
+        _ => !allowed.eq_ignore_ascii_case("websocket"),
+    };
+    let is_option = || fields::has_option(request.get_all(&CONNECTION), b"upgrade");
+    (may_be && request.version == Version::HTTP_11 && is_option()).then_some(allowed)
 }
 
 /// Which fields of a request its host gets: all but those that concern the client's connection, which are those of RFC
@@ -241,9 +255,10 @@ const NEVER_NAMED: [&str; 4] = [
 ];
 
 /// Sets what changes in a request from hop to hop. `received` is the request before its Connection field was followed,
-/// so that a client cannot have any of this taken out.
+/// so that a client cannot have any of this taken out; `upgrade` is what it [asks for](upgrade).
 pub(crate) fn forward(
     received: RequestView<'_>,
+    upgrade: Option<&str>,
     request: &mut impl Outgoing,
     via: Option<&Via>,
 ) -> Result<()> {
@@ -252,10 +267,9 @@ pub(crate) fn forward(
         let left = digits.format(count.saturating_sub(1));
         request.set("Max-Forwards", left.as_bytes())?;
     }
-    if received.fields.contains(&UPGRADE) && !asks_for_websocket(received) {
-        // Pingora looks at the one field alone.
-        request.remove(&UPGRADE);
-        request.remove(&CONNECTION);
+    if let Some(protocol) = upgrade {
+        request.set("Connection", b"upgrade")?;
+        request.set("Upgrade", protocol.as_bytes())?;
     }
     if let Some(via) = via {
         request.append("Via", via.of(received.version))?;

@@ -13,11 +13,16 @@ use crate::proxy::outgoing::Outgoing;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Judges the head of a host's answer.
+/// Judges the head of a host's answer to a request that asked for this `upgrade`.
 ///
 /// # Errors
-/// If its framing can be understood in more than one way, its status is none, or it is too large.
-pub(crate) fn judge_answer(response: ResponseView<'_>, limits: &Limits) -> Result<Length> {
+/// If its framing can be understood in more than one way, its status is none, it is too large, or it switches to what was
+/// not asked for.
+pub(crate) fn judge_answer(
+    response: ResponseView<'_>,
+    upgrade: Option<&str>,
+    limits: &Limits,
+) -> Result<Length> {
     let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     if response.fields.len() > limits.fields {
         return refuse("the host's answer has too many header fields");
@@ -28,8 +33,19 @@ pub(crate) fn judge_answer(response: ResponseView<'_>, limits: &Limits) -> Resul
     if response.status.as_u16() > 599 {
         return refuse("the host's answer has a status that does not exist");
     }
-    if is_switch(response) && response.version != Version::HTTP_11 {
-        return refuse("the host switched protocols in a version that cannot");
+    if is_switch(response) {
+        if response.version != Version::HTTP_11 {
+            return refuse("the host switched protocols in a version that cannot");
+        }
+        let Some(upgrade) = upgrade else {
+            // Passed on, the host's next bytes would be taken for an answer to the client's next request.
+            return refuse("the host switched protocols unasked");
+        };
+        let mut switched = response.fields.get_all(&UPGRADE);
+        let is_asked = |protocol: &[u8]| protocol.eq_ignore_ascii_case(upgrade.as_bytes());
+        if !(switched.next().is_some_and(is_asked) && switched.next().is_none()) {
+            return refuse("the host switched to another protocol than it was asked for");
+        }
     }
     match fields::coding(response.fields) {
         Coding::Absent => {}
@@ -162,7 +178,7 @@ mod tests {
     /// The fields of an answer that is passed on, as `name: value`; `None` if it is not.
     fn passed(status: u16, fields: &[(&'static str, &str)]) -> Option<Vec<String>> {
         let mut response = response(status, fields);
-        pass_back(&mut response, &LIMITS, None).ok()?;
+        pass_back(&mut response, Some("websocket"), &LIMITS, None).ok()?;
         let fields = response.headers.iter();
         let shown = fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
         Some(shown.collect())
@@ -186,9 +202,9 @@ mod tests {
         }
         let mut old = response(200, &[("Transfer-Encoding", "chunked")]);
         old.set_version(Version::HTTP_10);
-        assert!(pass_back(&mut old, &LIMITS, None).is_err());
+        assert!(pass_back(&mut old, None, &LIMITS, None).is_err());
         old.remove_header(&TRANSFER_ENCODING);
-        pass_back(&mut old, &LIMITS, None).unwrap();
+        pass_back(&mut old, None, &LIMITS, None).unwrap();
         assert_eq!(old.version, Version::HTTP_11);
     }
 
@@ -234,6 +250,30 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_is_to_what_was_asked_for() {
+        let switches = |asked, fields: &[(&'static str, &str)]| {
+            let answer = response(101, fields);
+            judge_answer((&answer).into(), asked, &LIMITS).is_ok()
+        };
+        let websocket = ("Upgrade", "WebSocket");
+        assert!(switches(Some("websocket"), &[websocket]));
+        assert!(!switches(None, &[websocket]));
+        assert!(!switches(Some("tcp"), &[websocket]));
+        assert!(!switches(Some("websocket"), &[]));
+        assert!(!switches(
+            Some("websocket"),
+            &[websocket, ("Upgrade", "tcp")]
+        ));
+        assert!(!switches(
+            Some("websocket"),
+            &[("Upgrade", "websocket, tcp")]
+        ));
+        let mut old = response(101, &[websocket]);
+        old.set_version(Version::HTTP_10);
+        assert!(judge_answer((&old).into(), Some("websocket"), &LIMITS).is_err());
+    }
+
+    #[test]
     fn an_answer_may_have_only_so_much_and_a_status_that_exists() {
         assert!(passed(200, &[("X", "a"); 5]).is_some());
         assert!(passed(200, &[("X", "a"); 6]).is_none());
@@ -247,7 +287,7 @@ mod tests {
     fn via_tells_the_version_of_the_host() {
         let via = Via::new("ballast");
         let mut answer = response(200, &[("Via", "1.1 inner")]);
-        pass_back(&mut answer, &LIMITS, Some(&via)).unwrap();
+        pass_back(&mut answer, None, &LIMITS, Some(&via)).unwrap();
         let hops: Vec<_> = answer.headers.get_all("via").iter().collect();
         assert_eq!(hops, ["1.1 inner", "1.1 ballast"]);
     }

@@ -233,15 +233,7 @@ impl Inside {
         let by_engine = self.site.load().http1 == Http1::Engine;
         let client = match &self.tls {
             None if by_engine => {
-                let Some(declined) = self.engine.serve_tcp(stream, peer).await else {
-                    return;
-                };
-                let Some(socket) = self.register(declined.socket) else {
-                    return;
-                };
-                let stream = Box::new(with_digest(socket, address));
-                let site = Arc::clone(&self.site);
-                Client::resume(stream, site, &declined.ahead, declined.requests)
+                return self.engine.serve_tcp(stream, peer).await;
             }
             None => {
                 let Some(stream) = self.register(stream) else {
@@ -260,15 +252,10 @@ impl Inside {
                     return;
                 };
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-                if is_http2 || !by_engine {
-                    Client::new(stream, Arc::clone(&self.site))
-                } else {
-                    let Some(declined) = self.engine.serve_tls(stream, peer).await else {
-                        return;
-                    };
-                    let site = Arc::clone(&self.site);
-                    Client::resume(declined.socket, site, &declined.ahead, declined.requests)
+                if by_engine && !is_http2 {
+                    return self.engine.serve_tls(stream, peer).await;
                 }
+                Client::new(stream, Arc::clone(&self.site))
             }
         };
         // The engine's connections need not have room for Pingora's.

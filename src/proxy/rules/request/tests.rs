@@ -171,7 +171,7 @@ fn max_forwards_goes_down_and_via_grows() {
     ] {
         let received = received(count);
         let mut request = received.clone();
-        forward((&received).into(), &mut request, Some(&via)).unwrap();
+        forward((&received).into(), None, &mut request, Some(&via)).unwrap();
         assert_eq!(request.headers["max-forwards"], left);
         let hops: Vec<_> = request.headers.get_all("via").iter().collect();
         assert_eq!(hops, ["1.1 first", "1.0 ballast"]);
@@ -193,39 +193,83 @@ fn close_counts_in_any_connection_field() {
 }
 
 #[test]
-fn only_a_get_whose_connection_names_the_upgrade_asks_for_a_websocket() {
-    let asks = |method: &str, version, fields: &[(&'static str, &str)]| {
+fn an_upgrade_is_asked_for_by_its_name_and_as_an_option_of_the_connection() {
+    let allowed = ["websocket", "SPDY/3.1"].map(Arc::from);
+    let ask = |method: &str, version, fields: &[(&'static str, &str)]| {
         let mut request = RequestHeader::build(method, b"/", None).expect("a request");
         request.set_version(version);
         for (name, value) in fields {
             request.append_header(*name, *value).expect("a field");
         }
-        asks_for_websocket((&request).into())
+        upgrade((&request).into(), &allowed).map(ToString::to_string)
     };
-    let (upgrade, connection) = (
+    let (websocket, connection) = (
         ("Upgrade", "WebSocket"),
         ("Connection", "keep-alive, Upgrade"),
     );
-    assert!(asks("GET", Version::HTTP_11, &[upgrade, connection]));
-    let two = [("Connection", "close"), ("Connection", "upgrade"), upgrade];
-    assert!(asks("GET", Version::HTTP_11, &two));
-    assert!(!asks("GET", Version::HTTP_11, &[upgrade]));
-    assert!(!asks("GET", Version::HTTP_11, &[connection]));
-    assert!(!asks(
-        "GET",
-        Version::HTTP_11,
-        &[("Upgrade", "h2c"), connection]
-    ));
-    assert!(!asks(
-        "GET",
-        Version::HTTP_11,
-        &[upgrade, ("Connection", "keep-alive")]
-    ));
-    assert!(!asks(
-        "GET",
-        Version::HTTP_11,
-        &[upgrade, ("Connection", "upgraded")]
-    ));
-    assert!(!asks("GET", Version::HTTP_10, &[upgrade, connection]));
-    assert!(!asks("POST", Version::HTTP_11, &[upgrade, connection]));
+    let spdy = ("Upgrade", "spdy/3.1");
+    let two = [
+        ("Connection", "close"),
+        ("Connection", "upgrade"),
+        websocket,
+    ];
+    let http11 = Version::HTTP_11;
+    for (method, version, fields, expected) in [
+        (
+            "GET",
+            http11,
+            &[websocket, connection][..],
+            Some("websocket"),
+        ),
+        ("GET", http11, &two, Some("websocket")),
+        ("GET", http11, &[spdy, connection], Some("SPDY/3.1")),
+        ("POST", http11, &[spdy, connection], Some("SPDY/3.1")),
+        ("POST", http11, &[websocket, connection], None),
+        ("HEAD", http11, &[spdy, connection], None),
+        ("GET", Version::HTTP_10, &[websocket, connection], None),
+        ("GET", Version::HTTP_2, &[websocket, connection], None),
+        ("GET", http11, &[websocket], None),
+        ("GET", http11, &[connection], None),
+        ("GET", http11, &[("Upgrade", "h2c"), connection], None),
+        ("GET", http11, &[("Upgrade", "SPDY"), connection], None),
+        (
+            "GET",
+            http11,
+            &[("Upgrade", "SPDY/3.1, websocket"), connection],
+            None,
+        ),
+        ("GET", http11, &[spdy, websocket, connection], None),
+        (
+            "GET",
+            http11,
+            &[websocket, ("Connection", "keep-alive")],
+            None,
+        ),
+        (
+            "GET",
+            http11,
+            &[websocket, ("Connection", "upgraded")],
+            None,
+        ),
+    ] {
+        let asked = ask(method, version, fields);
+        assert_eq!(
+            asked.as_deref(),
+            expected,
+            "{method} {version:?} {fields:?}"
+        );
+    }
+}
+
+#[test]
+fn a_host_is_asked_for_the_upgrade_and_nothing_else() {
+    let mut request = RequestHeader::build("GET", b"/", None).expect("a request");
+    for (name, value) in [("Connection", "keep-alive, Upgrade"), ("Upgrade", "x")] {
+        request.append_header(name, value).expect("a field");
+    }
+    let received = request.clone();
+    forward((&received).into(), Some("tcp"), &mut request, None).expect("passed on");
+    let values = |name: &str| Vec::from_iter(request.headers.get_all(name));
+    assert_eq!(values("connection"), ["upgrade"]);
+    assert_eq!(values("upgrade"), ["tcp"]);
 }

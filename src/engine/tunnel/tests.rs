@@ -1,0 +1,106 @@
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::config::Config;
+use crate::engine::{Engine, Peer};
+use crate::pool::HostBook;
+use crate::proxy::{Proxy, Site, Traffic};
+
+/// A socket whose reads panic when a `!` comes.
+#[derive(Debug)]
+struct Panicking(DuplexStream);
+
+impl AsyncRead for Panicking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.0).poll_read(context, into);
+        assert!(!into.filled().contains(&b'!'), "as the client asked for");
+        outcome
+    }
+}
+
+impl AsyncWrite for Panicking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+impl VirtualSocket for Panicking {
+    fn set_socket_option(&self, _option: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_amid_a_tunnel_keeps_no_count() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("it is bound");
+    let file = format!(
+        "listeners: [\"127.0.0.1:8080\"]\npools: {{ web: {{ algorithm: bounded, hosts: [\"{address}\"], health_check: none }} }}"
+    );
+    let config = Config::parse(&file, Path::new("ballast.yaml")).expect("a configuration");
+    let site = Site::new(&config, &mut HostBook::new()).expect("a site");
+    let pool = Arc::clone(&site.pools[0]);
+    pool.begin();
+    let (site, traffic) = (
+        Arc::new(ArcSwap::from_pointee(site)),
+        Arc::<Traffic>::default(),
+    );
+    let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
+    let engine = Engine::new(proxy, site, Arc::clone(&traffic), 1);
+    let in_flight = || pool.members()[0].host().in_flight();
+
+    let (mut client, near) = duplex(1 << 10);
+    let near: Stream = VirtualSocketStream::new(Box::new(Panicking(near))).into();
+    let peer = Peer {
+        address: None,
+        tls: true,
+        port: None,
+    };
+    let serving = engine.serve_tls(Box::new(near), peer);
+    let talking = async {
+        let ask =
+            "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        client.write_all(ask.as_bytes()).await.expect("sent");
+        let (mut host, _) = listener.accept().await.expect("accepted");
+        let switch = "HTTP/1.1 101 Fine\r\nUpgrade: websocket\r\n\r\n";
+        host.write_all(switch.as_bytes()).await.expect("sent");
+        let mut bytes = [0; 12];
+        client.read_exact(&mut bytes).await.expect("a head");
+        assert_eq!(&bytes, b"HTTP/1.1 101");
+        assert_eq!((traffic.present(), in_flight()), (1, 1));
+        client.write_all(b"!").await.expect("sent");
+        // Both sides find the tunnel ended.
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.expect("an end");
+        host.read_to_end(&mut rest).await.expect("an end");
+    };
+    tokio::join!(serving, talking);
+    assert_eq!((traffic.present(), in_flight()), (0, 0));
+    assert_eq!(traffic.panics(), 1);
+}
