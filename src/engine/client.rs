@@ -113,6 +113,15 @@ impl Client {
         }
     }
 
+    /// Whether the client has sent more than was used, as far as that is known: a connection that is closed over it is reset.
+    pub(super) fn has_more(&self) -> bool {
+        let is_readable = match &self.socket {
+            Socket::Tcp(socket) => !self.ended && socket.is_readable(),
+            Socket::Tls(_) => false,
+        };
+        is_readable || !self.inbound.is_empty()
+    }
+
     /// Whether the client has left by now, and how.
     pub(super) fn has_left(&mut self, half_close: HalfClose) -> Option<Box<Error>> {
         if let Socket::Tcp(socket) = &mut self.socket {

@@ -217,7 +217,7 @@ impl Exchange<'_> {
 
     /// How to close the connection of a client that has its answer, and has sent all of its request or not.
     fn leave(&self, whole: bool) -> End {
-        match whole && self.client.inbound.is_empty() {
+        match whole && !self.client.has_more() {
             true => End::Shut,
             false => End::Part,
         }

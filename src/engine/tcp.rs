@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
 use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -16,10 +16,10 @@ pub struct Tcp(State);
 
 #[derive(Debug)]
 enum State {
-    /// Not registered; `read` once something has been read from it, so that nothing more is likely to be there.
+    /// Not registered; `drained` once a read has not filled its room, so that nothing more is likely to be there.
     New {
         socket: StdTcpStream,
-        read: bool,
+        drained: bool,
     },
     Registered(TcpStream),
     /// The runtime has not taken it.
@@ -31,7 +31,7 @@ impl From<StdTcpStream> for Tcp {
     fn from(socket: StdTcpStream) -> Self {
         Tcp(State::New {
             socket,
-            read: false,
+            drained: false,
         })
     }
 }
@@ -60,10 +60,22 @@ impl Tcp {
         matches!(self.0, State::New { .. })
     }
 
+    /// Whether more seems to be there to be read.
+    pub(super) fn is_readable(&self) -> bool {
+        match &self.0 {
+            State::New { drained, .. } => !drained,
+            State::Registered(socket) => {
+                let mut context = Context::from_waker(Waker::noop());
+                socket.poll_read_ready(&mut context).is_ready()
+            }
+            State::Lost => false,
+        }
+    }
+
     /// Has the next read tried, whatever is known of the socket.
     pub(super) fn look_again(&mut self) {
-        if let State::New { read, .. } = &mut self.0 {
-            *read = false;
+        if let State::New { drained, .. } = &mut self.0 {
+            *drained = false;
         }
     }
 
@@ -82,7 +94,7 @@ impl Tcp {
     /// Whether a read is worth a try; if not, the task will be woken when it is.
     pub(super) fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
-            State::New { read: false, .. } => Poll::Ready(Ok(())),
+            State::New { drained: false, .. } => Poll::Ready(Ok(())),
             _ => self.registered()?.poll_read_ready(context),
         }
     }
@@ -92,12 +104,13 @@ impl Tcp {
         context: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let State::New { socket, read } = &mut self.0
-            && !*read
+        if let State::New { socket, drained } = &mut self.0
+            && !*drained
         {
-            match socket.read(room.initialize_unfilled()) {
+            let space = room.initialize_unfilled();
+            match socket.read(space) {
                 Ok(count) => {
-                    *read = true;
+                    *drained = count < space.len();
                     room.advance(count);
                     return Poll::Ready(Ok(()));
                 }
