@@ -14,13 +14,10 @@ use super::exchange::{Exchange, Room};
 use super::socket::Socket;
 use super::spare::Spare;
 use super::{Engine, Peer};
-use crate::message::head::{HeadError, Progress};
+use crate::message::head::{HeadError, MOST_FIELDS, Progress};
 use crate::proxy::answer::{Answer, LINGER};
 use crate::proxy::telling::tell_headless;
 use crate::record::Ending;
-
-/// As many fields as are read of a request; the limits of the configuration are lower.
-const MOST_FIELDS: usize = 256;
 
 thread_local! {
     static ROOMS: RefCell<Spare<Box<Room>>> = const { RefCell::new(Spare::new()) };

@@ -191,18 +191,14 @@ impl Exchange<'_> {
     ) -> End {
         // A client that waits for "100 Continue" may never send the body, so what follows could be taken for it.
         let keep = keep && !request.fields.contains(&EXPECT);
-        let mut out = Vec::with_capacity(256);
-        let head_only = *request.method == Method::HEAD;
-        answer.write(&mut out, Connection::kept(keep), head_only);
-        let limit = ctx.site.timeouts.write;
-        let written = self.client.write_all(&out, limit).await;
+        let (written, sent) = self.answer(ctx, request, answer, keep).await;
         ctx.refused = Some(answer.ending());
         let passed = Passed {
             request,
             tls: self.peer.tls,
             status: Some(answer.status()),
             received: 0,
-            sent: if head_only { 0 } else { answer.len() as u64 },
+            sent,
         };
         ctx.tell(Some(passed), written.as_ref().err().map(|error| &**error));
         match (written, keep) {
@@ -213,6 +209,22 @@ impl Exchange<'_> {
             },
             (Ok(()), false) => self.leave(body.is_over()),
         }
+    }
+
+    /// Sends an answer of our own; returns how many bytes of a body it has.
+    async fn answer(
+        &mut self,
+        ctx: &RequestContext,
+        request: RequestView<'_>,
+        answer: Answer,
+        keep: bool,
+    ) -> (pingora::Result<()>, u64) {
+        let mut out = Vec::with_capacity(256);
+        let head_only = *request.method == Method::HEAD;
+        answer.write(&mut out, Connection::kept(keep), head_only);
+        let limit = ctx.site.timeouts.write;
+        let written = self.client.write_all(&out, limit).await;
+        (written, if head_only { 0 } else { answer.len() as u64 })
     }
 
     /// How to close the connection of a client that has its answer, and has sent all of its request or not.
@@ -272,13 +284,10 @@ impl Exchange<'_> {
                 ctx.lease = None;
                 let answer = failure::status(error).filter(|_| !ctx.left && status.is_none());
                 if let Some(answer) = answer.map(Answer::to_failure) {
-                    let mut out = Vec::with_capacity(256);
-                    let head_only = *request.method == Method::HEAD;
-                    answer.write(&mut out, Connection::Close, head_only);
-                    let limit = ctx.site.timeouts.write;
-                    if self.client.write_all(&out, limit).await.is_ok() {
+                    let (written, length) = self.answer(ctx, request, answer, false).await;
+                    if written.is_ok() {
                         status = Some(answer.status());
-                        sent = if head_only { 0 } else { answer.len() as u64 };
+                        sent = length;
                     }
                     // A client at fault for the error gets no more time, but for the answer to a body that is too large.
                     let is_clients = *error.esource() == ErrorSource::Downstream;

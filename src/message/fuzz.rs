@@ -11,13 +11,10 @@ use pingora::protocols::http::v1::{client, server};
 
 use super::chunks::{self, Chunks, Piece};
 use super::framing::{self, Coding, Length};
-use super::head::{Field, Head, HeadError, Progress, Version};
+use super::head::{Field, Head, HeadError, MOST_FIELDS, Progress, Version};
 use super::line::RequestLine;
 use super::{FieldsView, Malformed};
 use crate::fuzz;
-
-/// As many fields as Pingora's sessions take.
-const PINGORA: usize = 256;
 
 /// `read` is one of the two that heads have.
 type Read = fn(&mut Head, &[u8], usize) -> Result<Progress, HeadError>;
@@ -25,7 +22,7 @@ type Read = fn(&mut Head, &[u8], usize) -> Result<Progress, HeadError>;
 /// A head of either kind.
 pub(super) fn heads(input: &[u8]) {
     for read in [Head::read_request as Read, Head::read_response] {
-        for most in [2, PINGORA] {
+        for most in [2, MOST_FIELDS] {
             assert_same_in_pieces(read, input, most);
         }
     }
@@ -77,7 +74,7 @@ fn assert_same_in_pieces(read: Read, input: &[u8], most: usize) {
 /// Pingora's session behind our look at the request line, as requests come where Pingora reads them.
 fn assert_requests_agree(input: &[u8]) {
     let mut head = Head::default();
-    let ours = head.read_request(input, PINGORA);
+    let ours = head.read_request(input, MOST_FIELDS);
     if ours == Ok(Progress::Partial) {
         return;
     }
@@ -125,7 +122,7 @@ fn assert_requests_agree(input: &[u8]) {
 
 fn assert_responses_agree(input: &[u8]) {
     let mut head = Head::default();
-    let ours = head.read_response(input, PINGORA);
+    let ours = head.read_response(input, MOST_FIELDS);
     if ours == Ok(Progress::Partial) {
         return;
     }
@@ -190,7 +187,7 @@ fn assert_removed_are_gone(head: &Head, bytes: &[u8]) {
             0 => Head::read_request as Read,
             _ => Head::read_response,
         };
-        read(&mut less, bytes, PINGORA).expect("it was read before");
+        read(&mut less, bytes, MOST_FIELDS).expect("it was read before");
         less.remove(bytes, |name| name.eq_ignore_ascii_case(removed));
         let is_removed = |field: &Field<'_>| field.name.eq_ignore_ascii_case(removed);
         assert!(!less.fields(bytes).any(|field| is_removed(&field)));

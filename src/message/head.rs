@@ -6,6 +6,7 @@
 
 mod parse;
 
+pub(crate) use parse::MOST_FIELDS;
 use parse::Scan;
 
 /// A message's head, as ranges of its bytes. It is made once per connection and used again for each message: its lists

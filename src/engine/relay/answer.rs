@@ -10,13 +10,10 @@ use super::{Down, Relay};
 use crate::engine::answering;
 use crate::engine::buffer::SMALL;
 use crate::message::body::Body;
-use crate::message::head::{HeadError, Progress};
+use crate::message::head::{HeadError, MOST_FIELDS, Progress};
 use crate::message::{FieldsView, ResponseView, chunks};
 use crate::proxy::answer::Connection;
 use crate::proxy::{rules, sticky};
-
-/// As many fields as are read of an answer; the limits of the configuration are lower.
-const MOST_FIELDS: usize = 256;
 
 impl Relay<'_> {
     /// The host's connection broke.

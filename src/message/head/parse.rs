@@ -14,7 +14,7 @@ use crate::message::head_end::HeadEnd;
 use crate::message::line::RequestLine;
 
 /// As many fields as Pingora's sessions take.
-const MOST_FIELDS: usize = 256;
+pub(crate) const MOST_FIELDS: usize = 256;
 
 /// What is known of a head that is not whole.
 #[derive(Debug)]
