@@ -1,7 +1,7 @@
 //! The client's side of a connection.
 
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -138,7 +138,7 @@ impl Client {
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
+        parts: [&[u8]; 2],
         limit: Duration,
     ) -> Poll<pingora::Result<usize>> {
         match self.socket.poll_write(context, parts) {
@@ -216,7 +216,7 @@ impl Client {
     ) -> pingora::Result<()> {
         poll_fn(|context| {
             while !bytes.is_empty() {
-                let count = ready!(self.poll_write(context, &[IoSlice::new(bytes)], limit))?;
+                let count = ready!(self.poll_write(context, [bytes, &[]], limit))?;
                 bytes = &bytes[count..];
             }
             self.poll_flush(context, limit)

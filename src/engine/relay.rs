@@ -2,7 +2,6 @@
 
 mod answer;
 
-use std::io::IoSlice;
 use std::task::{Context, Poll};
 
 use http::StatusCode;
@@ -194,12 +193,9 @@ impl<'r> Relay<'r> {
             }
             while self.state.written < self.room.staged.len() || self.state.raw > 0 {
                 let parts = [
-                    IoSlice::new(&self.room.staged[self.state.written..]),
-                    IoSlice::new(&self.inbound.filled()[..self.state.raw]),
+                    &self.room.staged[self.state.written..],
+                    &self.inbound.filled()[..self.state.raw],
                 ];
-                let first = usize::from(parts[0].is_empty());
-                let last = 1 + usize::from(!parts[1].is_empty());
-                let parts = &parts[first..last.max(first)];
                 match self.client.poll_write(context, parts, timeouts.write) {
                     Poll::Pending => return Ok(Poll::Pending),
                     Poll::Ready(count) => {

@@ -55,17 +55,20 @@ impl Socket {
         }
     }
 
-    /// Writes some of `parts`.
+    /// Writes some of `parts`, one behind the other; one of them has bytes.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
+        parts: [&[u8]; 2],
     ) -> Poll<io::Result<usize>> {
         let outcome = match self {
             Socket::Tcp(socket) => socket.poll_write(context, parts),
             Socket::Tls(socket) => match parts {
-                [part] => Pin::new(socket).poll_write(context, part),
-                _ => Pin::new(socket).poll_write_vectored(context, parts),
+                [part, []] | [[], part] => Pin::new(socket).poll_write(context, part),
+                parts => {
+                    let parts = parts.map(IoSlice::new);
+                    Pin::new(socket).poll_write_vectored(context, &parts)
+                }
             },
         };
         match ready!(outcome) {

@@ -130,15 +130,16 @@ impl Tcp {
         }
     }
 
+    /// Writes some of `parts`, one behind the other.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
+        parts: [&[u8]; 2],
     ) -> Poll<io::Result<usize>> {
         if let State::New { socket, .. } = &mut self.0 {
             let written = match parts {
-                [part] => socket.write(part),
-                _ => socket.write_vectored(parts),
+                [part, []] | [[], part] => socket.write(part),
+                parts => socket.write_vectored(&parts.map(IoSlice::new)),
             };
             match written {
                 Err(error) if has_to_wait(&error) => {}
@@ -148,8 +149,8 @@ impl Tcp {
         let socket = Pin::new(self.registered()?);
         match parts {
             // send, which costs the kernel less than writev.
-            [part] => socket.poll_write(context, part),
-            _ => socket.poll_write_vectored(context, parts),
+            [part, []] | [[], part] => socket.poll_write(context, part),
+            parts => socket.poll_write_vectored(context, &parts.map(IoSlice::new)),
         }
     }
 
@@ -194,8 +195,7 @@ mod tests {
         let (mut client, mut socket) = pair();
         client.write_all(b"one").expect("sent");
         assert_eq!(read(&mut socket).await.expect("bytes"), b"one");
-        let parts = [IoSlice::new(b"two")];
-        let written = poll_fn(|context| socket.poll_write(context, &parts)).await;
+        let written = poll_fn(|context| socket.poll_write(context, [b"two", b""])).await;
         assert_eq!(written.expect("room"), 3);
         assert!(socket.is_new());
         let mut answer = [0; 3];
@@ -217,8 +217,8 @@ mod tests {
         });
         let (bytes, mut sent) = (vec![b'x'; 32 << 20], 0);
         while sent < bytes.len() {
-            let parts = [IoSlice::new(&bytes[sent..])];
-            let written = poll_fn(|context| socket.poll_write(context, &parts)).await;
+            let parts = [&bytes[sent..], b""];
+            let written = poll_fn(|context| socket.poll_write(context, parts)).await;
             sent += written.expect("room");
         }
         drop(socket);

@@ -4,7 +4,7 @@
 //! taken what was read before, so each holds one buffer at most, and none while nothing flows.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::task::{Context, Poll, ready};
 
 use pingora::{Error, ErrorType, Result};
@@ -146,10 +146,9 @@ impl<'t> Tunnel<'t> {
         }
         let put = match self.up.state {
             State::Over => return Ok(Poll::Pending),
-            State::Open => {
-                let parts = [IoSlice::new(client.inbound.filled())];
-                self.host.poll_write(context, &parts)
-            }
+            State::Open => self
+                .host
+                .poll_write(context, [client.inbound.filled(), &[]]),
             State::Ending => end(&mut self.host, context),
         };
         match put {
@@ -206,10 +205,7 @@ impl<'t> Tunnel<'t> {
         }
         let put = match self.down.state {
             State::Over => return Ok(Poll::Pending),
-            State::Open => {
-                let parts = [IoSlice::new(self.inbound.filled())];
-                client.poll_write(context, &parts, limit)
-            }
+            State::Open => client.poll_write(context, [self.inbound.filled(), &[]], limit),
             State::Ending => client.poll_end(context, limit).map_ok(|()| 0),
         };
         match put {

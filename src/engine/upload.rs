@@ -1,6 +1,5 @@
 //! The request on its way to a host: its head, and its body as it comes.
 
-use std::io::IoSlice;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -127,11 +126,10 @@ impl Upload {
             }
             while self.written < self.staged.len() || self.raw > 0 {
                 let parts = [
-                    IoSlice::new(&self.staged[self.written..]),
-                    IoSlice::new(&client.inbound.filled()[..self.raw]),
+                    &self.staged[self.written..],
+                    &client.inbound.filled()[..self.raw],
                 ];
-                let first = usize::from(parts[0].is_empty());
-                match host.socket.poll_write(context, &parts[first..]) {
+                match host.socket.poll_write(context, parts) {
                     Poll::Pending => return self.wait_for_host(context, client, ctx),
                     Poll::Ready(Err(error)) => {
                         // It may have answered all the same.

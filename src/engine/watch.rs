@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 /// How long a request may run before its client is watched, where that takes a registration for events that the connection
 /// may never need otherwise. A timer for each of them would cost more than that saves.
-const UNWATCHED: Duration = Duration::from_millis(20);
+const UNWATCHED: Duration = Duration::from_millis(50);
 
 thread_local! {
     static ROUNDS: Rc<Rounds> = Rc::default();

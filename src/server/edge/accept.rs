@@ -29,10 +29,10 @@ use crate::server::handover::ExpectedProbes;
 use super::connections::{Connections, Present};
 use super::proxy_protocol::{self, ReadError};
 use super::read_ahead::ReadAhead;
-use super::workers::Workers;
+use super::workers::{Served, Workers};
 
-/// Connections that are accepted before it is looked whether the process stops.
-const BATCH: usize = 64;
+/// Connections that are accepted before those that were are served, while the caches still know them.
+const BATCH: usize = 4;
 
 /// A listener. It goes when nobody accepts any more, however long the connections that came through it last: the kernel
 /// would go on taking connections for it that nobody serves.
@@ -133,7 +133,7 @@ fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 impl Inside {
-    /// Serves a connection in a task of its own, if it may stay.
+    /// Has a connection served by the worker that has the fewest, if it may stay.
     fn receive(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
         self.accepted.inc();
         let mut present = self.connections.enter();
@@ -141,17 +141,15 @@ impl Inside {
         match self.site.load().announcers(self.address) {
             None => {
                 if self.lets_in(peer, &mut present) {
-                    self.hand_over(async move {
-                        inside.serve(stream.into(), peer, present, shutdown).await;
-                    });
+                    let (worker, served) = self.workers.choose();
+                    let counted = (present, served);
+                    worker.spawn(inside.serve(stream.into(), peer, counted, shutdown));
                 }
             }
             Some(proxies) if proxies.trusts(peer.ip()) => {
-                self.hand_over(async move {
-                    inside
-                        .serve_announced(stream, peer, present, shutdown)
-                        .await;
-                });
+                let (worker, served) = self.workers.choose();
+                let counted = (present, served);
+                worker.spawn(inside.serve_announced(stream, peer, counted, shutdown));
             }
             Some(_) => {
                 self.counts.turn_away(Turned::Denied);
@@ -159,15 +157,6 @@ impl Inside {
                 self.connections.tell(&line);
             }
         }
-    }
-
-    /// Has a connection served by the worker that has the fewest.
-    fn hand_over(&self, serving: impl Future<Output = ()> + Send + 'static) {
-        let (worker, served) = self.workers.choose();
-        worker.spawn(async move {
-            serving.await;
-            drop(served);
-        });
     }
 
     /// Whether a connection of `client` may stay; it is counted as that client's then.
@@ -189,10 +178,10 @@ impl Inside {
 
     /// Serves a connection that a proxy has made for somebody else.
     async fn serve_announced(
-        &self,
+        self: Arc<Self>,
         stream: TcpStream,
         proxy: SocketAddr,
-        mut present: Present,
+        (mut present, served): (Present, Served),
         shutdown: ShutdownWatch,
     ) {
         let limit = self.site.load().timeouts.client_head;
@@ -207,7 +196,8 @@ impl Inside {
             Err(_) => return self.is_unannounced(proxy, &"no PROXY header in time"),
         };
         if self.lets_in(client, &mut present) {
-            self.serve(stream.into(), client, present, shutdown).await;
+            let counted = (present, served);
+            self.serve(stream.into(), client, counted, shutdown).await;
         }
     }
 
@@ -219,10 +209,10 @@ impl Inside {
     }
 
     async fn serve(
-        &self,
+        self: Arc<Self>,
         stream: Tcp,
         address: SocketAddr,
-        _present: Present,
+        _counted: (Present, Served),
         shutdown: ShutdownWatch,
     ) {
         let peer = engine::Peer {
