@@ -73,7 +73,7 @@ def main():
         sys.exit("there is no release build; run `cargo build --release --bins --examples`")
     raw = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "processors": os.cpu_count(),
         "seconds": options.seconds,
         "versions": {each.name: each.version() for each in found},
