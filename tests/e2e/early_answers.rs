@@ -369,3 +369,32 @@ fn curl_tells_of_the_401_each_of_56_times() {
         }
     });
 }
+
+#[test]
+fn what_comes_behind_the_last_request_of_a_connection_does_not_cut_its_answer() {
+    const ANSWER: usize = 200_000;
+    let backend = Backend::start_new("a");
+    backend.set(Reply::ok().body(vec![b'x'; ANSWER]));
+    let ballast = setup(&backend).start();
+    let behind = format!(
+        "GET /next HTTP/1.1\r\nHost: {NAME}\r\nX-A: {}",
+        "a".repeat(150_000)
+    );
+    let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n{behind}");
+    for number in 0..TRIES {
+        let mut client = TcpStream::connect(ballast.address()).expect("connected");
+        client.set_read_timeout(Some(SOON)).expect("a socket");
+        let mut sending = client.try_clone().expect("a socket");
+        let request = request.clone();
+        // It may be cut off while it sends, but not before it has the answer.
+        let sender = thread::spawn(move || sending.write_all(request.as_bytes()));
+        let mut answer = Vec::new();
+        let read = client.read_to_end(&mut answer);
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
+        let body = head.map_or(0, |head| answer.len() - head - 4);
+        assert_eq!(body, ANSWER, "{number}: {read:?}");
+        drop(client);
+        let _: io::Result<()> = sender.join().expect("no panic");
+    }
+    assert_eq!(backend.requests(), TRIES as u64);
+}
