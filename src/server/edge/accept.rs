@@ -97,8 +97,11 @@ impl Door {
         connections.room(limit).await;
         let mut ready = match self.listener.readable().await {
             Ok(ready) => ready,
-            // The runtime ends.
-            Err(error) => return debug!("{address}: {error}"),
+            // The runtime ends, and this with it.
+            Err(error) => {
+                debug!("{address}: {error}");
+                return std::future::pending().await;
+            }
         };
         for _ in 0..BATCH {
             if !connections.has_room(limit()) {
