@@ -214,11 +214,12 @@ impl Exchange<'_> {
     /// Sends an answer of our own; returns how many bytes of a body it has.
     async fn answer(
         &mut self,
-        ctx: &RequestContext,
+        ctx: &mut RequestContext,
         request: RequestView<'_>,
         answer: Answer,
         keep: bool,
     ) -> (pingora::Result<()>, u64) {
+        ctx.presence.give_place_back();
         let mut out = Vec::with_capacity(256);
         let head_only = *request.method == Method::HEAD;
         answer.write(&mut out, Connection::kept(keep), head_only);

@@ -282,5 +282,6 @@ impl<'r> Relay<'r> {
             hosts::keep(self.peer, host, self.idle);
         }
         self.ctx.release_host();
+        self.ctx.presence.give_place_back();
     }
 }

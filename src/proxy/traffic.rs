@@ -111,6 +111,14 @@ impl Presence {
         self.admitted
     }
 
+    /// Gives the place back: the answer is here as a whole, and only its client is still to take it. Who has it asks again
+    /// at once, and must find the place free.
+    pub(crate) fn give_place_back(&mut self) {
+        if std::mem::take(&mut self.admitted) {
+            self.traffic.admitted.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Counts a panic; returns how many there were.
     pub(crate) fn note_panic(&self) -> u64 {
         self.traffic.panics.fetch_add(1, Ordering::Relaxed) + 1
@@ -123,9 +131,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        if self.admitted {
-            self.traffic.admitted.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.give_place_back();
         self.traffic.present.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -141,8 +147,11 @@ mod tests {
         let mut second = traffic.enter();
         assert!(first.admit(Some(1)));
         assert!(!second.admit(Some(1)));
-        drop(first);
+        first.give_place_back();
         assert!(second.admit(Some(1)));
+        assert_eq!(traffic.present(), 2);
+        drop(first);
+        assert!(!traffic.enter().admit(Some(1)));
         assert_eq!(traffic.present(), 1);
         drop(second);
         assert_eq!(traffic.present(), 0);

@@ -15,24 +15,14 @@ fn one_at_a_time(backend: &Backend) -> Ballast {
         .start()
 }
 
-/// A request that the backend has and does not answer. The one before it may be counted for a moment after its client has
-/// the whole answer; then this one is sent again.
+/// A request that the backend has and does not answer.
 fn pending(ballast: &Ballast, backend: &Backend, request: &str) -> Client {
     let before = backend.requests();
-    let send = || {
-        let mut client = Client::connect(ballast.address());
-        client.send(request).expect("sent");
-        client.patience(Duration::from_millis(20));
-        client
-    };
-    let mut client = send();
+    let mut client = Client::connect(ballast.address());
+    client.send(request).expect("sent");
     wait_until(SOON, "the request reaches the host", || {
-        if backend.requests() == before && client.read_head().is_ok() {
-            client = send();
-        }
         backend.requests() > before
     });
-    client.patience(SOON);
     client
 }
 
