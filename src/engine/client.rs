@@ -141,15 +141,9 @@ impl Client {
         parts: [&[u8]; 2],
         limit: Duration,
     ) -> Poll<pingora::Result<usize>> {
-        match self.socket.poll_write(context, parts) {
-            Poll::Ready(Ok(count)) => {
-                self.has_sent = true;
-                self.progressed();
-                Poll::Ready(Ok(count))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(unwritten(error))),
-            Poll::Pending => self.wait_to_write(context, limit),
-        }
+        let written = self.socket.poll_write(context, parts);
+        self.has_sent |= matches!(written, Poll::Ready(Ok(_)));
+        self.within(limit, context, written)
     }
 
     /// Sends what was written and kept back.
@@ -158,14 +152,8 @@ impl Client {
         context: &mut Context<'_>,
         limit: Duration,
     ) -> Poll<pingora::Result<()>> {
-        match self.socket.poll_flush(context) {
-            Poll::Ready(Ok(())) => {
-                self.progressed();
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(unwritten(error))),
-            Poll::Pending => self.wait_to_write(context, limit).map_ok(drop),
-        }
+        let flushed = self.socket.poll_flush(context);
+        self.within(limit, context, flushed)
     }
 
     /// Says that nothing more comes.
@@ -175,27 +163,24 @@ impl Client {
         limit: Duration,
     ) -> Poll<pingora::Result<()>> {
         ready!(self.poll_flush(context, limit))?;
-        match self.socket.poll_shutdown(context) {
-            Poll::Ready(Ok(())) => {
-                self.progressed();
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(unwritten(error))),
-            Poll::Pending => self.wait_to_write(context, limit).map_ok(drop),
-        }
+        let ended = self.socket.poll_shutdown(context);
+        self.within(limit, context, ended)
     }
 
-    fn progressed(&mut self) {
-        if let Some((since, _)) = self.write_by.take() {
-            self.stalled += since.elapsed();
-        }
-    }
-
-    fn wait_to_write(
+    /// The outcome of a send to the client; while it is pending, the client must read something within `limit`.
+    fn within<T>(
         &mut self,
-        context: &mut Context<'_>,
         limit: Duration,
-    ) -> Poll<pingora::Result<usize>> {
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<pingora::Result<T>> {
+        if let Poll::Ready(outcome) = outcome {
+            if let (Ok(_), Some((since, _))) = (&outcome, self.write_by) {
+                self.write_by = None;
+                self.stalled += since.elapsed();
+            }
+            return Poll::Ready(outcome.map_err(unwritten));
+        }
         let (_, by) = *self.write_by.get_or_insert_with(|| {
             let now = Instant::now();
             (now, now + limit)

@@ -123,14 +123,10 @@ impl<'e> Connection<'e> {
                     let bytes = client.inbound.filled();
                     let room = room.get_or_insert_with(take_room);
                     match room.head.read_request(bytes, MOST_FIELDS) {
-                        Ok(Progress::Complete(length)) => {
-                            since = Some(Instant::now());
-                            return Poll::Ready(Next::Head(length));
-                        }
+                        Ok(Progress::Complete(length)) => return Poll::Ready(Next::Head(length)),
                         Ok(Progress::Partial) => {}
                         Err(HeadError::FragmentInTarget) => {
                             let length = bytes.len();
-                            since = Some(Instant::now());
                             return Poll::Ready(Next::Refused(length, Answer::BAD_TARGET));
                         }
                         Err(HeadError::TooManyFields) => {
@@ -176,7 +172,11 @@ impl<'e> Connection<'e> {
         })
         .await;
         let room = room.unwrap_or_else(take_room);
-        (room, next, since.unwrap_or_else(Instant::now))
+        let cut_since = match next {
+            Next::Head(_) | Next::Refused(..) => None,
+            _ => since,
+        };
+        (room, next, cut_since.unwrap_or_else(Instant::now))
     }
 
     /// Serves a request, whose panic is only its own end.

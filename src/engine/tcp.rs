@@ -55,7 +55,7 @@ impl Tcp {
         }
     }
 
-    /// Whether nobody will say when something comes.
+    /// Whether the runtime does not report events of this socket yet.
     pub(super) fn is_new(&self) -> bool {
         matches!(self.0, State::New { .. })
     }

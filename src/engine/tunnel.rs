@@ -127,7 +127,7 @@ impl<'t> Tunnel<'t> {
         (up.passed, down.passed, up.state, down.state)
     }
 
-    /// One step from the client to the host; pending while there is none to take.
+    /// Reads from the client once, or writes to the host; pending if neither can be done now.
     fn poll_up(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let client = &mut *self.client;
         if self.up.state == State::Open && client.inbound.is_empty() {

@@ -46,7 +46,7 @@ impl Round {
     }
 }
 
-/// Ends a round after a while, whenever somebody waits for it.
+/// Ends a round 50 ms after the first client has begun to wait for it, and wakes all that wait.
 pub(super) async fn rounds() {
     let rounds = ROUNDS.with(Rc::clone);
     loop {

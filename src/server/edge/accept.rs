@@ -108,7 +108,7 @@ impl Door {
                 return;
             }
             let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) else {
-                // There are no more.
+                // No connection waits to be accepted.
                 return;
             };
             match accepted {
