@@ -97,6 +97,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
         if let Some(gate) = &gate {
             if !gate.await_request() {
                 session.shutdown().await;
+                drop(session);
+                part(gate, &[]).await;
                 return None;
             }
             if gate.requests() == 1 && session.get_keepalive().is_some() {
@@ -124,6 +126,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<A> {
         // The stream comes back with it.
         drop(request);
         let answer = match end {
+            End::Done(None) => {
+                // The client may have sent more than was read, such as a request behind `Connection: close`.
+                part(&gate, &[]).await;
+                return None;
+            }
             End::Done(reused) => return reused,
             End::Cut(Cut::BadHead) => Answer::to_failure(400),
             End::Cut(Cut::Late) => Answer::to_failure(408),

@@ -252,12 +252,11 @@ impl Drop for Client {
         let Some(mut socket) = self.socket.take().or_else(|| self.gate.take_lent()) else {
             return;
         };
-        if self.gate.why_cut() != Cut::None || thread::panicking() {
-            self.gate.leave(socket.stream);
-        } else {
-            // What was written before an error still goes out if it can.
+        // What was written before an error still goes out if it can.
+        if self.gate.why_cut() == Cut::None && !thread::panicking() {
             socket.flush_now();
         }
+        self.gate.leave(socket.stream);
     }
 }
 
