@@ -120,7 +120,10 @@ mod tests {
             .map(|(pool, (host, path))| config::Route {
                 host: host.map(str::to_owned),
                 path: path.map(str::to_owned),
-                pool,
+                pool: config::PoolRef {
+                    name: String::new(),
+                    index: pool,
+                },
                 retry: config::Retry::Idempotent,
                 access: config::Access::default(),
                 rate: None,

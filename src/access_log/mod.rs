@@ -35,7 +35,7 @@ pub struct AccessLog {
 
 impl Observer for AccessLog {
     fn ended(&self, record: &Record<'_>) {
-        if !sample::is_chosen(&self.said.samples, record.summary.status, draw_of_thread) {
+        if !sample::is_chosen(&self.said.sample, record.summary.status, draw_of_thread) {
             return;
         }
         let user = match self.said.format {

@@ -31,9 +31,9 @@ impl Writer {
     /// # Errors
     /// One line for a person.
     pub(super) fn start(log: &config::AccessLog, lost: &Arc<AtomicU64>) -> Result<Self, String> {
-        let sink = Sink::open(&log.target)?;
+        let sink = Sink::open(&log.path)?;
         let queue = Arc::new(Queue::new(
-            log.target.to_string(),
+            log.path.to_string(),
             log.buffer,
             Arc::clone(lost),
         ));
@@ -43,14 +43,14 @@ impl Writer {
             .spawn(move || write(sink, &taken))
             .map_err(|error| format!("access_log: cannot start its thread: {error}"))?;
         Ok(Writer {
-            target: log.target.clone(),
+            target: log.path.clone(),
             queue,
         })
     }
 
     /// Whether it is what `log` asks for.
     pub(super) fn suits(&self, log: &config::AccessLog) -> bool {
-        self.target == log.target && self.queue.capacity() == log.buffer
+        self.target == log.path && self.queue.capacity() == log.buffer
     }
 
     /// Takes a request in, or loses its line if too many wait.

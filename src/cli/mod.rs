@@ -98,6 +98,9 @@ enum Command {
     /// Print what completes this command line in a shell
     #[command(after_help = "Example:\n  ballast completions bash > /etc/bash_completion.d/ballast")]
     Completions(pages::ShellArg),
+    /// Print the JSON Schema of the configuration, by which editors complete and check
+    #[command(after_help = "Example:\n  ballast schema > ballast.schema.json")]
+    Schema,
     /// Print or write the manual pages
     #[command(after_help = "Example:\n  ballast man /usr/share/man/man1")]
     Man(pages::PagesArg),
@@ -161,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Host(command) => host::host(command),
         Command::LogLevel(level) => level::log_level(&level),
         Command::Completions(shell) => pages::completions(&shell),
+        Command::Schema => pages::schema(),
         Command::Man(folder) => pages::man(&folder),
         Command::Explain(request) => explain::explain(&request),
         Command::Algorithms => {

@@ -8,6 +8,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::{Args, Failure, failed};
+use crate::config;
 
 /// The name of the program, whatever its file is called.
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -23,7 +24,8 @@ pub(super) struct ShellArg {
 /// Where pages go.
 #[derive(Debug, clap::Args)]
 pub(super) struct PagesArg {
-    /// A folder for the pages of all commands, made if it is not there; left out, the page of `ballast` itself is printed
+    /// A folder for the pages of all commands and of the configuration, made if it is not there; left out, the page of
+    /// `ballast` itself is printed
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
@@ -46,7 +48,14 @@ pub(super) fn man(said: &PagesArg) -> Result<(), Failure> {
 
 fn pages(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(described(), folder)
+    clap_mangen::generate_to(described(), folder)?;
+    fs::write(folder.join("ballast.yaml.5"), config::manual_page())
+}
+
+/// Prints the JSON Schema of the configuration.
+pub(super) fn schema() -> Result<(), Failure> {
+    let schema = format!("{:#}\n", config::json_schema());
+    io::stdout().write_all(schema.as_bytes()).map_err(failed)
 }
 
 /// The command line without `help`, which has no page of its own.

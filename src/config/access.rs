@@ -1,16 +1,50 @@
-//! Who may come in: networks that are let in and networks that are not.
+//! `allow` and `deny`: whose requests are served.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde_json::json;
 
-/// `allow` and `deny` of a listener or a route.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Access {
-    /// Nobody else comes in, unless this is empty.
-    pub allow: Vec<IpNet>,
-    /// These do not come in, even where `allow` has them.
-    pub deny: Vec<IpNet>,
+use super::hints::quote;
+use super::schema::{List, Scalar, list, scalar, section};
+
+section! {
+    /// Whose requests are served.
+    pub struct Access: Eq, Default {
+        /// Networks or addresses that may connect; with any, all others may not.
+        allow: Vec<IpNet> { networks(), default "[]" },
+        /// Networks or addresses that may not, even if `allow` has them.
+        deny: Vec<IpNet> { networks(), default "[]" },
+    }
+}
+
+/// A list of networks, an address being a network of one.
+pub(super) fn networks() -> List<Scalar<IpNet>> {
+    let network = scalar("a network or an address", network, |network: &IpNet| {
+        json!(network.to_string())
+    });
+    list("networks", network)
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let network: IpNet = text.parse().map_err(|_| {
+        format!(
+            "{} is neither a network such as `10.0.0.0/8` nor an address",
+            quote(text)
+        )
+    })?;
+    if network.trunc() == network {
+        Ok(network)
+    } else {
+        Err(format!(
+            "{} has bits set after its prefix; did you mean `{}`?",
+            quote(text),
+            network.trunc()
+        ))
+    }
 }
 
 impl Access {

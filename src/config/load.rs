@@ -1,14 +1,16 @@
 //! From a file to a [`Config`] or to everything that is wrong with it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value as Json;
+
+use super::document;
+use super::environment::{Environment, MAX_BYTES, System, resolve_all};
 use super::errors::ConfigErrors;
-use super::meaning;
-use super::model::{Config, Host};
-use super::shape::shape;
-use super::surroundings::{Surroundings, System};
+use super::pool;
+use super::root::Config;
+use super::schema::{Change, Diff, Kind, Reader, map_of};
 
 impl Config {
     /// Reads a file, checks it, resolves its host names and reads its certificates.
@@ -21,67 +23,71 @@ impl Config {
         Config::parse(&text(path)?, path)
     }
 
-    /// Does the same for the text of a file. Relative paths in it start in the directory of `file`.
+    /// Does the same for the text of a file. Relative paths in it begin in the directory of `file`.
     ///
     /// # Errors
-    /// The first error of syntax, or all keys and values that have no place; otherwise all errors of meaning at once.
+    /// The first error of syntax, or otherwise all errors at once.
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigErrors> {
         Config::parse_with(text, file, &System)
     }
 
-    /// Does the same with host names and files from `surroundings`, as a function of nothing else.
+    /// Does the same with host names and files from `environment`, as a function of nothing else.
     ///
     /// # Errors
     /// As [`Config::parse`].
     pub fn parse_with(
         text: &str,
         file: &Path,
-        surroundings: &dyn Surroundings,
+        environment: &dyn Environment,
     ) -> Result<Config, ConfigErrors> {
         let digest = digest(text);
-        // Lines and columns are counted as editors count them, without the mark.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let said = shape(text, file)?;
-        let mut config = meaning::config(said, file, surroundings)
-            .map_err(|problems| problems.into_errors(file, text))?;
-        config.digest = digest;
-        Ok(config)
+        let document = document(text, file)?;
+        let directory = file.parent().unwrap_or(Path::new(""));
+        let mut reader = Reader::new(directory, environment, document.problems);
+        let root = &document.root;
+        reader.names = resolve_all(pool::names_to_resolve(root), environment);
+        reader.pools = pool::names(root);
+        let config = map_of::<Config>().read(root, &mut reader);
+        let problems = reader.into_problems();
+        match config {
+            Some(config) if problems.is_empty() => Ok(Config { digest, ..config }),
+            _ => Err(ConfigErrors::new(file, problems)),
+        }
+    }
+
+    /// The configuration as a person would write it, in JSON, with every key: of secrets only the names of their files.
+    pub fn dump(&self) -> Json {
+        map_of::<Config>().dump(self)
+    }
+
+    /// What differs in `new`, key by key.
+    pub fn changes(&self, new: &Config) -> Vec<Change> {
+        let mut diff = Diff::default();
+        map_of::<Config>().diff(self, new, &mut diff);
+        diff.into_changes()
     }
 }
 
-impl Host {
-    /// A host of weight 1 that is in no file, known by its `host:port`. Blocks while a name is resolved.
-    ///
-    /// # Errors
-    /// `text` is no `host:port`, or its name cannot be resolved.
-    pub fn find(text: &str) -> Result<Host, String> {
-        meaning::host::single(text, &System)
-    }
-
-    /// The same, found at `address` before.
-    ///
-    /// # Errors
-    /// `text` is no `host:port`.
-    pub fn at(text: &str, address: SocketAddr) -> Result<Host, String> {
-        meaning::host::resolved(text, address)
-    }
-
-    /// Whether both are the same server, however it is spelled.
-    pub fn is_same(&self, other: &Host) -> bool {
-        (&self.name, self.address.port()) == (&other.name, other.address.port())
-    }
-}
-
-/// `server.control_socket` of a file, as far as that can be said without a look at anything else in it.
+/// `server.control_socket` of a file, as far as that can be found without reading anything else in it.
 ///
 /// # Errors
-/// The file cannot be read, or its shape is wrong.
+/// The file cannot be read, or it is not YAML.
 pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
-    let text = text(path)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let said = shape(text, path)?.server.control_socket.0;
+    let document = document(&text(path)?, path)?;
+    let server = document.root.get("server");
+    let socket = server.and_then(|server| server.get("control_socket")?.text());
     let directory = path.parent().unwrap_or(Path::new(""));
-    Ok(said.map(|socket| directory.join(socket)))
+    Ok(socket.map(|socket| directory.join(socket)))
+}
+
+fn document(text: &str, file: &Path) -> Result<document::Document, ConfigErrors> {
+    if text.len() > MAX_BYTES {
+        let message = "cannot read the configuration: larger than 1 MiB";
+        return Err(ConfigErrors::of_file(file, message));
+    }
+    // Lines and columns are counted as editors count them, without the byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    document::parse(text).map_err(|problem| ConfigErrors::new(file, vec![problem]))
 }
 
 fn text(path: &Path) -> Result<String, ConfigErrors> {

@@ -1,36 +1,73 @@
-//! The configuration: YAML as said → typed as meant.
+//! The configuration: from a YAML file to values that need no further checks.
 //!
-//! A file goes through three steps. `place` judges what holds for any document (no key twice, no unbounded aliases);
-//! `yaml` mirrors the shape and refuses unknown keys; `meaning` turns what is said into the types of `model`, whose
-//! values need no further checks, and collects everything that is wrong.
+//! [`document`] reads a file into a tree with positions. [`schema`] says how keys are declared; each of the other files
+//! declares the keys of one section, with the checks that compare keys with each other, beginning with [`root`].
+//! [`reference`] writes what the declarations say for people and editors.
 
 mod access;
 mod access_log;
+mod admin;
+mod algorithm;
+mod document;
+mod ejection;
+mod environment;
 mod errors;
+mod headers;
+mod health_check;
+mod hints;
+mod host;
+mod limits;
+mod listener;
 mod load;
-mod meaning;
-mod model;
-mod place;
-mod policies;
-mod shape;
-mod surroundings;
-mod told;
+mod pem;
+mod pool;
+mod pool_limits;
+mod pool_tls;
+mod rate;
+mod reference;
+mod retries;
+mod root;
+mod route;
+mod scalars;
+mod schema;
+mod secret;
+mod server;
+mod share;
+mod slow_start;
+mod status;
+mod sticky;
+mod timeouts;
 mod tracing;
+mod upgrades;
 mod warnings;
-mod words;
-mod yaml;
 
 pub use access::Access;
 pub use access_log::{AccessLog, LogFormat, LogTarget, Sample};
+pub use admin::{Admin, AdminMetrics, HostMetrics, Ready};
+pub use algorithm::{Algorithm, KeySource};
+pub use ejection::{Ejection, Failures};
+pub use environment::{Environment, System};
 pub use errors::ConfigErrors;
+pub use headers::{ClientIdentity, Headers, Underscores};
+pub use health_check::{HealthCheck, Initial, Probe};
+pub use host::Host;
+pub use limits::Limits;
+pub use listener::{Certificate, Listener, ListenerTls, ProxyProtocol};
 pub use load::control_socket;
-pub(crate) use model::begins_with_segments;
-pub use model::{
-    Admin, Algorithm, Ambiguous, Authorities, Certificate, ClientIdentity, Config, HalfClose,
-    Headers, HealthCheck, Host, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
-    Listener, ListenerTls, Paths, Pool, PoolTls, Probe, ProxyProtocol, Rate, RateKey, Retries,
-    Retry, Route, SameSite, Secret, Secure, Server, Sticky, Timeouts, Underscores, WhenAllDown,
-};
-pub use policies::{Ejection, Failures, PoolLimits, SlowStart};
-pub use surroundings::{Surroundings, System};
-pub use tracing::{Endpoint, Otlp, Share, Tracing};
+pub use pool::{HostHeader, Pool, WhenAllDown};
+pub use pool_limits::PoolLimits;
+pub use pool_tls::{Authorities, PoolTls};
+pub use rate::{Rate, RateKey};
+pub use reference::{json_schema, key_table, manual_page, reference_file};
+pub use retries::Retries;
+pub use root::{Config, HalfClose};
+pub(crate) use route::begins_with_segments;
+pub use route::{Ambiguous, Paths, PoolRef, Retry, Route};
+pub use schema::{Change, ChangeKind};
+pub use secret::Secret;
+pub use server::{Http1, Server};
+pub use share::Share;
+pub use slow_start::SlowStart;
+pub use sticky::{SameSite, Secure, Sticky};
+pub use timeouts::Timeouts;
+pub use tracing::{Endpoint, Otlp, Tracing};

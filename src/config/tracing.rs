@@ -1,42 +1,68 @@
-//! `tracing`: which requests are traced, and who is told of them.
+//! `tracing`: distributed traces.
 
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::{Scheme, Uri};
+use serde_json::{Map, Value as Json, json};
 
-/// `tracing`: the requests' places in distributed traces, as W3C Trace Context has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tracing {
-    /// How many of the traces are recorded that begin here or that an untrusted client brings.
-    pub sample: Share,
-    /// Whether a trace is recorded if any client says so, not only one of `trusted_proxies`.
-    pub trust_clients: bool,
-    /// Who is told of the recorded ones; `None`: nobody.
-    pub otlp: Option<Otlp>,
+use super::document::{Content, Node};
+use super::hints::quote;
+use super::schema::{
+    Describe, Kind, Reader, Scalar, boolean, map_of, scalar, section, time, whole,
+};
+use super::share::{Share, share};
+
+/// About a gigabyte of waiting requests.
+const MAX_QUEUE: usize = 1_000_000;
+const MAX_SERVICE_BYTES: usize = 255;
+/// Where OTLP over HTTP takes traces, after the collector's own path.
+const TRACES_PATH: &str = "/v1/traces";
+/// Fields that the exporter sets itself.
+const EXPORTER_FIELDS: [HeaderName; 5] = [
+    header::HOST,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::TRANSFER_ENCODING,
+];
+
+section! {
+    /// `tracing`: distributed traces by W3C Trace Context.
+    pub struct Tracing: Eq {
+        /// The share of traces that are recorded. Traces from `trusted_proxies` are recorded if they say so.
+        sample: Share { share(), default "10%" },
+        /// Whether a trace is recorded if any client says so.
+        trust_clients: bool { boolean(), default "false" },
+        /// A collector such as OpenTelemetry's, Jaeger or Tempo, which gets the recorded traces by OTLP over HTTP: a span for
+        /// each request and one for each attempt. No request waits for it; what it does not take is dropped.
+        otlp: Option<Otlp> { map_of::<Otlp>(), optional "" },
+    }
 }
 
-/// `tracing.otlp`: a collector of traces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Otlp {
-    /// Where it is.
-    pub endpoint: Endpoint,
-    /// Fields of each request to it. Their values may be secret, and their `Debug` does not tell them.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What this proxy is called there.
-    pub service: String,
-    /// For one request to it, from the resolution of its name to the end of its answer.
-    pub timeout: Duration,
-    /// How long a request that has ended waits at most for others to be told of with it.
-    pub interval: Duration,
-    /// Requests that wait to be told of; what comes beyond it is dropped. At least 1.
-    pub queue: usize,
+section! {
+    /// `tracing.otlp`: a collector of traces.
+    pub struct Otlp: Eq {
+        /// Its URL, http or https, to which /v1/traces is added. Names are resolved at each use.
+        endpoint: Endpoint { endpoint(), required "http://127.0.0.1:4318" },
+        /// Header fields of each request to it, such as `{ authorization: "Bearer secret" }`.
+        headers: Vec<(HeaderName, HeaderValue)> { Fields, default "{}" },
+        /// The name of this proxy there (service.name).
+        service: String { service(), default "ballast" },
+        /// For one request to it, from resolving its name to the end of its response.
+        timeout: Duration { time(), default "5s" },
+        /// How long a request that has ended waits for others, to be sent together.
+        interval: Duration { time(), default "1s" },
+        /// How many requests may wait to be sent, also while the collector is away.
+        queue: usize { whole(1..=MAX_QUEUE), default "2048" },
+    }
 }
 
-/// A URL of a collector.
+/// The URL of a collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Whether it is asked through TLS.
+    /// Whether the scheme is https.
     pub tls: bool,
     /// Its name, or its address without brackets.
     pub host: String,
@@ -63,56 +89,122 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A share of many, as exact as a millionth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    millionths: u32,
+fn endpoint() -> Scalar<Endpoint> {
+    scalar("a URL", parse_endpoint, |endpoint: &Endpoint| {
+        json!(endpoint.to_string())
+    })
 }
 
-impl Share {
-    /// All of them, in millionths.
-    const WHOLE: u32 = 1_000_000;
+fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
+    let wrong = || {
+        format!(
+            "{} is not a URL such as `http://127.0.0.1:4318`",
+            quote(text)
+        )
+    };
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+        return Err(wrong());
+    };
+    let tls = *scheme == Scheme::HTTPS;
+    if !(tls || *scheme == Scheme::HTTP) {
+        return Err(format!("{} is not http:// or https://", quote(text)));
+    }
+    if authority.as_str().contains('@') || uri.query().is_some() {
+        return Err(format!(
+            "{} has a user or a query; credentials for the collector go into `headers`",
+            quote(text)
+        ));
+    }
+    let port = match (authority.port(), tls) {
+        (Some(port), _) if port.as_u16() > 0 => port.as_u16(),
+        // What follows the name is no port of 16 bits.
+        (None, _) if authority.as_str() != authority.host() => return Err(wrong()),
+        (None, true) => 443,
+        (None, false) => 80,
+        _ => return Err(wrong()),
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    let path = uri.path().trim_end_matches('/');
+    Ok(Endpoint {
+        tls,
+        host: host.to_ascii_lowercase(),
+        port,
+        path: match path.ends_with(TRACES_PATH) {
+            true => path.to_owned(),
+            false => format!("{path}{TRACES_PATH}"),
+        },
+    })
+}
 
-    /// So many of a hundred; less than 0 is none, more than 100 is all.
-    pub fn of_percent(percent: f64) -> Self {
-        let millionths = percent.clamp(0.0, 100.0) / 100.0 * f64::from(Share::WHOLE);
-        Share {
-            millionths: millionths.round() as u32,
+fn service() -> Scalar<String> {
+    let read = |text: &str| match text.is_empty() || text.len() > MAX_SERVICE_BYTES {
+        true => Err(format!(
+            "{} is not a name of 1 to {MAX_SERVICE_BYTES} bytes",
+            quote(text)
+        )),
+        false => Ok(text.to_owned()),
+    };
+    scalar("a name", read, |name| json!(name))
+}
+
+/// A map of header fields. Their values may be secret, so neither dumps nor messages show them.
+struct Fields;
+
+impl Describe for Fields {
+    fn phrase(&self) -> String {
+        "a map of header fields".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
+    }
+}
+
+impl Kind for Fields {
+    type Value = Vec<(HeaderName, HeaderValue)>;
+
+    fn read(&self, node: &Node, reader: &mut Reader<'_>) -> Option<Self::Value> {
+        if !matches!(node.content, Content::Map(_) | Content::Null) {
+            reader.problem(node, format!("expected a map, found {}", node.describe()));
+            return None;
         }
+        let fields = node.entries().iter().filter_map(|entry| {
+            reader.in_key(&entry.key, |reader| {
+                let read = match entry.value.text() {
+                    Some(value) => field(&entry.key, value),
+                    None => Err("the value of a header field is a single text".to_owned()),
+                };
+                reader.take(&entry.value, read)
+            })
+        });
+        Some(fields.collect())
     }
 
-    /// The share in millionths.
-    pub fn millionths(self) -> u32 {
-        self.millionths
+    fn dump(&self, value: &Self::Value) -> Json {
+        let fields = value.iter().map(|(name, _)| (name.to_string(), Json::Null));
+        Json::Object(Map::from_iter(fields))
     }
+}
 
-    /// Whether something that has drawn this number is one of the share.
-    pub fn takes(self, drawn: u64) -> bool {
-        let place = (u128::from(drawn) * u128::from(Share::WHOLE)) >> 64;
-        place < u128::from(self.millionths)
+fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let known = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("{} is not the name of a header field", quote(name)))?;
+    if EXPORTER_FIELDS.contains(&known) {
+        return Err(format!("{} is set by the exporter itself", quote(name)));
     }
+    let mut value = HeaderValue::from_str(value)
+        .map_err(|_| "the value of a header field must have visible characters only".to_owned())?;
+    value.set_sensitive(true);
+    Ok((known, value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_takes_its_part() {
-        let taken = |percent| {
-            let share = Share::of_percent(percent);
-            let step = u64::MAX / 100_000;
-            (0..100_000)
-                .filter(|place| share.takes(place * step + step / 2))
-                .count()
-        };
-        assert_eq!(taken(0.0), 0);
-        assert_eq!(taken(100.0), 100_000);
-        assert_eq!(taken(12.5), 12_500);
-        assert_eq!(taken(0.001), 1);
-        assert!(Share::of_percent(100.0).takes(u64::MAX));
-        assert!(!Share::of_percent(0.0).takes(0));
-    }
 
     #[test]
     fn an_address_of_ipv6_has_its_brackets() {

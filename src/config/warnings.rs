@@ -7,7 +7,8 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::parse_x509_certificate;
 
-use super::model::{Certificate, Config};
+use super::listener::Certificate;
+use super::root::Config;
 use crate::moment::Moment;
 
 impl Config {

@@ -75,7 +75,7 @@ pub fn config(
         hosts.join(", ")
     );
     let mut config = Config::parse(&text, Path::new("demo"))?;
-    config.admin.token = Some(Secret {
+    config.admin.token_file = Some(Secret {
         file: PathBuf::from("demo"),
         bytes: token.as_bytes().to_vec(),
     });

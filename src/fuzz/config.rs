@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::balancer::MAX_WEIGHT;
-use crate::config::{Config, ConfigErrors, Surroundings};
+use crate::config::{Config, ConfigErrors, Environment};
 use crate::pool::HostBook;
 use crate::proxy::Site;
 
@@ -35,7 +35,7 @@ impl<'a> World<'a> {
     }
 }
 
-impl Surroundings for World<'_> {
+impl Environment for World<'_> {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         self.names.lock().expect("no panic").push(name.to_owned());
         match name.len() % 4 {
@@ -173,13 +173,13 @@ fn assert_sound(config: &Config) {
     }
     assert!(!config.pools.is_empty() && !config.routes.is_empty());
     for index in 0..config.pools.len() {
-        assert!(config.routes.iter().any(|route| route.pool == index));
+        assert!(config.routes.iter().any(|route| route.pool.index == index));
     }
     assert!(
         config
             .routes
             .iter()
-            .all(|route| route.pool < config.pools.len())
+            .all(|route| route.pool.index < config.pools.len())
     );
     let site = Site::new(config, &mut HostBook::new());
     let site = site.expect("what was checked can be built");

@@ -1,6 +1,6 @@
 //! Which pool a request goes to.
 
-use crate::config::{Access, Ambiguous, Retry, Route};
+use crate::config::{Access, Ambiguous, PoolRef, Retry, Route};
 use crate::route::Router;
 
 /// Routes as lines `HOST PATH` with `-` for none, an empty line, then the request's authority and path.
@@ -155,7 +155,10 @@ fn route(pool: usize, line: &[u8]) -> Route {
     Route {
         host: said(&host.to_ascii_lowercase()),
         path: said(path),
-        pool,
+        pool: PoolRef {
+            name: String::new(),
+            index: pool,
+        },
         retry: Retry::Idempotent,
         access: Access::default(),
         rate: None,

@@ -101,6 +101,7 @@ mod tests {
 
     fn queue(size: usize, timeout: Duration) -> Arc<Queue> {
         Arc::new(Queue::new(&PoolLimits {
+            max_in_flight: None,
             queue: size,
             queue_timeout: timeout,
         }))

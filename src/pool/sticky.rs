@@ -73,7 +73,7 @@ impl Sticky {
         hosts: impl Iterator<Item = &'a HostId>,
     ) -> Self {
         let hosts = Vec::from_iter(hosts.cloned());
-        let key = match &config.secret {
+        let key = match &config.secret_file {
             Some(secret) => Key::new(&secret.bytes, None, pool, &hosts),
             None => Key::random(RandomKey(rand::random()), pool, &hosts),
         };
@@ -130,7 +130,7 @@ impl Sticky {
 
     /// Goes on with the key of the pool before, unless the configuration has one.
     pub(super) fn adopt(&self, key: &RandomKey) {
-        if self.config.secret.is_none() {
+        if self.config.secret_file.is_none() {
             let key = Key::random(key.clone(), &self.pool, &self.hosts);
             self.key.store(Arc::new(key));
         }
@@ -191,7 +191,7 @@ pub(super) mod tests {
             secure: config::Secure::Auto,
             http_only: true,
             same_site: config::SameSite::Lax,
-            secret: secret.map(|text| config::Secret {
+            secret_file: secret.map(|text| config::Secret {
                 file: "k".into(),
                 bytes: text.into(),
             }),

@@ -59,6 +59,7 @@ pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Poo
         tls: None,
         ejection: None,
         limits: config::PoolLimits {
+            max_in_flight: None,
             queue: 128,
             queue_timeout: Duration::from_secs(1),
         },

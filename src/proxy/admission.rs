@@ -37,7 +37,7 @@ impl Proxy {
             Ok(None) => return Some(Answer::NO_ROUTE),
             Err(AmbiguousPath) => return Some(Answer::AMBIGUOUS_PATH),
         };
-        (ctx.pool, ctx.retry, ctx.routed) = (route.pool, route.retry, true);
+        (ctx.pool, ctx.retry, ctx.routed) = (route.pool.index, route.retry, true);
         if !permits(route, client) {
             return Some(Answer::FORBIDDEN);
         }

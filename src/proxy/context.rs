@@ -170,7 +170,7 @@ impl RequestContext {
     /// Whether an answer is none that the client should see while another host can give a better one.
     pub(crate) fn is_failure(&self, status: StatusCode) -> bool {
         let account = self.account.as_ref();
-        account.is_some_and(|account| account.policy().names(status.as_u16()))
+        account.is_some_and(|account| account.policy().includes(status.as_u16()))
     }
 
     /// The request after it has gone out. `replayable`: what has been read of its body can be sent again; `answered`: the

@@ -110,7 +110,7 @@ pub fn explain(site: &Site, described: &Described) -> Result<Explanation, Inexpl
         Ok(None) => return Ok(Explanation::without_pool("no_route")),
         Err(AmbiguousPath) => return Ok(Explanation::without_pool("ambiguous_path")),
     };
-    let pool = &site.pools[route.pool];
+    let pool = &site.pools[route.pool.index];
     let tried = described.tried_of(pool)?;
     let demand = Demand::new(request, pool, client, tried.len(), &tried, route.retry);
     let mut explanation = Explanation::new(pool, Some(number + 1), &demand);

@@ -48,7 +48,7 @@ pub use traffic::Traffic;
 
 /// Attempts per request, the first included: the bound that Pingora is given, above all that a pool may allow. Its own
 /// 16 would do as well, if it were promised.
-pub const MAX_ATTEMPTS: usize = Retries::MOST_ATTEMPTS + 1;
+pub const MAX_ATTEMPTS: usize = Retries::MAX_ATTEMPTS + 1;
 
 /// What decides about requests: the application that Pingora runs for each, and what the engine asks. Clones share what is
 /// counted.

@@ -64,7 +64,7 @@ mod tests {
             secure: Secure::Auto,
             http_only: true,
             same_site: SameSite::Lax,
-            secret: None,
+            secret_file: None,
         };
         assert_eq!(
             with_attributes(&cookie, "t", false),

@@ -58,11 +58,12 @@ impl Forecasts {
         changes.in_place.extend(dropped);
         // A successor inherits the others.
         let own = addresses(&before);
-        let mut added = addresses(&said);
+        let all = addresses(&said);
+        let mut added = all.clone();
         added.retain(|address| !own.contains(address));
         let _alone = self.trying.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = added.into_iter().filter_map(|address| {
-            let tried = Socket::bind(address, Duration::ZERO);
+            let tried = Socket::bind(address, &all, Duration::ZERO);
             tried.err()
         });
         Ok(Forecast {

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use log::{error, info};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
@@ -40,19 +41,25 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Binds to `address`, trying for as long as `patience`; the error is one line for a person. Blocks, as nothing
+    /// Binds to `address`, one of the listeners `beside`, trying for as long as `patience`; the error is one line for a person. Blocks, as nothing
     /// else can be done meanwhile.
-    pub(super) fn bind(address: SocketAddr, patience: Duration) -> Result<Self, String> {
+    pub(super) fn bind(
+        address: SocketAddr,
+        beside: &[SocketAddr],
+        patience: Duration,
+    ) -> Result<Self, String> {
         let deadline = Instant::now() + patience;
         loop {
-            match Socket::try_bind(address) {
+            match Socket::try_bind(address, beside) {
                 Err(_) if Instant::now() < deadline => thread::sleep(BETWEEN_TRIES),
                 outcome => return outcome,
             }
         }
     }
 
-    fn try_bind(address: SocketAddr) -> Result<Self, String> {
+    fn try_bind(address: SocketAddr, beside: &[SocketAddr]) -> Result<Self, String> {
+        let mut ipv4 = beside.iter().filter(|other| other.is_ipv4());
+        let has_ipv4_listener = ipv4.any(|other| other.port() == address.port());
         let bind = || {
             let socket = match address {
                 SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -60,6 +67,10 @@ impl Socket {
             }?;
             // A server must be able to start again while connections of its predecessor are being forgotten.
             socket.set_reuseaddr(true)?;
+            if address.is_ipv6() && has_ipv4_listener {
+                // [::] would take IPv4 connections as well, and 0.0.0.0 could not be bound beside it.
+                set_ipv6_v6only(&socket, true)?;
+            }
             socket.bind(address)?;
             Ok(socket)
         };
@@ -125,7 +136,7 @@ impl<S: Service> Listening<S> {
             name: service.name().to_owned(),
             service: Some(service),
             sockets: own
-                .map(|address| Socket::bind(address, patience))
+                .map(|address| Socket::bind(address, &addresses, patience))
                 .collect::<Result<_, _>>()?,
             addresses,
             released: None,
@@ -161,7 +172,7 @@ impl<S: Service> Listening<S> {
         for &address in &self.addresses {
             let missing = table.lock().get(&address.to_string()).is_none();
             if missing && self.released != Some(address) {
-                Socket::bind(address, VACANCY)?.listen(table)?;
+                Socket::bind(address, &self.addresses, VACANCY)?.listen(table)?;
             }
         }
         Ok(inheritance)

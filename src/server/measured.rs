@@ -39,7 +39,7 @@ impl Source for Measured {
             config_digest: current.config.digest.clone(),
             config_loaded: current.loaded,
             certificate_expiries: current.config.certificate_expiries(),
-            host_metrics: current.config.admin.host_metrics,
+            host_metrics: current.config.admin.metrics.hosts,
         }
     }
 }

@@ -373,7 +373,7 @@ impl Prepared {
 pub fn check(config: &Config) -> Result<(), StartError> {
     Site::new(config, &mut HostBook::new()).map_err(StartError::Pool)?;
     if let Some(log) = &config.access_log {
-        access_log::check(&log.target).map_err(StartError::Places)?;
+        access_log::check(&log.path).map_err(StartError::Places)?;
     }
     if let Some(socket) = &config.server.upgrade_socket {
         check_privacy(socket).map_err(StartError::Places)?;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, Ambiguous, ClientIdentity, Ejection, Failures, HalfClose, Headers,
-    HostHeader, HostMetrics, Http1, Initial, KeySource, Limits, LogFormat, LogTarget, PoolLimits,
-    Probe, Retries, Retry, Route, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, Failures,
+    HalfClose, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits, LogFormat,
+    LogTarget, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route, Server, SlowStart,
+    Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -43,10 +44,12 @@ fn everything_left_out_has_its_default() {
         config.admin,
         Admin {
             address: None,
-            token: None,
+            token_file: None,
             hosts: Vec::new(),
-            ready_usable: 0,
-            host_metrics: HostMetrics::Auto,
+            ready: Ready { usable: 0 },
+            metrics: AdminMetrics {
+                hosts: HostMetrics::Auto
+            },
         }
     );
     assert_eq!(
@@ -82,7 +85,10 @@ fn everything_left_out_has_its_default() {
     let everything = Route {
         host: None,
         path: None,
-        pool: 0,
+        pool: PoolRef {
+            name: "web".to_owned(),
+            index: 0,
+        },
         retry: Retry::Idempotent,
         access: Access::default(),
         rate: None,
@@ -139,6 +145,7 @@ fn everything_left_out_has_its_default() {
     assert_eq!(
         pool.limits,
         PoolLimits {
+            max_in_flight: None,
             queue: 128,
             queue_timeout: seconds(1),
         }
@@ -160,14 +167,14 @@ fn an_access_log_needs_no_more_than_a_path() {
     assert_eq!(
         said("path: logs/access"),
         Some(AccessLog {
-            target: LogTarget::File("logs/access".into()),
+            path: LogTarget::File("logs/access".into()),
             format: LogFormat::Json,
-            samples: Vec::new(),
+            sample: Vec::new(),
             buffer: 4 << 20,
         })
     );
     let stdout = said("path: \"-\", format: combined").expect("a log");
-    assert_eq!(stdout.target, LogTarget::Stdout);
+    assert_eq!(stdout.path, LogTarget::Stdout);
     assert_eq!(stdout.format, LogFormat::Combined);
 }
 

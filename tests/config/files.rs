@@ -267,9 +267,9 @@ fn what_tls_says_is_checked_key_by_key() {
     assert_eq!(
         errors(&file),
         [
-            ":1:63: listeners[0].tls.certificates[0]: `certificate` is missing, the file with the chain",
-            ":1:63: listeners[0].tls.certificates[0]: `key` is missing, the file with the private key",
-            ":1:75: listeners[0].tls.http2: `no` is not one of `true`, `false`",
+            ":1:63: listeners[0].tls.certificates[0]: `certificate` is missing; write it as in `certificate: /etc/ballast/example.com.pem`",
+            ":1:63: listeners[0].tls.certificates[0]: `key` is missing; write it as in `key: /etc/ballast/example.com.key`",
+            ":1:75: listeners[0].tls.http2: `no` is not one of `true`, `false`; did you mean `false`?",
         ]
     );
 }
@@ -437,7 +437,7 @@ fn a_byte_order_mark_is_no_part_of_any_text() {
     fs::set_permissions(&token, mode).expect("it is ours");
     let file = write(&directory, "b.yaml", format!("\u{feff}{text}"));
     let config = Config::load(&file).expect("a configuration");
-    let token = config.admin.token.expect("a token");
+    let token = config.admin.token_file.expect("a token");
     assert_eq!(token.bytes, b"0123456789abcdef");
     // Lines and columns are those of the text behind it.
     let file = write(

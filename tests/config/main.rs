@@ -4,6 +4,7 @@ mod defaults;
 mod files;
 mod forms;
 mod meaning;
+mod mistakes;
 mod robust;
 mod routing;
 mod shape;
@@ -14,12 +15,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use ballast::config::{Config, ConfigErrors, Pool, Surroundings};
+use ballast::config::{Config, ConfigErrors, Environment, Pool};
 
 /// A world in which one name resolves and no file exists.
 struct Nowhere;
 
-impl Surroundings for Nowhere {
+impl Environment for Nowhere {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         match name {
             "app.internal" => Ok(vec![

@@ -29,13 +29,13 @@ pools:
             "b.yaml:1:18: routes[0].pool: there is no pool `wbe`; did you mean `web`?",
             "b.yaml:2:20: server.threads: `many` is not a whole number from 0 to 1024",
             "b.yaml:5:16: listeners[1].address: `0.0.0.0:80` is the address of listeners[0] already",
-            "b.yaml:6:22: timeouts.connect: `0s` is no time at all; it must be above 0",
+            "b.yaml:6:22: timeouts.connect: `0s` is not above 0; write a time such as `500ms` or `2s`",
             "b.yaml:9:16: pools.web.algorithm: unknown algorithm `round_robbin`; known are …; did you mean `round_robin`?",
             "b.yaml:10:39: pools.web.hosts[1].address: cannot resolve `nowhere.internal`: no such name",
             "b.yaml:10:69: pools.web.hosts[1].weight: `10001` is not a whole number from 0 to 10000",
             "b.yaml:10:78: pools.web.hosts[2]: cannot resolve `lost.internal`: no such name",
             "b.yaml:10:97: pools.web.hosts[3]: `127.0.0.1:1` is hosts[0] of this pool already",
-            "b.yaml:12:12: pools.api.hosts: the pool `api` has no hosts",
+            "b.yaml:12:12: pools.api.hosts: the pool has no hosts",
         ]
     );
 }
@@ -84,14 +84,17 @@ fn listeners() {
             "\"127.0.0.1:0\"",
             "listeners[0]: `127.0.0.1:0` has port 0; clients could not know the port",
         ),
-        ("{}", "listeners[0].address: this listener has no address"),
+        (
+            "{}",
+            "listeners[0]: `address` is missing; write it as in `address: 0.0.0.0:8080`",
+        ),
         (
             "\"[::1]:80\", \"[0:0::1]:80\"",
-            "listeners[1]: `[0:0::1]:80` is the address of listeners[0] already",
+            "listeners[1]: `[::1]:80` is the address of listeners[0] already",
         ),
         (
             "\"127.0.0.1:80\", \"[::ffff:127.0.0.1]:80\"",
-            "listeners[1]: `[::ffff:127.0.0.1]:80` is the address of listeners[0] already",
+            "listeners[1]: `127.0.0.1:80` is the address of listeners[0] already",
         ),
         (
             "{ address: \"127.0.0.1:80\", tls: {} }",
@@ -99,7 +102,7 @@ fn listeners() {
         ),
         (
             "{ address: \"127.0.0.1:80\", proxy_protocol: {} }",
-            "listeners[0].proxy_protocol: `trusted` is missing, the networks of the proxies that say who the client is",
+            "listeners[0].proxy_protocol: `trusted` is missing; write it as in `trusted: [10.0.0.0/8]`",
         ),
         (
             "{ address: \"127.0.0.1:80\", proxy_protocol: { trusted: [all] } }",
@@ -111,7 +114,7 @@ fn listeners() {
     let many = Vec::from_iter((1..=33).map(|port| format!("\"127.0.0.1:{port}\""))).join(", ");
     assert_eq!(
         listener(&many),
-        "listeners: there are 33 listeners; at most 32 are served"
+        "listeners: there are 33 listeners; the limit is 32"
     );
 }
 
@@ -124,7 +127,7 @@ fn the_top_sections() {
         ),
         (
             "timeouts: { read: 0 }",
-            "timeouts.read: `0` has no unit; write `0s` for seconds or `0ms` for milliseconds",
+            "timeouts.read: `0` is not above 0; write a time such as `500ms` or `2s`",
         ),
         (
             "timeouts: { read: soon }",
@@ -136,7 +139,7 @@ fn the_top_sections() {
         ),
         (
             "timeouts: { read: }",
-            "timeouts.read: nothing is not a time such as `500ms`, `2s` or `1m30s`",
+            "timeouts.read: a value is missing here; write one or leave the key out",
         ),
         (
             "timeouts: { read: 24h1s }",
@@ -168,7 +171,7 @@ fn the_top_sections() {
         ),
         (
             "limits: { head: 32KB }",
-            "limits.head: `32KB` is not a number of bytes such as `512`, `32KiB` or `10MiB`",
+            "limits.head: `32KB` is not a number of bytes such as `512`, `32KiB` or `10MiB`; did you mean `32KiB`?",
         ),
         (
             "limits: { head: 2MiB }",
@@ -196,15 +199,15 @@ fn the_top_sections() {
         ),
         (
             "upgrades: [websocket, h2c]",
-            "upgrades[1]: `h2c` carries requests, which would pass unseen behind the upgrade",
+            "upgrades[1]: `h2c` carries requests, which would pass unseen after the upgrade",
         ),
         (
             "upgrades: [HTTP/2.0]",
-            "upgrades[0]: `HTTP/2.0` carries requests, which would pass unseen behind the upgrade",
+            "upgrades[0]: `HTTP/2.0` carries requests, which would pass unseen after the upgrade",
         ),
         (
             "upgrades: [tls/1.2]",
-            "upgrades[0]: `tls/1.2` carries requests, which would pass unseen behind the upgrade",
+            "upgrades[0]: `tls/1.2` carries requests, which would pass unseen after the upgrade",
         ),
         (
             "upgrades: [a b]",
@@ -237,7 +240,7 @@ fn the_top_sections() {
         ),
         (
             "headers: { client_identity: { drop: [\":path\"] } }",
-            "headers.client_identity.drop[0]: `:path` is a pseudo-header of HTTP/2, which no client can lie about itself with",
+            "headers.client_identity.drop[0]: `:path` is a pseudo-header of HTTP/2, by which no client can claim to be another one",
         ),
         (
             "headers: { client_identity: { drop: [a b] } }",
@@ -265,7 +268,7 @@ fn the_top_sections() {
         ),
         (
             "trusted_proxies: [10.0.0.1/8]",
-            "trusted_proxies[0]: `10.0.0.1/8` has bits behind its prefix; did you mean `10.0.0.0/8`?",
+            "trusted_proxies[0]: `10.0.0.1/8` has bits set after its prefix; did you mean `10.0.0.0/8`?",
         ),
         (
             "trusted_proxies: [nginx]",
@@ -302,7 +305,7 @@ fn hosts() {
         ),
         (
             "\"app.internal:http\"",
-            "pools.web.hosts[0]: `app.internal:http` has no port from 1 to 65535 behind its last colon",
+            "pools.web.hosts[0]: `app.internal:http` has no port from 1 to 65535 after its last colon",
         ),
         (
             "\"10.0.0.256:80\"",
@@ -330,7 +333,7 @@ fn hosts() {
         ),
         (
             "{ weight: 2 }",
-            "pools.web.hosts[0].address: this host has no address",
+            "pools.web.hosts[0]: `address` is missing; write it as in `address: 127.0.0.1:8081`",
         ),
         (
             "{ address: \"127.0.0.1:1\", weight: -1 }",
@@ -358,7 +361,7 @@ fn hosts() {
         ),
         (
             "{ address: \"127.0.0.1:1\", weight: 0 }",
-            "pools.web.hosts: no host of the pool `web` can take requests: every weight is 0",
+            "pools.web.hosts: no host of the pool can take requests: every weight is 0",
         ),
         (
             "\"app.internal:80\", { address: \"App.Internal:80\" }",
@@ -451,7 +454,10 @@ fn algorithms() {
 #[test]
 fn health_checks() {
     for (said, told) in [
-        ("off", ": `off` is neither `none` nor a map"),
+        (
+            "off",
+            ": `off` is neither `none` nor a map; did you mean `none`?",
+        ),
         (
             "http",
             ": `http` is neither `none` nor a map; did you mean `{ type: http }`?",
@@ -462,11 +468,11 @@ fn health_checks() {
         ),
         (
             "{ path: / }",
-            ".path: `path` is of use in an HTTP check only; did you mean `type: http`?",
+            ".path: `path` belongs to an HTTP check; did you mean `type: http`?",
         ),
         (
             "{ interval: 0s }",
-            ".interval: `0s` is no time at all; it must be above 0",
+            ".interval: `0s` is not above 0; write a time such as `500ms` or `2s`",
         ),
         (
             "{ interval: 1s, timeout: 2s }",
@@ -543,11 +549,11 @@ fn policies_and_tls() {
         ),
         (
             "tls: maybe",
-            "tls: `maybe` is neither `true` nor `false` nor a map",
+            "tls: `maybe` is neither `false` nor `true` nor a map",
         ),
         (
             "tls: { verify: no }",
-            "tls.verify: `no` is not one of `true`, `false`",
+            "tls.verify: `no` is not one of `true`, `false`; did you mean `false`?",
         ),
         (
             "tls: { server_name: \"a b\" }",
@@ -555,7 +561,7 @@ fn policies_and_tls() {
         ),
         (
             "ejection: off",
-            "ejection: `off` is neither `none` nor a map",
+            "ejection: `off` is neither `none` nor a map; did you mean `none`?",
         ),
         (
             "ejection: { failures: [conect] }",
@@ -588,7 +594,7 @@ fn policies_and_tls() {
         ),
         (
             "limits: { queue_timeout: 0s }",
-            "limits.queue_timeout: `0s` is no time at all; it must be above 0",
+            "limits.queue_timeout: `0s` is not above 0; write a time such as `500ms` or `2s`",
         ),
         (
             "slow_start: { floor: 0% }",
@@ -617,7 +623,7 @@ fn retries() {
         ),
         (
             "{ statuses: 200 }",
-            ".statuses: `200` is no failure, which has a status from 400 to 599",
+            ".statuses: `200` is not a failure, which has a status from 400 to 599",
         ),
         (
             "{ statuses: [503, 504-502] }",
@@ -637,7 +643,7 @@ fn retries() {
         ),
         (
             "{ deadline: 0s }",
-            ".deadline: `0s` is no time at all; it must be above 0",
+            ".deadline: `0s` is not above 0; write a time such as `500ms` or `2s`",
         ),
     ] {
         let line = pool_error(&format!("retries: {said}"));
@@ -656,11 +662,11 @@ fn sticky() {
     for (said, told) in [
         (
             "yes",
-            ": `yes` is neither `none` nor a map such as `{ cookie: NAME }`",
+            ": `yes` is neither `none` nor a map; did you mean `{ cookie: ballast }`?",
         ),
         (
             "{ ttl: 1h }",
-            ": `cookie` is missing, the name of the cookie",
+            ": `cookie` is missing; write it as in `cookie: ballast`",
         ),
         (
             "{ cookie: \"a b\" }",
@@ -699,7 +705,7 @@ fn sticky() {
     let sticky = sticky.expect("sticky");
     assert_eq!(sticky.cookie, "__Host-a");
     assert_eq!(sticky.ttl.as_secs(), 3600);
-    assert!(sticky.http_only && sticky.secret.is_none());
+    assert!(sticky.http_only && sticky.secret_file.is_none());
 }
 
 #[test]
@@ -746,7 +752,7 @@ fn files_of_the_process() {
 fn the_admin_listener_is_none_of_the_listeners() {
     assert_eq!(
         only_message(&with_top("admin: { address: \"127.0.0.1:8080\" }")),
-        "admin.address: this is the address of listeners[0] already"
+        "admin.address: `127.0.0.1:8080` is the address of listeners[0] already"
     );
     assert_eq!(
         only_message(&with_top("admin: { address: localhost:9901 }")),
@@ -777,7 +783,7 @@ fn who_may_ask_the_admin_listener() {
         "admin: { hosts: [Lb.Internal], ready: { usable: 2 } }",
     ))
     .admin;
-    assert_eq!((&*admin.hosts[0], admin.ready_usable), ("lb.internal", 2));
+    assert_eq!((&*admin.hosts[0], admin.ready.usable), ("lb.internal", 2));
 }
 
 #[test]
@@ -785,7 +791,7 @@ fn limits_rates_and_access() {
     for (said, told) in [
         (
             "limits: { max_connections: 0 }",
-            "limits.max_connections: `0` is neither `auto` nor a number above 0",
+            "limits.max_connections: `0` is not a whole number from 1 to 18446744073709551615, nor `auto`",
         ),
         (
             "limits: { min_body_rate: -1 }",
@@ -793,7 +799,7 @@ fn limits_rates_and_access() {
         ),
         (
             "limits: { rate: { burst: 5 } }",
-            "limits.rate: `requests` is missing, the requests per second",
+            "limits.rate: `requests` is missing; write it as in `requests: 100`",
         ),
         (
             "limits: { rate: { requests: 0 } }",
@@ -805,7 +811,7 @@ fn limits_rates_and_access() {
         ),
         (
             "routes: [{ pool: web, deny: [10.0.0.1/8] }]",
-            "routes[0].deny[0]: `10.0.0.1/8` has bits behind its prefix; did you mean `10.0.0.0/8`?",
+            "routes[0].deny[0]: `10.0.0.1/8` has bits set after its prefix; did you mean `10.0.0.0/8`?",
         ),
     ] {
         assert_eq!(only_message(&with_top(said)), told);
@@ -817,7 +823,7 @@ fn access_logs() {
     for (said, told) in [
         (
             "{ format: json }",
-            ": `path` is missing, a file or `-` for the standard output",
+            ": `path` is missing; write it as in `path: /var/log/ballast/access.log`",
         ),
         (
             "{ path: logs/ }",
@@ -833,7 +839,7 @@ fn access_logs() {
         ),
         (
             "{ path: a, sample: [{ statuses: 200 }] }",
-            ".sample[0]: `share` is missing",
+            ".sample[0]: `share` is missing; write it as in `share: 1%`",
         ),
         (
             "{ path: a, sample: [{ statuses: [200, 2xx], share: 1% }] }",
@@ -857,7 +863,7 @@ fn access_logs() {
     }
     let text = "access_log: { path: a, sample: [{ statuses: 200-399, share: 0.25% }, { statuses: [404, 410-499], share: 100% }] }";
     let log = parse(&with_top(text)).access_log.expect("a log");
-    let samples = log.samples.into_iter();
+    let samples = log.sample.into_iter();
     assert_eq!(
         Vec::from_iter(samples.map(|sample| (sample.statuses, sample.share.millionths()))),
         [

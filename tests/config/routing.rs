@@ -1,6 +1,6 @@
 //! Routes: what they match, and those that cannot match anything.
 
-use ballast::config::{Access, Retry, Route};
+use ballast::config::{Access, PoolRef, Retry, Route};
 
 use crate::{errors, parse};
 
@@ -17,10 +17,13 @@ fn routes_name_their_pools() {
         "{ host: Api.Example.COM, path: /v1/, pool: api }, { host: \"*.example.com\", pool: api }, \
          { host: \"[::1]\", pool: api }, { pool: web }",
     ));
-    let route = |host: Option<&str>, path: Option<&str>, pool| Route {
+    let route = |host: Option<&str>, path: Option<&str>, (index, name): (usize, &str)| Route {
         host: host.map(str::to_owned),
         path: path.map(str::to_owned),
-        pool,
+        pool: PoolRef {
+            name: name.to_owned(),
+            index,
+        },
         retry: Retry::Idempotent,
         access: Access::default(),
         rate: None,
@@ -28,10 +31,10 @@ fn routes_name_their_pools() {
     assert_eq!(
         config.routes,
         [
-            route(Some("api.example.com"), Some("/v1/"), 1),
-            route(Some("*.example.com"), None, 1),
-            route(Some("[::1]"), None, 1),
-            route(None, None, 0),
+            route(Some("api.example.com"), Some("/v1/"), (1, "api")),
+            route(Some("*.example.com"), None, (1, "api")),
+            route(Some("[::1]"), None, (1, "api")),
+            route(None, None, (0, "web")),
         ]
     );
 }
@@ -70,7 +73,7 @@ fn several_pools_need_routes_to_all_of_them() {
     assert_eq!(
         errors(two),
         [
-            "b.yaml:1:1: routes: there is no route; with more than one pool, `routes` has to tell which requests go where"
+            "b.yaml:1:1: routes: there is no route; with more than one pool, `routes` says which requests go where"
         ]
     );
     assert_eq!(
@@ -84,7 +87,7 @@ fn values_are_checked() {
     for (said, told) in [
         (
             "{ host: a.org }",
-            "b.yaml:2:10: routes[0]: `pool` is missing, the name of the pool",
+            "b.yaml:2:10: routes[0]: `pool` is missing; write it as in `pool: web`",
         ),
         (
             "{ pool: apu }",
@@ -92,7 +95,7 @@ fn values_are_checked() {
         ),
         (
             "{ host: \"a.org:80\", pool: api }",
-            "b.yaml:2:18: routes[0].host: `a.org:80` has a port, but routes go by the name alone; did you mean `a.org`?",
+            "b.yaml:2:18: routes[0].host: `a.org:80` has a port, but routes match the name alone; did you mean `a.org`?",
         ),
         (
             "{ host: \"::1\", pool: api }",
@@ -108,7 +111,7 @@ fn values_are_checked() {
         ),
         (
             "{ path: \"/v1;a=1\", pool: api }",
-            "b.yaml:2:18: routes[0].path: `/v1;a=1` has ';' in it, which paths are compared without; did you mean `/v1`?",
+            "b.yaml:2:18: routes[0].path: `/v1;a=1` has ';' in it, and paths are compared without that; did you mean `/v1`?",
         ),
         (
             "{ path: /v1%2fa, pool: api }",
@@ -116,7 +119,7 @@ fn values_are_checked() {
         ),
         (
             "{ host: a.org., pool: api }",
-            "b.yaml:2:18: routes[0].host: `a.org.` ends in a dot, without which names are compared; did you mean `a.org`?",
+            "b.yaml:2:18: routes[0].host: `a.org.` ends with a dot, and names are compared without it; did you mean `a.org`?",
         ),
         (
             "{ path: \"/v1?a\", pool: api }",
@@ -148,8 +151,8 @@ fn a_route_behind_one_that_takes_all_of_it_is_refused() {
         let routes = format!("{{ pool: web{separator}{first} }}, {{ pool: api, {second} }}");
         let column = 10 + routes.find("}, {").expect("two routes") + 3;
         let told = format!(
-            "b.yaml:2:{column}: routes[1]: no request gets here, because routes[0] takes everything that this one \
-             would match; put this one first or drop it"
+            "b.yaml:2:{column}: routes[1]: no request gets here, because routes[0] matches all that this one \
+             would match; put this one first or remove it"
         );
         assert_eq!(errors(&with_routes(&routes)), [told]);
     }

@@ -2,8 +2,23 @@
 
 use crate::{errors, with_pool};
 
+/// The errors but for those of parts that these short files lack.
+fn shape_errors(text: &str) -> Vec<String> {
+    let is_lack = |line: &String| {
+        let lacks = [
+            "there is no ",
+            "the pool has no hosts",
+            " is missing; write it",
+        ];
+        lacks.iter().any(|lack| line.contains(lack)) && !line.contains("unknown")
+    };
+    let mut lines = errors(text);
+    lines.retain(|line| !is_lack(line));
+    lines
+}
+
 fn only(text: &str) -> String {
-    let lines = errors(text);
+    let lines = shape_errors(text);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     lines[0].clone()
 }
@@ -34,8 +49,8 @@ fn unknown_keys_are_refused_with_a_hint() {
     );
     assert_eq!(
         only("limits: { max_inflight: 3 }\n"),
-        "b.yaml:1:11: limits: unknown key `max_inflight`, expected one of `max_in_flight`, `head`, `target`, `fields`, `body`, \
-         `max_connections`, `max_connections_per_client`, `max_requests_per_connection`, `min_body_rate`, `rate`; \
+        "b.yaml:1:11: limits: unknown key `max_inflight`, expected one of `max_in_flight`, `max_connections`, \
+         `max_connections_per_client`, `max_requests_per_connection`, `min_body_rate`, `rate`, `head`, `target`, `fields`, `body`; \
          did you mean `max_in_flight`?"
     );
     assert_eq!(
@@ -81,42 +96,36 @@ fn a_key_given_twice_is_refused_everywhere() {
 fn wrong_types_are_refused() {
     assert_eq!(
         only("timeouts: 5\n"),
-        "b.yaml:1:11: timeouts: invalid type: integer `5`, expected a map"
+        "b.yaml:1:11: timeouts: expected a map, found `5`"
     );
     assert_eq!(
         only("listeners: 5\n"),
-        "b.yaml:1:12: listeners: invalid type: integer `5`, expected a list"
+        "b.yaml:1:12: listeners: `5` is not an IP address with a port; did you mean `0.0.0.0:5`?"
     );
     assert_eq!(
         only("listeners:\n  - [a, b]\n"),
-        "b.yaml:2:5: listeners[0]: invalid type: list, expected a single value or a map"
+        "b.yaml:2:5: listeners[0]: expected a single value or a map, found a list"
     );
     assert_eq!(
         only("timeouts: { read: [1s] }\n"),
-        "b.yaml:1:19: timeouts.read: invalid type: list, expected a single value"
+        "b.yaml:1:19: timeouts.read: expected a time above 0, found a list"
     );
     assert_eq!(
         only(&with_pool(
             "health_check: { type: http, expect: { from: 200 } }"
         )),
-        "b.yaml:3:46: pools.web.health_check.expect: invalid type: map, expected a single value or a list"
+        "b.yaml:3:46: pools.web.health_check.expect: expected a list of statuses, found a map"
     );
     assert_eq!(
         only("listeners: [{ tls: true }]\n"),
-        "b.yaml:1:20: listeners[0].tls: invalid type: boolean `true`, expected a map"
+        "b.yaml:1:20: listeners[0].tls: expected a map, found `true`; write `tls: { certificates: [{ certificate: FILE, key: FILE }] }`"
     );
     assert_eq!(
-        only("listeners: !all [a]\n"),
+        only("listeners: !all [\"127.0.0.1:1\"]\n"),
         "b.yaml:1:12: listeners: a tag such as `!this` has no meaning here"
     );
-    assert_eq!(
-        only("hello\n"),
-        "b.yaml:1:1: invalid type: string \"hello\", expected a map"
-    );
-    assert_eq!(
-        only("~\n"),
-        "b.yaml:1:1: invalid type: nothing, expected a map"
-    );
+    assert_eq!(only("hello\n"), "b.yaml:1:1: expected a map, found `hello`");
+    assert_eq!(errors("~\n"), errors(""));
     assert_eq!(
         only("a: 1\n---\nb: 2\n"),
         "b.yaml: there is more than one document (`---`) in this file"
@@ -127,11 +136,11 @@ fn wrong_types_are_refused() {
 fn a_key_with_nothing_behind_it_is_not_a_default() {
     assert_eq!(
         only("pools:\n  web:\n    tls:\n    hosts: []\n"),
-        "b.yaml:3:9: pools.web.tls: nothing stands here; give a value or leave the key out"
+        "b.yaml:3:5: pools.web.tls: a value is missing here; write one or leave the key out"
     );
     assert_eq!(
         only("pools:\n  web:\n    health_check: ~\n"),
-        "b.yaml:3:19: pools.web.health_check: nothing stands here; give a value or leave the key out"
+        "b.yaml:3:5: pools.web.health_check: a value is missing here; write one or leave the key out"
     );
 }
 
@@ -222,8 +231,8 @@ fn every_key_that_is_unknown_is_told() {
 
 #[test]
 fn values_of_the_wrong_type_are_told_together_with_unknown_keys() {
-    let lines = errors(
-        "listeners: [{ address: a, x: 1 }, [b]]\ntimeouts: 5\npools:\n  a.b: { tls: [1] }\n  \
+    let lines = shape_errors(
+        "listeners: [{ address: \"127.0.0.1:1\", x: 1 }, [b]]\ntimeouts: 5\npools:\n  a.b: { tls: [1] }\n  \
          \"c[0]\": { hosts: [{ y: 2 }, { z: 3 }] }\n",
     );
     let places = Vec::from_iter(lines.iter().map(|line| {
@@ -232,7 +241,7 @@ fn values_of_the_wrong_type_are_told_together_with_unknown_keys() {
     }));
     assert_eq!(
         places,
-        ["1:27", "1:35", "2:11", "4:15", "5:23", "5:33"],
+        ["1:39", "1:47", "2:11", "4:15", "5:11", "5:23", "5:33"],
         "{lines:#?}"
     );
 }
@@ -266,6 +275,7 @@ fn what_is_indented_too_little_is_told_whose_it_is() {
     let lines = errors(
         "listeners: [\"127.0.0.1:27080\"]\npools:\n  web:\n  hosts: [\"127.0.0.1:19101\"]\n",
     );
-    let told = "b.yaml:4:10: pools.hosts: `hosts` is indented too little: it belongs to pool `web`";
-    assert!(lines.iter().any(|line| line == told), "{lines:#?}");
+    let told =
+        "b.yaml:4:10: pools.hosts: `hosts` is indented too little: it belongs to the pool `web`";
+    assert_eq!(lines, [told]);
 }

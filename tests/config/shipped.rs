@@ -1,80 +1,73 @@
-//! The files in `conf`: they load, they say what the code does, and they leave no key out.
+//! The files in `conf` and `docs` that come from the declarations of the keys.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ballast::balancer::ALGORITHMS;
-use ballast::config::{Config, Probe};
-use serde_yaml::{Mapping, Value};
+use ballast::config::{Config, json_schema, key_table, manual_page, reference_file};
+use serde_json::Value as Json;
+use serde_yaml::Value;
 
 use crate::{errors, parse};
 
 const EVERY_KEY: &str = include_str!("../../conf/ballast.yaml");
 
+/// What stands above the table of keys.
+const TABLE_HEADER: &str = "\
+# Configuration
+
+Every key of the configuration file, in the order of [`conf/ballast.yaml`](../conf/ballast.yaml). Keys of maps follow a
+dot, `[]` stands for each element of a list, and `NAME` for a name of yours. The table, that file, `ballast schema` and
+ballast.yaml(5) come from the declarations in `src/config`; `BALLAST_RECORD=1 cargo test --test config shipped` writes the
+first two.
+
+";
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
 #[test]
 fn both_files_load() {
-    for name in ["minimal.yaml", "ballast.yaml"] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("conf")
-            .join(name);
-        Config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
+    for name in ["conf/minimal.yaml", "conf/ballast.yaml"] {
+        Config::load(&path(name)).unwrap_or_else(|errors| panic!("{errors}"));
     }
 }
 
 #[test]
-fn the_defaults_in_the_file_are_those_of_the_code() {
-    let said = parse(EVERY_KEY);
-    let left_out = parse(
-        "listeners: [\"0.0.0.0:8080\", \"127.0.0.1:8443\"]
-routes: [{ host: api.example.com, path: /v1/, pool: api }, { pool: web }]
-pools:
-  web: { hosts: [\"127.0.0.1:9001\", { address: \"127.0.0.1:9002\", name: app-2 }] }
-  api:
-    algorithm: consistent_hash
-    hosts: [\"127.0.0.1:9003\", \"127.0.0.1:9004\"]
-    health_check: { type: http, host: api.example.com }
-",
-    );
-    // The same but for the digest of the text, and for the options of the algorithms, which are as said in one and left out
-    // in the other.
-    let shown = |config: &Config| {
-        let mut config = config.clone();
-        config.digest = String::new();
-        config.digest.clear();
-        for pool in &mut config.pools {
-            pool.algorithm.options = ballast::balancer::Options::new();
+fn the_files_are_what_the_declarations_say() {
+    let table = format!("{TABLE_HEADER}{}", key_table());
+    for (name, expected) in [
+        ("conf/ballast.yaml", reference_file()),
+        ("docs/configuration.md", table),
+    ] {
+        if std::env::var_os("BALLAST_RECORD").is_some() {
+            std::fs::write(path(name), &expected).expect("it can be written");
         }
+        let text = std::fs::read_to_string(path(name)).expect("it is there");
+        assert!(
+            text == expected,
+            "{name} is old; BALLAST_RECORD=1 writes it"
+        );
+    }
+}
+
+#[test]
+fn the_reference_file_has_the_defaults() {
+    let written = parse(EVERY_KEY);
+    let left_out =
+        parse("listeners: [\"0.0.0.0:8080\"]\npools: { web: { hosts: [\"127.0.0.1:8081\"] } }\n");
+    let shown = |mut config: Config| {
+        config.digest = String::new();
         format!("{config:#?}")
     };
-    assert_eq!(shown(&said), shown(&left_out));
-    assert!(matches!(
-        said.pools[1]
-            .health_check
-            .as_ref()
-            .map(|check| &check.probe),
-        Some(Probe::Http { .. })
-    ));
+    assert_eq!(shown(written), shown(left_out));
 }
 
 #[test]
-fn the_options_in_the_file_are_those_of_the_registry() {
-    let document = document();
-    for pool in document["pools"].as_mapping().expect("pools").values() {
-        let said = pool["algorithm"].as_mapping().expect("the long form");
-        let info = ALGORITHMS
-            .iter()
-            .find(|info| said["name"] == info.name)
-            .expect("an algorithm of the registry");
-        for option in info.options {
-            let value = &said[option.name];
-            assert_eq!(text(value), option.default, "{}.{}", info.name, option.name);
-        }
-    }
+fn the_reference_file_has_the_algorithms_with_their_options() {
     for info in ALGORITHMS {
-        assert!(
-            EVERY_KEY.contains(&format!("#   {} ", info.name)),
-            "{}",
-            info.name
-        );
+        let line = format!("#   {} ", info.name);
+        assert!(EVERY_KEY.contains(&line), "{line}");
         for option in info.options {
             let line = format!("{}: {}", option.name, option.default);
             assert!(EVERY_KEY.contains(&line), "{line} of {}", info.name);
@@ -82,162 +75,109 @@ fn the_options_in_the_file_are_those_of_the_registry() {
     }
 }
 
-/// Puts an unknown key into every map, reads from the error which keys are known there, and looks for them.
-#[test]
-fn every_key_stands_in_the_file() {
-    let document = document();
-    let mut maps = Vec::new();
-    find_maps(&document, &mut Vec::new(), &mut maps);
-    let free = |path: &[Value]| {
-        // The names of pools are free, and those of options are the registry's.
-        let last = path.last().and_then(Value::as_str);
-        matches!(last, Some("pools" | "algorithm"))
+/// The reference file with every key that is commented out.
+fn uncommented() -> String {
+    let is_key = |text: &str| {
+        let text = text.trim_start();
+        let text = text.strip_prefix("- ").unwrap_or(text);
+        let (key, value) = text.split_once(':').unwrap_or_default();
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        !key.is_empty() && key.chars().all(is_name) && (value.is_empty() || value.starts_with(' '))
     };
-    let mut seen = 0;
-    for path in maps.iter().filter(|path| !free(path)) {
-        let mut changed = document.clone();
-        let map = at(&mut changed, path);
-        let said = Mapping::clone(map);
-        map.insert("zzz".into(), Value::Null);
-        for key in known_keys(&changed) {
-            seen += 1;
-            let commented = EVERY_KEY.contains(&format!("# {key}:"));
-            // A pool's short and long hosts, or a TCP and an HTTP check, have their keys between them.
-            let elsewhere = maps.iter().any(|other| {
-                same_kind(path, other) && at(&mut document.clone(), other).contains_key(&key)
-            });
-            assert!(
-                said.contains_key(&key) || commented || elsewhere,
-                "`{key}` of {path:?}"
+    let mut lines: Vec<String> = Vec::new();
+    for line in EVERY_KEY.lines() {
+        let mut line = line.to_owned();
+        let indent = line.len() - line.trim_start().len();
+        while let Some(rest) = line[indent..].strip_prefix("# ") {
+            let mut bare = rest;
+            while let Some(inner) = bare.trim_start().strip_prefix("# ") {
+                bare = inner;
+            }
+            if !is_key(bare) {
+                break;
+            }
+            line = format!(
+                "{}{}",
+                &line[..indent],
+                rest.replacen("# ", "", usize::from(rest != bare))
             );
         }
-    }
-    assert!(seen > 50, "{seen} keys");
-}
-
-/// The same for the maps that are commented out.
-#[test]
-fn keys_of_commented_maps_stand_in_the_comments() {
-    for text in [
-        "admin: { zzz: 1 }",
-        "admin: { ready: { zzz: 1 } }",
-        "access_log: { zzz: 1 }",
-        "access_log: { sample: [{ zzz: 1 }] }",
-        "tracing: { zzz: 1 }",
-        "tracing: { otlp: { zzz: 1 } }",
-        "listeners: [{ tls: { zzz: 1 } }]",
-        "listeners: [{ tls: { certificates: [{ zzz: 1 }] } }]",
-        "pools: { web: { tls: { zzz: 1 } } }",
-        "pools: { web: { sticky: { zzz: 1 } } }",
-    ] {
-        for key in known_keys(&serde_yaml::from_str(text).expect("YAML")) {
-            let commented = |line: &str| {
-                let line = line.trim_start();
-                line.starts_with('#') && line.contains(&format!(" {key}:"))
-            };
-            assert!(EVERY_KEY.lines().any(commented), "`{key}`");
+        // The map takes the place of the word that turns it off.
+        let off = lines.iter().rposition(|before| {
+            let word = before
+                .strip_suffix(": none")
+                .or(before.strip_suffix(": false"));
+            word.is_some_and(|key| line == format!("{key}:"))
+        });
+        if let Some(off) = off {
+            lines.remove(off);
         }
+        lines.push(line);
     }
+    lines.join("\n").replace("type: tcp ", "type: http ")
 }
 
 #[test]
-fn comments_hold_parts_that_can_be_uncommented() {
-    let opened = EVERY_KEY
-        .replace("    tls: false              # true", "    # true")
-        .replace("# access_log:", "access_log:")
-        .replace("#   path: /var", "  path: /var")
-        .replace("#   format:", "  format:")
-        .replace("#   buffer:", "  buffer:")
-        .replace("#   sample:\n", "  sample:\n")
-        .replace("#     - statuses:", "    - statuses:")
-        .replace("#       share:", "      share:")
-        .replace("# tls:", "tls:")
-        .replace("# sticky:", "sticky:")
-        .replace("#   cookie:", "  cookie:")
-        .replace("#   ttl:", "  ttl:")
-        .replace("#   secure:", "  secure:")
-        .replace("#   http_only:", "  http_only:")
-        .replace("#   same_site:", "  same_site:")
-        .replace("#   secret_file:", "  secret_file:")
-        .replace("#   server_name:", "  server_name:")
-        .replace("#   verify:", "  verify:")
-        .replace("#   ca:", "  ca:")
-        .replace("#   certificates:", "  certificates:")
-        .replace("#   http2:", "  http2:")
-        .replace("#     - certificate:", "    - certificate:")
-        .replace("#       key:", "      key:");
-    let lines = errors(&opened);
+fn every_comment_with_a_key_can_be_uncommented() {
+    let lines = errors(&uncommented());
     // All that is wrong then is that the example's files do not exist.
-    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(lines.len(), 5, "{lines:#?}");
     for line in lines {
         assert!(line.contains("cannot read `/etc/ballast/"), "{line}");
     }
 }
 
-fn document() -> Value {
-    serde_yaml::from_str(EVERY_KEY).expect("YAML")
-}
-
-fn text(value: &Value) -> String {
-    let shown = serde_yaml::to_string(value).expect("YAML");
-    shown.trim().to_owned()
-}
-
-/// The keys that are expected where the first unknown one is.
-fn known_keys(document: &Value) -> Vec<String> {
-    let lines = errors(&serde_yaml::to_string(document).expect("YAML"));
-    let (_, known) = lines[0]
-        .split_once("unknown key `zzz`, expected ")
-        .unwrap_or_else(|| panic!("{lines:#?}"));
-    known
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
-}
-
-/// The ways to all maps of the document.
-fn find_maps(value: &Value, path: &mut Vec<Value>, maps: &mut Vec<Vec<Value>>) {
-    let children: Vec<(Value, &Value)> = match value {
+/// Whether the schema has every key of a value, and how many that are.
+fn count_known(value: &Value, schema: &Json, path: &str) -> usize {
+    let alternatives = schema["anyOf"].as_array().into_iter().flatten();
+    let schemas = Vec::from_iter(alternatives.chain([schema]));
+    match value {
         Value::Mapping(map) => {
-            maps.push(path.clone());
-            map.iter()
-                .map(|(key, value)| (key.clone(), value))
-                .collect()
+            let known = |key: &str| {
+                let mut schemas = schemas.iter();
+                schemas.find_map(|schema| match &schema["properties"][key] {
+                    Json::Null => schema["additionalProperties"]
+                        .as_object()
+                        .map(|_| &schema["additionalProperties"]),
+                    found => Some(found),
+                })
+            };
+            let counts = map.iter().map(|(key, value)| {
+                let key = key.as_str().expect("a name");
+                let path = format!("{path}.{key}");
+                let schema = known(key).unwrap_or_else(|| panic!("{path} is not in the schema"));
+                1 + count_known(value, schema, &path)
+            });
+            counts.sum()
         }
         Value::Sequence(list) => {
-            let list = list.iter().enumerate();
-            list.map(|(index, value)| (Value::from(index), value))
-                .collect()
+            let items = schemas.iter().find_map(|schema| schema.get("items"));
+            let items = items.unwrap_or_else(|| panic!("{path} is no list in the schema"));
+            list.iter()
+                .map(|value| count_known(value, items, path))
+                .sum()
         }
-        _ => Vec::new(),
-    };
-    for (step, value) in children {
-        path.push(step);
-        find_maps(value, path, maps);
-        path.pop();
+        _ => 0,
     }
 }
 
-fn at<'a>(document: &'a mut Value, path: &[Value]) -> &'a mut Mapping {
-    let found = path
-        .iter()
-        .fold(document, |value, step| match step.as_u64() {
-            Some(index) => &mut value[index as usize],
-            None => &mut value[step],
-        });
-    found.as_mapping_mut().expect("a map")
+#[test]
+fn the_schema_has_every_key() {
+    let document: Value = serde_yaml::from_str(&uncommented()).expect("YAML");
+    let count = count_known(&document, &json_schema(), "");
+    assert!(count > 120, "{count} keys");
+    assert_eq!(
+        json_schema()["properties"]["timeouts"]["properties"]["read"]["default"],
+        "60s"
+    );
 }
 
-/// Whether two paths lead to the same kind of map: only numbers and the names of pools differ.
-fn same_kind(one: &[Value], other: &[Value]) -> bool {
-    let kind = |path: &[Value]| {
-        let steps = path.iter().enumerate().map(|(position, step)| match step {
-            Value::String(key) if position != 1 || path[0] != "pools" => key.clone(),
-            _ => String::new(),
-        });
-        Vec::from_iter(steps)
-    };
-    kind(one) == kind(other)
+#[test]
+fn the_manual_page_has_every_key() {
+    let page = manual_page();
+    for line in key_table().lines().skip(2) {
+        let key = line.split('`').nth(1).expect("a key");
+        // roff escapes hyphens and leading dots alone.
+        assert!(page.contains(&format!("\\fB{key}\\fR")), "{key}");
+    }
 }

@@ -47,7 +47,7 @@ fn shares_are_percentages() {
         assert_eq!(sample, Share::of_percent(percent), "{said}");
     }
     for (said, told) in [
-        ("0.1", "`0.1` has no percent sign, as `10%` or `0.5%` have"),
+        ("0.1", "`0.1` has no percent sign; write `0.1%`"),
         ("101%", "`101%` is not a share from 0% to 100%"),
         ("-1%", "`-1%` is not a share from 0% to 100%"),
         ("nan%", "`nan%` is not a share from 0% to 100%"),
@@ -87,7 +87,7 @@ fn a_collector_is_a_url() {
     let line = only_message(&with_top("tracing: { otlp: {} }"));
     assert_eq!(
         line,
-        "tracing.otlp: `endpoint` is missing, the URL of the collector"
+        "tracing.otlp: `endpoint` is missing; write it as in `endpoint: http://127.0.0.1:4318`"
     );
 }
 
@@ -105,6 +105,6 @@ fn fields_may_be_secret() {
     ));
     assert_eq!(lines.len(), 3, "{lines:#?}");
     assert!(lines[0].contains("`a b` is not the name of a header field"));
-    assert!(lines[1].contains("`Host` is not for the file to say"));
+    assert!(lines[1].contains("`Host` is set by the exporter itself"));
     assert!(!lines[2].contains("hu"), "{}", lines[2]);
 }

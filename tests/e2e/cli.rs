@@ -195,6 +195,47 @@ fn check_reports_all_errors_of_meaning_at_once_with_their_places() {
 }
 
 #[test]
+fn schema_and_manual_page_have_the_keys() {
+    let end = run(&["schema"]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let schema: serde_json::Value = serde_json::from_str(&end.stdout).expect("JSON");
+    let read = &schema["properties"]["timeouts"]["properties"]["read"];
+    assert_eq!(read["default"], "60s");
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().to_str().expect("a path in UTF-8");
+    let end = run(&["man", pages]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let page = std::fs::read_to_string(folder.path().join("ballast.yaml.5")).expect("a page");
+    assert!(page.contains("timeouts.read") && page.contains("pools.NAME.hosts[].weight"));
+}
+
+/// `[::]` takes IPv6 alone where an IPv4 listener has the same port.
+#[test]
+fn both_wildcard_addresses_can_be_listened_on() {
+    let Ok(probe) = std::net::TcpListener::bind("[::1]:0") else {
+        println!("skipped: there is no IPv6 here");
+        return;
+    };
+    let backend = Backend::start_new("a");
+    let port = probe.local_addr().expect("bound").port();
+    drop(probe);
+    let yaml = format!(
+        "listeners: [\"0.0.0.0:{port}\", \"[::]:{port}\"]\npools: {{ web: {{ hosts: [\"{}\"] }} }}\n",
+        backend.address()
+    );
+    let ballast = Ballast::spawn(&yaml);
+    for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        let address = address.parse().expect("an address");
+        wait_until(SOON, "it listens", || {
+            std::net::TcpStream::connect(address).is_ok()
+        });
+        let response = Client::connect(address).get("/");
+        assert_eq!(response.status, 200, "{address}");
+    }
+    drop(ballast);
+}
+
+#[test]
 fn sigterm_lets_a_request_end_and_then_exits_at_once() {
     let backend = Backend::start_new("a");
     let mut ballast = Setup::of(&[&backend])

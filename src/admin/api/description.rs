@@ -14,5 +14,5 @@ pub(super) fn openapi(_api: &Api, _request: &Request) -> Result<Reply, Reply> {
 
 pub(super) fn config(api: &Api, _request: &Request) -> Result<Reply, Reply> {
     let current = api.running.current();
-    Ok(Reply::json(StatusCode::OK, &current.config.told()))
+    Ok(Reply::json(StatusCode::OK, &current.config.dump()))
 }

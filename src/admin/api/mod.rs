@@ -89,7 +89,7 @@ impl Api {
         if !self.running.load().ready {
             return Some("not ready".to_owned());
         }
-        let wanted = self.running.current().config.admin.ready_usable;
+        let wanted = self.running.current().config.admin.ready.usable;
         let pools = self.running.pools();
         let mut pools = pools.iter().map(|pool| (pool.name(), pool.usable()));
         let (pool, usable) = pools.find(|(_, usable)| *usable < wanted)?;

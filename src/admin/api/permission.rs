@@ -41,7 +41,7 @@ pub(super) fn permit(
         let reason = format!("`{}` is none of admin.hosts", shown.escape_debug());
         return Err(Reply::error(StatusCode::FORBIDDEN, reason));
     }
-    match (&admin.token, access) {
+    match (&admin.token_file, access) {
         (_, Access::Open | Access::Read) => Ok(()),
         (None, Access::Write) => Err(Reply::error(
             StatusCode::FORBIDDEN,

@@ -106,7 +106,7 @@ impl Api {
             process: self.version(),
             ready: self.unready().is_none(),
             draining,
-            writable: permission::is_writable(current.config.admin.token.as_ref(), door),
+            writable: permission::is_writable(current.config.admin.token_file.as_ref(), door),
             in_flight,
             connections,
             panics,

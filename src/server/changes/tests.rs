@@ -43,17 +43,17 @@ pools:
         changes.into_lines(),
         [
             "server.grace_period changed from 30s to 5s",
-            "pool web: algorithm changed from p2c to round_robin",
-            "pool web: weight of host 127.0.0.1:2 changed from 2 to 3",
-            "pool web: host 127.0.0.1:3 added",
-            "pool web: host 127.0.0.1:1 removed",
-            "pool web: health_check changed",
-            "pool api added, hosts: 1",
-            "routes changed",
-            "timeouts changed",
-            "limits changed",
-            "headers changed",
             "access_log changed",
+            "timeouts.read changed from 1m to 1s",
+            "limits.body changed from 0 to 1048576",
+            "headers.via changed from ballast to none",
+            "routes changed",
+            "pools.web.algorithm changed from p2c to round_robin",
+            "pools.web.hosts[127.0.0.1:2].weight changed from 2 to 3",
+            "pools.web.hosts[127.0.0.1:3] added",
+            "pools.web.hosts[127.0.0.1:1] removed",
+            "pools.web.health_check changed",
+            "pools.api added",
         ]
     );
 }
@@ -68,7 +68,7 @@ pools:
     );
     assert_eq!(
         changes.into_lines(),
-        ["pool web: order of the hosts changed"]
+        ["the order of pools.web.hosts changed"]
     );
 }
 
@@ -81,9 +81,25 @@ fn what_another_process_has_to_do_stands_apart() {
     assert_eq!(
         changes(&after).in_new_process[1..],
         [
-            "server.control_socket changed",
+            "server.control_socket changed from nothing to /a",
             "admin.address changed from nothing to 127.0.0.1:9",
-            "listeners changed (127.0.0.1:81 added, 127.0.0.1:80 removed)",
+            "listeners[127.0.0.1:81] added",
+            "listeners[127.0.0.1:80] removed",
         ]
     );
+}
+
+#[test]
+fn a_listener_takes_access_in_place_and_tls_in_a_new_process() {
+    let after = |listener: &str| BEFORE.replace("\"127.0.0.1:80\"", listener);
+    let access = changes(&after("{ address: \"127.0.0.1:80\", deny: [10.0.0.0/8] }"));
+    assert!(access.in_new_process.is_empty());
+    assert_eq!(
+        access.in_place,
+        ["listeners[127.0.0.1:80].deny changed from [] to [10.0.0.0/8]"]
+    );
+    let two = after("\"127.0.0.1:80\", \"127.0.0.1:81\"");
+    let two = config(&two);
+    let swapped = config(&after("\"127.0.0.1:81\", \"127.0.0.1:80\""));
+    assert_eq!(Changes::between(&two, &swapped), Changes::default());
 }

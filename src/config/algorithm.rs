@@ -1,0 +1,298 @@
+//! `algorithm`: an entry of the registry, its options, and what is hashed.
+
+use std::fmt;
+
+use http::header::HeaderName;
+use serde_json::{Map, Value as Json, json};
+
+use super::document::{Content, Node};
+use super::hints::{did_you_mean, quote};
+use super::scalars::is_token;
+use super::schema::{Describe, Diff, Kind, Reader};
+use crate::balancer::{ALGORITHMS, AlgorithmInfo, BalancerError, Options};
+
+/// The keys of every algorithm's map, beside the algorithm's own options.
+const NAME: &str = "name";
+const KEY: &str = "key";
+
+/// How a host is chosen.
+#[derive(Debug, Clone)]
+pub struct Algorithm {
+    /// The entry of the registry.
+    pub info: &'static AlgorithmInfo,
+    /// Its options, which are valid.
+    pub options: Options,
+    /// What a hashing algorithm hashes.
+    pub key: KeySource,
+}
+
+impl PartialEq for Algorithm {
+    /// As written in the file: an option that is written and one that is left out differ, even if it is the default.
+    fn eq(&self, other: &Self) -> bool {
+        self.info.name == other.info.name
+            && self.key == other.key
+            && written(&self.options) == written(&other.options)
+    }
+}
+
+/// The options as they stand in the file.
+fn written(options: &Options) -> Vec<(&str, &str)> {
+    let names = options.names();
+    let options = names.map(|name| (name, options.text(name).unwrap_or_default()));
+    options.collect()
+}
+
+/// Where a request's hash key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// The client's address without the port.
+    ClientIp,
+    /// A header field's value.
+    Header(HeaderName),
+    /// A cookie's value.
+    Cookie(String),
+    /// A query parameter's value, as it stands in the request.
+    Query(String),
+    /// The path without the query.
+    Path,
+    /// The path with the query.
+    Uri,
+}
+
+impl fmt::Display for KeySource {
+    /// As written in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeySource::ClientIp => f.write_str("client_ip"),
+            KeySource::Header(name) => write!(f, "header:{name}"),
+            KeySource::Cookie(name) => write!(f, "cookie:{name}"),
+            KeySource::Query(name) => write!(f, "query:{name}"),
+            KeySource::Path => f.write_str("path"),
+            KeySource::Uri => f.write_str("uri"),
+        }
+    }
+}
+
+/// A name of the registry, or a map with the name, the options and the key.
+pub(super) struct AlgorithmKind;
+
+impl Describe for AlgorithmKind {
+    fn phrase(&self) -> String {
+        "the name of an algorithm, or a map with `name` and its options".to_owned()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for info in ALGORITHMS {
+            notes.push(format!("{:<19} {}", info.name, info.summary));
+            for option in info.options {
+                let setting = format!("`{}: {}`", option.name, option.default);
+                notes.push(format!("  {setting:<17} {}", option.help));
+            }
+            if info.keyed {
+                notes.push(format!(
+                    "  {:<17} what is hashed: client_ip, path, uri, header:NAME, cookie:NAME, query:NAME",
+                    "`key: client_ip`"
+                ));
+            }
+        }
+        notes
+    }
+
+    fn schema(&self) -> Json {
+        let names = || ALGORITHMS.iter().map(|info| info.name);
+        let maps = ALGORITHMS.iter().map(|info| {
+            let options = info.options.iter().map(|option| {
+                let schema = json!({
+                    "description": option.help, "default": option.default, "type": ["string", "number"],
+                });
+                (option.name.to_owned(), schema)
+            });
+            let mut properties = Map::from_iter(options);
+            properties.insert(NAME.to_owned(), json!({ "const": info.name }));
+            if info.keyed {
+                let pattern = "^(client_ip|path|uri|(header|cookie|query):.+)$";
+                let schema = json!({
+                    "type": "string", "default": "client_ip", "pattern": pattern,
+                    "description": "What is hashed.",
+                });
+                properties.insert(KEY.to_owned(), schema);
+            }
+            json!({
+                "type": "object", "properties": properties, "required": [NAME],
+                "additionalProperties": false,
+            })
+        });
+        let maps = Vec::from_iter(maps);
+        json!({ "anyOf": [{ "enum": Vec::from_iter(names()) }, { "oneOf": maps }] })
+    }
+}
+
+impl Kind for AlgorithmKind {
+    type Value = Algorithm;
+
+    fn read(&self, node: &Node, reader: &mut Reader<'_>) -> Option<Algorithm> {
+        match &node.content {
+            Content::Scalar { text, .. } => {
+                let found = find(text);
+                let info = reader.take(node, found)?;
+                Some(Algorithm {
+                    info,
+                    options: Options::new(),
+                    key: KeySource::ClientIp,
+                })
+            }
+            Content::Map(_) => read_map(node, reader),
+            Content::Null => {
+                reader.problem(
+                    node,
+                    "a value is missing here; write one or leave the key out",
+                );
+                None
+            }
+            Content::List(_) => {
+                reader.problem(node, "expected a single value or a map, found a list");
+                None
+            }
+        }
+    }
+
+    fn dump(&self, value: &Algorithm) -> Json {
+        let Algorithm { info, options, key } = value;
+        let options = written(options).into_iter();
+        let options = options.map(|(name, text)| (name.to_owned(), json!(text)));
+        let mut map = Map::from_iter(options);
+        map.insert(NAME.to_owned(), json!(info.name));
+        if info.keyed {
+            map.insert(KEY.to_owned(), json!(key.to_string()));
+        }
+        Json::Object(map)
+    }
+
+    fn diff(&self, old: &Algorithm, new: &Algorithm, diff: &mut Diff) {
+        diff_algorithms(old, new, diff);
+    }
+}
+
+/// What differs is the name, or else the options.
+fn diff_algorithms(old: &Algorithm, new: &Algorithm, diff: &mut Diff) {
+    match (old.info.name, new.info.name) {
+        (before, now) if before != now => diff.changed(json!(before), json!(now)),
+        _ if old != new => diff.changed(AlgorithmKind.dump(old), AlgorithmKind.dump(new)),
+        _ => {}
+    }
+}
+
+fn find(name: &str) -> Result<&'static AlgorithmInfo, String> {
+    AlgorithmInfo::find(name).map_err(|error| {
+        let hint = did_you_mean(name, ALGORITHMS.iter().map(|info| info.name));
+        format!("{error}{hint}")
+    })
+}
+
+fn read_map(map: &Node, reader: &mut Reader<'_>) -> Option<Algorithm> {
+    let Some(name) = map.get(NAME) else {
+        reader.problem(map, "`name` is missing, the algorithm's name");
+        return None;
+    };
+    let info = reader.in_key(NAME, |reader| {
+        let found = match name.text() {
+            Some(text) => find(text),
+            None => Err(format!(
+                "expected a single value, found {}",
+                name.describe()
+            )),
+        };
+        reader.take(name, found)
+    })?;
+    let mut options = Options::new();
+    let mut key = KeySource::ClientIp;
+    let before = reader.problem_count();
+    for entry in map.entries().iter().filter(|entry| entry.key != NAME) {
+        let value = &entry.value;
+        reader.in_key(&entry.key, |reader| {
+            let Some(text) = value.text() else {
+                let message = format!("expected a single value, found {}", value.describe());
+                return reader.problem(value, message);
+            };
+            if entry.key == KEY {
+                let source = key_source(text, info);
+                key = reader.take(value, source).unwrap_or(KeySource::ClientIp);
+                return;
+            }
+            // One at a time first, so that each wrong option is reported at its position.
+            let alone = info.check(&Options::new().set(&entry.key, text));
+            reader.take(value, alone.map_err(|error| explain(info, &error)));
+        });
+        if entry.key != KEY
+            && let Some(text) = value.text()
+        {
+            options = options.set(&entry.key, text);
+        }
+    }
+    if reader.problem_count() > before {
+        return None;
+    }
+    let together = info.check(&options);
+    reader.take(map, together.map_err(|error| explain(info, &error)))?;
+    Some(Algorithm { info, options, key })
+}
+
+fn explain(info: &AlgorithmInfo, error: &BalancerError) -> String {
+    let hint = match error {
+        BalancerError::UnknownOption { option, .. } => {
+            let keys = info.keyed.then_some(KEY);
+            let options = info.options.iter().map(|option| option.name);
+            did_you_mean(option, options.chain(keys))
+        }
+        _ => String::new(),
+    };
+    format!("{error}{hint}")
+}
+
+/// Reads what is hashed, for an algorithm that hashes something.
+fn key_source(text: &str, info: &AlgorithmInfo) -> Result<KeySource, String> {
+    if !info.keyed {
+        return Err(format!(
+            "`{}` takes no key, so {} has no effect",
+            info.name,
+            quote(text)
+        ));
+    }
+    let shown = quote(text);
+    let (kind, name) = match text.split_once(':') {
+        Some((kind, name)) => (kind, Some(name)),
+        None => (text, None),
+    };
+    match (kind, name) {
+        ("client_ip", None) => Ok(KeySource::ClientIp),
+        ("path", None) => Ok(KeySource::Path),
+        ("uri", None) => Ok(KeySource::Uri),
+        ("header", Some(name)) => HeaderName::try_from(name)
+            .map(KeySource::Header)
+            .map_err(|_| format!("{shown} does not name a header field")),
+        ("cookie", Some(name)) if is_token(name) => Ok(KeySource::Cookie(name.to_owned())),
+        ("cookie", Some(_)) => Err(format!("{shown} does not name a cookie")),
+        ("query", Some(name)) if is_parameter(name) => Ok(KeySource::Query(name.to_owned())),
+        ("query", Some(_)) => Err(format!("{shown} does not name a query parameter")),
+        ("header" | "cookie" | "query", None) => {
+            Err(format!("{shown} needs a name, as in `{kind}:NAME`"))
+        }
+        ("client_ip" | "path" | "uri", Some(_)) => {
+            Err(format!("{shown} takes no name; did you mean `{kind}`?"))
+        }
+        _ => {
+            const KINDS: [&str; 6] = ["client_ip", "header", "cookie", "query", "path", "uri"];
+            let hint = did_you_mean(kind, KINDS);
+            Err(format!(
+                "{shown} is not one of `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path`, `uri`{hint}"
+            ))
+        }
+    }
+}
+
+/// Whether this can stand in front of `=` in a query as it is sent.
+fn is_parameter(name: &str) -> bool {
+    let proper = |c: u8| c.is_ascii_graphic() && !b"=&#".contains(&c);
+    !name.is_empty() && name.bytes().all(proper)
+}

@@ -1,0 +1,225 @@
+//! `listeners`: the addresses that clients connect to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rustls::sign::CertifiedKey;
+use serde_json::json;
+
+use super::access::{Access, networks};
+use super::document::Node;
+use super::hints::quote;
+use super::pem;
+use super::schema::{
+    Kind, List, Reader, Scalar, boolean, converted, file, list, map_of, scalar, section,
+};
+
+/// Each listener is a socket that every serving thread polls.
+const MAX_LISTENERS: usize = 32;
+
+section! {
+    /// An address that clients connect to.
+    pub struct Listener: Eq {
+        /// An IP address with a port; 0.0.0.0 or [::] stands for all addresses of the machine.
+        address: SocketAddr { address(), required "0.0.0.0:8080", new_process },
+        /// TLS to clients.
+        tls: Option<ListenerTls> { map_of::<ListenerTls>().with_hint(tls_hint), optional "", new_process },
+        /// Who may connect: the client, or the address that a PROXY header announces.
+        access: Access { map_of::<Access>(), flat },
+        /// Load balancers in front that announce the client with the PROXY protocol, version 1 or 2. The announced address
+        /// then counts for everything. Only these networks may connect, and only with such a header.
+        proxy_protocol: Option<ProxyProtocol> { map_of::<ProxyProtocol>(), optional "" },
+    }
+}
+
+section! {
+    /// Who announces clients with the PROXY protocol.
+    pub struct ProxyProtocol: Eq {
+        /// The networks of these load balancers.
+        trusted: Vec<IpNet> {
+            networks().not_empty("no network is trusted, so nobody could connect"),
+            required "[10.0.0.0/8]"
+        },
+    }
+}
+
+section! {
+    /// TLS to clients.
+    pub struct ListenerTls: Eq {
+        /// The certificates. The client's server name (SNI) chooses one; the first is for all other names.
+        certificates: Vec<Certificate> {
+            list("certificates", certificate())
+                .not_empty("there is no certificate; TLS needs at least one"),
+            default "[]"
+        },
+        /// Whether HTTP/2 is offered beside HTTP/1.1.
+        http2: bool { boolean(), default "true", new_process },
+    }
+}
+
+section! {
+    /// The files of a certificate and its key.
+    pub(super) struct CertificateFiles: Eq {
+        /// The PEM file of the certificate chain, the server's own certificate first.
+        certificate: PathBuf { pem_file(), required "/etc/ballast/example.com.pem" },
+        /// The PEM file of the private key.
+        key: PathBuf { pem_file(), required "/etc/ballast/example.com.key" },
+    }
+}
+
+/// A certificate chain and its key, which fit each other. Two are equal if the files are the same and the chain in them is.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The PEM file of the chain, the server's own certificate first.
+    pub chain_file: PathBuf,
+    /// The PEM file of the private key.
+    pub key_file: PathBuf,
+    /// Their content.
+    pub certified: Arc<CertifiedKey>,
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        let files = |this: &Self| (this.chain_file.clone(), this.key_file.clone());
+        files(self) == files(other) && self.certified.cert == other.certified.cert
+    }
+}
+
+impl Eq for Certificate {}
+
+impl ProxyProtocol {
+    /// Whether `peer` may announce clients.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// The value of `listeners`.
+pub(super) fn listeners() -> List<impl Kind<Value = Listener>> {
+    list("listeners", map_of::<Listener>().short_for("address"))
+        .up_to(MAX_LISTENERS)
+        .not_empty(
+            "there is no listener; clients need an address to connect to, such as `0.0.0.0:8080`",
+        )
+        .identified_by("address")
+        .checked(addresses_differ)
+}
+
+fn addresses_differ(node: &Node, listeners: &[(usize, Listener)], reader: &mut Reader<'_>) {
+    for (position, (index, listener)) in listeners.iter().enumerate() {
+        let earlier = listeners[..position].iter();
+        let problem = earlier.into_iter().find_map(|(first, other)| {
+            conflict(
+                listener.address,
+                other.address,
+                &format!("listeners[{first}]"),
+            )
+        });
+        if let (Some(problem), Some(element)) = (problem, node.elements().get(*index)) {
+            reader.in_element(*index, |reader| {
+                reader.problem_of_key(element, "address", problem);
+            });
+        }
+    }
+}
+
+/// Why `address` cannot be listened on beside `other`, the address of `owner`.
+pub(super) fn conflict(address: SocketAddr, other: SocketAddr, owner: &str) -> Option<String> {
+    let canonical =
+        |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let (address, other) = (canonical(address), canonical(other));
+    if address == other {
+        return Some(format!("`{address}` is the address of {owner} already"));
+    }
+    // [::] is for IPv6 alone, so 0.0.0.0 beside it is no conflict.
+    let is_same_family = address.is_ipv4() == other.is_ipv4();
+    let covers = address.ip().is_unspecified() || other.ip().is_unspecified();
+    (is_same_family && covers && address.port() == other.port()).then(|| {
+        format!(
+            "`{address}` overlaps with `{other}` of {owner}: both would listen on the same address"
+        )
+    })
+}
+
+/// An IP address with a port.
+pub(super) fn address() -> Scalar<SocketAddr> {
+    scalar("an IP address with a port", parse_address, |address| {
+        json!(address)
+    })
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let shown = quote(text);
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return match address.port() {
+            0 => Err(format!(
+                "{shown} has port 0; clients could not know the port"
+            )),
+            _ => Ok(address),
+        };
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let example = SocketAddr::new(ip, 8080);
+        return Err(format!("{shown} has no port; write it as in `{example}`"));
+    }
+    let (name, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let hint = match port.parse::<u16>() {
+        Ok(port) if port > 0 && matches!(name, "" | "*") => {
+            format!("; did you mean `0.0.0.0:{port}`?")
+        }
+        Ok(port) if port > 0 && name == "localhost" => {
+            format!("; did you mean `127.0.0.1:{port}`?")
+        }
+        _ => " such as `0.0.0.0:8080`".to_owned(),
+    };
+    Err(format!("{shown} is not an IP address with a port{hint}"))
+}
+
+fn tls_hint(text: &str) -> Option<&'static str> {
+    let is_on = matches!(text, "true" | "on" | "yes");
+    is_on.then_some("`tls: { certificates: [{ certificate: FILE, key: FILE }] }`")
+}
+
+fn pem_file() -> Scalar<PathBuf> {
+    file(
+        "the path of a PEM file",
+        |path, _| Ok(path),
+        |path| json!(path),
+    )
+}
+
+fn certificate() -> impl Kind<Value = Certificate> {
+    converted(
+        map_of::<CertificateFiles>(),
+        load_certificate,
+        |loaded: &Certificate| CertificateFiles {
+            certificate: loaded.chain_file.clone(),
+            key: loaded.key_file.clone(),
+        },
+    )
+}
+
+fn load_certificate(
+    files: CertificateFiles,
+    node: &Node,
+    reader: &mut Reader<'_>,
+) -> Option<Certificate> {
+    let CertificateFiles { certificate, key } = files;
+    let chain = pem::certificates(&certificate, reader.environment);
+    let keys = pem::private_keys(&key, reader.environment);
+    let chain = chain.map_err(|problem| reader.problem_of_key(node, "certificate", problem));
+    let keys = keys.map_err(|problem| reader.problem_of_key(node, "key", problem));
+    let certified = pem::fitting(chain.ok()?, keys.ok()?)?;
+    if let Err(problem) = pem::fit(&certified, &certificate, &key) {
+        reader.problem_of_key(node, "key", problem);
+        return None;
+    }
+    Some(Certificate {
+        chain_file: certificate,
+        key_file: key,
+        certified: Arc::new(certified),
+    })
+}

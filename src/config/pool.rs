@@ -1,0 +1,242 @@
+//! `pools`: hosts, the balancer that chooses among them, and its policies.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::algorithm::{Algorithm, AlgorithmKind};
+use super::document::{Content, Entry, Node};
+use super::ejection::Ejection;
+use super::health_check::{self, HealthCheck, HealthCheckKind};
+use super::hints::quote;
+use super::host::{self, Host};
+use super::pool_limits::PoolLimits;
+use super::pool_tls::PoolTls;
+use super::retries::{self, Retries};
+use super::scalars;
+use super::schema::{
+    Describe, Diff, Kind, Nested, Nesting, Reader, Section, boolean_hint, choice, map_of, or_false,
+    or_none, section,
+};
+use super::slow_start::SlowStart;
+use super::sticky::{self, Sticky};
+use crate::moment::Moment;
+
+/// Keeps the comparison of routes and pools short.
+const MAX_POOLS: usize = 4_096;
+
+section! {
+    /// Hosts, the balancer that chooses among them, and its policies.
+    pub struct Pool {
+        /// How a host is chosen: a name, or a map with `name` and the algorithm's options, see `ballast algorithms`.
+        algorithm: Algorithm { AlgorithmKind, default "p2c" },
+        /// The servers, each as host:port or as a map.
+        hosts: Vec<Host> { host::hosts(), default "[]" },
+        /// How a host is found to work or to fail; `none`: there is no check.
+        health_check: Option<HealthCheck> { or_none(HealthCheckKind, health_check::hint), default "{}" },
+        /// The Host field that hosts see. `preserve`: the client's. `upstream`: their own host:port.
+        host_header: HostHeader {
+            choice(&[
+                ("preserve", HostHeader::Preserve),
+                ("upstream", HostHeader::Upstream),
+            ]),
+            default "preserve"
+        },
+        /// What happens while no host works. `error`: clients get 503. `try_all`: all hosts are tried.
+        when_all_down: WhenAllDown {
+            choice(&[
+                ("error", WhenAllDown::Error),
+                ("try_all", WhenAllDown::TryAll),
+            ]),
+            default "error"
+        },
+        /// When a request that a host failed is sent to another one; `none`: never. A request of which something has been sent
+        /// goes out again only if its method is idempotent (or the route says `retry: any_method`), the client has got
+        /// nothing yet, and the part of the body that came fits into 64 KiB.
+        retries: Option<Retries> { or_none(map_of::<Retries>(), retries::hint), default "{}" },
+        /// A cookie that keeps a client with its host; `none`: there is none. Its value is an authenticated token, not the
+        /// host's address. If the host is gone, failing, draining or full, another one takes its place, and the cookie
+        /// changes.
+        sticky: Option<Sticky> { or_none(map_of::<Sticky>(), sticky::hint), default "none" },
+        /// A host that fails requests gets none for a while, is then tried with one request, and comes back by slow_start;
+        /// `none`: never. The last usable host stays, whatever it does.
+        ejection: Option<Ejection> { or_none(map_of::<Ejection>(), boolean_hint), default "{}" },
+        /// Requests at the same time. Another host is chosen while one is full; while all are full, requests wait.
+        limits: PoolLimits { map_of::<PoolLimits>(), default "{}" },
+        /// Hosts that recover, are no longer drained or are added by a reload come to their share of requests slowly; `none`:
+        /// at once. Not for consistent_hash, bounded and ip_hash, which send keys where they belong.
+        slow_start: Option<SlowStart> { or_none(map_of::<SlowStart>(), boolean_hint), default "{}" },
+        /// TLS to the hosts; `true`: with its defaults.
+        tls: Option<PoolTls> { or_false(map_of::<PoolTls>()), default "false" },
+        .. {
+            /// The name in the file.
+            name: String = String::new(),
+            /// Hosts of the file that an operator has removed since, and when.
+            removed: Vec<(Host, Moment)> = Vec::new(),
+        }
+    }
+}
+
+/// What the host sees as Host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostHeader {
+    /// What the client sent.
+    Preserve,
+    /// The host's own `host:port`, as in the file.
+    Upstream,
+}
+
+/// What happens while no host of a pool is usable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAllDown {
+    /// The client gets 503.
+    Error,
+    /// All hosts are tried as if they were healthy.
+    TryAll,
+}
+
+/// The host names that have to be resolved, in lower case.
+pub(super) fn names_to_resolve(root: &Node) -> BTreeSet<String> {
+    let pools = root.get("pools").map(Node::entries).unwrap_or_default();
+    let hosts = pools.iter().filter_map(|pool| pool.value.get("hosts"));
+    let hosts = hosts.flat_map(|hosts| match hosts.content {
+        Content::List(_) => hosts.elements(),
+        _ => std::slice::from_ref(hosts),
+    });
+    hosts.filter_map(host::name_to_resolve).collect()
+}
+
+/// The names of the pools, whether they can be read or not.
+pub(super) fn names(root: &Node) -> Vec<String> {
+    let entries = root.get("pools").map(Node::entries).unwrap_or_default();
+    let displaced = displaced_keys(entries);
+    let names = entries.iter().map(|entry| &entry.key);
+    let is_displaced = |name: &&String| displaced.iter().any(|(key, _)| key == *name);
+    names.filter(|name| !is_displaced(name)).cloned().collect()
+}
+
+/// A map of pools, whose names are free.
+pub(super) struct Pools;
+
+impl Describe for Pools {
+    fn phrase(&self) -> String {
+        "a map of pools".to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "object", "additionalProperties": map_of::<Pool>().schema() })
+    }
+
+    fn nested(&self) -> Option<Nested> {
+        let nested = map_of::<Pool>().nested()?;
+        Some(Nested {
+            nesting: Nesting::Named,
+            ..nested
+        })
+    }
+}
+
+impl Kind for Pools {
+    type Value = Vec<Pool>;
+
+    fn read(&self, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<Pool>> {
+        if !matches!(node.content, Content::Map(_) | Content::Null) {
+            reader.problem(node, format!("expected a map, found {}", node.describe()));
+            return None;
+        }
+        let entries = node.entries();
+        if entries.is_empty() {
+            reader.problem(
+                node,
+                "there is no pool; requests need hosts to be sent to, such as `pools: { web: { hosts: [\"127.0.0.1:8081\"] } }`",
+            );
+        }
+        if entries.len() > MAX_POOLS {
+            let count = entries.len();
+            reader.problem(
+                node,
+                format!("there are {count} pools; the limit is {MAX_POOLS}"),
+            );
+            return None;
+        }
+        let displaced = displaced_keys(entries);
+        let pools = entries.iter().filter_map(|entry| {
+            let Entry { key, value, .. } = entry;
+            reader.in_key(key, |reader| {
+                if let Some((_, owner)) = displaced.iter().find(|(name, _)| name == key) {
+                    let message = format!(
+                        "{} is indented too little: it belongs to the pool {}",
+                        quote(key),
+                        quote(owner)
+                    );
+                    reader.problem(value, message);
+                    return None;
+                }
+                if value.is_null() && displaced.iter().any(|(_, owner)| owner == key) {
+                    return None;
+                }
+                reader.take(value, proper_name(key));
+                read_pool(key, value, reader)
+            })
+        });
+        Some(pools.collect())
+    }
+
+    fn dump(&self, value: &Vec<Pool>) -> Json {
+        let pools = value.iter();
+        let pools = pools.map(|pool| (pool.name.clone(), map_of::<Pool>().dump(pool)));
+        Json::Object(Map::from_iter(pools))
+    }
+
+    fn diff(&self, old: &Vec<Pool>, new: &Vec<Pool>, diff: &mut Diff) {
+        let names = |pools: &[Pool]| Vec::from_iter(pools.iter().map(|pool| pool.name.clone()));
+        diff.compare_named(
+            (&names(old), old),
+            (&names(new), new),
+            true,
+            |old, new, diff| {
+                map_of::<Pool>().diff(old, new, diff);
+            },
+        );
+    }
+}
+
+fn read_pool(name: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Pool> {
+    let limit = node
+        .get("limits")
+        .and_then(|limits| limits.get("max_in_flight"));
+    let limit = limit.and_then(|limit| scalars::whole(limit.text()?, 1..=u64::MAX).ok());
+    reader.pool_max_in_flight = limit;
+    let mut pool = map_of::<Pool>().read(node, reader)?;
+    name.clone_into(&mut pool.name);
+    Some(pool)
+}
+
+/// Keys of a pool that stand beside the pool, each with the pool that it belongs to: the last one before it, which is
+/// empty.
+fn displaced_keys(entries: &[Entry]) -> Vec<(String, String)> {
+    let keys = Pool::keys();
+    let is_key = |entry: &Entry| keys.iter().any(|key| key.name == entry.key);
+    let mut owner = None;
+    let mut displaced = Vec::new();
+    for entry in entries {
+        match (is_key(entry), owner) {
+            (false, _) => owner = entry.value.is_null().then_some(&entry.key),
+            (true, Some(owner)) => displaced.push((entry.key.clone(), owner.clone())),
+            (true, None) => {}
+        }
+    }
+    displaced
+}
+
+/// Names go into logs, labels and commands, so they are kept to what needs no quotes there.
+fn proper_name(name: &str) -> Result<(), String> {
+    let is_proper = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !name.is_empty() && name.chars().all(is_proper) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is not a name of a pool: letters, digits, `_`, `-` and `.`",
+        quote(name)
+    ))
+}

@@ -1,0 +1,127 @@
+//! The whole file.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::access::networks;
+use super::access_log::AccessLog;
+use super::admin::Admin;
+use super::document::Node;
+use super::headers::Headers;
+use super::hints::quote;
+use super::limits::Limits;
+use super::listener::{self, Listener};
+use super::pool::{Pool, Pools};
+use super::route::{self, Paths, Route};
+use super::schema::{Reader, choice, map_of, section};
+use super::server::Server;
+use super::timeouts::Timeouts;
+use super::tracing::Tracing;
+use super::upgrades::upgrades;
+
+section! {
+    /// A whole configuration.
+    pub struct Config {
+        /// The process itself.
+        server: Server { map_of::<Server>(), default "{}" },
+        /// The TCP listener for operators and monitoring: /healthz answers 200 while the process runs, /ready while it wants
+        /// requests, /metrics is for Prometheus, and /api/v1 can be read. Without an address there is no such listener.
+        admin: Admin { map_of::<Admin>(), default "{}" },
+        /// A line for each request, once it has ended. Lines that cannot be written in time, because a pipe is not read or a
+        /// disk is full, are lost and counted; no request waits for the log. SIGUSR1 opens the file again, for logrotate.
+        access_log: Option<AccessLog> { map_of::<AccessLog>(), optional "" },
+        /// The addresses that clients connect to.
+        listeners: Vec<Listener> { listener::listeners(), default "[]", new_process },
+        /// Networks or addresses of proxies in front of this one. What their requests say about the client in X-Forwarded-*
+        /// and traceparent is passed on; from all others it is dropped, see headers.client_identity and
+        /// tracing.trust_clients. Hosts always get X-Forwarded-For, -Proto, -Host and -Port, and X-Real-IP with the client's
+        /// address. Of several schemes in X-Forwarded-Proto the first one counts.
+        trusted_proxies: Vec<IpNet> { networks(), default "[]" },
+        /// What it means if a client ends its sending side (FIN, or close_notify over TLS) before the response has ended. A
+        /// reset always ends the request. `abort`: the client has left. Its place in the queue is given up, the connection to
+        /// its host is closed, and the request is counted and logged as client_gone (499). Up to 16 KiB that the client has
+        /// sent after the request are read to notice that. `serve`: the response still goes to clients that only stop
+        /// sending, as `nc -N` does.
+        half_close: HalfClose {
+            choice(&[("abort", HalfClose::Abort), ("serve", HalfClose::Serve)]),
+            default "abort"
+        },
+        /// Protocols that a connection of HTTP/1.1 may be upgraded to, in any case; the host gets them as they are written
+        /// here. A request for another one is an ordinary request, whose Upgrade field the host does not see. Docker needs
+        /// tcp, Kubernetes SPDY/3.1 for exec, attach and port-forward. h2c and others that carry requests are refused. `[]`:
+        /// none. The end of one side's sending is passed on to the other, whatever half_close says.
+        upgrades: Vec<Arc<str>> { upgrades(), default "[websocket]" },
+        /// How long anything may take. Nothing waits without end.
+        timeouts: Timeouts { map_of::<Timeouts>(), default "{}" },
+        /// How much there may be of anything.
+        limits: Limits { map_of::<Limits>(), default "{}" },
+        /// What becomes of header fields on the way.
+        headers: Headers { map_of::<Headers>(), default "{}" },
+        /// How the paths of requests are read. Routes, and so pools, rates, access and retries, and `key: path` look at one
+        /// normal form: encoded visible ASCII decoded once (but % / \ ; ? #), other octets encoded, `//` as `/`, dot segments
+        /// followed, `;parameters` left out, `\` as `/`. Host names count without port, trailing dot and capitals. Hosts
+        /// always get path and query as the client sent them, and so does `key: uri`; only `<`, `>`, backticks and, in a
+        /// query, `"` are escaped.
+        paths: Paths { map_of::<Paths>(), default "{}" },
+        /// Distributed traces by W3C Trace Context. With this section a request continues the trace that its traceparent
+        /// names, or begins one; hosts get a traceparent of their own for each attempt. Without it traceparent and tracestate
+        /// are passed on unchanged.
+        tracing: Option<Tracing> { map_of::<Tracing>(), optional "" },
+        /// Which requests go to which pool. The first route that matches counts, so special ones go first. With a single pool
+        /// all of this may be left out.
+        routes: Vec<Route> { route::routes(), default "[]" },
+        /// The hosts, in pools, whose names are yours.
+        pools: Vec<Pool> { Pools, default "{}" },
+        .. {
+            /// The SHA-256 of the file's text, in hexadecimal.
+            digest: String = String::new(),
+        }
+    }
+    check parts_fit;
+}
+
+/// `half_close`: what the end of a client's sending side means before the response has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    /// The client has left: its request ends.
+    Abort,
+    /// The client still reads: its request is served to the end.
+    Serve,
+}
+
+fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
+    if let Some(address) = config.admin.address {
+        let listeners = config.listeners.iter().enumerate();
+        let problem = listeners.into_iter().find_map(|(index, listener)| {
+            listener::conflict(address, listener.address, &format!("listeners[{index}]"))
+        });
+        if let (Some(problem), Some(admin)) = (problem, root.get("admin")) {
+            reader.in_key("admin", |reader| {
+                reader.problem_of_key(admin, "address", problem);
+            });
+        }
+    }
+    match config.pools.as_slice() {
+        [only] if config.routes.is_empty() => {
+            config.routes.push(Route::to_only_pool(&only.name));
+        }
+        _ => report_unreached(config, root, reader),
+    }
+}
+
+/// Reports each pool that no route leads to.
+fn report_unreached(config: &Config, root: &Node, reader: &mut Reader<'_>) {
+    let Some(pools) = root.get("pools") else {
+        return;
+    };
+    for pool in &config.pools {
+        let mut routes = config.routes.iter();
+        if !routes.any(|route| route.pool.name == pool.name) {
+            let message = format!("no route leads to the pool {}", quote(&pool.name));
+            reader.in_key("pools", |reader| {
+                reader.problem_of_key(pools, &pool.name, message);
+            });
+        }
+    }
+}
