@@ -10,10 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ballast::config::Config;
-use ballast::metrics::Counts;
-use ballast::pool::{HostBook, Why};
-use ballast::proxy::Site;
-use ballast::record::{Attempt, Ending, Observer, Reason, Record, Summary};
+use ballast::metrics::MetricsCounters;
+use ballast::pool::{HostRegistry, SelectionReason};
+use ballast::proxy::ActiveConfig;
+use ballast::record::{
+    Attempt, AttemptOutcome, Observer, RequestRecord, RequestSummary, TerminationReason,
+};
 use criterion::Criterion;
 
 const FILE: &str = "
@@ -22,66 +24,66 @@ pools:
   web: { hosts: [\"127.0.0.1:2\", \"127.0.0.1:3\", \"127.0.0.1:4\"] }
 ";
 
-fn site() -> Site {
+fn active() -> ActiveConfig {
     let config = Config::parse(FILE, Path::new("bench.yaml")).expect("a configuration");
-    Site::new(&config, &mut HostBook::new()).expect("a site")
+    ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration")
 }
 
 /// Tells `observer` of `times` requests that a host answered over a connection that was there.
-fn count(observer: &dyn Observer, site: &Site, times: u64) -> Duration {
-    let pool = &site.pools[0];
+fn count(observer: &dyn Observer, active: &ActiveConfig, times: u64) -> Duration {
+    let pool = &active.pools[0];
     let now = Instant::now();
-    let mut attempt = Attempt::begin(pool.members()[1].host(), 1, Why::Balanced, now);
-    attempt.connected = Some(Duration::from_micros(20));
+    let mut attempt = Attempt::begin(pool.members()[1].host(), 1, SelectionReason::Balanced, now);
+    attempt.connect_time = Some(Duration::from_micros(20));
     attempt.reused = true;
-    attempt.answered = Some(Duration::from_micros(700));
+    attempt.first_byte = Some(Duration::from_micros(700));
     attempt.status = Some(200);
-    attempt.end(Reason::Ok);
+    attempt.end(AttemptOutcome::Ok);
     let attempts = [attempt];
     let begin = Instant::now();
     for number in 0..times {
-        let record = Record {
+        let record = RequestRecord {
             request: None,
-            summary: Summary {
+            summary: RequestSummary {
                 client: None,
                 tls: false,
                 version: None,
                 began: now,
-                took: Duration::from_micros(800 + number % 512),
+                duration: Duration::from_micros(800 + number % 512),
                 queued: Duration::ZERO,
                 status: Some(200),
                 received: 0,
                 sent: 1_024,
-                ending: Ending::Complete,
+                termination: TerminationReason::Complete,
                 trace: None,
             },
             pool: Some((0, pool)),
             attempts: &attempts,
             id: None,
         };
-        observer.ended(black_box(&record));
+        observer.on_request_end(black_box(&record));
     }
     begin.elapsed()
 }
 
 fn main() {
-    let site = Arc::new(site());
-    let counts = Arc::new(Counts::default());
-    let observer = counts.observer(&site.pools);
+    let active = Arc::new(active());
+    let counts = Arc::new(MetricsCounters::default());
+    let observer = counts.observer(&active.pools);
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("ended");
     group.bench_function("one thread", |bench| {
-        bench.iter_custom(|times| count(&*observer, &site, times));
+        bench.iter_custom(|times| count(&*observer, &active, times));
     });
     group.bench_function("two threads at one host", |bench| {
         bench.iter_custom(|times| {
             let begin = Arc::new(Barrier::new(2));
             let threads = [(); 2].map(|()| {
-                let (observer, site) = (Arc::clone(&observer), Arc::clone(&site));
+                let (observer, active) = (Arc::clone(&observer), Arc::clone(&active));
                 let begin = Arc::clone(&begin);
                 thread::spawn(move || {
                     begin.wait();
-                    count(&*observer, &site, times)
+                    count(&*observer, &active, times)
                 })
             });
             let took = threads.map(|thread| thread.join().expect("no panic"));

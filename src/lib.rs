@@ -9,19 +9,19 @@ pub mod access_log;
 mod address_text;
 #[cfg(feature = "proxy")]
 pub mod admin;
-#[cfg(feature = "proxy")]
-mod alarm;
 pub mod balancer;
 #[cfg(feature = "proxy")]
 pub mod cli;
 #[cfg(feature = "proxy")]
 pub mod config;
 #[cfg(feature = "proxy")]
+mod deadline_timer;
+#[cfg(feature = "proxy")]
 pub mod demo;
 #[cfg(feature = "proxy")]
-mod descriptors;
-#[cfg(feature = "proxy")]
 pub mod engine;
+#[cfg(feature = "proxy")]
+pub mod event_log;
 #[cfg(all(test, feature = "proxy"))]
 mod fuzz;
 #[cfg(feature = "proxy")]
@@ -29,19 +29,15 @@ pub mod health;
 #[cfg(feature = "proxy")]
 pub mod history;
 #[cfg(feature = "proxy")]
-mod identity_fields;
-#[cfg(feature = "proxy")]
-pub mod journal;
-#[cfg(feature = "proxy")]
 pub mod logging;
 #[cfg(feature = "proxy")]
 pub mod message;
 #[cfg(feature = "proxy")]
 pub mod metrics;
 #[cfg(feature = "proxy")]
-pub mod moment;
-#[cfg(feature = "proxy")]
 mod normalize;
+#[cfg(feature = "proxy")]
+pub mod pingora_driver;
 #[cfg(feature = "proxy")]
 pub mod pool;
 #[cfg(feature = "proxy")]
@@ -49,10 +45,16 @@ pub mod proxy;
 #[cfg(feature = "proxy")]
 pub mod record;
 #[cfg(feature = "proxy")]
+mod resource_limits;
+#[cfg(feature = "proxy")]
 pub mod route;
 #[cfg(feature = "proxy")]
 pub mod server;
 #[cfg(feature = "proxy")]
+mod spoofable_headers;
+#[cfg(feature = "proxy")]
 pub mod supervisor;
+#[cfg(feature = "proxy")]
+pub mod timestamp;
 #[cfg(feature = "proxy")]
 pub mod traces;

@@ -15,43 +15,43 @@ use log::{LevelFilter, Log, Metadata, Record};
 use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{descriptors, supervisor};
-use repeats::{Repeats, Verdict};
+use crate::{resource_limits, supervisor};
+use rate_limit::{LogRateLimiter, RateLimitDecision};
 
-mod line;
-mod repeats;
+mod bounded_line;
+mod rate_limit;
 
 /// What a pipe takes as a whole once it says that it takes anything (PIPE_BUF of Linux).
-const PIECE: usize = 4096;
+const PIPE_BUF: usize = 4096;
 
 /// The level where nothing is said.
 const DEFAULT: &str = "info";
 
 /// The log of this process, once it has begun.
-static LOG: OnceLock<Leveled> = OnceLock::new();
+static LOG: OnceLock<FilteredLogger> = OnceLock::new();
 
 /// Whether the process has started as a whole.
-static SERVES: AtomicBool = AtomicBool::new(false);
+static HAS_STARTED: AtomicBool = AtomicBool::new(false);
 
 /// The log, and which lines of it are written now.
-struct Leveled {
+struct FilteredLogger {
     lines: Logger,
-    level: ArcSwap<Level>,
-    repeats: Repeats,
+    level: ArcSwap<LevelSpec>,
+    rate_limiter: LogRateLimiter,
 }
 
 /// Which lines are written.
-struct Level {
+struct LevelSpec {
     /// As it was said.
-    said: String,
+    spec: String,
     /// Whether it was said while the process ran.
-    changed: bool,
+    is_changed: bool,
     filter: Filter,
 }
 
-impl Level {
+impl LevelSpec {
     /// Reads a level such as `debug`, or levels by module such as `info,pingora=debug`.
-    fn read(said: &str) -> Result<Self, String> {
+    fn parse(spec: &str) -> Result<Self, String> {
         let mut filter = env_filter::Builder::new();
         filter
             .filter_level(LevelFilter::Info)
@@ -62,22 +62,22 @@ impl Level {
             let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
             LevelFilter::from_str(level.trim()).is_ok()
         };
-        let read = filter.try_parse(said);
-        if read.is_err() || !said.split(',').all(is_level) {
-            let shown = said.escape_debug();
+        let read = filter.try_parse(spec);
+        if read.is_err() || !spec.split(',').all(is_level) {
+            let shown = spec.escape_debug();
             return Err(format!(
                 "`{shown}` is no level: error, warn, info, debug, trace or off, for all or by module as in `info,pingora=debug`"
             ));
         }
-        Ok(Level {
-            said: said.to_owned(),
-            changed: false,
+        Ok(LevelSpec {
+            spec: spec.to_owned(),
+            is_changed: false,
             filter: filter.build(),
         })
     }
 }
 
-impl Log for Leveled {
+impl Log for FilteredLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.level.load().filter.enabled(metadata)
     }
@@ -86,22 +86,22 @@ impl Log for Leveled {
         if !self.level.load().filter.matches(record) {
             return;
         }
-        let line = line::bounded(record);
-        match self.repeats.judge(record, &line, Instant::now()) {
-            Verdict::Write => self.write(record.level(), record.target(), &line),
-            Verdict::Count => {}
-            Verdict::CountFirst => sum_up_later(),
+        let line = bounded_line::format(record);
+        match self.rate_limiter.check(record, &line, Instant::now()) {
+            RateLimitDecision::Write => self.write(record.level(), record.target(), &line),
+            RateLimitDecision::Suppress => {}
+            RateLimitDecision::SuppressAndReport => spawn_summary_thread(),
         }
     }
 
     /// Writes what was held back and not told yet.
     fn flush(&self) {
-        self.sum_up(None);
+        self.take_summaries(None);
         self.lines.flush();
     }
 }
 
-impl Leveled {
+impl FilteredLogger {
     fn write(&self, level: log::Level, target: &str, line: &str) {
         let mut record = Record::builder();
         record.level(level).target(target);
@@ -110,34 +110,34 @@ impl Leveled {
 
     /// Tells how many lines were held back, of the kinds whose time is over by `now`; `None`: of all. Returns when the
     /// next time is over.
-    fn sum_up(&self, now: Option<Instant>) -> Option<Instant> {
-        let (sums, next) = self.repeats.sum_up(now);
-        for sum in sums {
-            self.write(sum.level, &sum.target, &sum.to_string());
+    fn take_summaries(&self, now: Option<Instant>) -> Option<Instant> {
+        let (summaries, next) = self.rate_limiter.take_summaries(now);
+        for summary in summaries {
+            self.write(summary.level, &summary.target, &summary.to_string());
         }
         next
     }
 }
 
 /// Starts a thread that tells what is held back, until nothing is.
-fn sum_up_later() {
+fn spawn_summary_thread() {
     let spawned = thread::Builder::new().name("log".to_owned()).spawn(|| {
-        let mut next = Some(Instant::now() + repeats::WINDOW);
+        let mut next = Some(Instant::now() + rate_limit::WINDOW);
         while let (Some(time), Some(log)) = (next, LOG.get()) {
             thread::sleep(time.saturating_duration_since(Instant::now()));
-            next = log.sum_up(Some(Instant::now()));
+            next = log.take_summaries(Some(Instant::now()));
         }
     });
     if let (Err(_), Some(log)) = (spawned, LOG.get()) {
-        log.repeats.has_no_thread();
+        log.rate_limiter.thread_failed();
     }
 }
 
 /// Begins the log, with the level in the environment's BALLAST_LOG if there is a good one.
 pub fn start() {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let said = std::env::var("BALLAST_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
-    let level = Level::read(&said).or_else(|_| Level::read(DEFAULT));
+    let spec = std::env::var("BALLAST_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
+    let level = LevelSpec::parse(&spec).or_else(|_| LevelSpec::parse(DEFAULT));
     let level = level.expect("the default is a level");
     let lines = Builder::new()
         .filter_level(LevelFilter::Trace)
@@ -145,45 +145,45 @@ pub fn start() {
             true => WriteStyle::Always,
             false => WriteStyle::Never,
         })
-        .target(Target::Pipe(Box::new(Lossy::default())))
+        .target(Target::Pipe(Box::new(NonBlockingStderr::default())))
         .build();
-    let most = level.filter.filter();
-    let begun = LOG.get_or_init(|| Leveled {
+    let max_level = level.filter.filter();
+    let logger = LOG.get_or_init(|| FilteredLogger {
         lines,
         level: ArcSwap::from_pointee(level),
-        repeats: Repeats::default(),
+        rate_limiter: LogRateLimiter::default(),
     });
     // Whoever has a log already keeps it.
-    if log::set_logger(begun).is_ok() {
-        log::set_max_level(most);
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(max_level);
     }
     std::panic::set_hook(Box::new(|panic| {
-        if SERVES.load(Ordering::Relaxed) || supervisor::contains_panics() {
+        if HAS_STARTED.load(Ordering::Relaxed) || supervisor::contains_panics() {
             log::error!("{panic}");
         } else {
-            cannot_start(supervisor::message(panic.payload()));
+            exit_not_started(supervisor::panic_message(panic.payload()));
         }
     }));
 }
 
 /// From now on a panic is the end of what it happens in, not of the process.
-pub(crate) fn serves() {
-    SERVES.store(true, Ordering::Relaxed);
+pub(crate) fn mark_started() {
+    HAS_STARTED.store(true, Ordering::Relaxed);
 }
 
 /// Ends a process that does not serve yet: runtimes, threads and sockets that Pingora and Tokio cannot have make them
 /// panic. One line says why; a second thread that comes here meanwhile waits for the end.
-fn cannot_start(reason: &str) -> ! {
+fn exit_not_started(reason: &str) -> ! {
     static ENDING: AtomicBool = AtomicBool::new(false);
     if ENDING.swap(true, Ordering::Relaxed) {
         loop {
             std::thread::park();
         }
     }
-    let advice = match descriptors::try_out(1) {
+    let advice = match resource_limits::probe_descriptors(1) {
         Ok(()) => String::new(),
         Err((_, error)) => match error.raw_os_error().map(Errno::from_raw) {
-            Some(lacking) => format!("; {}", descriptors::advice(lacking)),
+            Some(shortage) => format!("; {}", resource_limits::advice(shortage)),
             None => String::new(),
         },
     };
@@ -194,23 +194,23 @@ fn cannot_start(reason: &str) -> ! {
 /// The level of the log as it was said; the default one where the log has not begun.
 pub fn level() -> String {
     let log = LOG.get();
-    log.map_or_else(|| DEFAULT.to_owned(), |log| log.level.load().said.clone())
+    log.map_or_else(|| DEFAULT.to_owned(), |log| log.level.load().spec.clone())
 }
 
 /// The level of the log, if it was [set](set_level) since the process began.
 pub fn changed_level() -> Option<String> {
     let level = LOG.get()?.level.load();
-    level.changed.then(|| level.said.clone())
+    level.is_changed.then(|| level.spec.clone())
 }
 
 /// Changes the level of the log: `debug`, or by module `info,pingora=debug`.
 ///
 /// # Errors
-/// `said` is no level; everything stays as it is.
-pub fn set_level(said: &str) -> Result<(), String> {
-    let level = Level {
-        changed: true,
-        ..Level::read(said)?
+/// `spec` is no level; everything stays as it is.
+pub fn set_level(spec: &str) -> Result<(), String> {
+    let level = LevelSpec {
+        is_changed: true,
+        ..LevelSpec::parse(spec)?
     };
     if let Some(log) = LOG.get() {
         log::set_max_level(level.filter.filter());
@@ -222,29 +222,29 @@ pub fn set_level(said: &str) -> Result<(), String> {
 /// Stderr, without the lines that it does not take at once: lines are written by the threads that serve, and a pipe that
 /// nobody reads would stop them all.
 #[derive(Default)]
-struct Lossy {
+struct NonBlockingStderr {
     lost: u64,
 }
 
-impl Lossy {
+impl NonBlockingStderr {
     /// Writes a line, or as much of it as is taken at once. `false`: that was not all.
-    fn put(&self, line: &[u8]) -> bool {
+    fn try_write(&self, line: &[u8]) -> bool {
         let mut stderr = io::stderr();
-        line.chunks(PIECE)
-            .all(|piece| takes_more(&stderr) && stderr.write_all(piece).is_ok())
+        line.chunks(PIPE_BUF)
+            .all(|chunk| is_writable(&stderr) && stderr.write_all(chunk).is_ok())
     }
 }
 
-impl Write for Lossy {
+impl Write for NonBlockingStderr {
     /// The logger gives a whole line at a time.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lost > 0 {
             let note = format!("[lines lost, as the log was not read: {}]\n", self.lost);
-            if self.put(note.as_bytes()) {
+            if self.try_write(note.as_bytes()) {
                 self.lost = 0;
             }
         }
-        if self.lost > 0 || !self.put(line) {
+        if self.lost > 0 || !self.try_write(line) {
             self.lost += 1;
         }
         Ok(line.len())
@@ -255,9 +255,9 @@ impl Write for Lossy {
     }
 }
 
-fn takes_more(stderr: &Stderr) -> bool {
-    let mut wanted = [PollFd::new(stderr, PollFlags::OUT)];
-    let ready = poll(&mut wanted, Some(&Timespec::default()));
+fn is_writable(stderr: &Stderr) -> bool {
+    let mut poll_fds = [PollFd::new(stderr, PollFlags::OUT)];
+    let ready = poll(&mut poll_fds, Some(&Timespec::default()));
     ready.is_ok_and(|ready| ready > 0)
 }
 
@@ -274,10 +274,10 @@ mod tests {
             "off",
             "ballast::health=trace",
         ] {
-            assert!(Level::read(good).is_ok(), "{good}");
+            assert!(LevelSpec::parse(good).is_ok(), "{good}");
         }
         for bad in ["", "loud", "info,loud", "pingora=loud", "info;debug", "="] {
-            assert!(Level::read(bad).is_err(), "{bad}");
+            assert!(LevelSpec::parse(bad).is_err(), "{bad}");
         }
     }
 }

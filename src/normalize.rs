@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// A path in its normal form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NormalPath<'a> {
+pub(crate) struct NormalizedPath<'a> {
     /// The form that is compared. It is the path as sent if that is normal already, which costs no allocation.
     pub(crate) path: Cow<'a, [u8]>,
     /// Whether some hosts read the path as another one.
@@ -17,25 +17,25 @@ pub(crate) struct NormalPath<'a> {
 /// Encoded visible ASCII characters are decoded except `% / \ ; ? #`, other octets are encoded in capitals, `\` is `/`,
 /// the parameters of a segment are left out, `//` is `/`, and dot segments are followed. An empty path is `/`; one that
 /// does not begin with a slash, as `*`, stays.
-pub(crate) fn path(sent: &[u8]) -> NormalPath<'_> {
+pub(crate) fn path(sent: &[u8]) -> NormalizedPath<'_> {
     if sent.is_empty() {
-        return NormalPath {
+        return NormalizedPath {
             path: Cow::Borrowed(b"/"),
             ambiguous: false,
         };
     }
     if is_plain(sent) || !sent.starts_with(b"/") {
-        return NormalPath {
+        return NormalizedPath {
             path: Cow::Borrowed(sent),
             ambiguous: false,
         };
     }
-    let mut normal = Normal::new(sent);
+    let mut normal = PathNormalizer::new(sent);
     let mut segments = sent[1..].split(|byte| is_slash(*byte)).peekable();
     while let Some(segment) = segments.next() {
         normal.push(segment, segments.peek().is_none());
     }
-    NormalPath {
+    NormalizedPath {
         path: Cow::Owned(normal.path),
         ambiguous: normal.ambiguous,
     }
@@ -68,7 +68,7 @@ fn is_slash(byte: u8) -> bool {
 }
 
 /// A normal path as it grows.
-struct Normal {
+struct PathNormalizer {
     /// Segments with a slash before each.
     path: Vec<u8>,
     ambiguous: bool,
@@ -78,11 +78,11 @@ struct Normal {
     since_empty: Option<usize>,
 }
 
-impl Normal {
+impl PathNormalizer {
     fn new(sent: &[u8]) -> Self {
-        Normal {
+        PathNormalizer {
             path: Vec::with_capacity(sent.len() + 1),
-            ambiguous: names_authority(sent),
+            ambiguous: looks_like_authority(sent),
             backslash: sent.contains(&b'\\'),
             since_empty: None,
         }
@@ -144,7 +144,7 @@ impl Normal {
         let mut before = 0;
         while let [first, rest @ ..] = text {
             text = rest;
-            let octet = match (first, encoded(rest)) {
+            let octet = match (first, percent_decoded(rest)) {
                 (b'%', Some(octet)) => {
                     text = &rest[2..];
                     self.ambiguous |=
@@ -183,7 +183,7 @@ impl Normal {
 }
 
 /// The octet that two hexadecimal digits at the beginning of `text` stand for.
-fn encoded(text: &[u8]) -> Option<u8> {
+fn percent_decoded(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
     Some((digit(0)? << 4 | digit(1)?) as u8)
 }
@@ -199,7 +199,7 @@ fn is_overlong(first: u8, second: u8) -> bool {
 }
 
 /// Whether a path begins as `//example.com/`: parsers of URLs take the name for a host and what follows for the path.
-fn names_authority(path: &[u8]) -> bool {
+fn looks_like_authority(path: &[u8]) -> bool {
     let rest = match path {
         [first, second, rest @ ..] if is_slash(*first) && is_slash(*second) => rest,
         _ => return false,
@@ -221,7 +221,7 @@ pub(crate) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     let mut decoded = Vec::with_capacity(name.len());
     let mut rest = name;
     while let [first, tail @ ..] = rest {
-        let octet = encoded(tail).filter(|_| *first == b'%');
+        let octet = percent_decoded(tail).filter(|_| *first == b'%');
         decoded.push(octet.unwrap_or(*first));
         rest = if octet.is_some() { &tail[2..] } else { tail };
     }

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use log::error;
 
 /// The pause after the first panic; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The longest pause. A task that panics each time costs next to nothing then, and is back within half a minute once it
 /// no longer does.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A task that ran for so long before it panicked begins with the first pause again.
-const SETTLED: Duration = Duration::from_secs(60);
+const BACKOFF_RESET: Duration = Duration::from_secs(60);
 
 /// A kind of task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,38 +95,38 @@ pub(crate) fn contains_panics() -> bool {
 }
 
 /// What a panic said.
-pub(crate) fn message(panic: &dyn Any) -> &str {
+pub(crate) fn panic_message(panic: &dyn Any) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("no reason was given")
 }
 
-/// Restarts one task: call [`watch`](Supervisor::watch) in a loop.
+/// Restarts one task: call [`run`](Supervisor::run) in a loop.
 #[derive(Debug)]
 pub struct Supervisor {
     task: Task,
     /// What the task works on, for the log; may be empty.
-    object: String,
-    pause: Duration,
+    subject: String,
+    backoff: Duration,
 }
 
 impl Supervisor {
-    /// For a task that works on `object`, such as `pool web`; empty where there is only one of its kind.
-    pub fn new(task: Task, object: impl Into<String>) -> Self {
+    /// For a task that works on `subject`, such as `pool web`; empty where there is only one of its kind.
+    pub fn new(task: Task, subject: impl Into<String>) -> Self {
         Supervisor {
             task,
-            object: object.into(),
-            pause: FIRST_PAUSE,
+            subject: subject.into(),
+            backoff: INITIAL_BACKOFF,
         }
     }
 
     /// Runs the task until it ends. `None`: it has panicked, which has been counted and logged, and the pause before the
     /// next try is over.
-    pub async fn watch<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        let begun = Instant::now();
+    pub async fn run<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let started = Instant::now();
         let outcome = {
             let mut work = pin!(work);
-            poll_fn(|context| match contained(|| work.as_mut().poll(context)) {
+            poll_fn(|context| match catch(|| work.as_mut().poll(context)) {
                 Ok(Poll::Pending) => Poll::Pending,
                 Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
                 Err(panic) => Poll::Ready(Err(panic)),
@@ -136,47 +136,47 @@ impl Supervisor {
         match outcome {
             Ok(value) => Some(value),
             Err(panic) => {
-                let pause = self.note(&*panic, begun.elapsed());
-                tokio::time::sleep(pause).await;
+                let backoff = self.record_panic(&*panic, started.elapsed());
+                tokio::time::sleep(backoff).await;
                 None
             }
         }
     }
 
     /// The same for a task that is a thread of its own.
-    pub fn watch_thread<T>(&mut self, work: impl FnOnce() -> T) -> Option<T> {
-        let begun = Instant::now();
-        match contained(work) {
+    pub fn run_thread<T>(&mut self, work: impl FnOnce() -> T) -> Option<T> {
+        let started = Instant::now();
+        match catch(work) {
             Ok(value) => Some(value),
             Err(panic) => {
-                thread::sleep(self.note(&*panic, begun.elapsed()));
+                thread::sleep(self.record_panic(&*panic, started.elapsed()));
                 None
             }
         }
     }
 
     /// Counts and logs a panic; returns for how long to wait.
-    fn note(&mut self, panic: &(dyn Any + Send), ran: Duration) -> Duration {
-        if ran >= SETTLED {
-            self.pause = FIRST_PAUSE;
+    fn record_panic(&mut self, panic: &(dyn Any + Send), run_time: Duration) -> Duration {
+        if run_time >= BACKOFF_RESET {
+            self.backoff = INITIAL_BACKOFF;
         }
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        let backoff = self.backoff;
+        self.backoff = (backoff * 2).min(MAX_BACKOFF);
         PANICS[self.task as usize].fetch_add(1, Ordering::Relaxed);
-        let (task, object, said) = (self.task.name(), &self.object, message(panic));
-        let space = if object.is_empty() { "" } else { " " };
+        let (task, subject, text) = (self.task.name(), &self.subject, panic_message(panic));
+        let space = if subject.is_empty() { "" } else { " " };
         error!(
-            "a bug in ballast: the task {task}{space}{object} panicked, and begins anew in {pause:?}: {said}"
+            "a bug in ballast: the task {task}{space}{subject} panicked, and begins anew in {backoff:?}: {text}"
         );
-        pause
+        backoff
     }
 }
 
-fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
-    let before = CONTAINED.replace(true);
+fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    let previous = CONTAINED.replace(true);
     // What the work had half done is its own business: each task keeps its state such that it can go on from any.
     let outcome = catch_unwind(AssertUnwindSafe(work));
-    CONTAINED.set(before);
+    CONTAINED.set(previous);
     outcome
 }
 
@@ -186,10 +186,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_begins_anew_until_it_ends() {
-        let before = Task::History.panics();
+        let previous = Task::History.panics();
         let mut supervisor = Supervisor::new(Task::History, "test");
         let mut runs = 0;
-        let begun = Instant::now();
+        let started = Instant::now();
         let value = loop {
             let work = async {
                 tokio::task::yield_now().await;
@@ -197,37 +197,46 @@ mod tests {
                 assert!(runs > 2, "not yet");
                 7
             };
-            if let Some(value) = supervisor.watch(work).await {
+            if let Some(value) = supervisor.run(work).await {
                 break value;
             }
         };
         assert_eq!((value, runs), (7, 3));
-        assert!(Task::History.panics() >= before + 2);
-        assert!(begun.elapsed() >= FIRST_PAUSE * 3);
+        assert!(Task::History.panics() >= previous + 2);
+        assert!(started.elapsed() >= INITIAL_BACKOFF * 3);
     }
 
     #[test]
     fn pauses_grow_up_to_the_longest() {
         let mut supervisor = Supervisor::new(Task::Traces, "");
-        let pauses = [(); 11].map(|()| supervisor.note(&"words", Duration::ZERO));
-        let tenths = pauses.map(|pause| pause.as_millis() / 100);
+        let backoffs = [(); 11].map(|()| supervisor.record_panic(&"words", Duration::ZERO));
+        let tenths = backoffs.map(|backoff| backoff.as_millis() / 100);
         assert_eq!(tenths, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     }
 
     #[test]
     fn a_long_run_resets_the_pause() {
         let mut supervisor = Supervisor::new(Task::Traces, "");
-        assert_eq!(supervisor.note(&"words", Duration::ZERO), FIRST_PAUSE);
-        assert_eq!(supervisor.note(&"words", Duration::ZERO), FIRST_PAUSE * 2);
-        assert_eq!(supervisor.note(&"words", SETTLED), FIRST_PAUSE);
+        assert_eq!(
+            supervisor.record_panic(&"words", Duration::ZERO),
+            INITIAL_BACKOFF
+        );
+        assert_eq!(
+            supervisor.record_panic(&"words", Duration::ZERO),
+            INITIAL_BACKOFF * 2
+        );
+        assert_eq!(
+            supervisor.record_panic(&"words", BACKOFF_RESET),
+            INITIAL_BACKOFF
+        );
     }
 
     #[test]
     fn only_what_is_watched_is_contained() {
         let mut supervisor = Supervisor::new(Task::AccessLog, "");
         assert!(!contains_panics());
-        assert_eq!(supervisor.watch_thread(contains_panics), Some(true));
-        assert_eq!(supervisor.watch_thread(|| panic!("once")), None::<()>);
+        assert_eq!(supervisor.run_thread(contains_panics), Some(true));
+        assert_eq!(supervisor.run_thread(|| panic!("once")), None::<()>);
         assert!(!contains_panics());
     }
 

@@ -40,7 +40,9 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
                     let balancer = build_with(info.name, hosts, &options).expect("a balancer");
                     if troubled {
                         for id in &tried {
-                            balancer.ramp(id, Duration::ZERO).expect("a member");
+                            balancer
+                                .begin_slow_start(id, Duration::ZERO)
+                                .expect("a member");
                         }
                     }
                     let picks = || {

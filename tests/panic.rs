@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use ballast::config::Config;
-use ballast::pool::{HostBook, Pool};
-use ballast::proxy::{Client, Guarded, Proxy, RequestContext, Site, Traffic};
-use ballast::record::{Ending, Observer};
+use ballast::pingora_driver::{ClientStream, PanicGuard};
+use ballast::pool::{HostRegistry, Pool};
+use ballast::proxy::{ActiveConfig, Proxy, RequestContext, TrafficState};
+use ballast::record::{Observer, TerminationReason};
 use bytes::Bytes;
 use log::{LevelFilter, Log, Metadata, Record};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -142,21 +143,21 @@ impl Log for Lines {
 
 /// Keeps what every request ended with.
 #[derive(Debug, Default)]
-struct Endings(Mutex<Vec<(Option<u16>, Ending, usize)>>);
+struct Endings(Mutex<Vec<(Option<u16>, TerminationReason, usize)>>);
 
 impl Observer for Endings {
-    fn ended(&self, record: &ballast::record::Record<'_>) {
+    fn on_request_end(&self, record: &ballast::record::RequestRecord<'_>) {
         let mut endings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         endings.push((
             record.summary.status,
-            record.summary.ending,
+            record.summary.termination,
             record.attempts.len(),
         ));
     }
 }
 
 impl Endings {
-    fn take(&self) -> Vec<(Option<u16>, Ending, usize)> {
+    fn take(&self) -> Vec<(Option<u16>, TerminationReason, usize)> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -212,8 +213,8 @@ fn host() -> SocketAddr {
 /// Serves `app` in this process until the test ends, behind TLS if there is any.
 fn serve(
     app: Panicking,
-    site: Arc<ArcSwap<Site>>,
-    traffic: Arc<Traffic>,
+    active: Arc<ArcSwap<ActiveConfig>>,
+    traffic: Arc<TrafficState>,
     tls: Option<TlsSettings>,
 ) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -225,7 +226,7 @@ fn serve(
             .build();
         runtime.expect("a runtime").block_on(async {
             let app = http_proxy(&Arc::new(ServerConf::default()), app);
-            let app = Arc::new(Guarded::new(app, Arc::clone(&site), traffic));
+            let app = Arc::new(PanicGuard::new(app, Arc::clone(&active), traffic));
             let (_running, shutdown) = watch::channel(false);
             let tls = tls.map(TlsSettings::build);
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
@@ -236,7 +237,7 @@ fn serve(
                     None => Box::new(stream),
                     Some(tls) => Box::new(tls.tls_handshake(stream).await.expect("a handshake")),
                 };
-                let client = Client::new(stream, Arc::clone(&site));
+                let client = ClientStream::new(stream, Arc::clone(&active));
                 tokio::spawn(async move { app.serve(client, &shutdown).await });
             }
         });
@@ -267,7 +268,7 @@ fn ask(address: SocketAddr, path: &str) -> String {
 /// A proxy in this process, and what is known of its requests.
 struct Started {
     address: SocketAddr,
-    traffic: Arc<Traffic>,
+    traffic: Arc<TrafficState>,
     pool: Arc<Pool>,
     endings: Arc<Endings>,
 }
@@ -286,15 +287,15 @@ fn start(tls: Option<TlsSettings>) -> Started {
          pools: {{ web: {{ algorithm: bounded, hosts: [\"{host}\"], health_check: none }} }}\n"
     );
     let config = Config::parse(&text, Path::new("panic.yaml")).expect("a configuration");
-    let mut site = Site::new(&config, &mut HostBook::new()).expect("a site");
+    let mut active = ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration");
     let endings = Arc::new(Endings::default());
-    site.observers = vec![Arc::clone(&endings) as Arc<dyn Observer>];
-    let pool = Arc::clone(&site.pools[0]);
+    active.observers = vec![Arc::clone(&endings) as Arc<dyn Observer>];
+    let pool = Arc::clone(&active.pools[0]);
     pool.begin();
-    let traffic = Arc::new(Traffic::default());
-    let site = Arc::new(ArcSwap::from_pointee(site));
-    let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-    let address = serve(Panicking(proxy), site, Arc::clone(&traffic), tls);
+    let traffic = Arc::new(TrafficState::default());
+    let active = Arc::new(ArcSwap::from_pointee(active));
+    let proxy = Proxy::new(Arc::clone(&active), Arc::clone(&traffic));
+    let address = serve(Panicking(proxy), active, Arc::clone(&traffic), tls);
     Started {
         address,
         traffic,
@@ -335,9 +336,9 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         within_seconds("the last request has ended", || traffic.present() == 0);
         let told = [
-            (Some(500), Ending::Internal, 1),
-            (Some(200), Ending::Internal, 1),
-            (Some(200), Ending::Complete, 1),
+            (Some(500), TerminationReason::Internal, 1),
+            (Some(200), TerminationReason::Internal, 1),
+            (Some(200), TerminationReason::Complete, 1),
         ];
         assert_eq!(endings.take(), told, "each request is told of once");
     }
@@ -419,9 +420,9 @@ fn a_panic_in_a_stream_ends_no_other() {
     within_seconds("no request is counted any more", || started.is_at_rest());
     assert_eq!(started.traffic.panics(), 6);
     let told = [
-        (Some(500), Ending::Internal, 1),
-        (Some(200), Ending::Internal, 1),
-        (Some(200), Ending::Complete, 1),
+        (Some(500), TerminationReason::Internal, 1),
+        (Some(200), TerminationReason::Internal, 1),
+        (Some(200), TerminationReason::Complete, 1),
     ];
     assert_eq!(started.endings.take(), [told; 3].concat());
 }

@@ -9,57 +9,57 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header;
 
-use super::clock::Clock;
-use super::entry::{Line, Text};
-use super::json::version;
+use super::entry_batch::{EntryText, EntryView};
+use super::json::http_version;
+use super::timestamp_formatter::TimestampFormatter;
 use crate::address_text::AddressText;
 use crate::message::RequestView;
-use crate::record::Ending;
+use crate::record::TerminationReason;
 
 /// What stands for a value that there is none of.
-const NONE: &[u8] = b"-";
+const ABSENT: &[u8] = b"-";
 
 /// nginx's own status for a client that has gone before its answer.
 const CLIENT_GONE: u16 = 499;
 
 /// Appends the line of a request, without its end.
-pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, clock: &mut Clock) {
+pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut TimestampFormatter) {
     let summary = &line.entry.summary;
     match summary.client {
         Some(client) => out.extend(AddressText::new(client).as_bytes()),
-        None => out.extend(NONE),
+        None => out.extend(ABSENT),
     }
     out.extend(b" - ");
-    escape(out, line.text(Text::User).unwrap_or(NONE));
-    let (time, _) = clock.text(summary.began + summary.took, "%d/%b/%Y:%H:%M:%S +0000");
+    escape(out, line.text(EntryText::User).unwrap_or(ABSENT));
+    let (time, _) = timestamps.format(summary.began + summary.duration, "%d/%b/%Y:%H:%M:%S +0000");
     out.extend(b" [");
     out.extend(time.as_bytes());
     out.extend(b"] \"");
-    let request = (line.text(Text::Method), line.text(Text::Target));
+    let request = (line.text(EntryText::Method), line.text(EntryText::Target));
     match (request, summary.version) {
-        ((Some(method), Some(target)), Some(said)) => {
+        ((Some(method), Some(target)), Some(version)) => {
             escape(out, method);
             out.push(b' ');
             escape(out, target);
             out.push(b' ');
-            out.extend(version(said).as_bytes());
+            out.extend(http_version(version).as_bytes());
         }
-        _ => out.extend(NONE),
+        _ => out.extend(ABSENT),
     }
-    let status = summary.status.unwrap_or(match summary.ending {
-        Ending::ClientGone => CLIENT_GONE,
+    let status = summary.status.unwrap_or(match summary.termination {
+        TerminationReason::ClientGone => CLIENT_GONE,
         _ => 0,
     });
     let sent = summary.sent;
-    put(out, format_args!("\" {status:03} {sent} \""));
-    escape(out, line.text(Text::Referer).unwrap_or(NONE));
+    append(out, format_args!("\" {status:03} {sent} \""));
+    escape(out, line.text(EntryText::Referer).unwrap_or(ABSENT));
     out.extend(b"\" \"");
-    escape(out, line.text(Text::UserAgent).unwrap_or(NONE));
+    escape(out, line.text(EntryText::UserAgent).unwrap_or(ABSENT));
     out.push(b'"');
 }
 
 /// The name by which the client authenticates itself to the host (`Authorization: Basic`), if it does.
-pub(super) fn user(request: RequestView<'_>) -> Option<Vec<u8>> {
+pub(super) fn basic_auth_user(request: RequestView<'_>) -> Option<Vec<u8>> {
     const SCHEME: &[u8] = b"basic ";
     let value = request.get(&header::AUTHORIZATION)?;
     let (scheme, credentials) = value.split_at_checked(SCHEME.len())?;
@@ -72,7 +72,7 @@ pub(super) fn user(request: RequestView<'_>) -> Option<Vec<u8>> {
     (!name.is_empty()).then_some(name)
 }
 
-fn put(line: &mut Vec<u8>, text: Arguments<'_>) {
+fn append(line: &mut Vec<u8>, text: Arguments<'_>) {
     line.write_fmt(text).expect("a vector takes everything");
 }
 
@@ -85,7 +85,7 @@ fn escape(line: &mut Vec<u8>, bytes: &[u8]) {
         let (plain, others) = rest.split_at(plain.unwrap_or(rest.len()));
         line.extend(plain);
         let [byte, behind @ ..] = others else { return };
-        put(line, format_args!("\\x{byte:02X}"));
+        append(line, format_args!("\\x{byte:02X}"));
         rest = behind;
     }
 }
@@ -118,7 +118,7 @@ mod tests {
             let mut request = RequestHeader::build("GET", b"/", None).expect("a request");
             let inserted = request.insert_header(header::AUTHORIZATION, value);
             inserted.expect("a field");
-            let found = user((&request).into());
+            let found = basic_auth_user((&request).into());
             assert_eq!(found.as_deref(), name.map(str::as_bytes), "{value}");
         }
     }

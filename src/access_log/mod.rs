@@ -4,45 +4,45 @@
 //! that nobody reads, or a disk that is full, stops that thread alone: requests that find the buffer full have no line,
 //! which is counted and told in the process's own log.
 
-mod clock;
 mod combined;
-mod entry;
+mod entry_batch;
+mod entry_queue;
 mod json;
-mod logs;
-mod object;
-mod queue;
-mod sample;
-mod sink;
-mod writer;
+mod json_object;
+mod log_file;
+mod log_writer;
+mod open_logs;
+mod sampling;
+mod timestamp_formatter;
 
 use std::sync::Arc;
 
-use crate::balancer::draw_of_thread;
+use crate::balancer::thread_random;
 use crate::config::{self, LogFormat};
-use crate::record::{Observer, Record};
+use crate::record::{Observer, RequestRecord};
 
-use entry::Facts;
-pub use logs::Logs;
-pub use sink::check;
-use writer::Writer;
+use entry_batch::NewEntry;
+pub use log_file::check_writable;
+use log_writer::LogWriter;
+pub use open_logs::OpenLogs;
 
 /// What a site has written about its requests.
 #[derive(Debug)]
-pub struct AccessLog {
-    said: config::AccessLog,
-    writer: Arc<Writer>,
+pub struct AccessLogger {
+    config: config::AccessLog,
+    writer: Arc<LogWriter>,
 }
 
-impl Observer for AccessLog {
-    fn ended(&self, record: &Record<'_>) {
-        if !sample::is_chosen(&self.said.sample, record.summary.status, draw_of_thread) {
+impl Observer for AccessLogger {
+    fn on_request_end(&self, record: &RequestRecord<'_>) {
+        if !sampling::is_sampled(&self.config.sample, record.summary.status, thread_random) {
             return;
         }
-        let user = match self.said.format {
+        let user = match self.config.format {
             LogFormat::Json => None,
-            LogFormat::Combined => record.request.and_then(combined::user),
+            LogFormat::Combined => record.request.and_then(combined::basic_auth_user),
         };
-        let facts = Facts::new(record, self.said.format, user.as_deref());
-        self.writer.put(&facts);
+        let new_entry = NewEntry::new(record, self.config.format, user.as_deref());
+        self.writer.push(&new_entry);
     }
 }

@@ -2,18 +2,20 @@
 //! over TCP reading, and writing for whoever knows the token.
 
 mod api;
-mod arrival;
+mod api_server;
 mod dashboard;
-mod entrance;
+mod head_reader;
+mod process_handle;
 mod readiness;
-mod reply;
-mod running;
+mod response;
 
 pub use api::{
-    API_DRAIN, API_EXPLAIN, API_LOG_LEVEL, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, Command,
-    ConfigInfo, ErrorBody, Events, Histories, LogLevel, NewHost, NewWeight, Preview, ProcessStatus,
-    Reloaded, Removed, Version,
+    API_DRAIN, API_EXPLAIN, API_LOG_LEVEL, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, ConfigInfo,
+    ErrorBody, EventList, HostRemoval, LogLevel, NewHost, NewWeight, PoolHistories, ProcessCommand,
+    ProcessStatus, ProcessVersion, ReloadPreview, ReloadResult,
 };
-pub use entrance::{Door, Entrance};
+pub use api_server::{ApiServer, Caller};
+pub use process_handle::{
+    ChangeError, ChangePermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad,
+};
 pub use readiness::Readiness;
-pub use running::{Change, ChangeError, Current, Load, Permit, Running};

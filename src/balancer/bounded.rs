@@ -17,9 +17,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::mechanics::{
-    Algorithm, BalancerError, Choose, Chooser, Earnest, Fallback, HasKey, Host, Ledger, Ledgers,
-    Mode, Options, Reason, Rehearsal, Request, Ring, RingKeeper, Seat,
+use super::core::{
+    Algorithm, BalancerError, CandidateReason, DryRun, DynPicker, Fallback, HasKey, Host, NoTrace,
+    Options, PerHostMap, PerHostState, PickRequest, PickTrace, Picker, Ring, RingBuilder, Slot,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -39,200 +39,200 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
 };
 
 /// The factor is kept as an integer of this many parts, so that capacities are compared exactly.
-const PARTS: f64 = 1e6;
+const FACTOR_SCALE: f64 = 1e6;
 
 /// Points that are looked at before the emptiest host is taken. At the tightest factor of 1 a walk along a full ring
 /// would otherwise be as long as the ring; at 1.25 not one in a thousand needs more than ten.
-const LONGEST_WALK: usize = 256;
+const MAX_WALK: usize = 256;
 
 /// The bit that marks the account of a host that has left.
-const LEFT: u64 = 1 << 63;
+const DEPARTED: u64 = 1 << 63;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     let fits = |factor: &f64| (1.0..=100.0).contains(factor);
     let factor = options.parse("factor", 1.25, "a number from 1 to 100", fits)?;
     Ok(Box::new(Bounded {
-        factor: (factor * PARTS).round() as u64,
-        keeper: RingKeeper::default(),
+        factor: (factor * FACTOR_SCALE).round() as u64,
+        ring_builder: RingBuilder::default(),
         total: Arc::default(),
-        accounts: Ledgers::default(),
+        host_loads: PerHostMap::default(),
         fallback: Fallback::from_options(options)?,
     }))
 }
 
 #[derive(Debug)]
 struct Bounded {
-    /// c in parts of [`PARTS`].
+    /// c in parts of [`FACTOR_SCALE`].
     factor: u64,
-    keeper: RingKeeper,
+    ring_builder: RingBuilder,
     total: Arc<AtomicU64>,
-    accounts: Ledgers<Account>,
+    host_loads: PerHostMap<HostLoad>,
     fallback: Fallback,
 }
 
 /// The requests that this balancer has running on one host.
 #[derive(Debug)]
-struct Account {
-    /// Their number, with [`LEFT`] set while the host is no member.
+struct HostLoad {
+    /// Their number, with [`DEPARTED`] set while the host is no member.
     running: AtomicU64,
-    /// The requests on all members. Each change of `running` that happens without [`LEFT`] is repeated here: a request
+    /// The requests on all members. Each change of `running` that happens without [`DEPARTED`] is repeated here: a request
     /// that comes is added first, one that ends is taken off last, so the total holds every request that is on its way.
     total: Arc<AtomicU64>,
     /// What the fallback keeps, which must hear of every end of a request.
-    fallback: Option<Arc<dyn Ledger>>,
+    fallback: Option<Arc<dyn PerHostState>>,
 }
 
-impl Account {
+impl HostLoad {
     /// Counts a request that `total` holds already, if `room` for one more than the given number is left.
     fn reserve(&self, room: impl Fn(u64) -> bool) -> bool {
         self.running
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
-                (running & LEFT == 0 && room(running)).then_some(running + 1)
+                (running & DEPARTED == 0 && room(running)).then_some(running + 1)
             })
             .is_ok()
     }
 
     /// Gives a reservation back; `total` holds the request still, or again if the host has left since.
     fn cancel(&self) {
-        if self.running.fetch_sub(1, Ordering::SeqCst) & LEFT != 0 {
+        if self.running.fetch_sub(1, Ordering::SeqCst) & DEPARTED != 0 {
             self.total.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
 
-impl Ledger for Account {
-    fn took(&self) {
+impl PerHostState for HostLoad {
+    fn on_acquire(&self) {
         self.total.fetch_add(1, Ordering::SeqCst);
-        if self.running.fetch_add(1, Ordering::SeqCst) & LEFT != 0 {
+        if self.running.fetch_add(1, Ordering::SeqCst) & DEPARTED != 0 {
             self.total.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
-    fn returned(&self, host: &Host, in_flight: u64) {
+    fn on_release(&self, host: &Host, in_flight: u64) {
         let before = self
             .running
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
-                (running & !LEFT > 0).then(|| running - 1)
+                (running & !DEPARTED > 0).then(|| running - 1)
             });
-        if before.is_ok_and(|running| running & LEFT == 0) {
+        if before.is_ok_and(|running| running & DEPARTED == 0) {
             self.total.fetch_sub(1, Ordering::SeqCst);
         }
-        if let Some(ledger) = &self.fallback {
-            ledger.returned(host, in_flight);
+        if let Some(per_host_state) = &self.fallback {
+            per_host_state.on_release(host, in_flight);
         }
     }
 
-    fn joined(&self) {
-        let running = self.running.fetch_and(!LEFT, Ordering::SeqCst);
-        if running & LEFT != 0 {
-            self.total.fetch_add(running & !LEFT, Ordering::SeqCst);
+    fn on_join(&self) {
+        let running = self.running.fetch_and(!DEPARTED, Ordering::SeqCst);
+        if running & DEPARTED != 0 {
+            self.total.fetch_add(running & !DEPARTED, Ordering::SeqCst);
         }
     }
 
-    fn left(&self) {
-        let running = self.running.fetch_or(LEFT, Ordering::SeqCst);
-        if running & LEFT == 0 {
+    fn on_leave(&self) {
+        let running = self.running.fetch_or(DEPARTED, Ordering::SeqCst);
+        if running & DEPARTED == 0 {
             self.total.fetch_sub(running, Ordering::SeqCst);
         }
     }
 }
 
 impl Algorithm for Bounded {
-    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
-        let account = |seat: &Arc<Seat>| {
-            let found = self.accounts.find(seat.host.id());
-            found.expect("a seat holds its account, which was remembered when the host joined")
+    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
+        let host_load = |slot: &Arc<Slot>| {
+            let found = self.host_loads.find(slot.host.id());
+            found.expect("a slot holds its load, which was remembered when the host joined")
         };
-        let accounts: Box<[Arc<Account>]> = seats.iter().map(account).collect();
-        let rooms = Rooms {
+        let host_loads: Box<[Arc<HostLoad>]> = slots.iter().map(host_load).collect();
+        let picker = BoundedPicker {
             factor: self.factor,
-            weights: seats.iter().map(|s| u64::from(s.host.weight())).sum(),
-            ring: self.keeper.ring(seats),
+            weights: slots.iter().map(|s| u64::from(s.host.weight())).sum(),
+            ring: self.ring_builder.ring(slots),
             total: Arc::clone(&self.total),
-            accounts,
-            seats: Arc::clone(seats),
+            host_loads,
+            slots: Arc::clone(slots),
         };
-        self.fallback.beside(rooms, seats)
+        self.fallback.with_fallback(picker, slots)
     }
 
     fn starts_slowly(&self) -> bool {
         false
     }
 
-    fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
-        if let Some(account) = self.accounts.find(host.id()) {
-            return Some(account);
+    fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
+        if let Some(host_load) = self.host_loads.find(host.id()) {
+            return Some(host_load);
         }
-        let account = Arc::new(Account {
-            running: AtomicU64::new(LEFT),
+        let host_load = Arc::new(HostLoad {
+            running: AtomicU64::new(DEPARTED),
             total: Arc::clone(&self.total),
-            fallback: self.fallback.ledger(host),
+            fallback: self.fallback.per_host_state(host),
         });
-        self.accounts.remember(host.id(), &account);
-        Some(account)
+        self.host_loads.insert(host.id(), &host_load);
+        Some(host_load)
     }
 }
 
 #[derive(Debug)]
-struct Rooms {
+struct BoundedPicker {
     factor: u64,
     /// W.
     weights: u64,
     ring: Arc<Ring>,
     total: Arc<AtomicU64>,
-    accounts: Box<[Arc<Account>]>,
-    seats: Arc<[Arc<Seat>]>,
+    host_loads: Box<[Arc<HostLoad>]>,
+    slots: Arc<[Arc<Slot>]>,
 }
 
-impl HasKey for Rooms {
-    fn has_key(&self, request: &Request<'_>) -> bool {
+impl HasKey for BoundedPicker {
+    fn has_key(&self, request: &PickRequest<'_>) -> bool {
         request.hash_key().is_some()
     }
 }
 
-impl Choose for Rooms {
-    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+impl Picker for BoundedPicker {
+    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
         let total = self.total.load(Ordering::SeqCst) + 1;
         let fits = |position: usize| {
-            let running = self.accounts[position].running.load(Ordering::SeqCst);
-            let room = running & LEFT == 0 && self.has_room(position, running, total);
+            let running = self.host_loads[position].running.load(Ordering::SeqCst);
+            let room = running & DEPARTED == 0 && self.has_room(position, running, total);
             if !room {
-                mode.passes(position, Reason::Bound);
+                trace.reject(position, CandidateReason::Bound);
             }
             room
         };
-        self.along_the_ring(request, fits, mode)
+        self.first_on_ring(request, fits, trace)
             .or_else(|| self.emptiest(request))
     }
 
-    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
+    fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
         let total = self.total.load(Ordering::SeqCst) + 1;
         for position in self.ring.walk(request.hash_key().unwrap_or_default()) {
-            let running = self.accounts[position].running.load(Ordering::SeqCst) & !LEFT;
-            let share = total as f64 * f64::from(self.seats[position].host.weight());
+            let running = self.host_loads[position].running.load(Ordering::SeqCst) & !DEPARTED;
+            let share = total as f64 * f64::from(self.slots[position].host.weight());
             let load = running as f64 * self.weights as f64 / share;
             let reason = match self.has_room(position, running, total) {
-                true => Reason::Ring,
-                false => Reason::Bound,
+                true => CandidateReason::Ring,
+                false => CandidateReason::Bound,
             };
-            if !rehearsal.ranks(position, Some(load), reason) {
+            if !dry_run.rank(position, Some(load), reason) {
                 break;
             }
         }
     }
 
-    fn choose_and_count(&self, request: &Request<'_>, seats: &[Arc<Seat>]) -> Option<usize> {
+    fn pick_and_count(&self, request: &PickRequest<'_>, slots: &[Arc<Slot>]) -> Option<usize> {
         self.total.fetch_add(1, Ordering::SeqCst);
         let reserve = |position: usize| {
             // Read anew at each host: the requests that filled it since have made room elsewhere.
             let total = self.total.load(Ordering::SeqCst);
-            self.accounts[position].reserve(|running| self.has_room(position, running, total))
-                && self.count(position, seats)
+            self.host_loads[position].reserve(|running| self.has_room(position, running, total))
+                && self.count(position, slots)
         };
-        let along = self.along_the_ring(request, reserve, &Earnest);
+        let along = self.first_on_ring(request, reserve, &NoTrace);
         let chosen = along.or_else(|| {
             self.emptiest(request).filter(|&position| {
-                self.accounts[position].reserve(|_| true) && self.count(position, seats)
+                self.host_loads[position].reserve(|_| true) && self.count(position, slots)
             })
         });
         if chosen.is_none() {
@@ -242,48 +242,48 @@ impl Choose for Rooms {
     }
 }
 
-impl Rooms {
+impl BoundedPicker {
     /// Whether `running` < c·m·w/W, which for integers is `running` + 1 ≤ ⌈c·m·w/W⌉.
     fn has_room(&self, position: usize, running: u64, total: u64) -> bool {
-        let weight = self.seats[position].host.weight();
+        let weight = self.slots[position].host.weight();
         let capacity = u128::from(self.factor) * u128::from(total) * u128::from(weight);
-        u128::from(running) * u128::from(self.weights) * (PARTS as u128) < capacity
+        u128::from(running) * u128::from(self.weights) * (FACTOR_SCALE as u128) < capacity
     }
 
     /// Counts on the host a request that its account has reserved, and gives the reservation back if the host is full.
-    fn count(&self, position: usize, seats: &[Arc<Seat>]) -> bool {
-        let seat = &seats[position];
-        let room = seat.live().inc_below(seat.limit());
+    fn count(&self, position: usize, slots: &[Arc<Slot>]) -> bool {
+        let slot = &slots[position];
+        let room = slot.stats().inc_below(slot.limit());
         if !room {
-            self.accounts[position].cancel();
+            self.host_loads[position].cancel();
         }
         room
     }
 
     /// The first host clockwise that `request` may take and for which `take` holds.
-    fn along_the_ring(
+    fn first_on_ring(
         &self,
-        request: &Request<'_>,
+        request: &PickRequest<'_>,
         take: impl Fn(usize) -> bool,
-        mode: &impl Mode,
+        trace: &impl PickTrace,
     ) -> Option<usize> {
         self.ring
             .walk(request.hash_key()?)
-            .take(LONGEST_WALK)
-            .inspect(|&position| mode.sees(position))
-            .find(|&p| request.may_take(p, &self.seats[p]) && take(p))
+            .take(MAX_WALK)
+            .inspect(|&position| trace.visit(position))
+            .find(|&p| request.accepts(p, &self.slots[p]) && take(p))
     }
 
     /// The host with the fewest requests by weight among those that `request` may take. If that are all, it has room: its
     /// load by weight is at most the mean, and a capacity is above the mean.
-    fn emptiest(&self, request: &Request<'_>) -> Option<usize> {
+    fn emptiest(&self, request: &PickRequest<'_>) -> Option<usize> {
         let load = |position: usize| {
-            let running = self.accounts[position].running.load(Ordering::SeqCst);
-            let weight = self.seats[position].host.weight();
-            (running & LEFT == 0).then(|| running as f64 / f64::from(weight))
+            let running = self.host_loads[position].running.load(Ordering::SeqCst);
+            let weight = self.slots[position].host.weight();
+            (running & DEPARTED == 0).then(|| running as f64 / f64::from(weight))
         };
-        (0..self.seats.len())
-            .filter(|&position| request.may_take(position, &self.seats[position]))
+        (0..self.slots.len())
+            .filter(|&position| request.accepts(position, &self.slots[position]))
             .filter_map(|position| Some((load(position)?, position)))
             .min_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, position)| position)

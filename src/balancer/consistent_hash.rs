@@ -16,9 +16,9 @@
 
 use std::sync::Arc;
 
-use super::mechanics::{
-    Algorithm, BalancerError, Choose, Chooser, Fallback, HasKey, Host, Ledger, Mode, Options,
-    Reason, Rehearsal, Request, Ring, RingKeeper, Seat,
+use super::core::{
+    Algorithm, BalancerError, CandidateReason, DryRun, DynPicker, Fallback, HasKey, Host, Options,
+    PerHostState, PickRequest, PickTrace, Picker, Ring, RingBuilder, Slot,
 };
 use super::registry::AlgorithmInfo;
 
@@ -36,61 +36,61 @@ const SHORT_WALK: usize = 256;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     Ok(Box::new(ConsistentHash {
-        keeper: RingKeeper::default(),
+        ring_builder: RingBuilder::default(),
         fallback: Fallback::from_options(options)?,
     }))
 }
 
 #[derive(Debug)]
 struct ConsistentHash {
-    keeper: RingKeeper,
+    ring_builder: RingBuilder,
     fallback: Fallback,
 }
 
 #[derive(Debug)]
-struct Owners {
+struct RingPicker {
     ring: Arc<Ring>,
-    seats: Arc<[Arc<Seat>]>,
+    slots: Arc<[Arc<Slot>]>,
 }
 
 impl Algorithm for ConsistentHash {
-    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
-        let owners = Owners {
-            ring: self.keeper.ring(seats),
-            seats: Arc::clone(seats),
+    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
+        let picker = RingPicker {
+            ring: self.ring_builder.ring(slots),
+            slots: Arc::clone(slots),
         };
-        self.fallback.beside(owners, seats)
+        self.fallback.with_fallback(picker, slots)
     }
 
     fn starts_slowly(&self) -> bool {
         false
     }
 
-    fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
-        self.fallback.ledger(host)
+    fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
+        self.fallback.per_host_state(host)
     }
 }
 
-impl HasKey for Owners {
-    fn has_key(&self, request: &Request<'_>) -> bool {
+impl HasKey for RingPicker {
+    fn has_key(&self, request: &PickRequest<'_>) -> bool {
         request.hash_key().is_some()
     }
 }
 
-impl Choose for Owners {
-    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+impl Picker for RingPicker {
+    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
         let walk = self.ring.walk(request.hash_key()?);
-        let mut walk = walk.inspect(|&position| mode.sees(position));
-        let fits = |position: &usize| request.may_take(*position, &self.seats[*position]);
+        let mut walk = walk.inspect(|&position| trace.visit(position));
+        let fits = |position: &usize| request.accepts(*position, &self.slots[*position]);
         walk.by_ref().take(SHORT_WALK).find(fits).or_else(|| {
-            let left = (0..self.seats.len()).any(|position| fits(&position));
+            let left = (0..self.slots.len()).any(|position| fits(&position));
             left.then(|| walk.find(fits)).flatten()
         })
     }
 
-    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
+    fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
         for position in self.ring.walk(request.hash_key().unwrap_or_default()) {
-            if !rehearsal.ranks(position, None, Reason::Ring) {
+            if !dry_run.rank(position, None, CandidateReason::Ring) {
                 break;
             }
         }

@@ -18,9 +18,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::mechanics::{
-    Algorithm, BalancerError, Choose, Chooser, Fallback, HasKey, Host, HostId, Ledger, Mode,
-    Options, Reason, Rehearsal, Request, Seat,
+use super::core::{
+    Algorithm, BalancerError, CandidateReason, DryRun, DynPicker, Fallback, HasKey, Host, HostId,
+    Options, PerHostState, PickRequest, PickTrace, Picker, Slot,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -69,84 +69,94 @@ struct Prefixes {
 }
 
 #[derive(Debug)]
-struct Scores {
+struct RendezvousPicker {
     prefixes: Prefixes,
-    classes: Box<[Class]>,
-    seats: Arc<[Arc<Seat>]>,
+    weight_groups: Box<[WeightGroup]>,
+    slots: Arc<[Arc<Slot>]>,
 }
 
 /// Hosts of one weight.
 #[derive(Debug)]
-struct Class {
+struct WeightGroup {
     weight: f64,
-    hosts: Box<[Contender]>,
+    hosts: Box<[HashedHost]>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Contender {
+struct HashedHost {
     seed: u64,
     position: usize,
 }
 
 impl Algorithm for IpHash {
-    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
-        let mut contenders: Vec<(u32, Contender)> = seats
+    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
+        let mut hashed_hosts: Vec<(u32, HashedHost)> = slots
             .iter()
             .enumerate()
-            .map(|(position, seat)| {
-                let seed = seed(seat.host.id());
-                (seat.host.weight(), Contender { seed, position })
+            .map(|(position, slot)| {
+                let seed = seed(slot.host.id());
+                (slot.host.weight(), HashedHost { seed, position })
             })
             .collect();
-        contenders.sort_unstable_by_key(|&(weight, contender)| (weight, contender.seed));
-        let classes = contenders.chunk_by(|a, b| a.0 == b.0).map(|class| Class {
-            weight: f64::from(class[0].0),
-            hosts: class.iter().map(|&(_, contender)| contender).collect(),
-        });
-        let scores = Scores {
+        hashed_hosts.sort_unstable_by_key(|&(weight, hashed_host)| (weight, hashed_host.seed));
+        let weight_groups = hashed_hosts
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|weight_group| WeightGroup {
+                weight: f64::from(weight_group[0].0),
+                hosts: weight_group
+                    .iter()
+                    .map(|&(_, hashed_host)| hashed_host)
+                    .collect(),
+            });
+        let picker = RendezvousPicker {
             prefixes: self.prefixes,
-            classes: classes.collect(),
-            seats: Arc::clone(seats),
+            weight_groups: weight_groups.collect(),
+            slots: Arc::clone(slots),
         };
-        self.fallback.beside(scores, seats)
+        self.fallback.with_fallback(picker, slots)
     }
 
     fn starts_slowly(&self) -> bool {
         false
     }
 
-    fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
-        self.fallback.ledger(host)
+    fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
+        self.fallback.per_host_state(host)
     }
 }
 
-impl HasKey for Scores {
-    fn has_key(&self, request: &Request<'_>) -> bool {
+impl HasKey for RendezvousPicker {
+    fn has_key(&self, request: &PickRequest<'_>) -> bool {
         request.client_address().is_some()
     }
 }
 
-impl Choose for Scores {
-    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+impl Picker for RendezvousPicker {
+    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
         let client = self.prefixes.hash(request.client_address()?);
-        let fits = |position: usize| request.may_take(position, &self.seats[position]);
+        let fits = |position: usize| request.accepts(position, &self.slots[position]);
         let home = self.best(client, |_| true)?;
-        mode.sees(home);
-        if request.takes_any() || fits(home) {
+        trace.visit(home);
+        if request.accepts_any() || fits(home) {
             return Some(home);
         }
         self.best(client, fits)
     }
 
-    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
+    fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
         let Some(address) = request.client_address() else {
             return;
         };
         let client = self.prefixes.hash(address);
         let mut ranked: Vec<(f64, u64, usize)> = self
-            .classes
+            .weight_groups
             .iter()
-            .flat_map(|class| class.hosts.iter().map(move |host| (class.weight, host)))
+            .flat_map(|weight_group| {
+                weight_group
+                    .hosts
+                    .iter()
+                    .map(move |host| (weight_group.weight, host))
+            })
             .map(|(weight, host)| {
                 let hash = host.hash(client);
                 (score(weight, hash), hash, host.position)
@@ -155,33 +165,33 @@ impl Choose for Scores {
         // Within a class the hash alone decides, which a score may round.
         ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
         for (score, _, position) in ranked {
-            rehearsal.ranks(position, None, Reason::Score);
-            rehearsal.scores(position, score);
+            dry_run.rank(position, None, CandidateReason::Score);
+            dry_run.record_score(position, score);
         }
     }
 }
 
-impl Scores {
+impl RendezvousPicker {
     /// The position with the highest score among those for which `fits` holds.
     fn best(&self, client: u64, fits: impl Fn(usize) -> bool) -> Option<usize> {
-        let champions = self.classes.iter().filter_map(|class| {
-            let hosts = class.hosts.iter().filter(|host| fits(host.position));
+        let group_winners = self.weight_groups.iter().filter_map(|weight_group| {
+            let hosts = weight_group.hosts.iter().filter(|host| fits(host.position));
             let (hash, position) = hosts
                 .map(|host| (host.hash(client), host.position))
                 .max_by_key(|&(hash, _)| hash)?;
-            Some((class.weight, hash, position))
+            Some((weight_group.weight, hash, position))
         });
-        if let [_] = *self.classes {
-            return champions.map(|(_, _, position)| position).next();
+        if let [_] = *self.weight_groups {
+            return group_winners.map(|(_, _, position)| position).next();
         }
-        champions
+        group_winners
             .map(|(weight, hash, position)| (score(weight, hash), position))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, position)| position)
     }
 }
 
-impl Contender {
+impl HashedHost {
     /// What the host gets for a client, by the hash of its address.
     fn hash(&self, client: u64) -> u64 {
         mix(client ^ self.seed)

@@ -3,7 +3,7 @@
 //! **How.** Every pick finds the minimum of in-flight/weight and counts the request on it in one atomic step: if another
 //! thread was faster, the search begins again. Recent failures count as requests in flight, and the load of a remarkably
 //! slow host counts several times (see [the formula](super)). Among equals chance decides, in proportion to the weights.
-//! Hosts stand in groups of [`GROUP`]; each group has a hint, a number not above its least load, so a pick looks at the
+//! Hosts stand in groups of [`GROUP_SIZE`]; each group has a hint, a number not above its least load, so a pick looks at the
 //! hints and then into one group.
 //!
 //! **Cost.** √n rather than n: at 10,000 hosts 157 hints and one group. A request's end lowers its group's hint, one
@@ -21,9 +21,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::mechanics::{
-    Algorithm, BalancerError, Choose, Chooser, Earnest, Host, Ledger, Ledgers, Live, Mode, Options,
-    Reason, Rehearsal, Request, Rng, Scales, Seat, scale,
+use super::core::{
+    Algorithm, BalancerError, CandidateReason, DryRun, DynPicker, Host, HostStats, LoadModel,
+    NoTrace, Options, PerHostMap, PerHostState, PickRequest, PickTrace, Picker, Rng, Slot, scale,
 };
 use super::registry::AlgorithmInfo;
 
@@ -37,18 +37,18 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
 
 /// Hosts in a group. Near the square root of the largest pools, and a single group for the usual ones, which then need
 /// no hints at all.
-const GROUP: usize = 64;
+const GROUP_SIZE: usize = 64;
 
 /// One in this many picks looks into a group that its hint does not recommend, and lowers the hint if it is too high.
 /// Hints are exact for one thread and healthy hosts; a request that ends on a host whose live state is shared with
 /// another balancer, or in the very moment in which the membership changes, is not heard of otherwise, nor is a load that
 /// falls because failures fade or slowness is over.
-const REVIEW: u64 = 16;
+const REVIEW_INTERVAL: u64 = 16;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     Ok(Box::new(LeastLoad {
-        rng: Arc::new(Rng::new(options.given_seed())),
-        places: Ledgers::default(),
+        rng: Arc::new(Rng::new(options.configured_seed())),
+        group_slots: PerHostMap::default(),
         groups: Mutex::default(),
     }))
 }
@@ -56,7 +56,7 @@ fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
 #[derive(Debug)]
 struct LeastLoad {
     rng: Arc<Rng>,
-    places: Ledgers<Place>,
+    group_slots: PerHostMap<GroupSlot>,
     groups: Mutex<Vec<Arc<Group>>>,
 }
 
@@ -70,19 +70,19 @@ struct Group {
 
 /// A host's place in a group. While it lives, no other host takes it.
 #[derive(Debug)]
-struct Place(Arc<Group>);
+struct GroupSlot(Arc<Group>);
 
-impl Ledger for Place {
-    fn returned(&self, host: &Host, in_flight: u64) {
-        self.0.lower(load(in_flight, host.weight()), &Earnest);
+impl PerHostState for GroupSlot {
+    fn on_release(&self, host: &Host, in_flight: u64) {
+        self.0.lower(load(in_flight, host.weight()), &NoTrace);
     }
 }
 
 impl Group {
-    fn lower(&self, load: u64, mode: &impl Mode) {
+    fn lower(&self, load: u64, trace: &impl PickTrace) {
         // Most ends of a request leave the hint where it is; reading first keeps the cache line shared.
-        if load < mode.load(&self.hint, Ordering::SeqCst) {
-            mode.fetch_min(&self.hint, load, Ordering::SeqCst);
+        if load < trace.load(&self.hint, Ordering::SeqCst) {
+            trace.fetch_min(&self.hint, load, Ordering::SeqCst);
         }
     }
 }
@@ -97,46 +97,49 @@ fn load(in_flight: u64, weight: u32) -> u64 {
 }
 
 impl Algorithm for LeastLoad {
-    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
-        let mut groups: Vec<View> = Vec::new();
+    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
+        let mut groups: Vec<GroupView> = Vec::new();
         let mut by_group = std::collections::HashMap::new();
-        for (position, seat) in seats.iter().enumerate() {
-            let place = self.places.find(seat.host.id());
-            let place = place.expect("a seat holds its place, which was remembered at joining");
-            let index = *by_group.entry(Arc::as_ptr(&place.0)).or_insert_with(|| {
-                groups.push(View {
-                    group: Arc::clone(&place.0),
-                    members: Vec::new(),
-                    weight: 0,
+        for (position, slot) in slots.iter().enumerate() {
+            let group_slot = self.group_slots.find(slot.host.id());
+            let group_slot = group_slot
+                .expect("a slot holds its place in a group, which was remembered at joining");
+            let index = *by_group
+                .entry(Arc::as_ptr(&group_slot.0))
+                .or_insert_with(|| {
+                    groups.push(GroupView {
+                        group: Arc::clone(&group_slot.0),
+                        members: Vec::new(),
+                        weight: 0,
+                    });
+                    groups.len() - 1
                 });
-                groups.len() - 1
-            });
-            groups[index].weight += u64::from(seat.host.weight());
-            groups[index].members.push(Member {
-                live: Arc::clone(seat.live()),
-                weight: seat.host.weight(),
-                limit: seat.limit(),
+            groups[index].weight += u64::from(slot.host.weight());
+            groups[index].members.push(GroupMember {
+                stats: Arc::clone(slot.stats()),
+                weight: slot.host.weight(),
+                limit: slot.limit(),
                 position,
             });
         }
-        groups.iter().for_each(View::renew_hint);
-        Box::new(Queues {
+        groups.iter().for_each(GroupView::renew_hint);
+        Box::new(LeastLoadPicker {
             rng: Arc::clone(&self.rng),
             groups: groups.into(),
-            seats: Arc::clone(seats),
+            slots: Arc::clone(slots),
         })
     }
 
-    fn ledger(&self, host: &Arc<Host>) -> Option<Arc<dyn Ledger>> {
-        if let Some(place) = self.places.find(host.id()) {
-            return Some(place);
+    fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
+        if let Some(group_slot) = self.group_slots.find(host.id()) {
+            return Some(group_slot);
         }
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         // One reference is this list's, each other a place's or an arrangement's; an arrangement that is still in use
         // makes a group look fuller than it is, which only makes another group.
         let free = groups
             .iter()
-            .find(|group| Arc::strong_count(group) <= GROUP);
+            .find(|group| Arc::strong_count(group) <= GROUP_SIZE);
         let group = free.cloned().unwrap_or_else(|| {
             let group = Arc::new(Group {
                 hint: AtomicU64::new(0),
@@ -144,62 +147,62 @@ impl Algorithm for LeastLoad {
             groups.push(Arc::clone(&group));
             group
         });
-        let place = Arc::new(Place(group));
-        self.places.remember(host.id(), &place);
-        Some(place)
+        let group_slot = Arc::new(GroupSlot(group));
+        self.group_slots.insert(host.id(), &group_slot);
+        Some(group_slot)
     }
 }
 
 #[derive(Debug)]
-struct Queues {
+struct LeastLoadPicker {
     rng: Arc<Rng>,
-    groups: Box<[View]>,
-    seats: Arc<[Arc<Seat>]>,
+    groups: Box<[GroupView]>,
+    slots: Arc<[Arc<Slot>]>,
 }
 
 /// A group as one arrangement sees it.
 #[derive(Debug)]
-struct View {
+struct GroupView {
     group: Arc<Group>,
-    members: Vec<Member>,
+    members: Vec<GroupMember>,
     /// The sum of the members' weights.
     weight: u64,
 }
 
 #[derive(Debug)]
-struct Member {
-    live: Arc<Live>,
+struct GroupMember {
+    stats: Arc<HostStats>,
     weight: u32,
     /// Requests that may run on it.
     limit: u64,
     position: usize,
 }
 
-impl Member {
+impl GroupMember {
     /// With `in_flight` requests.
-    fn load(&self, in_flight: u64, seats: &[Arc<Seat>], scales: Scales<'_>) -> f64 {
-        let seat = &seats[self.position];
-        scales.load(&self.live, in_flight, self.weight, seat)
+    fn load(&self, in_flight: u64, slots: &[Arc<Slot>], load_model: LoadModel<'_>) -> f64 {
+        let slot = &slots[self.position];
+        load_model.load(&self.stats, in_flight, self.weight, slot)
     }
 }
 
 /// The member that a search found, and the count that it had then.
-struct Found<'a> {
-    member: &'a Member,
+struct LeastLoaded<'a> {
+    member: &'a GroupMember,
     in_flight: u64,
 }
 
-impl Choose for Queues {
-    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
-        self.find(request, mode).map(|found| found.member.position)
+impl Picker for LeastLoadPicker {
+    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
+        self.find(request, trace).map(|found| found.member.position)
     }
 
-    fn rank(&self, request: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
-        let scales = request.scales();
+    fn rank(&self, request: &PickRequest<'_>, chosen: Option<usize>, dry_run: &DryRun) {
+        let load_model = request.load_model();
         let members = self.groups.iter().flat_map(|view| &view.members);
         let mut ranked: Vec<(f64, usize)> = members
             .map(|member| {
-                let load = member.load(member.live.in_flight(), &self.seats, scales);
+                let load = member.load(member.stats.in_flight(), &self.slots, load_model);
                 (load, member.position)
             })
             .collect();
@@ -210,55 +213,55 @@ impl Choose for Queues {
         let taken = taken.map_or(0.0, |(load, _)| *load);
         for &(load, position) in &ranked {
             let reason = match load > taken {
-                true => Reason::Loaded,
-                false => Reason::NotDrawn,
+                true => CandidateReason::Loaded,
+                false => CandidateReason::NotDrawn,
             };
-            rehearsal.ranks(position, Some(load), reason);
+            dry_run.rank(position, Some(load), reason);
         }
     }
 
-    fn choose_and_count(&self, request: &Request<'_>, _: &[Arc<Seat>]) -> Option<usize> {
+    fn pick_and_count(&self, request: &PickRequest<'_>, _: &[Arc<Slot>]) -> Option<usize> {
         loop {
-            let found = self.find(request, &Earnest)?;
-            if found.member.live.inc_from(found.in_flight) {
+            let found = self.find(request, &NoTrace)?;
+            if found.member.stats.inc_if_unchanged(found.in_flight) {
                 return Some(found.member.position);
             }
         }
     }
 }
 
-impl Queues {
-    fn find(&self, request: &Request<'_>, mode: &impl Mode) -> Option<Found<'_>> {
-        let scales = request.scales();
+impl LeastLoadPicker {
+    fn find(&self, request: &PickRequest<'_>, trace: &impl PickTrace) -> Option<LeastLoaded<'_>> {
+        let load_model = request.load_model();
         if request.is_retry() || request.was_held_back() {
-            return self.find_among(request, scales, mode);
+            return self.find_among(request, load_model, trace);
         }
         if let [only] = &*self.groups {
-            let least = only.least(&self.seats, scales, self.rng.draw(mode));
+            let least = only.least(&self.slots, load_model, self.rng.draw(trace));
             return least.map(|(_, found)| found);
         }
         loop {
-            let (review, bits) = scale(self.rng.draw(mode), REVIEW);
+            let (review, bits) = scale(self.rng.draw(trace), REVIEW_INTERVAL);
             if review == 0 {
-                let (group, _) = scale(self.rng.draw(mode), self.groups.len() as u64);
-                self.groups[group as usize].lower_hint(&self.seats, scales, mode);
+                let (group, _) = scale(self.rng.draw(trace), self.groups.len() as u64);
+                self.groups[group as usize].lower_hint(&self.slots, load_model, trace);
             }
-            let (hint, view) = self.recommended(bits, mode)?;
-            match view.least(&self.seats, scales, self.rng.draw(mode)) {
+            let (hint, view) = self.recommended(bits, trace)?;
+            match view.least(&self.slots, load_model, self.rng.draw(trace)) {
                 Some((least, found)) if least <= hint => return Some(found),
-                Some((least, _)) => view.raise_hint(hint, least, &self.seats, scales, mode),
+                Some((least, _)) => view.raise_hint(hint, least, &self.slots, load_model, trace),
                 // Every host of the group is full, and the others are said to be: only the whole list is certain.
-                None if hint == u64::MAX => return self.find_among(request, scales, mode),
-                None => view.raise_hint(hint, u64::MAX, &self.seats, scales, mode),
+                None if hint == u64::MAX => return self.find_among(request, load_model, trace),
+                None => view.raise_hint(hint, u64::MAX, &self.slots, load_model, trace),
             }
         }
     }
 
     /// The lowest hint, and of the groups that have it one drawn by weight.
-    fn recommended(&self, bits: u64, mode: &impl Mode) -> Option<(u64, &View)> {
+    fn recommended(&self, bits: u64, trace: &impl PickTrace) -> Option<(u64, &GroupView)> {
         let (mut lowest, mut weight) = (u64::MAX, 0);
         for view in &self.groups {
-            let hint = mode.load(&view.group.hint, Ordering::SeqCst);
+            let hint = trace.load(&view.group.hint, Ordering::SeqCst);
             if hint < lowest {
                 (lowest, weight) = (hint, 0);
             }
@@ -269,7 +272,7 @@ impl Queues {
         let (mut left, _) = scale(bits, weight);
         let mut chosen = None;
         for view in &self.groups {
-            if mode.load(&view.group.hint, Ordering::SeqCst) == lowest {
+            if trace.load(&view.group.hint, Ordering::SeqCst) == lowest {
                 chosen = Some((lowest, view));
                 if left < view.weight {
                     break;
@@ -284,40 +287,40 @@ impl Queues {
     /// The same among the hosts that `request` may take, in linear time.
     fn find_among(
         &self,
-        request: &Request<'_>,
-        scales: Scales<'_>,
-        mode: &impl Mode,
-    ) -> Option<Found<'_>> {
-        let fits = |member: &&Member| {
+        request: &PickRequest<'_>,
+        load_model: LoadModel<'_>,
+        trace: &impl PickTrace,
+    ) -> Option<LeastLoaded<'_>> {
+        let fits = |member: &&GroupMember| {
             let position = member.position;
-            request.may_take(position, &self.seats[position])
+            request.accepts(position, &self.slots[position])
         };
         let members = self.groups.iter().flat_map(|view| &view.members);
-        let bits = self.rng.draw(mode);
-        let drawn = draw_least(members.filter(fits), &self.seats, scales, bits);
+        let bits = self.rng.draw(trace);
+        let drawn = draw_least(members.filter(fits), &self.slots, load_model, bits);
         drawn.map(|(_, found)| found)
     }
 }
 
-impl View {
+impl GroupView {
     /// The least load of the group and a host that has it; `None` if all are full.
     fn least(
         &self,
-        seats: &[Arc<Seat>],
-        scales: Scales<'_>,
+        slots: &[Arc<Slot>],
+        load_model: LoadModel<'_>,
         bits: u64,
-    ) -> Option<(u64, Found<'_>)> {
-        draw_least(self.members.iter(), seats, scales, bits)
+    ) -> Option<(u64, LeastLoaded<'_>)> {
+        draw_least(self.members.iter(), slots, load_model, bits)
     }
 
     /// Sets the hint of a group that has got another set of members.
     fn renew_hint(&self) {
         let loads = self.members.iter().map(|member| {
             // What else weighs on a load only raises it.
-            load(member.live.in_flight(), member.weight)
+            load(member.stats.in_flight(), member.weight)
         });
         self.group.hint.store(u64::MAX, Ordering::SeqCst);
-        self.group.lower(loads.min().unwrap_or(u64::MAX), &Earnest);
+        self.group.lower(loads.min().unwrap_or(u64::MAX), &NoTrace);
     }
 
     /// Replaces the hint `seen`, which turned out too low.
@@ -325,40 +328,40 @@ impl View {
         &self,
         seen: u64,
         least: u64,
-        seats: &[Arc<Seat>],
-        scales: Scales<'_>,
-        mode: &impl Mode,
+        slots: &[Arc<Slot>],
+        load_model: LoadModel<'_>,
+        trace: &impl PickTrace,
     ) {
-        if mode.compare_exchange(&self.group.hint, seen, least, Ordering::SeqCst) {
+        if trace.compare_exchange(&self.group.hint, seen, least, Ordering::SeqCst) {
             // A request may have ended between the search and the raise, and found the hint low enough.
-            self.lower_hint(seats, scales, mode);
+            self.lower_hint(slots, load_model, trace);
         }
     }
 
-    fn lower_hint(&self, seats: &[Arc<Seat>], scales: Scales<'_>, mode: &impl Mode) {
-        if let Some((least, _)) = self.least(seats, scales, 0) {
-            self.group.lower(least, mode);
+    fn lower_hint(&self, slots: &[Arc<Slot>], load_model: LoadModel<'_>, trace: &impl PickTrace) {
+        if let Some((least, _)) = self.least(slots, load_model, 0) {
+            self.group.lower(least, trace);
         }
     }
 }
 
 /// The least load among `members` with room and, of those that have it, one drawn by weight.
 fn draw_least<'a>(
-    members: impl Iterator<Item = &'a Member> + Clone,
-    seats: &[Arc<Seat>],
-    scales: Scales<'_>,
+    members: impl Iterator<Item = &'a GroupMember> + Clone,
+    slots: &[Arc<Slot>],
+    load_model: LoadModel<'_>,
     bits: u64,
-) -> Option<(u64, Found<'a>)> {
-    let read = |member: &'a Member| {
-        let in_flight = member.live.in_flight();
-        let load = member.load(in_flight, seats, scales);
+) -> Option<(u64, LeastLoaded<'a>)> {
+    let read = |member: &'a GroupMember| {
+        let in_flight = member.stats.in_flight();
+        let load = member.load(in_flight, slots, load_model);
         // A full host is not below any other, and so is never chosen.
         let load = if in_flight < member.limit {
             load.to_bits()
         } else {
             u64::MAX
         };
-        (load, Found { member, in_flight })
+        (load, LeastLoaded { member, in_flight })
     };
     let (mut lowest, mut weight, mut chosen) = (u64::MAX, 0, None);
     for (load, found) in members.clone().map(read) {

@@ -13,14 +13,14 @@
 //! ```
 //!
 //! An algorithm's file holds its page, its options, how it arranges hosts and how it picks one; what all of them share
-//! (membership, the atomically swapped snapshot, counting) stands once, in `mechanics`. A pick takes no lock and does
+//! (membership, the atomically swapped snapshot, counting) stands once, in `core`. A pick takes no lock and does
 //! not allocate.
 //!
 //! With every algorithm
 //! - a host that a request has tried is not chosen for it while another is left;
 //! - no pick goes beyond the limit of a host ([`Host::with_max_in_flight`]): the choice moves on as it would from a host
 //!   that was tried, and [`BalancerError::Busy`] says that none is left;
-//! - a host may start slowly ([`Balancer::ramp`]), unless keys belong to hosts: when it is chosen, it is taken with the
+//! - a host may start slowly ([`Balancer::begin_slow_start`]), unless keys belong to hosts: when it is chosen, it is taken with the
 //!   probability of its share, and the choice is made again without it otherwise.
 //!
 //! `p2c` and `least_load` compare the loads of hosts, and a load is more than requests in flight:
@@ -33,9 +33,9 @@
 
 mod bounded;
 mod consistent_hash;
+mod core;
 mod ip_hash;
 mod least_load;
-mod mechanics;
 mod p2c;
 mod random;
 mod registry;
@@ -46,10 +46,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "proxy")]
-pub(crate) use mechanics::draw_of_thread;
-pub use mechanics::{
-    BalancerError, Candidate, Clock, Explanation, Host, HostId, Lease, MAX_WEIGHT, Measured,
-    Options, Reason, Selection, Turn,
+pub(crate) use core::thread_random;
+pub use core::{
+    BalancerError, Candidate, CandidateReason, Clock, Cursor, Explanation, Host, HostId, Lease,
+    MAX_WEIGHT, Options, Selection, StatsSnapshot,
 };
 pub use registry::{ALGORITHMS, AlgorithmInfo, OptionInfo, build, build_with};
 
@@ -117,17 +117,17 @@ pub trait Balancer: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity.
-    fn ramp(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError>;
+    fn begin_slow_start(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError>;
 
     /// How long a member has been starting slowly; `None` if it does not.
-    fn ramping(&self, id: &HostId) -> Option<Duration>;
+    fn slow_start_elapsed(&self, id: &HostId) -> Option<Duration>;
 
     /// Whose turn is next, where hosts take turns; to be carried into another balancer by
-    /// [`resume`](Balancer::resume).
-    fn turn(&self) -> Option<Turn> {
+    /// [`seek`](Balancer::seek).
+    fn cursor(&self) -> Option<Cursor> {
         None
     }
 
-    /// Goes on from `turn`. Nothing happens if its host is no member or hosts take no turns here.
-    fn resume(&self, _turn: &Turn) {}
+    /// Goes on from `cursor`. Nothing happens if its host is no member or hosts take no turns here.
+    fn seek(&self, _cursor: &Cursor) {}
 }

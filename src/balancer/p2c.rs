@@ -23,9 +23,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mechanics::{
-    Algorithm, Alias, BalancerError, Choose, Chooser, Clock, Live, Mode, Options, Reason,
-    Rehearsal, Request, Rng, Scales, Seat, invalid,
+use super::core::{
+    Algorithm, AliasTable, BalancerError, CandidateReason, Clock, DryRun, DynPicker, HostStats,
+    LoadModel, Options, PickRequest, PickTrace, Picker, Rng, Slot, invalid,
 };
 use super::registry::{AlgorithmInfo, OptionInfo};
 
@@ -57,122 +57,132 @@ const QUICK_PAIRS: usize = 4;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     let load = match options.text("load") {
-        None | Some("in_flight") => Load::InFlight,
-        Some("peak_ewma") => Load::PeakEwma(options.given_clock().clone()),
+        None | Some("in_flight") => LoadMetric::InFlight,
+        Some("peak_ewma") => LoadMetric::PeakEwma(options.configured_clock().clone()),
         Some(other) => return Err(invalid("load", other, "in_flight or peak_ewma")),
     };
     Ok(Box::new(P2c {
-        shared: Arc::new(Shared {
+        shared: Arc::new(P2cShared {
             load,
-            rng: Rng::new(options.given_seed()),
+            rng: Rng::new(options.configured_seed()),
         }),
     }))
 }
 
 #[derive(Debug)]
-enum Load {
+enum LoadMetric {
     InFlight,
     PeakEwma(Clock),
 }
 
 #[derive(Debug)]
-struct Shared {
-    load: Load,
+struct P2cShared {
+    load: LoadMetric,
     rng: Rng,
 }
 
 #[derive(Debug)]
 struct P2c {
-    shared: Arc<Shared>,
+    shared: Arc<P2cShared>,
 }
 
 #[derive(Debug)]
-struct Pairs {
-    shared: Arc<Shared>,
-    alias: Alias,
-    seats: Arc<[Arc<Seat>]>,
+struct P2cPicker {
+    shared: Arc<P2cShared>,
+    alias: AliasTable,
+    slots: Arc<[Arc<Slot>]>,
 }
 
 impl Algorithm for P2c {
-    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
-        Box::new(Pairs {
+    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
+        Box::new(P2cPicker {
             shared: Arc::clone(&self.shared),
-            alias: Alias::new(seats),
-            seats: Arc::clone(seats),
+            alias: AliasTable::new(slots),
+            slots: Arc::clone(slots),
         })
     }
 }
 
-impl Choose for Pairs {
-    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
-        let (first, second) = if request.takes_any() {
-            self.pair(mode)
+impl Picker for P2cPicker {
+    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
+        let (first, second) = if request.accepts_any() {
+            self.pair(trace)
         } else {
-            self.pair_among(request, mode)?
+            self.pair_among(request, trace)?
         };
-        mode.sees(first);
-        mode.sees(second);
+        trace.visit(first);
+        trace.visit(second);
         Some(match &self.shared.load {
             _ if first == second => first,
-            Load::InFlight => self.by_load(first, second, request.scales(), mode),
-            Load::PeakEwma(clock) => self.by_ewma(first, second, clock.now(), request, mode),
+            LoadMetric::InFlight => self.by_load(first, second, request.load_model(), trace),
+            LoadMetric::PeakEwma(clock) => self.by_ewma(first, second, clock.now(), request, trace),
         })
     }
 
-    fn rank(&self, request: &Request<'_>, _: Option<usize>, rehearsal: &Rehearsal) {
-        let scales = request.scales();
-        for position in 0..self.seats.len() {
+    fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
+        let load_model = request.load_model();
+        for position in 0..self.slots.len() {
             let load = match &self.shared.load {
-                Load::InFlight => self.load(position, scales),
-                Load::PeakEwma(_) => self.cost(position, request),
+                LoadMetric::InFlight => self.load(position, load_model),
+                LoadMetric::PeakEwma(_) => self.cost(position, request),
             };
-            rehearsal.ranks(position, Some(load), Reason::NotDrawn);
+            dry_run.rank(position, Some(load), CandidateReason::NotDrawn);
         }
     }
 }
 
-impl Pairs {
+impl P2cPicker {
     /// Two distinct positions, the first by weight; the same twice if there is only one.
-    fn pair(&self, mode: &impl Mode) -> (usize, usize) {
+    fn pair(&self, trace: &impl PickTrace) -> (usize, usize) {
         let n = self.alias.len();
         let rng = &self.shared.rng;
         if n == 1 {
             return (0, 0);
         }
-        let first = self.alias.at(rng.draw(mode));
+        let first = self.alias.at(rng.draw(trace));
         if self.alias.is_equal() {
-            let second = rng.below(n as u64 - 1, mode) as usize;
+            let second = rng.below(n as u64 - 1, trace) as usize;
             return (first, second + usize::from(second >= first));
         }
         let second = (0..SECOND_DRAWS)
-            .map(|_| self.alias.at(rng.draw(mode)))
+            .map(|_| self.alias.at(rng.draw(trace)))
             .find(|&second| second != first);
         (first, second.unwrap_or((first + 1) % n))
     }
 
     /// Two positions that `request` may take, in linear time where most are out of the choice; the same twice if there is
     /// only one.
-    fn pair_among(&self, request: &Request<'_>, mode: &impl Mode) -> Option<(usize, usize)> {
+    fn pair_among(
+        &self,
+        request: &PickRequest<'_>,
+        trace: &impl PickTrace,
+    ) -> Option<(usize, usize)> {
         let rng = &self.shared.rng;
         let fits = |position: usize| {
-            mode.sees(position);
-            request.may_take(position, &self.seats[position])
+            trace.visit(position);
+            request.accepts(position, &self.slots[position])
         };
-        let quick = (0..QUICK_PAIRS).map(|_| self.pair(mode));
+        let quick = (0..QUICK_PAIRS).map(|_| self.pair(trace));
         let mut fitting = quick.filter(|&(first, second)| fits(first) && fits(second));
         fitting.next().or_else(|| {
-            let fits = |position: usize| request.may_take(position, &self.seats[position]);
-            let first = self.alias.draw_from(rng, fits, mode)?;
+            let fits = |position: usize| request.accepts(position, &self.slots[position]);
+            let first = self.alias.draw_from(rng, fits, trace)?;
             let another = |position: usize| position != first && fits(position);
-            let second = self.alias.draw_from(rng, another, mode);
+            let second = self.alias.draw_from(rng, another, trace);
             Some((first, second.unwrap_or(first)))
         })
     }
 
-    fn by_load(&self, first: usize, second: usize, scales: Scales<'_>, mode: &impl Mode) -> usize {
+    fn by_load(
+        &self,
+        first: usize,
+        second: usize,
+        load_model: LoadModel<'_>,
+        trace: &impl PickTrace,
+    ) -> usize {
         let load = |position: usize| {
-            let load = self.load(position, scales);
-            mode.weighs(position, load);
+            let load = self.load(position, load_model);
+            trace.record_load(position, load);
             load
         };
         let (winner, loser) = if load(second) < load(first) {
@@ -180,7 +190,7 @@ impl Pairs {
         } else {
             (first, second)
         };
-        mode.passes(loser, Reason::Loaded);
+        trace.reject(loser, CandidateReason::Loaded);
         winner
     }
 
@@ -189,12 +199,12 @@ impl Pairs {
         first: usize,
         second: usize,
         now: u64,
-        request: &Request<'_>,
-        mode: &impl Mode,
+        request: &PickRequest<'_>,
+        trace: &impl PickTrace,
     ) -> usize {
         let cost = |position: usize| {
             let cost = self.cost(position, request);
-            mode.weighs(position, cost);
+            trace.record_load(position, cost);
             cost
         };
         let (winner, loser) = if cost(second) < cost(first) {
@@ -202,38 +212,43 @@ impl Pairs {
         } else {
             (first, second)
         };
-        let neglected = self.seats[loser].live();
-        let chosen = neglected.chosen(mode);
+        let neglected = self.slots[loser].stats();
+        let chosen = neglected.last_chosen(trace);
         let forced = now.saturating_sub(chosen) > FORCED_AFTER.as_nanos() as u64;
-        if forced && neglected.claim(chosen, now, mode) {
-            mode.passes(winner, Reason::Turn);
+        if forced && neglected.try_mark_chosen(chosen, now, trace) {
+            trace.reject(winner, CandidateReason::Turn);
             return loser;
         }
-        mode.passes(loser, Reason::Loaded);
-        self.seats[winner].live().choose(now, mode);
+        trace.reject(loser, CandidateReason::Loaded);
+        self.slots[winner].stats().mark_chosen(now, trace);
         winner
     }
 
-    fn load(&self, position: usize, scales: Scales<'_>) -> f64 {
-        let seat = &self.seats[position];
-        let live = seat.live();
-        scales.load(live, live.in_flight(), self.alias.weights()[position], seat)
+    fn load(&self, position: usize, load_model: LoadModel<'_>) -> f64 {
+        let slot = &self.slots[position];
+        let stats = slot.stats();
+        load_model.load(
+            stats,
+            stats.in_flight(),
+            self.alias.weights()[position],
+            slot,
+        )
     }
 
-    fn cost(&self, position: usize, request: &Request<'_>) -> f64 {
-        let seat = &self.seats[position];
-        peak_ewma(seat.live(), self.alias.weights()[position]) / request.share(seat)
+    fn cost(&self, position: usize, request: &PickRequest<'_>) -> f64 {
+        let slot = &self.slots[position];
+        peak_ewma(slot.stats(), self.alias.weights()[position]) / request.share(slot)
     }
 }
 
 /// What one request more would cost on a host: expected nanoseconds by weight and by the chance of success.
-fn peak_ewma(live: &Live, weight: u32) -> f64 {
-    let in_flight = live.in_flight();
-    let latency = match live.latency() {
+fn peak_ewma(stats: &HostStats, weight: u32) -> f64 {
+    let in_flight = stats.in_flight();
+    let latency = match stats.latency() {
         Some(nanos) => nanos as f64,
         None if in_flight == 0 => 0.0,
         None => UNKNOWN_LATENCY,
     };
     // Not 0 by 0: a host that only failed costs more than any other, however short its queue.
-    latency * (in_flight + 1) as f64 / f64::from(weight) / live.success().max(f64::MIN_POSITIVE)
+    latency * (in_flight + 1) as f64 / f64::from(weight) / stats.success().max(f64::MIN_POSITIVE)
 }

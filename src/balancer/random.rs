@@ -12,9 +12,9 @@
 
 use std::sync::Arc;
 
-use super::mechanics::{
-    Algorithm, Alias, BalancerError, Choose, Chooser, Mode, Options, Reason, Rehearsal, Request,
-    Rng, Seat,
+use super::core::{
+    Algorithm, AliasTable, BalancerError, CandidateReason, DryRun, DynPicker, Options, PickRequest,
+    PickTrace, Picker, Rng, Slot,
 };
 use super::registry::AlgorithmInfo;
 
@@ -28,7 +28,7 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     Ok(Box::new(Random {
-        rng: Arc::new(Rng::new(options.given_seed())),
+        rng: Arc::new(Rng::new(options.configured_seed())),
     }))
 }
 
@@ -38,31 +38,31 @@ struct Random {
 }
 
 #[derive(Debug)]
-struct Draws {
+struct RandomPicker {
     rng: Arc<Rng>,
-    alias: Alias,
-    seats: Arc<[Arc<Seat>]>,
+    alias: AliasTable,
+    slots: Arc<[Arc<Slot>]>,
 }
 
 impl Algorithm for Random {
-    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
-        Box::new(Draws {
+    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
+        Box::new(RandomPicker {
             rng: Arc::clone(&self.rng),
-            alias: Alias::new(seats),
-            seats: Arc::clone(seats),
+            alias: AliasTable::new(slots),
+            slots: Arc::clone(slots),
         })
     }
 }
 
-impl Choose for Draws {
-    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
-        self.alias.draw(&self.rng, request, &self.seats, mode)
+impl Picker for RandomPicker {
+    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
+        self.alias.draw(&self.rng, request, &self.slots, trace)
     }
 
-    fn rank(&self, _: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
-        let others = 0..self.seats.len();
+    fn rank(&self, _: &PickRequest<'_>, chosen: Option<usize>, dry_run: &DryRun) {
+        let others = 0..self.slots.len();
         for position in chosen.into_iter().chain(others) {
-            rehearsal.ranks(position, None, Reason::NotDrawn);
+            dry_run.rank(position, None, CandidateReason::NotDrawn);
         }
     }
 }

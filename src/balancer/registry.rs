@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::mechanics::{Algorithm, BalancerError, Host, Members, Options};
+use super::core::{Algorithm, BalancerError, GenericBalancer, Host, Options};
 use super::{Balancer, bounded, consistent_hash, ip_hash, least_load, p2c, random, round_robin};
 
 /// Every algorithm, in the order in which they are listed to people.
@@ -63,7 +63,7 @@ impl AlgorithmInfo {
     /// # Errors
     /// [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`].
     pub fn check(&self, options: &Options) -> Result<(), BalancerError> {
-        options.given_slow_start()?;
+        options.configured_slow_start()?;
         self.algorithm(options).map(drop)
     }
 
@@ -102,6 +102,6 @@ pub fn build_with(
     options: &Options,
 ) -> Result<Box<dyn Balancer>, BalancerError> {
     let info = AlgorithmInfo::find(algorithm)?;
-    let members = Members::new(info.algorithm(options)?, options, hosts)?;
+    let members = GenericBalancer::new(info.algorithm(options)?, options, hosts)?;
     Ok(Box::new(members))
 }

@@ -3,7 +3,7 @@
 //! **How.** A cycle of W picks (W is the sum of the weights after division by their common divisor) is laid out once per
 //! membership by nginx's smooth weighted round robin: each step raises every host by its weight, takes the highest and
 //! lowers it by W. Weights 5, 1, 1 give a a b a c a a. A pick is one ticket from a shared counter. Above
-//! [`LONGEST_CYCLE`] the cycle is replaced by steps of the golden ratio over the weights' alias table, a sequence of low
+//! [`MAX_CYCLE`] the cycle is replaced by steps of the golden ratio over the weights' alias table, a sequence of low
 //! discrepancy: memory stays bounded and shares converge to w_i/W like (log m)/m.
 //!
 //! **Cost.** One shared atomic addition and one look-up; 4 bytes a step of the cycle.
@@ -20,9 +20,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::mechanics::{
-    Algorithm, Alias, BalancerError, Choose, Chooser, HostId, Mode, Options, Reason, Rehearsal,
-    Request, Rng, Seat, Turn,
+use super::core::{
+    Algorithm, AliasTable, BalancerError, CandidateReason, Cursor, DryRun, DynPicker, HostId,
+    Options, PickRequest, PickTrace, Picker, Rng, Slot,
 };
 use super::registry::AlgorithmInfo;
 
@@ -35,20 +35,20 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
 };
 
 /// The longest cycle that is laid out: 256 KiB of memory a pool.
-const LONGEST_CYCLE: u64 = 65_536;
+const MAX_CYCLE: u64 = 65_536;
 
 /// 2^64 divided by the golden ratio: multiples of it modulo 2^64 are spread as evenly as any sequence can be (Knuth,
 /// The Art of Computer Programming 3, section 6.4).
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Tickets that a retry draws before the weighted scan takes over.
-const TICKETS_OF_A_RETRY: usize = 8;
+const RETRY_TICKETS: usize = 8;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
     Ok(Box::new(RoundRobin {
-        shared: Arc::new(Shared {
+        shared: Arc::new(RoundRobinShared {
             ticket: AtomicU64::new(0),
-            rng: Rng::new(options.given_seed()),
+            rng: Rng::new(options.configured_seed()),
         }),
         last: Mutex::new(None),
     }))
@@ -56,23 +56,23 @@ fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
 
 #[derive(Debug)]
 struct RoundRobin {
-    shared: Arc<Shared>,
+    shared: Arc<RoundRobinShared>,
     /// The arrangement before, from which the next one goes on.
-    last: Mutex<Option<Turns>>,
+    last: Mutex<Option<RoundRobinPicker>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct RoundRobinShared {
     /// The number of the next pick, over all memberships.
     ticket: AtomicU64,
     rng: Rng,
 }
 
 #[derive(Debug, Clone)]
-struct Turns {
-    shared: Arc<Shared>,
-    seats: Arc<[Arc<Seat>]>,
-    alias: Arc<Alias>,
+struct RoundRobinPicker {
+    shared: Arc<RoundRobinShared>,
+    slots: Arc<[Arc<Slot>]>,
+    alias: Arc<AliasTable>,
     cycle: Cycle,
     /// Added to the ticket, so that the cycle begins with the host whose turn it is.
     offset: u64,
@@ -81,104 +81,104 @@ struct Turns {
 #[derive(Debug, Clone)]
 enum Cycle {
     /// Equal weights: the positions in their order.
-    Plain(u64),
+    Equal(u64),
     /// The positions of a whole cycle.
-    Laid(Arc<[u32]>),
+    Weighted(Arc<[u32]>),
     /// Golden-ratio steps over the alias table.
-    Golden,
+    GoldenRatio,
 }
 
 impl Algorithm for RoundRobin {
-    fn arrange(&self, seats: &Arc<[Arc<Seat>]>) -> Box<dyn Chooser> {
-        let alias = Arc::new(Alias::new(seats));
+    fn build_picker(&self, slots: &Arc<[Arc<Slot>]>) -> Box<dyn DynPicker> {
+        let alias = Arc::new(AliasTable::new(slots));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut turns = Turns {
+        let mut picker = RoundRobinPicker {
             shared: Arc::clone(&self.shared),
             cycle: Cycle::of(&alias),
-            seats: Arc::clone(seats),
+            slots: Arc::clone(slots),
             alias,
             offset: 0,
         };
         if let Some(before) = last.as_ref() {
-            turns.go_on_from(before);
+            picker.continue_from(before);
         }
-        *last = Some(turns.clone());
-        Box::new(turns)
+        *last = Some(picker.clone());
+        Box::new(picker)
     }
 
-    fn turn(&self) -> Option<Turn> {
+    fn cursor(&self) -> Option<Cursor> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref()?.turn()
+        last.as_ref()?.cursor()
     }
 
-    fn resume(&self, turn: &Turn) {
+    fn seek(&self, cursor: &Cursor) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = last.as_mut() {
-            last.resume(turn);
+            last.seek(cursor);
         }
     }
 }
 
-impl Choose for Turns {
-    fn choose<M: Mode>(&self, request: &Request<'_>, mode: &M) -> Option<usize> {
+impl Picker for RoundRobinPicker {
+    fn pick<T: PickTrace>(&self, request: &PickRequest<'_>, trace: &T) -> Option<usize> {
         let next = || {
-            let ticket = mode.fetch_add(&self.shared.ticket, 1, Ordering::Relaxed);
+            let ticket = trace.fetch_add(&self.shared.ticket, 1, Ordering::Relaxed);
             let position = self.at(ticket);
-            mode.sees(position);
+            trace.visit(position);
             position
         };
-        if request.takes_any() {
+        if request.accepts_any() {
             return Some(next());
         }
         // A host that is full or held back loses its turn to all others and not to its successor.
         let tickets = match (request.was_held_back(), request.is_retry()) {
             (true, _) => 0,
             (false, false) => 1,
-            (false, true) => TICKETS_OF_A_RETRY,
+            (false, true) => RETRY_TICKETS,
         };
         (0..tickets)
             .map(|_| next())
-            .find(|&position| request.may_take(position, &self.seats[position]))
+            .find(|&position| request.accepts(position, &self.slots[position]))
             .or_else(|| {
                 self.alias
-                    .draw(&self.shared.rng, request, &self.seats, mode)
+                    .draw(&self.shared.rng, request, &self.slots, trace)
             })
     }
 
-    fn rank(&self, _: &Request<'_>, chosen: Option<usize>, rehearsal: &Rehearsal) {
-        let ticket = rehearsal.load(&self.shared.ticket, Ordering::Relaxed);
+    fn rank(&self, _: &PickRequest<'_>, chosen: Option<usize>, dry_run: &DryRun) {
+        let ticket = dry_run.load(&self.shared.ticket, Ordering::Relaxed);
         let reason = match chosen == Some(self.at(ticket.wrapping_sub(1))) {
-            true => Reason::Turn,
+            true => CandidateReason::Turn,
             // Who had the turn could not take it, and chance decided.
-            false => Reason::NotDrawn,
+            false => CandidateReason::NotDrawn,
         };
         let steps = match &self.cycle {
-            Cycle::Plain(n) => *n,
-            Cycle::Laid(cycle) => cycle.len() as u64,
-            Cycle::Golden => LONGEST_CYCLE,
+            Cycle::Equal(n) => *n,
+            Cycle::Weighted(cycle) => cycle.len() as u64,
+            Cycle::GoldenRatio => MAX_CYCLE,
         };
-        let turns = (0..steps).map(|step| self.at(ticket.wrapping_add(step)));
-        for position in chosen.into_iter().chain(turns) {
-            if !rehearsal.ranks(position, None, reason) {
+        let upcoming = (0..steps).map(|step| self.at(ticket.wrapping_add(step)));
+        for position in chosen.into_iter().chain(upcoming) {
+            if !dry_run.rank(position, None, reason) {
                 break;
             }
         }
     }
 }
 
-impl Turns {
+impl RoundRobinPicker {
     fn at(&self, ticket: u64) -> usize {
         let step = ticket.wrapping_add(self.offset);
         match &self.cycle {
-            Cycle::Plain(n) => (step % n) as usize,
-            Cycle::Laid(cycle) => cycle[(step % cycle.len() as u64) as usize] as usize,
-            Cycle::Golden => self.alias.at(step.wrapping_mul(GOLDEN)),
+            Cycle::Equal(n) => (step % n) as usize,
+            Cycle::Weighted(cycle) => cycle[(step % cycle.len() as u64) as usize] as usize,
+            Cycle::GoldenRatio => self.alias.at(step.wrapping_mul(GOLDEN)),
         }
     }
 
     /// Sets the offset so that the next ticket goes to the host whose turn it was in `before`, or to the first after it
     /// that is still here, at the same of its turns in the cycle.
-    fn go_on_from(&mut self, before: &Turns) {
+    fn continue_from(&mut self, before: &RoundRobinPicker) {
         let ticket = self.shared.ticket.load(Ordering::Relaxed);
         let own_cycle = self.cycle.clone();
         let (Some(cycle), Some(old_cycle)) = (own_cycle.positions(), before.cycle.positions())
@@ -187,13 +187,13 @@ impl Turns {
             return;
         };
         let here: HashMap<&HostId, u32> = (0u32..)
-            .zip(self.seats.iter())
-            .map(|(position, seat)| (seat.host.id(), position))
+            .zip(self.slots.iter())
+            .map(|(position, slot)| (slot.host.id(), position))
             .collect();
         let old_step = (ticket.wrapping_add(before.offset) % old_cycle.len() as u64) as usize;
         let (had, coming) = old_cycle.split_at(old_step);
         let Some((then, now)) = coming.iter().chain(had).find_map(|&then| {
-            let now = here.get(before.seats[then as usize].host.id())?;
+            let now = here.get(before.slots[then as usize].host.id())?;
             Some((then, *now))
         }) else {
             return;
@@ -202,25 +202,25 @@ impl Turns {
         self.begin_with(now, taken, &cycle);
     }
 
-    fn turn(&self) -> Option<Turn> {
+    fn cursor(&self) -> Option<Cursor> {
         let cycle = self.cycle.positions()?;
         let ticket = self.shared.ticket.load(Ordering::Relaxed);
         let step = (ticket.wrapping_add(self.offset) % cycle.len() as u64) as usize;
         let position = cycle[step];
         let had = cycle[..step].iter();
-        Some(Turn {
-            host: self.seats[position as usize].host.id().clone(),
+        Some(Cursor {
+            host: self.slots[position as usize].host.id().clone(),
             taken: had.filter(|&&had| had == position).count(),
         })
     }
 
-    fn resume(&mut self, turn: &Turn) {
-        let mut seats = (0u32..).zip(self.seats.iter());
-        let position = seats.find(|(_, seat)| *seat.host.id() == turn.host);
+    fn seek(&mut self, cursor: &Cursor) {
+        let mut slots = (0u32..).zip(self.slots.iter());
+        let position = slots.find(|(_, slot)| *slot.host.id() == cursor.host);
         if let Some((position, _)) = position
             && let Some(cycle) = self.cycle.clone().positions()
         {
-            self.begin_with(position, turn.taken, &cycle);
+            self.begin_with(position, cursor.taken, &cycle);
         }
     }
 
@@ -240,25 +240,25 @@ impl Cycle {
     /// The positions of a whole cycle, if the order repeats.
     fn positions(&self) -> Option<Cow<'_, [u32]>> {
         match self {
-            Cycle::Plain(n) => Some((0..*n as u32).collect()),
-            Cycle::Laid(cycle) => Some(Cow::Borrowed(cycle)),
-            Cycle::Golden => None,
+            Cycle::Equal(n) => Some((0..*n as u32).collect()),
+            Cycle::Weighted(cycle) => Some(Cow::Borrowed(cycle)),
+            Cycle::GoldenRatio => None,
         }
     }
 
-    fn of(alias: &Alias) -> Self {
+    fn of(alias: &AliasTable) -> Self {
         if alias.is_equal() {
-            return Cycle::Plain(alias.len() as u64);
+            return Cycle::Equal(alias.len() as u64);
         }
         let weights = alias.weights();
         let divisor = weights
             .iter()
             .fold(0, |divisor, &weight| gcd(divisor, weight));
         let weights: Vec<u64> = weights.iter().map(|&w| u64::from(w / divisor)).collect();
-        if weights.iter().sum::<u64>() > LONGEST_CYCLE {
-            return Cycle::Golden;
+        if weights.iter().sum::<u64>() > MAX_CYCLE {
+            return Cycle::GoldenRatio;
         }
-        Cycle::Laid(smooth(&weights).into())
+        Cycle::Weighted(smooth(&weights).into())
     }
 }
 
@@ -267,7 +267,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 /// Positions of equal weight. They are taken in order, round after round, so only the next one can be the highest.
-struct Class {
+struct WeightClass {
     weight: i64,
     positions: Vec<u32>,
     next: usize,
@@ -280,9 +280,9 @@ struct Class {
 /// equal weight differ only in c, so one candidate a class is compared: W × (different weights) steps instead of W × n.
 fn smooth(weights: &[u64]) -> Vec<u32> {
     let total: u64 = weights.iter().sum();
-    let mut by_weight: HashMap<u64, Class> = HashMap::new();
+    let mut by_weight: HashMap<u64, WeightClass> = HashMap::new();
     for (position, &weight) in weights.iter().enumerate() {
-        let class = by_weight.entry(weight).or_insert_with(|| Class {
+        let class = by_weight.entry(weight).or_insert_with(|| WeightClass {
             weight: weight as i64,
             positions: Vec::new(),
             next: 0,
@@ -290,7 +290,7 @@ fn smooth(weights: &[u64]) -> Vec<u32> {
         });
         class.positions.push(position as u32);
     }
-    let mut classes: Vec<Class> = by_weight.into_values().collect();
+    let mut classes: Vec<WeightClass> = by_weight.into_values().collect();
     (1..=total as i64)
         .filter_map(|step| {
             let class = classes.iter_mut().max_by_key(|class| {

@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use super::process::ask;
-use super::{Failure, ProcessArg, load, wrong};
-use crate::admin::{API_PREVIEW, Preview};
+use super::control_client::send;
+use super::{Failure, ProcessArg, load, usage_error};
+use crate::admin::{API_PREVIEW, ReloadPreview};
 use crate::config::Config;
 use crate::server;
 
 /// How long the running process may take to look at its file: names of hosts are resolved anew.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
     let file = &process.config.config;
     let config = load(file)?;
-    server::check(&config).map_err(wrong)?;
-    warn(&config);
+    server::check(&config).map_err(usage_error)?;
+    print_warnings(&config);
     let pools = config.pools.len();
     let hosts: usize = config.pools.iter().map(|pool| pool.hosts.len()).sum();
     println!(
         "{}: ok ({}, {})",
         file.display(),
-        counted(pools, "pool"),
-        counted(hosts, "host")
+        count(pools, "pool"),
+        count(hosts, "host")
     );
-    let answer = match ask(process, "GET", API_PREVIEW, PATIENCE) {
+    let answer = match send(process, "GET", API_PREVIEW, TIMEOUT) {
         Ok(answer) => answer,
         // The file alone decides.
         Err(reason) => {
@@ -33,8 +33,11 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
         }
     };
     match (answer.status, serde_json::from_str(&answer.body)) {
-        (200, Ok(preview)) => tell(&preview),
-        (409, _) => Err(wrong(format!("a reload would be refused: {}", answer.body))),
+        (200, Ok(preview)) => report(&preview),
+        (409, _) => Err(usage_error(format!(
+            "a reload would be refused: {}",
+            answer.body
+        ))),
         _ => {
             println!("the running process cannot tell what a reload would do");
             Ok(())
@@ -44,13 +47,13 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
 
 /// Says what should be mended though it is good enough.
 #[expect(clippy::print_stderr, reason = "what is said on stdout is the outcome")]
-fn warn(config: &Config) {
+fn print_warnings(config: &Config) {
     for line in config.warnings() {
         eprintln!("warning: {line}");
     }
 }
 
-fn tell(preview: &Preview) -> Result<(), Failure> {
+fn report(preview: &ReloadPreview) -> Result<(), Failure> {
     match preview.way.as_deref() {
         None => println!("the running process: nothing to reload"),
         Some(way) => println!("the running process: a reload would go {way}"),
@@ -60,13 +63,13 @@ fn tell(preview: &Preview) -> Result<(), Failure> {
     }
     match preview.obstacles.is_empty() {
         true => Ok(()),
-        false => Err(wrong(format!(
+        false => Err(usage_error(format!(
             "a reload would fail: {}",
             preview.obstacles.join("; ")
         ))),
     }
 }
 
-fn counted(n: usize, thing: &str) -> String {
+fn count(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::process::{encoded, told};
+use super::control_client::{percent_encode, request};
 use super::{Failure, ProcessArg};
 use crate::admin::{API_DRAIN, API_UNDRAIN};
 
 /// The process does it at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which host is meant.
 #[derive(Debug, clap::Args)]
@@ -30,11 +30,11 @@ pub(super) fn undrain(host: &HostArg) -> Result<(), Failure> {
     command(API_UNDRAIN, host)
 }
 
-fn command(path: &str, said: &HostArg) -> Result<(), Failure> {
-    let mut path = format!("{path}?host={}", encoded(&said.host));
-    if let Some(pool) = &said.pool {
-        path.push_str(&format!("&pool={}", encoded(pool)));
+fn command(path: &str, args: &HostArg) -> Result<(), Failure> {
+    let mut path = format!("{path}?host={}", percent_encode(&args.host));
+    if let Some(pool) = &args.pool {
+        path.push_str(&format!("&pool={}", percent_encode(pool)));
     }
-    println!("{}", told(&said.process, "POST", &path, "", PATIENCE)?);
+    println!("{}", request(&args.process, "POST", &path, "", TIMEOUT)?);
     Ok(())
 }

@@ -3,17 +3,17 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::process::{read, told};
-use super::{Failure, ProcessArg, failed};
+use super::control_client::{parse, request};
+use super::{Failure, ProcessArg, runtime_error};
 use crate::admin::API_EXPLAIN;
-use crate::pool::{Candidate, Chosen, Fate};
-use crate::proxy::{Described, Explanation};
+use crate::pool::{CandidateStatus, HostExplanation, SelectionOutcome};
+use crate::proxy::{ExplainRequest, RequestExplanation};
 
 /// The process does it at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The columns of the narrowest terminal that a line has to fit into.
-const WIDTH: usize = 100;
+const MAX_WIDTH: usize = 100;
 
 /// Which request is meant.
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(super) struct RequestArg {
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     /// A field of its head; may be given again
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = field)]
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
     /// Its path, maybe with a query
     #[arg(long, value_name = "PATH", default_value = "/")]
@@ -46,53 +46,53 @@ pub(super) struct RequestArg {
     process: ProcessArg,
 }
 
-fn field(said: &str) -> Result<(String, String), String> {
-    let (name, value) = said
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
         .split_once(':')
-        .ok_or_else(|| format!("`{}` has no colon", said.escape_debug()))?;
+        .ok_or_else(|| format!("`{}` has no colon", text.escape_debug()))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-pub(super) fn explain(said: &RequestArg) -> Result<(), Failure> {
-    let described = Described {
-        pool: said.pool.clone(),
-        method: Some(said.method.clone()),
-        host: said.host.clone(),
-        path: Some(said.path.clone()),
-        headers: said.headers.clone(),
-        client: said.client,
-        tried: said.tried.clone(),
+pub(super) fn explain(args: &RequestArg) -> Result<(), Failure> {
+    let described = ExplainRequest {
+        pool: args.pool.clone(),
+        method: Some(args.method.clone()),
+        host: args.host.clone(),
+        path: Some(args.path.clone()),
+        headers: args.headers.clone(),
+        client: args.client,
+        tried: args.tried.clone(),
     };
-    let body = serde_json::to_string(&described).map_err(failed)?;
-    let answer = told(&said.process, "POST", API_EXPLAIN, &body, PATIENCE)?;
-    match said.json {
+    let body = serde_json::to_string(&described).map_err(runtime_error)?;
+    let answer = request(&args.process, "POST", API_EXPLAIN, &body, TIMEOUT)?;
+    match args.json {
         true => println!("{answer}"),
-        false => print!("{}", shown(&read(&answer)?)),
+        false => print!("{}", render(&parse(&answer)?)),
     }
     Ok(())
 }
 
 /// What was asked, what would come of it, and a line for each host.
-fn shown(explanation: &Explanation) -> String {
+fn render(explanation: &RequestExplanation) -> String {
     let mut lines = vec![headline(explanation), outcome(&explanation.outcome)];
     if !explanation.candidates.is_empty() {
         lines.push(String::new());
         lines.extend(table(&explanation.candidates));
     }
-    let lines = lines.into_iter().map(|line| fitting(line) + "\n");
+    let lines = lines.into_iter().map(|line| truncate(line) + "\n");
     lines.collect()
 }
 
 /// The line, or as much of it as fits.
-fn fitting(line: String) -> String {
-    if line.chars().count() <= WIDTH {
+fn truncate(line: String) -> String {
+    if line.chars().count() <= MAX_WIDTH {
         return line;
     }
-    let begin: String = line.chars().take(WIDTH - 1).collect();
+    let begin: String = line.chars().take(MAX_WIDTH - 1).collect();
     begin + "…"
 }
 
-fn headline(explanation: &Explanation) -> String {
+fn headline(explanation: &RequestExplanation) -> String {
     let Some(pool) = &explanation.pool else {
         return "no pool".to_owned();
     };
@@ -112,10 +112,10 @@ fn headline(explanation: &Explanation) -> String {
     line
 }
 
-fn outcome(outcome: &Chosen) -> String {
+fn outcome(outcome: &SelectionOutcome) -> String {
     match outcome {
-        Chosen::Host { host, why } => format!("goes to {host}: {why}"),
-        Chosen::None { none } => format!(
+        SelectionOutcome::Host { host, why } => format!("goes to {host}: {why}"),
+        SelectionOutcome::None { none } => format!(
             "goes nowhere: {}",
             match none.as_str() {
                 "no_host" => "no host is usable (no_host)",
@@ -132,7 +132,7 @@ fn outcome(outcome: &Chosen) -> String {
     }
 }
 
-fn table(candidates: &[Candidate]) -> Vec<String> {
+fn table(candidates: &[HostExplanation]) -> Vec<String> {
     let figures = candidates
         .iter()
         .map(|candidate| candidate.load.or(candidate.score));
@@ -171,8 +171,8 @@ fn table(candidates: &[Candidate]) -> Vec<String> {
     )];
     for (candidate, figure) in candidates.iter().zip(&figures) {
         let mark = match candidate.verdict {
-            Fate::Taken => ">",
-            Fate::Skipped => "",
+            CandidateStatus::Selected => ">",
+            CandidateStatus::Skipped => "",
         };
         let (in_flight, weight) = (
             candidate.in_flight.to_string(),
@@ -202,15 +202,20 @@ fn number(figure: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::State;
-    use crate::proxy::Key;
+    use crate::pool::HostState;
+    use crate::proxy::ExplainedKey;
 
-    fn candidate(host: &str, verdict: Fate, load: Option<f64>, text: &str) -> Candidate {
-        Candidate {
+    fn candidate(
+        host: &str,
+        verdict: CandidateStatus,
+        load: Option<f64>,
+        text: &str,
+    ) -> HostExplanation {
+        HostExplanation {
             order: 1,
             host: host.to_owned(),
             tier: "primary".to_owned(),
-            state: State::Up,
+            state: HostState::Up,
             in_flight: 3,
             weight: 1,
             load,
@@ -223,32 +228,32 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_fits() {
-        let explanation = Explanation {
+        let explanation = RequestExplanation {
             pool: Some("web".to_owned()),
             route: Some(2),
             algorithm: Some("p2c".to_owned()),
-            key: Some(Key {
+            key: Some(ExplainedKey {
                 source: "path".to_owned(),
                 value: Some("a".repeat(200)),
             }),
-            outcome: Chosen::Host {
+            outcome: SelectionOutcome::Host {
                 host: "b:1".to_owned(),
                 why: "balanced".to_owned(),
             },
             candidates: vec![
                 candidate(
                     "a.example.com:80",
-                    Fate::Skipped,
+                    CandidateStatus::Skipped,
                     Some(12.5),
                     &"long ".repeat(40),
                 ),
-                candidate("b:1", Fate::Taken, None, "short"),
+                candidate("b:1", CandidateStatus::Selected, None, "short"),
             ],
         };
-        let text = shown(&explanation);
+        let text = render(&explanation);
         let lines: Vec<&str> = text.lines().collect();
         assert!(
-            lines.iter().all(|line| line.chars().count() <= WIDTH),
+            lines.iter().all(|line| line.chars().count() <= MAX_WIDTH),
             "{text}"
         );
         assert!(
@@ -282,7 +287,7 @@ mod tests {
 
     #[test]
     fn fields_have_a_name_and_a_value() {
-        let said = |text: &str| field(text).ok();
+        let said = |text: &str| parse_header(text).ok();
         let pair = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
         assert_eq!(said("X-User: a:b "), pair("X-User", "a:b"));
         assert_eq!(said("X-User:"), pair("X-User", ""));

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use clap::{Subcommand, value_parser};
 
-use super::process::{encoded, read, told};
-use super::{Failure, ProcessArg, failed};
-use crate::admin::{NewHost, NewWeight, Removed};
+use super::control_client::{parse, percent_encode, request};
+use super::{Failure, ProcessArg, runtime_error};
+use crate::admin::{HostRemoval, NewHost, NewWeight};
 use crate::balancer::MAX_WEIGHT;
 use crate::pool::HostStatus;
 
 /// The name of a new host is resolved first.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is to be done.
 #[derive(Debug, Subcommand)]
@@ -98,41 +98,41 @@ pub(super) fn host(command: HostCommand) -> Result<(), Failure> {
     }
 }
 
-fn add(said: &PoolArg, host: &NewHost) -> Result<(), Failure> {
-    let path = format!("/api/v1/pools/{}/hosts", encoded(&said.pool));
-    let body = serde_json::to_string(host).map_err(failed)?;
-    let added: HostStatus = read(&told(&said.process, "POST", &path, &body, PATIENCE)?)?;
+fn add(args: &PoolArg, host: &NewHost) -> Result<(), Failure> {
+    let path = format!("/api/v1/pools/{}/hosts", percent_encode(&args.pool));
+    let body = serde_json::to_string(host).map_err(runtime_error)?;
+    let added: HostStatus = parse(&request(&args.process, "POST", &path, &body, TIMEOUT)?)?;
     let (state, reason) = (added.state.code(), &added.reason);
-    println!("added {} to {}: {state}, {reason}", added.id, said.pool);
+    println!("added {} to {}: {state}, {reason}", added.id, args.pool);
     Ok(())
 }
 
-fn remove(said: &PoolArg, host: &str, force: bool) -> Result<(), Failure> {
-    let path = format!("{}?force={force}", path(said, host));
-    let removed: Removed = read(&told(&said.process, "DELETE", &path, "", PATIENCE)?)?;
-    let Removed { removed, in_flight } = removed;
+fn remove(args: &PoolArg, host: &str, force: bool) -> Result<(), Failure> {
+    let path = format!("{}?force={force}", path(args, host));
+    let removed: HostRemoval = parse(&request(&args.process, "DELETE", &path, "", TIMEOUT)?)?;
+    let HostRemoval { removed, in_flight } = removed;
     println!(
         "removed {removed} from {}; requests that run on it still: {in_flight}",
-        said.pool
+        args.pool
     );
     Ok(())
 }
 
-fn weigh(said: &PoolArg, host: &str, weight: &NewWeight) -> Result<(), Failure> {
-    let body = serde_json::to_string(weight).map_err(failed)?;
-    let path = path(said, host);
-    let weighed: HostStatus = read(&told(&said.process, "PATCH", &path, &body, PATIENCE)?)?;
+fn weigh(args: &PoolArg, host: &str, weight: &NewWeight) -> Result<(), Failure> {
+    let body = serde_json::to_string(weight).map_err(runtime_error)?;
+    let path = path(args, host);
+    let weighed: HostStatus = parse(&request(&args.process, "PATCH", &path, &body, TIMEOUT)?)?;
     println!(
         "the weight of {} in {} is {}",
-        weighed.id, said.pool, weighed.weight
+        weighed.id, args.pool, weighed.weight
     );
     Ok(())
 }
 
-fn path(said: &PoolArg, host: &str) -> String {
+fn path(args: &PoolArg, host: &str) -> String {
     format!(
         "/api/v1/pools/{}/hosts/{}",
-        encoded(&said.pool),
-        encoded(host)
+        percent_encode(&args.pool),
+        percent_encode(host)
     )
 }

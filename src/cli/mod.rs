@@ -1,15 +1,15 @@
 //! The command line: what was asked for, carried out, and turned into an exit code.
 
+mod algorithms;
 mod check;
+mod control_client;
 mod drain;
 mod explain;
+mod generate;
 mod host;
-mod level;
-mod pages;
-mod process;
+mod log_level;
 mod reload;
 mod status;
-mod table;
 mod terminal;
 
 use std::fmt;
@@ -20,8 +20,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::server::Upgrade;
-use crate::server::places::DEFAULT_CONFIG;
+use crate::server::TakeoverRequest;
+use crate::server::runtime_paths::DEFAULT_CONFIG;
 use crate::{demo, logging, server};
 
 /// An HTTP load balancer on Pingora.
@@ -29,7 +29,7 @@ use crate::{demo, logging, server};
 #[command(version, after_help = AFTER_HELP)]
 struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const AFTER_HELP: &str = "\
@@ -49,7 +49,7 @@ Exit codes:
   0 done, 1 failed while running, 2 wrong usage or configuration";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve with three built-in hosts and a dashboard; no file needed
     Demo(demo::Addresses),
     /// Serve in the foreground, with logs on stderr
@@ -94,16 +94,16 @@ enum Command {
     Explain(explain::RequestArg),
     /// Tell how much the running process logs, or change it until it is replaced
     #[command(after_help = "Example:\n  ballast log-level debug -c ballast.yaml")]
-    LogLevel(level::LevelArg),
+    LogLevel(log_level::LevelArg),
     /// Print what completes this command line in a shell
     #[command(after_help = "Example:\n  ballast completions bash > /etc/bash_completion.d/ballast")]
-    Completions(pages::ShellArg),
+    Completions(generate::ShellArg),
     /// Print the JSON Schema of the configuration, by which editors complete and check
     #[command(after_help = "Example:\n  ballast schema > ballast.schema.json")]
     Schema,
     /// Print or write the manual pages
     #[command(after_help = "Example:\n  ballast man /usr/share/man/man1")]
-    Man(pages::PagesArg),
+    Man(generate::ManArg),
     /// List the balancing algorithms and their options
     Algorithms,
 }
@@ -132,7 +132,7 @@ struct Failure {
 }
 
 /// Wrong usage or configuration.
-fn wrong(message: impl fmt::Display) -> Failure {
+fn usage_error(message: impl fmt::Display) -> Failure {
     Failure {
         code: 2,
         message: message.to_string(),
@@ -140,7 +140,7 @@ fn wrong(message: impl fmt::Display) -> Failure {
 }
 
 /// Failed while running.
-fn failed(message: impl fmt::Display) -> Failure {
+fn runtime_error(message: impl fmt::Display) -> Failure {
     Failure {
         code: 1,
         message: message.to_string(),
@@ -150,25 +150,25 @@ fn failed(message: impl fmt::Display) -> Failure {
 /// Does what the arguments of the process ask for.
 pub fn main() -> ExitCode {
     let outcome = match Args::parse().command {
-        Command::Demo(addresses) => run_demo(&addresses),
-        Command::Run {
+        CliCommand::Demo(addresses) => run_demo(&addresses),
+        CliCommand::Run {
             config,
             upgrade,
             upgrade_wait,
         } => run(&config.config, upgrade.then_some(upgrade_wait)),
-        Command::Check(process) => check::check(&process),
-        Command::Reload(process) => reload::reload(&process),
-        Command::Status(status) => status::status(&status),
-        Command::Drain(host) => drain::drain(&host),
-        Command::Undrain(host) => drain::undrain(&host),
-        Command::Host(command) => host::host(command),
-        Command::LogLevel(level) => level::log_level(&level),
-        Command::Completions(shell) => pages::completions(&shell),
-        Command::Schema => pages::schema(),
-        Command::Man(folder) => pages::man(&folder),
-        Command::Explain(request) => explain::explain(&request),
-        Command::Algorithms => {
-            print!("{}", table::algorithms());
+        CliCommand::Check(process) => check::check(&process),
+        CliCommand::Reload(process) => reload::reload(&process),
+        CliCommand::Status(status) => status::status(&status),
+        CliCommand::Drain(host) => drain::drain(&host),
+        CliCommand::Undrain(host) => drain::undrain(&host),
+        CliCommand::Host(command) => host::host(command),
+        CliCommand::LogLevel(level) => log_level::log_level(&level),
+        CliCommand::Completions(shell) => generate::completions(&shell),
+        CliCommand::Schema => generate::schema(),
+        CliCommand::Man(folder) => generate::man(&folder),
+        CliCommand::Explain(request) => explain::explain(&request),
+        CliCommand::Algorithms => {
+            print!("{}", algorithms::table());
             Ok(())
         }
     };
@@ -188,21 +188,22 @@ pub fn main() -> ExitCode {
 }
 
 fn load(file: &Path) -> Result<Config, Failure> {
-    Config::load(file).map_err(wrong)
+    Config::load(file).map_err(usage_error)
 }
 
 fn run_demo(addresses: &demo::Addresses) -> Result<(), Failure> {
-    let hosts = demo::start_hosts().map_err(|error| failed(format!("demo hosts: {error}")))?;
-    let token = demo::token().map_err(|_| failed("the system gives no random numbers"))?;
-    let config = demo::config(&hosts, addresses, &token).map_err(wrong)?;
+    let hosts =
+        demo::start_hosts().map_err(|error| runtime_error(format!("demo hosts: {error}")))?;
+    let token = demo::token().map_err(|_| runtime_error("the system gives no random numbers"))?;
+    let config = demo::config(&hosts, addresses, &token).map_err(usage_error)?;
     let guide = demo::guide(addresses, &token);
     serve(config, None, None, || println!("{guide}"))
 }
 
 /// `upgrade`: how long to wait for the process that serves to hand over.
 fn run(file: &Path, upgrade: Option<Duration>) -> Result<(), Failure> {
-    let upgrade = upgrade.map(Upgrade::arrive).transpose();
-    let upgrade = upgrade.map_err(failed)?;
+    let upgrade = upgrade.map(TakeoverRequest::prepare).transpose();
+    let upgrade = upgrade.map_err(runtime_error)?;
     let config = load(file)?;
     serve(config, Some(file), upgrade.as_ref(), || ())
 }
@@ -210,14 +211,14 @@ fn run(file: &Path, upgrade: Option<Duration>) -> Result<(), Failure> {
 fn serve(
     config: Config,
     file: Option<&Path>,
-    upgrade: Option<&Upgrade>,
+    upgrade: Option<&TakeoverRequest>,
     before: impl FnOnce(),
 ) -> Result<(), Failure> {
     logging::start();
-    let server = server::Prepared::new(config, file, upgrade);
+    let server = server::PreparedServer::new(config, file, upgrade);
     let server = server.map_err(|error| match error {
-        server::StartError::Listen(_) | server::StartError::Places(_) => failed(error),
-        _ => wrong(error),
+        server::StartError::Listen(_) | server::StartError::Files(_) => runtime_error(error),
+        _ => usage_error(error),
     })?;
     before();
     server.run();

@@ -34,11 +34,11 @@ impl Style {
 
 /// A line of pieces. Whatever is in them, it is one line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Line(Vec<(String, Style)>);
+pub(super) struct StyledLine(Vec<(String, Style)>);
 
-impl Line {
-    pub(super) fn of(text: impl Into<String>, style: Style) -> Self {
-        Line::default().and(text, style)
+impl StyledLine {
+    pub(super) fn new(text: impl Into<String>, style: Style) -> Self {
+        StyledLine::default().and(text, style)
     }
 
     pub(super) fn and(mut self, text: impl Into<String>, style: Style) -> Self {
@@ -47,7 +47,7 @@ impl Line {
     }
 
     /// The line, or as much of it as fits.
-    fn shown(&self, columns: usize, colours: bool) -> String {
+    fn render(&self, columns: usize, colours: bool) -> String {
         let length: usize = self.0.iter().map(|(text, _)| text.chars().count()).sum();
         let is_cut = length > columns;
         let mut room = columns.saturating_sub(usize::from(is_cut));
@@ -74,40 +74,42 @@ impl Line {
 #[derive(Debug)]
 pub(super) struct Terminal {
     out: Stdout,
-    is_one: bool,
+    is_terminal: bool,
     colours: bool,
 }
 
 impl Terminal {
     pub(super) fn new() -> Self {
         let out = io::stdout();
-        let is_one = out.is_terminal();
+        let is_terminal = out.is_terminal();
         let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Terminal {
-            colours: is_one && !no_color,
+            colours: is_terminal && !no_color,
             out,
-            is_one,
+            is_terminal,
         }
     }
 
     /// How wide lines may be: what COLUMNS says, or what the terminal is; where nobody reads at a width, any.
     pub(super) fn columns(&self) -> usize {
-        let said = env::var("COLUMNS").ok().and_then(|said| said.parse().ok());
-        let said = said.filter(|columns| *columns > 0);
+        let configured = env::var("COLUMNS")
+            .ok()
+            .and_then(|configured| configured.parse().ok());
+        let configured = configured.filter(|columns| *columns > 0);
         let size = || self.size().map(|(columns, _)| columns);
-        said.or_else(size).unwrap_or(usize::MAX)
+        configured.or_else(size).unwrap_or(usize::MAX)
     }
 
     /// Shows lines below what is there.
-    pub(super) fn print(&mut self, lines: &[Line]) -> io::Result<()> {
+    pub(super) fn print(&mut self, lines: &[StyledLine]) -> io::Result<()> {
         let columns = self.columns();
-        let lines = lines.iter().map(|line| line.shown(columns, self.colours));
+        let lines = lines.iter().map(|line| line.render(columns, self.colours));
         let text: String = lines.map(|line| line + "\n").collect();
         self.write(&text)
     }
 
     /// Shows lines in place of whatever is there; where nothing can be replaced, below it and an empty line.
-    pub(super) fn replace(&mut self, lines: &[Line]) -> io::Result<()> {
+    pub(super) fn replace(&mut self, lines: &[StyledLine]) -> io::Result<()> {
         let Some((_, rows)) = self.size() else {
             self.print(lines)?;
             return self.write("\n");
@@ -116,7 +118,7 @@ impl Terminal {
         // From the corner on; what was longer, and what was below, goes. The last row would scroll the first one out.
         let mut text = "\x1b[H".to_owned();
         for line in &lines[..lines.len().min(rows.saturating_sub(1))] {
-            text.push_str(&line.shown(columns, self.colours));
+            text.push_str(&line.render(columns, self.colours));
             text.push_str("\x1b[K\r\n");
         }
         text.push_str("\x1b[J");
@@ -131,7 +133,7 @@ impl Terminal {
 
     /// Columns and rows, if it is a terminal that knows.
     fn size(&self) -> Option<(usize, usize)> {
-        let size = self.is_one.then(|| tcgetwinsize(&self.out).ok())??;
+        let size = self.is_terminal.then(|| tcgetwinsize(&self.out).ok())??;
         let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
         (columns > 0 && rows > 0).then_some((columns, rows))
     }
@@ -143,17 +145,17 @@ mod tests {
 
     #[test]
     fn a_line_fits_with_and_without_colours() {
-        let line = Line::of("abc", Style::Good).and(" defg", Style::Plain);
-        assert_eq!(line.shown(8, false), "abc defg");
-        assert_eq!(line.shown(7, false), "abc de…");
-        assert_eq!(line.shown(7, true), "\x1b[32mabc\x1b[0m de…");
-        assert_eq!(line.shown(3, true), "\x1b[32mab\x1b[0m…");
-        assert_eq!(line.shown(1, false), "…");
+        let line = StyledLine::new("abc", Style::Good).and(" defg", Style::Plain);
+        assert_eq!(line.render(8, false), "abc defg");
+        assert_eq!(line.render(7, false), "abc de…");
+        assert_eq!(line.render(7, true), "\x1b[32mabc\x1b[0m de…");
+        assert_eq!(line.render(3, true), "\x1b[32mab\x1b[0m…");
+        assert_eq!(line.render(1, false), "…");
     }
 
     #[test]
     fn a_line_is_one_line() {
-        let line = Line::of("a\nb\x1b[31mc  ", Style::Plain);
-        assert_eq!(line.shown(80, false), "a b [31mc");
+        let line = StyledLine::new("a\nb\x1b[31mc  ", Style::Plain);
+        assert_eq!(line.render(80, false), "a b [31mc");
     }
 }

@@ -121,7 +121,7 @@ fn passed(text: &str) -> Result<HeaderName, String> {
             quote(text)
         ));
     }
-    if !crate::identity_fields::is_known(name.as_str().as_bytes()) {
+    if !crate::spoofable_headers::is_spoofable(name.as_str().as_bytes()) {
         return Err(format!(
             "{} passes anyway; only a field that is dropped by default can stand here",
             quote(text)

@@ -20,7 +20,7 @@ use super::schema::{
 };
 use super::slow_start::SlowStart;
 use super::sticky::{self, Sticky};
-use crate::moment::Moment;
+use crate::timestamp::Timestamp;
 
 /// Keeps the comparison of routes and pools short.
 const MAX_POOLS: usize = 4_096;
@@ -72,7 +72,7 @@ section! {
             /// The name in the file.
             name: String = String::new(),
             /// Hosts of the file that an operator has removed since, and when.
-            removed: Vec<(Host, Moment)> = Vec::new(),
+            removed: Vec<(Host, Timestamp)> = Vec::new(),
         }
     }
 }

@@ -272,7 +272,7 @@ fn parse_path(text: &str) -> Result<String, String> {
 
 /// The normal form, in which paths of requests are compared. A prefix that no path has in that form is refused.
 fn normal_path(text: &str) -> Result<String, String> {
-    let normalize::NormalPath { path, ambiguous } = normalize::path(text.as_bytes());
+    let normalize::NormalizedPath { path, ambiguous } = normalize::path(text.as_bytes());
     let normal = String::from_utf8_lossy(&path).into_owned();
     if ambiguous {
         return Err(format!(

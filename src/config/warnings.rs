@@ -9,12 +9,12 @@ use x509_parser::parse_x509_certificate;
 
 use super::listener::Certificate;
 use super::root::Config;
-use crate::moment::Moment;
+use crate::timestamp;
 
 impl Config {
     /// One line for each certificate that has expired or is not valid yet, and for each chain that is out of order.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings_at(Moment::now().unix_seconds() as i64)
+        self.warnings_at(timestamp::Timestamp::now().unix_seconds() as i64)
     }
 
     fn warnings_at(&self, now: i64) -> Vec<String> {

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 const NAMES: [&str; 3] = ["red", "green", "blue"];
 
 /// How long a host rests that was asked to stop: long enough to see it go.
-const REST: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -43,7 +43,7 @@ pub fn start() -> io::Result<Vec<(&'static str, SocketAddr)>> {
         hosts.push((name, address));
         let _inside = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        runtime.spawn(live(name, address, listener));
+        runtime.spawn(run_host(name, address, listener));
     }
     thread::Builder::new()
         .name("demo hosts".to_owned())
@@ -52,10 +52,10 @@ pub fn start() -> io::Result<Vec<(&'static str, SocketAddr)>> {
 }
 
 /// Serves, and rests whenever it is asked to stop.
-async fn live(name: &'static str, address: SocketAddr, mut listener: tokio::net::TcpListener) {
+async fn run_host(name: &'static str, address: SocketAddr, mut listener: tokio::net::TcpListener) {
     loop {
         serve_until_stopped(name, address, listener).await;
-        listener = match rest(address).await {
+        listener = match pause(address).await {
             Ok(listener) => listener,
             Err(error) => {
                 error!("the demo's host {name} does not come back: {error}");
@@ -99,12 +99,12 @@ async fn serve_until_stopped(
 }
 
 /// Refuses connections for a while, and listens again. The port stays taken, so that nobody else gets it meanwhile.
-async fn rest(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+async fn pause(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     let socket = TcpSocket::new_v4()?;
     // Connections of before may still be on their way out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    sleep(REST).await;
+    sleep(PAUSE).await;
     socket.listen(BACKLOG)
 }
 
@@ -117,7 +117,7 @@ struct DemoHost {
 }
 
 impl DemoHost {
-    fn told(&self, session: &ServerSession) -> String {
+    fn describe_request(&self, session: &ServerSession) -> String {
         let request = session.req_header();
         let field = |name| {
             let value = request.headers.get(name)?;
@@ -130,7 +130,7 @@ impl DemoHost {
                 format!(
                     "{name} at {} stops for {} seconds\n",
                     self.address,
-                    REST.as_secs()
+                    PAUSE.as_secs()
                 )
             }
             path => format!(
@@ -147,7 +147,7 @@ impl ServeHttp for DemoHost {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         // The body is part of the request, and the connection goes on after it.
         let read_whole = session.drain_request_body().await.is_ok();
-        let body = self.told(session);
+        let body = self.describe_request(session);
         let request = session.req_header();
         let (to_head, stops) = (
             request.method == Method::HEAD,

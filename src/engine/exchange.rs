@@ -8,49 +8,53 @@ use http::{Method, Version};
 use pingora::ErrorSource;
 use tokio::time::{Instant, timeout_at};
 
-use super::attempts::Outcome;
-use super::buffer::SMALL;
-use super::client::Client;
-use super::connection::End;
-use super::outgoing::Additions;
-use super::relay::AnswerRoom;
-use super::upload::Upload;
-use super::{Engine, Peer};
+use super::buffer::SMALL_SIZE;
+use super::client_connection::ClientConnection;
+use super::connection_task::AfterRequest;
+use super::header_edits::HeaderEdits;
+use super::relay::ResponseBuffers;
+use super::request_sender::RequestSender;
+use super::retry_loop::ExchangeOutcome;
+use super::{ClientInfo, Engine};
 use crate::balancer::BalancerError;
-use crate::message::body::Body;
+use crate::message::body_decoder::BodyDecoder;
 use crate::message::framing;
-use crate::message::head::Head;
+use crate::message::head::MessageHead;
 use crate::message::{FieldsView, RequestView};
-use crate::proxy::answer::{Answer, Connection, LINGER};
-use crate::proxy::context::{NotLeased, RequestContext};
+use crate::proxy::completion::Transferred;
+use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
-use crate::proxy::passing_on::bare_target;
-use crate::proxy::rules::{self, Onward};
-use crate::proxy::telling::Passed;
+use crate::proxy::forwarding::upstream_request::split_absolute_target;
+use crate::proxy::http_rules::{self, RequestFieldFilter};
+use crate::proxy::local_response::{LINGER, LocalResponse, Persistence};
 
 /// What is used again for each request.
 #[derive(Debug, Default)]
-pub(super) struct Room {
-    pub(super) head: Head,
+pub(super) struct RequestBuffers {
+    pub(super) head: MessageHead,
     /// The head of the request.
     bytes: Vec<u8>,
     /// What the host gets of it.
     staged: Vec<u8>,
-    additions: Additions,
-    answer: AnswerRoom,
+    edits: HeaderEdits,
+    response_buffers: ResponseBuffers,
 }
 
-impl Room {
+impl RequestBuffers {
     /// A request begins whose head is `bytes`.
-    pub(super) fn begin(&mut self, bytes: &[u8]) {
+    pub(super) fn start(&mut self, bytes: &[u8]) {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Gives back what only an uncommon message needs.
     pub(super) fn shrink(&mut self) {
-        for buffer in [&mut self.bytes, &mut self.staged, &mut self.answer.staged] {
-            if buffer.capacity() > SMALL {
+        for buffer in [
+            &mut self.bytes,
+            &mut self.staged,
+            &mut self.response_buffers.staged,
+        ] {
+            if buffer.capacity() > SMALL_SIZE {
                 *buffer = Vec::new();
             }
         }
@@ -60,8 +64,8 @@ impl Room {
 /// One request.
 pub(super) struct Exchange<'c> {
     pub(super) engine: &'c Engine,
-    pub(super) client: &'c mut Client,
-    pub(super) peer: Peer,
+    pub(super) client: &'c mut ClientConnection,
+    pub(super) peer: ClientInfo,
     /// Requests that the connection had before.
     pub(super) requests: u64,
     /// When the head had been read.
@@ -70,113 +74,124 @@ pub(super) struct Exchange<'c> {
     pub(super) length: usize,
 }
 
-fn view<'a>(head: &'a Head, bytes: &'a [u8], method: &'a Method) -> RequestView<'a> {
+fn view<'a>(head: &'a MessageHead, bytes: &'a [u8], method: &'a Method) -> RequestView<'a> {
     let request = RequestView {
         method,
         target: head.target(bytes),
         authority: None,
         version: head.version().into(),
-        fields: FieldsView::Head(head, bytes),
+        fields: FieldsView::Parsed(head, bytes),
     };
     RequestView {
-        authority: bare_target(request).map(|(authority, _)| authority),
+        authority: split_absolute_target(request).map(|(authority, _)| authority),
         ..request
     }
 }
 
 /// Whether the client's connection outlives the request, as far as its head says.
 fn is_persistent(request: RequestView<'_>) -> bool {
-    !rules::says_close(request)
+    !http_rules::has_connection_close(request)
         && (request.version == Version::HTTP_11
             || framing::has_option(request.get_all(&CONNECTION), b"keep-alive"))
 }
 
 impl Exchange<'_> {
     /// Serves the request; `refused` if it is refused before anything is decided.
-    pub(super) async fn run(mut self, room: &mut Room, refused: Option<Answer>) -> End {
-        let Room {
+    pub(super) async fn run(
+        mut self,
+        buffers: &mut RequestBuffers,
+        refused: Option<LocalResponse>,
+    ) -> AfterRequest {
+        let RequestBuffers {
             head,
             bytes,
             staged,
-            additions,
-            answer,
-        } = room;
+            edits,
+            response_buffers,
+        } = buffers;
         let Ok(method) = Method::from_bytes(head.method(bytes)) else {
             // The parser takes no others.
-            return End::Close;
+            return AfterRequest::Abort;
         };
         let request = view(head, bytes, &method);
         self.client.inbound.consume(self.length);
-        let site = self.engine.site.load_full();
-        let mut ctx = RequestContext::new(site, self.engine.traffic.enter(), self.began);
+        let active = self.engine.active.load_full();
+        let mut ctx = RequestContext::new(active, self.engine.traffic.enter(), self.began);
         ctx.identify(request, self.peer.address);
-        let most = ctx.site.limits.max_requests_per_connection;
-        let is_last = most.is_some_and(|most| self.requests + 1 >= most);
-        let keep = is_persistent(request) && !is_last && !ctx.presence.is_draining();
-        let mut body = rules::announced_body(request);
+        let max = ctx.active.limits.max_requests_per_connection;
+        let is_last = max.is_some_and(|max| self.requests + 1 >= max);
+        let keep_alive = is_persistent(request) && !is_last && !ctx.in_flight.is_draining();
+        let mut body = http_rules::request_body(request);
         let judged = match refused {
-            Some(answer) => Err((answer, Connection::Close)),
-            None => rules::judge(request, Some(bytes), &ctx.site.limits),
+            Some(response) => Err((response, Persistence::Close)),
+            None => http_rules::validate_request(request, Some(bytes), &ctx.active.limits),
         };
-        let said = match judged {
-            Ok(said) => said,
-            Err((answer, connection)) => {
-                let keep = keep && connection == Connection::Keep;
+        let content_length = match judged {
+            Ok(content_length) => content_length,
+            Err((response, connection)) => {
+                let keep_alive = keep_alive && connection == Persistence::KeepAlive;
                 return self
-                    .refuse(&mut ctx, request, answer, keep, &mut body)
+                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
                     .await;
             }
         };
         let trusted = ctx.is_trusted();
-        let is_dropped = |name: &[u8]| rules::is_dropped(name, &ctx.site, trusted);
+        let is_dropped = |name: &[u8]| http_rules::is_dropped(name, &ctx.active, trusted);
         head.remove(bytes, is_dropped);
         let request = view(head, bytes, &method);
-        if !ctx.presence.admit(ctx.site.limits.max_in_flight) {
-            let answer = Answer::OVERLOADED;
+        if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
+            let response = LocalResponse::OVERLOADED;
             return self
-                .refuse(&mut ctx, request, answer, keep, &mut body)
+                .refuse(&mut ctx, request, response, keep_alive, &mut body)
                 .await;
         }
-        if let Some(answer) = self.engine.proxy.refuse(request, &mut ctx) {
+        if let Some(response) = self.engine.proxy.refuse(request, &mut ctx) {
             return self
-                .refuse(&mut ctx, request, answer, keep, &mut body)
+                .refuse(&mut ctx, request, response, keep_alive, &mut body)
                 .await;
         }
-        let onward = match Onward::new(request) {
+        let onward = match RequestFieldFilter::new(request) {
             Ok(onward) => onward,
-            Err(answer) => {
+            Err(response) => {
                 return self
-                    .refuse(&mut ctx, request, answer, false, &mut body)
+                    .refuse(&mut ctx, request, response, false, &mut body)
                     .await;
             }
         };
         match self.lease(&mut ctx, request).await {
             Ok(()) => {}
-            Err(NotLeased::Left(left)) => {
-                let outcome = Outcome::failed(left);
-                return self.end(&mut ctx, request, outcome).await;
+            Err(LeaseError::ClientLeft(left)) => {
+                let outcome = ExchangeOutcome::failed(left);
+                return self.finish(&mut ctx, request, outcome).await;
             }
-            Err(NotLeased::Refused(error)) => {
-                let answer = match error {
-                    BalancerError::Busy => Answer::QUEUE_FULL,
-                    _ => Answer::NO_HOST,
+            Err(LeaseError::Refused(error)) => {
+                let response = match error {
+                    BalancerError::Busy => LocalResponse::QUEUE_FULL,
+                    _ => LocalResponse::NO_HOST,
                 };
                 return self
-                    .refuse(&mut ctx, request, answer, keep, &mut body)
+                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
                     .await;
             }
         }
-        let mut upload = Upload::new(body, std::mem::take(staged));
-        let told = (&onward, said, keep);
+        let mut sender = RequestSender::new(body, std::mem::take(staged));
+        let forward = (&onward, content_length, keep_alive);
         let outcome = self
-            .attempts(&mut ctx, request, told, &mut upload, additions, answer)
+            .run_attempts(
+                &mut ctx,
+                request,
+                forward,
+                &mut sender,
+                edits,
+                response_buffers,
+            )
             .await;
-        let outcome = Outcome {
-            received: upload.received + outcome.received,
+        let outcome = ExchangeOutcome {
+            received: sender.received + outcome.received,
             ..outcome
         };
-        *staged = upload.end(self.client);
-        self.end(&mut ctx, request, outcome).await
+        *staged = sender.finish(self.client);
+        self.finish(&mut ctx, request, outcome).await
     }
 
     /// Answers a request that goes no further, and tells of it. The rest of its body is read, for a while, if the
@@ -185,71 +200,75 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        answer: Answer,
-        keep: bool,
-        body: &mut Body,
-    ) -> End {
+        response: LocalResponse,
+        keep_alive: bool,
+        body: &mut BodyDecoder,
+    ) -> AfterRequest {
         // A client that waits for "100 Continue" may never send the body, so what follows could be taken for it.
-        let keep = keep && !request.fields.contains(&EXPECT);
-        let (written, sent) = self.answer(ctx, request, answer, keep).await;
-        ctx.refused = Some(answer.ending());
-        let passed = Passed {
+        let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
+        let (written, sent) = self.send_response(ctx, request, response, keep_alive).await;
+        ctx.refused = Some(response.ending());
+        let passed = Transferred {
             request,
             tls: self.peer.tls,
-            status: Some(answer.status()),
+            status: Some(response.status()),
             received: 0,
             sent,
         };
-        ctx.tell(Some(passed), written.as_ref().err().map(|error| &**error));
-        match (written, keep) {
-            (Err(_), _) => End::Close,
-            (Ok(()), true) => match body.is_over() || Box::pin(self.drain(body)).await {
-                true => End::Keep,
-                false => End::Part,
+        ctx.report(Some(passed), written.as_ref().err().map(|error| &**error));
+        match (written, keep_alive) {
+            (Err(_), _) => AfterRequest::Abort,
+            (Ok(()), true) => match body.is_finished() || Box::pin(self.drain_body(body)).await {
+                true => AfterRequest::KeepAlive,
+                false => AfterRequest::LingeringClose,
             },
-            (Ok(()), false) => self.leave(body.is_over()),
+            (Ok(()), false) => self.after_response(body.is_finished()),
         }
     }
 
     /// Sends an answer of our own; returns how many bytes of a body it has.
-    async fn answer(
+    async fn send_response(
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        answer: Answer,
-        keep: bool,
+        response: LocalResponse,
+        keep_alive: bool,
     ) -> (pingora::Result<()>, u64) {
-        ctx.presence.give_place_back();
+        ctx.in_flight.release_slot();
         let mut out = Vec::with_capacity(256);
         let head_only = *request.method == Method::HEAD;
-        answer.write(&mut out, Connection::kept(keep), head_only);
-        let limit = ctx.site.timeouts.write;
+        response.write(
+            &mut out,
+            Persistence::from_keep_alive(keep_alive),
+            head_only,
+        );
+        let limit = ctx.active.timeouts.write;
         let written = self.client.write_all(&out, limit).await;
-        (written, if head_only { 0 } else { answer.len() as u64 })
+        (written, if head_only { 0 } else { response.len() as u64 })
     }
 
     /// How to close the connection of a client that has its answer, and has sent all of its request or not.
-    fn leave(&self, whole: bool) -> End {
-        match whole && !self.client.has_more() {
-            true => End::Shut,
-            false => End::Part,
+    fn after_response(&self, request_complete: bool) -> AfterRequest {
+        match request_complete && !self.client.has_unread() {
+            true => AfterRequest::Close,
+            false => AfterRequest::LingeringClose,
         }
     }
 
     /// Reads the rest of a body and throws it away. `false`: it does not come, or is none.
-    async fn drain(&mut self, body: &mut Body) -> bool {
+    async fn drain_body(&mut self, body: &mut BodyDecoder) -> bool {
         let by = Instant::now() + LINGER;
         let client = &mut *self.client;
         let drained = poll_fn(|context| {
             loop {
-                let Ok(own) = body.take(client.inbound.filled()) else {
+                let Ok(count) = body.take(client.inbound.filled()) else {
                     return Poll::Ready(false);
                 };
-                client.inbound.consume(own);
-                if body.is_over() {
+                client.inbound.consume(count);
+                if body.is_finished() {
                     return Poll::Ready(true);
                 }
-                match client.poll_more(context, SMALL) {
+                match client.poll_read(context, SMALL_SIZE) {
                     Poll::Ready(Ok(1..)) => {}
                     Poll::Ready(_) => return Poll::Ready(false),
                     Poll::Pending => return Poll::Pending,
@@ -260,46 +279,47 @@ impl Exchange<'_> {
     }
 
     /// Ends a request that was not refused: answers it if nothing has been, and tells of it.
-    async fn end(
+    async fn finish(
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        outcome: Outcome,
-    ) -> End {
-        let Outcome {
+        outcome: ExchangeOutcome,
+    ) -> AfterRequest {
+        let ExchangeOutcome {
             result,
             mut status,
             mut sent,
             received,
         } = outcome;
-        let mut end = End::Close;
+        let mut end = AfterRequest::Abort;
         match &result {
             Ok(relayed) => {
-                ctx.finish();
-                end = match relayed.keep {
-                    true => End::Keep,
-                    false => self.leave(relayed.whole),
+                ctx.finish_attempt();
+                end = match relayed.keep_alive {
+                    true => AfterRequest::KeepAlive,
+                    false => self.after_response(relayed.request_complete),
                 };
             }
             Err(error) => {
                 ctx.lease = None;
-                let answer = failure::status(error).filter(|_| !ctx.left && status.is_none());
-                if let Some(answer) = answer.map(Answer::to_failure) {
-                    let (written, length) = self.answer(ctx, request, answer, false).await;
+                let response =
+                    failure::status_for(error).filter(|_| !ctx.has_client_left && status.is_none());
+                if let Some(response) = response.map(LocalResponse::for_status) {
+                    let (written, length) = self.send_response(ctx, request, response, false).await;
                     if written.is_ok() {
-                        status = Some(answer.status());
+                        status = Some(response.status());
                         sent = length;
                     }
                     // A client at fault for the error gets no more time, but for the answer to a body that is too large.
                     let is_clients = *error.esource() == ErrorSource::Downstream;
-                    if !is_clients || answer.status() == 413 {
-                        end = End::Part;
+                    if !is_clients || response.status() == 413 {
+                        end = AfterRequest::LingeringClose;
                     }
                 }
             }
         }
         ctx.account = None;
-        let passed = Passed {
+        let passed = Transferred {
             request,
             tls: self.peer.tls,
             status,
@@ -308,7 +328,7 @@ impl Exchange<'_> {
         };
         let error = result.as_ref().err().map(|error| &**error);
         if let Some(error) = error
-            && !ctx.left
+            && !ctx.has_client_left
             && *error.esource() != ErrorSource::Downstream
         {
             let host = request.authority.or_else(|| request.get(&HOST));
@@ -321,7 +341,7 @@ impl Exchange<'_> {
                 String::from_utf8_lossy(host.unwrap_or_default()),
             );
         }
-        ctx.tell(Some(passed), error);
+        ctx.report(Some(passed), error);
         end
     }
 }

@@ -2,22 +2,22 @@
 //!
 //! It moves bytes; what is decided about them, `proxy` decides. HTTP/2 is Pingora's, with the same decisions.
 
-mod answering;
-mod attempts;
 mod buffer;
-mod client;
-mod closing;
-mod connection;
+mod client_connection;
+mod coarse_timer;
+mod connection_task;
 mod exchange;
-mod hosts;
-mod outgoing;
+mod free_list;
+mod header_edits;
+mod host_connection;
+mod idle_closer;
+mod lazy_tcp;
 mod relay;
-mod socket;
-mod spare;
-mod tcp;
+mod request_sender;
+mod response_head;
+mod retry_loop;
+mod transport;
 mod tunnel;
-mod upload;
-mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,25 +28,25 @@ use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use tokio::time::sleep;
 
-use crate::proxy::{Proxy, Site, Traffic};
-use closing::Closing;
-use connection::Connection;
-use socket::Socket;
+use crate::proxy::{ActiveConfig, Proxy, TrafficState};
+use connection_task::ConnectionTask;
+use idle_closer::IdleCloser;
+use transport::Transport;
 
-pub use tcp::Tcp;
+pub use lazy_tcp::LazyTcp;
 
 /// How often a thread gives back what it has not needed lately: connections to hosts, and memory.
-const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What drives requests of HTTP/1.1.
 pub struct Engine {
     proxy: Proxy,
-    site: Arc<ArcSwap<Site>>,
-    traffic: Arc<Traffic>,
+    active: Arc<ArcSwap<ActiveConfig>>,
+    traffic: Arc<TrafficState>,
     connector: TransportConnector,
-    closing: Closing,
+    idle_closer: IdleCloser,
     /// Connections to hosts that may be idle.
-    idle: usize,
+    max_idle: usize,
 }
 
 impl std::fmt::Debug for Engine {
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Engine {
 
 /// How a client is connected.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer {
+pub struct ClientInfo {
     /// Its address; `None` if that is none of IP.
     pub address: Option<IpAddr>,
     /// Whether the connection is encrypted.
@@ -67,48 +67,53 @@ pub struct Peer {
 }
 
 impl Engine {
-    /// An engine for whatever `site` holds when a request begins, with so many `idle` connections to hosts at most.
-    pub fn new(proxy: Proxy, site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>, idle: usize) -> Self {
+    /// An engine for whatever `active` holds when a request begins, with so many `idle` connections to hosts at most.
+    pub fn new(
+        proxy: Proxy,
+        active: Arc<ArcSwap<ActiveConfig>>,
+        traffic: Arc<TrafficState>,
+        max_idle: usize,
+    ) -> Self {
         Engine {
             proxy,
-            site,
+            active,
             traffic,
             connector: TransportConnector::new(None),
-            closing: Closing::default(),
-            idle,
+            idle_closer: IdleCloser::default(),
+            max_idle,
         }
     }
 
     /// Serves a connection in clear until its end.
-    pub async fn serve_tcp(&self, socket: Tcp, peer: Peer) {
-        let connection = Connection::new(self, Socket::Tcp(socket), peer);
+    pub async fn serve_tcp(&self, socket: LazyTcp, peer: ClientInfo) {
+        let connection = ConnectionTask::new(self, Transport::Tcp(socket), peer);
         connection.serve().await;
     }
 
     /// The same with an encrypted connection.
-    pub async fn serve_tls(&self, socket: Stream, peer: Peer) {
-        Connection::new(self, Socket::Tls(socket), peer)
+    pub async fn serve_tls(&self, socket: Stream, peer: ClientInfo) {
+        ConnectionTask::new(self, Transport::Tls(socket), peer)
             .serve()
             .await;
     }
 
     /// Closes connections at rest, now and from now on.
-    pub fn close_resting(&self) {
-        self.closing.close();
+    pub fn close_idle(&self) {
+        self.idle_closer.close_all();
     }
 }
 
 /// What a thread has to do on which the engine runs, besides the connections.
-pub async fn tend() {
+pub async fn run_housekeeping() {
     let sweep = async {
         loop {
-            sleep(BETWEEN_SWEEPS).await;
-            hosts::sweep();
+            sleep(HOUSEKEEPING_INTERVAL).await;
+            host_connection::close_expired();
             buffer::trim();
-            connection::trim();
+            connection_task::trim();
         }
     };
-    tokio::join!(sweep, watch::rounds());
+    tokio::join!(sweep, coarse_timer::run());
 }
 
 #[cfg(test)]
@@ -119,20 +124,20 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::pool::HostBook;
+    use crate::pool::HostRegistry;
 
     #[tokio::test]
     async fn a_connection_at_rest_has_no_room_for_a_request() {
         let file = "listeners: [\"127.0.0.1:8080\"]\npools: { web: { hosts: [\"127.0.0.1:80\"] } }";
         let config = Config::parse(file, Path::new("ballast.yaml")).expect("a configuration");
-        let site = Site::new(&config, &mut HostBook::new()).expect("a site");
-        let (site, traffic) = (Arc::new(ArcSwap::from_pointee(site)), Arc::default());
-        let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-        let engine = Engine::new(proxy, site, traffic, 1);
+        let active = ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration");
+        let (active, traffic) = (Arc::new(ArcSwap::from_pointee(active)), Arc::default());
+        let proxy = Proxy::new(Arc::clone(&active), Arc::clone(&traffic));
+        let engine = Engine::new(proxy, active, traffic, 1);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("it is bound");
         let socket = TcpStream::connect(address).await.expect("connected");
-        let peer = Peer {
+        let peer = ClientInfo {
             address: None,
             tls: false,
             port: None,

@@ -1,6 +1,6 @@
 //! One attempt at a host: the request goes up and the answer comes down, both at once.
 
-mod answer;
+mod response;
 
 use std::task::{Context, Poll};
 
@@ -9,72 +9,72 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, COPIED, LARGE};
-use super::client::Client;
-use super::hosts::{self, Host};
-use super::outgoing::Additions;
-use super::upload::Upload;
+use super::buffer::{Buffer, COPY_LIMIT, LARGE_SIZE};
+use super::client_connection::ClientConnection;
+use super::header_edits::HeaderEdits;
+use super::host_connection::{self, HostConnection};
+use super::request_sender::RequestSender;
 use crate::message::RequestView;
-use crate::message::body::Body;
-use crate::message::head::Head;
+use crate::message::body_decoder::BodyDecoder;
+use crate::message::head::MessageHead;
 use crate::proxy::context::RequestContext;
 
 /// What is used again for each answer.
 #[derive(Debug, Default)]
-pub(super) struct AnswerRoom {
-    head: Head,
+pub(super) struct ResponseBuffers {
+    head: MessageHead,
     /// What goes to the client before bytes of the host's.
     pub(super) staged: Vec<u8>,
-    additions: Additions,
+    edits: HeaderEdits,
 }
 
 /// The answer, as far as it has come.
 #[derive(Debug)]
-enum Down {
+enum ResponseState {
     /// Its head is to come.
-    Head,
+    AwaitingHead,
     /// Its body is passed on.
-    Body(Body),
+    ReceivingBody(BodyDecoder),
     /// It has gone out, but for what is kept back.
-    Flush,
-    Over,
+    Flushing,
+    Done,
 }
 
 /// What came of an attempt whose answer has gone out whole.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Relayed {
     /// Whether the client's connection is kept.
-    pub(super) keep: bool,
+    pub(super) keep_alive: bool,
     /// Whether the client has sent all of the request.
-    pub(super) whole: bool,
+    pub(super) request_complete: bool,
 }
 
 /// An attempt.
 pub(super) struct Relay<'r> {
     pub(super) request: RequestView<'r>,
     pub(super) tls: bool,
-    pub(super) client: &'r mut Client,
+    pub(super) client: &'r mut ClientConnection,
     /// `None` once it has done its part.
-    host: Option<Host>,
+    host: Option<HostConnection>,
     /// What has come from it and has not gone to the client.
     inbound: Buffer,
     peer: &'r HttpPeer,
     /// How many connections to hosts may be idle.
-    idle: usize,
+    max_idle: usize,
     pub(super) ctx: &'r mut RequestContext,
-    pub(super) upload: &'r mut Upload,
-    pub(super) room: &'r mut AnswerRoom,
+    pub(super) sender: &'r mut RequestSender,
+    pub(super) buffers: &'r mut ResponseBuffers,
     /// Whether the client's connection may be kept, as far as it is known before the answer.
-    pub(super) keep: bool,
-    state: State,
+    pub(super) keep_alive: bool,
+    state: RelayState,
 }
 
 /// How far the answer is.
 #[derive(Debug)]
-struct State {
-    down: Down,
+struct RelayState {
+    down: ResponseState,
     /// Bytes at the beginning of the host's that go to the client as they are.
-    raw: usize,
+    passthrough: usize,
     /// How much of what is staged has gone.
     written: usize,
     chunked: bool,
@@ -84,9 +84,9 @@ struct State {
     /// Bytes of its body that have gone.
     sent: u64,
     /// When the host must have sent more.
-    answer_by: Option<Instant>,
+    response_deadline: Option<Instant>,
     /// Whether the host has been told to have all of the request.
-    asked: bool,
+    request_sent: bool,
 }
 
 impl<'r> Relay<'r> {
@@ -94,15 +94,15 @@ impl<'r> Relay<'r> {
     pub(super) fn new(
         request: RequestView<'r>,
         tls: bool,
-        client: &'r mut Client,
-        (host, peer, idle): (Host, &'r HttpPeer, usize),
+        client: &'r mut ClientConnection,
+        (host, peer, max_idle): (HostConnection, &'r HttpPeer, usize),
         ctx: &'r mut RequestContext,
-        upload: &'r mut Upload,
-        room: &'r mut AnswerRoom,
-        keep: bool,
+        sender: &'r mut RequestSender,
+        buffers: &'r mut ResponseBuffers,
+        keep_alive: bool,
     ) -> Self {
-        room.staged.clear();
-        room.head.clear();
+        buffers.staged.clear();
+        buffers.head.clear();
         Relay {
             request,
             tls,
@@ -110,32 +110,32 @@ impl<'r> Relay<'r> {
             host: Some(host),
             inbound: Buffer::default(),
             peer,
-            idle,
+            max_idle,
             ctx,
-            upload,
-            room,
-            keep,
-            state: State {
-                down: Down::Head,
-                raw: 0,
+            sender,
+            buffers,
+            keep_alive,
+            state: RelayState {
+                down: ResponseState::AwaitingHead,
+                passthrough: 0,
                 written: 0,
                 chunked: false,
                 reusable: false,
                 status: None,
                 sent: 0,
-                answer_by: None,
-                asked: false,
+                response_deadline: None,
+                request_sent: false,
             },
         }
     }
 
     /// The status that the client has begun to get, and how many bytes of the body.
-    pub(super) fn told(&self) -> (Option<StatusCode>, u64) {
+    pub(super) fn sent_so_far(&self) -> (Option<StatusCode>, u64) {
         (self.state.status, self.state.sent)
     }
 
     /// The host and what it has sent behind its answer, if that has switched protocols.
-    pub(super) fn into_tunnel(self) -> Option<(Host, Buffer)> {
+    pub(super) fn into_tunnel(self) -> Option<(HostConnection, Buffer)> {
         let switched = self.state.status == Some(StatusCode::SWITCHING_PROTOCOLS);
         let host = self.host.filter(|_| switched)?;
         Some((host, self.inbound))
@@ -144,25 +144,25 @@ impl<'r> Relay<'r> {
     /// Brings both directions forward; ready when the answer has gone out whole.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Relayed>> {
         if let Poll::Ready(()) = self.poll_up(context)?
-            && !self.state.asked
+            && !self.state.request_sent
         {
-            self.state.asked = true;
+            self.state.request_sent = true;
             // A client that uploads slowly does not make the host slow.
-            if !self.upload.bodiless && matches!(self.state.down, Down::Head) {
-                self.ctx.started = std::time::Instant::now();
+            if !self.sender.bodiless && matches!(self.state.down, ResponseState::AwaitingHead) {
+                self.ctx.attempt_started = std::time::Instant::now();
             }
         }
         if self.poll_down(context)?.is_ready() {
-            let whole = self.upload.is_whole();
+            let request_complete = self.sender.is_complete();
             return Poll::Ready(Ok(Relayed {
-                keep: self.keep && whole,
-                whole,
+                keep_alive: self.keep_alive && request_complete,
+                request_complete,
             }));
         }
-        if self.upload.is_whole() {
+        if self.sender.is_complete() {
             // Nobody else reads from the client, and one that has left need not be served.
-            let half_close = self.ctx.site.half_close;
-            if let Poll::Ready(left) = self.client.poll_left(context, half_close) {
+            let half_close = self.ctx.active.half_close;
+            if let Poll::Ready(left) = self.client.poll_disconnect(context, half_close) {
                 return Poll::Ready(Err(left));
             }
         }
@@ -170,13 +170,13 @@ impl<'r> Relay<'r> {
     }
 
     fn poll_up(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
-        if self.state.asked {
+        if self.state.request_sent {
             return Ok(Poll::Ready(()));
         }
         let Some(host) = &mut self.host else {
             return Ok(Poll::Pending);
         };
-        match self.upload.poll(context, self.client, host, self.ctx) {
+        match self.sender.poll(context, self.client, host, self.ctx) {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => Ok(Poll::Pending),
@@ -184,67 +184,72 @@ impl<'r> Relay<'r> {
     }
 
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
-        let timeouts = self.ctx.site.timeouts;
+        let timeouts = self.ctx.active.timeouts;
         loop {
-            if (1..=COPIED).contains(&self.state.raw) && !self.room.staged.is_empty() {
-                let bytes = &self.inbound.filled()[..self.state.raw];
-                self.room.staged.extend_from_slice(bytes);
-                self.inbound.consume(std::mem::take(&mut self.state.raw));
+            if (1..=COPY_LIMIT).contains(&self.state.passthrough) && !self.buffers.staged.is_empty()
+            {
+                let bytes = &self.inbound.filled()[..self.state.passthrough];
+                self.buffers.staged.extend_from_slice(bytes);
+                self.inbound
+                    .consume(std::mem::take(&mut self.state.passthrough));
             }
-            while self.state.written < self.room.staged.len() || self.state.raw > 0 {
+            while self.state.written < self.buffers.staged.len() || self.state.passthrough > 0 {
                 let parts = [
-                    &self.room.staged[self.state.written..],
-                    &self.inbound.filled()[..self.state.raw],
+                    &self.buffers.staged[self.state.written..],
+                    &self.inbound.filled()[..self.state.passthrough],
                 ];
                 match self.client.poll_write(context, parts, timeouts.write) {
                     Poll::Pending => return Ok(Poll::Pending),
                     Poll::Ready(count) => {
                         let count = count?;
-                        let staged = count.min(self.room.staged.len() - self.state.written);
+                        let staged = count.min(self.buffers.staged.len() - self.state.written);
                         self.state.written += staged;
-                        self.state.raw -= count - staged;
+                        self.state.passthrough -= count - staged;
                         self.inbound.consume(count - staged);
                     }
                 }
             }
-            if !self.room.staged.is_empty() {
-                self.room.staged.clear();
+            if !self.buffers.staged.is_empty() {
+                self.buffers.staged.clear();
                 self.state.written = 0;
             }
             match &mut self.state.down {
-                Down::Over => return Ok(Poll::Ready(())),
-                Down::Flush => match self.client.poll_flush(context, timeouts.write) {
+                ResponseState::Done => return Ok(Poll::Ready(())),
+                ResponseState::Flushing => match self.client.poll_flush(context, timeouts.write) {
                     Poll::Pending => return Ok(Poll::Pending),
                     Poll::Ready(flushed) => {
                         flushed?;
-                        self.state.down = Down::Over;
+                        self.state.down = ResponseState::Done;
                         continue;
                     }
                 },
-                Down::Body(body) if body.is_over() => {
-                    self.state.down = Down::Flush;
+                ResponseState::ReceivingBody(body) if body.is_finished() => {
+                    self.state.down = ResponseState::Flushing;
                     continue;
                 }
-                Down::Body(_) if !self.inbound.is_empty() => {
+                ResponseState::ReceivingBody(_) if !self.inbound.is_empty() => {
                     self.take_body()?;
-                    self.settle();
+                    self.release_host_early();
                     continue;
                 }
-                Down::Head if !self.inbound.is_empty() => {
+                ResponseState::AwaitingHead if !self.inbound.is_empty() => {
                     if self.take_head()? {
-                        self.settle();
+                        self.release_host_early();
                         continue;
                     }
                 }
-                Down::Body(_) | Down::Head => {}
+                ResponseState::ReceivingBody(_) | ResponseState::AwaitingHead => {}
             }
             let Some(host) = &mut self.host else {
                 let why = "the answer goes on behind its end";
                 return Error::e_explain(ErrorType::InternalError, why);
             };
-            match host.socket.poll_read(context, &mut self.inbound, LARGE) {
+            match host
+                .socket
+                .poll_read(context, &mut self.inbound, LARGE_SIZE)
+            {
                 Poll::Pending => {
-                    if matches!(self.state.down, Down::Body(_))
+                    if matches!(self.state.down, ResponseState::ReceivingBody(_))
                         && let Poll::Ready(flushed) =
                             self.client.poll_flush(context, timeouts.write)
                     {
@@ -253,35 +258,35 @@ impl<'r> Relay<'r> {
                     return self.wait_for_host(context);
                 }
                 Poll::Ready(Ok(0)) => {
-                    self.host_ended()?;
-                    self.settle();
+                    self.host_closed()?;
+                    self.release_host_early();
                 }
                 Poll::Ready(Ok(_)) => {
-                    if matches!(self.state.down, Down::Body(_)) {
-                        self.state.answer_by = None;
+                    if matches!(self.state.down, ResponseState::ReceivingBody(_)) {
+                        self.state.response_deadline = None;
                     }
                 }
-                Poll::Ready(Err(error)) => return Err(self.unanswered(error)),
+                Poll::Ready(Err(error)) => return Err(self.read_error(error)),
             }
         }
     }
 
     /// Lets the host go once its answer has come whole: the next request need not wait until the client has read it.
-    fn settle(&mut self) {
-        if !matches!(&self.state.down, Down::Body(body) if body.is_over()) {
+    fn release_host_early(&mut self) {
+        if !matches!(&self.state.down, ResponseState::ReceivingBody(body) if body.is_finished()) {
             return;
         }
         let Some(host) = self.host.take() else {
             return;
         };
         let is_free = self.state.reusable
-            && self.upload.is_done()
-            && self.upload.broken.is_none()
-            && self.inbound.len() == self.state.raw;
+            && self.sender.is_sent()
+            && self.sender.write_error.is_none()
+            && self.inbound.len() == self.state.passthrough;
         if is_free {
-            hosts::keep(self.peer, host, self.idle);
+            host_connection::put_idle(self.peer, host, self.max_idle);
         }
         self.ctx.release_host();
-        self.ctx.presence.give_place_back();
+        self.ctx.in_flight.release_slot();
     }
 }

@@ -10,53 +10,53 @@ use std::task::{Context, Poll, ready};
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, LARGE, SMALL};
-use super::client::{self, Client};
-use super::hosts::Host;
-use super::socket::Socket;
+use super::buffer::{Buffer, LARGE_SIZE, SMALL_SIZE};
+use super::client_connection::{self, ClientConnection};
+use super::host_connection::HostConnection;
+use super::transport::Transport;
 use crate::config::Timeouts;
 
 /// One direction.
 #[derive(Debug, Default)]
-struct Flow {
-    state: State,
+struct Direction {
+    state: DirectionState,
     /// How much is read at once: more as soon as a read was full.
     size: usize,
     /// Bytes that have been passed on.
-    passed: u64,
+    forwarded: u64,
     /// Until when the receiver must have taken more.
-    taken_by: Option<Instant>,
+    write_deadline: Option<Instant>,
 }
 
 /// How far a direction is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DirectionState {
     /// Bytes are passed on.
     #[default]
     Open,
     /// The sender has ended; the receiver is to be told.
-    Ending,
+    Closing,
     /// The receiver has been told, or takes nothing more.
-    Over,
+    Closed,
 }
 
 /// A tunnel.
 pub(super) struct Tunnel<'t> {
-    client: &'t mut Client,
-    host: Socket,
+    client: &'t mut ClientConnection,
+    host: Transport,
     /// What has come from the host and has not gone to the client.
     inbound: Buffer,
     timeouts: Timeouts,
-    up: Flow,
-    down: Flow,
+    up: Direction,
+    down: Direction,
     /// Since when both sides have been silent.
-    silent_since: Instant,
+    idle_since: Instant,
     /// Why one side takes nothing more.
-    broken: Option<Box<Error>>,
+    write_error: Option<Box<Error>>,
 }
 
 /// What came of a tunnel.
-pub(super) struct Ended {
+pub(super) struct TunnelOutcome {
     pub(super) result: Result<()>,
     /// Bytes that the host got from the client.
     pub(super) received: u64,
@@ -67,8 +67,8 @@ pub(super) struct Ended {
 impl<'t> Tunnel<'t> {
     /// A tunnel between `client` and a host that has sent `inbound` behind its 101.
     pub(super) fn new(
-        client: &'t mut Client,
-        (host, inbound): (Host, Buffer),
+        client: &'t mut ClientConnection,
+        (host, inbound): (HostConnection, Buffer),
         timeouts: Timeouts,
     ) -> Self {
         Tunnel {
@@ -76,43 +76,47 @@ impl<'t> Tunnel<'t> {
             host: host.socket,
             inbound,
             timeouts,
-            up: Flow::default(),
-            down: Flow::default(),
-            silent_since: Instant::now(),
-            broken: None,
+            up: Direction::default(),
+            down: Direction::default(),
+            idle_since: Instant::now(),
+            write_error: None,
         }
     }
 
     /// Passes on until both sides have ended, or one has broken.
-    pub(super) async fn run(mut self) -> Ended {
+    pub(super) async fn run(mut self) -> TunnelOutcome {
         let result = poll_fn(|context| self.poll(context)).await;
-        Ended {
+        TunnelOutcome {
             result,
-            received: self.up.passed,
-            sent: self.down.passed,
+            received: self.up.forwarded,
+            sent: self.down.forwarded,
         }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let before = self.moved();
+        let before = self.progress();
         // In turns, so that neither direction keeps the other from its share.
         let (mut up, mut down) = (true, true);
         while up || down {
             up = up && self.poll_up(context)?.is_ready();
             down = down && self.poll_down(context)?.is_ready();
         }
-        if self.up.state == State::Over && self.down.state == State::Over {
-            return Poll::Ready(self.broken.take().map_or(Ok(()), Err));
+        if self.up.state == DirectionState::Closed && self.down.state == DirectionState::Closed {
+            return Poll::Ready(self.write_error.take().map_or(Ok(()), Err));
         }
-        if self.moved() != before {
-            self.silent_since = Instant::now();
+        if self.progress() != before {
+            self.idle_since = Instant::now();
         }
         let limit = match (self.up.state, self.down.state) {
-            (State::Open, State::Open) => self.timeouts.tunnel,
+            (DirectionState::Open, DirectionState::Open) => self.timeouts.tunnel,
             // One that has left for good may not say so.
             _ => self.timeouts.tunnel.min(self.timeouts.read),
         };
-        if self.client.alarm.rings(self.silent_since + limit, context) {
+        if self
+            .client
+            .timer
+            .has_elapsed(self.idle_since + limit, context)
+        {
             let silent = "the tunnel was silent for too long";
             return Poll::Ready(Err(
                 Error::explain(ErrorType::ReadTimedout, silent).into_down()
@@ -122,21 +126,21 @@ impl<'t> Tunnel<'t> {
     }
 
     /// What changes with every byte and every end.
-    fn moved(&self) -> (u64, u64, State, State) {
+    fn progress(&self) -> (u64, u64, DirectionState, DirectionState) {
         let (up, down) = (&self.up, &self.down);
-        (up.passed, down.passed, up.state, down.state)
+        (up.forwarded, down.forwarded, up.state, down.state)
     }
 
     /// Reads from the client once, or writes to the host; pending if neither can be done now.
     fn poll_up(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let client = &mut *self.client;
-        if self.up.state == State::Open && client.inbound.is_empty() {
-            return match client.poll_more(context, self.up.size()) {
+        if self.up.state == DirectionState::Open && client.inbound.is_empty() {
+            return match client.poll_read(context, self.up.size()) {
                 Poll::Ready(Ok(count)) => {
-                    self.up.came(count);
+                    self.up.on_read(count);
                     Ok(Poll::Ready(()))
                 }
-                Poll::Ready(Err(error)) => Err(client::gone(error)),
+                Poll::Ready(Err(error)) => Err(client_connection::disconnected(error)),
                 Poll::Pending => {
                     // TLS keeps some back.
                     let _ = self.host.poll_flush(context);
@@ -144,36 +148,37 @@ impl<'t> Tunnel<'t> {
                 }
             };
         }
-        let put = match self.up.state {
-            State::Over => return Ok(Poll::Pending),
-            State::Open => self
+        let written = match self.up.state {
+            DirectionState::Closed => return Ok(Poll::Pending),
+            DirectionState::Open => self
                 .host
                 .poll_write(context, [client.inbound.filled(), &[]]),
-            State::Ending => end(&mut self.host, context),
+            DirectionState::Closing => shut_down(&mut self.host, context),
         };
-        match put {
+        match written {
             Poll::Ready(Ok(count)) => {
                 client.inbound.consume(count);
-                self.up.went(count);
+                self.up.on_written(count);
             }
             // What it has sent before is still to be read.
             Poll::Ready(Err(error)) => {
                 client.inbound.consume(client.inbound.len());
                 // A host that has ended need not take more, and one that does not hear of the end has left before it.
-                if (self.up.state, self.down.state) == (State::Open, State::Open) {
+                if (self.up.state, self.down.state) == (DirectionState::Open, DirectionState::Open)
+                {
                     let what = "the tunnel to the host";
                     let error = Error::because(ErrorType::WriteError, what, error);
-                    self.broken = Some(error.into_up());
+                    self.write_error = Some(error.into_up());
                 }
-                self.up.state = State::Over;
+                self.up.state = DirectionState::Closed;
             }
             Poll::Pending => {
                 let limit = self.timeouts.write;
                 let by = *self
                     .up
-                    .taken_by
+                    .write_deadline
                     .get_or_insert_with(|| Instant::now() + limit);
-                if client.alarm.rings(by, context) {
+                if client.timer.has_elapsed(by, context) {
                     let late = "the host does not take what the client sends";
                     return Err(Error::explain(ErrorType::WriteTimedout, late).into_up());
                 }
@@ -186,11 +191,11 @@ impl<'t> Tunnel<'t> {
     /// The same from the host to the client.
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let (client, limit) = (&mut *self.client, self.timeouts.write);
-        if self.down.state == State::Open && self.inbound.is_empty() {
+        if self.down.state == DirectionState::Open && self.inbound.is_empty() {
             let size = self.down.size();
             return match self.host.poll_read(context, &mut self.inbound, size) {
                 Poll::Ready(Ok(count)) => {
-                    self.down.came(count);
+                    self.down.on_read(count);
                     Ok(Poll::Ready(()))
                 }
                 Poll::Ready(Err(error)) => {
@@ -203,25 +208,25 @@ impl<'t> Tunnel<'t> {
                 }
             };
         }
-        let put = match self.down.state {
-            State::Over => return Ok(Poll::Pending),
-            State::Open => client.poll_write(context, [self.inbound.filled(), &[]], limit),
-            State::Ending => client.poll_end(context, limit).map_ok(|()| 0),
+        let written = match self.down.state {
+            DirectionState::Closed => return Ok(Poll::Pending),
+            DirectionState::Open => client.poll_write(context, [self.inbound.filled(), &[]], limit),
+            DirectionState::Closing => client.poll_shutdown(context, limit).map_ok(|()| 0),
         };
-        match put {
+        match written {
             Poll::Ready(Ok(count)) => {
                 self.inbound.consume(count);
-                self.down.went(count);
+                self.down.on_written(count);
             }
             Poll::Ready(Err(error)) if *error.etype() == ErrorType::WriteTimedout => {
                 return Err(error);
             }
             Poll::Ready(Err(error)) => {
                 self.inbound.consume(self.inbound.len());
-                if self.down.state == State::Open {
-                    self.broken = Some(error);
+                if self.down.state == DirectionState::Open {
+                    self.write_error = Some(error);
                 }
-                self.down.state = State::Over;
+                self.down.state = DirectionState::Closed;
             }
             Poll::Pending => return Ok(Poll::Pending),
         }
@@ -229,31 +234,35 @@ impl<'t> Tunnel<'t> {
     }
 }
 
-impl Flow {
+impl Direction {
     fn size(&self) -> usize {
-        self.size.max(SMALL)
+        self.size.max(SMALL_SIZE)
     }
 
     /// So many bytes have been read; 0: the sender has ended.
-    fn came(&mut self, count: usize) {
-        self.size = if count >= SMALL { LARGE } else { SMALL };
+    fn on_read(&mut self, count: usize) {
+        self.size = if count >= SMALL_SIZE {
+            LARGE_SIZE
+        } else {
+            SMALL_SIZE
+        };
         if count == 0 {
-            self.state = State::Ending;
+            self.state = DirectionState::Closing;
         }
     }
 
     /// So many bytes have been taken, or, at the end, the word of it.
-    fn went(&mut self, count: usize) {
-        self.passed += count as u64;
-        self.taken_by = None;
-        if self.state == State::Ending {
-            self.state = State::Over;
+    fn on_written(&mut self, count: usize) {
+        self.forwarded += count as u64;
+        self.write_deadline = None;
+        if self.state == DirectionState::Closing {
+            self.state = DirectionState::Closed;
         }
     }
 }
 
 /// Tells a host that nothing more comes.
-fn end(socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn shut_down(socket: &mut Transport, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
     ready!(socket.poll_flush(context))?;
     socket.poll_shutdown(context).map_ok(|()| 0)
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::balancer::MAX_WEIGHT;
 use crate::config::{Config, ConfigErrors, Environment};
-use crate::pool::HostBook;
-use crate::proxy::Site;
+use crate::pool::HostRegistry;
+use crate::proxy::ActiveConfig;
 
 const FILE: &str = "b.yaml";
 /// A message is cut off behind 600 characters, of which each may be escaped; the rest is for the place.
@@ -19,15 +19,15 @@ const MOST_LINES: usize = 51;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Names that resolve without a resolver, files with one content; and what was asked for.
-struct World<'a> {
+struct FakeEnvironment<'a> {
     content: Option<&'a [u8]>,
     names: Mutex<Vec<String>>,
     files: Mutex<Vec<PathBuf>>,
 }
 
-impl<'a> World<'a> {
+impl<'a> FakeEnvironment<'a> {
     fn new(content: Option<&'a [u8]>) -> Self {
-        World {
+        FakeEnvironment {
             content,
             names: Mutex::default(),
             files: Mutex::default(),
@@ -35,7 +35,7 @@ impl<'a> World<'a> {
     }
 }
 
-impl Environment for World<'_> {
+impl Environment for FakeEnvironment<'_> {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         self.names.lock().expect("no panic").push(name.to_owned());
         match name.len() % 4 {
@@ -52,27 +52,27 @@ impl Environment for World<'_> {
     }
 }
 
-fn parse(text: &str, world: &World<'_>) -> Result<Config, ConfigErrors> {
-    Config::parse_with(text, Path::new(FILE), world)
+fn parse(text: &str, environment: &FakeEnvironment<'_>) -> Result<Config, ConfigErrors> {
+    Config::parse_with(text, Path::new(FILE), environment)
 }
 
 /// Any text is read or refused, as a function of nothing but the text.
 fn text(input: &[u8]) {
     let text = &*String::from_utf8_lossy(input);
-    let world = World::new(None);
-    let outcome = parse(text, &world);
-    let mut names = world.names.into_inner().expect("no panic");
+    let environment = FakeEnvironment::new(None);
+    let outcome = parse(text, &environment);
+    let mut names = environment.names.into_inner().expect("no panic");
     names.sort();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
     match &outcome {
         Ok(config) => assert_sound(config),
         Err(errors) => assert_readable(errors, text),
     }
-    let again = parse(text, &World::new(None));
+    let again = parse(text, &FakeEnvironment::new(None));
     assert_same(&outcome, &again);
     // A comment in front moves every line and changes nothing else.
     if !text.starts_with(['\u{feff}', '%']) {
-        let mut commented = parse(&format!("# a comment\n{text}"), &World::new(None));
+        let mut commented = parse(&format!("# a comment\n{text}"), &FakeEnvironment::new(None));
         assert_eq!(commented.is_ok(), outcome.is_ok());
         if let (Ok(config), Ok(commented)) = (&outcome, &mut commented) {
             assert_ne!(commented.digest, config.digest);
@@ -98,15 +98,15 @@ fn pem(input: &[u8]) {
             1,
         ),
     ] {
-        let world = World::new(Some(input));
-        match parse(text, &world) {
+        let environment = FakeEnvironment::new(Some(input));
+        match parse(text, &environment) {
             Ok(config) => {
                 assert_sound(&config);
                 assert_nothing_is_left_out(&config, input);
             }
             Err(errors) => assert_readable(&errors, text),
         }
-        let read = world.files.into_inner().expect("no panic");
+        let read = environment.files.into_inner().expect("no panic");
         assert!(read.len() <= files, "{read:?}");
         assert!(read.iter().all(|file| file == Path::new("pem")), "{read:?}");
     }
@@ -181,9 +181,9 @@ fn assert_sound(config: &Config) {
             .iter()
             .all(|route| route.pool.index < config.pools.len())
     );
-    let site = Site::new(config, &mut HostBook::new());
-    let site = site.expect("what was checked can be built");
-    assert_eq!(site.pools.len(), config.pools.len());
+    let active = ActiveConfig::new(config, &mut HostRegistry::new());
+    let active = active.expect("what was checked can be built");
+    assert_eq!(active.pools.len(), config.pools.len());
 }
 
 /// One line for each problem, each with the file, and a position that is in it.

@@ -4,12 +4,12 @@
 //! Pingora's own scheduler runs in passes, each of which waits for its slowest check, and takes hosts for healthy until
 //! proven otherwise. Here no host waits for another, and none is used before it was proven.
 
-mod keeper;
+mod check_permits;
+mod correlated_failure;
+mod ejection_timer;
+mod host_monitor;
 mod probe;
-mod shortage;
-mod storm;
 mod thresholds;
-mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use tokio::time::timeout;
 use crate::pool::Pool;
 use crate::supervisor::{Supervisor, Task};
 
+use correlated_failure::CorrelatedFailure;
+use host_monitor::HostMonitor;
 use probe::Probe;
-use storm::Storm;
-use watch::Watch;
 
 /// How long a start or a reload waits for the first round of checks, however long a single one may take.
 pub const FIRST_ROUND: Duration = Duration::from_secs(10);
@@ -52,11 +52,17 @@ impl Monitor {
             let Some(check) = pool.health_check() else {
                 continue;
             };
-            let storm = Arc::new(Storm::new(pool));
+            let correlated_failure = Arc::new(CorrelatedFailure::new(pool));
             for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
-                let watch = Watch::new(Arc::clone(pool), Arc::clone(&storm), member, probe, check);
-                let unchecked = (!watch.is_judged()).then(|| unchecked.clone());
-                tasks.spawn(watch_over(watch, unchecked));
+                let watch = HostMonitor::new(
+                    Arc::clone(pool),
+                    Arc::clone(&correlated_failure),
+                    member,
+                    probe,
+                    check,
+                );
+                let unchecked = (!watch.has_verdict()).then(|| unchecked.clone());
+                tasks.spawn(monitor_host(watch, unchecked));
             }
         }
         drop(unchecked);
@@ -67,31 +73,31 @@ impl Monitor {
         }
         for pool in pools {
             pool.begin();
-            tasks.spawn(keep(Arc::clone(pool)));
+            tasks.spawn(run_ejection_timer(Arc::clone(pool)));
         }
         Monitor { _tasks: tasks }
     }
 }
 
 /// Checks a host for ever, whatever happens in a check; `unchecked` is dropped once its first result is in.
-async fn watch_over(mut watch: Watch, unchecked: Option<mpsc::Sender<Infallible>>) {
+async fn monitor_host(mut watch: HostMonitor, unchecked: Option<mpsc::Sender<Infallible>>) {
     let mut supervisor = Supervisor::new(Task::HealthCheck, watch.object());
     if unchecked.is_some() {
-        while !watch.is_judged() {
-            supervisor.watch(watch.judge()).await;
+        while !watch.has_verdict() {
+            supervisor.run(watch.check_until_verdict()).await;
         }
         drop(unchecked);
     }
     loop {
-        supervisor.watch(watch.run()).await;
+        supervisor.run(watch.run()).await;
     }
 }
 
 /// Keeps a pool in line for ever.
-async fn keep(pool: Arc<Pool>) {
+async fn run_ejection_timer(pool: Arc<Pool>) {
     let mut supervisor = Supervisor::new(Task::PoolKeeper, format!("pool {}", pool.name()));
     loop {
-        supervisor.watch(keeper::keep(&pool)).await;
+        supervisor.run(ejection_timer::run(&pool)).await;
     }
 }
 

@@ -16,8 +16,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use crate::config;
-use crate::descriptors;
 use crate::pool::{Member, Pool, lacking};
+use crate::resource_limits;
 
 /// The type of the error for an answer with the wrong status; its context says which.
 const WRONG_STATUS: ErrorType = ErrorType::new("WrongStatus");
@@ -74,7 +74,7 @@ impl Probe {
     }
 
     /// Tries the host.
-    pub(super) async fn run(&self, address: SocketAddr) -> Result<(), Fault> {
+    pub(super) async fn run(&self, address: SocketAddr) -> Result<(), CheckFailure> {
         let host = Backend {
             addr: address.into(),
             weight: 1,
@@ -83,31 +83,34 @@ impl Probe {
         match tokio::time::timeout(self.timeout, self.check.check(&host)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(match lacking(&error) {
-                Some(lacking) => Fault::Ours(lacking),
-                None => reason(&error).map_or(Fault::Late(self.timeout), Fault::Wrong),
+                Some(lacking) => CheckFailure::Resources(lacking),
+                None => reason(&error)
+                    .map_or(CheckFailure::TimedOut(self.timeout), CheckFailure::Failed),
             }),
-            Err(_) => Err(Fault::Late(self.timeout)),
+            Err(_) => Err(CheckFailure::TimedOut(self.timeout)),
         }
     }
 }
 
 /// Why a check failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum CheckFailure {
     /// It took longer than it may.
-    Late(Duration),
+    TimedOut(Duration),
     /// The host refused, broke off or answered wrongly; the reason in words.
-    Wrong(String),
+    Failed(String),
     /// This process could not even try, for want of this.
-    Ours(Errno),
+    Resources(Errno),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CheckFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Late(timeout) => write!(f, "timed out after {timeout:?}"),
-            Fault::Wrong(reason) => f.write_str(reason),
-            Fault::Ours(lacking) => write!(f, "not tried: {}", descriptors::advice(*lacking)),
+            CheckFailure::TimedOut(timeout) => write!(f, "timed out after {timeout:?}"),
+            CheckFailure::Failed(reason) => f.write_str(reason),
+            CheckFailure::Resources(lacking) => {
+                write!(f, "not tried: {}", resource_limits::advice(*lacking))
+            }
         }
     }
 }

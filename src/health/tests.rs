@@ -13,7 +13,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::*;
 use crate::config::Config;
-use crate::pool::HostBook;
+use crate::pool::HostRegistry;
 
 #[tokio::test]
 async fn a_host_that_says_nothing_holds_up_the_first_round_no_longer_than_it_may() {
@@ -31,7 +31,7 @@ pools:
     let pools: Vec<_> = config
         .pools
         .iter()
-        .map(|pool| Pool::new(pool, &config.timeouts, &mut HostBook::new()).unwrap())
+        .map(|pool| Pool::new(pool, &config.timeouts, &mut HostRegistry::new()).unwrap())
         .map(Arc::new)
         .collect();
     let begun = Instant::now();
@@ -70,15 +70,15 @@ pools:
     let config = Config::parse(text, Path::new("test.yaml")).unwrap();
     let pool = &config.pools[0];
     let settings = pool.health_check.clone().unwrap();
-    let pool = Pool::new(pool, &config.timeouts, &mut HostBook::new()).unwrap();
+    let pool = Pool::new(pool, &config.timeouts, &mut HostRegistry::new()).unwrap();
     let pool = Arc::new(pool);
     let check = Scripted(AtomicUsize::new(0), check);
     let probe = Probe::of(Arc::new(check), settings.timeout);
-    let storm = Arc::new(Storm::new(&pool));
-    let watch = Watch::new(Arc::clone(&pool), storm, 0, probe, &settings);
+    let correlated_failure = Arc::new(CorrelatedFailure::new(&pool));
+    let watch = HostMonitor::new(Arc::clone(&pool), correlated_failure, 0, probe, &settings);
     let (unchecked, _first_round) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(super::watch_over(watch, Some(unchecked)));
+    tasks.spawn(super::monitor_host(watch, Some(unchecked)));
     pool.begin();
     test(&pool).await;
 }
@@ -127,7 +127,7 @@ async fn what_this_process_lacks_is_no_verdict_at_the_first_check_or_later() {
     watched(check, async |pool| {
         let host = &pool.members()[0];
         let told = || {
-            let events = pool.journal().after(0);
+            let events = pool.event_log().since(0);
             let kinds = events.iter().map(|event| event.kind);
             Vec::from_iter(kinds.map(|kind| format!("{kind:?}")))
         };
@@ -141,7 +141,7 @@ async fn what_this_process_lacks_is_no_verdict_at_the_first_check_or_later() {
 #[test]
 fn checks_that_run_at_a_time_leave_descriptors_for_the_rest() {
     for (descriptors, expected) in [(8, 4), (64, 8), (1_024, 128), (1 << 20, 1 << 17)] {
-        assert_eq!(shortage::at_a_time(descriptors), expected);
+        assert_eq!(check_permits::max_concurrent(descriptors), expected);
     }
-    assert!(shortage::at_a_time(u64::MAX) > 1 << 20);
+    assert!(check_permits::max_concurrent(u64::MAX) > 1 << 20);
 }

@@ -1,10 +1,10 @@
 //! When results in a row change a verdict.
 
-use crate::pool::Verdict;
+use crate::pool::HealthVerdict;
 
 /// What a check says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Evidence {
+pub(super) enum CheckEvidence {
     /// The host works.
     Good,
     /// It does not.
@@ -17,7 +17,7 @@ pub(super) enum Evidence {
 }
 
 /// Results that do not come in time in a row that count at least.
-const WEAK_FALL: usize = 2;
+const MIN_TIMEOUT_FALL: usize = 2;
 
 /// Counts results in a row against the thresholds of one host.
 #[derive(Debug)]
@@ -25,11 +25,11 @@ pub(super) struct Thresholds {
     rise: usize,
     fall: usize,
     /// `None` before the first result.
-    verdict: Option<Verdict>,
+    verdict: Option<HealthVerdict>,
 }
 
 impl Thresholds {
-    pub(super) fn new(rise: usize, fall: usize, verdict: Option<Verdict>) -> Self {
+    pub(super) fn new(rise: usize, fall: usize, verdict: Option<HealthVerdict>) -> Self {
         Thresholds {
             rise,
             fall,
@@ -38,16 +38,16 @@ impl Thresholds {
     }
 
     /// What has been found so far.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self) -> Option<HealthVerdict> {
         self.verdict
     }
 
     /// Takes in a result. Returns the new verdict if it changes; the first result of all decides alone.
-    pub(super) fn observe(&mut self, evidence: Evidence) -> Option<bool> {
+    pub(super) fn observe(&mut self, evidence: CheckEvidence) -> Option<bool> {
         let success = match evidence {
-            Evidence::Good => true,
-            Evidence::Bad | Evidence::Weak => false,
-            Evidence::None => return None,
+            CheckEvidence::Good => true,
+            CheckEvidence::Bad | CheckEvidence::Weak => false,
+            CheckEvidence::None => return None,
         };
         match &mut self.verdict {
             None => {}
@@ -59,7 +59,7 @@ impl Thresholds {
                 // What came with a handover may be any number.
                 verdict.against = verdict.against.saturating_add(1);
                 let needed = match (verdict.healthy, evidence) {
-                    (true, Evidence::Weak) => self.fall.max(WEAK_FALL),
+                    (true, CheckEvidence::Weak) => self.fall.max(MIN_TIMEOUT_FALL),
                     (true, _) => self.fall,
                     (false, _) => self.rise,
                 };
@@ -68,7 +68,7 @@ impl Thresholds {
                 }
             }
         }
-        self.verdict = Some(Verdict {
+        self.verdict = Some(HealthVerdict {
             healthy: success,
             against: 0,
         });
@@ -80,8 +80,8 @@ impl Thresholds {
 mod tests {
     use super::*;
 
-    fn up(against: usize) -> Option<Verdict> {
-        Some(Verdict {
+    fn up(against: usize) -> Option<HealthVerdict> {
+        Some(HealthVerdict {
             healthy: true,
             against,
         })
@@ -89,10 +89,10 @@ mod tests {
 
     fn changes(mut thresholds: Thresholds, results: &str) -> String {
         let evidence = |result| match result {
-            '+' => Evidence::Good,
-            '-' => Evidence::Bad,
-            '~' => Evidence::Weak,
-            _ => Evidence::None,
+            '+' => CheckEvidence::Good,
+            '-' => CheckEvidence::Bad,
+            '~' => CheckEvidence::Weak,
+            _ => CheckEvidence::None,
         };
         let change = |result| match thresholds.observe(evidence(result)) {
             None => '.',

@@ -3,45 +3,45 @@
 //! Metrics count for ever and leave rates to whoever reads them twice, in steps that are few and wide; a page that has
 //! just been opened wants the last minutes at once, and the median of a single second.
 
-mod durations;
+mod latency_histogram;
+mod observer;
 mod sample;
-mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::metrics::{Counts, PoolTraffic, Traffic};
-use crate::moment::Moment;
-use crate::pool::{Pool, Tally};
+use crate::metrics::{MetricsCounters, PoolTraffic, Traffic};
+use crate::pool::{Pool, RequestCounters};
 use crate::record::Observer;
+use crate::timestamp::Timestamp;
 
 pub use sample::{Responses, Sample};
 
-use watch::{Watch, Watches};
+use observer::{HistoryObserver, PoolObserver};
 
 /// How often a sample is made.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Samples that are kept of each pool: five minutes.
-pub const KEPT: usize = 300;
+pub const MAX_SAMPLES: usize = 300;
 
 /// So many samples to a step of the last minute of hosts and pools.
-const SAMPLES_PER_STEP: u64 = Tally::STEP.as_secs() / INTERVAL.as_secs();
+const SAMPLES_PER_STEP: u64 = RequestCounters::STEP.as_secs() / INTERVAL.as_secs();
 
-/// The newest [`KEPT`] samples of each pool that serves, by its name.
+/// The newest [`MAX_SAMPLES`] samples of each pool that serves, by its name.
 #[derive(Debug, Default)]
 pub struct History {
-    pools: Mutex<HashMap<String, Kept>>,
+    pools: Mutex<HashMap<String, PoolHistory>>,
 }
 
 /// What is kept of a pool.
 #[derive(Debug)]
-struct Kept {
-    watch: Arc<Watch>,
+struct PoolHistory {
+    observer: Arc<PoolObserver>,
     /// What metrics count of the pool; `None` before its first observer.
     traffic: Option<PoolTraffic>,
-    read: Reading,
+    read: CounterReading,
     samples: VecDeque<Sample>,
     /// How many samples were made.
     made: u64,
@@ -49,7 +49,7 @@ struct Kept {
 
 /// The counts of a pool at a moment.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+struct CounterReading {
     at: Instant,
     requests: u64,
     errors: u64,
@@ -58,24 +58,24 @@ struct Reading {
 
 impl History {
     /// Takes in how the requests of a site with these pools go. What `counts` counts of them already is read there.
-    pub fn observer(&self, pools: &[Arc<Pool>], counts: &Counts) -> Arc<dyn Observer> {
-        let mut kept = self.kept();
-        let watches = pools.iter().map(|pool| {
-            let kept = of(&mut kept, pool);
-            let traffic = kept.traffic.insert(counts.traffic(pool.name()));
+    pub fn observer(&self, pools: &[Arc<Pool>], counts: &MetricsCounters) -> Arc<dyn Observer> {
+        let mut histories = self.histories();
+        let observers = pools.iter().map(|pool| {
+            let history = of(&mut histories, pool);
+            let traffic = history.traffic.insert(counts.traffic(pool.name()));
             // Those of a pool that comes back may have gone on meanwhile, or begun anew.
-            kept.read.traffic = traffic.read();
-            Arc::clone(&kept.watch)
+            history.read.traffic = traffic.read();
+            Arc::clone(&history.observer)
         });
-        Arc::new(Watches(watches.collect()))
+        Arc::new(HistoryObserver(observers.collect()))
     }
 
     /// Makes a sample of each of these pools, and forgets the others.
     pub fn sample(&self, pools: &[Arc<Pool>]) -> BTreeMap<String, Sample> {
-        let mut kept = self.kept();
-        kept.retain(|name, _| pools.iter().any(|pool| pool.name() == name));
+        let mut histories = self.histories();
+        histories.retain(|name, _| pools.iter().any(|pool| pool.name() == name));
         let samples = pools.iter().map(|pool| {
-            let sample = of(&mut kept, pool).sample(pool);
+            let sample = of(&mut histories, pool).sample(pool);
             (pool.name().to_owned(), sample)
         });
         samples.collect()
@@ -83,41 +83,43 @@ impl History {
 
     /// The samples of each pool, the newest last; of `only` alone if that is said.
     pub fn samples(&self, only: Option<&str>) -> BTreeMap<String, Vec<Sample>> {
-        let kept = self.kept();
-        let samples = kept
+        let histories = self.histories();
+        let samples = histories
             .iter()
             .filter(|(name, _)| only.is_none_or(|only| only == name.as_str()));
-        let samples =
-            samples.map(|(name, kept)| (name.clone(), kept.samples.iter().cloned().collect()));
+        let samples = samples
+            .map(|(name, history)| (name.clone(), history.samples.iter().cloned().collect()));
         samples.collect()
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
+    fn histories(&self) -> MutexGuard<'_, HashMap<String, PoolHistory>> {
         // Whatever was done under the lock, at worst a sample is missing.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What is kept of this pool, from now on if nothing was.
-fn of<'a>(kept: &'a mut HashMap<String, Kept>, pool: &Pool) -> &'a mut Kept {
-    kept.entry(pool.name().to_owned()).or_insert_with(|| Kept {
-        watch: Arc::default(),
-        traffic: None,
-        read: Reading::of(pool, None),
-        samples: VecDeque::with_capacity(KEPT),
-        made: 0,
-    })
+fn of<'a>(histories: &'a mut HashMap<String, PoolHistory>, pool: &Pool) -> &'a mut PoolHistory {
+    histories
+        .entry(pool.name().to_owned())
+        .or_insert_with(|| PoolHistory {
+            observer: Arc::default(),
+            traffic: None,
+            read: CounterReading::of(pool, None),
+            samples: VecDeque::with_capacity(MAX_SAMPLES),
+            made: 0,
+        })
 }
 
-impl Kept {
+impl PoolHistory {
     fn sample(&mut self, pool: &Pool) -> Sample {
-        let now = Reading::of(pool, self.traffic.as_ref());
+        let now = CounterReading::of(pool, self.traffic.as_ref());
         let before = std::mem::replace(&mut self.read, now);
         let seconds = (now.at - before.at).as_secs_f64().max(0.001);
-        let per_second = |before, now| grown(before, now) as f64 / seconds;
-        let requests = grown(before.requests, now.requests);
-        let errors = grown(before.errors, now.errors);
-        let (counted, took) = self.watch.take();
+        let per_second = |before, now| increase(before, now) as f64 / seconds;
+        let requests = increase(before.requests, now.requests);
+        let errors = increase(before.errors, now.errors);
+        let (counted, took) = self.observer.take();
         let millis = |share| {
             let time = took.quantile(share)?;
             Some(rounded(time.as_secs_f64() * 1e3))
@@ -125,7 +127,7 @@ impl Kept {
         let (then, traffic) = (before.traffic, now.traffic);
         let members = pool.members().iter();
         let sample = Sample {
-            t: Moment::now(),
+            t: Timestamp::now(),
             requests_per_second: rounded(requests as f64 / seconds),
             error_share: (requests > 0).then(|| rounded(errors as f64 / requests as f64).min(1.0)),
             p50_ms: millis(0.5),
@@ -138,12 +140,12 @@ impl Kept {
         };
         self.made += 1;
         if self.made.is_multiple_of(SAMPLES_PER_STEP) {
-            pool.tally().step();
+            pool.request_counters().step();
             for member in pool.members() {
-                member.tally().step();
+                member.request_counters().step();
             }
         }
-        if self.samples.len() == KEPT {
+        if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }
         self.samples.push_back(sample.clone());
@@ -151,19 +153,19 @@ impl Kept {
     }
 }
 
-impl Reading {
+impl CounterReading {
     fn of(pool: &Pool, traffic: Option<&PoolTraffic>) -> Self {
-        Reading {
+        CounterReading {
             at: Instant::now(),
-            requests: pool.tally().requests(),
-            errors: pool.tally().errors(),
+            requests: pool.request_counters().requests(),
+            errors: pool.request_counters().errors(),
             traffic: traffic.map(PoolTraffic::read).unwrap_or_default(),
         }
     }
 }
 
 /// By how much a count has grown; one that is smaller than it was has begun anew.
-fn grown(before: u64, now: u64) -> u64 {
+fn increase(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
 
@@ -178,9 +180,12 @@ mod tests {
 
     #[test]
     fn five_minutes_of_128_pools_fit_into_six_megabytes() {
-        let watch = size_of::<Watch>();
-        let samples = KEPT * size_of::<Sample>();
-        let all = 128 * (watch + samples);
-        assert!(all <= 6_000_000, "{watch} + {samples} a pool, {all} in all");
+        let observer = size_of::<PoolObserver>();
+        let samples = MAX_SAMPLES * size_of::<Sample>();
+        let all = 128 * (observer + samples);
+        assert!(
+            all <= 6_000_000,
+            "{observer} + {samples} a pool, {all} in all"
+        );
     }
 }

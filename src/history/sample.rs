@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::moment::Moment;
+use crate::timestamp::Timestamp;
 
-use super::watch::CLASSES;
+use super::observer::CLASSES;
 
 /// What a pool did in a second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// When the second ended.
-    pub t: Moment,
+    pub t: Timestamp,
     /// Clients' requests that ended in it.
     pub requests_per_second: f64,
     /// The share of them that failed, 0 to 1; `None` if there were none.

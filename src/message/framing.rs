@@ -2,23 +2,23 @@
 
 /// Content-Length as a message says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Length {
+pub(crate) enum ContentLength {
     /// There is none.
     Absent,
     /// One field with one number in its shortest form.
-    Plain(u64),
+    Canonical(u64),
     /// One number that is said more than once or with leading zeros; it must go on in its shortest form.
-    Repeated(u64),
+    NonCanonical(u64),
     /// Anything else.
     Invalid,
 }
 
 /// What Content-Length says, of which these are the values. All its fields and all parts of a list must be the same
 /// number, RFC 9110 8.6.
-pub(crate) fn content_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Length {
+pub(crate) fn content_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> ContentLength {
     let mut values = values.into_iter();
     let Some(first) = values.next() else {
-        return Length::Absent;
+        return ContentLength::Absent;
     };
     let second = values.next();
     if second.is_none()
@@ -26,9 +26,9 @@ pub(crate) fn content_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> 
     {
         let plain = first == b"0" || !first.starts_with(b"0");
         return if plain {
-            Length::Plain(number)
+            ContentLength::Canonical(number)
         } else {
-            Length::Repeated(number)
+            ContentLength::NonCanonical(number)
         };
     }
     let all = std::iter::once(first).chain(second).chain(values);
@@ -36,8 +36,10 @@ pub(crate) fn content_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> 
         .flat_map(|value| value.split(|&byte| byte == b','))
         .map(|part| number(trim(part)));
     match numbers.next().flatten() {
-        Some(number) if numbers.all(|other| other == Some(number)) => Length::Repeated(number),
-        _ => Length::Invalid,
+        Some(number) if numbers.all(|other| other == Some(number)) => {
+            ContentLength::NonCanonical(number)
+        }
+        _ => ContentLength::Invalid,
     }
 }
 
@@ -55,7 +57,7 @@ pub(crate) fn number(text: &[u8]) -> Option<u64> {
 
 /// How a message says that its body comes in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Coding {
+pub(crate) enum TransferCoding {
     /// It does not.
     Absent,
     /// Transfer-Encoding is `chunked` and nothing else.
@@ -65,12 +67,12 @@ pub(crate) enum Coding {
 }
 
 /// What Transfer-Encoding says, of which these are the values.
-pub(crate) fn coding<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Coding {
+pub(crate) fn transfer_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> TransferCoding {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
-        (None, _) => Coding::Absent,
-        (Some(one), None) if one.eq_ignore_ascii_case(b"chunked") => Coding::Chunked,
-        _ => Coding::Unknown,
+        (None, _) => TransferCoding::Absent,
+        (Some(one), None) if one.eq_ignore_ascii_case(b"chunked") => TransferCoding::Chunked,
+        _ => TransferCoding::Unknown,
     }
 }
 
@@ -99,7 +101,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 }
 
 /// The bytes of field lines as they stand on the wire, of which these are the names and values.
-pub(crate) fn size<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> usize {
+pub(crate) fn wire_size<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> usize {
     // A colon, a space and the end of the line.
     const AROUND: usize = 4;
     let fields = fields.into_iter();
@@ -116,37 +118,37 @@ mod tests {
 
     #[test]
     fn a_length_is_one_number_however_often_it_is_said() {
-        let cases: &[(&[&[u8]], Length)] = &[
-            (&[], Length::Absent),
-            (&[b"0"], Length::Plain(0)),
-            (&[b"5"], Length::Plain(5)),
+        let cases: &[(&[&[u8]], ContentLength)] = &[
+            (&[], ContentLength::Absent),
+            (&[b"0"], ContentLength::Canonical(0)),
+            (&[b"5"], ContentLength::Canonical(5)),
             (
                 &[b"9223372036854775807"],
-                Length::Plain(9_223_372_036_854_775_807),
+                ContentLength::Canonical(9_223_372_036_854_775_807),
             ),
-            (&[b"00005"], Length::Repeated(5)),
-            (&[b"00"], Length::Repeated(0)),
-            (&[b"5", b"5"], Length::Repeated(5)),
-            (&[b"5, 5"], Length::Repeated(5)),
-            (&[b"5,\t5 ", b"05"], Length::Repeated(5)),
-            (&[b"5", b"6"], Length::Invalid),
-            (&[b"5, 6"], Length::Invalid),
-            (&[b"5,"], Length::Invalid),
-            (&[b",5"], Length::Invalid),
-            (&[b""], Length::Invalid),
-            (&[b"", b"5"], Length::Invalid),
-            (&[b"5", b""], Length::Invalid),
-            (&[b"+5"], Length::Invalid),
-            (&[b"-5"], Length::Invalid),
-            (&[b"0x5"], Length::Invalid),
-            (&[b"5 5"], Length::Invalid),
-            (&[b"5.0"], Length::Invalid),
-            (&[b"5e1"], Length::Invalid),
-            (&[b"1_000"], Length::Invalid),
-            (&[b"\xb2"], Length::Invalid),
-            (&[b"9223372036854775808"], Length::Invalid),
-            (&[b"18446744073709551616"], Length::Invalid),
-            (&[b"18446744073709551621"], Length::Invalid),
+            (&[b"00005"], ContentLength::NonCanonical(5)),
+            (&[b"00"], ContentLength::NonCanonical(0)),
+            (&[b"5", b"5"], ContentLength::NonCanonical(5)),
+            (&[b"5, 5"], ContentLength::NonCanonical(5)),
+            (&[b"5,\t5 ", b"05"], ContentLength::NonCanonical(5)),
+            (&[b"5", b"6"], ContentLength::Invalid),
+            (&[b"5, 6"], ContentLength::Invalid),
+            (&[b"5,"], ContentLength::Invalid),
+            (&[b",5"], ContentLength::Invalid),
+            (&[b""], ContentLength::Invalid),
+            (&[b"", b"5"], ContentLength::Invalid),
+            (&[b"5", b""], ContentLength::Invalid),
+            (&[b"+5"], ContentLength::Invalid),
+            (&[b"-5"], ContentLength::Invalid),
+            (&[b"0x5"], ContentLength::Invalid),
+            (&[b"5 5"], ContentLength::Invalid),
+            (&[b"5.0"], ContentLength::Invalid),
+            (&[b"5e1"], ContentLength::Invalid),
+            (&[b"1_000"], ContentLength::Invalid),
+            (&[b"\xb2"], ContentLength::Invalid),
+            (&[b"9223372036854775808"], ContentLength::Invalid),
+            (&[b"18446744073709551616"], ContentLength::Invalid),
+            (&[b"18446744073709551621"], ContentLength::Invalid),
         ];
         for (values, expected) in cases {
             let values = values.iter().copied();
@@ -156,22 +158,26 @@ mod tests {
 
     #[test]
     fn only_chunked_alone_is_a_known_coding() {
-        let cases: &[(&[&[u8]], Coding)] = &[
-            (&[], Coding::Absent),
-            (&[b"chunked"], Coding::Chunked),
-            (&[b"Chunked"], Coding::Chunked),
-            (&[b"gzip, chunked"], Coding::Unknown),
-            (&[b"gzip", b"chunked"], Coding::Unknown),
-            (&[b"chunked", b"chunked"], Coding::Unknown),
-            (&[b"chunked, chunked"], Coding::Unknown),
-            (&[b"identity"], Coding::Unknown),
-            (&[b"chunked;q=1"], Coding::Unknown),
-            (&[b", chunked"], Coding::Unknown),
-            (&[b"\"chunked\""], Coding::Unknown),
-            (&[b""], Coding::Unknown),
+        let cases: &[(&[&[u8]], TransferCoding)] = &[
+            (&[], TransferCoding::Absent),
+            (&[b"chunked"], TransferCoding::Chunked),
+            (&[b"Chunked"], TransferCoding::Chunked),
+            (&[b"gzip, chunked"], TransferCoding::Unknown),
+            (&[b"gzip", b"chunked"], TransferCoding::Unknown),
+            (&[b"chunked", b"chunked"], TransferCoding::Unknown),
+            (&[b"chunked, chunked"], TransferCoding::Unknown),
+            (&[b"identity"], TransferCoding::Unknown),
+            (&[b"chunked;q=1"], TransferCoding::Unknown),
+            (&[b", chunked"], TransferCoding::Unknown),
+            (&[b"\"chunked\""], TransferCoding::Unknown),
+            (&[b""], TransferCoding::Unknown),
         ];
         for (values, expected) in cases {
-            assert_eq!(coding(values.iter().copied()), *expected, "{values:?}");
+            assert_eq!(
+                transfer_coding(values.iter().copied()),
+                *expected,
+                "{values:?}"
+            );
         }
     }
 
@@ -188,7 +194,7 @@ mod tests {
     #[test]
     fn a_line_has_four_bytes_beside_name_and_value() {
         let line = "Name: value\r\n";
-        assert_eq!(size([(&b"Name"[..], &b"value"[..])]), line.len());
+        assert_eq!(wire_size([(&b"Name"[..], &b"value"[..])]), line.len());
     }
 
     #[test]

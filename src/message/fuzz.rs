@@ -9,20 +9,23 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::protocols::http::v1::{client, server};
 
-use super::chunks::{self, Chunks, Piece};
-use super::framing::{self, Coding, Length};
-use super::head::{Field, Head, HeadError, MOST_FIELDS, Progress, Version};
-use super::line::RequestLine;
+use super::chunked::{self, ChunkedDecoder, DecodedPiece};
+use super::framing::{self, ContentLength, TransferCoding};
+use super::head::{HeadError, HeadProgress, HeadVersion, HeaderField, MAX_FIELDS, MessageHead};
+use super::request_line_scanner::RequestLineScanner;
 use super::{FieldsView, Malformed};
 use crate::fuzz;
 
 /// `read` is one of the two that heads have.
-type Read = fn(&mut Head, &[u8], usize) -> Result<Progress, HeadError>;
+type Read = fn(&mut MessageHead, &[u8], usize) -> Result<HeadProgress, HeadError>;
 
 /// A head of either kind.
 pub(super) fn heads(input: &[u8]) {
-    for read in [Head::read_request as Read, Head::read_response] {
-        for most in [2, MOST_FIELDS] {
+    for read in [
+        MessageHead::read_request as Read,
+        MessageHead::read_response,
+    ] {
+        for most in [2, MAX_FIELDS] {
             assert_same_in_pieces(read, input, most);
         }
     }
@@ -31,9 +34,9 @@ pub(super) fn heads(input: &[u8]) {
 }
 
 /// What can be asked of a head.
-fn parts(head: &Head, bytes: &[u8]) -> impl PartialEq + std::fmt::Debug {
+fn parts(head: &MessageHead, bytes: &[u8]) -> impl PartialEq + std::fmt::Debug {
     let fields = head.fields(bytes);
-    let fields = fields.map(|Field { name, value }| (name.to_owned(), value.to_owned()));
+    let fields = fields.map(|HeaderField { name, value }| (name.to_owned(), value.to_owned()));
     (
         (head.method(bytes).to_owned(), head.target(bytes).to_owned()),
         (head.version(), head.status(), head.reason(bytes).to_owned()),
@@ -43,15 +46,15 @@ fn parts(head: &Head, bytes: &[u8]) -> impl PartialEq + std::fmt::Debug {
 
 /// However a head comes, it is the same; and a head that was used before has nothing of that left.
 fn assert_same_in_pieces(read: Read, input: &[u8], most: usize) {
-    let mut head = Head::default();
+    let mut head = MessageHead::default();
     let whole = read(&mut head, input, most);
-    let mut used = Head::default();
+    let mut used = MessageHead::default();
     let before = b"GET /before HTTP/1.0\r\nA: b\r\nC: d\r\n\r\n";
     read(&mut used, before, most).ok();
     for step in [1, 7, 64] {
         let lengths = (1..=input.len()).step_by(step).chain([input.len()]);
         let mut outcomes = lengths.map(|length| read(&mut used, &input[..length], most));
-        let outcome = outcomes.find(|outcome| *outcome != Ok(Progress::Partial));
+        let outcome = outcomes.find(|outcome| *outcome != Ok(HeadProgress::Partial));
         match outcome {
             Some(outcome) => assert_eq!(outcome, whole, "in pieces of {step}"),
             // What can be no head is not always found out before its end.
@@ -59,10 +62,10 @@ fn assert_same_in_pieces(read: Read, input: &[u8], most: usize) {
                 let ended = [input, b"x\r\n\r\n"].concat();
                 assert_eq!(read(&mut used, &ended, most), whole, "{step}");
             }
-            None => assert_eq!(whole, Ok(Progress::Partial), "in pieces of {step}"),
+            None => assert_eq!(whole, Ok(HeadProgress::Partial), "in pieces of {step}"),
         }
         match whole {
-            Ok(Progress::Complete(length)) => {
+            Ok(HeadProgress::Complete(length)) => {
                 let own = &input[..length];
                 assert_eq!(parts(&used, own), parts(&head, own));
             }
@@ -73,25 +76,25 @@ fn assert_same_in_pieces(read: Read, input: &[u8], most: usize) {
 
 /// Pingora's session behind our look at the request line, as requests come where Pingora reads them.
 fn assert_requests_agree(input: &[u8]) {
-    let mut head = Head::default();
-    let ours = head.read_request(input, MOST_FIELDS);
-    if ours == Ok(Progress::Partial) {
+    let mut head = MessageHead::default();
+    let ours = head.read_request(input, MAX_FIELDS);
+    if ours == Ok(HeadProgress::Partial) {
         return;
     }
-    let mut line = RequestLine::START;
-    let Ok((length, is_odd)) = line.take(input) else {
+    let mut line = RequestLineScanner::START;
+    let Ok((length, needs_escape)) = line.take(input) else {
         return assert_eq!(ours, Err(HeadError::Malformed));
     };
     let (line, rest) = input.split_at(length);
-    let line = match is_odd {
-        true => RequestLine::START.escaped(line),
+    let line = match needs_escape {
+        true => RequestLineScanner::START.escaped(line),
         false => line.to_owned(),
     };
     let stream = Cursor::new([&line, rest].concat());
     let mut session = server::HttpSession::new(Box::new(stream));
     let theirs = now(session.read_request());
     let length = match ours {
-        Ok(Progress::Complete(length)) => length,
+        Ok(HeadProgress::Complete(length)) => length,
         Err(HeadError::FragmentInTarget) => return,
         _ => return assert!(!matches!(theirs, Ok(Some(_))), "only Pingora takes it"),
     };
@@ -101,7 +104,7 @@ fn assert_requests_agree(input: &[u8]) {
             let request = session.req_header();
             assert_eq!(request.method.as_str().as_bytes(), head.method(input));
             assert_eq!(request.version, version(head.version()));
-            if !is_odd {
+            if !needs_escape {
                 assert_eq!(request.raw_path(), head.target(input));
             }
             assert_fields_agree(&head, input, &request.headers);
@@ -121,14 +124,14 @@ fn assert_requests_agree(input: &[u8]) {
 }
 
 fn assert_responses_agree(input: &[u8]) {
-    let mut head = Head::default();
-    let ours = head.read_response(input, MOST_FIELDS);
-    if ours == Ok(Progress::Partial) {
+    let mut head = MessageHead::default();
+    let ours = head.read_response(input, MAX_FIELDS);
+    if ours == Ok(HeadProgress::Partial) {
         return;
     }
     let mut session = client::HttpSession::new(Box::new(Cursor::new(input.to_owned())));
     let theirs = now(session.read_response());
-    let Ok(Progress::Complete(length)) = ours else {
+    let Ok(HeadProgress::Complete(length)) = ours else {
         return assert!(theirs.is_err(), "only Pingora takes it");
     };
     match theirs {
@@ -142,23 +145,23 @@ fn assert_responses_agree(input: &[u8]) {
             assert_fields_agree(&head, input, &response.headers);
         }
         Err(_) => {
-            let fields = FieldsView::Head(&head, input);
+            let fields = FieldsView::Parsed(&head, input);
             let lengths = framing::content_length(fields.get_all(&CONTENT_LENGTH));
-            assert_eq!(lengths, Length::Invalid, "only Pingora refuses it");
+            assert_eq!(lengths, ContentLength::Invalid, "only Pingora refuses it");
         }
     }
 }
 
-fn version(version: Version) -> http::Version {
+fn version(version: HeadVersion) -> http::Version {
     match version {
-        Version::Http10 => http::Version::HTTP_10,
-        Version::Http11 => http::Version::HTTP_11,
+        HeadVersion::Http10 => http::Version::HTTP_10,
+        HeadVersion::Http11 => http::Version::HTTP_11,
     }
 }
 
 /// The same fields, but for Content-Length beside Transfer-Encoding, which Pingora takes out.
-fn assert_fields_agree(head: &Head, bytes: &[u8], theirs: &HeaderMap) {
-    let fields = FieldsView::Head(head, bytes);
+fn assert_fields_agree(head: &MessageHead, bytes: &[u8], theirs: &HeaderMap) {
+    let fields = FieldsView::Parsed(head, bytes);
     let mut count = 0;
     for name in theirs.keys() {
         let theirs = theirs.get_all(name).iter().map(|value| value.as_bytes());
@@ -168,7 +171,7 @@ fn assert_fields_agree(head: &Head, bytes: &[u8], theirs: &HeaderMap) {
         assert_eq!(head.get(bytes, name.as_str()), ours.first().copied());
         count += ours.len();
     }
-    if framing::coding(fields.get_all(&TRANSFER_ENCODING)) != Coding::Absent {
+    if framing::transfer_coding(fields.get_all(&TRANSFER_ENCODING)) != TransferCoding::Absent {
         count += fields.get_all(&CONTENT_LENGTH).count();
     }
     assert_eq!(count, head.len());
@@ -176,20 +179,20 @@ fn assert_fields_agree(head: &Head, bytes: &[u8], theirs: &HeaderMap) {
 }
 
 /// Fields that were removed are seen by nobody, and the others stay as they were.
-fn assert_removed_are_gone(head: &Head, bytes: &[u8]) {
+fn assert_removed_are_gone(head: &MessageHead, bytes: &[u8]) {
     let mut names = HashMap::<Vec<u8>, usize>::new();
     for field in head.fields(bytes) {
         *names.entry(field.name.to_ascii_lowercase()).or_default() += 1;
     }
     for (removed, count) in &names {
-        let mut less = Head::default();
+        let mut less = MessageHead::default();
         let read = match head.status() {
-            0 => Head::read_request as Read,
-            _ => Head::read_response,
+            0 => MessageHead::read_request as Read,
+            _ => MessageHead::read_response,
         };
-        read(&mut less, bytes, MOST_FIELDS).expect("it was read before");
+        read(&mut less, bytes, MAX_FIELDS).expect("it was read before");
         less.remove(bytes, |name| name.eq_ignore_ascii_case(removed));
-        let is_removed = |field: &Field<'_>| field.name.eq_ignore_ascii_case(removed);
+        let is_removed = |field: &HeaderField<'_>| field.name.eq_ignore_ascii_case(removed);
         assert!(!less.fields(bytes).any(|field| is_removed(&field)));
         let name = std::str::from_utf8(removed).expect("a token");
         assert_eq!(less.get(bytes, name), None);
@@ -209,13 +212,13 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// What is read of a body that comes in pieces of so many bytes: its data, how many bytes it has, and whether it is over.
 fn decoded(input: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), Malformed> {
-    let (mut chunks, mut checked) = (Chunks::default(), Chunks::default());
+    let (mut chunks, mut checked) = (ChunkedDecoder::default(), ChunkedDecoder::default());
     let (mut data, mut own) = (Vec::new(), 0);
     for mut piece in input.chunks(size) {
         let all = checked.take(piece);
         let before = own;
-        while !piece.is_empty() && !chunks.is_over() {
-            let Piece {
+        while !piece.is_empty() && !chunks.is_finished() {
+            let DecodedPiece {
                 consumed,
                 data: range,
             } = chunks.next_data(piece).inspect_err(|error| {
@@ -228,8 +231,8 @@ fn decoded(input: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), Malforme
         }
         assert_eq!(all, Ok(own - before));
     }
-    assert_eq!(checked.is_over(), chunks.is_over());
-    Ok((data, own, chunks.is_over()))
+    assert_eq!(checked.is_finished(), chunks.is_finished());
+    Ok((data, own, chunks.is_finished()))
 }
 
 /// A body in chunks; then the input as data that is put into chunks.
@@ -244,11 +247,11 @@ fn bodies(input: &[u8]) {
     for size in [1, 15, 16, 4_096] {
         let mut body = Vec::new();
         for data in input.chunks(size) {
-            chunks::begin(&mut body, data.len());
+            chunked::write_chunk_start(&mut body, data.len());
             body.extend_from_slice(data);
-            body.extend_from_slice(chunks::BEHIND_DATA);
+            body.extend_from_slice(chunked::CHUNK_END);
         }
-        body.extend_from_slice(chunks::END);
+        body.extend_from_slice(chunked::LAST_CHUNK);
         let length = body.len();
         body.extend_from_slice(b"GET / HTTP/1.1\r\n");
         for pieces in [1, 5, body.len()] {

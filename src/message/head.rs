@@ -1,34 +1,34 @@
 //! The head of a message where it was read.
 //!
-//! A [`Head`] copies nothing: it keeps where each part begins and how long it is, and takes the bytes again from whoever
+//! A [`MessageHead`] copies nothing: it keeps where each part begins and how long it is, and takes the bytes again from whoever
 //! asks for a part. What it accepts and refuses is what Pingora's sessions accept and refuse: the same parser with the
-//! same options, and `RequestLine` before it for requests.
+//! same options, and `RequestLineScanner` before it for requests.
 
 mod parse;
 
-pub(crate) use parse::MOST_FIELDS;
-use parse::Scan;
+pub(crate) use parse::MAX_FIELDS;
+use parse::ScanState;
 
 /// A message's head, as ranges of its bytes. It is made once per connection and used again for each message: its lists
 /// keep their room.
 #[derive(Debug, Default)]
-pub struct Head {
-    scan: Scan,
-    version: Version,
-    method: Span,
-    target: Span,
+pub struct MessageHead {
+    scan: ScanState,
+    version: HeadVersion,
+    method: ByteRange,
+    target: ByteRange,
     status: u16,
-    reason: Span,
-    fields: Vec<Line>,
-    /// The [marks](mark) of all their names: most fields that are asked for are not there.
-    names: u64,
+    reason: ByteRange,
+    fields: Vec<FieldRange>,
+    /// The [marks](name_bit) of all their names: most fields that are asked for are not there.
+    name_bits: u64,
     /// Values that came on more than one line, as one; only hosts may send such.
     unfolded: Vec<u8>,
 }
 
 /// A field of a head. White space around the value is taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field<'a> {
+pub struct HeaderField<'a> {
     /// As it was sent: upper and lower case are kept.
     pub name: &'a [u8],
     /// Without white space around it.
@@ -37,15 +37,15 @@ pub struct Field<'a> {
 
 /// The fields of a head, in the order they came.
 #[derive(Debug, Clone)]
-pub struct Fields<'a> {
-    head: &'a Head,
+pub struct HeaderFields<'a> {
+    head: &'a MessageHead,
     bytes: &'a [u8],
-    lines: std::slice::Iter<'a, Line>,
+    lines: std::slice::Iter<'a, FieldRange>,
 }
 
-impl<'a> Fields<'a> {
-    fn of(&self, line: &Line) -> Field<'a> {
-        Field {
+impl<'a> HeaderFields<'a> {
+    fn of(&self, line: &FieldRange) -> HeaderField<'a> {
+        HeaderField {
             name: line.name(self.bytes),
             value: self.head.value(line, self.bytes),
         }
@@ -66,16 +66,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Field<'a>;
+impl<'a> Iterator for HeaderFields<'a> {
+    type Item = HeaderField<'a>;
 
-    fn next(&mut self) -> Option<Field<'a>> {
+    fn next(&mut self) -> Option<HeaderField<'a>> {
         let line = self.lines.next()?;
         Some(self.of(line))
     }
 }
 
-impl DoubleEndedIterator for Fields<'_> {
+impl DoubleEndedIterator for HeaderFields<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let line = self.lines.next_back()?;
         Some(self.of(line))
@@ -84,7 +84,7 @@ impl DoubleEndedIterator for Fields<'_> {
 
 /// How far a head has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum HeadProgress {
     /// More has to be read.
     Partial,
     /// So many bytes are the head's, with the empty lines in front of it.
@@ -104,54 +104,54 @@ pub(crate) enum HeadError {
 
 /// The version that a message says it has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(crate) enum HeadVersion {
     Http10,
     #[default]
     Http11,
 }
 
-impl From<Version> for http::Version {
-    fn from(version: Version) -> Self {
+impl From<HeadVersion> for http::Version {
+    fn from(version: HeadVersion) -> Self {
         match version {
-            Version::Http10 => http::Version::HTTP_10,
-            Version::Http11 => http::Version::HTTP_11,
+            HeadVersion::Http10 => http::Version::HTTP_10,
+            HeadVersion::Http11 => http::Version::HTTP_11,
         }
     }
 }
 
 /// What a head is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum MessageKind {
     Request,
     Response,
 }
 
 /// Where a part of a head is.
 #[derive(Debug, Clone, Copy, Default)]
-struct Span {
+struct ByteRange {
     at: u32,
     length: u32,
 }
 
 /// Where a field is. The value is among the unfolded ones or among the head's own bytes.
 #[derive(Debug, Clone, Copy)]
-struct Line {
-    value: Span,
+struct FieldRange {
+    value: ByteRange,
     name_at: u32,
     /// No name that the `http` crate takes is longer.
     name_length: u16,
     unfolded: bool,
 }
 
-impl Head {
-    /// Reads the head of a request that `bytes` begin with. After [`Progress::Partial`] it is called again with these
+impl MessageHead {
+    /// Reads the head of a request that `bytes` begin with. After [`HeadProgress::Partial`] it is called again with these
     /// bytes and more behind them; after anything else a new head begins.
     pub(crate) fn read_request(
         &mut self,
         bytes: &[u8],
         max_fields: usize,
-    ) -> Result<Progress, HeadError> {
-        self.read(Kind::Request, bytes, max_fields)
+    ) -> Result<HeadProgress, HeadError> {
+        self.read(MessageKind::Request, bytes, max_fields)
     }
 
     /// Reads the head of a response, as [`read_request`](Self::read_request) does.
@@ -159,15 +159,15 @@ impl Head {
         &mut self,
         bytes: &[u8],
         max_fields: usize,
-    ) -> Result<Progress, HeadError> {
-        self.read(Kind::Response, bytes, max_fields)
+    ) -> Result<HeadProgress, HeadError> {
+        self.read(MessageKind::Response, bytes, max_fields)
     }
 
     /// Gives up a head that has come in part.
     pub(crate) fn clear(&mut self) {
-        self.scan = Scan::START;
+        self.scan = ScanState::START;
         self.fields.clear();
-        self.names = 0;
+        self.name_bits = 0;
     }
 
     /// The method of a request.
@@ -180,7 +180,7 @@ impl Head {
         self.target.of(bytes)
     }
 
-    pub(crate) fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> HeadVersion {
         self.version
     }
 
@@ -200,8 +200,8 @@ impl Head {
     }
 
     /// All fields in the order they came, without those removed.
-    pub(crate) fn fields<'a>(&'a self, bytes: &'a [u8]) -> Fields<'a> {
-        Fields {
+    pub(crate) fn fields<'a>(&'a self, bytes: &'a [u8]) -> HeaderFields<'a> {
+        HeaderFields {
             head: self,
             bytes,
             lines: self.fields.iter(),
@@ -214,13 +214,13 @@ impl Head {
     }
 
     /// All fields that may have a name, which is given in lower case; those that have it are among them.
-    pub(super) fn candidates<'a>(&'a self, bytes: &'a [u8], name: &str) -> Fields<'a> {
-        let mark = mark(name.as_bytes());
-        let lines = match self.names & mark == mark {
+    pub(super) fn candidates<'a>(&'a self, bytes: &'a [u8], name: &str) -> HeaderFields<'a> {
+        let name_bit = name_bit(name.as_bytes());
+        let lines = match self.name_bits & name_bit == name_bit {
             true => self.fields.as_slice(),
             false => &[],
         };
-        Fields {
+        HeaderFields {
             head: self,
             bytes,
             lines: lines.iter(),
@@ -232,7 +232,7 @@ impl Head {
         self.fields.retain(|line| !drops(line.name(bytes)));
     }
 
-    fn value<'a>(&'a self, line: &Line, bytes: &'a [u8]) -> &'a [u8] {
+    fn value<'a>(&'a self, line: &FieldRange, bytes: &'a [u8]) -> &'a [u8] {
         match line.unfolded {
             true => line.value.of(&self.unfolded),
             false => line.value.of(bytes),
@@ -240,10 +240,10 @@ impl Head {
     }
 }
 
-impl Span {
+impl ByteRange {
     /// Heads are bounded to far less than 4 GiB.
     fn new(at: usize, length: usize) -> Self {
-        Span {
+        ByteRange {
             at: at as u32,
             length: length as u32,
         }
@@ -252,8 +252,8 @@ impl Span {
     /// Where a part of `bytes` is among them; an empty part is anywhere.
     fn among(bytes: &[u8], part: &[u8]) -> Self {
         match part {
-            [] => Span::default(),
-            _ => Span::new(part.as_ptr().addr() - bytes.as_ptr().addr(), part.len()),
+            [] => ByteRange::default(),
+            _ => ByteRange::new(part.as_ptr().addr() - bytes.as_ptr().addr(), part.len()),
         }
     }
 
@@ -264,19 +264,19 @@ impl Span {
 }
 
 /// A bit for a name, the same in upper and lower case.
-fn mark(name: &[u8]) -> u64 {
+fn name_bit(name: &[u8]) -> u64 {
     let first = name.first().map_or(0, |first| usize::from(first | 0x20));
     1 << ((first * 5 + name.len() * 11) % 64)
 }
 
-impl Line {
+impl FieldRange {
     fn is_named(&self, name: &str, bytes: &[u8]) -> bool {
         usize::from(self.name_length) == name.len()
             && self.name(bytes).eq_ignore_ascii_case(name.as_bytes())
     }
 
     fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        Span::new(self.name_at as usize, usize::from(self.name_length)).of(bytes)
+        ByteRange::new(self.name_at as usize, usize::from(self.name_length)).of(bytes)
     }
 }
 

@@ -4,19 +4,19 @@
 //! Both ways through the proxy stand on it: what it accepts and refuses holds for requests that Pingora's session reads
 //! after it, and for those that are read here alone.
 
-pub(crate) mod body;
-pub(crate) mod chunks;
+pub(crate) mod body_decoder;
+pub(crate) mod chunked;
+pub(crate) mod encode;
 pub(crate) mod framing;
 #[cfg(test)]
 mod fuzz;
 pub mod head;
-pub(crate) mod head_end;
-pub(crate) mod line;
-mod view;
-pub(crate) mod write;
+pub(crate) mod head_end_scanner;
+mod head_view;
+pub(crate) mod request_line_scanner;
 
-pub use head::Head;
-pub use view::{FieldsView, RequestView, ResponseView, Values};
+pub use head::MessageHead;
+pub use head_view::{FieldValues, FieldsView, RequestView, ResponseView};
 
 /// What has come is not what HTTP has in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 
-use super::histogram::{BOUNDS, Distribution};
+use super::histogram::{BOUNDS, HistogramSnapshot};
 
 /// Series of one name, each with values for the same labels.
 pub(super) struct Family<const LABELS: usize> {
@@ -55,7 +55,7 @@ impl<const LABELS: usize> Family<LABELS> {
     }
 
     /// Adds a series of a histogram.
-    pub(super) fn put_durations(&mut self, values: [&str; LABELS], durations: &Distribution) {
+    pub(super) fn put_durations(&mut self, values: [&str; LABELS], durations: &HistogramSnapshot) {
         let mut below = 0;
         let buckets = BOUNDS
             .iter()

@@ -48,8 +48,8 @@ impl Histogram {
     }
 
     /// Adds what another one has counted.
-    pub(super) fn absorb(&self, other: &Histogram) {
-        let Distribution { buckets, sum } = other.read();
+    pub(super) fn merge(&self, other: &Histogram) {
+        let HistogramSnapshot { buckets, sum } = other.read();
         for (count, more) in self.buckets.iter().zip(buckets) {
             count.fetch_add(more, Ordering::Relaxed);
         }
@@ -57,12 +57,12 @@ impl Histogram {
     }
 
     /// What was counted.
-    pub(super) fn read(&self) -> Distribution {
+    pub(super) fn read(&self) -> HistogramSnapshot {
         let mut buckets = [0; BUCKETS];
         for (read, count) in buckets.iter_mut().zip(&self.buckets) {
             *read = count.load(Ordering::Relaxed);
         }
-        Distribution {
+        HistogramSnapshot {
             buckets,
             sum: self.sum.load(Ordering::Relaxed),
         }
@@ -71,13 +71,13 @@ impl Histogram {
 
 /// Durations by bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Distribution {
+pub(super) struct HistogramSnapshot {
     buckets: [u64; BUCKETS],
     /// In microseconds.
     sum: u64,
 }
 
-impl Distribution {
+impl HistogramSnapshot {
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         self.buckets.iter().sum()

@@ -8,14 +8,14 @@
 //! runs on them; the counts of those that stay go on over a reload. Labels have values from the configuration and from
 //! fixed lists alone: nothing that a client sends becomes one.
 
-mod book;
-mod counts;
+mod counters;
 mod family;
 mod histogram;
 mod observer;
 mod pools;
 mod process;
-mod tally;
+mod series;
+mod series_registry;
 mod traffic;
 
 use std::fmt::Debug;
@@ -25,26 +25,26 @@ use std::sync::Arc;
 use prometheus::TextEncoder;
 
 use crate::config::HostMetrics;
-use crate::moment::Moment;
 use crate::pool::Pool;
 #[cfg(doc)]
 use crate::record::Observer;
+use crate::timestamp::Timestamp;
 
-pub use counts::{Counts, Handshake, Reload, Turned};
+pub use counters::{HandshakeOutcome, MetricsCounters, RejectReason, ReloadOutcome};
 pub use traffic::{PoolTraffic, Traffic};
 
 /// What has a value rather than a history, asked for when it is needed.
-pub trait Source: Debug + Send + Sync {
+pub trait MetricsSource: Debug + Send + Sync {
     /// The pools that serve, in the order of the configuration.
     fn pools(&self) -> Vec<Arc<Pool>>;
 
     /// The process.
-    fn state(&self) -> State;
+    fn state(&self) -> ProcessState;
 }
 
 /// The state of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct ProcessState {
     /// Requests that have not ended.
     pub in_flight: u64,
     /// Clients' connections that are open.
@@ -62,7 +62,7 @@ pub struct State {
     /// The digest of the configuration in force.
     pub config_digest: String,
     /// When it was taken in.
-    pub config_loaded: Moment,
+    pub config_loaded: Timestamp,
     /// The files of certificates that clients are shown, with the Unix time at which each expires.
     pub certificate_expiries: Vec<(PathBuf, i64)>,
     /// How much is told of each host.
@@ -72,13 +72,13 @@ pub struct State {
 /// Everything that is counted, to be read.
 #[derive(Debug)]
 pub struct Metrics {
-    counts: Arc<Counts>,
-    source: Box<dyn Source>,
+    counts: Arc<MetricsCounters>,
+    source: Box<dyn MetricsSource>,
 }
 
 impl Metrics {
     /// What `counts` has counted and `source` knows.
-    pub fn new(counts: Arc<Counts>, source: impl Source + 'static) -> Self {
+    pub fn new(counts: Arc<MetricsCounters>, source: impl MetricsSource + 'static) -> Self {
         Metrics {
             counts,
             source: Box::new(source),

@@ -2,34 +2,34 @@
 
 use std::sync::Arc;
 
-use super::counts::Counts;
-use super::tally::{HostTally, PoolTally};
+use super::counters::MetricsCounters;
+use super::series::{HostSeries, PoolSeries};
 use crate::pool::Pool;
-use crate::record::{Observer, Record};
+use crate::record::{Observer, RequestRecord};
 
 /// The counters of a site's pools and hosts, in their order.
 #[derive(Debug)]
 pub(super) struct SiteObserver {
-    counts: Arc<Counts>,
+    counts: Arc<MetricsCounters>,
     pools: Vec<PoolHandles>,
 }
 
 #[derive(Debug)]
 struct PoolHandles {
-    tally: Arc<PoolTally>,
+    counters: Arc<PoolSeries>,
     /// By position in the pool.
-    hosts: Vec<Arc<HostTally>>,
+    hosts: Vec<Arc<HostSeries>>,
 }
 
 impl SiteObserver {
-    pub(super) fn new(counts: &Arc<Counts>, pools: &[Arc<Pool>]) -> Self {
-        let mut pages = counts.book().open();
-        pages.tidy();
+    pub(super) fn new(counts: &Arc<MetricsCounters>, pools: &[Arc<Pool>]) -> Self {
+        let mut series = counts.series().lock();
+        series.prune();
         let handles = pools.iter().map(|pool| {
             let ids = pool.members().iter().map(|member| member.host().id());
             PoolHandles {
-                tally: pages.pool(pool.name()),
-                hosts: ids.map(|id| pages.host(pool.name(), id)).collect(),
+                counters: series.pool(pool.name()),
+                hosts: ids.map(|id| series.host(pool.name(), id)).collect(),
             }
         });
         SiteObserver {
@@ -40,13 +40,13 @@ impl SiteObserver {
 }
 
 impl Observer for SiteObserver {
-    fn ended(&self, record: &Record<'_>) {
+    fn on_request_end(&self, record: &RequestRecord<'_>) {
         self.counts.refused(record);
         let pool = record.pool.and_then(|(number, _)| self.pools.get(number));
         let Some(pool) = pool else {
             return self.counts.unrouted().count(record);
         };
-        pool.tally.count(record);
+        pool.counters.count(record);
         let mut last = None;
         for attempt in record.attempts {
             last = pool.hosts.get(attempt.position);
@@ -54,7 +54,7 @@ impl Observer for SiteObserver {
                 host.count(attempt);
             }
         }
-        let requests = last.map_or(&pool.tally.unplaced, |host| &host.requests);
+        let requests = last.map_or(&pool.counters.without_host, |host| &host.requests);
         requests.count(record);
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 
-use super::counts::Counts;
+use super::counters::MetricsCounters;
 use super::family::Family;
-use super::tally::{HostTally, PoolTally, Requests};
+use super::series::{HostSeries, PoolSeries, RequestSeries};
 use crate::balancer::HostId;
 use crate::pool::{Member, Pool};
 
@@ -19,35 +19,39 @@ const ALL: &str = "*";
 
 /// Every family with a label `pool`, of the pools that serve. `brief`: by host only what is told in less than 10 lines,
 /// and the rest of all hosts together. Each series means the same either way, or is not there.
-pub(super) fn families(pools: &[Arc<Pool>], counts: &Counts, brief: bool) -> Vec<MetricFamily> {
+pub(super) fn families(
+    pools: &[Arc<Pool>],
+    counts: &MetricsCounters,
+    brief: bool,
+) -> Vec<MetricFamily> {
     let mut requests = RequestFamilies::new();
     requests.put(NONE, NONE, counts.unrouted());
     let mut of_pools = PoolFamilies::new();
     let mut of_hosts = HostFamilies::new();
     let mut states = StateFamilies::new();
-    let mut pages = counts.book().open();
+    let mut series = counts.series().lock();
     for pool in pools {
         let name = pool.name();
-        let tally = pages.pool(name);
-        requests.put(name, NONE, &tally.unplaced);
-        of_pools.put(pool, &tally);
+        let counters = series.pool(name);
+        requests.put(name, NONE, &counters.without_host);
+        of_pools.put(pool, &counters);
         for member in pool.members() {
             let host = member.host().id();
-            let tally = pages.host(name, host);
-            states.put(pool, member, &tally);
+            let counters = series.host(name, host);
+            states.put(pool, member, &counters);
             if !brief {
-                requests.put(name, host.as_str(), &tally.requests);
-                of_hosts.put(name, host.as_str(), &tally);
+                requests.put(name, host.as_str(), &counters.requests);
+                of_hosts.put(name, host.as_str(), &counters);
                 of_hosts.put_checks(name, host, member);
             }
         }
     }
     if brief {
-        let sums = pages.sums();
+        let sums = series.sums();
         for pool in pools {
-            if let Some(tally) = sums.get(pool.name()) {
-                requests.put(pool.name(), ALL, &tally.requests);
-                of_hosts.put(pool.name(), ALL, tally);
+            if let Some(counters) = sums.get(pool.name()) {
+                requests.put(pool.name(), ALL, &counters.requests);
+                of_hosts.put(pool.name(), ALL, counters);
             }
         }
     }
@@ -82,7 +86,7 @@ impl RequestFamilies {
         }
     }
 
-    fn put(&mut self, pool: &str, host: &str, counted: &Requests) {
+    fn put(&mut self, pool: &str, host: &str, counted: &RequestSeries) {
         for (code, count) in counted.by_code() {
             self.requests.put([pool, host, code], count as f64);
         }
@@ -140,15 +144,15 @@ impl PoolFamilies {
         }
     }
 
-    fn put(&mut self, pool: &Pool, tally: &PoolTally) {
+    fn put(&mut self, pool: &Pool, counters: &PoolSeries) {
         let name = [pool.name()];
-        self.retries.put(name, tally.retries.get() as f64);
+        self.retries.put(name, counters.retries.get() as f64);
         if let Some(budget) = pool.budget() {
             self.denied.put(name, budget.counts().denied as f64);
             self.balance.put(name, budget.balance());
         }
-        self.received.put(name, tally.received.get() as f64);
-        self.sent.put(name, tally.sent.get() as f64);
+        self.received.put(name, counters.received.get() as f64);
+        self.sent.put(name, counters.sent.get() as f64);
         self.queue.put(name, pool.waiting() as f64);
     }
 
@@ -198,14 +202,14 @@ impl HostFamilies {
         }
     }
 
-    fn put(&mut self, pool: &str, host: &str, tally: &HostTally) {
-        for (reason, count) in tally.attempts() {
+    fn put(&mut self, pool: &str, host: &str, counters: &HostSeries) {
+        for (reason, count) in counters.attempts() {
             self.attempts.put([pool, host, reason], count as f64);
         }
         let labels = [pool, host];
-        self.connect.put_durations(labels, &tally.connect.read());
+        self.connect.put_durations(labels, &counters.connect.read());
         self.first_byte
-            .put_durations(labels, &tally.first_byte.read());
+            .put_durations(labels, &counters.first_byte.read());
     }
 
     fn put_checks(&mut self, pool: &str, host: &HostId, member: &Member) {
@@ -279,11 +283,11 @@ impl StateFamilies {
         }
     }
 
-    fn put(&mut self, pool: &Pool, member: &Member, tally: &HostTally) {
+    fn put(&mut self, pool: &Pool, member: &Member, counters: &HostSeries) {
         let host = member.host();
         let labels = [pool.name(), host.id().as_str()];
-        self.requests.put(labels, tally.requests.total() as f64);
-        self.failures.put(labels, tally.failures() as f64);
+        self.requests.put(labels, counters.requests.total() as f64);
+        self.failures.put(labels, counters.failures() as f64);
         self.ejections
             .put(labels, member.counters().ejections() as f64);
         let flag = |set: bool| f64::from(u8::from(set));

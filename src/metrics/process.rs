@@ -9,18 +9,18 @@ use procfs::process::{LimitValue, Process, Stat};
 use procfs::{ProcResult, page_size, ticks_per_second};
 use prometheus::proto::MetricFamily;
 
-use super::State;
+use super::ProcessState;
 use super::family::Family;
 use crate::supervisor::Task;
 
 /// Families of one series each, or of the few that the machine gives.
-pub(super) fn families(state: &State) -> Vec<MetricFamily> {
+pub(super) fn families(state: &ProcessState) -> Vec<MetricFamily> {
     let mut families = own(state);
     families.extend(used());
     families
 }
 
-fn own(state: &State) -> Vec<MetricFamily> {
+fn own(state: &ProcessState) -> Vec<MetricFamily> {
     let mut build = Family::gauge(
         "ballast_build_info",
         "The version of this process; the value is 1.",

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::counts::Counts;
-use super::tally::PoolTally;
+use super::counters::MetricsCounters;
+use super::series::PoolSeries;
 
 /// The counters of a pool.
 #[derive(Debug, Clone)]
-pub struct PoolTraffic(Arc<PoolTally>);
+pub struct PoolTraffic(Arc<PoolSeries>);
 
 /// Their values at a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,10 +20,10 @@ pub struct Traffic {
     pub sent: u64,
 }
 
-impl Counts {
+impl MetricsCounters {
     /// The counters of a pool.
     pub fn traffic(&self, pool: &str) -> PoolTraffic {
-        PoolTraffic(self.book().open().pool(pool))
+        PoolTraffic(self.series().lock().pool(pool))
     }
 }
 

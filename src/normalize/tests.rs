@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn normal(sent: &str) -> (String, bool) {
-    let NormalPath { path, ambiguous } = path(sent.as_bytes());
+    let NormalizedPath { path, ambiguous } = path(sent.as_bytes());
     (String::from_utf8(path.into_owned()).unwrap(), ambiguous)
 }
 

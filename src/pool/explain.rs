@@ -6,31 +6,31 @@ use std::sync::MutexGuard;
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::Take;
-use super::ejection::Record;
-use super::facts::State;
+use super::host_status::HostState;
+use super::outlier_detector::OutlierDetector;
+use super::select::Acquire;
 use super::tiers::Tier;
-use super::{HostStatus, Member, Pool, Why};
-use crate::balancer::{self, Balancer, BalancerError, HostId, Reason, Selection};
+use super::{HostStatus, Member, Pool, SelectionReason};
+use crate::balancer::{self, Balancer, BalancerError, CandidateReason, HostId, Selection};
 
 /// Which host of a pool a request would get, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Explanation {
+pub struct PoolExplanation {
     /// What would become of the request.
-    pub outcome: Chosen,
+    pub outcome: SelectionOutcome,
     /// Every host, in the order in which the choice would come to them; those that it would not look at come last.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<HostExplanation>,
 }
 
 /// What would become of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Chosen {
+pub enum SelectionOutcome {
     /// It would go to a host.
     Host {
         /// The host.
         host: String,
-        /// [`Why::code`].
+        /// [`SelectionReason::code`].
         why: String,
     },
     /// It would not, at first: `no_host` is usable, `busy` are all that are, so that it waits in line, or every usable one
@@ -43,7 +43,7 @@ pub enum Chosen {
 
 /// A host in the eyes of one choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
+pub struct HostExplanation {
     /// Its place among the candidates, from 1.
     pub order: usize,
     /// Its identity.
@@ -51,7 +51,7 @@ pub struct Candidate {
     /// `primary`, `backup`, `draining`, or `out` of service.
     pub tier: String,
     /// What state it is in.
-    pub state: State,
+    pub state: HostState,
     /// Requests that run on it.
     pub in_flight: u64,
     /// Its weight in the choice.
@@ -61,8 +61,8 @@ pub struct Candidate {
     /// See [`balancer::Candidate::score`].
     pub score: Option<f64>,
     /// What becomes of it.
-    pub verdict: Fate,
-    /// Why, in one word: [`Why::code`] for the one that is taken. For others [`Reason::code`], the state of one that is out
+    pub verdict: CandidateStatus,
+    /// Why, in one word: [`SelectionReason::code`] for the one that is taken. For others [`CandidateReason::code`], the state of one that is out
     /// of service, `draining` or `backup` while others are left, and `not_asked` where no balancer was.
     pub why: String,
     /// Why, in a line for a person.
@@ -72,101 +72,102 @@ pub struct Candidate {
 /// What becomes of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum CandidateStatus {
     /// The request goes to it.
-    Taken,
+    #[serde(rename = "taken")]
+    Selected,
     /// It does not.
     Skipped,
 }
 
 /// Takes nothing, and listens to the balancers that are asked.
 #[derive(Default)]
-struct Listening {
-    heard: RefCell<Vec<balancer::Candidate>>,
+struct DryRunAcquire {
+    candidates: RefCell<Vec<balancer::Candidate>>,
 }
 
-impl Take for Listening {
-    type Taken = HostId;
+impl Acquire for DryRunAcquire {
+    type Acquired = HostId;
 
-    fn choice(
+    fn from_balancer(
         &self,
         balancer: &dyn Balancer,
         request: &Selection<'_>,
     ) -> Result<HostId, BalancerError> {
         let explained = balancer.explain(request);
-        self.heard.borrow_mut().extend(explained.candidates);
+        self.candidates.borrow_mut().extend(explained.candidates);
         explained.outcome
     }
 
-    fn member(&self, _: &dyn Balancer, member: &Member) -> Result<HostId, BalancerError> {
+    fn from_member(&self, _: &dyn Balancer, member: &Member) -> Result<HostId, BalancerError> {
         match member.host().is_full() {
             true => Err(BalancerError::Busy),
             false => Ok(member.host().id().clone()),
         }
     }
 
-    fn begin_probe(&self, _: &Pool, _: &Member, _: MutexGuard<'_, Record>) {}
+    fn begin_probe(&self, _: &Pool, _: &Member, _: MutexGuard<'_, OutlierDetector>) {}
 }
 
 impl Pool {
-    /// Which host [`lease_at_once`](Pool::lease_at_once) would lease now, and why. It is that choice, with nothing counted
+    /// Which host [`try_lease`](Pool::try_lease) would lease now, and why. It is that choice, with nothing counted
     /// and no turn moved. One that finds others in line would first wait behind them.
     pub fn explain(
         &self,
         request: &Selection<'_>,
-        wanted: Option<&HostId>,
+        preferred: Option<&HostId>,
         repeatable: bool,
-    ) -> Explanation {
-        let listening = Listening::default();
-        let chosen = self.choose(request, wanted, repeatable, &listening);
+    ) -> PoolExplanation {
+        let dry_run = DryRunAcquire::default();
+        let chosen = self.select(request, preferred, repeatable, &dry_run);
         let tried = request.tried_hosts();
         let taken = match &chosen {
             Ok((id, why)) if !tried.contains(id) => Some((id, *why)),
             _ => None,
         };
-        let view = View {
+        let view = ExplainView {
             pool: self,
             tried,
-            wanted,
+            preferred,
             taken,
         };
-        Explanation {
+        PoolExplanation {
             outcome: match (taken, &chosen) {
-                (Some((id, why)), _) => Chosen::Host {
+                (Some((id, why)), _) => SelectionOutcome::Host {
                     host: id.to_string(),
                     why: why.code().to_owned(),
                 },
-                (None, Ok(_)) => Chosen::none("tried"),
-                (None, Err(BalancerError::Busy)) => Chosen::none("busy"),
-                (None, Err(_)) => Chosen::none("no_host"),
+                (None, Ok(_)) => SelectionOutcome::none("tried"),
+                (None, Err(BalancerError::Busy)) => SelectionOutcome::none("busy"),
+                (None, Err(_)) => SelectionOutcome::none("no_host"),
             },
-            candidates: view.candidates(&listening.heard.borrow()),
+            candidates: view.candidates(&dry_run.candidates.borrow()),
         }
     }
 }
 
-impl Chosen {
+impl SelectionOutcome {
     /// No host, for this reason.
     pub fn none(why: &str) -> Self {
-        Chosen::None {
+        SelectionOutcome::None {
             none: why.to_owned(),
         }
     }
 }
 
 /// The hosts of a pool as a choice leaves them.
-struct View<'a> {
+struct ExplainView<'a> {
     pool: &'a Pool,
     tried: &'a [HostId],
-    wanted: Option<&'a HostId>,
-    taken: Option<(&'a HostId, Why)>,
+    preferred: Option<&'a HostId>,
+    taken: Option<(&'a HostId, SelectionReason)>,
 }
 
-impl View<'_> {
+impl ExplainView<'_> {
     /// All hosts: first one that was taken past the balancers, then those that balancers have told of, then the others by
     /// their tier.
-    fn candidates(&self, heard: &[balancer::Candidate]) -> Vec<Candidate> {
-        let told: HashMap<&HostId, usize> = heard
+    fn candidates(&self, candidates: &[balancer::Candidate]) -> Vec<HostExplanation> {
+        let told: HashMap<&HostId, usize> = candidates
             .iter()
             .enumerate()
             .map(|(place, found)| (found.host.id(), place))
@@ -175,14 +176,14 @@ impl View<'_> {
         members.sort_by_key(|member| {
             let id = member.host().id();
             match told.get(id) {
-                None if self.taken_by(id).is_some() => (0, 0, Tier::Primary),
+                None if self.selected_by(id).is_some() => (0, 0, Tier::Primary),
                 Some(place) => (1, *place, Tier::Primary),
                 None => (2, 0, member.tier()),
             }
         });
         let candidates = members.into_iter().zip(1..).map(|(member, order)| {
             let place = told.get(member.host().id());
-            self.candidate(order, member, place.map(|place| &heard[*place]))
+            self.candidate(order, member, place.map(|place| &candidates[*place]))
         });
         candidates.collect()
     }
@@ -193,21 +194,24 @@ impl View<'_> {
         order: usize,
         member: &Member,
         found: Option<&balancer::Candidate>,
-    ) -> Candidate {
+    ) -> HostExplanation {
         let host = found.map_or(member.host(), |found| &found.host);
         let status = self.pool.host_status(member);
-        let by = self.taken_by(host.id());
+        let by = self.selected_by(host.id());
         let (why, mut text) = match (by, found.map(|found| found.reason)) {
             (Some(by), _) => (by.code(), by.to_string()),
             // The balancer gives a host again that has failed the request where no other is left.
-            (None, Some(Reason::Taken)) => (Reason::Tried.code(), Reason::Tried.to_string()),
+            (None, Some(CandidateReason::Taken)) => (
+                CandidateReason::Tried.code(),
+                CandidateReason::Tried.to_string(),
+            ),
             (None, Some(reason)) => (reason.code(), reason.to_string()),
-            (None, None) => self.unasked(member, &status),
+            (None, None) => self.why_not_considered(member, &status),
         };
-        if by.is_none() && self.wanted == Some(host.id()) {
+        if by.is_none() && self.preferred == Some(host.id()) {
             text = format!("the client's cookie names it, but: {text}");
         }
-        Candidate {
+        HostExplanation {
             order,
             host: host.id().to_string(),
             tier: member.tier().name().to_owned(),
@@ -217,29 +221,30 @@ impl View<'_> {
             load: found.and_then(|found| found.load),
             score: found.and_then(|found| found.score),
             verdict: match by {
-                Some(_) => Fate::Taken,
-                None => Fate::Skipped,
+                Some(_) => CandidateStatus::Selected,
+                None => CandidateStatus::Skipped,
             },
             why: why.to_owned(),
             text,
         }
     }
 
-    fn taken_by(&self, id: &HostId) -> Option<Why> {
+    fn selected_by(&self, id: &HostId) -> Option<SelectionReason> {
         self.taken
             .and_then(|(taken, why)| (taken == id).then_some(why))
     }
 
     /// Why no balancer was asked about a host that is not taken.
-    fn unasked(&self, member: &Member, status: &HostStatus) -> (&'static str, String) {
+    fn why_not_considered(&self, member: &Member, status: &HostStatus) -> (&'static str, String) {
         match member.tier() {
             Tier::Out => (status.state.code(), status.reason.clone()),
-            _ if self.tried.contains(member.host().id()) => {
-                (Reason::Tried.code(), Reason::Tried.to_string())
-            }
-            Tier::Draining => (Why::Draining.code(), status.reason.clone()),
+            _ if self.tried.contains(member.host().id()) => (
+                CandidateReason::Tried.code(),
+                CandidateReason::Tried.to_string(),
+            ),
+            Tier::Draining => (SelectionReason::Draining.code(), status.reason.clone()),
             Tier::Backup => (
-                Why::Backup.code(),
+                SelectionReason::Backup.code(),
                 "a backup, and others are left".to_owned(),
             ),
             Tier::Primary => {

@@ -33,7 +33,7 @@ fn token(input: &[u8]) {
     let claim = ours.read(&edited, now);
     if edited == good.as_bytes() && age < TTL {
         let claim = claim.expect("a good token");
-        assert_eq!((&claim.host, claim.ages), (host, age >= TTL / 2));
+        assert_eq!((&claim.host, claim.needs_renewal), (host, age >= TTL / 2));
     } else {
         assert_eq!(claim, None, "{}", edited.escape_ascii());
     }

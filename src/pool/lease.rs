@@ -4,38 +4,42 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Member, Outcome, Pool, Why};
+use super::{Member, Outcome, Pool, SelectionReason};
 use crate::balancer;
 
 /// One request on one host of a pool. Dropping it ends the count, however the request ended.
 #[must_use = "a lease that is dropped at once counts nothing"]
-pub struct Lease {
+pub struct PoolLease {
     /// `None` only while this is dropped.
-    counted: Option<balancer::Lease>,
+    inner: Option<balancer::Lease>,
     pool: Arc<Pool>,
     /// The host's position in the pool.
     position: usize,
-    /// How often the host had been judged by its requests when this one began; see [`Member::era`].
-    era: u32,
-    why: Why,
+    /// How often the host had been judged by its requests when this one began; see [`Member::epoch`].
+    epoch: u32,
+    reason: SelectionReason,
     /// Whether an ejected host still has to prove itself with this request.
     probe: bool,
     /// How long the request waited in line.
     waited: Duration,
 }
 
-impl Lease {
+impl PoolLease {
     /// `None` if `counted` is on no host of the pool.
-    pub(super) fn new(pool: &Arc<Pool>, counted: balancer::Lease, why: Why) -> Option<Self> {
-        let position = *pool.by_id.get(counted.host().id())?;
-        pool.members[position].tally().count();
-        Some(Lease {
-            era: pool.members[position].era(),
-            counted: Some(counted),
+    pub(super) fn new(
+        pool: &Arc<Pool>,
+        inner: balancer::Lease,
+        reason: SelectionReason,
+    ) -> Option<Self> {
+        let position = *pool.by_id.get(inner.host().id())?;
+        pool.members[position].request_counters().count();
+        Some(PoolLease {
+            epoch: pool.members[position].epoch(),
+            inner: Some(inner),
             pool: Arc::clone(pool),
             position,
-            why,
-            probe: why == Why::Probe,
+            reason,
+            probe: reason == SelectionReason::Probe,
             waited: Duration::ZERO,
         })
     }
@@ -51,8 +55,8 @@ impl Lease {
     }
 
     /// Why it is this host.
-    pub fn why(&self) -> Why {
-        self.why
+    pub fn reason(&self) -> SelectionReason {
+        self.reason
     }
 
     /// How long the request waited in line.
@@ -60,7 +64,7 @@ impl Lease {
         self.waited
     }
 
-    pub(super) fn after(mut self, waited: Duration) -> Self {
+    pub(super) fn with_wait(mut self, waited: Duration) -> Self {
         self.waited = waited;
         self
     }
@@ -77,44 +81,44 @@ impl Lease {
             self.member().count_success();
         }
         if std::mem::take(&mut self.probe) {
-            self.pool.proven(self.member(), outcome);
+            self.pool.finish_probe(self.member(), outcome);
         }
     }
 
     /// Ends the lease and tells how the request went. Drop it without a word where the end was the client's doing.
     /// `latency` is the time until the host began to answer, or failed.
     pub fn observe(mut self, latency: Duration, outcome: Outcome) {
-        if let Some(counted) = &self.counted {
-            counted.observe(latency, outcome == Outcome::Success);
+        if let Some(inner) = &self.inner {
+            inner.observe(latency, outcome == Outcome::Success);
         }
         let member = &self.pool.members[self.position];
         if outcome != Outcome::Success {
-            member.tally().count_error();
+            member.request_counters().count_error();
         }
         if self.probe {
             self.probe = false;
-            self.pool.proven(member, outcome);
-        } else if member.era() == self.era {
+            self.pool.finish_probe(member, outcome);
+        } else if member.epoch() == self.epoch {
             // What began before an ejection says nothing about the host after it.
-            self.pool.observed(member, outcome);
+            self.pool.record_outcome(member, outcome);
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for PoolLease {
     fn drop(&mut self) {
         // First the count, then the word that it is lower.
-        self.counted = None;
+        self.inner = None;
         if self.probe {
-            self.pool.probe_given_back(self.member());
+            self.pool.cancel_probe(self.member());
         }
         self.pool.queue.wake();
     }
 }
 
-impl fmt::Debug for Lease {
+impl fmt::Debug for PoolLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Lease")
+        f.debug_tuple("PoolLease")
             .field(&self.member().host().id().as_str())
             .finish()
     }

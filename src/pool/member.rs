@@ -10,11 +10,11 @@ use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
-use super::ejection::{Record, Stage};
-use super::facts::{Check, Facts, State};
-use super::tally::Tally;
-use super::tiers::{Condition, Tier};
-use super::{Counters, Verdict};
+use super::host_status::{CheckResult, HostState, StatusDetails};
+use super::outlier_detector::{EjectionStage, OutlierDetector};
+use super::request_counters::RequestCounters;
+use super::tiers::{Tier, TierInputs};
+use super::{HealthVerdict, HostCounters};
 use crate::balancer::Host;
 use crate::config;
 
@@ -23,64 +23,64 @@ use crate::config;
 pub struct Member {
     host: Arc<Host>,
     /// The same with a weight of at least 1, for when a drained host is the last resort.
-    resort: Arc<Host>,
+    last_resort: Arc<Host>,
     peer: Arc<HttpPeer>,
     host_header: HeaderValue,
     backup: bool,
     /// Whether it counts as healthy before its first check.
-    presumed: bool,
+    presumed_healthy: bool,
     /// Touched by checks only, never on the path of a request.
-    verdict: Mutex<Option<Verdict>>,
+    verdict: Mutex<Option<HealthVerdict>>,
     /// Touched by checks only as well.
     next_check: Mutex<Option<Instant>>,
     /// By an operator.
     drained: AtomicBool,
     /// Written by the pool's reconciliation only.
     tier: AtomicU8,
-    record: Mutex<Record>,
+    outlier_detector: Mutex<OutlierDetector>,
     /// Whether the record waits for a probe.
     due: AtomicBool,
-    era: AtomicU32,
+    epoch: AtomicU32,
     successes: AtomicU64,
     /// For people only.
-    facts: Mutex<Facts>,
-    pub(super) tally: Arc<Tally>,
+    status_details: Mutex<StatusDetails>,
+    pub(super) request_counters: Arc<RequestCounters>,
     /// The weight in the file; `None` if an operator has added the host.
     file_weight: Option<u32>,
     /// What people call it.
     label: Option<String>,
-    counters: Arc<Counters>,
+    counters: Arc<HostCounters>,
 }
 
 impl Member {
     pub(super) fn new(
         host: Arc<Host>,
-        counters: Arc<Counters>,
+        counters: Arc<HostCounters>,
         configured: &config::Host,
-        template: &Template<'_>,
+        peer_template: &PeerTemplate<'_>,
     ) -> Result<Self, String> {
-        let resort = match host.weight() {
+        let last_resort = match host.weight() {
             0 => Arc::new(host.with_weight(1).map_err(|error| error.to_string())?),
             _ => Arc::clone(&host),
         };
         Ok(Member {
-            peer: Arc::new(template.peer(configured)),
+            peer: Arc::new(peer_template.peer(configured)),
             host_header: HeaderValue::from_str(configured.id.as_str())
                 .map_err(|_| format!("host `{}` cannot stand in a Host field", configured.id))?,
             host,
-            resort,
+            last_resort,
             backup: configured.backup,
-            presumed: template.presumed,
+            presumed_healthy: peer_template.presumed_healthy,
             verdict: Mutex::new(None),
             next_check: Mutex::new(None),
             drained: AtomicBool::new(false),
             tier: AtomicU8::new(Tier::Out as u8),
-            record: Mutex::new(Record::new(Instant::now())),
+            outlier_detector: Mutex::new(OutlierDetector::new(Instant::now())),
             due: AtomicBool::new(false),
-            era: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
             successes: AtomicU64::new(0),
-            facts: Mutex::new(Facts::new()),
-            tally: Arc::default(),
+            status_details: Mutex::new(StatusDetails::new()),
+            request_counters: Arc::default(),
             file_weight: configured.file_weight,
             label: configured.label.clone(),
             counters,
@@ -124,7 +124,7 @@ impl Member {
 
     /// Whether it has failed requests and not proven itself since.
     pub fn is_ejected(&self) -> bool {
-        self.record().is_ejected()
+        self.outlier_detector().is_ejected()
     }
 
     /// Requests that it has begun to answer well so far. A check that took too long means little if there was one since the
@@ -152,17 +152,17 @@ impl Member {
     }
 
     /// How often something has befallen it.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &HostCounters {
         &self.counters
     }
 
     /// What the checks have found; `None` before the first.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn verdict(&self) -> Option<HealthVerdict> {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what the checks have found; the pool's [`reconcile`](super::Pool::reconcile) acts on it.
-    pub fn judge(&self, verdict: Option<Verdict>) {
+    pub fn set_verdict(&self, verdict: Option<HealthVerdict>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
 
@@ -175,52 +175,54 @@ impl Member {
     }
 
     /// Notes when the next check is due.
-    pub fn schedule(&self, next_check: Option<Instant>) {
+    pub fn set_next_check(&self, next_check: Option<Instant>) {
         *self
             .next_check
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = next_check;
     }
 
-    /// Notes a check, for people; what follows from it is for [`judge`](Member::judge).
-    pub fn checked(&self, check: Check) {
-        self.facts().checked(check);
+    /// Notes a check, for people; what follows from it is for [`set_verdict`](Member::set_verdict).
+    pub fn record_check(&self, check: CheckResult) {
+        self.status_details().record_check(check);
     }
 
     /// Attempts at it, and those that failed.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn request_counters(&self) -> &RequestCounters {
+        &self.request_counters
     }
 
     /// What is told of it. Held for a moment only.
-    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn status_details(&self) -> MutexGuard<'_, StatusDetails> {
+        self.status_details
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state that it is in, as far as that does not change by time alone.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> HostState {
         if !self.is_healthy() {
             return match self.verdict() {
-                None => State::Unchecked,
-                Some(_) => State::Down,
+                None => HostState::Unchecked,
+                Some(_) => HostState::Down,
             };
         }
-        match self.record().stage() {
-            Stage::Ejected { .. } => State::Ejected,
-            Stage::Due { .. } | Stage::Probing { .. } => State::Probing,
-            Stage::Serving if self.is_draining() => State::Draining,
-            Stage::Serving => State::Up,
+        match self.outlier_detector().stage() {
+            EjectionStage::Ejected { .. } => HostState::Ejected,
+            EjectionStage::ProbeDue { .. } | EjectionStage::Probing { .. } => HostState::Probing,
+            EjectionStage::Serving if self.is_draining() => HostState::Draining,
+            EjectionStage::Serving => HostState::Up,
         }
     }
 
     /// Whether it works, as far as the checks know.
     pub fn is_healthy(&self) -> bool {
         self.verdict()
-            .map_or(self.presumed, |verdict| verdict.healthy)
+            .map_or(self.presumed_healthy, |verdict| verdict.healthy)
     }
 
-    pub(super) fn condition(&self) -> Condition {
-        Condition {
+    pub(super) fn tier_inputs(&self) -> TierInputs {
+        TierInputs {
             healthy: self.is_healthy(),
             ejected: self.is_ejected(),
             draining: self.is_draining(),
@@ -244,56 +246,58 @@ impl Member {
     /// The host as a member of a tier's balancer.
     pub(super) fn host_in(&self, tier: Tier) -> Arc<Host> {
         Arc::clone(match tier {
-            Tier::Draining => &self.resort,
+            Tier::Draining => &self.last_resort,
             _ => &self.host,
         })
     }
 
     /// What its requests have said. Held for a moment only.
-    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn outlier_detector(&self) -> MutexGuard<'_, OutlierDetector> {
+        self.outlier_detector
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the ejections and returns of the host: requests of one era say nothing about another.
-    pub(super) fn era(&self) -> u32 {
-        self.era.load(Ordering::Relaxed)
+    /// Counts the ejections and returns of the host: requests of one epoch say nothing about another.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begin_era(&self) {
-        self.era.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn begin_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn is_due(&self) -> bool {
+    pub(super) fn is_probe_due(&self) -> bool {
         self.due.load(Ordering::Relaxed)
     }
 
     /// Sets the flag and returns what it was.
-    pub(super) fn set_due(&self, due: bool) -> bool {
+    pub(super) fn set_probe_due(&self, due: bool) -> bool {
         self.due.swap(due, Ordering::SeqCst)
     }
 }
 
 /// What the members of a pool have in common.
-pub(super) struct Template<'a> {
+pub(super) struct PeerTemplate<'a> {
     timeouts: &'a config::Timeouts,
     tls: Option<&'a config::PoolTls>,
     ca: Option<Arc<CaType>>,
     /// Pingora's reuse key leaves out who is trusted, so connections with TLS stay within their pool.
     group_key: u64,
-    presumed: bool,
+    presumed_healthy: bool,
 }
 
-impl<'a> Template<'a> {
+impl<'a> PeerTemplate<'a> {
     pub(super) fn new(pool: &'a config::Pool, timeouts: &'a config::Timeouts) -> Self {
         let tls = pool.tls.as_ref();
         let mut hasher = DefaultHasher::new();
         pool.name.hash(&mut hasher);
-        Template {
+        PeerTemplate {
             timeouts,
             tls,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(trusted),
             group_key: if tls.is_some() { hasher.finish() } else { 0 },
-            presumed: pool
+            presumed_healthy: pool
                 .health_check
                 .as_ref()
                 .is_none_or(|check| check.initial == config::Initial::Up),

@@ -1,31 +1,31 @@
 //! A pool: hosts, the balancers that choose among them, and policies.
 //!
 //! The usable hosts are the members of a balancer, and so are the backups and the draining ones, each group of its own:
-//! the `tiers`. Who belongs where follows from what is known of the hosts (checks, ejections, drains); `roster` alone
+//! the `tiers`. Who belongs where follows from what is known of the hosts (checks, ejections, drains); `membership` alone
 //! brings the balancers in line with it. A pool starts with no host in use.
 
-mod budget;
-mod choice;
-mod counters;
-mod ejection;
+mod carry_over;
 mod explain;
-mod facts;
 #[cfg(test)]
 mod fuzz;
-mod hosts;
+mod host_counters;
+mod host_registry;
+mod host_status;
 mod lease;
 mod member;
+mod membership;
 mod outcome;
-mod queue;
-mod reason;
-mod roster;
-mod state;
-mod status;
+mod outlier_detector;
+mod pool_state;
+mod pool_status;
+mod request_counters;
+mod retry_budget;
+mod select;
+mod selection_reason;
+mod status_text;
 mod sticky;
-mod succession;
-mod tally;
 mod tiers;
-mod why;
+mod wait_queue;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -38,28 +38,28 @@ use tokio::sync::Notify;
 
 use crate::balancer::{Balancer, BalancerError, HostId, Selection, build_with};
 use crate::config;
-use crate::journal::{Journal, Kind};
-use crate::moment::Moment;
+use crate::event_log::{EventKind, EventLog};
+use crate::timestamp::Timestamp;
 
-pub use budget::{Account, Budget, Retried};
-pub use counters::{Checked, Counters};
-pub use explain::{Candidate, Chosen, Explanation, Fate};
-pub use facts::{Check, State};
-pub use hosts::HostBook;
-pub use lease::Lease;
+pub use explain::{CandidateStatus, HostExplanation, PoolExplanation, SelectionOutcome};
+pub use host_counters::{CheckOutcome, HostCounters};
+pub use host_registry::HostRegistry;
+pub use host_status::{CheckResult, HostState};
+pub use lease::PoolLease;
 pub use member::Member;
 pub(crate) use outcome::lacking;
 pub use outcome::{Failure, Outcome, lacks_resources};
-pub use state::{PoolState, Verdict};
-pub use status::{HostStatus, RetryStatus, Status};
-pub use sticky::{Claim, Sticky};
-pub use tally::{Recent, Tally};
-pub use why::Why;
+pub use pool_state::{HealthVerdict, PoolState};
+pub use pool_status::{HostStatus, PoolStatus, RetryStatus};
+pub use request_counters::{RecentCounts, RequestCounters};
+pub use retry_budget::{RetryBudget, RetryCounts, RetryHandle};
+pub use selection_reason::SelectionReason;
+pub use sticky::{Affinity, StickyTokens};
 
-use choice::Counting;
-use queue::Queue;
-use roster::Roster;
+use membership::Membership;
+use select::CountedAcquire;
 use tiers::Tier;
+use wait_queue::WaitQueue;
 
 /// Hosts, the balancers that choose among them, and policies.
 #[derive(Debug)]
@@ -77,20 +77,20 @@ pub struct Pool {
     key: Option<config::KeySource>,
     host_header: config::HostHeader,
     health_check: Option<config::HealthCheck>,
-    budget: Option<Arc<Budget>>,
-    sticky: Option<Sticky>,
+    budget: Option<Arc<RetryBudget>>,
+    sticky: Option<StickyTokens>,
     ejection: Option<config::Ejection>,
     slow_start: Option<config::SlowStart>,
-    queue: Queue,
-    roster: Mutex<Roster>,
+    queue: WaitQueue,
+    membership: Mutex<Membership>,
     /// Hosts that wait for a probe.
-    due: AtomicUsize,
+    probes_due: AtomicUsize,
     changed: Notify,
     /// Clients' requests.
-    tally: Arc<Tally>,
+    request_counters: Arc<RequestCounters>,
     /// Hosts of the file that an operator has removed, and when.
-    removed: Vec<(config::Host, Moment)>,
-    journal: Arc<Journal>,
+    removed: Vec<(config::Host, Timestamp)>,
+    event_log: Arc<EventLog>,
 }
 
 /// A pool that cannot be built.
@@ -109,7 +109,7 @@ impl fmt::Display for PoolError {
 impl Error for PoolError {}
 
 impl Pool {
-    /// A pool without a usable host. Hosts that `book` knows already bring their live state along.
+    /// A pool without a usable host. Hosts that `host_registry` knows already bring their live state along.
     ///
     /// # Errors
     /// If the configuration was not checked: duplicate hosts, unknown options, an identity that cannot stand in a Host
@@ -117,7 +117,7 @@ impl Pool {
     pub fn new(
         pool: &config::Pool,
         timeouts: &config::Timeouts,
-        book: &mut HostBook,
+        host_registry: &mut HostRegistry,
     ) -> Result<Self, PoolError> {
         let fail = |reason: String| PoolError {
             pool: pool.name.clone(),
@@ -130,14 +130,16 @@ impl Pool {
         }
         let build =
             |hosts| build_with(info.name, hosts, &options).map_err(|error| fail(error.to_string()));
-        let template = member::Template::new(pool, timeouts);
+        let peer_template = member::PeerTemplate::new(pool, timeouts);
         let members = pool
             .hosts
             .iter()
             .map(|host| {
-                let live = book.host(host).map_err(|error| fail(error.to_string()))?;
-                let counters = book.counters(&pool.name, &host.id);
-                Member::new(live, counters, host, &template).map_err(fail)
+                let live = host_registry
+                    .host(host)
+                    .map_err(|error| fail(error.to_string()))?;
+                let counters = host_registry.counters(&pool.name, &host.id);
+                Member::new(live, counters, host, &peer_template).map_err(fail)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let hosts = members.iter().map(|member| member.host().clone()).collect();
@@ -159,19 +161,19 @@ impl Pool {
             budget: pool
                 .retries
                 .as_ref()
-                .map(|policy| Arc::new(Budget::new(policy, book.denied(&pool.name)))),
+                .map(|policy| Arc::new(RetryBudget::new(policy, host_registry.denied(&pool.name)))),
             sticky: pool.sticky.as_ref().map(|config| {
-                Sticky::new(config, &pool.name, pool.hosts.iter().map(|host| &host.id))
+                StickyTokens::new(config, &pool.name, pool.hosts.iter().map(|host| &host.id))
             }),
             ejection: pool.ejection.clone(),
             slow_start: pool.slow_start,
-            queue: Queue::new(&pool.limits),
-            roster: Mutex::default(),
-            due: AtomicUsize::new(0),
+            queue: WaitQueue::new(&pool.limits),
+            membership: Mutex::default(),
+            probes_due: AtomicUsize::new(0),
             changed: Notify::new(),
-            tally: Arc::default(),
+            request_counters: Arc::default(),
             removed: pool.removed.clone(),
-            journal: Arc::clone(book.journal()),
+            event_log: Arc::clone(host_registry.event_log()),
         })
     }
 
@@ -211,12 +213,12 @@ impl Pool {
     }
 
     /// When requests are sent again and how often; `None` if they never are.
-    pub fn budget(&self) -> Option<&Arc<Budget>> {
+    pub fn budget(&self) -> Option<&Arc<RetryBudget>> {
         self.budget.as_ref()
     }
 
     /// What keeps clients with their hosts, if anything does.
-    pub fn sticky(&self) -> Option<&Sticky> {
+    pub fn sticky(&self) -> Option<&StickyTokens> {
         self.sticky.as_ref()
     }
 
@@ -226,24 +228,24 @@ impl Pool {
     }
 
     /// Clients' requests that have ended, and those of them that failed.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn request_counters(&self) -> &RequestCounters {
+        &self.request_counters
     }
 
     /// Where it is noted what happens to the hosts.
-    pub fn journal(&self) -> &Arc<Journal> {
-        &self.journal
+    pub fn event_log(&self) -> &Arc<EventLog> {
+        &self.event_log
     }
 
     /// Notes what has happened to a host, or to the pool as a whole. `text` goes on after `pool NAME: ` and, where there is
     /// a host, `host ID `.
-    pub fn note(&self, kind: Kind, host: Option<&HostId>, text: &str) {
+    pub fn log_event(&self, kind: EventKind, host: Option<&HostId>, text: &str) {
         let pool = &self.name;
         let line = match host {
             Some(host) => format!("pool {pool}: host {host} {text}"),
             None => format!("pool {pool}: {text}"),
         };
-        self.journal.note(kind, Some(pool), host, line);
+        self.event_log.log_event(kind, Some(pool), host, line);
     }
 
     /// Requests that wait because every host is full.
@@ -257,49 +259,49 @@ impl Pool {
     /// # Errors
     /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`; [`BalancerError::Busy`] if
     /// all are full, or others wait for a place on one.
-    pub fn lease_at_once(
+    pub fn try_lease(
         self: &Arc<Self>,
         request: &Selection<'_>,
-        wanted: Option<&HostId>,
+        preferred: Option<&HostId>,
         repeatable: bool,
-    ) -> Result<Lease, BalancerError> {
+    ) -> Result<PoolLease, BalancerError> {
         // Nobody goes past those who wait.
         match self.queue.waiting() {
-            0 => self.lease_wanted(request, wanted, repeatable),
+            0 => self.lease_preferred(request, preferred, repeatable),
             _ => Err(BalancerError::Busy),
         }
     }
 
     /// Whether one more request may wait in line.
-    pub fn has_room_in_line(&self) -> bool {
+    pub fn has_queue_room(&self) -> bool {
         self.queue.waiting() < self.queue.size()
     }
 
-    /// As [`lease_at_once`](Self::lease_at_once), but waits in line while every host is full. Dropping the future gives
+    /// As [`try_lease`](Self::try_lease), but waits in line while every host is full. Dropping the future gives
     /// the place up.
     ///
     /// # Errors
     /// [`BalancerError::NoHosts`] as above; [`BalancerError::Busy`] if the line is full or does not move in time.
-    pub async fn lease_in_turn(
+    pub async fn lease_queued(
         self: &Arc<Self>,
         request: &Selection<'_>,
-        wanted: Option<&HostId>,
+        preferred: Option<&HostId>,
         repeatable: bool,
-    ) -> Result<Lease, BalancerError> {
+    ) -> Result<PoolLease, BalancerError> {
         let joined = Instant::now();
-        let attempt = || self.lease_wanted(request, wanted, repeatable);
+        let attempt = || self.lease_preferred(request, preferred, repeatable);
         let lease = self.queue.wait(attempt).await?;
-        Ok(lease.after(joined.elapsed()))
+        Ok(lease.with_wait(joined.elapsed()))
     }
 
-    fn lease_wanted(
+    fn lease_preferred(
         self: &Arc<Self>,
         request: &Selection<'_>,
-        wanted: Option<&HostId>,
+        preferred: Option<&HostId>,
         repeatable: bool,
-    ) -> Result<Lease, BalancerError> {
-        let (counted, why) = self.choose(request, wanted, repeatable, &Counting)?;
-        Lease::new(self, counted, why).ok_or(BalancerError::NoHosts)
+    ) -> Result<PoolLease, BalancerError> {
+        let (counted, why) = self.select(request, preferred, repeatable, &CountedAcquire)?;
+        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
     }
 
     /// A host for an attempt in place of another one, past those who wait.
@@ -310,24 +312,26 @@ impl Pool {
         self: &Arc<Self>,
         request: &Selection<'_>,
         repeatable: bool,
-    ) -> Result<Lease, BalancerError> {
-        let (counted, why) = self.choose(request, None, repeatable, &Counting)?;
-        Lease::new(self, counted, why).ok_or(BalancerError::NoHosts)
+    ) -> Result<PoolLease, BalancerError> {
+        let (counted, why) = self.select(request, None, repeatable, &CountedAcquire)?;
+        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
     }
 
     /// Counts a request on a host that was chosen elsewhere, if it is one that requests go to now.
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if it is not; [`BalancerError::Busy`] if it is full.
-    pub fn lease_of(self: &Arc<Self>, id: &HostId) -> Result<Lease, BalancerError> {
-        let counted = self.wanted(id, &Counting)?;
+    pub fn lease_of(self: &Arc<Self>, id: &HostId) -> Result<PoolLease, BalancerError> {
+        let counted = self.acquire_preferred(id, &CountedAcquire)?;
         let unknown = || BalancerError::UnknownHost(id.clone());
-        Lease::new(self, counted, Why::Sticky).ok_or_else(unknown)
+        PoolLease::new(self, counted, SelectionReason::Sticky).ok_or_else(unknown)
     }
 
-    fn roster(&self) -> MutexGuard<'_, Roster> {
+    fn membership(&self) -> MutexGuard<'_, Membership> {
         // A panic while it was held leaves tiers that the next reconciliation puts right.
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+        self.membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, io};
 use nix::errno::Errno;
 
 use crate::config;
-use crate::descriptors;
+use crate::resource_limits;
 
 /// What an answer of this status says of its host in a pool with these rules. An answer about the request says nothing
 /// against the host, whichever client asks for it how often.
@@ -76,7 +76,7 @@ pub(crate) fn lacking(error: &pingora::Error) -> Option<Errno> {
     let cause = error.root_cause().downcast_ref::<io::Error>();
     let number = cause.and_then(io::Error::raw_os_error);
     let number = number.map(Errno::from_raw);
-    number.filter(|number| descriptors::is_shortage(*number))
+    number.filter(|number| resource_limits::is_exhaustion(*number))
 }
 
 impl fmt::Display for Failure {

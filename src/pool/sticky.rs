@@ -23,16 +23,16 @@ use crate::balancer::HostId;
 use crate::config;
 
 /// The mark of a host: two of a pool's hosts have the same once in 2^64 pools.
-const MARK: usize = 8;
+const DIGEST: usize = 8;
 /// The mark and the time, in seconds since 1970 as a big-endian number.
-const CLAIM: usize = MARK + 8;
-const TOKEN: usize = CLAIM + SHA256_OUTPUT_LEN;
+const PAYLOAD: usize = DIGEST + 8;
+const TOKEN_LENGTH: usize = PAYLOAD + SHA256_OUTPUT_LEN;
 /// No padding: the length is a multiple of three.
-const TEXT: usize = TOKEN / 3 * 4;
+const TEXT_LENGTH: usize = TOKEN_LENGTH / 3 * 4;
 
 /// The tokens of one pool.
 #[derive(Debug)]
-pub struct Sticky {
+pub struct StickyTokens {
     config: config::Sticky,
     pool: String,
     hosts: Vec<HostId>,
@@ -52,21 +52,21 @@ impl fmt::Debug for RandomKey {
 #[derive(Debug)]
 struct Key {
     hmac: hmac::Key,
-    marks: HashMap<[u8; MARK], HostId>,
+    hosts_by_digest: HashMap<[u8; DIGEST], HostId>,
     /// `None` if the configuration has a secret.
     random: Option<RandomKey>,
 }
 
 /// What a good token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct Affinity {
     /// The host that the client is to stay with; it need not be usable.
     pub host: HostId,
     /// Whether the token has so little time left that the client should get a new one.
-    pub ages: bool,
+    pub needs_renewal: bool,
 }
 
-impl Sticky {
+impl StickyTokens {
     pub(super) fn new<'a>(
         config: &config::Sticky,
         pool: &str,
@@ -77,7 +77,7 @@ impl Sticky {
             Some(secret) => Key::new(&secret.bytes, None, pool, &hosts),
             None => Key::random(RandomKey(rand::random()), pool, &hosts),
         };
-        Sticky {
+        StickyTokens {
             config: config.clone(),
             pool: pool.to_owned(),
             hosts,
@@ -93,33 +93,33 @@ impl Sticky {
     /// A token for a client of `host`.
     pub fn token(&self, host: &HostId, now: SystemTime) -> String {
         let key = self.key.load();
-        let mut token = [0; TOKEN];
-        let (claim, tag) = token.split_at_mut(CLAIM);
-        claim[..MARK].copy_from_slice(&mark(&key.hmac, &self.pool, host));
-        claim[MARK..].copy_from_slice(&seconds(now).to_be_bytes());
+        let mut token = [0; TOKEN_LENGTH];
+        let (claim, tag) = token.split_at_mut(PAYLOAD);
+        claim[..DIGEST].copy_from_slice(&digest(&key.hmac, &self.pool, host));
+        claim[DIGEST..].copy_from_slice(&seconds(now).to_be_bytes());
         tag.copy_from_slice(hmac::sign(&key.hmac, &authenticated(&self.pool, claim)).as_ref());
         BASE64URL.encode(token)
     }
 
     /// What a token says; `None` if it was not made with this pool's key, is too old, or its host is none of the pool's
     /// any more.
-    pub fn read(&self, token: &[u8], now: SystemTime) -> Option<Claim> {
+    pub fn read(&self, token: &[u8], now: SystemTime) -> Option<Affinity> {
         // Anything may stand in a cookie, and of any length.
-        if token.len() != TEXT {
+        if token.len() != TEXT_LENGTH {
             return None;
         }
-        let mut bytes = [0; TOKEN];
+        let mut bytes = [0; TOKEN_LENGTH];
         BASE64URL.decode_slice(token, &mut bytes).ok()?;
-        let (claim, tag) = bytes.split_at(CLAIM);
+        let (claim, tag) = bytes.split_at(PAYLOAD);
         let key = self.key.load();
         hmac::verify(&key.hmac, &authenticated(&self.pool, claim), tag).ok()?;
-        let (mark, made) = claim.split_first_chunk()?;
+        let (digest, made) = claim.split_first_chunk()?;
         let made = u64::from_be_bytes(made.try_into().ok()?);
         let age = Duration::from_secs(seconds(now).saturating_sub(made));
         (age < self.config.ttl).then_some(())?;
-        Some(Claim {
-            host: key.marks.get(mark)?.clone(),
-            ages: age >= self.config.ttl / 2,
+        Some(Affinity {
+            host: key.hosts_by_digest.get(digest)?.clone(),
+            needs_renewal: age >= self.config.ttl / 2,
         })
     }
 
@@ -129,7 +129,7 @@ impl Sticky {
     }
 
     /// Goes on with the key of the pool before, unless the configuration has one.
-    pub(super) fn adopt(&self, key: &RandomKey) {
+    pub(super) fn adopt_key(&self, key: &RandomKey) {
         if self.config.secret_file.is_none() {
             let key = Key::random(key.clone(), &self.pool, &self.hosts);
             self.key.store(Arc::new(key));
@@ -147,8 +147,8 @@ impl Key {
         let hmac = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let hosts = hosts.iter();
         Key {
-            marks: hosts
-                .map(|host| (mark(&hmac, pool, host), host.clone()))
+            hosts_by_digest: hosts
+                .map(|host| (digest(&hmac, pool, host), host.clone()))
                 .collect(),
             hmac,
             random,
@@ -161,14 +161,14 @@ fn authenticated(pool: &str, claim: &[u8]) -> Vec<u8> {
     [b"token\0", pool.as_bytes(), b"\0", claim].concat()
 }
 
-fn mark(key: &hmac::Key, pool: &str, host: &HostId) -> [u8; MARK] {
+fn digest(key: &hmac::Key, pool: &str, host: &HostId) -> [u8; DIGEST] {
     let host = host.as_str().as_bytes();
     let tag = hmac::sign(key, &[b"host\0", pool.as_bytes(), b"\0", host].concat());
-    let (mark, _) = tag
+    let (digest, _) = tag
         .as_ref()
         .split_first_chunk()
         .expect("SHA-256 has 32 bytes");
-    *mark
+    *digest
 }
 
 fn seconds(now: SystemTime) -> u64 {
@@ -184,7 +184,11 @@ pub(super) mod tests {
 
     pub(in crate::pool) const TTL: Duration = Duration::from_secs(600);
 
-    pub(in crate::pool) fn sticky(pool: &str, hosts: &[&str], secret: Option<&str>) -> Sticky {
+    pub(in crate::pool) fn sticky(
+        pool: &str,
+        hosts: &[&str],
+        secret: Option<&str>,
+    ) -> StickyTokens {
         let config = config::Sticky {
             cookie: "c".to_owned(),
             ttl: TTL,
@@ -197,7 +201,7 @@ pub(super) mod tests {
             }),
         };
         let hosts = Vec::from_iter(hosts.iter().map(|id| HostId::from(*id)));
-        Sticky::new(&config, pool, hosts.iter())
+        StickyTokens::new(&config, pool, hosts.iter())
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -211,12 +215,12 @@ pub(super) mod tests {
         let sticky = sticky("web", &["10.0.0.1:80", "10.0.0.2:80"], None);
         let host = HostId::from("10.0.0.2:80");
         let token = sticky.token(&host, at(NOW));
-        assert_eq!(token.len(), TEXT);
+        assert_eq!(token.len(), TEXT_LENGTH);
         let read = |seconds| sticky.read(token.as_bytes(), at(seconds));
-        let claim = |ages| {
-            Some(Claim {
+        let claim = |needs_renewal| {
+            Some(Affinity {
                 host: host.clone(),
-                ages,
+                needs_renewal,
             })
         };
         assert_eq!(read(NOW), claim(false));
@@ -234,7 +238,7 @@ pub(super) mod tests {
         let hosts = ["a:1", "b:1"];
         let web = sticky("web", &hosts, Some("the secret of the tests"));
         let token = web.token(&HostId::from("b:1"), at(NOW));
-        let read = |sticky: &Sticky| sticky.read(token.as_bytes(), at(NOW));
+        let read = |sticky: &StickyTokens| sticky.read(token.as_bytes(), at(NOW));
         assert!(read(&sticky("web", &hosts, Some("the secret of the tests"))).is_some());
         assert!(read(&sticky("api", &hosts, Some("the secret of the tests"))).is_none());
         assert!(read(&sticky("web", &hosts, Some("another secret of tests"))).is_none());
@@ -255,11 +259,11 @@ pub(super) mod tests {
         assert_eq!(format!("{key:?}"), "RandomKey");
         let after = sticky("web", &["b:1"], None);
         assert_eq!(after.read(token.as_bytes(), at(NOW)), None);
-        after.adopt(&key);
+        after.adopt_key(&key);
         assert!(after.read(token.as_bytes(), at(NOW)).is_some());
         let fixed = sticky("web", &hosts, Some("the secret of the tests"));
         assert_eq!(fixed.random_key(), None);
-        fixed.adopt(&key);
+        fixed.adopt_key(&key);
         assert_eq!(fixed.read(token.as_bytes(), at(NOW)), None);
         assert!(!format!("{fixed:?}").contains("secret of"));
     }
@@ -280,7 +284,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn a_changed_token_is_none(position in 0..TEXT, letter in "[A-Za-z0-9_-]") {
+        fn a_changed_token_is_none(position in 0..TEXT_LENGTH, letter in "[A-Za-z0-9_-]") {
             let sticky = sticky("web", &["a:1"], None);
             let token = sticky.token(&HostId::from("a:1"), at(NOW));
             let mut forged = token.clone();
@@ -297,7 +301,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn nothing_of_the_right_length_is_either(bytes in prop::collection::vec(any::<u8>(), TEXT)) {
+        fn nothing_of_the_right_length_is_either(bytes in prop::collection::vec(any::<u8>(), TEXT_LENGTH)) {
             let sticky = sticky("web", &["a:1"], None);
             prop_assert_eq!(sticky.read(&bytes, at(NOW)), None);
         }

@@ -27,7 +27,7 @@ pub(super) fn ejection(base: Duration) -> config::Ejection {
     config::Ejection {
         rate: None,
         base,
-        ..ejection::tests::rules()
+        ..outlier_detector::tests::rules()
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Poo
         slow_start: None,
     };
     edit(&mut configured);
-    let pool = Pool::new(&configured, &timeouts(), &mut HostBook::new());
+    let pool = Pool::new(&configured, &timeouts(), &mut HostRegistry::new());
     Arc::new(pool.expect("a valid pool"))
 }
 
@@ -76,9 +76,9 @@ fn leased(pool: &Arc<Pool>) -> Option<HostId> {
 }
 
 /// Lets the checks find that a host works, or that it does not.
-pub(super) fn judge(pool: &Pool, position: usize, healthy: bool) {
+pub(super) fn set_verdict(pool: &Pool, position: usize, healthy: bool) {
     let against = 0;
-    pool.members()[position].judge(Some(Verdict { healthy, against }));
+    pool.members()[position].set_verdict(Some(HealthVerdict { healthy, against }));
     pool.reconcile();
 }
 
@@ -100,11 +100,11 @@ fn nobody_is_used_before_the_begin() {
 fn only_healthy_hosts_are_leased() {
     let pool = pool(&[1, 1], |_| ());
     pool.begin();
-    judge(&pool, 0, false);
+    set_verdict(&pool, 0, false);
     assert_eq!(leased(&pool).as_ref(), Some(&ids(&pool)[1]));
-    judge(&pool, 1, false);
+    set_verdict(&pool, 1, false);
     assert_eq!(leased(&pool), None);
-    judge(&pool, 0, true);
+    set_verdict(&pool, 0, true);
     assert_eq!(leased(&pool).as_ref(), Some(&ids(&pool)[0]));
 }
 
@@ -114,12 +114,12 @@ fn try_all_uses_every_host_while_none_is_usable() {
         pool.when_all_down = config::WhenAllDown::TryAll;
     });
     pool.begin();
-    judge(&pool, 0, false);
-    judge(&pool, 1, false);
+    set_verdict(&pool, 0, false);
+    set_verdict(&pool, 1, false);
     let first = ids(&pool)[0].clone();
     assert_eq!(leased(&pool), Some(first.clone()));
-    assert!(pool.has_another(&[]));
-    assert!(!pool.has_another(&[first]));
+    assert!(pool.has_untried_host(&[]));
+    assert!(!pool.has_untried_host(&[first]));
 }
 
 #[test]
@@ -138,10 +138,10 @@ fn the_tiers_are_resorted_to_one_after_another() {
     assert_eq!(next(&ids[..1]), ids[1]);
     assert_eq!(next(&ids[..2]), ids[2]);
     assert_eq!(next(&ids), ids[0]);
-    assert!(pool.has_another(&ids[..2]));
-    assert!(!pool.has_another(&ids));
+    assert!(pool.has_untried_host(&ids[..2]));
+    assert!(!pool.has_untried_host(&ids));
     for (position, expected) in [(0, Some(1)), (1, Some(2)), (2, None)] {
-        judge(&pool, position, false);
+        set_verdict(&pool, position, false);
         assert_eq!(leased(&pool), expected.map(|next: usize| ids[next].clone()));
     }
 }
@@ -204,14 +204,14 @@ fn an_ejected_host_comes_before_one_that_failed_the_request() {
         let lease = pool.lease(&Selection::new().tried(tried), true);
         lease.expect("a host").member().host().id().clone()
     };
-    assert!(pool.has_another(&ids[1..2]));
+    assert!(pool.has_untried_host(&ids[1..2]));
     assert_eq!(next(&ids[1..2]), ids[2]);
-    assert!(pool.has_another(&ids[1..]));
+    assert!(pool.has_untried_host(&ids[1..]));
     assert_eq!(next(&ids[1..]), ids[0]);
-    assert!(!pool.has_another(&ids));
+    assert!(!pool.has_untried_host(&ids));
     // But not one that the checks call dead.
-    judge(&pool, 0, false);
-    assert!(!pool.has_another(&ids[1..]));
+    set_verdict(&pool, 0, false);
+    assert!(!pool.has_untried_host(&ids[1..]));
     assert_ne!(next(&ids[1..]), ids[0]);
 }
 
@@ -238,7 +238,7 @@ fn threads_at_odds_leave_a_pool_in_order() {
                         match random.gen_range(0..20) {
                             0 => {
                                 let against = 0;
-                                member.judge(Some(Verdict { healthy, against }));
+                                member.set_verdict(Some(HealthVerdict { healthy, against }));
                                 pool.reconcile();
                             }
                             1 => {
@@ -268,8 +268,8 @@ fn threads_at_odds_leave_a_pool_in_order() {
             pool.reconcile();
         }
         pool.reconcile();
-        let conditions = Vec::from_iter(pool.members().iter().map(Member::condition));
-        for (member, tier) in pool.members().iter().zip(tiers::tiers(&conditions)) {
+        let inputs = Vec::from_iter(pool.members().iter().map(Member::tier_inputs));
+        for (member, tier) in pool.members().iter().zip(tiers::tiers(&inputs)) {
             assert_eq!(member.tier(), tier, "{algorithm}");
             assert_eq!(member.host().in_flight(), 0, "{algorithm}");
             for (number, balancer) in pool.tiers.iter().enumerate() {
@@ -280,9 +280,9 @@ fn threads_at_odds_leave_a_pool_in_order() {
         let due = pool
             .members()
             .iter()
-            .filter(|member| member.is_due())
+            .filter(|member| member.is_probe_due())
             .count();
-        assert_eq!(pool.due.load(Ordering::SeqCst), due, "{algorithm}");
+        assert_eq!(pool.probes_due.load(Ordering::SeqCst), due, "{algorithm}");
     }
 }
 
@@ -308,7 +308,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
     let state: PoolState = serde_json::from_str(&state).expect("the same");
 
     let new = pool(&[1, 1, 1, 1], rules);
-    new.carry(&state);
+    new.restore(&state);
     new.begin();
     assert!(new.members()[0].is_ejected());
     assert!(new.members()[1].is_draining());
@@ -320,22 +320,30 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
     // The third was there, the fourth is new.
     let ramping = |position: usize| {
         new.first_tier()
-            .ramping(new.members()[position].host().id())
+            .slow_start_elapsed(new.members()[position].host().id())
     };
     assert_eq!(ramping(2), None);
     assert!(ramping(3).is_some());
 
     // An edit beats the operator.
     let edited = pool(&[1, 5, 1], rules);
-    edited.carry(&state);
+    edited.restore(&state);
     edited.begin();
     assert!(!edited.members()[1].is_draining());
     // It rested, so it begins slowly.
     let balancer = edited.first_tier();
-    assert!(balancer.ramping(edited.members()[1].host().id()).is_some());
+    assert!(
+        balancer
+            .slow_start_elapsed(edited.members()[1].host().id())
+            .is_some()
+    );
     assert!(edited.drain(&edited.members()[2], true));
     assert!(edited.drain(&edited.members()[2], false));
-    assert!(balancer.ramping(edited.members()[2].host().id()).is_some());
+    assert!(
+        balancer
+            .slow_start_elapsed(edited.members()[2].host().id())
+            .is_some()
+    );
 }
 
 #[test]
@@ -349,23 +357,23 @@ fn a_pool_goes_on_counting_where_the_one_before_it_was() {
         let lease = before.lease_of(&ids[0]).expect("it serves");
         lease.observe(SHORT, Outcome::Failure(Failure::Reset));
     }
-    before.tally().count();
+    before.request_counters().count();
     let fresh = Arc::into_inner(pool(&[1, 1], edit)).expect("nobody else has it");
-    let next = Arc::new(fresh.after(&before));
-    next.carry(&before.state());
+    let next = Arc::new(fresh.carry_over_from(&before));
+    next.restore(&before.state());
     next.begin();
-    assert_eq!(next.members()[0].tally().errors(), 4);
-    assert_eq!(next.tally().requests(), 1);
+    assert_eq!(next.members()[0].request_counters().errors(), 4);
+    assert_eq!(next.request_counters().requests(), 1);
     // The fifth failure in a row.
     let lease = next.lease_of(&ids[0]).expect("it serves");
     lease.observe(SHORT, Outcome::Failure(Failure::Reset));
     assert!(next.members()[0].is_ejected());
-    assert_eq!(before.members()[0].tally().errors(), 5);
+    assert_eq!(before.members()[0].request_counters().errors(), 5);
 }
 
 #[test]
 fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
-    let mut book = HostBook::new();
+    let mut host_registry = HostRegistry::new();
     let mut wanted = config::Host {
         id: HostId::from("a:80"),
         name: "a".to_owned(),
@@ -376,14 +384,14 @@ fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
         backup: false,
         max_in_flight: None,
     };
-    let old = book.host(&wanted).expect("weight 1");
+    let old = host_registry.host(&wanted).expect("weight 1");
     let balancer = crate::balancer::build("random", [old.clone()]).expect("random");
     balancer.inc(old.id()).expect("a member");
     wanted.weight = 7;
-    let heavier = book.host(&wanted).expect("weight 7");
+    let heavier = host_registry.host(&wanted).expect("weight 7");
     assert_eq!((heavier.weight(), heavier.in_flight()), (7, 1));
     wanted.address = ([127, 0, 0, 2], 80).into();
-    assert_eq!(book.host(&wanted).expect("moved").in_flight(), 0);
+    assert_eq!(host_registry.host(&wanted).expect("moved").in_flight(), 0);
 }
 
 #[test]
@@ -393,16 +401,16 @@ fn a_host_that_serves_although_it_is_not_usable_has_a_reason_for_that() {
         pool.when_all_down = config::WhenAllDown::TryAll;
     });
     pool.begin();
-    judge(&pool, 0, true);
-    judge(&pool, 1, true);
+    set_verdict(&pool, 0, true);
+    set_verdict(&pool, 1, true);
     pool.drain(&pool.members()[0], true);
     assert!(reasons(&pool).all(|reason| !reason.contains(';')));
-    judge(&pool, 1, false);
+    set_verdict(&pool, 1, false);
     let first = reasons(&pool).next().expect("two hosts");
     assert_eq!(
         first,
         "drained by an operator; serving as last resort: no other host is usable"
     );
-    judge(&pool, 0, false);
+    set_verdict(&pool, 0, false);
     assert!(reasons(&pool).all(|reason| reason.ends_with("(when_all_down: try_all)")));
 }

@@ -1,6 +1,6 @@
 //! Who gets requests, and who only if nobody better is left.
 
-use super::Why;
+use super::SelectionReason;
 
 /// The groups of a pool's hosts in the order of resort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,12 +21,12 @@ impl Tier {
     pub(super) const SERVING: [Tier; 3] = [Tier::Primary, Tier::Backup, Tier::Draining];
 
     /// Why a request goes to a host of this tier.
-    pub(super) fn why(self) -> Why {
+    pub(super) fn reason(self) -> SelectionReason {
         match self {
-            Tier::Primary => Why::Balanced,
-            Tier::Backup => Why::Backup,
-            Tier::Draining => Why::Draining,
-            Tier::Out => Why::AnyHost,
+            Tier::Primary => SelectionReason::Balanced,
+            Tier::Backup => SelectionReason::Backup,
+            Tier::Draining => SelectionReason::Draining,
+            Tier::Out => SelectionReason::AnyHost,
         }
     }
 
@@ -49,7 +49,7 @@ impl Tier {
 
 /// What decides on a host's tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Condition {
+pub(super) struct TierInputs {
     pub(super) healthy: bool,
     /// Failed requests, and has not proven itself since.
     pub(super) ejected: bool,
@@ -62,16 +62,16 @@ pub(super) struct Condition {
 ///
 /// An ejection is a guess from live traffic and must not be what leaves a pool without hosts: where nobody else is left
 /// (because checks took the others out since), ejected hosts serve.
-pub(super) fn tiers(conditions: &[Condition]) -> Vec<Tier> {
-    let place = |pardoned: bool| {
-        let tier = move |condition: &Condition| match *condition {
-            Condition { healthy: false, .. } => Tier::Out,
-            Condition { ejected: true, .. } if !pardoned => Tier::Out,
-            Condition { draining: true, .. } => Tier::Draining,
-            Condition { backup: true, .. } => Tier::Backup,
+pub(super) fn tiers(inputs: &[TierInputs]) -> Vec<Tier> {
+    let place = |include_ejected: bool| {
+        let tier = move |input: &TierInputs| match *input {
+            TierInputs { healthy: false, .. } => Tier::Out,
+            TierInputs { ejected: true, .. } if !include_ejected => Tier::Out,
+            TierInputs { draining: true, .. } => Tier::Draining,
+            TierInputs { backup: true, .. } => Tier::Backup,
             _ => Tier::Primary,
         };
-        Vec::from_iter(conditions.iter().map(tier))
+        Vec::from_iter(inputs.iter().map(tier))
     };
     let strict = place(false);
     match strict.iter().all(|tier| *tier == Tier::Out) {
@@ -86,25 +86,25 @@ mod tests {
 
     use super::*;
 
-    const GOOD: Condition = Condition {
+    const GOOD: TierInputs = TierInputs {
         healthy: true,
         ejected: false,
         draining: false,
         backup: false,
     };
-    const DEAD: Condition = Condition {
+    const DEAD: TierInputs = TierInputs {
         healthy: false,
         ..GOOD
     };
-    const EJECTED: Condition = Condition {
+    const EJECTED: TierInputs = TierInputs {
         ejected: true,
         ..GOOD
     };
-    const BACKUP: Condition = Condition {
+    const BACKUP: TierInputs = TierInputs {
         backup: true,
         ..GOOD
     };
-    const DRAINING: Condition = Condition {
+    const DRAINING: TierInputs = TierInputs {
         draining: true,
         ..GOOD
     };
@@ -133,14 +133,14 @@ mod tests {
     proptest! {
         #[test]
         fn while_a_host_is_healthy_one_serves(flags in prop::collection::vec(any::<(bool, bool, bool, bool)>(), 1..20)) {
-            let conditions: Vec<_> = flags
+            let inputs: Vec<_> = flags
                 .into_iter()
-                .map(|(healthy, ejected, draining, backup)| Condition { healthy, ejected, draining, backup })
+                .map(|(healthy, ejected, draining, backup)| TierInputs { healthy, ejected, draining, backup })
                 .collect();
-            let tiers = tiers(&conditions);
+            let tiers = tiers(&inputs);
             let serves = tiers.iter().any(|tier| *tier != Tier::Out);
-            prop_assert_eq!(serves, conditions.iter().any(|condition| condition.healthy));
-            for (tier, condition) in tiers.iter().zip(&conditions) {
+            prop_assert_eq!(serves, inputs.iter().any(|condition| condition.healthy));
+            for (tier, condition) in tiers.iter().zip(&inputs) {
                 prop_assert!(condition.healthy || *tier == Tier::Out);
                 prop_assert_eq!(Tier::from_number(*tier as u8), *tier);
             }

@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::context::{Head, RequestContext};
-use super::failure::{self, Sent, is_break};
+use super::context::{HostResponse, RequestContext};
+use super::failure::{self, SentRequest, is_connection_broken};
 use crate::message::RequestView;
 use crate::pool::{Failure, lacks_resources};
-use crate::record::Reason;
+use crate::record::AttemptOutcome;
 
 /// A host whose answer a client has not read for so long in all may have given it up for that.
-const PATIENCE: Duration = Duration::from_secs(1);
+const UNREAD_LIMIT: Duration = Duration::from_secs(1);
 
 /// How far an exchange had come when its attempt failed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Progress {
+pub(crate) struct AttemptProgress {
     /// Whether the connection had been used before.
     pub(crate) reused: bool,
-    pub(crate) sent: Sent,
+    pub(crate) sent: SentRequest,
     /// Whether the client has sent all of the request.
-    pub(crate) whole: bool,
+    pub(crate) is_request_complete: bool,
     /// Whether the request has no body.
-    pub(crate) bodiless: bool,
+    pub(crate) is_bodiless: bool,
     /// How long writes to the client have waited for it.
-    pub(crate) stalled: Duration,
+    pub(crate) write_wait: Duration,
 }
 
 impl RequestContext {
@@ -50,10 +50,10 @@ impl RequestContext {
     }
 
     /// The client left while a host was connected to.
-    pub(crate) fn left_while_connecting(&mut self) {
+    pub(crate) fn client_left_while_connecting(&mut self) {
         // Pingora makes the error the host's, whatever is said of it.
-        self.left = true;
-        self.end_attempt(Reason::Client);
+        self.has_client_left = true;
+        self.end_attempt(AttemptOutcome::Client);
         self.lease = None;
     }
 
@@ -61,18 +61,18 @@ impl RequestContext {
     pub(crate) fn connect_failed(&mut self, error: &Error) -> bool {
         self.exclude_host();
         if lacks_resources(error) {
-            self.end_attempt(Reason::Resources);
+            self.end_attempt(AttemptOutcome::Resources);
             self.lease = None;
         }
-        self.fail(Failure::Connect);
+        self.fail_attempt(Failure::Connect);
         // Nothing was sent, so neither the method nor the budget matters.
-        self.has_another_attempt() && self.pool().has_another(&self.tried)
+        self.has_another_attempt() && self.pool().has_untried_host(&self.tried)
     }
 
     /// There is a connection to the host.
     pub(crate) fn connected(&mut self, reused: bool) {
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.connected = Some(match reused {
+            attempt.connect_time = Some(match reused {
                 // It was there.
                 true => Duration::ZERO,
                 false => attempt.began.elapsed(),
@@ -80,20 +80,20 @@ impl RequestContext {
             attempt.reused = reused;
         }
         if !reused {
-            self.client_was_not_asked(self.started.elapsed());
+            self.discount_client_wait(self.attempt_started.elapsed());
         }
     }
 
     /// The head of the host's answer has come, one that is no interim one.
-    pub(crate) fn answered(&mut self, status: u16) {
+    pub(crate) fn response_head_received(&mut self, status: u16) {
         let outcome = self.pool().outcome_of(status);
         let now = Instant::now();
-        self.head = Some(Head {
-            after: now - self.started,
+        self.host_response = Some(HostResponse {
+            after: now - self.attempt_started,
             outcome,
         });
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.answered = Some(now - attempt.began);
+            attempt.first_byte = Some(now - attempt.began);
             attempt.status = Some(status);
         }
         if let Some(lease) = &mut self.lease {
@@ -102,14 +102,14 @@ impl RequestContext {
     }
 
     /// Gives the running attempt up for another one at another host, if that may be.
-    pub(crate) fn give_up(&mut self, request: RequestView<'_>, sent: Sent) -> bool {
-        if !(self.has_another_attempt() && sent.may_go_again()) {
+    pub(crate) fn abandon_attempt(&mut self, request: RequestView<'_>, sent: SentRequest) -> bool {
+        if !(self.has_another_attempt() && sent.can_resend()) {
             return false;
         }
         self.exclude_host();
-        let again = self.lease_another(request) && self.pay_for_retry();
+        let again = self.lease_next(request) && self.pay_for_retry();
         if !again {
-            self.next = None;
+            self.next_lease = None;
         }
         again
     }
@@ -119,9 +119,9 @@ impl RequestContext {
         &mut self,
         error: &Error,
         request: RequestView<'_>,
-        progress: Progress,
+        progress: AttemptProgress,
     ) -> bool {
-        let Progress { reused, sent, .. } = progress;
+        let AttemptProgress { reused, sent, .. } = progress;
         let attempt = self.attempts.last();
         if attempt.is_some_and(|attempt| attempt.status == Some(101)) {
             self.tunnel_failed(error);
@@ -129,41 +129,41 @@ impl RequestContext {
         }
         if *error.esource() != ErrorSource::Upstream {
             self.end_attempt(match error.esource() {
-                ErrorSource::Downstream => Reason::Client,
-                _ => Reason::Internal,
+                ErrorSource::Downstream => AttemptOutcome::Client,
+                _ => AttemptOutcome::Internal,
             });
             self.lease = None;
             return false;
         }
-        if let Some(next) = self.next.take() {
-            self.finish();
+        if let Some(next) = self.next_lease.take() {
+            self.finish_attempt();
             self.lease = Some(next);
             return true;
         }
         let again = self.has_another_attempt()
-            && is_break(error)
-            && self.head.is_none()
-            && sent.may_go_again()
+            && is_connection_broken(error)
+            && self.host_response.is_none()
+            && sent.can_resend()
             && {
                 self.exclude_host();
                 // A host may close an idle connection at any time, which says nothing against a fresh one to it.
-                let elsewhere = self.pool().has_another(&self.tried);
+                let elsewhere = self.pool().has_untried_host(&self.tried);
                 if !elsewhere && reused {
                     self.tried.pop();
                 }
                 elsewhere || reused
             }
             && self.pay_for_retry();
-        let failure = failure::of_host(error);
-        if reused && failure == Failure::Reset && self.head.is_none() {
+        let failure = failure::host_failure(error);
+        if reused && failure == Failure::Reset && self.host_response.is_none() {
             // As above: not the host's failure.
-            self.end_attempt(Reason::Stale);
+            self.end_attempt(AttemptOutcome::Stale);
             self.lease = None;
-        } else if is_of_request(request, error, failure, progress) {
-            self.end_attempt(Reason::Failed(failure));
+        } else if is_caused_by_request(request, error, failure, progress) {
+            self.end_attempt(AttemptOutcome::Failed(failure));
             self.lease = None;
         }
-        self.fail(failure);
+        self.fail_attempt(failure);
         again
     }
 
@@ -171,9 +171,9 @@ impl RequestContext {
     /// tunnels in no other way, so that it is not blamed.
     pub(crate) fn tunnel_failed(&mut self, error: &Error) {
         self.end_attempt(match error.esource() {
-            ErrorSource::Upstream => Reason::Failed(failure::of_host(error)),
-            ErrorSource::Downstream => Reason::Client,
-            _ => Reason::Internal,
+            ErrorSource::Upstream => AttemptOutcome::Failed(failure::host_failure(error)),
+            ErrorSource::Downstream => AttemptOutcome::Client,
+            _ => AttemptOutcome::Internal,
         });
         self.release_host();
     }
@@ -187,19 +187,21 @@ impl RequestContext {
 }
 
 /// Whether the client may have brought the failure about by what it asked for, or how. A host is not blamed for it then.
-fn is_of_request(
+fn is_caused_by_request(
     request: RequestView<'_>,
     error: &Error,
     failure: Failure,
-    progress: Progress,
+    progress: AttemptProgress,
 ) -> bool {
-    let Progress {
-        whole, bodiless, ..
+    let AttemptProgress {
+        is_request_complete,
+        is_bodiless,
+        ..
     } = progress;
     // A host may refuse an upload by closing the connection.
     let cut = failure == Failure::Reset
-        && (!whole || *error.etype() == ErrorType::WriteError && !bodiless);
+        && (!is_request_complete || *error.etype() == ErrorType::WriteError && !is_bodiless);
     let unread =
-        failure == Failure::Reset && progress.sent.answered && progress.stalled >= PATIENCE;
-    cut || unread || !failure::is_ordinary(request)
+        failure == Failure::Reset && progress.sent.answered && progress.write_wait >= UNREAD_LIMIT;
+    cut || unread || !failure::is_common_request(request)
 }

@@ -9,20 +9,21 @@ use http::{HeaderName, HeaderValue, Method, header};
 use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 
-use super::demand::Demand;
-use super::forwarded::Origin;
-use super::target::Form;
-use super::{MAX_ATTEMPTS, Site, admission, pingora_heads};
+use super::forwarding::x_forwarded::ClientOrigin;
+use super::request_target::TargetForm;
+use super::selection::input::SelectionInput;
+use super::{ActiveConfig, MAX_ATTEMPTS, admission};
 use crate::balancer::HostId;
 use crate::config::Retry;
 use crate::message::RequestView;
-use crate::pool::{self, Candidate, Chosen, Pool};
+use crate::pingora_driver::header_rules;
+use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
 
 /// A request, described.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Described {
+pub struct ExplainRequest {
     /// The pool that it goes to, whatever the routes say; `None`: the one of its route.
     pub pool: Option<String>,
     /// Its method; `None` is GET.
@@ -41,7 +42,7 @@ pub struct Described {
 
 /// Which host a request would get, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Explanation {
+pub struct RequestExplanation {
     /// The pool; `None` without a route.
     pub pool: Option<String>,
     /// The route, counted from 1 as in the configuration; `None` if none was looked for or found.
@@ -49,16 +50,16 @@ pub struct Explanation {
     /// The pool's algorithm.
     pub algorithm: Option<String>,
     /// What the algorithm hashes; `None` if it hashes nothing, or the client's address of itself.
-    pub key: Option<Key>,
+    pub key: Option<ExplainedKey>,
     /// What would become of the request.
-    pub outcome: Chosen,
+    pub outcome: SelectionOutcome,
     /// The pool's hosts.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<HostExplanation>,
 }
 
 /// What an algorithm hashes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
+pub struct ExplainedKey {
     /// Where it comes from, in the words of the configuration.
     pub source: String,
     /// What it is; `None` if the request lacks it, so that the algorithm's fallback chooses.
@@ -67,61 +68,65 @@ pub struct Key {
 
 /// Why a described request cannot be explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Inexplicable {
+pub enum ExplainError {
     /// It names a pool or a host that does not exist.
     Unknown(String),
     /// It is no request.
     Invalid(String),
 }
 
-impl fmt::Display for Inexplicable {
+impl fmt::Display for ExplainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Inexplicable::Unknown(reason) | Inexplicable::Invalid(reason)) = self;
+        let (ExplainError::Unknown(reason) | ExplainError::Invalid(reason)) = self;
         f.write_str(reason)
     }
 }
 
-impl Error for Inexplicable {}
+impl Error for ExplainError {}
 
 /// Which host a request would get, and why.
 ///
 /// # Errors
 /// If it names what does not exist, or is no request.
-pub fn explain(site: &Site, described: &Described) -> Result<Explanation, Inexplicable> {
-    let mut request = described.request().map_err(Inexplicable::Invalid)?;
+pub fn explain(
+    active: &ActiveConfig,
+    described: &ExplainRequest,
+) -> Result<RequestExplanation, ExplainError> {
+    let mut request = described.request().map_err(ExplainError::Invalid)?;
     let origin = described
         .client
-        .map(|peer| Origin::new(peer, (&request.headers).into(), &site.trusted_proxies));
+        .map(|peer| ClientOrigin::new(peer, (&request.headers).into(), &active.trusted_proxies));
     let trusted = origin.is_some_and(|origin| origin.trusted);
-    pingora_heads::clean(&mut request, site, trusted);
+    header_rules::drop_fields(&mut request, active, trusted);
     let client = origin.map(|origin| origin.client);
     let request = RequestView::from(&request);
     if let Some(name) = &described.pool {
-        let mut pools = site.pools.iter();
+        let mut pools = active.pools.iter();
         let pool = pools.find(|pool| pool.name() == name).ok_or_else(|| {
-            Inexplicable::Unknown(format!("there is no pool `{}`", name.escape_debug()))
+            ExplainError::Unknown(format!("there is no pool `{}`", name.escape_debug()))
         })?;
         let tried = described.tried_of(pool)?;
-        let demand = Demand::new(request, pool, client, tried.len(), &tried, Retry::default());
-        return Ok(Explanation::new(pool, None, &demand));
+        let input =
+            SelectionInput::new(request, pool, client, tried.len(), &tried, Retry::default());
+        return Ok(RequestExplanation::new(pool, None, &input));
     }
-    let (number, route) = match admission::route(site, request) {
+    let (number, route) = match admission::route(active, request) {
         Ok(Some(found)) => found,
-        Ok(None) => return Ok(Explanation::without_pool("no_route")),
-        Err(AmbiguousPath) => return Ok(Explanation::without_pool("ambiguous_path")),
+        Ok(None) => return Ok(RequestExplanation::without_pool("no_route")),
+        Err(AmbiguousPath) => return Ok(RequestExplanation::without_pool("ambiguous_path")),
     };
-    let pool = &site.pools[route.pool.index];
+    let pool = &active.pools[route.pool.index];
     let tried = described.tried_of(pool)?;
-    let demand = Demand::new(request, pool, client, tried.len(), &tried, route.retry);
-    let mut explanation = Explanation::new(pool, Some(number + 1), &demand);
+    let input = SelectionInput::new(request, pool, client, tried.len(), &tried, route.retry);
+    let mut explanation = RequestExplanation::new(pool, Some(number + 1), &input);
     if !admission::permits(route, client) {
-        explanation.outcome = Chosen::none("forbidden");
+        explanation.outcome = SelectionOutcome::none("forbidden");
         explanation.candidates.clear();
     }
     Ok(explanation)
 }
 
-impl Described {
+impl ExplainRequest {
     /// The request.
     fn request(&self) -> Result<RequestHeader, String> {
         let method = self.method.as_deref().unwrap_or("GET");
@@ -132,7 +137,7 @@ impl Described {
         let mut request =
             RequestHeader::build(method, path.as_bytes(), None).map_err(|_| invalid())?;
         // A request that is built here has the path `/` if it is given none.
-        let form = Form::of((&request).into()).filter(|_| !path.is_empty());
+        let form = TargetForm::of((&request).into()).filter(|_| !path.is_empty());
         form.ok_or_else(invalid)?;
         let host = self.host.iter().map(|host| (header::HOST.as_str(), host));
         let others = self.headers.iter();
@@ -147,10 +152,10 @@ impl Described {
     }
 
     /// The hosts that have failed the request, if `pool` has them.
-    fn tried_of(&self, pool: &Pool) -> Result<Vec<HostId>, Inexplicable> {
+    fn tried_of(&self, pool: &Pool) -> Result<Vec<HostId>, ExplainError> {
         if self.tried.len() > MAX_ATTEMPTS {
             let count = self.tried.len();
-            return Err(Inexplicable::Invalid(format!(
+            return Err(ExplainError::Invalid(format!(
                 "tried: {count} hosts, but no request is sent more than {MAX_ATTEMPTS} times"
             )));
         }
@@ -158,7 +163,7 @@ impl Described {
             let id = HostId::from(id.as_str());
             match pool.member(&id) {
                 Some(_) => Ok(id),
-                None => Err(Inexplicable::Unknown(format!(
+                None => Err(ExplainError::Unknown(format!(
                     "the pool {} does not have a host `{}`",
                     pool.name(),
                     id.as_str().escape_debug()
@@ -169,21 +174,21 @@ impl Described {
     }
 }
 
-impl Explanation {
-    fn new(pool: &Pool, route: Option<usize>, demand: &Demand<'_>) -> Self {
-        let claim = demand.claim();
-        let wanted = claim.as_ref().map(|claim| &claim.host);
-        let pool::Explanation {
+impl RequestExplanation {
+    fn new(pool: &Pool, route: Option<usize>, input: &SelectionInput<'_>) -> Self {
+        let affinity = input.affinity();
+        let wanted = affinity.as_ref().map(|affinity| &affinity.host);
+        let pool::PoolExplanation {
             outcome,
             candidates,
-        } = pool.explain(&demand.selection(), wanted, demand.could_go_again());
-        Explanation {
+        } = pool.explain(&input.selection(), wanted, input.can_be_retried());
+        RequestExplanation {
             pool: Some(pool.name().to_owned()),
             route,
             algorithm: Some(pool.algorithm().to_owned()),
-            key: pool.key().map(|source| Key {
+            key: pool.key().map(|source| ExplainedKey {
                 source: source.to_string(),
-                value: demand
+                value: input
                     .key()
                     .map(|key| String::from_utf8_lossy(key).into_owned()),
             }),
@@ -193,12 +198,12 @@ impl Explanation {
     }
 
     fn without_pool(why: &str) -> Self {
-        Explanation {
+        RequestExplanation {
             pool: None,
             route: None,
             algorithm: None,
             key: None,
-            outcome: Chosen::none(why),
+            outcome: SelectionOutcome::none(why),
             candidates: Vec::new(),
         }
     }

@@ -7,10 +7,10 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::message::RequestView;
 use crate::pool::Failure;
-use crate::record::Ending;
+use crate::record::TerminationReason;
 
 /// The status for the client; `None` if nobody is there to read it.
-pub(crate) fn status(error: &Error) -> Option<u16> {
+pub(crate) fn status_for(error: &Error) -> Option<u16> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => Some(*code),
         (ErrorSource::Upstream, etype) if is_timeout(etype) => Some(504),
@@ -31,18 +31,20 @@ pub(crate) fn status(error: &Error) -> Option<u16> {
 }
 
 /// What ended a request that ended with this error; `last` is how its last attempt failed, if it did.
-pub(crate) fn ending(error: &Error, last: Option<Failure>) -> Ending {
+pub(crate) fn ending(error: &Error, last: Option<Failure>) -> TerminationReason {
     match (error.esource(), error.etype()) {
-        (_, ErrorType::HTTPStatus(413)) => Ending::TooLarge,
+        (_, ErrorType::HTTPStatus(413)) => TerminationReason::TooLarge,
         // No host is left for another attempt.
-        (_, ErrorType::HTTPStatus(_)) => last.map_or(Ending::NoHost, Ending::of),
-        (ErrorSource::Upstream, etype) if is_connecting(etype) => Ending::ConnectFailed,
-        (ErrorSource::Upstream, _) => Ending::of(of_host(error)),
+        (_, ErrorType::HTTPStatus(_)) => {
+            last.map_or(TerminationReason::NoHost, TerminationReason::from_failure)
+        }
+        (ErrorSource::Upstream, etype) if is_connecting(etype) => TerminationReason::ConnectFailed,
+        (ErrorSource::Upstream, _) => TerminationReason::from_failure(host_failure(error)),
         (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
-            Ending::ClientTimeout
+            TerminationReason::ClientTimeout
         }
         (ErrorSource::Downstream, ErrorType::ReadError) if is_malformed(error) => {
-            Ending::BadRequest
+            TerminationReason::BadRequest
         }
         (
             ErrorSource::Downstream,
@@ -50,14 +52,14 @@ pub(crate) fn ending(error: &Error, last: Option<Failure>) -> Ending {
             | ErrorType::WriteError
             | ErrorType::H2Error
             | ErrorType::ConnectionClosed,
-        ) => Ending::ClientGone,
-        (ErrorSource::Downstream, _) => Ending::BadRequest,
-        (ErrorSource::Internal | ErrorSource::Unset, _) => Ending::Internal,
+        ) => TerminationReason::ClientGone,
+        (ErrorSource::Downstream, _) => TerminationReason::BadRequest,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => TerminationReason::Internal,
     }
 }
 
 /// What the host did wrong that an attempt ended so, once there was a connection.
-pub(crate) fn of_host(error: &Error) -> Failure {
+pub(crate) fn host_failure(error: &Error) -> Failure {
     match error.etype() {
         etype if is_timeout(etype) => Failure::Timeout,
         ErrorType::InvalidHTTPHeader => Failure::Malformed,
@@ -67,7 +69,7 @@ pub(crate) fn of_host(error: &Error) -> Failure {
 
 /// A request that a host may have got.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent {
+pub(crate) struct SentRequest {
     /// Two of it have the same effect as one, or whoever runs the hosts says that they may be sent.
     pub(crate) repeatable: bool,
     /// What has been read of its body can be sent again.
@@ -76,19 +78,19 @@ pub(crate) struct Sent {
     pub(crate) answered: bool,
 }
 
-impl Sent {
+impl SentRequest {
     /// Whether it may go out again.
-    pub(crate) fn may_go_again(self) -> bool {
+    pub(crate) fn can_resend(self) -> bool {
         self.repeatable && self.replayable && !self.answered
     }
 }
 
 /// Bytes of a head that every server takes.
-const ORDINARY_HEAD: usize = 8 << 10;
+const COMMON_HEAD_SIZE: usize = 8 << 10;
 
 /// Whether a request is one that every server of HTTP can be expected to answer: of a common method, and with a head of a
 /// common size. Others may be refused by a closed connection, or worse.
-pub(crate) fn is_ordinary(request: RequestView<'_>) -> bool {
+pub(crate) fn is_common_request(request: RequestView<'_>) -> bool {
     let fields = request.fields.iter();
     let size = fields.map(|(name, value)| name.len() + value.len() + ": \r\n".len());
     let common = [
@@ -100,11 +102,12 @@ pub(crate) fn is_ordinary(request: RequestView<'_>) -> bool {
         Method::PATCH,
         Method::OPTIONS,
     ];
-    common.contains(request.method) && request.target.len() + size.sum::<usize>() <= ORDINARY_HEAD
+    common.contains(request.method)
+        && request.target.len() + size.sum::<usize>() <= COMMON_HEAD_SIZE
 }
 
 /// Whether the connection to the host broke. A timeout is no break: the host may still be at work.
-pub(crate) fn is_break(error: &Error) -> bool {
+pub(crate) fn is_connection_broken(error: &Error) -> bool {
     let broken = matches!(
         error.etype(),
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
@@ -176,7 +179,7 @@ mod tests {
             (unreadable(io::ErrorKind::ConnectionReset), None),
             (Error::new_in(InternalError), Some(500)),
         ] {
-            assert_eq!(status(&error), expected, "{error}");
+            assert_eq!(status_for(&error), expected, "{error}");
         }
     }
 
@@ -184,24 +187,48 @@ mod tests {
     fn the_ending_tells_who_stood_against_it() {
         use ErrorType::*;
         for (error, expected) in [
-            (Error::new_up(ConnectRefused), Ending::ConnectFailed),
-            (Error::new_up(ConnectTimedout), Ending::ConnectFailed),
-            (Error::new_up(ConnectionClosed), Ending::HostReset),
-            (Error::new_up(InvalidHTTPHeader), Ending::HostMalformed),
-            (Error::new_up(ReadTimedout), Ending::HostTimeout),
-            (Error::new_in(HTTPStatus(503)), Ending::NoHost),
-            (Error::new_down(HTTPStatus(413)), Ending::TooLarge),
-            (Error::new_down(ConnectionClosed), Ending::ClientGone),
-            (Error::new_down(H2Error), Ending::ClientGone),
-            (Error::new_down(WriteTimedout), Ending::ClientTimeout),
-            (Error::new_down(InvalidHTTPHeader), Ending::BadRequest),
-            (Error::new_in(InternalError), Ending::Internal),
+            (
+                Error::new_up(ConnectRefused),
+                TerminationReason::ConnectFailed,
+            ),
+            (
+                Error::new_up(ConnectTimedout),
+                TerminationReason::ConnectFailed,
+            ),
+            (
+                Error::new_up(ConnectionClosed),
+                TerminationReason::HostReset,
+            ),
+            (
+                Error::new_up(InvalidHTTPHeader),
+                TerminationReason::HostMalformed,
+            ),
+            (Error::new_up(ReadTimedout), TerminationReason::HostTimeout),
+            (Error::new_in(HTTPStatus(503)), TerminationReason::NoHost),
+            (
+                Error::new_down(HTTPStatus(413)),
+                TerminationReason::TooLarge,
+            ),
+            (
+                Error::new_down(ConnectionClosed),
+                TerminationReason::ClientGone,
+            ),
+            (Error::new_down(H2Error), TerminationReason::ClientGone),
+            (
+                Error::new_down(WriteTimedout),
+                TerminationReason::ClientTimeout,
+            ),
+            (
+                Error::new_down(InvalidHTTPHeader),
+                TerminationReason::BadRequest,
+            ),
+            (Error::new_in(InternalError), TerminationReason::Internal),
         ] {
             assert_eq!(ending(&error, None), expected, "{error}");
         }
         let left_over = Error::new_in(HTTPStatus(502));
         let last = Some(Failure::Connect);
-        assert_eq!(ending(&left_over, last), Ending::ConnectFailed);
+        assert_eq!(ending(&left_over, last), TerminationReason::ConnectFailed);
     }
 
     #[test]
@@ -213,45 +240,59 @@ mod tests {
             request
         };
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
-            assert!(is_ordinary((&request(method, 8_000)).into()), "{method}");
-            assert!(!is_ordinary((&request(method, 8_200)).into()), "{method}");
+            assert!(
+                is_common_request((&request(method, 8_000)).into()),
+                "{method}"
+            );
+            assert!(
+                !is_common_request((&request(method, 8_200)).into()),
+                "{method}"
+            );
         }
         for method in ["FOO", "TRACE", "CONNECT", "get"] {
-            assert!(!is_ordinary((&request(method, 1)).into()), "{method}");
+            assert!(!is_common_request((&request(method, 1)).into()), "{method}");
         }
     }
 
     #[test]
     fn a_break_is_neither_the_clients_nor_a_timeout() {
-        assert!(is_break(&Error::new_up(ErrorType::ConnectionClosed)));
-        assert!(!is_break(&Error::new_down(ErrorType::ConnectionClosed)));
-        assert!(!is_break(&Error::new_up(ErrorType::ReadTimedout)));
-        assert!(!is_break(&Error::new_up(ErrorType::InvalidHTTPHeader)));
+        assert!(is_connection_broken(&Error::new_up(
+            ErrorType::ConnectionClosed
+        )));
+        assert!(!is_connection_broken(&Error::new_down(
+            ErrorType::ConnectionClosed
+        )));
+        assert!(!is_connection_broken(&Error::new_up(
+            ErrorType::ReadTimedout
+        )));
+        assert!(!is_connection_broken(&Error::new_up(
+            ErrorType::InvalidHTTPHeader
+        )));
     }
 
     #[test]
     fn only_a_repeatable_request_without_any_answer_goes_out_again() {
-        let good = Sent {
+        let good = SentRequest {
             repeatable: true,
             replayable: true,
             answered: false,
         };
-        assert!(good.may_go_again());
+        assert!(good.can_resend());
         for bad in [
-            Sent {
+            SentRequest {
                 repeatable: false,
                 ..good
             },
-            Sent {
+            SentRequest {
                 replayable: false,
                 ..good
             },
-            Sent {
+            SentRequest {
                 answered: true,
                 ..good
             },
         ] {
-            assert!(!bad.may_go_again(), "{bad:?}");
+            assert!(!bad.can_resend(), "{bad:?}");
         }
     }
 }

@@ -8,16 +8,16 @@ use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
 
-use super::forwarded::{Entrance, Origin};
-use super::key::{self, Derived};
-use super::target::Target;
-use super::trace::{self, Sampling};
+use super::forwarding::trace_context::{self, TraceSampling};
+use super::forwarding::x_forwarded::{ClientOrigin, ConnectionInfo};
+use super::request_target::RequestTarget;
+use super::selection::hash_key::{self, DerivedKey};
 use crate::balancer::Host;
 use crate::config::{KeySource, Share};
 use crate::fuzz;
 use crate::message::FieldsView;
 use crate::normalize;
-use crate::pool::Why;
+use crate::pool::SelectionReason;
 use crate::record::Attempt;
 
 const FOR: &str = "x-forwarded-for";
@@ -63,9 +63,9 @@ fn keys(input: &[u8]) {
         KeySource::Query(name.clone()),
     ];
     for source in sources.iter().chain(&header) {
-        let derived = Derived::of(source, (&request).into(), Some(client));
-        let found = key::of(source, (&request).into(), derived.as_ref());
-        let Target { uri, .. } = Target::of((&request).into());
+        let derived = DerivedKey::of(source, (&request).into(), Some(client));
+        let found = hash_key::extract(source, (&request).into(), derived.as_ref());
+        let RequestTarget { uri, .. } = RequestTarget::of((&request).into());
         let expected = match source {
             KeySource::ClientIp => Some(&b"127.0.0.1"[..]),
             KeySource::Header(name) => request.headers.get(name).map(HeaderValue::as_bytes),
@@ -109,8 +109,8 @@ fn keys(input: &[u8]) {
         if header != Some(KeySource::Header(HeaderName::from_static("x-unrelated"))) {
             other.append_header("X-Unrelated", unrelated).unwrap();
         }
-        let derived = Derived::of(source, (&other).into(), Some(client));
-        let again = key::of(source, (&other).into(), derived.as_ref());
+        let derived = DerivedKey::of(source, (&other).into(), Some(client));
+        let again = hash_key::extract(source, (&other).into(), derived.as_ref());
         assert_eq!(again, found, "{source:?}");
     }
 }
@@ -124,7 +124,7 @@ fn value<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u
 /// The parts of a target are pieces of the request, and together they are the whole of it.
 fn assert_target(request: &RequestHeader) {
     let raw = request.raw_path();
-    let target = Target::of(request.into());
+    let target = RequestTarget::of(request.into());
     let host = request.headers.get(HOST).map(HeaderValue::as_bytes);
     assert!(is_piece(target.uri, raw) && raw.ends_with(target.uri));
     match raw_target_authority(raw) {
@@ -162,7 +162,7 @@ fn forwarded(input: &[u8]) {
         return;
     };
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
-    let origin = Origin::new(peer, (&request.headers).into(), &trusted);
+    let origin = ClientOrigin::new(peer, (&request.headers).into(), &trusted);
     assert_eq!(origin.peer, peer.to_canonical());
     assert_eq!(origin.trusted, is_trusted(origin.peer));
     assert_eq!(origin.client, origin.client.to_canonical());
@@ -188,7 +188,7 @@ fn forwarded(input: &[u8]) {
             forged.append_header(FOR, field.clone()).unwrap();
         }
         assert_eq!(
-            Origin::new(peer, (&forged.headers).into(), &trusted),
+            ClientOrigin::new(peer, (&forged.headers).into(), &trusted),
             origin
         );
     }
@@ -211,21 +211,26 @@ fn hop_address(hop: &str) -> Option<IpAddr> {
 }
 
 /// The host is told the truth, and a proxy behind this one that trusts it comes to the same client.
-fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNet], tls: bool) {
+fn assert_described(
+    origin: &ClientOrigin,
+    mut request: RequestHeader,
+    trusted: &[IpNet],
+    tls: bool,
+) {
     let before = request.clone();
     if !origin.trusted {
-        // As `rules::clean` does.
+        // As `http_rules::clean` does.
         for name in ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"] {
             request.remove_header(name);
         }
     }
-    let entrance = Entrance {
+    let entrance = ConnectionInfo {
         tls,
         port: Some(8443),
     };
     let received = request.clone();
     let fields = FieldsView::from(&received.headers);
-    let told = origin.describe(fields, fields.get(&HOST), entrance, &mut request);
+    let told = origin.set_forwarded_fields(fields, fields.get(&HOST), entrance, &mut request);
     told.expect("values of a request can stand in one");
     let all = |request: &RequestHeader, name: &str| {
         let values = request.headers.get_all(name).iter();
@@ -260,9 +265,11 @@ fn assert_described(origin: &Origin, mut request: RequestHeader, trusted: &[IpNe
         false => assert_eq!(all(&request, port), [b"8443"]),
     }
     let here: IpAddr = Ipv4Addr::new(203, 0, 113, 77).into();
-    if *chain == peer || *origin == Origin::new(origin.peer, (&before.headers).into(), trusted) {
+    if *chain == peer
+        || *origin == ClientOrigin::new(origin.peer, (&before.headers).into(), trusted)
+    {
         let trusted = [trusted, &[here.into()]].concat();
-        let next = Origin::new(here, (&request.headers).into(), &trusted);
+        let next = ClientOrigin::new(here, (&request.headers).into(), &trusted);
         assert_eq!(next.client, origin.client);
     }
 }
@@ -278,13 +285,13 @@ fn traced(input: &[u8]) {
         Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
     };
     let (said, state) = (all(&request, "traceparent"), all(&request, "tracestate"));
-    let never = Sampling {
+    let never = TraceSampling {
         share: Share::of_percent(0.0),
         trust_clients: false,
     };
-    let strangers = trace::of((&request.headers).into(), never, false);
+    let strangers = trace_context::extract((&request.headers).into(), never, false);
     assert!(!strangers.sampled);
-    let trace = trace::of((&request.headers).into(), never, true);
+    let trace = trace_context::extract((&request.headers).into(), never, true);
     assert_eq!(strangers.parent, trace.parent);
     assert!(trace.id != 0 && trace.span != 0);
     let Some(parent) = trace.parent else {
@@ -294,16 +301,16 @@ fn traced(input: &[u8]) {
     let [said] = &said[..] else {
         panic!("one of several was followed");
     };
-    assert_eq!(trace.traceparent(parent)[2..53], said[2..53]);
+    assert_eq!(trace.to_traceparent(parent)[2..53], said[2..53]);
     let mut attempt = attempt();
     attempt.span = Some(trace.span);
     let passed = {
         let received = request.clone();
         let fields = (&received.headers).into();
-        trace::pass_on(fields, Some(&trace), Some(&attempt), &mut request)
+        trace_context::inject(fields, Some(&trace), Some(&attempt), &mut request)
     };
     passed.expect("it is a valid field");
-    let next = trace::of((&request.headers).into(), never, true);
+    let next = trace_context::extract((&request.headers).into(), never, true);
     assert_eq!(
         (next.id, next.parent, next.sampled),
         (trace.id, Some(trace.span), trace.sampled)
@@ -314,7 +321,7 @@ fn traced(input: &[u8]) {
 /// An attempt at some host.
 fn attempt() -> Attempt {
     let host = Host::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
-    Attempt::begin(&host, 0, Why::Balanced, Instant::now())
+    Attempt::begin(&host, 0, SelectionReason::Balanced, Instant::now())
 }
 
 #[test]

@@ -3,48 +3,32 @@
 //! Every request holds one [`RequestContext`], and in it at most one lease. Both end by being dropped, so success,
 //! error, retry, the client's disappearance and a panic in a filter release them alike.
 
-mod admission;
-pub(crate) mod answer;
+pub(crate) mod active_config;
+pub(crate) mod admission;
 pub(crate) mod attempt;
-pub(crate) mod client;
+pub(crate) mod completion;
 pub(crate) mod context;
-mod deadlines;
-mod demand;
 mod explain;
 pub(crate) mod failure;
-pub(crate) mod forwarded;
+pub(crate) mod forwarding;
 #[cfg(test)]
 mod fuzz;
-mod key;
-pub(crate) mod outgoing;
-pub(crate) mod passing_on;
-mod phases;
-mod pingora_heads;
-mod rate;
-pub(crate) mod request_id;
-pub(crate) mod rules;
-mod site;
-pub(crate) mod sticky;
-mod target;
-pub(crate) mod telling;
-mod trace;
-pub(crate) mod traffic;
-mod upgrade;
+pub(crate) mod http_rules;
+pub(crate) mod local_response;
+mod request_target;
+pub(crate) mod selection;
 
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use pingora::proxy::Session;
 
 use crate::config::Retries;
-use rate::Clients;
+use admission::rate_limit::RateLimiter;
 
-pub use client::{Client, Guarded};
+pub use active_config::{ActiveConfig, PreviousPool};
+pub use admission::{TrafficState, client_network};
 pub use context::RequestContext;
-pub use explain::{Described, Explanation, Inexplicable, Key, explain};
-pub use rate::client_network;
-pub use site::{Before, Site};
-pub use traffic::Traffic;
+pub use explain::{ExplainError, ExplainRequest, ExplainedKey, RequestExplanation, explain};
 
 /// Attempts per request, the first included: the bound that Pingora is given, above all that a pool may allow. Its own
 /// 16 would do as well, if it were promised.
@@ -54,30 +38,23 @@ pub const MAX_ATTEMPTS: usize = Retries::MAX_ATTEMPTS + 1;
 /// counted.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    site: Arc<ArcSwap<Site>>,
-    traffic: Arc<Traffic>,
+    pub(crate) active: Arc<ArcSwap<ActiveConfig>>,
+    pub(crate) traffic: Arc<TrafficState>,
     /// Made when the first rate is looked at.
-    clients: Arc<OnceLock<Clients>>,
+    rate_limiter: Arc<OnceLock<RateLimiter>>,
 }
 
 impl Proxy {
-    /// A proxy for whatever `site` holds when a request begins.
-    pub fn new(site: Arc<ArcSwap<Site>>, traffic: Arc<Traffic>) -> Self {
+    /// A proxy for whatever `active` holds when a request begins.
+    pub fn new(active: Arc<ArcSwap<ActiveConfig>>, traffic: Arc<TrafficState>) -> Self {
         Proxy {
-            site,
+            active,
             traffic,
-            clients: Arc::default(),
+            rate_limiter: Arc::default(),
         }
     }
 
-    fn clients(&self) -> &Clients {
-        self.clients.get_or_init(Clients::default)
+    fn rate_limiter(&self) -> &RateLimiter {
+        self.rate_limiter.get_or_init(RateLimiter::default)
     }
-}
-
-/// Whether the client's connection is encrypted.
-fn is_over_tls(session: &Session) -> bool {
-    session
-        .digest()
-        .is_some_and(|digest| digest.ssl_digest.is_some())
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::balancer::{Host, HostId};
-use crate::pool::{Failure, Why};
+use crate::pool::{Failure, SelectionReason};
 
 /// One try of a request at one host.
 #[derive(Debug, Clone)]
@@ -16,56 +16,61 @@ pub struct Attempt {
     /// Its position in the pool.
     pub position: usize,
     /// Why it was this host.
-    pub why: Why,
+    pub selection_reason: SelectionReason,
     /// When the attempt began.
     pub began: Instant,
     /// How long it took to get a connection; `None` if there was none.
-    pub connected: Option<Duration>,
+    pub connect_time: Option<Duration>,
     /// Whether the connection had been used before.
     pub reused: bool,
     /// From its begin until the head of the answer; `None` if none came.
-    pub answered: Option<Duration>,
+    pub first_byte: Option<Duration>,
     /// The status of the host's answer.
     pub status: Option<u16>,
     /// From its begin until its end; `None` while it runs.
-    pub took: Option<Duration>,
+    pub duration: Option<Duration>,
     /// How it ended.
-    pub reason: Reason,
+    pub outcome: AttemptOutcome,
     /// Its span in the request's trace, if that has one; not 0.
     pub span: Option<u64>,
 }
 
 impl Attempt {
     /// An attempt that begins now.
-    pub fn begin(host: &Host, position: usize, why: Why, now: Instant) -> Self {
+    pub fn begin(
+        host: &Host,
+        position: usize,
+        selection_reason: SelectionReason,
+        now: Instant,
+    ) -> Self {
         Attempt {
             host: host.id().clone(),
             address: host.address(),
             position,
-            why,
+            selection_reason,
             began: now,
-            connected: None,
+            connect_time: None,
             reused: false,
-            answered: None,
+            first_byte: None,
             status: None,
-            took: None,
-            reason: Reason::Running,
+            duration: None,
+            outcome: AttemptOutcome::Running,
             span: None,
         }
     }
 
     /// Ends it, unless it has ended.
-    pub fn end(&mut self, reason: Reason) {
-        if self.reason == Reason::Running {
-            self.took = Some(self.began.elapsed());
-            self.reason = reason;
+    pub fn end(&mut self, outcome: AttemptOutcome) {
+        if self.outcome == AttemptOutcome::Running {
+            self.duration = Some(self.began.elapsed());
+            self.outcome = outcome;
         }
     }
 }
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum AttemptOutcome {
     /// It has not.
     Running,
     /// The client has the whole answer.
@@ -82,17 +87,17 @@ pub enum Reason {
     Internal,
 }
 
-impl Reason {
+impl AttemptOutcome {
     /// A short name, one of a fixed few.
     pub fn code(self) -> &'static str {
         match self {
-            Reason::Running => "running",
-            Reason::Ok => "ok",
-            Reason::Failed(failure) => failure.code(),
-            Reason::Stale => "stale",
-            Reason::Resources => "resources",
-            Reason::Client => "client",
-            Reason::Internal => "internal",
+            AttemptOutcome::Running => "running",
+            AttemptOutcome::Ok => "ok",
+            AttemptOutcome::Failed(failure) => failure.code(),
+            AttemptOutcome::Stale => "stale",
+            AttemptOutcome::Resources => "resources",
+            AttemptOutcome::Client => "client",
+            AttemptOutcome::Internal => "internal",
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What is told of a request once it has ended: one [`Record`] for each, whatever became of it.
+//! What is told of a request once it has ended: one [`RequestRecord`] for each, whatever became of it.
 //!
 //! The proxy makes it; whoever counts, writes or exports requests is an [`Observer`].
 
 mod attempt;
-mod ending;
-mod told;
-mod trace;
+mod debug_line;
+mod termination_reason;
+mod trace_context;
 
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -17,16 +17,16 @@ use http::{HeaderName, Version, header};
 use crate::message::RequestView;
 use crate::pool::Pool;
 
-pub use attempt::{Attempt, Reason};
-pub use ending::Ending;
-pub(crate) use told::Told;
-pub use trace::Trace;
-pub(crate) use trace::{TRACEPARENT, hexadecimal, random};
+pub use attempt::{Attempt, AttemptOutcome};
+pub(crate) use debug_line::DebugLine;
+pub use termination_reason::TerminationReason;
+pub use trace_context::TraceContext;
+pub(crate) use trace_context::{TRACEPARENT, hex_u128, random_u128};
 
 /// Takes in how requests went.
 pub trait Observer: Debug + Send + Sync {
     /// A request has ended. Called once for each, on the thread that served it: it must neither wait nor do much.
-    fn ended(&self, record: &Record<'_>);
+    fn on_request_end(&self, record: &RequestRecord<'_>);
 
     /// The process ends: what is still on its way should get there by then. Blocks until it has.
     fn flush(&self, _by: Instant) {}
@@ -34,11 +34,11 @@ pub trait Observer: Debug + Send + Sync {
 
 /// A request that has ended.
 #[derive(Debug)]
-pub struct Record<'a> {
+pub struct RequestRecord<'a> {
     /// Its head; `None` where none came whole, or where it was lost in a panic.
     pub request: Option<RequestView<'a>>,
     /// What there is to say of it in numbers.
-    pub summary: Summary,
+    pub summary: RequestSummary,
     /// Its pool with its number in the site; `None` if it never had one.
     pub pool: Option<(usize, &'a Arc<Pool>)>,
     /// What was tried, in order; the last one is what the client has its answer from, if it is from a host.
@@ -49,7 +49,7 @@ pub struct Record<'a> {
 
 /// What there is to say of a request that has ended in numbers: what observers keep of it as it is.
 #[derive(Debug, Clone, Copy)]
-pub struct Summary {
+pub struct RequestSummary {
     /// Who sent it, as far as trusted proxies say; `None` where that is not known.
     pub client: Option<IpAddr>,
     /// Whether the client's connection was encrypted.
@@ -59,7 +59,7 @@ pub struct Summary {
     /// When its head had been read; without a head, when that began.
     pub began: Instant,
     /// From then until it ended.
-    pub took: Duration,
+    pub duration: Duration,
     /// How long it waited in line for a host.
     pub queued: Duration,
     /// The status that the client got; `None` if it got none.
@@ -69,42 +69,42 @@ pub struct Summary {
     /// Bytes of the answer's body.
     pub sent: u64,
     /// What ended it.
-    pub ending: Ending,
+    pub termination: TerminationReason,
     /// Its place in a trace; `None` without `tracing`.
-    pub trace: Option<Trace>,
+    pub trace: Option<TraceContext>,
 }
 
-impl Summary {
+impl RequestSummary {
     /// Whether the client got a 5xx, or no whole answer, through no fault of its own.
     pub fn is_failure(&self) -> bool {
-        self.status.is_some_and(|status| status >= 500) || self.ending.is_of_host_or_proxy()
+        self.status.is_some_and(|status| status >= 500) || self.termination.is_server_fault()
     }
 }
 
-impl<'a> Record<'a> {
+impl<'a> RequestRecord<'a> {
     /// A request of which no head was had that a proxy could go by: when it began, who sent it, and the status and the
     /// bytes of the body that `client` got for it. It ends now.
-    pub fn headless(
+    pub fn without_head(
         began: Instant,
         client: Option<IpAddr>,
         tls: bool,
         status: Option<u16>,
         sent: u64,
-        ending: Ending,
+        termination: TerminationReason,
     ) -> Self {
-        Record {
+        RequestRecord {
             request: None,
-            summary: Summary {
+            summary: RequestSummary {
                 client,
                 tls,
                 version: None,
                 began,
-                took: began.elapsed(),
+                duration: began.elapsed(),
                 queued: Duration::ZERO,
                 status,
                 received: 0,
                 sent,
-                ending,
+                termination,
                 trace: None,
             },
             pool: None,
@@ -126,7 +126,7 @@ impl<'a> Record<'a> {
     }
 
     /// The attempt whose answer the client got, or the last one that failed; `None` if there was none.
-    pub fn last(&self) -> Option<&Attempt> {
+    pub fn last_attempt(&self) -> Option<&Attempt> {
         self.attempts.last()
     }
 }

@@ -1,29 +1,29 @@
 //! The composition root: builds everything from a configuration, binds, and runs until a signal ends it.
 
-mod admin;
-mod announce;
-mod change_gate;
-mod changes;
-mod control;
-mod descriptors;
+mod admin_service;
+mod change_lock;
+mod config_diff;
+mod config_summary;
+mod control_socket;
+mod descriptor_check;
 mod edge;
-mod forecast;
+mod event_loop;
 mod handover;
-mod idle_pool;
-mod listen;
-mod measured;
-mod observers;
-mod overlay;
-pub mod places;
-mod plan;
-mod reload;
-mod running;
+mod keepalive_pool_size;
+mod lifecycle;
+mod listening_service;
+mod metrics_source;
+mod reload_plan;
+mod reload_preview;
+mod reloader;
+mod request_observers;
+mod running_process;
+mod runtime_overrides;
+pub mod runtime_paths;
 mod serving_state;
 mod shutdown;
-mod signals;
 mod socket_file;
-mod standing;
-mod summary;
+mod systemd;
 mod tls;
 
 use std::error::Error;
@@ -46,34 +46,36 @@ use pingora::services::background::{BackgroundService, background_service};
 use tokio::sync::mpsc;
 
 use crate::access_log;
-use crate::admin::{Api, Current, Door, Entrance, Readiness};
+use crate::admin::{Api, ApiServer, Caller, LoadedConfig, Readiness};
 use crate::config::{Config, Listener};
 use crate::engine::Engine;
-use crate::journal::Journal;
+use crate::event_log::EventLog;
 use crate::metrics::Metrics;
-use crate::moment::Moment;
-use crate::pool::{HostBook, PoolError};
-use crate::proxy::{MAX_ATTEMPTS, Proxy, Site, Traffic};
+use crate::pool::{HostRegistry, PoolError};
+use crate::proxy::{ActiveConfig, MAX_ATTEMPTS, Proxy, TrafficState};
 use crate::supervisor::{Supervisor, Task};
+use crate::timestamp::Timestamp;
 
-use admin::AdminListening;
-use change_gate::Gates;
-use control::Control;
-use edge::{Connections, Drivers, Edge, affordable, raise_descriptors};
-use forecast::Forecasts;
-pub use handover::Upgrade;
-use handover::{ExpectedProbes, Exported, Handover, Program, Successor, check_privacy};
-use listen::{Listening, VACANCY};
-use measured::Measured;
-use observers::Observers;
-use overlay::Overlay;
-use places::Places;
-use reload::{Asked, Keeper, Reloads};
-use running::Process;
+use admin_service::AdminService;
+use change_lock::ChangeLocks;
+use control_socket::ControlService;
+use edge::{ConnectionHandlers, Connections, Edge, connection_capacity, raise_descriptors};
+use event_loop::{EventContext, EventLoop};
+pub use handover::TakeoverRequest;
+use handover::{
+    ExpectedProbes, HandoverCoordinator, HandoverSources, Program, Successor, check_directory_mode,
+};
+use lifecycle::{Lifecycle, LifecycleContext};
+use listening_service::{ListeningService, REBIND_TIMEOUT};
+use metrics_source::ServerMetricsSource;
+use reload_preview::ReloadPreviewer;
+use reloader::{Reloader, ReloaderCommands, ReloaderHandle};
+use request_observers::RequestObservers;
+use running_process::RunningProcess;
+use runtime_overrides::RuntimeOverrides;
+use runtime_paths::RuntimePaths;
 use serving_state::ServingState;
-use signals::{Events, Serving};
 use socket_file::SocketFile;
-use standing::{Around, Standing};
 use tls::Certificates;
 
 /// Why the server did not start.
@@ -86,7 +88,7 @@ pub enum StartError {
     /// An address cannot be listened on.
     Listen(String),
     /// The files of the process cannot be where they should, or are those of another process.
-    Places(String),
+    Files(String),
 }
 
 impl fmt::Display for StartError {
@@ -95,7 +97,7 @@ impl fmt::Display for StartError {
             StartError::Pool(error) => error.fmt(f),
             StartError::Certificate(reason)
             | StartError::Listen(reason)
-            | StartError::Places(reason) => f.write_str(reason),
+            | StartError::Files(reason) => f.write_str(reason),
         }
     }
 }
@@ -103,25 +105,25 @@ impl fmt::Display for StartError {
 impl Error for StartError {}
 
 /// Commands that may wait to be taken up.
-const WAITING_COMMANDS: usize = 16;
+const MAX_QUEUED_COMMANDS: usize = 16;
 
 /// The longest time to which a configuration can set a grace period.
-const LONGEST_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_GRACE_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A server that is bound to its addresses but does not serve yet.
-pub struct Prepared {
+pub struct PreparedServer {
     server: Server,
-    events: Events,
-    standing: Arc<Standing>,
+    event_loop: EventLoop,
+    lifecycle: Arc<Lifecycle>,
 }
 
-impl fmt::Debug for Prepared {
+impl fmt::Debug for PreparedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared").finish_non_exhaustive()
     }
 }
 
-impl Prepared {
+impl PreparedServer {
     /// Builds everything that can fail, and binds. `file` is where `config` comes from; without it there is nothing to
     /// reload. With `upgrade` the listeners and what is known of the hosts come from the process that serves, if there
     /// is one.
@@ -131,10 +133,10 @@ impl Prepared {
     pub fn new(
         config: Config,
         file: Option<&Path>,
-        upgrade: Option<&Upgrade>,
+        upgrade: Option<&TakeoverRequest>,
     ) -> Result<Self, StartError> {
         let listeners = config.listeners.iter().map(|listener| listener.address);
-        descriptors::suffice(listeners.chain(config.admin.address))?;
+        descriptor_check::ensure_sufficient(listeners.chain(config.admin.address))?;
         let way = match upgrade {
             Some(_) => "starting in the place of another process",
             None => "starting",
@@ -143,215 +145,240 @@ impl Prepared {
         let pid = process::id();
         info!(
             "ballast {version}, pid {pid}: {way}; {}",
-            summary::of(&config, file)
+            config_summary::summarize(&config, file)
         );
         config.warnings().iter().for_each(|line| warn!("{line}"));
         let program = Program::running().map_err(|error| {
             StartError::Listen(format!("cannot find out which program this is: {error}"))
         })?;
-        let places = Places::make(&config.server, file).map_err(StartError::Places)?;
-        let journal = Arc::new(Journal::default());
-        let come = |upgrade| Successor::come(upgrade, &places.upgrade_socket);
-        let successor = match upgrade.map(come) {
-            Some(came) => came.map_err(StartError::Listen)?,
+        let runtime_paths =
+            RuntimePaths::resolve(&config.server, file).map_err(StartError::Files)?;
+        let event_log = Arc::new(EventLog::default());
+        let connect = |upgrade| Successor::connect(upgrade, &runtime_paths.upgrade_socket);
+        let successor = match upgrade.map(connect) {
+            Some(connected) => connected.map_err(StartError::Listen)?,
             None => None,
         };
-        let comes = successor.is_some();
+        let has_successor = successor.is_some();
         // A predecessor that is not there any more may have died a moment ago.
-        let patience = match upgrade.is_some() && !comes {
-            true => VACANCY,
+        let bind_timeout = match upgrade.is_some() && !has_successor {
+            true => REBIND_TIMEOUT,
             false => Duration::ZERO,
         };
         let predecessor = successor.as_ref().and_then(Successor::predecessor);
-        control::refuse_second(&places.control_socket, predecessor).map_err(StartError::Places)?;
+        control_socket::ensure_single_instance(&runtime_paths.control_socket, predecessor)
+            .map_err(StartError::Files)?;
         // A predecessor has it until this process serves.
-        let door_is_free = match &successor {
-            Some(successor) => !successor.came_to(&places.upgrade_socket),
+        let upgrade_socket_is_free = match &successor {
+            Some(successor) => !successor.is_connected_to(&runtime_paths.upgrade_socket),
             None => true,
         };
-        let legacy = successor.as_ref().map(Successor::legacy);
-        let mut overlay = legacy.map_or_else(Overlay::default, |legacy| legacy.overlay.clone());
-        let said = config;
-        let (config, dropped) = overlay.on(&said);
+        let handover_state = successor.as_ref().map(Successor::handover_state);
+        let mut overrides = handover_state
+            .map_or_else(RuntimeOverrides::default, |handover_state| {
+                handover_state.overrides.clone()
+            });
+        let file_config = config;
+        let (config, dropped) = overrides.apply_to(&file_config);
         dropped.iter().for_each(|line| info!("{line}"));
-        let mut book = HostBook::with_journal(Arc::clone(&journal));
-        let mut site = Site::new(&config, &mut book).map_err(StartError::Pool)?;
-        let observers = Observers::default();
-        site.observers = observers
-            .of(&config, &site, None)
-            .map_err(StartError::Places)?;
-        for state in legacy.iter().flat_map(|legacy| &legacy.pools) {
-            let mut pools = site.pools.iter();
+        let mut host_registry = HostRegistry::with_event_log(Arc::clone(&event_log));
+        let mut active =
+            ActiveConfig::new(&config, &mut host_registry).map_err(StartError::Pool)?;
+        let observers = RequestObservers::default();
+        active.observers = observers
+            .build(&config, &active, None)
+            .map_err(StartError::Files)?;
+        for state in handover_state
+            .iter()
+            .flat_map(|handover_state| &handover_state.pools)
+        {
+            let mut pools = active.pools.iter();
             if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
-                pool.carry(state);
+                pool.restore(state);
             }
         }
-        let site = Arc::new(ArcSwap::from_pointee(site));
-        let overlay = Arc::new(ArcSwap::from_pointee(overlay));
-        let (reloads, asked) = Reloads::channel();
+        let active = Arc::new(ArcSwap::from_pointee(active));
+        let overrides = Arc::new(ArcSwap::from_pointee(overrides));
+        let (reloads, reload_commands) = ReloaderHandle::channel();
         let descriptors = raise_descriptors();
-        let idle = idle_pool::size(&config, descriptors);
-        let affordable = affordable(descriptors, idle);
-        let traffic = Arc::new(Traffic::affording(affordable));
+        let idle = keepalive_pool_size::keepalive_pool_size(&config, descriptors);
+        let connection_capacity = connection_capacity(descriptors, idle);
+        let traffic = Arc::new(TrafficState::with_limit(connection_capacity));
         let readiness = Arc::new(Readiness::default());
         let control_socket = Arc::new(SocketFile::default());
-        let control_path = places.control_socket.clone();
+        let control_path = runtime_paths.control_socket.clone();
         let grace = config.server.grace_period;
-        let current = Arc::new(ArcSwap::from_pointee(Current {
+        let loaded_config = Arc::new(ArcSwap::from_pointee(LoadedConfig {
             config: config.clone(),
             file: file.map(Path::to_owned),
-            loaded: Moment::now(),
+            loaded: Timestamp::now(),
         }));
         let state = Arc::new(ServingState::new(Arc::clone(&traffic)));
-        let gates = Gates::default();
+        let change_locks = ChangeLocks::default();
         let probes = Arc::new(ExpectedProbes::default());
-        let edges = config.listeners.iter().map(|listener| listener.address);
-        let handover = Arc::new(Handover::new(
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        let handover = Arc::new(HandoverCoordinator::new(
             program,
             file.is_some(),
             grace,
-            Exported {
-                site: Arc::clone(&site),
-                overlay: Arc::clone(&overlay),
-                current: Arc::clone(&current),
+            HandoverSources {
+                active: Arc::clone(&active),
+                overrides: Arc::clone(&overrides),
+                loaded_config: Arc::clone(&loaded_config),
             },
             Arc::clone(&state),
-            gates.clone(),
+            change_locks.clone(),
         ));
-        let standing = Arc::new(Standing::new(
-            places,
-            Around {
+        let lifecycle = Arc::new(Lifecycle::new(
+            runtime_paths,
+            LifecycleContext {
                 handover: Arc::clone(&handover),
-                site: Arc::clone(&site),
-                journal: Arc::clone(&journal),
+                active: Arc::clone(&active),
+                event_log: Arc::clone(&event_log),
                 reloads: reloads.clone(),
                 readiness: Arc::clone(&readiness),
                 control: Arc::clone(&control_socket),
                 logs: Arc::clone(&observers.logs),
                 state: Arc::clone(&state),
-                edges: edges.collect(),
+                listeners: listeners.collect(),
                 probes: Arc::clone(&probes),
             },
         ));
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(idle));
-        let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-        let kept = usize::try_from(idle).unwrap_or(usize::MAX);
-        let engine = Engine::new(proxy.clone(), Arc::clone(&site), Arc::clone(&traffic), kept);
+        let proxy = Proxy::new(Arc::clone(&active), Arc::clone(&traffic));
+        let max_idle = usize::try_from(idle).unwrap_or(usize::MAX);
+        let engine = Engine::new(
+            proxy.clone(),
+            Arc::clone(&active),
+            Arc::clone(&traffic),
+            max_idle,
+        );
         let mut proxy = HttpProxy::new(proxy, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         proxy.server_options = Some(server_options());
         let counts = Arc::clone(&observers.counts);
         let mut service = Edge::new(
-            Drivers {
+            ConnectionHandlers {
                 engine,
                 pingora: proxy,
             },
-            Arc::clone(&site),
+            Arc::clone(&active),
             Arc::clone(&traffic),
             Arc::clone(&counts),
-            Connections::affording(affordable, config.server.threads),
+            Connections::with_capacity(connection_capacity, config.server.threads),
             Arc::clone(&state),
             probes,
         );
-        let measured = Measured {
-            current: Arc::clone(&current),
-            site: Arc::clone(&site),
+        let metrics_source = ServerMetricsSource {
+            loaded_config: Arc::clone(&loaded_config),
+            active: Arc::clone(&active),
             traffic: Arc::clone(&traffic),
             connections: service.connections(),
             observers: observers.clone(),
         };
-        let process = Process {
-            current: Arc::clone(&current),
-            site: Arc::clone(&site),
+        let process = RunningProcess {
+            loaded_config: Arc::clone(&loaded_config),
+            active: Arc::clone(&active),
             traffic: Arc::clone(&traffic),
             connections: service.connections(),
             readiness: Arc::clone(&readiness),
-            journal: Arc::clone(&journal),
+            event_log: Arc::clone(&event_log),
             reloads: reloads.clone(),
-            changes: Arc::clone(&gates.changes),
+            changes: Arc::clone(&change_locks.changes),
             history: observers.history(),
-            metrics: Arc::new(Metrics::new(Arc::clone(&counts), measured)),
+            metrics: Arc::new(Metrics::new(Arc::clone(&counts), metrics_source)),
         };
-        let (commands, received) = mpsc::channel(WAITING_COMMANDS);
+        let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let api = Arc::new(Api::new(Arc::new(process), commands));
-        let control = Control {
+        let control = ControlService {
             path: control_path,
             file: Arc::clone(&control_socket),
             readiness: Arc::clone(&readiness),
-            entrance: Arc::new(Entrance::new(Arc::clone(&api), Door::Owner)),
+            api_server: Arc::new(ApiServer::new(Arc::clone(&api), Caller::Owner)),
             state: Arc::clone(&state),
         };
         let mut certificates = Vec::new();
         for listener in &config.listeners {
-            let tls = endpoint(listener)?;
+            let tls = build_tls(listener)?;
             let (settings, shown) = tls.unzip();
             service.listen(listener.address, settings);
             certificates.extend(shown.map(|shown| (listener.address, shown)));
         }
         let addresses = config.listeners.iter().map(|listener| listener.address);
         let addresses = addresses.chain(config.admin.address).collect();
-        let listening = Listening::new(
+        let listening = ListeningService::new(
             service,
             addresses,
             successor,
-            Arc::clone(&standing),
-            patience,
+            Arc::clone(&lifecycle),
+            bind_timeout,
         );
         let mut listening = listening.map_err(StartError::Listen)?;
-        if door_is_free {
-            standing.open_door().map_err(StartError::Listen)?;
+        if upgrade_socket_is_free {
+            lifecycle
+                .open_handover_listener()
+                .map_err(StartError::Listen)?;
         }
-        server.add_service(background_service("history", Seconds(Arc::clone(&api))));
+        server.add_service(background_service(
+            "history",
+            HistoryService(Arc::clone(&api)),
+        ));
         if let Some(address) = config.admin.address {
             let socket = listening.release(address);
-            let (readiness, standing) = (Arc::clone(&readiness), Arc::clone(&standing));
+            let (readiness, lifecycle) = (Arc::clone(&readiness), Arc::clone(&lifecycle));
             let state = Arc::clone(&state);
-            let admin = AdminListening::new(address, socket, api, readiness, standing, state);
+            let admin = AdminService::new(address, socket, api, readiness, lifecycle, state);
             server.add_service(admin);
         }
         server.add_service(background_service("control", control));
 
         let logs = Arc::clone(&observers.logs);
-        let forecasts =
-            Forecasts::new(file.map(Path::to_owned), said.clone(), Arc::clone(&overlay));
-        let keeper = Keeper {
-            forecasts: forecasts.clone(),
+        let previewer = ReloadPreviewer::new(
+            file.map(Path::to_owned),
+            file_config.clone(),
+            Arc::clone(&overrides),
+        );
+        let reloader = Reloader {
+            previewer: previewer.clone(),
             file: file.map(Path::to_owned),
-            said,
+            file_config,
             config,
-            overlay,
-            book,
-            site,
-            current: Arc::clone(&current),
+            overrides,
+            host_registry,
+            active,
+            loaded_config: Arc::clone(&loaded_config),
             certificates,
             checks: Vec::new(),
             observers,
         };
-        let health = server.add_service(background_service("health", Health::new(keeper, asked)));
+        let health = server.add_service(background_service(
+            "health",
+            HealthService::new(reloader, reload_commands),
+        ));
         let proxy = server.add_service(listening);
         proxy.add_dependency(&health);
-        let events = Events::new(
-            Serving {
+        let event_loop = EventLoop::new(
+            EventContext {
                 state,
-                gates,
+                change_locks,
                 counts,
                 traffic,
-                current,
-                journal,
+                loaded_config,
+                event_log,
                 reloads,
-                forecasts,
+                previewer,
                 handover,
-                standing: Arc::clone(&standing),
+                lifecycle: Arc::clone(&lifecycle),
                 control_socket,
                 logs,
             },
             received,
         );
-        Ok(Prepared {
+        Ok(PreparedServer {
             server,
-            events,
-            standing,
+            event_loop,
+            lifecycle,
         })
     }
 
@@ -359,9 +386,9 @@ impl Prepared {
     /// request has.
     pub fn run(self) {
         self.server.run(RunArgs {
-            shutdown_signal: Box::new(self.events),
+            shutdown_signal: Box::new(self.event_loop),
         });
-        self.standing.end();
+        self.lifecycle.shut_down();
         info!("stopped");
     }
 }
@@ -371,21 +398,21 @@ impl Prepared {
 /// # Errors
 /// What stands against it.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    Site::new(config, &mut HostBook::new()).map_err(StartError::Pool)?;
+    ActiveConfig::new(config, &mut HostRegistry::new()).map_err(StartError::Pool)?;
     if let Some(log) = &config.access_log {
-        access_log::check(&log.path).map_err(StartError::Places)?;
+        access_log::check_writable(&log.path).map_err(StartError::Files)?;
     }
     if let Some(socket) = &config.server.upgrade_socket {
-        check_privacy(socket).map_err(StartError::Places)?;
+        check_directory_mode(socket).map_err(StartError::Files)?;
     }
     config
         .listeners
         .iter()
-        .try_for_each(|listener| endpoint(listener).map(drop))
+        .try_for_each(|listener| build_tls(listener).map(drop))
 }
 
 /// The TLS of a listener that has it, and the certificates that it shows.
-fn endpoint(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificates>)>, StartError> {
+fn build_tls(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificates>)>, StartError> {
     let Some(tls) = &listener.tls else {
         return Ok(None);
     };
@@ -404,7 +431,7 @@ fn server_conf(idle: u64) -> ServerConf {
         work_stealing: false,
         // Only the backstop: `shutdown` ends the process before, and Pingora would sleep the whole time. A reload may
         // have set a longer grace period by then.
-        grace_period_seconds: Some(LONGEST_GRACE.as_secs() + 1),
+        grace_period_seconds: Some(MAX_GRACE_PERIOD.as_secs() + 1),
         graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
     }
@@ -418,50 +445,54 @@ fn server_options() -> HttpServerOptions {
 }
 
 /// The tick of the history and of whoever follows the API, on a thread of its own: for a large pool it is some work.
-struct Seconds(Arc<Api>);
+struct HistoryService(Arc<Api>);
 
 #[async_trait]
-impl BackgroundService for Seconds {
+impl BackgroundService for HistoryService {
     async fn start(&self, _shutdown: ShutdownWatch) {
         // A process that drains is watched as well.
         let mut supervisor = Supervisor::new(Task::History, "");
-        while supervisor.watch(self.0.tick()).await.is_none() {}
+        while supervisor.run(self.0.publish_updates()).await.is_none() {}
     }
 }
 
 /// The health checks and the reloads as a service of their own, on a thread of their own; ready after the first round.
-struct Health {
+struct HealthService {
     /// Taken when the service starts.
-    keeper: Mutex<Option<(Keeper, Asked)>>,
+    reloader: Mutex<Option<(Reloader, ReloaderCommands)>>,
 }
 
-impl Health {
-    fn new(keeper: Keeper, asked: Asked) -> Self {
-        Health {
-            keeper: Mutex::new(Some((keeper, asked))),
+impl HealthService {
+    fn new(reloader: Reloader, reload_commands: ReloaderCommands) -> Self {
+        HealthService {
+            reloader: Mutex::new(Some((reloader, reload_commands))),
         }
     }
 }
 
 #[async_trait]
-impl BackgroundService for Health {
+impl BackgroundService for HealthService {
     async fn start_with_ready_notifier(
         &self,
         _shutdown: ShutdownWatch,
         ready: ServiceReadyNotifier,
     ) {
         let taken = self
-            .keeper
+            .reloader
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some((mut keeper, mut asked)) = taken else {
+        let Some((mut reloader, mut reload_commands)) = taken else {
             return;
         };
-        keeper.start().await;
+        reloader.start().await;
         ready.notify_ready();
         let mut supervisor = Supervisor::new(Task::Reload, "");
-        while supervisor.watch(keeper.serve(&mut asked)).await.is_none() {}
+        while supervisor
+            .run(reloader.serve(&mut reload_commands))
+            .await
+            .is_none()
+        {}
         // Draining requests still need hosts, so the checks go on until the process ends.
         std::future::pending().await
     }

@@ -10,7 +10,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::proxy::Traffic;
+use crate::proxy::TrafficState;
 
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Phase {
 /// The phase that the process is in, and all that follows from it at once.
 #[derive(Debug)]
 pub(super) struct ServingState {
-    traffic: Arc<Traffic>,
+    traffic: Arc<TrafficState>,
     phase: watch::Sender<Phase>,
     /// Whether clients are to close their connections.
     closing: watch::Sender<bool>,
@@ -39,7 +39,7 @@ pub(super) struct ServingState {
 }
 
 impl ServingState {
-    pub(super) fn new(traffic: Arc<Traffic>) -> Self {
+    pub(super) fn new(traffic: Arc<TrafficState>) -> Self {
         ServingState {
             traffic,
             phase: watch::Sender::new(Phase::Serving),

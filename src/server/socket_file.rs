@@ -12,20 +12,20 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How often it is looked whether another file is there.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The file of a socket, once there is one.
 #[derive(Debug, Default)]
-pub(super) struct SocketFile(Mutex<Option<Made>>);
+pub(super) struct SocketFile(Mutex<Option<SocketEntry>>);
 
 #[derive(Debug, Clone)]
-struct Made {
+struct SocketEntry {
     path: PathBuf,
-    file: Identity,
+    file: FileId,
 }
 
 /// Device and number of a file.
-type Identity = (u64, u64);
+type FileId = (u64, u64);
 
 impl SocketFile {
     /// Listens at `path`, for the owner only, in the place of whatever socket is there: no moment is without one. The
@@ -38,25 +38,25 @@ impl SocketFile {
             return Err(io::Error::other("there is a file that is no socket"));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let fresh = path.with_file_name(format!(".{name}.{}", process::id()));
-        match fs::remove_file(&fresh) {
+        let temporary = path.with_file_name(format!(".{name}.{}", process::id()));
+        match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&fresh)?;
+        let listener = UnixListener::bind(&temporary)?;
         let placed = listener
             .set_nonblocking(true)
-            .and_then(|()| fs::set_permissions(&fresh, Permissions::from_mode(0o600)))
-            .and_then(|()| identity(&fresh))
-            .and_then(|file| fs::rename(&fresh, path).map(|()| file));
+            .and_then(|()| fs::set_permissions(&temporary, Permissions::from_mode(0o600)))
+            .and_then(|()| file_id(&temporary))
+            .and_then(|file| fs::rename(&temporary, path).map(|()| file));
         match placed {
             Ok(file) => {
                 let path = path.to_owned();
-                *self.made() = Some(Made { path, file });
+                *self.entry() = Some(SocketEntry { path, file });
                 Ok(listener)
             }
             Err(error) => {
-                let _ = fs::remove_file(&fresh);
+                let _ = fs::remove_file(&temporary);
                 Err(error)
             }
         }
@@ -64,47 +64,47 @@ impl SocketFile {
 
     /// Where it is.
     pub(super) fn path(&self) -> Option<PathBuf> {
-        self.made().as_ref().map(|made| made.path.clone())
+        self.entry().as_ref().map(|entry| entry.path.clone())
     }
 
     /// Removes the file unless another process has put its own there.
     pub(super) fn remove(&self) {
-        if let Some(made) = self.made().take()
-            && made.is_there()
+        if let Some(entry) = self.entry().take()
+            && entry.is_current()
         {
-            let _ = fs::remove_file(made.path);
+            let _ = fs::remove_file(entry.path);
         }
     }
 
-    /// Waits until another process has put its own there, for `patience` at most.
-    pub(super) async fn replaced(&self, patience: Duration) {
-        let Some(made) = self.made().clone() else {
+    /// Waits until another process has put its own there, for `wait` at most.
+    pub(super) async fn wait_replaced(&self, wait: Duration) {
+        let Some(entry) = self.entry().clone() else {
             return;
         };
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline && made.is_there() {
-            sleep(LOOK).await;
+        let deadline = Instant::now() + wait;
+        while Instant::now() < deadline && entry.is_current() {
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    fn made(&self) -> MutexGuard<'_, Option<Made>> {
+    fn entry(&self) -> MutexGuard<'_, Option<SocketEntry>> {
         // Nothing that is done under the lock can be half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Made {
-    fn is_there(&self) -> bool {
-        identity(&self.path).is_ok_and(|found| found == self.file)
+impl SocketEntry {
+    fn is_current(&self) -> bool {
+        file_id(&self.path).is_ok_and(|found| found == self.file)
     }
 }
 
 /// Whether both paths lead to one socket.
-pub(super) fn is_same(one: &Path, other: &Path) -> bool {
-    one == other || matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+pub(super) fn is_same_socket(one: &Path, other: &Path) -> bool {
+    one == other || matches!((file_id(one), file_id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
+fn file_id(path: &Path) -> io::Result<FileId> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino()))
 }
@@ -149,9 +149,12 @@ mod tests {
         let other = folder.path().join("other");
         let files = [SocketFile::default(), SocketFile::default()];
         let _listener = files[0].listen(&path).unwrap();
-        assert!(is_same(&path, &folder.path().join(".").join("socket")));
-        assert!(!is_same(&path, &other));
+        assert!(is_same_socket(
+            &path,
+            &folder.path().join(".").join("socket")
+        ));
+        assert!(!is_same_socket(&path, &other));
         let _listener = files[1].listen(&other).unwrap();
-        assert!(!is_same(&path, &other));
+        assert!(!is_same_socket(&path, &other));
     }
 }

@@ -7,14 +7,14 @@ use log::{info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::Counts;
-use super::batch::Batch;
-use super::client::{Client, Fault};
-use super::ended::Ended;
+use super::ExportCounters;
+use super::collector_client::{CollectorClient, ExportError};
+use super::finished_request::FinishedRequest;
+use super::span_batch::SpanBatch;
 use crate::config::Otlp;
 
 /// How long is waited before each further try to send a batch.
-const PAUSES: [Duration; 4] = [
+const RETRY_BACKOFF: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
@@ -22,18 +22,18 @@ const PAUSES: [Duration; 4] = [
 ];
 
 /// How often it is looked who else goes along. A thread that is woken by each request costs it more than all the rest.
-const STEP: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often, once an eighth of the queue has been found taken.
-const SHORT_STEP: Duration = Duration::from_millis(5);
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Sends what waits, until it is told to end.
 pub(super) struct Exporter {
-    client: Client,
-    waiting: mpsc::Receiver<Box<Ended>>,
-    ending: watch::Receiver<bool>,
-    counts: Arc<Counts>,
+    client: CollectorClient,
+    queue: mpsc::Receiver<Box<FinishedRequest>>,
+    shutdown: watch::Receiver<bool>,
+    counts: Arc<ExportCounters>,
     interval: Duration,
-    batch: Batch,
+    batch: SpanBatch,
     endpoint: String,
     /// What was lost when the collector was last known to take what it is sent; `None`: it is.
     lost_before: Option<u64>,
@@ -42,56 +42,61 @@ pub(super) struct Exporter {
 impl Exporter {
     pub(super) fn new(
         config: &Otlp,
-        client: Client,
-        waiting: mpsc::Receiver<Box<Ended>>,
-        ending: watch::Receiver<bool>,
-        counts: Arc<Counts>,
+        client: CollectorClient,
+        queue: mpsc::Receiver<Box<FinishedRequest>>,
+        shutdown: watch::Receiver<bool>,
+        counts: Arc<ExportCounters>,
     ) -> Self {
         Exporter {
             client,
-            waiting,
-            ending,
+            queue,
+            shutdown,
             counts,
             interval: config.interval,
-            batch: Batch::new(&config.service),
+            batch: SpanBatch::new(&config.service),
             endpoint: config.endpoint.to_string(),
             lost_before: None,
         }
     }
 
     /// Loses what it has taken from the queue.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn discard_batch(&mut self) {
         self.counts.add_lost(self.batch.requests());
         self.batch.clear();
     }
 
     pub(super) async fn run(&mut self) {
-        while self.gather().await {
-            self.deliver(&PAUSES).await;
+        while self.collect_batch().await {
+            self.export_batch(&RETRY_BACKOFF).await;
         }
         // No time is left to try anything twice.
         loop {
-            take(&mut self.waiting, &mut self.batch);
+            drain_queue(&mut self.queue, &mut self.batch);
             if self.batch.requests() == 0 {
                 return;
             }
-            self.deliver(&[]).await;
+            self.export_batch(&[]).await;
         }
     }
 
     /// Waits for requests to tell of. `false`: it is time to end; there may be some nevertheless.
-    async fn gather(&mut self) -> bool {
-        let (waiting, batch) = (&mut self.waiting, &mut self.batch);
+    async fn collect_batch(&mut self) -> bool {
+        let (queue, batch) = (&mut self.queue, &mut self.batch);
         let some = async {
-            let Some(first) = waiting.recv().await else {
+            let Some(first) = queue.recv().await else {
                 return;
             };
             batch.add(&first);
             let more = async {
                 while !batch.is_full() {
-                    let is_busy = waiting.len() > waiting.max_capacity() / 8;
-                    take(waiting, batch);
-                    sleep(if is_busy { SHORT_STEP } else { STEP }).await;
+                    let is_busy = queue.len() > queue.max_capacity() / 8;
+                    drain_queue(queue, batch);
+                    sleep(if is_busy {
+                        BUSY_POLL_INTERVAL
+                    } else {
+                        POLL_INTERVAL
+                    })
+                    .await;
                 }
             };
             // Full or not, it goes then.
@@ -99,46 +104,46 @@ impl Exporter {
         };
         tokio::select! {
             biased;
-            () = told(&mut self.ending) => return false,
+            () = wait_for_shutdown(&mut self.shutdown) => return false,
             () = some => {}
         }
         self.batch.requests() > 0
     }
 
-    /// Sends the batch, again after each of `pauses` if that may help, and empties it.
-    async fn deliver(&mut self, pauses: &[Duration]) {
+    /// Sends the batch, again after each of `backoff` if that may help, and empties it.
+    async fn export_batch(&mut self, backoff: &[Duration]) {
         let requests = self.batch.requests();
-        let mut pauses = pauses.iter();
+        let mut backoff = backoff.iter();
         loop {
-            let fault = match self.client.post(&self.batch.message()).await {
-                Ok(turned_away) => {
+            let error = match self.client.post(&self.batch.message()).await {
+                Ok(rejected) => {
                     self.batch.clear();
-                    return self.delivered(requests, turned_away);
+                    return self.note_exported(requests, rejected);
                 }
-                Err(fault) => fault,
+                Err(error) => error,
             };
-            self.complain(&fault);
-            let pause = match fault {
-                Fault::Passing(_) => pauses.next(),
-                Fault::Lasting(_) => None,
+            self.warn_once(&error);
+            let delay = match error {
+                ExportError::Retryable(_) => backoff.next(),
+                ExportError::Permanent(_) => None,
             };
-            let Some(pause) = pause else { break };
+            let Some(delay) = delay else { break };
             tokio::select! {
                 biased;
                 // The last try comes at once.
-                () = told(&mut self.ending) => pauses = [].iter(),
-                () = sleep(*pause) => {}
+                () = wait_for_shutdown(&mut self.shutdown) => backoff = [].iter(),
+                () = sleep(*delay) => {}
             }
         }
         self.batch.clear();
         self.counts.add_lost(requests);
     }
 
-    fn delivered(&mut self, requests: usize, turned_away: u64) {
+    fn note_exported(&mut self, requests: usize, rejected: u64) {
         self.counts.add_exported(requests);
-        if turned_away > 0 {
+        if rejected > 0 {
             warn!(
-                "the collector of traces turned spans away: {turned_away}, {}",
+                "the collector of traces turned spans away: {rejected}, {}",
                 self.endpoint
             );
         }
@@ -152,26 +157,26 @@ impl Exporter {
     }
 
     /// Once, until the collector takes something again.
-    fn complain(&mut self, fault: &Fault) {
+    fn warn_once(&mut self, error: &ExportError) {
         if self.lost_before.is_none() {
             self.lost_before = Some(self.counts.lost());
-            warn!("traces do not go to {}: {fault}", self.endpoint);
+            warn!("traces do not go to {}: {error}", self.endpoint);
         }
     }
 }
 
 /// Waits until it is time to end.
-async fn told(ending: &mut watch::Receiver<bool>) {
+async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
     // Whoever could tell it is gone: then it is time as well.
-    let _ = ending.wait_for(|yes| *yes).await;
+    let _ = shutdown.wait_for(|yes| *yes).await;
 }
 
 /// Adds those that wait to a batch, as far as there is room. They are made spans of at once: what is kept of a request takes
 /// more room.
-fn take(waiting: &mut mpsc::Receiver<Box<Ended>>, batch: &mut Batch) {
+fn drain_queue(queue: &mut mpsc::Receiver<Box<FinishedRequest>>, batch: &mut SpanBatch) {
     while !batch.is_full()
-        && let Ok(ended) = waiting.try_recv()
+        && let Ok(request) = queue.try_recv()
     {
-        batch.add(&ended);
+        batch.add(&request);
     }
 }

@@ -4,12 +4,12 @@
 //! them and sends these. A collector that is slow, gone or broken costs spans, never a request: what the queue does not
 //! take is dropped and counted.
 
-mod batch;
-mod client;
-mod ended;
+mod collector_client;
 mod exporter;
+mod finished_request;
 mod otlp;
 mod span;
+mod span_batch;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,32 +22,32 @@ use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Otlp;
-use crate::record::{Observer, Record};
+use crate::record::{Observer, RequestRecord};
 use crate::supervisor::{Supervisor, Task};
 
-use client::Client;
-use ended::Ended;
+use collector_client::CollectorClient;
 use exporter::Exporter;
+use finished_request::FinishedRequest;
 
 /// Tells a collector of requests. Dropping it lets what waits go out in the background, once.
 #[derive(Debug)]
-pub struct Traces {
+pub struct SpanProcessor {
     config: Otlp,
-    queue: mpsc::Sender<Box<Ended>>,
-    counts: Arc<Counts>,
-    ending: watch::Sender<bool>,
+    queue: mpsc::Sender<Box<FinishedRequest>>,
+    counts: Arc<ExportCounters>,
+    shutdown: watch::Sender<bool>,
     /// Closed by the end of the thread.
-    ended: Mutex<sync::Receiver<()>>,
+    finished: Mutex<sync::Receiver<()>>,
 }
 
 /// What became of recorded requests.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct ExportCounters {
     exported: AtomicU64,
     lost: AtomicU64,
 }
 
-impl Counts {
+impl ExportCounters {
     /// Requests that a collector has taken.
     pub fn exported(&self) -> u64 {
         self.exported.load(Ordering::Relaxed)
@@ -67,38 +67,39 @@ impl Counts {
     }
 }
 
-impl Traces {
+impl SpanProcessor {
     /// Starts the thread that sends. `counts` go on from whatever they are.
     ///
     /// # Errors
     /// The thread or its runtime cannot be had.
-    pub fn start(config: Otlp, counts: Arc<Counts>) -> io::Result<Self> {
-        let (queue, waiting) = mpsc::channel(config.queue);
-        let (ending, told) = watch::channel(false);
-        let (alive, ended) = sync::channel::<()>();
+    pub fn start(config: Otlp, counts: Arc<ExportCounters>) -> io::Result<Self> {
+        let (queue, receiver) = mpsc::channel(config.queue);
+        let (shutdown, on_shutdown) = watch::channel(false);
+        let (alive, finished) = sync::channel::<()>();
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let client = Client::new(&config);
-        let mut exporter = Exporter::new(&config, client, waiting, told, Arc::clone(&counts));
+        let client = CollectorClient::new(&config);
+        let mut exporter =
+            Exporter::new(&config, client, receiver, on_shutdown, Arc::clone(&counts));
         thread::Builder::new()
             .name("traces".to_owned())
             .spawn(move || {
                 let mut supervisor = Supervisor::new(Task::Traces, "");
                 runtime.block_on(async {
-                    while supervisor.watch(exporter.run()).await.is_none() {
+                    while supervisor.run(exporter.run()).await.is_none() {
                         // What it was about to send may be what it cannot send.
-                        exporter.give_up();
+                        exporter.discard_batch();
                     }
                 });
                 drop(alive);
             })?;
-        Ok(Traces {
+        Ok(SpanProcessor {
             config,
             queue,
             counts,
-            ending,
-            ended: Mutex::new(ended),
+            shutdown,
+            finished: Mutex::new(finished),
         })
     }
 
@@ -108,23 +109,23 @@ impl Traces {
     }
 }
 
-impl Observer for Traces {
-    fn ended(&self, record: &Record<'_>) {
+impl Observer for SpanProcessor {
+    fn on_request_end(&self, record: &RequestRecord<'_>) {
         let Some(trace) = record.summary.trace.filter(|trace| trace.sampled) else {
             return;
         };
         // Whether there is room comes first, so that nothing is copied in vain.
         match self.queue.try_reserve() {
-            Ok(place) => place.send(Box::new(Ended::new(record, trace))),
+            Ok(permit) => permit.send(Box::new(FinishedRequest::new(record, trace))),
             Err(_) => self.counts.add_lost(1),
         }
     }
 
     fn flush(&self, by: Instant) {
-        self.ending.send_replace(true);
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shutdown.send_replace(true);
+        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let left = by.saturating_duration_since(Instant::now());
-        if let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(left) {
+        if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(left) {
             log::warn!(
                 "the collector of traces did not take the last ones in time: {}",
                 self.config.endpoint

@@ -66,9 +66,9 @@ pub(super) const ERROR: u64 = 2;
 
 /// The fields of a message, in the order in which they are written.
 #[derive(Debug, Default)]
-pub(super) struct Message(Vec<u8>);
+pub(super) struct ProtoMessage(Vec<u8>);
 
-impl Message {
+impl ProtoMessage {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -100,7 +100,7 @@ impl Message {
     }
 
     /// Takes the fields out of another message.
-    pub(super) fn append(&mut self, other: &mut Message) {
+    pub(super) fn append(&mut self, other: &mut ProtoMessage) {
         self.0.append(&mut other.0);
     }
 
@@ -128,7 +128,7 @@ impl Message {
 /// Writes attributes, by the kind of their values.
 #[derive(Debug)]
 pub(super) struct Attributes<'a> {
-    message: &'a mut Message,
+    message: &'a mut ProtoMessage,
     field: u32,
 }
 

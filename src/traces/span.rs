@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use http::Version;
 
-use super::ended::{Ended, Text};
-use super::otlp::{Attributes, CLIENT, ERROR, Message, SERVER, field};
-use crate::record::{Attempt, Ending, Reason};
+use super::finished_request::{FinishedRequest, RequestText};
+use super::otlp::{Attributes, CLIENT, ERROR, ProtoMessage, SERVER, field};
+use crate::record::{Attempt, AttemptOutcome, TerminationReason};
 
 /// In a span's flags: the trace is recorded. What W3C's own flags say.
 const SAMPLED: u32 = 0x01;
@@ -20,8 +20,8 @@ const IS_REMOTE: u32 = 0x200;
 const OTHER: &str = "_OTHER";
 
 /// Writes the span of a request.
-pub(super) fn of_request(span: &mut Message, ended: &Ended) {
-    let trace = ended.trace;
+pub(super) fn write_request_span(span: &mut ProtoMessage, request: &FinishedRequest) {
+    let trace = request.trace;
     span.bytes(field::TRACE_ID, &trace.id.to_be_bytes());
     span.bytes(field::SPAN_ID, &trace.span.to_be_bytes());
     if let Some(parent) = trace.parent {
@@ -29,117 +29,138 @@ pub(super) fn of_request(span: &mut Message, ended: &Ended) {
     }
     let remote = if trace.parent.is_some() { IS_REMOTE } else { 0 };
     span.fixed32(field::FLAGS, SAMPLED | HAS_IS_REMOTE | remote);
-    span.bytes(field::NAME, name(ended).as_bytes());
+    span.bytes(field::NAME, span_name(request).as_bytes());
     span.number(field::KIND, SERVER);
-    span.fixed64(field::START_TIME, nanoseconds(ended.at));
-    span.fixed64(field::END_TIME, nanoseconds(ended.at + ended.summary.took));
-    describe_request(&mut span.attributes(field::ATTRIBUTES), ended);
-    if ended.summary.is_failure() {
-        fail(span, ended.summary.ending.code());
+    span.fixed64(field::START_TIME, nanoseconds(request.started));
+    span.fixed64(
+        field::END_TIME,
+        nanoseconds(request.started + request.summary.duration),
+    );
+    describe_request(&mut span.attributes(field::ATTRIBUTES), request);
+    if request.summary.is_failure() {
+        set_error_status(span, request.summary.termination.code());
     }
 }
 
-fn describe_request(attributes: &mut Attributes<'_>, ended: &Ended) {
+fn describe_request(attributes: &mut Attributes<'_>, request: &FinishedRequest) {
     attributes.text(
         "url.scheme",
-        if ended.summary.tls { "https" } else { "http" },
+        if request.summary.tls { "https" } else { "http" },
     );
-    attributes.integer("http.request.body.size", ended.summary.received);
-    attributes.integer("http.response.body.size", ended.summary.sent);
-    attributes.text("ballast.ending", ended.summary.ending.code());
-    attributes.milliseconds("ballast.queued_ms", ended.summary.queued);
-    describe_head(attributes, ended);
-    if let Some(client) = ended.summary.client {
+    attributes.integer("http.request.body.size", request.summary.received);
+    attributes.integer("http.response.body.size", request.summary.sent);
+    attributes.text("ballast.ending", request.summary.termination.code());
+    attributes.milliseconds("ballast.queued_ms", request.summary.queued);
+    describe_head(attributes, request);
+    if let Some(client) = request.summary.client {
         attributes.address("client.address", client);
     }
-    if let Some(status) = ended.summary.status {
+    if let Some(status) = request.summary.status {
         attributes.integer("http.response.status_code", status);
     }
-    match ended.summary.status {
+    match request.summary.status {
         Some(status) if status >= 500 => attributes.text("error.type", &status.to_string()),
-        _ if ended.summary.ending == Ending::Complete => {}
-        _ => attributes.text("error.type", ended.summary.ending.code()),
+        _ if request.summary.termination == TerminationReason::Complete => {}
+        _ => attributes.text("error.type", request.summary.termination.code()),
     }
-    describe_text(attributes, "ballast.pool", ended, Text::Pool);
-    describe_text(attributes, "ballast.request_id", ended, Text::Id);
+    describe_text(attributes, "ballast.pool", request, RequestText::Pool);
+    describe_text(attributes, "ballast.request_id", request, RequestText::Id);
 }
 
-fn describe_head(attributes: &mut Attributes<'_>, ended: &Ended) {
-    describe_method(attributes, ended);
-    describe_text(attributes, "url.path", ended, Text::Path);
-    if let Some(version) = ended.summary.version.and_then(version) {
+fn describe_head(attributes: &mut Attributes<'_>, request: &FinishedRequest) {
+    describe_method(attributes, request);
+    describe_text(attributes, "url.path", request, RequestText::Path);
+    if let Some(version) = request.summary.version.and_then(protocol_version) {
         attributes.text("network.protocol.version", version);
     }
-    if let Some(authority) = ended.text(Text::Authority) {
+    if let Some(authority) = request.text(RequestText::Authority) {
         describe_server(attributes, &authority);
     }
-    describe_text(attributes, "user_agent.original", ended, Text::UserAgent);
+    describe_text(
+        attributes,
+        "user_agent.original",
+        request,
+        RequestText::UserAgent,
+    );
 }
 
-fn describe_text(attributes: &mut Attributes<'_>, key: &str, ended: &Ended, text: Text) {
-    if let Some(text) = ended.text(text) {
+fn describe_text(
+    attributes: &mut Attributes<'_>,
+    key: &str,
+    request: &FinishedRequest,
+    text: RequestText,
+) {
+    if let Some(text) = request.text(text) {
         attributes.text(key, &text);
     }
 }
 
 /// Writes the span of one of a request's attempts; `false`: it has none.
-pub(super) fn of_attempt(span: &mut Message, ended: &Ended, number: usize) -> bool {
-    let attempt = &ended.attempts[number];
+pub(super) fn write_attempt_span(
+    span: &mut ProtoMessage,
+    request: &FinishedRequest,
+    number: usize,
+) -> bool {
+    let attempt = &request.attempts[number];
     let Some(id) = attempt.span else {
         return false;
     };
-    let start = ended.at + attempt.began.saturating_duration_since(ended.summary.began);
-    let rest = (ended.summary.began + ended.summary.took).saturating_duration_since(attempt.began);
-    let end = start + attempt.took.unwrap_or(rest);
-    span.bytes(field::TRACE_ID, &ended.trace.id.to_be_bytes());
+    let start = request.started
+        + attempt
+            .began
+            .saturating_duration_since(request.summary.began);
+    let rest =
+        (request.summary.began + request.summary.duration).saturating_duration_since(attempt.began);
+    let end = start + attempt.duration.unwrap_or(rest);
+    span.bytes(field::TRACE_ID, &request.trace.id.to_be_bytes());
     span.bytes(field::SPAN_ID, &id.to_be_bytes());
-    span.bytes(field::PARENT_SPAN_ID, &ended.trace.span.to_be_bytes());
+    span.bytes(field::PARENT_SPAN_ID, &request.trace.span.to_be_bytes());
     span.fixed32(field::FLAGS, SAMPLED | HAS_IS_REMOTE);
-    span.bytes(field::NAME, name(ended).as_bytes());
+    span.bytes(field::NAME, span_name(request).as_bytes());
     span.number(field::KIND, CLIENT);
     span.fixed64(field::START_TIME, nanoseconds(start));
     span.fixed64(field::END_TIME, nanoseconds(end));
     describe_attempt(
         &mut span.attributes(field::ATTRIBUTES),
-        ended,
+        request,
         number,
         attempt,
     );
-    if !matches!(attempt.reason, Reason::Ok | Reason::Client)
+    if !matches!(attempt.outcome, AttemptOutcome::Ok | AttemptOutcome::Client)
         || attempt.status.is_some_and(|status| status >= 400)
     {
-        fail(span, attempt.reason.code());
+        set_error_status(span, attempt.outcome.code());
     }
     true
 }
 
 fn describe_attempt(
     attributes: &mut Attributes<'_>,
-    ended: &Ended,
+    request: &FinishedRequest,
     number: usize,
     attempt: &Attempt,
 ) {
-    describe_method(attributes, ended);
+    describe_method(attributes, request);
     describe_server(attributes, attempt.host.as_str());
     attributes.address("network.peer.address", attempt.address.ip());
     attributes.integer("network.peer.port", attempt.address.port());
     attributes.text("ballast.host", attempt.host.as_str());
-    attributes.text("ballast.why", attempt.why.code());
-    attributes.text("ballast.reason", attempt.reason.code());
-    if let Some(connected) = attempt.connected {
-        attributes.milliseconds("ballast.connect_ms", connected);
+    attributes.text("ballast.why", attempt.selection_reason.code());
+    attributes.text("ballast.reason", attempt.outcome.code());
+    if let Some(connect_time) = attempt.connect_time {
+        attributes.milliseconds("ballast.connect_ms", connect_time);
         attributes.flag("ballast.reused", attempt.reused);
     }
-    if let Some(answered) = attempt.answered {
-        attributes.milliseconds("ballast.first_byte_ms", answered);
+    if let Some(first_byte) = attempt.first_byte {
+        attributes.milliseconds("ballast.first_byte_ms", first_byte);
     }
     if let Some(status) = attempt.status {
         attributes.integer("http.response.status_code", status);
     }
     match attempt.status {
         Some(status) if status >= 400 => attributes.text("error.type", &status.to_string()),
-        _ if attempt.reason == Reason::Ok => {}
-        _ => attributes.text("error.type", attempt.reason.code()),
+        _ if attempt.outcome == AttemptOutcome::Ok => {}
+        _ => attributes.text("error.type", attempt.outcome.code()),
     }
     if number > 0 {
         attributes.integer("http.request.resend_count", number as u64);
@@ -147,23 +168,28 @@ fn describe_attempt(
 }
 
 /// The name of a span: one of few, so neither the path nor a method that a client made up.
-fn name(ended: &Ended) -> &'static str {
-    let method = ended.text(Text::Method);
-    method.and_then(|method| known(&method)).unwrap_or("HTTP")
+fn span_name(request: &FinishedRequest) -> &'static str {
+    let method = request.text(RequestText::Method);
+    method
+        .and_then(|method| known_method(&method))
+        .unwrap_or("HTTP")
 }
 
-fn describe_method(attributes: &mut Attributes<'_>, ended: &Ended) {
-    let Some(method) = ended.text(Text::Method) else {
+fn describe_method(attributes: &mut Attributes<'_>, request: &FinishedRequest) {
+    let Some(method) = request.text(RequestText::Method) else {
         return;
     };
-    attributes.text("http.request.method", known(&method).unwrap_or(OTHER));
-    if known(&method).is_none() {
+    attributes.text(
+        "http.request.method",
+        known_method(&method).unwrap_or(OTHER),
+    );
+    if known_method(&method).is_none() {
         attributes.text("http.request.method_original", &method);
     }
 }
 
 /// A method that is one of HTTP's own.
-fn known(method: &str) -> Option<&'static str> {
+fn known_method(method: &str) -> Option<&'static str> {
     const KNOWN: [&str; 9] = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
     ];
@@ -171,7 +197,7 @@ fn known(method: &str) -> Option<&'static str> {
 }
 
 fn describe_server(attributes: &mut Attributes<'_>, authority: &str) {
-    let (name, port) = server(authority);
+    let (name, port) = split_authority(authority);
     attributes.text("server.address", name);
     if let Some(port) = port {
         attributes.integer("server.port", port);
@@ -179,7 +205,7 @@ fn describe_server(attributes: &mut Attributes<'_>, authority: &str) {
 }
 
 /// Name and port of an authority, the port if it has one.
-fn server(authority: &str) -> (&str, Option<u16>) {
+fn split_authority(authority: &str) -> (&str, Option<u16>) {
     let split = authority.rsplit_once(':');
     let port = split.and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
     // The last group of an IPv6 address without a port is none.
@@ -190,7 +216,7 @@ fn server(authority: &str) -> (&str, Option<u16>) {
     (name.trim_matches(['[', ']']), port)
 }
 
-fn version(version: Version) -> Option<&'static str> {
+fn protocol_version(version: Version) -> Option<&'static str> {
     match version {
         Version::HTTP_10 => Some("1.0"),
         Version::HTTP_11 => Some("1.1"),
@@ -199,8 +225,8 @@ fn version(version: Version) -> Option<&'static str> {
     }
 }
 
-fn fail(span: &mut Message, code: &str) {
-    let mut status = Message::default();
+fn set_error_status(span: &mut ProtoMessage, code: &str) {
+    let mut status = ProtoMessage::default();
     status.bytes(field::STATUS_MESSAGE, code.as_bytes());
     status.number(field::STATUS_CODE, ERROR);
     span.bytes(field::STATUS, status.as_bytes());
@@ -222,23 +248,23 @@ mod tests {
 
     #[test]
     fn an_authority_has_a_name_and_maybe_a_port() {
-        assert_eq!(server("a.example"), ("a.example", None));
-        assert_eq!(server("a:81"), ("a", Some(81)));
-        assert_eq!(server("[::1]:81"), ("::1", Some(81)));
-        assert_eq!(server("::1"), ("::1", None));
-        assert_eq!(server("a:x"), ("a:x", None));
+        assert_eq!(split_authority("a.example"), ("a.example", None));
+        assert_eq!(split_authority("a:81"), ("a", Some(81)));
+        assert_eq!(split_authority("[::1]:81"), ("::1", Some(81)));
+        assert_eq!(split_authority("::1"), ("::1", None));
+        assert_eq!(split_authority("a:x"), ("a:x", None));
     }
 
     #[test]
     fn methods_that_clients_make_up_are_one() {
-        assert_eq!(known("GET"), Some("GET"));
-        assert_eq!(known("get"), None);
+        assert_eq!(known_method("GET"), Some("GET"));
+        assert_eq!(known_method("get"), None);
     }
 
     #[test]
     fn a_moment_is_in_nanoseconds() {
-        let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
-        assert_eq!(nanoseconds(moment), 1_500_000_000);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
+        assert_eq!(nanoseconds(time), 1_500_000_000);
         assert_eq!(
             nanoseconds(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
             0

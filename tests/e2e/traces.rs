@@ -5,8 +5,8 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Backend, Client, Collector, Connections, DeadHost, Load, Reply, SOON, Setup, Told, get, hex,
-    resident, traced_by, wait_until,
+    Backend, Client, Collector, Connections, DeadHost, Load, ReceivedSpan, Reply, SOON, Setup, get,
+    hex, resident, traced_by, wait_until,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -34,7 +34,7 @@ fn told_to(host: &Backend) -> (String, String, String) {
     )
 }
 
-fn is_failure(told: &Told) -> bool {
+fn is_failure(told: &ReceivedSpan) -> bool {
     told.span
         .status
         .as_ref()

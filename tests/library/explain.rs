@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::balancer::{
-    ALGORITHMS, Balancer, BalancerError, Clock, Explanation, Host, HostId, Lease, Options, Reason,
-    Selection, build_with,
+    ALGORITHMS, Balancer, BalancerError, CandidateReason, Clock, Explanation, Host, HostId, Lease,
+    Options, Selection, build_with,
 };
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -76,7 +76,10 @@ impl World {
             0 => self
                 .clock
                 .advance(Duration::from_millis(rng.gen_range(0..5_000))),
-            1 => self.balancer.ramp(&id, Duration::ZERO).expect("a member"),
+            1 => self
+                .balancer
+                .begin_slow_start(&id, Duration::ZERO)
+                .expect("a member"),
             2 => self.balancer.inc(&id).expect("a member"),
             3 => self.balancer.done(&id).expect("a member"),
             4..12 if !self.leases.is_empty() => {
@@ -129,7 +132,7 @@ fn holds(explained: &Explanation, hosts: &[Arc<Host>], what: &str) {
     );
     let taken: Vec<&HostId> = candidates
         .iter()
-        .filter(|candidate| candidate.reason == Reason::Taken)
+        .filter(|candidate| candidate.reason == CandidateReason::Taken)
         .map(|candidate| candidate.host.id())
         .collect();
     assert_eq!(
@@ -149,13 +152,13 @@ fn holds(explained: &Explanation, hosts: &[Arc<Host>], what: &str) {
             .map_or(u64::MAX, NonZeroU64::get);
         assert_eq!(
             candidate.host.weight() == 0,
-            candidate.reason == Reason::NoWeight,
+            candidate.reason == CandidateReason::NoWeight,
             "{what}"
         );
         let is_full = candidate.in_flight >= limit && candidate.host.weight() > 0;
         assert_eq!(
             is_full,
-            candidate.reason == Reason::Full,
+            candidate.reason == CandidateReason::Full,
             "{what}: {candidate:?}"
         );
     }
@@ -188,7 +191,10 @@ fn it_is_the_next_choice_and_leaves_no_trace() {
                     );
                     for candidate in &explained.candidates {
                         let is_tried = tried.contains(candidate.host.id());
-                        assert!(is_tried || candidate.reason != Reason::Tried, "{what}");
+                        assert!(
+                            is_tried || candidate.reason != CandidateReason::Tried,
+                            "{what}"
+                        );
                     }
                 }
                 let (same, _) = untouched.step(|_, _| ());
@@ -217,7 +223,7 @@ fn without_a_seed_it_is_a_choice_that_may_come() {
 }
 
 /// Identities and reasons in order.
-fn told(balancer: &dyn Balancer, request: &Selection<'_>) -> Vec<(HostId, Reason)> {
+fn told(balancer: &dyn Balancer, request: &Selection<'_>) -> Vec<(HostId, CandidateReason)> {
     let candidates = balancer.explain(request).candidates.into_iter();
     candidates
         .map(|c| (c.host.id().clone(), c.reason))
@@ -230,7 +236,11 @@ fn turns_are_told_in_their_order() {
     let balancer = seeded("round_robin", &hosts, 1);
     for first in 0..9 {
         let expected = (0..4).map(|i| {
-            let reason = if i == 0 { Reason::Taken } else { Reason::Turn };
+            let reason = if i == 0 {
+                CandidateReason::Taken
+            } else {
+                CandidateReason::Turn
+            };
             (hosts[(first + i) % 4].id().clone(), reason)
         });
         assert_eq!(
@@ -304,7 +314,7 @@ fn loads_are_those_that_are_compared() {
         assert!((load - candidate.in_flight as f64 / share).abs() < 1e-9);
         assert_eq!(
             load >= 1.25,
-            candidate.reason == Reason::Bound,
+            candidate.reason == CandidateReason::Bound,
             "{candidate:?}"
         );
     }

@@ -150,7 +150,7 @@ fn another_balancer_goes_on_from_the_same_turn() {
             all.iter()
                 .for_each(|host| after.add_host(Arc::clone(host)).unwrap());
             sequence(&*after, &all, 3);
-            after.resume(&before.turn().expect("hosts take turns"));
+            after.seek(&before.cursor().expect("hosts take turns"));
             assert_eq!(
                 sequence(&*after, &all, 20),
                 sequence(&*before, &all, 20),
@@ -165,7 +165,7 @@ fn the_turn_of_a_stranger_changes_nothing() {
     let all = hosts(3);
     let balancer = seeded("round_robin", &all, 1);
     sequence(&*balancer, &all, 1);
-    let turn = seeded("round_robin", &[host(9)], 1).turn();
-    balancer.resume(&turn.expect("hosts take turns"));
+    let turn = seeded("round_robin", &[host(9)], 1).cursor();
+    balancer.seek(&turn.expect("hosts take turns"));
     assert_eq!(sequence(&*balancer, &all, 3), [1, 2, 0]);
 }

@@ -46,7 +46,9 @@ fn the_share_of_an_idle_host_rises_in_a_straight_line() {
                 let balancer = build_with(name, all.iter().cloned(), &options);
                 let balancer = balancer.expect("a balancer");
                 let elapsed = Duration::from_secs(seconds);
-                balancer.ramp(all[1].id(), elapsed).expect("a member");
+                balancer
+                    .begin_slow_start(all[1].id(), elapsed)
+                    .expect("a member");
                 let found = counts(&*balancer, &all, 20_000)[1] as f64 / 20_000.0;
                 let whole = f64::from(weights[1]) / f64::from(weights.iter().sum::<u32>());
                 let expected = whole * (FLOOR + 0.09 * seconds as f64).min(1.0);
@@ -69,13 +71,23 @@ fn time_alone_gives_a_host_its_share_back() {
         let options = options.seed(1).clock(clock.clone());
         let balancer = build_with(name, all.iter().cloned(), &options).expect("a balancer");
         let id = all[2].id();
-        assert_eq!(balancer.ramping(id), None, "{name}");
-        balancer.ramp(id, Duration::from_secs(2)).expect("a member");
-        assert_eq!(balancer.ramping(id), Some(Duration::from_secs(2)), "{name}");
+        assert_eq!(balancer.slow_start_elapsed(id), None, "{name}");
+        balancer
+            .begin_slow_start(id, Duration::from_secs(2))
+            .expect("a member");
+        assert_eq!(
+            balancer.slow_start_elapsed(id),
+            Some(Duration::from_secs(2)),
+            "{name}"
+        );
         clock.advance(Duration::from_secs(5));
-        assert_eq!(balancer.ramping(id), Some(Duration::from_secs(7)), "{name}");
+        assert_eq!(
+            balancer.slow_start_elapsed(id),
+            Some(Duration::from_secs(7)),
+            "{name}"
+        );
         clock.advance(Duration::from_secs(3));
-        assert_eq!(balancer.ramping(id), None, "{name}");
+        assert_eq!(balancer.slow_start_elapsed(id), None, "{name}");
         let count = counts(&*balancer, &all, 4_000)[2];
         assert!((850..=1_150).contains(&count), "{name}: {count}");
     });
@@ -100,7 +112,7 @@ fn a_recovered_host_gets_at_most_twice_its_share_in_the_first_second() {
                 .add_host(Arc::clone(&recovered))
                 .expect("no member");
             pool.balancer
-                .ramp(recovered.id(), Duration::ZERO)
+                .begin_slow_start(recovered.id(), Duration::ZERO)
                 .expect("a member");
             // Few requests make a second's share a matter of chance.
             let window = if rate < 1_000.0 { 3 } else { 1 };
@@ -133,7 +145,7 @@ fn a_lone_host_that_starts_slowly_gets_everything() {
         let options = options.clock(Clock::manual());
         let balancer = build_with(name, all.iter().cloned(), &options).expect("a balancer");
         balancer
-            .ramp(all[0].id(), Duration::ZERO)
+            .begin_slow_start(all[0].id(), Duration::ZERO)
             .expect("a member");
         balancer.remove_host(all[1].id()).expect("a member");
         let tried = [all[0].id().clone()];
@@ -164,7 +176,9 @@ fn hosts_that_all_start_slowly_share_equally() {
         let options = options.seed(1).clock(Clock::manual());
         let balancer = build_with(name, all.iter().cloned(), &options).expect("a balancer");
         for host in &all {
-            balancer.ramp(host.id(), Duration::ZERO).expect("a member");
+            balancer
+                .begin_slow_start(host.id(), Duration::ZERO)
+                .expect("a member");
         }
         for count in counts(&*balancer, &all, 10_000) {
             assert!((1_800..=2_200).contains(&count), "{name}: {count}");
@@ -179,9 +193,9 @@ fn where_keys_belong_to_hosts_nobody_starts_slowly() {
         let all = hosts(4);
         let (balancer, plain) = (slowly(name, &all, &clock), super::seeded(name, &all, 1));
         balancer
-            .ramp(all[2].id(), Duration::ZERO)
+            .begin_slow_start(all[2].id(), Duration::ZERO)
             .expect("a member");
-        assert_eq!(balancer.ramping(all[2].id()), None, "{name}");
+        assert_eq!(balancer.slow_start_elapsed(all[2].id()), None, "{name}");
         for key in 0..500u32 {
             let key = key.to_be_bytes();
             let request = Selection::new().key(&key).client(key.into());
@@ -200,20 +214,27 @@ fn a_slow_start_needs_a_member_and_ends_when_it_leaves() {
         let balancer = slowly(info.name, &all, &Clock::manual());
         let stranger = host(9);
         assert_eq!(
-            balancer.ramp(stranger.id(), Duration::ZERO),
+            balancer.begin_slow_start(stranger.id(), Duration::ZERO),
             Err(BalancerError::UnknownHost(stranger.id().clone()))
         );
-        assert_eq!(balancer.ramping(stranger.id()), None);
+        assert_eq!(balancer.slow_start_elapsed(stranger.id()), None);
         balancer
-            .ramp(all[0].id(), Duration::ZERO)
+            .begin_slow_start(all[0].id(), Duration::ZERO)
             .expect("a member");
         balancer.remove_host(all[0].id()).expect("a member");
         balancer.add_host(Arc::clone(&all[0])).expect("no member");
-        assert_eq!(balancer.ramping(all[0].id()), None, "{}", info.name);
+        assert_eq!(
+            balancer.slow_start_elapsed(all[0].id()),
+            None,
+            "{}",
+            info.name
+        );
         // Without a window there is nothing to do.
         let plain = super::seeded(info.name, &all, 1);
-        plain.ramp(all[0].id(), Duration::ZERO).expect("a member");
-        assert_eq!(plain.ramping(all[0].id()), None, "{}", info.name);
+        plain
+            .begin_slow_start(all[0].id(), Duration::ZERO)
+            .expect("a member");
+        assert_eq!(plain.slow_start_elapsed(all[0].id()), None, "{}", info.name);
     }
 }
 
@@ -225,7 +246,9 @@ fn what_is_held_back_under_eight_threads_is_not_counted() {
         let all: Vec<Arc<Host>> = hosts(70).iter().map(limited).collect();
         let balancer = build_with(name, all.iter().cloned(), &options).expect("a balancer");
         for host in &all[..60] {
-            balancer.ramp(host.id(), Duration::ZERO).expect("a member");
+            balancer
+                .begin_slow_start(host.id(), Duration::ZERO)
+                .expect("a member");
         }
         thread::scope(|scope| {
             for _ in 0..8 {
@@ -263,7 +286,7 @@ fn the_floor_must_be_a_share() {
         let options = Options::new().slow_start(window, floor);
         let balancer = build_with("least_load", hosts(2), &options).expect("a balancer");
         balancer
-            .ramp(host(0).id(), Duration::ZERO)
+            .begin_slow_start(host(0).id(), Duration::ZERO)
             .expect("a member");
         assert!(balancer.lease(&Selection::new()).is_ok());
     }

@@ -2,17 +2,24 @@
 
 use http::StatusCode;
 
-use super::{Api, Request};
-use crate::admin::reply::Reply;
+use super::{Api, ApiRequest};
+use crate::admin::response::ApiResponse;
 
 /// OpenAPI 3.1.
 pub(super) const OPENAPI: &str = include_str!("../../../conf/openapi.yaml");
 
-pub(super) fn openapi(_api: &Api, _request: &Request) -> Result<Reply, Reply> {
-    Ok(Reply::new(StatusCode::OK, "application/yaml", OPENAPI))
+pub(super) fn openapi(_api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    Ok(ApiResponse::new(
+        StatusCode::OK,
+        "application/yaml",
+        OPENAPI,
+    ))
 }
 
-pub(super) fn config(api: &Api, _request: &Request) -> Result<Reply, Reply> {
-    let current = api.running.current();
-    Ok(Reply::json(StatusCode::OK, &current.config.dump()))
+pub(super) fn config(api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    let loaded_config = api.process.loaded_config();
+    Ok(ApiResponse::json(
+        StatusCode::OK,
+        &loaded_config.config.dump(),
+    ))
 }

@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 
-use super::{Api, Request, pools};
-use crate::admin::reply::Reply;
+use super::{Api, ApiRequest, pools};
+use crate::admin::response::ApiResponse;
 use crate::balancer::HostId;
 
 /// The path of the command to drain a host; the method is POST, the host and the pool stand in the query.
@@ -12,36 +12,36 @@ pub const API_DRAIN: &str = "/api/v1/drain";
 /// The path of the command that undoes it.
 pub const API_UNDRAIN: &str = "/api/v1/undrain";
 
-pub(super) fn drain(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    wish(api, request, true)
+pub(super) fn drain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, true)
 }
 
-pub(super) fn undrain(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    wish(api, request, false)
+pub(super) fn undrain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, false)
 }
 
 /// Carries a command out; its answer is a line for each pool.
-fn wish(api: &Api, request: &Request, drained: bool) -> Result<Reply, Reply> {
+fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResponse, ApiResponse> {
     let host = request.query("host");
-    let host = host.ok_or_else(|| Reply::error(StatusCode::BAD_REQUEST, "which host?"))?;
+    let host = host.ok_or_else(|| ApiResponse::error(StatusCode::BAD_REQUEST, "which host?"))?;
     let host_id = HostId::from(host.as_str());
     let pools = match request.query("pool") {
         Some(name) => {
-            let pool = pools::named(api, &name)?;
+            let pool = pools::find_pool(api, &name)?;
             if pool.member(&host_id).is_none() {
                 return Err(pools::no_host(&pool, &host));
             }
             vec![pool]
         }
         None => {
-            let mut pools = api.running.pools();
+            let mut pools = api.process.pools();
             pools.retain(|pool| pool.member(&host_id).is_some());
             pools
         }
     };
     if pools.is_empty() {
         let reason = format!("no pool has a host `{}`", host.escape_debug());
-        return Err(Reply::error(StatusCode::NOT_FOUND, reason));
+        return Err(ApiResponse::error(StatusCode::NOT_FOUND, reason));
     }
     let lines = pools.iter().filter_map(|pool| {
         let member = pool.member(&host_id)?;
@@ -65,5 +65,5 @@ fn wish(api: &Api, request: &Request, drained: bool) -> Result<Reply, Reply> {
         Some(line)
     });
     let lines = Vec::from_iter(lines);
-    Ok(Reply::text(StatusCode::OK, &lines.join("\n")))
+    Ok(ApiResponse::text(StatusCode::OK, &lines.join("\n")))
 }

@@ -3,27 +3,27 @@
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Request};
-use crate::admin::reply::Reply;
-use crate::journal::Event;
+use super::{Api, ApiRequest};
+use crate::admin::response::ApiResponse;
+use crate::event_log::Event;
 
 /// Events, the oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Events {
+pub struct EventList {
     /// At most the newest 256.
     pub events: Vec<Event>,
 }
 
 /// Those with a number above `after`.
-pub(super) fn after(api: &Api, request: &Request) -> Result<Reply, Reply> {
+pub(super) fn after(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
     let number = match request.query("after") {
         None => 0,
         Some(text) => text.parse().map_err(|_| {
             let shown = text.escape_debug();
             let reason = format!("after: `{shown}` is not the number of an event");
-            Reply::error(StatusCode::BAD_REQUEST, reason)
+            ApiResponse::error(StatusCode::BAD_REQUEST, reason)
         })?,
     };
-    let events = api.running.journal().after(number);
-    Ok(Reply::json(StatusCode::OK, &Events { events }))
+    let events = api.process.event_log().since(number);
+    Ok(ApiResponse::json(StatusCode::OK, &EventList { events }))
 }

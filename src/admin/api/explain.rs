@@ -2,17 +2,21 @@
 
 use http::StatusCode;
 
-use super::{Api, Request};
-use crate::admin::reply::Reply;
-use crate::proxy::Inexplicable;
+use super::{Api, ApiRequest};
+use crate::admin::response::ApiResponse;
+use crate::proxy::ExplainError;
 
 /// The path of the question which host a request would get; the method is POST, the request is described in the body.
 pub const API_EXPLAIN: &str = "/api/v1/explain";
 
-pub(super) fn explain(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    match api.running.explain(&request.json()?) {
-        Ok(explanation) => Ok(Reply::json(StatusCode::OK, &explanation)),
-        Err(Inexplicable::Unknown(reason)) => Err(Reply::error(StatusCode::NOT_FOUND, reason)),
-        Err(Inexplicable::Invalid(reason)) => Err(Reply::error(StatusCode::BAD_REQUEST, reason)),
+pub(super) fn explain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    match api.process.explain(&request.json()?) {
+        Ok(explanation) => Ok(ApiResponse::json(StatusCode::OK, &explanation)),
+        Err(ExplainError::Unknown(reason)) => {
+            Err(ApiResponse::error(StatusCode::NOT_FOUND, reason))
+        }
+        Err(ExplainError::Invalid(reason)) => {
+            Err(ApiResponse::error(StatusCode::BAD_REQUEST, reason))
+        }
     }
 }

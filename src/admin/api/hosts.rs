@@ -6,9 +6,9 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::{Api, Request, pools};
-use crate::admin::reply::Reply;
-use crate::admin::running::Change;
+use super::{Api, ApiRequest, pools};
+use crate::admin::process_handle::HostChange;
+use crate::admin::response::ApiResponse;
 use crate::balancer::{HostId, MAX_WEIGHT};
 use crate::config::Host;
 use crate::pool::{HostStatus, Pool};
@@ -40,7 +40,7 @@ pub struct NewWeight {
 
 /// A host that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
+pub struct HostRemoval {
     /// What it was known by.
     pub removed: String,
     /// Requests that run on it still.
@@ -51,20 +51,20 @@ fn one() -> u32 {
     1
 }
 
-pub(super) async fn add(api: &Api, request: &Request) -> Result<Reply, Reply> {
+pub(super) async fn add(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
     let NewHost {
         address,
         weight,
         backup,
         max_in_flight,
     } = request.json()?;
-    let weight = checked(weight)?;
-    let pool = pools::named(api, request.segment(0))?;
+    let weight = check_weight(weight)?;
+    let pool = pools::find_pool(api, request.segment(0))?;
     let found = spawn_blocking(move || Host::find(&address)).await;
     let found = found.unwrap_or_else(|error| Err(error.to_string()));
     let host = found.map_err(|reason| {
         let reason = format!("address: {reason}");
-        Reply::error(StatusCode::BAD_REQUEST, reason)
+        ApiResponse::error(StatusCode::BAD_REQUEST, reason)
     })?;
     let host = Host {
         weight,
@@ -73,13 +73,13 @@ pub(super) async fn add(api: &Api, request: &Request) -> Result<Reply, Reply> {
         ..host
     };
     let id = host.id.clone();
-    change(api, &pool, Change::Add(host)).await?;
+    change(api, &pool, HostChange::Add(host)).await?;
     let status = status(api, &pool, &id)?;
-    Ok(Reply::json(StatusCode::CREATED, &status))
+    Ok(ApiResponse::json(StatusCode::CREATED, &status))
 }
 
-pub(super) async fn remove(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    let (pool, id) = meant(api, request)?;
+pub(super) async fn remove(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    let (pool, id) = find_host(api, request)?;
     let force = match request.query("force").as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -88,50 +88,53 @@ pub(super) async fn remove(api: &Api, request: &Request) -> Result<Reply, Reply>
                 "force: `{}` is neither true nor false",
                 other.escape_debug()
             );
-            return Err(Reply::error(StatusCode::BAD_REQUEST, reason));
+            return Err(ApiResponse::error(StatusCode::BAD_REQUEST, reason));
         }
     };
     let host = pool.member(&id).map(|member| Arc::clone(member.host()));
-    let removed = Change::Remove {
+    let removed = HostChange::Remove {
         host: id.clone(),
         force,
     };
     change(api, &pool, removed).await?;
-    let removed = Removed {
+    let removed = HostRemoval {
         removed: id.as_str().to_owned(),
         in_flight: host.map_or(0, |host| host.in_flight()),
     };
-    Ok(Reply::json(StatusCode::OK, &removed))
+    Ok(ApiResponse::json(StatusCode::OK, &removed))
 }
 
-pub(super) async fn weigh(api: &Api, request: &Request) -> Result<Reply, Reply> {
+pub(super) async fn set_weight(
+    api: &Api,
+    request: &ApiRequest,
+) -> Result<ApiResponse, ApiResponse> {
     let NewWeight { weight } = request.json()?;
-    let weight = checked(weight)?;
-    let (pool, host) = meant(api, request)?;
+    let weight = check_weight(weight)?;
+    let (pool, host) = find_host(api, request)?;
     let id = host.clone();
-    change(api, &pool, Change::Weigh { host, weight }).await?;
-    Ok(Reply::json(StatusCode::OK, &status(api, &pool, &id)?))
+    change(api, &pool, HostChange::Weigh { host, weight }).await?;
+    Ok(ApiResponse::json(StatusCode::OK, &status(api, &pool, &id)?))
 }
 
-pub(super) fn drain(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    wish(api, request, true)
+pub(super) fn drain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, true)
 }
 
-pub(super) fn undrain(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    wish(api, request, false)
+pub(super) fn undrain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    set_drained(api, request, false)
 }
 
-fn wish(api: &Api, request: &Request, drained: bool) -> Result<Reply, Reply> {
-    let (pool, id) = meant(api, request)?;
+fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResponse, ApiResponse> {
+    let (pool, id) = find_host(api, request)?;
     if let Some(member) = pool.member(&id) {
         pool.drain(member, drained);
     }
-    Ok(Reply::json(StatusCode::OK, &status(api, &pool, &id)?))
+    Ok(ApiResponse::json(StatusCode::OK, &status(api, &pool, &id)?))
 }
 
 /// The host that is meant, and its pool.
-fn meant(api: &Api, request: &Request) -> Result<(Arc<Pool>, HostId), Reply> {
-    let pool = pools::named(api, request.segment(0))?;
+fn find_host(api: &Api, request: &ApiRequest) -> Result<(Arc<Pool>, HostId), ApiResponse> {
+    let pool = pools::find_pool(api, request.segment(0))?;
     let id = HostId::from(request.segment(1));
     match pool.member(&id) {
         Some(_) => Ok((pool, id)),
@@ -139,23 +142,23 @@ fn meant(api: &Api, request: &Request) -> Result<(Arc<Pool>, HostId), Reply> {
     }
 }
 
-async fn change(api: &Api, pool: &Pool, change: Change) -> Result<(), Reply> {
-    let changed = api.running.change(pool.name(), change).await;
-    changed.map_err(Reply::refusal)
+async fn change(api: &Api, pool: &Pool, change: HostChange) -> Result<(), ApiResponse> {
+    let changed = api.process.change(pool.name(), change).await;
+    changed.map_err(ApiResponse::from_change_error)
 }
 
 /// A host as it is now, after a change.
-fn status(api: &Api, pool: &Pool, id: &HostId) -> Result<HostStatus, Reply> {
-    let pool = pools::named(api, pool.name())?;
+fn status(api: &Api, pool: &Pool, id: &HostId) -> Result<HostStatus, ApiResponse> {
+    let pool = pools::find_pool(api, pool.name())?;
     let member = pool.member(id);
     let member = member.ok_or_else(|| pools::no_host(&pool, id.as_str()))?;
     Ok(pool.host_status(member))
 }
 
-fn checked(weight: u32) -> Result<u32, Reply> {
+fn check_weight(weight: u32) -> Result<u32, ApiResponse> {
     match weight {
         0..=MAX_WEIGHT => Ok(weight),
-        _ => Err(Reply::error(
+        _ => Err(ApiResponse::error(
             StatusCode::BAD_REQUEST,
             format!("weight: {weight} is above {MAX_WEIGHT}"),
         )),

@@ -2,20 +2,20 @@
 //!
 //! One table has every path; a handler gets a request that has arrived whole and may do what it asks for.
 
-mod commands;
+mod authorization;
 mod description;
 mod drain;
+mod event_stream;
 mod events;
 mod explain;
 mod history;
 mod hosts;
-mod level;
+mod log_level;
 mod metrics;
-mod permission;
 mod pools;
 mod process;
+mod reload;
 mod router;
-mod stream;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,120 +25,124 @@ use pingora::http::RequestHeader;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::entrance::Door;
-use super::reply::Reply;
-use super::running::Running;
-use crate::moment::Moment;
+use super::api_server::Caller;
+use super::process_handle::ProcessHandle;
+use super::response::ApiResponse;
+use crate::timestamp::Timestamp;
 
-pub use super::reply::ErrorBody;
-pub use commands::{API_PREVIEW, API_RELOAD, Command, Preview, Reloaded};
+pub use super::response::ErrorBody;
 pub use drain::{API_DRAIN, API_UNDRAIN};
-pub use events::Events;
+pub use events::EventList;
 pub use explain::API_EXPLAIN;
-pub use history::Histories;
-pub use hosts::{NewHost, NewWeight, Removed};
-pub use level::{API_LOG_LEVEL, LogLevel};
-pub use process::{ConfigInfo, ProcessStatus, Version};
+pub use history::PoolHistories;
+pub use hosts::{HostRemoval, NewHost, NewWeight};
+pub use log_level::{API_LOG_LEVEL, LogLevel};
+pub use process::{ConfigInfo, ProcessStatus, ProcessVersion};
+pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadResult};
 
-use router::{Access, Handler, Route};
-use stream::Streams;
+use event_stream::EventStreams;
+use router::{ApiRoute, Handler, RequiredAccess};
 
 /// What answers to requests.
 #[derive(Debug)]
 pub struct Api {
-    running: Arc<dyn Running>,
-    commands: mpsc::Sender<Command>,
-    started: Moment,
-    began: Instant,
-    streams: Streams,
+    process: Arc<dyn ProcessHandle>,
+    commands: mpsc::Sender<ProcessCommand>,
+    started: Timestamp,
+    started_at: Instant,
+    streams: EventStreams,
     /// Places for previews of clients that need no token.
     previews: Semaphore,
 }
 
 /// A request that has arrived whole.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct ApiRequest {
     /// What stands in the place of the path's segments in braces.
     segments: Vec<String>,
     query: String,
     body: Vec<u8>,
-    door: Door,
+    caller: Caller,
 }
 
 /// A request that may be answered once its body is there.
-pub(super) struct Found {
-    route: &'static Route,
-    request: Request,
+pub(super) struct MatchedRequest {
+    route: &'static ApiRoute,
+    request: ApiRequest,
 }
 
 impl Api {
     /// Tells of `running`, and passes commands on to `commands`.
-    pub fn new(running: Arc<dyn Running>, commands: mpsc::Sender<Command>) -> Self {
+    pub fn new(process: Arc<dyn ProcessHandle>, commands: mpsc::Sender<ProcessCommand>) -> Self {
         Api {
-            running,
+            process,
             commands,
-            started: Moment::now(),
-            began: Instant::now(),
-            streams: Streams::default(),
-            previews: Semaphore::new(commands::PREVIEWS),
+            started: Timestamp::now(),
+            started_at: Instant::now(),
+            streams: EventStreams::default(),
+            previews: Semaphore::new(reload::MAX_PREVIEWS),
         }
     }
 
     /// Why the process does not want requests; `None` if it does.
-    fn unready(&self) -> Option<String> {
-        if !self.running.load().ready {
+    fn not_ready_reason(&self) -> Option<String> {
+        if !self.process.load().ready {
             return Some("not ready".to_owned());
         }
-        let wanted = self.running.current().config.admin.ready.usable;
-        let pools = self.running.pools();
+        let required = self.process.loaded_config().config.admin.ready.usable;
+        let pools = self.process.pools();
         let mut pools = pools.iter().map(|pool| (pool.name(), pool.usable()));
-        let (pool, usable) = pools.find(|(_, usable)| *usable < wanted)?;
+        let (pool, usable) = pools.find(|(_, usable)| *usable < required)?;
         Some(format!(
-            "not ready: the pool {pool} has {usable} of {wanted} usable hosts"
+            "not ready: the pool {pool} has {usable} of {required} usable hosts"
         ))
     }
 
-    /// The route of a request that came through `door`.
+    /// The route of a request that came through `caller`.
     ///
     /// # Errors
     /// The answer to one that has none, or may not do what it asks for.
-    pub(super) fn find(&self, request: &RequestHeader, door: Door) -> Result<Found, Reply> {
+    pub(super) fn find_route(
+        &self,
+        request: &RequestHeader,
+        caller: Caller,
+    ) -> Result<MatchedRequest, ApiResponse> {
         let uri = &request.uri;
         let (route, segments) = router::find(&request.method, uri.path())?;
-        let admin = &self.running.current().config.admin;
-        permission::permit(admin, uri, &request.headers, route.access, door)?;
-        Ok(Found {
+        let admin = &self.process.loaded_config().config.admin;
+        authorization::authorize(admin, uri, &request.headers, route.access, caller)?;
+        Ok(MatchedRequest {
             route,
-            request: Request {
+            request: ApiRequest {
                 segments,
                 query: uri.query().unwrap_or_default().to_owned(),
                 body: Vec::new(),
-                door,
+                caller,
             },
         })
     }
 }
 
-impl Found {
+impl MatchedRequest {
     /// The answer.
-    pub(super) async fn answer(mut self, api: &Api, body: Vec<u8>) -> Reply {
+    pub(super) async fn respond(mut self, api: &Api, body: Vec<u8>) -> ApiResponse {
         self.request.body = body;
         // A reload asks for a permit itself, as it may become a handover, which waits for all others.
-        let changes = self.route.access == Access::Write && self.route.path != API_RELOAD;
-        let permit = match changes.then(|| api.running.permit()).transpose() {
+        let changes = self.route.access == RequiredAccess::Write && self.route.path != API_RELOAD;
+        let permit = match changes.then(|| api.process.permit()).transpose() {
             Ok(permit) => permit,
-            Err(refusal) => return Reply::refusal(refusal),
+            Err(refusal) => return ApiResponse::from_change_error(refusal),
         };
-        let answer = match self.route.handler {
-            Handler::Now(answer) => answer(api, &self.request),
-            Handler::Later(answer) => answer(api, &self.request).await,
+        let response = match self.route.handler {
+            Handler::Sync(handler) => handler(api, &self.request),
+            Handler::Async(handler) => handler(api, &self.request).await,
         };
         drop(permit);
-        answer.unwrap_or_else(|refusal| refusal)
+        response.unwrap_or_else(|refusal| refusal)
     }
 }
 
-impl Request {
+impl ApiRequest {
     /// What stands in the place of a segment in braces, counted from 0.
     pub(crate) fn segment(&self, index: usize) -> &str {
         &self.segments[index]
@@ -153,10 +157,10 @@ impl Request {
     ///
     /// # Errors
     /// The answer to a body that is something else.
-    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Reply> {
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiResponse> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let reason = format!("the body is not what is wanted here: {error}");
-            Reply::error(StatusCode::BAD_REQUEST, reason)
+            ApiResponse::error(StatusCode::BAD_REQUEST, reason)
         })
     }
 }

@@ -4,46 +4,46 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{Api, Request};
-use crate::admin::reply::Reply;
+use super::{Api, ApiRequest};
+use crate::admin::response::ApiResponse;
 use crate::balancer::HostId;
 use crate::pool::Pool;
 
-pub(super) fn all(api: &Api, _request: &Request) -> Result<Reply, Reply> {
-    let pools = api.running.pools();
+pub(super) fn all(api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    let pools = api.process.pools();
     let pools = Vec::from_iter(pools.iter().map(|pool| pool.status()));
-    Ok(Reply::json(StatusCode::OK, &pools))
+    Ok(ApiResponse::json(StatusCode::OK, &pools))
 }
 
-pub(super) fn one(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    let pool = named(api, request.segment(0))?;
-    Ok(Reply::json(StatusCode::OK, &pool.status()))
+pub(super) fn one(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    let pool = find_pool(api, request.segment(0))?;
+    Ok(ApiResponse::json(StatusCode::OK, &pool.status()))
 }
 
-pub(super) fn host(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    let pool = named(api, request.segment(0))?;
+pub(super) fn host(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    let pool = find_pool(api, request.segment(0))?;
     let id = request.segment(1);
     match pool.member(&HostId::from(id)) {
-        Some(member) => Ok(Reply::json(StatusCode::OK, &pool.host_status(member))),
+        Some(member) => Ok(ApiResponse::json(StatusCode::OK, &pool.host_status(member))),
         None => Err(no_host(&pool, id)),
     }
 }
 
 /// The pool of this name.
-pub(super) fn named(api: &Api, name: &str) -> Result<Arc<Pool>, Reply> {
-    let mut pools = api.running.pools().into_iter();
+pub(super) fn find_pool(api: &Api, name: &str) -> Result<Arc<Pool>, ApiResponse> {
+    let mut pools = api.process.pools().into_iter();
     pools
         .find(|pool| pool.name() == name)
         .ok_or_else(|| no_pool(name))
 }
 
-pub(super) fn no_pool(name: &str) -> Reply {
+pub(super) fn no_pool(name: &str) -> ApiResponse {
     let reason = format!("there is no pool `{}`", name.escape_debug());
-    Reply::error(StatusCode::NOT_FOUND, reason)
+    ApiResponse::error(StatusCode::NOT_FOUND, reason)
 }
 
-pub(super) fn no_host(pool: &Pool, id: &str) -> Reply {
+pub(super) fn no_host(pool: &Pool, id: &str) -> ApiResponse {
     let (pool, id) = (pool.name(), id.escape_debug());
     let reason = format!("the pool {pool} does not have a host `{id}`");
-    Reply::error(StatusCode::NOT_FOUND, reason)
+    ApiResponse::error(StatusCode::NOT_FOUND, reason)
 }

@@ -6,21 +6,21 @@ use std::process;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Door, Request, permission};
-use crate::admin::reply::Reply;
-use crate::admin::running::{Current, Load};
-use crate::moment::Moment;
+use super::{Api, ApiRequest, Caller, authorization};
+use crate::admin::process_handle::{LoadedConfig, ProcessLoad};
+use crate::admin::response::ApiResponse;
 use crate::pool;
+use crate::timestamp::Timestamp;
 
 /// What the process is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Version {
+pub struct ProcessVersion {
     /// The version of the program.
     pub version: String,
     /// The id of the process.
     pub pid: u32,
     /// When it began.
-    pub started: Moment,
+    pub started: Timestamp,
     /// How long ago that was, whatever the wall clock did meanwhile.
     pub uptime_seconds: f64,
     /// The configuration in force.
@@ -35,7 +35,7 @@ pub struct ConfigInfo {
     /// The SHA-256 of the file's text, in hexadecimal.
     pub hash: String,
     /// When it was taken in.
-    pub loaded: Moment,
+    pub loaded: Timestamp,
 }
 
 /// What the process is and does.
@@ -43,7 +43,7 @@ pub struct ConfigInfo {
 pub struct ProcessStatus {
     /// What it is.
     #[serde(flatten)]
-    pub process: Version,
+    pub process: ProcessVersion,
     /// Whether it wants requests.
     pub ready: bool,
     /// Whether it ends with its last request.
@@ -57,56 +57,62 @@ pub struct ProcessStatus {
     /// Requests that ended in a panic since the process began.
     pub panics: u64,
     /// The pools in the order of the configuration.
-    pub pools: Vec<pool::Status>,
+    pub pools: Vec<pool::PoolStatus>,
 }
 
-pub(super) fn alive(_api: &Api, _request: &Request) -> Result<Reply, Reply> {
-    Ok(Reply::text(StatusCode::OK, "alive"))
+pub(super) fn alive(_api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    Ok(ApiResponse::text(StatusCode::OK, "alive"))
 }
 
-pub(super) fn ready(api: &Api, _request: &Request) -> Result<Reply, Reply> {
-    Ok(match api.unready() {
-        None => Reply::text(StatusCode::OK, "ready"),
-        Some(reason) => Reply::text(StatusCode::SERVICE_UNAVAILABLE, &reason),
+pub(super) fn ready(api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    Ok(match api.not_ready_reason() {
+        None => ApiResponse::text(StatusCode::OK, "ready"),
+        Some(reason) => ApiResponse::text(StatusCode::SERVICE_UNAVAILABLE, &reason),
     })
 }
 
-pub(super) fn version(api: &Api, _request: &Request) -> Result<Reply, Reply> {
-    Ok(Reply::json(StatusCode::OK, &api.version()))
+pub(super) fn version(api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    Ok(ApiResponse::json(StatusCode::OK, &api.version()))
 }
 
-pub(super) fn status(api: &Api, request: &Request) -> Result<Reply, Reply> {
-    Ok(Reply::json(StatusCode::OK, &api.status(request.door)))
+pub(super) fn status(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+    Ok(ApiResponse::json(
+        StatusCode::OK,
+        &api.status(request.caller),
+    ))
 }
 
 impl Api {
     /// What the process is.
-    fn version(&self) -> Version {
-        Version {
+    fn version(&self) -> ProcessVersion {
+        ProcessVersion {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
             started: self.started,
-            uptime_seconds: self.began.elapsed().as_secs_f64(),
-            config: ConfigInfo::of(&self.running.current()),
+            uptime_seconds: self.started_at.elapsed().as_secs_f64(),
+            config: ConfigInfo::new(&self.process.loaded_config()),
         }
     }
 
-    /// What the process is and does, as it is told to who came through `door`.
-    pub(crate) fn status(&self, door: Door) -> ProcessStatus {
-        let Load {
+    /// What the process is and does, as it is told to who came through `caller`.
+    pub(crate) fn status(&self, caller: Caller) -> ProcessStatus {
+        let ProcessLoad {
             ready: _,
             draining,
             in_flight,
             connections,
             panics,
-        } = self.running.load();
-        let current = self.running.current();
-        let pools = self.running.pools();
+        } = self.process.load();
+        let loaded_config = self.process.loaded_config();
+        let pools = self.process.pools();
         ProcessStatus {
             process: self.version(),
-            ready: self.unready().is_none(),
+            ready: self.not_ready_reason().is_none(),
             draining,
-            writable: permission::is_writable(current.config.admin.token_file.as_ref(), door),
+            writable: authorization::is_writable(
+                loaded_config.config.admin.token_file.as_ref(),
+                caller,
+            ),
             in_flight,
             connections,
             panics,
@@ -116,12 +122,12 @@ impl Api {
 }
 
 impl ConfigInfo {
-    fn of(current: &Current) -> Self {
-        let shown = |file: &Path| file.display().to_string();
+    fn new(loaded_config: &LoadedConfig) -> Self {
+        let display = |file: &Path| file.display().to_string();
         ConfigInfo {
-            file: current.file.as_deref().map(shown),
-            hash: current.config.digest.clone(),
-            loaded: current.loaded,
+            file: loaded_config.file.as_deref().map(display),
+            hash: loaded_config.config.digest.clone(),
+            loaded: loaded_config.loaded,
         }
     }
 }

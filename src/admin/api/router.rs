@@ -7,15 +7,15 @@ use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Api, Request, commands, description, drain, events, explain, history, hosts, level, metrics,
-    pools, process, stream,
+    Api, ApiRequest, description, drain, event_stream, events, explain, history, hosts, log_level,
+    metrics, pools, process, reload,
 };
 use crate::admin::dashboard;
-use crate::admin::reply::Reply;
+use crate::admin::response::ApiResponse;
 
 /// What a request must be allowed to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum RequiredAccess {
     /// Nothing: it tells nobody anything that is worth keeping.
     Open,
     /// To read.
@@ -25,39 +25,45 @@ pub(crate) enum Access {
 }
 
 /// An answer that is awaited.
-pub(crate) type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, Reply>> + Send + 'a>>;
+pub(crate) type ResponseFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<ApiResponse, ApiResponse>> + Send + 'a>>;
 
 /// What answers; the error is an answer, too.
 #[derive(Clone, Copy)]
 pub(crate) enum Handler {
     /// At once.
-    Now(fn(&Api, &Request) -> Result<Reply, Reply>),
+    Sync(fn(&Api, &ApiRequest) -> Result<ApiResponse, ApiResponse>),
     /// After a while.
-    Later(for<'a> fn(&'a Api, &'a Request) -> Answer<'a>),
+    Async(for<'a> fn(&'a Api, &'a ApiRequest) -> ResponseFuture<'a>),
 }
 
 /// A path with a method.
-pub(crate) struct Route {
+pub(crate) struct ApiRoute {
     pub(crate) method: Method,
     /// A segment in braces stands for any one, and is passed on decoded.
     pub(crate) path: &'static str,
-    pub(crate) access: Access,
+    pub(crate) access: RequiredAccess,
     pub(crate) handler: Handler,
 }
 
-use Access::{Open, Read, Write};
-use Handler::{Later, Now};
+use Handler::{Async, Sync};
+use RequiredAccess::{Open, Read, Write};
 
-const fn get(path: &'static str, access: Access, handler: Handler) -> Route {
+const fn get(path: &'static str, access: RequiredAccess, handler: Handler) -> ApiRoute {
     route(Method::GET, path, access, handler)
 }
 
-const fn post(path: &'static str, access: Access, handler: Handler) -> Route {
+const fn post(path: &'static str, access: RequiredAccess, handler: Handler) -> ApiRoute {
     route(Method::POST, path, access, handler)
 }
 
-const fn route(method: Method, path: &'static str, access: Access, handler: Handler) -> Route {
-    Route {
+const fn route(
+    method: Method,
+    path: &'static str,
+    access: RequiredAccess,
+    handler: Handler,
+) -> ApiRoute {
+    ApiRoute {
         method,
         path,
         access,
@@ -69,83 +75,91 @@ const HOSTS: &str = "/api/v1/pools/{pool}/hosts";
 const HOST: &str = "/api/v1/pools/{pool}/hosts/{host}";
 
 /// All of them. HEAD is taken wherever GET is.
-pub(crate) const ROUTES: &[Route] = &[
-    get("/healthz", Open, Now(process::alive)),
-    get("/ready", Open, Now(process::ready)),
-    get("/metrics", Read, Now(metrics::all)),
-    get("/api/v1/version", Read, Now(process::version)),
-    get("/api/v1/status", Read, Now(process::status)),
-    get("/api/v1/pools", Read, Now(pools::all)),
-    get("/api/v1/pools/{pool}", Read, Now(pools::one)),
+pub(crate) const ROUTES: &[ApiRoute] = &[
+    get("/healthz", Open, Sync(process::alive)),
+    get("/ready", Open, Sync(process::ready)),
+    get("/metrics", Read, Sync(metrics::all)),
+    get("/api/v1/version", Read, Sync(process::version)),
+    get("/api/v1/status", Read, Sync(process::status)),
+    get("/api/v1/pools", Read, Sync(pools::all)),
+    get("/api/v1/pools/{pool}", Read, Sync(pools::one)),
     post(
         HOSTS,
         Write,
-        Later(|api, request| Box::pin(hosts::add(api, request))),
+        Async(|api, request| Box::pin(hosts::add(api, request))),
     ),
-    get(HOST, Read, Now(pools::host)),
+    get(HOST, Read, Sync(pools::host)),
     route(
         Method::PATCH,
         HOST,
         Write,
-        Later(|api, request| Box::pin(hosts::weigh(api, request))),
+        Async(|api, request| Box::pin(hosts::set_weight(api, request))),
     ),
     route(
         Method::DELETE,
         HOST,
         Write,
-        Later(|api, request| Box::pin(hosts::remove(api, request))),
+        Async(|api, request| Box::pin(hosts::remove(api, request))),
     ),
     post(
         "/api/v1/pools/{pool}/hosts/{host}/drain",
         Write,
-        Now(hosts::drain),
+        Sync(hosts::drain),
     ),
     post(
         "/api/v1/pools/{pool}/hosts/{host}/undrain",
         Write,
-        Now(hosts::undrain),
+        Sync(hosts::undrain),
     ),
-    get("/api/v1/events", Read, Now(events::after)),
+    get("/api/v1/events", Read, Sync(events::after)),
     // It changes nothing, and describes what it asks about in a body.
-    post(super::API_EXPLAIN, Read, Now(explain::explain)),
-    get("/api/v1/history", Read, Now(history::all)),
-    get("/api/v1/stream", Read, Now(stream::follow)),
-    get("/", Read, Now(dashboard::page)),
-    get("/dashboard/style.css", Read, Now(dashboard::style)),
-    get("/dashboard/text.js", Read, Now(dashboard::text)),
-    get("/dashboard/chart.js", Read, Now(dashboard::chart)),
-    get("/dashboard/view.js", Read, Now(dashboard::view)),
-    get("/dashboard/pools.js", Read, Now(dashboard::pools)),
-    get("/dashboard/script.js", Read, Now(dashboard::script)),
-    get("/favicon.svg", Read, Now(dashboard::icon)),
-    get("/api/v1/config", Read, Now(description::config)),
-    get("/api/v1/openapi.yaml", Read, Now(description::openapi)),
-    get(super::API_LOG_LEVEL, Read, Now(level::told)),
-    route(Method::PUT, super::API_LOG_LEVEL, Write, Now(level::set)),
+    post(super::API_EXPLAIN, Read, Sync(explain::explain)),
+    get("/api/v1/history", Read, Sync(history::all)),
+    get("/api/v1/stream", Read, Sync(event_stream::open)),
+    get("/", Read, Sync(dashboard::page)),
+    get("/dashboard/style.css", Read, Sync(dashboard::style)),
+    get("/dashboard/text.js", Read, Sync(dashboard::text)),
+    get("/dashboard/chart.js", Read, Sync(dashboard::chart)),
+    get("/dashboard/view.js", Read, Sync(dashboard::view)),
+    get("/dashboard/pools.js", Read, Sync(dashboard::pools)),
+    get("/dashboard/script.js", Read, Sync(dashboard::script)),
+    get("/favicon.svg", Read, Sync(dashboard::icon)),
+    get("/api/v1/config", Read, Sync(description::config)),
+    get("/api/v1/openapi.yaml", Read, Sync(description::openapi)),
+    get(super::API_LOG_LEVEL, Read, Sync(log_level::get)),
+    route(
+        Method::PUT,
+        super::API_LOG_LEVEL,
+        Write,
+        Sync(log_level::set),
+    ),
     get(
         super::API_PREVIEW,
         Read,
-        Later(|api, request| Box::pin(commands::preview(api, request))),
+        Async(|api, request| Box::pin(reload::preview(api, request))),
     ),
     post(
         super::API_RELOAD,
         Write,
-        Later(|api, _| Box::pin(commands::reload(api))),
+        Async(|api, _| Box::pin(reload::reload(api))),
     ),
-    post(super::API_DRAIN, Write, Now(drain::drain)),
-    post(super::API_UNDRAIN, Write, Now(drain::undrain)),
+    post(super::API_DRAIN, Write, Sync(drain::drain)),
+    post(super::API_UNDRAIN, Write, Sync(drain::undrain)),
 ];
 
 /// The route of a request, and what stands in the place of the segments in braces.
-pub(super) fn find(method: &Method, path: &str) -> Result<(&'static Route, Vec<String>), Reply> {
+pub(super) fn find(
+    method: &Method,
+    path: &str,
+) -> Result<(&'static ApiRoute, Vec<String>), ApiResponse> {
     let mut allowed = Vec::new();
     for route in ROUTES {
-        let Some(segments) = matched(route.path, path) else {
+        let Some(segments) = match_template(route.path, path) else {
             continue;
         };
         let reads = route.method == Method::GET && *method == Method::HEAD;
         if route.method == *method || reads {
-            return Ok((route, decoded(&segments)?));
+            return Ok((route, decode_segments(&segments)?));
         }
         allowed.push(route.method.as_str());
         if route.method == Method::GET {
@@ -153,43 +167,43 @@ pub(super) fn find(method: &Method, path: &str) -> Result<(&'static Route, Vec<S
         }
     }
     if allowed.is_empty() {
-        return Err(Reply::error(
+        return Err(ApiResponse::error(
             StatusCode::NOT_FOUND,
             format!("there is no path `{}`", path.escape_debug()),
         ));
     }
     let allowed = allowed.join(", ");
-    let refusal = Reply::error(
+    let refusal = ApiResponse::error(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("only {allowed} here"),
     );
     Err(match HeaderValue::from_str(&allowed) {
-        Ok(value) => refusal.with(header::ALLOW, value),
+        Ok(value) => refusal.with_header(header::ALLOW, value),
         Err(_) => refusal,
     })
 }
 
 /// What stands in the place of the template's segments in braces; `None` if the path is another one.
-fn matched<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
-    let mut found = Vec::new();
-    let (mut wanted, mut segments) = (template.split('/'), path.split('/'));
+fn match_template<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut captures = Vec::new();
+    let (mut expected, mut segments) = (template.split('/'), path.split('/'));
     loop {
-        match (wanted.next(), segments.next()) {
-            (None, None) => return Some(found),
-            (Some(wanted), Some(segment)) if wanted.starts_with('{') && !segment.is_empty() => {
-                found.push(segment);
+        match (expected.next(), segments.next()) {
+            (None, None) => return Some(captures),
+            (Some(expected), Some(segment)) if expected.starts_with('{') && !segment.is_empty() => {
+                captures.push(segment);
             }
-            (Some(wanted), Some(segment)) if wanted == segment => {}
+            (Some(expected), Some(segment)) if expected == segment => {}
             _ => return None,
         }
     }
 }
 
-fn decoded(segments: &[&str]) -> Result<Vec<String>, Reply> {
+fn decode_segments(segments: &[&str]) -> Result<Vec<String>, ApiResponse> {
     let texts = segments.iter().map(|segment| {
         let text = percent_decode_str(segment).decode_utf8();
         text.map(String::from).map_err(|_| {
-            Reply::error(
+            ApiResponse::error(
                 StatusCode::BAD_REQUEST,
                 format!("`{}` is not UTF-8", segment.escape_debug()),
             )
@@ -206,7 +220,7 @@ mod tests {
     fn segments_in_braces_stand_for_any_one() {
         let template = "/pools/{pool}/hosts/{host}";
         assert_eq!(
-            matched(template, "/pools/a/hosts/b%3A1"),
+            match_template(template, "/pools/a/hosts/b%3A1"),
             Some(vec!["a", "b%3A1"])
         );
         for other in [
@@ -215,9 +229,9 @@ mod tests {
             "/pools/a/hosts/b/c",
             "/",
         ] {
-            assert_eq!(matched(template, other), None, "{other}");
+            assert_eq!(match_template(template, other), None, "{other}");
         }
-        assert_eq!(matched("/ready", "/ready"), Some(Vec::new()));
+        assert_eq!(match_template("/ready", "/ready"), Some(Vec::new()));
     }
 
     #[test]
@@ -244,8 +258,8 @@ mod tests {
     #[test]
     fn no_route_hides_another() {
         for (index, route) in ROUTES.iter().enumerate() {
-            let hides = |other: &&Route| {
-                other.method == route.method && matched(other.path, route.path).is_some()
+            let hides = |other: &&ApiRoute| {
+                other.method == route.method && match_template(other.path, route.path).is_some()
             };
             assert!(
                 !ROUTES[..index].iter().any(|other| hides(&other)),

@@ -6,17 +6,17 @@ use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::process::{encoded, read, told};
-use super::terminal::{Line, Style, Terminal};
-use super::{Failure, ProcessArg, failed};
+use super::control_client::{parse, percent_encode, request};
+use super::terminal::{Style, StyledLine, Terminal};
+use super::{Failure, ProcessArg, runtime_error};
 use crate::admin::ProcessStatus;
 
-use view::{Rates, lines};
+use view::{RequestRates, lines};
 
 /// The process does it at once.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// From one look to the next.
-const PAUSE: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is shown, and how.
 #[derive(Debug, clap::Args)]
@@ -34,69 +34,69 @@ pub(super) struct StatusArg {
     process: ProcessArg,
 }
 
-pub(super) fn status(said: &StatusArg) -> Result<(), Failure> {
+pub(super) fn status(args: &StatusArg) -> Result<(), Failure> {
     let mut terminal = Terminal::new();
-    let shown = match (said.json, said.watch) {
-        (true, false) => terminal.write(&json(said)?),
-        (true, true) => watch_json(said, &mut terminal),
+    let shown = match (args.json, args.watch) {
+        (true, false) => terminal.write(&json(args)?),
+        (true, true) => watch_json(args, &mut terminal),
         (false, false) => {
             let columns = terminal.columns();
-            terminal.print(&lines(&current(said)?, None, columns))
+            terminal.print(&lines(&current(args)?, None, columns))
         }
-        (false, true) => watch(said, &mut terminal),
+        (false, true) => watch(args, &mut terminal),
     };
     match shown {
         // Whoever read has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        shown => shown.map_err(failed),
+        shown => shown.map_err(runtime_error),
     }
 }
 
 /// Shows what there is every second, for ever. A process that does not answer may be about to be replaced by one that
 /// does.
-fn watch(said: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
-    let mut rates = Rates::default();
+fn watch(args: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
+    let mut rates = RequestRates::default();
     loop {
-        let began = Instant::now();
-        let shown = match current(said) {
+        let started = Instant::now();
+        let shown = match current(args) {
             Ok(status) => {
-                rates.take(&status, began);
+                rates.update(&status, started);
                 lines(&status, Some(&rates), terminal.columns())
             }
-            Err(failure) => vec![Line::of(failure.message, Style::Bad)],
+            Err(failure) => vec![StyledLine::new(failure.message, Style::Bad)],
         };
         terminal.replace(&shown)?;
-        sleep(PAUSE.saturating_sub(began.elapsed()));
+        sleep(INTERVAL.saturating_sub(started.elapsed()));
     }
 }
 
-fn watch_json(said: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
+fn watch_json(args: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
     loop {
-        let began = Instant::now();
-        if let Ok(line) = json(said) {
+        let started = Instant::now();
+        if let Ok(line) = json(args) {
             terminal.write(&line)?;
         }
-        sleep(PAUSE.saturating_sub(began.elapsed()));
+        sleep(INTERVAL.saturating_sub(started.elapsed()));
     }
 }
 
 /// One line.
-fn json(said: &StatusArg) -> Result<String, Failure> {
-    let path = match &said.pool {
-        Some(pool) => format!("/api/v1/pools/{}", encoded(pool)),
+fn json(args: &StatusArg) -> Result<String, Failure> {
+    let path = match &args.pool {
+        Some(pool) => format!("/api/v1/pools/{}", percent_encode(pool)),
         None => "/api/v1/status".to_owned(),
     };
-    Ok(told(&said.process, "GET", &path, "", PATIENCE)? + "\n")
+    Ok(request(&args.process, "GET", &path, "", TIMEOUT)? + "\n")
 }
 
-fn current(said: &StatusArg) -> Result<ProcessStatus, Failure> {
-    let body = told(&said.process, "GET", "/api/v1/status", "", PATIENCE)?;
-    let mut status: ProcessStatus = read(&body)?;
-    if let Some(pool) = &said.pool {
+fn current(args: &StatusArg) -> Result<ProcessStatus, Failure> {
+    let body = request(&args.process, "GET", "/api/v1/status", "", TIMEOUT)?;
+    let mut status: ProcessStatus = parse(&body)?;
+    if let Some(pool) = &args.pool {
         status.pools.retain(|status| status.name == *pool);
         if status.pools.is_empty() {
             let pool = pool.escape_debug();
-            return Err(failed(format!("there is no pool `{pool}`")));
+            return Err(runtime_error(format!("there is no pool `{pool}`")));
         }
     }
     Ok(status)

@@ -6,52 +6,52 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::admin::ProcessStatus;
-use crate::cli::terminal::{Line, Style};
-use crate::moment::Moment;
-use crate::pool::{HostStatus, State, Status};
+use crate::cli::terminal::{Style, StyledLine};
+use crate::pool::{HostState, HostStatus, PoolStatus};
+use crate::timestamp::Timestamp;
 
 /// Between two columns.
-const GAP: &str = "  ";
+const COLUMN_GAP: &str = "  ";
 /// What is left for the reason at least, before columns are left out.
-const LEAST_REASON: usize = 30;
+const MIN_REASON_WIDTH: usize = 30;
 
 /// Requests per second, from one look to the next.
 #[derive(Debug, Default)]
-pub(super) struct Rates {
+pub(super) struct RequestRates {
     /// When the last look was, and what it saw.
-    seen: Option<(Instant, Counts)>,
-    of_pool: HashMap<String, f64>,
-    of_host: HashMap<(String, String), f64>,
+    previous: Option<(Instant, RequestTotals)>,
+    by_pool: HashMap<String, f64>,
+    by_host: HashMap<(String, String), f64>,
 }
 
 /// Requests so far.
 #[derive(Debug, Default)]
-struct Counts {
-    of_pool: HashMap<String, u64>,
-    of_host: HashMap<(String, String), u64>,
+struct RequestTotals {
+    by_pool: HashMap<String, u64>,
+    by_host: HashMap<(String, String), u64>,
 }
 
-impl Rates {
+impl RequestRates {
     /// Takes in what is seen `now`.
-    pub(super) fn take(&mut self, status: &ProcessStatus, now: Instant) {
-        let counts = Counts::of(status);
-        if let Some((then, before)) = &self.seen {
-            let passed = now.saturating_duration_since(*then);
-            self.of_pool = rates(&before.of_pool, &counts.of_pool, passed);
-            self.of_host = rates(&before.of_host, &counts.of_host, passed);
+    pub(super) fn update(&mut self, status: &ProcessStatus, now: Instant) {
+        let counts = RequestTotals::new(status);
+        if let Some((then, before)) = &self.previous {
+            let elapsed = now.saturating_duration_since(*then);
+            self.by_pool = rates(&before.by_pool, &counts.by_pool, elapsed);
+            self.by_host = rates(&before.by_host, &counts.by_host, elapsed);
         }
-        self.seen = Some((now, counts));
+        self.previous = Some((now, counts));
     }
 }
 
-impl Counts {
-    fn of(status: &ProcessStatus) -> Self {
-        let mut counts = Counts::default();
+impl RequestTotals {
+    fn new(status: &ProcessStatus) -> Self {
+        let mut counts = RequestTotals::default();
         for pool in &status.pools {
-            counts.of_pool.insert(pool.name.clone(), pool.requests);
+            counts.by_pool.insert(pool.name.clone(), pool.requests);
             for host in &pool.hosts {
                 let key = (pool.name.clone(), host.id.clone());
-                counts.of_host.insert(key, host.requests);
+                counts.by_host.insert(key, host.requests);
             }
         }
         counts
@@ -62,11 +62,11 @@ impl Counts {
 fn rates<K: Clone + Eq + std::hash::Hash>(
     before: &HashMap<K, u64>,
     now: &HashMap<K, u64>,
-    passed: Duration,
+    elapsed: Duration,
 ) -> HashMap<K, f64> {
     let rate = |key: &K, count: u64| {
         let more = count.checked_sub(*before.get(key)?)?;
-        (!passed.is_zero()).then(|| more as f64 / passed.as_secs_f64())
+        (!elapsed.is_zero()).then(|| more as f64 / elapsed.as_secs_f64())
     };
     now.iter()
         .filter_map(|(key, count)| Some((key.clone(), rate(key, *count)?)))
@@ -74,25 +74,29 @@ fn rates<K: Clone + Eq + std::hash::Hash>(
 }
 
 /// The process, and each pool with its hosts; with `rates` requests per second instead of their sum.
-pub(super) fn lines(status: &ProcessStatus, rates: Option<&Rates>, columns: usize) -> Vec<Line> {
-    let now = Moment::now();
+pub(super) fn lines(
+    status: &ProcessStatus,
+    rates: Option<&RequestRates>,
+    columns: usize,
+) -> Vec<StyledLine> {
+    let now = Timestamp::now();
     let mut lines = vec![headline(status)];
     for pool in &status.pools {
-        lines.push(Line::default());
+        lines.push(StyledLine::default());
         lines.push(title(pool, rates));
         lines.extend(table(pool, rates, columns, now));
     }
     lines
 }
 
-fn headline(status: &ProcessStatus) -> Line {
+fn headline(status: &ProcessStatus) -> StyledLine {
     let process = &status.process;
     let (word, style) = match (status.draining, status.ready) {
         (true, _) => ("draining", Style::Passing),
         (false, true) => ("ready", Style::Good),
         (false, false) => ("not ready", Style::Bad),
     };
-    let up = short(process.uptime_seconds);
+    let up = format_duration(process.uptime_seconds);
     let mut rest = format!(
         ", pid {}, up {up}, {} in flight, {} connections",
         process.pid, status.in_flight, status.connections
@@ -104,13 +108,13 @@ fn headline(status: &ProcessStatus) -> Line {
         let name = Path::new(file).file_name().unwrap_or_default();
         rest.push_str(&format!(", {}", name.display()));
     }
-    Line::of(format!("ballast {}", process.version), Style::Title)
+    StyledLine::new(format!("ballast {}", process.version), Style::Title)
         .and(" ", Style::Plain)
         .and(word, style)
         .and(rest, Style::Plain)
 }
 
-fn title(pool: &Status, rates: Option<&Rates>) -> Line {
+fn title(pool: &PoolStatus, rates: Option<&RequestRates>) -> StyledLine {
     let usable = format!("{} of {} usable", pool.usable, pool.hosts.len());
     let style = match pool.usable {
         0 => Style::Bad,
@@ -120,8 +124,11 @@ fn title(pool: &Status, rates: Option<&Rates>) -> Line {
     let mut rest = format!(", {} in flight", pool.in_flight);
     match rates {
         Some(rates) => {
-            let rate = rates.of_pool.get(&pool.name);
-            rest.push_str(&format!(", {} req/s", rate.map_or("-".into(), figure)));
+            let rate = rates.by_pool.get(&pool.name);
+            rest.push_str(&format!(
+                ", {} req/s",
+                rate.map_or("-".into(), format_number)
+            ));
         }
         None => rest.push_str(&format!(", {} requests", pool.requests)),
     }
@@ -129,7 +136,7 @@ fn title(pool: &Status, rates: Option<&Rates>) -> Line {
     if pool.waiting > 0 {
         rest.push_str(&format!(", {} waiting", pool.waiting));
     }
-    Line::of(pool.name.clone(), Style::Title)
+    StyledLine::new(pool.name.clone(), Style::Title)
         .and(format!(" {}, ", pool.algorithm), Style::Plain)
         .and(usable, style)
         .and(rest, Style::Plain)
@@ -139,9 +146,9 @@ fn title(pool: &Status, rates: Option<&Rates>) -> Line {
 struct Column {
     title: &'static str,
     /// Numbers stand on the right.
-    right: bool,
+    align_right: bool,
     /// Which one is left out first where they do not all fit: that with the lowest.
-    worth: u8,
+    priority: u8,
     cells: Vec<String>,
 }
 
@@ -153,7 +160,7 @@ impl Column {
 
     fn padded(&self, text: &str) -> String {
         let width = self.width();
-        match self.right {
+        match self.align_right {
             true => format!("{text:>width$}"),
             false => format!("{text:width$}"),
         }
@@ -161,48 +168,60 @@ impl Column {
 }
 
 /// A line for each host, with as many columns as leave room for the reason.
-fn table(pool: &Status, rates: Option<&Rates>, columns: usize, now: Moment) -> Vec<Line> {
-    let mut kept = all_columns(pool, rates, now);
-    let needed = |kept: &[Column]| -> usize {
-        let widths = kept.iter().map(|column| column.width() + GAP.len());
-        widths.sum::<usize>() + LEAST_REASON
+fn table(
+    pool: &PoolStatus,
+    rates: Option<&RequestRates>,
+    columns: usize,
+    now: Timestamp,
+) -> Vec<StyledLine> {
+    let mut columns_shown = all_columns(pool, rates, now);
+    let needed = |columns_shown: &[Column]| -> usize {
+        let widths = columns_shown
+            .iter()
+            .map(|column| column.width() + COLUMN_GAP.len());
+        widths.sum::<usize>() + MIN_REASON_WIDTH
     };
-    while needed(&kept) > columns
-        && let Some(least) = kept.iter().map(|column| column.worth).min()
-        && least < u8::MAX
+    while needed(&columns_shown) > columns
+        && let Some(lowest) = columns_shown.iter().map(|column| column.priority).min()
+        && lowest < u8::MAX
     {
-        kept.retain(|column| column.worth > least);
+        columns_shown.retain(|column| column.priority > lowest);
     }
-    let titles = kept.iter().map(|column| column.padded(column.title) + GAP);
+    let titles = columns_shown
+        .iter()
+        .map(|column| column.padded(column.title) + COLUMN_GAP);
     let titles = titles.chain(iter::once("REASON".to_owned()));
-    let mut lines = vec![Line::of(titles.collect::<String>(), Style::Plain)];
+    let mut lines = vec![StyledLine::new(titles.collect::<String>(), Style::Plain)];
     for (row, host) in pool.hosts.iter().enumerate() {
-        let mut line = Line::default();
-        for column in &kept {
+        let mut line = StyledLine::default();
+        for column in &columns_shown {
             let style = match column.title {
                 "STATE" => style(host.state),
                 _ => Style::Plain,
             };
             line = line.and(column.padded(&column.cells[row]), style);
-            line = line.and(GAP, Style::Plain);
+            line = line.and(COLUMN_GAP, Style::Plain);
         }
         lines.push(line.and(reason(host), Style::Plain));
     }
     lines
 }
 
-fn all_columns(pool: &Status, rates: Option<&Rates>, now: Moment) -> Vec<Column> {
-    let column = |title, right, worth, cell: &dyn Fn(&HostStatus) -> String| Column {
+fn all_columns(pool: &PoolStatus, rates: Option<&RequestRates>, now: Timestamp) -> Vec<Column> {
+    let column = |title, align_right, priority, cell: &dyn Fn(&HostStatus) -> String| Column {
         title,
-        right,
-        worth,
+        align_right,
+        priority,
         cells: pool.hosts.iter().map(cell).collect(),
     };
     let requests: &dyn Fn(&HostStatus) -> String = &|host| match rates {
         None => host.requests.to_string(),
         Some(rates) => {
             let key = (pool.name.clone(), host.id.clone());
-            rates.of_host.get(&key).map_or("-".to_owned(), figure)
+            rates
+                .by_host
+                .get(&key)
+                .map_or("-".to_owned(), format_number)
         }
     };
     let title = if rates.is_some() { "REQ/S" } else { "REQUESTS" };
@@ -219,7 +238,7 @@ fn all_columns(pool: &Status, rates: Option<&Rates>, now: Moment) -> Vec<Column>
             host.state.code().to_owned()
         }),
         column("SINCE", true, 4, &|host| {
-            short(now.unix_seconds() - host.since.unix_seconds())
+            format_duration(now.unix_seconds() - host.since.unix_seconds())
         }),
         column("WEIGHT", true, 1, &|host| host.weight.to_string()),
         column("IN FLIGHT", true, 5, &|host| host.in_flight.to_string()),
@@ -227,7 +246,7 @@ fn all_columns(pool: &Status, rates: Option<&Rates>, now: Moment) -> Vec<Column>
         column("ERRORS", true, 3, &|host| host.errors.to_string()),
         column("LATENCY", true, 2, &|host| {
             let latency = host.latency_ms;
-            latency.map_or("-".to_owned(), |ms| format!("{} ms", figure(&ms)))
+            latency.map_or("-".to_owned(), |ms| format!("{} ms", format_number(&ms)))
         }),
     ]
 }
@@ -240,18 +259,20 @@ fn reason(host: &HostStatus) -> String {
     }
 }
 
-fn style(state: State) -> Style {
+fn style(state: HostState) -> Style {
     match state {
-        State::Up => Style::Good,
-        State::Starting | State::Draining | State::Probing | State::Unchecked | State::Removed => {
-            Style::Passing
-        }
-        State::Ejected | State::Down => Style::Bad,
+        HostState::Up => Style::Good,
+        HostState::Starting
+        | HostState::Draining
+        | HostState::Probing
+        | HostState::Unchecked
+        | HostState::Removed => Style::Passing,
+        HostState::Ejected | HostState::Down => Style::Bad,
     }
 }
 
 /// A number with one decimal where that says more.
-fn figure(number: &f64) -> String {
+fn format_number(number: &f64) -> String {
     match *number {
         small if small > 0.0 && small < 9.95 => format!("{small:.1}"),
         number => format!("{number:.0}"),
@@ -259,7 +280,7 @@ fn figure(number: &f64) -> String {
 }
 
 /// A time in its largest unit.
-fn short(seconds: f64) -> String {
+fn format_duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -275,19 +296,19 @@ mod tests {
 
     #[test]
     fn times_and_figures_are_short() {
-        let times = [-1.0, 59.9, 60.0, 7_199.0, 90_000.0].map(short);
+        let times = [-1.0, 59.9, 60.0, 7_199.0, 90_000.0].map(format_duration);
         assert_eq!(times, ["0s", "59s", "1m", "1h", "1d"]);
-        let figures = [0.0, 0.04, 9.94, 9.96, 1_234.5].map(|number| figure(&number));
+        let figures = [0.0, 0.04, 9.94, 9.96, 1_234.5].map(|number| format_number(&number));
         assert_eq!(figures, ["0", "0.0", "9.9", "10", "1234"]);
     }
 
     #[test]
     fn a_rate_is_what_came_in_the_time() {
         let counts = |list: &[(&'static str, u64)]| list.iter().copied().collect();
-        let passed = Duration::from_millis(500);
+        let elapsed = Duration::from_millis(500);
         let before = counts(&[("a", 10), ("b", 10), ("c", 10)]);
         let now = counts(&[("a", 25), ("b", 10), ("c", 3), ("d", 5)]);
-        let rates = rates::<&str>(&before, &now, passed);
+        let rates = rates::<&str>(&before, &now, elapsed);
         let expected = HashMap::from([("a", 30.0), ("b", 0.0)]);
         assert_eq!(rates, expected);
     }

@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::Config;
-use crate::engine::{Engine, Peer};
-use crate::pool::HostBook;
-use crate::proxy::{Proxy, Site, Traffic};
+use crate::engine::{ClientInfo, Engine};
+use crate::pool::HostRegistry;
+use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 
 /// A socket whose reads panic when a `!` comes.
 #[derive(Debug)]
@@ -64,20 +64,20 @@ async fn a_panic_amid_a_tunnel_keeps_no_count() {
         "listeners: [\"127.0.0.1:8080\"]\npools: {{ web: {{ algorithm: bounded, hosts: [\"{address}\"], health_check: none }} }}"
     );
     let config = Config::parse(&file, Path::new("ballast.yaml")).expect("a configuration");
-    let site = Site::new(&config, &mut HostBook::new()).expect("a site");
-    let pool = Arc::clone(&site.pools[0]);
+    let active = ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration");
+    let pool = Arc::clone(&active.pools[0]);
     pool.begin();
-    let (site, traffic) = (
-        Arc::new(ArcSwap::from_pointee(site)),
-        Arc::<Traffic>::default(),
+    let (active, traffic) = (
+        Arc::new(ArcSwap::from_pointee(active)),
+        Arc::<TrafficState>::default(),
     );
-    let proxy = Proxy::new(Arc::clone(&site), Arc::clone(&traffic));
-    let engine = Engine::new(proxy, site, Arc::clone(&traffic), 1);
+    let proxy = Proxy::new(Arc::clone(&active), Arc::clone(&traffic));
+    let engine = Engine::new(proxy, active, Arc::clone(&traffic), 1);
     let in_flight = || pool.members()[0].host().in_flight();
 
     let (mut client, near) = duplex(1 << 10);
     let near: Stream = VirtualSocketStream::new(Box::new(Panicking(near))).into();
-    let peer = Peer {
+    let peer = ClientInfo {
         address: None,
         tls: true,
         port: None,

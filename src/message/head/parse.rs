@@ -8,51 +8,53 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Request, Response, Status};
 use memchr::{memchr, memchr_iter};
 
-use super::{Head, HeadError, Kind, Line, Progress, Span, Version, mark};
+use super::{
+    ByteRange, FieldRange, HeadError, HeadProgress, HeadVersion, MessageHead, MessageKind, name_bit,
+};
 use crate::message::Malformed;
-use crate::message::head_end::HeadEnd;
-use crate::message::line::RequestLine;
+use crate::message::head_end_scanner::HeadEndScanner;
+use crate::message::request_line_scanner::RequestLineScanner;
 
 /// As many fields as Pingora's sessions take.
-pub(crate) const MOST_FIELDS: usize = 256;
+pub(crate) const MAX_FIELDS: usize = 256;
 
 /// What is known of a head that is not whole.
 #[derive(Debug)]
-pub(super) struct Scan {
-    line: RequestLine,
+pub(super) struct ScanState {
+    line: RequestLineScanner,
     /// Whether anything but empty lines has come of a response.
     begun: bool,
-    end: HeadEnd,
+    end: HeadEndScanner,
     /// How many bytes have been looked at.
     seen: usize,
     /// How many there were when they were parsed.
     pub(super) parsed: usize,
 }
 
-impl Head {
+impl MessageHead {
     pub(super) fn read(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         bytes: &[u8],
         max_fields: usize,
-    ) -> Result<Progress, HeadError> {
+    ) -> Result<HeadProgress, HeadError> {
         let outcome = self.advance(kind, bytes, max_fields);
-        if outcome != Ok(Progress::Partial) {
-            self.scan = Scan::START;
+        if outcome != Ok(HeadProgress::Partial) {
+            self.scan = ScanState::START;
         }
         outcome
     }
 
     fn advance(
         &mut self,
-        kind: Kind,
+        kind: MessageKind,
         bytes: &[u8],
         max_fields: usize,
-    ) -> Result<Progress, HeadError> {
+    ) -> Result<HeadProgress, HeadError> {
         let begins = self.scan.seen == 0;
         if begins {
             self.fields.clear();
-            self.names = 0;
+            self.name_bits = 0;
             self.unfolded.clear();
         }
         let new = bytes.get(self.scan.seen..).unwrap_or_default();
@@ -61,15 +63,15 @@ impl Head {
         let is_whole = !begins && self.scan.end.find(fields).is_some();
         self.scan.seen = bytes.len();
         if !begins && !is_whole && bytes.len() / 2 < self.scan.parsed {
-            return Ok(Progress::Partial);
+            return Ok(HeadProgress::Partial);
         }
-        let max_fields = max_fields.min(MOST_FIELDS);
+        let max_fields = max_fields.min(MAX_FIELDS);
         let status = match kind {
-            Kind::Request => self.parse_request(bytes, max_fields)?,
-            Kind::Response => self.parse_response(bytes, max_fields)?,
+            MessageKind::Request => self.parse_request(bytes, max_fields)?,
+            MessageKind::Response => self.parse_response(bytes, max_fields)?,
         };
         match status {
-            Status::Complete(length) => Ok(Progress::Complete(length)),
+            Status::Complete(length) => Ok(HeadProgress::Complete(length)),
             // The parser does not see the end that is there.
             Status::Partial if is_whole => Err(HeadError::Malformed),
             Status::Partial if begins && self.scan.end.find(fields).is_some() => {
@@ -77,7 +79,7 @@ impl Head {
             }
             Status::Partial => {
                 self.scan.parsed = bytes.len();
-                Ok(Progress::Partial)
+                Ok(HeadProgress::Partial)
             }
         }
     }
@@ -87,11 +89,11 @@ impl Head {
         bytes: &[u8],
         max_fields: usize,
     ) -> Result<Status<usize>, HeadError> {
-        let mut room = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut request = Request::new(&mut []);
         let outcome = request.parse_with_uninit_headers(bytes, &mut room[..max_fields]);
-        self.method = Span::among(bytes, request.method.unwrap_or_default().as_bytes());
-        self.target = Span::among(bytes, request.path.unwrap_or_default().as_bytes());
+        self.method = ByteRange::among(bytes, request.method.unwrap_or_default().as_bytes());
+        self.target = ByteRange::among(bytes, request.path.unwrap_or_default().as_bytes());
         self.set_version(request.version);
         if let Status::Complete(_) = outcome? {
             self.keep_fields(bytes, request.headers, false)?;
@@ -107,7 +109,7 @@ impl Head {
         bytes: &[u8],
         max_fields: usize,
     ) -> Result<Status<usize>, HeadError> {
-        let mut room = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut response = Response::new(&mut []);
         let mut parser = ParserConfig::default();
         parser.allow_spaces_after_header_name_in_responses(true);
@@ -115,7 +117,7 @@ impl Head {
         let room = &mut room[..max_fields];
         let outcome = parser.parse_response_with_uninit_headers(&mut response, bytes, room);
         self.status = response.code.unwrap_or_default();
-        self.reason = Span::among(bytes, response.reason.unwrap_or_default().as_bytes());
+        self.reason = ByteRange::among(bytes, response.reason.unwrap_or_default().as_bytes());
         self.set_version(response.version);
         if let Status::Complete(length) = outcome? {
             if self.status < 100 {
@@ -131,8 +133,8 @@ impl Head {
 
     fn set_version(&mut self, minor: Option<u8>) {
         self.version = match minor {
-            Some(0) => Version::Http10,
-            _ => Version::Http11,
+            Some(0) => HeadVersion::Http10,
+            _ => HeadVersion::Http11,
         };
     }
 
@@ -145,14 +147,14 @@ impl Head {
     ) -> Result<(), HeadError> {
         self.fields.reserve(fields.len());
         for field in fields {
-            let name = Span::among(bytes, field.name.as_bytes());
+            let name = ByteRange::among(bytes, field.name.as_bytes());
             let unfolded = folded && memchr(b'\n', field.value).is_some();
             let value = match unfolded {
                 true => self.unfold(field.value),
-                false => Span::among(bytes, field.value),
+                false => ByteRange::among(bytes, field.value),
             };
-            self.names |= mark(field.name.as_bytes());
-            self.fields.push(Line {
+            self.name_bits |= name_bit(field.name.as_bytes());
+            self.fields.push(FieldRange {
                 value,
                 name_at: name.at,
                 name_length: name.length.try_into().map_err(|_| HeadError::Malformed)?,
@@ -163,7 +165,7 @@ impl Head {
     }
 
     /// Makes one line of a value on several, RFC 9112 5.2.
-    fn unfold(&mut self, value: &[u8]) -> Span {
+    fn unfold(&mut self, value: &[u8]) -> ByteRange {
         let begin = self.unfolded.len();
         let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         for line in lines.filter(|line| !line.is_empty()) {
@@ -172,26 +174,30 @@ impl Head {
             }
             self.unfolded.extend_from_slice(line);
         }
-        Span::new(begin, self.unfolded.len() - begin)
+        ByteRange::new(begin, self.unfolded.len() - begin)
     }
 }
 
-impl Scan {
-    pub(super) const START: Scan = Scan {
-        line: RequestLine::START,
+impl ScanState {
+    pub(super) const START: ScanState = ScanState {
+        line: RequestLineScanner::START,
         begun: false,
-        end: HeadEnd::START,
+        end: HeadEndScanner::START,
         seen: 0,
         parsed: 0,
     };
 
     /// Takes in what comes next up to the end of the first line, and hands out what is behind. The first line of a
     /// response is not looked at: it counts as a field.
-    fn past_first_line<'a>(&mut self, kind: Kind, new: &'a [u8]) -> Result<&'a [u8], Malformed> {
+    fn past_first_line<'a>(
+        &mut self,
+        kind: MessageKind,
+        new: &'a [u8],
+    ) -> Result<&'a [u8], Malformed> {
         let own = match kind {
-            Kind::Request => self.line.take(new)?.0,
-            Kind::Response if self.begun => 0,
-            Kind::Response => {
+            MessageKind::Request => self.line.take(new)?.0,
+            MessageKind::Response if self.begun => 0,
+            MessageKind::Response => {
                 let mut octets = new.iter();
                 let empty = octets.position(|octet| !matches!(octet, b'\r' | b'\n'));
                 self.begun = empty.is_some();
@@ -202,9 +208,9 @@ impl Scan {
     }
 }
 
-impl Default for Scan {
+impl Default for ScanState {
     fn default() -> Self {
-        Scan::START
+        ScanState::START
     }
 }
 

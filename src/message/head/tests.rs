@@ -7,15 +7,15 @@ use crate::message::fuzz;
 const MANY: usize = 100;
 
 /// What is read of `bytes` in one piece.
-fn whole(kind: Kind, bytes: &[u8]) -> (Head, Result<Progress, HeadError>) {
-    let mut head = Head::default();
+fn whole(kind: MessageKind, bytes: &[u8]) -> (MessageHead, Result<HeadProgress, HeadError>) {
+    let mut head = MessageHead::default();
     let outcome = head.read(kind, bytes, MANY);
     (head, outcome)
 }
 
 /// The fields as `name: value`.
-fn shown(head: &Head, bytes: &[u8]) -> Vec<String> {
-    let fields = head.fields(bytes).map(|Field { name, value }| {
+fn shown(head: &MessageHead, bytes: &[u8]) -> Vec<String> {
+    let fields = head.fields(bytes).map(|HeaderField { name, value }| {
         let (name, value) = (name.escape_ascii(), value.escape_ascii());
         format!("{name}: {value}")
     });
@@ -26,16 +26,16 @@ fn shown(head: &Head, bytes: &[u8]) -> Vec<String> {
 fn the_parts_of_a_request_are_where_they_were_sent() {
     let bytes =
         b"\r\nPOST /a<b>\"`\xc3\xa9?{q} HTTP/1.0\r\nHost: a\r\nX-Y:\t b c \t\r\nx-y:\r\n\r\nbody";
-    let (mut head, outcome) = whole(Kind::Request, bytes);
-    assert_eq!(outcome, Ok(Progress::Complete(bytes.len() - 4)));
+    let (mut head, outcome) = whole(MessageKind::Request, bytes);
+    assert_eq!(outcome, Ok(HeadProgress::Complete(bytes.len() - 4)));
     assert_eq!(head.method(bytes), b"POST");
     assert_eq!(head.target(bytes), b"/a<b>\"`\xc3\xa9?{q}");
-    assert_eq!(head.version(), Version::Http10);
+    assert_eq!(head.version(), HeadVersion::Http10);
     assert_eq!(shown(&head, bytes), ["Host: a", "X-Y: b c", "x-y: "]);
     assert_eq!(head.len(), 3);
     assert_eq!(head.get(bytes, "host"), Some(&b"a"[..]));
     assert_eq!(head.get(bytes, "hos"), None);
-    let view = FieldsView::Head(&head, bytes);
+    let view = FieldsView::Parsed(&head, bytes);
     assert_eq!(
         Vec::from_iter(view.get_all(&HeaderName::from_static("x-y"))),
         [&b"b c"[..], b""]
@@ -48,18 +48,24 @@ fn the_parts_of_a_request_are_where_they_were_sent() {
 #[test]
 fn the_parts_of_a_response_are_where_they_were_sent() {
     let bytes = b"HTTP/1.1 404 Not here\r\nA : b\r\nContent-Length: 0\r\n\r\n";
-    let (head, outcome) = whole(Kind::Response, bytes);
-    assert_eq!(outcome, Ok(Progress::Complete(bytes.len())));
-    assert_eq!((head.status(), head.version()), (404, Version::Http11));
+    let (head, outcome) = whole(MessageKind::Response, bytes);
+    assert_eq!(outcome, Ok(HeadProgress::Complete(bytes.len())));
+    assert_eq!((head.status(), head.version()), (404, HeadVersion::Http11));
     assert_eq!(head.reason(bytes), b"Not here");
     assert_eq!(shown(&head, bytes), ["A: b", "Content-Length: 0"]);
 }
 
-const OK: fn(usize) -> Result<Progress, HeadError> = |length| Ok(Progress::Complete(length));
-const BAD: Result<Progress, HeadError> = Err(HeadError::Malformed);
+const OK: fn(usize) -> Result<HeadProgress, HeadError> =
+    |length| Ok(HeadProgress::Complete(length));
+const BAD: Result<HeadProgress, HeadError> = Err(HeadError::Malformed);
 
 /// Also compares with what Pingora's session makes of it, and with the head in pieces.
-fn assert_read(kind: Kind, bytes: &[u8], expected: Result<Progress, HeadError>, fields: &[&str]) {
+fn assert_read(
+    kind: MessageKind,
+    bytes: &[u8],
+    expected: Result<HeadProgress, HeadError>,
+    fields: &[&str],
+) {
     let (head, outcome) = whole(kind, bytes);
     assert_eq!(outcome, expected, "{}", bytes.escape_ascii());
     if outcome.is_ok() {
@@ -120,14 +126,14 @@ const LENIENT: &[Case<'_>] = &[
 #[test]
 fn fields_are_read_and_refused_as_pingora_does() {
     for (kind, line) in [
-        (Kind::Request, "GET / HTTP/1.1\r\n"),
-        (Kind::Response, "HTTP/1.1 200 OK\r\n"),
+        (MessageKind::Request, "GET / HTTP/1.1\r\n"),
+        (MessageKind::Response, "HTTP/1.1 200 OK\r\n"),
     ] {
         let cases = FIELDS.iter().chain(LENIENT);
         for (index, (lines, fields)) in cases.enumerate() {
             let lenient = index >= FIELDS.len();
             let bytes = [line.as_bytes(), lines, b"\r\n"].concat();
-            match fields.filter(|_| !lenient || kind == Kind::Response) {
+            match fields.filter(|_| !lenient || kind == MessageKind::Response) {
                 Some(fields) => assert_read(kind, &bytes, OK(bytes.len()), fields),
                 None => assert_read(kind, &bytes, BAD, &[]),
             }
@@ -146,7 +152,7 @@ fn first_lines_are_read_and_refused_as_pingora_does() {
         "GET /\u{e9}<>\"`{}|\\^[]%zz HTTP/1.1\r\n",
     ] {
         let head = [line, "\r\n"].concat();
-        assert_read(Kind::Request, head.as_bytes(), OK(head.len()), &[]);
+        assert_read(MessageKind::Request, head.as_bytes(), OK(head.len()), &[]);
     }
     for line in [
         &b"GET / HTTP/2.0\r\n"[..],
@@ -166,7 +172,7 @@ fn first_lines_are_read_and_refused_as_pingora_does() {
         // Neither text nor escaped: Pingora takes no such target.
         b"GET /\xe9 HTTP/1.1\r\n",
     ] {
-        assert_read(Kind::Request, &[line, b"\r\n"].concat(), BAD, &[]);
+        assert_read(MessageKind::Request, &[line, b"\r\n"].concat(), BAD, &[]);
     }
     for (line, status, reason) in [
         ("HTTP/1.1 200 OK\r\n", 200, "OK"),
@@ -176,8 +182,8 @@ fn first_lines_are_read_and_refused_as_pingora_does() {
         ("HTTP/1.1 200 \u{e9}\r\n", 200, ""),
     ] {
         let head = [line, "\r\n"].concat();
-        assert_read(Kind::Response, head.as_bytes(), OK(head.len()), &[]);
-        let (read, _) = whole(Kind::Response, head.as_bytes());
+        assert_read(MessageKind::Response, head.as_bytes(), OK(head.len()), &[]);
+        let (read, _) = whole(MessageKind::Response, head.as_bytes());
         assert_eq!(
             (read.status(), read.reason(head.as_bytes())),
             (status, reason.as_bytes())
@@ -197,14 +203,19 @@ fn first_lines_are_read_and_refused_as_pingora_does() {
         " HTTP/1.1 200 OK\r\n",
         "\rHTTP/1.1 200 OK\r\n",
     ] {
-        assert_read(Kind::Response, [line, "\r\n"].concat().as_bytes(), BAD, &[]);
+        assert_read(
+            MessageKind::Response,
+            [line, "\r\n"].concat().as_bytes(),
+            BAD,
+            &[],
+        );
     }
 }
 
 #[test]
 fn too_many_fields_and_a_fragment_leave_the_request_line_to_be_shown() {
     let bytes = b"GET /a HTTP/1.1\r\nA: b\r\nC: d\r\n\r\n";
-    let mut head = Head::default();
+    let mut head = MessageHead::default();
     assert_eq!(head.read_request(bytes, 2), OK(bytes.len()));
     assert_eq!(head.read_request(bytes, 1), Err(HeadError::TooManyFields));
     assert_eq!(
@@ -229,7 +240,7 @@ fn too_many_fields_and_a_fragment_leave_the_request_line_to_be_shown() {
 fn a_name_is_as_long_as_the_http_crate_takes_it() {
     for (length, taken) in [(65_535, true), (65_536, false)] {
         let head = ["HTTP/1.1 200 OK\r\n", &"a".repeat(length), ": b\r\n\r\n"].concat();
-        let (_, outcome) = whole(Kind::Response, head.as_bytes());
+        let (_, outcome) = whole(MessageKind::Response, head.as_bytes());
         assert_eq!(outcome.is_ok(), taken, "{length}");
         let name = http::HeaderName::from_bytes("a".repeat(length).as_bytes());
         assert_eq!(name.is_ok(), taken, "{length}");
@@ -239,11 +250,11 @@ fn a_name_is_as_long_as_the_http_crate_takes_it() {
 #[test]
 fn what_can_be_no_head_is_refused_before_its_end() {
     for (kind, bytes) in [
-        (Kind::Request, &b"\x16\x03\x01\x02"[..]),
-        (Kind::Request, b"G<T"),
-        (Kind::Request, b"GET / HTTP/1.1\r\nA : b\r\n"),
-        (Kind::Response, b"SSH-2.0-x\r\n"),
-        (Kind::Response, b"HTTP/1.1 200 OK\r\nA(: b"),
+        (MessageKind::Request, &b"\x16\x03\x01\x02"[..]),
+        (MessageKind::Request, b"G<T"),
+        (MessageKind::Request, b"GET / HTTP/1.1\r\nA : b\r\n"),
+        (MessageKind::Response, b"SSH-2.0-x\r\n"),
+        (MessageKind::Response, b"HTTP/1.1 200 OK\r\nA(: b"),
     ] {
         let (_, outcome) = whole(kind, bytes);
         assert_eq!(outcome, BAD, "{}", bytes.escape_ascii());
@@ -256,11 +267,11 @@ fn a_head_in_single_octets_is_parsed_a_few_times_only() {
     let bytes = ["GET / HTTP/1.1\r\n", &fields, "\r\n"]
         .concat()
         .into_bytes();
-    let mut head = Head::default();
+    let mut head = MessageHead::default();
     let (mut parses, mut parsed) = (1, 0);
     for length in 1..bytes.len() {
         let outcome = head.read_request(&bytes[..length], MANY);
-        assert_eq!(outcome, Ok(Progress::Partial));
+        assert_eq!(outcome, Ok(HeadProgress::Partial));
         parses += usize::from(head.scan.parsed != parsed);
         parsed = head.scan.parsed;
     }
@@ -270,9 +281,9 @@ fn a_head_in_single_octets_is_parsed_a_few_times_only() {
 
 #[test]
 fn a_head_given_up_leaves_nothing_behind() {
-    let mut head = Head::default();
+    let mut head = MessageHead::default();
     let partial = head.read_request(b"GET /long/target HTTP/1.1\r\nA: b", MANY);
-    assert_eq!(partial, Ok(Progress::Partial));
+    assert_eq!(partial, Ok(HeadProgress::Partial));
     head.clear();
     let bytes = b"GET / HTTP/1.1\r\n\r\n";
     assert_eq!(head.read_request(bytes, MANY), OK(bytes.len()));
@@ -283,7 +294,7 @@ fn a_head_given_up_leaves_nothing_behind() {
 fn a_head_is_read_without_allocating() {
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nB: c\r\nD: e\r\n\r\n";
     let response = b"HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\n e\r\n\r\n";
-    let mut head = Head::default();
+    let mut head = MessageHead::default();
     let mut read = || {
         assert!(head.read_request(request, MANY).is_ok());
         head.remove(request, |name| name == b"B");

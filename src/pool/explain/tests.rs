@@ -7,14 +7,14 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::config;
-use crate::pool::choice::Counting;
-use crate::pool::tests::{ejection, ids, judge, pool};
-use crate::pool::{Failure, Lease, Outcome};
+use crate::pool::select::CountedAcquire;
+use crate::pool::tests::{ejection, ids, pool, set_verdict};
+use crate::pool::{Failure, Outcome, PoolLease};
 
 const SHORT: Duration = Duration::from_millis(1);
 
 /// A pool in which chance plays no part, with anything that may befall its hosts.
-fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<Lease>) {
+fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<PoolLease>) {
     let weights: Vec<u32> = (0..rng.gen_range(1..7))
         .map(|_| *[0, 1, 1, 2].choose(rng).expect("weights"))
         .collect();
@@ -39,7 +39,7 @@ fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<Lease>) {
     pool.begin();
     for (position, member) in pool.members().iter().enumerate() {
         match rng.gen_range(0..6) {
-            0 => judge(&pool, position, false),
+            0 => set_verdict(&pool, position, false),
             1 => assert!(pool.drain(member, true)),
             2 => {
                 while let Ok(lease) = pool.lease_of(member.host().id())
@@ -77,26 +77,26 @@ fn it_is_the_next_lease() {
             pool.explain(&request, wanted, repeatable),
             "seed {seed}"
         );
-        let leased = pool.choose(&request, wanted, repeatable, &Counting);
+        let leased = pool.select(&request, wanted, repeatable, &CountedAcquire);
         let expected = match leased {
-            Ok((lease, why)) if !tried.contains(lease.host().id()) => Chosen::Host {
+            Ok((lease, why)) if !tried.contains(lease.host().id()) => SelectionOutcome::Host {
                 host: lease.host().id().to_string(),
                 why: why.code().to_owned(),
             },
-            Ok(_) => Chosen::none("tried"),
-            Err(BalancerError::Busy) => Chosen::none("busy"),
-            Err(_) => Chosen::none("no_host"),
+            Ok(_) => SelectionOutcome::none("tried"),
+            Err(BalancerError::Busy) => SelectionOutcome::none("busy"),
+            Err(_) => SelectionOutcome::none("no_host"),
         };
         assert_eq!(explained.outcome, expected, "seed {seed}: {explained:?}");
         assert_eq!(explained.candidates.len(), ids.len(), "seed {seed}");
         let taken = explained
             .candidates
             .iter()
-            .filter(|c| c.verdict == Fate::Taken);
+            .filter(|c| c.verdict == CandidateStatus::Selected);
         let taken: Vec<_> = taken.map(|c| (c.host.clone(), c.why.clone())).collect();
         match explained.outcome {
-            Chosen::Host { host, why } => assert_eq!(taken, [(host, why)], "seed {seed}"),
-            Chosen::None { .. } => assert!(taken.is_empty(), "seed {seed}"),
+            SelectionOutcome::Host { host, why } => assert_eq!(taken, [(host, why)], "seed {seed}"),
+            SelectionOutcome::None { .. } => assert!(taken.is_empty(), "seed {seed}"),
         }
         reasons.extend(explained.candidates.into_iter().map(|c| c.why));
         drop(leases);

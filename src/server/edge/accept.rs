@@ -21,49 +21,50 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use crate::config::Http1;
-use crate::engine::{self, Engine, Tcp};
-use crate::metrics::{Counts, Handshake, Turned};
-use crate::proxy::{Client, Guarded, Proxy, Site};
+use crate::engine::{self, Engine, LazyTcp};
+use crate::metrics::{HandshakeOutcome, MetricsCounters, RejectReason};
+use crate::pingora_driver::{ClientStream, PanicGuard};
+use crate::proxy::{ActiveConfig, Proxy};
 use crate::server::handover::ExpectedProbes;
 
-use super::connections::{Connections, Present};
-use super::proxy_protocol::{self, ReadError};
+use super::connections::{ConnectionGuard, Connections};
+use super::proxy_protocol::{self, ProxyHeaderError};
 use super::read_ahead::ReadAhead;
-use super::workers::{Served, Workers};
+use super::workers::{WorkerGuard, Workers};
 
 /// Connections that are accepted before those that were are served, while the caches still know them.
 const BATCH: usize = 4;
 
 /// A listener. It goes when nobody accepts any more, however long the connections that came through it last: the kernel
 /// would go on taking connections for it that nobody serves.
-pub(super) struct Door {
+pub(super) struct AcceptLoop {
     pub(super) listener: AsyncFd<TcpListener>,
     /// The number of the same socket in the table for successors.
-    pub(super) passed: RawFd,
+    pub(super) inherited_fd: RawFd,
     /// True while no connection is accepted.
     pub(super) closing: ShutdownWatch,
     /// Connections of a predecessor, which watches this process.
     pub(super) probes: Arc<ExpectedProbes>,
-    pub(super) inside: Arc<Inside>,
+    pub(super) context: Arc<ListenerContext>,
 }
 
 /// What is behind a listener.
-pub(super) struct Inside {
+pub(super) struct ListenerContext {
     pub(super) address: SocketAddr,
     /// The port that clients are connected to.
     pub(super) port: u16,
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) workers: Workers,
     pub(super) engine: Arc<Engine>,
-    pub(super) app: Arc<Guarded<HttpProxy<Proxy>>>,
-    pub(super) site: Arc<ArcSwap<Site>>,
+    pub(super) app: Arc<PanicGuard<HttpProxy<Proxy>>>,
+    pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     pub(super) connections: Arc<Connections>,
     /// Connections that came through this listener.
     pub(super) accepted: IntCounter,
-    pub(super) counts: Arc<Counts>,
+    pub(super) counts: Arc<MetricsCounters>,
 }
 
-impl Door {
+impl AcceptLoop {
     /// Accepts until the process stops, but for the time in which a successor does.
     pub(super) async fn accept(&self, mut shutdown: ShutdownWatch) {
         let mut closing = self.closing.clone();
@@ -87,14 +88,14 @@ impl Door {
 
     /// Waits for connections and accepts those that have come, but not more than [`BATCH`] of them.
     async fn accept_some(&self) {
-        let Inside {
+        let ListenerContext {
             address,
-            site,
+            active,
             connections,
             ..
-        } = &*self.inside;
-        let limit = || site.load().limits.max_connections;
-        connections.room(limit).await;
+        } = &*self.context;
+        let limit = || active.load().limits.max_connections;
+        connections.wait_capacity(limit).await;
         let mut ready = match self.listener.readable().await {
             Ok(ready) => ready,
             // The runtime ends, and this with it.
@@ -104,7 +105,7 @@ impl Door {
             }
         };
         for _ in 0..BATCH {
-            if !connections.has_room(limit()) {
+            if !connections.has_capacity(limit()) {
                 return;
             }
             let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) else {
@@ -113,12 +114,12 @@ impl Door {
             };
             match accepted {
                 Ok((_, peer)) if self.probes.is_probe(&peer) => {}
-                Ok((stream, peer)) => self.inside.receive(stream, peer, &self.closing),
-                Err(error) if is_exhaustion(&error) => {
-                    connections.tell(&format!(
+                Ok((stream, peer)) => self.context.dispatch(stream, peer, &self.closing),
+                Err(error) if is_resource_exhaustion(&error) => {
+                    connections.warn_rate_limited(&format!(
                         "{address}: no connection can be accepted: {error}"
                     ));
-                    return connections.one_ended().await;
+                    return connections.wait_one_closed().await;
                 }
                 // The client has gone already.
                 Err(error) => debug!("{address}: {error}"),
@@ -135,44 +136,44 @@ fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((socket.into(), SocketAddr::try_from(peer)?))
 }
 
-impl Inside {
+impl ListenerContext {
     /// Has a connection served by the worker that has the fewest, if it may stay.
-    fn receive(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+    fn dispatch(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
         self.accepted.inc();
-        let mut present = self.connections.enter();
-        let (inside, shutdown) = (Arc::clone(self), shutdown.clone());
-        match self.site.load().announcers(self.address) {
+        let mut guard = self.connections.track();
+        let (context, shutdown) = (Arc::clone(self), shutdown.clone());
+        match self.active.load().proxy_protocol(self.address) {
             None => {
-                if self.lets_in(peer, &mut present) {
-                    let (worker, served) = self.workers.choose();
-                    let counted = (present, served);
-                    worker.spawn(inside.serve(stream.into(), peer, counted, shutdown));
+                if self.admits(peer, &mut guard) {
+                    let (worker, worker_guard) = self.workers.choose();
+                    let guards = (guard, worker_guard);
+                    worker.spawn(context.serve(stream.into(), peer, guards, shutdown));
                 }
             }
             Some(proxies) if proxies.trusts(peer.ip()) => {
-                let (worker, served) = self.workers.choose();
-                let counted = (present, served);
-                worker.spawn(inside.serve_announced(stream, peer, counted, shutdown));
+                let (worker, worker_guard) = self.workers.choose();
+                let guards = (guard, worker_guard);
+                worker.spawn(context.serve_proxy_protocol(stream, peer, guards, shutdown));
             }
             Some(_) => {
-                self.counts.turn_away(Turned::Denied);
+                self.counts.count_reject(RejectReason::Denied);
                 let line = format!("{}: {peer} is none of the proxies here", self.address);
-                self.connections.tell(&line);
+                self.connections.warn_rate_limited(&line);
             }
         }
     }
 
     /// Whether a connection of `client` may stay; it is counted as that client's then.
-    fn lets_in(&self, client: SocketAddr, present: &mut Present) -> bool {
-        let site = self.site.load();
-        if !site.admits(self.address, client.ip()) {
-            self.counts.turn_away(Turned::Denied);
+    fn admits(&self, client: SocketAddr, guard: &mut ConnectionGuard) -> bool {
+        let active = self.active.load();
+        if !active.admits(self.address, client.ip()) {
+            self.counts.count_reject(RejectReason::Denied);
             debug!("{}: {client} is not let in", self.address);
             return false;
         }
-        let each = site.limits.max_connections_per_client;
-        if !present.is_of(client.ip(), each) {
-            self.counts.turn_away(Turned::TooMany);
+        let each = active.limits.max_connections_per_client;
+        if !guard.count_for_client(client.ip(), each) {
+            self.counts.count_reject(RejectReason::TooMany);
             debug!("{}: {client} has too many connections", self.address);
             return false;
         }
@@ -180,52 +181,52 @@ impl Inside {
     }
 
     /// Serves a connection that a proxy has made for somebody else.
-    async fn serve_announced(
+    async fn serve_proxy_protocol(
         self: Arc<Self>,
         stream: TcpStream,
         proxy: SocketAddr,
-        (mut present, served): (Present, Served),
+        (mut guard, worker_guard): (ConnectionGuard, WorkerGuard),
         shutdown: ShutdownWatch,
     ) {
-        let limit = self.site.load().timeouts.client_head;
+        let limit = self.active.load().timeouts.client_head;
         let Some(mut stream) = self.register(stream.into()) else {
             return;
         };
-        let client = match timeout(limit, proxy_protocol::read(&mut stream)).await {
+        let client = match timeout(limit, proxy_protocol::read_header(&mut stream)).await {
             Ok(Ok(client)) => client.unwrap_or(proxy),
             // As a proxy's health check does.
-            Ok(Err(ReadError::Closed)) => return debug!("{}: {proxy} closed", self.address),
-            Ok(Err(error)) => return self.is_unannounced(proxy, &error),
-            Err(_) => return self.is_unannounced(proxy, &"no PROXY header in time"),
+            Ok(Err(ProxyHeaderError::Closed)) => return debug!("{}: {proxy} closed", self.address),
+            Ok(Err(error)) => return self.reject_missing_proxy_header(proxy, &error),
+            Err(_) => return self.reject_missing_proxy_header(proxy, &"no PROXY header in time"),
         };
-        if self.lets_in(client, &mut present) {
-            let counted = (present, served);
-            self.serve(stream.into(), client, counted, shutdown).await;
+        if self.admits(client, &mut guard) {
+            let guards = (guard, worker_guard);
+            self.serve(stream.into(), client, guards, shutdown).await;
         }
     }
 
     /// A proxy has not said whom a connection is for.
-    fn is_unannounced(&self, proxy: SocketAddr, why: &dyn fmt::Display) {
-        self.counts.turn_away(Turned::NoProxyHeader);
+    fn reject_missing_proxy_header(&self, proxy: SocketAddr, why: &dyn fmt::Display) {
+        self.counts.count_reject(RejectReason::NoProxyHeader);
         self.connections
-            .tell(&format!("{}: {proxy}: {why}", self.address));
+            .warn_rate_limited(&format!("{}: {proxy}: {why}", self.address));
     }
 
     async fn serve(
         self: Arc<Self>,
-        stream: Tcp,
+        stream: LazyTcp,
         address: SocketAddr,
-        _counted: (Present, Served),
+        _guards: (ConnectionGuard, WorkerGuard),
         shutdown: ShutdownWatch,
     ) {
-        let peer = engine::Peer {
+        let peer = engine::ClientInfo {
             address: Some(address.ip()),
             tls: self.tls.is_some(),
             port: Some(self.port),
         };
-        let by_engine = self.site.load().http1 == Http1::Engine;
+        let uses_engine = self.active.load().http1 == Http1::Engine;
         let client = match &self.tls {
-            None if by_engine => {
+            None if uses_engine => {
                 return self.engine.serve_tcp(stream, peer).await;
             }
             None => {
@@ -233,22 +234,22 @@ impl Inside {
                     return;
                 };
                 let stream = Box::new(with_digest(stream, address));
-                Client::new(stream, Arc::clone(&self.site))
+                ClientStream::new(stream, Arc::clone(&self.active))
             }
             Some(acceptor) => {
                 let Some(stream) = self.register(stream) else {
                     return;
                 };
                 let stream = with_digest(stream, address);
-                let shaking = self.shake_hands(acceptor, stream, address);
-                let Some(stream) = Box::pin(shaking).await else {
+                let handshake = self.tls_handshake(acceptor, stream, address);
+                let Some(stream) = Box::pin(handshake).await else {
                     return;
                 };
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-                if by_engine && !is_http2 {
+                if uses_engine && !is_http2 {
                     return self.engine.serve_tls(stream, peer).await;
                 }
-                Client::new(stream, Arc::clone(&self.site))
+                ClientStream::new(stream, Arc::clone(&self.active))
             }
         };
         // The engine's connections need not have room for Pingora's.
@@ -256,7 +257,7 @@ impl Inside {
     }
 
     /// A socket with its events.
-    fn register(&self, socket: Tcp) -> Option<tokio::net::TcpStream> {
+    fn register(&self, socket: LazyTcp) -> Option<tokio::net::TcpStream> {
         let registered = socket.into_registered();
         registered
             .map_err(|error| debug!("{}: {error}", self.address))
@@ -264,13 +265,13 @@ impl Inside {
     }
 
     /// The TLS handshake; `None` if it comes to nothing.
-    async fn shake_hands(
+    async fn tls_handshake(
         &self,
         acceptor: &Acceptor,
         stream: L4Stream,
         peer: SocketAddr,
     ) -> Option<Stream> {
-        let limit = self.site.load().timeouts.client_head;
+        let limit = self.active.load().timeouts.client_head;
         let mut stream = ReadAhead::new(stream);
         let handshake = async {
             match stream.is_plain_http().await {
@@ -281,7 +282,7 @@ impl Inside {
         };
         match timeout(limit, handshake).await {
             Ok(Ok(Err(plain))) => {
-                self.counts.shake_hands(Handshake::Failed);
+                self.counts.count_handshake(HandshakeOutcome::Failed);
                 debug!("{}: {peer}: HTTP without TLS", self.address);
                 self.app.refuse_plain(plain, peer.ip()).await;
                 None
@@ -289,16 +290,16 @@ impl Inside {
             Ok(Ok(Ok(stream))) => {
                 let digest = stream.get_ssl_digest();
                 let version = digest.as_ref().map_or("", |digest| &digest.version);
-                self.counts.shake_hands(Handshake::Done(version));
+                self.counts.count_handshake(HandshakeOutcome::Done(version));
                 Some(Box::new(stream))
             }
             Ok(Err(error)) => {
-                self.counts.shake_hands(Handshake::Failed);
+                self.counts.count_handshake(HandshakeOutcome::Failed);
                 debug!("{}: {peer}: {error}", self.address);
                 None
             }
             Err(_) => {
-                self.counts.shake_hands(Handshake::Late);
+                self.counts.count_handshake(HandshakeOutcome::TimedOut);
                 debug!("{}: {peer}: no handshake in time", self.address);
                 None
             }
@@ -317,7 +318,7 @@ fn with_digest(stream: tokio::net::TcpStream, peer: SocketAddr) -> L4Stream {
 }
 
 /// Whether nothing can be accepted until something else ends.
-fn is_exhaustion(error: &io::Error) -> bool {
+fn is_resource_exhaustion(error: &io::Error) -> bool {
     let error = error.raw_os_error().map(Errno::from_raw);
     matches!(
         error,

@@ -14,10 +14,10 @@ use tokio::sync::Notify;
 use crate::proxy::client_network;
 
 /// No more than one line a second about what a flood of clients brings about.
-const BETWEEN_LINES: Duration = Duration::from_secs(1);
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Descriptors that are neither a client's nor a host's connection: listeners, logs, runtime; at most a quarter of all.
-const OWN_DESCRIPTORS: u64 = 64;
+const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// The connections of the whole process.
 #[derive(Debug)]
@@ -26,24 +26,24 @@ pub(in crate::server) struct Connections {
     /// Of each worker, those that it serves.
     by_worker: Vec<Arc<AtomicUsize>>,
     /// What the limit of descriptors suffices for.
-    affordable: u64,
+    connection_capacity: u64,
     ended: Notify,
     /// By client, those that came in while there was a limit for each.
     clients: Mutex<HashMap<IpAddr, u64>>,
-    told: Mutex<Option<Instant>>,
+    last_warning: Mutex<Option<Instant>>,
 }
 
 impl Connections {
     /// As many as descriptors suffice for, shared out among so many workers, at least one.
-    pub(in crate::server) fn affording(affordable: u64, workers: usize) -> Self {
+    pub(in crate::server) fn with_capacity(connection_capacity: u64, workers: usize) -> Self {
         let by_worker = (0..workers.max(1)).map(|_| Arc::default());
         Connections {
             open: AtomicU64::new(0),
             by_worker: by_worker.collect(),
-            affordable,
+            connection_capacity,
             ended: Notify::new(),
             clients: Mutex::default(),
-            told: Mutex::default(),
+            last_warning: Mutex::default(),
         }
     }
 
@@ -64,47 +64,50 @@ impl Connections {
     }
 
     /// Waits until there is room for one more.
-    pub(super) async fn room(&self, limit: impl Fn() -> Option<u64>) {
+    pub(super) async fn wait_capacity(&self, limit: impl Fn() -> Option<u64>) {
         loop {
             let ended = self.ended.notified();
             let limit = limit();
-            if self.has_room(limit) {
+            if self.has_capacity(limit) {
                 return;
             }
-            let limit = limit.unwrap_or(self.affordable);
-            self.tell(&format!(
+            let limit = limit.unwrap_or(self.connection_capacity);
+            self.warn_rate_limited(&format!(
                 "{limit} connections are open; no more are accepted until one ends"
             ));
             // A reload may change the limit.
-            let _ = tokio::time::timeout(BETWEEN_LINES, ended).await;
+            let _ = tokio::time::timeout(WARNING_INTERVAL, ended).await;
         }
     }
 
     /// Whether there is room for one more.
-    pub(super) fn has_room(&self, limit: Option<u64>) -> bool {
-        self.open.load(Ordering::Relaxed) < limit.unwrap_or(self.affordable)
+    pub(super) fn has_capacity(&self, limit: Option<u64>) -> bool {
+        self.open.load(Ordering::Relaxed) < limit.unwrap_or(self.connection_capacity)
     }
 
     /// Waits until a connection has ended, or for a while: something else may give descriptors back.
-    pub(super) async fn one_ended(&self) {
-        let _ = tokio::time::timeout(BETWEEN_LINES, self.ended.notified()).await;
+    pub(super) async fn wait_one_closed(&self) {
+        let _ = tokio::time::timeout(WARNING_INTERVAL, self.ended.notified()).await;
     }
 
     /// Counts a connection until the returned value is dropped.
-    pub(super) fn enter(self: &Arc<Self>) -> Present {
+    pub(super) fn track(self: &Arc<Self>) -> ConnectionGuard {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Present {
+        ConnectionGuard {
             connections: Arc::clone(self),
             client: None,
         }
     }
 
     /// Writes a warning, unless there was one within the last second.
-    pub(super) fn tell(&self, line: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= BETWEEN_LINES) {
-            *told = Some(Instant::now());
-            drop(told);
+    pub(super) fn warn_rate_limited(&self, line: &str) {
+        let mut last_warning = self
+            .last_warning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last_warning.is_none_or(|last_warning| last_warning.elapsed() >= WARNING_INTERVAL) {
+            *last_warning = Some(Instant::now());
+            drop(last_warning);
             warn!("{line}");
         }
     }
@@ -117,19 +120,19 @@ impl Connections {
 
 /// One connection. Dropping it ends the counts.
 #[derive(Debug)]
-pub(super) struct Present {
+pub(super) struct ConnectionGuard {
     connections: Arc<Connections>,
     client: Option<IpAddr>,
 }
 
-impl Present {
-    /// Counts the connection as one of `client`'s as well. `false`: it has `most_each` already.
-    pub(super) fn is_of(&mut self, client: IpAddr, most_each: Option<u64>) -> bool {
-        let Some(most) = most_each else { return true };
+impl ConnectionGuard {
+    /// Counts the connection as one of `client`'s as well. `false`: it has `limit` already.
+    pub(super) fn count_for_client(&mut self, client: IpAddr, limit: Option<u64>) -> bool {
+        let Some(limit) = limit else { return true };
         let client = client_network(client);
         let mut clients = self.connections.clients();
         let count = clients.entry(client).or_default();
-        if *count >= most {
+        if *count >= limit {
             return false;
         }
         *count += 1;
@@ -139,7 +142,7 @@ impl Present {
     }
 }
 
-impl Drop for Present {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.connections.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(client) = self.client
@@ -168,9 +171,9 @@ pub(in crate::server) fn raise_descriptors() -> u64 {
 
 /// How many clients' connections so many descriptors suffice for, and as many requests, each of which needs a host's
 /// connection; `idle` may be unused connections to hosts.
-pub(in crate::server) fn affordable(descriptors: u64, idle: u64) -> u64 {
+pub(in crate::server) fn connection_capacity(descriptors: u64, idle: u64) -> u64 {
     let quarter = descriptors / 4;
-    let rest = descriptors - OWN_DESCRIPTORS.min(quarter) - idle.min(quarter);
+    let rest = descriptors - RESERVED_DESCRIPTORS.min(quarter) - idle.min(quarter);
     (rest / 2).max(1)
 }
 
@@ -187,19 +190,23 @@ mod tests {
             (20_000, 9_456),
             (1 << 20, 523_744),
         ] {
-            assert_eq!(affordable(descriptors, 1_024), expected, "{descriptors}");
-            let connections = affordable(descriptors, 1_024);
+            assert_eq!(
+                connection_capacity(descriptors, 1_024),
+                expected,
+                "{descriptors}"
+            );
+            let connections = connection_capacity(descriptors, 1_024);
             assert!(2 * connections <= descriptors.max(2), "{descriptors}");
         }
     }
 
     #[test]
     fn each_client_has_its_share_and_gets_it_back() {
-        let connections = Arc::new(Connections::affording(352, 1));
-        let enter = |client: &str, most| {
+        let connections = Arc::new(Connections::with_capacity(352, 1));
+        let enter = |client: &str, limit| {
             let client = client.parse().expect("an address");
-            let mut present = connections.enter();
-            present.is_of(client, most).then_some(present)
+            let mut guard = connections.track();
+            guard.count_for_client(client, limit).then_some(guard)
         };
         let first = enter("192.0.2.1", Some(2)).expect("room");
         let _second = enter("192.0.2.1", Some(2)).expect("room");

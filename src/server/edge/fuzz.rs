@@ -2,18 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::proxy_protocol::{missing, read, source};
+use super::proxy_protocol::{bytes_missing, client_address, read_header};
 use crate::fuzz;
 
 /// No header is longer.
-const MOST: usize = 4 << 10;
+const MAX_HEADER: usize = 4 << 10;
 
 /// The header at the beginning of what comes, as it is read, or `None` if there is none or not all of it.
 fn header(input: &[u8]) -> Option<&[u8]> {
     let mut length = 0;
     loop {
-        let more = missing(&input[..length])?;
-        assert!(length + more <= MOST, "{more} bytes behind {length}");
+        let more = bytes_missing(&input[..length])?;
+        assert!(length + more <= MAX_HEADER, "{more} bytes behind {length}");
         if more == 0 {
             return Some(&input[..length]);
         }
@@ -26,27 +26,27 @@ fn header(input: &[u8]) -> Option<&[u8]> {
 
 fn connection(input: &[u8]) {
     let header = header(input);
-    let said = header.and_then(source);
+    let client = header.and_then(client_address);
     let mut rest = input;
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let read = runtime.expect("a runtime").block_on(read(&mut rest));
-    assert_eq!(read.ok(), said);
-    let (Some(header), Some(said)) = (header, said) else {
+    let read = runtime.expect("a runtime").block_on(read_header(&mut rest));
+    assert_eq!(read.ok(), client);
+    let (Some(header), Some(client)) = (header, client) else {
         return;
     };
     // Not a byte behind the header is touched, however it comes.
     assert_eq!(rest.len(), input.len() - header.len());
-    for begun in 0..header.len() {
-        let more = missing(&header[..begun]).expect("the beginning of a header");
-        assert!(more > 0 && begun + more <= header.len(), "{begun}");
+    for length in 0..header.len() {
+        let more = bytes_missing(&header[..length]).expect("the beginning of a header");
+        assert!(more > 0 && length + more <= header.len(), "{length}");
     }
-    if let Some(client) = said {
-        assert_said(header, client);
+    if let Some(client) = client {
+        assert_address(header, client);
     }
 }
 
 /// The address is there, read once more in another way.
-fn assert_said(header: &[u8], client: SocketAddr) {
+fn assert_address(header: &[u8], client: SocketAddr) {
     if header.starts_with(b"PROXY ") {
         let line = str::from_utf8(header).expect("addresses and numbers");
         let words = Vec::from_iter(line.trim_end().split(' '));

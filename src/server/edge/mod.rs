@@ -4,10 +4,10 @@
 //! for each that fails. Its protocols and its proxy are used as they are; only accepting is ours.
 
 mod accept;
-pub(super) mod adopt;
 mod connections;
 #[cfg(test)]
 mod fuzz;
+pub(super) mod inherited_listeners;
 mod proxy_protocol;
 mod read_ahead;
 mod workers;
@@ -31,16 +31,17 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
 use crate::engine::Engine;
-use crate::metrics::Counts;
-use crate::proxy::{Guarded, Proxy, Site, Traffic};
+use crate::metrics::MetricsCounters;
+use crate::pingora_driver::PanicGuard;
+use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 use crate::server::handover::ExpectedProbes;
 use crate::server::serving_state::ServingState;
 use crate::supervisor::{Supervisor, Task};
 
-use accept::{Door, Inside};
+use accept::{AcceptLoop, ListenerContext};
 use workers::Workers;
 
-pub(super) use connections::{Connections, affordable, raise_descriptors};
+pub(super) use connections::{Connections, connection_capacity, raise_descriptors};
 
 /// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
 /// whose client has just connected, arrives within a round trip, or two with TLS; a busy client that keeps its connection
@@ -51,36 +52,36 @@ pub(super) const LAME_DUCK: Duration = Duration::from_secs(2);
 /// close them at once, and with a reset where a request has arrived meanwhile.
 pub(super) struct Edge {
     engine: Arc<Engine>,
-    app: Arc<Guarded<HttpProxy<Proxy>>>,
-    site: Arc<ArcSwap<Site>>,
+    app: Arc<PanicGuard<HttpProxy<Proxy>>>,
+    active: Arc<ArcSwap<ActiveConfig>>,
     connections: Arc<Connections>,
-    counts: Arc<Counts>,
+    counts: Arc<MetricsCounters>,
     state: Arc<ServingState>,
     probes: Arc<ExpectedProbes>,
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
 
 /// What serves connections: the engine, and Pingora's proxy for what that leaves.
-pub(super) struct Drivers {
+pub(super) struct ConnectionHandlers {
     pub(super) engine: Engine,
     pub(super) pingora: HttpProxy<Proxy>,
 }
 
 impl Edge {
     pub(super) fn new(
-        drivers: Drivers,
-        site: Arc<ArcSwap<Site>>,
-        traffic: Arc<Traffic>,
-        counts: Arc<Counts>,
+        handlers: ConnectionHandlers,
+        active: Arc<ArcSwap<ActiveConfig>>,
+        traffic: Arc<TrafficState>,
+        counts: Arc<MetricsCounters>,
         connections: Connections,
         state: Arc<ServingState>,
         probes: Arc<ExpectedProbes>,
     ) -> Self {
-        let Drivers { engine, pingora } = drivers;
+        let ConnectionHandlers { engine, pingora } = handlers;
         Edge {
             engine: Arc::new(engine),
-            app: Arc::new(Guarded::new(pingora, Arc::clone(&site), traffic)),
-            site,
+            app: Arc::new(PanicGuard::new(pingora, Arc::clone(&active), traffic)),
+            active,
             connections: Arc::new(connections),
             counts,
             state,
@@ -100,7 +101,11 @@ impl Edge {
         self.listeners.push((address, acceptor));
     }
 
-    fn doors(&mut self, table: &ListenFds, workers: &Workers) -> io::Result<Vec<Door>> {
+    fn accept_loops(
+        &mut self,
+        table: &ListenFds,
+        workers: &Workers,
+    ) -> io::Result<Vec<AcceptLoop>> {
         // Their sockets belong to the worker that accepts.
         let _context = workers.first().enter();
         let table = table.lock();
@@ -109,7 +114,7 @@ impl Edge {
             .map(|(address, tls)| {
                 let socket = table.get(&address.to_string()).copied();
                 let socket = socket.ok_or(io::ErrorKind::NotFound)?;
-                let listener = adopt::listener(socket)?;
+                let listener = inherited_listeners::duplicate_listener(socket)?;
                 // Connections inherit it. Heads are written in one piece, and nothing is gained by waiting for more.
                 rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
                 let port = listener.local_addr()?.port();
@@ -118,19 +123,19 @@ impl Edge {
                     reason = "what takes its place is unsafe, for the sake of types that change their descriptor"
                 )]
                 let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
-                Ok(Door {
+                Ok(AcceptLoop {
                     listener,
-                    passed: socket,
+                    inherited_fd: socket,
                     closing: self.state.watch_closing(),
                     probes: Arc::clone(&self.probes),
-                    inside: Arc::new(Inside {
+                    context: Arc::new(ListenerContext {
                         address,
                         port,
                         tls,
                         workers: workers.clone(),
                         engine: Arc::clone(&self.engine),
                         app: Arc::clone(&self.app),
-                        site: Arc::clone(&self.site),
+                        active: Arc::clone(&self.active),
                         connections: Arc::clone(&self.connections),
                         accepted: self.counts.listener(address),
                         counts: Arc::clone(&self.counts),
@@ -154,30 +159,31 @@ impl Service for Edge {
             Ok(workers) => workers,
             Err(error) => return error!("no threads to serve connections with: {error}"),
         };
-        let doors = match self.doors(&table, &workers) {
-            Ok(doors) => doors,
+        let accept_loops = match self.accept_loops(&table, &workers) {
+            Ok(accept_loops) => accept_loops,
             Err(error) => return error!("cannot accept connections: {error}"),
         };
         let mut accepting = JoinSet::new();
-        for door in doors {
+        for accept_loop in accept_loops {
             let shutdown = shutdown.clone();
             let accept = async move {
-                let mut supervisor = Supervisor::new(Task::Accept, door.inside.address.to_string());
+                let mut supervisor =
+                    Supervisor::new(Task::Accept, accept_loop.context.address.to_string());
                 while supervisor
-                    .watch(door.accept(shutdown.clone()))
+                    .run(accept_loop.accept(shutdown.clone()))
                     .await
                     .is_none()
                 {}
                 // The socket's number in the table, which successors were served from.
-                if let Err(error) = close(door.passed) {
-                    info!("the socket of {}: {error}", door.inside.address);
+                if let Err(error) = close(accept_loop.inherited_fd) {
+                    info!("the socket of {}: {error}", accept_loop.context.address);
                 }
             };
             accepting.spawn_on(accept, workers.first());
         }
         accepting.join_all().await;
         tokio::time::sleep_until(self.state.since() + LAME_DUCK).await;
-        self.engine.close_resting();
+        self.engine.close_idle();
         self.app.http_cleanup().await;
     }
 

@@ -11,23 +11,23 @@ use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What version 2 begins with, as no other protocol does.
-const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The part of version 2 whose length is the same always; its last two bytes are the length of the rest.
-const FIXED: usize = 16;
+const V2_FIXED_SIZE: usize = 16;
 /// Addresses and what some proxies tell of the TLS that they have ended; the protocol wants 536 to be taken at least.
-const LONGEST: usize = 4 << 10;
+const V2_MAX_SIZE: usize = 4 << 10;
 
 /// What version 1 begins with.
-const WORD: &[u8] = b"PROXY ";
+const V1_PREFIX: &[u8] = b"PROXY ";
 /// As the protocol has it, with the end of the line.
-const LONGEST_LINE: usize = 107;
+const V1_MAX_SIZE: usize = 107;
 
 /// `PROXY UNKNOWN` with the end of its line. Version 2 is longer.
-const SHORTEST: usize = 15;
+const MIN_SIZE: usize = 15;
 
 /// Why there is no header.
 #[derive(Debug)]
-pub(super) enum ReadError {
+pub(super) enum ProxyHeaderError {
     /// The connection was closed without a word.
     Closed,
     /// What has come is none.
@@ -36,35 +36,35 @@ pub(super) enum ReadError {
     Io(io::Error),
 }
 
-impl fmt::Display for ReadError {
+impl fmt::Display for ProxyHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReadError::Closed => f.write_str("closed without a PROXY header"),
-            ReadError::Malformed => f.write_str("what comes first is no PROXY header"),
-            ReadError::Io(error) => write!(f, "no whole PROXY header: {error}"),
+            ProxyHeaderError::Closed => f.write_str("closed without a PROXY header"),
+            ProxyHeaderError::Malformed => f.write_str("what comes first is no PROXY header"),
+            ProxyHeaderError::Io(error) => write!(f, "no whole PROXY header: {error}"),
         }
     }
 }
 
 /// Reads the header that a connection begins with, and tells who the client is. `None`: the proxy speaks for itself, as
 /// for a health check.
-pub(super) async fn read(
+pub(super) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<SocketAddr>, ReadError> {
+) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut header = Vec::new();
     loop {
         let begin = header.len();
-        let more = missing(&header).ok_or(ReadError::Malformed)?;
+        let more = bytes_missing(&header).ok_or(ProxyHeaderError::Malformed)?;
         if more == 0 {
-            return source(&header).ok_or(ReadError::Malformed);
+            return client_address(&header).ok_or(ProxyHeaderError::Malformed);
         }
         header.resize(begin + more, 0);
-        let came = stream.read(&mut header[begin..]).await;
-        let came = came.map_err(ReadError::Io)?;
-        header.truncate(begin + came);
-        match (begin, came) {
-            (0, 0) => return Err(ReadError::Closed),
-            (_, 0) => return Err(ReadError::Io(io::ErrorKind::UnexpectedEof.into())),
+        let count = stream.read(&mut header[begin..]).await;
+        let count = count.map_err(ProxyHeaderError::Io)?;
+        header.truncate(begin + count);
+        match (begin, count) {
+            (0, 0) => return Err(ProxyHeaderError::Closed),
+            (_, 0) => return Err(ProxyHeaderError::Io(io::ErrorKind::UnexpectedEof.into())),
             _ => {}
         }
     }
@@ -72,32 +72,32 @@ pub(super) async fn read(
 
 /// How many bytes belong to a header for certain that begins so, beyond these; 0: it is whole. `None`: there is no such
 /// header.
-pub(super) fn missing(begun: &[u8]) -> Option<usize> {
-    let length = begun.len();
-    if length < SHORTEST {
-        let could_be = |begin: &[u8]| begun.iter().zip(begin).all(|(byte, due)| byte == due);
-        return (could_be(SIGNATURE) || could_be(WORD)).then_some(SHORTEST - length);
+pub(super) fn bytes_missing(prefix: &[u8]) -> Option<usize> {
+    let length = prefix.len();
+    if length < MIN_SIZE {
+        let could_be = |begin: &[u8]| prefix.iter().zip(begin).all(|(byte, due)| byte == due);
+        return (could_be(V2_SIGNATURE) || could_be(V1_PREFIX)).then_some(MIN_SIZE - length);
     }
-    if begun.starts_with(SIGNATURE) {
-        let Some(rest) = begun.get(FIXED - 2..FIXED) else {
-            return Some(FIXED - length);
+    if prefix.starts_with(V2_SIGNATURE) {
+        let Some(rest) = prefix.get(V2_FIXED_SIZE - 2..V2_FIXED_SIZE) else {
+            return Some(V2_FIXED_SIZE - length);
         };
-        let whole = FIXED + usize::from(u16::from_be_bytes([rest[0], rest[1]]));
-        return (whole <= LONGEST).then(|| whole.saturating_sub(length));
+        let total = V2_FIXED_SIZE + usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+        return (total <= V2_MAX_SIZE).then(|| total.saturating_sub(length));
     }
-    if !begun.starts_with(WORD) {
+    if !prefix.starts_with(V1_PREFIX) {
         return None;
     }
-    match begun {
+    match prefix {
         [.., b'\r', b'\n'] => Some(0),
-        _ if length >= LONGEST_LINE => None,
+        _ if length >= V1_MAX_SIZE => None,
         [.., b'\r'] => Some(1),
-        _ => Some(2.min(LONGEST_LINE - length)),
+        _ => Some(2.min(V1_MAX_SIZE - length)),
     }
 }
 
 /// Who the client is as a whole header says: `Some(None)` if it does not say. `None`: the header is none.
-pub(super) fn source(header: &[u8]) -> Option<Option<SocketAddr>> {
+pub(super) fn client_address(header: &[u8]) -> Option<Option<SocketAddr>> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()

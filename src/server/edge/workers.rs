@@ -22,7 +22,7 @@ struct Worker {
 
 /// A connection that a worker serves. Dropping it ends the count.
 #[derive(Debug)]
-pub(super) struct Served(Arc<AtomicUsize>);
+pub(super) struct WorkerGuard(Arc<AtomicUsize>);
 
 impl Workers {
     /// Starts a thread for each of these counts of connections, of which there is one at least.
@@ -34,7 +34,7 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
-            thread.spawn(move || runtime.block_on(engine::tend()))?;
+            thread.spawn(move || runtime.block_on(engine::run_housekeeping()))?;
             Ok(Worker {
                 handle,
                 connections: Arc::clone(connections),
@@ -49,16 +49,16 @@ impl Workers {
     }
 
     /// The worker with the fewest connections, which has one more until the returned value is dropped.
-    pub(super) fn choose(&self) -> (&Handle, Served) {
+    pub(super) fn choose(&self) -> (&Handle, WorkerGuard) {
         let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
         let least = self.0.iter().min_by_key(load);
         let worker = least.expect("there is one at least");
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        (&worker.handle, Served(Arc::clone(&worker.connections)))
+        (&worker.handle, WorkerGuard(Arc::clone(&worker.connections)))
     }
 }
 
-impl Drop for Served {
+impl Drop for WorkerGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -72,10 +72,10 @@ mod tests {
     fn connections_are_spread_evenly() {
         let counts = [(); 3].map(|()| Arc::default());
         let workers = Workers::start(&counts).expect("threads");
-        let mut served = Vec::from_iter((0..9).map(|_| workers.choose().1));
+        let mut guards = Vec::from_iter((0..9).map(|_| workers.choose().1));
         let counts = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts(), [3, 3, 3]);
-        served.remove(1);
+        guards.remove(1);
         let (_, _more) = workers.choose();
         assert_eq!(counts(), [3, 3, 3]);
     }

@@ -10,14 +10,14 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::link::{Link, LinkError};
+use super::connection::{HandoverConnection, HandoverError};
 use super::message::{Message, export, import};
 use crate::balancer::Selection;
 use crate::config::Config;
 use crate::fuzz;
-use crate::pool::{HostBook, Pool, PoolState};
-use crate::proxy::Site;
-use crate::server::overlay::Overlay;
+use crate::pool::{HostRegistry, Pool, PoolState};
+use crate::proxy::ActiveConfig;
+use crate::server::runtime_overrides::RuntimeOverrides;
 
 const CONFIG: &str = r#"
 listeners: ["127.0.0.1:80"]
@@ -28,7 +28,7 @@ pools:
 "#;
 
 /// Frames that this process would read.
-const MOST_FRAMES: usize = 32;
+const MAX_FRAMES: usize = 32;
 
 /// New pools, whose hosts share nothing with those of others.
 fn pools() -> Vec<Arc<Pool>> {
@@ -36,8 +36,8 @@ fn pools() -> Vec<Arc<Pool>> {
     let config = CONFIGURED.get_or_init(|| Config::parse(CONFIG, Path::new("b.yaml")).unwrap());
     let mut pools = Vec::new();
     for index in 0..config.pools.len() {
-        let site = Site::new(config, &mut HostBook::new()).unwrap();
-        pools.push(Arc::clone(&site.pools[index]));
+        let active = ActiveConfig::new(config, &mut HostRegistry::new()).unwrap();
+        pools.push(Arc::clone(&active.pools[index]));
     }
     pools
 }
@@ -49,7 +49,7 @@ fn carry(pools: &[Arc<Pool>], known: &[PoolState]) {
         known.for_each(take);
     };
     for pool in pools {
-        each(pool, &|state| pool.carry(state));
+        each(pool, &|state| pool.restore(state));
         pool.begin();
         each(pool, &|state| pool.resume(state));
     }
@@ -61,10 +61,10 @@ fn states(pools: &[Arc<Pool>]) -> Vec<PoolState> {
 
 /// What is said to be the predecessor's state of the hosts, once as it is and once as of pools that are checked as ours.
 fn state(input: &[u8]) {
-    let Ok(said) = serde_json::from_slice::<Value>(input) else {
+    let Ok(input_state) = serde_json::from_slice::<Value>(input) else {
         return;
     };
-    let mut ours = said.clone();
+    let mut ours = input_state.clone();
     for state in states(&pools()) {
         let digest = json(&state)["checks"].clone();
         let pools = ours.get_mut("pools").and_then(Value::as_array_mut);
@@ -74,8 +74,8 @@ fn state(input: &[u8]) {
             }
         }
     }
-    assert_carried(said);
-    assert_carried(ours);
+    assert_carried_over(input_state);
+    assert_carried_over(ours);
 }
 
 fn json(state: &PoolState) -> Value {
@@ -86,15 +86,19 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn assert_carried(said: Value) {
-    let known = import(said).pools;
-    let told = Vec::from_iter(known.iter().map(json));
+fn assert_carried_over(input_state: Value) {
+    let known = import(input_state).pools;
+    let sent_states = Vec::from_iter(known.iter().map(json));
     let (fresh, pools) = (pools(), self::pools());
     carry(&fresh, &[]);
     carry(&pools, &known);
     for (before, after) in states(&fresh).iter().zip(states(&pools)) {
         let (before, after) = (json(before), json(&after));
-        let told = || told.iter().filter(|told| told["name"] == after["name"]);
+        let sent_states = || {
+            sent_states
+                .iter()
+                .filter(|sent_states| sent_states["name"] == after["name"])
+        };
         assert_eq!(before["checks"], after["checks"]);
         for (before, after) in list(&before["hosts"]).iter().zip(list(&after["hosts"])) {
             let is_same = |other: &&Value| ["id", "address"].iter().all(|k| other[k] == after[k]);
@@ -102,16 +106,19 @@ fn assert_carried(said: Value) {
             let success = after["success"].as_f64().expect("a share");
             assert!((0.0..=1.0).contains(&success), "{success}");
             // What nobody said of this host, at this address, checked this way, has not changed.
-            let of_host = |told: &'_ Value| list(&told["hosts"]).iter().any(|h| is_same(&h));
-            if !told().any(of_host) {
+            let of_host =
+                |sent_states: &'_ Value| list(&sent_states["hosts"]).iter().any(|h| is_same(&h));
+            if !sent_states().any(of_host) {
                 // A host that the others do not know has been added to them, and starts slowly.
                 assert_eq!(without_times(before.clone()), without_times(after.clone()));
             }
-            if !told().any(|told| told["checks"] == json(&fresh_state(&fresh, told))["checks"]) {
+            if !sent_states().any(|sent_states| {
+                sent_states["checks"] == json(&fresh_state(&fresh, sent_states))["checks"]
+            }) {
                 assert_eq!(before["verdict"], after["verdict"]);
             }
         }
-        if told().next().is_none() {
+        if sent_states().next().is_none() {
             let hosts = |state: &Value| {
                 let hosts = list(&state["hosts"]).iter().cloned();
                 Vec::from_iter(hosts.map(without_times))
@@ -121,13 +128,19 @@ fn assert_carried(said: Value) {
     }
 
     // It can be handed on to yet another process, which comes to the same.
-    let exported = export(&pools, &Overlay::default());
-    let text = serde_json::to_string(&exported).expect("a state can be told");
+    let sources = export(&pools, &RuntimeOverrides::default());
+    let text = serde_json::to_string(&sources).expect("a state can be told");
     let handed_on = import(serde_json::from_str(&text).expect("what was told can be read")).pools;
-    assert_eq!(timeless(&handed_on), timeless(&states(&pools)));
+    assert_eq!(
+        without_volatile(&handed_on),
+        without_volatile(&states(&pools))
+    );
     let third = self::pools();
     carry(&third, &handed_on);
-    assert_eq!(timeless(&states(&third)), timeless(&states(&pools)));
+    assert_eq!(
+        without_volatile(&states(&third)),
+        without_volatile(&states(&pools))
+    );
 
     for (pool, third) in pools.iter().zip(&third) {
         // Hosts that start slowly are passed over at random, and an ejection may end at any moment.
@@ -154,7 +167,7 @@ fn assert_carried(said: Value) {
 }
 
 /// States without what changes as time passes.
-fn timeless(states: &[PoolState]) -> Vec<Value> {
+fn without_volatile(states: &[PoolState]) -> Vec<Value> {
     let mut states = Vec::from_iter(states.iter().map(json));
     let hosts = states
         .iter_mut()
@@ -172,9 +185,9 @@ fn without_times(mut host: Value) -> Value {
     host
 }
 
-fn fresh_state(fresh: &[Arc<Pool>], told: &Value) -> PoolState {
+fn fresh_state(fresh: &[Arc<Pool>], sent_states: &Value) -> PoolState {
     let mut fresh = fresh.iter();
-    let of_name = fresh.find(|pool| told["name"].as_str() == Some(pool.name()));
+    let of_name = fresh.find(|pool| sent_states["name"].as_str() == Some(pool.name()));
     of_name.expect("only pools of ours are compared").state()
 }
 
@@ -183,7 +196,7 @@ fn messages(input: &[u8]) {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime =
         RUNTIME.get_or_init(|| Builder::new_current_thread().enable_all().build().unwrap());
-    let lines = || input.split(|byte| *byte == b'\n').take(MOST_FRAMES);
+    let lines = || input.split(|byte| *byte == b'\n').take(MAX_FRAMES);
     let frames = lines().flat_map(|line| {
         let length = (line.len() as u32).to_be_bytes();
         [b"BLHO", &length[..], line].concat()
@@ -198,7 +211,7 @@ fn messages(input: &[u8]) {
         assert!(shown(&sent).starts_with(shown(&received).trim_end_matches(']')));
         for message in received {
             let text = format!("{message:?}");
-            assert_eq!(format!("{:?}", passed_on(message).await), text);
+            assert_eq!(format!("{:?}", round_trip(message).await), text);
         }
     });
 }
@@ -213,12 +226,12 @@ async fn received(bytes: &[u8]) -> Vec<Message> {
     theirs.write_all(bytes).unwrap();
     theirs.shutdown(Shutdown::Write).unwrap();
     ours.set_nonblocking(true).unwrap();
-    let mut link = Link::new(UnixStream::from_std(ours).unwrap());
+    let mut connection = HandoverConnection::new(UnixStream::from_std(ours).unwrap());
     let mut messages = Vec::new();
     loop {
-        match link.receive().await {
+        match connection.receive().await {
             Ok(message) => messages.push(message),
-            Err(LinkError::Closed) => break,
+            Err(HandoverError::Closed) => break,
             Err(error) => {
                 assert!(!error.to_string().is_empty() || bytes.len() > 8);
                 break;
@@ -229,9 +242,12 @@ async fn received(bytes: &[u8]) -> Vec<Message> {
     messages
 }
 
-async fn passed_on(message: Message) -> Message {
+async fn round_trip(message: Message) -> Message {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let (mut ours, mut theirs) = (Link::new(ours), Link::new(theirs));
+    let (mut ours, mut theirs) = (
+        HandoverConnection::new(ours),
+        HandoverConnection::new(theirs),
+    );
     let (sent, received) = tokio::join!(ours.send(&message), theirs.receive());
     sent.expect("sent");
     received.expect("received")

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::logging;
 use crate::pool::{Pool, PoolState};
-use crate::server::overlay::Overlay;
+use crate::server::runtime_overrides::RuntimeOverrides;
 
 /// The version of the protocol; another one is refused.
 pub(super) const VERSION: u32 = 1;
@@ -65,12 +65,12 @@ pub(super) enum Message {
 
 /// What is known of the pools, as it travels.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
+struct CarriedState {
     version: u32,
     pools: Vec<PoolState>,
     /// What earlier versions did not tell has a default.
-    #[serde(default)]
-    overlay: Overlay,
+    #[serde(default, rename = "overlay")]
+    overrides: RuntimeOverrides,
     /// The level of the log, if it was changed at run time.
     #[serde(default)]
     log_level: Option<String>,
@@ -78,11 +78,11 @@ struct State {
 
 /// What goes along to the successor.
 #[derive(Debug, Default)]
-pub(in crate::server) struct Legacy {
+pub(in crate::server) struct HandoverState {
     /// What is known of the pools.
     pub(in crate::server) pools: Vec<PoolState>,
     /// What operators have changed.
-    pub(in crate::server) overlay: Overlay,
+    pub(in crate::server) overrides: RuntimeOverrides,
     /// The level of the log that they have set.
     pub(in crate::server) log_level: Option<String>,
     /// Whether the file was taken in anew since this process read it.
@@ -90,11 +90,11 @@ pub(in crate::server) struct Legacy {
 }
 
 /// The state of `pools` and what operators have changed, to be sent.
-pub(super) fn export(pools: &[Arc<Pool>], overlay: &Overlay) -> Value {
-    let state = State {
+pub(super) fn export(pools: &[Arc<Pool>], overrides: &RuntimeOverrides) -> Value {
+    let state = CarriedState {
         version: STATE_VERSION,
         pools: pools.iter().map(|pool| pool.state()).collect(),
-        overlay: overlay.clone(),
+        overrides: overrides.clone(),
         log_level: logging::changed_level(),
     };
     // A number that JSON has no word for becomes null, which the other side drops.
@@ -102,27 +102,27 @@ pub(super) fn export(pools: &[Arc<Pool>], overlay: &Overlay) -> Value {
 }
 
 /// What came with a message; nothing if it is not of this version.
-pub(super) fn import(state: Value) -> Legacy {
+pub(super) fn import(state: Value) -> HandoverState {
     let version = state.get("version").and_then(Value::as_u64);
     if version != Some(u64::from(STATE_VERSION)) {
         warn!("the predecessor's state of the hosts has another version; they start fresh");
-        return Legacy::default();
+        return HandoverState::default();
     }
-    match serde_json::from_value::<State>(state) {
-        Ok(State {
+    match serde_json::from_value::<CarriedState>(state) {
+        Ok(CarriedState {
             pools,
-            overlay,
+            overrides,
             log_level,
             ..
-        }) => Legacy {
+        }) => HandoverState {
             pools,
-            overlay,
+            overrides,
             log_level,
             reloaded: false,
         },
         Err(error) => {
             warn!("the predecessor's state of the hosts cannot be read, they start fresh: {error}");
-            Legacy::default()
+            HandoverState::default()
         }
     }
 }

@@ -25,20 +25,20 @@
 //! not hand over; and where a small init ends the container with its first child, which cannot be seen from here: there,
 //! reload in place or replace the container.
 
+mod connection;
+mod coordinator;
+mod expected_probes;
 #[cfg(test)]
 mod fuzz;
-mod launch;
-mod link;
+mod handover_listener;
 mod message;
-mod place;
-mod predecessor;
-mod probes;
 mod successor;
-mod watch;
+mod successor_process;
+mod successor_watch;
 
-pub(super) use launch::Program;
-pub(super) use place::{Door, check_privacy, is_trusted};
-pub(super) use predecessor::{Exported, Handover};
-pub(super) use probes::ExpectedProbes;
-pub use successor::Upgrade;
-pub(super) use successor::{Inheritance, Successor, Watched};
+pub(super) use coordinator::{HandoverCoordinator, HandoverSources};
+pub(super) use expected_probes::ExpectedProbes;
+pub(super) use handover_listener::{HandoverListener, check_directory_mode, is_trusted};
+pub use successor::TakeoverRequest;
+pub(super) use successor::{PredecessorWatch, Successor, Takeover};
+pub(super) use successor_process::Program;

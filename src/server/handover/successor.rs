@@ -12,50 +12,50 @@ use nix::unistd::{Pid, close};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::launch;
-use super::link::{Link, LinkError};
-use super::message::{Legacy, Message, VERSION, import};
-use super::place::is_trusted;
-use super::probes::ExpectedProbes;
-use crate::server::socket_file::is_same;
+use super::connection::{HandoverConnection, HandoverError};
+use super::expected_probes::ExpectedProbes;
+use super::handover_listener::is_trusted;
+use super::message::{HandoverState, Message, VERSION, import};
+use super::successor_process;
+use crate::server::socket_file::is_same_socket;
 
 /// The predecessor welcomes a successor at once, or it hangs.
-const WELCOME: Duration = Duration::from_secs(10);
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a successor that serves waits for the last word of its predecessor before it takes it for said.
-const LAST_WORD: Duration = Duration::from_secs(10);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wish to take over from the process that serves.
 #[derive(Debug)]
-pub struct Upgrade {
+pub struct TakeoverRequest {
     /// The upgrade socket to come to; `None`: the one that the configuration says.
     socket: Option<PathBuf>,
-    patience: Duration,
+    wait: Duration,
 }
 
-impl Upgrade {
+impl TakeoverRequest {
     /// To be called before anything else. A process that was started by its predecessor may be there only to start
-    /// another one, and then does not return from here. Once it is prepared it waits for `patience`: where it was
+    /// another one, and then does not return from here. Once it is prepared it waits for `wait`: where it was
     /// started by hand, somebody has to send SIGQUIT.
     ///
     /// # Errors
     /// One line for a person; the process has to end.
-    pub fn arrive(patience: Duration) -> Result<Self, String> {
-        let socket = launch::arrive()?;
-        Ok(Upgrade { socket, patience })
+    pub fn prepare(wait: Duration) -> Result<Self, String> {
+        let socket = successor_process::run_stage()?;
+        Ok(TakeoverRequest { socket, wait })
     }
 }
 
 /// A successor that has been welcomed.
 #[derive(Debug)]
 pub(in crate::server) struct Successor {
-    link: std::os::unix::net::UnixStream,
+    connection: std::os::unix::net::UnixStream,
     /// Where the predecessor waited.
-    door: PathBuf,
+    upgrade_socket: PathBuf,
     predecessor: Option<Pid>,
-    patience: Duration,
+    wait: Duration,
     listeners: HashSet<SocketAddr>,
-    legacy: Legacy,
+    handover_state: HandoverState,
 }
 
 impl Successor {
@@ -63,7 +63,10 @@ impl Successor {
     ///
     /// # Errors
     /// Why this process cannot be its successor.
-    pub(in crate::server) fn come(upgrade: &Upgrade, path: &Path) -> Result<Option<Self>, String> {
+    pub(in crate::server) fn connect(
+        upgrade: &TakeoverRequest,
+        path: &Path,
+    ) -> Result<Option<Self>, String> {
         let path = upgrade.socket.as_deref().unwrap_or(path);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -72,28 +75,32 @@ impl Successor {
         runtime.block_on(async {
             let stream = match UnixStream::connect(path).await {
                 Ok(stream) => stream,
-                Err(error) => return nobody(path, &error),
+                Err(error) => return no_predecessor(path, &error),
             };
-            let mut link = Link::new(stream);
-            let welcome = timeout(WELCOME, greet(&mut link)).await;
+            let mut connection = HandoverConnection::new(stream);
+            let welcome = timeout(WELCOME_TIMEOUT, handshake(&mut connection)).await;
             let failed = |reason: String| format!("no handover from {}: {reason}", path.display());
             match welcome {
                 Err(_) => Err(failed("the predecessor says nothing".to_owned())),
-                Ok(Err(LinkError::Closed)) => {
+                Ok(Err(HandoverError::Closed)) => {
                     warn!("the predecessor has gone; starting without it");
                     Ok(None)
                 }
                 Ok(Err(error)) => Err(failed(error.to_string())),
-                Ok(Ok((listeners, legacy))) => {
-                    let peer = link.peer().map_err(|error| failed(error.to_string()))?;
-                    let link = link.into_std().map_err(|error| failed(error.to_string()))?;
+                Ok(Ok((listeners, handover_state))) => {
+                    let peer = connection
+                        .peer()
+                        .map_err(|error| failed(error.to_string()))?;
+                    let connection = connection
+                        .into_std()
+                        .map_err(|error| failed(error.to_string()))?;
                     Ok(Some(Successor {
-                        link,
-                        door: path.to_owned(),
+                        connection,
+                        upgrade_socket: path.to_owned(),
                         predecessor: peer.pid,
-                        patience: upgrade.patience,
+                        wait: upgrade.wait,
                         listeners,
-                        legacy,
+                        handover_state,
                     }))
                 }
             }
@@ -101,8 +108,8 @@ impl Successor {
     }
 
     /// Whether the upgrade socket of the predecessor is at `path`.
-    pub(in crate::server) fn came_to(&self, path: &Path) -> bool {
-        is_same(&self.door, path)
+    pub(in crate::server) fn is_connected_to(&self, path: &Path) -> bool {
+        is_same_socket(&self.upgrade_socket, path)
     }
 
     /// The process that serves, if the kernel knows its id.
@@ -116,8 +123,8 @@ impl Successor {
     }
 
     /// What the predecessor has learnt.
-    pub(in crate::server) fn legacy(&self) -> &Legacy {
-        &self.legacy
+    pub(in crate::server) fn handover_state(&self) -> &HandoverState {
+        &self.handover_state
     }
 
     /// Says that everything is prepared, and waits for the sockets of `addresses`. `None`: the predecessor has died, and
@@ -125,53 +132,57 @@ impl Successor {
     ///
     /// # Errors
     /// Why there will be no handover; this process has to go.
-    pub(in crate::server) async fn take(
+    pub(in crate::server) async fn receive_listeners(
         self,
         addresses: &[SocketAddr],
-    ) -> Result<Option<Inheritance>, String> {
-        let patience = self.patience;
-        let taken = async {
-            let mut link = Link::new(UnixStream::from_std(self.link)?);
-            link.send(&Message::Prepared).await?;
+    ) -> Result<Option<Takeover>, String> {
+        let wait = self.wait;
+        let receiving = async {
+            let mut connection = HandoverConnection::new(UnixStream::from_std(self.connection)?);
+            connection.send(&Message::Prepared).await?;
             info!("prepared; waiting for the listeners of the predecessor");
-            let (listeners, legacy) = match link.receive().await? {
+            let (listeners, handover_state) = match connection.receive().await? {
                 Message::Take {
                     listeners,
                     state,
                     reloaded,
                 } => {
-                    let legacy = Legacy {
+                    let handover_state = HandoverState {
                         reloaded,
                         ..import(state)
                     };
-                    (listeners, legacy)
+                    (listeners, handover_state)
                 }
-                other => return Err(LinkError::Broken(format!("it said {other:?} out of turn"))),
+                other => {
+                    return Err(HandoverError::Broken(format!(
+                        "it said {other:?} out of turn"
+                    )));
+                }
             };
-            let sockets = link.receive_sockets(listeners.len()).await?;
-            let (sockets, unwanted): (Vec<_>, Vec<_>) = listeners
+            let sockets = connection.receive_sockets(listeners.len()).await?;
+            let (sockets, unused): (Vec<_>, Vec<_>) = listeners
                 .into_iter()
                 .zip(sockets)
                 .partition(|(address, _)| addresses.contains(address));
-            for (address, socket) in unwanted {
+            for (address, socket) in unused {
                 info!("no longer listening on {address}");
                 let _ = close(socket);
             }
-            Ok(Inheritance {
-                link,
+            Ok(Takeover {
+                connection,
                 sockets,
-                legacy,
+                handover_state,
             })
         };
-        match timeout(patience, taken).await {
-            Ok(Ok(inheritance)) => Ok(Some(inheritance)),
-            Ok(Err(LinkError::Closed)) => {
+        match timeout(wait, receiving).await {
+            Ok(Ok(takeover)) => Ok(Some(takeover)),
+            Ok(Err(HandoverError::Closed)) => {
                 warn!("the predecessor has died; listening without it");
                 Ok(None)
             }
             Ok(Err(error)) => Err(format!("no handover: {error}")),
             Err(_) => Err(format!(
-                "no handover: the predecessor got no SIGQUIT within {patience:?}"
+                "no handover: the predecessor got no SIGQUIT within {wait:?}"
             )),
         }
     }
@@ -179,15 +190,15 @@ impl Successor {
 
 /// What a successor has got.
 #[derive(Debug)]
-pub(in crate::server) struct Inheritance {
-    link: Link,
+pub(in crate::server) struct Takeover {
+    connection: HandoverConnection,
     /// The listening sockets by address.
     pub(in crate::server) sockets: Vec<(SocketAddr, RawFd)>,
     /// What the predecessor has learnt until now.
-    pub(in crate::server) legacy: Legacy,
+    pub(in crate::server) handover_state: HandoverState,
 }
 
-impl Inheritance {
+impl Takeover {
     /// Says that this process serves on `listeners`. `Ok`: it is the only one from here on; where the predecessor
     /// watches, what it does so with.
     ///
@@ -196,30 +207,32 @@ impl Inheritance {
     pub(in crate::server) async fn confirm(
         mut self,
         listeners: Vec<SocketAddr>,
-    ) -> Result<Option<Watched>, String> {
+    ) -> Result<Option<PredecessorWatch>, String> {
         let farewell = async {
-            self.link.send(&Message::Ready { listeners }).await?;
-            self.link.receive().await
+            self.connection.send(&Message::Ready { listeners }).await?;
+            self.connection.receive().await
         };
-        match timeout(LAST_WORD, farewell).await {
-            Ok(Ok(Message::Farewell { watch: true })) => Ok(Some(Watched(self.link))),
+        match timeout(FAREWELL_TIMEOUT, farewell).await {
+            Ok(Ok(Message::Farewell { watch: true })) => {
+                Ok(Some(PredecessorWatch(self.connection)))
+            }
             // A predecessor that has died or hangs does not serve.
-            Err(_) | Ok(Ok(_) | Err(LinkError::Closed)) => Ok(None),
+            Err(_) | Ok(Ok(_) | Err(HandoverError::Closed)) => Ok(None),
             Ok(Err(error)) => Err(error.to_string()),
         }
     }
 
     /// Says why this process does not take over.
     pub(in crate::server) fn refuse(&self, reason: &str) {
-        self.link.refuse(reason);
+        self.connection.refuse(reason);
     }
 }
 
 /// The connection over which a predecessor watches this process.
 #[derive(Debug)]
-pub(in crate::server) struct Watched(Link);
+pub(in crate::server) struct PredecessorWatch(HandoverConnection);
 
-impl Watched {
+impl PredecessorWatch {
     /// Answers the predecessor until the watch is over, or until `leave` says that this process stops or has handed over
     /// itself.
     ///
@@ -233,7 +246,7 @@ impl Watched {
         tokio::pin!(leave);
         let outcome = loop {
             tokio::select! {
-                said = self.0.receive() => match said {
+                message = self.0.receive() => match message {
                     Ok(Message::Probe { from }) => {
                         probes.expect(&from);
                         let accepted = probes.take_accepted();
@@ -241,7 +254,7 @@ impl Watched {
                             break Ok(());
                         }
                     }
-                    Err(LinkError::Refused(reason)) => break Err(reason),
+                    Err(HandoverError::Refused(reason)) => break Err(reason),
                     // It is over, or the predecessor has died.
                     _ => break Ok(()),
                 },
@@ -251,31 +264,36 @@ impl Watched {
                 }
             }
         };
-        probes.forget();
+        probes.clear();
         outcome
     }
 }
 
-async fn greet(link: &mut Link) -> Result<(HashSet<SocketAddr>, Legacy), LinkError> {
-    let peer = link.peer()?;
+async fn handshake(
+    connection: &mut HandoverConnection,
+) -> Result<(HashSet<SocketAddr>, HandoverState), HandoverError> {
+    let peer = connection.peer()?;
     if !is_trusted(peer.uid) {
         let uid = peer.uid;
-        return Err(LinkError::Broken(format!("it runs as user {uid}")));
+        return Err(HandoverError::Broken(format!("it runs as user {uid}")));
     }
-    link.send(&Message::Hello {
-        version: VERSION,
-        watched: true,
-    })
-    .await?;
-    match link.receive().await? {
+    connection
+        .send(&Message::Hello {
+            version: VERSION,
+            watched: true,
+        })
+        .await?;
+    match connection.receive().await? {
         Message::Welcome { listeners, state } => {
             Ok((listeners.into_iter().collect(), import(state)))
         }
-        other => Err(LinkError::Broken(format!("it said {other:?} out of turn"))),
+        other => Err(HandoverError::Broken(format!(
+            "it said {other:?} out of turn"
+        ))),
     }
 }
 
-fn nobody<T>(path: &Path, error: &io::Error) -> Result<Option<T>, String> {
+fn no_predecessor<T>(path: &Path, error: &io::Error) -> Result<Option<T>, String> {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             warn!(

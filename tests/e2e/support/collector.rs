@@ -17,7 +17,7 @@ use super::wire::{Framing, Head};
 
 /// What a collector has been told.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct ReceivedSpan {
     /// The head of the request that told it.
     pub(crate) head: Head,
     /// What the spans have in common.
@@ -25,7 +25,7 @@ pub(crate) struct Told {
     pub(crate) span: Span,
 }
 
-impl Told {
+impl ReceivedSpan {
     /// An attribute as text, empty if there is none.
     pub(crate) fn get(&self, key: &str) -> String {
         texts(&self.span.attributes).remove(key).unwrap_or_default()
@@ -35,7 +35,7 @@ impl Told {
 /// Takes spans and keeps them.
 pub(crate) struct Collector {
     pub(crate) backend: Backend,
-    told: Arc<Mutex<Vec<Told>>>,
+    told: Arc<Mutex<Vec<ReceivedSpan>>>,
 }
 
 impl Collector {
@@ -57,11 +57,13 @@ impl Collector {
             for of_resource in request.resource_spans {
                 let resource = of_resource.resource.unwrap_or_default();
                 let spans = of_resource.scope_spans.into_iter();
-                let told_now = spans.flat_map(|scope| scope.spans).map(|span| Told {
-                    head: head.clone(),
-                    resource: texts(&resource.attributes),
-                    span,
-                });
+                let told_now = spans
+                    .flat_map(|scope| scope.spans)
+                    .map(|span| ReceivedSpan {
+                        head: head.clone(),
+                        resource: texts(&resource.attributes),
+                        span,
+                    });
                 told.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .extend(told_now);
@@ -77,14 +79,14 @@ impl Collector {
     }
 
     /// All spans so far.
-    pub(crate) fn spans(&self) -> Vec<Told> {
+    pub(crate) fn spans(&self) -> Vec<ReceivedSpan> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.clone()
     }
 
     /// The spans of a trace once there are so many, the earliest first.
     #[track_caller]
-    pub(crate) fn spans_of(&self, trace: &str, count: usize) -> Vec<Told> {
+    pub(crate) fn spans_of(&self, trace: &str, count: usize) -> Vec<ReceivedSpan> {
         let of_trace = || {
             let mut told = self.spans();
             told.retain(|told| hex(&told.span.trace_id) == trace);

@@ -12,14 +12,14 @@ use super::wait::{SOON, wait_until};
 
 /// What became of the requests.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LoadResult {
     pub(crate) by_status: BTreeMap<u16, u64>,
     pub(crate) by_backend: BTreeMap<String, u64>,
     /// Why requests got no answer.
     pub(crate) errors: Vec<String>,
 }
 
-impl Tally {
+impl LoadResult {
     pub(crate) fn total(&self) -> u64 {
         self.by_status.values().sum::<u64>() + self.errors.len() as u64
     }
@@ -42,7 +42,7 @@ impl Tally {
         println!("{what}: {ok} requests, none failed");
     }
 
-    fn add(&mut self, other: Tally) {
+    fn add(&mut self, other: LoadResult) {
         for (status, count) in other.by_status {
             *self.by_status.entry(status).or_default() += count;
         }
@@ -65,7 +65,7 @@ pub(crate) enum Connections {
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<Tally>>,
+    clients: Vec<JoinHandle<LoadResult>>,
 }
 
 impl Load {
@@ -113,9 +113,9 @@ impl Load {
     }
 
     /// Lets every request end, then tells what became of them all.
-    pub(crate) fn stop(self) -> Tally {
+    pub(crate) fn stop(self) -> LoadResult {
         self.stop.store(true, Ordering::Relaxed);
-        let mut tally = Tally::default();
+        let mut tally = LoadResult::default();
         for client in self.clients {
             tally.add(client.join().expect("a client does not panic"));
         }
@@ -130,7 +130,7 @@ fn ask(
     pause: Duration,
     stop: &AtomicBool,
     done: &AtomicU64,
-) -> Tally {
+) -> LoadResult {
     let source = |request: u32| {
         let address = match connections {
             Connections::Kept => Ipv4Addr::new(127, 0, 1, number as u8 + 1),
@@ -140,7 +140,7 @@ fn ask(
         };
         address.into()
     };
-    let mut tally = Tally::default();
+    let mut tally = LoadResult::default();
     let mut kept: Option<Client> = None;
     let mut request: u32 = 0;
     while !stop.load(Ordering::Relaxed) {

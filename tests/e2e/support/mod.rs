@@ -22,7 +22,7 @@ pub(crate) use backend::Backend;
 pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
 pub(crate) use browser::Browser;
 pub(crate) use client::{Client, Response, get};
-pub(crate) use collector::{Collector, Told, hex, section as traced_by};
+pub(crate) use collector::{Collector, ReceivedSpan, hex, section as traced_by};
 pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
 pub(crate) use ports::{DeadHost, FullHost, free, hold};

@@ -1,0 +1,157 @@
+//! How a request's head arrives: bounded in bytes and time, from a bounded number of connections, and without a place that
+//! a probe would need.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pingora::protocols::l4::stream::Stream;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Connections that have not sent a whole head. Beyond that the oldest of them goes: a probe sends its head at once, and
+/// clients that stay silent cannot keep it out.
+const MAX_PENDING: usize = 128;
+
+/// A whole head has this long to arrive, and a body as well.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest head, in bytes.
+pub(super) const MAX_HEAD: usize = 16 << 10;
+
+/// Why there is no head.
+#[derive(Debug)]
+pub(super) enum HeadError {
+    /// The client has gone.
+    Closed,
+    /// Newer connections took its place.
+    Displaced,
+    /// It did not come in time.
+    TimedOut,
+    TooLarge,
+}
+
+/// The connections that have not sent a whole head, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct PendingHeads(Mutex<VecDeque<Arc<Notify>>>);
+
+/// A connection among the others. Dropping it takes it out.
+#[derive(Debug)]
+pub(super) struct PendingHead<'a> {
+    pending_heads: &'a PendingHeads,
+    displaced: Arc<Notify>,
+}
+
+impl PendingHeads {
+    /// Takes a new connection in, and displaces the oldest one if there are too many.
+    pub(super) fn register(&self) -> PendingHead<'_> {
+        let displaced = Arc::new(Notify::new());
+        let mut waiting = self.waiting();
+        waiting.push_back(Arc::clone(&displaced));
+        if waiting.len() > MAX_PENDING
+            && let Some(oldest) = waiting.pop_front()
+        {
+            oldest.notify_one();
+        }
+        PendingHead {
+            pending_heads: self,
+            displaced,
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<Notify>>> {
+        // Nothing that is done under the lock can be half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PendingHead<'_> {
+    /// Waits for the head of a request, and puts what has come back into the stream.
+    pub(super) async fn read_head(&self, stream: &mut Stream) -> Result<(), HeadError> {
+        let mut head = Vec::new();
+        let outcome = tokio::select! {
+            biased;
+            read = timeout(READ_TIMEOUT, read_until_head_end(stream, &mut head)) => match read {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(HeadError::Closed),
+                Err(_) => Err(HeadError::TimedOut),
+            },
+            () = self.displaced.notified() => Err(HeadError::Displaced),
+        };
+        outcome.map(|()| stream.rewind(&head))
+    }
+}
+
+impl Drop for PendingHead<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.pending_heads.waiting();
+        waiting.retain(|other| !Arc::ptr_eq(other, &self.displaced));
+    }
+}
+
+/// Reads until the head is whole; `head` gets all that came.
+async fn read_until_head_end(
+    stream: &mut Stream,
+    head: &mut Vec<u8>,
+) -> io::Result<Result<(), HeadError>> {
+    let mut piece = [0; 4 << 10];
+    loop {
+        let free = (MAX_HEAD + 1).saturating_sub(head.len());
+        let free = free.min(piece.len());
+        let count = stream.read(&mut piece[..free]).await?;
+        if count == 0 {
+            return Ok(Err(HeadError::Closed));
+        }
+        let scanned = head.len().saturating_sub(3);
+        head.extend_from_slice(&piece[..count]);
+        // Empty lines in front of a request are nothing: RFC 9112 2.2.
+        if scanned == 0 {
+            let empty = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+            let empty = empty.count();
+            head.drain(..empty);
+        }
+        if has_head_end(&head[scanned.min(head.len())..]) {
+            return Ok(Ok(()));
+        }
+        if head.len() > MAX_HEAD {
+            return Ok(Err(HeadError::TooLarge));
+        }
+    }
+}
+
+/// Whether an empty line ends a head here.
+fn has_head_end(bytes: &[u8]) -> bool {
+    let is_end = |line: &[u8]| line.starts_with(b"\n\n") || line.starts_with(b"\n\r\n");
+    (0..bytes.len()).any(|at| is_end(&bytes[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_end_with_an_empty_line() {
+        assert!(has_head_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(has_head_end(b"GET / HTTP/1.0\n\n"));
+        assert!(!has_head_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r"));
+    }
+
+    #[test]
+    fn the_oldest_goes_when_there_are_too_many() {
+        let pending_heads = PendingHeads::default();
+        let first = pending_heads.register();
+        let mut others = Vec::from_iter((1..MAX_PENDING).map(|_| pending_heads.register()));
+        assert_eq!(pending_heads.waiting().len(), MAX_PENDING);
+        let last = pending_heads.register();
+        let waiting = |of: &PendingHead<'_>| {
+            let mut waiting = pending_heads.waiting().clone().into_iter();
+            waiting.any(|other| Arc::ptr_eq(&other, &of.displaced))
+        };
+        assert!(!waiting(&first) && waiting(&others[0]) && waiting(&last));
+        others.pop();
+        drop(first);
+        assert_eq!(pending_heads.waiting().len(), MAX_PENDING - 1);
+    }
+}

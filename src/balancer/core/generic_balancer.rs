@@ -1,0 +1,248 @@
+//! Membership, the atomically swapped snapshot and counting: what every balancer shares.
+
+mod explain;
+mod select;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::cursor::Cursor;
+use super::error::BalancerError;
+use super::explanation::Explanation;
+use super::host::{Host, HostId};
+use super::lease::Lease;
+use super::options::Options;
+use super::picker::{Algorithm, DynPicker};
+use super::pool_stats::PoolStats;
+use super::rng::Rng;
+use super::selection::Selection;
+use super::slot::Slot;
+use super::slow_start::SlowStart;
+use super::snapshot_cell::SnapshotCell;
+use crate::balancer::Balancer;
+
+/// The hosts of a balancer at one moment and how to choose among them. Never changed, only replaced as a whole, so
+/// list and picker cannot disagree.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// Every member by identity, those of weight 0 included.
+    by_id: HashMap<HostId, Arc<Slot>>,
+    /// Members in the order of joining; a picker's positions count only those of weight above 0.
+    joined: Vec<Arc<Slot>>,
+    /// Present unless no member can take requests.
+    arrangement: Option<Arrangement>,
+}
+
+#[derive(Debug)]
+struct Arrangement {
+    slots: Arc<[Arc<Slot>]>,
+    picker: Box<dyn DynPicker>,
+    /// Whether a host has a limit; if not, none needs to be looked at.
+    limited: bool,
+}
+
+/// A balancer: members, and an algorithm that chooses among them.
+///
+/// Readers load the snapshot, which takes no lock. Writers (`add_host`, `remove_host`) hold `departed` from reading the
+/// old snapshot to storing the new one, so changes are applied one after the other and none is lost.
+#[derive(Debug)]
+pub(crate) struct GenericBalancer {
+    algorithm: Box<dyn Algorithm>,
+    pool_stats: Arc<PoolStats>,
+    slow_start: Option<SlowStart>,
+    /// For holding back hosts that start slowly.
+    rng: Rng,
+    snapshot: SnapshotCell,
+    /// Hosts that left while requests ran on them, so that `done` still finds them.
+    departed: Mutex<HashMap<HostId, Arc<Slot>>>,
+}
+
+impl GenericBalancer {
+    pub(crate) fn new(
+        algorithm: Box<dyn Algorithm>,
+        options: &Options,
+        hosts: impl IntoIterator<Item = Arc<Host>>,
+    ) -> Result<Self, BalancerError> {
+        let slow_start = options.configured_slow_start()?;
+        let members = GenericBalancer {
+            slow_start: slow_start.filter(|_| algorithm.starts_slowly()),
+            algorithm,
+            pool_stats: Arc::new(PoolStats::new(options.configured_clock().clone())),
+            // Another sequence than the algorithm's, which would otherwise repeat each of its draws.
+            rng: Rng::new(options.configured_seed().map(|seed| !seed)),
+            snapshot: SnapshotCell::default(),
+            departed: Mutex::default(),
+        };
+        let mut joined = Vec::new();
+        let mut ids = std::collections::HashSet::new();
+        for host in hosts {
+            if !ids.insert(host.id().clone()) {
+                return Err(BalancerError::AlreadyAdded(host.id().clone()));
+            }
+            joined.push(members.slot(host));
+        }
+        members.publish(joined);
+        members
+            .snapshot
+            .load()
+            .joined
+            .iter()
+            .for_each(|slot| slot.on_join());
+        Ok(members)
+    }
+
+    fn slot(&self, host: Arc<Host>) -> Arc<Slot> {
+        let per_host_state = self.algorithm.per_host_state(&host);
+        Arc::new(Slot::new(
+            host,
+            per_host_state,
+            Arc::clone(&self.pool_stats),
+        ))
+    }
+
+    fn member(&self, id: &HostId) -> Result<Arc<Slot>, BalancerError> {
+        let slot = self
+            .snapshot
+            .read(|snapshot| snapshot.by_id.get(id).cloned());
+        slot.ok_or_else(|| BalancerError::UnknownHost(id.clone()))
+    }
+
+    fn writer(&self) -> MutexGuard<'_, HashMap<HostId, Arc<Slot>>> {
+        // A panic while the lock was held cannot have left half a change: the snapshot is stored in one step.
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, joined: Vec<Arc<Slot>>) {
+        let slots: Arc<[Arc<Slot>]> = joined
+            .iter()
+            .filter(|slot| slot.host.weight() > 0)
+            .cloned()
+            .collect();
+        let arrangement = (!slots.is_empty()).then(|| Arrangement {
+            picker: self.algorithm.build_picker(&slots),
+            limited: slots.iter().any(|slot| slot.limit() != u64::MAX),
+            slots,
+        });
+        self.snapshot.publish(Snapshot {
+            by_id: joined
+                .iter()
+                .map(|slot| (slot.host.id().clone(), Arc::clone(slot)))
+                .collect(),
+            joined,
+            arrangement,
+        });
+    }
+}
+
+impl Balancer for GenericBalancer {
+    fn add_host(&self, host: Arc<Host>) -> Result<(), BalancerError> {
+        let mut departed = self.writer();
+        let old = self.snapshot.load();
+        if old.by_id.contains_key(host.id()) {
+            return Err(BalancerError::AlreadyAdded(host.id().clone()));
+        }
+        departed.remove(host.id());
+        let newcomer = self.slot(host);
+        let mut joined = old.joined.clone();
+        joined.push(Arc::clone(&newcomer));
+        self.publish(joined);
+        newcomer.on_join();
+        Ok(())
+    }
+
+    fn remove_host(&self, id: &HostId) -> Result<(), BalancerError> {
+        let mut departed = self.writer();
+        let old = self.snapshot.load();
+        let Some(leaver) = old.by_id.get(id) else {
+            return Err(BalancerError::UnknownHost(id.clone()));
+        };
+        leaver.on_leave();
+        let joined = old.joined.iter().filter(|slot| slot.host.id() != id);
+        self.publish(joined.cloned().collect());
+        departed.retain(|_, slot| slot.host.in_flight() > 0);
+        departed.insert(id.clone(), Arc::clone(leaver));
+        Ok(())
+    }
+
+    fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError> {
+        let slot = self.select(
+            request,
+            |arrangement, request| arrangement.picker.dyn_pick(request),
+            |_| true,
+        )?;
+        Ok(Arc::clone(&slot.host))
+    }
+
+    fn inc(&self, id: &HostId) -> Result<(), BalancerError> {
+        self.member(id)?.acquire();
+        Ok(())
+    }
+
+    fn done(&self, id: &HostId) -> Result<(), BalancerError> {
+        if let Some(slot) = self.snapshot.load().by_id.get(id) {
+            slot.release();
+            return Ok(());
+        }
+        match self.writer().get(id) {
+            Some(slot) => {
+                slot.release();
+                Ok(())
+            }
+            None => Err(BalancerError::UnknownHost(id.clone())),
+        }
+    }
+
+    fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError> {
+        let slot = self.select(
+            request,
+            |arrangement, request| {
+                arrangement
+                    .picker
+                    .dyn_pick_and_count(request, &arrangement.slots)
+            },
+            Slot::try_acquire,
+        )?;
+        Ok(Lease::counted(slot))
+    }
+
+    fn lease_of(&self, id: &HostId) -> Result<Lease, BalancerError> {
+        let slot = self.member(id)?;
+        if slot.try_acquire() {
+            Ok(Lease::counted(slot))
+        } else {
+            Err(BalancerError::Busy)
+        }
+    }
+
+    fn explain(&self, request: &Selection<'_>) -> Explanation {
+        self.explanation(request)
+    }
+
+    fn begin_slow_start(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError> {
+        let slot = self.member(id)?;
+        if let Some(start) = self.slow_start {
+            let end = start.end(self.pool_stats.now(), elapsed).unwrap_or(0);
+            slot.ramp_until(end);
+            self.pool_stats.ramp_until(end);
+        }
+        Ok(())
+    }
+
+    fn slow_start_elapsed(&self, id: &HostId) -> Option<Duration> {
+        let slot = self.member(id).ok()?;
+        let start = self.slow_start.as_ref()?;
+        start.elapsed(self.pool_stats.now(), slot.ramp())
+    }
+
+    fn cursor(&self) -> Option<Cursor> {
+        let _writer = self.writer();
+        self.algorithm.cursor()
+    }
+
+    fn seek(&self, cursor: &Cursor) {
+        let _writer = self.writer();
+        self.algorithm.seek(cursor);
+        self.publish(self.snapshot.load().joined.clone());
+    }
+}

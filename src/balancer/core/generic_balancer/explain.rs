@@ -1,0 +1,105 @@
+//! Choices explained: rehearsed on the newest snapshot, and put down host by host.
+
+use super::{Arrangement, GenericBalancer, Snapshot};
+use crate::balancer::core::dry_run::{DryRun, HostTrace};
+use crate::balancer::core::error::BalancerError;
+use crate::balancer::core::explanation::{Candidate, CandidateReason, Explanation};
+use crate::balancer::core::pick_request::PickRequest;
+use crate::balancer::core::selection::Selection;
+use crate::balancer::core::slot::Slot;
+use crate::balancer::core::trace::PickTrace;
+
+impl GenericBalancer {
+    /// What a lease would choose, and why.
+    pub(super) fn explanation(&self, selection: &Selection<'_>) -> Explanation {
+        loop {
+            let snapshot = self.snapshot.load();
+            let explained = self.consider(&snapshot, selection, |arrangement, request| {
+                Ok(self.dry_run(arrangement, request))
+            });
+            let explanation = match explained {
+                Ok(explanation) => explanation,
+                Err(error) => Some(no_candidates(error)),
+            };
+            match explanation {
+                Some(mut explanation) => {
+                    explanation.candidates.extend(snapshot.weightless());
+                    return explanation;
+                }
+                // As for a choice in earnest: a newer snapshot is there or will be in a moment.
+                None => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    /// `None`: the choice has to be made again.
+    fn dry_run(&self, arrangement: &Arrangement, request: PickRequest<'_>) -> Option<Explanation> {
+        let dry_run = DryRun::new(arrangement.slots.len());
+        let pick = |arrangement: &Arrangement, request: &PickRequest<'_>| {
+            dry_run.pick(&*arrangement.picker, request)
+        };
+        let position = self.position(arrangement, request, &dry_run, pick, |_| true);
+        let chosen = arrangement.settle(&request, position).transpose()?;
+        arrangement.picker.dyn_rank(&request, position, &dry_run);
+        let host_traces = dry_run.into_host_traces().into_iter();
+        let candidates = host_traces.map(|(at, host_trace)| {
+            let slot = &arrangement.slots[at];
+            let reason = match position == Some(at) {
+                true => CandidateReason::Taken,
+                false => reason(&request, at, slot, host_trace),
+            };
+            Candidate {
+                load: host_trace.load,
+                score: host_trace.score,
+                ..slot.candidate(reason)
+            }
+        });
+        Some(Explanation {
+            candidates: candidates.collect(),
+            outcome: chosen.map(|position| arrangement.slots[position].host.id().clone()),
+        })
+    }
+}
+
+/// Why a host is not the choice.
+fn reason(
+    request: &PickRequest<'_>,
+    position: usize,
+    slot: &Slot,
+    host_trace: HostTrace,
+) -> CandidateReason {
+    // What the algorithm says of a host that may not be taken means less than that.
+    let rejection = request.rejection(position, slot);
+    rejection
+        .or(host_trace.reason)
+        .unwrap_or(CandidateReason::NotDrawn)
+}
+
+fn no_candidates(error: BalancerError) -> Explanation {
+    Explanation {
+        outcome: Err(error),
+        candidates: Vec::new(),
+    }
+}
+
+impl Snapshot {
+    /// The members that no choice looks at.
+    fn weightless(&self) -> impl Iterator<Item = Candidate> {
+        let slots = self.joined.iter();
+        slots
+            .filter(|slot| slot.host.weight() == 0)
+            .map(|slot| slot.candidate(CandidateReason::NoWeight))
+    }
+}
+
+impl Slot {
+    fn candidate(&self, reason: CandidateReason) -> Candidate {
+        Candidate {
+            host: self.host.clone(),
+            in_flight: self.stats().in_flight(),
+            load: None,
+            score: None,
+            reason,
+        }
+    }
+}

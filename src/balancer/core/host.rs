@@ -1,0 +1,172 @@
+//! A host: a server that requests are sent to, with its identity and its live state.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use super::error::BalancerError;
+use super::host_stats::{HostStats, StatsSnapshot};
+
+/// The largest weight of a host. The bound keeps fractions of in-flight by weight exact in an `f64`.
+pub const MAX_WEIGHT: u32 = 10_000;
+
+/// What a host is known by: the `host:port` of the configuration, as it is written there.
+///
+/// Cloning is one atomic increment. Two ids are the same when their texts are.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostId(Arc<str>);
+
+impl HostId {
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for HostId {
+    fn from(text: T) -> Self {
+        HostId(text.into())
+    }
+}
+
+impl Borrow<str> for HostId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostId({})", &self.0)
+    }
+}
+
+/// A server that requests are sent to.
+///
+/// Identity, address, weight and limit never change; a new weight is a new `Host` made by [`Host::with_weight`], which
+/// shares the live state of the old one. So the counts survive remove and add, a reload and a change of algorithm.
+pub struct Host {
+    id: HostId,
+    address: SocketAddr,
+    weight: u32,
+    max_in_flight: Option<NonZeroU64>,
+    stats: Arc<HostStats>,
+}
+
+impl Host {
+    /// A host of weight 1 whose identity is its address.
+    pub fn new(address: SocketAddr) -> Self {
+        Host::named(address.to_string().as_str(), address)
+    }
+
+    /// A host of weight 1 that is known by `id` and reached at `address`.
+    pub fn named(id: impl Into<HostId>, address: SocketAddr) -> Self {
+        Host {
+            id: id.into(),
+            address,
+            weight: 1,
+            max_in_flight: None,
+            stats: Arc::new(HostStats::default()),
+        }
+    }
+
+    /// The same host, live state shared, with another weight: 1 to [`MAX_WEIGHT`], or 0 for no requests at all.
+    ///
+    /// # Errors
+    /// [`BalancerError::WeightOutOfRange`] above [`MAX_WEIGHT`].
+    pub fn with_weight(&self, weight: u32) -> Result<Self, BalancerError> {
+        if weight > MAX_WEIGHT {
+            return Err(BalancerError::WeightOutOfRange {
+                id: self.id.clone(),
+                weight,
+            });
+        }
+        Ok(Host {
+            weight,
+            ..self.twin()
+        })
+    }
+
+    /// The same host, live state shared, with another limit of the requests that may run on it; `None` for no limit. No
+    /// pick goes beyond it; [`Balancer::inc`](crate::balancer::Balancer::inc) counts all the same.
+    pub fn with_max_in_flight(&self, limit: Option<NonZeroU64>) -> Self {
+        Host {
+            max_in_flight: limit,
+            ..self.twin()
+        }
+    }
+
+    fn twin(&self) -> Self {
+        Host {
+            id: self.id.clone(),
+            address: self.address,
+            weight: self.weight,
+            max_in_flight: self.max_in_flight,
+            stats: Arc::clone(&self.stats),
+        }
+    }
+
+    /// What the host is known by.
+    pub fn id(&self) -> &HostId {
+        &self.id
+    }
+
+    /// Where the host is reached.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The host's share of requests relative to its neighbours; 0 means none.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// The most requests that a pick may let run on this host; `None` means any number.
+    pub fn max_in_flight(&self) -> Option<NonZeroU64> {
+        self.max_in_flight
+    }
+
+    /// Requests that run on this host now.
+    pub fn in_flight(&self) -> u64 {
+        self.stats.in_flight()
+    }
+
+    /// Whether as many requests run on this host as may.
+    pub fn is_full(&self) -> bool {
+        self.max_in_flight
+            .is_some_and(|limit| self.in_flight() >= limit.get())
+    }
+
+    /// What has been learnt of the host, to be carried into another process by [`restore_stats`](Host::restore_stats).
+    pub fn stats_snapshot(&self) -> StatsSnapshot {
+        self.stats.stats_snapshot()
+    }
+
+    /// Takes over what another process has learnt. Values that cannot be are brought into range.
+    pub fn restore_stats(&self, measured: StatsSnapshot) {
+        self.stats.restore_stats(measured);
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<HostStats> {
+        &self.stats
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("id", &self.id.as_str())
+            .field("address", &self.address)
+            .field("weight", &self.weight)
+            .field("in_flight", &self.in_flight())
+            .finish()
+    }
+}

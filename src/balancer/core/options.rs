@@ -1,0 +1,120 @@
+//! What can be set when a balancer is built.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::error::BalancerError;
+use super::slow_start::SlowStart;
+
+/// Settings for [`build_with`](crate::balancer::build_with): the options of the algorithm by name, and for tests a seed
+/// and a clock.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    seed: Option<u64>,
+    clock: Clock,
+    slow_start: Option<SlowStart>,
+    settings: BTreeMap<String, String>,
+}
+
+impl Options {
+    /// The defaults: every option as the registry describes it, random numbers from the system, the monotonic clock.
+    pub fn new() -> Self {
+        Options::default()
+    }
+
+    /// Makes each random choice a function of `seed`, the number of choices before it and nothing else.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Reads the time from `clock`.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Lets the share of a host that [`Balancer::begin_slow_start`](crate::balancer::Balancer::begin_slow_start) names rise from `floor` (above
+    /// 0, at most 1) to 1 within `window`. None starts slowly by default.
+    pub fn slow_start(mut self, window: Duration, floor: f64) -> Self {
+        self.slow_start = Some(SlowStart { window, floor });
+        self
+    }
+
+    /// Sets an option of the algorithm, in the words of the configuration: `("factor", 1.5)`. Whether it exists and the
+    /// value fits is found out when the balancer is built.
+    pub fn set(mut self, option: &str, value: impl fmt::Display) -> Self {
+        self.settings.insert(option.to_owned(), value.to_string());
+        self
+    }
+
+    pub(crate) fn configured_seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    pub(crate) fn configured_clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// How hosts start slowly, if they do.
+    ///
+    /// # Errors
+    /// [`BalancerError::InvalidOption`] for a floor that is no share.
+    pub(crate) fn configured_slow_start(&self) -> Result<Option<SlowStart>, BalancerError> {
+        match self.slow_start {
+            Some(SlowStart { floor, .. }) if !(floor > 0.0 && floor <= 1.0) => Err(invalid(
+                "slow_start",
+                &floor.to_string(),
+                "a floor above 0 and at most 1",
+            )),
+            given => Ok(given),
+        }
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().map(String::as_str)
+    }
+
+    pub(crate) fn text(&self, option: &str) -> Option<&str> {
+        self.settings.get(option).map(String::as_str)
+    }
+
+    /// The options of a balancer that stands in for this one: same seed and clock, its own defaults.
+    pub(crate) fn for_fallback(&self) -> Self {
+        Options {
+            seed: self.seed,
+            clock: self.clock.clone(),
+            slow_start: None,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// Reads an option as a number (or whatever `T` parses) for which `fits` holds.
+    pub(crate) fn parse<T: FromStr>(
+        &self,
+        option: &str,
+        default: T,
+        expected: &str,
+        fits: impl Fn(&T) -> bool,
+    ) -> Result<T, BalancerError> {
+        let Some(text) = self.text(option) else {
+            return Ok(default);
+        };
+        match text.parse() {
+            Ok(value) if fits(&value) => Ok(value),
+            _ => Err(invalid(option, text, expected)),
+        }
+    }
+}
+
+/// The error for a value that an option does not take.
+pub(crate) fn invalid(option: &str, value: &str, expected: &str) -> BalancerError {
+    BalancerError::InvalidOption {
+        option: option.to_owned(),
+        value: value.to_owned(),
+        expected: expected.to_owned(),
+    }
+}

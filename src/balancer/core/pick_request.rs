@@ -1,0 +1,154 @@
+//! One request as the choosers see it: what is asked for, and what holds for the hosts at this moment.
+
+use std::net::IpAddr;
+
+use super::explanation::CandidateReason;
+use super::host_stats::HostStats;
+use super::pool_stats::PoolStats;
+use super::selection::Selection;
+use super::slot::Slot;
+use super::slow_start::Ramp;
+
+/// A [`Selection`] with whatever else decides whether a host may be chosen. Made anew for each pick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PickRequest<'a> {
+    selection: &'a Selection<'a>,
+    pool_stats: &'a PoolStats,
+    /// Whether a host of the arrangement has a limit.
+    limited: bool,
+    /// The position that was chosen before and held back.
+    skipped: Option<usize>,
+    ramp: Option<Ramp<'a>>,
+}
+
+impl<'a> PickRequest<'a> {
+    pub(super) fn new(
+        selection: &'a Selection<'a>,
+        pool_stats: &'a PoolStats,
+        limited: bool,
+        ramp: Option<Ramp<'a>>,
+    ) -> Self {
+        PickRequest {
+            selection,
+            pool_stats,
+            limited,
+            skipped: None,
+            ramp,
+        }
+    }
+
+    /// The same request, with the host at `position` out of the choice.
+    pub(super) fn skip(self, position: Option<usize>) -> Self {
+        PickRequest {
+            skipped: position,
+            ..self
+        }
+    }
+
+    pub(crate) fn hash_key(&self) -> Option<&'a [u8]> {
+        self.selection.hash_key()
+    }
+
+    pub(crate) fn client_address(&self) -> Option<IpAddr> {
+        self.selection.client_address()
+    }
+
+    /// Whether any host may be chosen, so that none needs to be looked at.
+    pub(crate) fn accepts_any(&self) -> bool {
+        !self.limited && self.skipped.is_none() && !self.is_retry()
+    }
+
+    /// Whether it has tried hosts before.
+    pub(crate) fn is_retry(&self) -> bool {
+        !self.selection.tried_hosts().is_empty()
+    }
+
+    /// Whether a host was chosen for it that is starting slowly, and passed over.
+    pub(crate) fn was_held_back(&self) -> bool {
+        self.skipped.is_some()
+    }
+
+    /// Whether the host at `position` may be chosen: not tried, not full and not passed over.
+    pub(crate) fn accepts(&self, position: usize, slot: &Slot) -> bool {
+        self.rejection(position, slot).is_none()
+    }
+
+    /// Why the host at `position` may not be chosen; `None` if it may.
+    pub(super) fn rejection(&self, position: usize, slot: &Slot) -> Option<CandidateReason> {
+        if self.skipped == Some(position) {
+            Some(CandidateReason::Starting)
+        } else if self.limited && slot.is_full() {
+            Some(CandidateReason::Full)
+        } else if self.selection.tried_hosts().contains(slot.host.id()) {
+            Some(CandidateReason::Tried)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a host starts slowly.
+    pub(super) fn has_slow_start(&self) -> bool {
+        self.ramp.is_some()
+    }
+
+    /// The share of its load that a host takes: below 1 while it starts slowly.
+    pub(crate) fn share(&self, slot: &Slot) -> f64 {
+        self.ramp.map_or(1.0, |ramp| ramp.share(slot.ramp()))
+    }
+
+    /// How hosts compare at this moment.
+    pub(crate) fn load_model(&self) -> LoadModel<'a> {
+        LoadModel {
+            failing: self.pool_stats.failing(),
+            inverse_slow_latency: 1.0 / (self.pool_stats.mean_latency() * TOLERATED_SLOWNESS),
+            ramp: self.ramp,
+        }
+    }
+}
+
+/// A slow host's load counts more, but not more than this many times as much: what was measured once may be over.
+const MAX_SLOWNESS: f64 = 10.0;
+
+/// How much slower than usual a host may be at no cost. Averages of equal hosts differ by chance.
+const TOLERATED_SLOWNESS: f64 = 1.5;
+
+/// Weighs the load of hosts against each other.
+///
+/// ```text
+/// load = (in flight + recent failures) / weight × slowness / share
+/// ```
+/// A failed request counts like one that runs, fading within seconds, so a host that fails fast does not look idle. The
+/// slowness of a host is its mean latency relative to that of the balancer, and 1 if it is not remarkable. The share is
+/// that of a slow start. An idle host without failures has the load 0 whatever its slowness, so nobody starves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoadModel<'a> {
+    /// The time, if a host has failed lately.
+    failing: Option<u64>,
+    /// One by the latency, in nanoseconds, from which a host is slow; 0 if there is none.
+    inverse_slow_latency: f64,
+    ramp: Option<Ramp<'a>>,
+}
+
+impl LoadModel<'_> {
+    /// The load of a host of `weight` on which `in_flight` requests run. Written so that the usual host, of weight 1 and
+    /// neither slow nor failing, costs no division: that takes as long as all the rest.
+    #[inline]
+    pub(crate) fn load(&self, stats: &HostStats, in_flight: u64, weight: u32, slot: &Slot) -> f64 {
+        let mut load = in_flight as f64;
+        if let Some(now) = self.failing {
+            load += stats.failures(now);
+        }
+        if weight != 1 {
+            load /= f64::from(weight);
+        }
+        let slowness = stats.mean_latency() * self.inverse_slow_latency;
+        // False as well if this is not a number, as when no answer took any time.
+        if slowness > 1.0 {
+            load *= slowness.min(MAX_SLOWNESS);
+        }
+        if let Some(ramp) = self.ramp {
+            load /= ramp.share(slot.ramp());
+        }
+        load
+    }
+}

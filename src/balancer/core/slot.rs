@@ -1,0 +1,133 @@
+//! A host's place in one balancer: where requests are counted.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::host::Host;
+use super::host_stats::HostStats;
+use super::pool_stats::PoolStats;
+
+/// What an algorithm keeps about one host's requests beside the count on the host itself.
+pub(crate) trait PerHostState: Debug + Send + Sync {
+    /// A request was counted on the host, outside [`Picker::pick_and_count`](super::picker::Picker::pick_and_count).
+    fn on_acquire(&self) {}
+    /// A request of the host ended; `in_flight` run on.
+    fn on_release(&self, host: &Host, in_flight: u64);
+    /// The host has become a member. Called once the new arrangement is in place.
+    fn on_join(&self) {}
+    /// The host is about to leave; requests may still run on it. Called while the old arrangement is in place.
+    fn on_leave(&self) {}
+}
+
+/// A member of a balancer: the host and what the algorithm keeps about it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) host: Arc<Host>,
+    /// The host's live state, once more: a pick and its end then touch one cache line less.
+    stats: Arc<HostStats>,
+    /// The most requests that a pick may let run here; `u64::MAX` means any number.
+    limit: u64,
+    /// When the host has its whole share again, nanoseconds of the clock; 0 = it has it.
+    ramp: AtomicU64,
+    per_host_state: Option<Arc<dyn PerHostState>>,
+    /// The balancer's, here so that a lease is one pointer.
+    pool_stats: Arc<PoolStats>,
+}
+
+impl Slot {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        per_host_state: Option<Arc<dyn PerHostState>>,
+        pool_stats: Arc<PoolStats>,
+    ) -> Self {
+        // The host may bring failures along from another balancer.
+        pool_stats.fail_until(host.stats().failing_until());
+        Slot {
+            stats: Arc::clone(host.stats()),
+            limit: host.max_in_flight().map_or(u64::MAX, |limit| limit.get()),
+            ramp: AtomicU64::new(0),
+            host,
+            per_host_state,
+            pool_stats,
+        }
+    }
+
+    /// Takes in how a request went that has just ended.
+    pub(crate) fn observe(&self, latency: Duration, succeeded: bool) {
+        let now = self.pool_stats.now();
+        self.stats.observe(now, latency, succeeded);
+        if succeeded {
+            self.pool_stats.observe(now, latency);
+        } else {
+            self.pool_stats.fail_until(self.stats.failing_until());
+        }
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<HostStats> {
+        &self.stats
+    }
+
+    /// The most requests that a pick may let run here; `u64::MAX` means any number.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Whether as many requests run here as may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.stats.in_flight() >= self.limit
+    }
+
+    /// When the host has its whole share, nanoseconds of the clock; 0 = it has it.
+    pub(crate) fn ramp(&self) -> u64 {
+        self.ramp.load(Ordering::Relaxed)
+    }
+
+    /// Lets the host have its whole share at `end` only.
+    pub(super) fn ramp_until(&self, end: u64) {
+        self.ramp.store(end, Ordering::Relaxed);
+    }
+
+    /// Counts one request more, whatever the limit.
+    pub(crate) fn acquire(&self) {
+        self.stats.inc();
+        if let Some(per_host_state) = &self.per_host_state {
+            per_host_state.on_acquire();
+        }
+    }
+
+    /// Counts one request more if the host has room for it.
+    pub(crate) fn try_acquire(&self) -> bool {
+        let room = self.stats.inc_below(self.limit);
+        if room && let Some(per_host_state) = &self.per_host_state {
+            per_host_state.on_acquire();
+        }
+        room
+    }
+
+    /// Tells the ledger that the host has become a member that can take requests.
+    pub(crate) fn on_join(&self) {
+        if self.host.weight() > 0
+            && let Some(per_host_state) = &self.per_host_state
+        {
+            per_host_state.on_join();
+        }
+    }
+
+    /// Tells the ledger that the host is about to leave.
+    pub(crate) fn on_leave(&self) {
+        if let Some(per_host_state) = &self.per_host_state {
+            per_host_state.on_leave();
+        }
+    }
+
+    /// Counts one request less. Harmless if none runs.
+    pub(crate) fn release(&self) {
+        if let Some(left) = self.stats.dec()
+            && let Some(per_host_state) = &self.per_host_state
+        {
+            per_host_state.on_release(&self.host, left);
+        }
+    }
+}

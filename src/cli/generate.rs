@@ -1,0 +1,67 @@
+//! `ballast completions` and `ballast man`: what is made of the command line's own description.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::{Args, Failure, runtime_error};
+use crate::config;
+
+/// The name of the program, whatever its file is called.
+const NAME: &str = env!("CARGO_PKG_NAME");
+
+/// For which shell.
+#[derive(Debug, clap::Args)]
+pub(super) struct ShellArg {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// Where pages go.
+#[derive(Debug, clap::Args)]
+pub(super) struct ManArg {
+    /// A folder for the pages of all commands and of the configuration, made if it is not there; left out, the page of
+    /// `ballast` itself is printed
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+pub(super) fn completions(args: &ShellArg) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Args::command(), NAME, &mut script);
+    io::stdout().write_all(&script).map_err(runtime_error)
+}
+
+pub(super) fn man(args: &ManArg) -> Result<(), Failure> {
+    match &args.folder {
+        Some(folder) => write_man_pages(folder).map_err(|error| {
+            runtime_error(format!("cannot write to {}: {error}", folder.display()))
+        }),
+        None => clap_mangen::Man::new(documented_command())
+            .render(&mut io::stdout())
+            .map_err(runtime_error),
+    }
+}
+
+fn write_man_pages(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(documented_command(), folder)?;
+    fs::write(folder.join("ballast.yaml.5"), config::manual_page())
+}
+
+/// Prints the JSON Schema of the configuration.
+pub(super) fn schema() -> Result<(), Failure> {
+    let schema = format!("{:#}\n", config::json_schema());
+    io::stdout()
+        .write_all(schema.as_bytes())
+        .map_err(runtime_error)
+}
+
+/// The command line without `help`, which has no page of its own.
+fn documented_command() -> clap::Command {
+    Args::command().disable_help_subcommand(true)
+}

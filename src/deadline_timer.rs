@@ -1,0 +1,29 @@
+//! A timer whose time may be moved at no cost.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A timer. It is set when it is first needed and left alone when its time moves backwards: it then wakes its task once
+/// for nothing, where setting it anew for each request would cost more than that.
+#[derive(Debug, Default)]
+pub(crate) struct DeadlineTimer(Option<Pin<Box<Sleep>>>);
+
+impl DeadlineTimer {
+    /// Whether `time` has come; if not, the task will be woken then.
+    pub(crate) fn has_elapsed(&mut self, time: Instant, context: &mut Context<'_>) -> bool {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(time)));
+        if sleep.deadline() > time {
+            sleep.as_mut().reset(time);
+        }
+        loop {
+            match sleep.as_mut().poll(context) {
+                Poll::Pending => return false,
+                Poll::Ready(()) if sleep.deadline() >= time => return true,
+                Poll::Ready(()) => sleep.as_mut().reset(time),
+            }
+        }
+    }
+}

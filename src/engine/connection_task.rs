@@ -1,0 +1,285 @@
+//! A client's connection: one request after the other.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
+
+use pingora::Result;
+use tokio::time::Instant;
+
+use super::buffer::SMALL_SIZE;
+use super::client_connection::ClientConnection;
+use super::exchange::{Exchange, RequestBuffers};
+use super::free_list::FreeList;
+use super::transport::Transport;
+use super::{ClientInfo, Engine};
+use crate::message::head::{HeadError, HeadProgress, MAX_FIELDS};
+use crate::proxy::completion::report_early_error;
+use crate::proxy::local_response::{LINGER, LocalResponse};
+use crate::record::TerminationReason;
+
+thread_local! {
+    static FREE_BUFFERS: RefCell<FreeList<Box<RequestBuffers>>> = const { RefCell::new(FreeList::new()) };
+}
+
+/// A client's connection.
+pub(super) struct ConnectionTask<'e> {
+    engine: &'e Engine,
+    client: ClientConnection,
+    peer: ClientInfo,
+    began: Instant,
+    /// Requests so far.
+    requests: u64,
+}
+
+/// What the client has sent next.
+enum NextRequest {
+    /// The head of a request, which is so long.
+    Ready(usize),
+    /// A head that is refused, though there is a request.
+    Refused(usize, LocalResponse),
+    /// What is no head, or comes too slowly.
+    Invalid(LocalResponse),
+    /// Nothing: the connection ends.
+    Closed,
+    /// The beginning of a head, and no more.
+    Aborted,
+}
+
+/// How a request ended as far as its connection is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterRequest {
+    /// The connection is kept.
+    KeepAlive,
+    /// It is closed once the client has read all.
+    LingeringClose,
+    /// It is closed at once: the client has all, and has sent nothing that was not read.
+    Close,
+    /// It is broken off.
+    Abort,
+}
+
+impl<'e> ConnectionTask<'e> {
+    pub(super) fn new(engine: &'e Engine, socket: Transport, peer: ClientInfo) -> Self {
+        ConnectionTask {
+            engine,
+            client: ClientConnection::new(socket),
+            peer,
+            began: Instant::now(),
+            requests: 0,
+        }
+    }
+
+    pub(super) async fn serve(mut self) {
+        let engine = self.engine;
+        let mut registered = None;
+        poll_fn(|context| {
+            registered = Some(engine.idle_closer.register(context.waker()));
+            Poll::Ready(())
+        })
+        .await;
+        loop {
+            let (buffers, next, began) = self.read_head().await;
+            let end = match next {
+                NextRequest::Closed => return self.client.lingering_close().await,
+                NextRequest::Aborted => {
+                    return self.report_without_head(began, None, TerminationReason::ClientGone);
+                }
+                NextRequest::Invalid(response) => {
+                    self.report_without_head(began, Some(response), response.ending());
+                    self.send(response).await;
+                    AfterRequest::LingeringClose
+                }
+                NextRequest::Ready(length) => {
+                    self.run_exchange(buffers, (length, began), None).await
+                }
+                NextRequest::Refused(length, response) => {
+                    self.run_exchange(buffers, (length, began), Some(response))
+                        .await
+                }
+            };
+            match end {
+                AfterRequest::KeepAlive => self.requests += 1,
+                AfterRequest::LingeringClose => return self.client.lingering_close().await,
+                AfterRequest::Close => return self.client.send_close_notify().await,
+                AfterRequest::Abort => return,
+            }
+        }
+    }
+
+    /// Waits for the next head, and tells when it had come, or had begun to if it is cut.
+    async fn read_head(&mut self) -> (Box<RequestBuffers>, NextRequest, Instant) {
+        let engine = self.engine;
+        let is_first = self.requests == 0;
+        let idle_since = match is_first {
+            true => self.began,
+            false => Instant::now(),
+        };
+        let mut since = is_first.then_some(self.began);
+        let mut buffers: Option<Box<RequestBuffers>> = None;
+        let client = &mut self.client;
+        client.has_sent = false;
+        let next = poll_fn(|context| {
+            loop {
+                if !client.inbound.is_empty() {
+                    let bytes = client.inbound.filled();
+                    let buffers = buffers.get_or_insert_with(take_buffers);
+                    match buffers.head.read_request(bytes, MAX_FIELDS) {
+                        Ok(HeadProgress::Complete(length)) => {
+                            return Poll::Ready(NextRequest::Ready(length));
+                        }
+                        Ok(HeadProgress::Partial) => {}
+                        Err(HeadError::FragmentInTarget) => {
+                            let length = bytes.len();
+                            return Poll::Ready(NextRequest::Refused(
+                                length,
+                                LocalResponse::BAD_TARGET,
+                            ));
+                        }
+                        Err(HeadError::TooManyFields) => {
+                            return Poll::Ready(NextRequest::Invalid(
+                                LocalResponse::TOO_MANY_FIELDS,
+                            ));
+                        }
+                        Err(HeadError::Malformed) => {
+                            return Poll::Ready(NextRequest::Invalid(LocalResponse::for_status(
+                                400,
+                            )));
+                        }
+                    }
+                    let active = engine.active.load();
+                    if bytes.len() >= active.limits.head {
+                        return Poll::Ready(NextRequest::Invalid(LocalResponse::HEAD_TOO_LARGE));
+                    }
+                    let began = *since.get_or_insert_with(Instant::now);
+                    let by = began + active.timeouts.client_head;
+                    match client.poll_read(context, SMALL_SIZE) {
+                        Poll::Ready(Ok(1..)) => continue,
+                        Poll::Ready(_) => return Poll::Ready(NextRequest::Aborted),
+                        Poll::Pending if client.timer.has_elapsed(by, context) => {
+                            return Poll::Ready(NextRequest::Invalid(LocalResponse::for_status(
+                                408,
+                            )));
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                match client.poll_read(context, SMALL_SIZE) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(_) => return Poll::Ready(NextRequest::Closed),
+                    Poll::Pending => {}
+                }
+                if engine.idle_closer.is_closing() {
+                    return Poll::Ready(NextRequest::Closed);
+                }
+                let timeouts = engine.active.load().timeouts;
+                let limit = match is_first {
+                    true => timeouts.client_head,
+                    false => timeouts.client_keepalive,
+                };
+                if client.timer.has_elapsed(idle_since + limit, context) {
+                    return Poll::Ready(NextRequest::Closed);
+                }
+                return Poll::Pending;
+            }
+        })
+        .await;
+        let buffers = buffers.unwrap_or_else(take_buffers);
+        let head_started = match next {
+            NextRequest::Ready(_) | NextRequest::Refused(..) => None,
+            _ => since,
+        };
+        (buffers, next, head_started.unwrap_or_else(Instant::now))
+    }
+
+    /// Serves a request, whose panic is only its own end.
+    async fn run_exchange(
+        &mut self,
+        mut buffers: Box<RequestBuffers>,
+        (length, began): (usize, Instant),
+        refused: Option<LocalResponse>,
+    ) -> AfterRequest {
+        buffers.start(&self.client.inbound.filled()[..length]);
+        let end = {
+            let exchange = Exchange {
+                engine: self.engine,
+                client: &mut self.client,
+                peer: self.peer,
+                requests: self.requests,
+                began: began.into_std(),
+                length,
+            };
+            // A connection at rest need not have room for a request.
+            let mut running = Box::pin(exchange.run(&mut buffers, refused));
+            // It is copied into its place for each request; what few need is in places of its own.
+            debug_assert!(size_of_val(&*running) <= 2_048);
+            poll_fn(|context| {
+                // What a panic leaves behind is dropped, and what outlives it is made for that: counts that end by being
+                // dropped, locks whose poison is ignored, and the client's socket, which is closed.
+                match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+                    Ok(Poll::Ready(end)) => Poll::Ready(Some(end)),
+                    Ok(Poll::Pending) => Poll::Pending,
+                    Err(_) => Poll::Ready(None),
+                }
+            })
+            .await
+        };
+        match end {
+            Some(end) => {
+                put_buffers(buffers);
+                end
+            }
+            None if self.client.has_sent => AfterRequest::Abort,
+            None => {
+                self.send(LocalResponse::for_status(500)).await;
+                AfterRequest::LingeringClose
+            }
+        }
+    }
+
+    /// Tells of a request of which there is no head.
+    fn report_without_head(
+        &self,
+        began: Instant,
+        response: Option<LocalResponse>,
+        termination: TerminationReason,
+    ) {
+        let status = response.map(|response| response.status());
+        let sent = response.map_or(0, |response| response.len());
+        let client = (self.peer.address, self.peer.tls);
+        report_early_error(
+            &self.engine.active.load(),
+            client,
+            began.into_std(),
+            status,
+            sent,
+            termination,
+        );
+    }
+
+    /// Sends an answer behind which the connection is closed.
+    async fn send(&mut self, response: LocalResponse) {
+        let limit = self.engine.active.load().timeouts.write;
+        let _: Result<()> = self
+            .client
+            .write_all(&response.to_bytes(), limit.min(LINGER))
+            .await;
+    }
+}
+
+fn take_buffers() -> Box<RequestBuffers> {
+    let kept = FREE_BUFFERS.try_with(|free| free.borrow_mut().take());
+    kept.ok().flatten().unwrap_or_default()
+}
+
+fn put_buffers(mut buffers: Box<RequestBuffers>) {
+    buffers.shrink();
+    // A thread that ends keeps nothing.
+    let _ = FREE_BUFFERS.try_with(|free| free.borrow_mut().put(buffers));
+}
+
+/// Drops the rooms that the thread has not needed lately.
+pub(super) fn trim() {
+    FREE_BUFFERS.with(|free| free.borrow_mut().trim());
+}

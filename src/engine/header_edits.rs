@@ -1,0 +1,71 @@
+//! Heads on their way out: what is kept of the one that came, and what is added.
+
+use std::ops::Range;
+
+use http::HeaderName;
+use pingora::{Error, ErrorType, Result};
+
+use crate::message::encode::write_field;
+use crate::proxy::forwarding::header_editor::HeaderEditor;
+
+/// Fields that are added to a head, and the names of those that they replace.
+#[derive(Debug, Default)]
+pub(super) struct HeaderEdits {
+    /// The values of all fields.
+    bytes: Vec<u8>,
+    fields: Vec<(&'static str, Range<usize>)>,
+    /// Names of received fields that do not go on.
+    replaced: Vec<&'static str>,
+    removed: Vec<HeaderName>,
+}
+
+impl HeaderEdits {
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.fields.clear();
+        self.replaced.clear();
+        self.removed.clear();
+    }
+
+    /// Whether received fields of this name do not go on.
+    pub(super) fn replaces(&self, name: &[u8]) -> bool {
+        let is =
+            |known: &str| known.len() == name.len() && name.eq_ignore_ascii_case(known.as_bytes());
+        self.replaced.iter().any(|known| is(known))
+            || self.removed.iter().any(|known| is(known.as_str()))
+    }
+
+    /// Appends the fields to a head.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in &self.fields {
+            write_field(out, name.as_bytes(), &self.bytes[value.clone()]);
+        }
+    }
+}
+
+impl HeaderEditor for HeaderEdits {
+    fn set(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
+        match self.replaced.contains(&name) {
+            true => self.fields.retain(|(known, _)| *known != name),
+            false => self.replaced.push(name),
+        }
+        self.append(name, value)
+    }
+
+    fn append(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
+        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, name);
+        }
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.fields.push((name, begin..self.bytes.len()));
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        let is = |known: &str| known.eq_ignore_ascii_case(name.as_str());
+        self.fields.retain(|(known, _)| !is(known));
+        self.removed.push(name.clone());
+    }
+}

@@ -1,0 +1,242 @@
+//! What comes from the host: heads, the body, and its silence.
+
+use std::task::{Context, Poll};
+
+use http::{StatusCode, Version};
+use pingora::{Error, ErrorType, Result};
+use tokio::time::Instant;
+
+use super::{Relay, ResponseState};
+use crate::engine::buffer::SMALL_SIZE;
+use crate::engine::response_head;
+use crate::message::body_decoder::BodyDecoder;
+use crate::message::head::{HeadError, HeadProgress, MAX_FIELDS};
+use crate::message::{FieldsView, ResponseView, chunked};
+use crate::proxy::http_rules;
+use crate::proxy::local_response::Persistence;
+use crate::proxy::selection::sticky;
+
+impl Relay<'_> {
+    /// The host's connection broke.
+    pub(super) fn read_error(&mut self, error: std::io::Error) -> Box<Error> {
+        match self.sender.write_error.take() {
+            Some(write_error) if matches!(self.state.down, ResponseState::AwaitingHead) => {
+                write_error
+            }
+            _ => Error::because(ErrorType::ReadError, "the answer", error).into_up(),
+        }
+    }
+
+    /// The host sends no more.
+    pub(super) fn host_closed(&mut self) -> Result<()> {
+        match &mut self.state.down {
+            ResponseState::ReceivingBody(body @ BodyDecoder::UntilClose) => {
+                *body = BodyDecoder::Length(0);
+                if self.state.chunked {
+                    self.buffers.staged.extend_from_slice(chunked::LAST_CHUNK);
+                }
+                Ok(())
+            }
+            _ => {
+                let ended = "the host has closed the connection before the end of its answer";
+                Err(match self.sender.write_error.take() {
+                    Some(write_error) if matches!(self.state.down, ResponseState::AwaitingHead) => {
+                        write_error
+                    }
+                    _ => Error::explain(ErrorType::ConnectionClosed, ended).into_up(),
+                })
+            }
+        }
+    }
+
+    /// The host is waited for, as long as it may take.
+    pub(super) fn wait_for_host(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
+        let owes = match self.state.down {
+            ResponseState::AwaitingHead => {
+                self.state.request_sent || self.sender.write_error.is_some()
+            }
+            _ => true,
+        };
+        if !owes {
+            return Ok(Poll::Pending);
+        }
+        let limit = self.ctx.active.timeouts.read;
+        let since = || match self.state.down {
+            ResponseState::AwaitingHead => Instant::from_std(self.ctx.attempt_started),
+            _ => Instant::now(),
+        };
+        let by = *self
+            .state
+            .response_deadline
+            .get_or_insert_with(|| since() + limit);
+        if self.client.timer.has_elapsed(by, context) {
+            let late = "the answer did not come in time";
+            return Err(Error::explain(ErrorType::ReadTimedout, late).into_up());
+        }
+        Ok(Poll::Pending)
+    }
+
+    /// Takes what has come of the answer's body.
+    pub(super) fn take_body(&mut self) -> Result<()> {
+        let ResponseState::ReceivingBody(body) = &mut self.state.down else {
+            return Ok(());
+        };
+        let bytes = self.inbound.filled();
+        let malformed = |_| {
+            let what = "the host's chunks are malformed";
+            Error::explain(ErrorType::InvalidHTTPHeader, what).into_up()
+        };
+        let staged = &mut self.buffers.staged;
+        match body {
+            BodyDecoder::Chunked(chunked) => {
+                let mut at = 0;
+                while at < bytes.len() && !chunked.is_finished() {
+                    let piece = chunked.next_data(&bytes[at..]).map_err(malformed)?;
+                    let data = &bytes[at..][piece.data];
+                    at += piece.consumed;
+                    if data.is_empty() {
+                        continue;
+                    }
+                    self.state.sent += data.len() as u64;
+                    append_data(staged, data, self.state.chunked);
+                }
+                if chunked.is_finished() && self.state.chunked {
+                    staged.extend_from_slice(chunked::LAST_CHUNK);
+                }
+                self.inbound.consume(at);
+            }
+            BodyDecoder::UntilClose if self.state.chunked => {
+                self.state.sent += bytes.len() as u64;
+                append_data(staged, bytes, true);
+                self.inbound.consume(bytes.len());
+            }
+            body => {
+                self.state.passthrough = body.take(bytes).map_err(malformed)?;
+                self.state.sent += self.state.passthrough as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the head of an answer; `false`: it has not come whole.
+    pub(super) fn take_head(&mut self) -> Result<bool> {
+        let bytes = self.inbound.filled();
+        let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+        let length = match self.buffers.head.read_response(bytes, MAX_FIELDS) {
+            Ok(HeadProgress::Complete(length)) => length,
+            Ok(HeadProgress::Partial)
+                if bytes.len() > 2 * self.ctx.active.limits.head + SMALL_SIZE =>
+            {
+                return refuse("the head of the host's answer is too large");
+            }
+            Ok(HeadProgress::Partial) => return Ok(false),
+            Err(HeadError::TooManyFields) => {
+                return refuse("the host's answer has too many header fields");
+            }
+            Err(_) => return refuse("the host's answer is malformed"),
+        };
+        let head = &self.buffers.head;
+        let bytes = &bytes[..length];
+        let Ok(status) = StatusCode::from_u16(head.status()) else {
+            return refuse("the host's answer has a status that does not exist");
+        };
+        let response = ResponseView {
+            status,
+            version: head.version().into(),
+            fields: FieldsView::Parsed(head, bytes),
+        };
+        let active = &self.ctx.active;
+        let content_length =
+            http_rules::validate_response(response, self.ctx.upgrade.as_deref(), &active.limits)?;
+        let switched = status == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && !self.sender.is_sent() {
+            // What the client sends next would be taken for the other protocol.
+            return refuse("the host switched protocols amid the request");
+        }
+        if status.is_informational() && !switched {
+            // HTTP/1.0 does not know them.
+            if self.request.version == Version::HTTP_11 {
+                let framing = (false, None);
+                let (via, edits) = (active.via.as_ref(), &mut self.buffers.edits);
+                let staged = &mut self.buffers.staged;
+                let head = (head, bytes);
+                response_head::write_head(
+                    staged,
+                    head,
+                    response,
+                    content_length,
+                    framing,
+                    (via, None),
+                    edits,
+                )?;
+            }
+            self.inbound.consume(length);
+            return Ok(true);
+        }
+        self.state.response_deadline = None;
+        self.ctx.response_head_received(status.as_u16());
+        if self.ctx.is_retryable_status(status) {
+            let replayable = self.sender.is_replayable();
+            let sent = self.ctx.sent_request(self.request, replayable, false);
+            if self.ctx.abandon_attempt(self.request, sent) {
+                let status = ErrorType::HTTPStatus(status.as_u16());
+                return Err(Error::explain(status, "another host is asked").into_up());
+            }
+        }
+        let cookie = sticky::set_cookie(self.request, self.tls, self.ctx);
+        let framing = response_head::ResponseFraming::new(
+            response,
+            content_length,
+            self.request.method,
+            self.request.version,
+        );
+        // A client that has not sent all of its request by now need not send the rest.
+        self.keep_alive &= !switched
+            && !framing.until_close
+            && self.sender.is_complete()
+            && !self.ctx.in_flight.is_draining();
+        let connection = (!switched).then(|| Persistence::from_keep_alive(self.keep_alive));
+        let active = &self.ctx.active;
+        response_head::write_head(
+            &mut self.buffers.staged,
+            (head, bytes),
+            response,
+            content_length,
+            (framing.chunked, connection),
+            (active.via.as_ref(), cookie.as_deref()),
+            &mut self.buffers.edits,
+        )?;
+        self.inbound.consume(length);
+        self.state.status = Some(status);
+        self.state.chunked = framing.chunked;
+        self.state.reusable = framing.reusable;
+        if switched {
+            // What follows is no body.
+            self.state.down = ResponseState::Flushing;
+            return Ok(true);
+        }
+        self.state.down = ResponseState::ReceivingBody(framing.body);
+        if !self.inbound.is_empty() {
+            // It goes out with the head, in one write.
+            if let Err(malformed) = self.take_body() {
+                // Nothing of it has gone out, so that there can be another answer.
+                self.buffers.staged.clear();
+                self.state.status = None;
+                self.state.sent = 0;
+                return Err(malformed);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Appends data of a body.
+fn append_data(staged: &mut Vec<u8>, data: &[u8], chunked: bool) {
+    if chunked {
+        chunked::write_chunk_start(staged, data.len());
+    }
+    staged.extend_from_slice(data);
+    if chunked {
+        staged.extend_from_slice(chunked::CHUNK_END);
+    }
+}

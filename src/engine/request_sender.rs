@@ -1,0 +1,306 @@
+//! The request on its way to a host: its head, and its body as it comes.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pingora::{Error, ErrorType, Result};
+use tokio::time::Instant;
+
+use super::buffer::{COPY_LIMIT, LARGE_SIZE, SMALL_SIZE};
+use super::client_connection::ClientConnection;
+use super::host_connection::HostConnection;
+use crate::message::body_decoder::BodyDecoder;
+use crate::message::chunked;
+use crate::proxy::context::RequestContext;
+use crate::proxy::http_rules;
+
+/// Bytes of a body that are kept to be sent again.
+const MAX_REPLAY: usize = 64 << 10;
+
+/// How long a client may take to get a body going before its rate is looked at.
+const RATE_GRACE: Duration = Duration::from_secs(5);
+
+/// The body of a request.
+#[derive(Debug)]
+pub(super) struct RequestSender {
+    body: BodyDecoder,
+    /// Whether it has a body at all.
+    pub(super) bodiless: bool,
+    /// Bytes at the beginning of the client's that are the body's and go to the host as they are.
+    passthrough: usize,
+    /// What goes to the host before those: the head, and what was put into chunks.
+    staged: Vec<u8>,
+    /// How much of that has gone.
+    written: usize,
+    /// What has been sent of the body.
+    replay: Vec<u8>,
+    /// Whether that is not all.
+    truncated: bool,
+    /// Bytes of the body that have come, without its framing.
+    pub(super) received: u64,
+    /// The same in the running attempt.
+    counted: u64,
+    /// Since when the client owes the next part.
+    waiting_since: Option<Instant>,
+    waited: Duration,
+    /// Since when the host does not take the next part.
+    write_deadline: Option<Instant>,
+    /// Why nothing more goes to the host.
+    pub(super) write_error: Option<Box<Error>>,
+}
+
+impl RequestSender {
+    pub(super) fn new(body: BodyDecoder, staged: Vec<u8>) -> Self {
+        RequestSender {
+            bodiless: body.is_finished(),
+            body,
+            passthrough: 0,
+            staged,
+            written: 0,
+            replay: Vec::new(),
+            truncated: false,
+            received: 0,
+            counted: 0,
+            waiting_since: None,
+            waited: Duration::ZERO,
+            write_deadline: None,
+            write_error: None,
+        }
+    }
+
+    /// Whether the client has sent all of it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.body.is_finished()
+    }
+
+    /// Whether the host has all of it.
+    pub(super) fn is_sent(&self) -> bool {
+        self.body.is_finished() && self.passthrough == 0 && self.written == self.staged.len()
+    }
+
+    /// Whether what has been read of it can be sent again.
+    pub(super) fn is_replayable(&self) -> bool {
+        !self.truncated
+    }
+
+    /// What the next host gets first: `head` appends it.
+    pub(super) fn start_attempt(
+        &mut self,
+        client: &mut ClientConnection,
+        head: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        // It is in the replay.
+        client
+            .inbound
+            .consume(std::mem::take(&mut self.passthrough));
+        self.staged.clear();
+        self.written = 0;
+        self.write_deadline = None;
+        self.write_error = None;
+        head(&mut self.staged)?;
+        self.staged.extend_from_slice(&self.replay);
+        Ok(())
+    }
+
+    /// Ends the request. What the host did not get of its body is thrown away: it must not be taken for the next request.
+    /// Returns the room of the staged bytes.
+    pub(super) fn finish(self, client: &mut ClientConnection) -> Vec<u8> {
+        client.inbound.consume(self.passthrough);
+        self.staged
+    }
+
+    /// Sends what there is to send; pending while the client or the host is waited for.
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        client: &mut ClientConnection,
+        host: &mut HostConnection,
+        ctx: &mut RequestContext,
+    ) -> Poll<Result<()>> {
+        loop {
+            if self.write_error.is_some() {
+                return Poll::Pending;
+            }
+            if (1..=COPY_LIMIT).contains(&self.passthrough) && !self.staged.is_empty() {
+                self.staged
+                    .extend_from_slice(&client.inbound.filled()[..self.passthrough]);
+                client
+                    .inbound
+                    .consume(std::mem::take(&mut self.passthrough));
+            }
+            while self.written < self.staged.len() || self.passthrough > 0 {
+                let parts = [
+                    &self.staged[self.written..],
+                    &client.inbound.filled()[..self.passthrough],
+                ];
+                match host.socket.poll_write(context, parts) {
+                    Poll::Pending => return self.wait_for_host(context, client, ctx),
+                    Poll::Ready(Err(error)) => {
+                        // It may have answered all the same.
+                        let error = Error::because(ErrorType::WriteError, "the request", error);
+                        self.write_error = Some(error.into_up());
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(count)) => {
+                        self.write_deadline = None;
+                        let staged = count.min(self.staged.len() - self.written);
+                        self.written += staged;
+                        self.passthrough -= count - staged;
+                        client.inbound.consume(count - staged);
+                    }
+                }
+            }
+            if !self.staged.is_empty() {
+                self.staged.clear();
+                self.written = 0;
+            }
+            if self.body.is_finished() {
+                match host.socket.poll_flush(context) {
+                    Poll::Pending => return self.wait_for_host(context, client, ctx),
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(error)) => {
+                        let error = Error::because(ErrorType::WriteError, "the request", error);
+                        self.write_error = Some(error.into_up());
+                        return Poll::Pending;
+                    }
+                }
+            }
+            if !client.inbound.is_empty() {
+                self.take_body(client, ctx)?;
+                continue;
+            }
+            let size = match self.body {
+                BodyDecoder::Length(left) if left <= SMALL_SIZE as u64 => SMALL_SIZE,
+                _ => LARGE_SIZE,
+            };
+            match client.poll_read(context, size) {
+                Poll::Pending => {
+                    // What was kept back goes out while nothing more comes.
+                    let _ = host.socket.poll_flush(context);
+                    return self.wait_for_client(context, client, ctx);
+                }
+                Poll::Ready(Ok(0)) => {
+                    let gone = "the client has ended its side amid the body";
+                    let error = Error::explain(ErrorType::ConnectionClosed, gone);
+                    return Poll::Ready(Err(error.into_down()));
+                }
+                Poll::Ready(Err(error)) => {
+                    let error = Error::because(ErrorType::ReadError, "the body", error);
+                    return Poll::Ready(Err(error.into_down()));
+                }
+                Poll::Ready(Ok(_)) => {
+                    if let Some(since) = self.waiting_since.take() {
+                        self.waited += since.elapsed();
+                    }
+                    self.check_body_rate(ctx)?;
+                }
+            }
+        }
+    }
+
+    /// Takes what has come of the body.
+    fn take_body(&mut self, client: &mut ClientConnection, ctx: &mut RequestContext) -> Result<()> {
+        let bytes = client.inbound.filled();
+        match &mut self.body {
+            BodyDecoder::Chunked(chunked) => {
+                let mut at = 0;
+                let before = self.staged.len();
+                while at < bytes.len() && !chunked.is_finished() {
+                    let piece = chunked.next_data(&bytes[at..]).map_err(|_| malformed())?;
+                    let data = &bytes[at..][piece.data];
+                    at += piece.consumed;
+                    if data.is_empty() {
+                        continue;
+                    }
+                    self.received += data.len() as u64;
+                    http_rules::count_body_bytes(
+                        &mut self.counted,
+                        data.len(),
+                        ctx.active.limits.body,
+                    )?;
+                    chunked::write_chunk_start(&mut self.staged, data.len());
+                    self.staged.extend_from_slice(data);
+                    self.staged.extend_from_slice(chunked::CHUNK_END);
+                }
+                if chunked.is_finished() {
+                    self.staged.extend_from_slice(chunked::LAST_CHUNK);
+                }
+                client.inbound.consume(at);
+                let new = &self.staged[before..];
+                append_replay(&mut self.replay, &mut self.truncated, new);
+            }
+            body => {
+                let count = body.take(bytes).map_err(|_| malformed())?;
+                self.passthrough = count;
+                self.received += count as u64;
+                http_rules::count_body_bytes(&mut self.counted, count, ctx.active.limits.body)?;
+                append_replay(&mut self.replay, &mut self.truncated, &bytes[..count]);
+            }
+        }
+        Ok(())
+    }
+
+    /// An error if the client takes too long over the body.
+    fn check_body_rate(&self, ctx: &RequestContext) -> Result<()> {
+        let Some(rate) = ctx.active.limits.min_body_rate else {
+            return Ok(());
+        };
+        let due = rate as f64 * self.waited.as_secs_f64();
+        if self.waited > RATE_GRACE && (self.received as f64) < due {
+            let slow = "the body comes too slowly";
+            return Err(Error::explain(ErrorType::ReadTimedout, slow).into_down());
+        }
+        Ok(())
+    }
+
+    fn wait_for_client(
+        &mut self,
+        context: &mut Context<'_>,
+        client: &mut ClientConnection,
+        ctx: &RequestContext,
+    ) -> Poll<Result<()>> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        if client
+            .timer
+            .has_elapsed(since + ctx.active.timeouts.read, context)
+        {
+            let late = "the client does not send the body";
+            return Poll::Ready(Err(
+                Error::explain(ErrorType::ReadTimedout, late).into_down()
+            ));
+        }
+        Poll::Pending
+    }
+
+    fn wait_for_host(
+        &mut self,
+        context: &mut Context<'_>,
+        client: &mut ClientConnection,
+        ctx: &RequestContext,
+    ) -> Poll<Result<()>> {
+        let limit = ctx.active.timeouts.write;
+        let by = *self
+            .write_deadline
+            .get_or_insert_with(|| Instant::now() + limit);
+        if client.timer.has_elapsed(by, context) {
+            let late = "the host does not take the request";
+            return Poll::Ready(Err(Error::explain(ErrorType::WriteTimedout, late).into_up()));
+        }
+        Poll::Pending
+    }
+}
+
+/// Keeps what was sent of a body while it is little.
+fn append_replay(replay: &mut Vec<u8>, truncated: &mut bool, bytes: &[u8]) {
+    if *truncated || replay.len() + bytes.len() > MAX_REPLAY {
+        *truncated = true;
+        *replay = Vec::new();
+    } else {
+        replay.extend_from_slice(bytes);
+    }
+}
+
+fn malformed() -> Box<Error> {
+    let error = std::io::Error::from(std::io::ErrorKind::InvalidData);
+    Error::because(ErrorType::ReadError, "the body", error).into_down()
+}

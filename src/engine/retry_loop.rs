@@ -1,0 +1,250 @@
+//! The attempts of a request at hosts.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::Instant;
+
+use super::buffer::Buffer;
+use super::exchange::Exchange;
+use super::header_edits::HeaderEdits;
+use super::host_connection::{self, HostConnection};
+use super::relay::{Relay, Relayed, ResponseBuffers};
+use super::request_sender::RequestSender;
+use super::tunnel::Tunnel;
+use crate::balancer::BalancerError;
+use crate::config::HalfClose;
+use crate::message::RequestView;
+use crate::message::encode::{write_field, write_head_end, write_number_field, write_request_line};
+use crate::message::framing::ContentLength;
+use crate::proxy::attempt;
+use crate::proxy::context::{LeaseError, RequestContext};
+use crate::proxy::forwarding::header_editor::HeaderEditor;
+use crate::proxy::forwarding::upstream_request::split_absolute_target;
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+use crate::proxy::http_rules::RequestFieldFilter;
+
+/// How a request went that was not refused.
+pub(super) struct ExchangeOutcome {
+    pub(super) result: Result<Relayed>,
+    /// The status that the client has begun to get.
+    pub(super) status: Option<u16>,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+impl ExchangeOutcome {
+    pub(super) fn failed(error: Box<Error>) -> Self {
+        ExchangeOutcome {
+            result: Err(error),
+            status: None,
+            sent: 0,
+            received: 0,
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// Leases a host for the next attempt. Waits in line while every host is full, as long as the client is there.
+    pub(super) async fn lease(
+        &mut self,
+        ctx: &mut RequestContext,
+        request: RequestView<'_>,
+    ) -> Result<(), LeaseError> {
+        match ctx.try_lease(request) {
+            Err(BalancerError::Busy) if ctx.pool().has_queue_room() => {
+                let half_close = ctx.active.half_close;
+                let client = &mut *self.client;
+                let left = poll_fn(|context| client.poll_disconnect(context, half_close));
+                Box::pin(ctx.lease_queued(request, left)).await
+            }
+            leased => Ok(leased?),
+        }
+    }
+
+    pub(super) async fn run_attempts(
+        &mut self,
+        ctx: &mut RequestContext,
+        request: RequestView<'_>,
+        (onward, content_length, keep_alive): (&RequestFieldFilter<'_>, ContentLength, bool),
+        sender: &mut RequestSender,
+        edits: &mut HeaderEdits,
+        response_buffers: &mut ResponseBuffers,
+    ) -> ExchangeOutcome {
+        loop {
+            if ctx.lease.is_none() {
+                match self.lease(ctx, request).await {
+                    Ok(()) => {}
+                    Err(LeaseError::ClientLeft(left)) => return ExchangeOutcome::failed(left),
+                    Err(LeaseError::Refused(_)) => {
+                        let none = "no usable host is left for another attempt";
+                        return ExchangeOutcome::failed(Error::explain(
+                            ErrorType::HTTPStatus(503),
+                            none,
+                        ));
+                    }
+                }
+            }
+            let peer = match ctx.begin_at_host() {
+                Ok(peer) => Arc::clone(peer),
+                Err(error) => return ExchangeOutcome::failed(error),
+            };
+            let (host, reused) =
+                match host_connection::take_idle(&peer, Instant::from_std(ctx.attempt_started)) {
+                    Some(host) => (host, true),
+                    None => match self.connect(&peer, ctx.active.half_close).await {
+                        Ok(host) => (host, false),
+                        Err(error) if *error.esource() == ErrorSource::Downstream => {
+                            ctx.client_left_while_connecting();
+                            return ExchangeOutcome::failed(error);
+                        }
+                        Err(error) if ctx.connect_failed(&error) => continue,
+                        Err(error) => return ExchangeOutcome::failed(error),
+                    },
+                };
+            ctx.connected(reused);
+            if !reused && let Some(left) = self.client.check_disconnect(ctx.active.half_close) {
+                // The host never hears of it.
+                return ExchangeOutcome::failed(left);
+            }
+            let started = self.start_attempt(ctx, request, (onward, content_length), sender, edits);
+            if let Err(error) = started {
+                return ExchangeOutcome::failed(error);
+            }
+            let tls = self.peer.tls;
+            let client = &mut *self.client;
+            let host = (host, &*peer, self.engine.max_idle);
+            let mut relay = Relay::new(
+                request,
+                tls,
+                client,
+                host,
+                ctx,
+                sender,
+                response_buffers,
+                keep_alive,
+            );
+            let result = poll_fn(|context| relay.poll(context)).await;
+            let (status, sent) = relay.sent_so_far();
+            let result = match (result, relay.into_tunnel()) {
+                (Ok(_), Some(tunnel)) => {
+                    return self.tunnel(ctx, tunnel).await;
+                }
+                (result, _) => result,
+            };
+            let error = match result {
+                Ok(relayed) => {
+                    return ExchangeOutcome {
+                        result: Ok(relayed),
+                        status: status.map(|status| status.as_u16()),
+                        sent,
+                        received: 0,
+                    };
+                }
+                Err(error) => error.more_context(format!("host {peer}")),
+            };
+            let progress = attempt::AttemptProgress {
+                reused,
+                sent: ctx.sent_request(request, sender.is_replayable(), status.is_some()),
+                is_request_complete: sender.is_complete(),
+                is_bodiless: sender.bodiless,
+                write_wait: self.client.write_stall(),
+            };
+            if !ctx.attempt_failed(&error, request, progress) {
+                return ExchangeOutcome {
+                    result: Err(error),
+                    status: status.map(|status| status.as_u16()),
+                    sent,
+                    received: 0,
+                };
+            }
+        }
+    }
+
+    /// Connects to a host as long as the client is there.
+    async fn connect(&mut self, peer: &HttpPeer, half_close: HalfClose) -> Result<HostConnection> {
+        // Requests on kept connections, most of them, need not have room for it.
+        let mut connecting = Box::pin(host_connection::connect(&self.engine.connector, peer));
+        poll_fn(|context| match connecting.as_mut().poll(context) {
+            Poll::Ready(connected) => Poll::Ready(connected),
+            Poll::Pending => self.client.poll_disconnect(context, half_close).map(Err),
+        })
+        .await
+    }
+
+    /// The attempt has become a tunnel, which holds its place at the host until it ends.
+    async fn tunnel(
+        &mut self,
+        ctx: &mut RequestContext,
+        tunnel: (HostConnection, Buffer),
+    ) -> ExchangeOutcome {
+        // It may last for hours, and is no retry any more.
+        ctx.account = None;
+        let tunnel = Tunnel::new(self.client, tunnel, ctx.active.timeouts);
+        let ended = Box::pin(tunnel.run()).await;
+        if let Err(error) = &ended.result {
+            ctx.tunnel_failed(error);
+        }
+        let relayed = Relayed {
+            keep_alive: false,
+            request_complete: true,
+        };
+        ExchangeOutcome {
+            result: ended.result.map(|()| relayed),
+            status: Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()),
+            sent: ended.sent,
+            received: ended.received,
+        }
+    }
+
+    /// Puts the head of the request together for the host of the running attempt.
+    fn start_attempt(
+        &mut self,
+        ctx: &mut RequestContext,
+        request: RequestView<'_>,
+        (onward, content_length): (&RequestFieldFilter<'_>, ContentLength),
+        sender: &mut RequestSender,
+        edits: &mut HeaderEdits,
+    ) -> Result<()> {
+        edits.clear();
+        let bare = split_absolute_target(request);
+        let host = match &bare {
+            Some((authority, _)) => {
+                edits.set("Host", authority)?;
+                Some(*authority)
+            }
+            None => request.get(&HOST),
+        };
+        let entrance = ConnectionInfo {
+            tls: self.peer.tls,
+            port: self.peer.port,
+        };
+        ctx.set_upstream_fields(request, host, entrance, edits)?;
+        sender.start_attempt(self.client, |out| {
+            let target = bare.as_ref().map_or(request.target, |(_, target)| target);
+            write_request_line(out, request.method.as_str().as_bytes(), target);
+            for (name, value) in request.fields.iter() {
+                let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+                let repeated = matches!(content_length, ContentLength::NonCanonical(_))
+                    && is(CONTENT_LENGTH.as_str());
+                if onward.passes(name) && !repeated && !edits.replaces(name) {
+                    write_field(out, name, value);
+                }
+            }
+            edits.write(out);
+            if let ContentLength::NonCanonical(length) = content_length {
+                write_number_field(out, b"Content-Length", length);
+            }
+            if request.fields.contains(&TRANSFER_ENCODING) {
+                write_field(out, b"Transfer-Encoding", b"chunked");
+            }
+            write_head_end(out);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! A connection's socket, with or without TLS.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::buffer::Buffer;
+use super::lazy_tcp::LazyTcp;
+
+/// A socket. The common kind is not behind a pointer.
+pub(super) enum Transport {
+    Tcp(LazyTcp),
+    /// TLS, over whatever Pingora or the listener has put under it.
+    Tls(Stream),
+}
+
+impl Transport {
+    /// Reads what has come into `buffer`, which has room for `size` bytes or more if it is empty; 0: the other side has
+    /// ended.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Buffer,
+        size: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Transport::Tcp(socket) = self {
+            match socket.poll_read_ready(context) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    // A connection that waits has no buffer.
+                    buffer.release_if_empty();
+                    return Poll::Pending;
+                }
+            }
+        }
+        let mut read_buf = ReadBuf::new(buffer.reserve(size));
+        let outcome = match self {
+            Transport::Tcp(socket) => socket.poll_read(context, &mut read_buf),
+            Transport::Tls(socket) => Pin::new(socket).poll_read(context, &mut read_buf),
+        };
+        let count = read_buf.filled().len();
+        match outcome {
+            Poll::Ready(Ok(())) => {
+                buffer.advance(count);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                buffer.release_if_empty();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Writes some of `parts`, one behind the other; one of them has bytes.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: [&[u8]; 2],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = match self {
+            Transport::Tcp(socket) => socket.poll_write(context, parts),
+            Transport::Tls(socket) => match parts {
+                [part, []] | [[], part] => Pin::new(socket).poll_write(context, part),
+                parts => {
+                    let parts = parts.map(IoSlice::new);
+                    Pin::new(socket).poll_write_vectored(context, &parts)
+                }
+            },
+        };
+        match ready!(outcome) {
+            Ok(0) => Poll::Ready(Err(ErrorKind::WriteZero.into())),
+            outcome => Poll::Ready(outcome),
+        }
+    }
+
+    /// Sends what was written and kept back.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(_) => Poll::Ready(Ok(())),
+            Transport::Tls(socket) => Pin::new(socket).poll_flush(context),
+        }
+    }
+
+    /// Ends our side of the connection.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(socket) => socket.poll_shutdown(context),
+            Transport::Tls(socket) => Pin::new(socket).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The head of a request as it comes: where it ends, so that nothing behind it is taken for a part of it.
+
+use crate::message::Malformed;
+use crate::message::head_end_scanner::HeadEndScanner;
+use crate::message::request_line_scanner::RequestLineScanner;
+
+/// What has come of a head so far.
+#[derive(Debug)]
+pub(crate) struct HeadScanner {
+    line: RequestLineScanner,
+    end: HeadEndScanner,
+    over: bool,
+    /// What the last bytes taken begin with of a request line that has to be escaped: where the line was before them, and
+    /// how many are its.
+    odd: Option<(RequestLineScanner, usize)>,
+}
+
+impl HeadScanner {
+    pub(crate) const START: HeadScanner = HeadScanner {
+        line: RequestLineScanner::START,
+        end: HeadEndScanner::START,
+        over: false,
+        odd: None,
+    };
+
+    /// Takes in what comes next, and tells how much of it is the head's. It is refused if its first line is none, and
+    /// once the head is over: whoever wants more of it then reads it in another way than we do.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        if self.over {
+            return Err(Malformed);
+        }
+        let before = self.line;
+        let (line, is_odd) = self.line.take(bytes)?;
+        self.odd = is_odd.then_some((before, line));
+        if self.line != RequestLineScanner::Past {
+            return Ok(line);
+        }
+        let end = self.end.find(&bytes[line..]);
+        self.over = end.is_some();
+        Ok(end.map_or(bytes.len(), |end| line + end))
+    }
+
+    /// The `bytes` that were taken last, as they are to be handed out; `None`: as they are.
+    pub(crate) fn escaped(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (before, line) = self.odd.take()?;
+        let (line, rest) = bytes.split_at(line.min(bytes.len()));
+        let mut escaped = before.escaped(line);
+        escaped.extend_from_slice(rest);
+        Some(escaped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much of `bytes` is the head's, the same however they are cut; `None`: all, and it goes on.
+    fn length(bytes: &[u8]) -> Option<usize> {
+        let in_pieces = |pieces: &[&[u8]]| {
+            let (mut head, mut taken) = (HeadScanner::START, 0);
+            for piece in pieces {
+                taken += head.take(piece).expect("a good first line");
+                if head.over {
+                    return Some(taken);
+                }
+            }
+            assert_eq!(taken, bytes.len(), "all of an unfinished head is its own");
+            None
+        };
+        let whole = in_pieces(&[bytes]);
+        for at in 0..bytes.len() {
+            let (first, second) = bytes.split_at(at);
+            assert_eq!(in_pieces(&[first, second]), whole, "{at}");
+        }
+        assert_eq!(in_pieces(&Vec::from_iter(bytes.chunks(1))), whole);
+        whole
+    }
+
+    #[test]
+    fn a_head_ends_with_its_first_empty_line() {
+        for head in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\nGET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nA: \r\r\nB: b\n\r\n",
+        ] {
+            assert_eq!(length(head.as_bytes()), Some(head.len()), "{head:?}");
+            for next in ["\r\n", "GET / HTTP/1.1\r\n", "\n"] {
+                let both = [head, next].concat();
+                assert_eq!(length(both.as_bytes()), Some(head.len()), "{both:?}");
+            }
+        }
+        for part in [
+            "",
+            "GET / HT",
+            "GET / HTTP/1.1\r\n",
+            "GET / HTTP/1.1\r\nA: b\r\n\r",
+            "GET / HTTP/1.1\r\nA: b\n\r\r",
+            "GET / HTTP/1.1\r\n\r \r\n",
+        ] {
+            assert_eq!(length(part.as_bytes()), None, "{part:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_over_has_no_more() {
+        let mut head = HeadScanner::START;
+        assert_eq!(head.take(b"GET / HTTP/1.1\r\n\r\n"), Ok(18));
+        assert_eq!(head.take(b"x"), Err(Malformed));
+    }
+}

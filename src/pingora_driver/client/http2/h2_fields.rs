@@ -1,0 +1,50 @@
+//! Fields of requests and answers on a stream of HTTP/2.
+
+use http::header::{CONTENT_LENGTH, COOKIE};
+use http::{HeaderValue, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+/// The head of an answer without a body.
+pub(crate) fn empty_response(status: StatusCode) -> Box<ResponseHeader> {
+    let mut head = ResponseHeader::build(status, Some(2)).expect("a status is a status");
+    head.insert_header(CONTENT_LENGTH, 0)
+        .expect("a number is a valid value");
+    Box::new(head)
+}
+
+/// Whether a request says that its body is empty.
+pub(crate) fn has_zero_length(request: &RequestHeader) -> bool {
+    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        // One that is not as it must be is refused later.
+        (Some(length), None) => {
+            !length.is_empty() && length.as_bytes().iter().all(|it| *it == b'0')
+        }
+        _ => false,
+    }
+}
+
+/// Says that the body of a request is empty.
+pub(crate) fn set_zero_length(request: &mut RequestHeader) {
+    request
+        .insert_header(CONTENT_LENGTH, 0)
+        .expect("a number is a valid value");
+}
+
+/// Puts a request's cookies together, RFC 9113 8.2.3.
+pub(crate) fn join_cookies(request: &mut RequestHeader) {
+    let cookies: Vec<&[u8]> = request
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() < 2 {
+        return;
+    }
+    let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+        .expect("values that are valid one by one are valid together");
+    request
+        .insert_header(COOKIE, joined)
+        .expect("the field is there already");
+}

@@ -1,0 +1,83 @@
+use super::*;
+
+/// The blocks of RFC 7541 C.3 and C.4, and how large the table is after each.
+#[test]
+fn the_table_is_that_of_the_rfc() {
+    let plain: [&[u8]; 3] = [
+        b"\x82\x86\x84\x41\x0fwww.example.com",
+        b"\x82\x86\x84\xbe\x58\x08no-cache",
+        b"\x82\x87\x85\xbf\x40\x0acustom-key\x0ccustom-value",
+    ];
+    let coded: [&[u8]; 3] = [
+        b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff",
+        b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf",
+        b"\x82\x87\x85\xbf\x40\x88\x25\xa8\x49\xe9\x5b\xa9\x7d\x7f\x89\x25\xa8\x49\xe9\x5b\xb8\xe8\xb4\xbf",
+    ];
+    for blocks in [plain, coded] {
+        let mut table = HpackTable::new();
+        for (block, size) in blocks.into_iter().zip([57, 110, 164]) {
+            let odd = table.walk(block, |_| false).expect("a block");
+            assert!(odd.path.is_none() && odd.written.is_empty());
+            assert_eq!(table.size, size);
+        }
+    }
+}
+
+#[test]
+fn paths_are_found_however_they_are_written() {
+    // `/<` in Huffman's code: 011000, 111111111111100.
+    let coded = [0x83, 0b0110_0011, 0b1111_1111, 0b1110_0111];
+    let spelled = b"\x00\x05:path\x02/<";
+    let hidden = b"\x00\x84\xb9\x58\xd3\x3f\x02/<";
+    let mut table = HpackTable::new();
+    let mut found = |block: &[u8]| {
+        let odd = table.walk(block, |path| path.contains(&b'<'));
+        odd.expect("a block").path.as_deref() == Some(b"/<")
+    };
+    assert!(!found(b"\x82\x84"));
+    assert!(found(b"\x04\x02/<"));
+    assert!(found(spelled));
+    assert!(found(hidden), "its name is coded");
+    assert!(found(&[&[0x04][..], &coded].concat()));
+    // Kept, and asked for again; then its name alone.
+    assert!(found(&[&[0x44][..], &coded].concat()));
+    assert!(found(b"\xbe"));
+    assert!(found(b"\x7e\x02/<"));
+    assert!(!found(b"\x0f\x2f\x02/a"));
+    // An update of the size forgets all.
+    assert!(!found(b"\x20\x84"));
+    assert!(table.walk(b"\xbe", |_| false).is_err());
+}
+
+#[test]
+fn what_is_no_block_is_refused() {
+    for bad in [
+        &b"\x80"[..],
+        b"\xbe",
+        b"\x04",
+        b"\x04\x05abc",
+        b"\x04\xff\xff\xff\xff\xff\x01",
+        b"\x3f\xe2\x1f\x82",
+        b"\x44\x81\xff",
+        b"\x00\x81\x00\x01a",
+    ] {
+        let outcome = HpackTable::new().walk(bad, |_| false);
+        let is_skipped = bad == b"\x00\x81\x00\x01a";
+        assert_eq!(outcome.is_err(), !is_skipped, "{bad:?}");
+    }
+    assert!(
+        HpackTable::new()
+            .walk(b"\x3f\xe1\x1f\x82", |_| false)
+            .is_ok()
+    );
+}
+
+#[test]
+fn numbers_are_written_as_they_are_read() {
+    for length in [0, 1, 126, 127, 128, 254, 255, 256, 16_000, 70_000] {
+        let mut written = Vec::new();
+        write_string(&vec![b'x'; length], &mut written);
+        let (text, end) = string(&written, 0).expect("a text");
+        assert_eq!((text.bytes.len(), end), (length, written.len()));
+    }
+}

@@ -1,0 +1,145 @@
+use super::*;
+
+pub(super) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a small frame");
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags, 0, 0, 0, 1]);
+    frame.extend(payload);
+    frame
+}
+
+pub(super) fn start() -> Vec<u8> {
+    [&[b'p'; PREFACE][..], &frame(4, 0, &[])].concat()
+}
+
+/// What comes out of bytes that come in pieces.
+pub(super) fn passed(pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Vec<u8> {
+    let mut heads = PathRewriter::new(1_000);
+    let mut passed = Vec::new();
+    for piece in pieces {
+        let piece = piece.as_ref();
+        let count = heads.take(piece);
+        passed.extend_from_slice(&piece[..count]);
+        passed.append(heads.output());
+    }
+    heads.end();
+    passed.append(heads.output());
+    passed
+}
+
+/// What comes out of bytes, however they come.
+fn through(bytes: &[u8]) -> Vec<u8> {
+    let whole = passed([bytes]);
+    assert_eq!(passed(bytes.chunks(1)), whole);
+    assert_eq!(passed(bytes.chunks(7)), whole);
+    whole
+}
+
+#[test]
+fn what_need_not_change_passes_as_it_is() {
+    let block = b"\x82\x87\x04\x04/a^|\x41\x04test";
+    let mut bytes = start();
+    bytes.extend(frame(HEADERS, END_HEADERS, block));
+    bytes.extend(frame(0, 0, &[b'x'; 300]));
+    bytes.extend(frame(HEADERS, 0, &block[..3]));
+    bytes.extend(frame(CONTINUATION, 0, &[]));
+    bytes.extend(frame(CONTINUATION, END_HEADERS, &block[3..]));
+    bytes.extend(frame(HEADERS, END_HEADERS | PADDED, &[3, 0x84, 0, 0, 0]));
+    assert_eq!(through(&bytes), bytes);
+    // Nor what is for `h2` to refuse.
+    for bad in [
+        frame(HEADERS, END_HEADERS, b"\xbf"),
+        frame(HEADERS, END_HEADERS | PADDED, &[9, 0x84]),
+        frame(HEADERS, END_HEADERS, &[0x84; MAX_FRAME + 1]),
+        [frame(HEADERS, 0, block), frame(0, 0, b"")].concat(),
+        [
+            frame(HEADERS, 0, block),
+            frame(CONTINUATION, 0, &[0; 9_000]).repeat(3),
+        ]
+        .concat(),
+    ] {
+        let bytes = [start(), bad, frame(HEADERS, END_HEADERS, b"\x04\x02/<")].concat();
+        assert_eq!(passed([&*bytes]), bytes);
+        assert_eq!(passed(bytes.chunks(100)), bytes);
+    }
+}
+
+#[test]
+fn an_odd_path_goes_beside_one_of_its_length() {
+    let field = |value: &[u8]| {
+        let mut field = Vec::new();
+        write_field(PATH_FIELD.as_str().as_bytes(), value, &mut field);
+        field
+    };
+    let block = b"\x82\x44\x04/<b>\x87";
+    let expected = [&b"\x82\x44\x04/---\x87"[..], &field(b"/%3Cb%3E")].concat();
+    let again = [&b"\xbe"[..], &field(b"/%3Cb%3E")].concat();
+    let priority = b"\0\0\0\0\x10";
+    let padded = [&[2][..], priority, b"\xbe\0\0"].concat();
+    let sent = [
+        start(),
+        frame(HEADERS, END_HEADERS, block),
+        frame(6, 0, &[1; 8]),
+        frame(HEADERS, END_HEADERS | PADDED | PRIORITY, &padded),
+        frame(HEADERS, 1, b""),
+        frame(CONTINUATION, END_HEADERS, b"\xbe"),
+        frame(0, 1, b"abc"),
+    ];
+    let got = [
+        start(),
+        frame(HEADERS, END_HEADERS, &expected),
+        frame(6, 0, &[1; 8]),
+        frame(
+            HEADERS,
+            END_HEADERS | PRIORITY,
+            &[priority, &*again].concat(),
+        ),
+        frame(HEADERS, 1 | END_HEADERS, &again),
+        frame(0, 1, b"abc"),
+    ];
+    assert_eq!(through(&sent.concat()), got.concat());
+}
+
+#[test]
+fn a_long_path_fills_frames() {
+    let mut block = vec![0x04];
+    write_string(&[&b"/"[..], &[b'<'; 14_000]].concat(), &mut block);
+    let sent = [start(), frame(HEADERS, END_HEADERS, &block)].concat();
+    let got = passed([&*sent]);
+    let mut rest = &got[start().len()..];
+    let mut kinds = Vec::new();
+    while let Some(head) = FrameHeader::of(rest) {
+        assert!(head.length <= MAX_FRAME);
+        kinds.push((head.kind, head.flags & END_HEADERS));
+        rest = &rest[FRAME_HEADER_LENGTH + head.length..];
+    }
+    let more = (CONTINUATION, 0);
+    let last = (CONTINUATION, END_HEADERS);
+    assert_eq!(kinds, [(HEADERS, 0), more, more, last]);
+}
+
+#[test]
+fn a_path_is_odd_if_http_takes_it_for_another_or_for_none() {
+    let mut path = b"/a?b".to_vec();
+    for octet in 0..=255 {
+        for place in [1, 3] {
+            path[place] = octet;
+            let uri = http::uri::PathAndQuery::try_from(&*path);
+            let takes = uri.is_ok_and(|uri| uri.as_str().as_bytes() == path);
+            assert_eq!(is_odd(&path), !takes, "{}", path.escape_ascii());
+            let restore_path = escape_path(&path);
+            let refused = octet <= b' ' || octet == b'#' || octet == 0x7f;
+            assert_eq!(restore_path.is_empty(), refused, "{octet}");
+            if !refused {
+                assert!(!is_odd(&restore_path), "{octet}");
+            }
+            path = b"/a?b".to_vec();
+        }
+    }
+    assert!(is_odd(b"a") && is_odd(b"http://test/") && is_odd(b"**"));
+    assert!(!is_odd(b"*") && !is_odd(b"/caf\xc3\xa9"));
+    assert_eq!(escape_path(b"/\xff\xc3\xa9<"), b"/%FF%C3%A9%3C");
+    assert_eq!(escape_path("/\u{e9}<".as_bytes()), "/\u{e9}%3C".as_bytes());
+    assert_eq!(escape_path(b"a<"), b"");
+    assert_eq!(escape_path(b"/`\"?`\"<"), b"/%60\"?`%22%3C");
+}

@@ -1,0 +1,332 @@
+//! How much a client of HTTP/2 may send ahead of what the hosts take: flow-control windows (RFC 9113 5.2) that grow with
+//! use, within a budget of the whole process.
+//!
+//! A window bounds the speed of an upload, to one window for each round trip, and the memory that a stalled host costs.
+//! So both windows begin small. While uploads make progress, the window of the streams doubles, up to [`MAX_STREAM_WINDOW`], or less
+//! while there are many. The window of the connection is so large that streams whose hosts take nothing leave a whole
+//! window to the others. What that costs beyond [`INITIAL_CONNECTION_WINDOW`] comes from the budget; where that is used up the windows stay
+//! as they are.
+//!
+//! A stream's window never shrinks: `h2` 0.4 does not look again at what a stream has consumed when its window does, and
+//! the client would wait for an update that nothing brings about.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Poll, ready};
+
+use tokio::sync::Notify;
+
+use crate::proxy::admission::traffic_state::TrafficState;
+
+/// The window of a stream at first, as HTTP/2 has it without a word.
+pub(crate) const INITIAL_STREAM_WINDOW: u32 = 65_535;
+
+/// The window of a connection at first, and the least that each connection has.
+pub(crate) const INITIAL_CONNECTION_WINDOW: u32 = 256 << 10;
+
+/// The largest window of a stream: 40 Mbit/s at a round trip of 100 ms.
+const MAX_STREAM_WINDOW: u32 = 8 * INITIAL_STREAM_WINDOW;
+
+/// Beside so many uploads the windows of a connection grow to [`MAX_STREAM_WINDOW`] ...
+const FEW_UPLOADS: usize = 4;
+
+/// ... beside so many to [`REDUCED_STREAM_WINDOW`], and beside more they do not grow.
+const MANY_UPLOADS: usize = 16;
+
+const REDUCED_STREAM_WINDOW: u32 = 4 * INITIAL_STREAM_WINDOW;
+
+/// A window grows once so many times its size was read from uploads.
+const WINDOWS_PER_GROWTH: u64 = 1;
+
+/// What the windows of all connections may hold together beyond [`INITIAL_CONNECTION_WINDOW`] each.
+pub(crate) const UPLOAD_WINDOW_BUDGET: u64 = 256 << 20;
+
+/// What the uploads of a connection tell it.
+#[derive(Debug, Default)]
+pub(crate) struct UploadProgress {
+    /// Requests with a body that have not ended.
+    open: AtomicUsize,
+    /// Bytes of bodies that were read.
+    bytes: AtomicU64,
+    /// Some more were.
+    more: Notify,
+}
+
+/// An upload. Dropping it ends its count.
+#[derive(Debug)]
+pub(crate) struct UploadGuard(Arc<UploadProgress>);
+
+impl UploadGuard {
+    /// A part of the body was read.
+    pub(crate) fn progressed(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.more.notify_one();
+    }
+}
+
+impl Drop for UploadGuard {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The windows of one connection.
+#[derive(Debug)]
+pub(crate) struct UploadWindows {
+    uploads: Arc<UploadProgress>,
+    sizes: WindowSizes,
+    /// Bytes that had been read when the windows last grew.
+    since: u64,
+    /// What was taken from the budget.
+    taken: u64,
+    traffic: Arc<TrafficState>,
+    /// Whether the client could not be told of larger ones: it has not confirmed the last change.
+    held: AtomicBool,
+}
+
+/// What HTTP/2 is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WindowSizes {
+    pub(crate) stream: u32,
+    pub(crate) connection: u32,
+}
+
+impl UploadWindows {
+    pub(crate) fn new(traffic: Arc<TrafficState>) -> Self {
+        UploadWindows {
+            uploads: Arc::default(),
+            sizes: WindowSizes {
+                stream: INITIAL_STREAM_WINDOW,
+                connection: INITIAL_CONNECTION_WINDOW,
+            },
+            since: 0,
+            taken: 0,
+            traffic,
+            held: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts an upload until the returned value is dropped.
+    pub(crate) fn upload(&self) -> UploadGuard {
+        self.uploads.open.fetch_add(1, Ordering::Relaxed);
+        UploadGuard(Arc::clone(&self.uploads))
+    }
+
+    /// Waits until the windows should be [adjusted](Self::adjust). It is polled whenever something comes on the
+    /// connection as well, such as the confirmation of the last change.
+    pub(crate) async fn due(&self) {
+        let mut more = pin!(self.uploads.more.notified());
+        poll_fn(|context| {
+            let held = self.held.swap(false, Ordering::Relaxed);
+            loop {
+                if !held && self.is_due() {
+                    return Poll::Ready(());
+                }
+                ready!(more.as_mut().poll(context));
+                more.set(self.uploads.more.notified());
+            }
+        })
+        .await;
+    }
+
+    fn is_due(&self) -> bool {
+        let open = self.uploads.open.load(Ordering::Relaxed);
+        self.sizes.stream < most(open)
+            && self.progress() >= WINDOWS_PER_GROWTH * u64::from(self.sizes.stream)
+    }
+
+    fn progress(&self) -> u64 {
+        self.uploads.bytes.load(Ordering::Relaxed) - self.since
+    }
+
+    /// Sets the sizes by the uploads that there are. `announce` tells the client; if it cannot, nothing changes for now.
+    pub(crate) fn adjust(&mut self, announce: impl FnOnce(WindowSizes, WindowSizes) -> bool) {
+        let open = self.uploads.open.load(Ordering::Relaxed);
+        let mut stream = self.sizes.stream;
+        let since = match self.is_due() {
+            true => {
+                stream = stream.saturating_mul(2).min(most(open));
+                self.uploads.bytes.load(Ordering::Relaxed)
+            }
+            false => self.since,
+        };
+        let sizes = WindowSizes {
+            stream,
+            connection: connection(open, stream),
+        };
+        if sizes != self.sizes && self.reserve(beyond(sizes)) {
+            if announce(self.sizes, sizes) {
+                (self.sizes, self.since) = (sizes, since);
+            } else {
+                self.held.store(true, Ordering::Relaxed);
+            }
+        } else {
+            // Where the budget is used up, it is looked at again once as much has come again.
+            self.since = since;
+        }
+        // What was reserved in vain, or is not needed any longer.
+        self.reserve(beyond(self.sizes));
+    }
+
+    /// Makes `bytes` of the budget this connection's. `false`: there are not so many left.
+    fn reserve(&mut self, bytes: u64) -> bool {
+        let reserved = match bytes.checked_sub(self.taken) {
+            Some(more) => self.traffic.reserve_upload(more),
+            None => {
+                self.traffic.release_upload(self.taken - bytes);
+                true
+            }
+        };
+        if reserved {
+            self.taken = bytes;
+        }
+        reserved
+    }
+}
+
+impl Drop for UploadWindows {
+    fn drop(&mut self) {
+        self.traffic.release_upload(self.taken);
+    }
+}
+
+/// Up to where the window of a stream grows beside so many uploads.
+fn most(open: usize) -> u32 {
+    if open <= FEW_UPLOADS {
+        MAX_STREAM_WINDOW
+    } else if open <= MANY_UPLOADS {
+        REDUCED_STREAM_WINDOW
+    } else {
+        INITIAL_STREAM_WINDOW
+    }
+}
+
+/// The window of a connection for so many uploads, each with a window of its own, and one window more.
+fn connection(open: usize, stream: u32) -> u32 {
+    match open {
+        0 => INITIAL_CONNECTION_WINDOW,
+        _ => (open as u32)
+            .saturating_add(1)
+            .saturating_mul(stream)
+            .max(INITIAL_CONNECTION_WINDOW),
+    }
+}
+
+/// What a connection of these windows takes from the budget.
+fn beyond(sizes: WindowSizes) -> u64 {
+    u64::from(sizes.connection - INITIAL_CONNECTION_WINDOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows() -> UploadWindows {
+        UploadWindows::new(Arc::new(TrafficState::default()))
+    }
+
+    #[test]
+    fn stalled_uploads_leave_a_window_to_the_others() {
+        for stream in [
+            INITIAL_STREAM_WINDOW,
+            2 * INITIAL_STREAM_WINDOW,
+            REDUCED_STREAM_WINDOW,
+            MAX_STREAM_WINDOW,
+        ] {
+            for open in 1..=200_usize {
+                let stalled = (open as u32 - 1) * stream;
+                assert!(connection(open, stream) >= stalled + 2 * stream, "{open}");
+            }
+        }
+        assert_eq!(connection(0, MAX_STREAM_WINDOW), INITIAL_CONNECTION_WINDOW);
+    }
+
+    #[test]
+    fn windows_grow_with_use_and_what_is_not_used_comes_back() {
+        let mut windows = windows();
+        let told = std::cell::RefCell::new(Vec::new());
+        let announce = |_, now: WindowSizes| {
+            told.borrow_mut().push(now.stream);
+            true
+        };
+        windows.adjust(announce);
+        let upload = windows.upload();
+        windows.adjust(announce);
+        assert!(told.borrow().is_empty(), "nothing was read so far");
+        for _ in 0..1_000 {
+            upload.progressed(16 << 10);
+            windows.adjust(announce);
+        }
+        assert_eq!(*told.borrow(), [131_070, 262_140, MAX_STREAM_WINDOW]);
+        assert!(windows.taken > 0);
+        drop(upload);
+        windows.adjust(announce);
+        assert_eq!(
+            (windows.sizes.stream, windows.taken),
+            (MAX_STREAM_WINDOW, 0)
+        );
+    }
+
+    #[test]
+    fn beside_many_uploads_windows_grow_less() {
+        for (open, most) in [
+            (FEW_UPLOADS, MAX_STREAM_WINDOW),
+            (FEW_UPLOADS + 1, REDUCED_STREAM_WINDOW),
+            (MANY_UPLOADS + 1, INITIAL_STREAM_WINDOW),
+        ] {
+            let mut windows = windows();
+            let uploads = Vec::from_iter((0..open).map(|_| windows.upload()));
+            for _ in 0..100 {
+                uploads[0].progressed(1 << 20);
+                windows.adjust(|_, _| true);
+            }
+            assert_eq!(windows.sizes.stream, most, "{open}");
+            assert!(
+                windows.sizes.connection >= (open as u32 + 1) * most,
+                "{open}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_client_cannot_be_told_does_not_count() {
+        let mut windows = windows();
+        let upload = windows.upload();
+        upload.progressed(1 << 20);
+        windows.adjust(|_, _| false);
+        assert_eq!(
+            (windows.sizes.stream, windows.taken),
+            (INITIAL_STREAM_WINDOW, 0)
+        );
+    }
+
+    #[test]
+    fn all_connections_share_one_budget() {
+        let traffic = Arc::new(TrafficState::default());
+        let connections: Vec<_> = (0..1_000)
+            .map(|_| {
+                let mut windows = UploadWindows::new(Arc::clone(&traffic));
+                let uploads = Vec::from_iter((0..FEW_UPLOADS).map(|_| windows.upload()));
+                for _ in 0..8 {
+                    uploads[0].progressed(16 << 20);
+                    windows.adjust(|_, _| true);
+                }
+                (windows, uploads)
+            })
+            .collect();
+        let taken = connections.iter().map(|(windows, _)| windows.taken);
+        assert!(taken.sum::<u64>() <= UPLOAD_WINDOW_BUDGET);
+        let (last, _) = &connections[999];
+        assert_eq!(
+            last.sizes.connection, INITIAL_CONNECTION_WINDOW,
+            "nothing was left for it"
+        );
+        drop(connections);
+        assert!(
+            traffic.reserve_upload(UPLOAD_WINDOW_BUDGET),
+            "all of it has come back"
+        );
+    }
+}

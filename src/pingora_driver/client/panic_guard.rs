@@ -1,0 +1,182 @@
+//! What stands around the proxy: it answers where the proxy was not asked, or has failed, and tells the observers of
+//! requests that the proxy never had.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connection_state::{AbortReason, DownstreamPeer, RequestPhase};
+use super::early_error::report;
+use super::http2::H2Connection;
+use super::lingering_close::{close_abandoned, linger_and_close};
+use super::stream::ClientStream;
+use crate::proxy::local_response::LocalResponse;
+use crate::proxy::{ActiveConfig, TrafficState};
+use crate::record::TerminationReason;
+
+/// An application whose requests may be cut and may panic: the client gets an answer if it has got none, and nobody
+/// else notices. Connections that are no [`ClientStream`] pass through.
+#[derive(Debug)]
+pub struct PanicGuard<A> {
+    app: Arc<A>,
+    active: Arc<ArcSwap<ActiveConfig>>,
+    traffic: Arc<TrafficState>,
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
+    /// Guards `app`, whose requests `traffic` counts. What it does not get is told to the observers of `active`.
+    pub fn new(app: A, active: Arc<ArcSwap<ActiveConfig>>, traffic: Arc<TrafficState>) -> Self {
+        PanicGuard {
+            app: Arc::new(app),
+            active,
+            traffic,
+        }
+    }
+
+    /// Answers a `client` that speaks HTTP without TLS where TLS is spoken.
+    pub async fn refuse_plain(&self, stream: impl AsyncRead + AsyncWrite + Unpin, client: IpAddr) {
+        let answer = LocalResponse::NO_TLS;
+        let peer = DownstreamPeer {
+            address: Some(client),
+            tls: false,
+        };
+        let status = Some(answer.status());
+        report(
+            &self.active.load(),
+            (peer, Instant::now()),
+            status,
+            answer.len(),
+            answer.ending(),
+        );
+        linger_and_close(stream, &answer.to_bytes()).await;
+    }
+
+    /// Serves a connection until its end, in the protocol that was agreed on in the TLS handshake.
+    pub async fn serve(self: &Arc<Self>, client: ClientStream, shutdown: &ShutdownWatch) {
+        if !client.is_http2() {
+            self.process_new(Box::new(client), shutdown).await;
+            return;
+        }
+        let connection = H2Connection::new(
+            Arc::clone(&self.app),
+            Arc::clone(&self.active),
+            Arc::clone(&self.traffic),
+            Arc::clone(client.state()),
+            shutdown.clone(),
+        );
+        connection.serve(client).await;
+    }
+}
+
+/// How the work on one request ended.
+enum RequestEnd {
+    Done(Option<ReusedHttpStream>),
+    Aborted(AbortReason),
+    Panicked,
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let state = ClientStream::of(&session).map(|client| Arc::clone(client.state()));
+        if let Some(state) = &state {
+            if !state.begin_request() {
+                session.shutdown().await;
+                drop(session);
+                close_abandoned(state, &[]).await;
+                return None;
+            }
+            if state.request_count() == 1 && session.get_keepalive().is_some() {
+                // Without end as far as Pingora is concerned: the time of the first head is the client's.
+                session.set_keepalive(Some(0));
+            }
+        }
+        let mut request = self.app.process_new_http(session, shutdown);
+        let Some(state) = state else {
+            return request.await;
+        };
+        let end = poll_fn(|context| {
+            // What a panic leaves behind is dropped, and what outlives it is made for that: counts that end by being
+            // dropped, and locks whose poison is ignored because nothing under them can be half done.
+            match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))) {
+                Ok(Poll::Ready(reused)) => Poll::Ready(RequestEnd::Done(reused)),
+                Ok(Poll::Pending) => match state.abort_reason() {
+                    AbortReason::None => Poll::Pending,
+                    why => Poll::Ready(RequestEnd::Aborted(why)),
+                },
+                Err(_) => Poll::Ready(RequestEnd::Panicked),
+            }
+        })
+        .await;
+        // The stream comes back with it.
+        drop(request);
+        let answer = match end {
+            RequestEnd::Done(None) => {
+                // The client may have sent more than was read, such as a request behind `Connection: close`.
+                close_abandoned(&state, &[]).await;
+                return None;
+            }
+            RequestEnd::Done(reused) => return reused,
+            RequestEnd::Aborted(AbortReason::MalformedHead) => LocalResponse::for_status(400),
+            RequestEnd::Aborted(AbortReason::HeadTimeout) => LocalResponse::for_status(408),
+            RequestEnd::Aborted(AbortReason::HeadTooLong) => LocalResponse::for_status(431),
+            RequestEnd::Aborted(AbortReason::ClientGone) => {
+                let who = (state.peer(), state.head_began());
+                report(
+                    &self.active.load(),
+                    who,
+                    None,
+                    0,
+                    TerminationReason::ClientGone,
+                );
+                return None;
+            }
+            // A connection on which nothing was asked for.
+            RequestEnd::Aborted(
+                AbortReason::IdleTimeout | AbortReason::FrameFlood | AbortReason::None,
+            ) => return None,
+            RequestEnd::Panicked => LocalResponse::for_status(500),
+        };
+        if state.phase() != RequestPhase::AfterHead {
+            // There is no context that would tell.
+            report(
+                &self.active.load(),
+                (state.peer(), state.head_began()),
+                Some(answer.status()),
+                answer.len(),
+                answer.ending(),
+            );
+        }
+        if !state.has_response_started() {
+            close_abandoned(&state, &answer.to_bytes()).await;
+        }
+        None
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.app.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.app.server_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.app.http_cleanup().await;
+    }
+}

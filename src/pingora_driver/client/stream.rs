@@ -1,0 +1,276 @@
+//! A client's connection as Pingora sees it.
+
+mod read;
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::listeners::ALPN;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{GetTimingDigest, Shutdown, Stream};
+use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::time::Instant;
+
+use super::connection_state::{AbortReason, ConnectionState, DownstreamPeer, RequestPhase};
+use super::head_scanner::HeadScanner;
+use super::http2::H2Frames;
+use super::http2::PathRewriter;
+use super::socket::ClientSocket;
+use crate::deadline_timer::DeadlineTimer;
+use crate::message::body_decoder::BodyDecoder;
+use crate::proxy::ActiveConfig;
+
+/// A client's connection, which keeps its deadlines and bounds:
+///
+/// - a request's head comes within `timeouts.client_head` of its first byte, the first one within that time of the
+///   connection's beginning. Between two requests the client may rest, which Pingora limits;
+/// - a head that is longer than `limits.head` is not read on, nor one whose request line is none, nor a body in chunks
+///   that are none;
+/// - nothing behind a request is handed out before the next one is asked for;
+/// - on a connection of HTTP/2 the preface and each head come within the same time, and what comes between is not
+///   limited here;
+/// - a write makes some progress within `timeouts.write`.
+pub struct ClientStream {
+    /// `None` while it is lent, and once it was left behind in the state.
+    socket: Option<ClientSocket>,
+    state: Arc<ConnectionState>,
+    active: Arc<ArcSwap<ActiveConfig>>,
+    /// HTTP/2: no request has the connection for itself.
+    is_http2: bool,
+    head: HeadScanner,
+    /// Bytes of the head that have come.
+    head_bytes: u64,
+    /// What is to be handed out of the head before anything else.
+    escaped: Vec<u8>,
+    frames: H2Frames,
+    /// On HTTP/2 alone.
+    path_rewriter: Option<Box<PathRewriter>>,
+    /// When the head must have come.
+    head_by: Option<Instant>,
+    /// When the write that waits must have made progress.
+    write_by: Option<Instant>,
+    read_timer: DeadlineTimer,
+    write_timer: DeadlineTimer,
+}
+
+impl std::fmt::Debug for ClientStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientStream")
+            .field("state", &self.state)
+            .finish()
+    }
+}
+
+impl ClientStream {
+    /// A connection that begins now; the timeouts are those of `active` at any time.
+    pub fn new(stream: Stream, active: Arc<ArcSwap<ActiveConfig>>) -> Self {
+        let (head_by, limit) = {
+            let active = active.load();
+            let head_by = Instant::now() + active.timeouts.client_head;
+            (head_by, active.limits.head)
+        };
+        let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let digest = stream.get_socket_digest();
+        let address = digest.as_ref().and_then(|digest| digest.peer_addr());
+        let peer = DownstreamPeer {
+            address: address
+                .and_then(|address| address.as_inet())
+                .map(SocketAddr::ip),
+            tls: stream.get_ssl_digest().is_some(),
+        };
+        ClientStream {
+            socket: Some(ClientSocket::new(stream)),
+            state: Arc::new(ConnectionState::new(peer)),
+            active,
+            is_http2,
+            head: HeadScanner::START,
+            head_bytes: 0,
+            escaped: Vec::new(),
+            frames: H2Frames::new(),
+            path_rewriter: is_http2.then(|| Box::new(PathRewriter::new(limit))),
+            head_by: Some(head_by),
+            write_by: None,
+            read_timer: DeadlineTimer::default(),
+            write_timer: DeadlineTimer::default(),
+        }
+    }
+
+    /// The connection that a session is on, unless it shares it with others.
+    pub(crate) fn of(session: &ServerSession) -> Option<&ClientStream> {
+        let stream = session.as_http1()?.stream();
+        (**stream).as_any().downcast_ref()
+    }
+
+    pub(crate) fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// The head of a request has been read, and `body` is to come. An upgraded connection has a new one.
+    pub(crate) fn note_head_read(&self, body: BodyDecoder) {
+        self.state.note_head_read(body);
+    }
+
+    /// Which request of the connection this is, from 1.
+    pub(crate) fn request_number(&self) -> u64 {
+        self.state.request_count()
+    }
+
+    /// How long reads of this connection have waited in all.
+    pub(crate) fn client_wait(&self) -> Duration {
+        self.get_read_pending_time()
+    }
+
+    pub(crate) fn inner(&self) -> Option<&Stream> {
+        let socket = self.socket.as_ref()?;
+        Some(socket.stream.get_ref())
+    }
+
+    /// The socket, taken back if it was lent.
+    #[inline(always)]
+    fn socket(&mut self) -> Option<&mut ClientSocket> {
+        if self.socket.is_none() {
+            self.socket = self.state.take_lent_socket();
+        }
+        self.socket.as_mut()
+    }
+
+    /// Passes the outcome of a write on, unless it has been waiting for too long.
+    fn written<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.write_by = None;
+            return outcome;
+        }
+        // Nothing is read while a write waits, and a client that has left need not be waited for.
+        if !self.is_http2
+            && self.state.phase() == RequestPhase::AfterHead
+            && self.state.body().is_finished()
+        {
+            let half_close = self.active.load().half_close;
+            let socket = self.socket.as_mut();
+            if let Some(Poll::Ready(left)) =
+                socket.map(|it| it.poll_disconnect(half_close, context))
+            {
+                return Poll::Ready(Err(left));
+            }
+        }
+        let write_by = *self
+            .write_by
+            .get_or_insert_with(|| Instant::now() + self.active.load().timeouts.write);
+        if self.write_timer.has_elapsed(write_by, context) {
+            let stalled = io::Error::new(ErrorKind::TimedOut, "the client does not read");
+            return Poll::Ready(Err(stalled));
+        }
+        Poll::Pending
+    }
+
+    /// Only Pingora writes before a head has been handed to the proxy: its own refusal of it. Ours takes its place.
+    fn may_write(&self) -> Poll<()> {
+        if !self.is_http2 && self.state.phase() != RequestPhase::AfterHead {
+            self.state.abort(AbortReason::MalformedHead);
+            return Poll::Pending;
+        }
+        self.state.note_response_started();
+        Poll::Ready(())
+    }
+
+    /// Counts what was written on a connection of HTTP/2.
+    fn count(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = outcome
+            && self.is_http2
+        {
+            self.frames.note_written(count);
+        }
+        outcome
+    }
+
+    fn write_with<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut BufWriter<Stream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(socket) = self.socket() else {
+            return Poll::Ready(Err(ErrorKind::NotConnected.into()));
+        };
+        let outcome = write(Pin::new(&mut socket.stream), context);
+        self.written(outcome, context)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.may_write());
+        let outcome = this.write_with(context, |stream, context| stream.poll_write(context, bytes));
+        this.count(outcome)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.may_write());
+        let outcome = this.write_with(context, |stream, context| {
+            stream.poll_write_vectored(context, parts)
+        });
+        this.count(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| socket.stream.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut()
+            .write_with(context, |stream, context| stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut()
+            .write_with(context, |stream, context| stream.poll_shutdown(context))
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        let Some(mut socket) = self.socket.take().or_else(|| self.state.take_lent_socket()) else {
+            return;
+        };
+        // What was written before an error still goes out if it can.
+        if self.state.abort_reason() == AbortReason::None && !thread::panicking() {
+            socket.flush_now();
+        }
+        self.state.abandon(socket.stream);
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        // Through `poll_shutdown`, so that a client that does not read is not waited for without end.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}

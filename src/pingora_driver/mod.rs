@@ -1,0 +1,21 @@
+//! The Pingora driver: `impl ProxyHttp`, which asks [`proxy`](crate::proxy) for each decision in the order of Pingora's
+//! phases, and the client's connection as Pingora sees it.
+//!
+//! It serves HTTP/2, and HTTP/1.1 where the configuration says `http1: pingora`.
+
+pub(crate) mod client;
+mod deadlines;
+pub(crate) mod header_rules;
+mod proxy_http;
+mod upgrade_connector;
+
+use pingora::proxy::Session;
+
+pub use client::{ClientStream, PanicGuard};
+
+/// Whether the client's connection is encrypted.
+fn is_over_tls(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
+}

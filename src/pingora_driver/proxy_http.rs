@@ -1,0 +1,419 @@
+//! The phases of a request in Pingora's order.
+
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::{client, deadlines, header_rules, is_over_tls, upgrade_connector};
+use crate::balancer::BalancerError;
+use crate::config::HalfClose;
+use crate::proxy::attempt::AttemptProgress;
+use crate::proxy::completion::Transferred;
+use crate::proxy::context::{LeaseError, RequestContext};
+use crate::proxy::failure::{self, SentRequest};
+use crate::proxy::forwarding::header_editor::HeaderEditor;
+use crate::proxy::forwarding::upstream_request::split_absolute_target;
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+use crate::proxy::local_response::{self, LocalResponse, Persistence, ceil_seconds};
+use crate::proxy::selection::sticky;
+use crate::proxy::{Proxy, http_rules};
+use crate::record::TerminationReason;
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(
+            self.active.load_full(),
+            self.traffic.enter(),
+            Instant::now(),
+        )
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {
+        // Pingora's default is a compression module that is switched off, at a cost per request.
+    }
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let peer = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .map(|peer| peer.ip());
+        ctx.identify(session.req_header().into(), peer);
+        if ctx.in_flight.is_draining() {
+            session.set_keepalive(None);
+        } else if session.get_keepalive().is_some() {
+            // Pingora gives every request after a connection's first one unlimited time to arrive.
+            // In seconds, and 0 would mean for ever.
+            session.set_keepalive(Some(ceil_seconds(ctx.active.timeouts.client_keepalive)));
+        }
+        session.set_read_timeout(Some(ctx.active.timeouts.read));
+        deadlines::note_request_head(session, ctx);
+        session.set_total_drain_timeout(Some(local_response::LINGER));
+        session.set_abort_on_close(ctx.active.half_close == HalfClose::Abort);
+        // A client may send its next request meanwhile.
+        session.set_pipelining_enabled(true);
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        if let Some(ending) = header_rules::check_request(session, &ctx.active).await? {
+            ctx.refused = Some(ending);
+            return Ok(true);
+        }
+        header_rules::drop_fields(session.req_header_mut(), &ctx.active, ctx.is_trusted());
+        if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
+            local_response::send(session, LocalResponse::OVERLOADED, Persistence::KeepAlive)
+                .await?;
+            ctx.refused = Some(TerminationReason::Overloaded);
+            return Ok(true);
+        }
+        let refusal = self.refuse(session.req_header().into(), ctx);
+        if let Some(answer) = refusal {
+            local_response::send(session, answer, Persistence::KeepAlive).await?;
+            ctx.refused = Some(answer.ending());
+        }
+        Ok(refusal.is_some())
+    }
+
+    // The first host is leased here and not in `upstream_peer`, because an error there costs the client its connection.
+    async fn proxy_upstream_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        let answer = match lease_host(session, ctx).await {
+            Ok(()) => return Ok(true),
+            Err(LeaseError::ClientLeft(left)) => return Err(left),
+            Err(LeaseError::Refused(BalancerError::Busy)) => LocalResponse::QUEUE_FULL,
+            Err(LeaseError::Refused(_)) => LocalResponse::NO_HOST,
+        };
+        local_response::send(session, answer, Persistence::KeepAlive).await?;
+        ctx.refused = Some(answer.ending());
+        Ok(false)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        if ctx.lease.is_none() {
+            match lease_host(session, ctx).await {
+                Ok(()) => {}
+                Err(LeaseError::ClientLeft(left)) => return Err(left),
+                Err(LeaseError::Refused(_)) => {
+                    return Err(Error::explain(
+                        ErrorType::HTTPStatus(503),
+                        "no usable host is left for another attempt",
+                    ));
+                }
+            }
+        }
+        let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
+        if ctx.upgrade.is_some() {
+            // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
+            peer.options.read_timeout = Some(ctx.active.timeouts.tunnel);
+            upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
+        } else if let Some(state) = client::lend_socket(session.as_downstream_mut()) {
+            peer.options.custom_l4 = Some(state);
+        }
+        Ok(peer)
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if client::check_disconnect(session.as_downstream_mut()).is_some() {
+            ctx.client_left_while_connecting();
+            error.set_retry(false);
+            return error;
+        }
+        let again = ctx.connect_failed(&error);
+        error.set_retry(again);
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.connected(reused);
+        if !reused && let Some(left) = client::check_disconnect(session.as_downstream_mut()) {
+            // The host never hears of it.
+            return Err(left);
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let bare = split_absolute_target((&*request).into())
+            .map(|(authority, target)| (authority.to_vec(), target.into_owned()));
+        if let Some((authority, target)) = bare {
+            // What a server gets is the origin-form, and the authority as Host.
+            let host = request.set("Host", &authority);
+            host.map_err(|error| error.into_down())?;
+            request.set_raw_path(&target)?;
+        }
+        if ctx.upgrade.is_none() && request.headers.contains_key(header::UPGRADE) {
+            // Pingora looks at the one field alone.
+            request.remove_header(&header::UPGRADE);
+            request.remove_header(&header::CONNECTION);
+        }
+        if session.is_body_done() {
+            deadlines::set_response_deadline(session, ctx);
+        }
+        let port = session.server_addr().and_then(|address| address.as_inet());
+        let entrance = ConnectionInfo {
+            tls: is_over_tls(session),
+            port: port.map(|address| address.port()),
+        };
+        let host = request.headers.get(header::HOST).cloned();
+        let host = host.as_ref().map(HeaderValue::as_bytes);
+        ctx.set_upstream_fields(session.req_header().into(), host, entrance, request)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        deadlines::check_body_rate(session, ctx)?;
+        if let Some(more) = body.as_ref().filter(|_| !session.was_upgraded()) {
+            http_rules::count_body_bytes(&mut ctx.body_bytes, more.len(), ctx.active.limits.body)?;
+        }
+        // A client that uploads slowly does not make the host slow.
+        if end_of_stream && ctx.host_response.is_none() && !session.is_body_empty() {
+            ctx.attempt_started = Instant::now();
+            deadlines::set_response_deadline(session, ctx);
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let (upgrade, active) = (ctx.upgrade.as_deref(), &ctx.active);
+        header_rules::filter_response(response, upgrade, &active.limits, active.via.as_ref())?;
+        let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if response.status.is_informational() && !upgraded {
+            return Ok(());
+        }
+        deadlines::clear_response_deadline(session);
+        if upgraded && !session.is_body_done() {
+            // What the client sends next would be taken for the other protocol.
+            let early = "the host switched protocols amid the request";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
+        }
+        if ctx.upgrade.is_some() && !upgraded {
+            // The connection to the host has the time of a tunnel, which the rest of this answer does not get.
+            ctx.upgrade_refused = true;
+            deadlines::set_response_deadline(session, ctx);
+        }
+        ctx.response_head_received(response.status.as_u16());
+        let sent = sent(session, ctx);
+        if ctx.is_retryable_status(response.status)
+            && ctx.abandon_attempt(session.req_header().into(), sent)
+        {
+            // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
+            let status = ErrorType::HTTPStatus(response.status.as_u16());
+            return Err(Error::explain(status, "another host is asked").into_up());
+        }
+        let request = session.req_header().into();
+        if let Some(cookie) = sticky::set_cookie(request, is_over_tls(session), ctx) {
+            response.append("Set-Cookie", cookie.as_bytes())?;
+        }
+        if upgraded {
+            deadlines::begin_tunnel(session, ctx);
+            // A tunnel may last for hours, and is no retry any more.
+            ctx.account = None;
+        }
+        if ctx.in_flight.is_draining() {
+            session.set_keepalive(None);
+        }
+        if http_rules::has_empty_body((&response.headers).into()) {
+            deadlines::note_response_end(session);
+        }
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream {
+            deadlines::note_response_end(session);
+        } else if ctx.upgrade_refused {
+            deadlines::set_response_deadline(session, ctx);
+        }
+        Ok(None)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut RequestContext,
+    ) -> Result<()> {
+        header_rules::adapt_to_client_version(session, response);
+        Ok(())
+    }
+
+    // Replaces Pingora's version, whose guards stand in `SentRequest::can_resend`; `set_retry` decides what it leaves open.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestContext,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error =
+            deadlines::attribute_error(session, error).more_context(format!("host {peer}"));
+        if *error.esource() == ErrorSource::Upstream
+            && *error.etype() == ErrorType::ReadTimedout
+            && !session.is_body_done()
+        {
+            // The host's time to answer ran while the client owed it the rest of the request.
+            error.as_down();
+        }
+        let progress = AttemptProgress {
+            reused,
+            sent: sent(session, ctx),
+            is_request_complete: session.is_body_done(),
+            is_bodiless: session.is_body_empty(),
+            write_wait: client::write_wait(session.as_downstream()),
+        };
+        let again = ctx.attempt_failed(&error, session.req_header().into(), progress);
+        error.set_retry(again);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        ctx.lease = None;
+        let status = failure::status_for(error).filter(|_| !ctx.has_client_left);
+        // A client at fault for the error gets no more time, but for the answer to a body that is too large.
+        let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
+        if let Some(status) = status
+            && let Err(error) =
+                local_response::send_and_close(session, LocalResponse::for_status(status), linger)
+                    .await
+        {
+            log::debug!("the answer {status} did not reach the client: {error}");
+        }
+        FailToProxy {
+            error_code: status.unwrap_or(0),
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        ctx: &mut RequestContext,
+    ) {
+        match error {
+            None => ctx.finish_attempt(),
+            Some(_) => ctx.lease = None,
+        }
+        ctx.account = None;
+        let status = session.response_written().map(|head| head.status);
+        let is_final = |status: &StatusCode| {
+            !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS
+        };
+        let passed = Transferred {
+            request: session.req_header().into(),
+            tls: is_over_tls(session),
+            status: status.filter(is_final).map(|status| status.as_u16()),
+            received: session.body_bytes_read() as u64,
+            sent: session.body_bytes_sent() as u64,
+        };
+        ctx.report(Some(passed), error);
+    }
+
+    fn suppress_error_log(&self, _session: &Session, ctx: &RequestContext, error: &Error) -> bool {
+        // Clients come and go.
+        ctx.has_client_left || *error.esource() == ErrorSource::Downstream
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &RequestContext,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        // The client notices nothing of an attempt that is followed by another, and a host that is down would fill the
+        // log until its health check says so in one line.
+        true
+    }
+}
+
+/// Leases a host for the next attempt. Waits in line while every host is full, as long as the client is there.
+async fn lease_host(session: &mut Session, ctx: &mut RequestContext) -> Result<(), LeaseError> {
+    match ctx.try_lease(session.req_header().into()) {
+        Err(BalancerError::Busy) if ctx.pool().has_queue_room() => {
+            // The session is read from meanwhile.
+            let request = session.req_header().clone();
+            let left = client::wait_for_disconnect(session.as_downstream_mut());
+            ctx.lease_queued((&request).into(), left).await
+        }
+        leased => Ok(leased?),
+    }
+}
+
+/// The request after it has gone out.
+fn sent(session: &Session, ctx: &RequestContext) -> SentRequest {
+    let replayable = !session.as_ref().retry_buffer_truncated();
+    let answered = session.response_written().is_some();
+    ctx.sent_request(session.req_header().into(), replayable, answered)
+}

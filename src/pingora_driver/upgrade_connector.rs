@@ -1,0 +1,98 @@
+//! Connections for requests that ask for an upgrade, on which no answer overtakes its request.
+//!
+//! Pingora 0.9.1 ends a tunnel at once when it reads the 101 before it has taken the end of the request's (empty) body
+//! from its own queue (cloudflare/pingora#946). A host nearby answers fast enough for that. On a connection of this
+//! kind the first read after a write gives way once, so that the queue is looked at first. It goes when Pingora's fix
+//! has come.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::Result;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora::upstreams::peer::HttpPeer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::client::ConnectionState;
+
+/// Parts these connections from all others in Pingora's store of idle ones.
+const GROUP_KEY: u64 = 0x7570_6772_6164_6500;
+
+/// Makes `peer` one that is connected to in this way, and never again used once it is idle. `state` is that of the client.
+pub(super) fn prepare(peer: &mut HttpPeer, state: Option<Arc<ConnectionState>>) {
+    peer.group_key ^= GROUP_KEY;
+    peer.options.idle_timeout = Some(Duration::ZERO);
+    peer.options.custom_l4 = state.map(|state| Arc::new(UpgradeConnector(state)) as _);
+}
+
+#[derive(Debug)]
+struct UpgradeConnector(Arc<ConnectionState>);
+
+#[async_trait]
+impl Connect for UpgradeConnector {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let socket = YieldingSocket {
+            socket: self.0.connect_tcp(address).await?,
+            has_written: false,
+        };
+        Ok(VirtualSocketStream::new(Box::new(socket)).into())
+    }
+}
+
+#[derive(Debug)]
+struct YieldingSocket {
+    socket: TcpStream,
+    /// Since the last read.
+    has_written: bool,
+}
+
+impl AsyncRead for YieldingSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.has_written) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for YieldingSocket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.has_written = true;
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+impl VirtualSocket for YieldingSocket {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match option {
+            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
+            // Not asked for: what is silent is ended by the tunnel's time limit.
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Who belongs to which tier, from what is known of the hosts. Nobody else changes the membership of the balancers.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::outlier_detector::{EjectionReason, EjectionStage, may_eject};
+use super::tiers::{Tier, tiers};
+use super::{Failure, Member, Outcome, Pool, outcome};
+use crate::balancer::{Balancer, HostId};
+use crate::event_log::EventKind;
+
+/// What reconciliation remembers from one time to the next.
+#[derive(Debug, Default)]
+pub(super) struct Membership {
+    /// Whether hosts have been placed once.
+    begun: bool,
+    /// The hosts of the pool that this one replaces, if any, and for how long they have been starting slowly.
+    predecessor: Option<HashMap<HostId, Option<Duration>>>,
+}
+
+impl Membership {
+    /// Notes a host of the pool that this one replaces.
+    pub(super) fn replaces(&mut self, host: HostId, ramping: Option<Duration>) {
+        self.predecessor
+            .get_or_insert_default()
+            .insert(host, ramping);
+    }
+
+    /// For how long a host that begins to serve has been starting slowly; `None` if it gets its whole share at once.
+    fn slow_start_of(&self, host: &HostId) -> Option<Duration> {
+        if self.begun {
+            return Some(Duration::ZERO);
+        }
+        // At the very start everybody is new, and nobody has to be spared.
+        match self.predecessor.as_ref()?.get(host) {
+            Some(ramping) => *ramping,
+            None => Some(Duration::ZERO),
+        }
+    }
+}
+
+impl Pool {
+    /// Puts the hosts into service, as far as they are healthy. Before this none is used.
+    pub fn begin(&self) {
+        let mut membership = self.membership();
+        self.assign_tiers(&membership);
+        membership.begun = true;
+        drop(membership);
+        self.queue.wake();
+    }
+
+    /// Brings the tiers in line with what is known of the hosts now. To be called after every change of a verdict;
+    /// nothing happens before [`begin`](Pool::begin).
+    ///
+    /// It compares what should be with what is instead of passing changes on, so no change can be lost or overtaken.
+    pub fn reconcile(&self) {
+        let membership = self.membership();
+        if membership.begun {
+            self.assign_tiers(&membership);
+        }
+        drop(membership);
+        self.queue.wake();
+    }
+
+    fn assign_tiers(&self, membership: &Membership) {
+        let now = Instant::now();
+        for member in &self.members {
+            let mut outlier_detector = member.outlier_detector();
+            outlier_detector.tick(now);
+            if member.is_draining()
+                && matches!(outlier_detector.stage(), EjectionStage::ProbeDue { .. })
+            {
+                // Whoever gets no requests cannot prove itself.
+                outlier_detector.uneject(now);
+                member.begin_epoch();
+            }
+        }
+        let inputs = Vec::from_iter(self.members.iter().map(Member::tier_inputs));
+        let placed = tiers(&inputs);
+        let moved = || {
+            let members = self.members.iter().zip(&placed);
+            members.map(|(member, tier)| (member, member.tier(), *tier))
+        };
+        // First who comes, then who leaves: a host that moves is never nowhere.
+        for (member, before, tier) in moved().filter(|(_, before, tier)| before != tier) {
+            let Some(balancer) = self.balancer(tier) else {
+                continue;
+            };
+            // Doubles and unknown hosts cannot occur: membership follows the tier, and both are written here only.
+            let _ = balancer.add_host(member.host_in(tier));
+            let id = member.host().id();
+            // Whoever rested may be cold, whatever the reason was.
+            if matches!(
+                (before, tier),
+                (Tier::Out | Tier::Draining, Tier::Primary | Tier::Backup)
+            ) && let Some(elapsed) = membership.slow_start_of(id)
+            {
+                let _ = balancer.begin_slow_start(id, elapsed);
+            }
+        }
+        for (member, before, tier) in moved().filter(|(_, before, tier)| before != tier) {
+            member.set_tier(tier);
+            if let Some(balancer) = self.balancer(before) {
+                let _ = balancer.remove_host(member.host().id());
+            }
+        }
+        for member in &self.members {
+            let state = member.state();
+            member.status_details().enter(state);
+            let due = matches!(
+                member.outlier_detector().stage(),
+                EjectionStage::ProbeDue { .. }
+            );
+            self.set_probe_due(member, due && member.is_healthy());
+        }
+    }
+
+    /// When the passing of time alone will next change who belongs where.
+    pub fn next_change(&self) -> Option<Instant> {
+        let ends =
+            self.members
+                .iter()
+                .filter_map(|member| match member.outlier_detector().stage() {
+                    EjectionStage::Ejected { until } => Some(until),
+                    _ => None,
+                });
+        ends.min()
+    }
+
+    /// Waits until [`next_change`](Pool::next_change) may tell something else. A change in between two calls is not
+    /// missed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Gives a host back to requests that a check has seen recover: it need not prove itself once more.
+    pub fn uneject(&self, member: &Member) {
+        let mut outlier_detector = member.outlier_detector();
+        if outlier_detector.is_ejected() {
+            outlier_detector.uneject(Instant::now());
+            member.begin_epoch();
+        }
+    }
+
+    /// Drains a host by the wish of an operator, or undoes that. Returns whether that changes anything.
+    pub fn drain(&self, member: &Member, drained: bool) -> bool {
+        let changes = member.set_drained(drained) != drained;
+        if changes {
+            let (kind, text) = match drained {
+                true => (EventKind::Drained, "drains"),
+                false => (EventKind::Undrained, "is drained no more"),
+            };
+            self.log_event(kind, Some(member.host().id()), text);
+            self.reconcile();
+        }
+        changes
+    }
+
+    /// Takes in how a request went that was no probe.
+    pub(super) fn record_outcome(&self, member: &Member, outcome: Outcome) {
+        let Some(rules) = &self.ejection else {
+            return;
+        };
+        let failure = match outcome {
+            Outcome::Failure(failure) if failure.is_among(&rules.failures) => Some(failure),
+            _ => None,
+        };
+        let now = Instant::now();
+        let reason = member
+            .outlier_detector()
+            .observe(rules, now, failure.is_some());
+        if let (Some(reason), Some(failure)) = (reason, failure) {
+            self.eject(member, now, reason, failure);
+        }
+    }
+
+    /// What an answer of this status says of its host.
+    pub fn outcome_of(&self, status: u16) -> Outcome {
+        outcome::of_status(status, self.ejection.as_ref())
+    }
+
+    /// Takes in how a probe went.
+    pub(super) fn finish_probe(&self, member: &Member, outcome: Outcome) {
+        let now = Instant::now();
+        let host = Some(member.host().id());
+        let failure = match (&self.ejection, outcome) {
+            (Some(rules), Outcome::Failure(failure)) if failure.is_among(&rules.failures) => {
+                Some((rules, failure))
+            }
+            _ => None,
+        };
+        match failure {
+            Some((rules, failure)) => {
+                let time = member.outlier_detector().eject(rules, now);
+                member.counters().count_ejection();
+                let text = format!("stays ejected for {time:?}: {failure}");
+                self.log_event(EventKind::Ejected, host, &text);
+                member.status_details().ejection =
+                    Some(format!("it failed to prove itself: {failure}"));
+                self.changed.notify_one();
+            }
+            None => {
+                member.outlier_detector().uneject(now);
+                self.log_event(EventKind::Returned, host, "is ejected no more: it answered");
+            }
+        }
+        member.begin_epoch();
+        self.reconcile();
+    }
+
+    /// A probe ended without a word on the host.
+    pub(super) fn cancel_probe(&self, member: &Member) {
+        member.outlier_detector().cancel_probe();
+        self.reconcile();
+    }
+
+    fn eject(&self, member: &Member, now: Instant, reason: EjectionReason, failure: Failure) {
+        let Some(rules) = &self.ejection else {
+            return;
+        };
+        let time = {
+            // Ejections one after another, so that two at the same time cannot take the last host.
+            let _membership = self.membership();
+            let inputs = self.members.iter().map(Member::tier_inputs);
+            let inputs = Vec::from_iter(inputs);
+            let ejected = inputs.iter().filter(|host| host.ejected).count();
+            let usable = inputs
+                .iter()
+                .zip(&self.members)
+                .filter(|(host, _)| host.healthy && !host.ejected && !host.draining)
+                .filter(|(_, other)| other.host().id() != member.host().id())
+                .count();
+            if !may_eject(rules.max_ejected, self.members.len(), ejected, usable) {
+                member.outlier_detector().reset_counts(now);
+                return;
+            }
+            let mut outlier_detector = member.outlier_detector();
+            if outlier_detector.is_ejected() {
+                return;
+            }
+            member.begin_epoch();
+            outlier_detector.eject(rules, now)
+        };
+        member.counters().count_ejection();
+        let why = match reason {
+            EjectionReason::Consecutive(failures) => {
+                format!("{failures} failures in a row, the last: {failure}")
+            }
+            EjectionReason::FailureRate(failures, requests) => {
+                format!("{failures} of {requests} requests failed, the last: {failure}")
+            }
+        };
+        let text = format!("is ejected for {time:?}: {why}");
+        self.log_event(EventKind::Ejected, Some(member.host().id()), &text);
+        member.status_details().ejection = Some(why);
+        self.reconcile();
+        self.changed.notify_one();
+    }
+
+    /// Counts the hosts that wait for a probe.
+    pub(super) fn set_probe_due(&self, member: &Member, due: bool) {
+        match (member.set_probe_due(due), due) {
+            (false, true) => self.probes_due.fetch_add(1, Ordering::SeqCst),
+            (true, false) => self.probes_due.fetch_sub(1, Ordering::SeqCst),
+            _ => 0,
+        };
+    }
+
+    fn balancer(&self, tier: Tier) -> Option<&dyn Balancer> {
+        match tier {
+            Tier::Out => None,
+            tier => Some(&*self.tiers[tier as usize]),
+        }
+    }
+}

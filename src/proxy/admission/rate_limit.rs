@@ -1,0 +1,200 @@
+//! How many requests each client may send: the generic cell rate algorithm (ITU-T I.371) over a table of fixed size.
+//!
+//! A client is known by one time, its theoretical arrival time: when it would have sent its last request if it had kept
+//! to its rate all along. One that lies in the past says nothing, so the table forgets such clients first and loses
+//! nothing by it. A crate (governor, pingora-limits) would bring the few lines of arithmetic, but keys without bound or
+//! an estimate that makes strangers share a count.
+
+use std::array;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::{Rate, RateKey};
+use crate::message::RequestView;
+
+/// Sets of clients in the table, each behind a lock of its own.
+const SETS: usize = 16_384;
+
+/// Clients of a set: 131,072 in all, in 2.2 MiB.
+const WAYS: usize = 8;
+
+/// Who counts as one client: the address, or the 64 bits of an IPv6 address that its owner is given.
+pub fn client_network(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !0 << 64;
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & NETWORK).into(),
+        v4 => v4,
+    }
+}
+
+/// What a rate is for. A reload may move routes about; the counts of each stay its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum RateScope<'a> {
+    /// All requests.
+    All,
+    /// Those of one route: of all routes for the same host and path only the first is ever found.
+    Route {
+        host: Option<&'a str>,
+        path: Option<&'a str>,
+    },
+}
+
+/// What is known of all clients.
+#[derive(Debug)]
+pub(crate) struct RateLimiter {
+    /// Seeded at random, so that nobody can choose keys that meet in one set.
+    hasher: RandomState,
+    begin: Instant,
+    sets: Box<[Mutex<[RateEntry; WAYS]>]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct RateEntry {
+    hash: u64,
+    /// The theoretical arrival time in nanoseconds from the beginning.
+    arrival: u64,
+}
+
+impl Default for RateLimiter {
+    fn default() -> Self {
+        let sets = (0..SETS).map(|_| Mutex::new(array::from_fn(|_| RateEntry::default())));
+        RateLimiter {
+            hasher: RandomState::new(),
+            begin: Instant::now(),
+            sets: sets.collect(),
+        }
+    }
+}
+
+impl RateLimiter {
+    /// Counts a request under the rate of `scope`, or tells how long its client has to wait.
+    pub(crate) fn check(
+        &self,
+        scope: RateScope<'_>,
+        rate: &Rate,
+        client: Option<IpAddr>,
+        request: RequestView<'_>,
+    ) -> Result<(), Duration> {
+        let value = match &rate.key {
+            RateKey::ClientIp => None,
+            RateKey::Header(name) => request.get(name),
+        };
+        let hash = match value {
+            Some(value) => self.hasher.hash_one((scope, value)),
+            None => self.hasher.hash_one((scope, client.map(client_network))),
+        };
+        self.take(hash, rate, self.begin.elapsed())
+    }
+
+    fn take(&self, hash: u64, rate: &Rate, now: Duration) -> Result<(), Duration> {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let between = 1_000_000_000 / u64::from(rate.requests.get());
+        let ahead = between * u64::from(rate.burst.get());
+        let set = &self.sets[hash as usize % SETS];
+        // A client is replaced as a whole.
+        let mut known = set.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = known.iter().position(|known| known.hash == hash);
+        let oldest = || (0..WAYS).min_by_key(|&at| known[at].arrival);
+        let at = position.or_else(oldest).unwrap_or_default();
+        let before = position.map_or(0, |at| known[at].arrival);
+        let arrival = before.max(now) + between;
+        match (arrival - now).checked_sub(ahead) {
+            None | Some(0) => {
+                known[at] = RateEntry { hash, arrival };
+                Ok(())
+            }
+            Some(wait) => Err(Duration::from_nanos(wait)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rate(requests: u32, burst: u32) -> Rate {
+        Rate {
+            requests: NonZeroU32::new(requests).expect("above 0"),
+            burst: NonZeroU32::new(burst).expect("above 0"),
+            key: RateKey::ClientIp,
+        }
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_one_request_per_interval() {
+        let clients = RateLimiter::default();
+        let rate = rate(10, 3);
+        let second = Duration::from_secs(1);
+        for _ in 0..3 {
+            assert_eq!(clients.take(7, &rate, second), Ok(()));
+        }
+        let wait = Duration::from_millis(100);
+        assert_eq!(clients.take(7, &rate, second), Err(wait));
+        assert_eq!(clients.take(8, &rate, second), Ok(()), "somebody else");
+        assert_eq!(clients.take(7, &rate, second + wait), Ok(()));
+        assert_eq!(clients.take(7, &rate, second + wait), Err(wait));
+        // After a silence there is a burst again, and no more than one.
+        let later = second * 100;
+        let passed = (0..10).filter(|_| clients.take(7, &rate, later).is_ok());
+        assert_eq!(passed.count(), 3);
+    }
+
+    #[test]
+    fn a_million_clients_cost_no_more_than_one_and_a_busy_one_is_not_forgotten() {
+        let clients = RateLimiter::default();
+        let rate = rate(10, 100);
+        let now = Duration::from_secs(1);
+        for _ in 0..100 {
+            assert_eq!(clients.take(0, &rate, now), Ok(()));
+        }
+        for client in 1..1_000_000 {
+            let hash = clients.hasher.hash_one(client);
+            assert_eq!(clients.take(hash, &rate, now), Ok(()));
+        }
+        assert!(clients.take(0, &rate, now).is_err());
+        assert_eq!(clients.sets.len(), SETS);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_a_network_of_64_bits() {
+        let network = |text: &str| client_network(text.parse().expect("an address")).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("192.0.2.1"), "192.0.2.1");
+        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+
+    proptest! {
+        /// In any span of time no more pass than the burst and what the rate allows for the span.
+        #[test]
+        fn the_rate_is_kept_in_every_span(
+            requests in 1_u32..1_000,
+            burst in 1_u32..50,
+            gaps in proptest::collection::vec(0_u64..20_000_000, 1..300),
+        ) {
+            let clients = RateLimiter::default();
+            let rate = rate(requests, burst);
+            let mut now = Duration::from_secs(1);
+            let mut passed = Vec::new();
+            for gap in gaps {
+                now += Duration::from_nanos(gap);
+                if clients.take(1, &rate, now).is_ok() {
+                    passed.push(now);
+                }
+            }
+            for (index, &from) in passed.iter().enumerate() {
+                for (count, &to) in passed[index..].iter().enumerate() {
+                    // The interval is rounded down to whole nanoseconds.
+                    let span = (to - from).as_secs_f64() * 1.001;
+                    let most = f64::from(burst) + span * f64::from(requests) + 1e-6;
+                    prop_assert!((count + 1) as f64 <= most + 1e-3);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! How many requests the process works on, and whether it wants more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::pingora_driver::client::UPLOAD_WINDOW_BUDGET;
+
+/// The requests of the whole process.
+#[derive(Debug)]
+pub struct TrafficState {
+    /// Requests whose head has been read and which have not ended.
+    present: AtomicU64,
+    /// Those of them that were admitted, and may have a connection to a host.
+    admitted: AtomicU64,
+    /// How many of those there may be for want of descriptors.
+    admission_limit: u64,
+    /// Bytes that the windows of HTTP/2 may grow by.
+    upload_budget: AtomicU64,
+    draining: AtomicBool,
+    /// Requests that ended in a panic.
+    panics: AtomicU64,
+}
+
+impl Default for TrafficState {
+    fn default() -> Self {
+        TrafficState::with_limit(u64::MAX)
+    }
+}
+
+impl TrafficState {
+    /// As many requests at once as there are descriptors for connections to hosts.
+    pub fn with_limit(requests: u64) -> Self {
+        TrafficState {
+            present: AtomicU64::new(0),
+            admitted: AtomicU64::new(0),
+            admission_limit: requests,
+            upload_budget: AtomicU64::new(UPLOAD_WINDOW_BUDGET),
+            draining: AtomicBool::new(false),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    /// How many requests one connection of HTTP/2 may have at once: a quarter of what the process can afford, so that no
+    /// client takes it all.
+    pub(crate) fn max_streams_per_connection(&self) -> u64 {
+        (self.admission_limit / 4).max(1)
+    }
+
+    /// Takes bytes from the budget of upload windows. `false`: there are not so many left.
+    pub(crate) fn reserve_upload(&self, bytes: u64) -> bool {
+        self.upload_budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .is_ok()
+    }
+
+    /// Gives bytes back that were [reserved](Self::reserve_upload).
+    pub(crate) fn release_upload(&self, bytes: u64) {
+        self.upload_budget.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Requests that have not ended, refused ones included.
+    pub fn present(&self) -> u64 {
+        self.present.load(Ordering::SeqCst)
+    }
+
+    /// Requests that ended in a panic so far.
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Whether each answer tells its client to close the connection from now on.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::SeqCst);
+    }
+
+    /// Whether each answer tells its client to close the connection.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request until the returned value is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> InFlightGuard {
+        self.present.fetch_add(1, Ordering::SeqCst);
+        InFlightGuard {
+            traffic: Arc::clone(self),
+            admitted: false,
+        }
+    }
+}
+
+/// One request that the process works on. Dropping it ends the counts.
+#[derive(Debug)]
+pub(crate) struct InFlightGuard {
+    traffic: Arc<TrafficState>,
+    admitted: bool,
+}
+
+impl InFlightGuard {
+    /// Takes one of `limit` places, or of those that descriptors suffice for if these are fewer. `false`: none is free.
+    pub(crate) fn admit(&mut self, limit: Option<u64>) -> bool {
+        let limit = limit.unwrap_or(u64::MAX).min(self.traffic.admission_limit);
+        self.admitted = self
+            .traffic
+            .admitted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                (n < limit).then_some(n + 1)
+            })
+            .is_ok();
+        self.admitted
+    }
+
+    /// Gives the place back: the answer is here as a whole, and only its client is still to take it. Who has it asks again
+    /// at once, and must find the place free.
+    pub(crate) fn release_slot(&mut self) {
+        if std::mem::take(&mut self.admitted) {
+            self.traffic.admitted.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a panic; returns how many there were.
+    pub(crate) fn note_panic(&self) -> u64 {
+        self.traffic.panics.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.traffic.is_draining()
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.release_slot();
+        self.traffic.present.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_limited_and_come_back() {
+        let traffic = Arc::new(TrafficState::default());
+        let mut first = traffic.enter();
+        let mut second = traffic.enter();
+        assert!(first.admit(Some(1)));
+        assert!(!second.admit(Some(1)));
+        first.release_slot();
+        assert!(second.admit(Some(1)));
+        assert_eq!(traffic.present(), 2);
+        drop(first);
+        assert!(!traffic.enter().admit(Some(1)));
+        assert_eq!(traffic.present(), 1);
+        drop(second);
+        assert_eq!(traffic.present(), 0);
+    }
+
+    #[test]
+    fn there_are_no_more_places_than_descriptors() {
+        let traffic = Arc::new(TrafficState::with_limit(2));
+        let mut requests = [traffic.enter(), traffic.enter(), traffic.enter()];
+        assert_eq!(
+            requests.each_mut().map(|one| one.admit(None)),
+            [true, true, false]
+        );
+        assert_eq!(traffic.max_streams_per_connection(), 1);
+    }
+}

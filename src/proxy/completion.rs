@@ -1,0 +1,141 @@
+//! A request that has ended: counted in its pool, and told to the observers, once.
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::Instant;
+
+use log::{debug, error};
+use pingora::Error;
+
+use super::active_config::ActiveConfig;
+use super::context::RequestContext;
+use super::failure;
+use super::forwarding::request_id::RequestId;
+use crate::message::RequestView;
+use crate::pool::Failure;
+use crate::record::{AttemptOutcome, DebugLine, RequestRecord, RequestSummary, TerminationReason};
+
+/// What passed between the client and us.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Transferred<'a> {
+    pub(crate) request: RequestView<'a>,
+    /// Whether the connection is encrypted.
+    pub(crate) tls: bool,
+    /// The status that the client has got, if any.
+    pub(crate) status: Option<u16>,
+    /// Bytes of the request's body.
+    pub(crate) received: u64,
+    /// Bytes of the answer's body.
+    pub(crate) sent: u64,
+}
+
+impl RequestContext {
+    /// Notes how the running attempt ended, unless that is known.
+    pub(crate) fn end_attempt(&mut self, reason: AttemptOutcome) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.end(reason);
+        }
+    }
+
+    /// How the last attempt failed, if it did.
+    fn last_failure(&self) -> Option<Failure> {
+        match self.attempts.last()?.outcome {
+            AttemptOutcome::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// The status that the client has got from a request whose session is lost.
+    fn status_without_session(&self) -> Option<u16> {
+        let state = self.connection_state.as_ref()?;
+        match state.has_response_started() {
+            true => self.attempts.last()?.status,
+            // What the guard answers.
+            false => thread::panicking().then_some(500),
+        }
+    }
+
+    /// Counts the request in its pool and tells the observers, once.
+    pub(crate) fn report(&mut self, passed: Option<Transferred<'_>>, error: Option<&Error>) {
+        if std::mem::replace(&mut self.is_reported, true) {
+            return;
+        }
+        let ending = match (self.refused, error, passed) {
+            (Some(ending), _, _) => ending,
+            _ if self.has_client_left => TerminationReason::ClientGone,
+            (None, Some(error), _) => failure::ending(error, self.last_failure()),
+            (None, None, Some(_)) => TerminationReason::Complete,
+            (None, None, None) => TerminationReason::Internal,
+        };
+        self.end_attempt(match ending {
+            TerminationReason::Complete => AttemptOutcome::Ok,
+            TerminationReason::Internal => AttemptOutcome::Internal,
+            _ => AttemptOutcome::Client,
+        });
+        let status = match passed {
+            Some(passed) => passed.status,
+            None => self.status_without_session(),
+        };
+        let record = RequestRecord {
+            request: passed.map(|passed| passed.request),
+            summary: RequestSummary {
+                client: self.origin.map(|origin| origin.client),
+                tls: passed.is_some_and(|passed| passed.tls),
+                version: passed.map(|passed| passed.request.version),
+                began: self.began,
+                duration: self.began.elapsed(),
+                queued: self.queued,
+                status,
+                received: passed.map_or(0, |passed| passed.received),
+                sent: passed.map_or(0, |passed| passed.sent),
+                termination: ending,
+                trace: self.trace,
+            },
+            pool: self.has_route.then(|| (self.pool, self.pool())),
+            attempts: &self.attempts,
+            id: self.id.as_ref().map(RequestId::as_bytes),
+        };
+        if let Some((_, pool)) = record.pool {
+            pool.request_counters().count();
+            if record.summary.is_failure() {
+                pool.request_counters().count_error();
+            }
+        }
+        debug!("{}", DebugLine(&record));
+        for observer in &self.active.observers {
+            observer.on_request_end(&record);
+        }
+    }
+}
+
+/// Tells the observers of `active` of a request that the proxy never had: by whom and over TLS or not, when it began, and the
+/// status and the bytes of a body that the client got for it.
+pub(crate) fn report_early_error(
+    active: &ActiveConfig,
+    (client, tls): (Option<IpAddr>, bool),
+    began: Instant,
+    status: Option<u16>,
+    sent: usize,
+    ending: TerminationReason,
+) {
+    let record = RequestRecord::without_head(began, client, tls, status, sent as u64, ending);
+    debug!("{}", DebugLine(&record));
+    for observer in &active.observers {
+        observer.on_request_end(&record);
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        // A panic, or the end of a connection in the midst of it, leaves no session.
+        self.report(None, None);
+        if thread::panicking() {
+            let id = self
+                .id
+                .as_ref()
+                .map_or("none yet".into(), |id| format!("{id:?}"));
+            let count = self.in_flight.note_panic();
+            error!("a panic ended a request (id: {id}); panics so far: {count}");
+        }
+    }
+}

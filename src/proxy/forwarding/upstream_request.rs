@@ -1,0 +1,78 @@
+//! What a host is told of a request beside what its client says.
+
+use std::sync::Arc;
+
+use http::Method;
+use pingora::Result;
+
+use super::header_editor::HeaderEditor;
+use super::request_id::{REQUEST_ID, RequestId};
+use super::trace_context;
+use super::x_forwarded::ConnectionInfo;
+use crate::config::HostHeader;
+use crate::message::RequestView;
+use crate::proxy::context::RequestContext;
+use crate::proxy::http_rules;
+use crate::proxy::request_target::RequestTarget;
+
+impl RequestContext {
+    /// Takes in what a request says of itself, its connection's other end being `peer`.
+    pub(crate) fn identify(&mut self, request: RequestView<'_>, peer: Option<std::net::IpAddr>) {
+        let id = request.get(&REQUEST_ID);
+        self.id = id.map(|id| RequestId::FromClient(id.into()));
+        let networks = &self.active.trusted_proxies;
+        self.origin = peer.map(|peer| {
+            crate::proxy::forwarding::x_forwarded::ClientOrigin::new(peer, request.fields, networks)
+        });
+        let trusted = self.is_trusted();
+        self.upgrade =
+            http_rules::requested_upgrade(request, &self.active.upgrades).map(Arc::clone);
+        let sampling = self.active.sampling;
+        self.trace =
+            sampling.map(|sampling| trace_context::extract(request.fields, sampling, trusted));
+    }
+
+    /// Whether the other end of the connection is a trusted proxy.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.origin.is_some_and(|origin| origin.trusted)
+    }
+
+    /// Sets what the host of the running attempt is told. `host` is the authority that the client asked for.
+    pub(crate) fn set_upstream_fields(
+        &mut self,
+        received: RequestView<'_>,
+        host: Option<&[u8]>,
+        entrance: ConnectionInfo,
+        request: &mut impl HeaderEditor,
+    ) -> Result<()> {
+        let upgrade = self.upgrade.as_deref();
+        http_rules::set_request_hop_fields(received, upgrade, request, self.active.via.as_ref())?;
+        if let Some(origin) = self.origin {
+            origin.set_forwarded_fields(received.fields, host, entrance, request)?;
+        }
+        if !received.fields.contains(&REQUEST_ID) {
+            let id = self.id.get_or_insert_with(RequestId::generate);
+            request.set("X-Request-Id", id.as_bytes())?;
+        }
+        let attempt = self.attempts.last();
+        trace_context::inject(received.fields, self.trace.as_ref(), attempt, request)?;
+        if (host.is_none() || self.pool().host_header() == HostHeader::Upstream)
+            && let Some(lease) = &self.lease
+        {
+            request.set("Host", lease.member().host_header().as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// An absolute target as the server itself gets it: its authority, and the target in origin-form, or `*` for OPTIONS of
+/// the server as a whole. `None`: it is passed on as it is.
+pub(crate) fn split_absolute_target(
+    request: RequestView<'_>,
+) -> Option<(&[u8], std::borrow::Cow<'_, [u8]>)> {
+    let target = RequestTarget::of(request);
+    let bare = |method: &Method| target.without_authority(method);
+    target
+        .absolute
+        .then(|| (target.authority, bare(request.method)))
+}

@@ -1,0 +1,291 @@
+//! Who the client is, and what hosts are told about it: the X-Forwarded-* fields.
+//!
+//! What a client says about itself counts for nothing unless it is a proxy from `trusted_proxies`, and `http_rules::clean` has
+//! removed it. What a trusted proxy says is continued.
+
+use std::net::IpAddr;
+
+use http::HeaderName;
+use ipnet::IpNet;
+use pingora::Result;
+
+use super::header_editor::HeaderEditor;
+use crate::address_text::AddressText;
+use crate::message::FieldsView;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnectionInfo {
+    /// Whether the connection is encrypted.
+    pub(crate) tls: bool,
+    /// The port that the client is connected to.
+    pub(crate) port: Option<u16>,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientOrigin {
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    pub(crate) trusted: bool,
+    /// The client: the peer, or what trusted proxies say about it.
+    pub(crate) client: IpAddr,
+}
+
+impl ClientOrigin {
+    /// The client is the last address of X-Forwarded-For that is not a trusted proxy, read from the right.
+    pub(crate) fn new(peer: IpAddr, fields: FieldsView<'_>, trusted: &[IpNet]) -> Self {
+        let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+        let peer = peer.to_canonical();
+        let mut origin = ClientOrigin {
+            peer,
+            trusted: is_trusted(peer),
+            client: peer,
+        };
+        if origin.trusted {
+            let hops = fields.get_all(&FOR).rev();
+            let hops = hops.flat_map(|field| field.rsplit(|&byte| byte == b','));
+            for hop in hops {
+                // Whoever stands left of something that is no address was not reported by anyone we trust.
+                let Some(address) = address(hop) else { break };
+                origin.client = address;
+                if !is_trusted(address) {
+                    break;
+                }
+            }
+        }
+        origin
+    }
+
+    /// Whether the client's request came over TLS: on this connection, or as a trusted proxy says.
+    pub(crate) fn is_https(&self, fields: FieldsView<'_>, tls: bool) -> bool {
+        let said = self.trusted.then(|| scheme(fields)).flatten();
+        said.map_or(tls, is_secure)
+    }
+
+    /// Sets the fields of a request to a host that say where it comes from. `received` are those that came, and `host` is
+    /// the Host that the client asked for.
+    pub(crate) fn set_forwarded_fields(
+        &self,
+        received: FieldsView<'_>,
+        host: Option<&[u8]>,
+        entrance: ConnectionInfo,
+        request: &mut impl HeaderEditor,
+    ) -> Result<()> {
+        let peer = AddressText::new(self.peer);
+        let has = |name: &HeaderName| self.trusted && received.contains(name);
+        if has(&FOR) {
+            let mut chain = Vec::new();
+            for hop in received.get_all(&FOR).chain([peer.as_bytes()]) {
+                if !chain.is_empty() {
+                    chain.extend_from_slice(b", ");
+                }
+                chain.extend_from_slice(hop);
+            }
+            request.set("X-Forwarded-For", &chain)?;
+        } else {
+            request.set("X-Forwarded-For", peer.as_bytes())?;
+        }
+        match self.client == self.peer {
+            true => request.set("X-Real-IP", peer.as_bytes())?,
+            false => request.set("X-Real-IP", AddressText::new(self.client).as_bytes())?,
+        }
+        if !has(&PORT) {
+            // A trusted proxy that says the scheme alone has taken the request at the scheme's own port.
+            let said = self.trusted.then(|| scheme(received)).flatten();
+            let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
+            match said.map(default).or(entrance.port) {
+                Some(port) => {
+                    let mut digits = itoa::Buffer::new();
+                    request.set("X-Forwarded-Port", digits.format(port).as_bytes())?;
+                }
+                None => request.remove(&PORT),
+            }
+        }
+        if !has(&PROTO) {
+            let proto: &[u8] = if entrance.tls { b"https" } else { b"http" };
+            request.set("X-Forwarded-Proto", proto)?;
+        }
+        if !has(&HOST) {
+            match host {
+                Some(host) => request.set("X-Forwarded-Host", host)?,
+                None => request.remove(&HOST),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The scheme that X-Forwarded-Proto says the client used: that of the first hop, if each has added its own.
+fn scheme(fields: FieldsView<'_>) -> Option<&[u8]> {
+    let said = fields.get_all(&PROTO);
+    let mut hops = said.flat_map(|field| field.split(|&byte| byte == b','));
+    hops.find_map(|hop| Some(hop.trim_ascii()).filter(|hop| !hop.is_empty()))
+}
+
+/// Whether a scheme goes over TLS; some proxies tell that of a WebSocket.
+fn is_secure(scheme: &[u8]) -> bool {
+    scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
+}
+
+/// An entry of X-Forwarded-For: an address, which some proxies write with a port.
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?.trim_ascii();
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
+    let address = bare.unwrap_or(hop).parse::<IpAddr>().ok();
+    let with_port = || hop.parse::<std::net::SocketAddr>().ok();
+    Some(address.or_else(|| Some(with_port()?.ip()))?.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::http::RequestHeader;
+
+    use super::*;
+
+    fn request(fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    fn origin(peer: &str, hops: &[&str]) -> ClientOrigin {
+        let fields: Vec<_> = hops.iter().map(|hop| ("X-Forwarded-For", *hop)).collect();
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let request = request(&fields);
+        ClientOrigin::new(peer.parse().unwrap(), (&request.headers).into(), &trusted)
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+        let origin = origin("192.0.2.1", &["10.0.0.1", "203.0.113.9"]);
+        assert_eq!(origin.client.to_string(), "192.0.2.1");
+        assert!(!origin.trusted);
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_rightmost_untrusted_address_is_the_client() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["203.0.113.9"], "203.0.113.9"),
+            (&["1.1.1.1, 203.0.113.9"], "203.0.113.9"),
+            (&["1.1.1.1, 203.0.113.9, 10.0.0.7"], "203.0.113.9"),
+            (
+                &["1.1.1.1", "203.0.113.9, 10.0.0.7", "10.2.3.4"],
+                "203.0.113.9",
+            ),
+            (&["10.0.0.8, 10.0.0.7"], "10.0.0.8"),
+            (&["203.0.113.9, unknown, 10.0.0.7"], "10.0.0.7"),
+            (&["203.0.113.9:4711"], "203.0.113.9"),
+            (&["[2001:db8::1]:4711"], "2001:db8::1"),
+            (&["[2001:db8::1]"], "2001:db8::1"),
+            (&["::ffff:203.0.113.9"], "203.0.113.9"),
+            (&[""], "10.0.0.1"),
+            (&[], "10.0.0.1"),
+        ];
+        for (hops, client) in cases {
+            assert_eq!(
+                origin("10.0.0.1", hops).client.to_string(),
+                *client,
+                "{hops:?}"
+            );
+        }
+        assert!(origin("::ffff:10.0.0.1", &[]).trusted);
+    }
+
+    fn described(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
+        let mut request = request(fields);
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let received = request.clone();
+        let fields = FieldsView::from(&received.headers);
+        let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &trusted);
+        let entrance = ConnectionInfo {
+            tls: true,
+            port: Some(8443),
+        };
+        let host = fields.get(&http::header::HOST);
+        let described = origin.set_forwarded_fields(fields, host, entrance, &mut request);
+        described.unwrap();
+        [FOR, PROTO, HOST, PORT, HeaderName::from_static("x-real-ip")].map(|name| {
+            let values = request.headers.get_all(name).iter();
+            values
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect()
+        })
+    }
+
+    #[test]
+    fn what_an_untrusted_client_says_is_replaced() {
+        let spoofed = [
+            ("Host", "real"),
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("X-Forwarded-For", "2.2.2.2"),
+            ("X-Forwarded-Proto", "gopher"),
+            ("X-Forwarded-Host", "evil"),
+            ("X-Forwarded-Port", "1"),
+            ("X-Real-IP", "3.3.3.3"),
+        ];
+        assert_eq!(
+            described("192.0.2.1", &spoofed),
+            [["192.0.2.1"], ["https"], ["real"], ["8443"], ["192.0.2.1"]]
+        );
+        let hostless = described("192.0.2.1", &[("X-Forwarded-Host", "evil")]);
+        assert!(hostless[2].is_empty());
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_kept_and_continued() {
+        let fields = [
+            ("Host", "inner"),
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("X-Forwarded-For", "2.2.2.2"),
+            ("X-Forwarded-Proto", "http"),
+            ("X-Forwarded-Host", "outer"),
+        ];
+        assert_eq!(
+            described("10.0.0.1", &fields),
+            [
+                ["1.1.1.1, 2.2.2.2, 10.0.0.1"],
+                ["http"],
+                ["outer"],
+                ["80"],
+                ["2.2.2.2"]
+            ]
+        );
+        assert_eq!(
+            described("10.0.0.1", &[("Host", "inner")]),
+            [["10.0.0.1"], ["https"], ["inner"], ["8443"], ["10.0.0.1"]]
+        );
+    }
+    #[test]
+    fn the_first_hop_says_whether_the_client_used_tls() {
+        for (said, trusted, https) in [
+            (&["https"][..], true, true),
+            (&["https, http"], true, true),
+            (&["https", "http"], true, true),
+            (&["HTTPS ,http"], true, true),
+            (&["wss"], true, true),
+            (&["http, https"], true, false),
+            (&["ws"], true, false),
+            (&[""], true, false),
+            (&["", "https"], true, true),
+            (&[], true, false),
+            (&["https"], false, false),
+        ] {
+            let fields = Vec::from_iter(said.iter().map(|said| ("X-Forwarded-Proto", *said)));
+            let request = request(&fields);
+            let peer = if trusted { "10.0.0.1" } else { "192.0.2.1" };
+            let networks = ["10.0.0.0/8".parse().unwrap()];
+            let fields = FieldsView::from(&request.headers);
+            let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &networks);
+            assert_eq!(origin.is_https(fields, false), https, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Which answers of hosts are refused, and what changes in the others.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{StatusCode, Version};
+use pingora::{Error, ErrorType, Result};
+
+use super::Via;
+use super::fields::{self, ContentLength, TransferCoding};
+use crate::config::Limits;
+use crate::message::{FieldsView, ResponseView};
+use crate::proxy::forwarding::header_editor::HeaderEditor;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Judges the head of a host's answer to a request that asked for this `upgrade`.
+///
+/// # Errors
+/// If its framing can be understood in more than one way, its status is none, it is too large, or it switches to what was
+/// not asked for.
+pub(crate) fn validate_response(
+    response: ResponseView<'_>,
+    upgrade: Option<&str>,
+    limits: &Limits,
+) -> Result<ContentLength> {
+    let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+    if response.fields.len() > limits.fields {
+        return refuse("the host's answer has too many header fields");
+    }
+    if fields::size(response.fields) > limits.head {
+        return refuse("the header fields of the host's answer are too large");
+    }
+    if response.status.as_u16() > 599 {
+        return refuse("the host's answer has a status that does not exist");
+    }
+    if is_switch(response) {
+        if response.version != Version::HTTP_11 {
+            return refuse("the host switched protocols in a version that cannot");
+        }
+        let Some(upgrade) = upgrade else {
+            // Passed on, the host's next bytes would be taken for an answer to the client's next request.
+            return refuse("the host switched protocols unasked");
+        };
+        let mut switched = response.fields.get_all(&UPGRADE);
+        let is_asked = |protocol: &[u8]| protocol.eq_ignore_ascii_case(upgrade.as_bytes());
+        if !(switched.next().is_some_and(is_asked) && switched.next().is_none()) {
+            return refuse("the host switched to another protocol than it was asked for");
+        }
+    }
+    match fields::coding(response.fields) {
+        TransferCoding::Absent => {}
+        TransferCoding::Chunked if response.version != Version::HTTP_10 => {}
+        _ => return refuse("the host's answer has a Transfer-Encoding that cannot be"),
+    }
+    match fields::content_length(response.fields) {
+        ContentLength::Invalid => refuse("the host's answer has no valid Content-Length"),
+        length => Ok(length),
+    }
+}
+
+/// Which fields of a host's answer its client gets: all but those that concern the connection to the host, which are
+/// those of RFC 9110 7.6.1 and those that Connection names. Transfer-Encoding is not among them, as the client's side is
+/// framed by it; nor is what it takes to switch protocols.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ResponseFieldFilter<'a> {
+    response: ResponseView<'a>,
+    /// Whether Connection names fields.
+    has_named_fields: bool,
+    /// Whether the body comes in chunks, whose sizes count and not a Content-Length, RFC 9112 6.3.
+    chunked: bool,
+}
+
+impl<'a> ResponseFieldFilter<'a> {
+    pub(crate) fn new(response: ResponseView<'a>) -> Self {
+        let is_usual = |option: &[u8]| {
+            let usual = [&b"close"[..], b"keep-alive", b"upgrade"];
+            usual.iter().any(|usual| option.eq_ignore_ascii_case(usual))
+        };
+        let mut options = fields::list(response.fields.get_all(&CONNECTION));
+        ResponseFieldFilter {
+            response,
+            has_named_fields: options.any(|option| !is_usual(option)),
+            chunked: fields::coding(response.fields) != TransferCoding::Absent,
+        }
+    }
+
+    pub(crate) fn passes(&self, name: &[u8]) -> bool {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+        let is_framing = || is(&CONTENT_LENGTH) || is(&TRANSFER_ENCODING);
+        match name.len() {
+            // Connection and Keep-Alive; what says that the protocol is switched is set anew.
+            10 if is(&CONNECTION) || is(&KEEP_ALIVE) => false,
+            16 if is(&PROXY_CONNECTION) => false,
+            // Trailers do not pass either.
+            7 if is(&TRAILER) => false,
+            7 if is(&UPGRADE) => is_switch(self.response),
+            // They have no body, and must not speak of one, RFC 9110 8.6 and RFC 9112 6.1.
+            14 if self.chunked && is(&CONTENT_LENGTH) => false,
+            14 | 17 if is_framing() => !is_bodiless(self.response.status),
+            _ => !self.is_named(name),
+        }
+    }
+
+    /// Whether Connection names a field.
+    fn is_named(&self, name: &[u8]) -> bool {
+        self.has_named_fields && fields::has_option(self.response.fields.get_all(&CONNECTION), name)
+    }
+}
+
+/// Sets what changes in an answer from hop to hop, behind the fields that pass.
+pub(crate) fn set_response_hop_fields(
+    (status, version): (StatusCode, Version),
+    length: ContentLength,
+    via: Option<&Via>,
+    out: &mut impl HeaderEditor,
+) -> Result<()> {
+    if let ContentLength::NonCanonical(length) = length
+        && !is_bodiless(status)
+    {
+        let mut digits = itoa::Buffer::new();
+        out.set("Content-Length", digits.format(length).as_bytes())?;
+    }
+    let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+    if is_switch {
+        out.set("Connection", b"Upgrade")?;
+    }
+    if let Some(via) = via
+        && (!status.is_informational() || is_switch)
+    {
+        out.append("Via", via.entry_for(version))?;
+    }
+    Ok(())
+}
+
+/// Whether an answer says that it has no body.
+pub(crate) fn has_empty_body(fields: FieldsView<'_>) -> bool {
+    fields::content_length(fields) == ContentLength::Canonical(0)
+}
+
+fn is_switch(response: ResponseView<'_>) -> bool {
+    response.status == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Whether a status never has a body.
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::http::ResponseHeader;
+
+    use super::*;
+    use crate::pingora_driver::header_rules::filter_response;
+
+    const LIMITS: Limits = Limits {
+        max_in_flight: None,
+        head: 1_000,
+        target: 100,
+        fields: 5,
+        body: None,
+        max_connections: None,
+        max_connections_per_client: None,
+        max_requests_per_connection: None,
+        min_body_rate: None,
+        rate: None,
+    };
+
+    fn response(status: u16, fields: &[(&'static str, &str)]) -> ResponseHeader {
+        let mut response = ResponseHeader::build(status, None).unwrap();
+        response.set_version(Version::HTTP_11);
+        for (name, value) in fields {
+            response.append_header(*name, *value).unwrap();
+        }
+        response
+    }
+
+    /// The fields of an answer that is passed on, as `name: value`; `None` if it is not.
+    fn passed(status: u16, fields: &[(&'static str, &str)]) -> Option<Vec<String>> {
+        let mut response = response(status, fields);
+        filter_response(&mut response, Some("websocket"), &LIMITS, None).ok()?;
+        let fields = response.headers.iter();
+        let shown = fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+        Some(shown.collect())
+    }
+
+    #[test]
+    fn the_framing_of_an_answer_is_one_or_it_is_refused() {
+        let length = |value| passed(200, &[("Content-Length", value)]);
+        assert_eq!(length("5").unwrap(), ["content-length: 5"]);
+        assert_eq!(length("5, 5").unwrap(), ["content-length: 5"]);
+        assert_eq!(length("005").unwrap(), ["content-length: 5"]);
+        let twice = [("Content-Length", "5"), ("Content-Length", "5")];
+        assert_eq!(passed(200, &twice).unwrap(), ["content-length: 5"]);
+        for bad in ["", "5, 6", "+5", "5,", "0x5", "18446744073709551621"] {
+            assert!(length(bad).is_none(), "{bad}");
+        }
+        let coding = |value| passed(200, &[("Transfer-Encoding", value)]);
+        assert_eq!(coding("chunked").unwrap(), ["transfer-encoding: chunked"]);
+        for bad in ["gzip, chunked", "chunked, chunked", "identity", "xchunked"] {
+            assert!(coding(bad).is_none(), "{bad}");
+        }
+        let mut old = response(200, &[("Transfer-Encoding", "chunked")]);
+        old.set_version(Version::HTTP_10);
+        assert!(filter_response(&mut old, None, &LIMITS, None).is_err());
+        old.remove_header(&TRANSFER_ENCODING);
+        filter_response(&mut old, None, &LIMITS, None).unwrap();
+        assert_eq!(old.version, Version::HTTP_11);
+    }
+
+    #[test]
+    fn answers_without_a_body_do_not_speak_of_one() {
+        assert!(passed(204, &[("Content-Length", "5")]).unwrap().is_empty());
+        assert!(passed(103, &[("Content-Length", "5")]).unwrap().is_empty());
+        assert!(
+            passed(204, &[("Transfer-Encoding", "chunked")])
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(passed(304, &[("Content-Length", "5")]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_concerns_the_hosts_connection_stays_there() {
+        let kept = passed(
+            200,
+            &[
+                ("Connection", "close, X-Foo , ,keep-alive"),
+                ("X-Foo", "1"),
+                ("Keep-Alive", "timeout=5"),
+                ("Upgrade", "h2"),
+                ("X-Bar", "1"),
+            ],
+        );
+        assert_eq!(kept.unwrap(), ["x-bar: 1"]);
+        let named = [
+            ("Connection", "\"x\", content-length"),
+            ("Content-Length", "5"),
+        ];
+        assert_eq!(passed(200, &named).unwrap(), ["content-length: 5"]);
+        let switch = [
+            ("Connection", "keep-alive, Upgrade, X-Foo"),
+            ("Upgrade", "websocket"),
+            ("X-Foo", "1"),
+            ("Proxy-Connection", "x"),
+        ];
+        let mut kept = passed(101, &switch).unwrap();
+        kept.sort();
+        assert_eq!(kept, ["connection: Upgrade", "upgrade: websocket"]);
+    }
+
+    #[test]
+    fn a_switch_is_to_what_was_asked_for() {
+        let switches = |asked, fields: &[(&'static str, &str)]| {
+            let answer = response(101, fields);
+            validate_response((&answer).into(), asked, &LIMITS).is_ok()
+        };
+        let websocket = ("Upgrade", "WebSocket");
+        assert!(switches(Some("websocket"), &[websocket]));
+        assert!(!switches(None, &[websocket]));
+        assert!(!switches(Some("tcp"), &[websocket]));
+        assert!(!switches(Some("websocket"), &[]));
+        assert!(!switches(
+            Some("websocket"),
+            &[websocket, ("Upgrade", "tcp")]
+        ));
+        assert!(!switches(
+            Some("websocket"),
+            &[("Upgrade", "websocket, tcp")]
+        ));
+        let mut old = response(101, &[websocket]);
+        old.set_version(Version::HTTP_10);
+        assert!(validate_response((&old).into(), Some("websocket"), &LIMITS).is_err());
+    }
+
+    #[test]
+    fn an_answer_may_have_only_so_much_and_a_status_that_exists() {
+        assert!(passed(200, &[("X", "a"); 5]).is_some());
+        assert!(passed(200, &[("X", "a"); 6]).is_none());
+        assert!(passed(200, &[("X", &"a".repeat(900))]).is_some());
+        assert!(passed(200, &[("X", &"a".repeat(1_000))]).is_none());
+        assert!(passed(599, &[]).is_some());
+        assert!(passed(600, &[]).is_none());
+    }
+
+    #[test]
+    fn via_tells_the_version_of_the_host() {
+        let via = Via::new("ballast");
+        let mut answer = response(200, &[("Via", "1.1 inner")]);
+        filter_response(&mut answer, None, &LIMITS, Some(&via)).unwrap();
+        let hops: Vec<_> = answer.headers.get_all("via").iter().collect();
+        assert_eq!(hops, ["1.1 inner", "1.1 ballast"]);
+    }
+}

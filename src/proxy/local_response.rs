@@ -1,0 +1,331 @@
+//! Answers that we give ourselves.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, header};
+use log::debug;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::date;
+use pingora::proxy::Session;
+
+use crate::message::encode;
+use crate::record::TerminationReason;
+
+/// How long the rest of a request's body is read and thrown away after its answer: a client that still sends must not
+/// find the connection reset before it has read the answer.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
+/// A short text with a status.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalResponse {
+    /// What it says of the request.
+    ending: TerminationReason,
+    status: u16,
+    text: &'static str,
+    /// Retry-After, in seconds.
+    retry_after: Option<u32>,
+    /// Whether the methods that pass are listed in Allow.
+    allow: bool,
+}
+
+/// For Allow: the methods that everybody knows. Others pass as well.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+impl LocalResponse {
+    pub(crate) const NO_ROUTE: LocalResponse = LocalResponse::new(
+        TerminationReason::NoRoute,
+        404,
+        "404 no route for this host and path\n",
+    );
+    pub(crate) const NO_HOST: LocalResponse = LocalResponse::new(
+        TerminationReason::NoHost,
+        503,
+        "503 no host can take requests now\n",
+    );
+    pub(crate) const QUEUE_FULL: LocalResponse = LocalResponse {
+        ending: TerminationReason::QueueFull,
+        ..LocalResponse::OVERLOADED
+    };
+    pub(crate) const OVERLOADED: LocalResponse = LocalResponse {
+        retry_after: Some(1),
+        ..LocalResponse::new(
+            TerminationReason::Overloaded,
+            503,
+            "503 too many requests at once\n",
+        )
+    };
+
+    pub(crate) const BAD_TARGET: LocalResponse =
+        LocalResponse::bad_request("400 the request's target is not valid\n");
+    pub(crate) const AMBIGUOUS_PATH: LocalResponse =
+        LocalResponse::bad_request("400 the request's path can be read in several ways\n");
+    pub(crate) const BAD_HOST: LocalResponse =
+        LocalResponse::bad_request("400 the request needs one valid Host field\n");
+    pub(crate) const NO_TLS: LocalResponse =
+        LocalResponse::bad_request("400 a plain HTTP request was sent to an HTTPS port\n");
+    pub(crate) const BAD_LENGTH: LocalResponse =
+        LocalResponse::bad_request("400 the request's Content-Length is not valid\n");
+    pub(crate) const TWO_FRAMINGS: LocalResponse =
+        LocalResponse::bad_request("400 the request has a Transfer-Encoding where it must not\n");
+    pub(crate) const BAD_MAX_FORWARDS: LocalResponse =
+        LocalResponse::bad_request("400 the request's Max-Forwards is not valid\n");
+    pub(crate) const BAD_CONNECTION: LocalResponse =
+        LocalResponse::bad_request("400 the request's Connection field is not valid\n");
+    pub(crate) const NO_CONNECT: LocalResponse = LocalResponse {
+        allow: true,
+        ..LocalResponse::new(
+            TerminationReason::BadRequest,
+            405,
+            "405 CONNECT is not served\n",
+        )
+    };
+    pub(crate) const NO_TRACE: LocalResponse = LocalResponse {
+        allow: true,
+        ..LocalResponse::new(
+            TerminationReason::BadRequest,
+            405,
+            "405 TRACE is not served\n",
+        )
+    };
+    /// To OPTIONS that goes no further.
+    pub(crate) const OPTIONS: LocalResponse = LocalResponse {
+        allow: true,
+        ..LocalResponse::new(TerminationReason::Complete, 200, "")
+    };
+    pub(crate) const BODY_TOO_LARGE: LocalResponse = LocalResponse::new(
+        TerminationReason::TooLarge,
+        413,
+        "413 the request's body is too large\n",
+    );
+    pub(crate) const TARGET_TOO_LONG: LocalResponse = LocalResponse::new(
+        TerminationReason::TooLarge,
+        414,
+        "414 the request's target is too long\n",
+    );
+    pub(crate) const HEAD_TOO_LARGE: LocalResponse = LocalResponse::new(
+        TerminationReason::TooLarge,
+        431,
+        "431 the request's header fields are too large\n",
+    );
+    pub(crate) const TOO_MANY_FIELDS: LocalResponse = LocalResponse::new(
+        TerminationReason::TooLarge,
+        431,
+        "431 the request has too many header fields\n",
+    );
+    pub(crate) const UNKNOWN_CODING: LocalResponse = LocalResponse::new(
+        TerminationReason::BadRequest,
+        501,
+        "501 the request has a Transfer-Encoding other than chunked\n",
+    );
+    pub(crate) const FORBIDDEN: LocalResponse = LocalResponse::new(
+        TerminationReason::Denied,
+        403,
+        "403 not from this address\n",
+    );
+
+    /// The client may come back after `wait`.
+    pub(crate) fn too_many_requests(wait: Duration) -> Self {
+        LocalResponse {
+            retry_after: Some(u32::try_from(ceil_seconds(wait)).unwrap_or(u32::MAX)),
+            ..LocalResponse::new(
+                TerminationReason::RateLimited,
+                429,
+                "429 too many requests\n",
+            )
+        }
+    }
+
+    const fn bad_request(text: &'static str) -> Self {
+        LocalResponse::new(TerminationReason::BadRequest, 400, text)
+    }
+
+    const fn new(ending: TerminationReason, status: u16, text: &'static str) -> Self {
+        LocalResponse {
+            ending,
+            status,
+            text,
+            retry_after: None,
+            allow: false,
+        }
+    }
+
+    /// The answer as it goes over the wire where there is no session to send it with; the connection is closed after it.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, Persistence::Close, false);
+        bytes
+    }
+
+    /// Appends the answer as it goes over the wire, without the text if only the head is asked for.
+    pub(crate) fn write(self, out: &mut Vec<u8>, connection: Persistence, head_only: bool) {
+        encode::write_status_line(out, self.status, None);
+        let date = date::get_cached_date();
+        encode::write_field(out, b"Date", date.as_bytes());
+        if !self.text.is_empty() {
+            encode::write_field(out, b"Content-Type", b"text/plain");
+        }
+        encode::write_number_field(out, b"Content-Length", self.text.len() as u64);
+        if let Some(seconds) = self.retry_after {
+            encode::write_number_field(out, b"Retry-After", seconds.into());
+        }
+        if self.allow {
+            encode::write_field(out, b"Allow", METHODS.as_bytes());
+        }
+        connection.write(out);
+        encode::write_head_end(out);
+        if !head_only {
+            out.extend_from_slice(self.text.as_bytes());
+        }
+    }
+
+    /// What a request that gets this answer ended with.
+    pub(crate) fn ending(&self) -> TerminationReason {
+        self.ending
+    }
+
+    /// Bytes of its body.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The answer for a request that failed.
+    pub(crate) fn for_status(status: u16) -> Self {
+        match status {
+            400 => LocalResponse::bad_request("400 the request is malformed\n"),
+            431 => LocalResponse::HEAD_TOO_LARGE,
+            500 => LocalResponse::new(
+                TerminationReason::Internal,
+                500,
+                "500 the request could not be handled\n",
+            ),
+            408 => LocalResponse::new(
+                TerminationReason::ClientTimeout,
+                408,
+                "408 the request did not arrive in time\n",
+            ),
+            413 => LocalResponse::BODY_TOO_LARGE,
+            502 => LocalResponse::new(
+                TerminationReason::HostReset,
+                502,
+                "502 the host gave no valid answer\n",
+            ),
+            503 => LocalResponse {
+                retry_after: Some(1),
+                ..LocalResponse::NO_HOST
+            },
+            504 => LocalResponse::new(
+                TerminationReason::HostTimeout,
+                504,
+                "504 the host did not answer in time\n",
+            ),
+            other => LocalResponse::new(
+                TerminationReason::Internal,
+                other,
+                "the request could not be handled\n",
+            ),
+        }
+    }
+}
+
+/// Whether the client's connection outlives an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    KeepAlive,
+    Close,
+}
+
+impl Persistence {
+    /// Appends the field that says so. HTTP/1.1 takes for granted that it is kept; HTTP/1.0 does not.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        let option: &[u8] = match self {
+            Persistence::KeepAlive => b"keep-alive",
+            Persistence::Close => b"close",
+        };
+        encode::write_field(out, b"Connection", option);
+    }
+
+    /// `Keep` if it is kept.
+    pub(crate) fn from_keep_alive(keep: bool) -> Self {
+        match keep {
+            true => Persistence::KeepAlive,
+            false => Persistence::Close,
+        }
+    }
+}
+
+/// Sends an answer.
+pub(crate) async fn send(
+    session: &mut Session,
+    answer: LocalResponse,
+    connection: Persistence,
+) -> Result<()> {
+    // A client that waits for "100 Continue" may never send the body, so what follows could be taken for it.
+    let waits = session.req_header().headers.contains_key(header::EXPECT);
+    if connection == Persistence::Close || waits {
+        session.set_keepalive(None);
+    } else {
+        // The rest of the body is read after the answer, for LINGER at most.
+        session.set_close_on_response_before_downstream_finish(false);
+    }
+    let LocalResponse {
+        ending: _,
+        status,
+        text,
+        retry_after,
+        allow,
+    } = answer;
+    let mut head = ResponseHeader::build(status, Some(6))?;
+    if !text.is_empty() {
+        head.insert_header(header::CONTENT_TYPE, "text/plain")?;
+    }
+    head.insert_header(header::CONTENT_LENGTH, text.len())?;
+    if let Some(seconds) = retry_after {
+        head.insert_header(header::RETRY_AFTER, seconds)?;
+    }
+    if allow {
+        head.insert_header("Allow", METHODS)?;
+    }
+    let no_body = text.is_empty() || session.req_header().method == Method::HEAD;
+    session
+        .write_response_header(Box::new(head), no_body)
+        .await?;
+    if !no_body {
+        let text = Bytes::from_static(text.as_bytes());
+        session.write_response_body(Some(text), true).await?;
+    }
+    Ok(())
+}
+
+/// Sends an answer after which the connection is closed, unless a part of another answer is out already. With `linger`
+/// the rest of the request is read before that.
+pub(crate) async fn send_and_close(
+    session: &mut Session,
+    answer: LocalResponse,
+    linger: bool,
+) -> Result<()> {
+    let begun = session
+        .response_written()
+        .is_some_and(|head| !head.status.is_informational() || head.status == 101);
+    if begun {
+        return Ok(());
+    }
+    send(session, answer, Persistence::Close).await?;
+    if linger && !session.req_header().headers.contains_key(header::EXPECT) {
+        // The client has its answer; that it does not send the rest is no failure of ours.
+        if let Err(error) = session.drain_request_body().await {
+            debug!("the rest of a refused request did not come: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// A time for those who count in seconds, rounded up.
+pub(crate) fn ceil_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}

@@ -1,0 +1,147 @@
+//! What a request asks for, as views of the bytes on the wire.
+
+use std::borrow::Cow;
+
+use http::{Method, header};
+use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
+
+use crate::message::RequestView;
+
+/// The parts of a request's target that routes and keys look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestTarget<'a> {
+    /// The authority of an absolute-form target, else the Host field; empty if there is neither.
+    pub(crate) authority: &'a [u8],
+    /// Path and query as sent.
+    pub(crate) uri: &'a [u8],
+    /// Whether the target was in absolute-form, `http://host/path`.
+    pub(crate) absolute: bool,
+}
+
+/// The forms that a target may have, RFC 9112 3.2, but for CONNECT, which is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TargetForm {
+    /// A path, maybe with a query.
+    Origin,
+    /// A whole `http` or `https` URI.
+    Absolute,
+    /// `*`, the server as a whole, for OPTIONS alone.
+    Asterisk,
+}
+
+impl TargetForm {
+    /// The form of a request's target; `None` if it is none of them.
+    pub(crate) fn of(request: RequestView<'_>) -> Option<Self> {
+        match request.target {
+            [b'/', ..] => Some(TargetForm::Origin),
+            b"*" => (*request.method == Method::OPTIONS).then_some(TargetForm::Asterisk),
+            target => match raw_target_authority(target) {
+                RawTargetAuthority::Absolute { scheme, .. }
+                    if scheme.eq_ignore_ascii_case(b"http")
+                        || scheme.eq_ignore_ascii_case(b"https") =>
+                {
+                    Some(TargetForm::Absolute)
+                }
+                _ => None,
+            },
+        }
+    }
+}
+
+impl<'a> RequestTarget<'a> {
+    pub(crate) fn of(request: RequestView<'a>) -> Self {
+        let uri = request.target;
+        match raw_target_authority(uri) {
+            RawTargetAuthority::Absolute {
+                authority,
+                path_and_query,
+                ..
+            } => RequestTarget {
+                authority,
+                uri: path_and_query,
+                absolute: true,
+            },
+            // Pingora has refused ambiguous targets before a filter runs.
+            RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => RequestTarget {
+                // HTTP/2 has it beside the path.
+                authority: match request.authority {
+                    Some(authority) => authority,
+                    None => request.get(&header::HOST).unwrap_or_default(),
+                },
+                uri,
+                absolute: false,
+            },
+        }
+    }
+
+    /// An absolute target as the server itself gets it: in origin-form, or `*` for OPTIONS of the server as a whole,
+    /// RFC 9112 3.2.4.
+    pub(crate) fn without_authority(&self, method: &Method) -> Cow<'a, [u8]> {
+        match self.uri {
+            [] if method == Method::OPTIONS => b"*".into(),
+            bare @ ([] | [b'?', ..]) => [b"/", bare].concat().into(),
+            path => path.into(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &'a [u8] {
+        match self.uri.iter().position(|&byte| byte == b'?') {
+            Some(end) => &self.uri[..end],
+            None => self.uri,
+        }
+    }
+
+    pub(crate) fn query(&self) -> &'a [u8] {
+        match self.uri.iter().position(|&byte| byte == b'?') {
+            Some(end) => &self.uri[end + 1..],
+            None => b"",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::http::RequestHeader;
+
+    use super::*;
+
+    #[test]
+    fn absolute_form_carries_its_own_authority() {
+        let mut request = RequestHeader::build("GET", b"http://a.example:1/x/y?q=1", None).unwrap();
+        request.insert_header("Host", "b.example").unwrap();
+        let target = RequestTarget::of((&request).into());
+        assert_eq!(target.authority, b"a.example:1");
+        assert_eq!(target.uri, b"/x/y?q=1");
+        assert_eq!(target.path(), b"/x/y");
+        assert_eq!(target.query(), b"q=1");
+        assert!(target.absolute);
+    }
+
+    #[test]
+    fn a_server_gets_the_target_without_the_authority() {
+        for (method, target, expected) in [
+            ("GET", "http://a/x?q", "/x?q"),
+            ("GET", "http://a", "/"),
+            ("GET", "http://a?q", "/?q"),
+            ("OPTIONS", "http://a", "*"),
+            ("OPTIONS", "http://a/", "/"),
+        ] {
+            let request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+            let bare = RequestTarget::of((&request).into()).without_authority(&request.method);
+            assert_eq!(bare, expected.as_bytes(), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn origin_form_uses_the_host_field() {
+        let mut request = RequestHeader::build("GET", b"/%7Ex", None).unwrap();
+        assert_eq!(RequestTarget::of((&request).into()).authority, b"");
+        request.insert_header("Host", "b.example").unwrap();
+        let target = RequestTarget::of((&request).into());
+        assert_eq!(
+            (target.authority, target.path()),
+            (&b"b.example"[..], &b"/%7Ex"[..])
+        );
+        assert_eq!(target.query(), b"");
+    }
+}

@@ -1,0 +1,85 @@
+//! What decides on the host of an attempt.
+
+use std::net::IpAddr;
+
+use super::hash_key::{self, DerivedKey};
+use super::sticky;
+use crate::balancer::{HostId, Selection};
+use crate::config::Retry;
+use crate::message::RequestView;
+use crate::pool::{Affinity, Pool};
+
+/// A request that needs a host of a pool.
+#[derive(Debug)]
+pub(crate) struct SelectionInput<'a> {
+    request: RequestView<'a>,
+    pool: &'a Pool,
+    client: Option<IpAddr>,
+    /// The key, if it does not stand in the request.
+    derived: Option<DerivedKey<'a>>,
+    tried: &'a [HostId],
+    attempts: usize,
+    retry: Retry,
+}
+
+impl<'a> SelectionInput<'a> {
+    /// A request of `client` that has made so many `attempts`, and failed on the hosts in `tried`.
+    pub(crate) fn new(
+        request: RequestView<'a>,
+        pool: &'a Pool,
+        client: Option<IpAddr>,
+        attempts: usize,
+        tried: &'a [HostId],
+        retry: Retry,
+    ) -> Self {
+        let derived = pool.key();
+        let derived = derived.and_then(|source| DerivedKey::of(source, request, client));
+        SelectionInput {
+            request,
+            pool,
+            client,
+            derived,
+            tried,
+            attempts,
+            retry,
+        }
+    }
+
+    /// What the algorithm hashes, if it hashes something and the request has it.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        hash_key::extract(self.pool.key()?, self.request, self.derived.as_ref())
+    }
+
+    /// What the balancer is told.
+    pub(crate) fn selection(&self) -> Selection<'_> {
+        let mut selection = Selection::new().tried(self.tried);
+        if let Some(client) = self.client {
+            selection = selection.client(client);
+        }
+        match self.key() {
+            Some(key) => selection.key(key),
+            None => selection,
+        }
+    }
+
+    /// The host of the client's cookie, which has its chance first; a request that it failed moves on with its client.
+    pub(crate) fn affinity(&self) -> Option<Affinity> {
+        let sticky = self.pool.sticky().filter(|_| self.attempts == 0)?;
+        sticky::affinity(self.request, sticky)
+    }
+
+    /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
+    pub(crate) fn can_be_retried(&self) -> bool {
+        let budget = self.pool.budget();
+        budget.is_some_and(|budget| self.attempts < budget.policy().attempts)
+            && is_repeatable(self.request, self.retry)
+    }
+}
+
+/// Whether a request may be sent twice.
+pub(crate) fn is_repeatable(request: RequestView<'_>, retry: Retry) -> bool {
+    match retry {
+        Retry::Idempotent => request.method.is_idempotent(),
+        Retry::AnyMethod => true,
+    }
+}

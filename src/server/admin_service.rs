@@ -1,0 +1,130 @@
+//! The admin listener as a service: in a fresh process from the start, in a successor once it has taken over; to the end
+//! of a process that stops, and until a successor answers in its place.
+
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
+use std::process;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use log::error;
+use nix::unistd::close;
+use pingora::listeners::ListenerConfig;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::{Service, listening};
+use tokio::sync::watch;
+
+use super::edge::inherited_listeners;
+use super::lifecycle::Lifecycle;
+use super::listening_service::BoundSocket;
+use super::serving_state::{Phase, ServingState};
+use crate::admin::{Api, ApiServer, Caller, Readiness};
+
+/// The admin listener.
+pub(super) struct AdminService {
+    address: SocketAddr,
+    api: Arc<Api>,
+    /// `None`: it comes from the predecessor.
+    socket: Option<BoundSocket>,
+    readiness: Arc<Readiness>,
+    lifecycle: Arc<Lifecycle>,
+    state: Arc<ServingState>,
+}
+
+impl AdminService {
+    pub(super) fn new(
+        address: SocketAddr,
+        socket: Option<BoundSocket>,
+        api: Arc<Api>,
+        readiness: Arc<Readiness>,
+        lifecycle: Arc<Lifecycle>,
+        state: Arc<ServingState>,
+    ) -> Self {
+        AdminService {
+            address,
+            api,
+            socket,
+            readiness,
+            lifecycle,
+            state,
+        }
+    }
+
+    fn service(&self) -> listening::Service<ApiServer> {
+        let entrance = ApiServer::new(Arc::clone(&self.api), Caller::Public);
+        let mut service = listening::Service::new(self.name().to_owned(), entrance);
+        service.add_listener(ListenerConfig::tcp(self.address.to_string()));
+        service
+    }
+
+    /// The socket once more, for the case that this process takes over again: Pingora closes the one that it listens on.
+    fn duplicate(&self, table: Option<&ListenFds>) -> Option<std::net::TcpListener> {
+        let number = table?.lock().get(&self.address.to_string()).copied()?;
+        inherited_listeners::duplicate_listener(number)
+            .map_err(|error| error!("the socket of {}: {error}", self.address))
+            .ok()
+    }
+}
+
+#[async_trait]
+impl Service for AdminService {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        _shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+    ) {
+        self.lifecycle.wait_signals_ready().await;
+        match (self.socket.take(), &fds) {
+            (Some(socket), Some(table)) => {
+                if let Err(reason) = socket.listen(table) {
+                    error!("{reason}");
+                    process::exit(1);
+                }
+            }
+            _ => self.readiness.wait().await,
+        }
+        let mut phase = self.state.watch_phase();
+        loop {
+            let duplicate = self.duplicate(fds.as_ref());
+            let (stop, stopped) = watch::channel(false);
+            let mut service = self.service();
+            let serving = service.start_service(fds.clone(), stopped, listeners_per_fd);
+            // An operator who watches a draining process hears from it until a successor answers.
+            let succeeded = async {
+                let succeeded =
+                    |phase: &Phase| matches!(phase, Phase::Watching | Phase::HandedOver);
+                if phase.wait_for(succeeded).await.is_ok() {
+                    stop.send_replace(true);
+                }
+                std::future::pending::<()>().await
+            };
+            tokio::select! {
+                () = serving => {}
+                () = succeeded => {}
+            }
+            let (Some(duplicate), Some(table)) = (duplicate, &fds) else {
+                return;
+            };
+            let duplicate = duplicate.into_raw_fd();
+            table.lock().add(self.address.to_string(), duplicate);
+            let decided = phase.wait_for(|phase| *phase != Phase::Watching).await;
+            if !decided.is_ok_and(|phase| *phase == Phase::Serving) {
+                // The kernel would go on taking connections for it.
+                if let Err(error) = close(duplicate) {
+                    error!("the socket of {}: {error}", self.address);
+                }
+                return;
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        "admin"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        // A probe every second is much.
+        Some(1)
+    }
+}

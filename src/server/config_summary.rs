@@ -1,0 +1,34 @@
+//! A configuration in one line, for the log: what runs here, and from which file.
+
+use std::fmt::Display;
+use std::path::{self, Path};
+
+use crate::config::Config;
+
+/// The file, what is listened on, and how many pools and hosts there are.
+pub(super) fn summarize(config: &Config, file: Option<&Path>) -> String {
+    let file = match file {
+        Some(file) => {
+            let absolute = path::absolute(file);
+            let file = absolute.as_deref().unwrap_or(file);
+            format!("configuration {}", file.display())
+        }
+        None => "built-in configuration".to_owned(),
+    };
+    let listeners = config.listeners.iter().map(|listener| {
+        let tls = if listener.tls.is_some() { " (TLS)" } else { "" };
+        format!("{}{tls}", listener.address)
+    });
+    let listeners = Vec::from_iter(listeners).join(", ");
+    let admin = match config.admin.address {
+        Some(address) => format!("admin {address}"),
+        None => "no admin address".to_owned(),
+    };
+    let hosts = config.pools.iter().map(|pool| pool.hosts.len()).sum();
+    let (pools, hosts) = (count(config.pools.len(), "pool"), count(hosts, "host"));
+    format!("{file}; listeners {listeners}; {admin}; {pools} with {hosts}")
+}
+
+fn count(number: usize, what: &str) -> impl Display {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

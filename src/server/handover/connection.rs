@@ -1,0 +1,221 @@
+//! The connection between two processes: messages in frames, and sockets beside them.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+
+use super::message::Message;
+
+/// Every frame begins with it, so that a stranger is noticed at his first word.
+const MAGIC: [u8; 4] = *b"BLHO";
+
+/// The longest message: the state of a hundred thousand hosts.
+const MAX_MESSAGE: usize = 32 << 20;
+
+/// Sockets that travel at once; the kernel takes 253.
+const SOCKET_BATCH: usize = 128;
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+pub(super) enum HandoverError {
+    /// The other side has gone without a word.
+    Closed,
+    /// The other side said why it does not go on.
+    Refused(String),
+    /// Something was not as agreed.
+    Broken(String),
+}
+
+impl fmt::Display for HandoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandoverError::Closed => f.write_str("the other process has gone"),
+            HandoverError::Refused(reason) => f.write_str(reason),
+            HandoverError::Broken(what) => write!(f, "the handover's connection broke: {what}"),
+        }
+    }
+}
+
+impl From<io::Error> for HandoverError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => HandoverError::Closed,
+            _ => HandoverError::Broken(error.to_string()),
+        }
+    }
+}
+
+/// A connection between two processes.
+#[derive(Debug)]
+pub(super) struct HandoverConnection(UnixStream);
+
+impl HandoverConnection {
+    pub(super) fn new(stream: UnixStream) -> Self {
+        HandoverConnection(stream)
+    }
+
+    /// The connection without its runtime.
+    pub(super) fn into_std(self) -> io::Result<std::os::unix::net::UnixStream> {
+        self.0.into_std()
+    }
+
+    /// Who is at the other end, as the kernel knows it.
+    pub(super) fn peer(&self) -> io::Result<Peer> {
+        let credentials = self.0.peer_cred()?;
+        Ok(Peer {
+            uid: credentials.uid(),
+            pid: credentials.pid().map(Pid::from_raw),
+        })
+    }
+
+    pub(super) async fn send(&mut self, message: &Message) -> Result<(), HandoverError> {
+        let Err(error) = self.write(message).await else {
+            return Ok(());
+        };
+        // What the other side said before it closed explains more.
+        match self.receive().await {
+            Err(refused @ HandoverError::Refused(_)) => Err(refused),
+            _ => Err(error),
+        }
+    }
+
+    /// Sends a message without a look at what the other side may have said.
+    pub(super) async fn write(&mut self, message: &Message) -> Result<(), HandoverError> {
+        let frame = frame(message)?;
+        self.0.write_all(&frame).await.map_err(HandoverError::from)
+    }
+
+    /// Waits until the other side has said something or closed.
+    pub(super) async fn readable(&self) {
+        // An error shows again when something is read.
+        let _ = self.0.readable().await;
+    }
+
+    /// Waits until the other side has closed.
+    pub(super) async fn wait_closed(&mut self) {
+        let mut bytes = [0; 256];
+        while self.0.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+    }
+
+    /// The next message. A refusal is an error.
+    pub(super) async fn receive(&mut self) -> Result<Message, HandoverError> {
+        let mut magic = [0; MAGIC.len()];
+        self.0.read_exact(&mut magic).await?;
+        if magic != MAGIC {
+            return Err(HandoverError::Broken(
+                "it speaks another language".to_owned(),
+            ));
+        }
+        let length = self.0.read_u32().await? as usize;
+        if length > MAX_MESSAGE {
+            return Err(HandoverError::Broken(format!(
+                "a message of {length} bytes"
+            )));
+        }
+        let mut text = Vec::new();
+        let mut body = (&mut self.0).take(length as u64);
+        if body.read_to_end(&mut text).await? < length {
+            return Err(HandoverError::Closed);
+        }
+        match serde_json::from_slice(&text) {
+            Ok(Message::Refused { reason }) => Err(HandoverError::Refused(reason)),
+            Ok(message) => Ok(message),
+            Err(error) => Err(HandoverError::Broken(error.to_string())),
+        }
+    }
+
+    /// Says why this side does not go on, if that can be said at once.
+    pub(super) fn refuse(&self, reason: &str) {
+        let reason = reason.to_owned();
+        self.try_send(&Message::Refused { reason });
+    }
+
+    /// Says that the other side serves without being watched from now on, if that can be said at once.
+    pub(super) fn release(&self) {
+        self.try_send(&Message::Release);
+    }
+
+    fn try_send(&self, message: &Message) {
+        if let Ok(frame) = frame(message) {
+            // A peer that does not hear it notices that the connection ends, or its own deadline.
+            let _ = self.0.try_write(&frame);
+        }
+    }
+
+    pub(super) async fn send_sockets(&self, sockets: &[RawFd]) -> Result<(), HandoverError> {
+        let stream = self.0.as_raw_fd();
+        for batch in sockets.chunks(SOCKET_BATCH) {
+            let send = || {
+                let byte = [IoSlice::new(&[0])];
+                let sockets = [ControlMessage::ScmRights(batch)];
+                sendmsg::<()>(stream, &byte, &sockets, MsgFlags::MSG_NOSIGNAL, None)?;
+                Ok(())
+            };
+            self.0.async_io(Interest::WRITABLE, send).await?;
+        }
+        Ok(())
+    }
+
+    /// Receives `count` sockets. They stay open until somebody closes them, but not in a process that is started.
+    pub(super) async fn receive_sockets(&self, count: usize) -> Result<Vec<RawFd>, HandoverError> {
+        let stream = self.0.as_raw_fd();
+        let mut sockets = Vec::new();
+        while sockets.len() < count {
+            let receive = || receive_batch(stream);
+            sockets.extend(self.0.async_io(Interest::READABLE, receive).await?);
+        }
+        Ok(sockets)
+    }
+}
+
+impl AsRawFd for HandoverConnection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// The process at the other end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) uid: u32,
+    pub(super) pid: Option<Pid>,
+}
+
+fn frame(message: &Message) -> Result<Vec<u8>, HandoverError> {
+    let text =
+        serde_json::to_vec(message).map_err(|error| HandoverError::Broken(error.to_string()))?;
+    if text.len() > MAX_MESSAGE {
+        let length = text.len();
+        return Err(HandoverError::Broken(format!(
+            "a message of {length} bytes"
+        )));
+    }
+    let length = (text.len() as u32).to_be_bytes();
+    Ok([&MAGIC[..], &length, &text].concat())
+}
+
+fn receive_batch(stream: RawFd) -> io::Result<Vec<RawFd>> {
+    let mut byte = [0];
+    let mut bytes = [IoSliceMut::new(&mut byte)];
+    let mut space = cmsg_space!([RawFd; SOCKET_BATCH]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream, &mut bytes, Some(&mut space), flags)?;
+    let mut sockets = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(some) = part {
+            sockets.extend(some);
+        }
+    }
+    if sockets.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(sockets)
+}

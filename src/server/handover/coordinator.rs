@@ -1,0 +1,333 @@
+//! The side that serves: lets successors in, and hands over to one.
+
+mod attempt;
+
+use std::net::SocketAddr;
+use std::process;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use log::{info, warn};
+use pingora::server::ListenFds;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use self::attempt::HandoverAttempt;
+use super::connection::{HandoverConnection, HandoverError, Peer};
+use super::handover_listener::{HandoverListener, is_trusted};
+use super::message::{Message, VERSION, export};
+use super::successor_process::Program;
+use crate::admin::LoadedConfig;
+use crate::health::FIRST_ROUND;
+use crate::proxy::ActiveConfig;
+use crate::server::change_lock::ChangeLocks;
+use crate::server::runtime_overrides::RuntimeOverrides;
+use crate::server::serving_state::ServingState;
+use crate::server::socket_file::SocketFile;
+use crate::supervisor::{Supervisor, Task};
+use crate::timestamp::Timestamp;
+
+/// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
+/// seconds at most, and then hosts are checked once.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30).saturating_add(FIRST_ROUND);
+
+/// A successor says hello in its first milliseconds.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+const HANDOVER_RUNNING: &str = "a handover is running";
+
+/// What a successor is told of.
+#[derive(Debug)]
+pub(in crate::server) struct HandoverSources {
+    pub(in crate::server) active: Arc<ArcSwap<ActiveConfig>>,
+    pub(in crate::server) overrides: Arc<ArcSwap<RuntimeOverrides>>,
+    pub(in crate::server) loaded_config: Arc<ArcSwap<LoadedConfig>>,
+}
+
+/// Hands the listeners of this process over.
+#[derive(Debug)]
+pub(in crate::server) struct HandoverCoordinator {
+    program: Program,
+    /// Why there can be no handover.
+    obstacle: Option<&'static str>,
+    grace: Duration,
+    active: Arc<ArcSwap<ActiveConfig>>,
+    overrides: Arc<ArcSwap<RuntimeOverrides>>,
+    loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    state: Arc<ServingState>,
+    change_locks: ChangeLocks,
+    /// Set once the process listens.
+    sockets: OnceLock<Sockets>,
+    /// Where successors come to, once they may.
+    upgrade_socket: Mutex<Option<UpgradeSocket>>,
+    pending: Mutex<PendingSuccessor>,
+}
+
+/// The listening sockets by address; Pingora's table, in which they stay as long as it accepts.
+struct Sockets {
+    addresses: Vec<SocketAddr>,
+    table: ListenFds,
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.addresses.fmt(f)
+    }
+}
+
+/// The upgrade socket.
+#[derive(Debug)]
+struct UpgradeSocket {
+    file: SocketFile,
+    /// Lets successors in.
+    accepting: JoinHandle<()>,
+}
+
+/// A successor that has come, and when the file was taken in that was in force then.
+#[derive(Debug)]
+struct WaitingSuccessor {
+    connection: HandoverConnection,
+    loaded: Timestamp,
+    /// Whether it can be watched.
+    watched: bool,
+}
+
+/// Where successors wait.
+#[derive(Debug)]
+enum PendingSuccessor {
+    /// Who comes may wait here; the last one does.
+    Accepting(Option<WaitingSuccessor>),
+    /// A handover runs, whose successor was started and comes in here.
+    Expected(mpsc::Sender<(Peer, WaitingSuccessor)>),
+    /// A handover runs, and nobody may come in.
+    Closed,
+}
+
+impl HandoverCoordinator {
+    /// `reloadable`: whether there is a file that a successor could read.
+    pub(in crate::server) fn new(
+        program: Program,
+        reloadable: bool,
+        grace: Duration,
+        sources: HandoverSources,
+        state: Arc<ServingState>,
+        change_locks: ChangeLocks,
+    ) -> Self {
+        let HandoverSources {
+            active,
+            overrides,
+            loaded_config,
+        } = sources;
+        let obstacle = match (reloadable, process::id()) {
+            (false, _) => {
+                Some("there is no file for a successor, and the hosts are in this process")
+            }
+            (_, 1) => Some(
+                "this is process 1, whose end would end its container and the successor in it; \
+                 reload in place or replace the container",
+            ),
+            _ => None,
+        };
+        HandoverCoordinator {
+            program,
+            obstacle,
+            grace,
+            active,
+            overrides,
+            loaded_config,
+            state,
+            change_locks,
+            sockets: OnceLock::new(),
+            upgrade_socket: Mutex::new(None),
+            pending: Mutex::new(PendingSuccessor::Accepting(None)),
+        }
+    }
+
+    /// Why this process cannot hand over at all.
+    pub(in crate::server) fn obstacle(&self) -> Option<&'static str> {
+        self.obstacle
+    }
+
+    /// The process listens on `addresses`, whose sockets are in `table`; successors may come through `handover_listener`.
+    ///
+    /// # Errors
+    /// If the door cannot be watched.
+    pub(in crate::server) fn start(
+        self: &Arc<Self>,
+        addresses: Vec<SocketAddr>,
+        table: ListenFds,
+        handover_listener: HandoverListener,
+    ) -> std::io::Result<()> {
+        // Only the first call counts, and there is one.
+        let _ = self.sockets.set(Sockets { addresses, table });
+        self.listen(handover_listener)
+    }
+
+    /// Lets successors in through `handover_listener`, and no longer where they came in until now.
+    ///
+    /// # Errors
+    /// If the door cannot be watched.
+    pub(in crate::server) fn listen(
+        self: &Arc<Self>,
+        handover_listener: HandoverListener,
+    ) -> std::io::Result<()> {
+        let (listener, file) = handover_listener.into_parts();
+        let listener = UnixListener::from_std(listener)?;
+        let this = Arc::clone(self);
+        let accepting = tokio::spawn(async move {
+            let mut supervisor = Supervisor::new(Task::Handover, "");
+            loop {
+                supervisor.run(this.accept(&listener)).await;
+            }
+        });
+        if let Some(earlier) = lock(&self.upgrade_socket).replace(UpgradeSocket { file, accepting })
+        {
+            earlier.accepting.abort();
+        }
+        Ok(())
+    }
+
+    /// Lets successors in, for ever.
+    async fn accept(self: &Arc<Self>, listener: &UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(
+                        Arc::clone(self).handle_connection(HandoverConnection::new(stream)),
+                    );
+                }
+                Err(error) => {
+                    warn!("cannot let a successor in: {error}");
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Removes the file of the upgrade socket, unless it is a successor's by now.
+    pub(in crate::server) fn remove_socket(&self) {
+        if let Some(upgrade_socket) = &*lock(&self.upgrade_socket) {
+            upgrade_socket.file.remove();
+        }
+    }
+
+    /// Hands over to a successor: to the one that waits, else to one that is started now. Once it serves, this process
+    /// accepts no connections and watches it. Afterwards this process has to drain. Dropping the future ends the attempt
+    /// and the successor; the watch over one that serves it only cuts short.
+    ///
+    /// # Errors
+    /// Why there was no handover. No successor is left then; whether this process has to take over again says its phase.
+    pub(in crate::server) async fn hand_over(&self) -> Result<(), String> {
+        if let Some(obstacle) = self.obstacle {
+            return Err(obstacle.to_owned());
+        }
+        if self.sockets.get().is_none() {
+            return Err("this process does not serve yet".to_owned());
+        }
+        let mut attempt = HandoverAttempt::start(self);
+        let outcome = match timeout(HANDOVER_TIMEOUT, attempt.run()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!(
+                "the successor was not ready after {HANDOVER_TIMEOUT:?}"
+            )),
+        };
+        if let Err(reason) = outcome {
+            attempt.set_refusal(&reason);
+            return Err(reason);
+        }
+        attempt.watch_successor().await
+    }
+
+    /// Lets nobody in, and returns who waits.
+    fn close_pending(&self) -> Option<WaitingSuccessor> {
+        match std::mem::replace(&mut *lock(&self.pending), PendingSuccessor::Closed) {
+            PendingSuccessor::Accepting(waiting) => waiting,
+            _ => None,
+        }
+    }
+
+    /// Who comes through the door.
+    async fn handle_connection(self: Arc<Self>, mut connection: HandoverConnection) {
+        match timeout(HELLO_TIMEOUT, self.handshake(&mut connection)).await {
+            Ok(Ok((peer, loaded, watched))) => self.enqueue(
+                peer,
+                WaitingSuccessor {
+                    connection,
+                    loaded,
+                    watched,
+                },
+            ),
+            Ok(Err(HandoverError::Closed)) => {}
+            Ok(Err(error)) => {
+                warn!("a successor was not let in: {error}");
+                connection.refuse(&error.to_string());
+            }
+            Err(_) => warn!("a successor was not let in: it said nothing"),
+        }
+    }
+
+    /// Who it is, when the file was taken in that is in force, and whether it can be watched.
+    async fn handshake(
+        &self,
+        connection: &mut HandoverConnection,
+    ) -> Result<(Peer, Timestamp, bool), HandoverError> {
+        let peer = connection.peer()?;
+        if !is_trusted(peer.uid) {
+            return Err(HandoverError::Broken(format!(
+                "it runs as user {}",
+                peer.uid
+            )));
+        }
+        let watched = match connection.receive().await? {
+            Message::Hello {
+                version: VERSION,
+                watched,
+            } => watched,
+            Message::Hello { version, .. } => {
+                return Err(HandoverError::Broken(format!(
+                    "it speaks version {version} of the protocol, not {VERSION}"
+                )));
+            }
+            other => return Err(unexpected(&other)),
+        };
+        let loaded = self.loaded_config.load().loaded;
+        let listeners = self.sockets.get().map(|sockets| sockets.addresses.clone());
+        connection
+            .send(&Message::Welcome {
+                listeners: listeners.unwrap_or_default(),
+                state: export(&self.active.load().pools, &self.overrides.load()),
+            })
+            .await?;
+        Ok((peer, loaded, watched))
+    }
+
+    fn enqueue(&self, peer: Peer, waiting: WaitingSuccessor) {
+        match &mut *lock(&self.pending) {
+            PendingSuccessor::Accepting(slot) => {
+                info!("a successor has come and waits for SIGQUIT");
+                if let Some(earlier) = slot.replace(waiting) {
+                    earlier.connection.refuse("another successor has come");
+                }
+            }
+            PendingSuccessor::Expected(slot) => {
+                if let Err(error) = slot.try_send((peer, waiting)) {
+                    let (_, waiting) = error.into_inner();
+                    waiting.connection.refuse(HANDOVER_RUNNING);
+                }
+            }
+            PendingSuccessor::Closed => waiting.connection.refuse(HANDOVER_RUNNING),
+        }
+    }
+}
+
+fn unexpected(message: &Message) -> HandoverError {
+    HandoverError::Broken(format!("it said {message:?} out of turn"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that is done under these locks can be half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

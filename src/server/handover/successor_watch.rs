@@ -1,0 +1,178 @@
+//! The watch over a successor that serves: it has to accept a connection through each of the listening sockets, and to
+//! answer all along, before its predecessor lets go of them.
+//!
+//! A probe is a TCP connection whose source address is announced to the successor over the link. The successor counts it
+//! as seen and closes it; it is in no log, metric or limit, and neither TLS nor the PROXY protocol or an access list
+//! stands in its way.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use log::{debug, warn};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connection::{HandoverConnection, HandoverError};
+use super::message::Message;
+
+/// How long a successor has to live. What kills a new version kills it in its first seconds.
+pub(super) const WATCH_PERIOD: Duration = Duration::from_secs(3);
+
+/// From one question to the next.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A successor that has not answered for so long is frozen. Far more than a busy machine needs for a few bytes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// If the whole machine stood still for that time, the answer comes within this one.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a probe may take. A successor that answers all along and has accepted none by then is full, or something
+/// between the two processes drops their connections; a predecessor would fare no better.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Watches the process behind `connection`, which serves on `listeners`. `Ok`: it needs no watch any more.
+///
+/// # Errors
+/// What became of it.
+pub(super) async fn watch_successor(
+    connection: &mut HandoverConnection,
+    listeners: &[SocketAddr],
+) -> Result<(), String> {
+    let started = Instant::now();
+    let mut unproven: HashSet<SocketAddr> = listeners.iter().copied().collect();
+    // The sources of all probes, and the probes themselves: as long as they are open no client has their addresses.
+    let mut sources: Vec<(SocketAddr, SocketAddr)> = Vec::new();
+    let mut connections = JoinSet::new();
+    for round in 0.. {
+        let now = Instant::now();
+        let end = Some(started + WATCH_PERIOD).filter(|end| *end > now);
+        let next = (now + PROBE_INTERVAL).min(end.unwrap_or(now + PROBE_INTERVAL));
+        let again = listeners.get(round % listeners.len().max(1));
+        let to_probe = match unproven.is_empty() {
+            true => Vec::from_iter(again.copied()),
+            false => Vec::from_iter(unproven.iter().copied()),
+        };
+        let mut probes = Vec::new();
+        for listener in to_probe {
+            match bind_probe(listener) {
+                Ok((socket, from)) => probes.push((socket, from, listener)),
+                Err(error) => debug!("cannot probe {listener}: {error}"),
+            }
+        }
+        let from: Vec<_> = probes.iter().map(|(_, from, _)| *from).collect();
+        let Some(accepted) = exchange_probe(connection, from).await? else {
+            return Ok(());
+        };
+        for (from, listener) in &sources {
+            if accepted.iter().any(|accepted| accepted == from) {
+                unproven.remove(listener);
+            }
+        }
+        if started.elapsed() >= WATCH_PERIOD && unproven.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() >= PROBE_TIMEOUT {
+            warn!(
+                "the successor lives, but no probe came through to it on {}",
+                unproven
+                    .iter()
+                    .map(SocketAddr::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+            return Ok(());
+        }
+        for (socket, from, listener) in probes {
+            sources.push((from, listener));
+            connections.spawn(connect(socket, listener));
+        }
+        tokio::select! {
+            () = sleep_until(next) => {}
+            // It leaves or has died.
+            () = connection.readable() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Asks the successor whether it lives. `None`: it leaves as it should.
+async fn exchange_probe(
+    connection: &mut HandoverConnection,
+    from: Vec<SocketAddr>,
+) -> Result<Option<Vec<SocketAddr>>, String> {
+    let exchange = async {
+        let sent = connection.write(&Message::Probe { from }).await;
+        // What it said before it closed the connection counts.
+        match connection.receive().await {
+            Ok(message) => Ok(message),
+            Err(error) => sent.and(Err(error)),
+        }
+    };
+    tokio::pin!(exchange);
+    let answer = match timeout(ANSWER_TIMEOUT, &mut exchange).await {
+        Ok(answer) => answer,
+        Err(_) => timeout(ANSWER_GRACE, exchange)
+            .await
+            .map_err(|_| format!("the successor has not answered for {ANSWER_TIMEOUT:?}"))?,
+    };
+    match answer {
+        Ok(Message::Alive { accepted }) => Ok(Some(accepted)),
+        Ok(Message::Leaving) => Ok(None),
+        Ok(other) => Err(format!("the successor said {other:?} out of turn")),
+        Err(HandoverError::Closed) => Err("the successor has died".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A socket from which `listener` can be reached, and its address.
+fn bind_probe(listener: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    let target = probe_target(listener);
+    let socket = match target {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    let mut source = target;
+    source.set_port(0);
+    socket.bind(source)?;
+    let from = socket.local_addr()?;
+    Ok((socket, from))
+}
+
+async fn connect(socket: TcpSocket, listener: SocketAddr) -> Option<TcpStream> {
+    let connected = timeout(PROBE_TIMEOUT, socket.connect(probe_target(listener))).await;
+    connected.ok()?.ok()
+}
+
+/// An address at which this machine reaches what listens on `listener`.
+fn probe_target(listener: SocketAddr) -> SocketAddr {
+    let mut target = listener;
+    if listener.ip().is_unspecified() {
+        match listener {
+            SocketAddr::V4(_) => target.set_ip(Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(_) => target.set_ip(Ipv6Addr::LOCALHOST.into()),
+        }
+    }
+    target
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listener_has_an_address_that_can_be_reached() {
+        for (listener, reached) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("127.0.0.7:80", "127.0.0.7:80"),
+            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+        ] {
+            let listener = listener.parse().unwrap();
+            assert_eq!(probe_target(listener), reached.parse().unwrap());
+        }
+    }
+}

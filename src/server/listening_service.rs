@@ -1,0 +1,234 @@
+//! Listening sockets: bound by us before anything starts, handed to Pingora when the proxy may serve.
+//!
+//! Pingora would retry an address in use for 30 seconds and then go on without it, alive but deaf. Here every failure
+//! to listen ends the process with one line. A successor gets its sockets from its predecessor instead.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
+use std::process;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use log::{error, info};
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::TcpSocket;
+use tokio::sync::oneshot;
+
+use super::handover::{Successor, Takeover};
+use super::lifecycle::Lifecycle;
+use crate::logging;
+
+/// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
+const BACKLOG: u32 = 65_535;
+
+/// How long a successor whose predecessor has died tries to get its addresses: the kernel closes the sockets of a killed
+/// process within milliseconds, unless it is busy with other things.
+pub(super) const REBIND_TIMEOUT: Duration = Duration::from_secs(2);
+
+const REBIND_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A socket that is bound but does not listen yet.
+#[derive(Debug)]
+pub(super) struct BoundSocket {
+    address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl BoundSocket {
+    /// Binds to `address`, one of the listeners `beside`, trying for as long as `timeout`; the error is one line for a person. Blocks, as nothing
+    /// else can be done meanwhile.
+    pub(super) fn bind(
+        address: SocketAddr,
+        beside: &[SocketAddr],
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match BoundSocket::try_bind(address, beside) {
+                Err(_) if Instant::now() < deadline => thread::sleep(REBIND_INTERVAL),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_bind(address: SocketAddr, beside: &[SocketAddr]) -> Result<Self, String> {
+        let mut ipv4 = beside.iter().filter(|other| other.is_ipv4());
+        let has_ipv4_listener = ipv4.any(|other| other.port() == address.port());
+        let bind = || {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4(),
+                SocketAddr::V6(_) => TcpSocket::new_v6(),
+            }?;
+            // A server must be able to start again while connections of its predecessor are being forgotten.
+            socket.set_reuseaddr(true)?;
+            if address.is_ipv6() && has_ipv4_listener {
+                // [::] would take IPv4 connections as well, and 0.0.0.0 could not be bound beside it.
+                set_ipv6_v6only(&socket, true)?;
+            }
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        match bind() {
+            Ok(socket) => Ok(BoundSocket { address, socket }),
+            Err(error) => Err(cannot_listen(address, &error)),
+        }
+    }
+
+    /// Opens the socket and puts it into the table in which Pingora looks for sockets that exist already.
+    pub(super) fn listen(self, table: &ListenFds) -> Result<(), String> {
+        let listener = self
+            .socket
+            .listen(BACKLOG)
+            .and_then(|listener| listener.into_std())
+            .map_err(|error| cannot_listen(self.address, &error))?;
+        let mut table = table.lock();
+        table.add(self.address.to_string(), listener.into_raw_fd());
+        info!("listening on {}", self.address);
+        Ok(())
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!("cannot listen on {address}: address in use"),
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+/// A listening service that serves or ends the process.
+pub(super) struct ListeningService<S> {
+    name: String,
+    service: Option<S>,
+    /// Every address to listen on.
+    addresses: Vec<SocketAddr>,
+    /// Those that are bound already.
+    sockets: Vec<BoundSocket>,
+    /// An address that another service listens on.
+    released: Option<SocketAddr>,
+    /// Who brings the others.
+    successor: Option<Successor>,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl<S: Service> ListeningService<S> {
+    /// `service` listens on `addresses`; those that `successor` inherits come with it, the others are bound now, within
+    /// `timeout`.
+    ///
+    /// # Errors
+    /// One line on the first address that cannot be bound.
+    pub(super) fn new(
+        service: S,
+        addresses: Vec<SocketAddr>,
+        successor: Option<Successor>,
+        lifecycle: Arc<Lifecycle>,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let inherited = |address| successor.as_ref().is_some_and(|s| s.inherits(address));
+        let own = addresses.iter().copied();
+        let own = own.filter(|&address| !inherited(address));
+        Ok(ListeningService {
+            name: service.name().to_owned(),
+            service: Some(service),
+            sockets: own
+                .map(|address| BoundSocket::bind(address, &addresses, timeout))
+                .collect::<Result<_, _>>()?,
+            addresses,
+            released: None,
+            successor,
+            lifecycle,
+        })
+    }
+
+    /// Leaves the socket of `address` to another service, if it is bound already.
+    pub(super) fn release(&mut self, address: SocketAddr) -> Option<BoundSocket> {
+        let mut sockets = self.sockets.iter();
+        let position = sockets.position(|socket| socket.address == address)?;
+        self.released = Some(address);
+        Some(self.sockets.remove(position))
+    }
+
+    /// Fills the table in which Pingora looks for sockets.
+    async fn listen(&mut self, table: &ListenFds) -> Result<Option<Takeover>, String> {
+        let mut takeover = match self.successor.take() {
+            None => None,
+            Some(successor) => successor.receive_listeners(&self.addresses).await?,
+        };
+        if let Some(takeover) = &mut takeover {
+            let mut table = table.lock();
+            for (address, socket) in takeover.sockets.drain(..) {
+                table.add(address.to_string(), socket);
+                info!("listening on {address}, taken over");
+            }
+        }
+        for socket in self.sockets.drain(..) {
+            socket.listen(table)?;
+        }
+        for &address in &self.addresses {
+            let missing = table.lock().get(&address.to_string()).is_none();
+            if missing && self.released != Some(address) {
+                BoundSocket::bind(address, &self.addresses, REBIND_TIMEOUT)?.listen(table)?;
+            }
+        }
+        Ok(takeover)
+    }
+}
+
+#[async_trait]
+impl<S: Service + 'static> Service for ListeningService<S> {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        listeners_per_fd: usize,
+    ) {
+        let (Some(mut service), Some(table)) = (self.service.take(), fds) else {
+            return;
+        };
+        self.lifecycle.wait_signals_ready().await;
+        let takeover = match self.listen(&table).await {
+            Ok(takeover) => takeover,
+            Err(reason) => {
+                error!("{reason}");
+                self.lifecycle.shut_down();
+                process::exit(1);
+            }
+        };
+        let stopping = shutdown.clone();
+        let sockets = Arc::clone(&table);
+        let (up, started) = oneshot::channel();
+        logging::mark_started();
+        let running = tokio::spawn(async move {
+            let mut serving = service.start_service(Some(table), shutdown, listeners_per_fd);
+            // The first poll builds the listeners and spawns their accept loops, whose end the others wait for.
+            if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_pending())).await {
+                // Nobody listens only if this process ends.
+                let _ = up.send(());
+                serving.await;
+            }
+        });
+        if started.await.is_ok() {
+            let addresses = self.addresses.clone();
+            self.lifecycle
+                .start_serving(addresses, sockets, takeover)
+                .await;
+        }
+        if running.await.is_err() || !*stopping.borrow() {
+            error!("the listeners failed");
+            process::exit(1);
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(self.addresses.iter().map(SocketAddr::to_string).collect())
+    }
+}

@@ -1,0 +1,45 @@
+//! The process as its metrics see it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::edge::Connections;
+use super::request_observers::RequestObservers;
+use crate::admin::LoadedConfig;
+use crate::metrics::{MetricsSource, ProcessState};
+use crate::pool::Pool;
+use crate::proxy::{ActiveConfig, TrafficState};
+
+/// What metrics are read from.
+#[derive(Debug)]
+pub(super) struct ServerMetricsSource {
+    pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    pub(super) active: Arc<ArcSwap<ActiveConfig>>,
+    pub(super) traffic: Arc<TrafficState>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) observers: RequestObservers,
+}
+
+impl MetricsSource for ServerMetricsSource {
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        self.active.load().pools.clone()
+    }
+
+    fn state(&self) -> ProcessState {
+        let loaded_config = self.loaded_config.load();
+        ProcessState {
+            in_flight: self.traffic.present(),
+            connections: self.connections.open(),
+            worker_connections: self.connections.of_workers(),
+            panics: self.traffic.panics(),
+            lost_lines: self.observers.logs.lost(),
+            traced: self.observers.export_counts.exported(),
+            untraced: self.observers.export_counts.lost(),
+            config_digest: loaded_config.config.digest.clone(),
+            config_loaded: loaded_config.loaded,
+            certificate_expiries: loaded_config.config.certificate_expiries(),
+            host_metrics: loaded_config.config.admin.metrics.hosts,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What leads from the site that serves to the next: everything that can fail, done before anything is replaced.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::config::{self, Config};
+use crate::health::Monitor;
+use crate::pool::{HostRegistry, Pool};
+use crate::proxy::{ActiveConfig, PreviousPool};
+use crate::supervisor::panic_message;
+
+use super::reloader::ReloadError;
+use super::request_observers::RequestObservers;
+
+/// Everything of a reload that can fail, done.
+pub(super) struct ReloadPlan {
+    pub(super) config: Config,
+    pub(super) host_registry: HostRegistry,
+    pub(super) active: ActiveConfig,
+    /// The checks of the pools that are new.
+    pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
+}
+
+impl ReloadPlan {
+    /// What leads from `old`, `host_registry` and `before` to `config`; pools that did not change are kept.
+    pub(super) async fn build(
+        config: Config,
+        old: Config,
+        mut host_registry: HostRegistry,
+        before: Arc<ActiveConfig>,
+        observers: RequestObservers,
+    ) -> Result<Self, ReloadError> {
+        let same_timeouts = config.timeouts == old.timeouts;
+        let previous = |pool: &config::Pool| {
+            let previous = Arc::clone(find_pool(&before, &pool.name)?);
+            Some(match same_timeouts && old.pools.contains(pool) {
+                true => PreviousPool::Unchanged(previous),
+                false => PreviousPool::Replaced(previous),
+            })
+        };
+        let mut active = ActiveConfig::replacing(&config, &mut host_registry, previous)
+            .map_err(|error| ReloadError::Invalid(error.to_string()))?;
+        let built = observers.build(&config, &active, Some(&before));
+        active.observers = built.map_err(ReloadError::Invalid)?;
+        let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));
+        let mut new_pools = active.pools.clone();
+        new_pools.retain(|pool| !is_kept(pool));
+        for pool in &new_pools {
+            if let Some(old) = find_pool(&before, pool.name()) {
+                pool.restore(&old.state());
+            }
+        }
+        let checks = start_checks(&new_pools).await;
+        let hosts = config.pools.iter().flat_map(|pool| {
+            // What runs on a host that was removed counts if it comes back.
+            let removed = pool.removed.iter().map(|(host, _)| host);
+            pool.hosts.iter().chain(removed)
+        });
+        host_registry.retain(hosts.map(|host| &host.id));
+        Ok(ReloadPlan {
+            config,
+            host_registry,
+            active,
+            checks,
+        })
+    }
+}
+
+/// Runs `work` so that a panic in it is only its own end.
+pub(super) async fn run_contained<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, ReloadError> {
+    tokio::spawn(work).await.map_err(|error| {
+        ReloadError::Internal(match error.try_into_panic().ok() {
+            Some(panic) => panic_message(&*panic).to_owned(),
+            None => "it was cut short".to_owned(),
+        })
+    })
+}
+
+pub(super) fn find_pool<'a>(active: &'a ActiveConfig, name: &str) -> Option<&'a Arc<Pool>> {
+    active.pools.iter().find(|pool| pool.name() == name)
+}
+
+/// Starts the checks of each pool; returns after the first round of all.
+pub(super) async fn start_checks(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor)> {
+    let mut starting = JoinSet::new();
+    for pool in pools {
+        let pool = Arc::clone(pool);
+        starting.spawn(async move {
+            let monitor = Monitor::start(std::slice::from_ref(&pool)).await;
+            (pool, monitor)
+        });
+    }
+    starting.join_all().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reload that panics is refused with.
+    async fn refusal(panic: impl FnOnce() + Send + 'static) -> String {
+        let work = async move {
+            tokio::task::yield_now().await;
+            panic();
+        };
+        run_contained(work)
+            .await
+            .expect_err("it is not done")
+            .to_string()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_end_of_one_reload_only() {
+        let (steps, number) = ([1], std::hint::black_box(7));
+        let index = refusal(move || assert_eq!(steps[number], 1)).await;
+        assert!(index.contains("a bug in ballast: index out of bounds"));
+        let literal = refusal(|| panic!("a literal")).await;
+        assert!(literal.ends_with("a bug in ballast: a literal"));
+        let strange = refusal(|| std::panic::panic_any(7)).await;
+        assert!(strange.ends_with("no reason was given"));
+        assert_eq!(run_contained(async { 7 }).await.ok(), Some(7));
+    }
+}

@@ -1,0 +1,323 @@
+//! The in-place reload: the running process takes in the file anew, and connections notice nothing.
+//!
+//! What did not change stays as it is: pools with the state of their checks, hosts with what was learnt of them, and
+//! every connection. All that can fail comes first; then one swap replaces the whole [`ActiveConfig`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use log::{info, warn};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::admin::{ChangeError, HostChange, LoadedConfig};
+use crate::config::Config;
+use crate::event_log::{EventKind, EventLog};
+use crate::health::Monitor;
+use crate::metrics::ReloadOutcome;
+use crate::pool::{HostRegistry, Pool};
+use crate::proxy::ActiveConfig;
+use crate::timestamp::Timestamp;
+
+use super::config_diff::ConfigDiff;
+use super::config_summary;
+use super::reload_plan::{ReloadPlan, find_pool, run_contained, start_checks};
+use super::reload_preview::ReloadPreviewer;
+use super::request_observers::RequestObservers;
+use super::runtime_overrides::RuntimeOverrides;
+use super::tls::Certificates;
+
+/// Why a reload was refused. Nothing of it was applied.
+#[derive(Debug)]
+pub(super) enum ReloadError {
+    /// The file is wrong; one line for each problem.
+    Invalid(String),
+    /// Only another process can take these changes in.
+    NeedsNewProcess(ConfigDiff),
+    /// A mistake of ours ended it.
+    Internal(String),
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReloadError::Invalid(reason) => f.write_str(reason),
+            ReloadError::Internal(text) => write!(f, "the reload failed, a bug in ballast: {text}"),
+            ReloadError::NeedsNewProcess(changes) => {
+                write!(
+                    f,
+                    "needs a new process: {}",
+                    changes.in_new_process.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// What came of a reload: one line for each change.
+pub(super) type ReloadResult = Result<Vec<String>, ReloadError>;
+
+/// What the keeper can be asked for.
+#[derive(Debug)]
+pub(super) enum ReloaderCommand {
+    Reload(oneshot::Sender<ReloadResult>),
+    Change(String, HostChange, oneshot::Sender<Result<(), ChangeError>>),
+    Adopt(RuntimeOverrides, oneshot::Sender<Result<(), ReloadError>>),
+}
+
+/// Requests, to be answered by [`Reloader::serve`].
+pub(super) type ReloaderCommands = mpsc::Receiver<ReloaderCommand>;
+
+/// Asks the keeper, who does one thing after another.
+#[derive(Debug, Clone)]
+pub(super) struct ReloaderHandle(mpsc::Sender<ReloaderCommand>);
+
+impl ReloaderHandle {
+    /// The asking and the answering end.
+    pub(super) fn channel() -> (Self, ReloaderCommands) {
+        let (command, commands) = mpsc::channel(1);
+        (ReloaderHandle(command), commands)
+    }
+
+    /// Reloads and waits for the outcome.
+    pub(super) async fn reload(&self) -> ReloadResult {
+        self.send(ReloaderCommand::Reload).await
+    }
+
+    /// Carries out what an operator asks for in the pool of this name.
+    pub(super) async fn change(&self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
+        let (answer, outcome) = oneshot::channel();
+        let ended = || ChangeError::Conflict("the process is ending".to_owned());
+        let command = ReloaderCommand::Change(pool.to_owned(), change, answer);
+        self.0.send(command).await.map_err(|_| ended())?;
+        outcome.await.map_err(|_| ended())?
+    }
+
+    /// Takes over what operators had changed in the predecessor.
+    ///
+    /// # Errors
+    /// One line for a person.
+    pub(super) async fn adopt_overrides(&self, overrides: RuntimeOverrides) -> Result<(), String> {
+        let adopted = self
+            .send(|answer| ReloaderCommand::Adopt(overrides, answer))
+            .await;
+        adopted.map_err(|refusal| {
+            format!("what an operator has changed cannot be taken over: {refusal}")
+        })
+    }
+
+    async fn send<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, ReloadError>>) -> ReloaderCommand,
+    ) -> Result<T, ReloadError> {
+        let (answer, outcome) = oneshot::channel();
+        let ended = || ReloadError::Invalid("the process is ending".to_owned());
+        self.0.send(command(answer)).await.map_err(|_| ended())?;
+        outcome.await.map_err(|_| ended())?
+    }
+}
+
+/// Keeps the site in line with the file: the only one who replaces it, and the owner of all checks.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    /// `None`: there is no file, and nothing to reload.
+    pub(super) file: Option<PathBuf>,
+    /// What the file said when it was taken in.
+    pub(super) file_config: Config,
+    /// The configuration that the site was built from: the file's, as operators have changed it.
+    pub(super) config: Config,
+    pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
+    pub(super) host_registry: HostRegistry,
+    pub(super) active: Arc<ArcSwap<ActiveConfig>>,
+    /// Whatever else reads the configuration reads it here.
+    pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    /// By the address of their listener.
+    pub(super) certificates: Vec<(SocketAddr, Arc<Certificates>)>,
+    /// The checks of each pool of the site.
+    pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
+    pub(super) observers: RequestObservers,
+    /// Hears what the file said.
+    pub(super) previewer: ReloadPreviewer,
+}
+
+impl Reloader {
+    /// Starts to check all hosts; returns after the first round.
+    pub(super) async fn start(&mut self) {
+        self.checks = start_checks(&self.active.load().pools).await;
+    }
+
+    /// Serves requests, for ever.
+    pub(super) async fn serve(&mut self, commands: &mut ReloaderCommands) {
+        while let Some(command) = commands.recv().await {
+            // Whoever asked may not wait for the answer.
+            match command {
+                ReloaderCommand::Reload(answer) => {
+                    let outcome = self.reload().await;
+                    self.observers.counts.count_reload(metric_outcome(&outcome));
+                    drop(answer.send(outcome));
+                }
+                ReloaderCommand::Change(pool, change, answer) => {
+                    drop(answer.send(self.change(&pool, change).await));
+                }
+                ReloaderCommand::Adopt(overrides, answer) => {
+                    drop(answer.send(self.adopt_overrides(overrides).await))
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> ReloadResult {
+        let file_config = self.read_file().await?;
+        let mut changes = ConfigDiff::between(&self.file_config, &file_config);
+        if !changes.in_new_process.is_empty() {
+            return Err(ReloadError::NeedsNewProcess(changes));
+        }
+        let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
+        let (config, dropped) = overrides.apply_to(&file_config);
+        let warnings = file_config.warnings();
+        self.activate(config, Timestamp::now()).await?;
+        warnings.iter().for_each(|line| warn!("{line}"));
+        for listener in &file_config.listeners {
+            let mut certificates = self.certificates.iter();
+            let shown = certificates.find(|(address, _)| *address == listener.address);
+            if let (Some(tls), Some((_, shown))) = (&listener.tls, shown) {
+                shown.replace(tls);
+            }
+        }
+        self.file_config = file_config;
+        self.previewer.set_file_config(&self.file_config);
+        self.overrides.store(Arc::new(overrides));
+        changes.in_place.extend(dropped);
+        let version = env!("CARGO_PKG_VERSION");
+        let pid = std::process::id();
+        let now = config_summary::summarize(&self.file_config, self.file.as_deref());
+        info!("ballast {version}, pid {pid}: goes on; {now}");
+        Ok(changes.into_lines())
+    }
+
+    /// Carries out what an operator asks for, in the same way as a reload.
+    async fn change(&mut self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
+        let file = self
+            .file_config
+            .pools
+            .iter()
+            .find(|file_config| file_config.name == pool);
+        let active = self.active.load_full();
+        let (Some(file), Some(now)) = (file, find_pool(&active, pool)) else {
+            let pool = pool.escape_debug();
+            return Err(ChangeError::Unknown(format!("there is no pool `{pool}`")));
+        };
+        let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
+        let event = overrides.apply_change(file, now, change)?;
+        let (config, _) = overrides.apply_to(&self.file_config);
+        let loaded = self.loaded_config.load().loaded;
+        let taken = self.activate(config, loaded).await;
+        taken.map_err(|refusal| ChangeError::Conflict(refusal.to_string()))?;
+        self.overrides.store(Arc::new(overrides));
+        let pool = find_pool(&self.active.load(), pool).cloned();
+        if let Some(pool) = pool {
+            pool.log_event(event.kind, Some(&event.host), &event.text);
+        }
+        Ok(())
+    }
+
+    /// Takes over what operators had changed in the predecessor.
+    async fn adopt_overrides(
+        &mut self,
+        mut overrides: RuntimeOverrides,
+    ) -> Result<(), ReloadError> {
+        let (config, _) = overrides.apply_to(&self.file_config);
+        if overrides == **self.overrides.load() {
+            return Ok(());
+        }
+        let loaded = self.loaded_config.load().loaded;
+        self.activate(config, loaded).await?;
+        self.overrides.store(Arc::new(overrides));
+        Ok(())
+    }
+
+    /// Replaces the site by that of `config`. On an error everything is as before.
+    async fn activate(&mut self, config: Config, loaded: Timestamp) -> Result<(), ReloadError> {
+        let before = self.active.load_full();
+        let plan = ReloadPlan::build(
+            config,
+            self.config.clone(),
+            self.host_registry.clone(),
+            Arc::clone(&before),
+            self.observers.clone(),
+        );
+        let ReloadPlan {
+            config,
+            host_registry,
+            active,
+            mut checks,
+        } = run_contained(plan).await??;
+        // From here on nothing can fail.
+        for (pool, _) in &checks {
+            if let Some(old) = find_pool(&before, pool.name()) {
+                pool.resume(&old.state());
+            }
+        }
+        self.checks
+            .retain(|(pool, _)| active.pools.iter().any(|now| Arc::ptr_eq(now, pool)));
+        self.checks.append(&mut checks);
+        self.active.store(Arc::new(active));
+        self.host_registry = host_registry;
+        self.loaded_config.store(Arc::new(LoadedConfig {
+            config: config.clone(),
+            file: self.file.clone(),
+            loaded,
+        }));
+        self.config = config;
+        Ok(())
+    }
+
+    async fn read_file(&self) -> Result<Config, ReloadError> {
+        read_file(self.file.clone()).await
+    }
+}
+
+/// What the file says now.
+pub(super) async fn read_file(file: Option<PathBuf>) -> Result<Config, ReloadError> {
+    let Some(file) = file else {
+        return Err(ReloadError::Invalid(
+            "there is no file to reload".to_owned(),
+        ));
+    };
+    match spawn_blocking(move || Config::load(&file)).await {
+        Ok(Ok(config)) => Ok(config),
+        Ok(Err(errors)) => Err(ReloadError::Invalid(errors.to_string())),
+        Err(error) => Err(ReloadError::Internal(error.to_string())),
+    }
+}
+
+/// Notes what came of a reload in place.
+pub(super) fn note_outcome(event_log: &EventLog, outcome: &ReloadResult) {
+    let (kind, text) = match outcome {
+        Ok(changes) if changes.is_empty() => (
+            EventKind::Reloaded,
+            "reloaded in place: nothing changed".to_owned(),
+        ),
+        Ok(changes) => (
+            EventKind::Reloaded,
+            format!("reloaded in place: {}", changes.join("; ")),
+        ),
+        Err(refusal) => (
+            EventKind::ReloadFailed,
+            format!("not reloaded, everything stays as it is: {refusal}"),
+        ),
+    };
+    event_log.log_event(kind, None, None, text);
+}
+
+/// What an outcome is counted as.
+fn metric_outcome(outcome: &ReloadResult) -> ReloadOutcome {
+    match outcome {
+        Ok(_) => ReloadOutcome::InPlace,
+        Err(ReloadError::NeedsNewProcess(_)) => ReloadOutcome::NeedsProcess,
+        Err(ReloadError::Invalid(_) | ReloadError::Internal(_)) => ReloadOutcome::InPlaceFailed,
+    }
+}

@@ -1,0 +1,84 @@
+//! The process as it is told of over the API.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+
+use super::change_lock::ChangeLock;
+use super::edge::Connections;
+use super::event_loop::HANDOVER_UNDER_WAY;
+use super::reloader::ReloaderHandle;
+use crate::admin::{
+    ChangeError, ChangePermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad, Readiness,
+};
+use crate::event_log::EventLog;
+use crate::history::History;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::proxy::{
+    self, ActiveConfig, ExplainError, ExplainRequest, RequestExplanation, TrafficState,
+};
+
+/// The running process.
+#[derive(Debug)]
+pub(super) struct RunningProcess {
+    pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    pub(super) active: Arc<ArcSwap<ActiveConfig>>,
+    pub(super) traffic: Arc<TrafficState>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) event_log: Arc<EventLog>,
+    pub(super) reloads: ReloaderHandle,
+    pub(super) changes: Arc<ChangeLock>,
+    pub(super) history: Arc<History>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl ProcessHandle for RunningProcess {
+    fn loaded_config(&self) -> Arc<LoadedConfig> {
+        self.loaded_config.load_full()
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        self.active.load().pools.clone()
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> Result<RequestExplanation, ExplainError> {
+        proxy::explain(&self.active.load(), request)
+    }
+
+    fn load(&self) -> ProcessLoad {
+        ProcessLoad {
+            ready: self.readiness.is_ready(),
+            draining: self.traffic.is_draining(),
+            in_flight: self.traffic.present(),
+            connections: self.connections.open(),
+            panics: self.traffic.panics(),
+        }
+    }
+
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn event_log(&self) -> &Arc<EventLog> {
+        &self.event_log
+    }
+
+    fn permit(&self) -> Result<ChangePermit, ChangeError> {
+        match self.changes.try_permit() {
+            Some(permit) => Ok(Box::new(permit)),
+            None => Err(ChangeError::Busy(HANDOVER_UNDER_WAY.to_owned())),
+        }
+    }
+
+    async fn change(&self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
+        self.reloads.change(pool, change).await
+    }
+
+    fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+}

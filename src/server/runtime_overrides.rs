@@ -1,0 +1,312 @@
+//! What operators have changed at run time, on top of the file.
+//!
+//! An edited file beats an operator: a change holds over reloads and handovers until the file says something else about
+//! that host than it did when the change was made. The end of the process is its end, too.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::admin::{ChangeError, HostChange};
+use crate::balancer::{HostId, MAX_WEIGHT};
+use crate::config::{self, Config, Host};
+use crate::event_log::EventKind;
+use crate::pool::{Member, Pool};
+use crate::timestamp::Timestamp;
+
+/// The changes of all pools, by name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct RuntimeOverrides(BTreeMap<String, PoolOverrides>);
+
+/// The changes of one pool.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct PoolOverrides {
+    added: Vec<AddedHost>,
+    removed: Vec<RemovedHost>,
+    weighed: Vec<WeightOverride>,
+}
+
+/// What a file says, or could say, about a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct HostSettings {
+    weight: u32,
+    backup: bool,
+    max_in_flight: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct AddedHost {
+    id: String,
+    /// What the name in `id` was resolved to.
+    address: SocketAddr,
+    #[serde(rename = "words")]
+    settings: HostSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RemovedHost {
+    id: String,
+    at: Timestamp,
+    /// What the file said then.
+    #[serde(rename = "words")]
+    settings: HostSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct WeightOverride {
+    id: String,
+    weight: u32,
+    /// What the file said then.
+    #[serde(rename = "file_host")]
+    file_weight: u32,
+}
+
+/// A change that was noted, for the journal.
+#[derive(Debug)]
+pub(super) struct ChangeEvent {
+    pub(super) kind: EventKind,
+    pub(super) host: HostId,
+    pub(super) text: String,
+}
+
+impl ChangeEvent {
+    fn new(kind: EventKind, host: &HostId, text: String) -> Self {
+        let host = host.clone();
+        ChangeEvent { kind, host, text }
+    }
+}
+
+impl RuntimeOverrides {
+    /// The configuration that comes of the file's. Changes that the file has overtaken are dropped; a line for each.
+    pub(super) fn apply_to(&mut self, file: &Config) -> (Config, Vec<String>) {
+        let mut config = file.clone();
+        let mut dropped = Vec::new();
+        self.0.retain(|name, pool_overrides| {
+            let mut pools = config.pools.iter_mut();
+            let Some(pool) = pools.find(|pool| pool.name == *name) else {
+                dropped.push(format!(
+                    "pool {name}: what an operator changed went with it"
+                ));
+                return false;
+            };
+            pool_overrides.apply(pool, &mut dropped);
+            *pool_overrides != PoolOverrides::default()
+        });
+        (config, dropped)
+    }
+
+    /// Notes what an operator asks for in the pool that is `file` in the file and serves as `pool`.
+    ///
+    /// # Errors
+    /// It cannot be done, or would leave the pool without a usable host.
+    pub(super) fn apply_change(
+        &mut self,
+        file: &config::Pool,
+        pool: &Pool,
+        change: HostChange,
+    ) -> Result<ChangeEvent, ChangeError> {
+        match change {
+            HostChange::Add(host) => {
+                if let Some(member) = pool.members().iter().find(|&member| is_same(member, &host)) {
+                    let (pool, id) = (pool.name(), member.host().id());
+                    let reason = format!("the pool {pool} has a host `{id}` already");
+                    return Err(ChangeError::Conflict(reason));
+                }
+                let text = format!("was added by an operator, weight {}", host.weight);
+                let event = ChangeEvent::new(EventKind::Added, &host.id, text);
+                self.add(file, host)?;
+                Ok(event)
+            }
+            HostChange::Remove { host, force } => {
+                let member = find_member(pool, &host)?;
+                if member.is_usable() && pool.usable() == 1 && !force {
+                    let pool = pool.name();
+                    return Err(ChangeError::Conflict(format!(
+                        "`{host}` is the last usable host of the pool {pool}; force=true removes it nevertheless"
+                    )));
+                }
+                self.remove(file, &host);
+                Ok(ChangeEvent::new(
+                    EventKind::Removed,
+                    &host,
+                    "was removed by an operator".to_owned(),
+                ))
+            }
+            HostChange::Weigh { host, weight } => {
+                let before = find_member(pool, &host)?.host().weight();
+                self.set_weight(file, &host, weight);
+                let text = format!("has weight {weight} now by an operator, had {before}");
+                Ok(ChangeEvent::new(EventKind::Weighed, &host, text))
+            }
+        }
+    }
+
+    /// Adds `host` to the pool `file`, or brings one of the file's back that was removed.
+    fn add(&mut self, file: &config::Pool, host: Host) -> Result<(), ChangeError> {
+        let pool_overrides = self.pool_overrides(file);
+        let settings = HostSettings::new(&host);
+        let Some(file_host) = file.hosts.iter().find(|file_host| file_host.is_same(&host)) else {
+            pool_overrides.added.push(AddedHost {
+                id: host.id.as_str().to_owned(),
+                address: host.address,
+                settings,
+            });
+            return Ok(());
+        };
+        let unchanged = HostSettings {
+            weight: settings.weight,
+            ..HostSettings::new(file_host)
+        };
+        if file_host.id != host.id || settings != unchanged {
+            return Err(ChangeError::Conflict(format!(
+                "`{}` is in the file and was removed by an operator; it comes back as it stands there, but for its weight",
+                file_host.id
+            )));
+        }
+        pool_overrides
+            .removed
+            .retain(|removed| removed.id != host.id.as_str());
+        pool_overrides.set_weight(file_host, host.weight);
+        Ok(())
+    }
+
+    /// Removes a host.
+    fn remove(&mut self, file: &config::Pool, id: &HostId) {
+        let pool_overrides = self.pool_overrides(file);
+        pool_overrides.added.retain(|added| added.id != id.as_str());
+        pool_overrides
+            .weighed
+            .retain(|weighed| weighed.id != id.as_str());
+        if let Some(file_host) = find_host(file, id) {
+            pool_overrides.removed.push(RemovedHost {
+                id: id.as_str().to_owned(),
+                at: Timestamp::now(),
+                settings: HostSettings::new(file_host),
+            });
+        }
+    }
+
+    /// Gives a host another weight.
+    fn set_weight(&mut self, file: &config::Pool, id: &HostId, weight: u32) {
+        let pool_overrides = self.pool_overrides(file);
+        match find_host(file, id) {
+            Some(file_host) => pool_overrides.set_weight(file_host, weight),
+            None => {
+                let mut added = pool_overrides.added.iter_mut();
+                if let Some(added) = added.find(|added| added.id == id.as_str()) {
+                    added.settings.weight = weight;
+                }
+            }
+        }
+    }
+
+    fn pool_overrides(&mut self, file: &config::Pool) -> &mut PoolOverrides {
+        self.0.entry(file.name.clone()).or_default()
+    }
+}
+
+impl PoolOverrides {
+    /// Changes `pool`, and drops what the file has overtaken.
+    fn apply(&mut self, pool: &mut config::Pool, dropped: &mut Vec<String>) {
+        let name = pool.name.clone();
+        let mut discard = |id: &str, what: &str| {
+            dropped.push(format!(
+                "pool {name}: host {id} was edited; that an operator {what} holds no more"
+            ));
+            false
+        };
+        self.weighed.retain(|weighed| {
+            let mut hosts = pool.hosts.iter_mut();
+            match hosts.find(|host| host.id.as_str() == weighed.id) {
+                Some(host)
+                    if host.weight == weighed.file_weight && weighed.weight <= MAX_WEIGHT =>
+                {
+                    host.weight = weighed.weight;
+                    true
+                }
+                Some(_) => discard(&weighed.id, "has given it another weight"),
+                None => false,
+            }
+        });
+        self.removed.retain(|removed| {
+            let mut hosts = pool.hosts.iter();
+            match hosts.position(|host| host.id.as_str() == removed.id) {
+                Some(index) if HostSettings::new(&pool.hosts[index]) == removed.settings => {
+                    let host = pool.hosts.remove(index);
+                    pool.removed.push((host, removed.at));
+                    true
+                }
+                Some(_) => discard(&removed.id, "has removed it"),
+                None => false,
+            }
+        });
+        self.added.retain(|added| match added.host() {
+            Some(host) if !pool.hosts.iter().any(|other| other.is_same(&host)) => {
+                pool.hosts.push(host);
+                true
+            }
+            _ => discard(&added.id, "has added it"),
+        });
+    }
+
+    fn set_weight(&mut self, file_host: &Host, weight: u32) {
+        let id = file_host.id.as_str();
+        self.weighed.retain(|weighed| weighed.id != id);
+        if weight != file_host.weight {
+            self.weighed.push(WeightOverride {
+                id: id.to_owned(),
+                weight,
+                file_weight: file_host.weight,
+            });
+        }
+    }
+}
+
+impl AddedHost {
+    /// `None` if another process said what makes no sense here.
+    fn host(&self) -> Option<Host> {
+        let HostSettings {
+            weight,
+            backup,
+            max_in_flight,
+        } = self.settings;
+        let host = Host::at(&self.id, self.address).ok()?;
+        (weight <= MAX_WEIGHT).then_some(Host {
+            weight,
+            backup,
+            max_in_flight,
+            ..host
+        })
+    }
+}
+
+impl HostSettings {
+    fn new(host: &Host) -> Self {
+        HostSettings {
+            weight: host.weight,
+            backup: host.backup,
+            max_in_flight: host.max_in_flight,
+        }
+    }
+}
+
+fn find_host<'a>(pool: &'a config::Pool, id: &HostId) -> Option<&'a Host> {
+    pool.hosts.iter().find(|host| host.id == *id)
+}
+
+/// The host that is meant.
+fn find_member<'a>(pool: &'a Pool, id: &HostId) -> Result<&'a Member, ChangeError> {
+    pool.member(id).ok_or_else(|| {
+        let (pool, id) = (pool.name(), id.as_str().escape_debug());
+        ChangeError::Unknown(format!("the pool {pool} does not have a host `{id}`"))
+    })
+}
+
+/// Whether a host of a pool is this server, however it is spelled.
+fn is_same(member: &Member, host: &Host) -> bool {
+    let known = Host::at(member.host().id().as_str(), member.host().address());
+    known.is_ok_and(|known| known.is_same(host))
+}

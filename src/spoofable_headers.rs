@@ -1,0 +1,70 @@
+//! The fields by which a client could lie about itself: who it is, and what it asked for.
+
+/// What the names of a whole family begin with.
+const FAMILY: &str = "x-forwarded";
+
+/// The other names.
+const NAMES: [&str; 7] = [
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "x-cluster-client-ip",
+    "client-ip",
+    // CGI programs take it for the variable HTTP_PROXY (httpoxy).
+    "proxy",
+];
+
+/// Whether a field is one of those that are dropped by default. `_` counts as `-`, as it does to CGI programs.
+pub(crate) fn is_spoofable(name: &[u8]) -> bool {
+    match name.first().map(u8::to_ascii_lowercase) {
+        Some(b'x' | b'f' | b't' | b'c' | b'p') => {}
+        _ => return false,
+    }
+    name.get(..FAMILY.len())
+        .is_some_and(|begin| is_same_name(begin, FAMILY.as_bytes()))
+        || NAMES
+            .iter()
+            .any(|known| is_same_name(name, known.as_bytes()))
+}
+
+/// Whether two names are the same field to a CGI program.
+pub(crate) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    let folded = |byte: &u8| match byte {
+        b'_' => b'-',
+        other => other.to_ascii_lowercase(),
+    };
+    one.len() == other.len() && one.iter().map(folded).eq(other.iter().map(folded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_all_spellings() {
+        let known = |name: &str| is_spoofable(name.as_bytes());
+        for name in [
+            "X-Forwarded-For",
+            "X-Forwarded-Client-Cert",
+            "x_forwarded_prefix",
+            "X-Forwarded",
+            "Forwarded",
+            "X_Real-IP",
+            "True-Client-IP",
+            "client_ip",
+            "Proxy",
+        ] {
+            assert!(known(name), "{name}");
+        }
+        for name in [
+            "X-Forward",
+            "Proxy-Authorization",
+            "X-Request-Id",
+            "Cookie",
+            "X",
+        ] {
+            assert!(!known(name), "{name}");
+        }
+    }
+}
