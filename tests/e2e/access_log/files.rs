@@ -157,7 +157,7 @@ fn a_reload_takes_a_changed_log_in_and_leaves_an_unchanged_one_alone() {
     // Another format is another log in the same open file.
     let same = logging(setup(), "format: combined").top("limits: { body: 1MiB }");
     let line = ballast.hang_up(&same.yaml());
-    assert!(line.contains("access_log changed"), "{line}");
+    assert!(line.contains("access_log.format changed from json to combined"), "{line}");
     ask("/2");
     let has =
         |file: &PathBuf, part: &str| fs::read_to_string(file).is_ok_and(|text| text.contains(part));
@@ -167,7 +167,7 @@ fn a_reload_takes_a_changed_log_in_and_leaves_an_unchanged_one_alone() {
     assert!(!ballast.path(FILE).exists());
     let other = ballast.path("other.log");
     let line = ballast.hang_up(&setup().top("access_log: { path: other.log }").yaml());
-    assert!(line.contains("access_log changed"), "{line}");
+    assert!(line.contains("access_log.path changed"), "{line}");
     ask("/3");
     wait_until(SOON, "the line is there", || has(&other, "\"/3\""));
     let line = ballast.hang_up(&setup().yaml());
