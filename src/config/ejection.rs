@@ -64,27 +64,26 @@ fn times_fit(ejection: &mut Ejection, map: &Node, reader: &mut Reader<'_>) {
 pub struct Failures {
     /// No connection: refused, unreachable, too slow, TLS not agreed on.
     pub connect: bool,
-    /// No answer, or not the rest of it, within the timeouts.
+    /// No response, or not all of it, within the timeouts.
     pub timeout: bool,
-    /// The connection ended before the answer was whole.
+    /// The connection ended before the response was complete.
     pub reset: bool,
-    /// The answer is not HTTP.
+    /// The response is not HTTP.
     pub malformed: bool,
     /// Status codes as ranges, both ends included.
     pub statuses: Vec<(u16, u16)>,
 }
 
 impl Failures {
-    /// Statuses that tell of the host and not of the request. 501 and 505 are about what was asked for, and the others
-    /// of the class as well.
+    /// Statuses that are about the host. 501, 505 and the rest of the class are about the request.
     pub const HOST_STATUSES: [(u16, u16); 3] = [(500, 500), (502, 504), (520, 529)];
 
-    /// Whether answers with this status count.
+    /// Whether responses with this status count.
     pub fn names(&self, status: u16) -> bool {
         is_within(&self.statuses, status)
     }
 
-    /// Whether answers with this status tell of the host, where nothing else is said.
+    /// Whether responses with this status count by default.
     pub fn is_of_host(status: u16) -> bool {
         is_within(&Self::HOST_STATUSES, status)
     }

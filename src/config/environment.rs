@@ -14,25 +14,24 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Names that are resolved at the same time. Each that fails may take the resolver's full timeout of several seconds.
 const CONCURRENT_LOOKUPS: usize = 16;
 
-/// Where names are resolved and certificate files read. Tests put their own in place of [`System`], so that parsing is
-/// a function of the text alone.
+/// Resolves names and reads files. Tests replace [`System`] with their own, so that parsing is a function of the text.
 pub trait Environment: Sync {
     /// The addresses of a host name, best first.
     ///
     /// # Errors
-    /// Whatever keeps the name from being resolved.
+    /// The name cannot be resolved.
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 
     /// The content of a file.
     ///
     /// # Errors
-    /// Whatever keeps the file from being read.
+    /// The file cannot be read.
     fn read(&self, file: &Path) -> io::Result<Vec<u8>>;
 
-    /// The content of a file that nobody but its owner may read.
+    /// The content of a file that only its owner may read.
     ///
     /// # Errors
-    /// Others may read or write it, or whatever else keeps it from being read.
+    /// Others may read or write it, or it cannot be read.
     fn read_private(&self, file: &Path) -> io::Result<Vec<u8>> {
         self.read(file)
     }
@@ -66,14 +65,14 @@ impl Environment for System {
     }
 }
 
-/// The content of a text file without the byte order mark that editors of Windows put in front.
+/// The content of a text file without the byte order mark that some editors write.
 pub(super) fn without_bom(content: &[u8]) -> &[u8] {
     content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)
 }
 
 fn whole(file: File) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    // Past the limit by one byte, so that a device without an end is seen for what it is.
+    // One byte more than the limit, so that a device without an end is an error too.
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut content)?;
     if content.len() > MAX_BYTES {
         return Err(io::Error::new(
@@ -84,7 +83,7 @@ fn whole(file: File) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Every name with the address that is used for it, or with the reason why there is none.
+/// Every name with its address, or with the reason why it has none.
 pub(super) type Names = HashMap<String, Result<IpAddr, String>>;
 
 /// Resolves all `names`, several at a time.

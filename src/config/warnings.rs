@@ -1,4 +1,4 @@
-//! What is good enough to serve with, and should be mended nevertheless: certificates out of date or out of order.
+//! Warnings about certificates that can serve but should be replaced: expired, not valid yet, or out of order.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ impl Config {
 }
 
 impl Certificate {
-    /// The Unix time at which the first certificate of the chain expires: from then on clients turn away.
+    /// The Unix time at which the first certificate of the chain expires, after which clients refuse it.
     pub fn expiry(&self) -> Option<i64> {
         let chain = self.certified.cert.iter().filter_map(parsed);
         chain

@@ -1,5 +1,4 @@
-//! The sections of a PEM file, each of which is either understood or an error: none is left out because of how it stands
-//! in the file.
+//! The sections of a PEM file. Each is either understood or an error, so that none is left out because of its position.
 
 use base64::Engine;
 use base64::alphabet;
@@ -11,7 +10,7 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// Files have padding where it belongs, and some tools leave it out.
+/// Accepts base64 with and without padding, which some tools leave out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -21,7 +20,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block<'a> {
     pub(super) label: &'a str,
-    /// Where it begins, counted from 1.
+    /// The line that it begins on, counted from 1.
     pub(super) line: usize,
     /// Whether its header fields say that it is encrypted (RFC 1421, OpenSSL's own keys).
     pub(super) is_encrypted: bool,
@@ -29,10 +28,10 @@ pub(super) struct Block<'a> {
     pub(super) der: Vec<u8>,
 }
 
-/// Every section of `text`, in order. What stands between them is for people, wherever on a line a section begins.
+/// Every section of `text`, in order. The text between sections is for people, and a section may begin within a line.
 ///
 /// # Errors
-/// A section that is torn or holds something other than base64, and what looks like the beginning or the end of one.
+/// A section is incomplete or not base64, or a line looks like the beginning or the end of one.
 pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
     let mut blocks = Vec::new();
     let mut reader = Reader {
@@ -91,7 +90,7 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
     Ok(blocks)
 }
 
-/// What has not been read, and on which line that begins.
+/// The text that is not read yet, and the line that it begins on.
 struct Reader<'a> {
     rest: &'a str,
     line: usize,
@@ -105,7 +104,7 @@ impl<'a> Reader<'a> {
         skipped
     }
 
-    /// The label that stands here, up to the dashes behind it on the same line.
+    /// The label here, up to the dashes after it on the same line.
     fn label(&mut self) -> Option<&'a str> {
         let length = self.rest.find(DASHES)?;
         let label = &self.rest[..length];
@@ -117,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Fails if `text`, which begins on line `first`, holds one half of a section or something that was to be one.
+/// Fails if `text`, which begins on line `first`, holds half of a section or a line that resembles one.
 fn assert_no_section(text: &str, first: usize) -> Result<(), String> {
     let is_dash = |c: &char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     let is_marker = |line: &str| {
@@ -144,7 +143,7 @@ fn assert_no_section(text: &str, first: usize) -> Result<(), String> {
 fn without_headers(body: &str) -> (bool, &str) {
     let mut is_encrypted = false;
     let mut rest = body.trim_start();
-    // Base64 has no colon. A header field that goes on on a second line ends in a comma or begins with a space.
+    // Base64 has no colon. A header field that continues on a second line ends with a comma, or the line begins with a space.
     while let Some((line, after)) = rest.split_once('\n')
         && line.contains(':')
     {

@@ -1,6 +1,6 @@
-//! What kind of private key something is, for the message that it cannot be used.
+//! The kind of a private key, for the message that it cannot be used.
 
-/// Object identifiers, as they stand in a key.
+/// Object identifiers in DER, as keys have them.
 const KINDS: [(&[u8], &str); 8] = [
     (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01", RSA),
     (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a", "an RSA-PSS key"),
@@ -30,7 +30,7 @@ const CURVES: [(&[u8], &str); 10] = [
     (b"\x2a\x81\x1c\xcf\x55\x01\x82\x2d", "SM2"),
 ];
 
-/// ML-DSA of three strengths; the last byte of the identifier is one of these three.
+/// ML-DSA has three strengths; the last byte of the identifier is one of these.
 const ML_DSA: &[u8] = b"\x60\x86\x48\x01\x65\x03\x04\x03";
 
 const RSA: &str = "an RSA key";
@@ -94,7 +94,7 @@ fn on_curve(curve: Option<&[u8]>) -> String {
     }
 }
 
-/// The content of the element of DER that `input` begins with, if it has this tag, and what follows it.
+/// The content of the first DER element of `input`, if it has this tag, and the rest of the input.
 fn take(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = input.split_first()?;
     let (&length, rest) = rest.split_first()?;

@@ -1,4 +1,4 @@
-//! Certificates and keys: read once, so that what cannot work is found before a listener opens.
+//! Certificates and keys. They are checked when the file is read, so that a listener never opens with unusable ones.
 
 mod blocks;
 mod key_kind;
@@ -20,11 +20,11 @@ use super::pool_tls::Authorities;
 
 use blocks::{Block, blocks};
 
-/// Keys that can be used, for messages about others.
+/// The keys that can be used, for messages about others.
 const USABLE: &str = "RSA keys of 2048 to 4096 bits, EC keys on the curves P-256 and P-384, and Ed25519 keys can be used";
 
 /// The certificates in a PEM file, at least one. Keys and parameters may stand between them; anything else is an error,
-/// so that no certificate is left out in silence.
+/// so that no certificate is left out silently.
 pub(super) fn certificates(
     file: &Path,
     environment: &dyn Environment,
@@ -37,7 +37,7 @@ pub(super) fn certificates(
         match block.label {
             "CERTIFICATE" | "X509 CERTIFICATE" => {
                 let certificate = CertificateDer::from(block.der);
-                // The first one is judged with its key.
+                // The first one is checked with its key.
                 if !certificates.is_empty() && !is_certificate(&certificate) {
                     return Err(format!(
                         "the section on line {line} of `{shown}` does not hold a certificate"
@@ -72,7 +72,7 @@ pub(super) fn certificates(
     Ok(certificates)
 }
 
-/// The private keys in a PEM file that can be used, at least one. Certificates and parameters may stand beside them.
+/// The usable private keys in a PEM file, at least one. Certificates and parameters may stand beside them.
 pub(super) fn private_keys(
     file: &Path,
     environment: &dyn Environment,
@@ -92,7 +92,7 @@ pub(super) fn private_keys(
                     1 => String::new(),
                     line => format!(" (line {line})"),
                 };
-                let reason = format!("the key in `{shown}`{line} is of no use: {reason}");
+                let reason = format!("the key in `{shown}`{line} cannot be used: {reason}");
                 useless.get_or_insert(reason);
             }
         }
@@ -164,18 +164,18 @@ pub(super) fn fit(
 ) -> Result<(), String> {
     let (certificate, key) = (chain_file.display(), key_file.display());
     match certified.keys_match() {
-        // A key type whose public half rustls cannot read is taken at its word.
+        // rustls cannot read the public half of some key types; those are accepted unchecked.
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
         Err(Error::InconsistentKeys(_)) => Err(format!(
             "the key in `{key}` does not belong to the certificate in `{certificate}`"
         )),
         Err(error) => Err(format!(
-            "the certificate in `{certificate}` is of no use: {error}"
+            "the certificate in `{certificate}` cannot be used: {error}"
         )),
     }
 }
 
-/// The authorities in a PEM file, at least one, and nothing that cannot be one.
+/// The authorities in a PEM file, at least one. A certificate that cannot be an authority is an error.
 pub(super) fn authorities(
     file: &Path,
     environment: &dyn Environment,
@@ -184,13 +184,13 @@ pub(super) fn authorities(
     let mut store = RootCertStore::empty();
     let useless = |reason: &dyn fmt::Display| {
         let shown = file.display();
-        format!("`{shown}` holds a certificate that is of no use: {reason}")
+        format!("`{shown}` holds a certificate that cannot be used: {reason}")
     };
     for certificate in &certificates {
         store
             .add(certificate.clone())
             .map_err(|error| useless(&error))?;
-        // Stricter than rustls, for instance about dates; Pingora reads it with this once more and panics.
+        // This parser is stricter than rustls, for instance about dates; Pingora uses it again later and panics.
         parse_x509_certificate(certificate).map_err(|error| useless(&error))?;
     }
     Ok(Authorities {
@@ -207,7 +207,7 @@ fn improper(file: &Path, reason: &str) -> String {
     format!("`{}` is not a proper PEM file: {reason}", file.display())
 }
 
-/// The text of a PEM file; what people have written between the sections may be in any encoding.
+/// The text of a PEM file. The text between sections may have any encoding.
 fn text(file: &Path, environment: &dyn Environment) -> Result<String, String> {
     let content = read(file, environment)?;
     if content.starts_with(b"\x30\x82") {
