@@ -11,9 +11,9 @@ use super::schema::{List, Scalar, list, scalar, section};
 section! {
     /// Whose requests are served.
     pub struct Access: Eq, Default {
-        /// Networks or addresses that may connect; with any, all others may not.
+        /// Clients that are let in, as networks or addresses. If there is any, no others are.
         allow: Vec<IpNet> { networks(), default "[]" },
-        /// Networks or addresses that may not, even if `allow` has them.
+        /// Clients that are refused, even if `allow` has them.
         deny: Vec<IpNet> { networks(), default "[]" },
     }
 }

@@ -143,15 +143,8 @@ impl Kind for AlgorithmKind {
                 })
             }
             Content::Map(_) => read_map(node, reader),
-            Content::Null => {
-                reader.problem(
-                    node,
-                    "a value is missing here; write one or leave the key out",
-                );
-                None
-            }
-            Content::List(_) => {
-                reader.problem(node, "expected a single value or a map, found a list");
+            Content::Null | Content::List(_) => {
+                reader.wrong_type(node, "a single value or a map");
                 None
             }
         }
@@ -212,8 +205,7 @@ fn read_map(map: &Node, reader: &mut Reader<'_>) -> Option<Algorithm> {
         let value = &entry.value;
         reader.in_key(&entry.key, |reader| {
             let Some(text) = value.text() else {
-                let message = format!("expected a single value, found {}", value.describe());
-                return reader.problem(value, message);
+                return reader.wrong_type(value, "a single value");
             };
             if entry.key == KEY {
                 let source = key_source(text, info);

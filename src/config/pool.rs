@@ -141,7 +141,7 @@ impl Kind for Pools {
 
     fn read(&self, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<Pool>> {
         if !matches!(node.content, Content::Map(_) | Content::Null) {
-            reader.problem(node, format!("expected a map, found {}", node.describe()));
+            reader.wrong_type(node, "a map");
             return None;
         }
         let entries = node.entries();

@@ -169,7 +169,7 @@ impl Kind for Fields {
 
     fn read(&self, node: &Node, reader: &mut Reader<'_>) -> Option<Self::Value> {
         if !matches!(node.content, Content::Map(_) | Content::Null) {
-            reader.problem(node, format!("expected a map, found {}", node.describe()));
+            reader.wrong_type(node, "a map");
             return None;
         }
         let fields = node.entries().iter().filter_map(|entry| {

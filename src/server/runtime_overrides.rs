@@ -60,7 +60,7 @@ struct WeightOverride {
     id: String,
     weight: u32,
     /// What the file said then.
-    #[serde(rename = "file_host")]
+    #[serde(rename = "said")]
     file_weight: u32,
 }
 

@@ -213,14 +213,14 @@ fn certificates_that_cannot_serve_are_refused() {
             "broken.pem",
             "a.key",
             format!(
-                "key: the certificate in `{}` is of no use: ",
+                "key: the certificate in `{}` cannot be used: ",
                 shown("broken.pem")
             ),
         ),
         (
             "a.pem",
             "broken.key",
-            format!("key: the key in `{}` is of no use: ", shown("broken.key")),
+            format!("key: the key in `{}` cannot be used: ", shown("broken.key")),
         ),
         (
             "a.pem",
@@ -253,7 +253,7 @@ fn authorities_are_read_too() {
     let wrong = include_str!("../fuzz/pem/thirteenth_month");
     write(&directory, "none.pem", wrong);
     let told = errors(&file).concat();
-    assert!(told.contains("a certificate that is of no use: "), "{told}");
+    assert!(told.contains("a certificate that cannot be used: "), "{told}");
 }
 
 #[test]

@@ -105,8 +105,7 @@ impl<K: Kind> Kind for List<K> {
             Content::Null => 0,
             Content::Scalar { .. } => 1,
             Content::Map(_) => {
-                let message = format!("expected {}, found a map", self.phrase());
-                reader.problem(node, message);
+                reader.wrong_type(node, &self.phrase());
                 return None;
             }
         };

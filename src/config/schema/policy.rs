@@ -100,10 +100,7 @@ impl<K: Kind> Kind for Switch<K> {
                 None
             }
             Content::Null => {
-                reader.problem(
-                    node,
-                    "a value is missing here; write one or leave the key out",
-                );
+                reader.wrong_type(node, &self.phrase());
                 None
             }
             Content::Map(_) | Content::List(_) => self.kind.read(node, reader).map(Some),

@@ -49,6 +49,17 @@ impl<'a> Reader<'a> {
         self.problems.push(problem);
     }
 
+    /// Notes that a value is not `what`. A null is never taken for a value.
+    pub(in crate::config) fn wrong_type(&mut self, node: &Node, what: &str) {
+        match node.is_null() {
+            true => self.problem(
+                node,
+                "a value is missing here; write one or leave the key out",
+            ),
+            false => self.problem(node, format!("expected {what}, found {}", node.describe())),
+        }
+    }
+
     /// Adds to the last problem.
     pub(in crate::config) fn extend_problem(&mut self, text: &str) {
         if let Some(problem) = self.problems.last_mut() {

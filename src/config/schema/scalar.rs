@@ -87,16 +87,8 @@ impl<T: PartialEq> Kind for Scalar<T> {
                 let value = (self.read)(text, reader);
                 reader.take(node, value)
             }
-            Content::Null => {
-                reader.problem(
-                    node,
-                    "a value is missing here; write one or leave the key out",
-                );
-                None
-            }
-            Content::List(_) | Content::Map(_) => {
-                let message = format!("expected {}, found {}", self.phrase, node.describe());
-                reader.problem(node, message);
+            Content::Null | Content::List(_) | Content::Map(_) => {
+                reader.wrong_type(node, &self.phrase);
                 None
             }
         }
