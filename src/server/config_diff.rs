@@ -43,7 +43,7 @@ fn line(change: &Change) -> String {
             (Some(old), Some(new)) => format!("{path} changed from {old} to {new}"),
             _ => format!("{path} changed"),
         },
-        ChangeKind::Content => format!("{path} names something that changed"),
+        ChangeKind::Content => format!("{path} has new content"),
         ChangeKind::Added => format!("{path} added"),
         ChangeKind::Removed => format!("{path} removed"),
         ChangeKind::Reordered => format!("the order of {path} changed"),

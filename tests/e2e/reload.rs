@@ -67,9 +67,9 @@ fn ballast_reload_tells_what_changed_and_which_way_it_went() {
     assert_eq!(end.code, Some(0), "{end:?}");
     for line in [
         "reloaded, in-place".to_owned(),
-        format!("  pool web: host {} added", b.address()),
+        format!("  pools.web.hosts[{}] added", b.address()),
         format!(
-            "  pool web: weight of host {} changed from 1 to 4",
+            "  pools.web.hosts[{}].weight changed from 1 to 4",
             a.address()
         ),
     ] {
@@ -92,7 +92,7 @@ fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
     for (top, words) in [
         (
             &*listeners,
-            format!("needs a new process: listeners changed ({added} added)"),
+            format!("needs a new process: listeners[{added}] added"),
         ),
         (
             "server: { threads: 3 }",
@@ -299,7 +299,7 @@ fn certificates_are_shown_from_the_next_handshake_on() {
     // The same files with another content: a renewal.
     new.issue(&["host.test"]).write(folder.path(), "host");
     let line = ballast.hang_up(&yaml);
-    assert!(line.contains("certificates changed"), "{line}");
+    assert!(line.contains("tls.certificates has new content"), "{line}");
     assert_eq!(shows(&new).expect("the new one is shown").status, 200);
     shows(&old).expect_err("the old one is gone");
     assert_eq!(kept.get("/").status, 200, "connections stay");
@@ -407,7 +407,7 @@ fn what_needs_a_new_process_gets_one_by_ballast_reload() {
     let end = ballast.reload();
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(end.stdout.starts_with("reloaded, handover\n"), "{end:?}");
-    let words = format!("listeners changed ({added} added)");
+    let words = format!("listeners[{added}] added");
     assert!(end.stdout.contains(&words), "{end:?}");
     assert_eq!(get(added, "/").backend(), "b");
     assert_eq!(get(ballast.address(), "/").backend(), "b");
@@ -462,7 +462,7 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     let (code, words, _) = told(&Setup::of(&[&a]).host_entry(&weighted(&b, 4)));
     assert_eq!(code, Some(0));
     let host = format!(
-        "a reload would go in-place\n  pool web: host {} added\n",
+        "a reload would go in-place\n  pools.web.hosts[{}] added\n",
         b.address()
     );
     assert_eq!(words, host);
@@ -473,7 +473,7 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     let (code, words, _) = told(&with(&added.to_string()));
     assert_eq!(code, Some(0));
     assert!(words.starts_with("a reload would go handover\n"), "{words}");
-    assert!(words.contains(&format!("({added} added)")), "{words}");
+    assert!(words.contains(&format!("listeners[{added}] added")), "{words}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let taken = taken.local_addr().map(|address| (taken, address));
     let (_taken, address) = taken.expect("it is bound");
