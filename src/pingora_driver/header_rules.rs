@@ -1,4 +1,4 @@
-//! What the decisions say about heads, done to those of Pingora.
+//! Applies the rules for headers to Pingora's header types.
 
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
@@ -13,14 +13,14 @@ use crate::proxy::http_rules::{self, ContentLength, ResponseFieldFilter, Via};
 use crate::proxy::local_response::{self, Persistence};
 use crate::record::TerminationReason;
 
-/// Answers a request that must not be passed on, and tells what it ended with if it did. What may be said in several ways
-/// is said in one afterwards.
+/// Sends a response to a request that must not be forwarded, and returns its termination reason. An equivalent but
+/// unusual Content-Length is rewritten in its canonical form.
 pub(crate) async fn check_request(
     session: &mut Session,
     active: &ActiveConfig,
 ) -> Result<Option<TerminationReason>> {
     if http_rules::has_connection_close(session.req_header().into()) {
-        // Pingora looks at the first Connection field alone.
+        // Pingora evaluates only the first Connection field.
         session.set_keepalive(None);
     }
     let raw = session
@@ -46,7 +46,7 @@ pub(crate) async fn check_request(
     Ok(None)
 }
 
-/// Removes what neither a route nor a host is to see.
+/// Removes the fields that are dropped before routing.
 pub(crate) fn drop_fields(request: &mut RequestHeader, active: &ActiveConfig, trusted: bool) {
     for name in &names(&request.headers, |name| {
         http_rules::is_dropped(name, active, trusted)
@@ -55,10 +55,10 @@ pub(crate) fn drop_fields(request: &mut RequestHeader, active: &ActiveConfig, tr
     }
 }
 
-/// Makes the head of a host's answer one that may be passed on, to a request that asked for this `upgrade`.
+/// Prepares the head of a host's response for the client. `upgrade` is the protocol that the request asked for.
 ///
 /// # Errors
-/// If it must not be.
+/// If the response must not be forwarded.
 pub(crate) fn filter_response(
     response: &mut ResponseHeader,
     upgrade: Option<&str>,
@@ -72,13 +72,13 @@ pub(crate) fn filter_response(
     }
     let said = (response.status, response.version);
     http_rules::set_response_hop_fields(said, length, via, response)?;
-    // Whoever passes a message on speaks for itself, RFC 9110 6.2.
+    // A proxy sends its own protocol version, RFC 9110 6.2.
     response.set_version(Version::HTTP_11);
     Ok(())
 }
 
-/// Ends a body of unknown length as the client's version can understand: HTTP/1.0 knows no chunks, so there the end of
-/// the connection is the end of the body.
+/// Delimits a body of unknown length for the client's version: HTTP/1.0 has no chunks, so closing the connection ends
+/// the body.
 pub(crate) fn adapt_to_client_version(session: &mut Session, response: &mut ResponseHeader) {
     if session.req_header().version == Version::HTTP_10
         && response.remove_header(&TRANSFER_ENCODING).is_some()
@@ -87,7 +87,7 @@ pub(crate) fn adapt_to_client_version(session: &mut Session, response: &mut Resp
     }
 }
 
-/// The names of the fields that this is true of.
+/// The names of the fields that satisfy a predicate.
 fn names(fields: &HeaderMap, is: impl Fn(&[u8]) -> bool) -> Vec<HeaderName> {
     let names = fields.keys();
     names

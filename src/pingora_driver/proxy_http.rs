@@ -1,4 +1,4 @@
-//! The phases of a request in Pingora's order.
+//! The phases of a request, in the order in which Pingora calls them.
 
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ impl ProxyHttp for Proxy {
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
-        // Pingora's default is a compression module that is switched off, at a cost per request.
+        // By default Pingora adds a compression module that is switched off but costs time for every request.
     }
 
     async fn early_request_filter(
@@ -57,15 +57,15 @@ impl ProxyHttp for Proxy {
         if ctx.in_flight.is_draining() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
-            // Pingora gives every request after a connection's first one unlimited time to arrive.
-            // In seconds, and 0 would mean for ever.
+            // Without this, Pingora waits without limit for each request after the first one on a connection. The unit
+            // is seconds, and 0 would mean no limit.
             session.set_keepalive(Some(ceil_seconds(ctx.active.timeouts.client_keepalive)));
         }
         session.set_read_timeout(Some(ctx.active.timeouts.read));
         deadlines::note_request_head(session, ctx);
         session.set_total_drain_timeout(Some(local_response::LINGER));
         session.set_abort_on_close(ctx.active.half_close == HalfClose::Abort);
-        // A client may send its next request meanwhile.
+        // The client may send its next request before this one is complete.
         session.set_pipelining_enabled(true);
         if session.req_header().version == Version::HTTP_10 {
             session.set_ignore_info_resp(true);
@@ -97,7 +97,7 @@ impl ProxyHttp for Proxy {
         Ok(refusal.is_some())
     }
 
-    // The first host is leased here and not in `upstream_peer`, because an error there costs the client its connection.
+    // The first host is leased here and not in `upstream_peer`, because an error there closes the client's connection.
     async fn proxy_upstream_filter(
         &self,
         session: &mut Session,
@@ -133,7 +133,7 @@ impl ProxyHttp for Proxy {
         }
         let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
         if ctx.upgrade.is_some() {
-            // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
+            // Pingora has one read timeout for the handshake and for the tunnel; `deadlines` limits the handshake.
             peer.options.read_timeout = Some(ctx.active.timeouts.tunnel);
             upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
         } else if let Some(state) = client::lend_socket(session.as_downstream_mut()) {
@@ -170,7 +170,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         ctx.connected(reused);
         if !reused && let Some(left) = client::check_disconnect(session.as_downstream_mut()) {
-            // The host never hears of it.
+            // The request never reaches the host.
             return Err(left);
         }
         Ok(())
@@ -185,13 +185,13 @@ impl ProxyHttp for Proxy {
         let bare = split_absolute_target((&*request).into())
             .map(|(authority, target)| (authority.to_vec(), target.into_owned()));
         if let Some((authority, target)) = bare {
-            // What a server gets is the origin-form, and the authority as Host.
+            // A server gets the target in origin-form and the authority in Host.
             let host = request.set("Host", &authority);
             host.map_err(|error| error.into_down())?;
             request.set_raw_path(&target)?;
         }
         if ctx.upgrade.is_none() && request.headers.contains_key(header::UPGRADE) {
-            // Pingora looks at the one field alone.
+            // Pingora evaluates only Connection, so both are removed.
             request.remove_header(&header::UPGRADE);
             request.remove_header(&header::CONNECTION);
         }
@@ -219,7 +219,7 @@ impl ProxyHttp for Proxy {
         if let Some(more) = body.as_ref().filter(|_| !session.was_upgraded()) {
             http_rules::count_body_bytes(&mut ctx.body_bytes, more.len(), ctx.active.limits.body)?;
         }
-        // A client that uploads slowly does not make the host slow.
+        // The latency of the host starts only after a slow upload has ended.
         if end_of_stream && ctx.host_response.is_none() && !session.is_body_empty() {
             ctx.attempt_started = Instant::now();
             deadlines::set_response_deadline(session, ctx);
@@ -241,12 +241,13 @@ impl ProxyHttp for Proxy {
         }
         deadlines::clear_response_deadline(session);
         if upgraded && !session.is_body_done() {
-            // What the client sends next would be taken for the other protocol.
+            // The host would take the rest of the request for bytes of the new protocol.
             let early = "the host switched protocols amid the request";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
         }
         if ctx.upgrade.is_some() && !upgraded {
-            // The connection to the host has the time of a tunnel, which the rest of this answer does not get.
+            // The connection to the host has the read timeout of a tunnel, so the rest of this response needs its own
+            // deadline.
             ctx.upgrade_refused = true;
             deadlines::set_response_deadline(session, ctx);
         }
@@ -255,7 +256,7 @@ impl ProxyHttp for Proxy {
         if ctx.is_retryable_status(response.status)
             && ctx.abandon_attempt(session.req_header().into(), sent)
         {
-            // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
+            // The response has not left the filters, and the connection that carries the rest of it will be closed.
             let status = ErrorType::HTTPStatus(response.status.as_u16());
             return Err(Error::explain(status, "another host is asked").into_up());
         }
@@ -265,7 +266,7 @@ impl ProxyHttp for Proxy {
         }
         if upgraded {
             deadlines::begin_tunnel(session, ctx);
-            // A tunnel may last for hours, and is no retry any more.
+            // A tunnel may last for hours and should not count as open in the retry budget.
             ctx.account = None;
         }
         if ctx.in_flight.is_draining() {
@@ -302,7 +303,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    // Replaces Pingora's version, whose guards stand in `SentRequest::can_resend`; `set_retry` decides what it leaves open.
+    // Replaces Pingora's implementation. `SentRequest::can_resend` has the guards of the original.
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -317,7 +318,7 @@ impl ProxyHttp for Proxy {
             && *error.etype() == ErrorType::ReadTimedout
             && !session.is_body_done()
         {
-            // The host's time to answer ran while the client owed it the rest of the request.
+            // The host's deadline expired because the client had not sent the rest of the request.
             error.as_down();
         }
         let progress = AttemptProgress {
@@ -340,7 +341,7 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         ctx.lease = None;
         let status = failure::status_for(error).filter(|_| !ctx.has_client_left);
-        // A client at fault for the error gets no more time, but for the answer to a body that is too large.
+        // A client that caused the error gets no further time, except to read the response to a body that is too large.
         let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
         if let Some(status) = status
             && let Err(error) =
@@ -381,7 +382,7 @@ impl ProxyHttp for Proxy {
     }
 
     fn suppress_error_log(&self, _session: &Session, ctx: &RequestContext, error: &Error) -> bool {
-        // Clients come and go.
+        // Disconnects are normal.
         ctx.has_client_left || *error.esource() == ErrorSource::Downstream
     }
 
@@ -392,17 +393,18 @@ impl ProxyHttp for Proxy {
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
-        // The client notices nothing of an attempt that is followed by another, and a host that is down would fill the
-        // log until its health check says so in one line.
+        // The client does not see an attempt that is retried, and a host that is down would fill the log until its
+        // health check reports it in one line.
         true
     }
 }
 
-/// Leases a host for the next attempt. Waits in line while every host is full, as long as the client is there.
+/// Leases a host for the next attempt. Waits in the queue while every host is at its limit and the client stays
+/// connected.
 async fn lease_host(session: &mut Session, ctx: &mut RequestContext) -> Result<(), LeaseError> {
     match ctx.try_lease(session.req_header().into()) {
         Err(BalancerError::Busy) if ctx.pool().has_queue_room() => {
-            // The session is read from meanwhile.
+            // The session itself is borrowed for the disconnect watch.
             let request = session.req_header().clone();
             let left = client::wait_for_disconnect(session.as_downstream_mut());
             ctx.lease_queued((&request).into(), left).await
@@ -411,7 +413,7 @@ async fn lease_host(session: &mut Session, ctx: &mut RequestContext) -> Result<(
     }
 }
 
-/// The request after it has gone out.
+/// The request as far as it has been sent to a host.
 fn sent(session: &Session, ctx: &RequestContext) -> SentRequest {
     let replayable = !session.as_ref().retry_buffer_truncated();
     let answered = session.response_written().is_some();

@@ -1,17 +1,18 @@
-//! The head of a request as it comes: where it ends, so that nothing behind it is taken for a part of it.
+//! Incremental scanner for the head of a request. It finds the end of the head, so that later bytes are not taken for
+//! part of it.
 
 use crate::message::Malformed;
 use crate::message::head_end_scanner::HeadEndScanner;
 use crate::message::request_line_scanner::RequestLineScanner;
 
-/// What has come of a head so far.
+/// The part of a head that has been read so far.
 #[derive(Debug)]
 pub(crate) struct HeadScanner {
     line: RequestLineScanner,
     end: HeadEndScanner,
     over: bool,
-    /// What the last bytes taken begin with of a request line that has to be escaped: where the line was before them, and
-    /// how many are its.
+    /// Set if the last bytes contain a part of the request line that must be escaped: the state of the line before
+    /// them, and how many bytes belong to the line.
     odd: Option<(RequestLineScanner, usize)>,
 }
 
@@ -23,8 +24,8 @@ impl HeadScanner {
         odd: None,
     };
 
-    /// Takes in what comes next, and tells how much of it is the head's. It is refused if its first line is none, and
-    /// once the head is over: whoever wants more of it then reads it in another way than we do.
+    /// Scans the next bytes and returns how many belong to the head. An invalid request line is an error, and so are
+    /// bytes after the end of the head: if Pingora asks for more there, it parses the head differently from us.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         if self.over {
             return Err(Malformed);
@@ -40,7 +41,7 @@ impl HeadScanner {
         Ok(end.map_or(bytes.len(), |end| line + end))
     }
 
-    /// The `bytes` that were taken last, as they are to be handed out; `None`: as they are.
+    /// The escaped form of the `bytes` scanned last. `None`: they need no escaping.
     pub(crate) fn escaped(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let (before, line) = self.odd.take()?;
         let (line, rest) = bytes.split_at(line.min(bytes.len()));
@@ -54,7 +55,8 @@ impl HeadScanner {
 mod tests {
     use super::*;
 
-    /// How much of `bytes` is the head's, the same however they are cut; `None`: all, and it goes on.
+    /// How many of `bytes` belong to the head, for any division into reads. `None`: all of them, and the head is not
+    /// complete.
     fn length(bytes: &[u8]) -> Option<usize> {
         let in_pieces = |pieces: &[&[u8]]| {
             let (mut head, mut taken) = (HeadScanner::START, 0);

@@ -1,7 +1,7 @@
-//! Who the client is, and what hosts are told about it: the X-Forwarded-* fields.
+//! The client's address, and the X-Forwarded-* fields that pass it on to hosts.
 //!
-//! What a client says about itself counts for nothing unless it is a proxy from `trusted_proxies`, and `http_rules::clean` has
-//! removed it. What a trusted proxy says is continued.
+//! These fields are only believed if the peer is in `trusted_proxies`: fields from other clients are dropped as
+//! [spoofable](crate::spoofable_headers). Fields of a trusted proxy are continued.
 
 use std::net::IpAddr;
 
@@ -18,12 +18,12 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// How a request came in.
+/// The client's connection, as far as forwarded fields describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectionInfo {
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
-    /// The port that the client is connected to.
+    /// The local port of the connection.
     pub(crate) port: Option<u16>,
 }
 
@@ -34,12 +34,12 @@ pub(crate) struct ClientOrigin {
     pub(crate) peer: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub(crate) trusted: bool,
-    /// The client: the peer, or what trusted proxies say about it.
+    /// The client's address: the peer, or the address that trusted proxies report.
     pub(crate) client: IpAddr,
 }
 
 impl ClientOrigin {
-    /// The client is the last address of X-Forwarded-For that is not a trusted proxy, read from the right.
+    /// The client is the last address in X-Forwarded-For, read from the right, that is not a trusted proxy.
     pub(crate) fn new(peer: IpAddr, fields: FieldsView<'_>, trusted: &[IpNet]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
         let peer = peer.to_canonical();
@@ -52,7 +52,7 @@ impl ClientOrigin {
             let hops = fields.get_all(&FOR).rev();
             let hops = hops.flat_map(|field| field.rsplit(|&byte| byte == b','));
             for hop in hops {
-                // Whoever stands left of something that is no address was not reported by anyone we trust.
+                // An entry that is not an address ends the chain: no trusted proxy vouches for the entries to its left.
                 let Some(address) = address(hop) else { break };
                 origin.client = address;
                 if !is_trusted(address) {
@@ -63,14 +63,14 @@ impl ClientOrigin {
         origin
     }
 
-    /// Whether the client's request came over TLS: on this connection, or as a trusted proxy says.
+    /// Whether the client used TLS: on this connection, or according to a trusted proxy.
     pub(crate) fn is_https(&self, fields: FieldsView<'_>, tls: bool) -> bool {
         let said = self.trusted.then(|| scheme(fields)).flatten();
         said.map_or(tls, is_secure)
     }
 
-    /// Sets the fields of a request to a host that say where it comes from. `received` are those that came, and `host` is
-    /// the Host that the client asked for.
+    /// Sets the X-Forwarded-* fields and X-Real-IP on a request to a host. `received` are the client's fields, and
+    /// `host` is the authority that the client asked for.
     pub(crate) fn set_forwarded_fields(
         &self,
         received: FieldsView<'_>,
@@ -97,7 +97,7 @@ impl ClientOrigin {
             false => request.set("X-Real-IP", AddressText::new(self.client).as_bytes())?,
         }
         if !has(&PORT) {
-            // A trusted proxy that says the scheme alone has taken the request at the scheme's own port.
+            // If a trusted proxy reports the scheme but no port, the client used the default port of that scheme.
             let said = self.trusted.then(|| scheme(received)).flatten();
             let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
             match said.map(default).or(entrance.port) {
@@ -122,19 +122,19 @@ impl ClientOrigin {
     }
 }
 
-/// The scheme that X-Forwarded-Proto says the client used: that of the first hop, if each has added its own.
+/// The scheme that the client used according to X-Forwarded-Proto: the first one, if every hop has added its own.
 fn scheme(fields: FieldsView<'_>) -> Option<&[u8]> {
     let said = fields.get_all(&PROTO);
     let mut hops = said.flat_map(|field| field.split(|&byte| byte == b','));
     hops.find_map(|hop| Some(hop.trim_ascii()).filter(|hop| !hop.is_empty()))
 }
 
-/// Whether a scheme goes over TLS; some proxies tell that of a WebSocket.
+/// Whether a scheme uses TLS. Some proxies report `wss` for a WebSocket.
 fn is_secure(scheme: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
 }
 
-/// An entry of X-Forwarded-For: an address, which some proxies write with a port.
+/// Parses an entry of X-Forwarded-For: an address, with a port in some proxies.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let hop = str::from_utf8(hop).ok()?.trim_ascii();
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));

@@ -1,4 +1,4 @@
-//! Which answers of hosts are refused, and what changes in the others.
+//! Rules for responses of hosts: which are refused, and which fields are passed on or changed.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{StatusCode, Version};
@@ -13,11 +13,11 @@ use crate::proxy::forwarding::header_editor::HeaderEditor;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Judges the head of a host's answer to a request that asked for this `upgrade`.
+/// Validates the head of a host's response. `upgrade` is the protocol that the request asked for.
 ///
 /// # Errors
-/// If its framing can be understood in more than one way, its status is none, it is too large, or it switches to what was
-/// not asked for.
+/// If the framing is ambiguous, the status is out of range, the head is too large, or the host switches to a protocol
+/// that was not asked for.
 pub(crate) fn validate_response(
     response: ResponseView<'_>,
     upgrade: Option<&str>,
@@ -38,7 +38,8 @@ pub(crate) fn validate_response(
             return refuse("the host switched protocols in a version that cannot");
         }
         let Some(upgrade) = upgrade else {
-            // Passed on, the host's next bytes would be taken for an answer to the client's next request.
+            // If the response were forwarded, the client would take the host's next bytes for the response to its next
+            // request.
             return refuse("the host switched protocols unasked");
         };
         let mut switched = response.fields.get_all(&UPGRADE);
@@ -58,15 +59,15 @@ pub(crate) fn validate_response(
     }
 }
 
-/// Which fields of a host's answer its client gets: all but those that concern the connection to the host, which are
-/// those of RFC 9110 7.6.1 and those that Connection names. Transfer-Encoding is not among them, as the client's side is
-/// framed by it; nor is what it takes to switch protocols.
+/// Selects the response fields that are forwarded: all except the hop-by-hop fields, which are those of RFC 9110 7.6.1
+/// and those that Connection names. Transfer-Encoding and Upgrade may pass: the driver frames the client's side by the
+/// former.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResponseFieldFilter<'a> {
     response: ResponseView<'a>,
-    /// Whether Connection names fields.
+    /// Whether Connection names any fields.
     has_named_fields: bool,
-    /// Whether the body comes in chunks, whose sizes count and not a Content-Length, RFC 9112 6.3.
+    /// Whether the body is chunked. The chunk sizes then override Content-Length, RFC 9112 6.3.
     chunked: bool,
 }
 
@@ -88,26 +89,25 @@ impl<'a> ResponseFieldFilter<'a> {
         let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
         let is_framing = || is(&CONTENT_LENGTH) || is(&TRANSFER_ENCODING);
         match name.len() {
-            // Connection and Keep-Alive; what says that the protocol is switched is set anew.
+            // For a switch of protocols, Connection is set again later.
             10 if is(&CONNECTION) || is(&KEEP_ALIVE) => false,
             16 if is(&PROXY_CONNECTION) => false,
-            // Trailers do not pass either.
+            // Trailers are not forwarded either.
             7 if is(&TRAILER) => false,
             7 if is(&UPGRADE) => is_switch(self.response),
-            // They have no body, and must not speak of one, RFC 9110 8.6 and RFC 9112 6.1.
+            // A response without a body must not announce one, RFC 9110 8.6 and RFC 9112 6.1.
             14 if self.chunked && is(&CONTENT_LENGTH) => false,
             14 | 17 if is_framing() => !is_bodiless(self.response.status),
             _ => !self.is_named(name),
         }
     }
 
-    /// Whether Connection names a field.
     fn is_named(&self, name: &[u8]) -> bool {
         self.has_named_fields && fields::has_option(self.response.fields.get_all(&CONNECTION), name)
     }
 }
 
-/// Sets what changes in an answer from hop to hop, behind the fields that pass.
+/// Sets the fields of a response that change at every hop, after the fields that pass.
 pub(crate) fn set_response_hop_fields(
     (status, version): (StatusCode, Version),
     length: ContentLength,
@@ -132,7 +132,7 @@ pub(crate) fn set_response_hop_fields(
     Ok(())
 }
 
-/// Whether an answer says that it has no body.
+/// Whether a response announces an empty body.
 pub(crate) fn has_empty_body(fields: FieldsView<'_>) -> bool {
     fields::content_length(fields) == ContentLength::Canonical(0)
 }
@@ -141,7 +141,7 @@ fn is_switch(response: ResponseView<'_>) -> bool {
     response.status == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Whether a status never has a body.
+/// Whether responses with this status never have a body.
 fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT
 }
@@ -175,7 +175,7 @@ mod tests {
         response
     }
 
-    /// The fields of an answer that is passed on, as `name: value`; `None` if it is not.
+    /// The fields of the forwarded response, as `name: value`. `None`: the response is refused.
     fn passed(status: u16, fields: &[(&'static str, &str)]) -> Option<Vec<String>> {
         let mut response = response(status, fields);
         filter_response(&mut response, Some("websocket"), &LIMITS, None).ok()?;

@@ -1,7 +1,8 @@
-//! A connection of HTTP/2: which streams it may open, and when it ends.
+//! An HTTP/2 connection: which streams it may open, and when it closes.
 //!
-//! Pingora has a loop like this one. It waits for the preface without end, closes an idle connection without a word, has
-//! no number of requests after which a connection ends, and serves every stream that is opened and reset at once.
+//! Pingora has a similar loop, with four shortcomings: it waits for the preface without a timeout, closes an idle
+//! connection without GOAWAY, cannot limit the number of requests per connection, and starts a request for every
+//! stream, even if the client resets it at once.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -35,67 +36,66 @@ use crate::proxy::admission::traffic_state::{InFlightGuard, TrafficState};
 use crate::proxy::local_response::LINGER;
 use crate::record::TerminationReason;
 
-/// Streams that a client may have open at once.
+/// Maximum number of streams that a client may have open at once.
 const MAX_STREAMS: usize = 100;
 
-/// Bytes of an answer that wait on a stream for the client to read.
+/// Maximum number of response bytes buffered per stream until the client reads them, in bytes.
 const SEND_BUFFER: usize = 32 << 10;
 
-/// How many streams may end without an answer, through the client, before the connection does; each answer makes up for
-/// one. A browser that leaves a page resets as many as it has open.
+/// How many streams the client may end before they have a response until the connection is closed. Each response earns
+/// one more. A browser that leaves a page resets all its open streams at once.
 const MAX_WASTED_STREAMS: usize = MAX_STREAMS;
 
-/// Requests that are served at once: those of the open streams, and of as many that were reset and have not ended yet.
+/// Maximum number of requests in progress: one for each open stream, and as many again for streams that were reset
+/// while their request is still being cleaned up.
 const MAX_REQUESTS: usize = 2 * MAX_STREAMS;
 
-/// A connection that is being served.
+/// An HTTP/2 connection being served.
 pub(crate) struct H2Connection<A> {
     app: Arc<A>,
     active: Arc<ArcSwap<ActiveConfig>>,
     traffic: Arc<TrafficState>,
-    /// The deadlines of the socket.
+    /// Holds the deadlines of the socket.
     state: Arc<ConnectionState>,
     shutdown: ShutdownWatch,
-    /// The requests that are being served; each tells whether it was answered.
+    /// The tasks that serve requests. Each returns whether the request got a response.
     streams: JoinSet<bool>,
     windows: UploadWindows,
-    /// Streams that were opened so far.
+    /// Number of streams opened so far.
     stream_count: u64,
     /// See [`MAX_WASTED_STREAMS`].
     wasted_streams_left: usize,
-    /// Since when there is no stream.
+    /// When the last stream ended.
     idle_since: Instant,
     shutdown_state: ShutdownState,
-    /// While the process stops, it waits for this connection.
+    /// Keeps the process running during shutdown until this connection has closed.
     in_flight: Option<InFlightGuard>,
     timer: DeadlineTimer,
 }
 
-/// Whether the client has been told that the connection ends.
+/// Whether the client has been sent GOAWAY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ShutdownState {
     Running,
-    /// What it asks for it still gets, as long as it may not know.
+    /// GOAWAY was sent. Streams that the client opened before it received the frame are still served.
     Graceful(Instant),
-    /// It has done what it must not; from when on it gets nothing more.
+    /// The client violated a limit. Streams opened later than this are not served.
     Abrupt(Instant),
 }
 
-/// What happens on a connection.
+/// An event on a connection.
 enum ConnectionEvent {
-    /// The process stops.
+    /// The process is shutting down.
     ProcessStopping,
-    /// A stream has ended.
     StreamEnded(Result<bool, JoinError>),
-    /// A stream is opened.
     StreamAccepted(Box<H2Accept>),
-    /// The client has been too slow with a head, or has sent too much that brings no request forward.
+    /// A head was not complete in time, or the client sent too many frames that carry no request.
     Aborted,
-    /// Uploads make progress.
+    /// Uploads have progressed, so the windows may grow.
     UploadProgress,
-    /// There has been no stream for a while.
+    /// The connection has been without streams for the keep-alive timeout.
     Idle,
-    /// The same, but for what the client has not read yet.
+    /// As `Idle`, but the client has not yet read all response data.
     ResponseUnread,
 }
 
@@ -126,7 +126,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         }
     }
 
-    /// Serves `client` until its end.
+    /// Serves `client` until the connection closes.
     pub(crate) async fn serve(mut self, client: ClientStream) {
         let digest = Arc::new(Digest {
             ssl_digest: client.get_ssl_digest(),
@@ -149,7 +149,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
                         if now.stream != before.stream
                             && connection.set_initial_window_size(now.stream).is_err()
                         {
-                            // The client has not confirmed the last change.
+                            // The client has not yet acknowledged the previous SETTINGS frame.
                             return false;
                         }
                         connection.set_target_window_size(now.connection);
@@ -164,17 +164,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
                         }
                     }
                 }
-                // The socket is left in the state.
+                // The socket remains in the state.
                 self.state.abort(AbortReason::ClientGone);
             }
             Err(error) => debug!("{error}"),
         }
         close_abandoned(&self.state, &[]).await;
-        // They see that the client has gone, and end as they would otherwise.
+        // The tasks detect the disconnect themselves and end normally.
         self.streams.detach_all();
     }
 
-    /// Waits for what happens next; `None`: the connection has ended.
+    /// Waits for the next event. `None`: the connection has closed.
     async fn next_event(
         &mut self,
         connection: &mut ServerConnection,
@@ -199,11 +199,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             () = sleep_until_deadline(&mut self.timer, idle_deadline), if is_idle => ConnectionEvent::Idle,
         };
         match event {
-            // What was written for the last stream waits for the client to read; the socket has its own deadline.
+            // Response data of the last stream waits for the client to read it. The socket has its own write timeout.
             ConnectionEvent::Idle if connection.has_streams() && !is_abrupt => {
                 Some(ConnectionEvent::ResponseUnread)
             }
-            // It has been told, and does not go by itself.
+            // The client has been sent GOAWAY and has not closed the connection.
             ConnectionEvent::Idle if self.shutdown_state != ShutdownState::Running => None,
             event => Some(event),
         }
@@ -237,14 +237,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         }
     }
 
-    /// Serves a request in a task of its own, where a panic ends nothing else.
+    /// Serves a request in its own task, so that a panic affects only this request.
     fn accept(&mut self, session: HttpSession) {
         if self.is_shutting_down_abruptly() {
             return;
         }
         self.stream_count += 1;
         let mut stream = H2Stream::new(session, self.state.peer());
-        // Those before were reset, and what was begun for them has not ended.
+        // Earlier streams were reset, and their requests have not been cleaned up yet.
         let is_crowded = self.streams.len() >= MAX_REQUESTS;
         let knows = matches!(self.shutdown_state, ShutdownState::Graceful(since) if since.elapsed() > LINGER);
         if is_crowded || knows {
@@ -260,7 +260,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             return report(&active, who, status, 0, TerminationReason::BadRequest);
         }
         if stream.request().headers.len() > active.limits.fields {
-            // A few bytes make many fields: they are kept no longer than it takes to count them.
+            // Few bytes can encode many fields, so they are counted at once and then freed.
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             stream.respond_with_status(status);
             let status = Some(status.as_u16());
@@ -300,7 +300,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         });
     }
 
-    /// A head has been begun and not ended within its time; there is no stream that an answer could go to.
+    /// Reports a head that was not complete in time. There is no stream to send a response on.
     fn report_head_timeout(&self) {
         let active = self.active.load();
         let now = std::time::Instant::now();
@@ -350,7 +350,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         matches!(self.shutdown_state, ShutdownState::Abrupt(_))
     }
 
-    /// When a connection on which nothing happens goes one step further towards its end.
+    /// When an idle connection takes the next step of its shutdown.
     fn idle_deadline(&self) -> Instant {
         match self.shutdown_state {
             ShutdownState::Running => {
@@ -362,7 +362,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
     }
 }
 
-/// How much a client may send, and make us keep.
+/// Limits on what a client may send and make the proxy buffer.
 fn options(active: &ActiveConfig) -> H2Options {
     let mut options = default_h2_options();
     options
@@ -375,8 +375,8 @@ fn options(active: &ActiveConfig) -> H2Options {
     options
 }
 
-/// Waits until the socket has found the client late. It is polled behind the socket, in the same task, when every head
-/// that has come has been looked at. `known`: it has been found so before.
+/// Resolves when the socket has detected an expired deadline. It must be polled after the socket, in the same task,
+/// when all heads received have been processed. `known`: it has resolved before.
 async fn aborted(state: &ConnectionState, known: bool) {
     poll_fn(|_| {
         state.set_pending_heads(false);
@@ -389,9 +389,9 @@ async fn aborted(state: &ConnectionState, known: bool) {
     .await;
 }
 
-/// Waits until the process stops.
+/// Resolves when the process shuts down.
 async fn wait_for_stop(shutdown: &mut ShutdownWatch) {
-    // Whoever says so outlives all connections, but for the end of the process.
+    // The sender outlives all connections, except when the process exits.
     let _ = shutdown.wait_for(|stops| *stops).await;
 }
 

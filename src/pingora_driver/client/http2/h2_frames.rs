@@ -1,17 +1,17 @@
-//! Where the heads of requests begin and end on a connection of HTTP/2, RFC 9113 4.1.
+//! Tracks the frames of an HTTP/2 connection, RFC 9113 4.1, to find where the heads of requests begin and end.
 //!
-//! The `h2` crate says nothing of a head before it is whole, and waits for the rest without end. So the frames' own heads
-//! are read here as well, as the bytes pass. And it takes any number of frames that bring no request forward: they are
-//! counted here.
+//! The `h2` crate does not report a head before it is complete, and waits for the rest without a timeout. So this
+//! module reads the frame headers as well, while the bytes pass. `h2` also accepts any number of frames that carry no
+//! request and no body; this module limits them.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The length of the preface, RFC 9113 3.4.
+/// Length of the connection preface in bytes, RFC 9113 3.4.
 const PREFACE: usize = 24;
 
-/// The length of a frame's head.
+/// Length of a frame header in bytes.
 const FRAME_HEAD_LENGTH: usize = 9;
 
 const DATA: u8 = 0;
@@ -22,24 +22,24 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
-/// How many frames that bring no request forward a client may send ahead of what makes up for them. A client that opens
-/// a connection sends a hundred at most (settings, priorities of a tree, pings).
+/// How many idle frames, which carry no request and no body, a client may send before it has earned more. A client that
+/// opens a connection sends a hundred at most (settings, priorities of a tree, pings).
 const MAX_IDLE_FRAMES: u32 = 1_000;
 
-/// How many of them one head makes up for.
+/// Idle frames earned by each request head.
 const IDLE_FRAMES_PER_HEAD: u32 = 10;
 
-/// How many of them one second makes up for. Pings come each few seconds.
+/// Idle frames earned per second. Clients send a ping every few seconds.
 const IDLE_FRAMES_PER_SECOND: u32 = 10;
 
-/// How often a client may open windows at once, whatever it was sent before.
+/// Upper bound of window updates that a client may have earned at any time.
 const MAX_WINDOW_UPDATES: u32 = 100_000;
 
-/// A client may open its windows once for each so many bytes that it was sent, beyond the first [`MAX_IDLE_FRAMES`] times. A
-/// message of a stream has a head of nine bytes, and there are clients that open both windows behind each.
+/// A client earns one window update per this number of bytes sent to it, in addition to the first [`MAX_IDLE_FRAMES`].
+/// A message on a stream has a frame header of nine bytes, and some clients open both windows after each message.
 const BYTES_PER_WINDOW_UPDATE: usize = 8;
 
-/// What the next bytes belong to.
+/// The part of the connection to which the next bytes belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FramePart {
     Preface,
@@ -47,38 +47,38 @@ enum FramePart {
     Payload,
 }
 
-/// What has come with some bytes.
+/// The effect of the bytes just read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadOutcome {
-    /// Everything that was owed before.
+    /// All heads that were incomplete before are now complete.
     pub(crate) is_head_complete: bool,
-    /// The ends of requests' heads.
+    /// At least one request head has ended.
     pub(crate) has_heads: bool,
-    /// More frames that bring no request forward than anyone needs.
+    /// The client has exceeded its budget of idle frames.
     pub(crate) is_flood: bool,
 }
 
-/// How far a client's frames have come.
+/// The position of a client's byte stream within its frames.
 #[derive(Debug, Clone)]
 pub(crate) struct H2Frames {
     part: FramePart,
-    /// Bytes that the part still lacks.
+    /// Bytes missing from the current part.
     left: usize,
-    /// A frame's head, as far as it has come.
+    /// The header of the current frame, as far as it has been read.
     head: [u8; FRAME_HEAD_LENGTH],
-    /// Whether the preface and the frame after it, which says the client's settings, or a request's head are not over.
+    /// Whether the preface with the client's first SETTINGS, or a request head, is incomplete.
     is_head_open: bool,
     idle: IdleBudget,
 }
 
-/// What a client may still send of frames that bring no request forward.
+/// How many idle frames the client may still send.
 #[derive(Debug, Clone)]
 struct IdleBudget {
     frames: u32,
     windows: u32,
-    /// Bytes written that have not made up for the opening of a window.
+    /// Bytes written that have not yet been converted into window updates.
     written: usize,
-    /// Up to when time has made up for frames.
+    /// Time up to which the seconds have been converted into idle frames.
     since: Instant,
     is_flood: bool,
 }
@@ -100,7 +100,7 @@ impl IdleBudget {
 
     fn spend(&mut self) {
         if self.frames == 0 {
-            // The clock is looked at only here.
+            // The clock is read only here.
             let seconds = self.since.elapsed().as_secs();
             self.since += Duration::from_secs(seconds);
             self.make_up(u32::try_from(seconds).map_or(MAX_IDLE_FRAMES, |it| {
@@ -122,7 +122,7 @@ impl IdleBudget {
                 self.written %= BYTES_PER_WINDOW_UPDATE;
                 match earned.checked_sub(1) {
                     Some(left) => self.windows = left.min(MAX_WINDOW_UPDATES),
-                    // It counts as any other frame.
+                    // Beyond its own budget, a window update counts as an idle frame.
                     None => self.spend(),
                 }
             }
@@ -131,7 +131,7 @@ impl IdleBudget {
 }
 
 impl H2Frames {
-    /// Those of a connection that begins.
+    /// The state at the start of a connection.
     pub(crate) fn new() -> Self {
         H2Frames {
             part: FramePart::Preface,
@@ -142,12 +142,12 @@ impl H2Frames {
         }
     }
 
-    /// The client was sent so many bytes.
+    /// Records that `bytes` were sent to the client.
     pub(crate) fn note_written(&mut self, bytes: usize) {
         self.idle.written = self.idle.written.saturating_add(bytes);
     }
 
-    /// Takes what has come.
+    /// Tracks the bytes just read.
     pub(crate) fn take(&mut self, mut bytes: &[u8]) -> ReadOutcome {
         let mut is_head_complete = !self.awaits_head();
         let mut has_heads = false;
@@ -178,19 +178,19 @@ impl H2Frames {
         }
     }
 
-    /// The length of the frame's payload.
+    /// Length of the frame's payload.
     fn length(&self) -> usize {
         let [high, middle, low, ..] = self.head;
         u32::from_be_bytes([0, high, middle, low]) as usize
     }
 
-    /// Whether the frame is one of DATA whose first octet tells how much of it is a body.
+    /// Whether this is a padded DATA frame, whose first payload byte is the length of the padding.
     fn is_padded_data(&self) -> bool {
         let [_, _, _, kind, flags, ..] = self.head;
         kind == DATA && flags & PADDED != 0 && flags & END_STREAM == 0
     }
 
-    /// Counts a frame of which the head has come.
+    /// Counts the frame whose header has just been completed.
     fn count(&mut self) {
         let [_, _, _, kind, flags, ..] = self.head;
         match kind {
@@ -205,12 +205,12 @@ impl H2Frames {
         }
     }
 
-    /// Whether the client has begun something that it must not take its time over.
+    /// Whether the client has begun a head that is due within the head timeout.
     pub(crate) fn awaits_head(&self) -> bool {
         self.is_head_open || (self.part == FramePart::FrameHead && self.left < FRAME_HEAD_LENGTH)
     }
 
-    /// Goes on to the next part; whether the head of a request has ended.
+    /// Moves on to the next part. Returns whether a request head has ended.
     fn end_part(&mut self) -> bool {
         let [_, _, _, kind, flags, ..] = self.head;
         let part = self.part;
@@ -247,7 +247,7 @@ mod tests {
         frame
     }
 
-    /// What is owed after all of `bytes`, however they come.
+    /// Whether a head is incomplete after all of `bytes`, for any division into reads.
     fn awaits_head(bytes: &[u8]) -> bool {
         let mut whole = H2Frames::new();
         whole.take(bytes);
@@ -290,7 +290,7 @@ mod tests {
         let mut torn = frame(HEADERS, END_HEADERS, 5);
         torn.pop();
         assert!(after(&[torn]));
-        // A frame's head comes at once, but the body may take its time.
+        // A frame header is due within the head timeout, but the body of a request is not.
         let data = frame(DATA, 0, 500);
         assert!(after(&[data[..3].to_vec()]));
         assert!(!after(&[data[..FRAME_HEAD_LENGTH].to_vec()]));
@@ -316,7 +316,7 @@ mod tests {
         let two = [head.clone(), head[..20].to_vec()].concat();
         assert_eq!(take(&two[..30]), (true, false, true));
         assert_eq!(take(&two[30..40]), (false, false, true));
-        // The first is over, and the second has begun.
+        // The first head is complete, and the second one has begun.
         assert_eq!(take(&two[40..]), (true, true, true));
         assert_eq!(take(&head[20..40]), (false, false, true));
         assert_eq!(take(&head[40..]), (true, true, false));
@@ -324,7 +324,7 @@ mod tests {
 
     const PING: u8 = 6;
 
-    /// How many of these in a row are taken on a connection that begins, up to 5,000.
+    /// How many copies of `flood` a new connection accepts, up to 5,000.
     fn taken(frames: &mut H2Frames, flood: &[u8]) -> usize {
         let place = (0..5_000).find(|_| frames.take(flood).is_flood);
         place.unwrap_or(5_000)
@@ -365,7 +365,7 @@ mod tests {
             let with_ping = [useful, frame(PING, 0, 8)].concat();
             assert!(taken(&mut begun(), &with_ping) >= left);
         }
-        // Time makes up for some.
+        // Idle frames are earned over time.
         let mut frames = begun();
         for _ in 0..left {
             assert!(!frames.take(&frame(PING, 0, 8)).is_flood);
@@ -385,7 +385,7 @@ mod tests {
         let mut frames = begun();
         frames.note_written(100 * BYTES_PER_WINDOW_UPDATE);
         assert_eq!(taken(&mut frames, &update), all + 100);
-        // What is written does not make up for others.
+        // Bytes written do not earn other idle frames.
         let mut frames = begun();
         frames.note_written(1 << 20);
         assert_eq!(

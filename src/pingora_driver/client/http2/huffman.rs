@@ -1,6 +1,6 @@
-//! The Huffman code of HPACK, RFC 7541 appendix B. It is canonical, so the lengths of its codes are all there is to it.
+//! The Huffman code of HPACK, RFC 7541 appendix B. It is canonical, so the lengths of the codes determine the codes.
 
-/// Bits of each octet's code.
+/// Length of each byte's code in bits.
 #[rustfmt::skip]
 const LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
@@ -18,7 +18,7 @@ const LENGTHS: [u8; 256] = [
 const SHORTEST: usize = 5;
 const LONGEST: usize = 30;
 
-/// The octets in the order of their codes, and for each length the first code and the place of its octet.
+/// The bytes ordered by their codes, and for each code length the first code and the index of its byte.
 struct HuffmanCode {
     octets: [u8; 256],
     first: [u32; LONGEST + 1],
@@ -57,7 +57,7 @@ const CODE: HuffmanCode = {
 
 static TABLE: HuffmanCode = CODE;
 
-/// Hands the octets that `coded` stands for to `each`. `None`: it is not a whole code.
+/// Decodes `coded` and passes each byte to `each`. `None`: it is not a valid encoding.
 pub(crate) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
     let mut rest = coded.iter();
     let mut bits = 0_u64;
@@ -81,7 +81,7 @@ pub(crate) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
                 each(octet);
                 count -= length;
             }
-            // What fills the last octet up are ones, and fewer than eight.
+            // Padding consists of fewer than eight one bits.
             None => {
                 let padding = (1_u64 << count.min(8)) - 1;
                 return (count < 8 && bits & padding == padding).then_some(());
@@ -100,7 +100,7 @@ mod tests {
         Some(text)
     }
 
-    /// The code of a text, bit by bit.
+    /// Encodes a text bit by bit.
     fn coded(text: &[u8]) -> Vec<u8> {
         let mut bits = Vec::new();
         for octet in text {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn padding_is_short_and_of_ones() {
-        // A zero bit behind `0`; eight ones; the code for the end, which never stands in a text.
+        // A zero bit after `0`; eight one bits; the code of EOS, which must not occur in a string.
         for bad in [&[0b0000_0110][..], &[0xff], &[0x07, 0xff], &[0xff; 4]] {
             assert_eq!(decoded(bad), None, "{bad:?}");
         }

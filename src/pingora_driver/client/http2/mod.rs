@@ -1,4 +1,4 @@
-//! A client's connection of HTTP/2: a loop of our own around the `h2` crate and Pingora's session of a stream.
+//! A client's HTTP/2 connection: a connection loop around the `h2` crate and Pingora's session of a stream.
 
 mod connection;
 mod h2_fields;

@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits {
     rate: None,
 };
 
-/// The status of the answer to a request, 0 if it goes on, and whether the connection is kept then.
+/// The status of the response to a request, 0 if the request is valid, and whether the connection is kept.
 fn judged(line: &str, fields: &[(&'static str, &str)]) -> (u16, bool) {
     let words: Vec<&str> = line.split(' ').collect();
     let mut request = RequestHeader::build(words[0], words[1].as_bytes(), None).unwrap();

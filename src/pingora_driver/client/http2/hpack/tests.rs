@@ -1,6 +1,6 @@
 use super::*;
 
-/// The blocks of RFC 7541 C.3 and C.4, and how large the table is after each.
+/// The blocks of RFC 7541 C.3 and C.4, and the table size after each.
 #[test]
 fn the_table_is_that_of_the_rfc() {
     let plain: [&[u8]; 3] = [
@@ -25,7 +25,7 @@ fn the_table_is_that_of_the_rfc() {
 
 #[test]
 fn paths_are_found_however_they_are_written() {
-    // `/<` in Huffman's code: 011000, 111111111111100.
+    // `/<` in Huffman code: 011000, 111111111111100.
     let coded = [0x83, 0b0110_0011, 0b1111_1111, 0b1110_0111];
     let spelled = b"\x00\x05:path\x02/<";
     let hidden = b"\x00\x84\xb9\x58\xd3\x3f\x02/<";
@@ -39,12 +39,12 @@ fn paths_are_found_however_they_are_written() {
     assert!(found(spelled));
     assert!(found(hidden), "its name is coded");
     assert!(found(&[&[0x04][..], &coded].concat()));
-    // Kept, and asked for again; then its name alone.
+    // The path enters the table and is referenced by index; then only its name is.
     assert!(found(&[&[0x44][..], &coded].concat()));
     assert!(found(b"\xbe"));
     assert!(found(b"\x7e\x02/<"));
     assert!(!found(b"\x0f\x2f\x02/a"));
-    // An update of the size forgets all.
+    // A size update clears the table.
     assert!(!found(b"\x20\x84"));
     assert!(table.walk(b"\xbe", |_| false).is_err());
 }

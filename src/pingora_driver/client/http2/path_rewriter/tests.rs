@@ -12,7 +12,7 @@ pub(super) fn start() -> Vec<u8> {
     [&[b'p'; PREFACE][..], &frame(4, 0, &[])].concat()
 }
 
-/// What comes out of bytes that come in pieces.
+/// The output for bytes that arrive in `pieces`.
 pub(super) fn passed(pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Vec<u8> {
     let mut heads = PathRewriter::new(1_000);
     let mut passed = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn passed(pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Vec<u8> {
     passed
 }
 
-/// What comes out of bytes, however they come.
+/// The output for `bytes`, checked for several divisions into reads.
 fn through(bytes: &[u8]) -> Vec<u8> {
     let whole = passed([bytes]);
     assert_eq!(passed(bytes.chunks(1)), whole);
@@ -46,7 +46,7 @@ fn what_need_not_change_passes_as_it_is() {
     bytes.extend(frame(CONTINUATION, END_HEADERS, &block[3..]));
     bytes.extend(frame(HEADERS, END_HEADERS | PADDED, &[3, 0x84, 0, 0, 0]));
     assert_eq!(through(&bytes), bytes);
-    // Nor what is for `h2` to refuse.
+    // Bytes that `h2` rejects pass unchanged as well.
     for bad in [
         frame(HEADERS, END_HEADERS, b"\xbf"),
         frame(HEADERS, END_HEADERS | PADDED, &[9, 0x84]),
