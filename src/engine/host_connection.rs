@@ -1,4 +1,5 @@
-//! Connections to hosts: made, kept while they are idle by the thread that used them, and used again by any.
+//! Connections to hosts: how they are made, and the pool of idle ones. Each thread keeps the connections that it used;
+//! any thread may reuse them.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -20,26 +21,26 @@ use super::transport::Transport;
 /// A connection to a host.
 pub(super) struct HostConnection {
     pub(super) socket: Transport,
-    /// What tells it from connections to others.
+    /// The pool key: connections with the same key are interchangeable.
     key: u64,
 }
 
-/// How many connections are idle, in all threads.
+/// The number of idle connections in all threads.
 static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// An idle connection.
+/// A connection in the pool.
 struct IdleConnection {
     host: HostConnection,
-    /// Until when it may be used again.
+    /// When it must no longer be reused.
     expires: Instant,
     _permit: IdlePermit,
 }
 
-/// One of [`IDLE_COUNT`]. Dropping it ends the count.
+/// One unit of [`IDLE_COUNT`]. Dropping it releases the unit.
 struct IdlePermit;
 
 impl IdlePermit {
-    /// One more, if there may be so many.
+    /// Counts one more idle connection, unless `capacity` are idle already.
     fn acquire(capacity: usize) -> Option<Self> {
         let count = |count| (count < capacity).then_some(count + 1);
         let permit = IDLE_COUNT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
@@ -53,26 +54,26 @@ impl Drop for IdlePermit {
     }
 }
 
-/// Idle connections, by what tells connections apart: address, TLS and its options.
+/// Idle connections by key, which covers address, TLS and its options. The last of each list was used last.
 #[derive(Default)]
 struct IdleConnections(HashMap<u64, Vec<IdleConnection>>);
 
-/// A thread's store. Others look into it before they make a connection of their own.
+/// One thread's idle connections. Another thread looks here before it opens a new connection.
 type SharedIdle = Arc<Mutex<IdleConnections>>;
 
-/// The stores of all threads.
+/// The idle connections of all threads.
 static ALL_THREADS: Mutex<Vec<SharedIdle>> = Mutex::new(Vec::new());
 
 thread_local! {
     static THIS_THREAD: SharedIdle = {
-        let own = SharedIdle::default();
-        lock(&ALL_THREADS).push(Arc::clone(&own));
-        own
+        let idle = SharedIdle::default();
+        lock(&ALL_THREADS).push(Arc::clone(&idle));
+        idle
     };
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A connection is put in and taken out as a whole.
+    // A panic cannot leave an entry half written, so a poisoned lock is safe to use.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -83,7 +84,7 @@ impl IdleConnection {
 }
 
 impl IdleConnections {
-    /// The connection that was used last, if one can be used again.
+    /// Takes the most recently used connection that is still usable.
     fn take(&mut self, key: u64, now: Instant) -> Option<HostConnection> {
         let kept = self.0.get_mut(&key)?;
         while let Some(mut idle) = kept.pop() {
@@ -94,12 +95,12 @@ impl IdleConnections {
         None
     }
 
-    /// Closes one of them. `false`: there is none.
+    /// Closes one idle connection; `false` if there is none.
     fn evict(&mut self) -> bool {
         let mut kept = self.0.values_mut();
         match kept.find(|kept| !kept.is_empty()) {
             Some(kept) => {
-                // The one that has been idle for the longest time.
+                // The first one has been idle for the longest time.
                 kept.remove(0);
                 true
             }
@@ -108,34 +109,36 @@ impl IdleConnections {
     }
 }
 
-/// An idle connection to `peer`: one of this thread, else one of another. A host that takes few connections is not asked for
-/// more of them than there are requests.
+/// Takes an idle connection to `peer`, from this thread or else from another. Sharing between threads matters for hosts
+/// that accept few connections: they never see more connections than concurrent requests.
 pub(super) fn take_idle(peer: &HttpPeer, now: Instant) -> Option<HostConnection> {
     let key = peer.reuse_hash();
-    THIS_THREAD.with(|own| {
-        if let Some(host) = lock(own).take(key, now) {
+    THIS_THREAD.with(|this_thread| {
+        if let Some(host) = lock(this_thread).take(key, now) {
             return Some(host);
         }
         let threads = lock(&ALL_THREADS);
-        let others = threads.iter().filter(|other| !Arc::ptr_eq(own, other));
+        let others = threads
+            .iter()
+            .filter(|other| !Arc::ptr_eq(this_thread, other));
         let mut others = others.filter_map(|other| lock(other).take(key, now));
         others.find_map(HostConnection::move_to_this_thread)
     })
 }
 
-/// Keeps a connection to `peer` for later requests; `capacity` may be idle in all threads.
+/// Returns a connection to `peer` to the pool; at most `capacity` connections are idle in all threads.
 pub(super) fn put_idle(peer: &HttpPeer, host: HostConnection, capacity: usize) {
-    let Some(time) = peer.idle_timeout() else {
+    let Some(idle_timeout) = peer.idle_timeout() else {
         return;
     };
-    if time.is_zero() {
+    if idle_timeout.is_zero() {
         return;
     }
-    let expires = Instant::now() + time;
-    THIS_THREAD.with(|own| {
-        let mut own = lock(own);
+    let expires = Instant::now() + idle_timeout;
+    THIS_THREAD.with(|this_thread| {
+        let mut idle_connections = lock(this_thread);
         let mut permit = IdlePermit::acquire(capacity);
-        if permit.is_none() && own.evict() {
+        if permit.is_none() && idle_connections.evict() {
             permit = IdlePermit::acquire(capacity);
         }
         let Some(_permit) = permit else {
@@ -146,25 +149,29 @@ pub(super) fn put_idle(peer: &HttpPeer, host: HostConnection, capacity: usize) {
             expires,
             _permit,
         };
-        own.0.entry(idle.host.key).or_default().push(idle);
+        idle_connections
+            .0
+            .entry(idle.host.key)
+            .or_default()
+            .push(idle);
     });
 }
 
-/// Closes the thread's idle connections whose time is over, or that their hosts have closed.
+/// Closes this thread's idle connections that have expired or that the host has closed.
 pub(super) fn close_expired() {
     let now = Instant::now();
-    THIS_THREAD.with(|own| {
-        lock(own).0.retain(|_, kept| {
+    THIS_THREAD.with(|this_thread| {
+        lock(this_thread).0.retain(|_, kept| {
             kept.retain_mut(|idle| idle.is_usable(now));
             !kept.is_empty()
         });
     });
 }
 
-/// Makes a connection to `peer`.
+/// Opens a connection to `peer`.
 ///
 /// # Errors
-/// As Pingora tells them.
+/// Pingora's connect errors, marked as upstream errors.
 pub(super) async fn connect(
     connector: &TransportConnector,
     peer: &HttpPeer,
@@ -183,7 +190,7 @@ pub(super) async fn connect(
                 None => connecting.await,
             };
             let socket = connected.map_err(|error| connect_error(error, address))?;
-            // Heads are written in one piece, and nothing is gained by waiting for more.
+            // Heads are written in one call, so delaying small segments gains nothing.
             let _ = socket.set_nodelay(true);
             Transport::Tcp(socket.into())
         }
@@ -201,30 +208,31 @@ pub(super) async fn connect(
 }
 
 fn connect_error(error: io::Error, address: &std::net::SocketAddr) -> Box<Error> {
-    let what = match error.kind() {
+    let error_type = match error.kind() {
         ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
         ErrorKind::TimedOut => ErrorType::ConnectTimedout,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
         _ => ErrorType::ConnectError,
     };
-    Error::because(what, format!("cannot connect to {address}"), error).into_up()
+    Error::because(error_type, format!("cannot connect to {address}"), error).into_up()
 }
 
 impl HostConnection {
-    /// A connection of another thread as one of this.
+    /// Re-registers a connection of another thread with this thread's runtime.
     fn move_to_this_thread(self) -> Option<Self> {
         let socket = match self.socket {
             Transport::Tcp(socket) => {
                 let socket = socket.into_registered().ok()?.into_std();
                 Transport::Tcp(socket.and_then(TcpStream::from_std).ok()?.into())
             }
-            // Its events come by way of the other thread.
+            // A TLS stream stays registered with the other thread's runtime, which wakes this task.
             tls @ Transport::Tls(_) => tls,
         };
         Some(HostConnection { socket, ..self })
     }
 
-    /// Whether nothing has come on an idle connection, neither bytes nor its end.
+    /// Whether the idle connection has neither received bytes nor been closed. A host must not send anything before the
+    /// next request.
     fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         match &mut self.socket {
@@ -248,7 +256,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn so_many_connections_stay_idle_and_the_last_ones_do() {
+    async fn the_most_recent_connections_stay_idle_up_to_the_limit() {
         let connector = TransportConnector::new(None);
         let mut hosts = Vec::new();
         for _ in 0..3 {
@@ -262,7 +270,7 @@ mod tests {
             hosts.push((peer, accepted));
         }
         assert_eq!(IDLE_COUNT.load(Ordering::Relaxed), 2);
-        // Another thread finds them as well, and a host that has closed is not among them.
+        // Another thread finds the most recent one. One of the other two was evicted.
         let last = hosts.remove(2);
         let found = std::thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();

@@ -1,4 +1,4 @@
-//! One attempt at a host: the request goes up and the answer comes down, both at once.
+//! One attempt at a host: sends the request and relays the response, both at the same time.
 
 mod response;
 
@@ -19,73 +19,73 @@ use crate::message::body_decoder::BodyDecoder;
 use crate::message::head::MessageHead;
 use crate::proxy::context::RequestContext;
 
-/// What is used again for each answer.
+/// Buffers that are reused for each response.
 #[derive(Debug, Default)]
 pub(super) struct ResponseBuffers {
     head: MessageHead,
-    /// What goes to the client before bytes of the host's.
+    /// Bytes for the client that precede passed-through host bytes: the head, and re-chunked body data.
     pub(super) staged: Vec<u8>,
     edits: HeaderEdits,
 }
 
-/// The answer, as far as it has come.
+/// How far the response has come.
 #[derive(Debug)]
 enum ResponseState {
-    /// Its head is to come.
+    /// The head is not complete yet.
     AwaitingHead,
-    /// Its body is passed on.
+    /// The body is being relayed.
     ReceivingBody(BodyDecoder),
-    /// It has gone out, but for what is kept back.
+    /// All bytes were written; TLS may still buffer some.
     Flushing,
     Done,
 }
 
-/// What came of an attempt whose answer has gone out whole.
+/// The result of an attempt whose whole response was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Relayed {
-    /// Whether the client's connection is kept.
+    /// Whether the client's connection stays open.
     pub(super) keep_alive: bool,
-    /// Whether the client has sent all of the request.
+    /// Whether the client has sent its whole request.
     pub(super) request_complete: bool,
 }
 
-/// An attempt.
+/// A running attempt.
 pub(super) struct Relay<'r> {
     pub(super) request: RequestView<'r>,
     pub(super) tls: bool,
     pub(super) client: &'r mut ClientConnection,
-    /// `None` once it has done its part.
+    /// `None` once the host is released.
     host: Option<HostConnection>,
-    /// What has come from it and has not gone to the client.
+    /// Bytes from the host that were not written to the client yet.
     inbound: Buffer,
     peer: &'r HttpPeer,
-    /// How many connections to hosts may be idle.
+    /// The maximum number of idle connections to hosts.
     max_idle: usize,
     pub(super) ctx: &'r mut RequestContext,
     pub(super) sender: &'r mut RequestSender,
     pub(super) buffers: &'r mut ResponseBuffers,
-    /// Whether the client's connection may be kept, as far as it is known before the answer.
+    /// Whether the client's connection may stay open, as far as known before the response.
     pub(super) keep_alive: bool,
     state: RelayState,
 }
 
-/// How far the answer is.
+/// The progress of the response.
 #[derive(Debug)]
 struct RelayState {
     down: ResponseState,
-    /// Bytes at the beginning of the host's that go to the client as they are.
+    /// How many bytes at the front of `inbound` go to the client unchanged.
     passthrough: usize,
-    /// How much of what is staged has gone.
+    /// How much of the staged bytes was written.
     written: usize,
     chunked: bool,
     reusable: bool,
-    /// The status of the answer, once its head is on its way.
+    /// The response status, once its head is staged.
     status: Option<StatusCode>,
-    /// Bytes of its body that have gone.
+    /// Body bytes passed to the client so far.
     sent: u64,
-    /// When the host must have sent more.
+    /// When the host must have sent more bytes.
     response_deadline: Option<Instant>,
-    /// Whether the host has been told to have all of the request.
+    /// Whether the whole request was sent.
     request_sent: bool,
 }
 
@@ -129,25 +129,25 @@ impl<'r> Relay<'r> {
         }
     }
 
-    /// The status that the client has begun to get, and how many bytes of the body.
+    /// The status that the client has begun to receive, and the number of body bytes.
     pub(super) fn sent_so_far(&self) -> (Option<StatusCode>, u64) {
         (self.state.status, self.state.sent)
     }
 
-    /// The host and what it has sent behind its answer, if that has switched protocols.
+    /// If the host has switched protocols: its connection, and the bytes that followed its response head.
     pub(super) fn into_tunnel(self) -> Option<(HostConnection, Buffer)> {
         let switched = self.state.status == Some(StatusCode::SWITCHING_PROTOCOLS);
         let host = self.host.filter(|_| switched)?;
         Some((host, self.inbound))
     }
 
-    /// Brings both directions forward; ready when the answer has gone out whole.
+    /// Advances both directions. Ready once the whole response was sent.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Relayed>> {
         if let Poll::Ready(()) = self.poll_up(context)?
             && !self.state.request_sent
         {
             self.state.request_sent = true;
-            // A client that uploads slowly does not make the host slow.
+            // The response time starts after the upload, so that a slow client does not make the host look slow.
             if !self.sender.bodiless && matches!(self.state.down, ResponseState::AwaitingHead) {
                 self.ctx.attempt_started = std::time::Instant::now();
             }
@@ -160,10 +160,10 @@ impl<'r> Relay<'r> {
             }));
         }
         if self.sender.is_complete() {
-            // Nobody else reads from the client, and one that has left need not be served.
+            // The request is complete, so nothing else reads from the client: watch for its disconnect here.
             let half_close = self.ctx.active.half_close;
-            if let Poll::Ready(left) = self.client.poll_disconnect(context, half_close) {
-                return Poll::Ready(Err(left));
+            if let Poll::Ready(error) = self.client.poll_disconnect(context, half_close) {
+                return Poll::Ready(Err(error));
             }
         }
         Poll::Pending
@@ -241,7 +241,7 @@ impl<'r> Relay<'r> {
                 ResponseState::ReceivingBody(_) | ResponseState::AwaitingHead => {}
             }
             let Some(host) = &mut self.host else {
-                let why = "the answer goes on behind its end";
+                let why = "the response continues after its end";
                 return Error::e_explain(ErrorType::InternalError, why);
             };
             match host
@@ -271,7 +271,8 @@ impl<'r> Relay<'r> {
         }
     }
 
-    /// Lets the host go once its answer has come whole: the next request need not wait until the client has read it.
+    /// Releases the host as soon as it has sent the whole response: the next request need not wait for this client to
+    /// read it.
     fn release_host_early(&mut self) {
         if !matches!(&self.state.down, ResponseState::ReceivingBody(body) if body.is_finished()) {
             return;
@@ -279,11 +280,11 @@ impl<'r> Relay<'r> {
         let Some(host) = self.host.take() else {
             return;
         };
-        let is_free = self.state.reusable
+        let is_reusable = self.state.reusable
             && self.sender.is_sent()
             && self.sender.write_error.is_none()
             && self.inbound.len() == self.state.passthrough;
-        if is_free {
+        if is_reusable {
             host_connection::put_idle(self.peer, host, self.max_idle);
         }
         self.ctx.release_host();

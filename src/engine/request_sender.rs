@@ -1,4 +1,4 @@
-//! The request on its way to a host: its head, and its body as it comes.
+//! Sends a request to a host: the head, then the body as the client sends it.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,38 +14,38 @@ use crate::message::chunked;
 use crate::proxy::context::RequestContext;
 use crate::proxy::http_rules;
 
-/// Bytes of a body that are kept to be sent again.
+/// The maximum number of body bytes that are kept for a retry.
 const MAX_REPLAY: usize = 64 << 10;
 
-/// How long a client may take to get a body going before its rate is looked at.
+/// How long a request may wait for body bytes before `min_body_rate` applies.
 const RATE_GRACE: Duration = Duration::from_secs(5);
 
-/// The body of a request.
+/// The state of a request body on its way to a host. It spans all attempts of the request.
 #[derive(Debug)]
 pub(super) struct RequestSender {
     body: BodyDecoder,
-    /// Whether it has a body at all.
+    /// Whether the request has no body.
     pub(super) bodiless: bool,
-    /// Bytes at the beginning of the client's that are the body's and go to the host as they are.
+    /// How many bytes at the front of the client's buffer go to the host unchanged.
     passthrough: usize,
-    /// What goes to the host before those: the head, and what was put into chunks.
+    /// Bytes for the host that precede those: the head, and re-chunked body data.
     staged: Vec<u8>,
-    /// How much of that has gone.
+    /// How much of the staged bytes was written.
     written: usize,
-    /// What has been sent of the body.
+    /// The body sent so far, for a retry.
     replay: Vec<u8>,
-    /// Whether that is not all.
+    /// Whether `replay` is incomplete because the body was too large.
     truncated: bool,
-    /// Bytes of the body that have come, without its framing.
+    /// Body bytes received from the client, without chunk framing.
     pub(super) received: u64,
-    /// The same in the running attempt.
+    /// The bytes counted against the body limit.
     counted: u64,
-    /// Since when the client owes the next part.
+    /// When the sender began to wait for the client.
     waiting_since: Option<Instant>,
     waited: Duration,
-    /// Since when the host does not take the next part.
+    /// When the host must have accepted more bytes.
     write_deadline: Option<Instant>,
-    /// Why nothing more goes to the host.
+    /// The error that ended writing to the host.
     pub(super) write_error: Option<Box<Error>>,
 }
 
@@ -68,28 +68,29 @@ impl RequestSender {
         }
     }
 
-    /// Whether the client has sent all of it.
+    /// Whether the client has sent the whole request.
     pub(super) fn is_complete(&self) -> bool {
         self.body.is_finished()
     }
 
-    /// Whether the host has all of it.
+    /// Whether the whole request was written to the host.
     pub(super) fn is_sent(&self) -> bool {
         self.body.is_finished() && self.passthrough == 0 && self.written == self.staged.len()
     }
 
-    /// Whether what has been read of it can be sent again.
+    /// Whether all body bytes read so far can be sent again.
     pub(super) fn is_replayable(&self) -> bool {
         !self.truncated
     }
 
-    /// What the next host gets first: `head` appends it.
+    /// Prepares the next attempt: stages the request head, which `head` appends, and the body bytes that were already
+    /// read.
     pub(super) fn start_attempt(
         &mut self,
         client: &mut ClientConnection,
         head: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        // It is in the replay.
+        // These bytes are in the replay buffer already.
         client
             .inbound
             .consume(std::mem::take(&mut self.passthrough));
@@ -102,14 +103,15 @@ impl RequestSender {
         Ok(())
     }
 
-    /// Ends the request. What the host did not get of its body is thrown away: it must not be taken for the next request.
-    /// Returns the room of the staged bytes.
+    /// Ends the request and returns the staging buffer. Body bytes that were not forwarded are discarded, so that they
+    /// are not parsed as the next request.
     pub(super) fn finish(self, client: &mut ClientConnection) -> Vec<u8> {
         client.inbound.consume(self.passthrough);
         self.staged
     }
 
-    /// Sends what there is to send; pending while the client or the host is waited for.
+    /// Sends as much as possible. Pending while the client or the host is slow; after a write error it stays pending,
+    /// because the host may still respond.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -136,7 +138,7 @@ impl RequestSender {
                 match host.socket.poll_write(context, parts) {
                     Poll::Pending => return self.wait_for_host(context, client, ctx),
                     Poll::Ready(Err(error)) => {
-                        // It may have answered all the same.
+                        // The host may have sent a response before it closed.
                         let error = Error::because(ErrorType::WriteError, "the request", error);
                         self.write_error = Some(error.into_up());
                         return Poll::Pending;
@@ -175,7 +177,7 @@ impl RequestSender {
             };
             match client.poll_read(context, size) {
                 Poll::Pending => {
-                    // What was kept back goes out while nothing more comes.
+                    // TLS may buffer bytes; send them while the client is slow.
                     let _ = host.socket.poll_flush(context);
                     return self.wait_for_client(context, client, ctx);
                 }
@@ -198,17 +200,19 @@ impl RequestSender {
         }
     }
 
-    /// Takes what has come of the body.
+    /// Consumes received body bytes: stages them re-chunked, or marks them as pass-through.
     fn take_body(&mut self, client: &mut ClientConnection, ctx: &mut RequestContext) -> Result<()> {
         let bytes = client.inbound.filled();
         match &mut self.body {
             BodyDecoder::Chunked(chunked) => {
-                let mut at = 0;
+                let mut consumed = 0;
                 let before = self.staged.len();
-                while at < bytes.len() && !chunked.is_finished() {
-                    let piece = chunked.next_data(&bytes[at..]).map_err(|_| malformed())?;
-                    let data = &bytes[at..][piece.data];
-                    at += piece.consumed;
+                while consumed < bytes.len() && !chunked.is_finished() {
+                    let piece = chunked
+                        .next_data(&bytes[consumed..])
+                        .map_err(|_| malformed())?;
+                    let data = &bytes[consumed..][piece.data];
+                    consumed += piece.consumed;
                     if data.is_empty() {
                         continue;
                     }
@@ -225,7 +229,7 @@ impl RequestSender {
                 if chunked.is_finished() {
                     self.staged.extend_from_slice(chunked::LAST_CHUNK);
                 }
-                client.inbound.consume(at);
+                client.inbound.consume(consumed);
                 let new = &self.staged[before..];
                 append_replay(&mut self.replay, &mut self.truncated, new);
             }
@@ -240,13 +244,13 @@ impl RequestSender {
         Ok(())
     }
 
-    /// An error if the client takes too long over the body.
+    /// Fails if the client sends the body slower than `min_body_rate`.
     fn check_body_rate(&self, ctx: &RequestContext) -> Result<()> {
         let Some(rate) = ctx.active.limits.min_body_rate else {
             return Ok(());
         };
-        let due = rate as f64 * self.waited.as_secs_f64();
-        if self.waited > RATE_GRACE && (self.received as f64) < due {
+        let minimum = rate as f64 * self.waited.as_secs_f64();
+        if self.waited > RATE_GRACE && (self.received as f64) < minimum {
             let slow = "the body comes too slowly";
             return Err(Error::explain(ErrorType::ReadTimedout, slow).into_down());
         }
@@ -279,10 +283,10 @@ impl RequestSender {
         ctx: &RequestContext,
     ) -> Poll<Result<()>> {
         let limit = ctx.active.timeouts.write;
-        let by = *self
+        let deadline = *self
             .write_deadline
             .get_or_insert_with(|| Instant::now() + limit);
-        if client.timer.has_elapsed(by, context) {
+        if client.timer.has_elapsed(deadline, context) {
             let late = "the host does not take the request";
             return Poll::Ready(Err(Error::explain(ErrorType::WriteTimedout, late).into_up()));
         }
@@ -290,7 +294,7 @@ impl RequestSender {
     }
 }
 
-/// Keeps what was sent of a body while it is little.
+/// Keeps sent body bytes for a retry, up to [`MAX_REPLAY`].
 fn append_replay(replay: &mut Vec<u8>, truncated: &mut bool, bytes: &[u8]) {
     if *truncated || replay.len() + bytes.len() > MAX_REPLAY {
         *truncated = true;

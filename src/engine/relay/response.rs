@@ -1,4 +1,4 @@
-//! What comes from the host: heads, the body, and its silence.
+//! The response from the host: its heads, its body and its timeout.
 
 use std::task::{Context, Poll};
 
@@ -17,7 +17,7 @@ use crate::proxy::local_response::Persistence;
 use crate::proxy::selection::sticky;
 
 impl Relay<'_> {
-    /// The host's connection broke.
+    /// The error for a broken host connection. An earlier write error is the better reason if no response came.
     pub(super) fn read_error(&mut self, error: std::io::Error) -> Box<Error> {
         match self.sender.write_error.take() {
             Some(write_error) if matches!(self.state.down, ResponseState::AwaitingHead) => {
@@ -27,7 +27,7 @@ impl Relay<'_> {
         }
     }
 
-    /// The host sends no more.
+    /// Handles the end of the host's connection, which is an error unless it ends the body.
     pub(super) fn host_closed(&mut self) -> Result<()> {
         match &mut self.state.down {
             ResponseState::ReceivingBody(body @ BodyDecoder::UntilClose) => {
@@ -49,34 +49,35 @@ impl Relay<'_> {
         }
     }
 
-    /// The host is waited for, as long as it may take.
+    /// Waits for the host, up to the read timeout. The timeout runs only while the host owes bytes: before the response
+    /// head that is after the whole request was sent.
     pub(super) fn wait_for_host(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
-        let owes = match self.state.down {
+        let is_due = match self.state.down {
             ResponseState::AwaitingHead => {
                 self.state.request_sent || self.sender.write_error.is_some()
             }
             _ => true,
         };
-        if !owes {
+        if !is_due {
             return Ok(Poll::Pending);
         }
         let limit = self.ctx.active.timeouts.read;
-        let since = || match self.state.down {
+        let wait_began = || match self.state.down {
             ResponseState::AwaitingHead => Instant::from_std(self.ctx.attempt_started),
             _ => Instant::now(),
         };
-        let by = *self
+        let deadline = *self
             .state
             .response_deadline
-            .get_or_insert_with(|| since() + limit);
-        if self.client.timer.has_elapsed(by, context) {
+            .get_or_insert_with(|| wait_began() + limit);
+        if self.client.timer.has_elapsed(deadline, context) {
             let late = "the answer did not come in time";
             return Err(Error::explain(ErrorType::ReadTimedout, late).into_up());
         }
         Ok(Poll::Pending)
     }
 
-    /// Takes what has come of the answer's body.
+    /// Consumes received body bytes: stages them, or marks them as pass-through.
     pub(super) fn take_body(&mut self) -> Result<()> {
         let ResponseState::ReceivingBody(body) = &mut self.state.down else {
             return Ok(());
@@ -89,11 +90,11 @@ impl Relay<'_> {
         let staged = &mut self.buffers.staged;
         match body {
             BodyDecoder::Chunked(chunked) => {
-                let mut at = 0;
-                while at < bytes.len() && !chunked.is_finished() {
-                    let piece = chunked.next_data(&bytes[at..]).map_err(malformed)?;
-                    let data = &bytes[at..][piece.data];
-                    at += piece.consumed;
+                let mut consumed = 0;
+                while consumed < bytes.len() && !chunked.is_finished() {
+                    let piece = chunked.next_data(&bytes[consumed..]).map_err(malformed)?;
+                    let data = &bytes[consumed..][piece.data];
+                    consumed += piece.consumed;
                     if data.is_empty() {
                         continue;
                     }
@@ -103,7 +104,7 @@ impl Relay<'_> {
                 if chunked.is_finished() && self.state.chunked {
                     staged.extend_from_slice(chunked::LAST_CHUNK);
                 }
-                self.inbound.consume(at);
+                self.inbound.consume(consumed);
             }
             BodyDecoder::UntilClose if self.state.chunked => {
                 self.state.sent += bytes.len() as u64;
@@ -118,7 +119,7 @@ impl Relay<'_> {
         Ok(())
     }
 
-    /// Takes the head of an answer; `false`: it has not come whole.
+    /// Parses a response head and stages the client's version of it; `false` if the head is not complete.
     pub(super) fn take_head(&mut self) -> Result<bool> {
         let bytes = self.inbound.filled();
         let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
@@ -150,11 +151,11 @@ impl Relay<'_> {
             http_rules::validate_response(response, self.ctx.upgrade.as_deref(), &active.limits)?;
         let switched = status == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.sender.is_sent() {
-            // What the client sends next would be taken for the other protocol.
+            // The rest of the request body would be read as the new protocol.
             return refuse("the host switched protocols amid the request");
         }
         if status.is_informational() && !switched {
-            // HTTP/1.0 does not know them.
+            // HTTP/1.0 has no informational responses.
             if self.request.version == Version::HTTP_11 {
                 let framing = (false, None);
                 let (via, edits) = (active.via.as_ref(), &mut self.buffers.edits);
@@ -190,7 +191,7 @@ impl Relay<'_> {
             self.request.method,
             self.request.version,
         );
-        // A client that has not sent all of its request by now need not send the rest.
+        // If the request is not complete by now, the client need not send the rest: the connection closes instead.
         self.keep_alive &= !switched
             && !framing.until_close
             && self.sender.is_complete()
@@ -211,15 +212,15 @@ impl Relay<'_> {
         self.state.chunked = framing.chunked;
         self.state.reusable = framing.reusable;
         if switched {
-            // What follows is no body.
+            // The new protocol follows, not a body.
             self.state.down = ResponseState::Flushing;
             return Ok(true);
         }
         self.state.down = ResponseState::ReceivingBody(framing.body);
         if !self.inbound.is_empty() {
-            // It goes out with the head, in one write.
+            // Body bytes that came with the head go out with it in one write.
             if let Err(malformed) = self.take_body() {
-                // Nothing of it has gone out, so that there can be another answer.
+                // Nothing was sent yet, so an error response is still possible.
                 self.buffers.staged.clear();
                 self.state.status = None;
                 self.state.sent = 0;
@@ -230,7 +231,7 @@ impl Relay<'_> {
     }
 }
 
-/// Appends data of a body.
+/// Appends body data, as a chunk if `chunked`.
 fn append_data(staged: &mut Vec<u8>, data: &[u8], chunked: bool) {
     if chunked {
         chunked::write_chunk_start(staged, data.len());
