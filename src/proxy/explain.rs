@@ -47,9 +47,11 @@ pub struct RequestExplanation {
     pub pool: Option<String>,
     /// The number of the route in the configuration, from 1. `None`: the description names a pool, or no route matches.
     pub route: Option<usize>,
+    /// The pool's algorithm. `None`: there is no pool.
     pub algorithm: Option<String>,
     /// `None`: the algorithm does not hash, or hashes the client's address by default.
     pub key: Option<ExplainedKey>,
+    /// The chosen host, or why there is none.
     pub outcome: SelectionOutcome,
     /// All hosts of the pool.
     pub candidates: Vec<HostExplanation>,
