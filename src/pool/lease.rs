@@ -1,4 +1,4 @@
-//! One request on one host of a pool.
+//! A lease: one request, counted on one host of a pool.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use std::time::Duration;
 use super::{Member, Outcome, Pool, SelectionReason};
 use crate::balancer;
 
-/// One request on one host of a pool. Dropping it ends the count, however the request ended.
+/// One request, counted on one host of a pool. Dropping the lease ends the count, however the request ended.
 #[must_use = "a lease that is dropped at once counts nothing"]
 pub struct PoolLease {
-    /// `None` only while this is dropped.
+    /// `None` only while the lease is being dropped.
     inner: Option<balancer::Lease>,
     pool: Arc<Pool>,
     /// The host's position in the pool.
     position: usize,
-    /// How often the host had been judged by its requests when this one began; see [`Member::epoch`].
+    /// The host's epoch when the request began; see [`Member::epoch`].
     epoch: u32,
     reason: SelectionReason,
-    /// Whether an ejected host still has to prove itself with this request.
+    /// Whether this request still has to probe an ejected host.
     probe: bool,
-    /// How long the request waited in line.
+    /// How long the request waited in the queue.
     waited: Duration,
 }
 
 impl PoolLease {
-    /// `None` if `counted` is on no host of the pool.
+    /// `None` if the host of `inner` is not in the pool.
     pub(super) fn new(
         pool: &Arc<Pool>,
         inner: balancer::Lease,
@@ -54,12 +54,12 @@ impl PoolLease {
         self.position
     }
 
-    /// Why it is this host.
+    /// Why this host was chosen.
     pub fn reason(&self) -> SelectionReason {
         self.reason
     }
 
-    /// How long the request waited in line.
+    /// How long the request waited in the queue.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -69,13 +69,13 @@ impl PoolLease {
         self
     }
 
-    /// Whether this request is the one that an ejected host proves itself with.
+    /// Whether this request probes an ejected host.
     pub fn is_probe(&self) -> bool {
         self.probe
     }
 
-    /// The host has begun to answer, which is as much as a probe or a check wants to know: the rest of an answer may take
-    /// hours. How the whole request went is still to be told.
+    /// The response has begun. That is enough for a probe or a check: the rest of a response may take hours. The
+    /// outcome of the whole request is still to be reported with [`observe`](Self::observe).
     pub fn answered(&mut self, outcome: Outcome) {
         if outcome == Outcome::Success {
             self.member().count_success();
@@ -85,8 +85,8 @@ impl PoolLease {
         }
     }
 
-    /// Ends the lease and tells how the request went. Drop it without a word where the end was the client's doing.
-    /// `latency` is the time until the host began to answer, or failed.
+    /// Ends the lease and reports the outcome of the request. If the client ended the request, drop the lease instead.
+    /// `latency` is the time until the response began or the host failed.
     pub fn observe(mut self, latency: Duration, outcome: Outcome) {
         if let Some(inner) = &self.inner {
             inner.observe(latency, outcome == Outcome::Success);
@@ -99,7 +99,7 @@ impl PoolLease {
             self.probe = false;
             self.pool.finish_probe(member, outcome);
         } else if member.epoch() == self.epoch {
-            // What began before an ejection says nothing about the host after it.
+            // A request from before an ejection says nothing about the host after it.
             self.pool.record_outcome(member, outcome);
         }
     }
@@ -107,7 +107,7 @@ impl PoolLease {
 
 impl Drop for PoolLease {
     fn drop(&mut self) {
-        // First the count, then the word that it is lower.
+        // End the count before a waiting request is woken to see it.
         self.inner = None;
         if self.probe {
             self.pool.cancel_probe(self.member());

@@ -1,11 +1,11 @@
-//! Tokens that keep a client with its host: what stands in the cookie of a pool with `sticky`.
+//! Session affinity: the token in the cookie of a pool with `sticky`.
 //!
-//! A token is a mark of the host and the time when it was made, and an HMAC-SHA-256 of both, in base64url. The mark is
-//! made with the key as well, so that a token tells nobody an address, and nobody without the key can make one. Pools
-//! differ in what they authenticate, so that a token of one is none of another.
+//! A token is a digest of the host, the time of its creation, and an HMAC-SHA-256 of both, in base64url. The digest is
+//! keyed as well, so a token reveals no address, and only a holder of the key can make one. The pool's name is
+//! authenticated too, so a token of one pool is invalid in another.
 //!
-//! The time is that of the wall clock, since the key may outlive the process. If the clock is set back, a token counts as
-//! new; if it is set forward, clients get another host early.
+//! The time is the wall clock's, since the key may outlive the process. If the clock is set back, a token counts as
+//! new; if it is set forward, clients change their host early.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,15 +22,15 @@ use serde::{Deserialize, Serialize};
 use crate::balancer::HostId;
 use crate::config;
 
-/// The mark of a host: two of a pool's hosts have the same once in 2^64 pools.
+/// Length of a host's digest: two hosts of one pool collide in one of 2^64 pools.
 const DIGEST: usize = 8;
-/// The mark and the time, in seconds since 1970 as a big-endian number.
+/// The digest and the time, in seconds since 1970 as a big-endian number.
 const PAYLOAD: usize = DIGEST + 8;
 const TOKEN_LENGTH: usize = PAYLOAD + SHA256_OUTPUT_LEN;
-/// No padding: the length is a multiple of three.
+/// Without padding: the length is a multiple of three.
 const TEXT_LENGTH: usize = TOKEN_LENGTH / 3 * 4;
 
-/// The tokens of one pool.
+/// Makes and verifies the tokens of one pool.
 #[derive(Debug)]
 pub struct StickyTokens {
     config: config::Sticky,
@@ -39,7 +39,7 @@ pub struct StickyTokens {
     key: ArcSwap<Key>,
 }
 
-/// A random key on its way to the pool that follows. It is shown to nobody.
+/// A random key in the form in which the pool's replacement takes it over. Debug output hides it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RandomKey([u8; 32]);
 
@@ -57,12 +57,12 @@ struct Key {
     random: Option<RandomKey>,
 }
 
-/// What a good token says.
+/// The content of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Affinity {
-    /// The host that the client is to stay with; it need not be usable.
+    /// The host of the client's session; it may not be usable now.
     pub host: HostId,
-    /// Whether the token has so little time left that the client should get a new one.
+    /// Whether more than half of the token's lifetime is over, so that the client should get a new one.
     pub needs_renewal: bool,
 }
 
@@ -85,7 +85,7 @@ impl StickyTokens {
         }
     }
 
-    /// The cookie.
+    /// The configuration of the cookie.
     pub fn config(&self) -> &config::Sticky {
         &self.config
     }
@@ -101,10 +101,9 @@ impl StickyTokens {
         BASE64URL.encode(token)
     }
 
-    /// What a token says; `None` if it was not made with this pool's key, is too old, or its host is none of the pool's
-    /// any more.
+    /// Verifies a token; `None` if it was not made with this pool's key, is expired, or its host has left the pool.
     pub fn read(&self, token: &[u8], now: SystemTime) -> Option<Affinity> {
-        // Anything may stand in a cookie, and of any length.
+        // A cookie may contain anything, at any length.
         if token.len() != TEXT_LENGTH {
             return None;
         }
@@ -123,12 +122,12 @@ impl StickyTokens {
         })
     }
 
-    /// The key, if it is of the process's own making.
+    /// The key, if this process made it.
     pub(super) fn random_key(&self) -> Option<RandomKey> {
         self.key.load().random.clone()
     }
 
-    /// Goes on with the key of the pool before, unless the configuration has one.
+    /// Continues with the key of the replaced pool, unless the configuration has one.
     pub(super) fn adopt_key(&self, key: &RandomKey) {
         if self.config.secret_file.is_none() {
             let key = Key::random(key.clone(), &self.pool, &self.hosts);
@@ -156,7 +155,7 @@ impl Key {
     }
 }
 
-/// What the tag of a token is made of. Names of pools have no control characters.
+/// The input of a token's tag. Pool names have no control characters, so the encoding is unambiguous.
 fn authenticated(pool: &str, claim: &[u8]) -> Vec<u8> {
     [b"token\0", pool.as_bytes(), b"\0", claim].concat()
 }
@@ -211,7 +210,7 @@ pub(super) mod tests {
     const NOW: u64 = 1_800_000_000;
 
     #[test]
-    fn a_token_leads_back_to_its_host_until_it_is_old() {
+    fn a_token_names_its_host_until_it_expires() {
         let sticky = sticky("web", &["10.0.0.1:80", "10.0.0.2:80"], None);
         let host = HostId::from("10.0.0.2:80");
         let token = sticky.token(&host, at(NOW));
@@ -234,7 +233,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn tokens_of_other_pools_keys_and_hosts_are_none() {
+    fn tokens_of_other_pools_keys_and_hosts_are_invalid() {
         let hosts = ["a:1", "b:1"];
         let web = sticky("web", &hosts, Some("the secret of the tests"));
         let token = web.token(&HostId::from("b:1"), at(NOW));
@@ -284,7 +283,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn a_changed_token_is_none(position in 0..TEXT_LENGTH, letter in "[A-Za-z0-9_-]") {
+        fn a_changed_token_is_invalid(position in 0..TEXT_LENGTH, letter in "[A-Za-z0-9_-]") {
             let sticky = sticky("web", &["a:1"], None);
             let token = sticky.token(&HostId::from("a:1"), at(NOW));
             let mut forged = token.clone();
@@ -295,13 +294,13 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn nothing_that_a_client_sends_is_a_token(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn random_bytes_are_no_token(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let sticky = sticky("web", &["a:1"], None);
             prop_assert_eq!(sticky.read(&bytes, at(NOW)), None);
         }
 
         #[test]
-        fn nothing_of_the_right_length_is_either(bytes in prop::collection::vec(any::<u8>(), TEXT_LENGTH)) {
+        fn random_bytes_of_the_right_length_are_no_token(bytes in prop::collection::vec(any::<u8>(), TEXT_LENGTH)) {
             let sticky = sticky("web", &["a:1"], None);
             prop_assert_eq!(sticky.read(&bytes, at(NOW)), None);
         }

@@ -22,7 +22,7 @@ fn timeouts() -> config::Timeouts {
 
 const SHORT: Duration = Duration::from_millis(1);
 
-/// The defaults but for how long a first ejection lasts, and without a share of failures that ejects.
+/// The default rules with this base duration, and without a failure rate.
 pub(super) fn ejection(base: Duration) -> config::Ejection {
     config::Ejection {
         rate: None,
@@ -75,7 +75,7 @@ fn leased(pool: &Arc<Pool>) -> Option<HostId> {
     Some(lease.member().host().id().clone())
 }
 
-/// Lets the checks find that a host works, or that it does not.
+/// Sets the result of a host's checks.
 pub(super) fn set_verdict(pool: &Pool, position: usize, healthy: bool) {
     let against = 0;
     pool.members()[position].set_verdict(Some(HealthVerdict { healthy, against }));
@@ -88,7 +88,7 @@ pub(super) fn ids(pool: &Pool) -> Vec<HostId> {
 }
 
 #[test]
-fn nobody_is_used_before_the_begin() {
+fn no_host_is_used_before_begin() {
     let pool = pool(&[1, 1], |_| ());
     pool.reconcile();
     assert_eq!(leased(&pool), None);
@@ -123,14 +123,14 @@ fn try_all_uses_every_host_while_none_is_usable() {
 }
 
 #[test]
-fn the_tiers_are_resorted_to_one_after_another() {
+fn the_tiers_serve_one_after_another() {
     let pool = pool(&[1, 1, 0], |pool| pool.hosts[1].backup = true);
     pool.begin();
     let ids = ids(&pool);
     for _ in 0..20 {
         assert_eq!(leased(&pool).as_ref(), Some(&ids[0]));
     }
-    // A request that has failed on some goes on to the next.
+    // A request that has failed on some hosts goes on to the next.
     let next = |tried: &[HostId]| {
         let lease = pool.lease(&Selection::new().tried(tried), true);
         lease.expect("a host").member().host().id().clone()
@@ -161,14 +161,14 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
     (0..5).for_each(|_| fail(&ids[0]));
     assert!(pool.members()[0].is_ejected());
     assert!(pool.lease_of(&ids[0]).is_err());
-    // The last one stays, whatever it does.
+    // The last usable host is not ejected, whatever it does.
     (0..20).for_each(|_| fail(&ids[1]));
     assert_eq!(leased(&pool).as_ref(), Some(&ids[1]));
 
     let end = pool.next_change().expect("the end of the ejection");
     std::thread::sleep(end.saturating_duration_since(Instant::now()));
     pool.reconcile();
-    // Only a request that can be sent again proves it, one at a time, and what began before says nothing.
+    // Only a retryable request probes the host, one at a time. A request from before the ejection does not count.
     let request = Selection::new();
     let lease = |repeatable| pool.lease(&request, repeatable).expect("a host");
     late.observe(SHORT, Outcome::Success);
@@ -187,7 +187,7 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
     assert!(pool.lease_of(&ids[0]).is_ok());
 }
 
-/// Whatever happens at the same time: afterwards everybody is where the conditions put them, and nothing is counted.
+/// An ejected host may have recovered.
 #[test]
 fn an_ejected_host_comes_before_one_that_failed_the_request() {
     let pool = pool(&[1, 1, 1], |pool| {
@@ -209,14 +209,14 @@ fn an_ejected_host_comes_before_one_that_failed_the_request() {
     assert!(pool.has_untried_host(&ids[1..]));
     assert_eq!(next(&ids[1..]), ids[0]);
     assert!(!pool.has_untried_host(&ids));
-    // But not one that the checks call dead.
+    // A host that fails its checks is not used.
     set_verdict(&pool, 0, false);
     assert!(!pool.has_untried_host(&ids[1..]));
     assert_ne!(next(&ids[1..]), ids[0]);
 }
 
 #[test]
-fn threads_at_odds_leave_a_pool_in_order() {
+fn concurrent_changes_leave_a_consistent_pool() {
     const THREADS: u64 = 6;
     for algorithm in ["p2c", "least_load", "round_robin", "consistent_hash"] {
         let pool = pool(&[1, 2, 1, 0, 1], |pool| {
@@ -263,7 +263,7 @@ fn threads_at_odds_leave_a_pool_in_order() {
                 });
             }
         });
-        // No ejection ends between the two looks.
+        // No ejection may end between the two comparisons.
         while pool.next_change().is_some() {
             pool.reconcile();
         }
@@ -287,7 +287,7 @@ fn threads_at_odds_leave_a_pool_in_order() {
 }
 
 #[test]
-fn what_was_learnt_goes_on_in_the_pool_that_follows() {
+fn the_state_carries_over_to_the_next_pool() {
     let rules = |pool: &mut config::Pool| {
         pool.ejection = Some(ejection(Duration::from_secs(10)));
         pool.slow_start = Some(config::SlowStart {
@@ -317,7 +317,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
         usable,
         [Tier::Out, Tier::Draining, Tier::Primary, Tier::Primary]
     );
-    // The third was there, the fourth is new.
+    // The third host was in the old pool, the fourth is new.
     let ramping = |position: usize| {
         new.first_tier()
             .slow_start_elapsed(new.members()[position].host().id())
@@ -325,12 +325,12 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
     assert_eq!(ramping(2), None);
     assert!(ramping(3).is_some());
 
-    // An edit beats the operator.
+    // An edit of the file takes precedence over the operator.
     let edited = pool(&[1, 5, 1], rules);
     edited.restore(&state);
     edited.begin();
     assert!(!edited.members()[1].is_draining());
-    // It rested, so it begins slowly.
+    // It was drained, so it starts slowly.
     let balancer = edited.first_tier();
     assert!(
         balancer
@@ -347,7 +347,7 @@ fn what_was_learnt_goes_on_in_the_pool_that_follows() {
 }
 
 #[test]
-fn a_pool_goes_on_counting_where_the_one_before_it_was() {
+fn the_counters_carry_over_to_the_next_pool() {
     let rules = ejection(Duration::from_secs(60));
     let edit = |pool: &mut config::Pool| pool.ejection = Some(rules.clone());
     let before = pool(&[1, 1], edit);
@@ -358,7 +358,7 @@ fn a_pool_goes_on_counting_where_the_one_before_it_was() {
         lease.observe(SHORT, Outcome::Failure(Failure::Reset));
     }
     before.request_counters().count();
-    let fresh = Arc::into_inner(pool(&[1, 1], edit)).expect("nobody else has it");
+    let fresh = Arc::into_inner(pool(&[1, 1], edit)).expect("the only reference");
     let next = Arc::new(fresh.carry_over_from(&before));
     next.restore(&before.state());
     next.begin();
@@ -372,7 +372,7 @@ fn a_pool_goes_on_counting_where_the_one_before_it_was() {
 }
 
 #[test]
-fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
+fn the_registry_keeps_the_live_state_of_a_host_with_a_new_weight() {
     let mut host_registry = HostRegistry::new();
     let mut wanted = config::Host {
         id: HostId::from("a:80"),
@@ -395,7 +395,7 @@ fn a_book_keeps_the_live_state_of_a_host_with_a_new_weight() {
 }
 
 #[test]
-fn a_host_that_serves_although_it_is_not_usable_has_a_reason_for_that() {
+fn a_host_that_serves_without_being_usable_says_why() {
     let reasons = |pool: &Pool| pool.status().hosts.into_iter().map(|host| host.reason);
     let pool = pool(&[1, 1], |pool| {
         pool.when_all_down = config::WhenAllDown::TryAll;

@@ -1,4 +1,4 @@
-//! Choices explained: rehearsed on the newest snapshot, and put down host by host.
+//! Explains a pick: runs it dry on the current snapshot, and records it host by host.
 
 use super::{Arrangement, GenericBalancer, Snapshot};
 use crate::balancer::core::dry_run::{DryRun, HostTrace};
@@ -10,7 +10,7 @@ use crate::balancer::core::slot::Slot;
 use crate::balancer::core::trace::PickTrace;
 
 impl GenericBalancer {
-    /// What a lease would choose, and why.
+    /// What a lease would pick, and why.
     pub(super) fn explanation(&self, selection: &Selection<'_>) -> Explanation {
         loop {
             let snapshot = self.snapshot.load();
@@ -26,20 +26,20 @@ impl GenericBalancer {
                     explanation.candidates.extend(snapshot.weightless());
                     return explanation;
                 }
-                // As for a choice in earnest: a newer snapshot is there or will be in a moment.
+                // As in `select`: a newer snapshot is or will soon be available.
                 None => std::hint::spin_loop(),
             }
         }
     }
 
-    /// `None`: the choice has to be made again.
+    /// `None` if the pick has to be repeated.
     fn dry_run(&self, arrangement: &Arrangement, request: PickRequest<'_>) -> Option<Explanation> {
         let dry_run = DryRun::new(arrangement.slots.len());
         let pick = |arrangement: &Arrangement, request: &PickRequest<'_>| {
             dry_run.pick(&*arrangement.picker, request)
         };
         let position = self.position(arrangement, request, &dry_run, pick, |_| true);
-        let chosen = arrangement.settle(&request, position).transpose()?;
+        let chosen = arrangement.finish(&request, position).transpose()?;
         arrangement.picker.dyn_rank(&request, position, &dry_run);
         let host_traces = dry_run.into_host_traces().into_iter();
         let candidates = host_traces.map(|(at, host_trace)| {
@@ -61,14 +61,14 @@ impl GenericBalancer {
     }
 }
 
-/// Why a host is not the choice.
+/// Why a host is not picked.
 fn reason(
     request: &PickRequest<'_>,
     position: usize,
     slot: &Slot,
     host_trace: HostTrace,
 ) -> CandidateReason {
-    // What the algorithm says of a host that may not be taken means less than that.
+    // That the request does not accept the host takes precedence over the algorithm's reason.
     let rejection = request.rejection(position, slot);
     rejection
         .or(host_trace.reason)
@@ -83,7 +83,7 @@ fn no_candidates(error: BalancerError) -> Explanation {
 }
 
 impl Snapshot {
-    /// The members that no choice looks at.
+    /// The members of weight 0, which no pick considers.
     fn weightless(&self) -> impl Iterator<Item = Candidate> {
         let slots = self.joined.iter();
         slots

@@ -1,4 +1,4 @@
-//! How a host is chosen: on one snapshot, with regard to what the request has tried and to slow starts.
+//! Picks a host from one snapshot, with regard to the hosts that the request has tried and to slow starts.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::balancer::core::selection::Selection;
 use crate::balancer::core::slot::Slot;
 use crate::balancer::core::trace::{NoTrace, PickTrace};
 
-/// Choices that are held back in a row before one stands although its host starts slowly. When all hosts do, each gets an
-/// equal share after that many.
+/// Picks in a row that may be held back before a host in slow start keeps the request. If all hosts are in slow start,
+/// each gets an equal share after that many.
 const MAX_HELD_BACK: usize = 8;
 
 impl GenericBalancer {
-    /// Chooses by `pick`, which gives a position, and returns what sits there. Where a host starts slowly, `count` takes
-    /// what a choice without counting has found, or says that it cannot.
+    /// Picks a position with `pick` and returns its slot. With hosts in slow start, the pick does not count; `count`
+    /// then counts the request, and returns `false` if the host is full.
     pub(super) fn select(
         &self,
         selection: &Selection<'_>,
@@ -27,21 +27,22 @@ impl GenericBalancer {
             let chosen = self.snapshot.read(|snapshot| {
                 self.consider(snapshot, selection, |arrangement, request| {
                     let position = self.position(arrangement, request, &NoTrace, &pick, &count);
-                    let position = arrangement.settle(&request, position)?;
+                    let position = arrangement.finish(&request, position)?;
                     Ok(position.map(|position| Arc::clone(&arrangement.slots[position])))
                 })
             });
             match chosen {
                 Ok(Some(slot)) => return Ok(slot),
-                // The picker saw every host leave or fill up: a newer snapshot is there or will be in a moment, or
-                // there is room again.
+                // The picker saw every host leave or fill up: a newer snapshot is or will soon be available, or a host
+                // has room again.
                 Ok(None) => std::hint::spin_loop(),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Does something with the request as it stands to the hosts of `snapshot` at this moment.
+    /// Calls `with` with the request and the current state of `snapshot`. If the request has tried all hosts, it starts
+    /// over.
     pub(super) fn consider<T>(
         &self,
         snapshot: &Snapshot,
@@ -52,12 +53,12 @@ impl GenericBalancer {
             .arrangement
             .as_ref()
             .ok_or(BalancerError::NoHosts)?;
-        let afresh;
+        let untried;
         let selection = if snapshot.leaves_another(selection) {
             selection
         } else {
-            afresh = selection.tried(&[]);
-            &afresh
+            untried = selection.tried(&[]);
+            &untried
         };
         let ramp = self.slow_start.as_ref().and_then(|start| {
             let now = self.pool_stats.ramping()?;
@@ -67,7 +68,7 @@ impl GenericBalancer {
         with(arrangement, request)
     }
 
-    /// The position that `pick` gives, with regard to slow starts.
+    /// The position that `pick` returns, with regard to slow starts.
     pub(super) fn position<T: PickTrace>(
         &self,
         arrangement: &Arrangement,
@@ -80,12 +81,13 @@ impl GenericBalancer {
             return pick(arrangement, &request);
         }
         self.select_by_share(arrangement, request, trace, count)
-            // No other was left to be chosen, or all that were start slowly.
+            // No other host accepts the request, or all picked hosts are in slow start.
             .or_else(|| pick(arrangement, &request))
     }
 
-    /// Chooses until a choice stands: a host stands with the probability of its share, and is passed over in the next
-    /// choice if not. It is counted only then, so that nobody finds it full for a request that it does not get.
+    /// Repeats the pick until a host keeps the request: a host does so with the probability of its share, else the next
+    /// pick skips it. Only then is the request counted, so a host never looks full because of a request that it does
+    /// not get.
     fn select_by_share<T: PickTrace>(
         &self,
         arrangement: &Arrangement,
@@ -110,8 +112,8 @@ impl GenericBalancer {
 }
 
 impl Arrangement {
-    /// What a choice comes to: `None` if it found no host although there is one, so that it has to be made again.
-    pub(super) fn settle(
+    /// The result of a pick: `None` if it found no host although one accepts the request, so that it must be repeated.
+    pub(super) fn finish(
         &self,
         request: &PickRequest<'_>,
         position: Option<usize>,
@@ -122,7 +124,7 @@ impl Arrangement {
         }
     }
 
-    /// Whether `request` may take a host of this arrangement.
+    /// Whether any host accepts `request`.
     fn has_room(&self, request: &PickRequest<'_>) -> bool {
         let mut slots = self.slots.iter().enumerate();
         slots.any(|(position, slot)| request.accepts(position, slot))
@@ -130,7 +132,7 @@ impl Arrangement {
 }
 
 impl Snapshot {
-    /// Whether a host that can take requests is left that `request` has not tried.
+    /// Whether `request` has not tried every host that can take requests.
     fn leaves_another(&self, request: &Selection<'_>) -> bool {
         let tried = request.tried_hosts();
         if tried.is_empty() {
