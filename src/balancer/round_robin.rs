@@ -177,7 +177,7 @@ impl RoundRobinPicker {
     }
 
     /// Sets the offset so that the next ticket goes to the host whose turn it was in `before`, or to the first host
-    /// after it that is still a member, at the same of its turns in the cycle.
+    /// after it that is still a member, at the same of its turns.
     fn continue_from(&mut self, before: &RoundRobinPicker) {
         let ticket = self.shared.ticket.load(Ordering::Relaxed);
         let own_cycle = self.cycle.clone();

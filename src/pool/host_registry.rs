@@ -84,3 +84,31 @@ impl HostRegistry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_keeps_the_live_state_of_a_host_with_a_new_weight() {
+        let mut host_registry = HostRegistry::new();
+        let mut wanted = config::Host {
+            id: HostId::from("a:80"),
+            name: "a".to_owned(),
+            label: None,
+            address: ([127, 0, 0, 1], 80).into(),
+            weight: 1,
+            file_weight: Some(1),
+            backup: false,
+            max_in_flight: None,
+        };
+        let old = host_registry.host(&wanted).expect("weight 1");
+        let balancer = crate::balancer::build("random", [old.clone()]).expect("random");
+        balancer.inc(old.id()).expect("a member");
+        wanted.weight = 7;
+        let heavier = host_registry.host(&wanted).expect("weight 7");
+        assert_eq!((heavier.weight(), heavier.in_flight()), (7, 1));
+        wanted.address = ([127, 0, 0, 2], 80).into();
+        assert_eq!(host_registry.host(&wanted).expect("moved").in_flight(), 0);
+    }
+}

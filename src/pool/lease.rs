@@ -1,11 +1,12 @@
-//! A lease: one request, counted on one host of a pool.
+//! Leases: requests counted on a host of a pool, and how a request gets one.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::select::CountedAcquire;
 use super::{Member, Outcome, Pool, SelectionReason};
-use crate::balancer;
+use crate::balancer::{self, BalancerError, HostId, Selection};
 
 /// One request, counted on one host of a pool. Dropping the lease ends the count, however the request ended.
 #[must_use = "a lease that is dropped at once counts nothing"]
@@ -121,5 +122,76 @@ impl fmt::Debug for PoolLease {
         f.debug_tuple("PoolLease")
             .field(&self.member().host().id().as_str())
             .finish()
+    }
+}
+
+impl Pool {
+    /// Leases the `preferred` host if it can take the request, else a host that the balancer picks. `repeatable` says
+    /// whether the request can be retried on another host if this one fails.
+    ///
+    /// # Errors
+    /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`; [`BalancerError::Busy`] if
+    /// all hosts are full or other requests are waiting.
+    pub fn try_lease(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        preferred: Option<&HostId>,
+        repeatable: bool,
+    ) -> Result<PoolLease, BalancerError> {
+        // A new request must not overtake those in the queue.
+        match self.queue.waiting() {
+            0 => self.lease_preferred(request, preferred, repeatable),
+            _ => Err(BalancerError::Busy),
+        }
+    }
+
+    /// Like [`try_lease`](Self::try_lease), but waits in the queue while every host is full. Dropping the future leaves
+    /// the queue.
+    ///
+    /// # Errors
+    /// [`BalancerError::NoHosts`] as above; [`BalancerError::Busy`] if the queue is full or the wait timed out.
+    pub async fn lease_queued(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        preferred: Option<&HostId>,
+        repeatable: bool,
+    ) -> Result<PoolLease, BalancerError> {
+        let joined = Instant::now();
+        let attempt = || self.lease_preferred(request, preferred, repeatable);
+        let lease = self.queue.wait(attempt).await?;
+        Ok(lease.with_wait(joined.elapsed()))
+    }
+
+    fn lease_preferred(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        preferred: Option<&HostId>,
+        repeatable: bool,
+    ) -> Result<PoolLease, BalancerError> {
+        let (counted, why) = self.select(request, preferred, repeatable, &CountedAcquire)?;
+        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
+    }
+
+    /// Leases a host for a retry. It does not wait in the queue.
+    ///
+    /// # Errors
+    /// [`BalancerError::NoHosts`] and [`BalancerError::Busy`].
+    pub fn lease(
+        self: &Arc<Self>,
+        request: &Selection<'_>,
+        repeatable: bool,
+    ) -> Result<PoolLease, BalancerError> {
+        let (counted, why) = self.select(request, None, repeatable, &CountedAcquire)?;
+        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
+    }
+
+    /// Leases this host if it currently takes requests.
+    ///
+    /// # Errors
+    /// [`BalancerError::UnknownHost`] if it does not; [`BalancerError::Busy`] if it is full.
+    pub fn lease_of(self: &Arc<Self>, id: &HostId) -> Result<PoolLease, BalancerError> {
+        let counted = self.acquire_preferred(id, &CountedAcquire)?;
+        let unknown = || BalancerError::UnknownHost(id.clone());
+        PoolLease::new(self, counted, SelectionReason::Sticky).ok_or_else(unknown)
     }
 }

@@ -1,22 +1,25 @@
-//! A host within a pool: how it is reached, and what is known of it there.
+//! A host within a pool: its configuration there, its tier, and its state.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod ejection;
+mod health;
+mod peer_template;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use http::HeaderValue;
-use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::{WrappedX509, parse_x509};
 
-use super::host_status::{CheckResult, HostState, StatusDetails};
-use super::outlier_detector::{EjectionStage, OutlierDetector};
+use super::host_status::StatusDetails;
+use super::outlier_detector::OutlierDetector;
 use super::request_counters::RequestCounters;
 use super::tiers::{Tier, TierInputs};
 use super::{HealthVerdict, HostCounters};
 use crate::balancer::Host;
 use crate::config;
+
+pub(super) use peer_template::PeerTemplate;
 
 /// A host within a pool.
 #[derive(Debug)]
@@ -122,25 +125,6 @@ impl Member {
         self.drained.swap(drained, Ordering::SeqCst)
     }
 
-    /// Whether the host is ejected and has not passed a probe since.
-    pub fn is_ejected(&self) -> bool {
-        self.outlier_detector().is_ejected()
-    }
-
-    /// Requests that the host began to answer successfully so far. A check that timed out means little if this grew
-    /// since the check before.
-    pub fn successes(&self) -> u64 {
-        self.successes.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count_success(&self) {
-        self.count_successes(1);
-    }
-
-    pub(super) fn count_successes(&self, more: u64) {
-        self.successes.fetch_add(more, Ordering::Relaxed);
-    }
-
     /// The weight in the file, which an operator may have overridden; `None` if an operator added the host.
     pub fn file_weight(&self) -> Option<u32> {
         self.file_weight
@@ -156,69 +140,9 @@ impl Member {
         &self.counters
     }
 
-    /// The result of the checks; `None` before the first.
-    pub fn verdict(&self) -> Option<HealthVerdict> {
-        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets the result of the checks; the pool's [`reconcile`](super::Pool::reconcile) acts on it.
-    pub fn set_verdict(&self, verdict: Option<HealthVerdict>) {
-        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
-    }
-
-    /// When the next check is due; `None` if not known yet.
-    pub fn next_check(&self) -> Option<Instant> {
-        *self
-            .next_check
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets when the next check is due.
-    pub fn set_next_check(&self, next_check: Option<Instant>) {
-        *self
-            .next_check
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = next_check;
-    }
-
-    /// Records a check for people. It has no effect on requests; [`set_verdict`](Member::set_verdict) has.
-    pub fn record_check(&self, check: CheckResult) {
-        self.status_details().record_check(check);
-    }
-
     /// Attempts at this host, and failed ones.
     pub fn request_counters(&self) -> &RequestCounters {
         &self.request_counters
-    }
-
-    /// Details for people. Hold the guard briefly.
-    pub(super) fn status_details(&self) -> MutexGuard<'_, StatusDetails> {
-        self.status_details
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The state without slow start, which depends on time alone.
-    pub(super) fn state(&self) -> HostState {
-        if !self.is_healthy() {
-            return match self.verdict() {
-                None => HostState::Unchecked,
-                Some(_) => HostState::Down,
-            };
-        }
-        match self.outlier_detector().stage() {
-            EjectionStage::Ejected { .. } => HostState::Ejected,
-            EjectionStage::ProbeDue { .. } | EjectionStage::Probing { .. } => HostState::Probing,
-            EjectionStage::Serving if self.is_draining() => HostState::Draining,
-            EjectionStage::Serving => HostState::Up,
-        }
-    }
-
-    /// Whether the checks call the host healthy.
-    pub fn is_healthy(&self) -> bool {
-        self.verdict()
-            .map_or(self.presumed_healthy, |verdict| verdict.healthy)
     }
 
     pub(super) fn tier_inputs(&self) -> TierInputs {
@@ -250,93 +174,4 @@ impl Member {
             _ => &self.host,
         })
     }
-
-    /// The detector that ejects the host. Hold the guard briefly.
-    pub(super) fn outlier_detector(&self) -> MutexGuard<'_, OutlierDetector> {
-        self.outlier_detector
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts the host's ejections and returns. The outcome of a request counts only in the epoch in which it began.
-    pub(super) fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn begin_epoch(&self) {
-        self.epoch.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_probe_due(&self) -> bool {
-        self.due.load(Ordering::Relaxed)
-    }
-
-    /// Sets the flag and returns the previous value.
-    pub(super) fn set_probe_due(&self, due: bool) -> bool {
-        self.due.swap(due, Ordering::SeqCst)
-    }
-}
-
-/// The connection settings that all members of a pool share.
-pub(super) struct PeerTemplate<'a> {
-    timeouts: &'a config::Timeouts,
-    tls: Option<&'a config::PoolTls>,
-    ca: Option<Arc<CaType>>,
-    /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
-    group_key: u64,
-    presumed_healthy: bool,
-}
-
-impl<'a> PeerTemplate<'a> {
-    pub(super) fn new(pool: &'a config::Pool, timeouts: &'a config::Timeouts) -> Self {
-        let tls = pool.tls.as_ref();
-        let mut hasher = DefaultHasher::new();
-        pool.name.hash(&mut hasher);
-        PeerTemplate {
-            timeouts,
-            tls,
-            ca: tls.and_then(|tls| tls.ca.as_ref()).map(trusted),
-            group_key: if tls.is_some() { hasher.finish() } else { 0 },
-            presumed_healthy: pool
-                .health_check
-                .as_ref()
-                .is_none_or(|check| check.initial == config::Initial::Up),
-        }
-    }
-
-    fn peer(&self, host: &config::Host) -> HttpPeer {
-        let server_name = self.tls.map(|tls| {
-            // A certificate names an IPv6 address without the brackets of the URL.
-            let host_name = host.name.trim_start_matches('[').trim_end_matches(']');
-            tls.server_name
-                .clone()
-                .unwrap_or_else(|| host_name.to_owned())
-        });
-        let mut peer = HttpPeer::new(
-            host.address,
-            self.tls.is_some(),
-            server_name.unwrap_or_default(),
-        );
-        peer.group_key = self.group_key;
-        let options = &mut peer.options;
-        options.connection_timeout = Some(self.timeouts.connect);
-        options.total_connection_timeout = Some(self.timeouts.connect);
-        options.read_timeout = Some(self.timeouts.read);
-        options.write_timeout = Some(self.timeouts.write);
-        options.idle_timeout = Some(self.timeouts.idle);
-        options.ca = self.ca.clone();
-        if let Some(tls) = self.tls {
-            options.verify_cert = tls.verify;
-            options.verify_hostname = tls.verify;
-        }
-        peer
-    }
-}
-
-/// Authorities in Pingora's form.
-fn trusted(authorities: &config::Authorities) -> Arc<CaType> {
-    let certificates = authorities.certificates.iter();
-    certificates
-        .map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509))
-        .collect()
 }

@@ -32,11 +32,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::balancer::{Balancer, BalancerError, HostId, Selection, build_with};
+use crate::balancer::{Balancer, HostId, build_with};
 use crate::config;
 use crate::event_log::{EventKind, EventLog};
 use crate::timestamp::Timestamp;
@@ -57,7 +56,6 @@ pub use selection_reason::SelectionReason;
 pub use sticky::{Affinity, StickyTokens};
 
 use membership::Membership;
-use select::CountedAcquire;
 use tiers::Tier;
 use wait_queue::WaitQueue;
 
@@ -251,78 +249,9 @@ impl Pool {
         self.queue.waiting()
     }
 
-    /// Leases the `preferred` host if it can take the request, else a host that the balancer picks. `repeatable` says
-    /// whether the request can be retried on another host if this one fails.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`; [`BalancerError::Busy`] if
-    /// all hosts are full or other requests are waiting.
-    pub fn try_lease(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        preferred: Option<&HostId>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        // A new request must not overtake those in the queue.
-        match self.queue.waiting() {
-            0 => self.lease_preferred(request, preferred, repeatable),
-            _ => Err(BalancerError::Busy),
-        }
-    }
-
     /// Whether one more request may join the queue.
     pub fn has_queue_room(&self) -> bool {
         self.queue.waiting() < self.queue.size()
-    }
-
-    /// Like [`try_lease`](Self::try_lease), but waits in the queue while every host is full. Dropping the future leaves
-    /// the queue.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] as above; [`BalancerError::Busy`] if the queue is full or the wait timed out.
-    pub async fn lease_queued(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        preferred: Option<&HostId>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        let joined = Instant::now();
-        let attempt = || self.lease_preferred(request, preferred, repeatable);
-        let lease = self.queue.wait(attempt).await?;
-        Ok(lease.with_wait(joined.elapsed()))
-    }
-
-    fn lease_preferred(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        preferred: Option<&HostId>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        let (counted, why) = self.select(request, preferred, repeatable, &CountedAcquire)?;
-        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
-    }
-
-    /// Leases a host for a retry. It does not wait in the queue.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] and [`BalancerError::Busy`].
-    pub fn lease(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        let (counted, why) = self.select(request, None, repeatable, &CountedAcquire)?;
-        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
-    }
-
-    /// Leases this host if it currently takes requests.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownHost`] if it does not; [`BalancerError::Busy`] if it is full.
-    pub fn lease_of(self: &Arc<Self>, id: &HostId) -> Result<PoolLease, BalancerError> {
-        let counted = self.acquire_preferred(id, &CountedAcquire)?;
-        let unknown = || BalancerError::UnknownHost(id.clone());
-        PoolLease::new(self, counted, SelectionReason::Sticky).ok_or_else(unknown)
     }
 
     fn membership(&self) -> MutexGuard<'_, Membership> {

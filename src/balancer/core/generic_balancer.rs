@@ -31,11 +31,12 @@ pub(super) struct Snapshot {
     /// Members in the order of joining. A picker's positions count only members of a weight above 0.
     joined: Vec<Arc<Slot>>,
     /// `None` if no member can take requests.
-    arrangement: Option<Arrangement>,
+    eligible: Option<EligibleHosts>,
 }
 
+/// The members of a weight above 0, and the picker for them.
 #[derive(Debug)]
-struct Arrangement {
+struct EligibleHosts {
     slots: Arc<[Arc<Slot>]>,
     picker: Box<dyn DynPicker>,
     /// Whether any host has a limit; if not, limits are not checked.
@@ -119,7 +120,7 @@ impl GenericBalancer {
             .filter(|slot| slot.host.weight() > 0)
             .cloned()
             .collect();
-        let arrangement = (!slots.is_empty()).then(|| Arrangement {
+        let eligible = (!slots.is_empty()).then(|| EligibleHosts {
             picker: self.algorithm.build_picker(&slots),
             limited: slots.iter().any(|slot| slot.limit() != u64::MAX),
             slots,
@@ -130,7 +131,7 @@ impl GenericBalancer {
                 .map(|slot| (slot.host.id().clone(), Arc::clone(slot)))
                 .collect(),
             joined,
-            arrangement,
+            eligible,
         });
     }
 }
@@ -168,7 +169,7 @@ impl Balancer for GenericBalancer {
     fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError> {
         let slot = self.select(
             request,
-            |arrangement, request| arrangement.picker.dyn_pick(request),
+            |eligible, request| eligible.picker.dyn_pick(request),
             |_| true,
         )?;
         Ok(Arc::clone(&slot.host))
@@ -196,11 +197,7 @@ impl Balancer for GenericBalancer {
     fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError> {
         let slot = self.select(
             request,
-            |arrangement, request| {
-                arrangement
-                    .picker
-                    .dyn_pick_and_count(request, &arrangement.slots)
-            },
+            |eligible, request| eligible.picker.dyn_pick_and_count(request, &eligible.slots),
             Slot::try_acquire,
         )?;
         Ok(Lease::counted(slot))

@@ -1,6 +1,6 @@
 //! Explains a pick: runs it dry on the current snapshot, and records it host by host.
 
-use super::{Arrangement, GenericBalancer, Snapshot};
+use super::{EligibleHosts, GenericBalancer, Snapshot};
 use crate::balancer::core::dry_run::{DryRun, HostTrace};
 use crate::balancer::core::error::BalancerError;
 use crate::balancer::core::explanation::{Candidate, CandidateReason, Explanation};
@@ -14,8 +14,8 @@ impl GenericBalancer {
     pub(super) fn explanation(&self, selection: &Selection<'_>) -> Explanation {
         loop {
             let snapshot = self.snapshot.load();
-            let explained = self.consider(&snapshot, selection, |arrangement, request| {
-                Ok(self.dry_run(arrangement, request))
+            let explained = self.consider(&snapshot, selection, |eligible, request| {
+                Ok(self.dry_run(eligible, request))
             });
             let explanation = match explained {
                 Ok(explanation) => explanation,
@@ -33,17 +33,17 @@ impl GenericBalancer {
     }
 
     /// `None` if the pick has to be repeated.
-    fn dry_run(&self, arrangement: &Arrangement, request: PickRequest<'_>) -> Option<Explanation> {
-        let dry_run = DryRun::new(arrangement.slots.len());
-        let pick = |arrangement: &Arrangement, request: &PickRequest<'_>| {
-            dry_run.pick(&*arrangement.picker, request)
+    fn dry_run(&self, eligible: &EligibleHosts, request: PickRequest<'_>) -> Option<Explanation> {
+        let dry_run = DryRun::new(eligible.slots.len());
+        let pick = |eligible: &EligibleHosts, request: &PickRequest<'_>| {
+            dry_run.pick(&*eligible.picker, request)
         };
-        let position = self.position(arrangement, request, &dry_run, pick, |_| true);
-        let chosen = arrangement.finish(&request, position).transpose()?;
-        arrangement.picker.dyn_rank(&request, position, &dry_run);
+        let position = self.position(eligible, request, &dry_run, pick, |_| true);
+        let chosen = eligible.finish(&request, position).transpose()?;
+        eligible.picker.dyn_rank(&request, position, &dry_run);
         let host_traces = dry_run.into_host_traces().into_iter();
         let candidates = host_traces.map(|(at, host_trace)| {
-            let slot = &arrangement.slots[at];
+            let slot = &eligible.slots[at];
             let reason = match position == Some(at) {
                 true => CandidateReason::Taken,
                 false => reason(&request, at, slot, host_trace),
@@ -56,7 +56,7 @@ impl GenericBalancer {
         });
         Some(Explanation {
             candidates: candidates.collect(),
-            outcome: chosen.map(|position| arrangement.slots[position].host.id().clone()),
+            outcome: chosen.map(|position| eligible.slots[position].host.id().clone()),
         })
     }
 }

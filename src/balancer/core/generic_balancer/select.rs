@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Arrangement, GenericBalancer, Snapshot};
+use super::{EligibleHosts, GenericBalancer, Snapshot};
 use crate::balancer::core::error::BalancerError;
 use crate::balancer::core::explanation::CandidateReason;
 use crate::balancer::core::pick_request::PickRequest;
@@ -20,15 +20,15 @@ impl GenericBalancer {
     pub(super) fn select(
         &self,
         selection: &Selection<'_>,
-        pick: impl Fn(&Arrangement, &PickRequest<'_>) -> Option<usize>,
+        pick: impl Fn(&EligibleHosts, &PickRequest<'_>) -> Option<usize>,
         count: impl Fn(&Slot) -> bool,
     ) -> Result<Arc<Slot>, BalancerError> {
         loop {
             let chosen = self.snapshot.read(|snapshot| {
-                self.consider(snapshot, selection, |arrangement, request| {
-                    let position = self.position(arrangement, request, &NoTrace, &pick, &count);
-                    let position = arrangement.finish(&request, position)?;
-                    Ok(position.map(|position| Arc::clone(&arrangement.slots[position])))
+                self.consider(snapshot, selection, |eligible, request| {
+                    let position = self.position(eligible, request, &NoTrace, &pick, &count);
+                    let position = eligible.finish(&request, position)?;
+                    Ok(position.map(|position| Arc::clone(&eligible.slots[position])))
                 })
             });
             match chosen {
@@ -47,12 +47,9 @@ impl GenericBalancer {
         &self,
         snapshot: &Snapshot,
         selection: &Selection<'_>,
-        with: impl FnOnce(&Arrangement, PickRequest<'_>) -> Result<T, BalancerError>,
+        with: impl FnOnce(&EligibleHosts, PickRequest<'_>) -> Result<T, BalancerError>,
     ) -> Result<T, BalancerError> {
-        let arrangement = snapshot
-            .arrangement
-            .as_ref()
-            .ok_or(BalancerError::NoHosts)?;
+        let eligible = snapshot.eligible.as_ref().ok_or(BalancerError::NoHosts)?;
         let untried;
         let selection = if snapshot.leaves_another(selection) {
             selection
@@ -64,25 +61,25 @@ impl GenericBalancer {
             let now = self.pool_stats.ramping()?;
             Some(start.at(now))
         });
-        let request = PickRequest::new(selection, &self.pool_stats, arrangement.limited, ramp);
-        with(arrangement, request)
+        let request = PickRequest::new(selection, &self.pool_stats, eligible.limited, ramp);
+        with(eligible, request)
     }
 
     /// The position that `pick` returns, with regard to slow starts.
     pub(super) fn position<T: PickTrace>(
         &self,
-        arrangement: &Arrangement,
+        eligible: &EligibleHosts,
         request: PickRequest<'_>,
         trace: &T,
-        pick: impl Fn(&Arrangement, &PickRequest<'_>) -> Option<usize>,
+        pick: impl Fn(&EligibleHosts, &PickRequest<'_>) -> Option<usize>,
         count: impl Fn(&Slot) -> bool,
     ) -> Option<usize> {
         if !request.has_slow_start() {
-            return pick(arrangement, &request);
+            return pick(eligible, &request);
         }
-        self.select_by_share(arrangement, request, trace, count)
+        self.select_by_share(eligible, request, trace, count)
             // No other host accepts the request, or all picked hosts are in slow start.
-            .or_else(|| pick(arrangement, &request))
+            .or_else(|| pick(eligible, &request))
     }
 
     /// Repeats the pick until a host keeps the request: a host does so with the probability of its share, else the next
@@ -90,15 +87,15 @@ impl GenericBalancer {
     /// not get.
     fn select_by_share<T: PickTrace>(
         &self,
-        arrangement: &Arrangement,
+        eligible: &EligibleHosts,
         request: PickRequest<'_>,
         trace: &T,
         count: impl Fn(&Slot) -> bool,
     ) -> Option<usize> {
         let mut held_back = None;
         for _ in 0..MAX_HELD_BACK {
-            let position = trace.pick(&*arrangement.picker, &request.skip(held_back))?;
-            let slot = &arrangement.slots[position];
+            let position = trace.pick(&*eligible.picker, &request.skip(held_back))?;
+            let slot = &eligible.slots[position];
             let share = request.share(slot);
             if share < 1.0 && !self.rng.chance(share, trace) {
                 trace.reject(position, CandidateReason::Starting);
@@ -111,7 +108,7 @@ impl GenericBalancer {
     }
 }
 
-impl Arrangement {
+impl EligibleHosts {
     /// The result of a pick: `None` if it found no host although one accepts the request, so that it must be repeated.
     pub(super) fn finish(
         &self,
@@ -144,8 +141,6 @@ impl Snapshot {
             .filter(|&(i, id)| !tried[..i].contains(id))
             .filter(|(_, id)| self.by_id.get(*id).is_some_and(|s| s.host.weight() > 0))
             .count();
-        self.arrangement
-            .as_ref()
-            .is_some_and(|c| here < c.slots.len())
+        self.eligible.as_ref().is_some_and(|c| here < c.slots.len())
     }
 }
