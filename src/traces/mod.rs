@@ -1,8 +1,7 @@
-//! Traces: each recorded request and each of its attempts is a span that a collector is told of (OTLP over HTTP).
+//! Tracing: each recorded request and each of its attempts becomes a span, exported to a collector (OTLP over HTTP).
 //!
-//! On the request's path its facts are copied into a queue of bounded length, no more; a thread of its own makes spans of
-//! them and sends these. A collector that is slow, gone or broken costs spans, never a request: what the queue does not
-//! take is dropped and counted.
+//! A request only copies its facts into a bounded queue; a separate thread builds and exports the spans. A slow or
+//! unreachable collector costs spans, never a request: requests that do not fit into the queue are dropped and counted.
 
 mod collector_client;
 mod exporter;
@@ -29,18 +28,18 @@ use collector_client::CollectorClient;
 use exporter::Exporter;
 use finished_request::FinishedRequest;
 
-/// Tells a collector of requests. Dropping it lets what waits go out in the background, once.
+/// Queues finished requests for export. Dropping it lets the exporter send the queue once, in the background.
 #[derive(Debug)]
 pub struct SpanProcessor {
     config: Otlp,
     queue: mpsc::Sender<Box<FinishedRequest>>,
     counts: Arc<ExportCounters>,
     shutdown: watch::Sender<bool>,
-    /// Closed by the end of the thread.
+    /// Disconnected when the exporter thread ends.
     finished: Mutex<sync::Receiver<()>>,
 }
 
-/// What became of recorded requests.
+/// Counts recorded requests by the result of their export.
 #[derive(Debug, Default)]
 pub struct ExportCounters {
     exported: AtomicU64,
@@ -48,12 +47,12 @@ pub struct ExportCounters {
 }
 
 impl ExportCounters {
-    /// Requests that a collector has taken.
+    /// Requests that a collector has accepted.
     pub fn exported(&self) -> u64 {
         self.exported.load(Ordering::Relaxed)
     }
 
-    /// Requests that no collector was told of: the queue was full, or the collector did not take them.
+    /// Lost requests: the queue was full, or the collector did not accept them.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -68,10 +67,10 @@ impl ExportCounters {
 }
 
 impl SpanProcessor {
-    /// Starts the thread that sends. `counts` go on from whatever they are.
+    /// Starts the exporter thread. `counts` may already count for an earlier exporter.
     ///
     /// # Errors
-    /// The thread or its runtime cannot be had.
+    /// The thread or its runtime cannot be created.
     pub fn start(config: Otlp, counts: Arc<ExportCounters>) -> io::Result<Self> {
         let (queue, receiver) = mpsc::channel(config.queue);
         let (shutdown, on_shutdown) = watch::channel(false);
@@ -88,7 +87,7 @@ impl SpanProcessor {
                 let mut supervisor = Supervisor::new(Task::Traces, "");
                 runtime.block_on(async {
                     while supervisor.run(exporter.run()).await.is_none() {
-                        // What it was about to send may be what it cannot send.
+                        // The batch may have caused the panic.
                         exporter.discard_batch();
                     }
                 });
@@ -103,7 +102,7 @@ impl SpanProcessor {
         })
     }
 
-    /// What it was started with.
+    /// The configuration that it was started with.
     pub fn config(&self) -> &Otlp {
         &self.config
     }
@@ -114,20 +113,20 @@ impl Observer for SpanProcessor {
         let Some(trace) = record.summary.trace.filter(|trace| trace.sampled) else {
             return;
         };
-        // Whether there is room comes first, so that nothing is copied in vain.
+        // Reserve first, so that nothing is copied if the queue is full.
         match self.queue.try_reserve() {
             Ok(permit) => permit.send(Box::new(FinishedRequest::new(record, trace))),
             Err(_) => self.counts.add_lost(1),
         }
     }
 
-    fn flush(&self, by: Instant) {
+    fn flush(&self, deadline: Instant) {
         self.shutdown.send_replace(true);
         let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = by.saturating_duration_since(Instant::now());
-        if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(left) {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(timeout) {
             log::warn!(
-                "the collector of traces did not take the last ones in time: {}",
+                "the trace collector did not accept the last spans in time: {}",
                 self.config.endpoint
             );
         }
