@@ -4,6 +4,7 @@
 
 mod attempt;
 mod debug_line;
+mod hex_id;
 mod termination_reason;
 mod trace_context;
 
@@ -19,9 +20,10 @@ use crate::pool::Pool;
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub(crate) use debug_line::DebugLine;
+pub(crate) use hex_id::{hex_u128, random_u128};
 pub use termination_reason::TerminationReason;
+pub(crate) use trace_context::TRACEPARENT;
 pub use trace_context::TraceContext;
-pub(crate) use trace_context::{TRACEPARENT, hex_u128, random_u128};
 
 /// Receives the records of finished requests.
 pub trait Observer: Debug + Send + Sync {

@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use super::hex_id::{hex_u128, parse_hex, random_u128};
 use crate::balancer::thread_random;
 use crate::config::Share;
 
@@ -43,10 +44,10 @@ impl TraceContext {
     pub fn from_traceparent(traceparent: &[u8]) -> Option<Self> {
         let (known, extra) = traceparent.split_at_checked(LENGTH)?;
         let mut parts = known.split(|byte| *byte == b'-');
-        let version = number(parts.next()?, 2)?;
-        let id = number(parts.next()?, 32)?;
-        let parent = number(parts.next()?, 16)?;
-        let flags = number(parts.next()?, 2)?;
+        let version = parse_hex(parts.next()?, 2)?;
+        let id = parse_hex(parts.next()?, 32)?;
+        let parent = parse_hex(parts.next()?, 16)?;
+        let flags = parse_hex(parts.next()?, 2)?;
         let is_whole = match version {
             0 => extra.is_empty(),
             0xff => false,
@@ -74,38 +75,6 @@ impl TraceContext {
         text[54] += u8::from(self.sampled);
         text
     }
-}
-
-/// 128 random bits. They are not guessable from outside, but not cryptographically secure: an observer of many values
-/// can predict the next.
-pub(crate) fn random_u128() -> u128 {
-    u128::from(thread_random()) << 64 | u128::from(thread_random())
-}
-
-/// The 32 lower-case hexadecimal digits of a number.
-pub(crate) fn hex_u128(number: u128) -> [u8; 32] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (digits, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        digits[0] = DIGITS[usize::from(byte >> 4)];
-        digits[1] = DIGITS[usize::from(byte & 0xf)];
-    }
-    text
-}
-
-/// Parses exactly `digits` lower-case hexadecimal digits, at most 32.
-fn number(text: &[u8], digits: usize) -> Option<u128> {
-    if text.len() != digits {
-        return None;
-    }
-    text.iter().try_fold(0, |number, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(digit))
-    })
 }
 
 #[cfg(test)]
@@ -164,15 +133,6 @@ mod tests {
                 None,
                 "{text}"
             );
-        }
-    }
-
-    #[test]
-    fn numbers_are_in_hexadecimal() {
-        let mut number = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210_u128;
-        for _ in 0..200 {
-            assert_eq!(hex_u128(number), format!("{number:032x}").as_bytes());
-            number = number.rotate_left(3) ^ (number << 7);
         }
     }
 
