@@ -7,8 +7,8 @@ use log::{info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::ExportCounters;
 use super::collector_client::{CollectorClient, ExportError};
+use super::export_counters::ExportCounters;
 use super::finished_request::FinishedRequest;
 use super::span_batch::SpanBatch;
 use crate::config::Otlp;

@@ -4,131 +4,13 @@
 //! unreachable collector costs spans, never a request: requests that do not fit into the queue are dropped and counted.
 
 mod collector_client;
+mod export_counters;
 mod exporter;
 mod finished_request;
 mod otlp;
 mod span;
 mod span_batch;
+mod span_processor;
 
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self as sync, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Instant;
-
-use tokio::runtime;
-use tokio::sync::{mpsc, watch};
-
-use crate::config::Otlp;
-use crate::record::{Observer, RequestRecord};
-use crate::supervisor::{Supervisor, Task};
-
-use collector_client::CollectorClient;
-use exporter::Exporter;
-use finished_request::FinishedRequest;
-
-/// Queues finished requests for export. Dropping it lets the exporter send the queue once, in the background.
-#[derive(Debug)]
-pub struct SpanProcessor {
-    config: Otlp,
-    queue: mpsc::Sender<Box<FinishedRequest>>,
-    counts: Arc<ExportCounters>,
-    shutdown: watch::Sender<bool>,
-    /// Disconnected when the exporter thread ends.
-    finished: Mutex<sync::Receiver<()>>,
-}
-
-/// Counts recorded requests by the result of their export.
-#[derive(Debug, Default)]
-pub struct ExportCounters {
-    exported: AtomicU64,
-    lost: AtomicU64,
-}
-
-impl ExportCounters {
-    /// Requests that a collector has accepted.
-    pub fn exported(&self) -> u64 {
-        self.exported.load(Ordering::Relaxed)
-    }
-
-    /// Lost requests: the queue was full, or the collector did not accept them.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    fn add_exported(&self, requests: usize) {
-        self.exported.fetch_add(requests as u64, Ordering::Relaxed);
-    }
-
-    fn add_lost(&self, requests: usize) {
-        self.lost.fetch_add(requests as u64, Ordering::Relaxed);
-    }
-}
-
-impl SpanProcessor {
-    /// Starts the exporter thread. `counts` may already count for an earlier exporter.
-    ///
-    /// # Errors
-    /// The thread or its runtime cannot be created.
-    pub fn start(config: Otlp, counts: Arc<ExportCounters>) -> io::Result<Self> {
-        let (queue, receiver) = mpsc::channel(config.queue);
-        let (shutdown, on_shutdown) = watch::channel(false);
-        let (alive, finished) = sync::channel::<()>();
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let client = CollectorClient::new(&config);
-        let mut exporter =
-            Exporter::new(&config, client, receiver, on_shutdown, Arc::clone(&counts));
-        thread::Builder::new()
-            .name("traces".to_owned())
-            .spawn(move || {
-                let mut supervisor = Supervisor::new(Task::Traces, "");
-                runtime.block_on(async {
-                    while supervisor.run(exporter.run()).await.is_none() {
-                        // The batch may have caused the panic.
-                        exporter.discard_batch();
-                    }
-                });
-                drop(alive);
-            })?;
-        Ok(SpanProcessor {
-            config,
-            queue,
-            counts,
-            shutdown,
-            finished: Mutex::new(finished),
-        })
-    }
-
-    /// The configuration that it was started with.
-    pub fn config(&self) -> &Otlp {
-        &self.config
-    }
-}
-
-impl Observer for SpanProcessor {
-    fn on_request_end(&self, record: &RequestRecord<'_>) {
-        let Some(trace) = record.summary.trace.filter(|trace| trace.sampled) else {
-            return;
-        };
-        // Reserve first, so that nothing is copied if the queue is full.
-        match self.queue.try_reserve() {
-            Ok(permit) => permit.send(Box::new(FinishedRequest::new(record, trace))),
-            Err(_) => self.counts.add_lost(1),
-        }
-    }
-
-    fn flush(&self, deadline: Instant) {
-        self.shutdown.send_replace(true);
-        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        let timeout = deadline.saturating_duration_since(Instant::now());
-        if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(timeout) {
-            log::warn!(
-                "the trace collector did not accept the last spans in time: {}",
-                self.config.endpoint
-            );
-        }
-    }
-}
+pub use export_counters::ExportCounters;
+pub use span_processor::SpanProcessor;
