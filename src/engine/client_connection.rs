@@ -111,7 +111,7 @@ impl ClientConnection {
         match self.read_error {
             Some(kind) => Poll::Ready(disconnected(kind.into())),
             None if self.read_closed && half_close == HalfClose::Abort => {
-                let ended = "the client has ended its side of the connection";
+                let ended = "the client has shut down its sending side";
                 Poll::Ready(disconnected(io::Error::new(
                     ErrorKind::ConnectionAborted,
                     ended,
@@ -245,9 +245,14 @@ impl ClientConnection {
 
 /// The error for a client that has disconnected.
 pub(super) fn disconnected(error: io::Error) -> Box<Error> {
-    Error::because(ErrorType::ConnectionClosed, "the client has left", error).into_down()
+    Error::because(
+        ErrorType::ConnectionClosed,
+        "the client has disconnected",
+        error,
+    )
+    .into_down()
 }
 
 fn write_error(error: io::Error) -> Box<Error> {
-    Error::because(ErrorType::WriteError, "the answer", error).into_down()
+    Error::because(ErrorType::WriteError, "the response", error).into_down()
 }

@@ -12,6 +12,7 @@ mod free_list;
 mod header_edits;
 mod host_connection;
 mod idle_closer;
+mod idle_connections;
 mod lazy_tcp;
 mod relay;
 mod request_sender;
@@ -110,7 +111,7 @@ pub async fn run_housekeeping() {
     let sweep = async {
         loop {
             sleep(HOUSEKEEPING_INTERVAL).await;
-            host_connection::close_expired();
+            idle_connections::close_expired();
             buffer::trim();
             connection_task::trim();
         }

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use super::buffer::{Buffer, COPY_LIMIT, LARGE_SIZE};
 use super::client_connection::ClientConnection;
 use super::header_edits::HeaderEdits;
-use super::host_connection::{self, HostConnection};
+use super::host_connection::HostConnection;
+use super::idle_connections;
 use super::request_sender::RequestSender;
 use crate::message::RequestView;
 use crate::message::body_decoder::BodyDecoder;
@@ -285,7 +286,7 @@ impl<'r> Relay<'r> {
             && self.sender.write_error.is_none()
             && self.inbound.len() == self.state.passthrough;
         if is_reusable {
-            host_connection::put_idle(self.peer, host, self.max_idle);
+            idle_connections::put(self.peer, host, self.max_idle);
         }
         self.ctx.release_host();
         self.ctx.in_flight.release_slot();

@@ -182,7 +182,8 @@ impl RequestSender {
                     return self.wait_for_client(context, client, ctx);
                 }
                 Poll::Ready(Ok(0)) => {
-                    let gone = "the client has ended its side amid the body";
+                    let gone =
+                        "the client has shut down its sending side before the end of the body";
                     let error = Error::explain(ErrorType::ConnectionClosed, gone);
                     return Poll::Ready(Err(error.into_down()));
                 }
@@ -287,7 +288,7 @@ impl RequestSender {
             .write_deadline
             .get_or_insert_with(|| Instant::now() + limit);
         if client.timer.has_elapsed(deadline, context) {
-            let late = "the host does not take the request";
+            let late = "the host does not read the request";
             return Poll::Ready(Err(Error::explain(ErrorType::WriteTimedout, late).into_up()));
         }
         Poll::Pending

@@ -14,6 +14,7 @@ use super::buffer::Buffer;
 use super::exchange::Exchange;
 use super::header_edits::HeaderEdits;
 use super::host_connection::{self, HostConnection};
+use super::idle_connections;
 use super::relay::{Relay, Relayed, ResponseBuffers};
 use super::request_sender::RequestSender;
 use super::tunnel::Tunnel;
@@ -96,7 +97,7 @@ impl Exchange<'_> {
                 Err(error) => return ExchangeOutcome::failed(error),
             };
             let (host, reused) =
-                match host_connection::take_idle(&peer, Instant::from_std(ctx.attempt_started)) {
+                match idle_connections::take(&peer, Instant::from_std(ctx.attempt_started)) {
                     Some(host) => (host, true),
                     None => match self.connect(&peer, ctx.active.half_close).await {
                         Ok(host) => (host, false),

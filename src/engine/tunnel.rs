@@ -181,7 +181,7 @@ impl<'t> Tunnel<'t> {
                     .write_deadline
                     .get_or_insert_with(|| Instant::now() + limit);
                 if client.timer.has_elapsed(deadline, context) {
-                    let late = "the host does not take what the client sends";
+                    let late = "the host does not read what the client sends";
                     return Err(Error::explain(ErrorType::WriteTimedout, late).into_up());
                 }
                 return Ok(Poll::Pending);

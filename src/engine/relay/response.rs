@@ -23,7 +23,7 @@ impl Relay<'_> {
             Some(write_error) if matches!(self.state.down, ResponseState::AwaitingHead) => {
                 write_error
             }
-            _ => Error::because(ErrorType::ReadError, "the answer", error).into_up(),
+            _ => Error::because(ErrorType::ReadError, "the response", error).into_up(),
         }
     }
 
@@ -38,7 +38,7 @@ impl Relay<'_> {
                 Ok(())
             }
             _ => {
-                let ended = "the host has closed the connection before the end of its answer";
+                let ended = "the host has closed the connection before the end of its response";
                 Err(match self.sender.write_error.take() {
                     Some(write_error) if matches!(self.state.down, ResponseState::AwaitingHead) => {
                         write_error
@@ -71,7 +71,7 @@ impl Relay<'_> {
             .response_deadline
             .get_or_insert_with(|| wait_began() + limit);
         if self.client.timer.has_elapsed(deadline, context) {
-            let late = "the answer did not come in time";
+            let late = "the response did not come in time";
             return Err(Error::explain(ErrorType::ReadTimedout, late).into_up());
         }
         Ok(Poll::Pending)
@@ -128,18 +128,18 @@ impl Relay<'_> {
             Ok(HeadProgress::Partial)
                 if bytes.len() > 2 * self.ctx.active.limits.head + SMALL_SIZE =>
             {
-                return refuse("the head of the host's answer is too large");
+                return refuse("the head of the host's response is too large");
             }
             Ok(HeadProgress::Partial) => return Ok(false),
             Err(HeadError::TooManyFields) => {
-                return refuse("the host's answer has too many header fields");
+                return refuse("the host's response has too many header fields");
             }
-            Err(_) => return refuse("the host's answer is malformed"),
+            Err(_) => return refuse("the host's response is malformed"),
         };
         let head = &self.buffers.head;
         let bytes = &bytes[..length];
         let Ok(status) = StatusCode::from_u16(head.status()) else {
-            return refuse("the host's answer has a status that does not exist");
+            return refuse("the host's response has a status that does not exist");
         };
         let response = ResponseView {
             status,
@@ -152,7 +152,7 @@ impl Relay<'_> {
         let switched = status == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.sender.is_sent() {
             // The rest of the request body would be read as the new protocol.
-            return refuse("the host switched protocols amid the request");
+            return refuse("the host switched protocols before the end of the request");
         }
         if status.is_informational() && !switched {
             // HTTP/1.0 has no informational responses.
