@@ -35,7 +35,9 @@ pub struct ActiveConfig {
     pub upgrades: Vec<Arc<str>>,
     /// Which driver serves HTTP/1.1: the engine or Pingora.
     pub http1: Http1,
+    /// Timeouts of clients and hosts.
     pub timeouts: Timeouts,
+    /// Limits on sizes, counts and rates.
     pub limits: Limits,
     /// What happens to request fields with `_` in their names.
     pub(crate) underscores: Underscores,
