@@ -1,6 +1,5 @@
 //! Deadlines that depend on the phase of a request: the rate of its body, and the head of the host's response.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::proxy::Session;
@@ -18,15 +17,16 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// The request's head has been read, so the timeout for heads no longer applies.
 pub(super) fn note_request_head(session: &mut Session, ctx: &mut RequestContext) {
     let body = http_rules::request_body(session.req_header().into());
-    ctx.connection_state = client::state_of(session.as_downstream()).map(Arc::clone);
+    let state = client::state_of(session.as_downstream());
+    ctx.response_started = state.map(|state| state.response_started());
     let Some(client) = ClientStream::of(session.as_downstream()) else {
         session.set_write_timeout(Some(ctx.active.timeouts.write));
         return;
     };
     client.note_head_read(body);
     ctx.client_wait = client.client_wait();
-    let most = ctx.active.limits.max_requests_per_connection;
-    if most.is_some_and(|most| client.request_number() >= most) {
+    let max_requests = ctx.active.limits.max_requests_per_connection;
+    if max_requests.is_some_and(|max_requests| client.request_number() >= max_requests) {
         session.set_keepalive(None);
     }
 }
@@ -63,7 +63,7 @@ pub(super) fn check_body_rate(session: &Session, ctx: &RequestContext) -> Result
     let waited = waited.saturating_sub(ctx.client_wait);
     let due = rate as f64 * waited.as_secs_f64();
     if waited > WARM_UP && (session.body_bytes_read() as f64) < due {
-        let slow = "the body comes too slowly";
+        let slow = "the body arrives too slowly";
         return Err(Error::explain(ErrorType::ReadTimedout, slow).into_down());
     }
     Ok(())
@@ -90,7 +90,7 @@ pub(super) fn clear_response_deadline(session: &Session) {
 pub(super) fn attribute_error(session: &Session, error: Box<Error>) -> Box<Error> {
     let state = client::state_of(session.as_downstream());
     if state.is_some_and(|state| state.take_host_timeout()) {
-        let late = "the answer did not come in time";
+        let late = "the host did not respond in time";
         return Error::explain(ErrorType::ReadTimedout, late).into_up();
     }
     error

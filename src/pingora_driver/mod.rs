@@ -7,7 +7,9 @@ pub(crate) mod client;
 mod deadlines;
 pub(crate) mod header_rules;
 mod proxy_http;
+mod respond;
 mod upgrade_connector;
+mod upstream_filters;
 
 use pingora::proxy::Session;
 

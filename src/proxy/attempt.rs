@@ -42,7 +42,7 @@ impl RequestContext {
             self.lease = None;
             return Err(Error::explain(
                 ErrorType::HTTPStatus(502),
-                "every usable host has failed this request",
+                "every available host has failed this request",
             ));
         }
         self.begin_attempt();
@@ -108,11 +108,11 @@ impl RequestContext {
             return false;
         }
         self.exclude_host();
-        let again = self.lease_next(request) && self.pay_for_retry();
-        if !again {
+        let retries = self.lease_next(request) && self.pay_for_retry();
+        if !retries {
             self.next_lease = None;
         }
-        again
+        retries
     }
 
     /// Ends an attempt that failed with `error` after the connection was established. Returns whether the request is
@@ -142,7 +142,7 @@ impl RequestContext {
             self.lease = Some(next);
             return true;
         }
-        let again = self.has_another_attempt()
+        let retries = self.has_another_attempt()
             && is_connection_broken(error)
             && self.host_response.is_none()
             && sent.can_resend()
@@ -150,11 +150,11 @@ impl RequestContext {
                 self.exclude_host();
                 // A host may close an idle connection at any time, so this is no evidence against a new connection to
                 // the same host.
-                let elsewhere = self.pool().has_untried_host(&self.tried);
-                if !elsewhere && reused {
+                let has_other_host = self.pool().has_untried_host(&self.tried);
+                if !has_other_host && reused {
                     self.tried.pop();
                 }
-                elsewhere || reused
+                has_other_host || reused
             }
             && self.pay_for_retry();
         let failure = failure::host_failure(error);
@@ -167,7 +167,7 @@ impl RequestContext {
             self.lease = None;
         }
         self.fail_attempt(failure);
-        again
+        retries
     }
 
     /// Ends an attempt that became a tunnel. The host is not blamed for `error`: it has answered successfully before,
@@ -203,9 +203,9 @@ fn is_caused_by_request(
         ..
     } = progress;
     // A host may reject an upload by closing the connection.
-    let cut = failure == Failure::Reset
+    let is_upload_refused = failure == Failure::Reset
         && (!is_request_complete || *error.etype() == ErrorType::WriteError && !is_bodiless);
-    let unread =
+    let is_unread =
         failure == Failure::Reset && progress.sent.answered && progress.write_wait >= UNREAD_LIMIT;
-    cut || unread || !failure::is_common_request(request)
+    is_upload_refused || is_unread || !failure::is_common_request(request)
 }

@@ -1,6 +1,7 @@
 //! Completion of a request: it is counted in its pool and reported to the observers, exactly once.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
@@ -47,8 +48,8 @@ impl RequestContext {
 
     /// The status sent to the client, for a request whose session no longer exists.
     fn status_without_session(&self) -> Option<u16> {
-        let state = self.connection_state.as_ref()?;
-        match state.has_response_started() {
+        let response_started = self.response_started.as_ref()?;
+        match response_started.load(Ordering::Relaxed) {
             true => self.attempts.last()?.status,
             // The response that the panic guard sends.
             false => thread::panicking().then_some(500),
@@ -60,14 +61,14 @@ impl RequestContext {
         if std::mem::replace(&mut self.is_reported, true) {
             return;
         }
-        let ending = match (self.refused, error, passed) {
-            (Some(ending), _, _) => ending,
+        let termination = match (self.refused, error, passed) {
+            (Some(termination), _, _) => termination,
             _ if self.has_client_left => TerminationReason::ClientGone,
-            (None, Some(error), _) => failure::ending(error, self.last_failure()),
+            (None, Some(error), _) => failure::termination_for(error, self.last_failure()),
             (None, None, Some(_)) => TerminationReason::Complete,
             (None, None, None) => TerminationReason::Internal,
         };
-        self.end_attempt(match ending {
+        self.end_attempt(match termination {
             TerminationReason::Complete => AttemptOutcome::Ok,
             TerminationReason::Internal => AttemptOutcome::Internal,
             _ => AttemptOutcome::Client,
@@ -88,7 +89,7 @@ impl RequestContext {
                 status,
                 received: passed.map_or(0, |passed| passed.received),
                 sent: passed.map_or(0, |passed| passed.sent),
-                termination: ending,
+                termination,
                 trace: self.trace,
             },
             pool: self.has_route.then(|| (self.pool, self.pool())),
@@ -116,9 +117,9 @@ pub(crate) fn report_early_error(
     began: Instant,
     status: Option<u16>,
     sent: usize,
-    ending: TerminationReason,
+    termination: TerminationReason,
 ) {
-    let record = RequestRecord::without_head(began, client, tls, status, sent as u64, ending);
+    let record = RequestRecord::without_head(began, client, tls, status, sent as u64, termination);
     debug!("{}", DebugLine(&record));
     for observer in &active.observers {
         observer.on_request_end(&record);

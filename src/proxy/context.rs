@@ -1,6 +1,7 @@
 //! The state of one request, shared by all phases.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -15,7 +16,6 @@ use super::selection::input::{SelectionInput, is_repeatable};
 use crate::balancer::{BalancerError, HostId};
 use crate::config::Retry;
 use crate::message::RequestView;
-use crate::pingora_driver::client::ConnectionState;
 use crate::pool::{Affinity, Failure, Outcome, Pool, PoolLease, RetryHandle};
 use crate::record::{Attempt, AttemptOutcome, TerminationReason, TraceContext};
 
@@ -70,8 +70,9 @@ pub struct RequestContext {
     pub(crate) client_wait: Duration,
     /// Bytes of the request's body passed on in the running attempt.
     pub(crate) body_bytes: u64,
-    /// The state of the client's connection. `None`: other requests share the connection.
-    pub(crate) connection_state: Option<Arc<ConnectionState>>,
+    /// Whether any bytes of a response have been sent to the client. Set by the Pingora driver, which may lose the session
+    /// before the request is reported.
+    pub(crate) response_started: Option<Arc<AtomicBool>>,
 }
 
 /// Why a request got no lease.
@@ -127,7 +128,7 @@ impl RequestContext {
             upgrade_refused: false,
             client_wait: Duration::ZERO,
             body_bytes: 0,
-            connection_state: None,
+            response_started: None,
         }
     }
 
@@ -204,26 +205,26 @@ impl RequestContext {
         Ok(())
     }
 
-    /// Waits in the pool's queue for a host. `left` resolves if the client disconnects meanwhile.
+    /// Waits in the pool's queue for a host. `disconnect` resolves if the client disconnects meanwhile.
     pub(crate) async fn lease_queued(
         &mut self,
         request: RequestView<'_>,
-        left: impl Future<Output = Box<Error>>,
+        disconnect: impl Future<Output = Box<Error>>,
     ) -> Result<(), LeaseError> {
         let input = self.selection_input(request);
         let affinity = input.affinity();
         let wanted = affinity.as_ref().map(|affinity| &affinity.host);
         let selection = input.selection();
-        let joined = Instant::now();
-        let turn = tokio::select! {
+        let entered = Instant::now();
+        let lease = tokio::select! {
             biased;
-            left = left => Err(LeaseError::ClientLeft(left)),
+            error = disconnect => Err(LeaseError::ClientLeft(error)),
             lease = self.pool().lease_queued(&selection, wanted, input.can_be_retried()) => Ok(lease),
         };
-        let time = joined.elapsed();
-        self.queued += time;
-        self.discount_client_wait(time);
-        self.accept_lease(turn??, affinity);
+        let waited = entered.elapsed();
+        self.queued += waited;
+        self.discount_client_wait(waited);
+        self.accept_lease(lease??, affinity);
         Ok(())
     }
 

@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::forwarding::x_forwarded::ClientOrigin;
 use super::request_target::TargetForm;
 use super::selection::input::SelectionInput;
-use super::{ActiveConfig, MAX_ATTEMPTS, admission};
+use super::{ActiveConfig, MAX_ATTEMPTS, admission, http_rules};
 use crate::balancer::HostId;
 use crate::config::Retry;
 use crate::message::RequestView;
-use crate::pingora_driver::header_rules;
 use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
 
@@ -47,11 +46,11 @@ pub struct RequestExplanation {
     pub pool: Option<String>,
     /// The number of the route in the configuration, from 1. `None`: the description names a pool, or no route matches.
     pub route: Option<usize>,
-    /// The pool's algorithm. `None`: there is no pool.
+    /// The algorithm of the pool.
     pub algorithm: Option<String>,
     /// `None`: the algorithm does not hash, or hashes the client's address by default.
     pub key: Option<ExplainedKey>,
-    /// The chosen host, or why there is none.
+    /// The result of the selection.
     pub outcome: SelectionOutcome,
     /// All hosts of the pool.
     pub candidates: Vec<HostExplanation>,
@@ -97,7 +96,7 @@ pub fn explain(
         .client
         .map(|peer| ClientOrigin::new(peer, (&request.headers).into(), &active.trusted_proxies));
     let trusted = origin.is_some_and(|origin| origin.trusted);
-    header_rules::drop_fields(&mut request, active, trusted);
+    http_rules::drop_fields(&mut request, active, trusted);
     let client = origin.map(|origin| origin.client);
     let request = RequestView::from(&request);
     if let Some(name) = &described.pool {
@@ -131,8 +130,8 @@ impl ExplainRequest {
         let method = self.method.as_deref().unwrap_or("GET");
         let path = self.path.as_deref().unwrap_or("/");
         let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| format!("method: `{}` is none", method.escape_debug()))?;
-        let invalid = || format!("path: `{}` is no target", path.escape_debug());
+            .map_err(|_| format!("method: `{}` is not a method", method.escape_debug()))?;
+        let invalid = || format!("path: `{}` is not a request target", path.escape_debug());
         let mut request =
             RequestHeader::build(method, path.as_bytes(), None).map_err(|_| invalid())?;
         // `RequestHeader::build` replaces an empty path by `/`, so an empty one is rejected here.
@@ -142,7 +141,7 @@ impl ExplainRequest {
         let others = self.headers.iter();
         for (name, value) in host.chain(others.map(|(name, value)| (name.as_str(), value))) {
             let shown = || format!("{}: {}", name.escape_debug(), value.escape_debug());
-            let invalid = || format!("headers: `{}` is no field", shown());
+            let invalid = || format!("headers: `{}` is not a header field", shown());
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
             let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
             request.append_header(name, value).map_err(|_| invalid())?;

@@ -33,7 +33,7 @@ pub(crate) fn status_for(error: &Error) -> Option<u16> {
 
 /// The termination reason of a request that ended with `error`. `last` is the failure of its last attempt, if it
 /// failed.
-pub(crate) fn ending(error: &Error, last: Option<Failure>) -> TerminationReason {
+pub(crate) fn termination_for(error: &Error, last: Option<Failure>) -> TerminationReason {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => TerminationReason::TooLarge,
         // No host is left for another attempt.
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_tells_whose_fault_it_was() {
+    fn the_status_follows_from_the_error() {
         use ErrorType::*;
         for (error, expected) in [
             (Error::new_up(ConnectRefused), Some(502)),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_tells_who_stood_against_it() {
+    fn the_termination_reason_follows_from_the_error() {
         use ErrorType::*;
         for (error, expected) in [
             (
@@ -226,15 +226,18 @@ mod tests {
             ),
             (Error::new_in(InternalError), TerminationReason::Internal),
         ] {
-            assert_eq!(ending(&error, None), expected, "{error}");
+            assert_eq!(termination_for(&error, None), expected, "{error}");
         }
-        let left_over = Error::new_in(HTTPStatus(502));
+        let exhausted = Error::new_in(HTTPStatus(502));
         let last = Some(Failure::Connect);
-        assert_eq!(ending(&left_over, last), TerminationReason::ConnectFailed);
+        assert_eq!(
+            termination_for(&exhausted, last),
+            TerminationReason::ConnectFailed
+        );
     }
 
     #[test]
-    fn a_request_is_ordinary_by_its_method_and_its_size() {
+    fn a_request_is_common_by_its_method_and_size() {
         let request = |method: &str, length: usize| {
             let mut request = RequestHeader::build(method, b"/", None).expect("a request");
             let value = "x".repeat(length);
@@ -257,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_break_is_neither_the_clients_nor_a_timeout() {
+    fn client_errors_and_timeouts_are_no_broken_connection() {
         assert!(is_connection_broken(&Error::new_up(
             ErrorType::ConnectionClosed
         )));
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_repeatable_request_without_any_answer_goes_out_again() {
+    fn only_a_repeatable_request_without_a_response_is_sent_again() {
         let good = SentRequest {
             repeatable: true,
             replayable: true,

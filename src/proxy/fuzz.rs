@@ -195,7 +195,7 @@ fn forwarded(input: &[u8]) {
         );
     }
     for tls in [false, true] {
-        assert_described(&origin, request.clone(), &trusted, tls);
+        assert_forwarded_fields(&origin, request.clone(), &trusted, tls);
     }
 }
 
@@ -213,7 +213,7 @@ fn hop_address(hop: &str) -> Option<IpAddr> {
 }
 
 /// The host gets the true client, and a second proxy that trusts this one finds the same client.
-fn assert_described(
+fn assert_forwarded_fields(
     origin: &ClientOrigin,
     mut request: RequestHeader,
     trusted: &[IpNet],
@@ -226,14 +226,14 @@ fn assert_described(
             request.remove_header(name);
         }
     }
-    let entrance = ConnectionInfo {
+    let connection = ConnectionInfo {
         tls,
         port: Some(8443),
     };
     let received = request.clone();
     let fields = FieldsView::from(&received.headers);
-    let told = origin.set_forwarded_fields(fields, fields.get(&HOST), entrance, &mut request);
-    told.expect("values of a request can stand in one");
+    let outcome = origin.set_forwarded_fields(fields, fields.get(&HOST), connection, &mut request);
+    outcome.expect("values of a request can stand in one");
     let all = |request: &RequestHeader, name: &str| {
         let values = request.headers.get_all(name).iter();
         Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
@@ -286,7 +286,7 @@ fn traced(input: &[u8]) {
         let values = request.headers.get_all(name).iter();
         Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
     };
-    let (said, state) = (all(&request, "traceparent"), all(&request, "tracestate"));
+    let (traceparents, state) = (all(&request, "traceparent"), all(&request, "tracestate"));
     let never = TraceSampling {
         share: Share::of_percent(0.0),
         trust_clients: false,
@@ -300,10 +300,10 @@ fn traced(input: &[u8]) {
         return assert!(!trace.sampled);
     };
     // The trace is continued exactly as received, as far as its version is known.
-    let [said] = &said[..] else {
-        panic!("one of several was followed");
+    let [traceparent] = &traceparents[..] else {
+        panic!("one of several was continued");
     };
-    assert_eq!(trace.to_traceparent(parent)[2..53], said[2..53]);
+    assert_eq!(trace.to_traceparent(parent)[2..53], traceparent[2..53]);
     let mut attempt = attempt();
     attempt.span = Some(trace.span);
     let passed = {

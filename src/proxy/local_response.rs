@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, header};
-use log::debug;
+use http::header;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date;
-use pingora::proxy::Session;
 
 use crate::message::encode;
 use crate::record::TerminationReason;
@@ -21,7 +18,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalResponse {
     /// Recorded as the reason why the request ended.
-    ending: TerminationReason,
+    termination: TerminationReason,
     status: u16,
     text: &'static str,
     /// Value of Retry-After, in seconds.
@@ -45,7 +42,7 @@ impl LocalResponse {
         "503 no host can take requests now\n",
     );
     pub(crate) const QUEUE_FULL: LocalResponse = LocalResponse {
-        ending: TerminationReason::QueueFull,
+        termination: TerminationReason::QueueFull,
         ..LocalResponse::OVERLOADED
     };
     pub(crate) const OVERLOADED: LocalResponse = LocalResponse {
@@ -141,9 +138,9 @@ impl LocalResponse {
         LocalResponse::new(TerminationReason::BadRequest, 400, text)
     }
 
-    const fn new(ending: TerminationReason, status: u16, text: &'static str) -> Self {
+    const fn new(termination: TerminationReason, status: u16, text: &'static str) -> Self {
         LocalResponse {
-            ending,
+            termination,
             status,
             text,
             retry_after: None,
@@ -182,7 +179,31 @@ impl LocalResponse {
 
     /// The termination reason of a request that gets this response.
     pub(crate) fn ending(&self) -> TerminationReason {
-        self.ending
+        self.termination
+    }
+
+    /// The head as a Pingora header, for a response that a session sends.
+    ///
+    /// # Errors
+    /// If Pingora rejects a field, which does not happen with these.
+    pub(crate) fn to_header(self) -> Result<ResponseHeader> {
+        let mut head = ResponseHeader::build(self.status, Some(6))?;
+        if !self.text.is_empty() {
+            head.insert_header(header::CONTENT_TYPE, "text/plain")?;
+        }
+        head.insert_header(header::CONTENT_LENGTH, self.text.len())?;
+        if let Some(seconds) = self.retry_after {
+            head.insert_header(header::RETRY_AFTER, seconds)?;
+        }
+        if self.allow {
+            head.insert_header("Allow", METHODS)?;
+        }
+        Ok(head)
+    }
+
+    /// The body; empty for a response without one.
+    pub(crate) fn text(&self) -> &'static str {
+        self.text
     }
 
     /// Size of the body in bytes.
@@ -213,7 +234,7 @@ impl LocalResponse {
             502 => LocalResponse::new(
                 TerminationReason::HostReset,
                 502,
-                "502 the host gave no valid answer\n",
+                "502 the host sent no valid response\n",
             ),
             503 => LocalResponse {
                 retry_after: Some(1),
@@ -222,7 +243,7 @@ impl LocalResponse {
             504 => LocalResponse::new(
                 TerminationReason::HostTimeout,
                 504,
-                "504 the host did not answer in time\n",
+                "504 the host did not respond in time\n",
             ),
             other => LocalResponse::new(
                 TerminationReason::Internal,
@@ -256,73 +277,6 @@ impl Persistence {
             false => Persistence::Close,
         }
     }
-}
-
-/// Sends a response.
-pub(crate) async fn send(
-    session: &mut Session,
-    answer: LocalResponse,
-    connection: Persistence,
-) -> Result<()> {
-    // A client that waits for "100 Continue" may never send the body, so the proxy could not tell the body from the
-    // next request.
-    let waits = session.req_header().headers.contains_key(header::EXPECT);
-    if connection == Persistence::Close || waits {
-        session.set_keepalive(None);
-    } else {
-        // The rest of the body is read after the response, for LINGER at most.
-        session.set_close_on_response_before_downstream_finish(false);
-    }
-    let LocalResponse {
-        ending: _,
-        status,
-        text,
-        retry_after,
-        allow,
-    } = answer;
-    let mut head = ResponseHeader::build(status, Some(6))?;
-    if !text.is_empty() {
-        head.insert_header(header::CONTENT_TYPE, "text/plain")?;
-    }
-    head.insert_header(header::CONTENT_LENGTH, text.len())?;
-    if let Some(seconds) = retry_after {
-        head.insert_header(header::RETRY_AFTER, seconds)?;
-    }
-    if allow {
-        head.insert_header("Allow", METHODS)?;
-    }
-    let no_body = text.is_empty() || session.req_header().method == Method::HEAD;
-    session
-        .write_response_header(Box::new(head), no_body)
-        .await?;
-    if !no_body {
-        let text = Bytes::from_static(text.as_bytes());
-        session.write_response_body(Some(text), true).await?;
-    }
-    Ok(())
-}
-
-/// Sends a response and closes the connection, unless part of another response has already been sent. With `linger` the
-/// rest of the request is read first.
-pub(crate) async fn send_and_close(
-    session: &mut Session,
-    answer: LocalResponse,
-    linger: bool,
-) -> Result<()> {
-    let begun = session
-        .response_written()
-        .is_some_and(|head| !head.status.is_informational() || head.status == 101);
-    if begun {
-        return Ok(());
-    }
-    send(session, answer, Persistence::Close).await?;
-    if linger && !session.req_header().headers.contains_key(header::EXPECT) {
-        // The client has its response; an error in the rest of the request does not matter.
-        if let Err(error) = session.drain_request_body().await {
-            debug!("the rest of a refused request did not come: {error}");
-        }
-    }
-    Ok(())
 }
 
 /// Rounds a time up to whole seconds.

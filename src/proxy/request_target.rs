@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_gets_the_target_without_the_authority() {
+    fn origin_servers_get_the_target_without_authority() {
         for (method, target, expected) in [
             ("GET", "http://a/x?q", "/x?q"),
             ("GET", "http://a", "/"),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -91,7 +92,7 @@ pub(crate) struct ConnectionState {
     /// The body that follows the head of the current request.
     body: Mutex<BodyDecoder>,
     /// Whether any response bytes have been sent since the request's head.
-    response_started: AtomicBool,
+    response_started: Arc<AtomicBool>,
     opened_at: Instant,
     /// When the head began, in microseconds since `opened_at`. The first head of a connection counts from 0.
     head_began: AtomicU64,
@@ -110,6 +111,13 @@ pub(crate) struct ConnectionState {
     lent_socket: Mutex<Option<(ClientSocket, HalfClose)>>,
 }
 
+impl DownstreamPeer {
+    /// The client's address, and whether the connection is encrypted, as a request record has them.
+    pub(crate) fn address_and_tls(self) -> (Option<IpAddr>, bool) {
+        (self.address, self.tls)
+    }
+}
+
 impl ConnectionState {
     pub(crate) fn new(peer: DownstreamPeer) -> Self {
         ConnectionState {
@@ -118,7 +126,7 @@ impl ConnectionState {
             abort_reason: AtomicU8::new(AbortReason::None as u8),
             request_count: AtomicU64::new(0),
             body: Mutex::new(BodyDecoder::Length(0)),
-            response_started: AtomicBool::new(false),
+            response_started: Arc::default(),
             opened_at: Instant::now(),
             head_began: AtomicU64::new(0),
             response_deadline: AtomicU64::new(0),
@@ -204,6 +212,11 @@ impl ConnectionState {
         self.response_started.store(true, Ordering::Relaxed);
     }
 
+    /// The flag behind [`Self::has_response_started`], for the request's context.
+    pub(crate) fn response_started(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.response_started)
+    }
+
     /// Whether any response bytes have been sent since the request's head.
     pub(crate) fn has_response_started(&self) -> bool {
         self.response_started.load(Ordering::Relaxed)
@@ -211,16 +224,16 @@ impl ConnectionState {
 
     /// Starts the deadline for the host's response head, which is due within `time`. `None`: the host has responded.
     pub(crate) fn set_response_deadline(&self, time: Option<Duration>) {
-        let by = time.map_or(0, |time| {
-            let by = self.opened_at.elapsed().saturating_add(time).as_micros();
-            u64::try_from(by).unwrap_or(u64::MAX)
+        let deadline = time.map_or(0, |time| {
+            let deadline = self.opened_at.elapsed().saturating_add(time).as_micros();
+            u64::try_from(deadline).unwrap_or(u64::MAX)
         });
-        self.response_deadline.store(by, Ordering::Relaxed);
+        self.response_deadline.store(deadline, Ordering::Relaxed);
     }
 
     pub(crate) fn response_deadline(&self) -> Option<Instant> {
-        let by = self.response_deadline.load(Ordering::Relaxed);
-        (by > 0).then(|| self.opened_at + Duration::from_micros(by))
+        let deadline = self.response_deadline.load(Ordering::Relaxed);
+        (deadline > 0).then(|| self.opened_at + Duration::from_micros(deadline))
     }
 
     /// Records that the host's response deadline has expired.

@@ -78,7 +78,7 @@ impl ConnectionState {
         match connected.await {
             Ok(Ok(socket)) => Ok(socket),
             Ok(Err(error)) => {
-                let what = match error.kind() {
+                let etype = match error.kind() {
                     io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                     io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
                     io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
@@ -87,15 +87,15 @@ impl ConnectionState {
                     _ => ErrorType::ConnectError,
                 };
                 Err(Error::because(
-                    what,
+                    etype,
                     format!("cannot connect to {address}"),
                     error,
                 ))
             }
-            Err(left) => Err(Error::because(
+            Err(disconnect) => Err(Error::because(
                 ErrorType::ConnectionClosed,
-                "the client has left",
-                left,
+                "the client has disconnected",
+                disconnect,
             )),
         }
     }

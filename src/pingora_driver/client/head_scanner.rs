@@ -10,7 +10,7 @@ use crate::message::request_line_scanner::RequestLineScanner;
 pub(crate) struct HeadScanner {
     line: RequestLineScanner,
     end: HeadEndScanner,
-    over: bool,
+    is_complete: bool,
     /// Set if the last bytes contain a part of the request line that must be escaped: the state of the line before
     /// them, and how many bytes belong to the line.
     odd: Option<(RequestLineScanner, usize)>,
@@ -20,14 +20,14 @@ impl HeadScanner {
     pub(crate) const START: HeadScanner = HeadScanner {
         line: RequestLineScanner::START,
         end: HeadEndScanner::START,
-        over: false,
+        is_complete: false,
         odd: None,
     };
 
     /// Scans the next bytes and returns how many belong to the head. An invalid request line is an error, and so are
     /// bytes after the end of the head: if Pingora asks for more there, it parses the head differently from us.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        if self.over {
+        if self.is_complete {
             return Err(Malformed);
         }
         let before = self.line;
@@ -37,7 +37,7 @@ impl HeadScanner {
             return Ok(line);
         }
         let end = self.end.find(&bytes[line..]);
-        self.over = end.is_some();
+        self.is_complete = end.is_some();
         Ok(end.map_or(bytes.len(), |end| line + end))
     }
 
@@ -62,11 +62,15 @@ mod tests {
             let (mut head, mut taken) = (HeadScanner::START, 0);
             for piece in pieces {
                 taken += head.take(piece).expect("a good first line");
-                if head.over {
+                if head.is_complete {
                     return Some(taken);
                 }
             }
-            assert_eq!(taken, bytes.len(), "all of an unfinished head is its own");
+            assert_eq!(
+                taken,
+                bytes.len(),
+                "all bytes of an incomplete head belong to it"
+            );
             None
         };
         let whole = in_pieces(&[bytes]);
@@ -105,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_over_has_no_more() {
+    fn bytes_after_a_complete_head_are_an_error() {
         let mut head = HeadScanner::START;
         assert_eq!(head.take(b"GET / HTTP/1.1\r\n\r\n"), Ok(18));
         assert_eq!(head.take(b"x"), Err(Malformed));

@@ -14,7 +14,6 @@
 mod connection_state;
 mod digests;
 mod disconnect;
-mod early_error;
 mod head_scanner;
 mod http2;
 mod lingering_close;
@@ -32,7 +31,6 @@ use http2::H2Stream;
 
 pub(crate) use connection_state::ConnectionState;
 pub(super) use disconnect::{check_disconnect, lend_socket, wait_for_disconnect};
-pub(crate) use http2::UPLOAD_WINDOW_BUDGET;
 pub use panic_guard::PanicGuard;
 pub use stream::ClientStream;
 

@@ -16,11 +16,11 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection_state::{AbortReason, DownstreamPeer, RequestPhase};
-use super::early_error::report;
+use super::connection_state::{AbortReason, RequestPhase};
 use super::http2::H2Connection;
 use super::lingering_close::{close_abandoned, linger_and_close};
 use super::stream::ClientStream;
+use crate::proxy::completion::report_early_error;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::{ActiveConfig, TrafficState};
 use crate::record::TerminationReason;
@@ -47,20 +47,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
 
     /// Responds to a `client` that speaks plain HTTP on a TLS port.
     pub async fn refuse_plain(&self, stream: impl AsyncRead + AsyncWrite + Unpin, client: IpAddr) {
-        let answer = LocalResponse::NO_TLS;
-        let peer = DownstreamPeer {
-            address: Some(client),
-            tls: false,
-        };
-        let status = Some(answer.status());
-        report(
+        let response = LocalResponse::NO_TLS;
+        report_early_error(
             &self.active.load(),
-            (peer, Instant::now()),
-            status,
-            answer.len(),
-            answer.ending(),
+            (Some(client), false),
+            Instant::now(),
+            Some(response.status()),
+            response.len(),
+            response.ending(),
         );
-        linger_and_close(stream, &answer.to_bytes()).await;
+        linger_and_close(stream, &response.to_bytes()).await;
     }
 
     /// Serves a connection until it closes, with the protocol negotiated in the TLS handshake.
@@ -126,7 +122,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
         .await;
         // Dropping the session returns the stream to the state.
         drop(request);
-        let answer = match end {
+        let response = match end {
             RequestEnd::Done(None) => {
                 // The client may have sent unread bytes, such as a request after `Connection: close`.
                 close_abandoned(&state, &[]).await;
@@ -137,10 +133,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
             RequestEnd::Aborted(AbortReason::HeadTimeout) => LocalResponse::for_status(408),
             RequestEnd::Aborted(AbortReason::HeadTooLong) => LocalResponse::for_status(431),
             RequestEnd::Aborted(AbortReason::ClientGone) => {
-                let who = (state.peer(), state.head_began());
-                report(
+                report_early_error(
                     &self.active.load(),
-                    who,
+                    state.peer().address_and_tls(),
+                    state.head_began(),
                     None,
                     0,
                     TerminationReason::ClientGone,
@@ -155,16 +151,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
         };
         if state.phase() != RequestPhase::AfterHead {
             // No request context exists that would report it.
-            report(
+            report_early_error(
                 &self.active.load(),
-                (state.peer(), state.head_began()),
-                Some(answer.status()),
-                answer.len(),
-                answer.ending(),
+                state.peer().address_and_tls(),
+                state.head_began(),
+                Some(response.status()),
+                response.len(),
+                response.ending(),
             );
         }
         if !state.has_response_started() {
-            close_abandoned(&state, &answer.to_bytes()).await;
+            close_abandoned(&state, &response.to_bytes()).await;
         }
         None
     }

@@ -72,7 +72,7 @@ impl ClientSocket {
             return Poll::Ready(kind.into());
         }
         if self.ended && half_close == HalfClose::Abort {
-            let ended = "the client has ended its side of the connection";
+            let ended = "the client has closed its side of the connection";
             return Poll::Ready(io::Error::new(ErrorKind::ConnectionAborted, ended));
         }
         Poll::Pending

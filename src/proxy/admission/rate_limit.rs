@@ -87,24 +87,24 @@ impl RateLimiter {
             Some(value) => self.hasher.hash_one((scope, value)),
             None => self.hasher.hash_one((scope, client.map(client_network))),
         };
-        self.take(hash, rate, self.begin.elapsed())
+        self.spend(hash, rate, self.begin.elapsed())
     }
 
-    fn take(&self, hash: u64, rate: &Rate, now: Duration) -> Result<(), Duration> {
+    fn spend(&self, hash: u64, rate: &Rate, now: Duration) -> Result<(), Duration> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let between = 1_000_000_000 / u64::from(rate.requests.get());
-        let ahead = between * u64::from(rate.burst.get());
+        let interval = 1_000_000_000 / u64::from(rate.requests.get());
+        let allowance = interval * u64::from(rate.burst.get());
         let set = &self.sets[hash as usize % SETS];
         // An entry is always written as a whole, so a poisoned lock leaves nothing half-written.
         let mut known = set.lock().unwrap_or_else(PoisonError::into_inner);
         let position = known.iter().position(|known| known.hash == hash);
-        let oldest = || (0..WAYS).min_by_key(|&at| known[at].arrival);
-        let at = position.or_else(oldest).unwrap_or_default();
-        let before = position.map_or(0, |at| known[at].arrival);
-        let arrival = before.max(now) + between;
-        match (arrival - now).checked_sub(ahead) {
+        let oldest = || (0..WAYS).min_by_key(|&index| known[index].arrival);
+        let index = position.or_else(oldest).unwrap_or_default();
+        let previous = position.map_or(0, |index| known[index].arrival);
+        let arrival = previous.max(now) + interval;
+        match (arrival - now).checked_sub(allowance) {
             None | Some(0) => {
-                known[at] = RateEntry { hash, arrival };
+                known[index] = RateEntry { hash, arrival };
                 Ok(())
             }
             Some(wait) => Err(Duration::from_nanos(wait)),
@@ -134,32 +134,32 @@ mod tests {
         let rate = rate(10, 3);
         let second = Duration::from_secs(1);
         for _ in 0..3 {
-            assert_eq!(clients.take(7, &rate, second), Ok(()));
+            assert_eq!(clients.spend(7, &rate, second), Ok(()));
         }
         let wait = Duration::from_millis(100);
-        assert_eq!(clients.take(7, &rate, second), Err(wait));
-        assert_eq!(clients.take(8, &rate, second), Ok(()), "somebody else");
-        assert_eq!(clients.take(7, &rate, second + wait), Ok(()));
-        assert_eq!(clients.take(7, &rate, second + wait), Err(wait));
+        assert_eq!(clients.spend(7, &rate, second), Err(wait));
+        assert_eq!(clients.spend(8, &rate, second), Ok(()), "another client");
+        assert_eq!(clients.spend(7, &rate, second + wait), Ok(()));
+        assert_eq!(clients.spend(7, &rate, second + wait), Err(wait));
         // After an idle period the client has one full burst again, and no more.
         let later = second * 100;
-        let passed = (0..10).filter(|_| clients.take(7, &rate, later).is_ok());
+        let passed = (0..10).filter(|_| clients.spend(7, &rate, later).is_ok());
         assert_eq!(passed.count(), 3);
     }
 
     #[test]
-    fn a_million_clients_cost_no_more_than_one_and_a_busy_one_is_not_forgotten() {
+    fn a_million_clients_use_constant_memory_and_evict_no_busy_one() {
         let clients = RateLimiter::default();
         let rate = rate(10, 100);
         let now = Duration::from_secs(1);
         for _ in 0..100 {
-            assert_eq!(clients.take(0, &rate, now), Ok(()));
+            assert_eq!(clients.spend(0, &rate, now), Ok(()));
         }
         for client in 1..1_000_000 {
             let hash = clients.hasher.hash_one(client);
-            assert_eq!(clients.take(hash, &rate, now), Ok(()));
+            assert_eq!(clients.spend(hash, &rate, now), Ok(()));
         }
-        assert!(clients.take(0, &rate, now).is_err());
+        assert!(clients.spend(0, &rate, now).is_err());
         assert_eq!(clients.sets.len(), SETS);
     }
 
@@ -185,7 +185,7 @@ mod tests {
             let mut passed = Vec::new();
             for gap in gaps {
                 now += Duration::from_nanos(gap);
-                if clients.take(1, &rate, now).is_ok() {
+                if clients.spend(1, &rate, now).is_ok() {
                     passed.push(now);
                 }
             }
@@ -193,8 +193,8 @@ mod tests {
                 for (count, &to) in passed[index..].iter().enumerate() {
                     // The interval is rounded down to whole nanoseconds.
                     let span = (to - from).as_secs_f64() * 1.001;
-                    let most = f64::from(burst) + span * f64::from(requests) + 1e-6;
-                    prop_assert!((count + 1) as f64 <= most + 1e-3);
+                    let limit = f64::from(burst) + span * f64::from(requests) + 1e-6;
+                    prop_assert!((count + 1) as f64 <= limit + 1e-3);
                 }
             }
         }

@@ -24,12 +24,12 @@ impl Proxy {
         ctx: &mut RequestContext,
     ) -> Option<LocalResponse> {
         let client = ctx.origin.map(|origin| origin.client);
-        let beyond = |scope, rate: &_| {
+        let rate_exceeded = |scope, rate: &_| {
             let counted = self.rate_limiter().check(scope, rate, client, request);
             counted.err().map(LocalResponse::too_many_requests)
         };
         let rate = ctx.active.limits.rate.as_ref();
-        let refused = rate.and_then(|rate| beyond(RateScope::All, rate));
+        let refused = rate.and_then(|rate| rate_exceeded(RateScope::All, rate));
         if refused.is_some() {
             return refused;
         }
@@ -46,7 +46,7 @@ impl Proxy {
             host: route.host.as_deref(),
             path: route.path.as_deref(),
         };
-        beyond(scope, route.rate.as_ref()?)
+        rate_exceeded(scope, route.rate.as_ref()?)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::pingora_driver::client::UPLOAD_WINDOW_BUDGET;
+/// Bytes by which the receive windows of all HTTP/2 connections may grow in total, beyond the initial window of each.
+pub(crate) const UPLOAD_WINDOW_BUDGET: u64 = 256 << 20;
 
 /// Request counts of the whole process.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ impl TrafficState {
     /// Takes `bytes` from the budget of upload windows. `false`: the budget does not suffice.
     pub(crate) fn reserve_upload(&self, bytes: u64) -> bool {
         self.upload_budget
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(bytes)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remaining| {
+                remaining.checked_sub(bytes)
             })
             .is_ok()
     }
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_and_come_back() {
+    fn slots_are_limited_and_released() {
         let traffic = Arc::new(TrafficState::default());
         let mut first = traffic.enter();
         let mut second = traffic.enter();
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_places_than_descriptors() {
+    fn slots_are_limited_by_file_descriptors() {
         let traffic = Arc::new(TrafficState::with_limit(2));
         let mut requests = [traffic.enter(), traffic.enter(), traffic.enter()];
         assert_eq!(

@@ -29,12 +29,12 @@ pub(crate) fn extract(
 ) -> TraceContext {
     // A request has few fields: a scan over their names is faster than a lookup.
     let is_traceparent = |name: &[u8]| name.eq_ignore_ascii_case(TRACEPARENT.as_str().as_bytes());
-    let mut said = fields.iter().filter(|(name, _)| is_traceparent(name));
-    let followed = match (said.next(), said.next()) {
+    let mut traceparents = fields.iter().filter(|(name, _)| is_traceparent(name));
+    let continued = match (traceparents.next(), traceparents.next()) {
         (Some((_, only)), None) => TraceContext::from_traceparent(only),
         _ => None,
     };
-    let Some(mut trace) = followed else {
+    let Some(mut trace) = continued else {
         return TraceContext::new_root(sampling.share);
     };
     if !(trusted || sampling.trust_clients) {

@@ -43,13 +43,13 @@ impl RequestContext {
         &mut self,
         received: RequestView<'_>,
         host: Option<&[u8]>,
-        entrance: ConnectionInfo,
+        connection: ConnectionInfo,
         request: &mut impl HeaderEditor,
     ) -> Result<()> {
         let upgrade = self.upgrade.as_deref();
         http_rules::set_request_hop_fields(received, upgrade, request, self.active.via.as_ref())?;
         if let Some(origin) = self.origin {
-            origin.set_forwarded_fields(received.fields, host, entrance, request)?;
+            origin.set_forwarded_fields(received.fields, host, connection, request)?;
         }
         if !received.fields.contains(&REQUEST_ID) {
             let id = self.id.get_or_insert_with(RequestId::generate);

@@ -65,8 +65,8 @@ impl ClientOrigin {
 
     /// Whether the client used TLS: on this connection, or according to a trusted proxy.
     pub(crate) fn is_https(&self, fields: FieldsView<'_>, tls: bool) -> bool {
-        let said = self.trusted.then(|| scheme(fields)).flatten();
-        said.map_or(tls, is_secure)
+        let reported = self.trusted.then(|| scheme(fields)).flatten();
+        reported.map_or(tls, is_secure)
     }
 
     /// Sets the X-Forwarded-* fields and X-Real-IP on a request to a host. `received` are the client's fields, and
@@ -75,7 +75,7 @@ impl ClientOrigin {
         &self,
         received: FieldsView<'_>,
         host: Option<&[u8]>,
-        entrance: ConnectionInfo,
+        connection: ConnectionInfo,
         request: &mut impl HeaderEditor,
     ) -> Result<()> {
         let peer = AddressText::new(self.peer);
@@ -98,9 +98,9 @@ impl ClientOrigin {
         }
         if !has(&PORT) {
             // If a trusted proxy reports the scheme but no port, the client used the default port of that scheme.
-            let said = self.trusted.then(|| scheme(received)).flatten();
+            let reported = self.trusted.then(|| scheme(received)).flatten();
             let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
-            match said.map(default).or(entrance.port) {
+            match reported.map(default).or(connection.port) {
                 Some(port) => {
                     let mut digits = itoa::Buffer::new();
                     request.set("X-Forwarded-Port", digits.format(port).as_bytes())?;
@@ -109,7 +109,7 @@ impl ClientOrigin {
             }
         }
         if !has(&PROTO) {
-            let proto: &[u8] = if entrance.tls { b"https" } else { b"http" };
+            let proto: &[u8] = if connection.tls { b"https" } else { b"http" };
             request.set("X-Forwarded-Proto", proto)?;
         }
         if !has(&HOST) {
@@ -124,8 +124,8 @@ impl ClientOrigin {
 
 /// The scheme that the client used according to X-Forwarded-Proto: the first one, if every hop has added its own.
 fn scheme(fields: FieldsView<'_>) -> Option<&[u8]> {
-    let said = fields.get_all(&PROTO);
-    let mut hops = said.flat_map(|field| field.split(|&byte| byte == b','));
+    let values = fields.get_all(&PROTO);
+    let mut hops = values.flat_map(|field| field.split(|&byte| byte == b','));
     hops.find_map(|hop| Some(hop.trim_ascii()).filter(|hop| !hop.is_empty()))
 }
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+    fn an_untrusted_peer_is_the_client() {
         let origin = origin("192.0.2.1", &["10.0.0.1", "203.0.113.9"]);
         assert_eq!(origin.client.to_string(), "192.0.2.1");
         assert!(!origin.trusted);
@@ -200,19 +200,19 @@ mod tests {
         assert!(origin("::ffff:10.0.0.1", &[]).trusted);
     }
 
-    fn described(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
+    fn forwarded_fields(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
         let mut request = request(fields);
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let received = request.clone();
         let fields = FieldsView::from(&received.headers);
         let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &trusted);
-        let entrance = ConnectionInfo {
+        let connection = ConnectionInfo {
             tls: true,
             port: Some(8443),
         };
         let host = fields.get(&http::header::HOST);
-        let described = origin.set_forwarded_fields(fields, host, entrance, &mut request);
-        described.unwrap();
+        let outcome = origin.set_forwarded_fields(fields, host, connection, &mut request);
+        outcome.unwrap();
         [FOR, PROTO, HOST, PORT, HeaderName::from_static("x-real-ip")].map(|name| {
             let values = request.headers.get_all(name).iter();
             values
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_untrusted_client_says_is_replaced() {
+    fn fields_of_an_untrusted_client_are_replaced() {
         let spoofed = [
             ("Host", "real"),
             ("X-Forwarded-For", "1.1.1.1"),
@@ -233,15 +233,15 @@ mod tests {
             ("X-Real-IP", "3.3.3.3"),
         ];
         assert_eq!(
-            described("192.0.2.1", &spoofed),
+            forwarded_fields("192.0.2.1", &spoofed),
             [["192.0.2.1"], ["https"], ["real"], ["8443"], ["192.0.2.1"]]
         );
-        let hostless = described("192.0.2.1", &[("X-Forwarded-Host", "evil")]);
+        let hostless = forwarded_fields("192.0.2.1", &[("X-Forwarded-Host", "evil")]);
         assert!(hostless[2].is_empty());
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_kept_and_continued() {
+    fn fields_of_a_trusted_proxy_are_continued() {
         let fields = [
             ("Host", "inner"),
             ("X-Forwarded-For", "1.1.1.1"),
@@ -250,7 +250,7 @@ mod tests {
             ("X-Forwarded-Host", "outer"),
         ];
         assert_eq!(
-            described("10.0.0.1", &fields),
+            forwarded_fields("10.0.0.1", &fields),
             [
                 ["1.1.1.1, 2.2.2.2, 10.0.0.1"],
                 ["http"],
@@ -260,13 +260,13 @@ mod tests {
             ]
         );
         assert_eq!(
-            described("10.0.0.1", &[("Host", "inner")]),
+            forwarded_fields("10.0.0.1", &[("Host", "inner")]),
             [["10.0.0.1"], ["https"], ["inner"], ["8443"], ["10.0.0.1"]]
         );
     }
     #[test]
     fn the_first_hop_says_whether_the_client_used_tls() {
-        for (said, trusted, https) in [
+        for (schemes, trusted, https) in [
             (&["https"][..], true, true),
             (&["https, http"], true, true),
             (&["https", "http"], true, true),
@@ -279,13 +279,14 @@ mod tests {
             (&[], true, false),
             (&["https"], false, false),
         ] {
-            let fields = Vec::from_iter(said.iter().map(|said| ("X-Forwarded-Proto", *said)));
+            let fields =
+                Vec::from_iter(schemes.iter().map(|scheme| ("X-Forwarded-Proto", *scheme)));
             let request = request(&fields);
             let peer = if trusted { "10.0.0.1" } else { "192.0.2.1" };
             let networks = ["10.0.0.0/8".parse().unwrap()];
             let fields = FieldsView::from(&request.headers);
             let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &networks);
-            assert_eq!(origin.is_https(fields, false), https, "{said:?}");
+            assert_eq!(origin.is_https(fields, false), https, "{schemes:?}");
         }
     }
 }

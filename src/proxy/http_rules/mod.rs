@@ -6,11 +6,13 @@
 //! fields and updates Via and Max-Forwards, as RFC 9110 7.6 requires.
 
 mod authority;
+mod drop_fields;
 mod fields;
 mod request;
 mod response;
 mod via;
 
+pub(crate) use drop_fields::{drop_fields, names_where};
 pub(crate) use fields::ContentLength;
 pub(crate) use request::{
     RequestFieldFilter, count_body_bytes, has_connection_close, is_dropped, request_body,

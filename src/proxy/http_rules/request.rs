@@ -25,7 +25,7 @@ pub(crate) fn validate_request(
     raw: Option<&[u8]>,
     limits: &Limits,
 ) -> Result<ContentLength, (LocalResponse, Persistence)> {
-    let close = |answer| Err((answer, Persistence::Close));
+    let close = |response| Err((response, Persistence::Close));
     let target = request.target.len();
     if target > limits.target {
         return close(LocalResponse::TARGET_TOO_LONG);
@@ -163,8 +163,8 @@ fn max_forwards(request: RequestView<'_>) -> Result<Option<u64>, InvalidMaxForwa
     if *request.method != Method::OPTIONS {
         return Ok(None);
     }
-    let mut said = request.get_all(&MAX_FORWARDS);
-    match (said.next(), said.next()) {
+    let mut values = request.get_all(&MAX_FORWARDS);
+    match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(one), None) if !one.is_empty() && one.iter().all(u8::is_ascii_digit) => {
             // A number too large to parse counts as the largest one.
@@ -182,19 +182,19 @@ pub(crate) fn requested_upgrade<'a>(
     request: RequestView<'_>,
     allowed: &'a [Arc<str>],
 ) -> Option<&'a Arc<str>> {
-    let mut asked = request.get_all(&UPGRADE);
-    let (Some(asked), None) = (asked.next(), asked.next()) else {
+    let mut requested = request.get_all(&UPGRADE);
+    let (Some(requested), None) = (requested.next(), requested.next()) else {
         return None;
     };
-    let is_asked = |known: &&Arc<str>| asked.eq_ignore_ascii_case(known.as_bytes());
-    let allowed = allowed.iter().find(is_asked)?;
-    let may_be = match *request.method {
+    let is_requested = |known: &&Arc<str>| requested.eq_ignore_ascii_case(known.as_bytes());
+    let allowed = allowed.iter().find(is_requested)?;
+    let is_allowed_method = match *request.method {
         Method::GET => true,
         Method::HEAD => false,
         _ => !allowed.eq_ignore_ascii_case("websocket"),
     };
     let is_option = || fields::has_option(request.get_all(&CONNECTION), b"upgrade");
-    (may_be && request.version == Version::HTTP_11 && is_option()).then_some(allowed)
+    (is_allowed_method && request.version == Version::HTTP_11 && is_option()).then_some(allowed)
 }
 
 /// Selects the request fields that are forwarded: all except the hop-by-hop fields, which are those of RFC 9110 7.6.1
@@ -209,22 +209,22 @@ pub(crate) struct RequestFieldFilter<'a> {
 impl<'a> RequestFieldFilter<'a> {
     /// The filter for `request`. The error is the response to a Connection field that names a field it must not.
     pub(crate) fn new(request: RequestView<'a>) -> Result<Self, LocalResponse> {
-        let mut names = false;
+        let mut has_named_fields = false;
         let mut count = 0;
         for option in fields::list(request.get_all(&CONNECTION)) {
             count += 1;
             let is = |name: &&str| option.eq_ignore_ascii_case(name.as_bytes());
-            if count > MOST_OPTIONS
+            if count > MAX_CONNECTION_OPTIONS
                 || !option.iter().copied().all(is_token)
                 || NEVER_NAMED.iter().any(&is)
             {
                 return Err(LocalResponse::BAD_CONNECTION);
             }
-            names |= !["close", "keep-alive", "upgrade"].iter().any(is);
+            has_named_fields |= !["close", "keep-alive", "upgrade"].iter().any(is);
         }
         Ok(RequestFieldFilter {
             request,
-            has_named_fields: names,
+            has_named_fields,
         })
     }
 
@@ -251,7 +251,7 @@ impl<'a> RequestFieldFilter<'a> {
 }
 
 /// Maximum number of options in the Connection field, the same as in Pingora.
-const MOST_OPTIONS: usize = 9;
+const MAX_CONNECTION_OPTIONS: usize = 9;
 
 /// Fields that a client must not remove by naming them in Connection.
 const NEVER_NAMED: [&str; 4] = [
@@ -271,8 +271,8 @@ pub(crate) fn set_request_hop_fields(
 ) -> Result<()> {
     if let Ok(Some(count)) = max_forwards(received) {
         let mut digits = itoa::Buffer::new();
-        let left = digits.format(count.saturating_sub(1));
-        request.set("Max-Forwards", left.as_bytes())?;
+        let remaining = digits.format(count.saturating_sub(1));
+        request.set("Max-Forwards", remaining.as_bytes())?;
     }
     if let Some(protocol) = upgrade {
         request.set("Connection", b"upgrade")?;

@@ -62,8 +62,8 @@ impl<'a> SelectionInput<'a> {
         }
     }
 
-    /// The host named by the client's affinity cookie. `None` if it has failed this request: the client then moves to
-    /// another host.
+    /// The host named by the affinity cookie, for the first attempt only: if that fails, the client moves to another
+    /// host.
     pub(crate) fn affinity(&self) -> Option<Affinity> {
         let sticky = self.pool.sticky().filter(|_| self.attempts == 0)?;
         sticky::affinity(self.request, sticky)

@@ -4,40 +4,11 @@
 //! module reads the frame headers as well, while the bytes pass. `h2` also accepts any number of frames that carry no
 //! request and no body; this module limits them.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
-/// Length of the connection preface in bytes, RFC 9113 3.4.
-const PREFACE: usize = 24;
-
-/// Length of a frame header in bytes.
-const FRAME_HEAD_LENGTH: usize = 9;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-
-/// How many idle frames, which carry no request and no body, a client may send before it has earned more. A client that
-/// opens a connection sends a hundred at most (settings, priorities of a tree, pings).
-const MAX_IDLE_FRAMES: u32 = 1_000;
-
-/// Idle frames earned by each request head.
-const IDLE_FRAMES_PER_HEAD: u32 = 10;
-
-/// Idle frames earned per second. Clients send a ping every few seconds.
-const IDLE_FRAMES_PER_SECOND: u32 = 10;
-
-/// Upper bound of window updates that a client may have earned at any time.
-const MAX_WINDOW_UPDATES: u32 = 100_000;
-
-/// A client earns one window update per this number of bytes sent to it, in addition to the first [`MAX_IDLE_FRAMES`].
-/// A message on a stream has a frame header of nine bytes, and some clients open both windows after each message.
-const BYTES_PER_WINDOW_UPDATE: usize = 8;
+use super::frame::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FRAME_HEADER_LENGTH, HEADERS, PADDED, PREFACE,
+    WINDOW_UPDATE,
+};
+use super::idle_frame_budget::{IDLE_FRAMES_PER_HEAD, IdleFrameBudget};
 
 /// The part of the connection to which the next bytes belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,71 +34,12 @@ pub(crate) struct ReadOutcome {
 pub(crate) struct H2Frames {
     part: FramePart,
     /// Bytes missing from the current part.
-    left: usize,
+    missing: usize,
     /// The header of the current frame, as far as it has been read.
-    head: [u8; FRAME_HEAD_LENGTH],
+    head: [u8; FRAME_HEADER_LENGTH],
     /// Whether the preface with the client's first SETTINGS, or a request head, is incomplete.
     is_head_open: bool,
-    idle: IdleBudget,
-}
-
-/// How many idle frames the client may still send.
-#[derive(Debug, Clone)]
-struct IdleBudget {
-    frames: u32,
-    windows: u32,
-    /// Bytes written that have not yet been converted into window updates.
-    written: usize,
-    /// Time up to which the seconds have been converted into idle frames.
-    since: Instant,
-    is_flood: bool,
-}
-
-impl IdleBudget {
-    fn new() -> Self {
-        IdleBudget {
-            frames: MAX_IDLE_FRAMES,
-            windows: MAX_IDLE_FRAMES,
-            written: 0,
-            since: Instant::now(),
-            is_flood: false,
-        }
-    }
-
-    fn make_up(&mut self, frames: u32) {
-        self.frames = MAX_IDLE_FRAMES.min(self.frames.saturating_add(frames));
-    }
-
-    fn spend(&mut self) {
-        if self.frames == 0 {
-            // The clock is read only here.
-            let seconds = self.since.elapsed().as_secs();
-            self.since += Duration::from_secs(seconds);
-            self.make_up(u32::try_from(seconds).map_or(MAX_IDLE_FRAMES, |it| {
-                it.saturating_mul(IDLE_FRAMES_PER_SECOND)
-            }));
-        }
-        match self.frames.checked_sub(1) {
-            Some(left) => self.frames = left,
-            None => self.is_flood = true,
-        }
-    }
-
-    fn open_window(&mut self) {
-        match self.windows.checked_sub(1) {
-            Some(left) => self.windows = left,
-            None => {
-                let earned =
-                    u32::try_from(self.written / BYTES_PER_WINDOW_UPDATE).unwrap_or(u32::MAX);
-                self.written %= BYTES_PER_WINDOW_UPDATE;
-                match earned.checked_sub(1) {
-                    Some(left) => self.windows = left.min(MAX_WINDOW_UPDATES),
-                    // Beyond its own budget, a window update counts as an idle frame.
-                    None => self.spend(),
-                }
-            }
-        }
-    }
+    idle: IdleFrameBudget,
 }
 
 impl H2Frames {
@@ -135,16 +47,16 @@ impl H2Frames {
     pub(crate) fn new() -> Self {
         H2Frames {
             part: FramePart::Preface,
-            left: PREFACE,
-            head: [0; FRAME_HEAD_LENGTH],
+            missing: PREFACE,
+            head: [0; FRAME_HEADER_LENGTH],
             is_head_open: true,
-            idle: IdleBudget::new(),
+            idle: IdleFrameBudget::new(),
         }
     }
 
     /// Records that `bytes` were sent to the client.
     pub(crate) fn note_written(&mut self, bytes: usize) {
-        self.idle.written = self.idle.written.saturating_add(bytes);
+        self.idle.note_written(bytes);
     }
 
     /// Tracks the bytes just read.
@@ -152,21 +64,21 @@ impl H2Frames {
         let mut is_head_complete = !self.awaits_head();
         let mut has_heads = false;
         while !bytes.is_empty() {
-            let (new, rest) = bytes.split_at(self.left.min(bytes.len()));
+            let (new, rest) = bytes.split_at(self.missing.min(bytes.len()));
             bytes = rest;
             if self.part == FramePart::FrameHead {
-                let come = FRAME_HEAD_LENGTH - self.left;
-                self.head[come..come + new.len()].copy_from_slice(new);
+                let filled = FRAME_HEADER_LENGTH - self.missing;
+                self.head[filled..filled + new.len()].copy_from_slice(new);
             } else if self.part == FramePart::Payload
                 && self.is_padded_data()
-                && self.left == self.length()
+                && self.missing == self.length()
                 && let Some(padding) = new.first()
-                && self.left == 1 + usize::from(*padding)
+                && self.missing == 1 + usize::from(*padding)
             {
                 self.idle.spend();
             }
-            self.left -= new.len();
-            if self.left == 0 {
+            self.missing -= new.len();
+            if self.missing == 0 {
                 has_heads |= self.end_part();
             }
             is_head_complete |= !self.awaits_head();
@@ -174,7 +86,7 @@ impl H2Frames {
         ReadOutcome {
             is_head_complete,
             has_heads,
-            is_flood: self.idle.is_flood,
+            is_flood: self.idle.is_flood(),
         }
     }
 
@@ -194,10 +106,10 @@ impl H2Frames {
     fn count(&mut self) {
         let [_, _, _, kind, flags, ..] = self.head;
         match kind {
-            HEADERS => self.idle.make_up(IDLE_FRAMES_PER_HEAD),
+            HEADERS => self.idle.earn(IDLE_FRAMES_PER_HEAD),
             DATA if self.length() > 0 || flags & END_STREAM != 0 => {
                 if flags & PADDED == 0 {
-                    self.idle.make_up(1);
+                    self.idle.earn(1);
                 }
             }
             WINDOW_UPDATE => self.idle.open_window(),
@@ -207,16 +119,17 @@ impl H2Frames {
 
     /// Whether the client has begun a head that is due within the head timeout.
     pub(crate) fn awaits_head(&self) -> bool {
-        self.is_head_open || (self.part == FramePart::FrameHead && self.left < FRAME_HEAD_LENGTH)
+        self.is_head_open
+            || (self.part == FramePart::FrameHead && self.missing < FRAME_HEADER_LENGTH)
     }
 
     /// Moves on to the next part. Returns whether a request head has ended.
     fn end_part(&mut self) -> bool {
         let [_, _, _, kind, flags, ..] = self.head;
         let part = self.part;
-        (self.part, self.left) = match part {
+        (self.part, self.missing) = match part {
             FramePart::FrameHead => (FramePart::Payload, self.length()),
-            FramePart::Preface | FramePart::Payload => (FramePart::FrameHead, FRAME_HEAD_LENGTH),
+            FramePart::Preface | FramePart::Payload => (FramePart::FrameHead, FRAME_HEADER_LENGTH),
         };
         let is_head = matches!(kind, HEADERS | CONTINUATION);
         match part {
@@ -224,7 +137,7 @@ impl H2Frames {
             FramePart::FrameHead => {
                 self.is_head_open |= is_head;
                 self.count();
-                self.left == 0 && self.end_part()
+                self.missing == 0 && self.end_part()
             }
             FramePart::Payload => {
                 self.is_head_open = is_head && flags & END_HEADERS == 0;
@@ -236,14 +149,19 @@ impl H2Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::pingora_driver::client::http2::idle_frame_budget::{
+        BYTES_PER_WINDOW_UPDATE, IDLE_FRAMES_PER_SECOND, MAX_IDLE_FRAMES,
+    };
 
     const SETTINGS: u8 = 4;
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
         let [.., high, middle, low] = length.to_be_bytes();
         let mut frame = vec![high, middle, low, kind, flags, 0, 0, 0, 1];
-        frame.resize(FRAME_HEAD_LENGTH + length, b'x');
+        frame.resize(FRAME_HEADER_LENGTH + length, b'x');
         frame
     }
 
@@ -260,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn preface_and_settings_are_owed() {
+    fn preface_and_settings_are_pending_at_first() {
         let mut start = vec![b'p'; PREFACE];
         for length in 0..PREFACE {
             assert!(awaits_head(&start[..length]), "{length}");
@@ -276,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_owed_until_the_frame_that_ends_it_is_whole() {
+    fn a_head_is_pending_until_its_last_frame_is_complete() {
         let start = [vec![b'p'; PREFACE], frame(SETTINGS, 0, 0)].concat();
         let after = |frames: &[Vec<u8>]| awaits_head(&[start.clone(), frames.concat()].concat());
         assert!(!after(&[frame(HEADERS, END_HEADERS, 5)]));
@@ -293,13 +211,13 @@ mod tests {
         // A frame header is due within the head timeout, but the body of a request is not.
         let data = frame(DATA, 0, 500);
         assert!(after(&[data[..3].to_vec()]));
-        assert!(!after(&[data[..FRAME_HEAD_LENGTH].to_vec()]));
+        assert!(!after(&[data[..FRAME_HEADER_LENGTH].to_vec()]));
         assert!(!after(&[data[..100].to_vec()]));
         assert!(after(&[data, frame(HEADERS, 0, 1)]));
     }
 
     #[test]
-    fn the_time_begins_anew_with_each_head() {
+    fn each_head_starts_a_new_timeout() {
         let mut frames = H2Frames::new();
         let mut take = |bytes: &[u8]| {
             let taken = frames.take(bytes);
@@ -325,12 +243,12 @@ mod tests {
     const PING: u8 = 6;
 
     /// How many copies of `flood` a new connection accepts, up to 5,000.
-    fn taken(frames: &mut H2Frames, flood: &[u8]) -> usize {
-        let place = (0..5_000).find(|_| frames.take(flood).is_flood);
-        place.unwrap_or(5_000)
+    fn accepted(frames: &mut H2Frames, flood: &[u8]) -> usize {
+        let count = (0..5_000).find(|_| frames.take(flood).is_flood);
+        count.unwrap_or(5_000)
     }
 
-    fn begun() -> H2Frames {
+    fn open_connection() -> H2Frames {
         let mut frames = H2Frames::new();
         frames.take(&[&[b'p'; PREFACE][..], &frame(SETTINGS, 0, 0)].concat());
         frames
@@ -338,10 +256,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_frames_are_counted() {
-        let left = MAX_IDLE_FRAMES as usize - 1;
+        let limit = MAX_IDLE_FRAMES as usize - 1;
         let only_padding = {
             let mut frame = frame(DATA, PADDED, 3);
-            frame[FRAME_HEAD_LENGTH] = 2;
+            frame[FRAME_HEADER_LENGTH] = 2;
             frame
         };
         for idle in [
@@ -351,45 +269,45 @@ mod tests {
             frame(DATA, 0, 0),
             only_padding,
         ] {
-            assert_eq!(taken(&mut begun(), &idle), left, "{idle:?}");
+            assert_eq!(accepted(&mut open_connection(), &idle), limit, "{idle:?}");
         }
         let mut one = frame(DATA, PADDED, 4);
-        one[FRAME_HEAD_LENGTH] = 2;
+        one[FRAME_HEADER_LENGTH] = 2;
         for useful in [
             one,
             frame(DATA, 0, 1),
             frame(DATA, END_STREAM, 0),
             frame(HEADERS, END_HEADERS, 1),
         ] {
-            assert_eq!(taken(&mut begun(), &useful), 5_000);
+            assert_eq!(accepted(&mut open_connection(), &useful), 5_000);
             let with_ping = [useful, frame(PING, 0, 8)].concat();
-            assert!(taken(&mut begun(), &with_ping) >= left);
+            assert!(accepted(&mut open_connection(), &with_ping) >= limit);
         }
         // Idle frames are earned over time.
-        let mut frames = begun();
-        for _ in 0..left {
+        let mut frames = open_connection();
+        for _ in 0..limit {
             assert!(!frames.take(&frame(PING, 0, 8)).is_flood);
         }
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(
-            taken(&mut frames, &frame(PING, 0, 8)),
+            accepted(&mut frames, &frame(PING, 0, 8)),
             3 * IDLE_FRAMES_PER_SECOND as usize
         );
     }
 
     #[test]
-    fn windows_are_opened_for_what_was_sent() {
+    fn window_updates_are_earned_by_bytes_sent() {
         let update = frame(WINDOW_UPDATE, 0, 4);
         let all = 2 * MAX_IDLE_FRAMES as usize - 1;
-        assert_eq!(taken(&mut begun(), &update), all);
-        let mut frames = begun();
+        assert_eq!(accepted(&mut open_connection(), &update), all);
+        let mut frames = open_connection();
         frames.note_written(100 * BYTES_PER_WINDOW_UPDATE);
-        assert_eq!(taken(&mut frames, &update), all + 100);
+        assert_eq!(accepted(&mut frames, &update), all + 100);
         // Bytes written do not earn other idle frames.
-        let mut frames = begun();
+        let mut frames = open_connection();
         frames.note_written(1 << 20);
         assert_eq!(
-            taken(&mut frames, &frame(PING, 0, 8)),
+            accepted(&mut frames, &frame(PING, 0, 8)),
             MAX_IDLE_FRAMES as usize - 1
         );
     }

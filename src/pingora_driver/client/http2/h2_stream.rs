@@ -91,9 +91,9 @@ impl H2Stream {
         &mut self,
         limit: Duration,
     ) -> Result<(), TerminationReason> {
-        let by = Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         loop {
-            match timeout_at(by, self.inner.read_body_bytes()).await {
+            match timeout_at(deadline, self.inner.read_body_bytes()).await {
                 Err(_) => return Err(TerminationReason::ClientTimeout),
                 Ok(Err(error)) => {
                     let is_malformed = matches!(
@@ -118,9 +118,9 @@ impl H2Stream {
         Ok(())
     }
 
-    /// Ends a stream whose body violates its Content-Length of 0. Returns the status of the response, if one is sent.
-    pub(crate) fn reject(self, ending: TerminationReason) -> Option<u16> {
-        let status = match ending {
+    /// Ends a stream whose body did not turn out to be empty. Returns the status of the response, if one is sent.
+    pub(crate) fn reject(self, termination: TerminationReason) -> Option<u16> {
+        let status = match termination {
             TerminationReason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             TerminationReason::BadRequest => StatusCode::BAD_REQUEST,
             _ => return None,
@@ -199,7 +199,7 @@ impl H2Stream {
         let mut reading = pin!(self.inner.read_body_or_idle(idle));
         let outcome = poll_fn(|context| match reading.as_mut().poll(context) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if deadline.is_some_and(|by| timer.has_elapsed(by, context)) => {
+            Poll::Pending if deadline.is_some_and(|time| timer.has_elapsed(time, context)) => {
                 Poll::Ready(None)
             }
             Poll::Pending => Poll::Pending,
@@ -217,12 +217,12 @@ impl H2Stream {
             }
             Some(Err(error)) => {
                 self.state.abort(AbortReason::ClientGone);
-                let gone = "the client has given the request up";
-                Err(Error::because(ErrorType::ConnectionClosed, gone, error).into_down())
+                let cancelled = "the client has cancelled the request";
+                Err(Error::because(ErrorType::ConnectionClosed, cancelled, error).into_down())
             }
             None if idle => {
                 self.state.note_host_timeout();
-                let late = "the host has not answered";
+                let late = "the host has not responded";
                 Err(Error::explain(ErrorType::ReadTimedout, late).into_down())
             }
             None => {

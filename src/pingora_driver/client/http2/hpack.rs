@@ -174,7 +174,7 @@ impl HpackTable {
         Ok(odd)
     }
 
-    /// Reads a field whose value is a literal and returns the position after it. A field with an index of six bits
+    /// Reads a field whose value is a literal and returns the position after it. With a `prefix` of six bits the field
     /// enters the table.
     fn literal(
         &mut self,
@@ -251,7 +251,7 @@ impl HpackTable {
         match index.checked_sub(STATIC_NAMES.len() + 1) {
             None if index > 0 => Ok(None),
             None => Err(Malformed),
-            Some(place) => self.entries.get(place).map(Some).ok_or(Malformed),
+            Some(index) => self.entries.get(index).map(Some).ok_or(Malformed),
         }
     }
 
@@ -301,10 +301,10 @@ fn integer(block: &[u8], at: usize, prefix: u32) -> Result<(usize, usize), Malfo
         return Ok((first, at + 1));
     }
     let mut number = first;
-    for (place, octet) in block[at + 1..].iter().take(4).enumerate() {
-        number += usize::from(octet & 0x7f) << (7 * place);
+    for (index, octet) in block[at + 1..].iter().take(4).enumerate() {
+        number += usize::from(octet & 0x7f) << (7 * index);
         if octet & 0x80 == 0 {
-            return Ok((number, at + 2 + place));
+            return Ok((number, at + 2 + index));
         }
     }
     Err(Malformed)
@@ -315,13 +315,13 @@ pub(crate) fn write_string(text: &[u8], into: &mut Vec<u8>) {
     const MASK: usize = 0x7f;
     match text.len().checked_sub(MASK) {
         None => into.push(text.len() as u8),
-        Some(mut rest) => {
+        Some(mut remaining) => {
             into.push(MASK as u8);
-            while rest > MASK {
-                into.push(rest as u8 | 0x80);
-                rest >>= 7;
+            while remaining > MASK {
+                into.push(remaining as u8 | 0x80);
+                remaining >>= 7;
             }
-            into.push(rest as u8);
+            into.push(remaining as u8);
         }
     }
     into.extend_from_slice(text);

@@ -34,18 +34,18 @@ const CODE: HuffmanCode = {
         count: [0; LONGEST + 1],
     };
     let mut next = 0;
-    let mut place = 0;
+    let mut index = 0;
     let mut length = 1;
     while length <= LONGEST {
         next <<= 1;
         code.first[length] = next;
-        code.start[length] = place;
+        code.start[length] = index;
         let mut octet = 0;
         while octet < 256 {
             if LENGTHS[octet] as usize == length {
-                code.octets[place as usize] = octet as u8;
+                code.octets[index as usize] = octet as u8;
                 code.count[length] += 1;
-                place += 1;
+                index += 1;
                 next += 1;
             }
             octet += 1;
@@ -70,9 +70,9 @@ pub(crate) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
         }
         let octet = (SHORTEST..=LONGEST.min(count)).find_map(|length| {
             let code = (bits >> (count - length)) as u32 & ((1 << length) - 1);
-            let place = code.checked_sub(TABLE.first[length])?;
-            (place < TABLE.count[length]).then(|| {
-                let octet = TABLE.octets[(TABLE.start[length] + place) as usize];
+            let index = code.checked_sub(TABLE.first[length])?;
+            (index < TABLE.count[length]).then(|| {
+                let octet = TABLE.octets[(TABLE.start[length] + index) as usize];
                 (octet, length)
             })
         });
@@ -106,8 +106,8 @@ mod tests {
         for octet in text {
             let length = usize::from(LENGTHS[usize::from(*octet)]);
             let start = TABLE.start[length] as usize;
-            let place = TABLE.octets[start..].iter().position(|it| it == octet);
-            let code = TABLE.first[length] + place.expect("each octet has a code") as u32;
+            let index = TABLE.octets[start..].iter().position(|it| it == octet);
+            let code = TABLE.first[length] + index.expect("each octet has a code") as u32;
             bits.extend((0..length).rev().map(|bit| code >> bit & 1 == 1));
         }
         while bits.len() % 8 != 0 {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_octet_comes_back() {
+    fn every_byte_survives_a_round_trip() {
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(decoded(&coded(&all)), Some(all));
         for octet in 0..=255 {

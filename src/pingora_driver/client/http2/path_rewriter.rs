@@ -15,24 +15,13 @@ use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 
+use super::frame::{
+    CONTINUATION, END_HEADERS, FRAME_HEADER_LENGTH, FrameHeader, HEADERS, MAX_FRAME, PADDED,
+    PREFACE, PRIORITY,
+};
 use super::hpack::{HpackTable, OddPaths, write_field, write_string};
+use super::odd_path::{escape_path, is_odd};
 use crate::message::Malformed;
-
-/// Length of the connection preface in bytes, RFC 9113 3.4.
-const PREFACE: usize = 24;
-
-/// Length of a frame header in bytes.
-const FRAME_HEADER_LENGTH: usize = 9;
-
-/// The largest frame payload that our settings allow, in bytes.
-const MAX_FRAME: usize = 16_384;
-
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
 
 /// Length of the priority data before the block, in bytes.
 const PRIORITY_LENGTH: usize = 5;
@@ -204,7 +193,7 @@ impl PathRewriter {
         let (priority, block) = unpadded(head.flags, first)?;
         if rest.is_empty() {
             let odd = self.table.walk(block, is_odd)?;
-            return Ok(replace_paths(&odd, block).map(|block| head.frames(priority, &block)));
+            return Ok(replace_paths(&odd, block).map(|block| head_frames(head, priority, &block)));
         }
         let mut block = block.to_vec();
         while let Some(more) = FrameHeader::of(rest) {
@@ -213,52 +202,29 @@ impl PathRewriter {
             rest = &rest[end..];
         }
         let odd = self.table.walk(&block, is_odd)?;
-        Ok(replace_paths(&odd, &block).map(|block| head.frames(priority, &block)))
+        Ok(replace_paths(&odd, &block).map(|block| head_frames(head, priority, &block)))
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct FrameHeader {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: [u8; 4],
-}
-
-impl FrameHeader {
-    /// The frame header at the start of `bytes`, if it is complete.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        let [high, middle, low, kind, flags, a, b, c, d, ..] = *bytes else {
-            return None;
-        };
-        Some(FrameHeader {
-            length: u32::from_be_bytes([0, high, middle, low]) as usize,
-            kind,
-            flags,
-            stream: [a, b, c, d],
-        })
+/// Encodes `block` as the frames of a head like that of `header`, without padding.
+fn head_frames(header: FrameHeader, priority: &[u8], block: &[u8]) -> Vec<u8> {
+    let (first, rest) = block.split_at(block.len().min(MAX_FRAME - priority.len()));
+    let mut frames = Vec::with_capacity(block.len() + 4 * FRAME_HEADER_LENGTH);
+    let mut write = |kind, flags, parts: [&[u8]; 2]| {
+        let length = (parts[0].len() + parts[1].len()) as u32;
+        frames.extend_from_slice(&length.to_be_bytes()[1..]);
+        frames.extend([kind, flags]);
+        frames.extend(header.stream);
+        frames.extend_from_slice(&parts.concat());
+    };
+    let end = |is_last| if is_last { END_HEADERS } else { 0 };
+    let flags = header.flags & !(PADDED | END_HEADERS);
+    write(HEADERS, flags | end(rest.is_empty()), [priority, first]);
+    let mut rest = rest.chunks(MAX_FRAME).peekable();
+    while let Some(part) = rest.next() {
+        write(CONTINUATION, end(rest.peek().is_none()), [part, &[]]);
     }
-
-    /// Encodes `block` as the frames of a head like this one, without padding.
-    fn frames(self, priority: &[u8], block: &[u8]) -> Vec<u8> {
-        let (first, rest) = block.split_at(block.len().min(MAX_FRAME - priority.len()));
-        let mut frames = Vec::with_capacity(block.len() + 4 * FRAME_HEADER_LENGTH);
-        let mut write = |kind, flags, parts: [&[u8]; 2]| {
-            let length = (parts[0].len() + parts[1].len()) as u32;
-            frames.extend_from_slice(&length.to_be_bytes()[1..]);
-            frames.extend([kind, flags]);
-            frames.extend(self.stream);
-            frames.extend_from_slice(&parts.concat());
-        };
-        let end = |is_last| if is_last { END_HEADERS } else { 0 };
-        let flags = self.flags & !(PADDED | END_HEADERS);
-        write(HEADERS, flags | end(rest.is_empty()), [priority, first]);
-        let mut rest = rest.chunks(MAX_FRAME).peekable();
-        while let Some(part) = rest.next() {
-            write(CONTINUATION, end(rest.peek().is_none()), [part, &[]]);
-        }
-        frames
-    }
+    frames
 }
 
 /// Classifies the start of `bytes`.
@@ -311,68 +277,16 @@ fn replace_paths(odd: &OddPaths, block: &[u8]) -> Option<Vec<u8>> {
     let path = odd.path.as_deref()?;
     let mut new = Vec::with_capacity(block.len() + 4 * path.len());
     let mut at = 0;
-    for (place, length) in &odd.written {
-        new.extend_from_slice(&block[at..place.start]);
-        let mut other = vec![b'-'; *length];
-        other[0] = b'/';
-        write_string(&other, &mut new);
-        at = place.end;
+    for (range, length) in &odd.written {
+        new.extend_from_slice(&block[at..range.start]);
+        let mut substitute = vec![b'-'; *length];
+        substitute[0] = b'/';
+        write_string(&substitute, &mut new);
+        at = range.end;
     }
     new.extend_from_slice(&block[at..]);
     write_field(PATH_FIELD.as_str().as_bytes(), &escape_path(path), &mut new);
     Some(new)
-}
-
-/// Whether the `http` crate accepts this byte in a path, or with `query` after its question mark. It accepts bytes
-/// outside ASCII if the whole path is UTF-8.
-fn is_plain(octet: u8, query: bool) -> bool {
-    match octet {
-        b'"' | b'?' if query => octet == b'?',
-        b'`' => query,
-        b'"' | b'!' | 0x24..=0x3b | b'=' | 0x3f..=0x7e | 0x80.. => true,
-        _ => false,
-    }
-}
-
-/// Whether the `http` crate rejects or changes a path. An empty one is left to `h2`.
-fn is_odd(path: &[u8]) -> bool {
-    let mut query = false;
-    let mut is_ascii = true;
-    let is_plain = path.iter().all(|octet| {
-        query |= *octet == b'?';
-        is_ascii &= octet.is_ascii();
-        is_plain(*octet, query)
-    });
-    let begins = matches!(path, [] | [b'/' | b'?', ..] | [b'*']);
-    !is_plain || !begins || (!is_ascii && std::str::from_utf8(path).is_err())
-}
-
-/// The path for the host in place of an odd one, with percent-encoding where it is necessary. Empty: the request is
-/// refused, as in HTTP/1.1.
-fn escape_path(path: &[u8]) -> Vec<u8> {
-    let is_bad = |octet: &u8| *octet == b'#' || *octet == b' ' || octet.is_ascii_control();
-    if !matches!(path, [b'/' | b'?', ..]) || path.iter().any(is_bad) {
-        return Vec::new();
-    }
-    let is_text = std::str::from_utf8(path).is_ok();
-    let mut query = false;
-    let mut restore_path = Vec::with_capacity(path.len() + 16);
-    for octet in path {
-        query |= *octet == b'?';
-        if is_plain(*octet, query) && (is_text || octet.is_ascii()) {
-            restore_path.push(*octet);
-        } else {
-            restore_path.extend_from_slice(&escaped(*octet));
-        }
-    }
-    restore_path
-}
-
-/// Percent-encodes a byte.
-fn escaped(octet: u8) -> [u8; 3] {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |half: u8| DIGITS[usize::from(half & 0xf)];
-    [b'%', digit(octet >> 4), digit(octet)]
 }
 
 #[cfg(test)]

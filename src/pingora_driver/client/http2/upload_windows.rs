@@ -40,9 +40,6 @@ const REDUCED_STREAM_WINDOW: u32 = 4 * INITIAL_STREAM_WINDOW;
 /// A window grows after uploads have delivered this many times its size.
 const WINDOWS_PER_GROWTH: u64 = 1;
 
-/// What the windows of all connections may hold in total, in bytes, beyond [`INITIAL_CONNECTION_WINDOW`] each.
-pub(crate) const UPLOAD_WINDOW_BUDGET: u64 = 256 << 20;
-
 /// Progress of all uploads on a connection, reported to its connection loop.
 #[derive(Debug, Default)]
 pub(crate) struct UploadProgress {
@@ -78,12 +75,12 @@ pub(crate) struct UploadWindows {
     uploads: Arc<UploadProgress>,
     sizes: WindowSizes,
     /// Value of the byte count when the windows last grew.
-    since: u64,
+    bytes_at_growth: u64,
     /// Bytes reserved from the budget.
-    taken: u64,
+    reserved: u64,
     traffic: Arc<TrafficState>,
     /// Whether an increase is pending because the client has not acknowledged the previous SETTINGS frame.
-    held: AtomicBool,
+    awaits_ack: AtomicBool,
 }
 
 /// The window sizes to announce.
@@ -101,10 +98,10 @@ impl UploadWindows {
                 stream: INITIAL_STREAM_WINDOW,
                 connection: INITIAL_CONNECTION_WINDOW,
             },
-            since: 0,
-            taken: 0,
+            bytes_at_growth: 0,
+            reserved: 0,
             traffic,
-            held: AtomicBool::new(false),
+            awaits_ack: AtomicBool::new(false),
         }
     }
 
@@ -119,9 +116,9 @@ impl UploadWindows {
     pub(crate) async fn due(&self) {
         let mut more = pin!(self.uploads.more.notified());
         poll_fn(|context| {
-            let held = self.held.swap(false, Ordering::Relaxed);
+            let awaits_ack = self.awaits_ack.swap(false, Ordering::Relaxed);
             loop {
-                if !held && self.is_due() {
+                if !awaits_ack && self.is_due() {
                     return Poll::Ready(());
                 }
                 ready!(more.as_mut().poll(context));
@@ -133,12 +130,12 @@ impl UploadWindows {
 
     fn is_due(&self) -> bool {
         let open = self.uploads.open.load(Ordering::Relaxed);
-        self.sizes.stream < most(open)
+        self.sizes.stream < max_stream_window(open)
             && self.progress() >= WINDOWS_PER_GROWTH * u64::from(self.sizes.stream)
     }
 
     fn progress(&self) -> u64 {
-        self.uploads.bytes.load(Ordering::Relaxed) - self.since
+        self.uploads.bytes.load(Ordering::Relaxed) - self.bytes_at_growth
     }
 
     /// Adjusts the windows to the current uploads. `announce` sends them to the client and returns whether it could; if
@@ -146,55 +143,55 @@ impl UploadWindows {
     pub(crate) fn adjust(&mut self, announce: impl FnOnce(WindowSizes, WindowSizes) -> bool) {
         let open = self.uploads.open.load(Ordering::Relaxed);
         let mut stream = self.sizes.stream;
-        let since = match self.is_due() {
+        let bytes_at_growth = match self.is_due() {
             true => {
-                stream = stream.saturating_mul(2).min(most(open));
+                stream = stream.saturating_mul(2).min(max_stream_window(open));
                 self.uploads.bytes.load(Ordering::Relaxed)
             }
-            false => self.since,
+            false => self.bytes_at_growth,
         };
         let sizes = WindowSizes {
             stream,
-            connection: connection(open, stream),
+            connection: connection_window(open, stream),
         };
-        if sizes != self.sizes && self.reserve(beyond(sizes)) {
+        if sizes != self.sizes && self.reserve(budget_share(sizes)) {
             if announce(self.sizes, sizes) {
-                (self.sizes, self.since) = (sizes, since);
+                (self.sizes, self.bytes_at_growth) = (sizes, bytes_at_growth);
             } else {
-                self.held.store(true, Ordering::Relaxed);
+                self.awaits_ack.store(true, Ordering::Relaxed);
             }
         } else {
             // The budget is exhausted. It is tried again after the same number of bytes.
-            self.since = since;
+            self.bytes_at_growth = bytes_at_growth;
         }
         // Releases a reservation that was not used or is no longer needed.
-        self.reserve(beyond(self.sizes));
+        self.reserve(budget_share(self.sizes));
     }
 
     /// Changes this connection's reservation to `bytes`. `false`: the budget does not suffice.
     fn reserve(&mut self, bytes: u64) -> bool {
-        let reserved = match bytes.checked_sub(self.taken) {
+        let succeeded = match bytes.checked_sub(self.reserved) {
             Some(more) => self.traffic.reserve_upload(more),
             None => {
-                self.traffic.release_upload(self.taken - bytes);
+                self.traffic.release_upload(self.reserved - bytes);
                 true
             }
         };
-        if reserved {
-            self.taken = bytes;
+        if succeeded {
+            self.reserved = bytes;
         }
-        reserved
+        succeeded
     }
 }
 
 impl Drop for UploadWindows {
     fn drop(&mut self) {
-        self.traffic.release_upload(self.taken);
+        self.traffic.release_upload(self.reserved);
     }
 }
 
 /// Maximum stream window with `open` uploads.
-fn most(open: usize) -> u32 {
+fn max_stream_window(open: usize) -> u32 {
     if open <= FEW_UPLOADS {
         MAX_STREAM_WINDOW
     } else if open <= MANY_UPLOADS {
@@ -205,7 +202,7 @@ fn most(open: usize) -> u32 {
 }
 
 /// The connection window for `open` uploads of one stream window each, plus one more window.
-fn connection(open: usize, stream: u32) -> u32 {
+fn connection_window(open: usize, stream: u32) -> u32 {
     match open {
         0 => INITIAL_CONNECTION_WINDOW,
         _ => (open as u32)
@@ -216,20 +213,21 @@ fn connection(open: usize, stream: u32) -> u32 {
 }
 
 /// The share of the budget that windows of these sizes need.
-fn beyond(sizes: WindowSizes) -> u64 {
+fn budget_share(sizes: WindowSizes) -> u64 {
     u64::from(sizes.connection - INITIAL_CONNECTION_WINDOW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::admission::traffic_state::UPLOAD_WINDOW_BUDGET;
 
     fn windows() -> UploadWindows {
         UploadWindows::new(Arc::new(TrafficState::default()))
     }
 
     #[test]
-    fn stalled_uploads_leave_a_window_to_the_others() {
+    fn stalled_uploads_leave_one_window_to_others() {
         for stream in [
             INITIAL_STREAM_WINDOW,
             2 * INITIAL_STREAM_WINDOW,
@@ -238,41 +236,47 @@ mod tests {
         ] {
             for open in 1..=200_usize {
                 let stalled = (open as u32 - 1) * stream;
-                assert!(connection(open, stream) >= stalled + 2 * stream, "{open}");
+                assert!(
+                    connection_window(open, stream) >= stalled + 2 * stream,
+                    "{open}"
+                );
             }
         }
-        assert_eq!(connection(0, MAX_STREAM_WINDOW), INITIAL_CONNECTION_WINDOW);
+        assert_eq!(
+            connection_window(0, MAX_STREAM_WINDOW),
+            INITIAL_CONNECTION_WINDOW
+        );
     }
 
     #[test]
-    fn windows_grow_with_use_and_what_is_not_used_comes_back() {
+    fn windows_grow_with_use_and_return_unused_budget() {
         let mut windows = windows();
-        let told = std::cell::RefCell::new(Vec::new());
+        let announced = std::cell::RefCell::new(Vec::new());
         let announce = |_, now: WindowSizes| {
-            told.borrow_mut().push(now.stream);
+            announced.borrow_mut().push(now.stream);
             true
         };
         windows.adjust(announce);
         let upload = windows.upload();
         windows.adjust(announce);
-        assert!(told.borrow().is_empty(), "nothing was read so far");
+        assert!(announced.borrow().is_empty(), "nothing has been read yet");
         for _ in 0..1_000 {
             upload.progressed(16 << 10);
             windows.adjust(announce);
         }
-        assert_eq!(*told.borrow(), [131_070, 262_140, MAX_STREAM_WINDOW]);
-        assert!(windows.taken > 0);
+        assert_eq!(*announced.borrow(), [131_070, 262_140, MAX_STREAM_WINDOW]);
+        assert!(windows.reserved > 0);
         drop(upload);
         windows.adjust(announce);
         assert_eq!(
-            (windows.sizes.stream, windows.taken),
+            (windows.sizes.stream, windows.reserved),
             (MAX_STREAM_WINDOW, 0)
         );
     }
 
     #[test]
-    fn beside_many_uploads_windows_grow_less() {
-        for (open, most) in [
+    fn windows_grow_less_with_many_uploads() {
+        for (open, expected) in [
             (FEW_UPLOADS, MAX_STREAM_WINDOW),
             (FEW_UPLOADS + 1, REDUCED_STREAM_WINDOW),
             (MANY_UPLOADS + 1, INITIAL_STREAM_WINDOW),
@@ -283,22 +287,22 @@ mod tests {
                 uploads[0].progressed(1 << 20);
                 windows.adjust(|_, _| true);
             }
-            assert_eq!(windows.sizes.stream, most, "{open}");
+            assert_eq!(windows.sizes.stream, expected, "{open}");
             assert!(
-                windows.sizes.connection >= (open as u32 + 1) * most,
+                windows.sizes.connection >= (open as u32 + 1) * expected,
                 "{open}"
             );
         }
     }
 
     #[test]
-    fn what_the_client_cannot_be_told_does_not_count() {
+    fn sizes_that_cannot_be_announced_do_not_count() {
         let mut windows = windows();
         let upload = windows.upload();
         upload.progressed(1 << 20);
         windows.adjust(|_, _| false);
         assert_eq!(
-            (windows.sizes.stream, windows.taken),
+            (windows.sizes.stream, windows.reserved),
             (INITIAL_STREAM_WINDOW, 0)
         );
     }
@@ -317,17 +321,17 @@ mod tests {
                 (windows, uploads)
             })
             .collect();
-        let taken = connections.iter().map(|(windows, _)| windows.taken);
-        assert!(taken.sum::<u64>() <= UPLOAD_WINDOW_BUDGET);
+        let reserved = connections.iter().map(|(windows, _)| windows.reserved);
+        assert!(reserved.sum::<u64>() <= UPLOAD_WINDOW_BUDGET);
         let (last, _) = &connections[999];
         assert_eq!(
             last.sizes.connection, INITIAL_CONNECTION_WINDOW,
-            "nothing was left for it"
+            "the budget was exhausted"
         );
         drop(connections);
         assert!(
             traffic.reserve_upload(UPLOAD_WINDOW_BUDGET),
-            "all of it has come back"
+            "the whole budget was released"
         );
     }
 }

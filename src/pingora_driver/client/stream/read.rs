@@ -38,7 +38,7 @@ impl ClientStream {
                     && self.read_timer.has_elapsed(response_deadline, context)
                 {
                     self.state.note_host_timeout();
-                    let late = io::Error::new(ErrorKind::TimedOut, "the host has not answered");
+                    let late = io::Error::new(ErrorKind::TimedOut, "the host has not responded");
                     return Poll::Ready(Err(late));
                 }
             }
@@ -62,15 +62,15 @@ impl ClientStream {
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
-        own: impl FnOnce(&mut Self, &[u8]) -> Result<usize, Malformed>,
+        own_length: impl FnOnce(&mut Self, &[u8]) -> Result<usize, Malformed>,
     ) -> Poll<io::Result<Result<usize, Malformed>>> {
         if let Some(socket) = self.socket()
             && !socket.read_ahead.is_empty()
         {
             let ahead = mem::take(&mut socket.read_ahead);
             let fitting = &ahead[..ahead.len().min(into.remaining())];
-            let own = own(self, fitting);
-            let count = own.unwrap_or_default();
+            let length = own_length(self, fitting);
+            let count = length.unwrap_or_default();
             into.put_slice(&ahead[..count]);
             if let Some(socket) = &mut self.socket
                 && count < ahead.len()
@@ -78,20 +78,20 @@ impl ClientStream {
                 socket.read_ahead = ahead;
                 socket.read_ahead.advance(count);
             }
-            return Poll::Ready(Ok(own));
+            return Poll::Ready(Ok(length));
         }
         let before = into.filled().len();
         ready!(self.poll_stream(context, into))?;
         let new = &into.filled()[before..];
-        let own = own(self, new);
-        let count = own.unwrap_or_default();
+        let length = own_length(self, new);
+        let count = length.unwrap_or_default();
         if let Some(socket) = &mut self.socket
             && count < new.len()
         {
             socket.read_ahead.extend_from_slice(&new[count..]);
         }
         into.set_filled(before + count);
-        Poll::Ready(Ok(own))
+        Poll::Ready(Ok(length))
     }
 
     fn read_head(
