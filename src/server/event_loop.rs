@@ -1,7 +1,8 @@
-//! The events that a serving process answers to: signals, and commands from the control socket.
+//! The event loop of a serving process: signals, and commands from the control socket.
 //!
-//! SIGHUP takes the file in anew, SIGUSR1 opens the access log anew, SIGQUIT hands over to a new process, SIGTERM drains,
-//! SIGINT ends at once. A command to reload is a SIGHUP, followed by a handover where only that will do.
+//! SIGHUP reloads the file in place, SIGUSR1 reopens the access log, SIGQUIT hands over to a new process, SIGTERM
+//! drains, SIGINT stops at once. A reload command does the same as SIGHUP, and hands over where a change needs a new
+//! process.
 
 use std::io;
 use std::pin::Pin;
@@ -31,19 +32,20 @@ use super::serving_state::{Phase, ServingState};
 use super::shutdown::drain;
 use super::socket_file::SocketFile;
 
-/// Handovers that may be asked for at the same time; all but one are refused.
+/// Bound of the queue of handover requests; all but the first are refused.
 const MAX_HANDOVER_REQUESTS: usize = 16;
 
-/// A successor that serves takes commands within milliseconds, unless it was told to do so elsewhere. Shorter than
-/// [`LAME_DUCK`](super::edge::LAME_DUCK), which is when the process may end.
+/// How long a caller waits for the successor's control socket. A serving successor opens it within milliseconds, unless
+/// its configuration names another path. Shorter than [`LAME_DUCK`](super::edge::LAME_DUCK), the earliest end of this
+/// process.
 const CONTROL_SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 
 const HANDOVER_RUNNING: &str = "a handover is running";
 
-/// What an operator hears who asks for a change that a successor would not hear of.
+/// The error for an operator whose change a successor would miss.
 pub(super) const HANDOVER_UNDER_WAY: &str = "a handover is under way; ask again";
 
-/// What the events act on.
+/// The parts of the process that the event handlers act on.
 pub(super) struct EventContext {
     pub(super) state: Arc<ServingState>,
     pub(super) change_locks: ChangeLocks,
@@ -59,19 +61,19 @@ pub(super) struct EventContext {
     pub(super) logs: Arc<OpenLogs>,
 }
 
-/// Waits for events, and for the one that ends the process.
+/// Handles events until one of them ends the process.
 pub(super) struct EventLoop {
     context: EventContext,
     commands: Mutex<mpsc::Receiver<ProcessCommand>>,
 }
 
-/// A command that only a handover can carry out.
+/// A reload command that needs a handover.
 struct HandoverRequest {
     changes: Vec<String>,
     answer: oneshot::Sender<Result<ReloadResult, ChangeError>>,
 }
 
-/// A handover on its way, and who waits for it.
+/// A handover in progress, and the caller who waits for its result.
 struct RunningHandover<'a> {
     attempt: Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>,
     request: Option<HandoverRequest>,
@@ -126,7 +128,7 @@ impl ShutdownSignalWatch for EventLoop {
                     return ShutdownSignal::FastShutdown;
                 }
                 _ = signals.terminate.recv() => {
-                    // Ends the attempt and the successor, or only the watch over it.
+                    // Dropping it ends the attempt and its successor; if the successor serves already, only the watch.
                     drop(running);
                     commands.close();
                     context.lifecycle.leave_predecessor_watch().await;
@@ -164,7 +166,7 @@ impl ShutdownSignalWatch for EventLoop {
                 },
                 Some(command) = commands.recv() => match command {
                     ProcessCommand::Reload(answer) => match context.try_reload_permit(running.is_some()) {
-                        // Whoever asked may have gone; so below.
+                        // The caller may have disconnected; the same holds below.
                         None => drop(answer.send(Err(handover_under_way()))),
                         Some(permit) => {
                             let event_log = Arc::clone(&context.event_log);
@@ -192,12 +194,12 @@ impl ShutdownSignalWatch for EventLoop {
                     });
                     match outcome {
                         Ok(()) => {
-                            // Who asks from here on asks the successor.
+                            // From here on commands belong to the successor.
                             commands.close();
                             context.lifecycle.leave_predecessor_watch().await;
                             context.handed_over(request);
                             context.reopen_logs_on_signal(signals.user_1);
-                            // A SIGTERM to all processes of the service is the first for this one.
+                            // systemd may send SIGTERM to all processes of the service; the first one is ignored here.
                             let stop_signals = (signals.interrupt, signals.terminate);
                             return context.drain("the successor serves", stop_signals, 1);
                         }
@@ -220,7 +222,7 @@ impl EventContext {
         self.event_log.log_event(kind, None, None, text.to_owned());
     }
 
-    /// A permit for a reload in place; `None` during a handover.
+    /// A permit for an in-place reload; `None` during a handover.
     fn try_reload_permit(&self, is_handing_over: bool) -> Option<ChangePermit> {
         match is_handing_over {
             true => None,
@@ -228,7 +230,7 @@ impl EventContext {
         }
     }
 
-    /// There was no handover; says what became of it.
+    /// Recovers from a failed handover, and returns the text for log and caller.
     fn handover_failed(&self, reason: &str) -> String {
         if self.state.phase() != Phase::Watching {
             return format!("no handover, serving on: {reason}");
@@ -244,14 +246,14 @@ impl EventContext {
         }
     }
 
-    /// A successor serves for good. Whoever asked for it hears so once the successor takes commands.
+    /// The successor serves for good. The caller gets its response once the successor accepts commands.
     fn handed_over(&self, request: Option<HandoverRequest>) {
         self.state.enter(Phase::HandedOver);
         let Some(HandoverRequest { changes, answer }) = request else {
             return;
         };
         let control_socket = Arc::clone(&self.control_socket);
-        // While it was watched it had the time to do so.
+        // The time of the watch counts as waiting time.
         let wait = CONTROL_SOCKET_TIMEOUT.saturating_sub(self.state.since().elapsed());
         tokio::spawn(async move {
             control_socket.wait_replaced(wait).await;
@@ -260,7 +262,7 @@ impl EventContext {
         });
     }
 
-    /// Not ready at once; after the drain delay no new connections; then the end when the last request has ended.
+    /// Reports not ready at once; stops accepting connections after the drain delay; ends with the last request.
     async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
         self.lifecycle.set_stopping();
         self.reopen_logs_on_signal(signals.user_1);
@@ -283,7 +285,7 @@ impl EventContext {
         self.drain("SIGTERM", (signals.interrupt, signals.terminate), 0)
     }
 
-    /// Opens the access log anew whenever it is told to from now on: files are rotated while last requests run, too.
+    /// Reopens the access log at each SIGUSR1 from now on: files are rotated while the last requests run, too.
     fn reopen_logs_on_signal(&self, mut user_1: Signal) {
         let logs = Arc::clone(&self.logs);
         tokio::spawn(async move {
@@ -293,7 +295,7 @@ impl EventContext {
         });
     }
 
-    /// No new connections; the process ends with its last request.
+    /// Stops accepting connections; the process ends with its last request.
     fn drain(
         &self,
         cause: &str,
@@ -310,7 +312,7 @@ impl EventContext {
         }
         let since = self.state.since();
         let (traffic, lifecycle) = (Arc::clone(&self.traffic), Arc::clone(&self.lifecycle));
-        // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
+        // Pingora stops accepting and then sleeps the whole grace period; this task exits the process earlier.
         let draining = tokio::spawn(drain(
             traffic,
             lifecycle,
@@ -321,7 +323,7 @@ impl EventContext {
         ));
         tokio::spawn(async move {
             if draining.await.is_err() {
-                // It has panicked, and nothing else would end the process.
+                // The task has panicked, and nothing else would end the process.
                 process::exit(1);
             }
         });
@@ -338,7 +340,7 @@ fn reopen(logs: &OpenLogs) {
     logs.reopen();
 }
 
-/// Reloads in place where that suffices, else wishes for a handover.
+/// Reloads in place if that suffices; otherwise requests a handover.
 async fn reload(
     reloads: ReloaderHandle,
     event_log: Arc<EventLog>,
@@ -347,11 +349,11 @@ async fn reload(
     requests: mpsc::Sender<HandoverRequest>,
 ) {
     let outcome = reloads.reload().await;
-    // A handover waits for those who have one.
+    // A handover waits until every permit is returned.
     drop(permit);
     if let Err(ReloadError::NeedsNewProcess(changes)) = outcome {
         let changes = changes.into_lines();
-        // Nobody listens only if this process ends.
+        // The receiver is gone only if this process ends.
         let _ = requests.send(HandoverRequest { changes, answer }).await;
         return;
     }
@@ -361,7 +363,7 @@ async fn reload(
     let _ = answer.send(outcome.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
 }
 
-/// Says what a reload would do; `obstacle` stands against any handover.
+/// Reports what a reload would do. `obstacle` is the reason why this process cannot hand over.
 async fn preview(
     previewer: ReloadPreviewer,
     obstacle: Option<&'static str>,
@@ -390,7 +392,7 @@ async fn preview(
     let _ = answer.send(outcome.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
 }
 
-/// The outcome of a handover that may not be running.
+/// Waits for the running handover; pends for ever if there is none.
 async fn handover_outcome(
     running: &mut Option<RunningHandover<'_>>,
 ) -> (Result<(), String>, Option<HandoverRequest>) {

@@ -1,4 +1,5 @@
-//! The composition root: builds everything from a configuration, binds, and runs until a signal ends it.
+//! The composition root: builds every part of the server from a configuration, binds the listeners, and runs until a
+//! signal ends the process.
 
 mod admin_service;
 mod change_lock;
@@ -81,13 +82,13 @@ use tls::Certificates;
 /// Why the server did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The configuration asks for what cannot be had.
+    /// A pool of the configuration cannot be built.
     Pool(PoolError),
-    /// A certificate or its key cannot be used.
+    /// A certificate or its key is unusable.
     Certificate(String),
-    /// An address cannot be listened on.
+    /// A listener cannot be bound.
     Listen(String),
-    /// The files of the process cannot be where they should, or are those of another process.
+    /// A runtime file (pid file, socket, access log) cannot be created, or another process owns it.
     Files(String),
 }
 
@@ -104,13 +105,13 @@ impl fmt::Display for StartError {
 
 impl Error for StartError {}
 
-/// Commands that may wait to be taken up.
+/// Bound of the queue of commands from the control socket.
 const MAX_QUEUED_COMMANDS: usize = 16;
 
-/// The longest time to which a configuration can set a grace period.
+/// The longest grace period that a configuration may set.
 const MAX_GRACE_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A server that is bound to its addresses but does not serve yet.
+/// A server that has bound its addresses but does not accept connections yet.
 pub struct PreparedServer {
     server: Server,
     event_loop: EventLoop,
@@ -124,9 +125,9 @@ impl fmt::Debug for PreparedServer {
 }
 
 impl PreparedServer {
-    /// Builds everything that can fail, and binds. `file` is where `config` comes from; without it there is nothing to
-    /// reload. With `upgrade` the listeners and what is known of the hosts come from the process that serves, if there
-    /// is one.
+    /// Builds everything that can fail, and binds the listeners. `file` is the file that `config` was read from;
+    /// without it a reload is refused. With `upgrade` the listeners and the state of the hosts come from the serving
+    /// process, if there is one.
     ///
     /// # Errors
     /// If the server cannot start.
@@ -160,7 +161,7 @@ impl PreparedServer {
             None => None,
         };
         let has_successor = successor.is_some();
-        // A predecessor that is not there any more may have died a moment ago.
+        // A missing predecessor may have been killed just now; the kernel may still hold its sockets.
         let bind_timeout = match upgrade.is_some() && !has_successor {
             true => REBIND_TIMEOUT,
             false => Duration::ZERO,
@@ -168,7 +169,7 @@ impl PreparedServer {
         let predecessor = successor.as_ref().and_then(Successor::predecessor);
         control_socket::ensure_single_instance(&runtime_paths.control_socket, predecessor)
             .map_err(StartError::Files)?;
-        // A predecessor has it until this process serves.
+        // While a predecessor serves, the upgrade socket is the predecessor's.
         let upgrade_socket_is_free = match &successor {
             Some(successor) => !successor.is_connected_to(&runtime_paths.upgrade_socket),
             None => true,
@@ -382,8 +383,8 @@ impl PreparedServer {
         })
     }
 
-    /// Checks every host once, listens, and serves until a signal ends it. The process may end within, once the last
-    /// request has.
+    /// Checks every host once, starts to listen, and serves until a signal ends the process. A drain exits the process
+    /// from within, as soon as the last request has ended.
     pub fn run(self) {
         self.server.run(RunArgs {
             shutdown_signal: Box::new(self.event_loop),
@@ -393,10 +394,10 @@ impl PreparedServer {
     }
 }
 
-/// Whether a server could start with this configuration, as far as that can be said without binding.
+/// Checks whether a server could start with this configuration, without binding an address.
 ///
 /// # Errors
-/// What stands against it.
+/// The first reason why it could not.
 pub fn check(config: &Config) -> Result<(), StartError> {
     ActiveConfig::new(config, &mut HostRegistry::new()).map_err(StartError::Pool)?;
     if let Some(log) = &config.access_log {
@@ -411,7 +412,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
         .try_for_each(|listener| build_tls(listener).map(drop))
 }
 
-/// The TLS of a listener that has it, and the certificates that it shows.
+/// The TLS settings and the certificates of a listener; `None` for a listener without TLS.
 fn build_tls(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificates>)>, StartError> {
     let Some(tls) = &listener.tls else {
         return Ok(None);
@@ -424,13 +425,13 @@ fn build_tls(listener: &Listener) -> Result<Option<(TlsSettings, Arc<Certificate
 
 fn server_conf(idle: u64) -> ServerConf {
     ServerConf {
-        // The workers are threads of our own.
+        // Connections are served by our own worker threads.
         threads: 1,
         upstream_keepalive_pool_size: usize::try_from(idle).unwrap_or(usize::MAX),
         max_retries: MAX_ATTEMPTS,
         work_stealing: false,
-        // Only the backstop: `shutdown` ends the process before, and Pingora would sleep the whole time. A reload may
-        // have set a longer grace period by then.
+        // A backstop only: `shutdown` exits the process earlier, while Pingora would sleep the whole period. It is
+        // larger than any grace period that a reload may set.
         grace_period_seconds: Some(MAX_GRACE_PERIOD.as_secs() + 1),
         graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()
@@ -439,26 +440,26 @@ fn server_conf(idle: u64) -> ServerConf {
 
 fn server_options() -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
-    // So that the refusal of CONNECT is ours as well.
+    // The proxy itself refuses CONNECT, with its own error response.
     options.allow_connect_method_proxying = true;
     options
 }
 
-/// The tick of the history and of whoever follows the API, on a thread of its own: for a large pool it is some work.
+/// Ticks the history and the subscribers of the API, on a thread of its own: a large pool takes noticeable time.
 struct HistoryService(Arc<Api>);
 
 #[async_trait]
 impl BackgroundService for HistoryService {
     async fn start(&self, _shutdown: ShutdownWatch) {
-        // A process that drains is watched as well.
+        // It runs during a drain, too: operators watch a draining process.
         let mut supervisor = Supervisor::new(Task::History, "");
         while supervisor.run(self.0.publish_updates()).await.is_none() {}
     }
 }
 
-/// The health checks and the reloads as a service of their own, on a thread of their own; ready after the first round.
+/// Runs health checks and reloads on a thread of its own; ready after the first round of checks.
 struct HealthService {
-    /// Taken when the service starts.
+    /// `None` once the service has started.
     reloader: Mutex<Option<(Reloader, ReloaderCommands)>>,
 }
 
@@ -493,7 +494,7 @@ impl BackgroundService for HealthService {
             .await
             .is_none()
         {}
-        // Draining requests still need hosts, so the checks go on until the process ends.
+        // Draining requests still choose hosts, so health checks run until the process ends.
         std::future::pending().await
     }
 }

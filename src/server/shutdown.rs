@@ -1,4 +1,4 @@
-//! How the process ends once it is told to: with its last request.
+//! The end of a draining process: with its last request, at the end of the grace period, or at another signal.
 
 use std::process;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::edge::LAME_DUCK;
 use super::lifecycle::Lifecycle;
 use crate::proxy::TrafficState;
 
-/// How often a draining process looks whether its last request has ended.
+/// How often a draining process checks whether its last request has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The least time from the signal to the end: when the last connection without a request has been closed, a request may
-/// have arrived that is not counted yet.
+/// The shortest time from the last accepted connection to the exit: a request may have arrived on an idle connection
+/// that is not counted yet.
 const MIN_DRAIN: Duration = LAME_DUCK.saturating_add(Duration::from_millis(100));
 
-/// What is left of it at least for connections that are closed only now.
+/// The shortest time that remains for connections that are closed only now.
 const MIN_CLOSE_TIME: Duration = Duration::from_millis(250);
 
-/// Ends the process when no request is left, the grace period is over, or another signal arrives; the first `ignored_terminates`
-/// SIGTERMs tell it nothing new. No connection was accepted after `since`.
+/// Exits the process when no request is left, the grace period is over, or another signal arrives; the first
+/// `ignored_terminates` SIGTERMs are ignored. No connection was accepted after `since`.
 pub(super) async fn drain(
     traffic: Arc<TrafficState>,
     lifecycle: Arc<Lifecycle>,

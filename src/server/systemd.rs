@@ -1,4 +1,4 @@
-//! Who serves, told to the outside: the pid file, and systemd's notifications.
+//! The pid file, and notifications to systemd.
 
 use std::env;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use log::warn;
 use nix::time::{ClockId, clock_gettime};
 
-/// Tells systemd something, if it started this process; see sd_notify(3).
+/// Sends a notification to systemd, if it started this process; see sd_notify(3). Errors are logged.
 pub(super) fn notify(state: &str) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else {
         return;
@@ -24,9 +24,9 @@ pub(super) fn notify(state: &str) {
     }
 }
 
-/// Tells systemd that an in-place reload begins, which `READY=1` ends; a unit with Type=notify-reload waits for both.
+/// Notifies systemd that an in-place reload begins; `READY=1` ends it. A unit with Type=notify-reload waits for both.
 pub(super) fn notify_reloading() {
-    // Every Linux has the clock; without its time systemd would not know which reload is meant.
+    // Every Linux has this clock. systemd matches the notification to its reload request by the time.
     if let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) {
         let now = Duration::from(now).as_micros();
         notify(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
@@ -42,7 +42,7 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
     sender.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// The file with the id of the process that serves. Removed by [`remove`](PidFile::remove), unless it names another.
+/// The file with the id of the serving process. [`remove`](PidFile::remove) keeps it if it names another process.
 #[derive(Debug)]
 pub(super) struct PidFile(PathBuf);
 
@@ -51,7 +51,7 @@ impl PidFile {
         PidFile(path)
     }
 
-    /// Writes this process's id, in one step; what stood there is of a predecessor, living or dead.
+    /// Writes this process's id, in one step. The old content is a predecessor's, running or dead.
     ///
     /// # Errors
     /// One line for a person.

@@ -1,4 +1,4 @@
-//! TLS towards clients: certificates chosen by the name that the client asks for.
+//! TLS towards clients; the certificate is chosen by the server name (SNI).
 
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use rustls::sign::CertifiedKey;
 
 use crate::config::ListenerTls;
 
-/// The settings of a listener with these certificates, which offers HTTP/2 or HTTP/1.1 alone. They have been read with
-/// the configuration; Pingora would read them when it builds the acceptor, and panic.
+/// The settings of a listener with these certificates, which offers HTTP/2 and HTTP/1.1, or HTTP/1.1 alone. The
+/// certificates are loaded with the configuration; Pingora would load them while it builds the acceptor, and panic on
+/// an error.
 pub(super) fn settings(
     certificates: Arc<Certificates>,
     http2: bool,
@@ -24,7 +25,7 @@ pub(super) fn settings(
     Ok(settings)
 }
 
-/// The certificates of a listener, at least one. Each handshake takes those that are there when it begins.
+/// The certificates of a listener, at least one. A handshake uses those that are current when it begins.
 #[derive(Debug)]
 pub(super) struct Certificates(ArcSwap<Vec<Arc<CertifiedKey>>>);
 
@@ -33,7 +34,7 @@ impl Certificates {
         Certificates(ArcSwap::from_pointee(certified(tls)))
     }
 
-    /// Shows those of `tls` from the next handshake on.
+    /// Uses those of `tls` from the next handshake on.
     pub(super) fn replace(&self, tls: &ListenerTls) {
         self.0.store(Arc::new(certified(tls)));
     }
@@ -50,7 +51,7 @@ fn for_name<'a>(
     certificates: &'a [Arc<CertifiedKey>],
     name: &str,
 ) -> Option<&'a Arc<CertifiedKey>> {
-    // A name is the same with the dot that names the root, which no certificate has.
+    // A trailing dot names the same host; certificates never have it.
     let name = ServerName::try_from(name.strip_suffix('.').unwrap_or(name)).ok()?;
     certificates.iter().find(|certified| {
         certified
@@ -61,7 +62,8 @@ fn for_name<'a>(
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first certificate that is valid for the name; the first of all for other names and for clients without one.
+    /// The first certificate that is valid for the name; the first of all for unknown names and for clients without
+    /// SNI.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let certificates = self.0.load();
         let named = hello
