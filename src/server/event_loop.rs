@@ -4,41 +4,42 @@
 //! drains, SIGINT stops at once. A reload command does the same as SIGHUP, and hands over where a change needs a new
 //! process.
 
-use std::io;
-use std::pin::Pin;
+mod drain;
+mod handover;
+mod preview;
+mod reload;
+mod signals;
+
 use std::process;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::{error, info, warn};
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::signal::unix::Signal;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::access_log::OpenLogs;
-use crate::admin::{ChangeError, LoadedConfig, ProcessCommand, ReloadPreview, ReloadResult};
+use crate::admin::{ChangeError, LoadedConfig, ProcessCommand};
 use crate::event_log::{EventKind, EventLog};
 use crate::metrics::{MetricsCounters, ReloadOutcome};
 use crate::proxy::TrafficState;
 
+use self::handover::{RunningHandover, handover_outcome};
+use self::preview::preview;
+use self::reload::reload;
+use self::signals::Signals;
 use super::change_lock::{ChangeLocks, ChangePermit};
 use super::handover::HandoverCoordinator;
 use super::lifecycle::Lifecycle;
-use super::reload_preview::{ReloadForecast, ReloadPreviewer};
-use super::reloader::{ReloadError, ReloaderHandle, note_outcome};
+use super::reload_preview::ReloadPreviewer;
+use super::reloader::{ReloaderHandle, note_outcome};
 use super::serving_state::{Phase, ServingState};
-use super::shutdown::drain;
 use super::socket_file::SocketFile;
 
 /// Bound of the queue of handover requests; all but the first are refused.
 const MAX_HANDOVER_REQUESTS: usize = 16;
-
-/// How long a caller waits for the successor's control socket. A serving successor opens it within milliseconds, unless
-/// its configuration names another path. Shorter than [`LAME_DUCK`](super::edge::LAME_DUCK), the earliest end of this
-/// process.
-const CONTROL_SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 
 const HANDOVER_RUNNING: &str = "a handover is running";
 
@@ -65,38 +66,6 @@ pub(super) struct EventContext {
 pub(super) struct EventLoop {
     context: EventContext,
     commands: Mutex<mpsc::Receiver<ProcessCommand>>,
-}
-
-/// A reload command that needs a handover.
-struct HandoverRequest {
-    changes: Vec<String>,
-    answer: oneshot::Sender<Result<ReloadResult, ChangeError>>,
-}
-
-/// A handover in progress, and the caller who waits for its result.
-struct RunningHandover<'a> {
-    attempt: Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>,
-    request: Option<HandoverRequest>,
-}
-
-struct Signals {
-    hang_up: Signal,
-    user_1: Signal,
-    quit: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn watch() -> io::Result<Self> {
-        Ok(Signals {
-            hang_up: signal(SignalKind::hangup())?,
-            user_1: signal(SignalKind::user_defined1())?,
-            quit: signal(SignalKind::quit())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
 }
 
 impl EventLoop {
@@ -230,61 +199,6 @@ impl EventContext {
         }
     }
 
-    /// Recovers from a failed handover, and returns the text for log and caller.
-    fn handover_failed(&self, reason: &str) -> String {
-        if self.state.phase() != Phase::Watching {
-            return format!("no handover, serving on: {reason}");
-        }
-        self.lifecycle.resume_serving();
-        format!("no handover, serving again: {reason}")
-    }
-
-    fn hand_over(&self, request: Option<HandoverRequest>) -> RunningHandover<'_> {
-        RunningHandover {
-            attempt: Box::pin(self.handover.hand_over()),
-            request,
-        }
-    }
-
-    /// The successor serves for good. The caller gets its response once the successor accepts commands.
-    fn handed_over(&self, request: Option<HandoverRequest>) {
-        self.state.enter(Phase::HandedOver);
-        let Some(HandoverRequest { changes, answer }) = request else {
-            return;
-        };
-        let control_socket = Arc::clone(&self.control_socket);
-        // The time of the watch counts as waiting time.
-        let wait = CONTROL_SOCKET_TIMEOUT.saturating_sub(self.state.since().elapsed());
-        tokio::spawn(async move {
-            control_socket.wait_replaced(wait).await;
-            let way = "handover".to_owned();
-            let _ = answer.send(Ok(ReloadResult { way, changes }));
-        });
-    }
-
-    /// Reports not ready at once; stops accepting connections after the drain delay; ends with the last request.
-    async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
-        self.lifecycle.set_stopping();
-        self.reopen_logs_on_signal(signals.user_1);
-        let delay = self.loaded_config.load().config.server.drain_delay;
-        if !delay.is_zero() {
-            info!("SIGTERM: not ready any more, serving on for {delay:?}");
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                _ = signals.terminate.recv() => {
-                    info!("SIGTERM again: stopping now");
-                    return ShutdownSignal::FastShutdown;
-                }
-                _ = signals.interrupt.recv() => {
-                    info!("SIGINT: stopping now");
-                    return ShutdownSignal::FastShutdown;
-                }
-            }
-        }
-        self.control_socket.remove();
-        self.drain("SIGTERM", (signals.interrupt, signals.terminate), 0)
-    }
-
     /// Reopens the access log at each SIGUSR1 from now on: files are rotated while the last requests run, too.
     fn reopen_logs_on_signal(&self, mut user_1: Signal) {
         let logs = Arc::clone(&self.logs);
@@ -293,41 +207,6 @@ impl EventContext {
                 reopen(&logs);
             }
         });
-    }
-
-    /// Stops accepting connections; the process ends with its last request.
-    fn drain(
-        &self,
-        cause: &str,
-        stop_signals: (Signal, Signal),
-        ignored_terminates: usize,
-    ) -> ShutdownSignal {
-        let grace = self.loaded_config.load().config.server.grace_period;
-        info!(
-            "{cause}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
-            self.traffic.present()
-        );
-        if self.state.phase() != Phase::HandedOver {
-            self.state.enter(Phase::Stopping);
-        }
-        let since = self.state.since();
-        let (traffic, lifecycle) = (Arc::clone(&self.traffic), Arc::clone(&self.lifecycle));
-        // Pingora stops accepting and then sleeps the whole grace period; this task exits the process earlier.
-        let draining = tokio::spawn(drain(
-            traffic,
-            lifecycle,
-            since,
-            grace,
-            stop_signals,
-            ignored_terminates,
-        ));
-        tokio::spawn(async move {
-            if draining.await.is_err() {
-                // The task has panicked, and nothing else would end the process.
-                process::exit(1);
-            }
-        });
-        ShutdownSignal::GracefulTerminate
     }
 }
 
@@ -338,69 +217,4 @@ fn handover_under_way() -> ChangeError {
 fn reopen(logs: &OpenLogs) {
     info!("SIGUSR1: opening the access log anew");
     logs.reopen();
-}
-
-/// Reloads in place if that suffices; otherwise requests a handover.
-async fn reload(
-    reloads: ReloaderHandle,
-    event_log: Arc<EventLog>,
-    permit: ChangePermit,
-    answer: oneshot::Sender<Result<ReloadResult, ChangeError>>,
-    requests: mpsc::Sender<HandoverRequest>,
-) {
-    let outcome = reloads.reload().await;
-    // A handover waits until every permit is returned.
-    drop(permit);
-    if let Err(ReloadError::NeedsNewProcess(changes)) = outcome {
-        let changes = changes.into_lines();
-        // The receiver is gone only if this process ends.
-        let _ = requests.send(HandoverRequest { changes, answer }).await;
-        return;
-    }
-    note_outcome(&event_log, &outcome);
-    let way = "in-place".to_owned();
-    let outcome = outcome.map(|changes| ReloadResult { way, changes });
-    let _ = answer.send(outcome.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
-}
-
-/// Reports what a reload would do. `obstacle` is the reason why this process cannot hand over.
-async fn preview(
-    previewer: ReloadPreviewer,
-    obstacle: Option<&'static str>,
-    answer: oneshot::Sender<Result<ReloadPreview, ChangeError>>,
-) {
-    let outcome = previewer.forecast().await.map(
-        |ReloadForecast {
-             changes,
-             unavailable,
-         }| {
-            let handover = !changes.in_new_process.is_empty();
-            let obstacle = obstacle.filter(|_| handover).map(str::to_owned);
-            let changes = changes.into_lines();
-            let way = match handover {
-                true => Some("handover".to_owned()),
-                false if changes.is_empty() => None,
-                false => Some("in-place".to_owned()),
-            };
-            ReloadPreview {
-                way,
-                changes,
-                obstacles: obstacle.into_iter().chain(unavailable).collect(),
-            }
-        },
-    );
-    let _ = answer.send(outcome.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
-}
-
-/// Waits for the running handover; pends for ever if there is none.
-async fn handover_outcome(
-    running: &mut Option<RunningHandover<'_>>,
-) -> (Result<(), String>, Option<HandoverRequest>) {
-    match running {
-        Some(running) => {
-            let outcome = running.attempt.as_mut().await;
-            (outcome, running.request.take())
-        }
-        None => std::future::pending().await,
-    }
 }

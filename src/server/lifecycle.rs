@@ -19,11 +19,12 @@ use tokio::time::timeout;
 use super::handover::{
     ExpectedProbes, HandoverCoordinator, HandoverListener, PredecessorWatch, Takeover,
 };
+use super::pid_file::PidFile;
 use super::reloader::{ReloaderHandle, note_outcome};
 use super::runtime_paths::RuntimePaths;
 use super::serving_state::{Phase, ServingState};
 use super::socket_file::SocketFile;
-use super::systemd::{self, PidFile, notify};
+use super::systemd::{self, notify};
 use crate::access_log::OpenLogs;
 use crate::admin::Readiness;
 use crate::event_log::{EventKind, EventLog};

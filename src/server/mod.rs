@@ -14,6 +14,7 @@ mod keepalive_pool_size;
 mod lifecycle;
 mod listening_service;
 mod metrics_source;
+mod pid_file;
 mod reload_plan;
 mod reload_preview;
 mod reloader;
@@ -22,7 +23,6 @@ mod running_process;
 mod runtime_overrides;
 pub mod runtime_paths;
 mod serving_state;
-mod shutdown;
 mod socket_file;
 mod systemd;
 mod tls;
@@ -430,7 +430,7 @@ fn server_conf(idle: u64) -> ServerConf {
         upstream_keepalive_pool_size: usize::try_from(idle).unwrap_or(usize::MAX),
         max_retries: MAX_ATTEMPTS,
         work_stealing: false,
-        // A backstop only: `shutdown` exits the process earlier, while Pingora would sleep the whole period. It is
+        // A backstop only: the drain exits the process earlier, while Pingora would sleep the whole period. It is
         // larger than any grace period that a reload may set.
         grace_period_seconds: Some(MAX_GRACE_PERIOD.as_secs() + 1),
         graceful_shutdown_timeout_seconds: Some(0),
