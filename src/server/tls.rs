@@ -10,15 +10,26 @@ use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::config::ListenerTls;
+use super::StartError;
+use crate::config::{Listener, ListenerTls};
+
+/// The TLS settings and the certificates of a listener; `None` for a listener without TLS.
+pub(super) fn build_tls(
+    listener: &Listener,
+) -> Result<Option<(TlsSettings, Arc<Certificates>)>, StartError> {
+    let Some(tls) = &listener.tls else {
+        return Ok(None);
+    };
+    let certificates = Arc::new(Certificates::new(tls));
+    let settings = settings(Arc::clone(&certificates), tls.http2)
+        .map_err(|error| StartError::Certificate(error.to_string()))?;
+    Ok(Some((settings, certificates)))
+}
 
 /// The settings of a listener with these certificates, which offers HTTP/2 and HTTP/1.1, or HTTP/1.1 alone. The
 /// certificates are loaded with the configuration; Pingora would load them while it builds the acceptor, and panic on
 /// an error.
-pub(super) fn settings(
-    certificates: Arc<Certificates>,
-    http2: bool,
-) -> pingora::Result<TlsSettings> {
+fn settings(certificates: Arc<Certificates>, http2: bool) -> pingora::Result<TlsSettings> {
     let mut settings = TlsSettings::intermediate("", "")?;
     settings.set_cert_resolver(certificates);
     settings.set_alpn(if http2 { ALPN::H2H1 } else { ALPN::H1 });
