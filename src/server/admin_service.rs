@@ -1,5 +1,5 @@
-//! The admin listener as a service: in a fresh process from the start, in a successor once it has taken over; to the end
-//! of a process that stops, and until a successor answers in its place.
+//! The admin listener as a service. A fresh process opens it at start, a successor once it has taken over. It stays
+//! open to the end of a stopping process, or until a successor responds instead.
 
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
@@ -20,11 +20,11 @@ use super::listening_service::BoundSocket;
 use super::serving_state::{Phase, ServingState};
 use crate::admin::{Api, ApiServer, Caller, Readiness};
 
-/// The admin listener.
+/// Serves the API on the admin address.
 pub(super) struct AdminService {
     address: SocketAddr,
     api: Arc<Api>,
-    /// `None`: it comes from the predecessor.
+    /// `None`: the socket is inherited from the predecessor.
     socket: Option<BoundSocket>,
     readiness: Arc<Readiness>,
     lifecycle: Arc<Lifecycle>,
@@ -51,13 +51,13 @@ impl AdminService {
     }
 
     fn service(&self) -> listening::Service<ApiServer> {
-        let entrance = ApiServer::new(Arc::clone(&self.api), Caller::Public);
-        let mut service = listening::Service::new(self.name().to_owned(), entrance);
+        let api_server = ApiServer::new(Arc::clone(&self.api), Caller::Public);
+        let mut service = listening::Service::new(self.name().to_owned(), api_server);
         service.add_listener(ListenerConfig::tcp(self.address.to_string()));
         service
     }
 
-    /// The socket once more, for the case that this process takes over again: Pingora closes the one that it listens on.
+    /// Duplicates the socket, for the case that this process serves again: Pingora closes the one that it listens on.
     fn duplicate(&self, table: Option<&ListenFds>) -> Option<std::net::TcpListener> {
         let number = table?.lock().get(&self.address.to_string()).copied()?;
         inherited_listeners::duplicate_listener(number)
@@ -90,7 +90,7 @@ impl Service for AdminService {
             let (stop, stopped) = watch::channel(false);
             let mut service = self.service();
             let serving = service.start_service(fds.clone(), stopped, listeners_per_fd);
-            // An operator who watches a draining process hears from it until a successor answers.
+            // A draining process keeps responding to operators until a successor does.
             let succeeded = async {
                 let succeeded =
                     |phase: &Phase| matches!(phase, Phase::Watching | Phase::HandedOver);
@@ -110,7 +110,7 @@ impl Service for AdminService {
             table.lock().add(self.address.to_string(), duplicate);
             let decided = phase.wait_for(|phase| *phase != Phase::Watching).await;
             if !decided.is_ok_and(|phase| *phase == Phase::Serving) {
-                // The kernel would go on taking connections for it.
+                // The kernel would keep queueing connections on an open socket.
                 if let Err(error) = close(duplicate) {
                     error!("the socket of {}: {error}", self.address);
                 }
@@ -124,7 +124,7 @@ impl Service for AdminService {
     }
 
     fn threads(&self) -> Option<usize> {
-        // A probe every second is much.
+        // The load is small: a few requests per second.
         Some(1)
     }
 }

@@ -1,23 +1,23 @@
-//! Which changes the process may still take: none after the state of the process was exported for a successor, so that no
-//! change is acknowledged that the successor never hears of.
+//! Locks that refuse changes during a handover. After the state was exported for a successor no change is accepted,
+//! since the successor would miss a change that was acknowledged to an operator.
 //!
-//! Each change holds a [`ChangePermit`] while it is carried out. Closing the gate refuses new changes at once and waits for
-//! those under way; what is exported afterwards has every change that was acknowledged.
+//! Each change holds a [`ChangePermit`] while it is applied. Locking refuses new changes at once and waits for those in
+//! progress; a later export contains every acknowledged change.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The gates of the process.
+/// The change locks of the process.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ChangeLocks {
-    /// Of reloads in place: closed before a successor reads the file.
+    /// For in-place reloads: locked before a successor reads the file.
     pub(super) reloads: Arc<ChangeLock>,
-    /// Of all that operators change: closed before the state is exported.
+    /// For changes by operators: locked before the state is exported.
     pub(super) changes: Arc<ChangeLock>,
 }
 
-/// Lets changes pass, or refuses them.
+/// Permits changes until it is locked.
 #[derive(Debug, Default)]
 pub(super) struct ChangeLock {
     state: Mutex<LockState>,
@@ -27,12 +27,12 @@ pub(super) struct ChangeLock {
 #[derive(Debug, Default)]
 struct LockState {
     locked: bool,
-    /// Changes under way.
+    /// Number of changes in progress.
     in_progress: usize,
 }
 
 impl ChangeLock {
-    /// Begins a change; `None` while the gate is closed.
+    /// Begins a change; `None` while locked.
     pub(super) fn try_permit(self: &Arc<Self>) -> Option<ChangePermit> {
         let mut state = self.lock_state();
         if state.locked {
@@ -43,15 +43,15 @@ impl ChangeLock {
         Some(ChangePermit(Arc::clone(self)))
     }
 
-    /// Refuses changes from now on, and returns once the last one under way has ended. The gate opens again when the
-    /// returned value, or this future, is dropped.
+    /// Refuses changes from now on, and returns once the last one in progress has ended. Dropping the guard, or this
+    /// future, unlocks.
     pub(super) async fn lock(self: &Arc<Self>) -> ChangeLockGuard {
         self.lock_state().locked = true;
         let locked = ChangeLockGuard(Some(Arc::clone(self)));
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
-            // From here on no end is missed.
+            // Registered: no later end is missed.
             ended.as_mut().enable();
             if self.lock_state().in_progress == 0 {
                 return locked;
@@ -61,12 +61,12 @@ impl ChangeLock {
     }
 
     fn lock_state(&self) -> MutexGuard<'_, LockState> {
-        // Nothing that is done under the lock can be half done.
+        // No update under this lock can be left half done, so a poisoned lock is usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A change under way. Dropping it ends the change.
+/// A change in progress. Dropping it ends the change.
 #[derive(Debug)]
 pub(super) struct ChangePermit(Arc<ChangeLock>);
 
@@ -77,12 +77,12 @@ impl Drop for ChangePermit {
     }
 }
 
-/// A closed gate. Dropping it opens the gate.
+/// A locked [`ChangeLock`]. Dropping it unlocks.
 #[derive(Debug)]
 pub(super) struct ChangeLockGuard(Option<Arc<ChangeLock>>);
 
 impl ChangeLockGuard {
-    /// Leaves the gate closed until the process ends.
+    /// Keeps the lock until the process ends.
     pub(super) fn keep_locked(mut self) {
         self.0 = None;
     }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handover_that_is_given_up_while_it_waits_opens_the_gate() {
+    async fn a_handover_that_is_given_up_while_it_waits_unlocks() {
         let change_lock = Arc::new(ChangeLock::default());
         let _change = change_lock.try_permit().expect("it is open");
         let locking = change_lock.lock();

@@ -1,11 +1,11 @@
-//! A configuration in one line, for the log: what runs here, and from which file.
+//! A configuration in one line for the log: which file, which listeners, how many hosts.
 
 use std::fmt::Display;
 use std::path::{self, Path};
 
 use crate::config::Config;
 
-/// The file, what is listened on, and how many pools and hosts there are.
+/// The file, the listeners, and the numbers of pools and hosts.
 pub(super) fn summarize(config: &Config, file: Option<&Path>) -> String {
     let file = match file {
         Some(file) => {

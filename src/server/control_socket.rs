@@ -1,4 +1,4 @@
-//! The control socket: a Unix socket for commands to this process, for its owner and root only.
+//! The control socket: a Unix socket for commands to this process, open to its owner and root only.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use super::handover::is_trusted;
 use super::serving_state::ServingState;
 use super::socket_file::SocketFile;
 
-/// After an error of `accept`: the usual one, too many open files, does not pass at once.
+/// The pause after an error of `accept`: the usual cause, too many open files, lasts longer than a retry.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Fails if another process than `predecessor` takes commands at `path`.
+/// Fails if a process other than `predecessor` listens on `path`.
 pub(super) fn ensure_single_instance(path: &Path, predecessor: Option<Pid>) -> Result<(), String> {
     let Ok(other) = std::os::unix::net::UnixStream::connect(path) else {
         return Ok(());
@@ -42,7 +42,7 @@ pub(super) fn ensure_single_instance(path: &Path, predecessor: Option<Pid>) -> R
     ))
 }
 
-/// Takes commands as soon as the process serves: until then a predecessor does.
+/// Accepts commands as soon as the process serves; until then a predecessor does.
 pub(super) struct ControlService {
     pub(super) path: PathBuf,
     pub(super) file: Arc<SocketFile>,
@@ -60,7 +60,7 @@ impl BackgroundService for ControlService {
             let listener = match listener.and_then(UnixListener::from_std) {
                 Ok(listener) => listener,
                 Err(error) => {
-                    // The process serves; that it cannot be commanded is no reason to stop.
+                    // A process without a control socket still serves.
                     let path = self.path.display();
                     error!("cannot listen on the control socket {path}: {error}");
                     return;
@@ -68,7 +68,7 @@ impl BackgroundService for ControlService {
             };
             tokio::select! {
                 () = self.keep_accepting(&listener, &shutdown) => {}
-                // Where the socket was there is another process's now.
+                // The failed successor has replaced the socket file; listen again.
                 () = self.state.resumed() => {}
             }
         }
@@ -76,7 +76,7 @@ impl BackgroundService for ControlService {
 }
 
 impl ControlService {
-    /// Accepts commands for ever.
+    /// Accepts commands; restarts after a panic. Never returns.
     async fn keep_accepting(&self, listener: &UnixListener, shutdown: &ShutdownWatch) {
         let mut supervisor = Supervisor::new(Task::Control, "");
         loop {
@@ -104,7 +104,7 @@ impl ControlService {
     }
 }
 
-/// Whether the peer is our user or root. The mode of the file says the same, and can be changed by hand.
+/// Whether the peer is our user or root. The mode of the file enforces the same, but can be changed by hand.
 fn is_allowed(connection: &UnixStream) -> bool {
     connection
         .peer_cred()

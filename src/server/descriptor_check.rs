@@ -1,7 +1,7 @@
-//! Whether the process has the descriptors that it cannot start without.
+//! Checks that the process has enough file descriptors to start.
 //!
-//! Pingora and Tokio panic where they cannot have a runtime or a socket. So it is tried out first, and what is lacking is
-//! said in one line.
+//! Pingora and Tokio panic if they cannot create a runtime or a socket. The check runs before them and reports a
+//! shortage in one line.
 
 use std::net::SocketAddr;
 
@@ -11,20 +11,20 @@ use super::StartError;
 use super::edge::raise_descriptors;
 use crate::resource_limits::{advice, probe_descriptors};
 
-/// Runtimes of the process itself and of its services (each has three or four descriptors), signals, files and sockets
-/// in the runtime directory: 30 as counted in a running process.
+/// The runtimes of the process and of its services (three or four descriptors each), signals, files and sockets in the
+/// runtime directory: 30, counted in a running process.
 const BASE: usize = 30;
 
-/// The socket of a listener, and the copy of it that accepts.
+/// The socket of a listener, and its duplicate that accepts.
 const PER_LISTENER: usize = 2;
 
-/// For a client, a host, a check, a command, a file that is read anew; and the exporter of traces.
+/// One client, one host, one health check, one command, one reloaded file, and the exporter of traces.
 const RESERVE: usize = 8;
 
-/// Takes as many descriptors as the process may have, and finds out whether they suffice to listen on `addresses`.
+/// Raises the limit of descriptors as far as allowed, and checks that it suffices to listen on `addresses`.
 ///
 /// # Errors
-/// They do not.
+/// It does not suffice.
 pub(super) fn ensure_sufficient(
     addresses: impl Iterator<Item = SocketAddr>,
 ) -> Result<(), StartError> {

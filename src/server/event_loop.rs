@@ -1,49 +1,52 @@
-//! The events that a serving process answers to: signals, and commands from the control socket.
+//! The event loop of a serving process: signals, and commands from the control socket.
 //!
-//! SIGHUP takes the file in anew, SIGUSR1 opens the access log anew, SIGQUIT hands over to a new process, SIGTERM drains,
-//! SIGINT ends at once. A command to reload is a SIGHUP, followed by a handover where only that will do.
+//! SIGHUP reloads the file in place, SIGUSR1 reopens the access log, SIGQUIT hands over to a new process, SIGTERM
+//! drains, SIGINT stops at once. A reload command does the same as SIGHUP, and hands over where a change needs a new
+//! process.
 
-use std::io;
-use std::pin::Pin;
+mod drain;
+mod handover;
+mod preview;
+mod reload;
+mod signals;
+
 use std::process;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::{error, info, warn};
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::signal::unix::Signal;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::access_log::OpenLogs;
-use crate::admin::{ChangeError, LoadedConfig, ProcessCommand, ReloadPreview, ReloadResult};
+use crate::admin::{ChangeError, LoadedConfig, ProcessCommand};
 use crate::event_log::{EventKind, EventLog};
 use crate::metrics::{MetricsCounters, ReloadOutcome};
 use crate::proxy::TrafficState;
 
+use self::handover::{RunningHandover, handover_outcome};
+use self::preview::preview;
+use self::reload::reload;
+use self::signals::Signals;
 use super::change_lock::{ChangeLocks, ChangePermit};
 use super::handover::HandoverCoordinator;
 use super::lifecycle::Lifecycle;
-use super::reload_preview::{ReloadForecast, ReloadPreviewer};
-use super::reloader::{ReloadError, ReloaderHandle, note_outcome};
+use super::reload_preview::ReloadPreviewer;
+use super::reloader::{ReloaderHandle, note_outcome};
 use super::serving_state::{Phase, ServingState};
-use super::shutdown::drain;
 use super::socket_file::SocketFile;
 
-/// Handovers that may be asked for at the same time; all but one are refused.
+/// Bound of the queue of handover requests; all but the first are refused.
 const MAX_HANDOVER_REQUESTS: usize = 16;
-
-/// A successor that serves takes commands within milliseconds, unless it was told to do so elsewhere. Shorter than
-/// [`LAME_DUCK`](super::edge::LAME_DUCK), which is when the process may end.
-const CONTROL_SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 
 const HANDOVER_RUNNING: &str = "a handover is running";
 
-/// What an operator hears who asks for a change that a successor would not hear of.
+/// The error for an operator whose change a successor would miss.
 pub(super) const HANDOVER_UNDER_WAY: &str = "a handover is under way; ask again";
 
-/// What the events act on.
+/// The parts of the process that the event handlers act on.
 pub(super) struct EventContext {
     pub(super) state: Arc<ServingState>,
     pub(super) change_locks: ChangeLocks,
@@ -59,42 +62,10 @@ pub(super) struct EventContext {
     pub(super) logs: Arc<OpenLogs>,
 }
 
-/// Waits for events, and for the one that ends the process.
+/// Handles events until one of them ends the process.
 pub(super) struct EventLoop {
     context: EventContext,
     commands: Mutex<mpsc::Receiver<ProcessCommand>>,
-}
-
-/// A command that only a handover can carry out.
-struct HandoverRequest {
-    changes: Vec<String>,
-    answer: oneshot::Sender<Result<ReloadResult, ChangeError>>,
-}
-
-/// A handover on its way, and who waits for it.
-struct RunningHandover<'a> {
-    attempt: Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>,
-    request: Option<HandoverRequest>,
-}
-
-struct Signals {
-    hang_up: Signal,
-    user_1: Signal,
-    quit: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn watch() -> io::Result<Self> {
-        Ok(Signals {
-            hang_up: signal(SignalKind::hangup())?,
-            user_1: signal(SignalKind::user_defined1())?,
-            quit: signal(SignalKind::quit())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
 }
 
 impl EventLoop {
@@ -126,7 +97,7 @@ impl ShutdownSignalWatch for EventLoop {
                     return ShutdownSignal::FastShutdown;
                 }
                 _ = signals.terminate.recv() => {
-                    // Ends the attempt and the successor, or only the watch over it.
+                    // Dropping it ends the attempt and its successor; if the successor serves already, only the watch.
                     drop(running);
                     commands.close();
                     context.lifecycle.leave_predecessor_watch().await;
@@ -164,7 +135,7 @@ impl ShutdownSignalWatch for EventLoop {
                 },
                 Some(command) = commands.recv() => match command {
                     ProcessCommand::Reload(answer) => match context.try_reload_permit(running.is_some()) {
-                        // Whoever asked may have gone; so below.
+                        // The caller may have disconnected; the same holds below.
                         None => drop(answer.send(Err(handover_under_way()))),
                         Some(permit) => {
                             let event_log = Arc::clone(&context.event_log);
@@ -192,12 +163,12 @@ impl ShutdownSignalWatch for EventLoop {
                     });
                     match outcome {
                         Ok(()) => {
-                            // Who asks from here on asks the successor.
+                            // From here on commands belong to the successor.
                             commands.close();
                             context.lifecycle.leave_predecessor_watch().await;
                             context.handed_over(request);
                             context.reopen_logs_on_signal(signals.user_1);
-                            // A SIGTERM to all processes of the service is the first for this one.
+                            // systemd may send SIGTERM to all processes of the service; the first one is ignored here.
                             let stop_signals = (signals.interrupt, signals.terminate);
                             return context.drain("the successor serves", stop_signals, 1);
                         }
@@ -220,7 +191,7 @@ impl EventContext {
         self.event_log.log_event(kind, None, None, text.to_owned());
     }
 
-    /// A permit for a reload in place; `None` during a handover.
+    /// A permit for an in-place reload; `None` during a handover.
     fn try_reload_permit(&self, is_handing_over: bool) -> Option<ChangePermit> {
         match is_handing_over {
             true => None,
@@ -228,62 +199,7 @@ impl EventContext {
         }
     }
 
-    /// There was no handover; says what became of it.
-    fn handover_failed(&self, reason: &str) -> String {
-        if self.state.phase() != Phase::Watching {
-            return format!("no handover, serving on: {reason}");
-        }
-        self.lifecycle.resume_serving();
-        format!("no handover, serving again: {reason}")
-    }
-
-    fn hand_over(&self, request: Option<HandoverRequest>) -> RunningHandover<'_> {
-        RunningHandover {
-            attempt: Box::pin(self.handover.hand_over()),
-            request,
-        }
-    }
-
-    /// A successor serves for good. Whoever asked for it hears so once the successor takes commands.
-    fn handed_over(&self, request: Option<HandoverRequest>) {
-        self.state.enter(Phase::HandedOver);
-        let Some(HandoverRequest { changes, answer }) = request else {
-            return;
-        };
-        let control_socket = Arc::clone(&self.control_socket);
-        // While it was watched it had the time to do so.
-        let wait = CONTROL_SOCKET_TIMEOUT.saturating_sub(self.state.since().elapsed());
-        tokio::spawn(async move {
-            control_socket.wait_replaced(wait).await;
-            let way = "handover".to_owned();
-            let _ = answer.send(Ok(ReloadResult { way, changes }));
-        });
-    }
-
-    /// Not ready at once; after the drain delay no new connections; then the end when the last request has ended.
-    async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
-        self.lifecycle.set_stopping();
-        self.reopen_logs_on_signal(signals.user_1);
-        let delay = self.loaded_config.load().config.server.drain_delay;
-        if !delay.is_zero() {
-            info!("SIGTERM: not ready any more, serving on for {delay:?}");
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                _ = signals.terminate.recv() => {
-                    info!("SIGTERM again: stopping now");
-                    return ShutdownSignal::FastShutdown;
-                }
-                _ = signals.interrupt.recv() => {
-                    info!("SIGINT: stopping now");
-                    return ShutdownSignal::FastShutdown;
-                }
-            }
-        }
-        self.control_socket.remove();
-        self.drain("SIGTERM", (signals.interrupt, signals.terminate), 0)
-    }
-
-    /// Opens the access log anew whenever it is told to from now on: files are rotated while last requests run, too.
+    /// Reopens the access log at each SIGUSR1 from now on: files are rotated while the last requests run, too.
     fn reopen_logs_on_signal(&self, mut user_1: Signal) {
         let logs = Arc::clone(&self.logs);
         tokio::spawn(async move {
@@ -291,41 +207,6 @@ impl EventContext {
                 reopen(&logs);
             }
         });
-    }
-
-    /// No new connections; the process ends with its last request.
-    fn drain(
-        &self,
-        cause: &str,
-        stop_signals: (Signal, Signal),
-        ignored_terminates: usize,
-    ) -> ShutdownSignal {
-        let grace = self.loaded_config.load().config.server.grace_period;
-        info!(
-            "{cause}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
-            self.traffic.present()
-        );
-        if self.state.phase() != Phase::HandedOver {
-            self.state.enter(Phase::Stopping);
-        }
-        let since = self.state.since();
-        let (traffic, lifecycle) = (Arc::clone(&self.traffic), Arc::clone(&self.lifecycle));
-        // Pingora stops accepting and then sleeps the whole grace period; this task ends the process earlier.
-        let draining = tokio::spawn(drain(
-            traffic,
-            lifecycle,
-            since,
-            grace,
-            stop_signals,
-            ignored_terminates,
-        ));
-        tokio::spawn(async move {
-            if draining.await.is_err() {
-                // It has panicked, and nothing else would end the process.
-                process::exit(1);
-            }
-        });
-        ShutdownSignal::GracefulTerminate
     }
 }
 
@@ -336,69 +217,4 @@ fn handover_under_way() -> ChangeError {
 fn reopen(logs: &OpenLogs) {
     info!("SIGUSR1: opening the access log anew");
     logs.reopen();
-}
-
-/// Reloads in place where that suffices, else wishes for a handover.
-async fn reload(
-    reloads: ReloaderHandle,
-    event_log: Arc<EventLog>,
-    permit: ChangePermit,
-    answer: oneshot::Sender<Result<ReloadResult, ChangeError>>,
-    requests: mpsc::Sender<HandoverRequest>,
-) {
-    let outcome = reloads.reload().await;
-    // A handover waits for those who have one.
-    drop(permit);
-    if let Err(ReloadError::NeedsNewProcess(changes)) = outcome {
-        let changes = changes.into_lines();
-        // Nobody listens only if this process ends.
-        let _ = requests.send(HandoverRequest { changes, answer }).await;
-        return;
-    }
-    note_outcome(&event_log, &outcome);
-    let way = "in-place".to_owned();
-    let outcome = outcome.map(|changes| ReloadResult { way, changes });
-    let _ = answer.send(outcome.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
-}
-
-/// Says what a reload would do; `obstacle` stands against any handover.
-async fn preview(
-    previewer: ReloadPreviewer,
-    obstacle: Option<&'static str>,
-    answer: oneshot::Sender<Result<ReloadPreview, ChangeError>>,
-) {
-    let outcome = previewer.forecast().await.map(
-        |ReloadForecast {
-             changes,
-             unavailable,
-         }| {
-            let handover = !changes.in_new_process.is_empty();
-            let obstacle = obstacle.filter(|_| handover).map(str::to_owned);
-            let changes = changes.into_lines();
-            let way = match handover {
-                true => Some("handover".to_owned()),
-                false if changes.is_empty() => None,
-                false => Some("in-place".to_owned()),
-            };
-            ReloadPreview {
-                way,
-                changes,
-                obstacles: obstacle.into_iter().chain(unavailable).collect(),
-            }
-        },
-    );
-    let _ = answer.send(outcome.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
-}
-
-/// The outcome of a handover that may not be running.
-async fn handover_outcome(
-    running: &mut Option<RunningHandover<'_>>,
-) -> (Result<(), String>, Option<HandoverRequest>) {
-    match running {
-        Some(running) => {
-            let outcome = running.attempt.as_mut().await;
-            (outcome, running.request.take())
-        }
-        None => std::future::pending().await,
-    }
 }

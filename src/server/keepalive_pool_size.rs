@@ -1,20 +1,20 @@
-//! How many unused connections to hosts the process keeps.
+//! How many idle connections to hosts the process keeps.
 //!
-//! Pingora 0.9 has one store of them for the process, of a size that is set at start; beyond it the one that was unused
-//! for the longest time is closed.
+//! Pingora 0.9 has one pool of idle connections per process, with a size that is fixed at start; when it is full, the
+//! connection that was idle longest is closed.
 
 use crate::config::Config;
 
-/// Connections that one host is given room for.
+/// Idle connections per host.
 const PER_HOST: u64 = 64;
 
-/// There is room for so many times the hosts of the start, because a reload cannot make the store larger.
+/// Room for this many times the hosts at start, because a reload cannot grow the pool.
 const GROWTH_FACTOR: u64 = 2;
 
-/// Room for a few busy hosts, and for those that a reload adds to them.
+/// Room for a few busy hosts, and for hosts that a reload adds.
 const MIN_SIZE: u64 = 1_024;
 
-/// The connections that are kept at most: what the hosts may need, and no more than a quarter of the process's
+/// The largest number of idle connections: what the hosts may need, and at most a quarter of the process's
 /// `descriptors`.
 pub(super) fn keepalive_pool_size(config: &Config, descriptors: u64) -> u64 {
     let hosts = config.pools.iter().flat_map(|pool| &pool.hosts);

@@ -1,5 +1,5 @@
-//! What this process is to the outside while it serves: the one in the pid file, behind the upgrade socket and known to
-//! systemd.
+//! The identity of the serving process towards other processes: its pid file, its upgrade socket, and its notifications
+//! to systemd.
 
 use std::net::SocketAddr;
 use std::process;
@@ -19,39 +19,40 @@ use tokio::time::timeout;
 use super::handover::{
     ExpectedProbes, HandoverCoordinator, HandoverListener, PredecessorWatch, Takeover,
 };
+use super::pid_file::PidFile;
 use super::reloader::{ReloaderHandle, note_outcome};
 use super::runtime_paths::RuntimePaths;
 use super::serving_state::{Phase, ServingState};
 use super::socket_file::SocketFile;
-use super::systemd::{self, PidFile, notify};
+use super::systemd::{self, notify};
 use crate::access_log::OpenLogs;
 use crate::admin::Readiness;
 use crate::event_log::{EventKind, EventLog};
 use crate::logging;
 use crate::proxy::ActiveConfig;
 
-/// How long the end of the process waits for what is told of requests.
+/// How long the end of the process waits for observers (access log, traces) to flush.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the end of the process waits until a predecessor has heard of it.
+/// How long the end of the process waits until a predecessor has received `leaving`.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The standing of this process.
+/// Owns the pid file, the upgrade socket and the systemd notifications of this process.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     runtime_paths: RuntimePaths,
     pid_file: PidFile,
-    /// Open from the start, unless a predecessor has it.
+    /// Bound at start, unless a predecessor listens on it. `None` once the coordinator has it.
     handover_listener: Mutex<Option<HandoverListener>>,
     context: LifecycleContext,
-    /// Whether signals are watched for; until then they would end the process.
+    /// Whether signal handlers are installed; until then a signal would kill the process.
     signals_ready: watch::Sender<bool>,
     is_serving: AtomicBool,
-    /// Ends the watch of a predecessor over this process.
+    /// Ends the predecessor's watch over this process, and waits for the task that responds to it.
     predecessor_watch: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
-/// What hears of a change of the standing.
+/// The parts of the process that follow a change of who serves.
 #[derive(Debug)]
 pub(super) struct LifecycleContext {
     pub(super) handover: Arc<HandoverCoordinator>,
@@ -59,11 +60,11 @@ pub(super) struct LifecycleContext {
     pub(super) event_log: Arc<EventLog>,
     pub(super) reloads: ReloaderHandle,
     pub(super) readiness: Arc<Readiness>,
-    /// Where the process takes commands.
+    /// The control socket.
     pub(super) control: Arc<SocketFile>,
     pub(super) logs: Arc<OpenLogs>,
     pub(super) state: Arc<ServingState>,
-    /// Where clients come in.
+    /// The addresses of the listeners for clients.
     pub(super) listeners: Vec<SocketAddr>,
     pub(super) probes: Arc<ExpectedProbes>,
 }
@@ -81,14 +82,14 @@ impl Lifecycle {
         }
     }
 
-    /// From now on signals are watched for.
+    /// Signal handlers are installed.
     pub(super) fn set_signals_ready(&self) {
         self.signals_ready.send_replace(true);
     }
 
-    /// Waits until signals are watched for: whoever sees the process answer may send one.
+    /// Waits until signal handlers are installed: a peer that sees the process respond may send a signal.
     pub(super) async fn wait_signals_ready(&self) {
-        // The sender lives as long as `self`, so there is always somebody to wait for.
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = self
             .signals_ready
             .subscribe()
@@ -96,7 +97,7 @@ impl Lifecycle {
             .await;
     }
 
-    /// Opens the upgrade socket ahead of time, where no predecessor has it.
+    /// Binds the upgrade socket ahead of time, where no predecessor listens on it.
     ///
     /// # Errors
     /// One line for a person.
@@ -106,7 +107,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// The process serves on `addresses`. Where it has a predecessor, that one hears of it and drains.
+    /// Starts to serve on `addresses`. A predecessor, if there is one, is notified and drains.
     pub(super) async fn start_serving(
         self: &Arc<Self>,
         addresses: Vec<SocketAddr>,
@@ -121,7 +122,7 @@ impl Lifecycle {
                 Ok(predecessor) => watch = predecessor,
                 Err(reason) => {
                     error!("no handover: {reason}");
-                    // It may have accepted connections, so it goes as everybody goes.
+                    // This process may have accepted connections, so it drains like after any SIGTERM.
                     let _ = kill(Pid::this(), Signal::SIGTERM);
                     return;
                 }
@@ -147,7 +148,8 @@ impl Lifecycle {
         self.context.readiness.set(true);
         self.is_serving.store(true, Ordering::SeqCst);
         match watch {
-            // Until then the predecessor stays the main process: systemd would end both with this one.
+            // Until the watch ends, the predecessor stays the main process: otherwise systemd would end both when this
+            // one dies.
             Some(watch) => self.answer_predecessor(watch),
             None => self.notify_main_pid(),
         }
@@ -158,10 +160,10 @@ impl Lifecycle {
         }
     }
 
-    /// Takes over what a predecessor has learnt and what operators have changed there, and tells it that this process
-    /// serves; returns what it watches this process with.
+    /// Takes over the predecessor's host state and runtime overrides, and confirms that this process serves. Returns
+    /// the connection for the predecessor's watch, if it watches.
     async fn take_over(&self, takeover: Takeover) -> Result<Option<PredecessorWatch>, String> {
-        // An operator may have changed something since the successor came.
+        // An operator may have changed hosts since this process connected.
         let overrides = takeover.handover_state.overrides.clone();
         if let Err(reason) = self.context.reloads.adopt_overrides(overrides).await {
             takeover.refuse(&reason);
@@ -181,7 +183,7 @@ impl Lifecycle {
         takeover.confirm(self.context.listeners.clone()).await
     }
 
-    /// Answers the predecessor that watches this process.
+    /// Responds to the predecessor's watch in a task.
     fn answer_predecessor(self: &Arc<Self>, watch: PredecessorWatch) {
         let (leave, left) = oneshot::channel();
         let this = Arc::clone(self);
@@ -190,7 +192,7 @@ impl Lifecycle {
             let leaves = async {
                 tokio::select! {
                     _ = left => {}
-                    // It has a successor itself, which accepts the probes now.
+                    // This process has handed over itself; its successor accepts the probes now.
                     _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
                 }
             };
@@ -198,7 +200,7 @@ impl Lifecycle {
                 Ok(()) => this.notify_main_pid(),
                 Err(reason) => {
                     error!("this process has to go: {reason}");
-                    // What it says from here on systemd would take for the service's.
+                    // systemd would take further notifications for those of the service.
                     this.is_serving.store(false, Ordering::SeqCst);
                     let _ = kill(Pid::this(), Signal::SIGTERM);
                 }
@@ -207,7 +209,8 @@ impl Lifecycle {
         *self.lock_predecessor_watch() = Some((leave, answering));
     }
 
-    /// This process stops, or has a successor: a predecessor that watches it still must not take that for its death.
+    /// Tells a watching predecessor that this process stops or has a successor, so that it does not take that for a
+    /// failure.
     pub(super) async fn leave_predecessor_watch(&self) {
         let watch = self.lock_predecessor_watch().take();
         if let Some((leave, answering)) = watch {
@@ -216,9 +219,9 @@ impl Lifecycle {
         }
     }
 
-    /// The successor is lost, and this process serves again.
+    /// Serves again after the successor has failed.
     pub(super) fn resume_serving(&self) {
-        // First of all it accepts what has come meanwhile.
+        // First accept the connections that have queued up in the kernel.
         self.context.state.enter(Phase::Serving);
         let handover_listener = HandoverListener::take_over(&self.runtime_paths.upgrade_socket);
         self.publish(handover_listener.and_then(|handover_listener| {
@@ -228,7 +231,7 @@ impl Lifecycle {
         self.notify_main_pid();
     }
 
-    /// The process is where it is looked for: behind the upgrade socket, which it has or not, and in the pid file.
+    /// Publishes this process as the serving one: the pid file is written, and a missing upgrade socket is logged.
     fn publish(&self, upgrade_socket: Result<(), String>) {
         if let Err(reason) = upgrade_socket {
             error!("{reason}; this process cannot hand over");
@@ -236,41 +239,41 @@ impl Lifecycle {
         if let Err(reason) = self.pid_file.write() {
             warn!("{reason}");
         }
-        // Whoever renamed a log until now has told the other process.
+        // A log rotation until now has signalled the other process.
         self.context.logs.reopen();
     }
 
-    /// Tells systemd that this is the process that counts.
+    /// Tells systemd that this is the main process, and that it is ready.
     fn notify_main_pid(&self) {
         notify(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
-    /// An in-place reload begins, asked for by a signal.
+    /// Notifies that an in-place reload, triggered by a signal, begins.
     pub(super) fn notify_reloading(&self) {
         if self.is_serving.load(Ordering::SeqCst) {
             systemd::notify_reloading();
         }
     }
 
-    /// It has ended, one way or the other.
+    /// Notifies that the in-place reload has ended, successful or not.
     pub(super) fn notify_reloaded(&self) {
-        // From a process that does not serve yet it would say too much.
+        // A process that does not serve yet must not report READY.
         if self.is_serving.load(Ordering::SeqCst) {
             notify("READY=1");
         }
     }
 
-    /// The process stops and nobody takes its place.
+    /// Reports not ready and stopping: the process stops without a successor.
     pub(super) fn set_stopping(&self) {
         self.context.readiness.set(false);
-        // From a successor that is sent away it would be the end of the whole service.
+        // STOPPING from a rejected successor would end the whole service.
         if self.is_serving.load(Ordering::SeqCst) {
             notify("STOPPING=1");
         }
     }
 
-    /// The process ends: removes its files, except those that are a successor's by now, and gives what is told of requests
-    /// a moment to get where it goes.
+    /// Removes the files of this process, except those that a successor has replaced, and flushes observers and the
+    /// log. Call it last.
     pub(super) fn shut_down(&self) {
         if let Some(handover_listener) = self.lock_handover_listener().take() {
             handover_listener.remove_file();
@@ -287,7 +290,7 @@ impl Lifecycle {
     }
 
     fn lock_handover_listener(&self) -> MutexGuard<'_, Option<HandoverListener>> {
-        // Nothing that is done under the locks can be half done.
+        // No update under these locks can be left half done, so a poisoned lock is usable.
         self.handover_listener
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

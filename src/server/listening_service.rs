@@ -1,7 +1,7 @@
-//! Listening sockets: bound by us before anything starts, handed to Pingora when the proxy may serve.
+//! Listening sockets: bound before any service starts, handed to Pingora when the proxy may serve.
 //!
-//! Pingora would retry an address in use for 30 seconds and then go on without it, alive but deaf. Here every failure
-//! to listen ends the process with one line. A successor gets its sockets from its predecessor instead.
+//! Pingora would retry an address in use for 30 seconds and then continue without it. Here every failure to listen ends
+//! the process with one line. A successor receives its sockets from its predecessor instead.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -24,11 +24,11 @@ use super::handover::{Successor, Takeover};
 use super::lifecycle::Lifecycle;
 use crate::logging;
 
-/// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
+/// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: u32 = 65_535;
 
-/// How long a successor whose predecessor has died tries to get its addresses: the kernel closes the sockets of a killed
-/// process within milliseconds, unless it is busy with other things.
+/// How long a successor whose predecessor has died retries to bind: the kernel closes the sockets of a killed process
+/// within milliseconds, unless it is busy.
 pub(super) const REBIND_TIMEOUT: Duration = Duration::from_secs(2);
 
 const REBIND_INTERVAL: Duration = Duration::from_millis(5);
@@ -41,34 +41,34 @@ pub(super) struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Binds to `address`, one of the listeners `beside`, trying for as long as `timeout`; the error is one line for a person. Blocks, as nothing
-    /// else can be done meanwhile.
+    /// Binds to `address`, one of the listeners `all`, and retries until `timeout`. The error is one line for a person.
+    /// Blocks the thread; nothing else runs at that time.
     pub(super) fn bind(
         address: SocketAddr,
-        beside: &[SocketAddr],
+        all: &[SocketAddr],
         timeout: Duration,
     ) -> Result<Self, String> {
         let deadline = Instant::now() + timeout;
         loop {
-            match BoundSocket::try_bind(address, beside) {
+            match BoundSocket::try_bind(address, all) {
                 Err(_) if Instant::now() < deadline => thread::sleep(REBIND_INTERVAL),
                 outcome => return outcome,
             }
         }
     }
 
-    fn try_bind(address: SocketAddr, beside: &[SocketAddr]) -> Result<Self, String> {
-        let mut ipv4 = beside.iter().filter(|other| other.is_ipv4());
+    fn try_bind(address: SocketAddr, all: &[SocketAddr]) -> Result<Self, String> {
+        let mut ipv4 = all.iter().filter(|other| other.is_ipv4());
         let has_ipv4_listener = ipv4.any(|other| other.port() == address.port());
         let bind = || {
             let socket = match address {
                 SocketAddr::V4(_) => TcpSocket::new_v4(),
                 SocketAddr::V6(_) => TcpSocket::new_v6(),
             }?;
-            // A server must be able to start again while connections of its predecessor are being forgotten.
+            // Allows a restart while connections of the last process are in TIME_WAIT.
             socket.set_reuseaddr(true)?;
             if address.is_ipv6() && has_ipv4_listener {
-                // [::] would take IPv4 connections as well, and 0.0.0.0 could not be bound beside it.
+                // A dual-stack [::] would prevent 0.0.0.0 from being bound on the same port.
                 set_ipv6_v6only(&socket, true)?;
             }
             socket.bind(address)?;
@@ -80,7 +80,7 @@ impl BoundSocket {
         }
     }
 
-    /// Opens the socket and puts it into the table in which Pingora looks for sockets that exist already.
+    /// Starts to listen and adds the socket to the table in which Pingora looks up existing sockets.
     pub(super) fn listen(self, table: &ListenFds) -> Result<(), String> {
         let listener = self
             .socket
@@ -101,27 +101,27 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
     }
 }
 
-/// A listening service that serves or ends the process.
+/// A listening service that either serves or ends the process.
 pub(super) struct ListeningService<S> {
     name: String,
     service: Option<S>,
-    /// Every address to listen on.
+    /// All addresses to listen on.
     addresses: Vec<SocketAddr>,
-    /// Those that are bound already.
+    /// The sockets that are bound already.
     sockets: Vec<BoundSocket>,
-    /// An address that another service listens on.
+    /// The address that another service listens on.
     released: Option<SocketAddr>,
-    /// Who brings the others.
+    /// Receives the remaining sockets from the predecessor.
     successor: Option<Successor>,
     lifecycle: Arc<Lifecycle>,
 }
 
 impl<S: Service> ListeningService<S> {
-    /// `service` listens on `addresses`; those that `successor` inherits come with it, the others are bound now, within
-    /// `timeout`.
+    /// `service` listens on `addresses`. Those that `successor` inherits are received later; the others are bound now,
+    /// within `timeout`.
     ///
     /// # Errors
-    /// One line on the first address that cannot be bound.
+    /// One line about the first address that cannot be bound.
     pub(super) fn new(
         service: S,
         addresses: Vec<SocketAddr>,
@@ -130,12 +130,12 @@ impl<S: Service> ListeningService<S> {
         timeout: Duration,
     ) -> Result<Self, String> {
         let inherited = |address| successor.as_ref().is_some_and(|s| s.inherits(address));
-        let own = addresses.iter().copied();
-        let own = own.filter(|&address| !inherited(address));
+        let to_bind = addresses.iter().copied();
+        let to_bind = to_bind.filter(|&address| !inherited(address));
         Ok(ListeningService {
             name: service.name().to_owned(),
             service: Some(service),
-            sockets: own
+            sockets: to_bind
                 .map(|address| BoundSocket::bind(address, &addresses, timeout))
                 .collect::<Result<_, _>>()?,
             addresses,
@@ -145,7 +145,7 @@ impl<S: Service> ListeningService<S> {
         })
     }
 
-    /// Leaves the socket of `address` to another service, if it is bound already.
+    /// Gives the socket of `address` to another service, if it is bound already.
     pub(super) fn release(&mut self, address: SocketAddr) -> Option<BoundSocket> {
         let mut sockets = self.sockets.iter();
         let position = sockets.position(|socket| socket.address == address)?;
@@ -153,7 +153,7 @@ impl<S: Service> ListeningService<S> {
         Some(self.sockets.remove(position))
     }
 
-    /// Fills the table in which Pingora looks for sockets.
+    /// Fills the table in which Pingora looks up sockets.
     async fn listen(&mut self, table: &ListenFds) -> Result<Option<Takeover>, String> {
         let mut takeover = match self.successor.take() {
             None => None,
@@ -201,14 +201,14 @@ impl<S: Service + 'static> Service for ListeningService<S> {
         };
         let stopping = shutdown.clone();
         let sockets = Arc::clone(&table);
-        let (up, started) = oneshot::channel();
+        let (polled, started) = oneshot::channel();
         logging::mark_started();
         let running = tokio::spawn(async move {
             let mut serving = service.start_service(Some(table), shutdown, listeners_per_fd);
-            // The first poll builds the listeners and spawns their accept loops, whose end the others wait for.
+            // The first poll builds the listeners and spawns their accept loops; the service then waits for their end.
             if poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_pending())).await {
-                // Nobody listens only if this process ends.
-                let _ = up.send(());
+                // The receiver is gone only if this process ends.
+                let _ = polled.send(());
                 serving.await;
             }
         });

@@ -1,4 +1,4 @@
-//! The process as its metrics see it.
+//! The process as the source of its metrics.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::metrics::{MetricsSource, ProcessState};
 use crate::pool::Pool;
 use crate::proxy::{ActiveConfig, TrafficState};
 
-/// What metrics are read from.
+/// The parts of the process that metrics are read from.
 #[derive(Debug)]
 pub(super) struct ServerMetricsSource {
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,

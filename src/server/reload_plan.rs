@@ -1,4 +1,4 @@
-//! What leads from the site that serves to the next: everything that can fail, done before anything is replaced.
+//! The preparation of a reload: everything that can fail is done before anything is replaced.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::supervisor::panic_message;
 use super::reloader::ReloadError;
 use super::request_observers::RequestObservers;
 
-/// Everything of a reload that can fail, done.
+/// The prepared result of a reload; applying it cannot fail.
 pub(super) struct ReloadPlan {
     pub(super) config: Config,
     pub(super) host_registry: HostRegistry,
     pub(super) active: ActiveConfig,
-    /// The checks of the pools that are new.
+    /// The health checks of the new pools.
     pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
 }
 
 impl ReloadPlan {
-    /// What leads from `old`, `host_registry` and `before` to `config`; pools that did not change are kept.
+    /// Prepares the change from `old`, `host_registry` and `before` to `config`. Unchanged pools are kept.
     pub(super) async fn build(
         config: Config,
         old: Config,
@@ -53,7 +53,7 @@ impl ReloadPlan {
         }
         let checks = start_checks(&new_pools).await;
         let hosts = config.pools.iter().flat_map(|pool| {
-            // What runs on a host that was removed counts if it comes back.
+            // A removed host keeps its in-flight count for the case that it is added again.
             let removed = pool.removed.iter().map(|(host, _)| host);
             pool.hosts.iter().chain(removed)
         });
@@ -67,7 +67,7 @@ impl ReloadPlan {
     }
 }
 
-/// Runs `work` so that a panic in it is only its own end.
+/// Runs `work` in a task, so that a panic fails only this reload.
 pub(super) async fn run_contained<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, ReloadError> {
@@ -83,7 +83,7 @@ pub(super) fn find_pool<'a>(active: &'a ActiveConfig, name: &str) -> Option<&'a 
     active.pools.iter().find(|pool| pool.name() == name)
 }
 
-/// Starts the checks of each pool; returns after the first round of all.
+/// Starts the health checks of each pool; returns after the first round of all pools.
 pub(super) async fn start_checks(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor)> {
     let mut starting = JoinSet::new();
     for pool in pools {
@@ -100,7 +100,7 @@ pub(super) async fn start_checks(pools: &[Arc<Pool>]) -> Vec<(Arc<Pool>, Monitor
 mod tests {
     use super::*;
 
-    /// What a reload that panics is refused with.
+    /// The error text of a reload that panics.
     async fn refusal(panic: impl FnOnce() + Send + 'static) -> String {
         let work = async move {
             tokio::task::yield_now().await;

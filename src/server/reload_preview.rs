@@ -1,4 +1,4 @@
-//! What a reload would come across. It is found out beside the keeper, so that a preview does not hold up a reload.
+//! The preview of a reload. It runs beside the reloader, so that it does not delay a reload.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,23 +13,23 @@ use super::reloader::{ReloadError, read_file};
 use super::runtime_overrides::RuntimeOverrides;
 use crate::config::Config;
 
-/// What a reload would come across.
+/// The result of a preview.
 #[derive(Debug)]
 pub(super) struct ReloadForecast {
     pub(super) changes: ConfigDiff,
-    /// One line for each address that could not be listened on.
+    /// One line for each new address that cannot be bound.
     pub(super) unavailable: Vec<String>,
 }
 
-/// Makes forecasts. Clones share what the file said.
+/// Makes forecasts. Clones share the loaded configuration.
 #[derive(Debug, Clone)]
 pub(super) struct ReloadPreviewer {
-    /// `None`: there is no file, and nothing to reload.
+    /// `None`: there is no file to reload.
     file: Option<PathBuf>,
-    /// What the file said when it was taken in.
+    /// The file's content at the last reload.
     file_config: Arc<ArcSwap<Config>>,
     overrides: Arc<ArcSwap<RuntimeOverrides>>,
-    /// Held while addresses are tried: two forecasts would find each other there.
+    /// Held while addresses are bound for a try: two concurrent forecasts would collide.
     bind_lock: Arc<Mutex<()>>,
 }
 
@@ -47,12 +47,12 @@ impl ReloadPreviewer {
         }
     }
 
-    /// The file was taken in, and said this.
+    /// Records the file's content after a reload.
     pub(super) fn set_file_config(&self, file_config: &Config) {
         self.file_config.store(Arc::new(file_config.clone()));
     }
 
-    /// What a reload would come across now; nothing is applied.
+    /// Compares the file with the running configuration; applies nothing.
     pub(super) async fn forecast(&self) -> Result<ReloadForecast, ReloadError> {
         let file_config = read_file(self.file.clone()).await?;
         let before = self.file_config.load();
@@ -60,11 +60,11 @@ impl ReloadPreviewer {
         let mut overrides = RuntimeOverrides::clone(&self.overrides.load());
         let (_, dropped) = overrides.apply_to(&file_config);
         changes.in_place.extend(dropped);
-        // A successor inherits the others.
-        let own = addresses(&before);
+        // A successor inherits the listeners that stay.
+        let bound = addresses(&before);
         let all = addresses(&file_config);
         let mut added = all.clone();
-        added.retain(|address| !own.contains(address));
+        added.retain(|address| !bound.contains(address));
         let _guard = self
             .bind_lock
             .lock()
@@ -80,7 +80,7 @@ impl ReloadPreviewer {
     }
 }
 
-/// Every address that is listened on.
+/// All listening addresses, including the admin listener.
 fn addresses(config: &Config) -> Vec<SocketAddr> {
     let listeners = config.listeners.iter().map(|listener| listener.address);
     listeners.chain(config.admin.address).collect()

@@ -1,7 +1,7 @@
-//! The in-place reload: the running process takes in the file anew, and connections notice nothing.
+//! The in-place reload: the running process applies the changed file without closing a connection.
 //!
-//! What did not change stays as it is: pools with the state of their checks, hosts with what was learnt of them, and
-//! every connection. All that can fail comes first; then one swap replaces the whole [`ActiveConfig`].
+//! Unchanged parts are kept: pools with the state of their health checks, hosts with their statistics, and all
+//! connections. Everything that can fail comes first; then one swap replaces the whole [`ActiveConfig`].
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,14 +30,14 @@ use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
 use super::tls::Certificates;
 
-/// Why a reload was refused. Nothing of it was applied.
+/// Why a reload failed. Nothing of it was applied.
 #[derive(Debug)]
 pub(super) enum ReloadError {
-    /// The file is wrong; one line for each problem.
+    /// The file is invalid; one line for each problem.
     Invalid(String),
-    /// Only another process can take these changes in.
+    /// These changes need a new process.
     NeedsNewProcess(ConfigDiff),
-    /// A mistake of ours ended it.
+    /// A panic or another bug of ballast.
     Internal(String),
 }
 
@@ -57,10 +57,10 @@ impl fmt::Display for ReloadError {
     }
 }
 
-/// What came of a reload: one line for each change.
+/// The outcome of a reload: one line for each change.
 pub(super) type ReloadResult = Result<Vec<String>, ReloadError>;
 
-/// What the keeper can be asked for.
+/// A command to the reloader.
 #[derive(Debug)]
 pub(super) enum ReloaderCommand {
     Reload(oneshot::Sender<ReloadResult>),
@@ -68,15 +68,15 @@ pub(super) enum ReloaderCommand {
     Adopt(RuntimeOverrides, oneshot::Sender<Result<(), ReloadError>>),
 }
 
-/// Requests, to be answered by [`Reloader::serve`].
+/// The commands that [`Reloader::serve`] executes.
 pub(super) type ReloaderCommands = mpsc::Receiver<ReloaderCommand>;
 
-/// Asks the keeper, who does one thing after another.
+/// Sends commands to the reloader, which executes one after another.
 #[derive(Debug, Clone)]
 pub(super) struct ReloaderHandle(mpsc::Sender<ReloaderCommand>);
 
 impl ReloaderHandle {
-    /// The asking and the answering end.
+    /// The sending and the receiving end.
     pub(super) fn channel() -> (Self, ReloaderCommands) {
         let (command, commands) = mpsc::channel(1);
         (ReloaderHandle(command), commands)
@@ -87,7 +87,7 @@ impl ReloaderHandle {
         self.send(ReloaderCommand::Reload).await
     }
 
-    /// Carries out what an operator asks for in the pool of this name.
+    /// Applies an operator's change to the pool of this name.
     pub(super) async fn change(&self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
         let (answer, outcome) = oneshot::channel();
         let ended = || ChangeError::Conflict("the process is ending".to_owned());
@@ -96,7 +96,7 @@ impl ReloaderHandle {
         outcome.await.map_err(|_| ended())?
     }
 
-    /// Takes over what operators had changed in the predecessor.
+    /// Takes over the runtime overrides of the predecessor.
     ///
     /// # Errors
     /// One line for a person.
@@ -120,39 +120,40 @@ impl ReloaderHandle {
     }
 }
 
-/// Keeps the site in line with the file: the only one who replaces it, and the owner of all checks.
+/// Applies the file and the operators' changes. Only the reloader replaces the active configuration, and it owns all
+/// health checks.
 #[derive(Debug)]
 pub(super) struct Reloader {
-    /// `None`: there is no file, and nothing to reload.
+    /// `None`: there is no file to reload.
     pub(super) file: Option<PathBuf>,
-    /// What the file said when it was taken in.
+    /// The file's content at the last reload, without overrides.
     pub(super) file_config: Config,
-    /// The configuration that the site was built from: the file's, as operators have changed it.
+    /// The configuration in effect: the file's, with the runtime overrides applied.
     pub(super) config: Config,
     pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
     pub(super) host_registry: HostRegistry,
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
-    /// Whatever else reads the configuration reads it here.
+    /// The configuration in effect, for all other readers.
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
-    /// By the address of their listener.
+    /// The certificates, by the address of their listener.
     pub(super) certificates: Vec<(SocketAddr, Arc<Certificates>)>,
-    /// The checks of each pool of the site.
+    /// The health checks of each active pool.
     pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
     pub(super) observers: RequestObservers,
-    /// Hears what the file said.
+    /// Gets the file's content after each reload.
     pub(super) previewer: ReloadPreviewer,
 }
 
 impl Reloader {
-    /// Starts to check all hosts; returns after the first round.
+    /// Starts the health checks of all hosts; returns after the first round.
     pub(super) async fn start(&mut self) {
         self.checks = start_checks(&self.active.load().pools).await;
     }
 
-    /// Serves requests, for ever.
+    /// Executes commands until all senders are gone.
     pub(super) async fn serve(&mut self, commands: &mut ReloaderCommands) {
         while let Some(command) = commands.recv().await {
-            // Whoever asked may not wait for the answer.
+            // The caller may have stopped waiting.
             match command {
                 ReloaderCommand::Reload(answer) => {
                     let outcome = self.reload().await;
@@ -198,7 +199,7 @@ impl Reloader {
         Ok(changes.into_lines())
     }
 
-    /// Carries out what an operator asks for, in the same way as a reload.
+    /// Applies an operator's change, in the same way as a reload.
     async fn change(&mut self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
         let file = self
             .file_config
@@ -214,8 +215,8 @@ impl Reloader {
         let event = overrides.apply_change(file, now, change)?;
         let (config, _) = overrides.apply_to(&self.file_config);
         let loaded = self.loaded_config.load().loaded;
-        let taken = self.activate(config, loaded).await;
-        taken.map_err(|refusal| ChangeError::Conflict(refusal.to_string()))?;
+        let activated = self.activate(config, loaded).await;
+        activated.map_err(|refusal| ChangeError::Conflict(refusal.to_string()))?;
         self.overrides.store(Arc::new(overrides));
         let pool = find_pool(&self.active.load(), pool).cloned();
         if let Some(pool) = pool {
@@ -224,7 +225,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// Takes over what operators had changed in the predecessor.
+    /// Takes over the runtime overrides of the predecessor.
     async fn adopt_overrides(
         &mut self,
         mut overrides: RuntimeOverrides,
@@ -239,7 +240,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// Replaces the site by that of `config`. On an error everything is as before.
+    /// Replaces the active configuration by `config`. On an error nothing has changed.
     async fn activate(&mut self, config: Config, loaded: Timestamp) -> Result<(), ReloadError> {
         let before = self.active.load_full();
         let plan = ReloadPlan::build(
@@ -255,7 +256,7 @@ impl Reloader {
             active,
             mut checks,
         } = run_contained(plan).await??;
-        // From here on nothing can fail.
+        // Nothing fails from here on.
         for (pool, _) in &checks {
             if let Some(old) = find_pool(&before, pool.name()) {
                 pool.resume(&old.state());
@@ -280,7 +281,7 @@ impl Reloader {
     }
 }
 
-/// What the file says now.
+/// Reads the file.
 pub(super) async fn read_file(file: Option<PathBuf>) -> Result<Config, ReloadError> {
     let Some(file) = file else {
         return Err(ReloadError::Invalid(
@@ -294,7 +295,7 @@ pub(super) async fn read_file(file: Option<PathBuf>) -> Result<Config, ReloadErr
     }
 }
 
-/// Notes what came of a reload in place.
+/// Logs the outcome of an in-place reload as an event.
 pub(super) fn note_outcome(event_log: &EventLog, outcome: &ReloadResult) {
     let (kind, text) = match outcome {
         Ok(changes) if changes.is_empty() => (
@@ -313,7 +314,7 @@ pub(super) fn note_outcome(event_log: &EventLog, outcome: &ReloadResult) {
     event_log.log_event(kind, None, None, text);
 }
 
-/// What an outcome is counted as.
+/// The metric's label for an outcome.
 fn metric_outcome(outcome: &ReloadResult) -> ReloadOutcome {
     match outcome {
         Ok(_) => ReloadOutcome::InPlace,

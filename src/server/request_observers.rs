@@ -1,4 +1,4 @@
-//! Who hears of requests once they have ended.
+//! The observers of finished requests: history, metrics, access log, traces.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,23 +10,22 @@ use crate::proxy::ActiveConfig;
 use crate::record::Observer;
 use crate::traces::{self, SpanProcessor};
 
-/// What outlives a site of those who hear of its requests: counts go on over a reload, and files stay open. Clones share
-/// it.
+/// The state of the observers that survives a reload: counters continue, and files stay open. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RequestObservers {
     history: Arc<History>,
     pub(super) counts: Arc<MetricsCounters>,
     pub(super) logs: Arc<OpenLogs>,
-    /// Whoever told a collector of requests last.
+    /// The current exporter of traces.
     traces: Arc<Mutex<Option<Arc<SpanProcessor>>>>,
     pub(super) export_counts: Arc<traces::ExportCounters>,
 }
 
 impl RequestObservers {
-    /// Those whom `config` asks for, for the requests of `active`. `before` is the site that it replaces.
+    /// Builds the observers of `config` for the requests of `active`. `before` is the configuration that it replaces.
     ///
     /// # Errors
-    /// One line for a person: what an observer needs cannot be had.
+    /// One line for a person: an observer cannot be started.
     pub(super) fn build(
         &self,
         config: &Config,
@@ -45,14 +44,14 @@ impl RequestObservers {
         Ok(observers)
     }
 
-    /// How the pools did in the last minutes.
+    /// The recent history of the pools.
     pub(super) fn history(&self) -> Arc<History> {
         Arc::clone(&self.history)
     }
 
-    /// The one who tells the collector of requests, the same as before if the configuration of that is.
+    /// The exporter of traces; the running one is kept while its configuration is unchanged.
     fn traces(&self, wanted: Option<&Otlp>) -> Result<Option<Arc<SpanProcessor>>, String> {
-        // Nothing that is done under the lock can be half done.
+        // No update under this lock can be left half done, so a poisoned lock is usable.
         let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
         if traces.as_ref().map(|traces| traces.config()) != wanted {
             let start =

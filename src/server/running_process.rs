@@ -1,4 +1,4 @@
-//! The process as it is told of over the API.
+//! The running process, as the admin API sees and controls it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::proxy::{
     self, ActiveConfig, ExplainError, ExplainRequest, RequestExplanation, TrafficState,
 };
 
-/// The running process.
+/// The parts of the process that the API reads and changes.
 #[derive(Debug)]
 pub(super) struct RunningProcess {
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,

@@ -1,7 +1,7 @@
-//! What operators have changed at run time, on top of the file.
+//! Changes by operators at run time, applied on top of the file.
 //!
-//! An edited file beats an operator: a change holds over reloads and handovers until the file says something else about
-//! that host than it did when the change was made. The end of the process is its end, too.
+//! An edited file overrides an operator: a change survives reloads and handovers until the file's entry for that host
+//! differs from the one at the time of the change. Changes end with the process.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use crate::event_log::EventKind;
 use crate::pool::{Member, Pool};
 use crate::timestamp::Timestamp;
 
-/// The changes of all pools, by name.
+/// The overrides of all pools, by pool name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct RuntimeOverrides(BTreeMap<String, PoolOverrides>);
 
-/// The changes of one pool.
+/// The overrides of one pool.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct PoolOverrides {
@@ -29,7 +29,7 @@ struct PoolOverrides {
     weighed: Vec<WeightOverride>,
 }
 
-/// What a file says, or could say, about a host.
+/// The settings of a host in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct HostSettings {
     weight: u32,
@@ -40,7 +40,7 @@ struct HostSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct AddedHost {
     id: String,
-    /// What the name in `id` was resolved to.
+    /// The resolved address of the name in `id`.
     address: SocketAddr,
     #[serde(rename = "words")]
     settings: HostSettings,
@@ -50,7 +50,7 @@ struct AddedHost {
 struct RemovedHost {
     id: String,
     at: Timestamp,
-    /// What the file said then.
+    /// The file's setting at the time of the change.
     #[serde(rename = "words")]
     settings: HostSettings,
 }
@@ -59,12 +59,12 @@ struct RemovedHost {
 struct WeightOverride {
     id: String,
     weight: u32,
-    /// What the file said then.
+    /// The file's setting at the time of the change.
     #[serde(rename = "said")]
     file_weight: u32,
 }
 
-/// A change that was noted, for the journal.
+/// An applied change, for the event log.
 #[derive(Debug)]
 pub(super) struct ChangeEvent {
     pub(super) kind: EventKind,
@@ -80,7 +80,8 @@ impl ChangeEvent {
 }
 
 impl RuntimeOverrides {
-    /// The configuration that comes of the file's. Changes that the file has overtaken are dropped; a line for each.
+    /// The file's configuration with the overrides applied. Overrides that the file has superseded are dropped, with
+    /// one line for each.
     pub(super) fn apply_to(&mut self, file: &Config) -> (Config, Vec<String>) {
         let mut config = file.clone();
         let mut dropped = Vec::new();
@@ -98,10 +99,10 @@ impl RuntimeOverrides {
         (config, dropped)
     }
 
-    /// Notes what an operator asks for in the pool that is `file` in the file and serves as `pool`.
+    /// Records an operator's change to the pool that is `file` in the file and runs as `pool`.
     ///
     /// # Errors
-    /// It cannot be done, or would leave the pool without a usable host.
+    /// The change is impossible, or would leave the pool without a usable host.
     pub(super) fn apply_change(
         &mut self,
         file: &config::Pool,
@@ -144,7 +145,7 @@ impl RuntimeOverrides {
         }
     }
 
-    /// Adds `host` to the pool `file`, or brings one of the file's back that was removed.
+    /// Adds `host` to the pool `file`, or restores a removed host of the file.
     fn add(&mut self, file: &config::Pool, host: Host) -> Result<(), ChangeError> {
         let pool_overrides = self.pool_overrides(file);
         let settings = HostSettings::new(&host);
@@ -173,7 +174,6 @@ impl RuntimeOverrides {
         Ok(())
     }
 
-    /// Removes a host.
     fn remove(&mut self, file: &config::Pool, id: &HostId) {
         let pool_overrides = self.pool_overrides(file);
         pool_overrides.added.retain(|added| added.id != id.as_str());
@@ -189,7 +189,6 @@ impl RuntimeOverrides {
         }
     }
 
-    /// Gives a host another weight.
     fn set_weight(&mut self, file: &config::Pool, id: &HostId, weight: u32) {
         let pool_overrides = self.pool_overrides(file);
         match find_host(file, id) {
@@ -209,7 +208,7 @@ impl RuntimeOverrides {
 }
 
 impl PoolOverrides {
-    /// Changes `pool`, and drops what the file has overtaken.
+    /// Applies the overrides to `pool`, and drops those that the file has superseded.
     fn apply(&mut self, pool: &mut config::Pool, dropped: &mut Vec<String>) {
         let name = pool.name.clone();
         let mut discard = |id: &str, what: &str| {
@@ -266,7 +265,7 @@ impl PoolOverrides {
 }
 
 impl AddedHost {
-    /// `None` if another process said what makes no sense here.
+    /// `None` if the state of another process is invalid here.
     fn host(&self) -> Option<Host> {
         let HostSettings {
             weight,
@@ -297,7 +296,7 @@ fn find_host<'a>(pool: &'a config::Pool, id: &HostId) -> Option<&'a Host> {
     pool.hosts.iter().find(|host| host.id == *id)
 }
 
-/// The host that is meant.
+/// The pool's host with this id.
 fn find_member<'a>(pool: &'a Pool, id: &HostId) -> Result<&'a Member, ChangeError> {
     pool.member(id).ok_or_else(|| {
         let (pool, id) = (pool.name(), id.as_str().escape_debug());
@@ -305,7 +304,7 @@ fn find_member<'a>(pool: &'a Pool, id: &HostId) -> Result<&'a Member, ChangeErro
     })
 }
 
-/// Whether a host of a pool is this server, however it is spelled.
+/// Whether a host of a pool has the same address, in any spelling.
 fn is_same(member: &Member, host: &Host) -> bool {
     let known = Host::at(member.host().id().as_str(), member.host().address());
     known.is_ok_and(|known| known.is_same(host))

@@ -1,9 +1,9 @@
-//! Where the files of a running process are: its pid file and its two Unix sockets.
+//! The paths of a running process's files: its pid file and its two Unix sockets.
 //!
-//! What the configuration leaves open lies in a runtime directory, under a name that comes from the path of the
-//! configuration file, so that two instances with different files do not meet. The path is taken as it was given, made
-//! absolute: links in it are not followed, so that a file that is swapped by a link (a Kubernetes ConfigMap, releases
-//! behind `loaded_config`) stays the file of the same instance. A file and a link to it are two instances.
+//! Files without a configured path lie in a runtime directory, under a name derived from the path of the configuration
+//! file, so that two instances with different files do not collide. The path is made absolute, but links in it are not
+//! followed: a file that is replaced through a link (a Kubernetes ConfigMap, releases behind `current`) stays the file
+//! of the same instance. A file and a link to it are two instances.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -18,26 +18,26 @@ use crate::config;
 
 use super::handover::is_trusted;
 
-/// The file whose instance has the plain name: the one of the machine's service.
+/// The configuration file of the machine's service, whose runtime files have the plain name `ballast`.
 pub const DEFAULT_CONFIG: &str = "/etc/ballast/ballast.yaml";
 
-/// The files of one instance.
+/// The runtime files of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePaths {
-    /// Where the process writes its id.
+    /// The pid file.
     pub pid_file: PathBuf,
-    /// Where it takes commands.
+    /// The control socket, for operators' commands.
     pub control_socket: PathBuf,
-    /// Where a successor gets the listeners.
+    /// The upgrade socket, over which a successor receives the listeners.
     pub upgrade_socket: PathBuf,
 }
 
 impl RuntimePaths {
-    /// The places of the instance that `file` configures; `None`: the demo. Makes the runtime directory if anything is
+    /// The paths of the instance that `file` configures; `None`: the demo. Creates the runtime directory if a file is
     /// to lie in it.
     ///
     /// # Errors
-    /// If no runtime directory can be written.
+    /// No runtime directory is writable.
     pub fn resolve(server: &config::Server, file: Option<&Path>) -> Result<Self, String> {
         let directory = match server {
             config::Server {
@@ -60,9 +60,9 @@ impl RuntimePaths {
     }
 }
 
-/// Where the instance that `file` configures takes commands, seen from another process: `configured` in the file, or the
-/// first of the default places where there is a socket. A process that has not taken in yet what is said is in one of
-/// those.
+/// Finds the control socket of the instance that `file` configures, from another process: the `configured` path, or the
+/// first default path with a socket. A process that has not reloaded a newly configured path yet listens at a default
+/// path.
 pub fn find_control_socket(configured: Option<PathBuf>, file: &Path) -> PathBuf {
     let name = file_name(Some(file), "sock");
     let defaults = candidate_directories().into_iter();
@@ -72,11 +72,11 @@ pub fn find_control_socket(configured: Option<PathBuf>, file: &Path) -> PathBuf 
     there.unwrap_or(&candidates[0]).clone()
 }
 
-/// The runtime directories in the order in which they are tried; at least one.
+/// The candidate runtime directories in the order of preference; at least one.
 fn candidate_directories() -> Vec<PathBuf> {
     let uid = geteuid();
     let mut directories = Vec::new();
-    // What systemd made for the service.
+    // Created by systemd for the service.
     if let Some(given) = env::var_os("RUNTIME_DIRECTORY")
         && let Some(first) = env::split_paths(&given).next()
         && first.is_absolute()
@@ -84,11 +84,12 @@ fn candidate_directories() -> Vec<PathBuf> {
         directories.push(first);
     }
     directories.push(PathBuf::from("/run/ballast"));
-    if let Some(own) = env::var_os("XDG_RUNTIME_DIR").filter(|own| !own.is_empty()) {
-        directories.push(Path::new(&own).join("ballast"));
+    if let Some(session) = env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
+        directories.push(Path::new(&session).join("ballast"));
     }
     directories.push(format!("/run/user/{uid}/ballast").into());
-    // Without a session there is none of the above; this is memory, and everybody may make a directory in it.
+    // Without a login session none of the above exists. /dev/shm is in memory, and every user may create a directory in
+    // it.
     directories.push(format!("/dev/shm/ballast-{uid}").into());
     directories
 }
@@ -102,15 +103,15 @@ fn create_directory() -> Result<PathBuf, String> {
             .map(|directory| directory.display().to_string())
             .collect();
         format!(
-            "no runtime directory can be written, tried {}; say server.pid_file, server.control_socket and \
+            "no runtime directory can be written, tried {}; set server.pid_file, server.control_socket and \
              server.upgrade_socket",
             tried.join(", ")
         )
     })
 }
 
-/// Whether files of ours may lie in `directory`, which is made if it is not there. One that others may write is not
-/// used: they could put a socket of their own in the place of ours.
+/// Whether `directory` is safe for our files; it is created if missing. A directory that other users may write is
+/// refused: they could replace our socket by one of theirs.
 fn is_usable(directory: &Path) -> bool {
     match DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => true,
@@ -135,7 +136,7 @@ fn file_name(file: Option<&Path>, extension: &str) -> OsString {
         return format!("ballast.{extension}").into();
     }
     let hash = crc32fast::hash(absolute.as_os_str().as_encoded_bytes());
-    // A long name could make the path too long for a socket.
+    // The kernel limits the path of a socket to 108 bytes.
     let stem = absolute.file_stem().unwrap_or_default().to_string_lossy();
     let stem: String = stem
         .chars()
@@ -145,15 +146,15 @@ fn file_name(file: Option<&Path>, extension: &str) -> OsString {
     format!("{stem}-{hash:08x}.{extension}").into()
 }
 
-/// The path by which an instance is known: absolute, and without `..` where that leads out of a directory. Where it
-/// leads out of a link it stays, as only the kernel knows where to.
+/// The path that identifies an instance: absolute, with `..` resolved where it leaves a real directory. `..` after a
+/// link is kept, as only the kernel knows its target.
 fn instance_path(file: &Path) -> io::Result<PathBuf> {
     let mut known = PathBuf::new();
     for component in path::absolute(file)?.components() {
         let leads_out = matches!(component, path::Component::ParentDir);
         match (leads_out, known.file_name()) {
             (true, Some(_)) if !known.is_symlink() => drop(known.pop()),
-            // Nothing is above the root.
+            // `..` at the root is the root.
             (true, None) if known.parent().is_none() => {}
             _ => known.push(component),
         }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn the_path_is_taken_as_given_and_links_are_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        // The folder of temporary files may be behind a link.
+        // The temporary directory may be reached through a link.
         let folder = fs::canonicalize(folder.path()).unwrap();
         let at = |path: &str| folder.join(path);
         for release in ["releases/1", "releases/2"] {
@@ -206,13 +207,13 @@ mod tests {
         ] {
             assert_eq!(file_name(Some(&at(spelling)), "pid"), file, "{spelling}");
         }
-        // As versions before this one named it, which followed links.
+        // Earlier versions, which followed links, used the same name.
         let hash = crc32fast::hash(at("releases/1/a.yaml").as_os_str().as_encoded_bytes());
         assert_eq!(text(file), format!("a-{hash:08x}.pid"));
         fs::remove_file(at("current")).unwrap();
         std::os::unix::fs::symlink("releases/2", at("current")).unwrap();
         assert_eq!(file_name(Some(&at("current/a.yaml")), "pid"), through);
-        // What is above a link depends on where that leads.
+        // The parent of a link's target is unknown here.
         assert_eq!(
             instance_path(&at("current/../b.yaml")).unwrap(),
             at("current/../b.yaml")

@@ -1,8 +1,8 @@
-//! Whether this process accepts connections, and what became of it if it does not.
+//! Whether this process accepts connections, and if not, why.
 //!
-//! A handover stops accepting in two steps. First the process stops accepting and keeps its listening sockets, so that it
-//! can take over again if its successor dies or freezes. Only when the successor has stood its watch does the process let
-//! go of the sockets and end with its last request.
+//! A handover stops accepting in two steps. First the process stops accepting and keeps its listening sockets, so that
+//! it can serve again if its successor dies or freezes. Once the successor has passed its watch, the process closes the
+//! sockets and ends with its last request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,29 +12,29 @@ use tokio::time::Instant;
 
 use crate::proxy::TrafficState;
 
-/// What the process does.
+/// What the process does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It accepts connections.
+    /// The process accepts connections.
     Serving,
-    /// A successor accepts them, and is watched. This process has its listening sockets still.
+    /// A successor accepts connections and is watched. This process keeps its listening sockets.
     Watching,
-    /// A successor accepts them for good.
+    /// A successor accepts connections for good.
     HandedOver,
-    /// It ends, and no other process takes its place.
+    /// The process ends without a successor.
     Stopping,
 }
 
-/// The phase that the process is in, and all that follows from it at once.
+/// The current phase. Entering one notifies everything that depends on it.
 #[derive(Debug)]
 pub(super) struct ServingState {
     traffic: Arc<TrafficState>,
     phase: watch::Sender<Phase>,
-    /// Whether clients are to close their connections.
+    /// Whether open connections are to be closed after their current request.
     closing: watch::Sender<bool>,
     /// Since when no connection is accepted.
     since: Mutex<Option<Instant>>,
-    /// Tells the control socket that the process serves again.
+    /// Notifies the control socket that the process serves again.
     resumed: Notify,
 }
 
@@ -57,22 +57,21 @@ impl ServingState {
         self.phase.subscribe()
     }
 
-    /// True while no connection is accepted and those that are open are to end.
+    /// True while no connection is accepted and open ones are to be closed.
     pub(super) fn watch_closing(&self) -> ShutdownWatch {
         self.closing.subscribe()
     }
 
-    /// Since when no connection is accepted; now if they are.
+    /// Since when no connection is accepted; the current time while they are accepted.
     pub(super) fn since(&self) -> Instant {
         self.lock().unwrap_or_else(Instant::now)
     }
 
-    /// Waits until a successor was lost and this process serves again. One task may wait.
+    /// Waits until this process serves again after its successor has failed. One task may wait.
     pub(super) async fn resumed(&self) {
         self.resumed.notified().await;
     }
 
-    /// Enters a phase.
     pub(super) fn enter(&self, phase: Phase) {
         let serves = phase == Phase::Serving;
         match serves {
@@ -90,7 +89,7 @@ impl ServingState {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        // Nothing that is done under the lock can be half done.
+        // No update under this lock can be left half done, so a poisoned lock is usable.
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

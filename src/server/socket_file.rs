@@ -1,4 +1,4 @@
-//! The file of a Unix socket: put in its place in one step, and removed only while it is still this process's.
+//! The file of a Unix socket: created by an atomic rename, and removed only while it belongs to this process.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How often it is looked whether another file is there.
+/// How often [`SocketFile::wait_replaced`] checks the file.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The file of a socket, once there is one.
+/// The file of a socket; empty until [`listen`](SocketFile::listen).
 #[derive(Debug, Default)]
 pub(super) struct SocketFile(Mutex<Option<SocketEntry>>);
 
@@ -24,15 +24,15 @@ struct SocketEntry {
     file: FileId,
 }
 
-/// Device and number of a file.
+/// Device and inode of a file.
 type FileId = (u64, u64);
 
 impl SocketFile {
-    /// Listens at `path`, for the owner only, in the place of whatever socket is there: no moment is without one. The
-    /// listener does not block.
+    /// Listens at `path`, for the owner only, and replaces an existing socket by a rename: there is no moment without
+    /// one. The listener is non-blocking.
     ///
     /// # Errors
-    /// Also if there is a file that is no socket.
+    /// Also if `path` is a file other than a socket.
     pub(super) fn listen(&self, path: &Path) -> io::Result<UnixListener> {
         if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
             return Err(io::Error::other("there is a file that is no socket"));
@@ -62,12 +62,12 @@ impl SocketFile {
         }
     }
 
-    /// Where it is.
+    /// The path of the socket.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.entry().as_ref().map(|entry| entry.path.clone())
     }
 
-    /// Removes the file unless another process has put its own there.
+    /// Removes the file unless another process has replaced it.
     pub(super) fn remove(&self) {
         if let Some(entry) = self.entry().take()
             && entry.is_current()
@@ -76,7 +76,7 @@ impl SocketFile {
         }
     }
 
-    /// Waits until another process has put its own there, for `wait` at most.
+    /// Waits until another process has replaced the file, for `wait` at most.
     pub(super) async fn wait_replaced(&self, wait: Duration) {
         let Some(entry) = self.entry().clone() else {
             return;
@@ -88,7 +88,7 @@ impl SocketFile {
     }
 
     fn entry(&self) -> MutexGuard<'_, Option<SocketEntry>> {
-        // Nothing that is done under the lock can be half done.
+        // No update under this lock can be left half done, so a poisoned lock is usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,7 +99,7 @@ impl SocketEntry {
     }
 }
 
-/// Whether both paths lead to one socket.
+/// Whether both paths lead to the same socket.
 pub(super) fn is_same_socket(one: &Path, other: &Path) -> bool {
     one == other || matches!((file_id(one), file_id(other)), (Ok(one), Ok(other)) if one == other)
 }

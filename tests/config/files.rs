@@ -253,7 +253,10 @@ fn authorities_are_read_too() {
     let wrong = include_str!("../fuzz/pem/thirteenth_month");
     write(&directory, "none.pem", wrong);
     let told = errors(&file).concat();
-    assert!(told.contains("a certificate that cannot be used: "), "{told}");
+    assert!(
+        told.contains("a certificate that cannot be used: "),
+        "{told}"
+    );
 }
 
 #[test]

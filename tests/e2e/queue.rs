@@ -178,7 +178,10 @@ fn a_request_in_line_is_served_when_the_pool_before_a_reload_frees_the_host() {
     let first = ask(&ballast, "/first");
     wait_until(SOON, "the first runs", || backend.requests() == 1);
     let line = ballast.hang_up(&setup("8s").yaml());
-    assert!(line.contains("limits.queue_timeout changed from 9s to 8s"), "{line}");
+    assert!(
+        line.contains("limits.queue_timeout changed from 9s to 8s"),
+        "{line}"
+    );
     backend.set(Reply::ok());
     assert_eq!(ask(&ballast, "/second").join().expect("an answer").0, 200);
     assert_eq!(first.join().expect("an answer").0, 200);

@@ -473,7 +473,10 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     let (code, words, _) = told(&with(&added.to_string()));
     assert_eq!(code, Some(0));
     assert!(words.starts_with("a reload would go handover\n"), "{words}");
-    assert!(words.contains(&format!("listeners[{added}] added")), "{words}");
+    assert!(
+        words.contains(&format!("listeners[{added}] added")),
+        "{words}"
+    );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let taken = taken.local_addr().map(|address| (taken, address));
     let (_taken, address) = taken.expect("it is bound");

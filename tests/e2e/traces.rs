@@ -342,7 +342,10 @@ fn a_reload_changes_the_collector() {
     client.get_with("/", &brought("01"));
     one.spans_of(TRACE, 2);
     let outcome = ballast.hang_up(&setup.clone().top(&other.section("")).yaml());
-    assert!(outcome.contains("tracing.otlp.endpoint changed"), "{outcome}");
+    assert!(
+        outcome.contains("tracing.otlp.endpoint changed"),
+        "{outcome}"
+    );
     client.get_with("/", &brought("01"));
     other.spans_of(TRACE, 2);
     ballast.hang_up(&setup.yaml());

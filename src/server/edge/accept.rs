@@ -1,4 +1,4 @@
-//! One listener: accepts connections while there is room, and serves those that may come in.
+//! One listener: accepts connections while there is capacity, and serves those that are admitted.
 
 use std::fmt;
 use std::io;
@@ -32,26 +32,27 @@ use super::proxy_protocol::{self, ProxyHeaderError};
 use super::read_ahead::ReadAhead;
 use super::workers::{WorkerGuard, Workers};
 
-/// Connections that are accepted before those that were are served, while the caches still know them.
+/// Connections that are accepted in a row before the accepted ones are served; few, so that they are still in the CPU's
+/// caches.
 const BATCH: usize = 4;
 
-/// A listener. It goes when nobody accepts any more, however long the connections that came through it last: the kernel
-/// would go on taking connections for it that nobody serves.
+/// A listener. It is closed when accepting ends, however long its connections last: the kernel would keep queueing
+/// connections on an open socket that no process serves.
 pub(super) struct AcceptLoop {
     pub(super) listener: AsyncFd<TcpListener>,
-    /// The number of the same socket in the table for successors.
+    /// The descriptor of the same socket in the table for successors.
     pub(super) inherited_fd: RawFd,
     /// True while no connection is accepted.
     pub(super) closing: ShutdownWatch,
-    /// Connections of a predecessor, which watches this process.
+    /// Probe connections of a predecessor that watches this process.
     pub(super) probes: Arc<ExpectedProbes>,
     pub(super) context: Arc<ListenerContext>,
 }
 
-/// What is behind a listener.
+/// The parts of the process that serve the connections of a listener.
 pub(super) struct ListenerContext {
     pub(super) address: SocketAddr,
-    /// The port that clients are connected to.
+    /// The local port of the listener.
     pub(super) port: u16,
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) workers: Workers,
@@ -59,13 +60,13 @@ pub(super) struct ListenerContext {
     pub(super) app: Arc<PanicGuard<HttpProxy<Proxy>>>,
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     pub(super) connections: Arc<Connections>,
-    /// Connections that came through this listener.
+    /// Counts the connections accepted by this listener.
     pub(super) accepted: IntCounter,
     pub(super) counts: Arc<MetricsCounters>,
 }
 
 impl AcceptLoop {
-    /// Accepts until the process stops, but for the time in which a successor does.
+    /// Accepts connections until the process stops; pauses while a successor accepts them.
     pub(super) async fn accept(&self, mut shutdown: ShutdownWatch) {
         let mut closing = self.closing.clone();
         loop {
@@ -86,7 +87,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Waits for connections and accepts those that have come, but not more than [`BATCH`] of them.
+    /// Waits for connections and accepts the queued ones, up to [`BATCH`].
     async fn accept_some(&self) {
         let ListenerContext {
             address,
@@ -98,7 +99,7 @@ impl AcceptLoop {
         connections.wait_capacity(limit).await;
         let mut ready = match self.listener.readable().await {
             Ok(ready) => ready,
-            // The runtime ends, and this with it.
+            // The runtime is shutting down, and this task with it.
             Err(error) => {
                 debug!("{address}: {error}");
                 return std::future::pending().await;
@@ -121,15 +122,15 @@ impl AcceptLoop {
                     ));
                     return connections.wait_one_closed().await;
                 }
-                // The client has gone already.
+                // The client has disconnected already.
                 Err(error) => debug!("{address}: {error}"),
             }
         }
     }
 }
 
-/// Accepts a connection whose socket never blocks. It is in no runtime yet, since one that ends after its first request
-/// need never be in any.
+/// Accepts a connection as a non-blocking socket. It is not registered with a runtime yet: a connection that ends after
+/// its first request may never need that.
 fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -137,7 +138,7 @@ fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 impl ListenerContext {
-    /// Has a connection served by the worker that has the fewest, if it may stay.
+    /// Spawns an admitted connection on the worker with the fewest connections.
     fn dispatch(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
         self.accepted.inc();
         let mut guard = self.connections.track();
@@ -163,7 +164,7 @@ impl ListenerContext {
         }
     }
 
-    /// Whether a connection of `client` may stay; it is counted as that client's then.
+    /// Whether a connection of `client` is admitted; if so, it counts towards that client's limit.
     fn admits(&self, client: SocketAddr, guard: &mut ConnectionGuard) -> bool {
         let active = self.active.load();
         if !active.admits(self.address, client.ip()) {
@@ -180,7 +181,7 @@ impl ListenerContext {
         true
     }
 
-    /// Serves a connection that a proxy has made for somebody else.
+    /// Serves a connection of a trusted proxy, which sends a PROXY header with the client's address.
     async fn serve_proxy_protocol(
         self: Arc<Self>,
         stream: TcpStream,
@@ -194,7 +195,7 @@ impl ListenerContext {
         };
         let client = match timeout(limit, proxy_protocol::read_header(&mut stream)).await {
             Ok(Ok(client)) => client.unwrap_or(proxy),
-            // As a proxy's health check does.
+            // Health checks of proxies close like this.
             Ok(Err(ProxyHeaderError::Closed)) => return debug!("{}: {proxy} closed", self.address),
             Ok(Err(error)) => return self.reject_missing_proxy_header(proxy, &error),
             Err(_) => return self.reject_missing_proxy_header(proxy, &"no PROXY header in time"),
@@ -205,7 +206,7 @@ impl ListenerContext {
         }
     }
 
-    /// A proxy has not said whom a connection is for.
+    /// Counts and logs a connection without a valid PROXY header.
     fn reject_missing_proxy_header(&self, proxy: SocketAddr, why: &dyn fmt::Display) {
         self.counts.count_reject(RejectReason::NoProxyHeader);
         self.connections
@@ -252,11 +253,11 @@ impl ListenerContext {
                 ClientStream::new(stream, Arc::clone(&self.active))
             }
         };
-        // The engine's connections need not have room for Pingora's.
+        // Boxed: the futures of the engine's connections stay small.
         Box::pin(self.app.serve(client, &shutdown)).await;
     }
 
-    /// A socket with its events.
+    /// Registers the socket with the worker's runtime.
     fn register(&self, socket: LazyTcp) -> Option<tokio::net::TcpStream> {
         let registered = socket.into_registered();
         registered
@@ -264,7 +265,7 @@ impl ListenerContext {
             .ok()
     }
 
-    /// The TLS handshake; `None` if it comes to nothing.
+    /// The TLS handshake; `None` if it fails.
     async fn tls_handshake(
         &self,
         acceptor: &Acceptor,
@@ -276,7 +277,7 @@ impl ListenerContext {
         let handshake = async {
             match stream.is_plain_http().await {
                 Ok(true) => Ok(Err(stream)),
-                // What an error of reading means is for the handshake to say.
+                // The handshake reports a read error.
                 _ => acceptor.tls_handshake(stream).await.map(Ok),
             }
         };
@@ -307,17 +308,17 @@ impl ListenerContext {
     }
 }
 
-/// A socket as Pingora's streams have it, connected to `peer`.
+/// Wraps a socket connected to `peer` as Pingora's stream type.
 fn with_digest(stream: tokio::net::TcpStream, peer: SocketAddr) -> L4Stream {
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-    // It is new, so there is nothing in it yet.
+    // A new digest is empty, so this cannot fail.
     let _ = digest.peer_addr.set(Some(peer.into()));
     let mut stream = L4Stream::from(stream);
     stream.set_socket_digest(digest);
     stream
 }
 
-/// Whether nothing can be accepted until something else ends.
+/// Whether accepting fails until descriptors or memory are released.
 fn is_resource_exhaustion(error: &io::Error) -> bool {
     let error = error.raw_os_error().map(Errno::from_raw);
     matches!(

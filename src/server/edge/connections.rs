@@ -1,4 +1,4 @@
-//! How many connections clients have, in all and each.
+//! Counts and limits of client connections, in total and per client.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,28 +13,29 @@ use tokio::sync::Notify;
 
 use crate::proxy::client_network;
 
-/// No more than one line a second about what a flood of clients brings about.
+/// At most one warning a second: a flood of clients must not flood the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Descriptors that are neither a client's nor a host's connection: listeners, logs, runtime; at most a quarter of all.
+/// Descriptors that are neither a client's nor a host's connection: listeners, logs, runtimes; at most a quarter of
+/// all.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// The connections of the whole process.
 #[derive(Debug)]
 pub(in crate::server) struct Connections {
     open: AtomicU64,
-    /// Of each worker, those that it serves.
+    /// Open connections of each worker.
     by_worker: Vec<Arc<AtomicUsize>>,
-    /// What the limit of descriptors suffices for.
+    /// The largest number of connections that the descriptors allow.
     connection_capacity: u64,
     ended: Notify,
-    /// By client, those that came in while there was a limit for each.
+    /// Connections by client network, counted while there is a limit per client.
     clients: Mutex<HashMap<IpAddr, u64>>,
     last_warning: Mutex<Option<Instant>>,
 }
 
 impl Connections {
-    /// As many as descriptors suffice for, shared out among so many workers, at least one.
+    /// At most `connection_capacity` connections, spread over `workers` threads, at least one.
     pub(in crate::server) fn with_capacity(connection_capacity: u64, workers: usize) -> Self {
         let by_worker = (0..workers.max(1)).map(|_| Arc::default());
         Connections {
@@ -47,23 +48,23 @@ impl Connections {
         }
     }
 
-    /// Connections that are open.
+    /// Number of open connections.
     pub(in crate::server) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// The counts of the workers' connections.
+    /// The counters of the workers' connections.
     pub(super) fn by_worker(&self) -> &[Arc<AtomicUsize>] {
         &self.by_worker
     }
 
-    /// Connections that each worker serves.
+    /// Number of connections of each worker.
     pub(in crate::server) fn of_workers(&self) -> Vec<usize> {
         let counts = self.by_worker.iter();
         counts.map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
-    /// Waits until there is room for one more.
+    /// Waits until there is capacity for one more connection.
     pub(super) async fn wait_capacity(&self, limit: impl Fn() -> Option<u64>) {
         loop {
             let ended = self.ended.notified();
@@ -80,12 +81,13 @@ impl Connections {
         }
     }
 
-    /// Whether there is room for one more.
+    /// Whether there is capacity for one more connection.
     pub(super) fn has_capacity(&self, limit: Option<u64>) -> bool {
         self.open.load(Ordering::Relaxed) < limit.unwrap_or(self.connection_capacity)
     }
 
-    /// Waits until a connection has ended, or for a while: something else may give descriptors back.
+    /// Waits until a connection has ended, for a second at most: other parts of the process may release descriptors,
+    /// too.
     pub(super) async fn wait_one_closed(&self) {
         let _ = tokio::time::timeout(WARNING_INTERVAL, self.ended.notified()).await;
     }
@@ -99,7 +101,7 @@ impl Connections {
         }
     }
 
-    /// Writes a warning, unless there was one within the last second.
+    /// Logs a warning, unless one was logged within the last second.
     pub(super) fn warn_rate_limited(&self, line: &str) {
         let mut last_warning = self
             .last_warning
@@ -113,12 +115,12 @@ impl Connections {
     }
 
     fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, u64>> {
-        // One count is changed at a time.
+        // A critical section changes one count, so a poisoned lock is usable.
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One connection. Dropping it ends the counts.
+/// An open connection. Dropping it decrements the counts.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     connections: Arc<Connections>,
@@ -126,7 +128,7 @@ pub(super) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Counts the connection as one of `client`'s as well. `false`: it has `limit` already.
+    /// Counts the connection towards `client`'s limit, too. `false`: the client has `limit` connections already.
     pub(super) fn count_for_client(&mut self, client: IpAddr, limit: Option<u64>) -> bool {
         let Some(limit) = limit else { return true };
         let client = client_network(client);
@@ -157,10 +159,10 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Takes as many descriptors as the process may have; returns how many.
+/// Raises the soft limit of descriptors to the hard limit; returns the limit in effect.
 pub(in crate::server) fn raise_descriptors() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        // POSIX guarantees no more than 20, but every system that the kernel is built for has this.
+        // POSIX guarantees only 20, but Linux defaults to 1,024.
         return 1_024;
     };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -169,8 +171,8 @@ pub(in crate::server) fn raise_descriptors() -> u64 {
     }
 }
 
-/// How many clients' connections so many descriptors suffice for, and as many requests, each of which needs a host's
-/// connection; `idle` may be unused connections to hosts.
+/// How many client connections fit into `descriptors`: each may need a second one to a host, and `idle` may be idle
+/// connections to hosts.
 pub(in crate::server) fn connection_capacity(descriptors: u64, idle: u64) -> u64 {
     let quarter = descriptors / 4;
     let rest = descriptors - RESERVED_DESCRIPTORS.min(quarter) - idle.min(quarter);
@@ -217,7 +219,7 @@ mod tests {
         let again = enter("192.0.2.1", Some(2)).expect("room");
         assert!(enter("192.0.2.1", Some(2)).is_none());
         drop(again);
-        // An IPv6 client has a whole network.
+        // IPv6 clients are counted by /64 network.
         let _here = enter("2001:db8::1", Some(1)).expect("room");
         assert!(enter("2001:db8::2", Some(1)).is_none());
         assert!(enter("2001:db8:0:1::1", Some(1)).is_some());

@@ -1,19 +1,19 @@
-//! What a proxy says at the beginning of a connection.
+//! Fuzzing of the PROXY protocol.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::proxy_protocol::{bytes_missing, client_address, read_header};
 use crate::fuzz;
 
-/// No header is longer.
+/// The longest header.
 const MAX_HEADER: usize = 4 << 10;
 
-/// The header at the beginning of what comes, as it is read, or `None` if there is none or not all of it.
+/// The header at the start of `input`, as it is read; `None` if it is invalid or incomplete.
 fn header(input: &[u8]) -> Option<&[u8]> {
     let mut length = 0;
     loop {
         let more = bytes_missing(&input[..length])?;
-        assert!(length + more <= MAX_HEADER, "{more} bytes behind {length}");
+        assert!(length + more <= MAX_HEADER, "{more} bytes after {length}");
         if more == 0 {
             return Some(&input[..length]);
         }
@@ -34,7 +34,7 @@ fn connection(input: &[u8]) {
     let (Some(header), Some(client)) = (header, client) else {
         return;
     };
-    // Not a byte behind the header is touched, however it comes.
+    // No byte after the header is consumed, whatever the chunking.
     assert_eq!(rest.len(), input.len() - header.len());
     for length in 0..header.len() {
         let more = bytes_missing(&header[..length]).expect("the beginning of a header");
@@ -45,7 +45,7 @@ fn connection(input: &[u8]) {
     }
 }
 
-/// The address is there, read once more in another way.
+/// Compares the address with that of a second, independent parser.
 fn assert_address(header: &[u8], client: SocketAddr) {
     if header.starts_with(b"PROXY ") {
         let line = str::from_utf8(header).expect("addresses and numbers");

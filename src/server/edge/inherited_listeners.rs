@@ -1,4 +1,4 @@
-//! A listening socket known by its number, as the handover table has it, made an owned one.
+//! Duplicates inherited listening sockets, which the table of sockets knows by descriptor number.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-/// A listener that never blocks, on the socket `number`, which stays open. Nothing but its number says that a socket is there, so it is
-/// duplicated the safe way: sent to ourselves, which fails if there is none.
+/// A non-blocking listener on a duplicate of the socket `number`, which stays open. A raw number may be stale, so the
+/// socket is duplicated without unsafe code: the process sends it to itself with SCM_RIGHTS, which fails if the number
+/// is not open.
 pub(in crate::server) fn duplicate_listener(number: RawFd) -> io::Result<TcpListener> {
     let (from, to) = UnixStream::pair()?;
     let byte = [IoSlice::new(b"s")];

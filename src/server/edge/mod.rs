@@ -1,7 +1,7 @@
-//! The edge: accepts clients' connections, decides who may stay, and hands them to the proxy.
+//! The edge: accepts clients' connections, applies limits and access lists, and hands connections to the proxy.
 //!
-//! Pingora's own accept loop has no limit of connections, gives a TLS handshake a minute, and writes a line to the log
-//! for each that fails. Its protocols and its proxy are used as they are; only accepting is ours.
+//! Pingora's own accept loop has no limit of connections, gives a TLS handshake a minute, and logs a line for each one
+//! that fails. Pingora's protocols and its proxy are used unchanged; only accepting is replaced.
 
 mod accept;
 mod connections;
@@ -43,13 +43,13 @@ use workers::Workers;
 
 pub(super) use connections::{Connections, connection_capacity, raise_descriptors};
 
-/// How long connections without a request stay open after the last one was accepted. A request that is on its way, or
-/// whose client has just connected, arrives within a round trip, or two with TLS; a busy client that keeps its connection
-/// uses it within this time and hears `Connection: close`.
+/// How long idle connections stay open after the last connection was accepted. A request in transit, or one of a client
+/// that has just connected, arrives within a round trip, or two with TLS; a busy client sends its next request within
+/// this time and receives `Connection: close`.
 pub(super) const LAME_DUCK: Duration = Duration::from_secs(2);
 
-/// The listeners and the proxy behind them, whose idle connections outlive its listeners by [`LAME_DUCK`]. Pingora would
-/// close them at once, and with a reset where a request has arrived meanwhile.
+/// The listeners and their proxy. Idle connections outlive the listeners by [`LAME_DUCK`]. Pingora would close them at
+/// once, and with a TCP reset where a request has arrived meanwhile.
 pub(super) struct Edge {
     engine: Arc<Engine>,
     app: Arc<PanicGuard<HttpProxy<Proxy>>>,
@@ -61,7 +61,7 @@ pub(super) struct Edge {
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
 
-/// What serves connections: the engine, and Pingora's proxy for what that leaves.
+/// The handlers of connections: the engine, and Pingora's proxy for those that the engine does not serve.
 pub(super) struct ConnectionHandlers {
     pub(super) engine: Engine,
     pub(super) pingora: HttpProxy<Proxy>,
@@ -90,12 +90,12 @@ impl Edge {
         }
     }
 
-    /// The connections that it has accepted.
+    /// The accepted connections.
     pub(super) fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.connections)
     }
 
-    /// Accepts connections on `address` as well, whose socket will be in the table.
+    /// Adds a listener on `address`, whose socket will be in the table of sockets.
     pub(super) fn listen(&mut self, address: SocketAddr, tls: Option<TlsSettings>) {
         let acceptor = tls.map(|settings| Arc::new(settings.build()));
         self.listeners.push((address, acceptor));
@@ -106,7 +106,7 @@ impl Edge {
         table: &ListenFds,
         workers: &Workers,
     ) -> io::Result<Vec<AcceptLoop>> {
-        // Their sockets belong to the worker that accepts.
+        // The sockets are registered with the runtime of the accepting worker.
         let _context = workers.first().enter();
         let table = table.lock();
         let listeners = self.listeners.drain(..);
@@ -115,7 +115,8 @@ impl Edge {
                 let socket = table.get(&address.to_string()).copied();
                 let socket = socket.ok_or(io::ErrorKind::NotFound)?;
                 let listener = inherited_listeners::duplicate_listener(socket)?;
-                // Connections inherit it. Heads are written in one piece, and nothing is gained by waiting for more.
+                // Accepted connections inherit the option. Each head is written in one piece, so a delay saves no
+                // packets.
                 rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
                 let port = listener.local_addr()?.port();
                 #[expect(
@@ -174,7 +175,7 @@ impl Service for Edge {
                     .await
                     .is_none()
                 {}
-                // The socket's number in the table, which successors were served from.
+                // Closes the descriptor in the table of sockets; it is kept open until here for a successor.
                 if let Err(error) = close(accept_loop.inherited_fd) {
                     info!("the socket of {}: {error}", accept_loop.context.address);
                 }

@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy in front says about its client before anything else.
+//! The PROXY protocol, versions 1 and 2: a proxy in front sends its client's address before any other data.
 //!
-//! A header is read to its last byte and not beyond, so that what follows, TLS or HTTP, is read by whom it is for. Its
-//! definition is <https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>.
+//! A header is read to its last byte and not beyond, so that TLS or HTTP reads what follows. The specification is
+//! <https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>.
 
 use std::fmt;
 use std::io;
@@ -10,29 +10,29 @@ use std::net::SocketAddr;
 use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What version 2 begins with, as no other protocol does.
+/// The signature of version 2, which begins no other protocol.
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The part of version 2 whose length is the same always; its last two bytes are the length of the rest.
+/// The fixed part of version 2; its last two bytes are the length of the rest.
 const V2_FIXED_SIZE: usize = 16;
-/// Addresses and what some proxies tell of the TLS that they have ended; the protocol wants 536 to be taken at least.
+/// Room for addresses and TLVs (for example about the client's TLS); the specification requires at least 536 bytes.
 const V2_MAX_SIZE: usize = 4 << 10;
 
-/// What version 1 begins with.
+/// The prefix of version 1.
 const V1_PREFIX: &[u8] = b"PROXY ";
-/// As the protocol has it, with the end of the line.
+/// The largest header of version 1 by the specification, with the line end.
 const V1_MAX_SIZE: usize = 107;
 
-/// `PROXY UNKNOWN` with the end of its line. Version 2 is longer.
+/// `PROXY UNKNOWN` with its line end. Version 2 is longer.
 const MIN_SIZE: usize = 15;
 
-/// Why there is no header.
+/// Why no header was read.
 #[derive(Debug)]
 pub(super) enum ProxyHeaderError {
-    /// The connection was closed without a word.
+    /// The peer closed the connection before the first byte.
     Closed,
-    /// What has come is none.
+    /// The first bytes are not a PROXY header.
     Malformed,
-    /// It has not come whole.
+    /// The header is incomplete.
     Io(io::Error),
 }
 
@@ -46,8 +46,8 @@ impl fmt::Display for ProxyHeaderError {
     }
 }
 
-/// Reads the header that a connection begins with, and tells who the client is. `None`: the proxy speaks for itself, as
-/// for a health check.
+/// Reads the header at the start of a connection, and returns the client's address. `None`: the proxy itself is the
+/// client (LOCAL or UNKNOWN), as for a health check.
 pub(super) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
@@ -70,8 +70,8 @@ pub(super) async fn read_header(
     }
 }
 
-/// How many bytes belong to a header for certain that begins so, beyond these; 0: it is whole. `None`: there is no such
-/// header.
+/// The number of bytes that a header with this prefix is missing at least; 0: it is complete. `None`: no header begins
+/// like this.
 pub(super) fn bytes_missing(prefix: &[u8]) -> Option<usize> {
     let length = prefix.len();
     if length < MIN_SIZE {
@@ -96,7 +96,7 @@ pub(super) fn bytes_missing(prefix: &[u8]) -> Option<usize> {
     }
 }
 
-/// Who the client is as a whole header says: `Some(None)` if it does not say. `None`: the header is none.
+/// The client's address in a complete header; `Some(None)` if it has no address. `None`: the header is invalid.
 pub(super) fn client_address(header: &[u8]) -> Option<Option<SocketAddr>> {
     let config = ParseConfig {
         include_tlvs: false,
@@ -115,7 +115,7 @@ pub(super) fn client_address(header: &[u8]) -> Option<Option<SocketAddr>> {
                 source.port(),
             )))
         }
-        // No datagram becomes a connection.
+        // A connection cannot come from a datagram.
         Some(_) => None,
     }
 }

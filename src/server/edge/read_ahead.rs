@@ -1,4 +1,4 @@
-//! A buffer between TLS and its socket: rustls reads 4 KiB at a time, and a record has up to 16.
+//! A buffer between TLS and its socket: rustls reads 4 KiB at a time, and a TLS record has up to 16 KiB.
 
 use std::io;
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
-/// One record of TLS.
+/// The largest TLS record.
 const CAPACITY: usize = 16 << 10;
 
-/// A connection that is read ahead.
+/// A connection with a read buffer.
 #[derive(Debug)]
 pub(super) struct ReadAhead(BufReader<Stream>);
 
@@ -27,9 +27,9 @@ impl ReadAhead {
         ReadAhead(BufReader::with_capacity(CAPACITY, stream))
     }
 
-    /// Waits for the first bytes; whether they are the beginning of a request of HTTP without TLS. They are read again.
+    /// Waits for the first bytes, and reports whether they begin an HTTP request without TLS. They stay in the buffer.
     pub(super) async fn is_plain_http(&mut self) -> io::Result<bool> {
-        // A method is a word of letters, and a record of TLS begins with the number of its kind.
+        // A method begins with a letter; a TLS record with its content type, 20 to 24.
         let begin = self.0.fill_buf().await?;
         Ok(begin.first().is_some_and(u8::is_ascii_alphabetic))
     }

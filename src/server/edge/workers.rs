@@ -1,4 +1,4 @@
-//! The threads that serve connections: each has a runtime, connections and idle connections to hosts of its own.
+//! The worker threads that serve connections: each has a runtime, connections and idle connections to hosts of its own.
 
 use std::io;
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::engine;
 
-/// The threads of the process that serve connections.
+/// The worker threads of the process.
 #[derive(Debug, Clone)]
 pub(super) struct Workers(Arc<[Worker]>);
 
 #[derive(Debug)]
 struct Worker {
     handle: Handle,
-    /// Connections that it serves.
+    /// Number of connections that it serves.
     connections: Arc<AtomicUsize>,
 }
 
-/// A connection that a worker serves. Dropping it ends the count.
+/// A connection of a worker. Dropping it decrements the count.
 #[derive(Debug)]
 pub(super) struct WorkerGuard(Arc<AtomicUsize>);
 
 impl Workers {
-    /// Starts a thread for each of these counts of connections, of which there is one at least.
+    /// Starts a thread for each of these counters of connections; there must be at least one.
     ///
     /// # Errors
-    /// If the system does not give them.
+    /// The system refuses a thread or a runtime.
     pub(super) fn start(counts: &[Arc<AtomicUsize>]) -> io::Result<Self> {
         let workers = counts.iter().enumerate().map(|(number, connections)| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -48,7 +48,7 @@ impl Workers {
         &self.0[0].handle
     }
 
-    /// The worker with the fewest connections, which has one more until the returned value is dropped.
+    /// Chooses the worker with the fewest connections, and counts one more until the guard is dropped.
     pub(super) fn choose(&self) -> (&Handle, WorkerGuard) {
         let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
         let least = self.0.iter().min_by_key(load);

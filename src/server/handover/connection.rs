@@ -1,4 +1,4 @@
-//! The connection between two processes: messages in frames, and sockets beside them.
+//! The connection between predecessor and successor: framed messages, and sockets as ancillary data.
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -12,23 +12,23 @@ use tokio::net::UnixStream;
 
 use super::message::Message;
 
-/// Every frame begins with it, so that a stranger is noticed at his first word.
+/// The first bytes of each frame; they reveal a peer of another protocol at once.
 const MAGIC: [u8; 4] = *b"BLHO";
 
-/// The longest message: the state of a hundred thousand hosts.
+/// The largest message: room for the state of a hundred thousand hosts.
 const MAX_MESSAGE: usize = 32 << 20;
 
-/// Sockets that travel at once; the kernel takes 253.
+/// Sockets per message; the kernel's limit is 253 (SCM_MAX_FD).
 const SOCKET_BATCH: usize = 128;
 
-/// Why a connection is of no more use.
+/// Why a connection has failed.
 #[derive(Debug)]
 pub(super) enum HandoverError {
-    /// The other side has gone without a word.
+    /// The other side has closed the connection.
     Closed,
-    /// The other side said why it does not go on.
+    /// The other side has refused, for this reason.
     Refused(String),
-    /// Something was not as agreed.
+    /// A violation of the protocol, or an I/O error.
     Broken(String),
 }
 
@@ -53,7 +53,7 @@ impl From<io::Error> for HandoverError {
     }
 }
 
-/// A connection between two processes.
+/// A connection between predecessor and successor.
 #[derive(Debug)]
 pub(super) struct HandoverConnection(UnixStream);
 
@@ -62,12 +62,12 @@ impl HandoverConnection {
         HandoverConnection(stream)
     }
 
-    /// The connection without its runtime.
+    /// Detaches the connection from its runtime.
     pub(super) fn into_std(self) -> io::Result<std::os::unix::net::UnixStream> {
         self.0.into_std()
     }
 
-    /// Who is at the other end, as the kernel knows it.
+    /// The credentials of the other process, from the kernel.
     pub(super) fn peer(&self) -> io::Result<Peer> {
         let credentials = self.0.peer_cred()?;
         Ok(Peer {
@@ -80,22 +80,22 @@ impl HandoverConnection {
         let Err(error) = self.write(message).await else {
             return Ok(());
         };
-        // What the other side said before it closed explains more.
+        // A refusal sent before the close is the better error.
         match self.receive().await {
             Err(refused @ HandoverError::Refused(_)) => Err(refused),
             _ => Err(error),
         }
     }
 
-    /// Sends a message without a look at what the other side may have said.
+    /// Sends a message without reading a pending refusal.
     pub(super) async fn write(&mut self, message: &Message) -> Result<(), HandoverError> {
         let frame = frame(message)?;
         self.0.write_all(&frame).await.map_err(HandoverError::from)
     }
 
-    /// Waits until the other side has said something or closed.
+    /// Waits until there is data, or the other side has closed.
     pub(super) async fn readable(&self) {
-        // An error shows again when something is read.
+        // The next read reports the error.
         let _ = self.0.readable().await;
     }
 
@@ -105,7 +105,7 @@ impl HandoverConnection {
         while self.0.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
     }
 
-    /// The next message. A refusal is an error.
+    /// Receives the next message. A refusal is an error.
     pub(super) async fn receive(&mut self) -> Result<Message, HandoverError> {
         let mut magic = [0; MAGIC.len()];
         self.0.read_exact(&mut magic).await?;
@@ -132,20 +132,20 @@ impl HandoverConnection {
         }
     }
 
-    /// Says why this side does not go on, if that can be said at once.
+    /// Sends a refusal, if the socket has room at once.
     pub(super) fn refuse(&self, reason: &str) {
         let reason = reason.to_owned();
         self.try_send(&Message::Refused { reason });
     }
 
-    /// Says that the other side serves without being watched from now on, if that can be said at once.
+    /// Sends the release from the watch, if the socket has room at once.
     pub(super) fn release(&self) {
         self.try_send(&Message::Release);
     }
 
     fn try_send(&self, message: &Message) {
         if let Ok(frame) = frame(message) {
-            // A peer that does not hear it notices that the connection ends, or its own deadline.
+            // A peer that misses it notices the end of the connection, or its own deadline.
             let _ = self.0.try_write(&frame);
         }
     }
@@ -164,7 +164,7 @@ impl HandoverConnection {
         Ok(())
     }
 
-    /// Receives `count` sockets. They stay open until somebody closes them, but not in a process that is started.
+    /// Receives `count` sockets. The caller must close them; child processes do not inherit them.
     pub(super) async fn receive_sockets(&self, count: usize) -> Result<Vec<RawFd>, HandoverError> {
         let stream = self.0.as_raw_fd();
         let mut sockets = Vec::new();

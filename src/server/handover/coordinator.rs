@@ -1,4 +1,4 @@
-//! The side that serves: lets successors in, and hands over to one.
+//! The predecessor's side of a handover: accepts successors, and hands over to one of them.
 
 mod attempt;
 
@@ -30,16 +30,16 @@ use crate::server::socket_file::SocketFile;
 use crate::supervisor::{Supervisor, Task};
 use crate::timestamp::Timestamp;
 
-/// The time from the start of a handover to its end: reading the file, the certificates and the names of hosts takes
-/// seconds at most, and then hosts are checked once.
+/// The time limit of a handover: reading the file, the certificates and resolving names take seconds at most; then
+/// hosts are checked once.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30).saturating_add(FIRST_ROUND);
 
-/// A successor says hello in its first milliseconds.
+/// A successor sends `hello` within milliseconds.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 const HANDOVER_RUNNING: &str = "a handover is running";
 
-/// What a successor is told of.
+/// The sources of the state that a successor receives.
 #[derive(Debug)]
 pub(in crate::server) struct HandoverSources {
     pub(in crate::server) active: Arc<ArcSwap<ActiveConfig>>,
@@ -47,11 +47,11 @@ pub(in crate::server) struct HandoverSources {
     pub(in crate::server) loaded_config: Arc<ArcSwap<LoadedConfig>>,
 }
 
-/// Hands the listeners of this process over.
+/// Hands over the listeners of this process.
 #[derive(Debug)]
 pub(in crate::server) struct HandoverCoordinator {
     program: Program,
-    /// Why there can be no handover.
+    /// Why this process can never hand over; `None`: it can.
     obstacle: Option<&'static str>,
     grace: Duration,
     active: Arc<ArcSwap<ActiveConfig>>,
@@ -61,12 +61,12 @@ pub(in crate::server) struct HandoverCoordinator {
     change_locks: ChangeLocks,
     /// Set once the process listens.
     sockets: OnceLock<Sockets>,
-    /// Where successors come to, once they may.
+    /// The socket on which successors connect, once it is open.
     upgrade_socket: Mutex<Option<UpgradeSocket>>,
     pending: Mutex<PendingSuccessor>,
 }
 
-/// The listening sockets by address; Pingora's table, in which they stay as long as it accepts.
+/// The listening sockets by address, in Pingora's table; they stay there while this process accepts.
 struct Sockets {
     addresses: Vec<SocketAddr>,
     table: ListenFds,
@@ -78,36 +78,36 @@ impl std::fmt::Debug for Sockets {
     }
 }
 
-/// The upgrade socket.
+/// The upgrade socket and its accept loop.
 #[derive(Debug)]
 struct UpgradeSocket {
     file: SocketFile,
-    /// Lets successors in.
+    /// The task that accepts successors.
     accepting: JoinHandle<()>,
 }
 
-/// A successor that has come, and when the file was taken in that was in force then.
+/// A connected successor, and when the configuration in effect at that moment was loaded.
 #[derive(Debug)]
 struct WaitingSuccessor {
     connection: HandoverConnection,
     loaded: Timestamp,
-    /// Whether it can be watched.
+    /// Whether it supports the watch; versions before the watch do not.
     watched: bool,
 }
 
-/// Where successors wait.
+/// What happens to a successor that connects.
 #[derive(Debug)]
 enum PendingSuccessor {
-    /// Who comes may wait here; the last one does.
+    /// It waits for SIGQUIT; the latest one replaces an earlier one.
     Accepting(Option<WaitingSuccessor>),
-    /// A handover runs, whose successor was started and comes in here.
+    /// A handover has started a process and expects its connection here.
     Expected(mpsc::Sender<(Peer, WaitingSuccessor)>),
-    /// A handover runs, and nobody may come in.
+    /// A handover is running; others are refused.
     Closed,
 }
 
 impl HandoverCoordinator {
-    /// `reloadable`: whether there is a file that a successor could read.
+    /// `reloadable`: whether there is a file that a successor can read.
     pub(in crate::server) fn new(
         program: Program,
         reloadable: bool,
@@ -146,30 +146,31 @@ impl HandoverCoordinator {
         }
     }
 
-    /// Why this process cannot hand over at all.
+    /// Why this process can never hand over; `None`: it can.
     pub(in crate::server) fn obstacle(&self) -> Option<&'static str> {
         self.obstacle
     }
 
-    /// The process listens on `addresses`, whose sockets are in `table`; successors may come through `handover_listener`.
+    /// Starts to accept successors through `handover_listener`. The process listens on `addresses`, whose sockets are
+    /// in `table`. Call it once.
     ///
     /// # Errors
-    /// If the door cannot be watched.
+    /// The socket cannot be registered with the runtime.
     pub(in crate::server) fn start(
         self: &Arc<Self>,
         addresses: Vec<SocketAddr>,
         table: ListenFds,
         handover_listener: HandoverListener,
     ) -> std::io::Result<()> {
-        // Only the first call counts, and there is one.
+        // There is only one call, so the cell is empty.
         let _ = self.sockets.set(Sockets { addresses, table });
         self.listen(handover_listener)
     }
 
-    /// Lets successors in through `handover_listener`, and no longer where they came in until now.
+    /// Accepts successors through `handover_listener`, and stops to accept them through an earlier one.
     ///
     /// # Errors
-    /// If the door cannot be watched.
+    /// The socket cannot be registered with the runtime.
     pub(in crate::server) fn listen(
         self: &Arc<Self>,
         handover_listener: HandoverListener,
@@ -190,7 +191,7 @@ impl HandoverCoordinator {
         Ok(())
     }
 
-    /// Lets successors in, for ever.
+    /// Accepts successors; never returns.
     async fn accept(self: &Arc<Self>, listener: &UnixListener) {
         loop {
             match listener.accept().await {
@@ -207,19 +208,20 @@ impl HandoverCoordinator {
         }
     }
 
-    /// Removes the file of the upgrade socket, unless it is a successor's by now.
+    /// Removes the file of the upgrade socket, unless a successor has replaced it.
     pub(in crate::server) fn remove_socket(&self) {
         if let Some(upgrade_socket) = &*lock(&self.upgrade_socket) {
             upgrade_socket.file.remove();
         }
     }
 
-    /// Hands over to a successor: to the one that waits, else to one that is started now. Once it serves, this process
-    /// accepts no connections and watches it. Afterwards this process has to drain. Dropping the future ends the attempt
-    /// and the successor; the watch over one that serves it only cuts short.
+    /// Hands over to the waiting successor, or else to one that is started now. Once it serves, this process stops
+    /// accepting connections and watches it. After `Ok` the caller must drain. Dropping the future ends the attempt and
+    /// the successor; if the successor serves already, only the watch.
     ///
     /// # Errors
-    /// Why there was no handover. No successor is left then; whether this process has to take over again says its phase.
+    /// Why there was no handover. The successor has been ended; the phase tells whether this process has stopped
+    /// accepting and must resume.
     pub(in crate::server) async fn hand_over(&self) -> Result<(), String> {
         if let Some(obstacle) = self.obstacle {
             return Err(obstacle.to_owned());
@@ -241,7 +243,7 @@ impl HandoverCoordinator {
         attempt.watch_successor().await
     }
 
-    /// Lets nobody in, and returns who waits.
+    /// Refuses further successors, and returns the waiting one.
     fn close_pending(&self) -> Option<WaitingSuccessor> {
         match std::mem::replace(&mut *lock(&self.pending), PendingSuccessor::Closed) {
             PendingSuccessor::Accepting(waiting) => waiting,
@@ -249,7 +251,7 @@ impl HandoverCoordinator {
         }
     }
 
-    /// Who comes through the door.
+    /// Performs the handshake with a connecting successor.
     async fn handle_connection(self: Arc<Self>, mut connection: HandoverConnection) {
         match timeout(HELLO_TIMEOUT, self.handshake(&mut connection)).await {
             Ok(Ok((peer, loaded, watched))) => self.enqueue(
@@ -265,11 +267,12 @@ impl HandoverCoordinator {
                 warn!("a successor was not let in: {error}");
                 connection.refuse(&error.to_string());
             }
-            Err(_) => warn!("a successor was not let in: it said nothing"),
+            Err(_) => warn!("a successor was not let in: it sent no hello in time"),
         }
     }
 
-    /// Who it is, when the file was taken in that is in force, and whether it can be watched.
+    /// Returns the successor's identity, the load time of the configuration in effect, and whether it supports the
+    /// watch.
     async fn handshake(
         &self,
         connection: &mut HandoverConnection,
@@ -324,10 +327,10 @@ impl HandoverCoordinator {
 }
 
 fn unexpected(message: &Message) -> HandoverError {
-    HandoverError::Broken(format!("it said {message:?} out of turn"))
+    HandoverError::Broken(format!("it sent {message:?} out of turn"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing that is done under these locks can be half done.
+    // No update under these locks can be left half done, so a poisoned lock is usable.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

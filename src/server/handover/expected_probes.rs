@@ -1,16 +1,16 @@
-//! Connections that a predecessor makes to see that its successor accepts: they are neither served nor counted.
+//! Probes: connections by which a predecessor checks that its successor accepts. They are neither served nor counted.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Probes that are expected at a time; more than a predecessor sends.
+/// Bound of the expected probes; a predecessor sends fewer.
 const MAX_PROBES: usize = 4096;
 
-/// The probes that were announced to this process.
+/// The probes that a predecessor has announced.
 #[derive(Debug, Default)]
 pub(in crate::server) struct ExpectedProbes {
-    /// Whether there are any, so that others cost no lock.
+    /// Whether any probe is expected; spares other connections the lock.
     has_any: AtomicBool,
     table: Mutex<ProbeTable>,
 }
@@ -22,7 +22,7 @@ struct ProbeTable {
 }
 
 impl ExpectedProbes {
-    /// A connection from each of these addresses is a probe.
+    /// Expects one probe from each of these addresses.
     pub(super) fn expect(&self, from: &[SocketAddr]) {
         let mut table = self.table();
         table.expected.extend(from.iter().map(probe_key));
@@ -31,7 +31,7 @@ impl ExpectedProbes {
         self.has_any.store(true, Ordering::SeqCst);
     }
 
-    /// Whether a connection that was accepted from `peer` is a probe.
+    /// Whether an accepted connection from `peer` is a probe; marks it as accepted.
     pub(in crate::server) fn is_probe(&self, peer: &SocketAddr) -> bool {
         if !self.has_any.load(Ordering::Relaxed) {
             return false;
@@ -46,24 +46,24 @@ impl ExpectedProbes {
         true
     }
 
-    /// The probes that were accepted since this was asked last.
+    /// Takes the probes accepted since the last call.
     pub(super) fn take_accepted(&self) -> Vec<SocketAddr> {
         std::mem::take(&mut self.table().accepted)
     }
 
-    /// No probe comes any more.
+    /// Ends the watch: no more probes are expected.
     pub(super) fn clear(&self) {
         self.has_any.store(false, Ordering::SeqCst);
         *self.table() = ProbeTable::default();
     }
 
     fn table(&self) -> MutexGuard<'_, ProbeTable> {
-        // Nothing that is done under the lock can be half done.
+        // No update under this lock can be left half done, so a poisoned lock is usable.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What both sides of a connection call its source: the scope of an IPv6 address may differ.
+/// The part of an address on which both ends agree: the scope of an IPv6 address may differ.
 fn probe_key(address: &SocketAddr) -> (IpAddr, u16) {
     (address.ip(), address.port())
 }

@@ -1,4 +1,4 @@
-//! What another process says at a handover.
+//! Fuzzing of the handover's messages and of the carried state.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -27,10 +27,10 @@ pools:
   loads: { algorithm: { name: p2c, load: peak_ewma }, hosts: ["127.0.0.1:1", "[::1]:2"], health_check: none }
 "#;
 
-/// Frames that this process would read.
+/// Bound of the frames per input.
 const MAX_FRAMES: usize = 32;
 
-/// New pools, whose hosts share nothing with those of others.
+/// New pools, whose hosts share no state with others.
 fn pools() -> Vec<Arc<Pool>> {
     static CONFIGURED: OnceLock<Config> = OnceLock::new();
     let config = CONFIGURED.get_or_init(|| Config::parse(CONFIG, Path::new("b.yaml")).unwrap());
@@ -42,7 +42,7 @@ fn pools() -> Vec<Arc<Pool>> {
     pools
 }
 
-/// Lets the pools take over what is known, as a successor does; their hosts serve then, as far as they are healthy.
+/// Carries the state over to the pools, as a successor does, and lets them serve.
 fn carry(pools: &[Arc<Pool>], known: &[PoolState]) {
     let each = |pool: &Pool, take: &dyn Fn(&PoolState)| {
         let known = known.iter().filter(|state| state.name == pool.name());
@@ -59,7 +59,7 @@ fn states(pools: &[Arc<Pool>]) -> Vec<PoolState> {
     pools.iter().map(|pool| pool.state()).collect()
 }
 
-/// What is said to be the predecessor's state of the hosts, once as it is and once as of pools that are checked as ours.
+/// The input as the predecessor's state, once unchanged and once with the digests of our health checks.
 fn state(input: &[u8]) {
     let Ok(input_state) = serde_json::from_slice::<Value>(input) else {
         return;
@@ -79,7 +79,7 @@ fn state(input: &[u8]) {
 }
 
 fn json(state: &PoolState) -> Value {
-    serde_json::to_value(state).expect("a state can be told")
+    serde_json::to_value(state).expect("a state is serializable")
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -105,11 +105,12 @@ fn assert_carried_over(input_state: Value) {
             assert!(is_same(&before), "{before} became {after}");
             let success = after["success"].as_f64().expect("a share");
             assert!((0.0..=1.0).contains(&success), "{success}");
-            // What nobody said of this host, at this address, checked this way, has not changed.
+            // The state of a host is unchanged unless the input has an entry for it, at this address and with this
+            // check.
             let of_host =
                 |sent_states: &'_ Value| list(&sent_states["hosts"]).iter().any(|h| is_same(&h));
             if !sent_states().any(of_host) {
-                // A host that the others do not know has been added to them, and starts slowly.
+                // A host unknown to the predecessor counts as added, and starts slowly.
                 assert_eq!(without_times(before.clone()), without_times(after.clone()));
             }
             if !sent_states().any(|sent_states| {
@@ -127,10 +128,11 @@ fn assert_carried_over(input_state: Value) {
         }
     }
 
-    // It can be handed on to yet another process, which comes to the same.
+    // The state survives a second handover unchanged.
     let sources = export(&pools, &RuntimeOverrides::default());
-    let text = serde_json::to_string(&sources).expect("a state can be told");
-    let handed_on = import(serde_json::from_str(&text).expect("what was told can be read")).pools;
+    let text = serde_json::to_string(&sources).expect("a state is serializable");
+    let handed_on =
+        import(serde_json::from_str(&text).expect("a serialized state can be parsed")).pools;
     assert_eq!(
         without_volatile(&handed_on),
         without_volatile(&states(&pools))
@@ -143,7 +145,7 @@ fn assert_carried_over(input_state: Value) {
     );
 
     for (pool, third) in pools.iter().zip(&third) {
-        // Hosts that start slowly are passed over at random, and an ejection may end at any moment.
+        // Slow start skips hosts at random, and an ejection may end at any moment.
         let state = json(&pool.state());
         let calm = |host: &Value| host["ejection"].is_null() && host["ramping_ms"].is_null();
         let calm = list(&state["hosts"]).iter().all(calm);
@@ -166,7 +168,7 @@ fn assert_carried_over(input_state: Value) {
     }
 }
 
-/// States without what changes as time passes.
+/// States without the fields that change over time.
 fn without_volatile(states: &[PoolState]) -> Vec<Value> {
     let mut states = Vec::from_iter(states.iter().map(json));
     let hosts = states
@@ -191,7 +193,7 @@ fn fresh_state(fresh: &[Arc<Pool>], sent_states: &Value) -> PoolState {
     of_name.expect("only pools of ours are compared").state()
 }
 
-/// Bytes from the other end of the connection: as they are, and each line as what a frame holds.
+/// The input as bytes from the other end, and each of its lines as a frame.
 fn messages(input: &[u8]) {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime =
@@ -207,7 +209,7 @@ fn messages(input: &[u8]) {
         let sent = lines().map(serde_json::from_slice::<Message>);
         let sent = Vec::from_iter(sent.map_while(Result::ok).filter(|m| !is_refusal(m)));
         let shown = |messages: &[Message]| format!("{messages:?}");
-        // A refusal ends the connection, and so does what is no message.
+        // A refusal or an invalid message ends the connection.
         assert!(shown(&sent).starts_with(shown(&received).trim_end_matches(']')));
         for message in received {
             let text = format!("{message:?}");
@@ -220,7 +222,7 @@ fn is_refusal(message: &Message) -> bool {
     matches!(message, Message::Refused { .. })
 }
 
-/// The messages in bytes that end, up to the first that is none.
+/// The messages in `bytes`, up to the first invalid one.
 async fn received(bytes: &[u8]) -> Vec<Message> {
     let (mut theirs, ours) = std::os::unix::net::UnixStream::pair().unwrap();
     theirs.write_all(bytes).unwrap();

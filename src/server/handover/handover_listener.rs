@@ -1,4 +1,4 @@
-//! The upgrade socket: where it may lie, who may answer there, and how it is taken over.
+//! The upgrade socket: which directories are safe for it, who may connect, and how a successor takes it over.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::server::socket_file::SocketFile;
 
-/// The upgrade socket of a process that serves.
+/// The upgrade socket of a serving process.
 #[derive(Debug)]
 pub(in crate::server) struct HandoverListener {
     listener: UnixListener,
@@ -18,7 +18,7 @@ pub(in crate::server) struct HandoverListener {
 }
 
 impl HandoverListener {
-    /// Listens at `path`, where nobody may answer.
+    /// Listens at `path`; fails if another process accepts connections there.
     pub(in crate::server) fn bind(path: &Path) -> Result<Self, String> {
         if UnixStream::connect(path).is_ok() {
             return Err(cannot(path, "another process answers there"));
@@ -26,7 +26,7 @@ impl HandoverListener {
         HandoverListener::take_over(path)
     }
 
-    /// Listens at `path`, whoever does now. There is no moment without a socket.
+    /// Listens at `path` in place of the current owner. There is no moment without a socket.
     pub(in crate::server) fn take_over(path: &Path) -> Result<Self, String> {
         check_directory(path).map_err(|reason| cannot(path, &reason))?;
         let file = SocketFile::default();
@@ -35,7 +35,7 @@ impl HandoverListener {
         Ok(HandoverListener { listener, file })
     }
 
-    /// Nobody was let in: removes the file.
+    /// Removes the file, if no successor was accepted.
     pub(in crate::server) fn remove_file(&self) {
         self.file.remove();
     }
@@ -45,13 +45,13 @@ impl HandoverListener {
     }
 }
 
-/// Whether user `uid` may be at the other side of our sockets, and own the directories that they lie in: our own user
-/// and root.
+/// Whether user `uid` may connect to our sockets and own their directories: our own user and root.
 pub(in crate::server) fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Whether the directory of an upgrade socket, if it is there, would be refused by a process of whichever user.
+/// Checks that the directory of an upgrade socket, if it exists, is private; other permissions are refused whichever
+/// user runs the process.
 pub(in crate::server) fn check_directory_mode(path: &Path) -> Result<(), String> {
     let directory = directory(path);
     match fs::metadata(directory) {
@@ -71,7 +71,7 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Whoever can write in the directory could put himself in the place of the process that serves.
+/// A user who can write to the directory could impersonate the serving process.
 fn check_directory(path: &Path) -> Result<(), String> {
     let directory = directory(path);
     let shown = directory.display();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_is_replaced_and_a_living_one_is_not() {
+    fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
         let folder = folder();
         let path = folder.path().join("up");
         drop(UnixListener::bind(&path).unwrap());

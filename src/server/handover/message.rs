@@ -1,4 +1,4 @@
-//! What the two processes say to each other.
+//! The messages between predecessor and successor, and the state that they carry.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,64 +11,64 @@ use crate::logging;
 use crate::pool::{Pool, PoolState};
 use crate::server::runtime_overrides::RuntimeOverrides;
 
-/// The version of the protocol; another one is refused.
+/// The version of the protocol; other versions are refused.
 pub(super) const VERSION: u32 = 1;
 
-/// The version of the carried state; another one is dropped.
+/// The version of the carried state; other versions are dropped.
 const STATE_VERSION: u32 = 1;
 
-/// A message.
+/// A message, one JSON object per frame.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(super) enum Message {
-    /// The successor has come. Earlier versions cannot be `watched`.
+    /// The successor has connected. Earlier versions do not support being `watched`.
     Hello {
         version: u32,
         #[serde(default)]
         watched: bool,
     },
-    /// What it will get.
+    /// What the successor will receive.
     Welcome {
         listeners: Vec<SocketAddr>,
         state: Value,
     },
-    /// It could serve at once.
+    /// The successor is ready to serve as soon as it has the sockets.
     Prepared,
-    /// As many sockets as listeners follow, in their order. `reloaded`: the file was taken in anew since the welcome.
+    /// The sockets of the listeners follow, in this order. `reloaded`: the file was reloaded since `welcome`.
     Take {
         listeners: Vec<SocketAddr>,
         state: Value,
         #[serde(default)]
         reloaded: bool,
     },
-    /// It serves; clients come in through `listeners`.
+    /// The successor accepts connections on `listeners`.
     Ready {
         #[serde(default)]
         listeners: Vec<SocketAddr>,
     },
-    /// It is the only one to serve. `watch`: it has to answer probes until it is released.
+    /// The predecessor has stopped accepting. `watch`: the successor has to respond to probes until it is released.
     Farewell {
         #[serde(default)]
         watch: bool,
     },
-    /// Connections from these addresses will come through the listeners.
+    /// The predecessor will connect from these addresses to the listeners.
     Probe { from: Vec<SocketAddr> },
-    /// The successor lives, and has accepted these since it said so last.
+    /// The successor is alive, and has accepted these probes since the last message.
     Alive { accepted: Vec<SocketAddr> },
-    /// The successor is told to stop, or has a successor itself: it needs no watch any more.
+    /// The successor is stopping, or has a successor itself: it needs no watch any more.
     Leaving,
-    /// The watch is over.
+    /// The watch is over; the predecessor drains.
     Release,
-    /// It has to go.
+    /// The other side gives up; the successor has to end.
     Refused { reason: String },
 }
 
-/// What is known of the pools, as it travels.
+/// The state of the pools and the overrides, in wire format.
 #[derive(Debug, Serialize, Deserialize)]
 struct CarriedState {
     version: u32,
     pools: Vec<PoolState>,
-    /// What earlier versions did not tell has a default.
+    /// Missing in earlier versions.
     #[serde(default, rename = "overlay")]
     overrides: RuntimeOverrides,
     /// The level of the log, if it was changed at run time.
@@ -76,20 +76,19 @@ struct CarriedState {
     log_level: Option<String>,
 }
 
-/// What goes along to the successor.
+/// The state that a successor receives.
 #[derive(Debug, Default)]
 pub(in crate::server) struct HandoverState {
-    /// What is known of the pools.
     pub(in crate::server) pools: Vec<PoolState>,
-    /// What operators have changed.
+    /// Changes by operators at run time.
     pub(in crate::server) overrides: RuntimeOverrides,
-    /// The level of the log that they have set.
+    /// The log level, if an operator has changed it.
     pub(in crate::server) log_level: Option<String>,
-    /// Whether the file was taken in anew since this process read it.
+    /// Whether the predecessor reloaded the file after this process had read it.
     pub(in crate::server) reloaded: bool,
 }
 
-/// The state of `pools` and what operators have changed, to be sent.
+/// The state of `pools` and the overrides, in wire format.
 pub(super) fn export(pools: &[Arc<Pool>], overrides: &RuntimeOverrides) -> Value {
     let state = CarriedState {
         version: STATE_VERSION,
@@ -97,11 +96,11 @@ pub(super) fn export(pools: &[Arc<Pool>], overrides: &RuntimeOverrides) -> Value
         overrides: overrides.clone(),
         log_level: logging::changed_level(),
     };
-    // A number that JSON has no word for becomes null, which the other side drops.
+    // NaN and infinities become null, which the other side drops.
     serde_json::to_value(state).unwrap_or(Value::Null)
 }
 
-/// What came with a message; nothing if it is not of this version.
+/// Parses the state; the default if it has another version or is invalid.
 pub(super) fn import(state: Value) -> HandoverState {
     let version = state.get("version").and_then(Value::as_u64);
     if version != Some(u64::from(STATE_VERSION)) {

@@ -1,29 +1,29 @@
-//! Handover: the listening sockets and what was learnt of the hosts pass to a successor process, without a moment in
-//! which nobody listens.
+//! Handover: the listening sockets and the state of the hosts pass to a successor process, without a moment in which no
+//! process listens.
 //!
-//! Over a Unix socket the two say, predecessor on the right:
+//! The two processes exchange these messages over a Unix socket, predecessor on the right:
 //! ```text
 //!     hello      →            version of this protocol
 //!                ← welcome    the listeners, and the state of the pools
-//!     prepared   →            everything that can fail has been done: file, certificates, pools, new listeners, checks
-//!                ← take       the listening sockets themselves, and whose turn it is now
-//!     ready      →            it accepts connections
-//!                ← farewell   from here on the predecessor accepts none, and watches
-//!                ← probe      where connections come from that prove that the successor accepts
-//!     alive      →            which of them it has accepted; again and again
-//!                ← release    from here on the predecessor drains
+//!     prepared   →            everything that can fail is done: file, certificates, pools, new listeners, health checks
+//!                ← take       the listening sockets, and the current state
+//!     ready      →            the successor accepts connections
+//!                ← farewell   the predecessor has stopped accepting, and watches
+//!                ← probe      source addresses of connections that prove that the successor accepts
+//!     alive      →            the probes that it has accepted; repeated during the watch
+//!                ← release    the predecessor drains
 //! ```
-//! Between `farewell` and `release` the predecessor has its listening sockets still: if the successor dies or freezes
-//! within these seconds, it is killed and the predecessor takes over again. A successor that is told to stop meanwhile, or
-//! hands over itself, says `leaving`.
+//! Between `farewell` and `release` the predecessor keeps its listening sockets: if the successor dies or freezes within
+//! these seconds, the predecessor kills it and serves again. A successor that is stopped meanwhile, or hands over itself,
+//! sends `leaving`.
 //!
-//! Before `farewell` the predecessor serves as if nothing had been said, and whatever goes wrong leaves it so. Both
-//! processes hold the same sockets after `take`, so it does not matter which of them dies. A connection that ends without
-//! a word means that the predecessor has died: the successor then listens by itself.
+//! Before `farewell` the predecessor serves as usual, and a failure at any step changes nothing. After `take` both
+//! processes hold the same sockets, so either may die. A connection that closes without a message means that the
+//! predecessor has died: the successor then binds and listens by itself.
 //!
-//! The predecessor's end must not be the service's. It is where process 1 of a container is ballast, which therefore does
-//! not hand over; and where a small init ends the container with its first child, which cannot be seen from here: there,
-//! reload in place or replace the container.
+//! The end of the predecessor must not be the end of the service. In a container whose process 1 is ballast it would be,
+//! so process 1 does not hand over. A small init process that ends the container with its first child cannot be detected:
+//! there, reload in place or replace the container.
 
 mod connection;
 mod coordinator;

@@ -1,4 +1,4 @@
-//! The side that comes: gets what it needs to prepare itself, then the sockets.
+//! The successor's side of a handover: receives the predecessor's state, prepares itself, then receives the sockets.
 
 use std::collections::HashSet;
 use std::io;
@@ -19,24 +19,24 @@ use super::message::{HandoverState, Message, VERSION, import};
 use super::successor_process;
 use crate::server::socket_file::is_same_socket;
 
-/// The predecessor welcomes a successor at once, or it hangs.
+/// A predecessor sends `welcome` within milliseconds, or it hangs.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a successor that serves waits for the last word of its predecessor before it takes it for said.
+/// How long a serving successor waits for `farewell`; afterwards it takes it for sent.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The wish to take over from the process that serves.
+/// A request to take over from the serving process.
 #[derive(Debug)]
 pub struct TakeoverRequest {
-    /// The upgrade socket to come to; `None`: the one that the configuration says.
+    /// The upgrade socket to connect to; `None`: the configured one.
     socket: Option<PathBuf>,
     wait: Duration,
 }
 
 impl TakeoverRequest {
-    /// To be called before anything else. A process that was started by its predecessor may be there only to start
-    /// another one, and then does not return from here. Once it is prepared it waits for `wait`: where it was
-    /// started by hand, somebody has to send SIGQUIT.
+    /// Call it before anything else. A process started by its predecessor may be only the first of two stages, which
+    /// starts the second and does not return from here. `wait` bounds the wait for the listeners: a successor started
+    /// by hand needs an operator who sends SIGQUIT to the predecessor.
     ///
     /// # Errors
     /// One line for a person; the process has to end.
@@ -46,11 +46,11 @@ impl TakeoverRequest {
     }
 }
 
-/// A successor that has been welcomed.
+/// A successor that has received `welcome`.
 #[derive(Debug)]
 pub(in crate::server) struct Successor {
     connection: std::os::unix::net::UnixStream,
-    /// Where the predecessor waited.
+    /// The path of the predecessor's upgrade socket.
     upgrade_socket: PathBuf,
     predecessor: Option<Pid>,
     wait: Duration,
@@ -59,10 +59,10 @@ pub(in crate::server) struct Successor {
 }
 
 impl Successor {
-    /// Comes to the process that serves; if it is not known where that waits, then to `path`. `None`: there is none.
+    /// Connects to the serving process; without a known upgrade socket, to `path`. `None`: no process serves.
     ///
     /// # Errors
-    /// Why this process cannot be its successor.
+    /// Why this process cannot take over.
     pub(in crate::server) fn connect(
         upgrade: &TakeoverRequest,
         path: &Path,
@@ -71,7 +71,7 @@ impl Successor {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| format!("cannot come to the predecessor: {error}"))?;
+            .map_err(|error| format!("cannot connect to the predecessor: {error}"))?;
         runtime.block_on(async {
             let stream = match UnixStream::connect(path).await {
                 Ok(stream) => stream,
@@ -81,7 +81,7 @@ impl Successor {
             let welcome = timeout(WELCOME_TIMEOUT, handshake(&mut connection)).await;
             let failed = |reason: String| format!("no handover from {}: {reason}", path.display());
             match welcome {
-                Err(_) => Err(failed("the predecessor says nothing".to_owned())),
+                Err(_) => Err(failed("the predecessor does not respond".to_owned())),
                 Ok(Err(HandoverError::Closed)) => {
                     warn!("the predecessor has gone; starting without it");
                     Ok(None)
@@ -112,26 +112,26 @@ impl Successor {
         is_same_socket(&self.upgrade_socket, path)
     }
 
-    /// The process that serves, if the kernel knows its id.
+    /// The pid of the serving process, if the kernel knows it.
     pub(in crate::server) fn predecessor(&self) -> Option<Pid> {
         self.predecessor
     }
 
-    /// Whether the socket of `address` will be handed over.
+    /// Whether the predecessor will hand over the socket of `address`.
     pub(in crate::server) fn inherits(&self, address: SocketAddr) -> bool {
         self.listeners.contains(&address)
     }
 
-    /// What the predecessor has learnt.
+    /// The state received with `welcome`.
     pub(in crate::server) fn handover_state(&self) -> &HandoverState {
         &self.handover_state
     }
 
-    /// Says that everything is prepared, and waits for the sockets of `addresses`. `None`: the predecessor has died, and
-    /// nobody listens any more.
+    /// Sends `prepared`, and waits for the sockets of `addresses`. `None`: the predecessor has died, and no process
+    /// listens.
     ///
     /// # Errors
-    /// Why there will be no handover; this process has to go.
+    /// Why there is no handover; this process has to end.
     pub(in crate::server) async fn receive_listeners(
         self,
         addresses: &[SocketAddr],
@@ -155,7 +155,7 @@ impl Successor {
                 }
                 other => {
                     return Err(HandoverError::Broken(format!(
-                        "it said {other:?} out of turn"
+                        "it sent {other:?} out of turn"
                     )));
                 }
             };
@@ -188,22 +188,22 @@ impl Successor {
     }
 }
 
-/// What a successor has got.
+/// The sockets and the state that a successor has received.
 #[derive(Debug)]
 pub(in crate::server) struct Takeover {
     connection: HandoverConnection,
     /// The listening sockets by address.
     pub(in crate::server) sockets: Vec<(SocketAddr, RawFd)>,
-    /// What the predecessor has learnt until now.
+    /// The predecessor's state at the time of `take`.
     pub(in crate::server) handover_state: HandoverState,
 }
 
 impl Takeover {
-    /// Says that this process serves on `listeners`. `Ok`: it is the only one from here on; where the predecessor
-    /// watches, what it does so with.
+    /// Confirms that this process serves on `listeners`. `Ok`: it is the only one from now on; with the connection for
+    /// the watch, if the predecessor watches.
     ///
     /// # Errors
-    /// Why it has to go nevertheless.
+    /// Why this process has to end.
     pub(in crate::server) async fn confirm(
         mut self,
         listeners: Vec<SocketAddr>,
@@ -216,13 +216,13 @@ impl Takeover {
             Ok(Ok(Message::Farewell { watch: true })) => {
                 Ok(Some(PredecessorWatch(self.connection)))
             }
-            // A predecessor that has died or hangs does not serve.
+            // A dead or hanging predecessor does not serve.
             Err(_) | Ok(Ok(_) | Err(HandoverError::Closed)) => Ok(None),
             Ok(Err(error)) => Err(error.to_string()),
         }
     }
 
-    /// Says why this process does not take over.
+    /// Tells the predecessor why this process does not take over.
     pub(in crate::server) fn refuse(&self, reason: &str) {
         self.connection.refuse(reason);
     }
@@ -233,11 +233,11 @@ impl Takeover {
 pub(in crate::server) struct PredecessorWatch(HandoverConnection);
 
 impl PredecessorWatch {
-    /// Answers the predecessor until the watch is over, or until `leave` says that this process stops or has handed over
-    /// itself.
+    /// Responds to probes until the watch is over, or until `leave` completes because this process stops or has handed
+    /// over itself.
     ///
     /// # Errors
-    /// The predecessor has taken over again; this process has to go.
+    /// The predecessor serves again; this process has to end.
     pub(in crate::server) async fn answer(
         mut self,
         probes: &ExpectedProbes,
@@ -255,7 +255,7 @@ impl PredecessorWatch {
                         }
                     }
                     Err(HandoverError::Refused(reason)) => break Err(reason),
-                    // It is over, or the predecessor has died.
+                    // The watch is over, or the predecessor has died.
                     _ => break Ok(()),
                 },
                 () = &mut leave => {
@@ -288,7 +288,7 @@ async fn handshake(
             Ok((listeners.into_iter().collect(), import(state)))
         }
         other => Err(HandoverError::Broken(format!(
-            "it said {other:?} out of turn"
+            "it sent {other:?} out of turn"
         ))),
     }
 }
@@ -297,7 +297,7 @@ fn no_predecessor<T>(path: &Path, error: &io::Error) -> Result<Option<T>, String
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             warn!(
-                "nobody to take over from at {}; starting without",
+                "no process to take over from at {}; starting without one",
                 path.display()
             );
             Ok(None)

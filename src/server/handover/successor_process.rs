@@ -1,14 +1,14 @@
-//! How a successor is started: the same program with the same arguments, in two stages.
+//! Starts a successor: the same program with the same arguments, in two stages.
 //!
-//! systemd waits only for the end of a main process that is its own child, and the successor would be the predecessor's.
-//! So what is started here starts the successor and ends at once; the successor becomes a child of systemd, or of whoever
-//! adopts orphans. Nobody here can wait for it then, so both stages have a *lifeline* as their standard input: a socket
-//! whose other end the predecessor holds, and which ends with the last process that has it.
+//! systemd waits only for a main process that is its own child, and the successor would be the predecessor's. So the first
+//! stage starts the successor and exits at once; the successor becomes a child of systemd, or of another process that
+//! adopts orphans. The predecessor cannot wait for it then, so both stages have a *lifeline* as their standard input: a
+//! socket whose other end the predecessor holds, and which closes with the last process that has it.
 //! ```text
-//!     first stage       →   the id of the successor; then it ends
-//!     the successor    ←    the upgrade socket, to which it has to come
+//!     first stage       →   the pid of the successor; then it exits
+//!     the successor    ←    the path of the upgrade socket, to which it must connect
 //! ```
-//! A successor that hears nothing was given up before it began, and ends.
+//! A successor that reads end-of-file instead was given up by its predecessor, and ends.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -31,7 +31,7 @@ use tokio::time::timeout;
 /// The argument that makes a process a successor.
 const UPGRADE_ARGUMENT: &str = "--upgrade";
 
-/// The variable of the environment that tells a process which stage it is.
+/// The environment variable that names the stage of a process.
 const STAGE_VARIABLE: &str = "BALLAST_HANDOVER_STAGE";
 const FIRST_STAGE: &str = "first";
 const SECOND_STAGE: &str = "second";
@@ -39,11 +39,11 @@ const SECOND_STAGE: &str = "second";
 /// The first stage takes milliseconds.
 const FIRST_STAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest path that is taken from the lifeline; the kernel's limit.
+/// The longest path that is read from the lifeline; PATH_MAX of Linux.
 const MAX_PATH: u32 = 4096;
 
-/// To be called by a process with `--upgrade` before anything else. In the first stage it starts the second and does not
-/// return; in the second it returns the upgrade socket to come to. `None`: this process was started by hand.
+/// Call it before anything else in a process with `--upgrade`. In the first stage it starts the second and does not
+/// return; in the second it returns the upgrade socket to connect to. `None`: an operator started this process.
 ///
 /// # Errors
 /// One line for a person; the process has to end.
@@ -66,7 +66,7 @@ pub(in crate::server) fn run_stage() -> Result<Option<PathBuf>, String> {
 
 fn start_second() -> io::Result<()> {
     let Program { path, arguments } = Program::running()?;
-    // Both this process and its child have the lifeline as their standard input.
+    // This process and its child share the lifeline as standard input.
     let mut lifeline = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut second = process::Command::new(path);
     let second = second
@@ -89,7 +89,7 @@ fn read_socket_path() -> io::Result<PathBuf> {
     Ok(OsString::from_vec(path).into())
 }
 
-/// The program that runs, as it was called.
+/// The running program and its arguments.
 #[derive(Debug, Clone)]
 pub(in crate::server) struct Program {
     path: PathBuf,
@@ -97,12 +97,12 @@ pub(in crate::server) struct Program {
 }
 
 impl Program {
-    /// The program of this process. To be asked at its start: afterwards another file may have taken the place of its
-    /// own, which is then what a successor runs.
+    /// The program of this process. Call it at start: a later upgrade may replace the file, and a successor runs the
+    /// new one.
     pub(in crate::server) fn running() -> io::Result<Self> {
         let mut arguments = env::args_os();
         let invoked = arguments.next().map(PathBuf::from).unwrap_or_default();
-        // The path that it was called by may be a link to what is the current version.
+        // The invoked path may be a link to the current version.
         let by_path = invoked.components().count() > 1;
         let path = match by_path.then(|| path::absolute(&invoked)) {
             Some(Ok(path)) if path.exists() => path,
@@ -165,12 +165,12 @@ impl Program {
     }
 }
 
-/// A successor that was started here. Dropping it ends it, unless it was [let go](SuccessorProcess::detach).
+/// A started successor. Dropping it ends the process, unless it was [detached](SuccessorProcess::detach).
 #[derive(Debug)]
 pub(super) struct SuccessorProcess {
     pid: Pid,
     lifeline: Option<UnixStream>,
-    /// How long its requests may run on, if it may have some.
+    /// How long its requests may finish, if it may have some; `None`: it has none yet.
     grace: Option<Duration>,
 }
 
@@ -179,7 +179,7 @@ impl SuccessorProcess {
         self.pid
     }
 
-    /// Waits for its end and says what is known of it.
+    /// Waits for the end of the process and describes it.
     pub(super) async fn wait_for_exit(&mut self) -> String {
         if let Some(lifeline) = &mut self.lifeline {
             wait_for_eof(lifeline).await;
@@ -187,17 +187,16 @@ impl SuccessorProcess {
         "the successor has ended; its own lines say why".to_owned()
     }
 
-    /// From now on it may have connections, so it is asked to go before it is killed.
+    /// From now on the process may have connections, so it gets SIGTERM before SIGKILL.
     pub(super) fn set_grace(&mut self, grace: Duration) {
         self.grace = Some(grace);
     }
 
-    /// It stands on its own.
+    /// Lets the process live on its own.
     pub(super) fn detach(mut self) {
         self.lifeline = None;
     }
 
-    /// Kills it.
     pub(super) fn kill(mut self) {
         if let Some(lifeline) = self.lifeline.take() {
             send_signal(self.pid, &lifeline, Signal::SIGKILL);
@@ -233,14 +232,14 @@ impl Drop for SuccessorProcess {
     }
 }
 
-/// Waits until nobody has the other end any more.
+/// Waits until the last process has closed the other end.
 async fn wait_for_eof(lifeline: &mut UnixStream) {
     let mut byte = [0];
     while lifeline.read(&mut byte).await.is_ok_and(|read| read > 0) {}
 }
 
-/// Sends a signal to the process that has the other end of `lifeline`, if it lives. It would have to end, and as many
-/// processes to start as there are ids, between the look and the signal for that to meet another.
+/// Sends a signal to the process at the other end of `lifeline`, if it lives. The pid could be reused only if the
+/// process ended and all other pids were used up between the check and the signal.
 pub(super) fn send_signal(pid: Pid, lifeline: &impl AsRawFd, signal: Signal) {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     if recv(lifeline.as_raw_fd(), &mut [0], flags) != Ok(0) {

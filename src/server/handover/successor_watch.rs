@@ -1,9 +1,9 @@
-//! The watch over a successor that serves: it has to accept a connection through each of the listening sockets, and to
-//! answer all along, before its predecessor lets go of them.
+//! The watch over a serving successor: it must accept a connection on each listener, and respond all the time, before
+//! its predecessor closes the listening sockets.
 //!
-//! A probe is a TCP connection whose source address is announced to the successor over the link. The successor counts it
-//! as seen and closes it; it is in no log, metric or limit, and neither TLS nor the PROXY protocol or an access list
-//! stands in its way.
+//! A probe is a TCP connection whose source address is announced to the successor in advance. The successor counts it
+//! as accepted and closes it. Probes appear in no log, metric or limit, and bypass TLS, the PROXY protocol and access
+//! lists.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,33 +18,33 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connection::{HandoverConnection, HandoverError};
 use super::message::Message;
 
-/// How long a successor has to live. What kills a new version kills it in its first seconds.
+/// How long a successor is watched. A faulty new version usually fails in its first seconds.
 pub(super) const WATCH_PERIOD: Duration = Duration::from_secs(3);
 
-/// From one question to the next.
+/// The interval of probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A successor that has not answered for so long is frozen. Far more than a busy machine needs for a few bytes.
+/// A successor that has not responded for this long is frozen; a busy machine needs far less for a few bytes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// If the whole machine stood still for that time, the answer comes within this one.
+/// If the whole machine was suspended for that time, the response arrives within this one.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a probe may take. A successor that answers all along and has accepted none by then is full, or something
-/// between the two processes drops their connections; a predecessor would fare no better.
+/// How long probes may stay unaccepted. A successor that responds but has accepted none by then is at its limits, or a
+/// packet filter drops local connections; the predecessor would do no better.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Watches the process behind `connection`, which serves on `listeners`. `Ok`: it needs no watch any more.
+/// Watches the process at the other end of `connection`, which serves on `listeners`. `Ok`: the watch is over.
 ///
 /// # Errors
-/// What became of it.
+/// How the successor failed.
 pub(super) async fn watch_successor(
     connection: &mut HandoverConnection,
     listeners: &[SocketAddr],
 ) -> Result<(), String> {
     let started = Instant::now();
     let mut unproven: HashSet<SocketAddr> = listeners.iter().copied().collect();
-    // The sources of all probes, and the probes themselves: as long as they are open no client has their addresses.
+    // The source addresses of all probes, and their sockets: while those are open no client can have these addresses.
     let mut sources: Vec<(SocketAddr, SocketAddr)> = Vec::new();
     let mut connections = JoinSet::new();
     for round in 0.. {
@@ -92,21 +92,21 @@ pub(super) async fn watch_successor(
         }
         tokio::select! {
             () = sleep_until(next) => {}
-            // It leaves or has died.
+            // The successor leaves or has died.
             () = connection.readable() => {}
         }
     }
     Ok(())
 }
 
-/// Asks the successor whether it lives. `None`: it leaves as it should.
+/// Announces probes and waits for the response. `None`: the successor leaves in good order.
 async fn exchange_probe(
     connection: &mut HandoverConnection,
     from: Vec<SocketAddr>,
 ) -> Result<Option<Vec<SocketAddr>>, String> {
     let exchange = async {
         let sent = connection.write(&Message::Probe { from }).await;
-        // What it said before it closed the connection counts.
+        // A message sent before the close counts.
         match connection.receive().await {
             Ok(message) => Ok(message),
             Err(error) => sent.and(Err(error)),
@@ -122,13 +122,13 @@ async fn exchange_probe(
     match answer {
         Ok(Message::Alive { accepted }) => Ok(Some(accepted)),
         Ok(Message::Leaving) => Ok(None),
-        Ok(other) => Err(format!("the successor said {other:?} out of turn")),
+        Ok(other) => Err(format!("the successor sent {other:?} out of turn")),
         Err(HandoverError::Closed) => Err("the successor has died".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// A socket from which `listener` can be reached, and its address.
+/// A socket that can reach `listener`, and its local address.
 fn bind_probe(listener: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
     let target = probe_target(listener);
     let socket = match target {
@@ -147,7 +147,7 @@ async fn connect(socket: TcpSocket, listener: SocketAddr) -> Option<TcpStream> {
     connected.ok()?.ok()
 }
 
-/// An address at which this machine reaches what listens on `listener`.
+/// A local address that reaches `listener`: loopback for a wildcard.
 fn probe_target(listener: SocketAddr) -> SocketAddr {
     let mut target = listener;
     if listener.ip().is_unspecified() {

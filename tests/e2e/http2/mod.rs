@@ -58,7 +58,10 @@ fn whether_it_is_offered_changes_with_the_process() {
     let ballast = setup.clone().top(&secure.listeners()).start();
     let without = secure.listeners().replace("}], ", "}], http2: false");
     let outcome = ballast.hang_up(&setup.top(&without).yaml());
-    assert!(outcome.contains("tls.http2 changed from true to false"), "{outcome}");
+    assert!(
+        outcome.contains("tls.http2 changed from true to false"),
+        "{outcome}"
+    );
     assert_eq!(secure.connect(ballast.address()).get("/").status, 200);
 }
 

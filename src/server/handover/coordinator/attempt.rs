@@ -1,4 +1,4 @@
-//! One handover: from the successor that comes, or is started, to the end of the watch over it.
+//! One handover attempt: from the connection or start of the successor to the end of the watch over it.
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -20,26 +20,26 @@ use crate::server::handover::successor_process::{SuccessorProcess, send_signal};
 use crate::server::handover::successor_watch::{self, WATCH_PERIOD};
 use crate::server::serving_state::Phase;
 
-/// A process that was killed is gone within milliseconds, unless the kernel is busy with its memory.
+/// A killed process ends within milliseconds, unless the kernel is busy freeing its memory.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A handover on its way. Dropping it leaves everything as it was before.
+/// A handover in progress. Dropping it before the successor serves restores the previous state.
 pub(super) struct HandoverAttempt<'a> {
     handover: &'a HandoverCoordinator,
     started: Option<SuccessorProcess>,
     waiting: Option<WaitingSuccessor>,
-    /// What the successor is told if this ends early.
+    /// The reason that the successor receives if the attempt ends early.
     refusal: String,
-    /// The gates that are closed meanwhile.
+    /// The change locks held during the attempt.
     locks: Vec<ChangeLockGuard>,
-    /// Where the successor accepts connections.
+    /// The addresses on which the successor accepts connections.
     listeners: Vec<SocketAddr>,
     /// Whether the successor serves.
     is_serving: bool,
 }
 
 impl<'a> HandoverAttempt<'a> {
-    /// Begins one: no further successor may come in. One may wait already.
+    /// Begins an attempt: further successors are refused. One may be waiting already.
     pub(super) fn start(handover: &'a HandoverCoordinator) -> Self {
         HandoverAttempt {
             handover,
@@ -52,14 +52,14 @@ impl<'a> HandoverAttempt<'a> {
         }
     }
 
-    /// It has failed for this reason, which the successor is told.
+    /// Sets the reason that the successor receives.
     pub(super) fn set_refusal(&mut self, reason: &str) {
         self.refusal = reason.to_owned();
     }
 
-    /// Gets a successor to serve. This process accepts connections as well until it watches.
+    /// Brings a successor to serve. This process accepts connections, too, until it watches.
     pub(super) async fn run(&mut self) -> Result<(), String> {
-        // A reload that was acknowledged came before the successor reads the file.
+        // Every acknowledged reload precedes the successor's reading of the file.
         let reloads = self.handover.change_locks.reloads.lock().await;
         self.locks.push(reloads);
         if self.waiting.is_some() {
@@ -68,7 +68,7 @@ impl<'a> HandoverAttempt<'a> {
                 failed => failed,
             };
             match outcome {
-                // It went away while it waited.
+                // The waiting successor has disconnected; start one.
                 Err(HandoverError::Closed) => {
                     self.waiting = None;
                     self.locks.truncate(1);
@@ -106,7 +106,7 @@ impl<'a> HandoverAttempt<'a> {
         }
     }
 
-    /// Waits until the successor is prepared.
+    /// Waits for `prepared`.
     async fn wait_prepared(&mut self) -> Result<(), HandoverError> {
         let waiting = self.waiting.as_mut().ok_or(HandoverError::Closed)?;
         match waiting.connection.receive().await? {
@@ -115,9 +115,9 @@ impl<'a> HandoverAttempt<'a> {
         }
     }
 
-    /// Passes the sockets and waits until the successor serves.
+    /// Sends the sockets and waits until the successor serves.
     async fn send_listeners(&mut self) -> Result<(), HandoverError> {
-        // What is acknowledged from here on the successor would never hear of.
+        // The successor would miss changes that are acknowledged from here on.
         self.locks
             .push(self.handover.change_locks.changes.lock().await);
         let (Some(waiting), Some(sockets)) = (&mut self.waiting, self.handover.sockets.get())
@@ -153,7 +153,7 @@ impl<'a> HandoverAttempt<'a> {
         }
     }
 
-    /// Accepts no connections from now on, and watches the successor that does.
+    /// Stops accepting connections, and watches the successor that accepts them.
     pub(super) async fn watch_successor(&mut self) -> Result<(), String> {
         let Some(waiting) = self.waiting.take() else {
             return Err("the successor has gone".to_owned());
@@ -186,17 +186,17 @@ impl<'a> HandoverAttempt<'a> {
         outcome
     }
 
-    /// Kills a successor that serves, or has served, and waits for its end: one that wakes up later must not serve beside
+    /// Kills a successor that has served, and waits for its end: a frozen one must not wake up later and serve beside
     /// this process.
     async fn kill_successor(&mut self) {
         let Some(WaitingSuccessor { mut connection, .. }) = self.waiting.take() else {
             return;
         };
-        // If it cannot be killed, it goes by itself as soon as it reads this.
+        // If it cannot be killed, it ends when it reads this.
         connection.refuse("the predecessor has taken over again");
         match (self.started.take(), connection.peer()) {
             (Some(started), _) => started.kill(),
-            // Zero is a process that cannot be seen from here.
+            // Pid 0 is a process outside this pid namespace.
             (None, Ok(Peer { pid: Some(pid), .. })) if pid.as_raw() > 0 => {
                 send_signal(pid, &connection, Signal::SIGKILL);
             }
@@ -227,7 +227,7 @@ impl Drop for HandoverAttempt<'_> {
             *lock(&self.handover.pending) = PendingSuccessor::Accepting(None);
             return;
         }
-        // This process drains: no other successor may come, and nothing may be changed.
+        // This process drains: further successors and changes stay refused.
         if let Some(waiting) = self.waiting.take() {
             waiting.connection.release();
         }
@@ -238,7 +238,7 @@ impl Drop for HandoverAttempt<'_> {
     }
 }
 
-/// The connection of the process `pid`.
+/// Waits for the connection of process `pid`; refuses others.
 async fn wait_for_connection(
     pid: Pid,
     arrivals: &mut mpsc::Receiver<(Peer, WaitingSuccessor)>,

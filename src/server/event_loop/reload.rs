@@ -1,0 +1,34 @@
+//! The command to reload: in place, or by a handover.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::handover::HandoverRequest;
+use crate::admin::{ChangeError, ReloadResult};
+use crate::event_log::EventLog;
+use crate::server::change_lock::ChangePermit;
+use crate::server::reloader::{ReloadError, ReloaderHandle, note_outcome};
+
+/// Reloads in place if that suffices; otherwise requests a handover.
+pub(super) async fn reload(
+    reloads: ReloaderHandle,
+    event_log: Arc<EventLog>,
+    permit: ChangePermit,
+    answer: oneshot::Sender<Result<ReloadResult, ChangeError>>,
+    requests: mpsc::Sender<HandoverRequest>,
+) {
+    let outcome = reloads.reload().await;
+    // A handover waits until every permit is returned.
+    drop(permit);
+    if let Err(ReloadError::NeedsNewProcess(changes)) = outcome {
+        let changes = changes.into_lines();
+        // The receiver is gone only if this process ends.
+        let _ = requests.send(HandoverRequest { changes, answer }).await;
+        return;
+    }
+    note_outcome(&event_log, &outcome);
+    let way = "in-place".to_owned();
+    let outcome = outcome.map(|changes| ReloadResult { way, changes });
+    let _ = answer.send(outcome.map_err(|refusal| ChangeError::Conflict(refusal.to_string())));
+}

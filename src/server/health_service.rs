@@ -1,0 +1,53 @@
+//! Health checks and reloads as a background service.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::ServiceReadyNotifier;
+use pingora::services::background::BackgroundService;
+
+use super::reloader::{Reloader, ReloaderCommands};
+use crate::supervisor::{Supervisor, Task};
+
+/// Runs health checks and reloads on a thread of its own; ready after the first round of checks.
+pub(super) struct HealthService {
+    /// `None` once the service has started.
+    reloader: Mutex<Option<(Reloader, ReloaderCommands)>>,
+}
+
+impl HealthService {
+    pub(super) fn new(reloader: Reloader, reload_commands: ReloaderCommands) -> Self {
+        HealthService {
+            reloader: Mutex::new(Some((reloader, reload_commands))),
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for HealthService {
+    async fn start_with_ready_notifier(
+        &self,
+        _shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
+        let taken = self
+            .reloader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some((mut reloader, mut reload_commands)) = taken else {
+            return;
+        };
+        reloader.start().await;
+        ready.notify_ready();
+        let mut supervisor = Supervisor::new(Task::Reload, "");
+        while supervisor
+            .run(reloader.serve(&mut reload_commands))
+            .await
+            .is_none()
+        {}
+        // Draining requests still choose hosts, so health checks run until the process ends.
+        std::future::pending().await
+    }
+}

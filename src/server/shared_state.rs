@@ -1,0 +1,121 @@
+//! The state that the services of a server share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use log::info;
+
+use super::StartError;
+use super::change_lock::ChangeLocks;
+use super::edge::{connection_capacity, raise_descriptors};
+use super::handover::{ExpectedProbes, Successor};
+use super::keepalive_pool_size::keepalive_pool_size;
+use super::reloader::{ReloaderCommands, ReloaderHandle};
+use super::request_observers::RequestObservers;
+use super::runtime_overrides::RuntimeOverrides;
+use super::serving_state::ServingState;
+use super::socket_file::SocketFile;
+use crate::admin::{LoadedConfig, Readiness};
+use crate::config::Config;
+use crate::event_log::EventLog;
+use crate::pool::HostRegistry;
+use crate::proxy::{ActiveConfig, TrafficState};
+use crate::timestamp::Timestamp;
+
+/// What more than one service reads or changes. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct SharedState {
+    pub(super) active: Arc<ArcSwap<ActiveConfig>>,
+    pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
+    pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    pub(super) traffic: Arc<TrafficState>,
+    pub(super) state: Arc<ServingState>,
+    pub(super) change_locks: ChangeLocks,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) control_socket: Arc<SocketFile>,
+    pub(super) probes: Arc<ExpectedProbes>,
+    pub(super) event_log: Arc<EventLog>,
+    pub(super) observers: RequestObservers,
+    pub(super) reloads: ReloaderHandle,
+}
+
+/// The shared state, and what only the start needs.
+pub(super) struct InitialState {
+    pub(super) shared: SharedState,
+    /// The configuration in effect: the file's, with the overrides of a predecessor applied.
+    pub(super) config: Config,
+    /// The file's configuration, without overrides.
+    pub(super) file_config: Config,
+    pub(super) host_registry: HostRegistry,
+    pub(super) reload_commands: ReloaderCommands,
+    /// How many idle connections to hosts are kept.
+    pub(super) idle: u64,
+    /// The largest number of client connections that the descriptors allow.
+    pub(super) connection_capacity: u64,
+}
+
+impl InitialState {
+    /// Builds the pools and observers of `file_config`, which was read from `file`, and restores the state of a
+    /// predecessor.
+    ///
+    /// # Errors
+    /// A pool cannot be built, or an observer cannot be started.
+    pub(super) fn build(
+        file_config: Config,
+        file: Option<&Path>,
+        successor: Option<&Successor>,
+    ) -> Result<Self, StartError> {
+        let event_log = Arc::new(EventLog::default());
+        let handover_state = successor.map(Successor::handover_state);
+        let mut overrides =
+            handover_state.map_or_else(RuntimeOverrides::default, |state| state.overrides.clone());
+        let (config, dropped) = overrides.apply_to(&file_config);
+        dropped.iter().for_each(|line| info!("{line}"));
+        let mut host_registry = HostRegistry::with_event_log(Arc::clone(&event_log));
+        let mut active =
+            ActiveConfig::new(&config, &mut host_registry).map_err(StartError::Pool)?;
+        let observers = RequestObservers::default();
+        active.observers = observers
+            .build(&config, &active, None)
+            .map_err(StartError::Files)?;
+        for state in handover_state.iter().flat_map(|state| &state.pools) {
+            let mut pools = active.pools.iter();
+            if let Some(pool) = pools.find(|pool| pool.name() == state.name) {
+                pool.restore(state);
+            }
+        }
+        let descriptors = raise_descriptors();
+        let idle = keepalive_pool_size(&config, descriptors);
+        let connection_capacity = connection_capacity(descriptors, idle);
+        let traffic = Arc::new(TrafficState::with_limit(connection_capacity));
+        let (reloads, reload_commands) = ReloaderHandle::channel();
+        let shared = SharedState {
+            active: Arc::new(ArcSwap::from_pointee(active)),
+            overrides: Arc::new(ArcSwap::from_pointee(overrides)),
+            loaded_config: Arc::new(ArcSwap::from_pointee(LoadedConfig {
+                config: config.clone(),
+                file: file.map(Path::to_owned),
+                loaded: Timestamp::now(),
+            })),
+            state: Arc::new(ServingState::new(Arc::clone(&traffic))),
+            traffic,
+            change_locks: ChangeLocks::default(),
+            readiness: Arc::default(),
+            control_socket: Arc::default(),
+            probes: Arc::default(),
+            event_log,
+            observers,
+            reloads,
+        };
+        Ok(InitialState {
+            shared,
+            config,
+            file_config,
+            host_registry,
+            reload_commands,
+            idle,
+            connection_capacity,
+        })
+    }
+}
