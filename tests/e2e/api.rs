@@ -399,7 +399,7 @@ fn wrong_requests_are_told_why() {
             404,
             "no pool `none`",
         ),
-        ("PATCH", &of_a, "weight", 400, "is not what is wanted"),
+        ("PATCH", &of_a, "weight", 400, "the body is not valid"),
         (
             "PATCH",
             &of_a,
@@ -441,9 +441,9 @@ fn wrong_requests_are_told_why() {
             "/api/v1/events?after=x",
             "",
             400,
-            "`x` is not the number of an event",
+            "`x` is not an event number",
         ),
-        ("POST", "/api/v1/drain", "", 400, "which host?"),
+        ("POST", "/api/v1/drain", "", 400, "the query has no host"),
         (
             "PUT",
             "/api/v1/log-level",
@@ -451,8 +451,14 @@ fn wrong_requests_are_told_why() {
             400,
             "loud",
         ),
-        ("DELETE", "/api/v1/status", "", 405, "only GET, HEAD here"),
-        ("GET", "/api/v1/reload", "", 405, "only POST here"),
+        (
+            "DELETE",
+            "/api/v1/status",
+            "",
+            405,
+            "accepts only GET, HEAD",
+        ),
+        ("GET", "/api/v1/reload", "", 405, "accepts only POST"),
     ] {
         refused(ask(&ballast, method, path, body), status, reason);
     }

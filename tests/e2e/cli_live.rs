@@ -258,7 +258,7 @@ fn hosts_are_added_weighed_and_removed() {
     );
     for host in [&a, &b] {
         let end = ballast.command(&["host", "remove", host, "--pool", "web"]);
-        let told = format!("removed {host} from web; requests that run on it still: 0\n");
+        let told = format!("removed {host} from web; requests still in flight: 0\n");
         assert_eq!(done(&end), told);
     }
     let mut client = Client::connect(ballast.address());

@@ -111,7 +111,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     browser.wait_for(
         "document.querySelector('tr.warn .why')?.innerText.includes('drained by an operator')",
     );
-    browser.wait_for("document.querySelector('#notice').innerText.includes('drains')");
+    browser.wait_for("document.querySelector('#notice').innerText.includes('is draining')");
     browser.wait_for("document.querySelector('tr.warn button').innerText === 'Undrain'");
     browser.click("#theme");
     browser.screenshot("dark");
@@ -146,8 +146,8 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     demo.signal(Signal::SIGKILL);
     demo.wait_exit(SOON);
     browser
-        .wait_for("document.querySelector('#lost').innerText.includes('has not answered since')");
-    browser.wait_for("document.title === '⚠ The process does not answer – Ballast'");
+        .wait_for("document.querySelector('#lost').innerText.includes('has not responded since')");
+    browser.wait_for("document.title === '⚠ The process does not respond – Ballast'");
     browser.wait_for("document.body.classList.contains('lost')");
     let _again = Ballast::demo(listen, admin);
     browser.wait_for("document.querySelector('#lost').hidden");
@@ -260,7 +260,7 @@ fn the_title_says_that_the_process_has_ended_and_recovers() {
     ballast.wait_exit(SOON);
     browser.wait_for("document.title === '⚠ The process has ended – Ballast'");
     assert_eq!(browser.text("#headline"), "The process has ended");
-    assert!(browser.text("#lost").contains("told to stop"));
+    assert!(browser.text("#lost").contains("after a shutdown"));
     let _again = ballast.successor_with(&[]);
     browser.wait_for("document.title === 'The host is up – Ballast'");
     browser.wait_for("document.querySelector('#lost').hidden");

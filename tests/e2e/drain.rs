@@ -39,7 +39,11 @@ fn no_new_requests_while_those_that_run_end() {
     wait_until(SOON, "one runs on each", || {
         (a.requests(), b.requests()) == (1, 1)
     });
-    told(&ballast, &["drain", &host], "drains, requests running: 1");
+    told(
+        &ballast,
+        &["drain", &host],
+        "is draining, requests in flight: 1",
+    );
     for backend in [&a, &b] {
         backend.set(Reply::ok());
     }
@@ -50,11 +54,11 @@ fn no_new_requests_while_those_that_run_end() {
     // It is still checked.
     let seen = b.accepted();
     wait_until(SOON, "a check", || b.accepted() > seen);
-    told(&ballast, &["drain", &host], "drained already");
+    told(&ballast, &["drain", &host], "already drained");
     told(
         &ballast,
         &["undrain", &host, "--pool", "web"],
-        "drained no more",
+        "no longer drained",
     );
     wait_until(SOON, "it serves", || {
         get(ballast.address(), "/").backend() == "b"

@@ -1,4 +1,4 @@
-//! Every path of the API with its methods, in one table.
+//! The routes of the API and the dashboard, in one table.
 
 use std::pin::Pin;
 
@@ -13,34 +13,32 @@ use super::{
 use crate::admin::dashboard;
 use crate::admin::response::ApiResponse;
 
-/// What a request must be allowed to do.
+/// The access that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequiredAccess {
-    /// Nothing: it tells nobody anything that is worth keeping.
+    /// None: the response reveals nothing confidential.
     Open,
-    /// To read.
+    /// Read access.
     Read,
-    /// To change something.
+    /// Write access.
     Write,
 }
 
-/// An answer that is awaited.
+/// The future of an asynchronous handler.
 pub(crate) type ResponseFuture<'a> =
     Pin<Box<dyn Future<Output = Result<ApiResponse, ApiResponse>> + Send + 'a>>;
 
-/// What answers; the error is an answer, too.
+/// Handles the requests of a route. `Err` holds an error response.
 #[derive(Clone, Copy)]
 pub(crate) enum Handler {
-    /// At once.
     Sync(fn(&Api, &ApiRequest) -> Result<ApiResponse, ApiResponse>),
-    /// After a while.
     Async(for<'a> fn(&'a Api, &'a ApiRequest) -> ResponseFuture<'a>),
 }
 
-/// A path with a method.
+/// A method and a path, with the access that they require and their handler.
 pub(crate) struct ApiRoute {
     pub(crate) method: Method,
-    /// A segment in braces stands for any one, and is passed on decoded.
+    /// A segment in braces is a parameter: it matches any non-empty segment, and the handler gets it decoded.
     pub(crate) path: &'static str,
     pub(crate) access: RequiredAccess,
     pub(crate) handler: Handler,
@@ -74,7 +72,7 @@ const fn route(
 const HOSTS: &str = "/api/v1/pools/{pool}/hosts";
 const HOST: &str = "/api/v1/pools/{pool}/hosts/{host}";
 
-/// All of them. HEAD is taken wherever GET is.
+/// All routes. A GET route accepts HEAD as well.
 pub(crate) const ROUTES: &[ApiRoute] = &[
     get("/healthz", Open, Sync(process::alive)),
     get("/ready", Open, Sync(process::ready)),
@@ -112,7 +110,7 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
         Sync(hosts::undrain),
     ),
     get("/api/v1/events", Read, Sync(events::after)),
-    // It changes nothing, and describes what it asks about in a body.
+    // POST because the request to explain is in the body; it changes nothing, so read access suffices.
     post(super::API_EXPLAIN, Read, Sync(explain::explain)),
     get("/api/v1/history", Read, Sync(history::all)),
     get("/api/v1/stream", Read, Sync(event_stream::open)),
@@ -147,7 +145,7 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     post(super::API_UNDRAIN, Write, Sync(drain::undrain)),
 ];
 
-/// The route of a request, and what stands in the place of the segments in braces.
+/// Finds the route of a request, and decodes its path parameters. The error response is 404 or 405.
 pub(super) fn find(
     method: &Method,
     path: &str,
@@ -157,8 +155,8 @@ pub(super) fn find(
         let Some(segments) = match_template(route.path, path) else {
             continue;
         };
-        let reads = route.method == Method::GET && *method == Method::HEAD;
-        if route.method == *method || reads {
+        let is_head_of_get = route.method == Method::GET && *method == Method::HEAD;
+        if route.method == *method || is_head_of_get {
             return Ok((route, decode_segments(&segments)?));
         }
         allowed.push(route.method.as_str());
@@ -175,7 +173,7 @@ pub(super) fn find(
     let allowed = allowed.join(", ");
     let refusal = ApiResponse::error(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("only {allowed} here"),
+        format!("this path accepts only {allowed}"),
     );
     Err(match HeaderValue::from_str(&allowed) {
         Ok(value) => refusal.with_header(header::ALLOW, value),
@@ -183,7 +181,7 @@ pub(super) fn find(
     })
 }
 
-/// What stands in the place of the template's segments in braces; `None` if the path is another one.
+/// The raw path parameters of a path that matches the template; `None` if it does not match.
 fn match_template<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
     let mut captures = Vec::new();
     let (mut expected, mut segments) = (template.split('/'), path.split('/'));
@@ -217,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_in_braces_stand_for_any_one() {
+    fn a_parameter_matches_any_segment() {
         let template = "/pools/{pool}/hosts/{host}";
         assert_eq!(
             match_template(template, "/pools/a/hosts/b%3A1"),
@@ -244,7 +242,7 @@ mod tests {
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))
         });
         let mut described = Vec::from_iter(described);
-        // The page and its parts are for people.
+        // The dashboard is not part of the described API.
         let page =
             |path: &str| path == "/" || path == "/favicon.svg" || path.starts_with("/dashboard/");
         let routes = ROUTES.iter().filter(|route| !page(route.path));

@@ -157,7 +157,10 @@ fn a_reload_takes_a_changed_log_in_and_leaves_an_unchanged_one_alone() {
     // Another format is another log in the same open file.
     let same = logging(setup(), "format: combined").top("limits: { body: 1MiB }");
     let line = ballast.hang_up(&same.yaml());
-    assert!(line.contains("access_log.format changed from json to combined"), "{line}");
+    assert!(
+        line.contains("access_log.format changed from json to combined"),
+        "{line}"
+    );
     ask("/2");
     let has =
         |file: &PathBuf, part: &str| fs::read_to_string(file).is_ok_and(|text| text.contains(part));
