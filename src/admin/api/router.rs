@@ -1,9 +1,11 @@
 //! The routes of the API and the dashboard, in one table.
 
 use std::pin::Pin;
+use std::sync::LazyLock;
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
+use matchit::{Params, Router};
 use percent_encoding::percent_decode_str;
 
 use super::{
@@ -145,66 +147,55 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     post(super::API_UNDRAIN, Write, Sync(drain::undrain)),
 ];
 
+/// The routes by path. Routes with the same path are neighbours in [`ROUTES`].
+static ROUTER: LazyLock<Router<&[ApiRoute]>> = LazyLock::new(|| {
+    let mut router = Router::new();
+    for routes in ROUTES.chunk_by(|one, other| one.path == other.path) {
+        let inserted = router.insert(routes[0].path, routes);
+        inserted.expect("no route of the table conflicts with another");
+    }
+    router
+});
+
 /// Finds the route of a request, and decodes its path parameters. The error response is 404 or 405.
 pub(super) fn find(
     method: &Method,
     path: &str,
 ) -> Result<(&'static ApiRoute, Vec<String>), ApiResponse> {
-    let mut allowed = Vec::new();
-    for route in ROUTES {
-        let Some(segments) = match_template(route.path, path) else {
-            continue;
-        };
+    let matched = ROUTER.at(path).map_err(|_| {
+        let reason = format!("there is no path `{}`", path.escape_debug());
+        ApiResponse::error(StatusCode::NOT_FOUND, reason)
+    })?;
+    let handles = |route: &&ApiRoute| {
         let is_head_of_get = route.method == Method::GET && *method == Method::HEAD;
-        if route.method == *method || is_head_of_get {
-            return Ok((route, decode_segments(&segments)?));
-        }
-        allowed.push(route.method.as_str());
-        if route.method == Method::GET {
-            allowed.push(Method::HEAD.as_str());
-        }
-    }
-    if allowed.is_empty() {
-        return Err(ApiResponse::error(
-            StatusCode::NOT_FOUND,
-            format!("there is no path `{}`", path.escape_debug()),
-        ));
-    }
-    let allowed = allowed.join(", ");
-    let refusal = ApiResponse::error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("this path accepts only {allowed}"),
-    );
-    Err(match HeaderValue::from_str(&allowed) {
-        Ok(value) => refusal.with_header(header::ALLOW, value),
-        Err(_) => refusal,
-    })
-}
-
-/// The raw path parameters of a path that matches the template; `None` if it does not match.
-fn match_template<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
-    let mut captures = Vec::new();
-    let (mut expected, mut segments) = (template.split('/'), path.split('/'));
-    loop {
-        match (expected.next(), segments.next()) {
-            (None, None) => return Some(captures),
-            (Some(expected), Some(segment)) if expected.starts_with('{') && !segment.is_empty() => {
-                captures.push(segment);
-            }
-            (Some(expected), Some(segment)) if expected == segment => {}
-            _ => return None,
-        }
+        route.method == *method || is_head_of_get
+    };
+    match matched.value.iter().find(handles) {
+        Some(route) => Ok((route, decode_parameters(&matched.params)?)),
+        None => Err(method_not_allowed(matched.value)),
     }
 }
 
-fn decode_segments(segments: &[&str]) -> Result<Vec<String>, ApiResponse> {
-    let texts = segments.iter().map(|segment| {
-        let text = percent_decode_str(segment).decode_utf8();
+fn method_not_allowed(routes: &[ApiRoute]) -> ApiResponse {
+    let methods = routes.iter().map(|route| match route.method {
+        Method::GET => "GET, HEAD",
+        _ => route.method.as_str(),
+    });
+    let allowed = Vec::from_iter(methods).join(", ");
+    let reason = format!("this path accepts only {allowed}");
+    let rejection = ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, reason);
+    match HeaderValue::from_str(&allowed) {
+        Ok(value) => rejection.with_header(header::ALLOW, value),
+        Err(_) => rejection,
+    }
+}
+
+fn decode_parameters(parameters: &Params<'_, '_>) -> Result<Vec<String>, ApiResponse> {
+    let texts = parameters.iter().map(|(_, value)| {
+        let text = percent_decode_str(value).decode_utf8();
         text.map(String::from).map_err(|_| {
-            ApiResponse::error(
-                StatusCode::BAD_REQUEST,
-                format!("`{}` is not UTF-8", segment.escape_debug()),
-            )
+            let reason = format!("`{}` is not UTF-8", value.escape_debug());
+            ApiResponse::error(StatusCode::BAD_REQUEST, reason)
         })
     });
     texts.collect()
@@ -216,20 +207,13 @@ mod tests {
 
     #[test]
     fn a_parameter_matches_any_segment() {
-        let template = "/pools/{pool}/hosts/{host}";
-        assert_eq!(
-            match_template(template, "/pools/a/hosts/b%3A1"),
-            Some(vec!["a", "b%3A1"])
-        );
-        for other in [
-            "/pools/a/hosts",
-            "/pools/a/hosts/",
-            "/pools/a/hosts/b/c",
-            "/",
-        ] {
-            assert_eq!(match_template(template, other), None, "{other}");
+        let host = find(&Method::GET, "/api/v1/pools/a/hosts/b%3A1");
+        let (route, parameters) = host.expect("it is a route");
+        assert_eq!(route.path, HOST);
+        assert_eq!(parameters, ["a", "b:1"]);
+        for other in ["/api/v1/pools/", "/api/v1/pools/a/hosts/b/c", "/api", ""] {
+            assert!(find(&Method::GET, other).is_err(), "{other}");
         }
-        assert_eq!(match_template("/ready", "/ready"), Some(Vec::new()));
     }
 
     #[test]
@@ -251,19 +235,5 @@ mod tests {
         described.sort();
         served.sort();
         assert_eq!(described, served);
-    }
-
-    #[test]
-    fn no_route_hides_another() {
-        for (index, route) in ROUTES.iter().enumerate() {
-            let hides = |other: &&ApiRoute| {
-                other.method == route.method && match_template(other.path, route.path).is_some()
-            };
-            assert!(
-                !ROUTES[..index].iter().any(|other| hides(&other)),
-                "{}",
-                route.path
-            );
-        }
     }
 }
