@@ -150,7 +150,7 @@ impl Pool {
         if changes {
             let (kind, text) = match drained {
                 true => (EventKind::Drained, "drains"),
-                false => (EventKind::Undrained, "is drained no more"),
+                false => (EventKind::Undrained, "is no longer drained"),
             };
             self.log_event(kind, Some(member.host().id()), text);
             self.reconcile();

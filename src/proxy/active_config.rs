@@ -35,15 +35,9 @@ pub struct ActiveConfig {
     pub upgrades: Vec<Arc<str>>,
     /// Which driver serves HTTP/1.1: the engine or Pingora.
     pub http1: Http1,
-<<<<<<< HEAD
-    /// How long anything may take.
-    pub timeouts: Timeouts,
-    /// How much there may be of anything.
-=======
     /// Timeouts of clients and hosts.
     pub timeouts: Timeouts,
     /// Limits on sizes, counts and rates.
->>>>>>> h-k
     pub limits: Limits,
     /// What happens to request fields with `_` in their names.
     pub(crate) underscores: Underscores,

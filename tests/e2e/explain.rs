@@ -357,7 +357,10 @@ fn a_request_that_gets_no_host_is_told_why() {
         (&*a.address().to_string(), &json!(3))
     );
     let end = scene.run(&["explain", "--host", "open.example", "--path", "/one"]);
-    assert!(end.stdout.contains("it waits in line (busy)"), "{end:?}");
+    assert!(
+        end.stdout.contains("it waits in the queue (busy)"),
+        "{end:?}"
+    );
     let end = scene.run(&[
         "explain",
         "--host",
@@ -376,8 +379,8 @@ fn what_is_no_request_is_refused_with_the_reason() {
     let scene = Scene::new(Setup::of(&[&a]));
     let many = json!({ "tried": vec![a.address().to_string(); 50] }).to_string();
     for (body, status, reason) in [
-        ("", 400, "not what is wanted here"),
-        ("1", 400, "not what is wanted here"),
+        ("", 400, "the body is not valid"),
+        ("1", 400, "the body is not valid"),
         (r#"{"pol": "web"}"#, 400, "unknown field `pol`"),
         (
             r#"{"pool": "other\none"}"#,
