@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use humantime::{format_rfc3339_millis, parse_rfc3339};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A point in time of the wall clock.
@@ -25,7 +24,8 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        format_rfc3339_millis(self.0).fmt(f)
+        let time = jiff::Timestamp::try_from(self.0).unwrap_or(jiff::Timestamp::MAX);
+        time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").fmt(f)
     }
 }
 
@@ -38,8 +38,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let time = parse_rfc3339(&text).map_err(de::Error::custom)?;
-        Ok(Timestamp(time))
+        let time: jiff::Timestamp = text.parse().map_err(de::Error::custom)?;
+        Ok(Timestamp(time.into()))
     }
 }
 

@@ -5,7 +5,7 @@ use roff::{Inline, Roff, bold, italic, roman};
 use serde_json::{Value as Json, json};
 
 use super::root::Config;
-use super::schema::{Describe, Presence, Key, Nesting, map_of};
+use super::schema::{Describe, Key, Nesting, Presence, map_of};
 
 /// Columns of the reference file.
 const WIDTH: usize = 120;
@@ -95,9 +95,7 @@ pub fn manual_page() -> String {
 fn heading(path: &str, key: &Key) -> Vec<Inline> {
     let mut heading = vec![bold(path), roman(": "), italic(key.kind.phrase())];
     match key.presence {
-        Presence::Default(value) | Presence::Conditional(value)
-            if key.kind.nested().is_none() =>
-        {
+        Presence::Default(value) | Presence::Conditional(value) if key.kind.nested().is_none() => {
             heading.push(roman(format!(" (default {value})")));
         }
         Presence::Required(_) => heading.push(roman(" (required)")),

@@ -144,9 +144,7 @@ fn flat_keys(keys: Vec<Key>) -> Vec<Key> {
     let mut flat = Vec::with_capacity(keys.len());
     for key in keys {
         match key.presence {
-            Presence::Flat => {
-                flat.extend(key.kind.nested().into_iter().flat_map(|it| it.keys))
-            }
+            Presence::Flat => flat.extend(key.kind.nested().into_iter().flat_map(|it| it.keys)),
             _ => flat.push(key),
         }
     }
