@@ -240,10 +240,10 @@ impl RequestSender {
         client: &mut ClientConnection,
         ctx: &RequestContext,
     ) -> Poll<Result<()>> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let wait_began = *self.waiting_since.get_or_insert_with(Instant::now);
         if client
             .timer
-            .has_elapsed(since + ctx.active.timeouts.read, context)
+            .has_elapsed(wait_began + ctx.active.timeouts.read, context)
         {
             let late = "the client does not send the body";
             return Poll::Ready(Err(
