@@ -126,8 +126,8 @@ impl EntryBatch {
             format: new_entry.format,
             summary: record.summary,
             first_byte: record.attempts.last().and_then(|last| {
-                let before = last.began.saturating_duration_since(record.summary.began);
-                Some(before + last.first_byte?)
+                let offset = last.began.saturating_duration_since(record.summary.began);
+                Some(offset + last.first_byte?)
             }),
             attempts: record.attempts.len(),
             lengths: texts.map(length),

@@ -106,17 +106,17 @@ impl<O: Output> LogFile<O> {
     /// first once there is space, so that no other line follows a partial one.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         let mut lost = 0;
-        let mut left = lines;
+        let mut remaining = lines;
         let outcome = self
             .finish_line(&mut lost)
-            .and_then(|()| self.write_lines(&mut left));
+            .and_then(|()| self.write_lines(&mut remaining));
         let error = match outcome {
             Ok(()) if lost == 0 => return Ok(()),
             Ok(()) => io::Error::other("the file was truncated within a line"),
             Err(error) => error,
         };
         Err(WriteError {
-            lines: lost + count_lines(left),
+            lines: lost + count_lines(remaining),
             error,
         })
     }
@@ -127,7 +127,7 @@ impl<O: Output> LogFile<O> {
             return Ok(());
         };
         let now = self.out.length();
-        let mut left = match now.cmp(&end) {
+        let mut remaining = match now.cmp(&end) {
             Ordering::Equal => &rest[..],
             // An empty file was truncated, by a rotation that copies, and starts anew. In a file that was cut shorter,
             // the last line is ended, so that no other line continues it.
@@ -139,26 +139,26 @@ impl<O: Output> LogFile<O> {
         if now != end && rest != NEWLINE {
             *lost += 1;
         }
-        let outcome = write_all(&mut left, &mut self.out);
+        let outcome = write_all(&mut remaining, &mut self.out);
         if outcome.is_err() {
-            self.keep_partial(left);
+            self.keep_partial(remaining);
         }
         outcome
     }
 
-    /// Writes the lines in atomic pieces. `left` keeps the lines that were not begun.
-    fn write_lines(&mut self, left: &mut &[u8]) -> io::Result<()> {
-        while let Some(piece) = pieces(left, self.max_atomic).next() {
+    /// Writes the lines in atomic pieces. `remaining` keeps the lines that were not begun.
+    fn write_lines(&mut self, remaining: &mut &[u8]) -> io::Result<()> {
+        while let Some(piece) = pieces(remaining, self.max_atomic).next() {
             let mut unwritten = piece;
             let outcome = write_all(&mut unwritten, &mut self.out);
             let begun = piece.len() - unwritten.len();
-            *left = &left[begun..];
+            *remaining = &remaining[begun..];
             if let Err(error) = outcome {
                 if begun > 0 && piece[begun - 1] != b'\n' {
-                    let line = memchr(b'\n', left).map_or(left.len(), |end| end + 1);
-                    let (rest, others) = left.split_at(line);
+                    let line = memchr(b'\n', remaining).map_or(remaining.len(), |end| end + 1);
+                    let (rest, others) = remaining.split_at(line);
                     self.keep_partial(rest);
-                    *left = others;
+                    *remaining = others;
                 }
                 return Err(error);
             }
@@ -186,11 +186,11 @@ fn count_lines(lines: &[u8]) -> u64 {
     memchr_iter(b'\n', lines).count() as u64
 }
 
-/// Writes all of `left`; on an error, `left` is the unwritten rest.
-fn write_all(left: &mut &[u8], out: &mut impl Output) -> io::Result<()> {
-    while !left.is_empty() {
-        let count = out.write_some(left)?;
-        *left = &left[count..];
+/// Writes all of `remaining`; on an error, `remaining` is the unwritten rest.
+fn write_all(remaining: &mut &[u8], out: &mut impl Output) -> io::Result<()> {
+    while !remaining.is_empty() {
+        let count = out.write_some(remaining)?;
+        *remaining = &remaining[count..];
     }
     Ok(())
 }

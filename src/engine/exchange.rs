@@ -52,7 +52,7 @@ impl RequestBuffers {
         for buffer in [
             &mut self.bytes,
             &mut self.staged,
-            &mut self.response_buffers.staged,
+            &mut self.response_buffers.outgoing.staged,
         ] {
             if buffer.capacity() > SMALL_SIZE {
                 *buffer = Vec::new();

@@ -184,12 +184,16 @@ mod tests {
             take(&last.0, Instant::now()).is_some()
         });
         assert!(found.join().expect("no panic"));
-        let left = Vec::from_iter(
+        let remaining = Vec::from_iter(
             hosts
                 .iter()
                 .map(|(peer, _)| take(peer, Instant::now()).is_some()),
         );
-        assert_eq!(left.iter().filter(|found| **found).count(), 1, "{left:?}");
+        assert_eq!(
+            remaining.iter().filter(|found| **found).count(),
+            1,
+            "{remaining:?}"
+        );
         assert_eq!(IDLE_COUNT.load(Ordering::Relaxed), 0);
     }
 }

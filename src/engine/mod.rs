@@ -18,6 +18,7 @@ mod relay;
 mod request_sender;
 mod response_head;
 mod retry_loop;
+mod send_buffer;
 mod transport;
 mod tunnel;
 

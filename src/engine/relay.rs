@@ -9,12 +9,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, COPY_LIMIT, LARGE_SIZE};
+use super::buffer::{Buffer, LARGE_SIZE};
 use super::client_connection::ClientConnection;
 use super::header_edits::HeaderEdits;
 use super::host_connection::HostConnection;
 use super::idle_connections;
 use super::request_sender::RequestSender;
+use super::send_buffer::SendBuffer;
 use crate::message::RequestView;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::head::MessageHead;
@@ -24,8 +25,8 @@ use crate::proxy::context::RequestContext;
 #[derive(Debug, Default)]
 pub(super) struct ResponseBuffers {
     head: MessageHead,
-    /// Bytes for the client that precede passed-through host bytes: the head, and re-chunked body data.
-    pub(super) staged: Vec<u8>,
+    /// Bytes for the client.
+    pub(super) outgoing: SendBuffer,
     edits: HeaderEdits,
 }
 
@@ -74,10 +75,6 @@ pub(super) struct Relay<'r> {
 #[derive(Debug)]
 struct RelayState {
     down: ResponseState,
-    /// How many bytes at the front of `inbound` go to the client unchanged.
-    passthrough: usize,
-    /// How much of the staged bytes was written.
-    written: usize,
     chunked: bool,
     reusable: bool,
     /// The response status, once its head is staged.
@@ -102,7 +99,7 @@ impl<'r> Relay<'r> {
         buffers: &'r mut ResponseBuffers,
         keep_alive: bool,
     ) -> Self {
-        buffers.staged.clear();
+        buffers.outgoing.clear();
         buffers.head.clear();
         Relay {
             request,
@@ -118,8 +115,6 @@ impl<'r> Relay<'r> {
             keep_alive,
             state: RelayState {
                 down: ResponseState::AwaitingHead,
-                passthrough: 0,
-                written: 0,
                 chunked: false,
                 reusable: false,
                 status: None,
@@ -187,32 +182,15 @@ impl<'r> Relay<'r> {
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let timeouts = self.ctx.active.timeouts;
         loop {
-            if (1..=COPY_LIMIT).contains(&self.state.passthrough) && !self.buffers.staged.is_empty()
-            {
-                let bytes = &self.inbound.filled()[..self.state.passthrough];
-                self.buffers.staged.extend_from_slice(bytes);
-                self.inbound
-                    .consume(std::mem::take(&mut self.state.passthrough));
-            }
-            while self.state.written < self.buffers.staged.len() || self.state.passthrough > 0 {
-                let parts = [
-                    &self.buffers.staged[self.state.written..],
-                    &self.inbound.filled()[..self.state.passthrough],
-                ];
-                match self.client.poll_write(context, parts, timeouts.write) {
-                    Poll::Pending => return Ok(Poll::Pending),
-                    Poll::Ready(count) => {
-                        let count = count?;
-                        let staged = count.min(self.buffers.staged.len() - self.state.written);
-                        self.state.written += staged;
-                        self.state.passthrough -= count - staged;
-                        self.inbound.consume(count - staged);
-                    }
-                }
-            }
-            if !self.buffers.staged.is_empty() {
-                self.buffers.staged.clear();
-                self.state.written = 0;
+            let written = self
+                .buffers
+                .outgoing
+                .poll_write_all(&mut self.inbound, |parts| {
+                    self.client.poll_write(context, parts, timeouts.write)
+                });
+            match written {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(written) => written?,
             }
             match &mut self.state.down {
                 ResponseState::Done => return Ok(Poll::Ready(())),
@@ -284,7 +262,7 @@ impl<'r> Relay<'r> {
         let is_reusable = self.state.reusable
             && self.sender.is_sent()
             && self.sender.write_error.is_none()
-            && self.inbound.len() == self.state.passthrough;
+            && self.inbound.len() == self.buffers.outgoing.passthrough;
         if is_reusable {
             idle_connections::put(self.peer, host, self.max_idle);
         }

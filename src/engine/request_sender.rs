@@ -6,9 +6,10 @@ use std::time::Duration;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{COPY_LIMIT, LARGE_SIZE, SMALL_SIZE};
+use super::buffer::{LARGE_SIZE, SMALL_SIZE};
 use super::client_connection::ClientConnection;
 use super::host_connection::HostConnection;
+use super::send_buffer::SendBuffer;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::chunked;
 use crate::proxy::context::RequestContext;
@@ -26,12 +27,8 @@ pub(super) struct RequestSender {
     body: BodyDecoder,
     /// Whether the request has no body.
     pub(super) bodiless: bool,
-    /// How many bytes at the front of the client's buffer go to the host unchanged.
-    passthrough: usize,
-    /// Bytes for the host that precede those: the head, and re-chunked body data.
-    staged: Vec<u8>,
-    /// How much of the staged bytes was written.
-    written: usize,
+    /// Bytes for the host.
+    outgoing: SendBuffer,
     /// The body sent so far, for a retry.
     replay: Vec<u8>,
     /// Whether `replay` is incomplete because the body was too large.
@@ -54,9 +51,7 @@ impl RequestSender {
         RequestSender {
             bodiless: body.is_finished(),
             body,
-            passthrough: 0,
-            staged,
-            written: 0,
+            outgoing: SendBuffer::new(staged),
             replay: Vec::new(),
             truncated: false,
             received: 0,
@@ -75,7 +70,7 @@ impl RequestSender {
 
     /// Whether the whole request was written to the host.
     pub(super) fn is_sent(&self) -> bool {
-        self.body.is_finished() && self.passthrough == 0 && self.written == self.staged.len()
+        self.body.is_finished() && self.outgoing.is_empty()
     }
 
     /// Whether all body bytes read so far can be sent again.
@@ -91,23 +86,20 @@ impl RequestSender {
         head: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
         // These bytes are in the replay buffer already.
-        client
-            .inbound
-            .consume(std::mem::take(&mut self.passthrough));
-        self.staged.clear();
-        self.written = 0;
+        client.inbound.consume(self.outgoing.passthrough);
+        self.outgoing.clear();
         self.write_deadline = None;
         self.write_error = None;
-        head(&mut self.staged)?;
-        self.staged.extend_from_slice(&self.replay);
+        head(&mut self.outgoing.staged)?;
+        self.outgoing.staged.extend_from_slice(&self.replay);
         Ok(())
     }
 
     /// Ends the request and returns the staging buffer. Body bytes that were not forwarded are discarded, so that they
     /// are not parsed as the next request.
     pub(super) fn finish(self, client: &mut ClientConnection) -> Vec<u8> {
-        client.inbound.consume(self.passthrough);
-        self.staged
+        client.inbound.consume(self.outgoing.passthrough);
+        self.outgoing.staged
     }
 
     /// Sends as much as possible. Pending while the client or the host is slow; after a write error it stays pending,
@@ -123,38 +115,22 @@ impl RequestSender {
             if self.write_error.is_some() {
                 return Poll::Pending;
             }
-            if (1..=COPY_LIMIT).contains(&self.passthrough) && !self.staged.is_empty() {
-                self.staged
-                    .extend_from_slice(&client.inbound.filled()[..self.passthrough]);
-                client
-                    .inbound
-                    .consume(std::mem::take(&mut self.passthrough));
-            }
-            while self.written < self.staged.len() || self.passthrough > 0 {
-                let parts = [
-                    &self.staged[self.written..],
-                    &client.inbound.filled()[..self.passthrough],
-                ];
-                match host.socket.poll_write(context, parts) {
-                    Poll::Pending => return self.wait_for_host(context, client, ctx),
-                    Poll::Ready(Err(error)) => {
-                        // The host may have sent a response before it closed.
-                        let error = Error::because(ErrorType::WriteError, "the request", error);
-                        self.write_error = Some(error.into_up());
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(count)) => {
-                        self.write_deadline = None;
-                        let staged = count.min(self.staged.len() - self.written);
-                        self.written += staged;
-                        self.passthrough -= count - staged;
-                        client.inbound.consume(count - staged);
-                    }
+            let written = self.outgoing.poll_write_all(&mut client.inbound, |parts| {
+                let written = host.socket.poll_write(context, parts);
+                if let Poll::Ready(Ok(_)) = written {
+                    self.write_deadline = None;
                 }
-            }
-            if !self.staged.is_empty() {
-                self.staged.clear();
-                self.written = 0;
+                written
+            });
+            match written {
+                Poll::Pending => return self.wait_for_host(context, client, ctx),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    // The host may have sent a response before it closed.
+                    let error = Error::because(ErrorType::WriteError, "the request", error);
+                    self.write_error = Some(error.into_up());
+                    return Poll::Pending;
+                }
             }
             if self.body.is_finished() {
                 match host.socket.poll_flush(context) {
@@ -207,7 +183,7 @@ impl RequestSender {
         match &mut self.body {
             BodyDecoder::Chunked(chunked) => {
                 let mut consumed = 0;
-                let before = self.staged.len();
+                let before = self.outgoing.staged.len();
                 while consumed < bytes.len() && !chunked.is_finished() {
                     let piece = chunked
                         .next_data(&bytes[consumed..])
@@ -223,20 +199,20 @@ impl RequestSender {
                         data.len(),
                         ctx.active.limits.body,
                     )?;
-                    chunked::write_chunk_start(&mut self.staged, data.len());
-                    self.staged.extend_from_slice(data);
-                    self.staged.extend_from_slice(chunked::CHUNK_END);
+                    chunked::write_chunk_start(&mut self.outgoing.staged, data.len());
+                    self.outgoing.staged.extend_from_slice(data);
+                    self.outgoing.staged.extend_from_slice(chunked::CHUNK_END);
                 }
                 if chunked.is_finished() {
-                    self.staged.extend_from_slice(chunked::LAST_CHUNK);
+                    self.outgoing.staged.extend_from_slice(chunked::LAST_CHUNK);
                 }
                 client.inbound.consume(consumed);
-                let new = &self.staged[before..];
+                let new = &self.outgoing.staged[before..];
                 append_replay(&mut self.replay, &mut self.truncated, new);
             }
             body => {
                 let count = body.take(bytes).map_err(|_| malformed())?;
-                self.passthrough = count;
+                self.outgoing.passthrough = count;
                 self.received += count as u64;
                 http_rules::count_body_bytes(&mut self.counted, count, ctx.active.limits.body)?;
                 append_replay(&mut self.replay, &mut self.truncated, &bytes[..count]);
@@ -264,10 +240,10 @@ impl RequestSender {
         client: &mut ClientConnection,
         ctx: &RequestContext,
     ) -> Poll<Result<()>> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let wait_began = *self.waiting_since.get_or_insert_with(Instant::now);
         if client
             .timer
-            .has_elapsed(since + ctx.active.timeouts.read, context)
+            .has_elapsed(wait_began + ctx.active.timeouts.read, context)
         {
             let late = "the client does not send the body";
             return Poll::Ready(Err(

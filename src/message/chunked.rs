@@ -100,32 +100,32 @@ impl ChunkedDecoder {
     /// Consumes the next bytes up to the end of the first piece of data. The caller repeats this with the remaining
     /// bytes until all are consumed or the body [is complete](Self::is_finished).
     pub(crate) fn next_data(&mut self, bytes: &[u8]) -> Result<DecodedPiece, Malformed> {
-        let mut at = 0;
-        while let Some(octet) = bytes.get(at) {
+        let mut position = 0;
+        while let Some(octet) = bytes.get(position) {
             match self.state {
                 ChunkState::Done => break,
                 ChunkState::Data(left) => {
-                    let rest = bytes.len() - at;
+                    let rest = bytes.len() - position;
                     let count = usize::try_from(left).map_or(rest, |left| left.min(rest));
                     self.state = match left - count as u64 {
                         0 => ChunkState::DataCr,
                         left => ChunkState::Data(left),
                     };
-                    let end = at + count;
+                    let end = position + count;
                     return Ok(DecodedPiece {
                         consumed: end + self.end_data(&bytes[end..]),
-                        data: at..end,
+                        data: position..end,
                     });
                 }
                 _ => {
                     self.state = self.next_state(*octet)?;
-                    at += 1;
+                    position += 1;
                 }
             }
         }
         Ok(DecodedPiece {
-            consumed: at,
-            data: at..at,
+            consumed: position,
+            data: position..position,
         })
     }
 
@@ -221,9 +221,9 @@ mod tests {
         };
         let whole = in_pieces(&[bytes]);
         assert_eq!(in_pieces(&Vec::from_iter(bytes.chunks(1))), whole);
-        for at in 0..bytes.len().min(100) {
-            let (first, second) = bytes.split_at(at);
-            assert_eq!(in_pieces(&[first, second]), whole, "{at}");
+        for position in 0..bytes.len().min(100) {
+            let (first, second) = bytes.split_at(position);
+            assert_eq!(in_pieces(&[first, second]), whole, "{position}");
         }
         whole
     }
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(
             piece,
             Ok(DecodedPiece { consumed, data }),
-            "a whole chunk at once"
+            "a whole chunk position once"
         );
     }
 

@@ -215,26 +215,26 @@ fn poll_now<T>(future: impl Future<Output = T>) -> T {
 /// Decodes a body in pieces of `size` bytes: its data, its length, and whether it is complete.
 fn decoded(input: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), Malformed> {
     let (mut chunks, mut checked) = (ChunkedDecoder::default(), ChunkedDecoder::default());
-    let (mut data, mut own) = (Vec::new(), 0);
+    let (mut data, mut length) = (Vec::new(), 0);
     for mut piece in input.chunks(size) {
-        let all = checked.take(piece);
-        let before = own;
+        let taken = checked.take(piece);
+        let before = length;
         while !piece.is_empty() && !chunks.is_finished() {
             let DecodedPiece {
                 consumed,
                 data: range,
             } = chunks.next_data(piece).inspect_err(|error| {
-                assert_eq!(all, Err(*error), "both ways refuse the same");
+                assert_eq!(taken, Err(*error), "both ways refuse the same");
             })?;
             assert!(consumed > 0 && range.end <= consumed);
             data.extend_from_slice(&piece[range]);
             piece = &piece[consumed..];
-            own += consumed;
+            length += consumed;
         }
-        assert_eq!(all, Ok(own - before));
+        assert_eq!(taken, Ok(length - before));
     }
     assert_eq!(checked.is_finished(), chunks.is_finished());
-    Ok((data, own, chunks.is_finished()))
+    Ok((data, length, chunks.is_finished()))
 }
 
 /// Decodes the input as a chunked body; then encodes it as chunks and decodes those.
@@ -243,8 +243,8 @@ fn bodies(input: &[u8]) {
     for size in [1, 2, 3, 7, 64] {
         assert_eq!(decoded(input, size), whole, "in pieces of {size}");
     }
-    if let Ok((data, own, true)) = &whole {
-        assert!(data.len() + 5 <= *own, "the last chunk is no data");
+    if let Ok((data, length, true)) = &whole {
+        assert!(data.len() + 5 <= *length, "the last chunk is no data");
     }
     for size in [1, 15, 16, 4_096] {
         let mut body = Vec::new();

@@ -66,8 +66,8 @@ impl FinishedRequest {
     /// A text; invalid UTF-8 in it becomes U+FFFD.
     pub(super) fn text(&self, text: RequestText) -> Option<Cow<'_, str>> {
         let length = usize::from(self.lengths[text as usize]?);
-        let before = self.lengths[..text as usize].iter().flatten();
-        let begin = before.copied().map(usize::from).sum();
+        let preceding = self.lengths[..text as usize].iter().flatten();
+        let begin = preceding.copied().map(usize::from).sum();
         let text = self.texts.get(begin..)?.get(..length)?;
         Some(String::from_utf8_lossy(text))
     }

@@ -33,7 +33,10 @@ impl Relay<'_> {
             ResponseState::ReceivingBody(body @ BodyDecoder::UntilClose) => {
                 *body = BodyDecoder::Length(0);
                 if self.state.chunked {
-                    self.buffers.staged.extend_from_slice(chunked::LAST_CHUNK);
+                    self.buffers
+                        .outgoing
+                        .staged
+                        .extend_from_slice(chunked::LAST_CHUNK);
                 }
                 Ok(())
             }
@@ -87,7 +90,7 @@ impl Relay<'_> {
             let what = "the host's chunks are malformed";
             Error::explain(ErrorType::InvalidHTTPHeader, what).into_up()
         };
-        let staged = &mut self.buffers.staged;
+        let outgoing = &mut self.buffers.outgoing;
         match body {
             BodyDecoder::Chunked(chunked) => {
                 let mut consumed = 0;
@@ -99,21 +102,21 @@ impl Relay<'_> {
                         continue;
                     }
                     self.state.sent += data.len() as u64;
-                    append_data(staged, data, self.state.chunked);
+                    append_data(&mut outgoing.staged, data, self.state.chunked);
                 }
                 if chunked.is_finished() && self.state.chunked {
-                    staged.extend_from_slice(chunked::LAST_CHUNK);
+                    outgoing.staged.extend_from_slice(chunked::LAST_CHUNK);
                 }
                 self.inbound.consume(consumed);
             }
             BodyDecoder::UntilClose if self.state.chunked => {
                 self.state.sent += bytes.len() as u64;
-                append_data(staged, bytes, true);
+                append_data(&mut outgoing.staged, bytes, true);
                 self.inbound.consume(bytes.len());
             }
             body => {
-                self.state.passthrough = body.take(bytes).map_err(malformed)?;
-                self.state.sent += self.state.passthrough as u64;
+                outgoing.passthrough = body.take(bytes).map_err(malformed)?;
+                self.state.sent += outgoing.passthrough as u64;
             }
         }
         Ok(())
@@ -159,7 +162,7 @@ impl Relay<'_> {
             if self.request.version == Version::HTTP_11 {
                 let framing = (false, None);
                 let (via, edits) = (active.via.as_ref(), &mut self.buffers.edits);
-                let staged = &mut self.buffers.staged;
+                let staged = &mut self.buffers.outgoing.staged;
                 let head = (head, bytes);
                 response_head::write_head(
                     staged,
@@ -199,7 +202,7 @@ impl Relay<'_> {
         let connection = (!switched).then(|| Persistence::from_keep_alive(self.keep_alive));
         let active = &self.ctx.active;
         response_head::write_head(
-            &mut self.buffers.staged,
+            &mut self.buffers.outgoing.staged,
             (head, bytes),
             response,
             content_length,
@@ -221,7 +224,7 @@ impl Relay<'_> {
             // Body bytes that came with the head go out with it in one write.
             if let Err(malformed) = self.take_body() {
                 // Nothing was sent yet, so an error response is still possible.
-                self.buffers.staged.clear();
+                self.buffers.outgoing.staged.clear();
                 self.state.status = None;
                 self.state.sent = 0;
                 return Err(malformed);
