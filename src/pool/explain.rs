@@ -91,7 +91,7 @@ struct DryRunAcquire {
 impl Acquire for DryRunAcquire {
     type Acquired = HostId;
 
-    fn from_balancer(
+    fn acquire_picked(
         &self,
         balancer: &dyn Balancer,
         request: &Selection<'_>,
@@ -101,7 +101,7 @@ impl Acquire for DryRunAcquire {
         explained.outcome
     }
 
-    fn from_member(&self, _: &dyn Balancer, member: &Member) -> Result<HostId, BalancerError> {
+    fn acquire_member(&self, _: &dyn Balancer, member: &Member) -> Result<HostId, BalancerError> {
         match member.host().is_full() {
             true => Err(BalancerError::Busy),
             false => Ok(member.host().id().clone()),
