@@ -14,8 +14,8 @@ pub(crate) async fn send(
     response: LocalResponse,
     connection: Persistence,
 ) -> Result<()> {
-    // A client that waits for "100 Continue" may never send the body, so the proxy could not tell the body from the next
-    // request.
+    // A client that waits for "100 Continue" may never send the body, so the proxy could not tell the body from the
+    // next request.
     let expects_continue = session.req_header().headers.contains_key(header::EXPECT);
     if connection == Persistence::Close || expects_continue {
         session.set_keepalive(None);

@@ -1,5 +1,5 @@
-//! The filters between the client and a host: the request on its way to the host, and the head of the host's response on
-//! its way to the client.
+//! The filters between the client and a host: the request on its way to the host, and the head of the host's response
+//! on its way to the client.
 
 use http::{HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};

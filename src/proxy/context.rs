@@ -70,8 +70,8 @@ pub struct RequestContext {
     pub(crate) client_wait: Duration,
     /// Bytes of the request's body passed on in the running attempt.
     pub(crate) body_bytes: u64,
-    /// Whether any bytes of a response have been sent to the client. Set by the Pingora driver, which may lose the session
-    /// before the request is reported.
+    /// Whether any bytes of a response have been sent to the client. Set by the Pingora driver, which may lose the
+    /// session before the request is reported.
     pub(crate) response_started: Option<Arc<AtomicBool>>,
 }
 

@@ -162,10 +162,10 @@ impl ClientStream {
         {
             let half_close = self.active.load().half_close;
             let socket = self.socket.as_mut();
-            if let Some(Poll::Ready(left)) =
-                socket.map(|it| it.poll_disconnect(half_close, context))
+            if let Some(Poll::Ready(error)) =
+                socket.map(|socket| socket.poll_disconnect(half_close, context))
             {
-                return Poll::Ready(Err(left));
+                return Poll::Ready(Err(error));
             }
         }
         let write_by = *self

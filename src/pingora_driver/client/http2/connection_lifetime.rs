@@ -1,5 +1,5 @@
-//! When an HTTP/2 connection closes: after a time without streams, after too many wasted streams, or because the process
-//! or a limit ends it. Closing takes two steps, a GOAWAY frame and the end of the connection.
+//! When an HTTP/2 connection closes: after a time without streams, after too many wasted streams, or because the
+//! process or a limit ends it. Closing takes two steps, a GOAWAY frame and the end of the connection.
 
 use std::time::Duration;
 

@@ -58,7 +58,7 @@ impl ClientStream {
     }
 
     /// Returns the bytes that belong to the running request, as many as `own_length` says, and holds back the rest.
-    fn read_own(
+    fn read_request_bytes(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
@@ -113,7 +113,7 @@ impl ClientStream {
             return Poll::Pending;
         }
         let before = into.filled().len();
-        let outcome = self.read_own(context, into, |this, new| this.head.take(new));
+        let outcome = self.read_request_bytes(context, into, |this, new| this.head.take(new));
         match outcome {
             Poll::Pending => return self.wait_to_read(context),
             // The client disconnected. Pingora would log every client that disconnects in mid-head.
@@ -159,7 +159,8 @@ impl ClientStream {
             }
             ReadMode::Request | ReadMode::WatchForClose => return self.watch_for_close(context),
         }
-        let outcome = self.read_own(context, into, |this, new| this.state.body().take(new));
+        let outcome =
+            self.read_request_bytes(context, into, |this, new| this.state.body().take(new));
         match outcome {
             Poll::Pending => self.wait_to_read(context),
             Poll::Ready(Ok(Ok(_))) => Poll::Ready(Ok(())),
@@ -176,7 +177,7 @@ impl ClientStream {
             .map(|socket| socket.poll_disconnect(half_close, context))
         {
             Some(Poll::Pending) => self.wait_to_read(context),
-            Some(Poll::Ready(left)) => Poll::Ready(Err(left)),
+            Some(Poll::Ready(error)) => Poll::Ready(Err(error)),
             None => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
     }
