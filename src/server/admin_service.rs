@@ -28,7 +28,7 @@ pub(super) struct AdminService {
     socket: Option<BoundSocket>,
     readiness: Arc<Readiness>,
     lifecycle: Arc<Lifecycle>,
-    state: Arc<ServingState>,
+    serving_state: Arc<ServingState>,
 }
 
 impl AdminService {
@@ -38,7 +38,7 @@ impl AdminService {
         api: Arc<Api>,
         readiness: Arc<Readiness>,
         lifecycle: Arc<Lifecycle>,
-        state: Arc<ServingState>,
+        serving_state: Arc<ServingState>,
     ) -> Self {
         AdminService {
             address,
@@ -46,7 +46,7 @@ impl AdminService {
             socket,
             readiness,
             lifecycle,
-            state,
+            serving_state,
         }
     }
 
@@ -84,7 +84,7 @@ impl Service for AdminService {
             }
             _ => self.readiness.wait().await,
         }
-        let mut phase = self.state.watch_phase();
+        let mut phase = self.serving_state.watch_phase();
         loop {
             let duplicate = self.duplicate(fds.as_ref());
             let (stop, stopped) = watch::channel(false);

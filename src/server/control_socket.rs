@@ -48,7 +48,7 @@ pub(super) struct ControlService {
     pub(super) file: Arc<SocketFile>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) api_server: Arc<ApiServer>,
-    pub(super) state: Arc<ServingState>,
+    pub(super) serving_state: Arc<ServingState>,
 }
 
 #[async_trait]
@@ -69,7 +69,7 @@ impl BackgroundService for ControlService {
             tokio::select! {
                 () = self.keep_accepting(&listener, &shutdown) => {}
                 // The failed successor has replaced the socket file; listen again.
-                () = self.state.resumed() => {}
+                () = self.serving_state.resumed() => {}
             }
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn ensure_sufficient(
             None => error.to_string(),
         };
         StartError::Listen(format!(
-            "cannot start: {wanted} descriptors are needed at least, {had} can be had: {reason}"
+            "cannot start: at least {wanted} descriptors are needed, {had} are available: {reason}"
         ))
     })
 }

@@ -48,7 +48,7 @@ pub(super) const HANDOVER_UNDER_WAY: &str = "a handover is under way; ask again"
 
 /// The parts of the process that the event handlers act on.
 pub(super) struct EventContext {
-    pub(super) state: Arc<ServingState>,
+    pub(super) serving_state: Arc<ServingState>,
     pub(super) change_locks: ChangeLocks,
     pub(super) counts: Arc<MetricsCounters>,
     pub(super) traffic: Arc<TrafficState>,
@@ -101,7 +101,7 @@ impl ShutdownSignalWatch for EventLoop {
                     drop(running);
                     commands.close();
                     context.lifecycle.leave_predecessor_watch().await;
-                    if context.state.phase() == Phase::Watching {
+                    if context.serving_state.phase() == Phase::Watching {
                         context.handed_over(None);
                         context.reopen_logs_on_signal(signals.user_1);
                         let stop_signals = (signals.interrupt, signals.terminate);
@@ -215,6 +215,6 @@ fn handover_under_way() -> ChangeError {
 }
 
 fn reopen(logs: &OpenLogs) {
-    info!("SIGUSR1: opening the access log anew");
+    info!("SIGUSR1: reopening the access log");
     logs.reopen();
 }

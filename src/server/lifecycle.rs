@@ -63,7 +63,7 @@ pub(super) struct LifecycleContext {
     /// The control socket.
     pub(super) control: Arc<SocketFile>,
     pub(super) logs: Arc<OpenLogs>,
-    pub(super) state: Arc<ServingState>,
+    pub(super) serving_state: Arc<ServingState>,
     /// The addresses of the listeners for clients.
     pub(super) listeners: Vec<SocketAddr>,
     pub(super) probes: Arc<ExpectedProbes>,
@@ -132,19 +132,19 @@ impl Lifecycle {
                 .event_log
                 .log_event(EventKind::Handover, None, None, text);
         }
-        let early = self.lock_handover_listener().take();
-        let handover_listener = early.map_or_else(
+        let bound_at_start = self.lock_handover_listener().take();
+        let handover_listener = bound_at_start.map_or_else(
             || HandoverListener::take_over(&self.runtime_paths.upgrade_socket),
             Ok,
         );
-        let begun = handover_listener.and_then(|handover_listener| {
-            let begun = self
+        let opened = handover_listener.and_then(|handover_listener| {
+            let opened = self
                 .context
                 .handover
                 .start(addresses, table, handover_listener);
-            begun.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
+            opened.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
         });
-        self.publish(begun);
+        self.publish(opened);
         self.context.readiness.set(true);
         self.is_serving.store(true, Ordering::SeqCst);
         match watch {
@@ -188,7 +188,7 @@ impl Lifecycle {
         let (leave, left) = oneshot::channel();
         let this = Arc::clone(self);
         let answering = tokio::spawn(async move {
-            let mut phase = this.context.state.watch_phase();
+            let mut phase = this.context.serving_state.watch_phase();
             let leaves = async {
                 tokio::select! {
                     _ = left => {}
@@ -222,7 +222,7 @@ impl Lifecycle {
     /// Serves again after the successor has failed.
     pub(super) fn resume_serving(&self) {
         // First accept the connections that have queued up in the kernel.
-        self.context.state.enter(Phase::Serving);
+        self.context.serving_state.enter(Phase::Serving);
         let handover_listener = HandoverListener::take_over(&self.runtime_paths.upgrade_socket);
         self.publish(handover_listener.and_then(|handover_listener| {
             let open = self.context.handover.listen(handover_listener);

@@ -99,7 +99,7 @@ impl PreparedServer {
             file: Arc::clone(&shared.control_socket),
             readiness: Arc::clone(&shared.readiness),
             api_server: Arc::new(ApiServer::new(Arc::clone(&api), Caller::Owner)),
-            state: Arc::clone(&shared.state),
+            serving_state: Arc::clone(&shared.serving_state),
         };
         let certificates = add_listeners(&mut edge, &initial.config)?;
         let mut listening = ListeningService::new(
@@ -127,7 +127,7 @@ impl PreparedServer {
                 api,
                 Arc::clone(&shared.readiness),
                 Arc::clone(&lifecycle),
-                Arc::clone(&shared.state),
+                Arc::clone(&shared.serving_state),
             ));
         }
         server.add_service(background_service("control", control));
@@ -142,7 +142,7 @@ impl PreparedServer {
         proxy.add_dependency(&health);
 
         let context = EventContext {
-            state: shared.state,
+            serving_state: shared.serving_state,
             change_locks: shared.change_locks,
             counts: Arc::clone(&shared.observers.counts),
             traffic: shared.traffic,
@@ -180,14 +180,14 @@ fn addresses(config: &Config) -> Vec<SocketAddr> {
 }
 
 fn log_start(config: &Config, file: Option<&Path>, is_upgrade: bool) {
-    let way = match is_upgrade {
+    let mode = match is_upgrade {
         true => "starting in the place of another process",
         false => "starting",
     };
     let version = env!("CARGO_PKG_VERSION");
     let pid = process::id();
     info!(
-        "ballast {version}, pid {pid}: {way}; {}",
+        "ballast {version}, pid {pid}: {mode}; {}",
         config_summary::summarize(config, file)
     );
     config.warnings().iter().for_each(|line| warn!("{line}"));
@@ -225,7 +225,7 @@ fn handover_coordinator(
             overrides: Arc::clone(&shared.overrides),
             loaded_config: Arc::clone(&shared.loaded_config),
         },
-        Arc::clone(&shared.state),
+        Arc::clone(&shared.serving_state),
         shared.change_locks.clone(),
     ))
 }
@@ -247,7 +247,7 @@ fn lifecycle(
             readiness: Arc::clone(&shared.readiness),
             control: Arc::clone(&shared.control_socket),
             logs: Arc::clone(&shared.observers.logs),
-            state: Arc::clone(&shared.state),
+            serving_state: Arc::clone(&shared.serving_state),
             listeners: listeners.map(|listener| listener.address).collect(),
             probes: Arc::clone(&shared.probes),
         },
@@ -279,7 +279,7 @@ fn edge(initial: &InitialState, server: &Server) -> Edge {
         Arc::clone(&shared.traffic),
         Arc::clone(&shared.observers.counts),
         Connections::with_capacity(*connection_capacity, config.server.threads),
-        Arc::clone(&shared.state),
+        Arc::clone(&shared.serving_state),
         Arc::clone(&shared.probes),
     )
 }

@@ -195,7 +195,7 @@ impl Reloader {
         let version = env!("CARGO_PKG_VERSION");
         let pid = std::process::id();
         let now = config_summary::summarize(&self.file_config, self.file.as_deref());
-        info!("ballast {version}, pid {pid}: goes on; {now}");
+        info!("ballast {version}, pid {pid}: now running with {now}");
         Ok(changes.into_lines())
     }
 

@@ -89,7 +89,7 @@ impl RuntimeOverrides {
             let mut pools = config.pools.iter_mut();
             let Some(pool) = pools.find(|pool| pool.name == *name) else {
                 dropped.push(format!(
-                    "pool {name}: what an operator changed went with it"
+                    "pool {name} was removed, and the operator's changes to it"
                 ));
                 return false;
             };
@@ -163,7 +163,7 @@ impl RuntimeOverrides {
         };
         if file_host.id != host.id || settings != unchanged {
             return Err(ChangeError::Conflict(format!(
-                "`{}` is in the file and was removed by an operator; it comes back as it stands there, but for its weight",
+                "`{}` is in the file and was removed by an operator; it can be added again only with the settings of the file, except its weight",
                 file_host.id
             )));
         }
@@ -213,7 +213,7 @@ impl PoolOverrides {
         let name = pool.name.clone();
         let mut discard = |id: &str, what: &str| {
             dropped.push(format!(
-                "pool {name}: host {id} was edited; that an operator {what} holds no more"
+                "pool {name}: host {id} was edited in the file; the operator's {what} no longer applies"
             ));
             false
         };
@@ -226,7 +226,7 @@ impl PoolOverrides {
                     host.weight = weighed.weight;
                     true
                 }
-                Some(_) => discard(&weighed.id, "has given it another weight"),
+                Some(_) => discard(&weighed.id, "weight"),
                 None => false,
             }
         });
@@ -238,7 +238,7 @@ impl PoolOverrides {
                     pool.removed.push((host, removed.at));
                     true
                 }
-                Some(_) => discard(&removed.id, "has removed it"),
+                Some(_) => discard(&removed.id, "removal"),
                 None => false,
             }
         });
@@ -247,7 +247,7 @@ impl PoolOverrides {
                 pool.hosts.push(host);
                 true
             }
-            _ => discard(&added.id, "has added it"),
+            _ => discard(&added.id, "addition"),
         });
     }
 

@@ -19,7 +19,7 @@ pub(super) enum Phase {
     Serving,
     /// A successor accepts connections and is watched. This process keeps its listening sockets.
     Watching,
-    /// A successor accepts connections for good.
+    /// A successor accepts connections, and its watch is over.
     HandedOver,
     /// The process ends without a successor.
     Stopping,

@@ -296,7 +296,7 @@ fn an_edited_file_beats_an_operator_who_beats_what_was_there() {
     let end = ballast.reload();
     assert!(
         end.stdout
-            .contains("that an operator has given it another weight holds no more"),
+            .contains("the operator's weight no longer applies"),
         "{end:?}"
     );
     let edited = read(&ballast, &of_b);

@@ -158,7 +158,7 @@ impl ListenerContext {
             }
             Some(_) => {
                 self.counts.count_reject(RejectReason::Denied);
-                let line = format!("{}: {peer} is none of the proxies here", self.address);
+                let line = format!("{}: {peer} is not a trusted proxy", self.address);
                 self.connections.warn_rate_limited(&line);
             }
         }
@@ -169,11 +169,11 @@ impl ListenerContext {
         let active = self.active.load();
         if !active.admits(self.address, client.ip()) {
             self.counts.count_reject(RejectReason::Denied);
-            debug!("{}: {client} is not let in", self.address);
+            debug!("{}: {client} is denied by the access list", self.address);
             return false;
         }
-        let each = active.limits.max_connections_per_client;
-        if !guard.count_for_client(client.ip(), each) {
+        let limit = active.limits.max_connections_per_client;
+        if !guard.count_for_client(client.ip(), limit) {
             self.counts.count_reject(RejectReason::TooMany);
             debug!("{}: {client} has too many connections", self.address);
             return false;

@@ -56,7 +56,7 @@ pub(super) struct Edge {
     active: Arc<ArcSwap<ActiveConfig>>,
     connections: Arc<Connections>,
     counts: Arc<MetricsCounters>,
-    state: Arc<ServingState>,
+    serving_state: Arc<ServingState>,
     probes: Arc<ExpectedProbes>,
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
@@ -74,7 +74,7 @@ impl Edge {
         traffic: Arc<TrafficState>,
         counts: Arc<MetricsCounters>,
         connections: Connections,
-        state: Arc<ServingState>,
+        serving_state: Arc<ServingState>,
         probes: Arc<ExpectedProbes>,
     ) -> Self {
         let ConnectionHandlers { engine, pingora } = handlers;
@@ -84,7 +84,7 @@ impl Edge {
             active,
             connections: Arc::new(connections),
             counts,
-            state,
+            serving_state,
             probes,
             listeners: Vec::new(),
         }
@@ -127,7 +127,7 @@ impl Edge {
                 Ok(AcceptLoop {
                     listener,
                     inherited_fd: socket,
-                    closing: self.state.watch_closing(),
+                    closing: self.serving_state.watch_closing(),
                     probes: Arc::clone(&self.probes),
                     context: Arc::new(ListenerContext {
                         address,
@@ -183,7 +183,7 @@ impl Service for Edge {
             accepting.spawn_on(accept, workers.first());
         }
         accepting.join_all().await;
-        tokio::time::sleep_until(self.state.since() + LAME_DUCK).await;
+        tokio::time::sleep_until(self.serving_state.since() + LAME_DUCK).await;
         self.engine.close_idle();
         self.app.http_cleanup().await;
     }

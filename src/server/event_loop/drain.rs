@@ -63,10 +63,10 @@ impl EventContext {
             "{cause}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
             self.traffic.present()
         );
-        if self.state.phase() != Phase::HandedOver {
-            self.state.enter(Phase::Stopping);
+        if self.serving_state.phase() != Phase::HandedOver {
+            self.serving_state.enter(Phase::Stopping);
         }
-        let since = self.state.since();
+        let since = self.serving_state.since();
         let (traffic, lifecycle) = (Arc::clone(&self.traffic), Arc::clone(&self.lifecycle));
         // Pingora stops accepting and then sleeps the whole grace period; this task exits the process earlier.
         let draining = tokio::spawn(exit_when_drained(

@@ -36,15 +36,15 @@ impl EventContext {
         }
     }
 
-    /// The successor serves for good. The caller gets its response once the successor accepts commands.
+    /// The successor serves, and its watch is over. The caller gets its response once the successor accepts commands.
     pub(super) fn handed_over(&self, request: Option<HandoverRequest>) {
-        self.state.enter(Phase::HandedOver);
+        self.serving_state.enter(Phase::HandedOver);
         let Some(HandoverRequest { changes, answer }) = request else {
             return;
         };
         let control_socket = Arc::clone(&self.control_socket);
         // The time of the watch counts as waiting time.
-        let wait = CONTROL_SOCKET_TIMEOUT.saturating_sub(self.state.since().elapsed());
+        let wait = CONTROL_SOCKET_TIMEOUT.saturating_sub(self.serving_state.since().elapsed());
         tokio::spawn(async move {
             control_socket.wait_replaced(wait).await;
             let way = "handover".to_owned();
@@ -54,7 +54,7 @@ impl EventContext {
 
     /// Recovers from a failed handover, and returns the text for log and caller.
     pub(super) fn handover_failed(&self, reason: &str) -> String {
-        if self.state.phase() != Phase::Watching {
+        if self.serving_state.phase() != Phase::Watching {
             return format!("no handover, serving on: {reason}");
         }
         self.lifecycle.resume_serving();
@@ -62,7 +62,7 @@ impl EventContext {
     }
 }
 
-/// Waits for the running handover; pends for ever if there is none.
+/// Waits for the running handover; never completes if there is none.
 pub(super) async fn handover_outcome(
     running: &mut Option<RunningHandover<'_>>,
 ) -> (Result<(), String>, Option<HandoverRequest>) {

@@ -111,7 +111,7 @@ impl HandoverConnection {
         self.0.read_exact(&mut magic).await?;
         if magic != MAGIC {
             return Err(HandoverError::Broken(
-                "it speaks another language".to_owned(),
+                "it speaks another protocol".to_owned(),
             ));
         }
         let length = self.0.read_u32().await? as usize;

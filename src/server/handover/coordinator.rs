@@ -57,7 +57,7 @@ pub(in crate::server) struct HandoverCoordinator {
     active: Arc<ArcSwap<ActiveConfig>>,
     overrides: Arc<ArcSwap<RuntimeOverrides>>,
     loaded_config: Arc<ArcSwap<LoadedConfig>>,
-    state: Arc<ServingState>,
+    serving_state: Arc<ServingState>,
     change_locks: ChangeLocks,
     /// Set once the process listens.
     sockets: OnceLock<Sockets>,
@@ -113,7 +113,7 @@ impl HandoverCoordinator {
         reloadable: bool,
         grace: Duration,
         sources: HandoverSources,
-        state: Arc<ServingState>,
+        serving_state: Arc<ServingState>,
         change_locks: ChangeLocks,
     ) -> Self {
         let HandoverSources {
@@ -138,7 +138,7 @@ impl HandoverCoordinator {
             active,
             overrides,
             loaded_config,
-            state,
+            serving_state,
             change_locks,
             sockets: OnceLock::new(),
             upgrade_socket: Mutex::new(None),
@@ -201,7 +201,7 @@ impl HandoverCoordinator {
                     );
                 }
                 Err(error) => {
-                    warn!("cannot let a successor in: {error}");
+                    warn!("cannot accept a successor: {error}");
                     sleep(Duration::from_secs(1)).await;
                 }
             }
@@ -264,10 +264,10 @@ impl HandoverCoordinator {
             ),
             Ok(Err(HandoverError::Closed)) => {}
             Ok(Err(error)) => {
-                warn!("a successor was not let in: {error}");
+                warn!("a successor was rejected: {error}");
                 connection.refuse(&error.to_string());
             }
-            Err(_) => warn!("a successor was not let in: it sent no hello in time"),
+            Err(_) => warn!("a successor was rejected: it sent no hello in time"),
         }
     }
 
@@ -310,9 +310,9 @@ impl HandoverCoordinator {
     fn enqueue(&self, peer: Peer, waiting: WaitingSuccessor) {
         match &mut *lock(&self.pending) {
             PendingSuccessor::Accepting(slot) => {
-                info!("a successor has come and waits for SIGQUIT");
+                info!("a successor has connected and waits for SIGQUIT");
                 if let Some(earlier) = slot.replace(waiting) {
-                    earlier.connection.refuse("another successor has come");
+                    earlier.connection.refuse("another successor has connected");
                 }
             }
             PendingSuccessor::Expected(slot) => {

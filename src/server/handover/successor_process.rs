@@ -118,23 +118,23 @@ impl Program {
         Ok(Program { path, arguments })
     }
 
-    /// Starts a successor, with this process's environment and log, and lets it come to the upgrade socket `upgrade_socket`.
-    /// Dropping the future ends what has been started.
+    /// Starts a successor with this process's environment and log, and lets it connect to `upgrade_socket`. Dropping
+    /// the future ends the started process.
     pub(super) async fn start(&self, upgrade_socket: &Path) -> Result<SuccessorProcess, String> {
         let cannot = |error: io::Error| format!("cannot start {}: {error}", self.path.display());
         let (mut first, mut lifeline) = self.start_first().map_err(cannot)?;
         let stage = async {
             let pid = lifeline.read_i32().await;
-            // From here on the successor is somebody else's child.
+            // Once the first stage has ended, the successor is a child of systemd or of init.
             let status = first.wait().await.map_err(cannot)?;
             match pid {
                 Ok(pid) => Ok(Pid::from_raw(pid)),
                 Err(_) => Err(format!(
-                    "the successor has ended ({status}); its own lines say why"
+                    "the successor has ended ({status}); its own log lines say why"
                 )),
             }
         };
-        let timed_out = |_| format!("{} was started and says nothing", self.path.display());
+        let timed_out = |_| format!("{} was started but does not respond", self.path.display());
         let pid = timeout(FIRST_STAGE_TIMEOUT, stage)
             .await
             .map_err(timed_out)??;
@@ -150,7 +150,7 @@ impl Program {
         Ok(started)
     }
 
-    /// The first stage, killed when dropped, and the lifeline.
+    /// Starts the first stage, which is killed when dropped, and returns it with the lifeline.
     fn start_first(&self) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -184,7 +184,7 @@ impl SuccessorProcess {
         if let Some(lifeline) = &mut self.lifeline {
             wait_for_eof(lifeline).await;
         }
-        "the successor has ended; its own lines say why".to_owned()
+        "the successor has ended; its own log lines say why".to_owned()
     }
 
     /// From now on the process may have connections, so it gets SIGTERM before SIGKILL.

@@ -39,7 +39,7 @@ fn a_later_successor_sends_an_earlier_one_away() {
     let mut first = waiting_successor(&reign);
     let second = waiting_successor(&reign);
     assert_eq!(first.wait_exit(SOON).code(), Some(1));
-    first.wait_for_log(&["another successor has come"]);
+    first.wait_for_log(&["another successor has connected"]);
     reign.hand_over();
     assert_eq!(reign.serving(), second.pid());
 }

@@ -161,7 +161,7 @@ fn a_foreign_socket_is_neither_replaced_nor_believed() {
     });
     let mut upgrade = Ballast::spawn_with(&yaml, &["--upgrade"]);
     assert_eq!(upgrade.wait_exit(SOON).code(), Some(1));
-    upgrade.wait_for_log(&["speaks another language"]);
+    upgrade.wait_for_log(&["speaks another protocol"]);
     assert_eq!(answers.join().expect("it does not panic").len(), 2);
 }
 
@@ -175,7 +175,7 @@ fn a_stranger_at_the_upgrade_socket_changes_nothing() {
         .expect("it reads");
     reign
         .ballast
-        .wait_for_log(&["not let in", "another language"]);
+        .wait_for_log(&["a successor was rejected", "another protocol"]);
     let silent = UnixStream::connect(reign.ballast.path("run/upgrade")).expect("it listens");
     let before = reign.hand_over();
     drop(silent);

@@ -158,7 +158,7 @@ impl<'a> HandoverAttempt<'a> {
         let Some(waiting) = self.waiting.take() else {
             return Err("the successor has gone".to_owned());
         };
-        self.handover.state.enter(Phase::Watching);
+        self.handover.serving_state.enter(Phase::Watching);
         self.is_serving = true;
         let can_watch = waiting.watched;
         info!(
