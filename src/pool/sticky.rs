@@ -36,7 +36,7 @@ pub struct StickyTokens {
     config: config::Sticky,
     pool: String,
     hosts: Vec<HostId>,
-    key: ArcSwap<Key>,
+    key: ArcSwap<TokenKey>,
 }
 
 /// A random key in the form in which the pool's replacement takes it over. Debug output hides it.
@@ -50,7 +50,7 @@ impl fmt::Debug for RandomKey {
 }
 
 #[derive(Debug)]
-struct Key {
+struct TokenKey {
     hmac: hmac::Key,
     hosts_by_digest: HashMap<[u8; DIGEST], HostId>,
     /// `None` if the configuration has a secret.
@@ -74,8 +74,8 @@ impl StickyTokens {
     ) -> Self {
         let hosts = Vec::from_iter(hosts.cloned());
         let key = match &config.secret_file {
-            Some(secret) => Key::new(&secret.bytes, None, pool, &hosts),
-            None => Key::random(RandomKey(rand::random()), pool, &hosts),
+            Some(secret) => TokenKey::new(&secret.bytes, None, pool, &hosts),
+            None => TokenKey::random(RandomKey(rand::random()), pool, &hosts),
         };
         StickyTokens {
             config: config.clone(),
@@ -130,22 +130,22 @@ impl StickyTokens {
     /// Continues with the key of the replaced pool, unless the configuration has one.
     pub(super) fn adopt_key(&self, key: &RandomKey) {
         if self.config.secret_file.is_none() {
-            let key = Key::random(key.clone(), &self.pool, &self.hosts);
+            let key = TokenKey::random(key.clone(), &self.pool, &self.hosts);
             self.key.store(Arc::new(key));
         }
     }
 }
 
-impl Key {
+impl TokenKey {
     fn random(key: RandomKey, pool: &str, hosts: &[HostId]) -> Self {
         let bytes = key.0;
-        Key::new(&bytes, Some(key), pool, hosts)
+        TokenKey::new(&bytes, Some(key), pool, hosts)
     }
 
     fn new(secret: &[u8], random: Option<RandomKey>, pool: &str, hosts: &[HostId]) -> Self {
         let hmac = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let hosts = hosts.iter();
-        Key {
+        TokenKey {
             hosts_by_digest: hosts
                 .map(|host| (digest(&hmac, pool, host), host.clone()))
                 .collect(),
