@@ -10,7 +10,7 @@ use crate::normalize;
 /// The routes; the first that matches wins.
 #[derive(Debug)]
 pub struct Router {
-    routes: Vec<Route>,
+    routes: Vec<RouteMatcher>,
     ambiguous: Ambiguous,
 }
 
@@ -19,7 +19,7 @@ pub struct Router {
 pub struct AmbiguousPath;
 
 #[derive(Debug)]
-struct Route {
+struct RouteMatcher {
     host: HostPattern,
     /// What the path must begin with; empty matches everything.
     path: Box<[u8]>,
@@ -40,7 +40,7 @@ enum HostPattern {
 impl Router {
     /// The routes of a configuration, and the policy for ambiguous paths.
     pub fn new(routes: &[config::Route], ambiguous: Ambiguous) -> Self {
-        let routes = routes.iter().map(|route| Route {
+        let routes = routes.iter().map(|route| RouteMatcher {
             host: match route.host.as_deref() {
                 None => HostPattern::Any,
                 Some(name) => match (name.strip_prefix('*'), address(name.as_bytes())) {

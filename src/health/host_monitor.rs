@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::check_permits;
 use super::correlated_failure::CorrelatedFailure;
-use super::probe::{CheckFailure, Probe};
+use super::probe::{CheckFailure, HealthProbe};
 use super::thresholds::{CheckEvidence, Thresholds};
 use crate::config::{HealthCheck, Initial};
 use crate::event_log::EventKind;
@@ -32,7 +32,7 @@ pub(super) struct HostMonitor {
     correlated_failure: Arc<CorrelatedFailure>,
     /// The host's position in the pool.
     position: usize,
-    probe: Probe,
+    probe: HealthProbe,
     thresholds: Thresholds,
     interval: Duration,
     timeout: Duration,
@@ -47,7 +47,7 @@ impl HostMonitor {
         pool: Arc<Pool>,
         correlated_failure: Arc<CorrelatedFailure>,
         position: usize,
-        probe: Probe,
+        probe: HealthProbe,
         check: &HealthCheck,
     ) -> Self {
         let up = (check.initial == Initial::Up).then_some(HealthVerdict {

@@ -25,7 +25,7 @@ use crate::supervisor::{Supervisor, Task};
 
 use correlated_failure::CorrelatedFailure;
 use host_monitor::HostMonitor;
-use probe::Probe;
+use probe::HealthProbe;
 
 /// How long a start or a reload waits for the first round of checks.
 pub const FIRST_ROUND: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ impl Monitor {
                 continue;
             };
             let correlated_failure = Arc::new(CorrelatedFailure::new(pool));
-            for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
+            for (member, probe) in HealthProbe::for_pool(pool, check).into_iter().enumerate() {
                 let monitor = HostMonitor::new(
                     Arc::clone(pool),
                     Arc::clone(&correlated_failure),

@@ -24,28 +24,28 @@ const WRONG_STATUS: ErrorType = ErrorType::new("WrongStatus");
 
 /// How to check a host.
 #[derive(Clone)]
-pub(super) struct Probe {
+pub(super) struct HealthProbe {
     check: Arc<dyn HealthCheck + Send + Sync>,
     timeout: Duration,
 }
 
-impl fmt::Debug for Probe {
+impl fmt::Debug for HealthProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probe")
+        f.debug_struct("HealthProbe")
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }
 
-impl Probe {
+impl HealthProbe {
     #[cfg(test)]
     pub(super) fn of(check: Arc<dyn HealthCheck + Send + Sync>, timeout: Duration) -> Self {
-        Probe { check, timeout }
+        HealthProbe { check, timeout }
     }
 
     /// A probe for each host, in the order of the pool. Hosts share a probe if it does not depend on the host.
-    pub(super) fn for_pool(pool: &Pool, check: &config::HealthCheck) -> Vec<Probe> {
-        let probe = |member: &Member| Probe {
+    pub(super) fn for_pool(pool: &Pool, check: &config::HealthCheck) -> Vec<HealthProbe> {
+        let probe = |member: &Member| HealthProbe {
             check: match &check.probe {
                 config::Probe::Tcp => tcp(member),
                 config::Probe::Http {
@@ -61,7 +61,7 @@ impl Probe {
             timeout: check.timeout,
         };
         let uses_host_name = matches!(&check.probe, config::Probe::Http { host: None, .. });
-        let mut probes: Vec<Probe> = Vec::with_capacity(pool.members().len());
+        let mut probes: Vec<HealthProbe> = Vec::with_capacity(pool.members().len());
         for (position, member) in pool.members().iter().enumerate() {
             let same_probe =
                 |other: &Member| !uses_host_name && other.peer().sni == member.peer().sni;

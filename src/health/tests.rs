@@ -73,7 +73,7 @@ pools:
     let pool = Pool::new(pool, &config.timeouts, &mut HostRegistry::new()).unwrap();
     let pool = Arc::new(pool);
     let check = Scripted(AtomicUsize::new(0), check);
-    let probe = Probe::of(Arc::new(check), settings.timeout);
+    let probe = HealthProbe::of(Arc::new(check), settings.timeout);
     let correlated_failure = Arc::new(CorrelatedFailure::new(&pool));
     let monitor = HostMonitor::new(Arc::clone(&pool), correlated_failure, 0, probe, &settings);
     let (unchecked, _first_round) = mpsc::channel(1);

@@ -20,11 +20,14 @@ pub(crate) struct AliasTable {
 #[derive(Debug)]
 enum Columns {
     Equal(u64),
-    Weighted { column: Box<[Column]>, total: u64 },
+    Weighted {
+        column: Box<[AliasColumn]>,
+        total: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Column {
+struct AliasColumn {
     /// Units of the column that belong to its own position.
     keep: u64,
     /// The position that the rest belongs to.
@@ -66,7 +69,7 @@ impl AliasTable {
             Columns::Equal(n) => scale(bits, *n).0 as usize,
             Columns::Weighted { column, total } => {
                 let (position, rest) = scale(bits, column.len() as u64);
-                let Column { keep, alias } = column[position as usize];
+                let AliasColumn { keep, alias } = column[position as usize];
                 if scale(rest, *total).0 < keep {
                     position as usize
                 } else {
@@ -137,8 +140,8 @@ fn vose(weights: &[u32]) -> Columns {
     let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
     // In units of 1/(n·W), so that the mean column is exactly W. n·10,000 fits easily.
     let mut units: Vec<u64> = weights.iter().map(|&w| u64::from(w) * n).collect();
-    let mut column: Vec<Column> = (0..weights.len())
-        .map(|position| Column {
+    let mut column: Vec<AliasColumn> = (0..weights.len())
+        .map(|position| AliasColumn {
             keep: total,
             alias: position as u32,
         })
@@ -146,7 +149,7 @@ fn vose(weights: &[u32]) -> Columns {
     let (mut small, mut large): (Vec<usize>, Vec<usize>) =
         (0..weights.len()).partition(|&position| units[position] < total);
     while let (Some(needy), Some(&donor)) = (small.pop(), large.last()) {
-        column[needy] = Column {
+        column[needy] = AliasColumn {
             keep: units[needy],
             alias: donor as u32,
         };
@@ -171,7 +174,7 @@ mod tests {
         let mut owned = vec![0; weights.len()];
         match vose(weights) {
             Columns::Weighted { column, total } => {
-                for (position, Column { keep, alias }) in column.iter().enumerate() {
+                for (position, AliasColumn { keep, alias }) in column.iter().enumerate() {
                     owned[position] += keep;
                     owned[*alias as usize] += total - keep;
                 }

@@ -18,7 +18,7 @@ use super::pool_stats::PoolStats;
 use super::rng::Rng;
 use super::selection::Selection;
 use super::slot::Slot;
-use super::slow_start::SlowStart;
+use super::slow_start::SlowStartOptions;
 use super::snapshot_cell::SnapshotCell;
 use crate::balancer::Balancer;
 
@@ -51,7 +51,7 @@ struct EligibleHosts {
 pub(crate) struct GenericBalancer {
     algorithm: Box<dyn Algorithm>,
     pool_stats: Arc<PoolStats>,
-    slow_start: Option<SlowStart>,
+    slow_start: Option<SlowStartOptions>,
     /// Decides whether a host in slow start keeps a request.
     rng: Rng,
     snapshot: SnapshotCell,

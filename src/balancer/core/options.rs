@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::error::BalancerError;
-use super::slow_start::SlowStart;
+use super::slow_start::SlowStartOptions;
 
 /// Settings for [`build_with`](crate::balancer::build_with): the options of the algorithm by name, slow start, and for
 /// tests a seed and a clock.
@@ -15,7 +15,7 @@ use super::slow_start::SlowStart;
 pub struct Options {
     seed: Option<u64>,
     clock: Clock,
-    slow_start: Option<SlowStart>,
+    slow_start: Option<SlowStartOptions>,
     settings: BTreeMap<String, String>,
 }
 
@@ -40,7 +40,7 @@ impl Options {
     /// Enables slow start: after [`Balancer::begin_slow_start`](crate::balancer::Balancer::begin_slow_start), the share
     /// of a host rises from `floor` (above 0, at most 1) to 1 within `window`. It is disabled by default.
     pub fn slow_start(mut self, window: Duration, floor: f64) -> Self {
-        self.slow_start = Some(SlowStart { window, floor });
+        self.slow_start = Some(SlowStartOptions { window, floor });
         self
     }
 
@@ -63,9 +63,9 @@ impl Options {
     ///
     /// # Errors
     /// [`BalancerError::InvalidOption`] if the floor is out of range.
-    pub(crate) fn configured_slow_start(&self) -> Result<Option<SlowStart>, BalancerError> {
+    pub(crate) fn configured_slow_start(&self) -> Result<Option<SlowStartOptions>, BalancerError> {
         match self.slow_start {
-            Some(SlowStart { floor, .. }) if !(floor > 0.0 && floor <= 1.0) => Err(invalid(
+            Some(SlowStartOptions { floor, .. }) if !(floor > 0.0 && floor <= 1.0) => Err(invalid(
                 "slow_start",
                 &floor.to_string(),
                 "a floor above 0 and at most 1",

@@ -6,14 +6,14 @@ use super::clock::as_nanos;
 
 /// The settings of slow start.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct SlowStart {
+pub(crate) struct SlowStartOptions {
     /// The time until the share is 1.
     pub(crate) window: Duration,
     /// The initial share, above 0 and at most 1.
     pub(crate) floor: f64,
 }
 
-impl SlowStart {
+impl SlowStartOptions {
     /// When a slow start that began `elapsed` ago ends; `None` if it is over.
     pub(super) fn end(&self, now: u64, elapsed: Duration) -> Option<u64> {
         let left = self.window.checked_sub(elapsed)?;
@@ -35,7 +35,7 @@ impl SlowStart {
 /// Computes the shares of hosts in slow start at one time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ramp<'a> {
-    start: &'a SlowStart,
+    start: &'a SlowStartOptions,
     now: u64,
 }
 
@@ -46,7 +46,7 @@ impl Ramp<'_> {
         if left == 0 {
             return 1.0;
         }
-        let SlowStart { window, floor } = *self.start;
+        let SlowStartOptions { window, floor } = *self.start;
         1.0 - (1.0 - floor) * (left as f64 / as_nanos(window) as f64).min(1.0)
     }
 }
