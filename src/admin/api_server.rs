@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::api::Api;
-use super::head_reader::{HeadError, MAX_HEAD, PendingHeads, READ_TIMEOUT};
+use super::head_reader::{HeadReadError, MAX_HEAD, PendingHeads, READ_TIMEOUT};
 use super::response::ApiResponse;
 
 /// Concurrent requests other than probes and scrapes. An open dashboard uses one, a CLI command uses one briefly.
@@ -91,16 +91,18 @@ impl ApiServer {
                     }
                 };
             }
-            Err(HeadError::Closed) => return None,
-            Err(HeadError::TimedOut) => ApiResponse::error(
+            Err(HeadReadError::Closed) => return None,
+            Err(HeadReadError::TimedOut) => ApiResponse::error(
                 StatusCode::REQUEST_TIMEOUT,
                 format!("the head of the request took longer than {READ_TIMEOUT:?} to arrive"),
             ),
-            Err(HeadError::TooLarge) => ApiResponse::error(
+            Err(HeadReadError::TooLarge) => ApiResponse::error(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 format!("the head of the request is larger than {MAX_HEAD} bytes"),
             ),
-            Err(HeadError::Displaced) => busy("too many connections have not sent a request yet"),
+            Err(HeadReadError::Displaced) => {
+                busy("too many connections have not sent a request yet")
+            }
         };
         drop(pending_head);
         if let Ok(_permit) = self.rejections.try_acquire() {

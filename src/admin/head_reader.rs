@@ -24,7 +24,7 @@ pub(super) const MAX_HEAD: usize = 16 << 10;
 
 /// Why no head was read.
 #[derive(Debug)]
-pub(super) enum HeadError {
+pub(super) enum HeadReadError {
     /// The client disconnected.
     Closed,
     /// The connection was the oldest of too many.
@@ -71,16 +71,16 @@ impl PendingHeads {
 
 impl PendingHead<'_> {
     /// Reads until the head is complete, then puts the bytes back into the stream for the parser.
-    pub(super) async fn read_head(&self, stream: &mut Stream) -> Result<(), HeadError> {
+    pub(super) async fn read_head(&self, stream: &mut Stream) -> Result<(), HeadReadError> {
         let mut head = Vec::new();
         let outcome = tokio::select! {
             biased;
             read = timeout(READ_TIMEOUT, read_until_head_end(stream, &mut head)) => match read {
                 Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Err(HeadError::Closed),
-                Err(_) => Err(HeadError::TimedOut),
+                Ok(Err(_)) => Err(HeadReadError::Closed),
+                Err(_) => Err(HeadReadError::TimedOut),
             },
-            () = self.displaced.notified() => Err(HeadError::Displaced),
+            () = self.displaced.notified() => Err(HeadReadError::Displaced),
         };
         outcome.map(|()| stream.rewind(&head))
     }
@@ -97,14 +97,14 @@ impl Drop for PendingHead<'_> {
 async fn read_until_head_end(
     stream: &mut Stream,
     head: &mut Vec<u8>,
-) -> io::Result<Result<(), HeadError>> {
+) -> io::Result<Result<(), HeadReadError>> {
     let mut piece = [0; 4 << 10];
     loop {
         let free = (MAX_HEAD + 1).saturating_sub(head.len());
         let free = free.min(piece.len());
         let count = stream.read(&mut piece[..free]).await?;
         if count == 0 {
-            return Ok(Err(HeadError::Closed));
+            return Ok(Err(HeadReadError::Closed));
         }
         let scanned = head.len().saturating_sub(3);
         head.extend_from_slice(&piece[..count]);
@@ -118,7 +118,7 @@ async fn read_until_head_end(
             return Ok(Ok(()));
         }
         if head.len() > MAX_HEAD {
-            return Ok(Err(HeadError::TooLarge));
+            return Ok(Err(HeadReadError::TooLarge));
         }
     }
 }

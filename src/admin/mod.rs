@@ -18,6 +18,6 @@ pub use api::{
 };
 pub use api_server::{ApiServer, Caller};
 pub use process_handle::{
-    ChangeError, ChangePermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad,
+    ChangeError, HeldPermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad,
 };
 pub use readiness::Readiness;

@@ -46,7 +46,7 @@ pub trait ProcessHandle: Debug + Send + Sync {
     ///
     /// # Errors
     /// A handover is in progress: the successor would not learn of a change made now.
-    fn permit(&self) -> Result<ChangePermit, ChangeError>;
+    fn permit(&self) -> Result<HeldPermit, ChangeError>;
 
     /// Applies an operator's change to the pool of this name; returns once it is in force.
     ///
@@ -56,7 +56,7 @@ pub trait ProcessHandle: Debug + Send + Sync {
 }
 
 /// Permission for one change; dropping it ends the change.
-pub type ChangePermit = Box<dyn Debug + Send>;
+pub type HeldPermit = Box<dyn Debug + Send>;
 
 /// A change to a pool's hosts that an operator requests at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]

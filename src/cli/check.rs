@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::control_client::send;
-use super::{Failure, ProcessArg, load, usage_error};
+use super::{CliError, ProcessArg, load, usage_error};
 use crate::admin::{API_PREVIEW, ReloadPreview};
 use crate::config::Config;
 use crate::server;
@@ -11,7 +11,7 @@ use crate::server;
 /// How long the running process may take for the preview: it resolves the host names of the file.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
+pub(super) fn check(process: &ProcessArg) -> Result<(), CliError> {
     let file = &process.config.config;
     let config = load(file)?;
     server::check(&config).map_err(usage_error)?;
@@ -53,7 +53,7 @@ fn print_warnings(config: &Config) {
     }
 }
 
-fn report(preview: &ReloadPreview) -> Result<(), Failure> {
+fn report(preview: &ReloadPreview) -> Result<(), CliError> {
     match preview.way.as_deref() {
         None => println!("the running process: nothing to reload"),
         Some("in-place") => println!("the running process: would reload in place"),

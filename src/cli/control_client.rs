@@ -8,7 +8,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use super::{Failure, ProcessArg, runtime_error};
+use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::ErrorBody;
 use crate::config;
 use crate::server::runtime_paths::find_control_socket;
@@ -32,7 +32,7 @@ pub(super) fn request(
     path: &str,
     body: &str,
     timeout: Duration,
-) -> Result<String, Failure> {
+) -> Result<String, CliError> {
     let response = send_with_body(process, method, path, body, timeout);
     let response = response.map_err(runtime_error)?;
     match response.status {
@@ -42,7 +42,7 @@ pub(super) fn request(
 }
 
 /// Parses the body of a response as JSON.
-pub(super) fn parse<T: DeserializeOwned>(body: &str) -> Result<T, Failure> {
+pub(super) fn parse<T: DeserializeOwned>(body: &str) -> Result<T, CliError> {
     serde_json::from_str(body).map_err(|error| {
         runtime_error(format!(
             "unexpected response of the process; does it run another version? {error}"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::control_client::{percent_encode, request};
-use super::{Failure, ProcessArg};
+use super::{CliError, ProcessArg};
 use crate::admin::{API_DRAIN, API_UNDRAIN};
 
 /// The process responds at once; this only bounds a hung process.
@@ -22,15 +22,15 @@ pub(super) struct HostArg {
     process: ProcessArg,
 }
 
-pub(super) fn drain(host: &HostArg) -> Result<(), Failure> {
+pub(super) fn drain(host: &HostArg) -> Result<(), CliError> {
     command(API_DRAIN, host)
 }
 
-pub(super) fn undrain(host: &HostArg) -> Result<(), Failure> {
+pub(super) fn undrain(host: &HostArg) -> Result<(), CliError> {
     command(API_UNDRAIN, host)
 }
 
-fn command(path: &str, args: &HostArg) -> Result<(), Failure> {
+fn command(path: &str, args: &HostArg) -> Result<(), CliError> {
     let mut path = format!("{path}?host={}", percent_encode(&args.host));
     if let Some(pool) = &args.pool {
         path.push_str(&format!("&pool={}", percent_encode(pool)));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::control_client::{parse, request};
-use super::{Failure, ProcessArg, runtime_error};
+use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::API_EXPLAIN;
 use crate::pool::{CandidateStatus, HostExplanation, SelectionOutcome};
 use crate::proxy::{ExplainRequest, RequestExplanation};
@@ -53,7 +53,7 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-pub(super) fn explain(args: &RequestArg) -> Result<(), Failure> {
+pub(super) fn explain(args: &RequestArg) -> Result<(), CliError> {
     let explain_request = ExplainRequest {
         pool: args.pool.clone(),
         method: Some(args.method.clone()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Args, Failure, runtime_error};
+use super::{Args, CliError, runtime_error};
 use crate::config;
 
 /// The name of the program, independent of the name of its executable.
@@ -31,13 +31,13 @@ pub(super) struct ManArg {
     folder: Option<PathBuf>,
 }
 
-pub(super) fn completions(args: &ShellArg) -> Result<(), Failure> {
+pub(super) fn completions(args: &ShellArg) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Args::command(), NAME, &mut script);
     io::stdout().write_all(&script).map_err(runtime_error)
 }
 
-pub(super) fn man(args: &ManArg) -> Result<(), Failure> {
+pub(super) fn man(args: &ManArg) -> Result<(), CliError> {
     match &args.folder {
         Some(folder) => write_man_pages(folder).map_err(|error| {
             runtime_error(format!("cannot write to {}: {error}", folder.display()))
@@ -55,7 +55,7 @@ fn write_man_pages(folder: &Path) -> io::Result<()> {
 }
 
 /// Prints the JSON Schema of the configuration.
-pub(super) fn schema() -> Result<(), Failure> {
+pub(super) fn schema() -> Result<(), CliError> {
     let schema = format!("{:#}\n", config::json_schema());
     io::stdout()
         .write_all(schema.as_bytes())

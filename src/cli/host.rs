@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Subcommand, value_parser};
 
 use super::control_client::{parse, percent_encode, request};
-use super::{Failure, ProcessArg, runtime_error};
+use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::{HostRemoval, NewHost, NewWeight};
 use crate::balancer::MAX_WEIGHT;
 use crate::pool::HostStatus;
@@ -76,7 +76,7 @@ pub(super) struct PoolArg {
     process: ProcessArg,
 }
 
-pub(super) fn host(command: HostCommand) -> Result<(), Failure> {
+pub(super) fn host(command: HostCommand) -> Result<(), CliError> {
     match command {
         HostCommand::Add {
             address,
@@ -98,7 +98,7 @@ pub(super) fn host(command: HostCommand) -> Result<(), Failure> {
     }
 }
 
-fn add(args: &PoolArg, host: &NewHost) -> Result<(), Failure> {
+fn add(args: &PoolArg, host: &NewHost) -> Result<(), CliError> {
     let path = format!("/api/v1/pools/{}/hosts", percent_encode(&args.pool));
     let body = serde_json::to_string(host).map_err(runtime_error)?;
     let added: HostStatus = parse(&request(&args.process, "POST", &path, &body, TIMEOUT)?)?;
@@ -107,7 +107,7 @@ fn add(args: &PoolArg, host: &NewHost) -> Result<(), Failure> {
     Ok(())
 }
 
-fn remove(args: &PoolArg, host: &str, force: bool) -> Result<(), Failure> {
+fn remove(args: &PoolArg, host: &str, force: bool) -> Result<(), CliError> {
     let path = format!("{}?force={force}", path(args, host));
     let removed: HostRemoval = parse(&request(&args.process, "DELETE", &path, "", TIMEOUT)?)?;
     let HostRemoval { removed, in_flight } = removed;
@@ -118,7 +118,7 @@ fn remove(args: &PoolArg, host: &str, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn weigh(args: &PoolArg, host: &str, weight: &NewWeight) -> Result<(), Failure> {
+fn weigh(args: &PoolArg, host: &str, weight: &NewWeight) -> Result<(), CliError> {
     let body = serde_json::to_string(weight).map_err(runtime_error)?;
     let path = path(args, host);
     let weighed: HostStatus = parse(&request(&args.process, "PATCH", &path, &body, TIMEOUT)?)?;

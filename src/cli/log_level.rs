@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::control_client::{parse, request};
-use super::{Failure, ProcessArg, runtime_error};
+use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::{API_LOG_LEVEL, LogLevel};
 
 /// The process responds at once; this only bounds a hung process.
@@ -19,7 +19,7 @@ pub(super) struct LevelArg {
     process: ProcessArg,
 }
 
-pub(super) fn log_level(args: &LevelArg) -> Result<(), Failure> {
+pub(super) fn log_level(args: &LevelArg) -> Result<(), CliError> {
     let response = match &args.level {
         None => request(&args.process, "GET", API_LOG_LEVEL, "", TIMEOUT)?,
         Some(level) => {

@@ -128,22 +128,22 @@ struct ProcessArg {
 }
 
 /// An error that ends the program with a message and an exit code.
-struct Failure {
+struct CliError {
     code: u8,
     message: String,
 }
 
 /// Wrong usage or configuration.
-fn usage_error(message: impl fmt::Display) -> Failure {
-    Failure {
+fn usage_error(message: impl fmt::Display) -> CliError {
+    CliError {
         code: 2,
         message: message.to_string(),
     }
 }
 
 /// Failed while running.
-fn runtime_error(message: impl fmt::Display) -> Failure {
-    Failure {
+fn runtime_error(message: impl fmt::Display) -> CliError {
+    CliError {
         code: 1,
         message: message.to_string(),
     }
@@ -176,7 +176,7 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
+        Err(CliError { code, message }) => {
             #[expect(clippy::print_stderr, reason = "errors are shown at any log level")]
             {
                 eprintln!("{}", message.trim_end());
@@ -186,11 +186,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn load(file: &Path) -> Result<Config, Failure> {
+fn load(file: &Path) -> Result<Config, CliError> {
     Config::load(file).map_err(usage_error)
 }
 
-fn run_demo(addresses: &demo::Addresses) -> Result<(), Failure> {
+fn run_demo(addresses: &demo::Addresses) -> Result<(), CliError> {
     let hosts =
         demo::start_hosts().map_err(|error| runtime_error(format!("demo hosts: {error}")))?;
     let token =
@@ -201,7 +201,7 @@ fn run_demo(addresses: &demo::Addresses) -> Result<(), Failure> {
 }
 
 /// Serves with `file`. `upgrade`: take over from the running process, waiting this long for it to hand over.
-fn run(file: &Path, upgrade: Option<Duration>) -> Result<(), Failure> {
+fn run(file: &Path, upgrade: Option<Duration>) -> Result<(), CliError> {
     let upgrade = upgrade.map(TakeoverRequest::prepare).transpose();
     let upgrade = upgrade.map_err(runtime_error)?;
     let config = load(file)?;
@@ -213,7 +213,7 @@ fn serve(
     file: Option<&Path>,
     upgrade: Option<&TakeoverRequest>,
     before: impl FnOnce(),
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     logging::start();
     let server = server::PreparedServer::new(config, file, upgrade);
     let server = server.map_err(|error| match error {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::control_client::send;
-use super::{Failure, ProcessArg, runtime_error};
+use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::{API_RELOAD, ReloadResult};
 
 /// How long to wait for the response: a handover may take 40 s, and an in-place reload is tried before it.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-pub(super) fn reload(process: &ProcessArg) -> Result<(), Failure> {
+pub(super) fn reload(process: &ProcessArg) -> Result<(), CliError> {
     let response = send(process, "POST", API_RELOAD, TIMEOUT);
     let response = response.map_err(runtime_error)?;
     if response.status != 200 {

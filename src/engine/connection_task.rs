@@ -87,7 +87,7 @@ impl<'e> ConnectionTask<'e> {
                     return self.report_without_head(began, None, TerminationReason::ClientGone);
                 }
                 NextRequest::Invalid(response) => {
-                    self.report_without_head(began, Some(response), response.ending());
+                    self.report_without_head(began, Some(response), response.termination());
                     self.send(response).await;
                     AfterRequest::LingeringClose
                 }

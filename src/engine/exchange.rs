@@ -208,7 +208,7 @@ impl Exchange<'_> {
         // body.
         let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
         let (written, sent) = self.send_response(ctx, request, response, keep_alive).await;
-        ctx.refused = Some(response.ending());
+        ctx.refused = Some(response.termination());
         let transferred = Transferred {
             request,
             tls: self.peer.tls,

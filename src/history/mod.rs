@@ -16,7 +16,7 @@ use crate::pool::{Pool, RequestCounters};
 use crate::record::Observer;
 use crate::timestamp::Timestamp;
 
-pub use sample::{Responses, Sample};
+pub use sample::{HistorySample, Responses};
 
 use observer::{HistoryObserver, PoolObserver};
 
@@ -42,7 +42,7 @@ struct PoolHistory {
     /// The pool's traffic counters; `None` before its first observer.
     traffic: Option<PoolTraffic>,
     read: CounterReading,
-    samples: VecDeque<Sample>,
+    samples: VecDeque<HistorySample>,
     /// The number of samples taken so far.
     sample_count: u64,
 }
@@ -71,7 +71,7 @@ impl History {
     }
 
     /// Takes a sample of each of these pools, and forgets all other pools.
-    pub fn sample(&self, pools: &[Arc<Pool>]) -> BTreeMap<String, Sample> {
+    pub fn sample(&self, pools: &[Arc<Pool>]) -> BTreeMap<String, HistorySample> {
         let mut histories = self.histories();
         histories.retain(|name, _| pools.iter().any(|pool| pool.name() == name));
         let samples = pools.iter().map(|pool| {
@@ -82,7 +82,7 @@ impl History {
     }
 
     /// The samples of each pool, or of the pool `only`; the newest last.
-    pub fn samples(&self, only: Option<&str>) -> BTreeMap<String, Vec<Sample>> {
+    pub fn samples(&self, only: Option<&str>) -> BTreeMap<String, Vec<HistorySample>> {
         let histories = self.histories();
         let samples = histories
             .iter()
@@ -115,7 +115,7 @@ fn history_of<'a>(
 }
 
 impl PoolHistory {
-    fn sample(&mut self, pool: &Pool) -> Sample {
+    fn sample(&mut self, pool: &Pool) -> HistorySample {
         let now = CounterReading::of(pool, self.traffic.as_ref());
         let before = std::mem::replace(&mut self.read, now);
         let seconds = (now.at - before.at).as_secs_f64().max(0.001);
@@ -129,7 +129,7 @@ impl PoolHistory {
         };
         let (then, traffic) = (before.traffic, now.traffic);
         let members = pool.members().iter();
-        let sample = Sample {
+        let sample = HistorySample {
             t: Timestamp::now(),
             requests_per_second: rounded(requests as f64 / seconds),
             error_share: (requests > 0).then(|| rounded(errors as f64 / requests as f64).min(1.0)),
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn five_minutes_of_128_pools_fit_into_six_megabytes() {
         let observer = size_of::<PoolObserver>();
-        let samples = MAX_SAMPLES * size_of::<Sample>();
+        let samples = MAX_SAMPLES * size_of::<HistorySample>();
         let all = 128 * (observer + samples);
         assert!(
             all <= 6_000_000,

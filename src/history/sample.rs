@@ -8,7 +8,7 @@ use super::observer::CLASSES;
 
 /// The activity of a pool in one second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
+pub struct HistorySample {
     /// When the second ended.
     pub t: Timestamp,
     /// Clients' requests that ended.

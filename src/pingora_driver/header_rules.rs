@@ -31,11 +31,11 @@ pub(crate) async fn check_request(
     {
         Err((response, Persistence::KeepAlive)) => {
             respond::send(session, response, Persistence::KeepAlive).await?;
-            return Ok(Some(response.ending()));
+            return Ok(Some(response.termination()));
         }
         Err((response, Persistence::Close)) => {
             respond::send_and_close(session, response, true).await?;
-            return Ok(Some(response.ending()));
+            return Ok(Some(response.termination()));
         }
         Ok(ContentLength::NonCanonical(length)) => {
             session

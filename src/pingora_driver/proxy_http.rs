@@ -89,7 +89,7 @@ impl ProxyHttp for Proxy {
         let refusal = self.refuse(session.req_header().into(), ctx);
         if let Some(response) = refusal {
             respond::send(session, response, Persistence::KeepAlive).await?;
-            ctx.refused = Some(response.ending());
+            ctx.refused = Some(response.termination());
         }
         Ok(refusal.is_some())
     }
@@ -107,7 +107,7 @@ impl ProxyHttp for Proxy {
             Err(LeaseError::Refused(_)) => LocalResponse::NO_HOST,
         };
         respond::send(session, response, Persistence::KeepAlive).await?;
-        ctx.refused = Some(response.ending());
+        ctx.refused = Some(response.termination());
         Ok(false)
     }
 

@@ -178,7 +178,7 @@ impl LocalResponse {
     }
 
     /// The termination reason of a request that gets this response.
-    pub(crate) fn ending(&self) -> TerminationReason {
+    pub(crate) fn termination(&self) -> TerminationReason {
         self.termination
     }
 

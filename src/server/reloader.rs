@@ -58,12 +58,12 @@ impl fmt::Display for ReloadError {
 }
 
 /// The outcome of a reload: one line for each change.
-pub(super) type ReloadResult = Result<Vec<String>, ReloadError>;
+pub(super) type ReloaderResult = Result<Vec<String>, ReloadError>;
 
 /// A command to the reloader.
 #[derive(Debug)]
 pub(super) enum ReloaderCommand {
-    Reload(oneshot::Sender<ReloadResult>),
+    Reload(oneshot::Sender<ReloaderResult>),
     Change(String, HostChange, oneshot::Sender<Result<(), ChangeError>>),
     Adopt(RuntimeOverrides, oneshot::Sender<Result<(), ReloadError>>),
 }
@@ -83,7 +83,7 @@ impl ReloaderHandle {
     }
 
     /// Reloads and waits for the outcome.
-    pub(super) async fn reload(&self) -> ReloadResult {
+    pub(super) async fn reload(&self) -> ReloaderResult {
         self.send(ReloaderCommand::Reload).await
     }
 
@@ -170,7 +170,7 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self) -> ReloadResult {
+    async fn reload(&mut self) -> ReloaderResult {
         let file_config = self.read_file().await?;
         let mut changes = ConfigDiff::between(&self.file_config, &file_config);
         if !changes.in_new_process.is_empty() {
@@ -296,7 +296,7 @@ pub(super) async fn read_file(file: Option<PathBuf>) -> Result<Config, ReloadErr
 }
 
 /// Logs the outcome of an in-place reload as an event.
-pub(super) fn note_outcome(event_log: &EventLog, outcome: &ReloadResult) {
+pub(super) fn note_outcome(event_log: &EventLog, outcome: &ReloaderResult) {
     let (kind, text) = match outcome {
         Ok(changes) if changes.is_empty() => (
             EventKind::Reloaded,
@@ -315,7 +315,7 @@ pub(super) fn note_outcome(event_log: &EventLog, outcome: &ReloadResult) {
 }
 
 /// The metric's label for an outcome.
-fn metric_outcome(outcome: &ReloadResult) -> ReloadOutcome {
+fn metric_outcome(outcome: &ReloaderResult) -> ReloadOutcome {
     match outcome {
         Ok(_) => ReloadOutcome::InPlace,
         Err(ReloadError::NeedsNewProcess(_)) => ReloadOutcome::NeedsProcess,

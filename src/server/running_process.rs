@@ -10,7 +10,7 @@ use super::edge::Connections;
 use super::event_loop::HANDOVER_UNDER_WAY;
 use super::reloader::ReloaderHandle;
 use crate::admin::{
-    ChangeError, ChangePermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad, Readiness,
+    ChangeError, HeldPermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad, Readiness,
 };
 use crate::event_log::EventLog;
 use crate::history::History;
@@ -67,7 +67,7 @@ impl ProcessHandle for RunningProcess {
         &self.event_log
     }
 
-    fn permit(&self) -> Result<ChangePermit, ChangeError> {
+    fn permit(&self) -> Result<HeldPermit, ChangeError> {
         match self.changes.try_permit() {
             Some(permit) => Ok(Box::new(permit)),
             None => Err(ChangeError::Busy(HANDOVER_UNDER_WAY.to_owned())),

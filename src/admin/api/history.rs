@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiRequest, pools};
 use crate::admin::response::ApiResponse;
-use crate::history::{INTERVAL, Sample};
+use crate::history::{HistorySample, INTERVAL};
 
 /// The samples of the pools over the last five minutes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct PoolHistories {
     /// The time between two samples, in seconds.
     pub interval_seconds: f64,
     /// At most 300 samples of each pool, by pool name; newest last.
-    pub pools: BTreeMap<String, Vec<Sample>>,
+    pub pools: BTreeMap<String, Vec<HistorySample>>,
 }
 
 pub(super) fn all(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::control_client::{parse, percent_encode, request};
 use super::terminal::{Style, StyledLine, Terminal};
-use super::{Failure, ProcessArg, runtime_error};
+use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::ProcessStatus;
 
 use view::{RequestRates, lines};
@@ -34,7 +34,7 @@ pub(super) struct StatusArg {
     process: ProcessArg,
 }
 
-pub(super) fn status(args: &StatusArg) -> Result<(), Failure> {
+pub(super) fn status(args: &StatusArg) -> Result<(), CliError> {
     let mut terminal = Terminal::new();
     let shown = match (args.json, args.watch) {
         (true, false) => terminal.write(&json(args)?),
@@ -81,7 +81,7 @@ fn watch_json(args: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
 }
 
 /// The status as one line of JSON.
-fn json(args: &StatusArg) -> Result<String, Failure> {
+fn json(args: &StatusArg) -> Result<String, CliError> {
     let path = match &args.pool {
         Some(pool) => format!("/api/v1/pools/{}", percent_encode(pool)),
         None => "/api/v1/status".to_owned(),
@@ -89,7 +89,7 @@ fn json(args: &StatusArg) -> Result<String, Failure> {
     Ok(request(&args.process, "GET", &path, "", TIMEOUT)? + "\n")
 }
 
-fn current(args: &StatusArg) -> Result<ProcessStatus, Failure> {
+fn current(args: &StatusArg) -> Result<ProcessStatus, CliError> {
     let body = request(&args.process, "GET", "/api/v1/status", "", TIMEOUT)?;
     let mut status: ProcessStatus = parse(&body)?;
     if let Some(pool) = &args.pool {

@@ -54,7 +54,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
             Instant::now(),
             Some(response.status()),
             response.len(),
-            response.ending(),
+            response.termination(),
         );
         linger_and_close(stream, &response.to_bytes()).await;
     }
@@ -157,7 +157,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
                 state.head_began(),
                 Some(response.status()),
                 response.len(),
-                response.ending(),
+                response.termination(),
             );
         }
         if !state.has_response_started() {
