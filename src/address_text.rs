@@ -1,22 +1,22 @@
-//! An address as text, without an allocation and without the cost of `fmt`.
+//! An IP address as text, without an allocation and without the cost of `fmt`.
 
 use std::io::Write;
 use std::net::IpAddr;
 
-/// An address as text, on the stack: the key `client_ip` is the text, as in nginx's `$remote_addr`.
+/// An IP address as text, on the stack. The hash key `client_ip` is this text, as in nginx's `$remote_addr`.
 #[derive(Debug)]
 pub(crate) struct AddressText {
-    bytes: [u8; Self::LONGEST],
+    bytes: [u8; Self::MAX_LENGTH],
     length: usize,
 }
 
 impl AddressText {
     /// Eight groups of four digits and seven colons.
-    const LONGEST: usize = 39;
+    const MAX_LENGTH: usize = 39;
 
     pub(crate) fn new(address: IpAddr) -> Self {
         let mut text = AddressText {
-            bytes: [0; Self::LONGEST],
+            bytes: [0; Self::MAX_LENGTH],
             length: 0,
         };
         match address {
@@ -29,9 +29,9 @@ impl AddressText {
             }
             IpAddr::V6(address) => {
                 let mut rest = &mut text.bytes[..];
-                // Cannot fail: what does not fit does not exist.
+                // Cannot fail: no address is longer than the buffer.
                 let _ = write!(rest, "{address}");
-                text.length = Self::LONGEST - rest.len();
+                text.length = Self::MAX_LENGTH - rest.len();
             }
         }
         text

@@ -1,4 +1,4 @@
-//! A timer whose time may be moved at no cost.
+//! A timer whose deadline can be moved at almost no cost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,13 +6,13 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer. It is set when it is first needed and left alone when its time moves backwards: it then wakes its task once
-/// for nothing, where setting it anew for each request would cost more than that.
+/// A timer. It is created when first needed, and not reset when its deadline moves to a later time: it then wakes its
+/// task once for nothing, which costs less than a reset for each request.
 #[derive(Debug, Default)]
 pub(crate) struct DeadlineTimer(Option<Pin<Box<Sleep>>>);
 
 impl DeadlineTimer {
-    /// Whether `time` has come; if not, the task will be woken then.
+    /// Whether `time` has passed; if not, the task is woken then.
     pub(crate) fn has_elapsed(&mut self, time: Instant, context: &mut Context<'_>) -> bool {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(time)));
         if sleep.deadline() > time {

@@ -1,4 +1,4 @@
-//! What has happened lately: hosts that went and came back, reloads, handovers. Each event is a line in the log as well.
+//! Recent events: hosts that fail and recover, reloads, handovers. Each event is written to the log as well.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,61 +10,61 @@ use tokio::sync::broadcast;
 use crate::balancer::HostId;
 use crate::timestamp::Timestamp;
 
-/// Events that are remembered: enough for a screen of them, whatever happens within a second.
+/// The number of events that are kept: enough for a screenful, whatever happens within a second.
 pub const MAX_EVENTS: usize = 256;
 
-/// Something that has happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Counts the events of this process from 1 on.
+    /// Counts the events of this process from 1.
     pub number: u64,
     /// When it happened.
     pub at: Timestamp,
-    /// What kind of event it is.
+    /// What happened.
     pub kind: EventKind,
-    /// The pool that it happened in, if in one.
+    /// The pool, if the event concerns one.
     pub pool: Option<String>,
-    /// The host that it happened to, if to one.
+    /// The host, if the event concerns one.
     pub host: Option<String>,
     /// One line for a person, the same as in the log.
     pub text: String,
 }
 
-/// What kind of event it is.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// The checks have found that a host works.
+    /// The health checks of a host succeed.
     Up,
-    /// They have found that it does not.
+    /// The health checks of a host fail.
     Down,
-    /// Requests have failed on a host, and it gets none for a while.
+    /// Requests failed on a host, and it gets none for a while.
     Ejected,
-    /// A host has proven itself after an ejection.
+    /// A host passed its probe after an ejection.
     Returned,
-    /// An operator has drained a host.
+    /// An operator drained a host.
     Drained,
-    /// An operator has undone that.
+    /// An operator undid a drain.
     Undrained,
-    /// An operator has added a host.
+    /// An operator added a host.
     Added,
-    /// An operator has removed a host.
+    /// An operator removed a host.
     Removed,
-    /// An operator has given a host another weight.
+    /// An operator changed a host's weight.
     Weighed,
-    /// The file has been taken in anew.
+    /// The configuration was reloaded.
     Reloaded,
-    /// It could not be; everything stays as it was.
+    /// A reload failed; the old configuration stays.
     ReloadFailed,
-    /// Another process takes over, or this one has taken over.
+    /// A successor takes over, or this process has taken over.
     Handover,
-    /// No process has taken over; this one serves on.
+    /// The successor failed; this process serves on.
     HandoverFailed,
-    /// The checks of a pool fail together, and change nothing until that ends.
+    /// The checks of a pool fail together; their results are ignored until that ends.
     Frozen,
-    /// They do not any more.
+    /// The checks of a pool no longer fail together.
     Thawed,
-    /// An operator has changed the level of the log.
+    /// An operator changed the log level.
     Level,
 }
 
@@ -80,10 +80,10 @@ impl EventKind {
     }
 }
 
-/// The newest [`MAX_EVENTS`] events, and whoever wants to hear of the next ones.
+/// The newest [`MAX_EVENTS`] events, and the subscribers to new ones.
 #[derive(Debug)]
 pub struct EventLog {
-    kept: Mutex<Entries>,
+    entries: Mutex<Entries>,
     subscribers: broadcast::Sender<Event>,
 }
 
@@ -97,7 +97,7 @@ impl Default for EventLog {
     /// An event log without events.
     fn default() -> Self {
         EventLog {
-            kept: Mutex::new(Entries {
+            entries: Mutex::new(Entries {
                 next: 1,
                 events: VecDeque::new(),
             }),
@@ -107,7 +107,7 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// Notes an event, and writes it to the log.
+    /// Records an event and writes it to the log.
     pub fn log_event(
         &self,
         kind: EventKind,
@@ -116,39 +116,39 @@ impl EventLog {
         text: String,
     ) {
         log!(kind.level(), "{text}");
-        let mut kept = self.kept();
+        let mut entries = self.entries();
         let event = Event {
-            number: kept.next,
+            number: entries.next,
             at: Timestamp::now(),
             kind,
             pool: pool.map(str::to_owned),
             host: host.map(|host| host.as_str().to_owned()),
             text,
         };
-        kept.next += 1;
-        if kept.events.len() == MAX_EVENTS {
-            kept.events.pop_front();
+        entries.next += 1;
+        if entries.events.len() == MAX_EVENTS {
+            entries.events.pop_front();
         }
-        kept.events.push_back(event.clone());
-        // Under the lock, so that followers hear of events in their order. That there may be none is no matter.
+        entries.events.push_back(event.clone());
+        // Sent under the lock, so that subscribers see events in order. An error means that there are none.
         let _ = self.subscribers.send(event);
     }
 
-    /// The events that are remembered and have a number above `number`, the oldest first.
+    /// The kept events with a number above `number`, oldest first.
     pub fn since(&self, number: u64) -> Vec<Event> {
-        let kept = self.kept();
-        let newer = kept.events.iter().filter(|event| event.number > number);
+        let entries = self.entries();
+        let newer = entries.events.iter().filter(|event| event.number > number);
         newer.cloned().collect()
     }
 
-    /// Every event from now on. Who falls behind by more than [`MAX_EVENTS`] misses the oldest.
+    /// Every event from now on. A subscriber that lags by more than [`MAX_EVENTS`] misses the oldest.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.subscribers.subscribe()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Entries> {
-        // Nothing that is done under the lock can be half done.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // A panic cannot leave the value half changed: no code under the lock panics.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_are_kept_and_numbered() {
+    fn the_newest_events_are_kept_and_numbered() {
         let event_log = EventLog::default();
         let mut subscriber = event_log.subscribe();
         for number in 1..=MAX_EVENTS + 10 {

@@ -1,7 +1,7 @@
 //! Ballast: a production HTTP load balancer on Cloudflare's Pingora, and the library of seven balancing algorithms
-//! inside it.
+//! that it uses.
 //!
-//! With `default-features = false` the crate is [`balancer`] alone, without Pingora and without Tokio.
+//! With `default-features = false` the crate contains only [`balancer`], and depends on neither Pingora nor Tokio.
 
 #[cfg(feature = "proxy")]
 pub mod access_log;

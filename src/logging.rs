@@ -1,5 +1,5 @@
-//! The log on stderr: lines of bounded length, and no flood of lines that say the same. No request waits for stderr, and the
-//! level may change while the process runs.
+//! The log on stderr: lines of bounded length, with repeated lines rate-limited. Writing never blocks a request, and
+//! the level can change at run time.
 
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::str::FromStr;
@@ -21,52 +21,52 @@ use rate_limit::{LogRateLimiter, RateLimitDecision};
 mod bounded_line;
 mod rate_limit;
 
-/// What a pipe takes as a whole once it says that it takes anything (PIPE_BUF of Linux).
+/// How many bytes a pipe that polls as writable accepts without blocking (PIPE_BUF of Linux).
 const PIPE_BUF: usize = 4096;
 
-/// The level where nothing is said.
-const DEFAULT: &str = "info";
+/// The level without BALLAST_LOG.
+const DEFAULT_LEVEL: &str = "info";
 
-/// The log of this process, once it has begun.
+/// The log of this process, once it has started.
 static LOG: OnceLock<FilteredLogger> = OnceLock::new();
 
-/// Whether the process has started as a whole.
+/// Whether the process has started up completely.
 static HAS_STARTED: AtomicBool = AtomicBool::new(false);
 
-/// The log, and which lines of it are written now.
+/// The log, with its filter and its rate limiter.
 struct FilteredLogger {
-    lines: Logger,
+    logger: Logger,
     level: ArcSwap<LevelSpec>,
     rate_limiter: LogRateLimiter,
 }
 
-/// Which lines are written.
+/// A level specification and the filter that it describes.
 struct LevelSpec {
-    /// As it was said.
+    /// The text of the specification.
     spec: String,
-    /// Whether it was said while the process ran.
+    /// Whether it was set at run time.
     is_changed: bool,
     filter: Filter,
 }
 
 impl LevelSpec {
-    /// Reads a level such as `debug`, or levels by module such as `info,pingora=debug`.
+    /// Parses a level such as `debug`, or levels by module such as `info,pingora=debug`.
     fn parse(spec: &str) -> Result<Self, String> {
         let mut filter = env_filter::Builder::new();
         filter
             .filter_level(LevelFilter::Info)
-            // What Pingora tells at `info` is about its own insides.
+            // At `info`, Pingora logs its own internals.
             .filter_module("pingora", LevelFilter::Warn);
-        // A word alone would be taken for a module, all of whose lines are wanted.
+        // env_filter takes an unknown word for a module with every level enabled, so typos are rejected here.
         let is_level = |part: &str| {
             let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
             LevelFilter::from_str(level.trim()).is_ok()
         };
-        let read = filter.try_parse(spec);
-        if read.is_err() || !spec.split(',').all(is_level) {
+        let parsed = filter.try_parse(spec);
+        if parsed.is_err() || !spec.split(',').all(is_level) {
             let shown = spec.escape_debug();
             return Err(format!(
-                "`{shown}` is no level: error, warn, info, debug, trace or off, for all or by module as in `info,pingora=debug`"
+                "`{shown}` is not a log level: use error, warn, info, debug, trace or off, for all or by module as in `info,pingora=debug`"
             ));
         }
         Ok(LevelSpec {
@@ -94,10 +94,10 @@ impl Log for FilteredLogger {
         }
     }
 
-    /// Writes what was held back and not told yet.
+    /// Writes the summaries of all suppressed lines.
     fn flush(&self) {
-        self.take_summaries(None);
-        self.lines.flush();
+        self.write_summaries(None);
+        self.logger.flush();
     }
 }
 
@@ -105,12 +105,13 @@ impl FilteredLogger {
     fn write(&self, level: log::Level, target: &str, line: &str) {
         let mut record = Record::builder();
         record.level(level).target(target);
-        self.lines.log(&record.args(format_args!("{line}")).build());
+        self.logger
+            .log(&record.args(format_args!("{line}")).build());
     }
 
-    /// Tells how many lines were held back, of the kinds whose time is over by `now`; `None`: of all. Returns when the
-    /// next time is over.
-    fn take_summaries(&self, now: Option<Instant>) -> Option<Instant> {
+    /// Writes how many lines were suppressed, for the kinds whose window ends by `now`; `None`: for all kinds. Returns
+    /// when the next window ends.
+    fn write_summaries(&self, now: Option<Instant>) -> Option<Instant> {
         let (summaries, next) = self.rate_limiter.take_summaries(now);
         for summary in summaries {
             self.write(summary.level, &summary.target, &summary.to_string());
@@ -119,13 +120,13 @@ impl FilteredLogger {
     }
 }
 
-/// Starts a thread that tells what is held back, until nothing is.
+/// Starts a thread that writes the summaries of suppressed lines, until there are none left.
 fn spawn_summary_thread() {
     let spawned = thread::Builder::new().name("log".to_owned()).spawn(|| {
         let mut next = Some(Instant::now() + rate_limit::WINDOW);
         while let (Some(time), Some(log)) = (next, LOG.get()) {
             thread::sleep(time.saturating_duration_since(Instant::now()));
-            next = log.take_summaries(Some(Instant::now()));
+            next = log.write_summaries(Some(Instant::now()));
         }
     });
     if let (Err(_), Some(log)) = (spawned, LOG.get()) {
@@ -133,13 +134,13 @@ fn spawn_summary_thread() {
     }
 }
 
-/// Begins the log, with the level in the environment's BALLAST_LOG if there is a good one.
+/// Starts the log, with the level in the environment variable BALLAST_LOG if it is valid.
 pub fn start() {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let spec = std::env::var("BALLAST_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
-    let level = LevelSpec::parse(&spec).or_else(|_| LevelSpec::parse(DEFAULT));
+    let spec = std::env::var("BALLAST_LOG").unwrap_or_else(|_| DEFAULT_LEVEL.to_owned());
+    let level = LevelSpec::parse(&spec).or_else(|_| LevelSpec::parse(DEFAULT_LEVEL));
     let level = level.expect("the default is a level");
-    let lines = Builder::new()
+    let logger = Builder::new()
         .filter_level(LevelFilter::Trace)
         .write_style(match colours {
             true => WriteStyle::Always,
@@ -148,13 +149,13 @@ pub fn start() {
         .target(Target::Pipe(Box::new(NonBlockingStderr::default())))
         .build();
     let max_level = level.filter.filter();
-    let logger = LOG.get_or_init(|| FilteredLogger {
-        lines,
+    let log = LOG.get_or_init(|| FilteredLogger {
+        logger,
         level: ArcSwap::from_pointee(level),
         rate_limiter: LogRateLimiter::default(),
     });
-    // Whoever has a log already keeps it.
-    if log::set_logger(logger).is_ok() {
+    // Fails if the program that embeds this library has a logger of its own, which stays.
+    if log::set_logger(log).is_ok() {
         log::set_max_level(max_level);
     }
     std::panic::set_hook(Box::new(|panic| {
@@ -166,16 +167,16 @@ pub fn start() {
     }));
 }
 
-/// From now on a panic is the end of what it happens in, not of the process.
+/// Marks the process as started: from now on a panic ends the task that it happens in, not the process.
 pub(crate) fn mark_started() {
     HAS_STARTED.store(true, Ordering::Relaxed);
 }
 
-/// Ends a process that does not serve yet: runtimes, threads and sockets that Pingora and Tokio cannot have make them
-/// panic. One line says why; a second thread that comes here meanwhile waits for the end.
+/// Ends a process that does not serve yet, with one line that gives the reason: Pingora and Tokio panic if they cannot
+/// create a runtime, a thread or a socket. A second thread that panics meanwhile parks until the process exits.
 fn exit_not_started(reason: &str) -> ! {
-    static ENDING: AtomicBool = AtomicBool::new(false);
-    if ENDING.swap(true, Ordering::Relaxed) {
+    static IS_EXITING: AtomicBool = AtomicBool::new(false);
+    if IS_EXITING.swap(true, Ordering::Relaxed) {
         loop {
             std::thread::park();
         }
@@ -191,22 +192,25 @@ fn exit_not_started(reason: &str) -> ! {
     std::process::exit(1);
 }
 
-/// The level of the log as it was said; the default one where the log has not begun.
+/// The specification of the log level; the default if the log has not started.
 pub fn level() -> String {
     let log = LOG.get();
-    log.map_or_else(|| DEFAULT.to_owned(), |log| log.level.load().spec.clone())
+    log.map_or_else(
+        || DEFAULT_LEVEL.to_owned(),
+        |log| log.level.load().spec.clone(),
+    )
 }
 
-/// The level of the log, if it was [set](set_level) since the process began.
+/// The log level, if it was [set](set_level) since the process started.
 pub fn changed_level() -> Option<String> {
     let level = LOG.get()?.level.load();
     level.is_changed.then(|| level.spec.clone())
 }
 
-/// Changes the level of the log: `debug`, or by module `info,pingora=debug`.
+/// Sets the log level: `debug`, or by module `info,pingora=debug`.
 ///
 /// # Errors
-/// `spec` is no level; everything stays as it is.
+/// `spec` is not a level; the current level stays.
 pub fn set_level(spec: &str) -> Result<(), String> {
     let level = LevelSpec {
         is_changed: true,
@@ -219,15 +223,16 @@ pub fn set_level(spec: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Stderr, without the lines that it does not take at once: lines are written by the threads that serve, and a pipe that
-/// nobody reads would stop them all.
+/// Stderr, dropping the lines that it does not accept at once. The threads that serve requests write the log, and a
+/// pipe without a reader would block all of them.
 #[derive(Default)]
 struct NonBlockingStderr {
+    /// Lines dropped since the last one that was written.
     lost: u64,
 }
 
 impl NonBlockingStderr {
-    /// Writes a line, or as much of it as is taken at once. `false`: that was not all.
+    /// Writes as much of a line as stderr accepts at once. `false`: the line is incomplete.
     fn try_write(&self, line: &[u8]) -> bool {
         let mut stderr = io::stderr();
         line.chunks(PIPE_BUF)
@@ -236,10 +241,10 @@ impl NonBlockingStderr {
 }
 
 impl Write for NonBlockingStderr {
-    /// The logger gives a whole line at a time.
+    /// The logger passes one whole line per call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lost > 0 {
-            let note = format!("[lines lost, as the log was not read: {}]\n", self.lost);
+            let note = format!("[{} lines lost: stderr was not read]\n", self.lost);
             if self.try_write(note.as_bytes()) {
                 self.lost = 0;
             }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-// A proxied request allocates about a hundred times; against glibc's allocator this one saves an eighth of its instructions.
+// A proxied request makes about a hundred allocations. Compared with glibc's allocator, mimalloc saves an eighth of the
+// instructions of a request.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

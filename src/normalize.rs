@@ -1,22 +1,22 @@
-//! One form for all spellings of a path and of a host name. Every decision about a request looks at this form; hosts get
-//! the bytes as sent.
+//! Normalises paths and host names. Every decision about a request uses the normal form; hosts receive the bytes as
+//! sent.
 
 use std::borrow::Cow;
 
-/// A path in its normal form.
+/// A normalised path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NormalizedPath<'a> {
-    /// The form that is compared. It is the path as sent if that is normal already, which costs no allocation.
+    /// The normal form. It borrows the path as sent if that is normal already.
     pub(crate) path: Cow<'a, [u8]>,
-    /// Whether some hosts read the path as another one.
+    /// Whether hosts may interpret the path as sent differently.
     pub(crate) ambiguous: bool,
 }
 
-/// The normal form of a path without its query.
+/// Normalises a path, which has no query.
 ///
-/// Encoded visible ASCII characters are decoded except `% / \ ; ? #`, other octets are encoded in capitals, `\` is `/`,
-/// the parameters of a segment are left out, `//` is `/`, and dot segments are followed. An empty path is `/`; one that
-/// does not begin with a slash, as `*`, stays.
+/// Percent-encoded visible ASCII characters are decoded, except `% / \ ; ? #`; other octets are percent-encoded in
+/// upper case. `\` becomes `/`, path parameters are removed, `//` becomes `/`, and dot segments are resolved. An empty
+/// path becomes `/`; a path that does not begin with a slash, such as `*`, stays unchanged.
 pub(crate) fn path(sent: &[u8]) -> NormalizedPath<'_> {
     if sent.is_empty() {
         return NormalizedPath {
@@ -41,7 +41,7 @@ pub(crate) fn path(sent: &[u8]) -> NormalizedPath<'_> {
     }
 }
 
-/// Bytes that are themselves in every normal path.
+/// Bytes that normalisation never changes on their own.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0;
@@ -52,13 +52,13 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// Whether a path is in its normal form for sure: nothing in it can change.
+/// Whether a path is certainly in normal form. May return false for a normal path.
 fn is_plain(path: &[u8]) -> bool {
-    let mut before = 0;
+    let mut previous = 0;
     let mut special = false;
     for &byte in path {
-        special |= !PLAIN[usize::from(byte)] | (before == b'/' && matches!(byte, b'/' | b'.'));
-        before = byte;
+        special |= !PLAIN[usize::from(byte)] | (previous == b'/' && matches!(byte, b'/' | b'.'));
+        previous = byte;
     }
     !special
 }
@@ -67,14 +67,14 @@ fn is_slash(byte: u8) -> bool {
     matches!(byte, b'/' | b'\\')
 }
 
-/// A normal path as it grows.
+/// Builds a normal path segment by segment.
 struct PathNormalizer {
-    /// Segments with a slash before each.
+    /// The segments so far, each with a leading slash.
     path: Vec<u8>,
     ambiguous: bool,
-    /// Whether the path as sent has a `\`, which not all hosts take for a slash.
+    /// Whether the path as sent contains a `\`, which not all hosts treat as a slash.
     backslash: bool,
-    /// Segments since the last empty one, which some hosts count as a segment.
+    /// The number of segments since the last empty one, which some hosts count as a segment.
     since_empty: Option<usize>,
 }
 
@@ -92,7 +92,7 @@ impl PathNormalizer {
         let end = segment.iter().position(|byte| *byte == b';');
         let (name, parameters) = segment.split_at(end.unwrap_or(segment.len()));
         let begin = self.path.len();
-        // What stands in parameters may hide a slash as well.
+        // Parameters may also contain an encoded slash, so they are checked and then removed.
         self.push_octets(parameters);
         self.path.truncate(begin);
         self.path.push(b'/');
@@ -103,13 +103,13 @@ impl PathNormalizer {
                 true
             }
             b"." => {
-                // Some hosts take `.;a` for a name.
+                // Some hosts treat `.;a` as a name.
                 self.ambiguous |= !parameters.is_empty();
                 true
             }
             b".." => {
                 self.ambiguous |= !parameters.is_empty() || self.backslash;
-                self.follow_dots(begin);
+                self.resolve_dots(begin);
                 if last {
                     self.path.push(b'/');
                 }
@@ -125,8 +125,8 @@ impl PathNormalizer {
         }
     }
 
-    /// Removes the segment before the `..` that begins at `begin`.
-    fn follow_dots(&mut self, begin: usize) {
+    /// Resolves the `..` that starts at `begin`: removes it and the segment before it.
+    fn resolve_dots(&mut self, begin: usize) {
         self.path.truncate(begin);
         match &mut self.since_empty {
             Some(0) => self.ambiguous = true,
@@ -139,9 +139,9 @@ impl PathNormalizer {
         }
     }
 
-    /// Adds octets in their normal form.
+    /// Appends octets in normal form.
     fn push_octets(&mut self, mut text: &[u8]) {
-        let mut before = 0;
+        let mut previous = 0;
         while let [first, rest @ ..] = text {
             text = rest;
             let octet = match (first, percent_decoded(rest)) {
@@ -170,8 +170,8 @@ impl PathNormalizer {
                     *other
                 }
             };
-            self.ambiguous |= is_overlong(before, octet);
-            before = octet;
+            self.ambiguous |= is_overlong(previous, octet);
+            previous = octet;
         }
     }
 
@@ -182,13 +182,13 @@ impl PathNormalizer {
     }
 }
 
-/// The octet that two hexadecimal digits at the beginning of `text` stand for.
+/// Decodes two hexadecimal digits at the start of `text`.
 fn percent_decoded(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
     Some((digit(0)? << 4 | digit(1)?) as u8)
 }
 
-/// Whether two octets begin a character of UTF-8 that has a shorter form; old decoders take `%c0%af` for a slash.
+/// Whether two octets start an overlong UTF-8 sequence; old decoders read `%c0%af` as a slash.
 fn is_overlong(first: u8, second: u8) -> bool {
     match first {
         0xc0 | 0xc1 => (0x80..=0xbf).contains(&second),
@@ -198,7 +198,7 @@ fn is_overlong(first: u8, second: u8) -> bool {
     }
 }
 
-/// Whether a path begins as `//example.com/`: parsers of URLs take the name for a host and what follows for the path.
+/// Whether a path starts like `//example.com/`: URL parsers read the name as a host and only the rest as the path.
 fn looks_like_authority(path: &[u8]) -> bool {
     let rest = match path {
         [first, second, rest @ ..] if is_slash(*first) && is_slash(*second) => rest,
@@ -211,8 +211,8 @@ fn looks_like_authority(path: &[u8]) -> bool {
     })
 }
 
-/// The name of a Host field or another authority in the form that is compared, but for capitals: without port and
-/// trailing dots, percent-encoding undone.
+/// Normalises the host name of a Host field or another authority: removes the port and trailing dots and decodes
+/// percent-encoding. The case is kept.
 pub(crate) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     let name = without_port(authority);
     if !name.contains(&b'%') {
@@ -230,7 +230,7 @@ pub(crate) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn without_port(authority: &[u8]) -> &[u8] {
-    // The colons of an IPv6 literal stand within its brackets.
+    // The colons of an IPv6 literal are inside its brackets.
     match authority
         .iter()
         .rposition(|&byte| byte == b':' || byte == b']')

@@ -1,6 +1,6 @@
-//! Which requests go to which pool: the routes of the configuration, in its order.
+//! Routing: which requests go to which pool, by the routes of the configuration in its order.
 //!
-//! Names and paths are compared in their normal form, so that no spelling leads around a route.
+//! Names and paths are compared in normalized form, so that no other spelling bypasses a route.
 
 use std::net::Ipv6Addr;
 
@@ -14,7 +14,7 @@ pub struct Router {
     ambiguous: Ambiguous,
 }
 
-/// A path must not be served, because hosts could read it as one of another route.
+/// The path is refused, because hosts could read it as a path of another route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AmbiguousPath;
 
@@ -23,7 +23,7 @@ struct Route {
     host: HostPattern,
     /// What the path must begin with; empty matches everything.
     path: Box<[u8]>,
-    /// Whether it has `allow`, `deny` or `rate`.
+    /// Whether the route has `allow`, `deny` or `rate`.
     restricted: bool,
 }
 
@@ -33,12 +33,12 @@ enum HostPattern {
     /// An IPv6 literal, which has many spellings.
     Address(Ipv6Addr),
     Exact(Box<[u8]>),
-    /// `.example.com` for `*.example.com`: what the name must end with.
+    /// `.example.com` for `*.example.com`: the suffix of matching names.
     Subdomain(Box<[u8]>),
 }
 
 impl Router {
-    /// The routes of a configuration, and what becomes of ambiguous paths.
+    /// The routes of a configuration, and the policy for ambiguous paths.
     pub fn new(routes: &[config::Route], ambiguous: Ambiguous) -> Self {
         let routes = routes.iter().map(|route| Route {
             host: match route.host.as_deref() {
@@ -63,7 +63,7 @@ impl Router {
     /// without the query), as an index into the routes of the configuration.
     ///
     /// # Errors
-    /// If hosts read the path in several ways, and that matters.
+    /// If hosts could read the path in several ways, and the policy refuses it.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Result<Option<usize>, AmbiguousPath> {
         let host = normalize::host(authority);
         let normal = normalize::path(path);
@@ -76,7 +76,8 @@ impl Router {
         }))
     }
 
-    /// Whether an ambiguous path for `host` is refused. The path may stand for any path, so any route for the host counts.
+    /// Whether an ambiguous path for `host` is refused. The path may stand for any path, so any route for the host
+    /// counts.
     fn refuses_ambiguous(&self, host: &[u8]) -> bool {
         match self.ambiguous {
             Ambiguous::Auto => self
@@ -93,7 +94,7 @@ impl HostPattern {
     fn matches(&self, host: &[u8]) -> bool {
         match self {
             HostPattern::Any => true,
-            HostPattern::Address(own) => address(host) == Some(*own),
+            HostPattern::Address(expected) => address(host) == Some(*expected),
             HostPattern::Exact(name) => host.eq_ignore_ascii_case(name),
             HostPattern::Subdomain(parent) => host
                 .len()
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_subdomain_but_not_for_none() {
+    fn a_star_matches_any_subdomain_but_not_the_parent() {
         let router = router(&[(Some("*.example.com"), None)]);
         assert_eq!(pool(&router, b"a.example.com", b"/"), Some(0));
         assert_eq!(pool(&router, b"a.b.EXAMPLE.com:1", b"/"), Some(0));

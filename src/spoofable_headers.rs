@@ -1,9 +1,9 @@
-//! The fields by which a client could lie about itself: who it is, and what it asked for.
+//! Header fields that a client could forge: the identity of the client, and the URL that it requested.
 
-/// What the names of a whole family begin with.
+/// The prefix of a family of names.
 const FAMILY: &str = "x-forwarded";
 
-/// The other names.
+/// The other names, in lower case.
 const NAMES: [&str; 7] = [
     "forwarded",
     "x-real-ip",
@@ -11,11 +11,11 @@ const NAMES: [&str; 7] = [
     "true-client-ip",
     "x-cluster-client-ip",
     "client-ip",
-    // CGI programs take it for the variable HTTP_PROXY (httpoxy).
+    // CGI exposes it as the variable HTTP_PROXY (httpoxy).
     "proxy",
 ];
 
-/// Whether a field is one of those that are dropped by default. `_` counts as `-`, as it does to CGI programs.
+/// Whether a field is dropped by default. `_` equals `-`, as in CGI.
 pub(crate) fn is_spoofable(name: &[u8]) -> bool {
     match name.first().map(u8::to_ascii_lowercase) {
         Some(b'x' | b'f' | b't' | b'c' | b'p') => {}
@@ -28,7 +28,7 @@ pub(crate) fn is_spoofable(name: &[u8]) -> bool {
             .any(|known| is_same_name(name, known.as_bytes()))
 }
 
-/// Whether two names are the same field to a CGI program.
+/// Whether two names are the same field in CGI: case is ignored, and `_` equals `-`.
 pub(crate) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     let folded = |byte: &u8| match byte {
         b'_' => b'-',
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_known_in_all_spellings() {
+    fn names_match_in_all_spellings() {
         let known = |name: &str| is_spoofable(name.as_bytes());
         for name in [
             "X-Forwarded-For",

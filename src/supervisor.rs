@@ -1,5 +1,7 @@
-//! Tasks that have to run for as long as the process does: a panic in one is counted and logged, and the task begins
-//! anew after a pause, so that what it keeps up to date does not freeze.
+//! Restarts long-running tasks after a panic.
+//!
+//! Each of these tasks must run as long as the process. A panic is counted and logged, and the task restarts after a
+//! backoff, so that the state that it maintains does not go stale.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,20 +15,20 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
-/// The pause after the first panic; each further one is twice as long.
+/// The backoff after the first panic; it doubles with each further one.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The longest pause. A task that panics each time costs next to nothing then, and is back within half a minute once it
-/// no longer does.
+/// The longest backoff. At this rate a task that always panics costs almost nothing, and one that recovers is back
+/// within 30 s.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// A task that ran for so long before it panicked begins with the first pause again.
+/// If a task ran at least this long before it panicked, its backoff starts from the initial one again.
 const BACKOFF_RESET: Duration = Duration::from_secs(60);
 
-/// A kind of task.
+/// A kind of supervised task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Accepts the connections of clients on a listener.
+    /// Accepts client connections on a listener.
     Accept,
     /// Writes an access log.
     AccessLog,
@@ -36,18 +38,18 @@ pub enum Task {
     Handover,
     /// Checks a host.
     HealthCheck,
-    /// Samples the history and tells the API's followers.
+    /// Samples the history and publishes updates to the event streams.
     History,
-    /// Brings a pool in line when time alone changes something.
+    /// Updates a pool at the times that matter to it, such as the end of an ejection.
     PoolKeeper,
-    /// Takes in the configuration and the changes of operators.
+    /// Applies reloads and operators' changes.
     Reload,
     /// Exports traces.
     Traces,
 }
 
 impl Task {
-    /// Every kind.
+    /// All kinds, in the order of their discriminants.
     pub const ALL: [Task; 9] = [
         Task::Accept,
         Task::AccessLog,
@@ -60,7 +62,7 @@ impl Task {
         Task::Traces,
     ];
 
-    /// Its name, as a label of a metric and in the log.
+    /// The name in the log and in the `task` label of metrics.
     pub fn name(self) -> &'static str {
         match self {
             Task::Accept => "accept",
@@ -75,33 +77,33 @@ impl Task {
         }
     }
 
-    /// How often tasks of this kind have panicked in this process.
+    /// The number of panics of such tasks in this process.
     pub fn panics(self) -> u64 {
         PANICS[self as usize].load(Ordering::Relaxed)
     }
 }
 
-/// By the number of the task. One count for the process, like the panic hook that it complements.
+/// Panics by [`Task`]. Global to the process, as the panic hook is.
 static PANICS: [AtomicU64; Task::ALL.len()] = [const { AtomicU64::new(0) }; Task::ALL.len()];
 
 thread_local! {
-    /// Whether this thread runs something whose panic is contained.
+    /// Whether this thread runs inside [`catch`].
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread would be contained by a [`Supervisor`].
+/// Whether a [`Supervisor`] would catch a panic of the current thread.
 pub(crate) fn contains_panics() -> bool {
     CONTAINED.get()
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &dyn Any) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no reason was given")
+    text.unwrap_or("no message")
 }
 
-/// Restarts one task: call [`run`](Supervisor::run) in a loop.
+/// Catches the panics of one task and paces its restarts. The caller calls [`run`](Supervisor::run) in a loop.
 #[derive(Debug)]
 pub struct Supervisor {
     task: Task,
@@ -111,7 +113,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// For a task that works on `subject`, such as `pool web`; empty where there is only one of its kind.
+    /// A supervisor for a task that works on `subject`, such as `pool web`; empty if it is the only one of its kind.
     pub fn new(task: Task, subject: impl Into<String>) -> Self {
         Supervisor {
             task,
@@ -120,8 +122,8 @@ impl Supervisor {
         }
     }
 
-    /// Runs the task until it ends. `None`: it has panicked, which has been counted and logged, and the pause before the
-    /// next try is over.
+    /// Runs the task until it ends. Returns `None` if it panicked; the panic has been counted and logged, and the
+    /// backoff is over.
     pub async fn run<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let started = Instant::now();
         let outcome = {
@@ -143,7 +145,7 @@ impl Supervisor {
         }
     }
 
-    /// The same for a task that is a thread of its own.
+    /// The same for a task with a thread of its own.
     pub fn run_thread<T>(&mut self, work: impl FnOnce() -> T) -> Option<T> {
         let started = Instant::now();
         match catch(work) {
@@ -155,7 +157,7 @@ impl Supervisor {
         }
     }
 
-    /// Counts and logs a panic; returns for how long to wait.
+    /// Counts and logs a panic; returns the backoff.
     fn record_panic(&mut self, panic: &(dyn Any + Send), run_time: Duration) -> Duration {
         if run_time >= BACKOFF_RESET {
             self.backoff = INITIAL_BACKOFF;
@@ -166,15 +168,16 @@ impl Supervisor {
         let (task, subject, text) = (self.task.name(), &self.subject, panic_message(panic));
         let space = if subject.is_empty() { "" } else { " " };
         error!(
-            "a bug in ballast: the task {task}{space}{subject} panicked, and begins anew in {backoff:?}: {text}"
+            "a bug in ballast: the task {task}{space}{subject} panicked and restarts in {backoff:?}: {text}"
         );
         backoff
     }
 }
 
+/// Runs `work`, and catches its panic.
 fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     let previous = CONTAINED.replace(true);
-    // What the work had half done is its own business: each task keeps its state such that it can go on from any.
+    // Unwind safety: every task can restart from whatever state a panic leaves behind.
     let outcome = catch_unwind(AssertUnwindSafe(work));
     CONTAINED.set(previous);
     outcome
@@ -185,7 +188,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_begins_anew_until_it_ends() {
+    async fn a_task_that_panics_restarts_until_it_ends() {
         let previous = Task::History.panics();
         let mut supervisor = Supervisor::new(Task::History, "test");
         let mut runs = 0;
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_up_to_the_longest() {
+    fn the_backoff_doubles_up_to_the_maximum() {
         let mut supervisor = Supervisor::new(Task::Traces, "");
         let backoffs = [(); 11].map(|()| supervisor.record_panic(&"words", Duration::ZERO));
         let tenths = backoffs.map(|backoff| backoff.as_millis() / 100);
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_resets_the_pause() {
+    fn a_long_run_resets_the_backoff() {
         let mut supervisor = Supervisor::new(Task::Traces, "");
         assert_eq!(
             supervisor.record_panic(&"words", Duration::ZERO),
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_watched_is_contained() {
+    fn only_supervised_code_is_contained() {
         let mut supervisor = Supervisor::new(Task::AccessLog, "");
         assert!(!contains_panics());
         assert_eq!(supervisor.run_thread(contains_panics), Some(true));

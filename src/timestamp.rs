@@ -1,9 +1,8 @@
-//! Points in time as they are told: RFC 3339, UTC, to the millisecond.
+//! Timestamps in RFC 3339, UTC, to the millisecond.
 
 use std::fmt;
 use std::time::SystemTime;
 
-use humantime::{format_rfc3339_millis, parse_rfc3339};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A point in time of the wall clock.
@@ -11,12 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Timestamp(SystemTime);
 
 impl Timestamp {
-    /// This moment; 1970 where the clock says something earlier.
+    /// The current time; 1970 if the clock is before that.
     pub fn now() -> Self {
         Timestamp(SystemTime::now().max(SystemTime::UNIX_EPOCH))
     }
 
-    /// Seconds since 1970; 0 for what was before.
+    /// Seconds since 1970; 0 for earlier times.
     pub fn unix_seconds(self) -> f64 {
         let since = self.0.duration_since(SystemTime::UNIX_EPOCH);
         since.unwrap_or_default().as_secs_f64()
@@ -25,7 +24,8 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        format_rfc3339_millis(self.0).fmt(f)
+        let time = jiff::Timestamp::try_from(self.0).unwrap_or(jiff::Timestamp::MAX);
+        time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").fmt(f)
     }
 }
 
@@ -38,8 +38,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let at = parse_rfc3339(&text).map_err(de::Error::custom)?;
-        Ok(Timestamp(at))
+        let time: jiff::Timestamp = text.parse().map_err(de::Error::custom)?;
+        Ok(Timestamp(time.into()))
     }
 }
 
@@ -50,11 +50,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_told_in_utc_and_read_again() {
-        let moment = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_250));
-        let text = serde_json::to_string(&moment).unwrap();
+    fn a_timestamp_is_written_in_utc_and_parsed_again() {
+        let timestamp = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_250));
+        let text = serde_json::to_string(&timestamp).unwrap();
         assert_eq!(text, "\"1970-01-02T00:00:00.250Z\"");
-        assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), moment);
+        assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), timestamp);
         assert!(serde_json::from_str::<Timestamp>("\"yesterday\"").is_err());
     }
 }

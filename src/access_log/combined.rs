@@ -1,6 +1,6 @@
-//! A line as nginx's `combined` has it:
+//! Lines in nginx's `combined` format:
 //! `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`.
-//! The time is that of the end, in UTC.
+//! The time is the end of the request, in UTC.
 
 use std::fmt::Arguments;
 use std::io::Write as _;
@@ -16,13 +16,13 @@ use crate::address_text::AddressText;
 use crate::message::RequestView;
 use crate::record::TerminationReason;
 
-/// What stands for a value that there is none of.
+/// Stands for an absent value.
 const ABSENT: &[u8] = b"-";
 
-/// nginx's own status for a client that has gone before its answer.
+/// nginx's status for a client that disconnects before its response.
 const CLIENT_GONE: u16 = 499;
 
-/// Appends the line of a request, without its end.
+/// Appends the line of a request, without a line break.
 pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut TimestampFormatter) {
     let summary = &line.entry.summary;
     match summary.client {
@@ -58,7 +58,7 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
     out.push(b'"');
 }
 
-/// The name by which the client authenticates itself to the host (`Authorization: Basic`), if it does.
+/// The user name of `Authorization: Basic`, if there is one.
 pub(super) fn basic_auth_user(request: RequestView<'_>) -> Option<Vec<u8>> {
     const SCHEME: &[u8] = b"basic ";
     let value = request.get(&header::AUTHORIZATION)?;
@@ -76,7 +76,7 @@ fn append(line: &mut Vec<u8>, text: Arguments<'_>) {
     line.write_fmt(text).expect("a vector takes everything");
 }
 
-/// Appends what somebody sent, as nginx does: `"`, `\` and all but the visible characters of ASCII as `\xXX`.
+/// Appends received bytes as nginx does: `"`, `\` and all bytes except visible ASCII become `\xXX`.
 fn escape(line: &mut Vec<u8>, bytes: &[u8]) {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     let mut rest = bytes;
@@ -84,9 +84,11 @@ fn escape(line: &mut Vec<u8>, bytes: &[u8]) {
         let plain = rest.iter().position(|byte| !is_plain(byte));
         let (plain, others) = rest.split_at(plain.unwrap_or(rest.len()));
         line.extend(plain);
-        let [byte, behind @ ..] = others else { return };
+        let [byte, following @ ..] = others else {
+            return;
+        };
         append(line, format_args!("\\x{byte:02X}"));
-        rest = behind;
+        rest = following;
     }
 }
 
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_is_sent_gets_out_of_its_quotes() {
+    fn received_bytes_cannot_close_the_quotes() {
         let mut line = Vec::new();
         escape(&mut line, b"a \"b\\\r\n\x7f\xff~");
         let written = String::from_utf8(line).expect("text");
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_told_and_a_password_is_not() {
+    fn the_user_is_logged_without_the_password() {
         for (value, name) in [
             ("Basic YWxpY2U6c2VjcmV0", Some("alice")),
             ("basic  YWxpY2U6c2VjcmV0", Some("alice")),

@@ -1,7 +1,7 @@
-//! What is kept of requests until their lines are made: facts, and copies of texts one behind the other.
+//! Batches of requests whose lines are not formatted yet: the facts, and copies of the texts in one buffer.
 //!
-//! A line is made by the thread that writes it: no request waits for that, and code that is run for many lines in a row
-//! costs less than the same code once amid each request.
+//! The writer thread formats the lines. So no request waits for it, and formatting many lines in a row costs less than
+//! formatting each one between two requests, with cold caches.
 
 use std::time::Duration;
 
@@ -11,47 +11,47 @@ use crate::config::LogFormat;
 use crate::pool::SelectionReason;
 use crate::record::{AttemptOutcome, RequestRecord, RequestSummary, TRACEPARENT};
 
-/// The texts of a request.
+/// The texts of an entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum EntryText {
     Method,
     Target,
-    /// The client's Host, or the authority of HTTP/2.
+    /// The Host field, or the authority of HTTP/2.
     Authority,
     Pool,
     Id,
-    /// As the client has said it, where traces are not our own.
+    /// The client's traceparent, if the proxy does no tracing.
     Traceparent,
     UserAgent,
     Referer,
-    /// By which name it authenticates itself; where the format has it.
+    /// The user name of HTTP basic authentication, if the format needs it.
     User,
 }
 
 const TEXT_COUNT: usize = EntryText::User as usize + 1;
 
-/// The length of a text that there is none of. No head may be of that length, let alone a text in it.
+/// The length that stands for an absent text. No head is that long, so no text is.
 const ABSENT: u32 = u32::MAX;
 
-/// A request that has ended, before it is copied.
+/// A finished request, before its facts are copied.
 #[derive(Debug)]
 pub(super) struct NewEntry<'a> {
     record: &'a RequestRecord<'a>,
     format: LogFormat,
     texts: [Option<&'a [u8]>; TEXT_COUNT],
-    /// Bytes that they take in a batch.
+    /// The bytes that the entry takes in a batch.
     pub(super) bytes: usize,
 }
 
-/// What needs no text.
+/// The part of an entry that has a fixed size.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogEntry {
     pub(super) format: LogFormat,
     pub(super) summary: RequestSummary,
-    /// From when its head had been read until the head of the answer.
+    /// The time from the request head to the response head.
     pub(super) first_byte: Option<Duration>,
     attempts: usize,
-    /// Of the texts in their order; [`ABSENT`] where there is none.
+    /// The lengths of the texts, in order of [`EntryText`]; [`ABSENT`] for an absent one.
     lengths: [u32; TEXT_COUNT],
 }
 
@@ -66,19 +66,19 @@ pub(super) struct AttemptEntry {
     pub(super) duration: Option<Duration>,
     pub(super) reused: bool,
     pub(super) span: Option<u64>,
-    /// Of the host's name.
+    /// The length of the host's name.
     length: usize,
 }
 
 impl<'a> NewEntry<'a> {
-    /// What the line of a request needs; `user` is by which name it authenticates itself.
+    /// Collects what the line of a request needs. `user` is the user name of HTTP basic authentication.
     pub(super) fn new(
         record: &'a RequestRecord<'a>,
         format: LogFormat,
         user: Option<&'a [u8]>,
     ) -> Self {
         let request = record.request;
-        // What the host was told stands in the trace.
+        // With tracing, the value that was sent to the host is in `summary.trace`.
         let traceparent = match record.summary.trace {
             Some(_) => None,
             None => record.field(&TRACEPARENT),
@@ -107,7 +107,7 @@ impl<'a> NewEntry<'a> {
     }
 }
 
-/// Requests that have ended, in their order.
+/// Finished requests, in order.
 #[derive(Debug, Default)]
 pub(super) struct EntryBatch {
     entries: Vec<LogEntry>,
@@ -126,8 +126,8 @@ impl EntryBatch {
             format: new_entry.format,
             summary: record.summary,
             first_byte: record.attempts.last().and_then(|last| {
-                let before = last.began.saturating_duration_since(record.summary.began);
-                Some(before + last.first_byte?)
+                let offset = last.began.saturating_duration_since(record.summary.began);
+                Some(offset + last.first_byte?)
             }),
             attempts: record.attempts.len(),
             lengths: texts.map(length),
@@ -156,12 +156,12 @@ impl EntryBatch {
         self.entries.is_empty()
     }
 
-    /// Requests in it.
+    /// The number of requests.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Bytes that it takes.
+    /// The memory that the batch takes, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let entries = self.entries.len() * size_of::<LogEntry>();
         entries + self.attempts.len() * size_of::<AttemptEntry>() + self.texts.len()
@@ -173,7 +173,7 @@ impl EntryBatch {
         self.texts.clear();
     }
 
-    /// What each line is to tell.
+    /// Iterates over the entries.
     pub(super) fn lines(&self) -> impl Iterator<Item = EntryView<'_>> {
         let (mut texts, mut attempts) = (&self.texts[..], &self.attempts[..]);
         self.entries.iter().map(move |entry| {
@@ -193,20 +193,20 @@ impl EntryBatch {
     }
 }
 
-/// The first items, which are then no longer there.
+/// Removes the first `count` items and returns them.
 fn cut<'a, T>(items: &mut &'a [T], count: usize) -> &'a [T] {
     let (first, rest) = items.split_at(count);
     *items = rest;
     first
 }
 
-/// What a line is to tell.
+/// An entry, as the formatters read it.
 #[derive(Debug)]
 pub(super) struct EntryView<'a> {
     pub(super) entry: &'a LogEntry,
     texts: [Option<&'a [u8]>; TEXT_COUNT],
     attempts: &'a [AttemptEntry],
-    /// The names of the hosts of the attempts.
+    /// The host names of the attempts, concatenated.
     hosts: &'a [u8],
 }
 
@@ -215,14 +215,14 @@ impl<'a> EntryView<'a> {
         self.texts[text as usize]
     }
 
-    /// The attempts, each with its host.
+    /// The attempts, each with its host's name.
     pub(super) fn attempts(&self) -> impl Iterator<Item = (&'a AttemptEntry, &'a [u8])> {
         let mut hosts = self.hosts;
         let attempts = self.attempts.iter();
         attempts.map(move |attempt| (attempt, cut(&mut hosts, attempt.length)))
     }
 
-    /// The last attempt, with its host.
+    /// The last attempt, with its host's name.
     pub(super) fn last(&self) -> Option<(&'a AttemptEntry, &'a [u8])> {
         let last = self.attempts.last()?;
         Some((last, &self.hosts[self.hosts.len() - last.length..]))
@@ -240,7 +240,7 @@ mod tests {
     use crate::record::{Attempt, TerminationReason};
 
     #[test]
-    fn what_was_pushed_is_what_lines_tell() {
+    fn entries_are_read_as_they_were_pushed() {
         let mut request = RequestHeader::build("GET", b"/a?b", None).expect("a request");
         let inserted = request.insert_header("User-Agent", "u");
         inserted.expect("a field");

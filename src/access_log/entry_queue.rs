@@ -1,4 +1,4 @@
-//! What waits for its line: bounded, so that nobody has to wait with it.
+//! A bounded queue between requests and the writer thread. Pushing never waits for the writer.
 
 use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,45 +9,46 @@ use log::{info, warn};
 
 use super::entry_batch::{EntryBatch, NewEntry};
 
-/// How long the first of some lines waits for others to be written with.
+/// How long the first entry of a batch waits for others.
 const FLUSH_DELAY: Duration = Duration::from_millis(50);
 
-/// So many bytes wait for no more: what a processor's cache holds beside everything else.
+/// A batch of this size is written without waiting for more: it still fits into the processor's cache beside other
+/// data.
 const FLUSH_BYTES: usize = 256 << 10;
 
-/// No more than one line a second about lines that are lost.
+/// Lost lines are logged at most once per second.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lines on their way from the requests to the thread that writes them.
+/// The queue of one log.
 pub(super) struct EntryQueue {
-    /// The log, in words.
+    /// The name of the log, for messages.
     name: String,
-    /// In bytes.
+    /// The maximum size of the waiting entries, in bytes.
     capacity: usize,
-    /// Lines that the process has lost, in this log and in others; outlives them all.
+    /// The number of lines that the process has lost, in all logs; outlives this log.
     lost_by_process: Arc<AtomicU64>,
-    /// Held for as long as a request's facts are copied or some pointers are exchanged.
+    /// Locked only to copy an entry or to swap batches.
     state: Mutex<QueueState>,
-    /// There is something to do for the thread that writes.
+    /// Notified when the writer has work.
     has_work: Condvar,
-    /// Everything is written.
+    /// Notified when everything is written.
     is_drained: Condvar,
 }
 
 #[derive(Default)]
 struct QueueState {
     batch: EntryBatch,
-    /// Lines that were taken are being written.
+    /// The writer is writing a batch.
     writing: bool,
-    /// Nobody gathers any more.
+    /// Batches are written at once: the process is about to exit.
     is_flushing: bool,
     reopen: bool,
     is_closed: bool,
-    /// Lines lost so far.
+    /// The number of lines lost so far.
     lost: u64,
-    /// Whether some were since the last lines were taken.
+    /// Whether lines were lost since the last batch was taken.
     lost_since_take: bool,
-    /// When it was last told that lines are lost, and whether it was told that no more are.
+    /// When a loss was last logged, and whether the recovery was logged since.
     last_warning: Option<Instant>,
     is_recovery_logged: bool,
 }
@@ -58,10 +59,10 @@ impl fmt::Debug for EntryQueue {
     }
 }
 
-/// What the thread that writes is to do beside that.
+/// What the writer does after it has written a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WriterTask {
-    /// Open the file anew once the lines are written.
+    /// Reopen the file.
     pub(super) reopen: bool,
 }
 
@@ -77,7 +78,7 @@ impl EntryQueue {
         }
     }
 
-    /// The log, in words.
+    /// The name of the log, for messages.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -86,12 +87,12 @@ impl EntryQueue {
         self.capacity
     }
 
-    /// Bytes that are written without waiting for more.
+    /// The size at which a batch is written without waiting for more.
     fn flush_bytes(&self) -> usize {
         FLUSH_BYTES.min(self.capacity / 2)
     }
 
-    /// Takes a request in, or loses its line if there is no room.
+    /// Adds an entry, or counts it as lost if the queue is full.
     pub(super) fn push(&self, new_entry: &NewEntry<'_>) {
         let mut state = self.state();
         let before = state.batch.bytes();
@@ -107,8 +108,8 @@ impl EntryQueue {
         }
     }
 
-    /// Exchanges `written`, the requests whose lines have been written, for those whose are to be, which may be none; waits
-    /// until there is something to do. `None`: the end.
+    /// Waits for work and swaps `written`, a batch that was written, for the waiting batch, which may be empty. `None`
+    /// once the queue is closed and empty.
     pub(super) fn take_batch(&self, written: &mut EntryBatch) -> Option<WriterTask> {
         written.clear();
         let mut state = self.state();
@@ -139,12 +140,12 @@ impl EntryQueue {
         })
     }
 
-    /// So many of the lines that were taken could not be written.
+    /// Counts lines of the current batch that could not be written.
     pub(super) fn count_lost_batch(&self, lines: u64, reason: &dyn Display) {
         self.count_lost(self.state(), lines, reason);
     }
 
-    /// The lines that were taken are written. Says so if it was said that lines are lost, and none are any more.
+    /// Records that the whole batch was written. Logs the recovery after a logged loss, once no more lines are lost.
     pub(super) fn batch_written(&self) {
         let mut state = self.state();
         if state.last_warning.is_some() && !state.is_recovery_logged && !state.lost_since_take {
@@ -180,37 +181,37 @@ impl EntryQueue {
         );
     }
 
-    /// Lines that this log has lost so far.
+    /// The number of lines that this log has lost.
     #[cfg(test)]
     fn lost(&self) -> u64 {
         self.state().lost
     }
 
-    /// Asks for the file to be opened anew.
+    /// Asks the writer to reopen the file.
     pub(super) fn reopen(&self) {
         self.state().reopen = true;
         self.has_work.notify_one();
     }
 
-    /// Asks for the end, once everything is written.
+    /// Asks the writer to exit once everything is written.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
         self.has_work.notify_one();
     }
 
-    /// Waits until everything is written, but no longer than until `deadline`.
+    /// Waits until everything is written, at the latest until `deadline`.
     pub(super) fn flush(&self, deadline: Instant) {
         let mut state = self.state();
         state.is_flushing = true;
         self.has_work.notify_one();
-        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = deadline.saturating_duration_since(Instant::now());
         let is_busy = |state: &mut QueueState| state.writing || !state.batch.is_empty();
-        // The process ends either way.
-        drop(self.is_drained.wait_timeout_while(state, left, is_busy));
+        // After a timeout the process exits anyway.
+        drop(self.is_drained.wait_timeout_while(state, timeout, is_busy));
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        // Nothing that is done under the lock can be half done.
+        // A panic cannot leave the state inconsistent, so a poisoned lock is safe to use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -223,7 +224,7 @@ mod tests {
     use crate::config::LogFormat;
     use crate::record::{RequestRecord, TerminationReason};
 
-    /// Requests that brought no head, told apart by the bytes that they were sent.
+    /// Pushes a request without a head, identified by `sent`; returns the size of its entry.
     fn put(queue: &EntryQueue, sent: u64) -> usize {
         let record = RequestRecord::without_head(
             Instant::now(),
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_lost_and_what_has_is_in_order() {
+    fn entries_without_space_are_lost_and_the_others_stay_in_order() {
         let each = put(&EntryQueue::new("test".to_owned(), 0, Arc::default()), 0);
         let queue = EntryQueue::new("test".to_owned(), 3 * each - 1, Arc::default());
         for number in 1..=4 {
@@ -269,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_waits_for_the_writer_and_not_for_ever() {
+    fn a_flush_waits_for_the_writer_up_to_its_deadline() {
         let queue = Arc::new(EntryQueue::new("test".to_owned(), 10_000, Arc::default()));
         put(&queue, 1);
         let start = Instant::now();
         queue.flush(start + Duration::from_millis(20));
         assert!(
             start.elapsed() >= Duration::from_millis(20),
-            "nobody writes"
+            "there is no writer yet"
         );
         let writer = Arc::clone(&queue);
         let writing = thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A line as an object of JSON. Its keys stand in the order below, and all of them always do.
+//! Lines as JSON objects. All keys are always present, in the order below.
 
 use http::Version;
 
@@ -7,7 +7,7 @@ use super::json_object::{JsonObject, key};
 use super::timestamp_formatter::TimestampFormatter;
 use crate::address_text::AddressText;
 
-/// Appends the line of a request, without its end.
+/// Appends the line of a request, without a line break.
 pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut TimestampFormatter) {
     let summary = &line.entry.summary;
     let last = line.last();
@@ -39,7 +39,7 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
     object.array(key!("attempts"), line.attempts(), attempt);
     object.raw_str(key!("ending"), Some(summary.termination.code().as_bytes()));
     object.escaped_str(key!("request_id"), line.text(EntryText::Id));
-    // What the host was told, or the client has said.
+    // The value that was sent to the host, or without tracing the client's.
     let traceparent = summary.trace.map(|trace| {
         let span = last.and_then(|(last, _)| last.span);
         trace.to_traceparent(span.unwrap_or(trace.span))
@@ -53,7 +53,7 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
     object.end();
 }
 
-/// One of `attempts`. Its times are from its begin.
+/// Writes one of `attempts`. Its times are relative to its start.
 fn attempt(object: &mut JsonObject<'_>, (attempt, host): (&AttemptEntry, &[u8])) {
     object.escaped_str(key!("host"), Some(host));
     object.raw_str(
@@ -68,7 +68,7 @@ fn attempt(object: &mut JsonObject<'_>, (attempt, host): (&AttemptEntry, &[u8]))
     object.boolean(key!("reused"), attempt.reused);
 }
 
-/// A version of HTTP as it stands in a request line.
+/// An HTTP version as in a request line.
 pub(super) fn http_version(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",

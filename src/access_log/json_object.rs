@@ -1,21 +1,21 @@
-//! An object of JSON, written key by key. What serde makes of the same costs three times as much, for every request; it
-//! still escapes what needs that.
+//! Writes a JSON object key by key. Serialising with serde costs three times as much, for every request; serde_json
+//! still escapes the strings that need it.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use itoa::Integer;
 
-/// An object that is being written. What is `None` in it is `null`.
+/// An object that is being written. `None` is written as `null`.
 pub(super) struct JsonObject<'a> {
     line: &'a mut Vec<u8>,
 }
 
-/// A key of an object as it stands in the line, made by [`key!`]: of one piece and known length, it is a few moves.
+/// A key with quotes and colon, made by [`key!`]. Its length is known at compile time, so writing it is a few moves.
 #[derive(Clone, Copy)]
 pub(super) struct JsonKey(pub(super) &'static str);
 
-/// The key of this name, which needs no escapes.
+/// A [`JsonKey`] with this name, which must not need escapes.
 macro_rules! key {
     ($name:literal) => {
         $crate::access_log::json_object::JsonKey(concat!("\"", $name, "\":"))
@@ -29,7 +29,7 @@ impl<'a> JsonObject<'a> {
         JsonObject { line }
     }
 
-    /// Ends it. It has one key at least.
+    /// Ends the object, which must have at least one key.
     pub(super) fn end(self) {
         self.line.pop();
         self.line.push(b'}');
@@ -53,7 +53,7 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// A time in milliseconds, to the microsecond.
+    /// Writes a duration in milliseconds, with three decimals.
     #[inline(always)]
     pub(super) fn millis(&mut self, key: JsonKey, value: Option<Duration>) {
         self.key(key);
@@ -63,7 +63,7 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// A word of our own, which needs no escapes.
+    /// Writes a string that needs no escapes.
     #[inline(always)]
     pub(super) fn raw_str(&mut self, key: JsonKey, value: Option<&[u8]>) {
         self.key(key);
@@ -73,7 +73,7 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// A word of our own in two parts.
+    /// Writes a string of two parts that need no escapes.
     #[inline(always)]
     pub(super) fn raw_str_parts(&mut self, key: JsonKey, first: &[u8], second: &[u8]) {
         self.key(key);
@@ -82,7 +82,8 @@ impl<'a> JsonObject<'a> {
         self.bare_end(second);
     }
 
-    /// What somebody sent. Whatever is not text in it, and every control character beyond ASCII, stands as U+FFFD.
+    /// Writes received bytes as a string. Invalid UTF-8 and all control characters that JSON does not escape become
+    /// U+FFFD.
     #[inline(always)]
     pub(super) fn escaped_str(&mut self, key: JsonKey, value: Option<&[u8]>) {
         self.key(key);
@@ -92,7 +93,7 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// A list of objects, each filled in by `fill`.
+    /// Writes a list of objects, each filled in by `fill`.
     pub(super) fn array<T>(
         &mut self,
         key: JsonKey,
@@ -126,7 +127,7 @@ impl<'a> JsonObject<'a> {
     }
 
     fn time(&mut self, time: Duration) {
-        // Numbers of 128 bits, which a duration's own would be, take long to divide.
+        // A duration's own total in microseconds has 128 bits, which are slow to divide.
         let whole = time.as_secs().saturating_mul(1_000);
         let micros = time.subsec_micros();
         let digit = |unit| b'0' + (micros / unit % 10) as u8;
@@ -154,15 +155,15 @@ impl<'a> JsonObject<'a> {
     }
 }
 
-/// Whether a text can stand in quotes as it is: visible ASCII without `"` and `\`.
+/// Whether a text needs no escapes: visible ASCII without `"` and `\`.
 fn is_plain(text: &[u8]) -> bool {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    // To the end of it in any case, so that many bytes are looked at at once.
+    // Without an early exit, so that the compiler can check many bytes at once.
     text.iter().fold(true, |all, byte| all & is_plain(byte))
 }
 
 fn printable(bytes: &[u8]) -> Cow<'_, str> {
-    // To whoever writes to a terminal, DEL and those beyond ASCII are control characters like those that JSON escapes.
+    // A terminal also interprets DEL and the control characters beyond ASCII, which JSON does not escape.
     let is_hidden = |c: char| c.is_control() && !c.is_ascii() || c == '\u{7f}';
     let text = String::from_utf8_lossy(bytes);
     match text.contains(is_hidden) {
@@ -187,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_needs_an_escape_is_found_wherever_it_stands(
+        fn bytes_that_need_an_escape_are_found_at_every_position(
             text in "[ -~&&[^\"\\\\]]{1,40}",
             odd in prop_oneof![0_u8..b' ', 0x7f_u8.., Just(b'"'), Just(b'\\')],
             at: prop::sample::Index,
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_sent_gets_out_of_its_string() {
+    fn received_bytes_cannot_close_the_string() {
         for (sent, written) in [
             (&b""[..], r#"{"a":""}"#),
             (b"plain ~", r#"{"a":"plain ~"}"#),

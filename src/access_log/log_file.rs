@@ -1,4 +1,4 @@
-//! Where lines go: a file that is appended to, a pipe, a device.
+//! The output of an access log: an appended file, a pipe or a device.
 
 use std::cmp::Ordering;
 use std::fs::{self, File, OpenOptions};
@@ -13,45 +13,45 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::config::LogTarget;
 
-/// What a pipe takes as a whole, whoever else writes to it (PIPE_BUF of Linux).
+/// A pipe writes up to this many bytes atomically, even with several writers (PIPE_BUF of Linux).
 const PIPE_BUF: usize = 4_096;
 
-/// The end of a line.
+/// Ends a line.
 const NEWLINE: &[u8] = b"\n";
 
-/// What lines tell is nobody's business but the operator's.
+/// The mode of a new file: only the operator may read the lines.
 const MODE: u32 = 0o640;
 
-/// An open file. Others may append to it as well, such as a predecessor of this process; no line of theirs stands in one
-/// of ours, unless it is longer than 4 KiB and goes to a pipe.
+/// An open log. Other processes may append to it as well, such as the predecessor of this process. Their lines never
+/// split one of ours, unless it is longer than 4 KiB and goes to a pipe.
 #[derive(Debug)]
 pub(super) struct LogFile<O = File> {
     target: LogTarget,
     out: O,
-    /// The most bytes that nobody else can write amid.
+    /// The maximum size of an atomic write.
     max_atomic: usize,
-    /// The line of which only the beginning stands in the file; `None` if whole lines stand there.
+    /// The last line, if only its beginning was written; `None` after whole lines.
     partial: Option<PartialLine>,
 }
 
-/// What bytes are appended to.
+/// A sink for bytes.
 pub(super) trait Output {
-    /// Writes some of `bytes`, at least one; waits as long as that takes.
+    /// Writes at least one of `bytes`. Blocks as long as necessary.
     fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// The length of a regular file; `None` of anything else.
+    /// The length of a regular file; `None` for anything else.
     fn length(&self) -> Option<u64>;
 }
 
-/// The rest of a line that was written in part.
+/// The unwritten rest of a line.
 #[derive(Debug)]
 struct PartialLine {
     rest: Vec<u8>,
-    /// The length of the file behind the part that was written.
+    /// The length of the file after the written part.
     end: Option<u64>,
 }
 
-/// Why lines were not written.
+/// Lines were not written.
 #[derive(Debug)]
 pub(super) struct WriteError {
     pub(super) lines: u64,
@@ -62,7 +62,7 @@ impl LogFile {
     /// Opens `target`.
     ///
     /// # Errors
-    /// One line for a person.
+    /// A message of one line.
     pub(super) fn open(target: &LogTarget) -> Result<Self, String> {
         let failed = |error: io::Error| format!("access_log.path: cannot open {target}: {error}");
         let file = match target {
@@ -79,11 +79,11 @@ impl LogFile {
         })
     }
 
-    /// Opens the file of the same path, which may be another one by now. The old one stays if that fails. Returns how many
-    /// lines are lost: the one of which the old file has only a part, if it has no room for the rest.
+    /// Opens the path again, which may be another file by now. The old file stays open if that fails. Returns the
+    /// number of lost lines: one if the rest of a partly written line does not fit into the old file.
     ///
     /// # Errors
-    /// One line for a person.
+    /// A message of one line.
     pub(super) fn reopen(&mut self) -> Result<u64, String> {
         if self.target == LogTarget::Stdout {
             return Ok(0);
@@ -102,64 +102,63 @@ impl LogFile {
 }
 
 impl<O: Output> LogFile<O> {
-    /// Writes whole lines, and waits as long as that takes. Of a line that is written in part the rest is kept, and comes
-    /// before everything else once there is room: a reader never finds another line behind it.
+    /// Writes whole lines; blocks as long as necessary. If a line is written only in part, its rest is kept and written
+    /// first once there is space, so that no other line follows a partial one.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
         let mut lost = 0;
-        let mut left = lines;
+        let mut remaining = lines;
         let outcome = self
             .finish_line(&mut lost)
-            .and_then(|()| self.write_lines(&mut left));
+            .and_then(|()| self.write_lines(&mut remaining));
         let error = match outcome {
             Ok(()) if lost == 0 => return Ok(()),
-            Ok(()) => io::Error::other("the file was cut amid a line"),
+            Ok(()) => io::Error::other("the file was truncated within a line"),
             Err(error) => error,
         };
         Err(WriteError {
-            lines: lost + count_lines(left),
+            lines: lost + count_lines(remaining),
             error,
         })
     }
 
-    /// Writes the rest of a line that stands there in part. The line is lost if its part is not the end of the file any
-    /// more.
+    /// Writes the rest of a partly written line. The line is lost if its beginning is no longer the end of the file.
     fn finish_line(&mut self, lost: &mut u64) -> io::Result<()> {
         let Some(PartialLine { rest, end }) = self.partial.take() else {
             return Ok(());
         };
         let now = self.out.length();
-        let mut left = match now.cmp(&end) {
+        let mut remaining = match now.cmp(&end) {
             Ordering::Equal => &rest[..],
-            // Cut to nothing, as a rotation by copying does, the file begins anew; cut shorter, its last line is ended, so
-            // that no other is taken for the rest of it.
+            // An empty file was truncated, by a rotation that copies, and starts anew. In a file that was cut shorter,
+            // the last line is ended, so that no other line continues it.
             Ordering::Less if now == Some(0) => b"",
             Ordering::Less => NEWLINE,
-            // Another process has written behind it, and ends its lines.
+            // Another process has appended, and ends its own lines.
             Ordering::Greater => b"",
         };
         if now != end && rest != NEWLINE {
             *lost += 1;
         }
-        let outcome = write_all(&mut left, &mut self.out);
+        let outcome = write_all(&mut remaining, &mut self.out);
         if outcome.is_err() {
-            self.keep_partial(left);
+            self.keep_partial(remaining);
         }
         outcome
     }
 
-    /// Writes as a whole what can be so written, and leaves in `left` the lines that were not begun.
-    fn write_lines(&mut self, left: &mut &[u8]) -> io::Result<()> {
-        while let Some(piece) = pieces(left, self.max_atomic).next() {
+    /// Writes the lines in atomic pieces. `remaining` keeps the lines that were not begun.
+    fn write_lines(&mut self, remaining: &mut &[u8]) -> io::Result<()> {
+        while let Some(piece) = pieces(remaining, self.max_atomic).next() {
             let mut unwritten = piece;
             let outcome = write_all(&mut unwritten, &mut self.out);
             let begun = piece.len() - unwritten.len();
-            *left = &left[begun..];
+            *remaining = &remaining[begun..];
             if let Err(error) = outcome {
                 if begun > 0 && piece[begun - 1] != b'\n' {
-                    let line = memchr(b'\n', left).map_or(left.len(), |end| end + 1);
-                    let (rest, others) = left.split_at(line);
+                    let line = memchr(b'\n', remaining).map_or(remaining.len(), |end| end + 1);
+                    let (rest, others) = remaining.split_at(line);
                     self.keep_partial(rest);
-                    *left = others;
+                    *remaining = others;
                 }
                 return Err(error);
             }
@@ -167,7 +166,7 @@ impl<O: Output> LogFile<O> {
         Ok(())
     }
 
-    /// Keeps the rest of a line that was written in part.
+    /// Keeps the rest of a partly written line.
     fn keep_partial(&mut self, rest: &[u8]) {
         self.partial = Some(PartialLine {
             rest: rest.to_vec(),
@@ -187,11 +186,11 @@ fn count_lines(lines: &[u8]) -> u64 {
     memchr_iter(b'\n', lines).count() as u64
 }
 
-/// Writes all of `left`, or leaves there what was not.
-fn write_all(left: &mut &[u8], out: &mut impl Output) -> io::Result<()> {
-    while !left.is_empty() {
-        let count = out.write_some(left)?;
-        *left = &left[count..];
+/// Writes all of `remaining`; on an error, `remaining` is the unwritten rest.
+fn write_all(remaining: &mut &[u8], out: &mut impl Output) -> io::Result<()> {
+    while !remaining.is_empty() {
+        let count = out.write_some(remaining)?;
+        *remaining = &remaining[count..];
     }
     Ok(())
 }
@@ -202,7 +201,7 @@ impl Output for File {
             match self.write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Whoever shares the standard output may have set it so.
+                // Another process that shares the standard output may have made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     poll(&mut [PollFd::new(&*self, PollFlags::OUT)], None)?;
                 }
@@ -217,9 +216,9 @@ impl Output for File {
     }
 }
 
-/// Opens a file to append to.
+/// Opens a file for appending.
 fn open(path: &Path) -> io::Result<File> {
-    // A FIFO that is open for reading as well neither waits for its reader nor fails once that has gone.
+    // A FIFO that is also open for reading neither blocks until a reader comes nor fails once the reader is gone.
     let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     OpenOptions::new()
         .read(is_fifo)
@@ -229,10 +228,10 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether `target` could be opened; a file that is not there is not made.
+/// Checks whether `target` can be opened, without creating a missing file.
 ///
 /// # Errors
-/// One line for a person.
+/// A message of one line.
 pub fn check_writable(target: &LogTarget) -> Result<(), String> {
     match target {
         LogTarget::File(path) if !path.exists() => {
@@ -241,7 +240,7 @@ pub fn check_writable(target: &LogTarget) -> Result<(), String> {
             may_write.map_err(|error| {
                 let folder = folder.display();
                 format!(
-                    "access_log.path: cannot make {target} in `{folder}`: {}",
+                    "access_log.path: cannot create {target} in `{folder}`: {}",
                     error.desc()
                 )
             })
@@ -250,7 +249,7 @@ pub fn check_writable(target: &LogTarget) -> Result<(), String> {
     }
 }
 
-/// Lines in pieces of whole lines, as long as can be up to `max` bytes; a longer line is a piece of its own.
+/// Splits lines into pieces of whole lines, each as long as possible up to `max` bytes; a longer line is its own piece.
 fn pieces(mut lines: &[u8], max: usize) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let last = match lines {
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_a_device_does_not_take_are_counted() {
+    fn lines_that_a_device_refuses_are_counted() {
         let target = LogTarget::File("/dev/full".into());
         let mut file = LogFile::open(&target).expect("it is there");
         let failed = file.write(b"a\nb\nc\n").expect_err("it is full");
@@ -294,12 +293,12 @@ mod tests {
         assert!(file.partial.is_none());
     }
 
-    /// A disk that takes as many bytes as it has room for, and an outcome at a time.
+    /// A disk with limited space, which accepts at most `max` bytes per write.
     #[derive(Debug, Default)]
     struct Disk {
         content: Vec<u8>,
         room: usize,
-        /// The most bytes that one write takes.
+        /// The maximum number of bytes per write.
         max: usize,
     }
 
@@ -329,10 +328,10 @@ mod tests {
     }
 
     proptest! {
-        /// However the room comes and goes, lines stand there whole and in order but for the end of the last one, and each
-        /// one that does not is counted.
+        /// Whenever the disk is full, lines stay whole and in order, except the end of the last one, and each missing
+        /// line is counted.
         #[test]
-        fn lines_are_whole_whatever_room_there_is(
+        fn lines_stay_whole_on_a_full_disk(
             steps in vec((0..60_usize, 1..20_usize, 1..5_usize), 1..40),
         ) {
             let mut file = file_on(Disk::default());
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_whose_beginning_was_cut_off_is_lost() {
+    fn a_partial_line_is_lost_if_its_beginning_was_truncated() {
         let mut file = file_on(Disk {
             room: 8,
             max: 100,
@@ -378,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_opened_anew_gets_the_rest_of_its_last_line() {
+    fn a_reopened_file_gets_the_rest_of_its_last_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("log");
         let mut file = LogFile::open(&LogTarget::File(path.clone())).expect("it can be made");

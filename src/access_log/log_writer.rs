@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! The writer thread of a log.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -15,10 +15,10 @@ use super::{combined, json};
 use crate::config::{self, LogFormat, LogTarget};
 use crate::supervisor::{Supervisor, Task};
 
-/// Bytes of lines that are written at once: few calls, and still in the cache.
+/// Formatted lines are written in pieces of about this size: few calls, and still in the processor's cache.
 const WRITE_SIZE: usize = 128 << 10;
 
-/// An open log. Dropping it ends its thread, once everything is written.
+/// An open log. Dropping it ends its thread once everything is written.
 #[derive(Debug)]
 pub(super) struct LogWriter {
     target: LogTarget,
@@ -26,10 +26,10 @@ pub(super) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Opens the log, and starts its thread. Lines that it loses are added to `lost`.
+    /// Opens the log and starts its thread. `lost` counts the lines that are lost.
     ///
     /// # Errors
-    /// One line for a person.
+    /// A message of one line.
     pub(super) fn start(log: &config::AccessLog, lost: &Arc<AtomicU64>) -> Result<Self, String> {
         let file = LogFile::open(&log.path)?;
         let queue = Arc::new(EntryQueue::new(
@@ -37,10 +37,10 @@ impl LogWriter {
             log.buffer,
             Arc::clone(lost),
         ));
-        let taken = Arc::clone(&queue);
+        let writer_queue = Arc::clone(&queue);
         thread::Builder::new()
             .name("access log".to_owned())
-            .spawn(move || write(file, &taken))
+            .spawn(move || write(file, &writer_queue))
             .map_err(|error| format!("access_log: cannot start its thread: {error}"))?;
         Ok(LogWriter {
             target: log.path.clone(),
@@ -48,22 +48,22 @@ impl LogWriter {
         })
     }
 
-    /// Whether it is what `log` asks for.
+    /// Whether this log has the target and buffer of `log`.
     pub(super) fn matches(&self, log: &config::AccessLog) -> bool {
         self.target == log.path && self.queue.capacity() == log.buffer
     }
 
-    /// Takes a request in, or loses its line if too many wait.
+    /// Queues a request, or counts its line as lost if the queue is full.
     pub(super) fn push(&self, new_entry: &NewEntry<'_>) {
         self.queue.push(new_entry);
     }
 
-    /// Has the file opened anew.
+    /// Asks for the file to be reopened.
     pub(super) fn reopen(&self) {
         self.queue.reopen();
     }
 
-    /// Waits until everything is written, but no longer than until `deadline`.
+    /// Waits until everything is written, at the latest until `deadline`.
     pub(super) fn flush(&self, deadline: Instant) {
         self.queue.flush(deadline);
     }
@@ -82,8 +82,8 @@ fn write(mut file: LogFile, queue: &EntryQueue) {
         .run_thread(|| write_batches(&mut file, queue, &mut batch))
         .is_none()
     {
-        // One of the lines may be what cannot be written. Some may have been; which ones is not known.
-        queue.count_lost_batch(batch.len() as u64, &"the thread that writes panicked");
+        // One of the lines may have caused the panic. Some may have been written, so all of them count as lost.
+        queue.count_lost_batch(batch.len() as u64, &"the writer thread panicked");
         batch.clear();
     }
 }
@@ -91,7 +91,7 @@ fn write(mut file: LogFile, queue: &EntryQueue) {
 fn write_batches(file: &mut LogFile, queue: &EntryQueue, batch: &mut EntryBatch) {
     let mut formatter = LineFormatter::default();
     while let Some(task) = queue.take_batch(batch) {
-        let mut all = true;
+        let mut is_complete = true;
         formatter.json.sync();
         formatter.combined.sync();
         let mut lines = batch.lines().peekable();
@@ -102,26 +102,25 @@ fn write_batches(file: &mut LogFile, queue: &EntryQueue, batch: &mut EntryBatch)
             }
             if let Err(WriteError { lines, error }) = file.write(&formatter.lines) {
                 queue.count_lost_batch(lines, &error);
-                all = false;
+                is_complete = false;
             }
             formatter.lines.clear();
         }
-        if all {
+        if is_complete {
             queue.batch_written();
         }
         if task.reopen {
             match file.reopen() {
                 Ok(0) => {}
-                Ok(lost) => {
-                    queue.count_lost_batch(lost, &"the rest of a line had no room in the old file")
-                }
+                Ok(lost) => queue
+                    .count_lost_batch(lost, &"the rest of a line did not fit into the old file"),
                 Err(reason) => warn!("{reason}; the old file is written on"),
             }
         }
     }
 }
 
-/// What lines are made with.
+/// Formats entries into `lines`.
 #[derive(Default)]
 struct LineFormatter {
     lines: Vec<u8>,

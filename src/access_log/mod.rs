@@ -1,8 +1,8 @@
-//! The access log: one line for each request, written off its path.
+//! The access log: one line for each request, written outside the request's path.
 //!
-//! A request leaves its facts in a bounded buffer; a thread of the log's own makes lines of them and writes these. A pipe
-//! that nobody reads, or a disk that is full, stops that thread alone: requests that find the buffer full have no line,
-//! which is counted and told in the process's own log.
+//! A request copies its facts into a bounded queue; a writer thread formats and writes the lines. A pipe without a
+//! reader or a full disk blocks only that thread: requests that find the queue full have no line, which is counted and
+//! logged.
 
 mod combined;
 mod entry_batch;
@@ -26,7 +26,7 @@ pub use log_file::check_writable;
 use log_writer::LogWriter;
 pub use open_logs::OpenLogs;
 
-/// What a site has written about its requests.
+/// The access log of a configuration.
 #[derive(Debug)]
 pub struct AccessLogger {
     config: config::AccessLog,

@@ -1,4 +1,4 @@
-//! The open logs of the process.
+//! The registry of open access logs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,22 +8,23 @@ use super::AccessLogger;
 use super::log_writer::LogWriter;
 use crate::config;
 
-/// How long the end of the process may wait for lines to be written.
+/// How long the exit of the process waits for lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The open logs of the process: the one of the site, and those of sites that it has replaced whose last requests run.
+/// The open logs of the process: the log of the active configuration, and those of earlier ones whose last requests
+/// still run.
 #[derive(Debug, Default)]
 pub struct OpenLogs {
     open: Mutex<Vec<Weak<LogWriter>>>,
-    /// Lines lost by all logs that the process ever had.
+    /// The number of lines that all logs of the process have lost.
     lost: Arc<AtomicU64>,
 }
 
 impl OpenLogs {
-    /// The log that `config` asks for: one that is open already, if it is the same file.
+    /// Opens the log of `config`, or returns the open one with the same target.
     ///
     /// # Errors
-    /// One line for a person: it cannot be opened.
+    /// A message of one line: the log cannot be opened.
     pub fn open(&self, config: &config::AccessLog) -> Result<AccessLogger, String> {
         let mut open = self.lock_open();
         open.retain(|writer| writer.strong_count() > 0);
@@ -42,29 +43,29 @@ impl OpenLogs {
         })
     }
 
-    /// Has all files opened anew, after they were renamed.
+    /// Asks for all files to be reopened after a rotation.
     pub fn reopen(&self) {
-        self.each(|writer| writer.reopen());
+        self.for_each(|writer| writer.reopen());
     }
 
-    /// Waits until everything is written, but no longer than a second.
+    /// Waits until everything is written, for at most one second.
     pub fn flush(&self) {
         let deadline = Instant::now() + FLUSH_TIMEOUT;
-        self.each(|writer| writer.flush(deadline));
+        self.for_each(|writer| writer.flush(deadline));
     }
 
-    /// Lines lost since the process began, by every log that it has had.
+    /// The number of lines lost since the process started, in all logs.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    fn each(&self, act: impl FnMut(Arc<LogWriter>)) {
+    fn for_each(&self, action: impl FnMut(Arc<LogWriter>)) {
         let open = Vec::from_iter(self.lock_open().iter().filter_map(Weak::upgrade));
-        open.into_iter().for_each(act);
+        open.into_iter().for_each(action);
     }
 
     fn lock_open(&self) -> MutexGuard<'_, Vec<Weak<LogWriter>>> {
-        // Nothing that is done under the lock can be half done.
+        // A panic cannot leave the list inconsistent, so a poisoned lock is safe to use.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,9 @@
-//! Which requests have their line.
+//! Decides which requests are logged.
 
 use crate::config::Sample;
 
-/// Whether a request that was answered with `status` has its line, where chance is what `draw` says. One that got no answer
-/// has it always.
+/// Whether a request with this status is logged. `draw` returns the random number. A request without a response is
+/// always logged.
 pub(super) fn is_sampled(
     samples: &[Sample],
     status: Option<u16>,
@@ -12,11 +12,11 @@ pub(super) fn is_sampled(
     let Some(status) = status else {
         return true;
     };
-    let has = |sample: &&Sample| {
+    let matches = |sample: &&Sample| {
         let mut ranges = sample.statuses.iter();
         ranges.any(|(low, high)| (*low..=*high).contains(&status))
     };
-    let sample = samples.iter().find(has);
+    let sample = samples.iter().find(matches);
     sample.is_none_or(|sample| sample.share.takes(draw()))
 }
 
@@ -26,12 +26,12 @@ mod tests {
     use crate::config::Share;
 
     #[test]
-    fn the_first_sample_that_fits_decides() {
+    fn the_first_matching_sample_decides() {
         let sample = |range, per_million: u32| Sample {
             statuses: vec![range],
             share: Share::of_percent(f64::from(per_million) / 1e4),
         };
-        // What is drawn for a number below a million.
+        // Converts a number below a million to a random draw.
         let drawn = |number: u32| (u128::from(number) << 64).div_ceil(1_000_000) as u64;
         let samples = [sample((404, 404), 0), sample((200, 499), 10_000)];
         for (status, draw, chosen) in [

@@ -1,15 +1,15 @@
-//! The time as lines tell it.
+//! Formats times for log lines.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-/// Tells moments in words. Those of one second have most of their words in common, which are kept.
+/// Formats times. Times within one second share the text, which is cached.
 #[derive(Debug)]
 pub(super) struct TimestampFormatter {
-    /// The same moment by both clocks, that of the wall since 1970.
+    /// The same time on the monotonic and on the wall clock, the latter since 1970.
     reference: (Instant, Duration),
-    /// The second that was told last, since 1970, and its words; none: no second was told yet.
+    /// The second of the cached text, since 1970; the text is empty before the first call.
     second: u64,
     text: String,
 }
@@ -25,13 +25,13 @@ impl Default for TimestampFormatter {
 }
 
 impl TimestampFormatter {
-    /// Goes by what the wall clock says now.
+    /// Synchronises with the wall clock.
     pub(super) fn sync(&mut self) {
         self.reference = (Instant::now(), since_1970());
     }
 
-    /// The second of a moment in `format` (as of strftime, the same each time), and its milliseconds. A wall clock that is
-    /// not between 1970 and 9999 has no time to tell, and tells 1970.
+    /// Formats a time to the second with `format` (strftime, the same in each call), and returns its milliseconds. A
+    /// time outside the years 1970 to 9999 is shown as 1970.
     pub(super) fn format(&mut self, instant: Instant, format: &str) -> (&str, u32) {
         let (known, wall) = self.reference;
         let wall = match known.checked_duration_since(instant) {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_moment_has_its_own_words() {
+    fn times_are_formatted_to_the_second() {
         let now = Instant::now();
         let mut formatter = TimestampFormatter {
             reference: (now, Duration::from_millis(86_400_250)),

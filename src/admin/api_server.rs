@@ -1,4 +1,4 @@
-//! Where requests to the API come in: how many at once, how long they may take to arrive, and what they may do.
+//! Accepts connections to the API, reads their requests and bounds them in number, size and time.
 
 use std::sync::Arc;
 
@@ -19,34 +19,34 @@ use super::api::Api;
 use super::head_reader::{HeadError, MAX_HEAD, PendingHeads, READ_TIMEOUT};
 use super::response::ApiResponse;
 
-/// Requests at once, beside the probes. A page that is left open has one, a command another for a moment.
+/// Concurrent requests other than probes and scrapes. An open dashboard uses one, a CLI command uses one briefly.
 const MAX_REQUESTS: usize = 128;
 
-/// Requests to /metrics at once: each answer may be large, and a scraper asks one at a time.
+/// Concurrent requests to /metrics. Each response may be large, and a scraper sends one request at a time.
 const MAX_SCRAPES: usize = 8;
 
-/// Requests to /healthz and /ready at once. Nothing else can take their places.
+/// Concurrent requests to /healthz and /ready. Other requests cannot use these permits, so that probes always pass.
 const MAX_PROBES: usize = 64;
 
-/// Refusals that are on their way at once; beyond that connections are closed without one.
+/// Error responses being sent at once. Beyond this number, a connection is closed without a response.
 const MAX_REJECTIONS: usize = 128;
 
-/// The largest body of a request, in bytes.
+/// The largest request body, in bytes.
 const MAX_BODY: usize = 64 << 10;
 
-/// For Retry-After, in seconds.
+/// The value of Retry-After, in seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Who comes through.
+/// Who sends the requests of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// The owner of the process, who may do everything.
+    /// The owner of the process, over the control socket: may do everything.
     Owner,
-    /// Anybody who reaches the address.
+    /// Any client that can connect to the TCP listener.
     Public,
 }
 
-/// The API behind one address.
+/// Serves the API on one address.
 #[derive(Debug)]
 pub struct ApiServer {
     api: Arc<Api>,
@@ -59,7 +59,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Lets requests to `api` in.
+    /// A server that passes the requests of `caller` to `api`.
     pub fn new(api: Arc<Api>, caller: Caller) -> Self {
         ApiServer {
             api,
@@ -72,19 +72,19 @@ impl ApiServer {
         }
     }
 
-    /// The session of a request whose head has arrived; a refusal is sent.
+    /// Reads the head of a request. `None` if there is no valid head; the error response has been sent then.
     async fn accept_request(&self, mut stream: Box<L4Stream>) -> Option<ServerSession> {
         let pending_head = self.pending_heads.register();
         let rejection = match pending_head.read_head(&mut stream).await {
             Ok(()) => {
                 let mut session = ServerSession::new_http1(stream);
-                // All of it is there, so this does not wait, unless it is no head.
+                // The whole head is buffered, so this waits only if Pingora does not accept it as a head.
                 return match timeout(READ_TIMEOUT, session.read_request()).await {
                     Ok(Ok(true)) => Some(session),
                     Ok(Ok(false)) => None,
                     outcome => {
                         drop(pending_head);
-                        debug!("no request to the API: {outcome:?}");
+                        debug!("malformed request to the API: {outcome:?}");
                         let reason = "the head of the request is malformed";
                         self.reject_malformed(session, reason).await;
                         None
@@ -100,7 +100,7 @@ impl ApiServer {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 format!("the head of the request is larger than {MAX_HEAD} bytes"),
             ),
-            Err(HeadError::Displaced) => busy("too many connections wait to send a request"),
+            Err(HeadError::Displaced) => busy("too many connections have not sent a request yet"),
         };
         drop(pending_head);
         if let Ok(_permit) = self.rejections.try_acquire() {
@@ -109,7 +109,7 @@ impl ApiServer {
         None
     }
 
-    /// Refuses what Pingora cannot read as a request: there is no head that an answer could be made for.
+    /// Responds with 400 to bytes that Pingora cannot parse. Pingora's session cannot send it without a request head.
     async fn reject_malformed(&self, session: ServerSession, reason: &str) {
         let ServerSession::H1(session) = session else {
             return;
@@ -121,7 +121,7 @@ impl ApiServer {
         }
     }
 
-    /// The places for requests like this one.
+    /// The permits for requests to this path.
     fn limit_for(&self, request: &RequestHeader) -> &Semaphore {
         match request.uri.path() {
             "/healthz" | "/ready" => &self.probes,
@@ -154,7 +154,7 @@ impl ServerApp for ApiServer {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        // Neither address has TLS.
+        // Neither listener uses TLS, so the stream is always a plain one.
         let stream = stream.into_any().downcast::<L4Stream>().ok()?;
         let mut session = self.accept_request(stream).await?;
         let request = session.req_header();
@@ -167,8 +167,8 @@ impl ServerApp for ApiServer {
                     return None;
                 }
                 Err(_) => {
-                    warn!("too many requests to the API at once; one more was refused");
-                    busy("too many requests at once")
+                    warn!("too many concurrent requests to the API; one was refused");
+                    busy("too many concurrent requests")
                 }
             },
         };
@@ -179,13 +179,13 @@ impl ServerApp for ApiServer {
     }
 }
 
-/// A refusal of what may be asked for again soon.
+/// A 503 that asks the client to retry soon.
 pub(super) fn busy(reason: &str) -> ApiResponse {
     ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, reason)
         .with_header(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
 }
 
-/// What is wrong with the Host of a request: RFC 9112 3.2.
+/// Why the Host field of a request is invalid, by RFC 9112 3.2; `None` if it is valid.
 fn host_error(request: &RequestHeader) -> Option<&'static str> {
     let hosts = request.headers.get_all(header::HOST).iter().count();
     match hosts {
@@ -195,7 +195,7 @@ fn host_error(request: &RequestHeader) -> Option<&'static str> {
     }
 }
 
-/// The whole body of a request.
+/// Reads the whole body of a request, up to [`MAX_BODY`] bytes.
 async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, ApiResponse> {
     let mut body = Vec::new();
     loop {
@@ -203,7 +203,7 @@ async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, ApiResponse> 
             Ok(Some(piece)) => body.extend_from_slice(&piece),
             Ok(None) => return Ok(body),
             Err(error) => {
-                debug!("no whole request to the API: {error}");
+                debug!("incomplete request to the API: {error}");
                 let reason = "the body cannot be read";
                 return Err(ApiResponse::error(StatusCode::BAD_REQUEST, reason));
             }

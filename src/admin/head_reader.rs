@@ -1,5 +1,6 @@
-//! How a request's head arrives: bounded in bytes and time, from a bounded number of connections, and without a place that
-//! a probe would need.
+//! Reads request heads, bounded in bytes, in time and in the number of waiting connections.
+//!
+//! A connection that has not sent its head holds no permit, so that slow clients cannot keep probes out.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,33 +12,34 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Connections that have not sent a whole head. Beyond that the oldest of them goes: a probe sends its head at once, and
-/// clients that stay silent cannot keep it out.
+/// Connections that have not sent a complete head. When a new one exceeds the limit, the oldest is closed: a probe
+/// sends its head at once, so silent clients cannot keep it out.
 const MAX_PENDING: usize = 128;
 
-/// A whole head has this long to arrive, and a body as well.
+/// How long a complete head may take to arrive. The same limit applies to the body.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest head, in bytes.
+/// The largest request head, in bytes.
 pub(super) const MAX_HEAD: usize = 16 << 10;
 
-/// Why there is no head.
+/// Why no head was read.
 #[derive(Debug)]
 pub(super) enum HeadError {
-    /// The client has gone.
+    /// The client disconnected.
     Closed,
-    /// Newer connections took its place.
+    /// The connection was the oldest of too many.
     Displaced,
-    /// It did not come in time.
+    /// The head was not complete after [`READ_TIMEOUT`].
     TimedOut,
+    /// The head is larger than [`MAX_HEAD`].
     TooLarge,
 }
 
-/// The connections that have not sent a whole head, the oldest first.
+/// The connections that have not sent a complete head, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct PendingHeads(Mutex<VecDeque<Arc<Notify>>>);
 
-/// A connection among the others. Dropping it takes it out.
+/// The registration of one connection; removed on drop.
 #[derive(Debug)]
 pub(super) struct PendingHead<'a> {
     pending_heads: &'a PendingHeads,
@@ -45,7 +47,7 @@ pub(super) struct PendingHead<'a> {
 }
 
 impl PendingHeads {
-    /// Takes a new connection in, and displaces the oldest one if there are too many.
+    /// Registers a new connection, and displaces the oldest one if there are more than [`MAX_PENDING`].
     pub(super) fn register(&self) -> PendingHead<'_> {
         let displaced = Arc::new(Notify::new());
         let mut waiting = self.waiting();
@@ -62,13 +64,13 @@ impl PendingHeads {
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<Notify>>> {
-        // Nothing that is done under the lock can be half done.
+        // A panic under the lock cannot leave the queue inconsistent, so a poisoned lock is safe to use.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PendingHead<'_> {
-    /// Waits for the head of a request, and puts what has come back into the stream.
+    /// Reads until the head is complete, then puts the bytes back into the stream for the parser.
     pub(super) async fn read_head(&self, stream: &mut Stream) -> Result<(), HeadError> {
         let mut head = Vec::new();
         let outcome = tokio::select! {
@@ -91,7 +93,7 @@ impl Drop for PendingHead<'_> {
     }
 }
 
-/// Reads until the head is whole; `head` gets all that came.
+/// Reads into `head` until it contains a complete head, and possibly the first bytes of a body.
 async fn read_until_head_end(
     stream: &mut Stream,
     head: &mut Vec<u8>,
@@ -106,7 +108,7 @@ async fn read_until_head_end(
         }
         let scanned = head.len().saturating_sub(3);
         head.extend_from_slice(&piece[..count]);
-        // Empty lines in front of a request are nothing: RFC 9112 2.2.
+        // Empty lines before a request are ignored: RFC 9112 2.2.
         if scanned == 0 {
             let empty = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
             let empty = empty.count();
@@ -121,10 +123,10 @@ async fn read_until_head_end(
     }
 }
 
-/// Whether an empty line ends a head here.
+/// Whether `bytes` contain an empty line, which ends a head.
 fn has_head_end(bytes: &[u8]) -> bool {
     let is_end = |line: &[u8]| line.starts_with(b"\n\n") || line.starts_with(b"\n\r\n");
-    (0..bytes.len()).any(|at| is_end(&bytes[at..]))
+    (0..bytes.len()).any(|start| is_end(&bytes[start..]))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! What is told about the process over HTTP, and what can be done to it: over a Unix socket everything, for its owner;
-//! over TCP reading, and writing for whoever knows the token.
+//! The admin API and the dashboard, over HTTP.
+//!
+//! The control socket (a Unix socket) serves the owner of the process and allows every operation. The TCP listener
+//! allows reads, and writes with the token of `admin.token_file`.
 
 mod api;
 mod api_server;

@@ -1,4 +1,4 @@
-//! What the API has to know of the process around it.
+//! The API's view of the process: what it reads from it, and the changes that it requests.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -15,103 +15,103 @@ use crate::pool::Pool;
 use crate::proxy::{ExplainError, ExplainRequest, RequestExplanation};
 use crate::timestamp::Timestamp;
 
-/// The process that the API tells of.
+/// The running process, as the API uses it.
 #[async_trait]
 pub trait ProcessHandle: Debug + Send + Sync {
     /// The configuration that is in force.
     fn loaded_config(&self) -> Arc<LoadedConfig>;
 
-    /// The pools that serve, in the order of the configuration.
+    /// The active pools, in the order of the configuration.
     fn pools(&self) -> Vec<Arc<Pool>>;
 
-    /// Which host a request would get, and why.
+    /// The host that a request would be sent to, and the reason.
     ///
     /// # Errors
-    /// If it names what does not exist, or is no request.
+    /// The request names a pool or host that does not exist, or is invalid.
     fn explain(&self, request: &ExplainRequest) -> Result<RequestExplanation, ExplainError>;
 
-    /// What the process works on.
+    /// Readiness, and the counts of requests and connections.
     fn load(&self) -> ProcessLoad;
 
-    /// What is counted.
+    /// The metrics of the process.
     fn metrics(&self) -> &Arc<Metrics>;
 
-    /// What has happened.
+    /// The recent events.
     fn event_log(&self) -> &Arc<EventLog>;
 
-    /// How its pools did in the last minutes.
+    /// The samples of each pool over the last minutes.
     fn history(&self) -> &Arc<History>;
 
-    /// A permit to change something, to be held until the change is in force.
+    /// A permit for a change. The caller holds it until the change is in force.
     ///
     /// # Errors
-    /// Nothing may be changed now, as a successor would not hear of it.
+    /// A handover is in progress: the successor would not learn of a change made now.
     fn permit(&self) -> Result<ChangePermit, ChangeError>;
 
-    /// Carries out what an operator asks for in the pool of this name; returns once it is in force.
+    /// Applies an operator's change to the pool of this name; returns once it is in force.
     ///
     /// # Errors
-    /// Why not. Then everything is as before.
+    /// The change was refused; nothing has changed.
     async fn change(&self, pool: &str, change: HostChange) -> Result<(), ChangeError>;
 }
 
-/// Dropping it ends the change that it was given for.
+/// Permission for one change; dropping it ends the change.
 pub type ChangePermit = Box<dyn Debug + Send>;
 
-/// What an operator may ask for at run time.
+/// A change to a pool's hosts that an operator requests at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostChange {
-    /// One host more. It gets its first request after its first good check.
+    /// Add a host. It gets its first request after its first successful check.
     Add(Host),
-    /// No new requests to a host, and no checks; what runs on it may finish.
+    /// Remove a host: it gets no new requests and no checks; its requests in flight may finish.
     Remove {
-        /// Which one.
+        /// The host to remove.
         host: HostId,
-        /// Even if no other is usable.
+        /// Remove it even if no other host is usable.
         force: bool,
     },
-    /// Another weight for a host.
+    /// Change the weight of a host.
     Weigh {
-        /// Which one.
+        /// The host to change.
         host: HostId,
-        /// At most [`MAX_WEIGHT`](crate::balancer::MAX_WEIGHT).
+        /// The new weight, at most [`MAX_WEIGHT`](crate::balancer::MAX_WEIGHT).
         weight: u32,
     },
 }
 
-/// Why something was not changed; one line for a person.
+/// Why a change was refused; each variant holds one line for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeError {
-    /// There is no such pool or host.
+    /// The pool or host does not exist.
     Unknown(String),
-    /// It stands against what is there already.
+    /// The change conflicts with the current state.
     Conflict(String),
-    /// Not now; a moment later there is an answer.
+    /// The process cannot apply it now; the client may retry.
     Busy(String),
 }
 
-/// A configuration in force.
+/// The configuration in force, and where it came from.
 #[derive(Debug)]
 pub struct LoadedConfig {
     /// The configuration.
     pub config: Config,
-    /// Its file; `None` if it is built in.
+    /// Its file; `None` for the built-in configuration of the demo.
     pub file: Option<PathBuf>,
-    /// When it was taken in.
+    /// When it was loaded.
     pub loaded: Timestamp,
 }
 
-/// What the process works on.
+/// Readiness and counts of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessLoad {
-    /// Whether it wants requests.
+    /// Whether it is ready for requests.
     pub ready: bool,
-    /// Whether it ends with its last request.
+    /// Whether it is shutting down and ends with its last request.
     pub draining: bool,
-    /// Requests that have not ended.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// Clients' connections.
+    /// Open client connections.
     pub connections: u64,
-    /// Requests that ended in a panic, ever.
+    /// Requests that ended in a panic since the process started.
     pub panics: u64,
 }

@@ -1,8 +1,8 @@
-//! Whether the process wants requests.
+//! Whether the process is ready for requests.
 
 use tokio::sync::watch;
 
-/// Whether the process wants requests: not before it serves, and not once it is told to stop.
+/// Readiness of the process: false until it serves, and false again once it is asked to stop.
 #[derive(Debug)]
 pub struct Readiness(watch::Sender<bool>);
 
@@ -14,19 +14,19 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Whether the process wants requests now.
+    /// Whether the process is ready now.
     pub fn is_ready(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Says whether it does from now on.
+    /// Sets the readiness, and wakes the waiters.
     pub fn set(&self, ready: bool) {
         self.0.send_replace(ready);
     }
 
-    /// Waits until it does.
+    /// Waits until the process is ready.
     pub async fn wait(&self) {
-        // The sender lives as long as `self`, so there is always somebody to wait for.
+        // The sender lives as long as `self`, so the wait cannot fail.
         let _ = self.0.subscribe().wait_for(|ready| *ready).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Answers: whole ones, and those that are written piece by piece.
+//! Responses of the API: complete ones and streams.
 
 use std::io;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use tokio::time::timeout;
 
 use super::process_handle::ChangeError;
 
-/// The longest time that a write of an answer may stall.
+/// How long one write of a response may stall.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the rest of a request is read and thrown away after its answer: a client that still sends must not find the
-/// connection reset before it has read the answer.
+/// How long the rest of a request is read and discarded after its response. Closing with unread bytes would reset the
+/// connection, and the client could lose the response.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An answer.
+/// A response of the API.
 #[derive(Debug)]
 pub(crate) struct ApiResponse {
     status: StatusCode,
@@ -36,12 +36,12 @@ pub(crate) struct ApiResponse {
 
 #[derive(Debug)]
 enum ResponseBody {
-    Whole(Vec<u8>),
-    /// Ends with the sender. The permit is given back then.
+    Full(Vec<u8>),
+    /// Ends when the sender is dropped. The permit is held until then.
     Stream(mpsc::Receiver<Bytes>, OwnedSemaphorePermit),
 }
 
-/// The body of an answer that is no success.
+/// The body of an error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// One line for a person.
@@ -49,7 +49,7 @@ pub struct ErrorBody {
 }
 
 impl ApiResponse {
-    /// An answer with a body of this media type.
+    /// A response with a complete body of this media type.
     pub(crate) fn new(
         status: StatusCode,
         media_type: &'static str,
@@ -59,35 +59,35 @@ impl ApiResponse {
             status,
             media_type,
             headers: Vec::new(),
-            body: ResponseBody::Whole(body.into()),
+            body: ResponseBody::Full(body.into()),
         }
     }
 
-    /// Lines of text.
+    /// A response in plain text.
     pub(crate) fn text(status: StatusCode, lines: &str) -> Self {
         ApiResponse::new(status, "text/plain; charset=utf-8", format!("{lines}\n"))
     }
 
-    /// A value as JSON.
+    /// A response in JSON.
     pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => ApiResponse::new(status, "application/json", body),
             Err(error) => {
-                error!("an answer of the API cannot be told: {error}");
-                ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "this cannot be told")
+                error!("cannot serialize a response of the API: {error}");
+                ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
             }
         }
     }
 
-    /// Why there is no other answer.
+    /// An error response; `reason` is one line for a person.
     pub(crate) fn error(status: StatusCode, reason: impl Into<String>) -> Self {
         let error = reason.into();
-        // A map of one text can always be told.
+        // Serializing a struct of one string cannot fail.
         let body = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
         ApiResponse::new(status, "application/json", body)
     }
 
-    /// Why something was not changed.
+    /// The error response to a refused change.
     pub(crate) fn from_change_error(error: ChangeError) -> Self {
         match error {
             ChangeError::Unknown(reason) => ApiResponse::error(StatusCode::NOT_FOUND, reason),
@@ -99,28 +99,28 @@ impl ApiResponse {
         }
     }
 
-    /// A success whose pieces are sent as they come, until their sender ends. `permit` is held as long.
+    /// A 200 response that sends its chunks as they arrive, until their sender is dropped. It holds `permit` until then.
     pub(crate) fn stream(
         media_type: &'static str,
-        pieces: mpsc::Receiver<Bytes>,
+        chunks: mpsc::Receiver<Bytes>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         ApiResponse {
             status: StatusCode::OK,
             media_type,
             headers: Vec::new(),
-            body: ResponseBody::Stream(pieces, permit),
+            body: ResponseBody::Stream(chunks, permit),
         }
     }
 
-    /// The same with one more field.
+    /// The response with one more header field.
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Sends it; the body is left out where the request was HEAD. The connection ends with it: whoever asks here asks
-    /// rarely, and a kept connection would outlive a handover.
+    /// Sends the response, without its body if the request was HEAD, and closes the connection: clients send few
+    /// requests, and an idle connection would outlive a handover.
     pub(super) async fn send(self, mut session: ServerSession, shutdown: &ShutdownWatch) {
         session.set_keepalive(None);
         session.set_write_timeout(Some(WRITE_TIMEOUT));
@@ -131,27 +131,27 @@ impl ApiResponse {
                 .write_response_header(Box::new(self.build_head()?))
                 .await?;
             match self.body {
-                ResponseBody::Whole(body) if !is_head_request => {
+                ResponseBody::Full(body) if !is_head_request => {
                     session.write_response_body(body.into(), true).await?;
                 }
-                ResponseBody::Stream(pieces, _permit) if !is_head_request => {
-                    write_stream(&mut session, pieces, shutdown).await?;
+                ResponseBody::Stream(chunks, _permit) if !is_head_request => {
+                    write_stream(&mut session, chunks, shutdown).await?;
                 }
-                ResponseBody::Whole(_) | ResponseBody::Stream(..) => {}
+                ResponseBody::Full(_) | ResponseBody::Stream(..) => {}
             }
             session.drain_request_body().await?;
             session.finish().await
         };
         if let Err(error) = written.await {
-            // Clients come and go.
-            debug!("an answer of the API did not arrive: {error}");
+            // A client may disconnect at any time.
+            debug!("cannot send a response of the API: {error}");
         }
     }
 
-    /// Sends it where no request has arrived that could be answered, and closes the connection: what the client still sends
-    /// is read for a while, so that it can read the answer.
+    /// Sends the response on a connection that has no parsed request, and closes it. The client's remaining bytes are
+    /// read for at most [`LINGER_TIMEOUT`], so that it can read the response.
     pub(super) async fn send_without_session(self, mut stream: L4Stream) {
-        let (Ok(head), ResponseBody::Whole(body)) = (self.build_head(), self.body) else {
+        let (Ok(head), ResponseBody::Full(body)) = (self.build_head(), self.body) else {
             return;
         };
         let mut bytes = format!("HTTP/1.1 {}\r\n", self.status).into_bytes();
@@ -171,14 +171,14 @@ impl ApiResponse {
             while stream.read(&mut ignored).await? > 0 {}
             io::Result::Ok(())
         };
-        // A client that has gone does not need it, and one that stays gets no more time.
+        // Errors do not matter: the client has disconnected, or its time is up.
         let _ = timeout(LINGER_TIMEOUT, sending).await;
     }
 
     fn build_head(&self) -> pingora::Result<ResponseHeader> {
         let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 5))?;
         head.insert_header(header::CONTENT_TYPE, self.media_type)?;
-        if let ResponseBody::Whole(body) = &self.body {
+        if let ResponseBody::Full(body) = &self.body {
             head.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
         head.insert_header(header::CACHE_CONTROL, "no-store")?;
@@ -190,17 +190,17 @@ impl ApiResponse {
     }
 }
 
-/// Writes the pieces as they come, until there are no more or the process says farewell.
+/// Writes the chunks as they arrive, until the sender is dropped or the process shuts down.
 async fn write_stream(
     session: &mut ServerSession,
-    mut pieces: mpsc::Receiver<Bytes>,
+    mut chunks: mpsc::Receiver<Bytes>,
     shutdown: &ShutdownWatch,
 ) -> pingora::Result<()> {
     let mut shutdown = shutdown.clone();
     loop {
         tokio::select! {
-            piece = pieces.recv() => match piece {
-                Some(piece) => session.write_response_body(piece, false).await?,
+            chunk = chunks.recv() => match chunk {
+                Some(chunk) => session.write_response_body(chunk, false).await?,
                 None => return Ok(()),
             },
             () = wait_for_shutdown(&mut shutdown) => return Ok(()),
@@ -208,8 +208,8 @@ async fn write_stream(
     }
 }
 
-/// Waits until the process says farewell.
+/// Waits until the process shuts down.
 async fn wait_for_shutdown(shutdown: &mut ShutdownWatch) {
-    // Who says it may have gone, which is as good.
-    drop(shutdown.wait_for(|ends| *ends).await);
+    // An error means that the sender was dropped, which is a shutdown as well.
+    drop(shutdown.wait_for(|is_shutdown| *is_shutdown).await);
 }

@@ -1,18 +1,18 @@
 //! Consistent hashing with bounded loads: a key keeps its host until that host is full, then moves on along the ring.
 //!
 //! **How.** The ring of [`consistent_hash`](super::consistent_hash), and for each host a capacity of ⌈c·m·w_i/W⌉
-//! requests, where m counts every request in flight, this one included. The first host clockwise with room gets the
-//! request. Room is checked and taken in one atomic step, so no number of threads exceeds the capacity; m follows
-//! exactly when a busy host leaves or returns.
+//! requests, where m is the number of requests in flight, including this one. The first host clockwise with room gets
+//! the request. The check and the count are one atomic step, so no number of threads exceeds the capacity; m stays
+//! exact when a busy host leaves or returns.
 //!
-//! **Cost.** As the ring, and a few more points when hosts are full: about 1.09 at c = 1.25, 1.9 at c = 1.05.
+//! **Cost.** As the ring, and more points while hosts are full: about 1.09 at c = 1.25, 1.9 at c = 1.05.
 //!
 //! **Bound.** No host has more than ⌈c·m·w_i/W⌉ requests, so one hot key spreads over at least n/c hosts. A change of
 //! the membership moves O(1/(c−1)²) requests (Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads",
-//! SODA 2018). Only a retry may exceed the bound, when every host with room has failed it, a request that finds those
-//! with room at the limit of their own, and one without a key, for which `fallback` chooses.
+//! SODA 2018). Three kinds of requests may exceed the bound: a retry, if every host with room has failed it; a request
+//! for which every host with room is at its own limit; and a request without a key, for which the `fallback` picks.
 //!
-//! **When.** Caches with hot keys. `factor` near 1 balances better, a larger one keeps keys at home more often.
+//! **When.** Caches with hot keys. A `factor` near 1 balances better, a larger one keeps more keys on their host.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,14 +38,14 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     build,
 };
 
-/// The factor is kept as an integer of this many parts, so that capacities are compared exactly.
+/// The factor is stored as an integer in this unit, so that capacities are compared exactly.
 const FACTOR_SCALE: f64 = 1e6;
 
-/// Points that are looked at before the emptiest host is taken. At the tightest factor of 1 a walk along a full ring
-/// would otherwise be as long as the ring; at 1.25 not one in a thousand needs more than ten.
+/// Points to visit before the least loaded host is taken. At the tightest factor of 1, a walk along a full ring would
+/// otherwise visit the whole ring; at 1.25, less than one in a thousand needs more than ten points.
 const MAX_WALK: usize = 256;
 
-/// The bit that marks the account of a host that has left.
+/// The bit that marks a host that has left.
 const DEPARTED: u64 = 1 << 63;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
@@ -62,7 +62,7 @@ fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
 
 #[derive(Debug)]
 struct Bounded {
-    /// c in parts of [`FACTOR_SCALE`].
+    /// c in units of 1 / [`FACTOR_SCALE`].
     factor: u64,
     ring_builder: RingBuilder,
     total: Arc<AtomicU64>,
@@ -70,20 +70,20 @@ struct Bounded {
     fallback: Fallback,
 }
 
-/// The requests that this balancer has running on one host.
+/// The requests of this balancer in flight on one host.
 #[derive(Debug)]
 struct HostLoad {
-    /// Their number, with [`DEPARTED`] set while the host is no member.
+    /// The number of requests, with [`DEPARTED`] set while the host is not a member.
     running: AtomicU64,
-    /// The requests on all members. Each change of `running` that happens without [`DEPARTED`] is repeated here: a request
-    /// that comes is added first, one that ends is taken off last, so the total holds every request that is on its way.
+    /// The requests on all members. Each change of `running` without [`DEPARTED`] is repeated here: a new request is
+    /// added here first, a finished one subtracted last, so the total is never below the sum of the members' counts.
     total: Arc<AtomicU64>,
-    /// What the fallback keeps, which must hear of every end of a request.
+    /// The fallback's state, which must see every end of a request.
     fallback: Option<Arc<dyn PerHostState>>,
 }
 
 impl HostLoad {
-    /// Counts a request that `total` holds already, if `room` for one more than the given number is left.
+    /// Counts a request that is already in `total`, if `room` holds for the current number.
     fn reserve(&self, room: impl Fn(u64) -> bool) -> bool {
         self.running
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| {
@@ -92,7 +92,7 @@ impl HostLoad {
             .is_ok()
     }
 
-    /// Gives a reservation back; `total` holds the request still, or again if the host has left since.
+    /// Undoes a reservation. `total` still holds the request; it is added again if the host left in between.
     fn cancel(&self) {
         if self.running.fetch_sub(1, Ordering::SeqCst) & DEPARTED != 0 {
             self.total.fetch_add(1, Ordering::SeqCst);
@@ -146,7 +146,7 @@ impl Algorithm for Bounded {
         let host_loads: Box<[Arc<HostLoad>]> = slots.iter().map(host_load).collect();
         let picker = BoundedPicker {
             factor: self.factor,
-            weights: slots.iter().map(|s| u64::from(s.host.weight())).sum(),
+            total_weight: slots.iter().map(|s| u64::from(s.host.weight())).sum(),
             ring: self.ring_builder.ring(slots),
             total: Arc::clone(&self.total),
             host_loads,
@@ -176,8 +176,8 @@ impl Algorithm for Bounded {
 #[derive(Debug)]
 struct BoundedPicker {
     factor: u64,
-    /// W.
-    weights: u64,
+    /// W, the sum of the weights.
+    total_weight: u64,
     ring: Arc<Ring>,
     total: Arc<AtomicU64>,
     host_loads: Box<[Arc<HostLoad>]>,
@@ -202,7 +202,7 @@ impl Picker for BoundedPicker {
             room
         };
         self.first_on_ring(request, fits, trace)
-            .or_else(|| self.emptiest(request))
+            .or_else(|| self.least_loaded(request))
     }
 
     fn rank(&self, request: &PickRequest<'_>, _: Option<usize>, dry_run: &DryRun) {
@@ -210,7 +210,7 @@ impl Picker for BoundedPicker {
         for position in self.ring.walk(request.hash_key().unwrap_or_default()) {
             let running = self.host_loads[position].running.load(Ordering::SeqCst) & !DEPARTED;
             let share = total as f64 * f64::from(self.slots[position].host.weight());
-            let load = running as f64 * self.weights as f64 / share;
+            let load = running as f64 * self.total_weight as f64 / share;
             let reason = match self.has_room(position, running, total) {
                 true => CandidateReason::Ring,
                 false => CandidateReason::Bound,
@@ -224,14 +224,14 @@ impl Picker for BoundedPicker {
     fn pick_and_count(&self, request: &PickRequest<'_>, slots: &[Arc<Slot>]) -> Option<usize> {
         self.total.fetch_add(1, Ordering::SeqCst);
         let reserve = |position: usize| {
-            // Read anew at each host: the requests that filled it since have made room elsewhere.
+            // Read again for each host: requests that filled the previous host make room here.
             let total = self.total.load(Ordering::SeqCst);
             self.host_loads[position].reserve(|running| self.has_room(position, running, total))
                 && self.count(position, slots)
         };
-        let along = self.first_on_ring(request, reserve, &NoTrace);
-        let chosen = along.or_else(|| {
-            self.emptiest(request).filter(|&position| {
+        let on_ring = self.first_on_ring(request, reserve, &NoTrace);
+        let chosen = on_ring.or_else(|| {
+            self.least_loaded(request).filter(|&position| {
                 self.host_loads[position].reserve(|_| true) && self.count(position, slots)
             })
         });
@@ -247,10 +247,10 @@ impl BoundedPicker {
     fn has_room(&self, position: usize, running: u64, total: u64) -> bool {
         let weight = self.slots[position].host.weight();
         let capacity = u128::from(self.factor) * u128::from(total) * u128::from(weight);
-        u128::from(running) * u128::from(self.weights) * (FACTOR_SCALE as u128) < capacity
+        u128::from(running) * u128::from(self.total_weight) * (FACTOR_SCALE as u128) < capacity
     }
 
-    /// Counts on the host a request that its account has reserved, and gives the reservation back if the host is full.
+    /// Counts a reserved request on the host, or undoes the reservation if the host is full.
     fn count(&self, position: usize, slots: &[Arc<Slot>]) -> bool {
         let slot = &slots[position];
         let room = slot.stats().inc_below(slot.limit());
@@ -260,7 +260,7 @@ impl BoundedPicker {
         room
     }
 
-    /// The first host clockwise that `request` may take and for which `take` holds.
+    /// The first host clockwise that `request` accepts and for which `take` holds.
     fn first_on_ring(
         &self,
         request: &PickRequest<'_>,
@@ -274,9 +274,9 @@ impl BoundedPicker {
             .find(|&p| request.accepts(p, &self.slots[p]) && take(p))
     }
 
-    /// The host with the fewest requests by weight among those that `request` may take. If that are all, it has room: its
-    /// load by weight is at most the mean, and a capacity is above the mean.
-    fn emptiest(&self, request: &PickRequest<'_>) -> Option<usize> {
+    /// The host with the fewest requests by weight among those that `request` accepts. If it accepts all, this one has
+    /// room: its load by weight is at most the mean, and a capacity is above the mean.
+    fn least_loaded(&self, request: &PickRequest<'_>) -> Option<usize> {
         let load = |position: usize| {
             let running = self.host_loads[position].running.load(Ordering::SeqCst);
             let weight = self.slots[position].host.weight();

@@ -1,9 +1,9 @@
 //! Consistent hashing on a ring: a key keeps its host while hosts come and go.
 //!
 //! **How.** The ketama ring of nginx's `hash KEY consistent`, point for point: 160 points × weight a host, so nginx and
-//! Ballast send a key to the same host when the lists of `host:port` are the same. A key belongs to the first point
-//! clockwise of its CRC-32. A host that leaves gives its arcs to their successors and gets exactly them back; one that is
-//! full gives on single requests in the same way.
+//! Ballast send a key to the same host if their lists of `host:port` are the same. A key belongs to the first point
+//! clockwise of its CRC-32. When a host leaves, its keys move to the next hosts on the ring, and come back when it
+//! returns; while it is full, single requests move in the same way.
 //!
 //! **Cost.** One CRC-32 and about two memory accesses; 9 bytes a point.
 //!
@@ -11,8 +11,8 @@
 //! standard deviation of 1/√160 ≈ 8 %; the busiest of 10 has about 1.13 times the mean, of 100 about 1.21 times
 //! (Karger and others, "Consistent Hashing and Random Trees", 1997, for the idea).
 //!
-//! **When.** Caches, and whatever is faster where the key was before. **When not.** A hot key is one hot host:
-//! [`bounded`](super::bounded) spreads it. Requests without a key go where `fallback` says.
+//! **When.** Caches, and other hosts that respond faster to keys they have seen. **When not.** A hot key makes a hot
+//! host: [`bounded`](super::bounded) spreads it. Requests without a key are balanced by the `fallback`.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     build,
 };
 
-/// Points that are looked at before it is asked whether there is anybody to be found: a walk once around is 160 times as
-/// long as the list of hosts.
+/// Points to visit before checking whether any host fits: a walk around the whole ring is 160 times as long as the list
+/// of hosts.
 const SHORT_WALK: usize = 256;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {

@@ -1,19 +1,19 @@
-//! IP hash: a client's address chooses its host, and keeps it.
+//! IP hash: a client's address determines its host.
 //!
-//! **How.** Rendezvous hashing: every host gets a hash of (client, host), and the highest by weight wins. The port does
-//! not count, an IPv4-mapped IPv6 address is the IPv4 address, and only a prefix of the address is hashed: 32 bits of
-//! IPv4 and 64 of IPv6, because a household or a server usually owns a whole /64. A host's weight enters as
-//! w / −ln(h / 2^64), which gives it exactly its share (Schindelhauer and Schomaker, "Weighted Distributed Hash Tables",
-//! 2005). Hosts of equal weight compare by h alone, so there is one logarithm for each different weight.
+//! **How.** Rendezvous hashing: each host gets a hash of (client, host), and the highest by weight wins. The port is
+//! ignored, an IPv4-mapped IPv6 address is the IPv4 address, and only a prefix of the address is hashed: 32 bits of
+//! IPv4 and 64 of IPv6, because a household or a server usually owns a whole /64. The score of a host of weight w is w
+//! / −ln(h / 2^64), which gives it exactly its share (Schindelhauer and Schomaker, "Weighted Distributed Hash Tables",
+//! 2005). Hosts of equal weight compare by h alone, so there is one logarithm for each distinct weight.
 //!
 //! **Cost.** One multiplication a host, about 1 ns; 16 bytes a host.
 //!
-//! **Bound.** A host that leaves moves its own clients and no other; when it returns exactly they come back (Thaler and
-//! Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998). Shares are those of random hashing: no arcs of
-//! uneven length as on a ring.
+//! **Bound.** A host that leaves moves only its own clients; when it returns, exactly these come back (Thaler and
+//! Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998). Shares are those of random hashing, without
+//! the uneven arcs of a ring.
 //!
-//! **When.** Sessions kept in a host's memory, clients without cookies. **When not.** When many clients share an address
-//! (a carrier's NAT): they share a host. The address is the connection's unless a trusted proxy names another.
+//! **When.** Sessions in a host's memory, clients without cookies. **When not.** Many clients share an address, as with
+//! a carrier's NAT: they share a host. The address is the connection's unless a trusted proxy names another.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ struct RendezvousPicker {
     slots: Arc<[Arc<Slot>]>,
 }
 
-/// Hosts of one weight.
+/// The hosts of one weight.
 #[derive(Debug)]
 struct WeightGroup {
     weight: f64,
@@ -162,7 +162,7 @@ impl Picker for RendezvousPicker {
                 (score(weight, hash), hash, host.position)
             })
             .collect();
-        // Within a class the hash alone decides, which a score may round.
+        // Equal weights are ordered by the hash, which rounding the score may hide.
         ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
         for (score, _, position) in ranked {
             dry_run.rank(position, None, CandidateReason::Score);
@@ -192,19 +192,19 @@ impl RendezvousPicker {
 }
 
 impl HashedHost {
-    /// What the host gets for a client, by the hash of its address.
+    /// The hash of a client and this host; `client` is the hash of the client's address.
     fn hash(&self, client: u64) -> u64 {
         mix(client ^ self.seed)
     }
 }
 
-/// A hash by the weight of its host.
+/// The rank of a host of this weight with this hash; higher wins.
 fn score(weight: f64, hash: u64) -> f64 {
     weight / -unit(hash).ln()
 }
 
 impl Prefixes {
-    /// A hash of what counts of `address`.
+    /// The hash of the address's prefix.
     fn hash(self, address: IpAddr) -> u64 {
         match address.to_canonical() {
             IpAddr::V4(v4) => {
@@ -222,7 +222,7 @@ impl Prefixes {
 /// FNV-1a's offset basis.
 const OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
 
-/// A host's part of the hash: FNV-1a of its id, mixed. Fixed for ever, since another one would move every client.
+/// The hash of a host: FNV-1a of its id, mixed. It must never change: that would move every client.
 fn seed(id: &HostId) -> u64 {
     let bytes = id.as_str().bytes();
     mix(bytes.fold(OFFSET, |hash, byte| {
@@ -230,13 +230,13 @@ fn seed(id: &HostId) -> u64 {
     }))
 }
 
-/// Folds a 128-bit product by two of wyhash's constants into 64 well-mixed bits, one multiplication.
+/// wyhash's mixing step: the 128-bit product of the input and two constants, folded into 64 bits. One multiplication.
 fn mix(bits: u64) -> u64 {
     let product = u128::from(bits ^ 0x2D35_8DCC_AA6C_78A5) * 0x8BB8_4B93_962E_ACC9;
     (product >> 64) as u64 ^ product as u64
 }
 
-/// A number in 0..1 for 64 uniform bits, never 0.
+/// Maps 64 uniform bits to a number between 0 and 1, never 0.
 fn unit(bits: u64) -> f64 {
     (bits as f64 + 0.5) / 2f64.powi(64)
 }

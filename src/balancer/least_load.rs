@@ -1,20 +1,20 @@
 //! Least load: the host with the fewest requests in flight by weight.
 //!
-//! **How.** Every pick finds the minimum of in-flight/weight and counts the request on it in one atomic step: if another
-//! thread was faster, the search begins again. Recent failures count as requests in flight, and the load of a remarkably
-//! slow host counts several times (see [the formula](super)). Among equals chance decides, in proportion to the weights.
-//! Hosts stand in groups of [`GROUP_SIZE`]; each group has a hint, a number not above its least load, so a pick looks at the
-//! hints and then into one group.
+//! **How.** Each pick finds the minimum of in-flight/weight and counts the request there with a compare-and-swap: if
+//! the count has changed meanwhile, the search starts over. Recent failures count as requests in flight, and a slow
+//! host's load is multiplied by its slowness (see [the formula](super)). Ties are broken randomly, in proportion to the
+//! weights. Hosts are divided into groups of [`GROUP_SIZE`]; each group has a hint, a lower bound of its least load, so
+//! a pick scans the hints and then one group.
 //!
-//! **Cost.** √n rather than n: at 10,000 hosts 157 hints and one group. A request's end lowers its group's hint, one
-//! atomic operation. 32 bytes a host.
+//! **Cost.** √n rather than n: at 10,000 hosts, 157 hints and one group. The end of a request lowers its group's hint,
+//! one atomic operation. 32 bytes a host.
 //!
-//! **Bound.** Among hosts that neither fail nor are slow, none ever gets a request while another has less to do. One that
-//! is ten times slower than seven others gets about half a percent of the requests. Joining the shortest queue minimises waiting for
-//! equal hosts (Winston 1977, Weber 1978).
+//! **Bound.** Among hosts that neither fail nor are slow, none gets a request while another has a lower load. One host
+//! that is ten times slower than seven others gets about half a percent of the requests. Joining the shortest queue
+//! minimizes waiting for equal hosts (Winston 1977, Weber 1978).
 //!
-//! **When.** One balancer in front of its hosts, long or uneven requests. **When not.** Several balancers that share the
-//! hosts: each sees only its own requests, they herd, and [`p2c`](super::p2c) degrades more gently.
+//! **When.** One balancer in front of its hosts, long or uneven requests. **When not.** Several balancers share the
+//! hosts: each sees only its own requests, so they herd, and [`p2c`](super::p2c) degrades more gently.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -35,14 +35,13 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     build,
 };
 
-/// Hosts in a group. Near the square root of the largest pools, and a single group for the usual ones, which then need
-/// no hints at all.
+/// The size of a group. Near the square root of the largest pools; usual pools have a single group and need no hints.
 const GROUP_SIZE: usize = 64;
 
-/// One in this many picks looks into a group that its hint does not recommend, and lowers the hint if it is too high.
-/// Hints are exact for one thread and healthy hosts; a request that ends on a host whose live state is shared with
-/// another balancer, or in the very moment in which the membership changes, is not heard of otherwise, nor is a load that
-/// falls because failures fade or slowness is over.
+/// One in this many picks scans a random group and lowers its hint if that is too high. Hints are exact for one thread
+/// and healthy hosts. Without this review they would miss a request that ends through another balancer sharing the live
+/// state, or during a change of the membership, and a load that falls because failures fade or a host is no longer
+/// slow.
 const REVIEW_INTERVAL: u64 = 16;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
@@ -63,12 +62,12 @@ struct LeastLoad {
 /// Hosts that share a hint.
 #[derive(Debug)]
 struct Group {
-    /// Not above the least load of the group. SeqCst throughout: a release changes the count and then lowers the hint, a
-    /// raise changes the hint and then reads the counts again, so one of them sees the other.
+    /// A lower bound of the group's least load. SeqCst throughout: a release changes the count and then lowers the
+    /// hint, a raise changes the hint and then reads the counts again, so at least one of them sees the other.
     hint: AtomicU64,
 }
 
-/// A host's place in a group. While it lives, no other host takes it.
+/// A host's slot in a group. While it lives, no other host takes it.
 #[derive(Debug)]
 struct GroupSlot(Arc<Group>);
 
@@ -80,15 +79,15 @@ impl PerHostState for GroupSlot {
 
 impl Group {
     fn lower(&self, load: u64, trace: &impl PickTrace) {
-        // Most ends of a request leave the hint where it is; reading first keeps the cache line shared.
+        // Most releases leave the hint unchanged; reading first keeps the cache line shared.
         if load < trace.load(&self.hint, Ordering::SeqCst) {
             trace.fetch_min(&self.hint, load, Ordering::SeqCst);
         }
     }
 }
 
-/// In-flight by weight as the bits of an `f64`, which are in the order of the numbers. Equal fractions give equal bits
-/// and different ones, which differ by at least 1/10,000², different bits up to 2^26 requests.
+/// In-flight by weight as the bits of an `f64`, which sort like the numbers. Equal fractions give equal bits; different
+/// fractions differ by at least 1/10,000², so they give different bits up to 2^26 requests.
 fn load(in_flight: u64, weight: u32) -> u64 {
     if weight == 0 {
         return u64::MAX;
@@ -135,8 +134,8 @@ impl Algorithm for LeastLoad {
             return Some(group_slot);
         }
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        // One reference is this list's, each other a place's or an arrangement's; an arrangement that is still in use
-        // makes a group look fuller than it is, which only makes another group.
+        // The list holds one reference, each slot and each picker another. A picker that is still in use makes a group
+        // look fuller than it is, which only creates one more group.
         let free = groups
             .iter()
             .find(|group| Arc::strong_count(group) <= GROUP_SIZE);
@@ -160,7 +159,7 @@ struct LeastLoadPicker {
     slots: Arc<[Arc<Slot>]>,
 }
 
-/// A group as one arrangement sees it.
+/// A group as seen by one picker.
 #[derive(Debug)]
 struct GroupView {
     group: Arc<Group>,
@@ -173,20 +172,20 @@ struct GroupView {
 struct GroupMember {
     stats: Arc<HostStats>,
     weight: u32,
-    /// Requests that may run on it.
+    /// The most requests in flight.
     limit: u64,
     position: usize,
 }
 
 impl GroupMember {
-    /// With `in_flight` requests.
+    /// The load with `in_flight` requests.
     fn load(&self, in_flight: u64, slots: &[Arc<Slot>], load_model: LoadModel<'_>) -> f64 {
         let slot = &slots[self.position];
         load_model.load(&self.stats, in_flight, self.weight, slot)
     }
 }
 
-/// The member that a search found, and the count that it had then.
+/// The member that a search found, and its count at that time.
 struct LeastLoaded<'a> {
     member: &'a GroupMember,
     in_flight: u64,
@@ -246,19 +245,19 @@ impl LeastLoadPicker {
                 let (group, _) = scale(self.rng.draw(trace), self.groups.len() as u64);
                 self.groups[group as usize].lower_hint(&self.slots, load_model, trace);
             }
-            let (hint, view) = self.recommended(bits, trace)?;
+            let (hint, view) = self.lowest_group(bits, trace)?;
             match view.least(&self.slots, load_model, self.rng.draw(trace)) {
                 Some((least, found)) if least <= hint => return Some(found),
                 Some((least, _)) => view.raise_hint(hint, least, &self.slots, load_model, trace),
-                // Every host of the group is full, and the others are said to be: only the whole list is certain.
+                // The group is full, and by its hints so are the others: only a scan of all hosts is certain.
                 None if hint == u64::MAX => return self.find_among(request, load_model, trace),
                 None => view.raise_hint(hint, u64::MAX, &self.slots, load_model, trace),
             }
         }
     }
 
-    /// The lowest hint, and of the groups that have it one drawn by weight.
-    fn recommended(&self, bits: u64, trace: &impl PickTrace) -> Option<(u64, &GroupView)> {
+    /// The lowest hint, and a group that has it, drawn by weight.
+    fn lowest_group(&self, bits: u64, trace: &impl PickTrace) -> Option<(u64, &GroupView)> {
         let (mut lowest, mut weight) = (u64::MAX, 0);
         for view in &self.groups {
             let hint = trace.load(&view.group.hint, Ordering::SeqCst);
@@ -269,22 +268,22 @@ impl LeastLoadPicker {
                 weight += view.weight;
             }
         }
-        let (mut left, _) = scale(bits, weight);
+        let (mut remaining, _) = scale(bits, weight);
         let mut chosen = None;
         for view in &self.groups {
             if trace.load(&view.group.hint, Ordering::SeqCst) == lowest {
                 chosen = Some((lowest, view));
-                if left < view.weight {
+                if remaining < view.weight {
                     break;
                 }
-                left -= view.weight;
+                remaining -= view.weight;
             }
         }
-        // Another thread may have raised the last of them in between.
+        // Another thread may have raised the last of these hints in between.
         chosen.or_else(|| self.groups.first().map(|view| (u64::MAX, view)))
     }
 
-    /// The same among the hosts that `request` may take, in linear time.
+    /// The least loaded host that `request` accepts, in linear time.
     fn find_among(
         &self,
         request: &PickRequest<'_>,
@@ -303,7 +302,7 @@ impl LeastLoadPicker {
 }
 
 impl GroupView {
-    /// The least load of the group and a host that has it; `None` if all are full.
+    /// The least load of the group and a host with that load; `None` if all are full.
     fn least(
         &self,
         slots: &[Arc<Slot>],
@@ -313,17 +312,17 @@ impl GroupView {
         draw_least(self.members.iter(), slots, load_model, bits)
     }
 
-    /// Sets the hint of a group that has got another set of members.
+    /// Resets the hint after the members of the group have changed.
     fn renew_hint(&self) {
         let loads = self.members.iter().map(|member| {
-            // What else weighs on a load only raises it.
+            // The other factors of a load only raise it.
             load(member.stats.in_flight(), member.weight)
         });
         self.group.hint.store(u64::MAX, Ordering::SeqCst);
         self.group.lower(loads.min().unwrap_or(u64::MAX), &NoTrace);
     }
 
-    /// Replaces the hint `seen`, which turned out too low.
+    /// Replaces the hint `seen`, which turned out to be too low.
     fn raise_hint(
         &self,
         seen: u64,
@@ -345,7 +344,7 @@ impl GroupView {
     }
 }
 
-/// The least load among `members` with room and, of those that have it, one drawn by weight.
+/// The least load among `members` with room, and a member with that load, drawn by weight.
 fn draw_least<'a>(
     members: impl Iterator<Item = &'a GroupMember> + Clone,
     slots: &[Arc<Slot>],
@@ -372,21 +371,21 @@ fn draw_least<'a>(
             weight += u64::from(found.member.weight);
         }
     }
-    // None has room, or one is below all others.
+    // No member has room, or a single one has the least load.
     let (_, first) = chosen.as_ref()?;
     if weight == u64::from(first.member.weight) {
         return chosen;
     }
-    let (mut left, _) = scale(bits, weight);
+    let (mut remaining, _) = scale(bits, weight);
     for (load, found) in members.map(read) {
         if load == lowest {
             let weight = u64::from(found.member.weight);
-            if left < weight {
+            if remaining < weight {
                 return Some((load, found));
             }
-            left -= weight;
+            remaining -= weight;
         }
     }
-    // The counts have changed since: the first of the equals is as good.
+    // The counts have changed meanwhile: the first of the former equals will do.
     chosen
 }

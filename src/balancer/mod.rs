@@ -12,24 +12,26 @@
 //! # Ok::<(), ballast::balancer::BalancerError>(())
 //! ```
 //!
-//! An algorithm's file holds its page, its options, how it arranges hosts and how it picks one; what all of them share
-//! (membership, the atomically swapped snapshot, counting) stands once, in `core`. A pick takes no lock and does
-//! not allocate.
+//! An algorithm's file holds its documentation, its options, how it builds a picker and how that picks a host. The
+//! parts that all algorithms share (membership, the atomically swapped snapshot, counting) are in `core`. A pick takes
+//! no lock and does not allocate.
 //!
-//! With every algorithm
-//! - a host that a request has tried is not chosen for it while another is left;
-//! - no pick goes beyond the limit of a host ([`Host::with_max_in_flight`]): the choice moves on as it would from a host
-//!   that was tried, and [`BalancerError::Busy`] says that none is left;
-//! - a host may start slowly ([`Balancer::begin_slow_start`]), unless keys belong to hosts: when it is chosen, it is taken with the
-//!   probability of its share, and the choice is made again without it otherwise.
+//! For every algorithm:
+//! - a host that the request has tried is not picked again while another one is left;
+//! - no pick exceeds the limit of a host ([`Host::with_max_in_flight`]): a full host is skipped like a tried one, and
+//!   [`BalancerError::Busy`] is returned if none is left;
+//! - a host may be in slow start ([`Balancer::begin_slow_start`]), except with algorithms that map keys to hosts: it
+//!   then keeps a request that it was picked for with the probability of its share; otherwise the pick is repeated
+//!   without it.
 //!
-//! `p2c` and `least_load` compare the loads of hosts, and a load is more than requests in flight:
+//! `p2c` and `least_load` compare the loads of hosts, which consist of more than the requests in flight:
 //! ```text
 //! load = (in flight + recent failures) / weight × slowness / share
 //! ```
 //! Each failed request counts like one in flight that fades with a time constant of 3 s, so a host that fails fast does
-//! not look idle before it is taken out. Slowness is the host's mean latency by 1.5 times that of all hosts together, 1
-//! to 10, so a slow host waits until it is idle; the share is that of a slow start.
+//! not look idle before it is ejected. The slowness is the host's mean latency divided by 1.5 times that of all hosts
+//! together, limited to 1 to 10, so a slow host gets requests only when it is nearly idle. The share is that of slow
+//! start.
 
 mod bounded;
 mod consistent_hash;
@@ -64,70 +66,70 @@ pub trait Balancer: Debug + Send + Sync {
     /// [`BalancerError::AlreadyAdded`] if a member has its identity.
     fn add_host(&self, host: Arc<Host>) -> Result<(), BalancerError>;
 
-    /// Ends a membership. Requests that run on the host go on, and their leases stay valid.
+    /// Removes a member. Requests in flight on the host continue, and their leases stay valid.
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity.
     fn remove_host(&self, id: &HostId) -> Result<(), BalancerError>;
 
-    /// The host for `request`. Counts nothing; see [`lease`](Balancer::lease).
+    /// Picks a host for `request` without counting anything; see [`lease`](Balancer::lease).
     ///
     /// # Errors
-    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the request
-    /// has not tried is at its limit.
+    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the
+    /// request has not tried is at its limit.
     fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError>;
 
-    /// Counts one request more on a member, whatever its limit.
+    /// Counts one more request on a member, regardless of its limit.
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity.
     fn inc(&self, id: &HostId) -> Result<(), BalancerError>;
 
-    /// Counts one request less on a member, or on a host that has left since; never below 0.
+    /// Counts one request less on a member, or on a host that has been removed; never below 0.
     ///
     /// # Errors
-    /// [`BalancerError::UnknownHost`] if no host of this identity was a member with requests running.
+    /// [`BalancerError::UnknownHost`] if this identity has no requests in flight as a member or as a removed host.
     fn done(&self, id: &HostId) -> Result<(), BalancerError>;
 
-    /// Picks a host and counts the request on it, in one step where the algorithm's promise depends on that. The count
-    /// ends when the lease is dropped.
+    /// Picks a host and counts the request on it, in one atomic step where the algorithm's bound depends on it.
+    /// Dropping the lease ends the count.
     ///
     /// # Errors
-    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the request
-    /// has not tried is at its limit.
+    /// [`BalancerError::NoHosts`] if no member has a weight above 0; [`BalancerError::Busy`] if every host that the
+    /// request has not tried is at its limit.
     fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError>;
 
-    /// Counts a request on a member that was chosen elsewhere, as [`lease`](Balancer::lease) counts it on its choice.
+    /// Counts a request on a member that was chosen elsewhere, as [`lease`](Balancer::lease) does for its pick.
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity; [`BalancerError::Busy`] if it is at its limit.
     fn lease_of(&self, id: &HostId) -> Result<Lease, BalancerError>;
 
-    /// What [`lease`](Balancer::lease) would choose for `request` now, and why each member would be taken or not. It is
-    /// the choice itself, made without counting anything, moving a turn or drawing a number that a choice would draw: with
-    /// [`Options::seed`], and wherever chance plays no part, the next lease has the outcome that this tells, unless
-    /// something changes in between. Where chance does, it is one that the next lease may have.
+    /// What [`lease`](Balancer::lease) would pick for `request` now, and why each member would be picked or not. It
+    /// runs the same code, but counts nothing and moves neither cursors nor the seeded random sequence. With
+    /// [`Options::seed`], or an algorithm that is deterministic, the next lease has this outcome, unless something
+    /// changes in between; otherwise this is one possible outcome.
     ///
-    /// Takes time and memory in proportion to the members: not for the path of a request.
+    /// Takes time and memory in proportion to the number of members: not for the path of a request.
     fn explain(&self, request: &Selection<'_>) -> Explanation;
 
-    /// Lets a member start slowly, as if it had begun `elapsed` ago: its share rises from the floor to 1 within the
-    /// window of [`Options::slow_start`]. Nothing happens without such a window, nor where keys belong to hosts
-    /// (`consistent_hash`, `bounded`, `ip_hash`). A slow start ends when the member leaves.
+    /// Starts the slow start of a member as if it had begun `elapsed` ago: its share rises from the floor to 1 within
+    /// the window of [`Options::slow_start`]. Does nothing without such a window, nor with an algorithm that maps keys
+    /// to hosts (`consistent_hash`, `bounded`, `ip_hash`). Removing the member ends its slow start.
     ///
     /// # Errors
     /// [`BalancerError::UnknownHost`] if no member has this identity.
     fn begin_slow_start(&self, id: &HostId, elapsed: Duration) -> Result<(), BalancerError>;
 
-    /// How long a member has been starting slowly; `None` if it does not.
+    /// How long a member has been in slow start; `None` if it is not.
     fn slow_start_elapsed(&self, id: &HostId) -> Option<Duration>;
 
-    /// Whose turn is next, where hosts take turns; to be carried into another balancer by
+    /// The position in the cycle, for algorithms in which hosts take turns. Another balancer continues from it with
     /// [`seek`](Balancer::seek).
     fn cursor(&self) -> Option<Cursor> {
         None
     }
 
-    /// Goes on from `cursor`. Nothing happens if its host is no member or hosts take no turns here.
+    /// Continues from `cursor`. Does nothing if its host is not a member, or the algorithm has no turns.
     fn seek(&self, _cursor: &Cursor) {}
 }

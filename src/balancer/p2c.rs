@@ -1,24 +1,25 @@
-//! Power of two choices: draw two hosts, take the one with less to do.
+//! Power of two choices: draw two hosts, pick the less loaded one.
 //!
-//! **How.** Two distinct hosts are drawn by weight, whatever the request's key, and compared by their load:
-//! - `in_flight` (default): requests in flight divided by weight. Recent failures count as requests in flight, and the
-//!   load of a remarkably slow host counts several times (see [the formula](super)).
+//! **How.** Two distinct hosts are drawn by weight and compared by their load:
+//! - `in_flight` (default): requests in flight divided by weight. Recent failures count as requests in flight, and a
+//!   slow host's load is multiplied by its slowness (see [the formula](super)).
 //! - `peak_ewma`: average latency × (in flight + 1) ÷ weight ÷ share of successes. The latency average is Finagle's
-//!   Peak-EWMA: it jumps up with a slow answer and decays towards faster ones; success is averaged as in tsf-go, so a
-//!   host that fails fast does not look fast. A host without a sample yet takes one request and then waits for its
-//!   answer. Whoever loses a comparison after [`FORCED_AFTER`] without a request gets this one, so nobody starves.
+//!   Peak-EWMA: it jumps up with a slow response and decays towards faster ones; success is averaged as in tsf-go, so a
+//!   host that fails fast does not look fast. A host without a sample gets one request, and no second one until it has
+//!   responded. A host that loses a comparison after [`FORCED_AFTER`] without a request gets this one, so no host
+//!   starves.
 //!
-//! On a tie the first draw stands, which is as random as the draw and keeps idle hosts in proportion to their weights.
+//! On a tie the first draw wins, so idle hosts get requests in proportion to their weights.
 //!
-//! **Cost.** One or two random draws and two counters read; `peak_ewma` reads the clock as well, and so does `in_flight`
-//! while a failure is recent.
+//! **Cost.** One or two random draws and two atomic loads; `peak_ewma` also reads the clock, as does `in_flight` after
+//! a recent failure.
 //!
-//! **Bound.** The busiest of n equal hosts is above the mean by ln ln n / ln 2 + O(1), however many requests there are
+//! **Bound.** The busiest of n equal hosts exceeds the mean by ln ln n / ln 2 + O(1), however many requests there are
 //! (Berenbrink, Czumaj, Steger, Vöcking, "Balanced Allocations: The Heavily Loaded Case", 2000); n = 100 and m = 10,000
-//! give at most 104. Old information makes it worse only gently (Mitzenmacher, 2000).
+//! give at most 104. Stale information degrades it only gently (Mitzenmacher, 2000).
 //!
-//! **When.** The default: almost as good as [`least_load`](super::least_load), and still good when several balancers
-//! share the hosts. `peak_ewma` when hosts differ in speed. **When not.** When a client must return to its host.
+//! **When.** The default: almost as good as [`least_load`](super::least_load), and still good if several balancers
+//! share the hosts. `peak_ewma` if hosts differ in speed. **When not.** A client must return to its host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,18 +42,18 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     build,
 };
 
-/// How long a host may lose every comparison before it gets a request all the same (tsf-go, go-kratos).
+/// How long a host may lose every comparison before it gets a request anyway (tsf-go, go-kratos).
 const FORCED_AFTER: Duration = Duration::from_secs(3);
 
-/// The latency, in nanoseconds, of a host that owes its very first answer: above any real one, so that the unknown host
-/// is not given a second request before it answered the first.
+/// The assumed latency, in nanoseconds, of a host whose first response is outstanding: above any real one, so that the
+/// host gets no second request before it has responded to the first.
 const UNKNOWN_LATENCY: f64 = 1e15;
 
-/// Draws for a second host before the next position is taken: with one host of nearly all the weight it is hard to draw
-/// another.
+/// Draws for a second host before the next position is taken: if one host has nearly all the weight, drawing another
+/// one is unlikely.
 const SECOND_DRAWS: usize = 4;
 
-/// Pairs that may hold a host that is out of the choice before the exact scan takes over.
+/// Pairs to draw before the exact scan takes over, if the request does not accept every host.
 const QUICK_PAIRS: usize = 4;
 
 fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
@@ -132,7 +133,7 @@ impl Picker for P2cPicker {
 }
 
 impl P2cPicker {
-    /// Two distinct positions, the first by weight; the same twice if there is only one.
+    /// Two distinct positions, the first drawn by weight; twice the same if there is only one.
     fn pair(&self, trace: &impl PickTrace) -> (usize, usize) {
         let n = self.alias.len();
         let rng = &self.shared.rng;
@@ -150,8 +151,7 @@ impl P2cPicker {
         (first, second.unwrap_or((first + 1) % n))
     }
 
-    /// Two positions that `request` may take, in linear time where most are out of the choice; the same twice if there is
-    /// only one.
+    /// Two positions that `request` accepts, in linear time if it accepts few; twice the same if it accepts only one.
     fn pair_among(
         &self,
         request: &PickRequest<'_>,
@@ -241,7 +241,7 @@ impl P2cPicker {
     }
 }
 
-/// What one request more would cost on a host: expected nanoseconds by weight and by the chance of success.
+/// The cost of one more request on a host: expected nanoseconds, divided by weight and by the share of successes.
 fn peak_ewma(stats: &HostStats, weight: u32) -> f64 {
     let in_flight = stats.in_flight();
     let latency = match stats.latency() {
@@ -249,6 +249,6 @@ fn peak_ewma(stats: &HostStats, weight: u32) -> f64 {
         None if in_flight == 0 => 0.0,
         None => UNKNOWN_LATENCY,
     };
-    // Not 0 by 0: a host that only failed costs more than any other, however short its queue.
+    // Avoids 0 / 0: a host that has only failed costs more than any other, however short its queue.
     latency * (in_flight + 1) as f64 / f64::from(weight) / stats.success().max(f64::MIN_POSITIVE)
 }

@@ -1,14 +1,13 @@
 //! Random: each request goes to a host drawn by weight.
 //!
-//! **Cost.** One draw and one table look-up (Walker's alias method), at any number of hosts. No shared state, so threads
-//! never wait for each other.
+//! **Cost.** One draw and one table look-up (Walker's alias method), at any number of hosts. No shared state, so
+//! threads never wait for each other.
 //!
 //! **Bound.** Host i gets the share w_i/W. With m requests on n hosts the busiest has m/n + √(2(m/n) ln n) for large m
 //! (Raab and Steger, "Balls into Bins", 1998): at n = 10 and m = 1,000 about 116 instead of 100.
 //!
-//! **When.** Many balancers in front of the same hosts that know nothing of each other, or requests that cost all the
-//! same. **When not.** Whenever this process sees most of the traffic: [`p2c`](super::p2c) is as cheap and its gap does
-//! not grow with m.
+//! **When.** Many balancers share the hosts and do not know of each other, or all requests cost the same. **When not.**
+//! This process sees most of the traffic: [`p2c`](super::p2c) is as cheap, and its gap does not grow with m.
 
 use std::sync::Arc;
 

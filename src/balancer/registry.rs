@@ -1,12 +1,12 @@
-//! The algorithms by name: one slice from which the factory, the configuration, the command line, the contract tests
-//! and the benches are fed. A new algorithm is one file, its `mod` line and its line here.
+//! The registry of algorithms: one slice that the factory, the configuration, the command line, the contract tests and
+//! the benches use. A new algorithm is one file, its `mod` line and its line here.
 
 use std::sync::Arc;
 
 use super::core::{Algorithm, BalancerError, GenericBalancer, Host, Options};
 use super::{Balancer, bounded, consistent_hash, ip_hash, least_load, p2c, random, round_robin};
 
-/// Every algorithm, in the order in which they are listed to people.
+/// Every algorithm, in the order in which people see them.
 pub const ALGORITHMS: &[AlgorithmInfo] = &[
     random::INFO,
     round_robin::INFO,
@@ -17,16 +17,16 @@ pub const ALGORITHMS: &[AlgorithmInfo] = &[
     least_load::INFO,
 ];
 
-/// An algorithm as the registry knows it.
+/// The registry's entry for an algorithm.
 #[derive(Debug, Clone, Copy)]
 pub struct AlgorithmInfo {
-    /// The name in configurations; hyphens may stand for the underscores.
+    /// The name in configurations; hyphens are accepted for underscores.
     pub name: &'static str,
     /// One line for a table.
     pub summary: &'static str,
     /// Whether it maps the key of a [`Selection`](super::Selection) to a host.
     pub keyed: bool,
-    /// What can be set.
+    /// The algorithm's options.
     pub options: &'static [OptionInfo],
     pub(super) build: fn(&Options) -> Result<Box<dyn Algorithm>, BalancerError>,
 }
@@ -36,9 +36,9 @@ pub struct AlgorithmInfo {
 pub struct OptionInfo {
     /// The name in configurations.
     pub name: &'static str,
-    /// The value that holds if none is given.
+    /// The default value.
     pub default: &'static str,
-    /// One line on what it does, with the values it takes.
+    /// One line: what the option does, and its values.
     pub help: &'static str,
 }
 
@@ -58,7 +58,7 @@ impl AlgorithmInfo {
             })
     }
 
-    /// Whether the algorithm takes these options.
+    /// Validates options for this algorithm.
     ///
     /// # Errors
     /// [`BalancerError::UnknownOption`] or [`BalancerError::InvalidOption`].
@@ -102,6 +102,6 @@ pub fn build_with(
     options: &Options,
 ) -> Result<Box<dyn Balancer>, BalancerError> {
     let info = AlgorithmInfo::find(algorithm)?;
-    let members = GenericBalancer::new(info.algorithm(options)?, options, hosts)?;
-    Ok(Box::new(members))
+    let balancer = GenericBalancer::new(info.algorithm(options)?, options, hosts)?;
+    Ok(Box::new(balancer))
 }

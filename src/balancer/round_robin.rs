@@ -1,19 +1,19 @@
-//! Round robin, smooth and exact: hosts take turns, each as often as its weight says.
+//! Round robin, smooth and exact: hosts take turns in proportion to their weights.
 //!
-//! **How.** A cycle of W picks (W is the sum of the weights after division by their common divisor) is laid out once per
-//! membership by nginx's smooth weighted round robin: each step raises every host by its weight, takes the highest and
-//! lowers it by W. Weights 5, 1, 1 give a a b a c a a. A pick is one ticket from a shared counter. Above
-//! [`MAX_CYCLE`] the cycle is replaced by steps of the golden ratio over the weights' alias table, a sequence of low
-//! discrepancy: memory stays bounded and shares converge to w_i/W like (log m)/m.
+//! **How.** A cycle of W picks (W is the sum of the weights after division by their common divisor) is computed once
+//! per membership by nginx's smooth weighted round robin: each step raises every host by its weight, takes the highest
+//! and lowers it by W. Weights 5, 1, 1 give a a b a c a a. A pick takes one ticket from a shared counter. Above
+//! [`MAX_CYCLE`], golden-ratio steps over the alias table of the weights replace the cycle, a low-discrepancy sequence:
+//! memory stays bounded, and shares converge to w_i/W like (log m)/m.
 //!
 //! **Cost.** One shared atomic addition and one look-up; 4 bytes a step of the cycle.
 //!
-//! **Bound.** Any W consecutive tickets hold host i exactly w_i times, under any number of threads. A change of the
-//! membership goes on with the host whose turn it was. A retry draws further tickets rather than take the next host, so
-//! the successor of a failing host gets no double load.
+//! **Bound.** Any W consecutive tickets hold host i exactly w_i times, under any number of threads. After a change of
+//! the membership, the host whose turn it was is still next. A retry draws further tickets instead of taking the next
+//! host, so the successor of a failing host gets no double load.
 //!
-//! **When.** Equal requests on equal hosts, and tests. **When not.** With one slow host the queue in front of it grows
-//! without bound; [`p2c`](super::p2c) and [`least_load`](super::least_load) see it.
+//! **When.** Equal requests on equal hosts, and tests. **When not.** Hosts differ in speed: the queue of a slow host
+//! grows without bound. [`p2c`](super::p2c) and [`least_load`](super::least_load) avoid it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     build,
 };
 
-/// The longest cycle that is laid out: 256 KiB of memory a pool.
+/// The longest cycle that is stored: 256 KiB of memory a pool.
 const MAX_CYCLE: u64 = 65_536;
 
 /// 2^64 divided by the golden ratio: multiples of it modulo 2^64 are spread as evenly as any sequence can be (Knuth,
@@ -57,13 +57,13 @@ fn build(options: &Options) -> Result<Box<dyn Algorithm>, BalancerError> {
 #[derive(Debug)]
 struct RoundRobin {
     shared: Arc<RoundRobinShared>,
-    /// The arrangement before, from which the next one goes on.
+    /// The previous picker, from which the next one continues.
     last: Mutex<Option<RoundRobinPicker>>,
 }
 
 #[derive(Debug)]
 struct RoundRobinShared {
-    /// The number of the next pick, over all memberships.
+    /// The number of the next pick, across all memberships.
     ticket: AtomicU64,
     rng: Rng,
 }
@@ -74,15 +74,15 @@ struct RoundRobinPicker {
     slots: Arc<[Arc<Slot>]>,
     alias: Arc<AliasTable>,
     cycle: Cycle,
-    /// Added to the ticket, so that the cycle begins with the host whose turn it is.
+    /// Added to the ticket, so that the cycle starts with the host whose turn it is.
     offset: u64,
 }
 
 #[derive(Debug, Clone)]
 enum Cycle {
-    /// Equal weights: the positions in their order.
+    /// Equal weights: the positions in order.
     Equal(u64),
-    /// The positions of a whole cycle.
+    /// The positions of one cycle.
     Weighted(Arc<[u32]>),
     /// Golden-ratio steps over the alias table.
     GoldenRatio,
@@ -130,7 +130,7 @@ impl Picker for RoundRobinPicker {
         if request.accepts_any() {
             return Some(next());
         }
-        // A host that is full or held back loses its turn to all others and not to its successor.
+        // The turn of a host that is full or held back goes to a random host, not to its successor.
         let tickets = match (request.was_held_back(), request.is_retry()) {
             (true, _) => 0,
             (false, false) => 1,
@@ -149,7 +149,7 @@ impl Picker for RoundRobinPicker {
         let ticket = dry_run.load(&self.shared.ticket, Ordering::Relaxed);
         let reason = match chosen == Some(self.at(ticket.wrapping_sub(1))) {
             true => CandidateReason::Turn,
-            // Who had the turn could not take it, and chance decided.
+            // The host whose turn it was could not be picked, so the pick was random.
             false => CandidateReason::NotDrawn,
         };
         let steps = match &self.cycle {
@@ -176,8 +176,8 @@ impl RoundRobinPicker {
         }
     }
 
-    /// Sets the offset so that the next ticket goes to the host whose turn it was in `before`, or to the first after it
-    /// that is still here, at the same of its turns in the cycle.
+    /// Sets the offset so that the next ticket goes to the host whose turn it was in `before`, or to the first host
+    /// after it that is still a member, at the same of its turns.
     fn continue_from(&mut self, before: &RoundRobinPicker) {
         let ticket = self.shared.ticket.load(Ordering::Relaxed);
         let own_cycle = self.cycle.clone();
@@ -227,7 +227,7 @@ impl RoundRobinPicker {
     /// Sets the offset so that the next ticket goes to `position`, which has had `taken` turns in `cycle`.
     fn begin_with(&mut self, position: u32, taken: usize, cycle: &[u32]) {
         let own_turns = (0u64..).zip(cycle).filter(|&(_, &other)| other == position);
-        // It may have fewer turns now than it has had; then its last one comes.
+        // The host may have fewer turns now than it has already had; then its last turn is next.
         if let Some((start, _)) = own_turns.take(taken.saturating_add(1)).last() {
             let ticket = self.shared.ticket.load(Ordering::Relaxed);
             let period = cycle.len() as u64;
@@ -237,7 +237,7 @@ impl RoundRobinPicker {
 }
 
 impl Cycle {
-    /// The positions of a whole cycle, if the order repeats.
+    /// The positions of one cycle, if the order repeats.
     fn positions(&self) -> Option<Cow<'_, [u32]>> {
         match self {
             Cycle::Equal(n) => Some((0..*n as u32).collect()),
@@ -266,7 +266,7 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Positions of equal weight. They are taken in order, round after round, so only the next one can be the highest.
+/// Positions of equal weight. They are picked in order, so only the next one can have the highest value.
 struct WeightClass {
     weight: i64,
     positions: Vec<u32>,
@@ -276,8 +276,9 @@ struct WeightClass {
 
 /// One cycle of nginx's smooth weighted round robin.
 ///
-/// After t steps a host that was taken c times stands at t·w − c·W; the highest is taken, of equals the first. Hosts of
-/// equal weight differ only in c, so one candidate a class is compared: W × (different weights) steps instead of W × n.
+/// After t steps, a host that was picked c times has the value t·w − c·W; the highest is picked, the first among
+/// equals. Hosts of equal weight differ only in c, so one candidate of each class is compared: W × (different weights)
+/// steps instead of W × n.
 fn smooth(weights: &[u64]) -> Vec<u32> {
     let total: u64 = weights.iter().sum();
     let mut by_weight: HashMap<u64, WeightClass> = HashMap::new();
@@ -312,7 +313,7 @@ fn smooth(weights: &[u64]) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    /// nginx's algorithm as it is written there, n comparisons a step.
+    /// nginx's algorithm as nginx implements it, with n comparisons a step.
     fn nginx(weights: &[u64]) -> Vec<u32> {
         let total: i64 = weights.iter().map(|&w| w as i64).sum();
         let mut current = vec![0i64; weights.len()];

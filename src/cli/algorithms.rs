@@ -1,13 +1,13 @@
-//! The registry of algorithms as a table.
+//! `ballast algorithms`: the registry of algorithms as a table.
 
 use std::fmt::Write;
 
 use crate::balancer::ALGORITHMS;
 
-/// Name and summary of each algorithm, its options below with their defaults.
+/// The name and summary of each algorithm, with its options and their defaults below it.
 pub(super) fn table() -> String {
     let options = ALGORITHMS.iter().flat_map(|info| info.options);
-    // An option is indented by two below its algorithm.
+    // An option is indented by two spaces.
     let names = ALGORITHMS.iter().map(|info| info.name.len());
     let width = names
         .chain(options.map(|option| option.name.len() + 2))
@@ -26,7 +26,7 @@ pub(super) fn table() -> String {
 }
 
 fn line(table: &mut String, name: &str, width: usize, text: &str) {
-    writeln!(table, "{name:width$}  {text}").expect("a String takes what is written");
+    writeln!(table, "{name:width$}  {text}").expect("writing to a String cannot fail");
 }
 
 #[cfg(test)]
@@ -46,8 +46,8 @@ mod tests {
         }
         let column = |line: &str| {
             let name = line.trim_start();
-            let at = name.find("  ")?;
-            Some(line.len() - name[at..].trim_start().len())
+            let end = name.find("  ")?;
+            Some(line.len() - name[end..].trim_start().len())
         };
         let mut columns: Vec<_> = table.lines().map(column).collect();
         columns.dedup();

@@ -1,4 +1,4 @@
-//! `ballast check`: whether a file is good, and what the process that runs with it would make of it.
+//! `ballast check`: validates a configuration, and previews its reload in the process that runs with it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::admin::{API_PREVIEW, ReloadPreview};
 use crate::config::Config;
 use crate::server;
 
-/// How long the running process may take to look at its file: names of hosts are resolved anew.
+/// How long the running process may take for the preview: it resolves the host names of the file.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
@@ -24,29 +24,29 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), Failure> {
         count(pools, "pool"),
         count(hosts, "host")
     );
-    let answer = match send(process, "GET", API_PREVIEW, TIMEOUT) {
-        Ok(answer) => answer,
-        // The file alone decides.
+    let response = match send(process, "GET", API_PREVIEW, TIMEOUT) {
+        Ok(response) => response,
+        // A file is valid even if no process runs with it.
         Err(reason) => {
-            println!("the running process was not asked: {reason}");
+            println!("no preview of a reload: {reason}");
             return Ok(());
         }
     };
-    match (answer.status, serde_json::from_str(&answer.body)) {
+    match (response.status, serde_json::from_str(&response.body)) {
         (200, Ok(preview)) => report(&preview),
         (409, _) => Err(usage_error(format!(
             "a reload would be refused: {}",
-            answer.body
+            response.body
         ))),
         _ => {
-            println!("the running process cannot tell what a reload would do");
+            println!("no preview of a reload: unexpected response of the running process");
             Ok(())
         }
     }
 }
 
-/// Says what should be mended though it is good enough.
-#[expect(clippy::print_stderr, reason = "what is said on stdout is the outcome")]
+/// Prints the warnings about a valid configuration.
+#[expect(clippy::print_stderr, reason = "stdout is for the outcome")]
 fn print_warnings(config: &Config) {
     for line in config.warnings() {
         eprintln!("warning: {line}");
@@ -56,7 +56,8 @@ fn print_warnings(config: &Config) {
 fn report(preview: &ReloadPreview) -> Result<(), Failure> {
     match preview.way.as_deref() {
         None => println!("the running process: nothing to reload"),
-        Some(way) => println!("the running process: a reload would go {way}"),
+        Some("in-place") => println!("the running process: would reload in place"),
+        Some(way) => println!("the running process: would reload by {way}"),
     }
     for change in &preview.changes {
         println!("  {change}");
@@ -70,6 +71,6 @@ fn report(preview: &ReloadPreview) -> Result<(), Failure> {
     }
 }
 
-fn count(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }

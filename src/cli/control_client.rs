@@ -1,4 +1,4 @@
-//! Talking to the running process through its control socket.
+//! An HTTP client for the control socket of the running process.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,19 +13,19 @@ use crate::admin::ErrorBody;
 use crate::config;
 use crate::server::runtime_paths::find_control_socket;
 
-/// Answers of the process are a line for each change; more than this is not an answer of ours.
+/// The largest response that is read, in bytes. Responses of a process stay far below it.
 const MAX_RESPONSE: u64 = 16 << 20;
 
-/// What the process said.
+/// A response of the process.
 pub(super) struct ControlResponse {
     pub(super) status: u16,
     pub(super) body: String,
 }
 
-/// The body of the process's answer.
+/// Sends a request and returns the body of its successful response.
 ///
 /// # Errors
-/// There is none, or it says what stands against it.
+/// No response, or an error response, whose message becomes that of the failure.
 pub(super) fn request(
     process: &ProcessArg,
     method: &str,
@@ -41,21 +41,24 @@ pub(super) fn request(
     }
 }
 
-/// Reads what the process told.
+/// Parses the body of a response as JSON.
 pub(super) fn parse<T: DeserializeOwned>(body: &str) -> Result<T, Failure> {
-    serde_json::from_str(body)
-        .map_err(|error| runtime_error(format!("an answer of another version: {error}")))
+    serde_json::from_str(body).map_err(|error| {
+        runtime_error(format!(
+            "unexpected response of the process; does it run another version? {error}"
+        ))
+    })
 }
 
-/// A name as a part of a path or a query.
+/// Encodes a name for use in a path or a query.
 pub(super) fn percent_encode(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, NON_ALPHANUMERIC)
 }
 
-/// Asks the process for `path` with `method`, and waits for an answer for `timeout` at most between two bytes of it.
+/// Sends a request without a body. `timeout` applies to each read of the response.
 ///
 /// # Errors
-/// Why there is no answer; one line for a person.
+/// Why there is no response; one line for a person.
 pub(super) fn send(
     process: &ProcessArg,
     method: &str,
@@ -65,7 +68,7 @@ pub(super) fn send(
     send_with_body(process, method, path, "", timeout)
 }
 
-/// The same with JSON as the body.
+/// The same with a JSON body.
 pub(super) fn send_with_body(
     process: &ProcessArg,
     method: &str,
@@ -90,23 +93,21 @@ pub(super) fn send_with_body(
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 let hint = match is_configured {
-                    true => {
-                        "; if control_socket has just been edited, say where it was by --socket"
-                    }
+                    true => "; if control_socket was just edited, give its old path with --socket",
                     false => "",
                 };
                 let cause = match error.kind() {
-                    io::ErrorKind::NotFound => "there is no such socket",
+                    io::ErrorKind::NotFound => "no such socket",
                     _ => "connection refused",
                 };
                 format!(
-                    "no ballast runs with {file}: no process answers on {socket} ({cause}){hint}"
+                    "no ballast runs with {file}: no process listens on {socket} ({cause}){hint}"
                 )
             }
             io::ErrorKind::PermissionDenied => {
-                format!("{socket} is for the user of the process and root only")
+                format!("permission denied on {socket}: use the user of the process or root")
             }
-            io::ErrorKind::WouldBlock => format!("no answer on {socket} within {timeout:?}"),
+            io::ErrorKind::WouldBlock => format!("no response on {socket} within {timeout:?}"),
             _ => format!("{socket}: {error}"),
         }
     })
@@ -130,10 +131,10 @@ fn exchange(
     let mut response = String::new();
     stream.take(MAX_RESPONSE).read_to_string(&mut response)?;
     parse_response(&response)
-        .ok_or_else(|| io::Error::other("the process ended before it answered"))
+        .ok_or_else(|| io::Error::other("the process ended before it responded"))
 }
 
-/// The status and the body of an answer that ends with its connection.
+/// Parses a response that ends with its connection; the body of an error response becomes its message.
 fn parse_response(response: &str) -> Option<ControlResponse> {
     let (head, body) = response.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_has_a_status_and_a_body() {
+    fn a_response_has_a_status_and_a_body() {
         let response =
             parse_response("HTTP/1.1 409 Conflict\r\na: b\r\n\r\none\r\n\r\ntwo\n").unwrap();
         assert_eq!((response.status, &*response.body), (409, "one\r\n\r\ntwo"));

@@ -1,4 +1,4 @@
-//! `ballast drain` and `ballast undrain`: no new requests to a host of the running process, and back.
+//! `ballast drain` and `ballast undrain`: take a host of the running process out of use, and back in.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use super::control_client::{percent_encode, request};
 use super::{Failure, ProcessArg};
 use crate::admin::{API_DRAIN, API_UNDRAIN};
 
-/// The process does it at once.
+/// The process responds at once; this only bounds a hung process.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which host is meant.
+/// Selects a host of the running process.
 #[derive(Debug, clap::Args)]
 pub(super) struct HostArg {
-    /// The host, as it stands in the configuration
+    /// The host, as in the configuration
     #[arg(value_name = "HOST")]
     host: String,
-    /// The pool, if only the host in this one is meant
+    /// Only in this pool; by default in every pool that has the host
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `ballast explain`: which host a request would get, and why that one and no other.
+//! `ballast explain`: which host a request would be sent to, and why.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use crate::admin::API_EXPLAIN;
 use crate::pool::{CandidateStatus, HostExplanation, SelectionOutcome};
 use crate::proxy::{ExplainRequest, RequestExplanation};
 
-/// The process does it at once.
+/// The process responds at once; this only bounds a hung process.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The columns of the narrowest terminal that a line has to fit into.
+/// The maximum width of an output line, in columns; longer lines are truncated.
 const MAX_WIDTH: usize = 100;
 
-/// Which request is meant.
+/// Describes the request to explain.
 #[derive(Debug, clap::Args)]
 pub(super) struct RequestArg {
-    /// The pool that it goes to, whatever the routes say
+    /// Send the request to this pool instead of matching the routes
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
-    /// The address that it comes from
+    /// The client's address
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// A field of its head; may be given again
+    /// A header field; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
-    /// Its path, maybe with a query
+    /// The path, optionally with a query
     #[arg(long, value_name = "PATH", default_value = "/")]
     path: String,
-    /// Its method
+    /// The method
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     method: String,
-    /// Its Host field
+    /// The Host field
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// A host that has failed it; may be given again
+    /// A host that the request has already tried; may be repeated
     #[arg(long, value_name = "HOST")]
     tried: Vec<String>,
-    /// Print the answer of the process as it is
+    /// Print the response of the process as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -54,7 +54,7 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn explain(args: &RequestArg) -> Result<(), Failure> {
-    let described = ExplainRequest {
+    let explain_request = ExplainRequest {
         pool: args.pool.clone(),
         method: Some(args.method.clone()),
         host: args.host.clone(),
@@ -63,16 +63,16 @@ pub(super) fn explain(args: &RequestArg) -> Result<(), Failure> {
         client: args.client,
         tried: args.tried.clone(),
     };
-    let body = serde_json::to_string(&described).map_err(runtime_error)?;
-    let answer = request(&args.process, "POST", API_EXPLAIN, &body, TIMEOUT)?;
+    let body = serde_json::to_string(&explain_request).map_err(runtime_error)?;
+    let response = request(&args.process, "POST", API_EXPLAIN, &body, TIMEOUT)?;
     match args.json {
-        true => println!("{answer}"),
-        false => print!("{}", render(&parse(&answer)?)),
+        true => println!("{response}"),
+        false => print!("{}", render(&parse(&response)?)),
     }
     Ok(())
 }
 
-/// What was asked, what would come of it, and a line for each host.
+/// The matched pool, the outcome, and a line for each host.
 fn render(explanation: &RequestExplanation) -> String {
     let mut lines = vec![headline(explanation), outcome(&explanation.outcome)];
     if !explanation.candidates.is_empty() {
@@ -83,13 +83,13 @@ fn render(explanation: &RequestExplanation) -> String {
     lines.collect()
 }
 
-/// The line, or as much of it as fits.
+/// Truncates a line to [`MAX_WIDTH`].
 fn truncate(line: String) -> String {
     if line.chars().count() <= MAX_WIDTH {
         return line;
     }
-    let begin: String = line.chars().take(MAX_WIDTH - 1).collect();
-    begin + "…"
+    let start: String = line.chars().take(MAX_WIDTH - 1).collect();
+    start + "…"
 }
 
 fn headline(explanation: &RequestExplanation) -> String {
@@ -106,7 +106,7 @@ fn headline(explanation: &RequestExplanation) -> String {
     if let Some(key) = &explanation.key {
         line.push_str(&match &key.value {
             Some(value) => format!(", key {} = `{}`", key.source, value.escape_debug()),
-            None => format!(", without the key {}: the fallback chooses", key.source),
+            None => format!(", without the key {}: by the fallback", key.source),
         });
     }
     line
@@ -119,13 +119,13 @@ fn outcome(outcome: &SelectionOutcome) -> String {
             "goes nowhere: {}",
             match none.as_str() {
                 "no_host" => "no host is usable (no_host)",
-                "busy" => "every host is full, so it waits in line (busy)",
-                "tried" => "every usable host has failed it (tried)",
-                "no_route" => "there is no route for this host and path (no_route)",
+                "busy" => "every host is full, so it waits in the queue (busy)",
+                "tried" => "every usable host has been tried (tried)",
+                "no_route" => "no route matches this host and path (no_route)",
                 "ambiguous_path" => {
-                    "its path can be read in several ways, so it gets 400 (ambiguous_path)"
+                    "its path is ambiguous, so it is rejected with 400 (ambiguous_path)"
                 }
-                "forbidden" => "its route is not there for this client (forbidden)",
+                "forbidden" => "its route does not allow this client (forbidden)",
                 other => other,
             }
         ),
@@ -190,7 +190,7 @@ fn table(candidates: &[HostExplanation]) -> Vec<String> {
     lines
 }
 
-/// Two decimals where that says enough.
+/// Two decimals, or scientific notation for very small and very large numbers.
 fn number(figure: f64) -> String {
     match figure.abs() {
         0.0 => "0".to_owned(),
@@ -287,10 +287,10 @@ mod tests {
 
     #[test]
     fn fields_have_a_name_and_a_value() {
-        let said = |text: &str| parse_header(text).ok();
+        let parsed = |text: &str| parse_header(text).ok();
         let pair = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
-        assert_eq!(said("X-User: a:b "), pair("X-User", "a:b"));
-        assert_eq!(said("X-User:"), pair("X-User", ""));
-        assert_eq!(said("X-User"), None);
+        assert_eq!(parsed("X-User: a:b "), pair("X-User", "a:b"));
+        assert_eq!(parsed("X-User:"), pair("X-User", ""));
+        assert_eq!(parsed("X-User"), None);
     }
 }

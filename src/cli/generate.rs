@@ -1,4 +1,5 @@
-//! `ballast completions` and `ballast man`: what is made of the command line's own description.
+//! `ballast completions`, `ballast man` and `ballast schema`: files generated from the definitions of the command line
+//! and of the configuration.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,10 +11,10 @@ use clap_complete::Shell;
 use super::{Args, Failure, runtime_error};
 use crate::config;
 
-/// The name of the program, whatever its file is called.
+/// The name of the program, independent of the name of its executable.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// For which shell.
+/// Selects the shell.
 #[derive(Debug, clap::Args)]
 pub(super) struct ShellArg {
     /// The shell
@@ -21,11 +22,11 @@ pub(super) struct ShellArg {
     shell: Shell,
 }
 
-/// Where pages go.
+/// Selects where the manual pages are written.
 #[derive(Debug, clap::Args)]
 pub(super) struct ManArg {
-    /// A folder for the pages of all commands and of the configuration, made if it is not there; left out, the page of
-    /// `ballast` itself is printed
+    /// Write the pages of all commands and of the configuration to this folder, created if missing; without it, print
+    /// the page of `ballast`
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
@@ -61,7 +62,7 @@ pub(super) fn schema() -> Result<(), Failure> {
         .map_err(runtime_error)
 }
 
-/// The command line without `help`, which has no page of its own.
+/// The command line without `help`, which needs no manual page.
 fn documented_command() -> clap::Command {
     Args::command().disable_help_subcommand(true)
 }

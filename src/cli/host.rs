@@ -1,4 +1,4 @@
-//! `ballast host`: hosts of the running process that are added, removed and weighed until the file says otherwise.
+//! `ballast host`: adds, removes and weights hosts of the running process.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use crate::admin::{HostRemoval, NewHost, NewWeight};
 use crate::balancer::MAX_WEIGHT;
 use crate::pool::HostStatus;
 
-/// The name of a new host is resolved first.
+/// Adding a host resolves its name and waits for its first check.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is to be done.
+/// A change to the hosts of a pool.
 #[derive(Debug, Subcommand)]
 pub(super) enum HostCommand {
-    /// Add a host to a pool; it gets requests after its first good check
+    /// Add a host to a pool; it gets requests after its first successful check
     #[command(after_help = "Example:\n  ballast host add 10.0.0.3:8080 --pool web -c ballast.yaml")]
     Add {
-        /// The host as `host:port`, which it is then known by
+        /// The host as `host:port`, which becomes its id
         #[arg(value_name = "ADDRESS")]
         address: String,
-        /// Its share of requests beside the others'; 0: none
+        /// Its share of the requests, relative to the other hosts; 0: none
         #[arg(long, value_name = "N", default_value_t = 1)]
         #[arg(value_parser = value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
         weight: u32,
         /// Use it only while no other host is usable
         #[arg(long)]
         backup: bool,
-        /// Requests that may run on it at once; any number unless said
+        /// Limit of its requests in flight; no limit by default
         #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
         max_in_flight: Option<u64>,
         #[command(flatten)]
         pool: PoolArg,
     },
-    /// Remove a host from a pool; requests that run on it may end
+    /// Remove a host from a pool; its requests in flight may finish
     #[command(
         after_help = "Example:\n  ballast host remove 10.0.0.3:8080 --pool web -c ballast.yaml"
     )]
@@ -43,13 +43,13 @@ pub(super) enum HostCommand {
         /// The host
         #[arg(value_name = "HOST")]
         host: String,
-        /// Remove it even if no usable host is left then
+        /// Remove it even if it is the last usable host
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         pool: PoolArg,
     },
-    /// Give a host another weight
+    /// Change the weight of a host
     #[command(
         after_help = "Example:\n  ballast host weight 10.0.0.3:8080 5 --pool web -c ballast.yaml"
     )]
@@ -57,7 +57,7 @@ pub(super) enum HostCommand {
         /// The host
         #[arg(value_name = "HOST")]
         host: String,
-        /// Its share of requests beside the others'; 0 drains it
+        /// Its share of the requests, relative to the other hosts; 0 drains it
         #[arg(value_name = "N")]
         #[arg(value_parser = value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
         weight: u32,
@@ -66,7 +66,7 @@ pub(super) enum HostCommand {
     },
 }
 
-/// Which pool of which process is meant.
+/// Selects a pool of the running process.
 #[derive(Debug, clap::Args)]
 pub(super) struct PoolArg {
     /// The pool
@@ -112,7 +112,7 @@ fn remove(args: &PoolArg, host: &str, force: bool) -> Result<(), Failure> {
     let removed: HostRemoval = parse(&request(&args.process, "DELETE", &path, "", TIMEOUT)?)?;
     let HostRemoval { removed, in_flight } = removed;
     println!(
-        "removed {removed} from {}; requests that run on it still: {in_flight}",
+        "removed {removed} from {}; requests still in flight: {in_flight}",
         args.pool
     );
     Ok(())

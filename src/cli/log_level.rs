@@ -1,4 +1,4 @@
-//! `ballast log-level`: how much the running process logs, told or changed.
+//! `ballast log-level`: shows or changes the log level of the running process.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::control_client::{parse, request};
 use super::{Failure, ProcessArg, runtime_error};
 use crate::admin::{API_LOG_LEVEL, LogLevel};
 
-/// The process does it at once.
+/// The process responds at once; this only bounds a hung process.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which level is meant.
+/// Selects the level.
 #[derive(Debug, clap::Args)]
 pub(super) struct LevelArg {
-    /// error, warn, info, debug or trace, for all or by module: info,pingora=debug. Left out, the level is told
+    /// error, warn, info, debug or trace, for all or by module: info,pingora=debug; without it, print the level
     #[arg(value_name = "LEVEL")]
     level: Option<String>,
     #[command(flatten)]
@@ -20,17 +20,17 @@ pub(super) struct LevelArg {
 }
 
 pub(super) fn log_level(args: &LevelArg) -> Result<(), Failure> {
-    let answer = match &args.level {
+    let response = match &args.level {
         None => request(&args.process, "GET", API_LOG_LEVEL, "", TIMEOUT)?,
         Some(level) => {
-            let wanted = LogLevel {
+            let new_level = LogLevel {
                 level: level.clone(),
             };
-            let body = serde_json::to_string(&wanted).map_err(runtime_error)?;
+            let body = serde_json::to_string(&new_level).map_err(runtime_error)?;
             request(&args.process, "PUT", API_LOG_LEVEL, &body, TIMEOUT)?
         }
     };
-    let LogLevel { level } = parse(&answer)?;
+    let LogLevel { level } = parse(&response)?;
     println!("{level}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The command line: what was asked for, carried out, and turned into an exit code.
+//! The command line: parses the arguments, runs the command and returns its exit code.
 
 mod algorithms;
 mod check;
@@ -35,12 +35,13 @@ struct Args {
 const AFTER_HELP: &str = "\
 Examples:
   ballast demo                         try it out: a listener on 127.0.0.1:8080 and three built-in hosts
-  ballast check -c ballast.yaml        every error of the file at once, and what a reload would do
+  ballast check -c ballast.yaml        list every error of the file, and preview a reload
   ballast run -c ballast.yaml          serve; SIGQUIT hands over to a new process, SIGTERM drains,
                                        SIGINT stops at once
-  ballast reload -c ballast.yaml       make the running process take in the changed file
-  ballast status -c ballast.yaml       its pools and hosts, each with its state and the reason; --watch for ever
-  ballast drain HOST -c ballast.yaml   no new requests to a host; undrain for the way back
+  ballast reload -c ballast.yaml       reload the changed file in the running process
+  ballast status -c ballast.yaml       pools and hosts, each with its state and the reason; --watch repeats it
+                                       until interrupted
+  ballast drain HOST -c ballast.yaml   send no new requests to a host; undrain reverts it
 
 Environment:
   BALLAST_LOG    error, warn, info (default), debug or trace, for all or by module: info,pingora_proxy=debug
@@ -57,48 +58,49 @@ enum CliCommand {
     Run {
         #[command(flatten)]
         config: ConfigArg,
-        /// Take over from the process that serves, when it gets SIGQUIT; start as usual if there is none
+        /// Take over from the running process when it gets SIGQUIT; start as usual if none is running
         #[arg(long)]
         upgrade: bool,
-        /// How long to wait for that SIGQUIT
+        /// How long to wait for the running process to get SIGQUIT
         #[arg(long, value_name = "TIME", default_value = "60s", requires = "upgrade")]
         #[arg(value_parser = humantime::parse_duration)]
         upgrade_wait: Duration,
     },
-    /// Check a configuration without serving: exit code 0 if it is good, 2 if not. Where a process runs with it, that one
-    /// is asked what a reload would do; nothing is applied
+    /// Check a configuration without serving: exit code 0 if it is valid, 2 if not. If a process runs with it, also
+    /// show what a reload would do; nothing is applied
     #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
     Check(ProcessArg),
-    /// Make the running process take in its changed configuration: within the process where that suffices, otherwise by
-    /// handing over to a new one
+    /// Reload the configuration of the running process: in place if that suffices, otherwise by a handover to a new
+    /// process
     #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
     Reload(ProcessArg),
-    /// Show the pools and hosts of the running process, each host with its state and the reason for it
+    /// Show the pools and hosts of the running process, with the state of each host and its reason
     #[command(after_help = "Example:\n  ballast status --watch -c ballast.yaml")]
     Status(status::StatusArg),
-    /// Send no new requests to a host of the running process, unless no other is usable; those that run may end, and the
-    /// host is still checked. It holds over reloads until the host's weight is edited
+    /// Send no new requests to a host of the running process, unless no other host is usable. Requests in flight may
+    /// finish, and health checks go on. The drain survives reloads until the host's weight is edited
     #[command(after_help = "Example:\n  ballast drain 10.0.0.1:8080 -c ballast.yaml")]
     Drain(drain::HostArg),
     /// Send requests to a drained host again
     #[command(after_help = "Example:\n  ballast undrain 10.0.0.1:8080 -c ballast.yaml")]
     Undrain(drain::HostArg),
-    /// Add, remove and weigh hosts of the running process. It holds over reloads until the file says something else of them
+    /// Add, remove and weight hosts of the running process. A change survives reloads until the host is edited in the
+    /// file
     #[command(subcommand)]
     Host(host::HostCommand),
-    /// Tell which host the running process would send a request to, and why to no other. It is told by the code that
-    /// chooses; nothing is sent or counted, and no turn moves
+    /// Explain which host the running process would send a request to, and why. The result comes from the code that
+    /// balances requests; nothing is sent or counted
     #[command(
         after_help = "Example:\n  ballast explain --pool web --client 10.1.2.3 -c ballast.yaml"
     )]
     Explain(explain::RequestArg),
-    /// Tell how much the running process logs, or change it until it is replaced
+    /// Show the log level of the running process, or change it until the process ends
     #[command(after_help = "Example:\n  ballast log-level debug -c ballast.yaml")]
     LogLevel(log_level::LevelArg),
-    /// Print what completes this command line in a shell
+    /// Print the shell completion script
     #[command(after_help = "Example:\n  ballast completions bash > /etc/bash_completion.d/ballast")]
     Completions(generate::ShellArg),
-    /// Print the JSON Schema of the configuration, by which editors complete and check
+    /// Print the JSON Schema of the configuration, for completion and validation in editors
     #[command(after_help = "Example:\n  ballast schema > ballast.schema.json")]
     Schema,
     /// Print or write the manual pages
@@ -110,22 +112,22 @@ enum CliCommand {
 
 #[derive(Debug, clap::Args)]
 struct ConfigArg {
-    /// The configuration
+    /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
-/// Which running process is meant.
+/// Selects the running process.
 #[derive(Debug, clap::Args)]
 struct ProcessArg {
     #[command(flatten)]
     config: ConfigArg,
-    /// The control socket of the process, if it is not where the configuration says
+    /// The control socket of the process, instead of the one in the configuration
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }
 
-/// Something that ends the program with a message and an exit code.
+/// An error that ends the program with a message and an exit code.
 struct Failure {
     code: u8,
     message: String,
@@ -147,7 +149,7 @@ fn runtime_error(message: impl fmt::Display) -> Failure {
     }
 }
 
-/// Does what the arguments of the process ask for.
+/// Runs the command given by the arguments of the process.
 pub fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         CliCommand::Demo(addresses) => run_demo(&addresses),
@@ -175,10 +177,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
-            #[expect(
-                clippy::print_stderr,
-                reason = "errors are for people, with any log level"
-            )]
+            #[expect(clippy::print_stderr, reason = "errors are shown at any log level")]
             {
                 eprintln!("{}", message.trim_end());
             }
@@ -194,13 +193,14 @@ fn load(file: &Path) -> Result<Config, Failure> {
 fn run_demo(addresses: &demo::Addresses) -> Result<(), Failure> {
     let hosts =
         demo::start_hosts().map_err(|error| runtime_error(format!("demo hosts: {error}")))?;
-    let token = demo::token().map_err(|_| runtime_error("the system gives no random numbers"))?;
+    let token =
+        demo::token().map_err(|_| runtime_error("cannot get random numbers from the system"))?;
     let config = demo::config(&hosts, addresses, &token).map_err(usage_error)?;
     let guide = demo::guide(addresses, &token);
     serve(config, None, None, || println!("{guide}"))
 }
 
-/// `upgrade`: how long to wait for the process that serves to hand over.
+/// Serves with `file`. `upgrade`: take over from the running process, waiting this long for it to hand over.
 fn run(file: &Path, upgrade: Option<Duration>) -> Result<(), Failure> {
     let upgrade = upgrade.map(TakeoverRequest::prepare).transpose();
     let upgrade = upgrade.map_err(runtime_error)?;

@@ -1,22 +1,21 @@
-//! What is shown to a person: lines that fit the terminal, in colours if it has them.
+//! Terminal output: lines that fit the width, in colours if the terminal has them.
 
 use std::env;
 use std::io::{self, IsTerminal, Stdout, Write};
 
 use rustix::termios::tcgetwinsize;
 
-/// What a piece of a line is about.
+/// The style of a part of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// Nothing in particular.
     Plain,
-    /// What the lines below belong to, or are.
+    /// A heading.
     Title,
-    /// As it should be.
+    /// A good state.
     Good,
-    /// On its way there, or there by somebody's wish.
+    /// A temporary state, or one that an operator caused.
     Passing,
-    /// As it should not be.
+    /// A bad state.
     Bad,
 }
 
@@ -32,7 +31,7 @@ impl Style {
     }
 }
 
-/// A line of pieces. Whatever is in them, it is one line.
+/// A line of styled parts. Control characters in them, such as line breaks, are shown as spaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct StyledLine(Vec<(String, Style)>);
 
@@ -46,17 +45,17 @@ impl StyledLine {
         self
     }
 
-    /// The line, or as much of it as fits.
+    /// The line, truncated to `columns`.
     fn render(&self, columns: usize, colours: bool) -> String {
         let length: usize = self.0.iter().map(|(text, _)| text.chars().count()).sum();
         let is_cut = length > columns;
-        let mut room = columns.saturating_sub(usize::from(is_cut));
+        let mut remaining = columns.saturating_sub(usize::from(is_cut));
         let mut shown = String::new();
         for (text, style) in &self.0 {
-            // A control character of a host's making would have a say in how the terminal looks.
+            // A host's error text could contain control sequences for the terminal.
             let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-            let piece: String = printable.take(room).collect();
-            room -= piece.chars().count();
+            let piece: String = printable.take(remaining).collect();
+            remaining -= piece.chars().count();
             match colours && *style != Style::Plain && !piece.is_empty() {
                 true => shown.push_str(&format!("{}{piece}\x1b[0m", style.code())),
                 false => shown.push_str(&piece),
@@ -70,7 +69,7 @@ impl StyledLine {
     }
 }
 
-/// Standard output, as far as what is shown depends on it.
+/// Standard output, with the capabilities of its terminal.
 #[derive(Debug)]
 pub(super) struct Terminal {
     out: Stdout,
@@ -90,7 +89,7 @@ impl Terminal {
         }
     }
 
-    /// How wide lines may be: what COLUMNS says, or what the terminal is; where nobody reads at a width, any.
+    /// The maximum width of a line: COLUMNS, or the width of the terminal; unlimited if stdout is not a terminal.
     pub(super) fn columns(&self) -> usize {
         let configured = env::var("COLUMNS")
             .ok()
@@ -100,7 +99,7 @@ impl Terminal {
         configured.or_else(size).unwrap_or(usize::MAX)
     }
 
-    /// Shows lines below what is there.
+    /// Prints lines.
     pub(super) fn print(&mut self, lines: &[StyledLine]) -> io::Result<()> {
         let columns = self.columns();
         let lines = lines.iter().map(|line| line.render(columns, self.colours));
@@ -108,14 +107,15 @@ impl Terminal {
         self.write(&text)
     }
 
-    /// Shows lines in place of whatever is there; where nothing can be replaced, below it and an empty line.
+    /// Replaces the contents of the screen; without a terminal, prints the lines and an empty line.
     pub(super) fn replace(&mut self, lines: &[StyledLine]) -> io::Result<()> {
         let Some((_, rows)) = self.size() else {
             self.print(lines)?;
             return self.write("\n");
         };
         let columns = self.columns();
-        // From the corner on; what was longer, and what was below, goes. The last row would scroll the first one out.
+        // Overwrites from the top left corner, and clears the rest of each line and of the screen. The last row stays
+        // unused: a line break there would scroll the first row out.
         let mut text = "\x1b[H".to_owned();
         for line in &lines[..lines.len().min(rows.saturating_sub(1))] {
             text.push_str(&line.render(columns, self.colours));
@@ -125,13 +125,13 @@ impl Terminal {
         self.write(&text)
     }
 
-    /// Shows a text as it is, however long its lines are.
+    /// Writes a text without truncating its lines.
     pub(super) fn write(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
 
-    /// Columns and rows, if it is a terminal that knows.
+    /// Columns and rows, if stdout is a terminal with a known size.
     fn size(&self) -> Option<(usize, usize)> {
         let size = self.is_terminal.then(|| tcgetwinsize(&self.out).ok())??;
         let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));

@@ -2,23 +2,10 @@
 //!
 //! Scalars keep their text as written, and whether they are quoted: `1.10` is not `1.1` here, and `~` is not a file name.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
-
-use super::errors::Problem;
 use super::hints::quote;
-
-/// Values in one file, aliases expanded. A file of 1 MiB without aliases cannot hold more; aliases of aliases could
-/// expand to more than any memory holds.
-const MAX_NODES: usize = 1_000_000;
-
-/// Nested lists and maps. Reading a value recurses into it.
-const MAX_DEPTH: usize = 64;
-
-/// Brackets that are open at the same time. The scanner reads them all before this module sees the first one.
-const MAX_BRACKETS: usize = 256;
+use super::yaml;
 
 /// A line and a column, both counted from 1; columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,14 +15,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    const START: Position = Position { line: 1, column: 1 };
-
-    fn of(span: &Span) -> Self {
-        Position {
-            line: span.start.line(),
-            column: span.start.col() + 1,
-        }
-    }
+    pub(super) const START: Position = Position { line: 1, column: 1 };
 }
 
 /// A value and where it stands.
@@ -60,6 +40,19 @@ pub(super) enum Content {
     Map(Vec<Entry>),
 }
 
+impl Content {
+    /// A scalar as written; a plain one may be null.
+    pub(super) fn scalar(text: &str, is_plain: bool) -> Content {
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" if is_plain => Content::Null,
+            _ => Content::Scalar {
+                text: text.to_owned(),
+                is_plain,
+            },
+        }
+    }
+}
+
 /// A key of a map with its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -77,7 +70,7 @@ impl Node {
             "{}" => Some(Content::Map(Vec::new())),
             "[]" => Some(Content::List(Vec::new())),
             _ if text.starts_with(['[', '{', '"']) => None,
-            _ => Some(scalar(text, true)),
+            _ => Some(Content::scalar(text, true)),
         };
         if let Some(content) = content {
             return Node {
@@ -86,7 +79,7 @@ impl Node {
             };
         }
         let document =
-            parse(text).expect("defaults and examples are valid YAML, which a test checks");
+            yaml::parse(text).expect("defaults and examples are valid YAML, which a test checks");
         document.root
     }
 
@@ -171,7 +164,8 @@ impl Node {
         }
     }
 
-    fn size(&self) -> usize {
+    /// How many values this one holds, itself included.
+    pub(super) fn size(&self) -> usize {
         let inner: usize = match &self.content {
             Content::List(list) => list.iter().map(Node::size).sum(),
             Content::Map(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
@@ -224,266 +218,4 @@ impl fmt::Display for Path {
         }
         Ok(())
     }
-}
-
-/// A file that could be read to its end.
-#[derive(Debug)]
-pub(super) struct Document {
-    pub(super) root: Node,
-    /// Keys that are there twice and tags; the tree has the first of such keys.
-    pub(super) problems: Vec<Problem>,
-}
-
-/// Reads a whole file.
-///
-/// # Errors
-/// The text is not YAML, holds more than one document, or is nested too deeply.
-pub(super) fn parse(text: &str) -> Result<Document, Problem> {
-    if has_too_many_brackets(text) {
-        return Err(Problem::of_file("the brackets are nested too deeply"));
-    }
-    let mut builder = Builder {
-        text,
-        parser: Parser::new_from_str(text),
-        anchors: HashMap::new(),
-        open: Vec::new(),
-        path: Path::default(),
-        nodes_left: MAX_NODES,
-        problems: Vec::new(),
-    };
-    let root = builder.document()?;
-    Ok(Document {
-        root,
-        problems: builder.problems,
-    })
-}
-
-/// Brackets in quotes and comments count as well; telling them apart would take the scanner that this protects.
-fn has_too_many_brackets(text: &str) -> bool {
-    let mut open = 0_usize;
-    text.bytes().any(|byte| {
-        match byte {
-            b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        open > MAX_BRACKETS
-    })
-}
-
-/// A plain scalar may be null.
-fn scalar(text: &str, is_plain: bool) -> Content {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" if is_plain => Content::Null,
-        _ => Content::Scalar {
-            text: text.to_owned(),
-            is_plain,
-        },
-    }
-}
-
-struct Builder<'a> {
-    text: &'a str,
-    parser: Parser<'a, StrInput<'a>>,
-    anchors: HashMap<usize, Node>,
-    /// Where the lists and maps begin that have not ended yet.
-    open: Vec<Span>,
-    path: Path,
-    nodes_left: usize,
-    problems: Vec<Problem>,
-}
-
-impl<'a> Builder<'a> {
-    fn document(&mut self) -> Result<Node, Problem> {
-        let mut root = None;
-        loop {
-            let (event, span) = self.next()?;
-            match event {
-                Event::StreamEnd => break,
-                Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
-                Event::DocumentStart(_) if root.is_some() => {
-                    let message = "there is more than one document (`---`) in this file";
-                    return Err(Problem::of_file(message));
-                }
-                Event::DocumentStart(_) => {}
-                event => root = Some(self.node(event, span)?),
-            }
-        }
-        Ok(root.unwrap_or(Node {
-            position: Position::START,
-            content: Content::Null,
-        }))
-    }
-
-    fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {
-        match self.parser.next_event() {
-            Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(self.syntax(&error)),
-            None => Ok((Event::StreamEnd, Span::default())),
-        }
-    }
-
-    fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, Problem> {
-        let position = Position::of(&span);
-        self.nodes_left = self.nodes_left.saturating_sub(1);
-        if self.nodes_left == 0 {
-            return Err(too_many_nodes(position));
-        }
-        let (content, anchor, tag) = match event {
-            Event::Alias(anchor) => return self.alias(anchor, position),
-            Event::Scalar(text, style, anchor, tag) => {
-                let is_plain = style == ScalarStyle::Plain;
-                (scalar(&text, is_plain), anchor, tag)
-            }
-            Event::SequenceStart(anchor, tag) => {
-                self.enter(span)?;
-                let list = self.list()?;
-                (Content::List(list), anchor, tag)
-            }
-            Event::MappingStart(anchor, tag) => {
-                self.enter(span)?;
-                let entries = self.entries()?;
-                (Content::Map(entries), anchor, tag)
-            }
-            _ => return Err(Problem::at(position, "a value is expected here")),
-        };
-        if tag.is_some() {
-            self.note(position, "a tag such as `!this` has no meaning here");
-        }
-        let node = Node { position, content };
-        if anchor > 0 {
-            self.charge(&node)?;
-            self.anchors.insert(anchor, node.clone());
-        }
-        Ok(node)
-    }
-
-    fn alias(&mut self, anchor: usize, position: Position) -> Result<Node, Problem> {
-        let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(Problem::at(
-                position,
-                "this alias stands within its own anchor",
-            ));
-        };
-        self.charge(&node)?;
-        Ok(Node { position, ..node })
-    }
-
-    /// Counts a copy of a value.
-    fn charge(&mut self, node: &Node) -> Result<(), Problem> {
-        let left = self.nodes_left.checked_sub(node.size());
-        self.nodes_left = left.ok_or_else(|| too_many_nodes(node.position))?;
-        Ok(())
-    }
-
-    fn enter(&mut self, span: Span) -> Result<(), Problem> {
-        if self.open.len() == MAX_DEPTH {
-            let message = "the values are nested too deeply";
-            return Err(Problem::at(Position::of(&span), message));
-        }
-        self.open.push(span);
-        Ok(())
-    }
-
-    fn list(&mut self) -> Result<Vec<Node>, Problem> {
-        let mut list = Vec::new();
-        loop {
-            let (event, span) = self.next()?;
-            if event == Event::SequenceEnd {
-                break;
-            }
-            self.path.push_index(list.len());
-            list.push(self.node(event, span)?);
-            self.path.pop();
-        }
-        self.open.pop();
-        Ok(list)
-    }
-
-    fn entries(&mut self) -> Result<Vec<Entry>, Problem> {
-        let mut entries = Vec::new();
-        let mut keys = HashSet::new();
-        loop {
-            let (event, span) = self.next()?;
-            if event == Event::MappingEnd {
-                break;
-            }
-            let position = Position::of(&span);
-            let Event::Scalar(key, ..) = event else {
-                return Err(Problem::at(position, "a key is a single value"));
-            };
-            let key = key.into_owned();
-            let is_new = keys.insert(key.clone());
-            if !is_new {
-                self.note(position, &format!("the key {} is here twice", quote(&key)));
-            }
-            let (event, span) = self.next()?;
-            self.path.push_key(&key);
-            let mut value = self.node(event, span)?;
-            self.path.pop();
-            if value.is_null() {
-                // The parser sees that a value is missing only at what follows.
-                value.position = position;
-            }
-            if is_new {
-                entries.push(Entry {
-                    key,
-                    position,
-                    value,
-                    is_implied: false,
-                });
-            }
-        }
-        self.open.pop();
-        Ok(entries)
-    }
-
-    fn note(&mut self, position: Position, message: &str) {
-        self.problems
-            .push(Problem::with_path(position, &self.path, message));
-    }
-
-    /// A syntax error in the words of people who write YAML by hand.
-    fn syntax(&self, error: &ScanError) -> Problem {
-        let position = Position {
-            line: error.marker().line(),
-            column: error.marker().col() + 1,
-        };
-        if let Some(tab) = self.tab_indentation(position.line) {
-            return Problem::at(tab, "tabs cannot indent YAML; use spaces");
-        }
-        if error.info().contains("unknown anchor") {
-            return Problem::at(position, "unknown anchor");
-        }
-        let bracket = self.open.last().and_then(|span| {
-            let begins = self.text.chars().nth(span.start.index())?;
-            let (what, end) = match begins {
-                '[' => ("list", ']'),
-                '{' => ("map", '}'),
-                _ => return None,
-            };
-            let Position { line, column } = Position::of(span);
-            Some(format!(
-                "the {what} that begins at {line}:{column} has no `{end}`, or a comma is missing here"
-            ))
-        });
-        Problem::at(position, &bracket.unwrap_or(error.info().to_owned()))
-    }
-
-    /// The first tab that indents a line, up to line `last`.
-    fn tab_indentation(&self, last: usize) -> Option<Position> {
-        let lines = (1..).zip(self.text.lines()).take(last);
-        lines.into_iter().find_map(|(line, text)| {
-            let indentation = &text[..text.len() - text.trim_start().len()];
-            let column = indentation.find('\t')? + 1;
-            Some(Position { line, column })
-        })
-    }
-}
-
-fn too_many_nodes(position: Position) -> Problem {
-    Problem::at(
-        position,
-        "the aliases of this file expand to too many values",
-    )
 }

@@ -96,7 +96,7 @@ fn is_within(ranges: &[(u16, u16)], status: u16) -> bool {
 
 /// An element of `failures`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
+enum FailureKind {
     Connect,
     Timeout,
     Reset,
@@ -105,12 +105,12 @@ enum Failure {
     Statuses((u16, u16)),
 }
 
-const WORDS: [(&str, Failure); 5] = [
-    ("connect", Failure::Connect),
-    ("timeout", Failure::Timeout),
-    ("reset", Failure::Reset),
-    ("malformed", Failure::Malformed),
-    ("5xx", Failure::ServerErrors),
+const WORDS: [(&str, FailureKind); 5] = [
+    ("connect", FailureKind::Connect),
+    ("timeout", FailureKind::Timeout),
+    ("reset", FailureKind::Reset),
+    ("malformed", FailureKind::Malformed),
+    ("5xx", FailureKind::ServerErrors),
 ];
 
 fn failures() -> impl Kind<Value = Failures> {
@@ -118,7 +118,7 @@ fn failures() -> impl Kind<Value = Failures> {
         let word = WORDS.iter().find(|(_, known)| known == failure);
         match (word, failure) {
             (Some((word, _)), _) => json!(word),
-            (None, Failure::Statuses(range)) => dump_range(*range),
+            (None, FailureKind::Statuses(range)) => dump_range(*range),
             (None, _) => json!(null),
         }
     });
@@ -131,12 +131,12 @@ fn failures() -> impl Kind<Value = Failures> {
     )
 }
 
-fn parse_failure(text: &str) -> Result<Failure, String> {
+fn parse_failure(text: &str) -> Result<FailureKind, String> {
     let word = WORDS.iter().find(|(word, _)| *word == text);
     if let Some((_, failure)) = word {
         return Ok(*failure);
     }
-    parse_range(text).map(Failure::Statuses).map_err(|_| {
+    parse_range(text).map(FailureKind::Statuses).map_err(|_| {
         let words = WORDS.map(|(word, _)| word);
         format!(
             "{} is not one of {} nor a status from 100 to 599{}",
@@ -147,26 +147,29 @@ fn parse_failure(text: &str) -> Result<Failure, String> {
     })
 }
 
-fn from_list(list: &[Failure]) -> Failures {
+fn from_list(list: &[FailureKind]) -> Failures {
     let has = |failure| list.contains(&failure);
     let mut statuses = Vec::new();
     for failure in list {
         match failure {
-            Failure::ServerErrors => statuses.extend(SERVER_ERRORS),
-            Failure::Statuses(range) => statuses.push(*range),
-            Failure::Connect | Failure::Timeout | Failure::Reset | Failure::Malformed => {}
+            FailureKind::ServerErrors => statuses.extend(SERVER_ERRORS),
+            FailureKind::Statuses(range) => statuses.push(*range),
+            FailureKind::Connect
+            | FailureKind::Timeout
+            | FailureKind::Reset
+            | FailureKind::Malformed => {}
         }
     }
     Failures {
-        connect: has(Failure::Connect),
-        timeout: has(Failure::Timeout),
-        reset: has(Failure::Reset),
-        malformed: has(Failure::Malformed),
+        connect: has(FailureKind::Connect),
+        timeout: has(FailureKind::Timeout),
+        reset: has(FailureKind::Reset),
+        malformed: has(FailureKind::Malformed),
         statuses,
     }
 }
 
-fn to_list(failures: &Failures) -> Vec<Failure> {
+fn to_list(failures: &Failures) -> Vec<FailureKind> {
     let Failures {
         connect,
         timeout,
@@ -175,14 +178,14 @@ fn to_list(failures: &Failures) -> Vec<Failure> {
         ref statuses,
     } = *failures;
     let named = [
-        (connect, Failure::Connect),
-        (timeout, Failure::Timeout),
-        (reset, Failure::Reset),
-        (malformed, Failure::Malformed),
+        (connect, FailureKind::Connect),
+        (timeout, FailureKind::Timeout),
+        (reset, FailureKind::Reset),
+        (malformed, FailureKind::Malformed),
     ];
     let named = named.into_iter().filter(|(counts, _)| *counts);
     let named = named.map(|(_, failure)| failure);
     named
-        .chain(statuses.iter().copied().map(Failure::Statuses))
+        .chain(statuses.iter().copied().map(FailureKind::Statuses))
         .collect()
 }

@@ -61,13 +61,13 @@ impl Host {
     /// # Errors
     /// `text` is not a `host:port`, or its name cannot be resolved.
     pub fn find(text: &str) -> Result<Host, String> {
-        let endpoint = endpoint(text)?;
-        let names = match &endpoint {
-            Endpoint::Address(_) => Names::new(),
-            Endpoint::Name(name, _) => resolve_all(BTreeSet::from([name.clone()]), &System),
+        let host_port = parse_host_port(text)?;
+        let names = match &host_port {
+            HostPort::Address(_) => Names::new(),
+            HostPort::Name(name, _) => resolve_all(BTreeSet::from([name.clone()]), &System),
         };
-        let address = endpoint.address(&names)?;
-        Ok(Host::new(text, endpoint.into_name(), address))
+        let address = host_port.address(&names)?;
+        Ok(Host::new(text, host_port.into_name(), address))
     }
 
     /// The same host, whose name was resolved to `address` before.
@@ -75,7 +75,7 @@ impl Host {
     /// # Errors
     /// `text` is not a `host:port`.
     pub fn at(text: &str, address: SocketAddr) -> Result<Host, String> {
-        Ok(Host::new(text, endpoint(text)?.into_name(), address))
+        Ok(Host::new(text, parse_host_port(text)?.into_name(), address))
     }
 
     /// Whether both are the same server, however it is spelled.
@@ -117,9 +117,9 @@ pub(super) fn name_to_resolve(host: &Node) -> Option<String> {
         Content::Map(_) => host.get("address")?,
         _ => host,
     };
-    match endpoint(address.text()?) {
-        Ok(Endpoint::Name(name, _)) => Some(name),
-        Ok(Endpoint::Address(_)) | Err(_) => None,
+    match parse_host_port(address.text()?) {
+        Ok(HostPort::Name(name, _)) => Some(name),
+        Ok(HostPort::Address(_)) | Err(_) => None,
     }
 }
 
@@ -203,11 +203,11 @@ pub(super) struct HostAddress {
 fn host_address() -> Scalar<HostAddress> {
     let dump = |address: &HostAddress| json!(address.text);
     scalar("host:port", |_| Err(String::new()), dump).reading(|text, reader| {
-        let endpoint = endpoint(text)?;
+        let host_port = parse_host_port(text)?;
         Ok(HostAddress {
             text: text.to_owned(),
-            address: endpoint.address(&reader.names)?,
-            name: endpoint.into_name(),
+            address: host_port.address(&reader.names)?,
+            name: host_port.into_name(),
         })
     })
 }
@@ -236,17 +236,17 @@ fn label() -> Scalar<String> {
 
 /// A `host:port` taken apart; two spellings of the same are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Endpoint {
+enum HostPort {
     Address(SocketAddr),
     /// Lower case, with the port.
     Name(String, u16),
 }
 
-impl Endpoint {
+impl HostPort {
     fn address(&self, names: &Names) -> Result<SocketAddr, String> {
         let (name, port) = match self {
-            Endpoint::Address(address) => return Ok(*address),
-            Endpoint::Name(name, port) => (name, *port),
+            HostPort::Address(address) => return Ok(*address),
+            HostPort::Name(name, port) => (name, *port),
         };
         match names.get(name) {
             Some(Ok(ip)) => Ok(SocketAddr::new(*ip, port)),
@@ -257,19 +257,19 @@ impl Endpoint {
 
     fn into_name(self) -> String {
         match self {
-            Endpoint::Address(address) => address.ip().to_string(),
-            Endpoint::Name(name, _) => name,
+            HostPort::Address(address) => address.ip().to_string(),
+            HostPort::Name(name, _) => name,
         }
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+fn parse_host_port(text: &str) -> Result<HostPort, String> {
     let shown = quote(text);
     let port_zero = || Err(format!("{shown} has port 0, where no host can listen"));
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
             0 => port_zero(),
-            _ => Ok(Endpoint::Address(address)),
+            _ => Ok(HostPort::Address(address)),
         };
     }
     if let Some((scheme, rest)) = text.split_once("://") {
@@ -306,7 +306,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     }
     match port {
         0 => port_zero(),
-        _ => Ok(Endpoint::Name(name.to_lowercase(), port)),
+        _ => Ok(HostPort::Name(name.to_lowercase(), port)),
     }
 }
 

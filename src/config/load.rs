@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
-use super::document;
 use super::environment::{Environment, MAX_BYTES, System, resolve_all};
 use super::errors::ConfigErrors;
 use super::pool;
 use super::root::Config;
 use super::schema::{Change, Diff, Kind, Reader, map_of};
+use super::yaml;
 
 impl Config {
     /// Reads a file, checks it, resolves its host names and reads its certificates.
@@ -80,14 +80,14 @@ pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
     Ok(socket.map(|socket| directory.join(socket)))
 }
 
-fn document(text: &str, file: &Path) -> Result<document::Document, ConfigErrors> {
+fn document(text: &str, file: &Path) -> Result<yaml::Document, ConfigErrors> {
     if text.len() > MAX_BYTES {
         let message = "cannot read the configuration: larger than 1 MiB";
         return Err(ConfigErrors::of_file(file, message));
     }
     // Lines and columns are counted as editors count them, without the byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    document::parse(text).map_err(|problem| ConfigErrors::new(file, vec![problem]))
+    yaml::parse(text).map_err(|problem| ConfigErrors::new(file, vec![problem]))
 }
 
 fn text(path: &Path) -> Result<String, ConfigErrors> {

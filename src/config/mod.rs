@@ -1,6 +1,6 @@
 //! The configuration: from a YAML file to values that need no further checks.
 //!
-//! [`document`] reads a file into a tree with positions. [`schema`] says how keys are declared; each of the other files
+//! [`yaml`] reads a file into a tree of values with positions, [`document`]. [`schema`] says how keys are declared; each of the other files
 //! declares the keys of one section, with the checks that compare keys with each other, beginning with [`root`].
 //! [`reference`] writes what the declarations say for people and editors.
 
@@ -40,6 +40,7 @@ mod timeouts;
 mod tracing;
 mod upgrades;
 mod warnings;
+mod yaml;
 
 pub use access::Access;
 pub use access_log::{AccessLog, LogFormat, LogTarget, Sample};

@@ -5,7 +5,7 @@ use roff::{Inline, Roff, bold, italic, roman};
 use serde_json::{Value as Json, json};
 
 use super::root::Config;
-use super::schema::{Describe, InFlightGuard, Key, Nesting, map_of};
+use super::schema::{Describe, Key, Nesting, Presence, map_of};
 
 /// Columns of the reference file.
 const WIDTH: usize = 120;
@@ -49,13 +49,13 @@ pub fn key_table() -> String {
     let mut table = "| key | values | default | |\n|---|---|---|---|\n".to_owned();
     visit(keys(), "", &mut |path, key| {
         let default = match key.presence {
-            InFlightGuard::Default(value) | InFlightGuard::Conditional(value)
+            Presence::Default(value) | Presence::Conditional(value)
                 if key.kind.nested().is_none() =>
             {
                 format!("`{value}`")
             }
-            InFlightGuard::Default(value @ ("none" | "false")) => format!("`{value}`"),
-            InFlightGuard::Required(_) => "required".to_owned(),
+            Presence::Default(value @ ("none" | "false")) => format!("`{value}`"),
+            Presence::Required(_) => "required".to_owned(),
             _ => String::new(),
         };
         let cells = [
@@ -95,12 +95,10 @@ pub fn manual_page() -> String {
 fn heading(path: &str, key: &Key) -> Vec<Inline> {
     let mut heading = vec![bold(path), roman(": "), italic(key.kind.phrase())];
     match key.presence {
-        InFlightGuard::Default(value) | InFlightGuard::Conditional(value)
-            if key.kind.nested().is_none() =>
-        {
+        Presence::Default(value) | Presence::Conditional(value) if key.kind.nested().is_none() => {
             heading.push(roman(format!(" (default {value})")));
         }
-        InFlightGuard::Required(_) => heading.push(roman(" (required)")),
+        Presence::Required(_) => heading.push(roman(" (required)")),
         _ => {}
     }
     heading
@@ -139,9 +137,9 @@ fn key_lines(key: &Key, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
     let name = key.name;
     let (value, is_commented) = match key.presence {
-        InFlightGuard::Default(value) | InFlightGuard::Required(value) => (value, false),
-        InFlightGuard::Optional(example) | InFlightGuard::Conditional(example) => (example, true),
-        InFlightGuard::Flat => return Vec::new(),
+        Presence::Default(value) | Presence::Required(value) => (value, false),
+        Presence::Optional(example) | Presence::Conditional(example) => (example, true),
+        Presence::Flat => return Vec::new(),
     };
     let doc = text(key.doc);
     let Some(nested) = key.kind.nested() else {
@@ -191,7 +189,7 @@ fn map_lines(keys: Vec<Key>, indent: usize) -> Vec<String> {
 
 /// An element of a list: its required keys first, so that one of them bears the dash.
 fn element_lines(keys: Vec<Key>, indent: usize) -> Vec<String> {
-    let is_required = |key: &Key| matches!(key.presence, InFlightGuard::Required(_));
+    let is_required = |key: &Key| matches!(key.presence, Presence::Required(_));
     let (required, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_required);
     let mut lines = map_lines(required.into_iter().chain(others).collect(), indent);
     let first = lines

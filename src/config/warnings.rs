@@ -2,19 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::parse_x509_certificate;
 
 use super::listener::Certificate;
 use super::root::Config;
-use crate::timestamp;
+use crate::timestamp::Timestamp;
 
 impl Config {
     /// One line for each certificate that has expired or is not valid yet, and for each chain that is out of order.
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings_at(timestamp::Timestamp::now().unix_seconds() as i64)
+        self.warnings_at(Timestamp::now().unix_seconds() as i64)
     }
 
     fn warnings_at(&self, now: i64) -> Vec<String> {
@@ -129,5 +128,5 @@ fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
 }
 
 fn date(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }

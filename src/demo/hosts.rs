@@ -1,4 +1,4 @@
-//! The demo's hosts: servers within the process that say who they are, and stop for a while when they are asked to.
+//! The hosts of the demo: servers inside the process that respond with their name, and stop for a while on request.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use tokio::time::sleep;
 
 const NAMES: [&str; 3] = ["red", "green", "blue"];
 
-/// How long a host rests that was asked to stop: long enough to see it go.
+/// How long a stopped host stays down: long enough to see it fail its checks.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Connections that may wait to be accepted.
+/// The listen backlog: connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Starts the hosts, each with a name, on ports that the system chooses and a thread that runs until the process ends.
+/// Starts the hosts on free ports, in a thread that runs until the process ends. Returns their names and addresses.
 ///
 /// # Errors
-/// If there is no port or no thread left.
+/// A port or the thread cannot be had.
 pub fn start() -> io::Result<Vec<(&'static str, SocketAddr)>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,14 +51,14 @@ pub fn start() -> io::Result<Vec<(&'static str, SocketAddr)>> {
     Ok(hosts)
 }
 
-/// Serves, and rests whenever it is asked to stop.
+/// Serves, and pauses after each request to stop.
 async fn run_host(name: &'static str, address: SocketAddr, mut listener: tokio::net::TcpListener) {
     loop {
         serve_until_stopped(name, address, listener).await;
         listener = match pause(address).await {
             Ok(listener) => listener,
             Err(error) => {
-                error!("the demo's host {name} does not come back: {error}");
+                error!("the demo host {name} cannot listen again: {error}");
                 return;
             }
         }
@@ -70,23 +70,23 @@ async fn serve_until_stopped(
     address: SocketAddr,
     listener: tokio::net::TcpListener,
 ) {
-    // Never changes: the hosts end with the process.
-    let (_running, shutdown) = watch::channel(false);
-    // Dropped in the end, and every connection with it.
+    // Never signals: the hosts end with the process.
+    let (_shutdown_sender, shutdown) = watch::channel(false);
+    // Dropped on return, which closes every connection.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((connection, _)) = accepted else { continue };
-                // Head and body are two writes; the second must not wait for the first to be acknowledged. Where that
-                // cannot be had it is slower.
+                // Head and body are two writes: without TCP_NODELAY the second would wait for an acknowledgement of
+                // the first. A failure only costs speed.
                 let _ = connection.set_nodelay(true);
                 let shutdown = shutdown.clone();
-                let host = Arc::new(DemoHost { name, address, stops: AtomicBool::new(false) });
+                let host = Arc::new(DemoHost { name, address, is_stopping: AtomicBool::new(false) });
                 connections.spawn(async move {
                     let stream: Stream = Box::new(L4Stream::from(connection));
                     host.process_new(stream, &shutdown).await;
-                    host.stops.load(Ordering::Relaxed)
+                    host.is_stopping.load(Ordering::Relaxed)
                 });
             }
             Some(ended) = connections.join_next() => {
@@ -98,22 +98,22 @@ async fn serve_until_stopped(
     }
 }
 
-/// Refuses connections for a while, and listens again. The port stays taken, so that nobody else gets it meanwhile.
+/// Refuses connections for [`PAUSE`], then listens again. The port stays bound, so that no other process can take it.
 async fn pause(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // Connections of before may still be on their way out.
+    // Closed connections may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     sleep(PAUSE).await;
     socket.listen(BACKLOG)
 }
 
-/// One connection of a host that says who it is.
+/// A host, as the handler of one connection.
 struct DemoHost {
     name: &'static str,
     address: SocketAddr,
-    /// Whether it has been asked to stop, over this connection.
-    stops: AtomicBool,
+    /// Whether a request on this connection has asked the host to stop.
+    is_stopping: AtomicBool,
 }
 
 impl DemoHost {
@@ -135,7 +135,7 @@ impl DemoHost {
             }
             path => format!(
                 "{name}: {method} {path} for {} with id {}\n",
-                field("x-forwarded-for").unwrap_or("nobody"),
+                field("x-forwarded-for").unwrap_or("an unknown client"),
                 field("x-request-id").unwrap_or("none"),
             ),
         }
@@ -145,18 +145,18 @@ impl DemoHost {
 #[async_trait]
 impl ServeHttp for DemoHost {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        // The body is part of the request, and the connection goes on after it.
-        let read_whole = session.drain_request_body().await.is_ok();
+        // The connection is kept alive, so the body must be read before the next request.
+        let is_body_read = session.drain_request_body().await.is_ok();
         let body = self.describe_request(session);
         let request = session.req_header();
-        let (to_head, stops) = (
+        let (is_head_request, is_stop_request) = (
             request.method == Method::HEAD,
             request.method == Method::POST && request.uri.path() == "/stop",
         );
-        if !read_whole || stops {
+        if !is_body_read || is_stop_request {
             session.set_keepalive(None);
         }
-        self.stops.store(stops, Ordering::Relaxed);
+        self.is_stopping.store(is_stop_request, Ordering::Relaxed);
         let mut response = Response::new(Vec::new());
         let fields = response.headers_mut();
         fields.insert(
@@ -164,7 +164,7 @@ impl ServeHttp for DemoHost {
             header::HeaderValue::from_static("text/plain"),
         );
         fields.insert(header::CONTENT_LENGTH, body.len().into());
-        if !to_head {
+        if !is_head_request {
             *response.body_mut() = body.into_bytes();
         }
         response

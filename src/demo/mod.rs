@@ -1,4 +1,4 @@
-//! The demo: three hosts within the process, a configuration that balances over them, and the dashboard to watch it.
+//! The demo: three hosts inside the process, a configuration that balances requests over them, and the dashboard.
 
 mod hosts;
 
@@ -13,18 +13,18 @@ use crate::config::{Config, ConfigErrors, Secret};
 
 pub use hosts::start as start_hosts;
 
-/// Where the demo can be reached.
+/// The addresses of the demo.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Addresses {
-    /// Where to take requests
+    /// The address to listen on for requests
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Where to show the dashboard
+    /// The address of the dashboard
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
 }
 
-/// What to try, for people.
+/// The text that the demo prints: the dashboard and some commands to try.
 pub fn guide(Addresses { listen, admin }: &Addresses, token: &str) -> String {
     format!(
         "\
@@ -32,30 +32,30 @@ ballast demo: three hosts, red, green and blue, behind http://{listen}
 
   dashboard: http://{admin}/#token={token}
 
-  curl {listen}                                      again and again: they take turns
+  curl {listen}                                      repeat it: the hosts take turns
   for i in 1 2 3 4 5 6 7 8 9; do curl -s {listen}; done     three each
-  curl -i {listen}/any/path                          what a host is told about you
-  curl -X POST {listen}/stop                         whoever gets it stops for 30 seconds
+  curl -i {listen}/any/path                          what a host learns about the client
+  curl -X POST {listen}/stop                         the host that gets it stops for 30 seconds
   wrk -c 64 -d 60 http://{listen}/                   under load
 
-Ctrl-C ends it."
+Press Ctrl-C to stop."
     )
 }
 
-/// What the dashboard has to know in order to change something; another one each time.
+/// A new random token, which the dashboard needs to make changes.
 ///
 /// # Errors
-/// If the system gives no random numbers.
+/// The system returns no random numbers.
 pub fn token() -> Result<String, ring::error::Unspecified> {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// The demo's configuration: a file like any other, but for the token, which is nowhere else.
+/// The configuration of the demo. The token exists only in memory.
 ///
 /// # Errors
-/// If `hosts` is empty, or both addresses are one.
+/// `hosts` is empty, or both addresses are the same.
 pub fn config(
     hosts: &[(&str, SocketAddr)],
     Addresses { listen, admin }: &Addresses,

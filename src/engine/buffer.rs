@@ -1,17 +1,17 @@
-//! Buffers that connections have only while bytes flow: each thread keeps a few for the next one.
+//! Read buffers. A connection holds one only while bytes flow; each thread keeps a few free ones.
 
 use std::cell::RefCell;
 use std::mem;
 
 use super::free_list::FreeList;
 
-/// What is read at once.
+/// The usual read size.
 pub(super) const SMALL_SIZE: usize = 16 << 10;
 
-/// As much of a body is copied behind its head, since a write of one part costs less than one of two.
+/// Body bytes up to this size are copied behind the head, because a write of one part costs less than one of two.
 pub(super) const COPY_LIMIT: usize = 4 << 10;
 
-/// What is read at once of a long body, or of an answer: 64 KiB with their head.
+/// The read size for large bodies and for responses: 64 KiB of body, and room for a head.
 pub(super) const LARGE_SIZE: usize = (64 + 4) << 10;
 
 thread_local! {
@@ -19,10 +19,10 @@ thread_local! {
     static LARGE_BUFFERS: RefCell<FreeList<Box<[u8]>>> = const { RefCell::new(FreeList::new()) };
 }
 
-/// Bytes that have been read and are to be used, and room for more.
+/// Received bytes that were not consumed yet, and space for more.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    /// Empty while there are no bytes.
+    /// Has length 0 while no space is allocated.
     space: Box<[u8]>,
     start: usize,
     end: usize,
@@ -41,7 +41,7 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Forgets the first `count` bytes.
+    /// Removes the first `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.end);
@@ -50,7 +50,7 @@ impl Buffer {
         }
     }
 
-    /// Space behind the bytes, `size` bytes if there are none; the bytes may move.
+    /// Returns free space after the bytes; at least `size` if the buffer is empty. May move the bytes.
     pub(super) fn reserve(&mut self, size: usize) -> &mut [u8] {
         if self.space.is_empty() {
             self.space = allocate(size);
@@ -62,21 +62,21 @@ impl Buffer {
                 self.end -= self.start;
                 self.start = 0;
             } else {
-                let mut more = vec![0; self.space.len() * 2].into_boxed_slice();
-                more[..self.end].copy_from_slice(&self.space[..self.end]);
-                recycle(mem::replace(&mut self.space, more));
+                let mut larger = vec![0; self.space.len() * 2].into_boxed_slice();
+                larger[..self.end].copy_from_slice(&self.space[..self.end]);
+                recycle(mem::replace(&mut self.space, larger));
             }
         }
         &mut self.space[self.end..]
     }
 
-    /// So many bytes have been written into the [room](Self::reserve).
+    /// Marks `count` bytes of the [reserved space](Self::reserve) as filled.
     pub(super) fn advance(&mut self, count: usize) {
         self.end += count;
         debug_assert!(self.end <= self.space.len());
     }
 
-    /// Gives the space back while there are no bytes in it.
+    /// Frees the space if the buffer is empty.
     pub(super) fn release_if_empty(&mut self) {
         if self.is_empty() && !self.space.is_empty() {
             recycle(mem::take(&mut self.space));
@@ -91,19 +91,19 @@ impl Drop for Buffer {
 }
 
 fn allocate(size: usize) -> Box<[u8]> {
-    let kept = match size {
-        SMALL_SIZE => SMALL_BUFFERS.try_with(|kept| kept.borrow_mut().take()),
-        LARGE_SIZE => LARGE_BUFFERS.try_with(|kept| kept.borrow_mut().take()),
+    let reused = match size {
+        SMALL_SIZE => SMALL_BUFFERS.try_with(|list| list.borrow_mut().take()),
+        LARGE_SIZE => LARGE_BUFFERS.try_with(|list| list.borrow_mut().take()),
         _ => Ok(None),
     };
-    let kept = kept.ok().flatten();
-    kept.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    let reused = reused.ok().flatten();
+    reused.unwrap_or_else(|| vec![0; size].into_boxed_slice())
 }
 
 fn recycle(space: Box<[u8]>) {
     let length = space.len();
-    let keep = |kept: &RefCell<FreeList<_>>| kept.borrow_mut().put(space);
-    // A thread that ends keeps nothing.
+    let keep = |list: &RefCell<FreeList<_>>| list.borrow_mut().put(space);
+    // Fails only while the thread ends; the buffer is then dropped.
     let _ = match length {
         SMALL_SIZE => SMALL_BUFFERS.try_with(keep),
         LARGE_SIZE => LARGE_BUFFERS.try_with(keep),
@@ -111,8 +111,8 @@ fn recycle(space: Box<[u8]>) {
     };
 }
 
-/// Drops the buffers that the thread has not needed lately.
+/// Drops buffers that this thread has not needed lately.
 pub(super) fn trim() {
-    SMALL_BUFFERS.with(|kept| kept.borrow_mut().trim());
-    LARGE_BUFFERS.with(|kept| kept.borrow_mut().trim());
+    SMALL_BUFFERS.with(|list| list.borrow_mut().trim());
+    LARGE_BUFFERS.with(|list| list.borrow_mut().trim());
 }

@@ -1,4 +1,4 @@
-//! The client's side of a connection.
+//! The connection to a client: reads, writes, deadlines, and how it closes.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -15,27 +15,27 @@ use crate::config::HalfClose;
 use crate::deadline_timer::DeadlineTimer;
 use crate::proxy::local_response::LINGER;
 
-/// Bytes beyond the running request that are read to find the client's end behind them; more than that stays with the
-/// kernel, and an end behind it is found later.
+/// How many pipelined bytes after the current request are read while looking for the client's FIN. Further bytes stay
+/// in the kernel, and a FIN after them is noticed later.
 const LOOK_AHEAD: usize = 16 << 10;
 
 /// A client's connection.
 pub(super) struct ClientConnection {
     pub(super) socket: Transport,
-    /// What has come and has not been used.
+    /// Bytes received and not yet consumed.
     pub(super) inbound: Buffer,
-    /// The client sends no more.
+    /// The client has shut down its sending side.
     read_closed: bool,
-    /// Why reading ended.
+    /// The error that ended reading.
     read_error: Option<ErrorKind>,
     pub(super) timer: DeadlineTimer,
-    /// For how long a client is not watched whose socket is new.
+    /// Delays watching for a disconnect while the socket is not registered with the runtime.
     watch_delay: CoarseDelay,
-    /// When the write that waits must have made progress.
+    /// The pending write: when it began to wait, and when it must have made progress.
     write_deadline: Option<(Instant, Instant)>,
-    /// How long writes have waited for the client to read.
+    /// How long writes have waited for the client to read, in total.
     write_stall: Duration,
-    /// Whether anything has been sent since the head of the request.
+    /// Whether any byte was sent since the request head was read.
     pub(super) has_sent: bool,
 }
 
@@ -54,13 +54,13 @@ impl ClientConnection {
         }
     }
 
-    /// How long writes have waited for the client to read.
+    /// How long writes have waited for the client to read, in total.
     pub(super) fn write_stall(&self) -> Duration {
-        let running = self.write_deadline.map(|(since, _)| since.elapsed());
-        self.write_stall + running.unwrap_or_default()
+        let pending = self.write_deadline.map(|(began, _)| began.elapsed());
+        self.write_stall + pending.unwrap_or_default()
     }
 
-    /// Reads more; 0: the client sends no more.
+    /// Reads up to `size` bytes or more. 0 means that the client sends no more.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -83,7 +83,8 @@ impl ClientConnection {
         Poll::Ready(Ok(0))
     }
 
-    /// Waits until the client has left, whose request has come whole. What it sends meanwhile is kept for later.
+    /// Waits for the client to disconnect after it has sent its whole request. Bytes that it sends meanwhile stay in
+    /// `inbound`.
     pub(super) fn poll_disconnect(
         &mut self,
         context: &mut Context<'_>,
@@ -110,7 +111,7 @@ impl ClientConnection {
         match self.read_error {
             Some(kind) => Poll::Ready(disconnected(kind.into())),
             None if self.read_closed && half_close == HalfClose::Abort => {
-                let ended = "the client has ended its side of the connection";
+                let ended = "the client has shut down its sending side";
                 Poll::Ready(disconnected(io::Error::new(
                     ErrorKind::ConnectionAborted,
                     ended,
@@ -120,7 +121,8 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the client has sent more than was used, as far as that is known: a connection that is closed over it is reset.
+    /// Whether the client is known to have sent unread bytes. Closing the connection then makes the kernel send a
+    /// reset.
     pub(super) fn has_unread(&self) -> bool {
         let is_readable = match &self.socket {
             Transport::Tcp(socket) => !self.read_closed && socket.is_readable(),
@@ -129,7 +131,7 @@ impl ClientConnection {
         is_readable || !self.inbound.is_empty()
     }
 
-    /// Whether the client has left by now, and how.
+    /// Checks once, without waiting, whether the client has disconnected.
     pub(super) fn check_disconnect(&mut self, half_close: HalfClose) -> Option<Box<Error>> {
         if let Transport::Tcp(socket) = &mut self.socket {
             socket.assume_readable();
@@ -141,7 +143,7 @@ impl ClientConnection {
         }
     }
 
-    /// Writes some of `parts`; at least one byte comes within `limit`.
+    /// Writes a prefix of the concatenated `parts`. Fails if the client accepts no byte within `limit`.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -153,7 +155,7 @@ impl ClientConnection {
         self.with_deadline(limit, context, written)
     }
 
-    /// Sends what was written and kept back.
+    /// Sends bytes that TLS still buffers.
     pub(super) fn poll_flush(
         &mut self,
         context: &mut Context<'_>,
@@ -163,7 +165,7 @@ impl ClientConnection {
         self.with_deadline(limit, context, flushed)
     }
 
-    /// Says that nothing more comes.
+    /// Flushes, then shuts down the sending side.
     pub(super) fn poll_shutdown(
         &mut self,
         context: &mut Context<'_>,
@@ -174,7 +176,7 @@ impl ClientConnection {
         self.with_deadline(limit, context, ended)
     }
 
-    /// The outcome of a send to the client; while it is pending, the client must read something within `limit`.
+    /// Passes on the result of a send. While the send is pending, the client must read something within `limit`.
     fn with_deadline<T>(
         &mut self,
         limit: Duration,
@@ -182,17 +184,17 @@ impl ClientConnection {
         outcome: Poll<io::Result<T>>,
     ) -> Poll<pingora::Result<T>> {
         if let Poll::Ready(outcome) = outcome {
-            if let (Ok(_), Some((since, _))) = (&outcome, self.write_deadline) {
+            if let (Ok(_), Some((began, _))) = (&outcome, self.write_deadline) {
                 self.write_deadline = None;
-                self.write_stall += since.elapsed();
+                self.write_stall += began.elapsed();
             }
             return Poll::Ready(outcome.map_err(write_error));
         }
-        let (_, by) = *self.write_deadline.get_or_insert_with(|| {
+        let (_, deadline) = *self.write_deadline.get_or_insert_with(|| {
             let now = Instant::now();
             (now, now + limit)
         });
-        if self.timer.has_elapsed(by, context) {
+        if self.timer.has_elapsed(deadline, context) {
             let stalled = "the client does not read";
             let error = Error::explain(ErrorType::WriteTimedout, stalled).into_down();
             return Poll::Ready(Err(error));
@@ -200,7 +202,7 @@ impl ClientConnection {
         Poll::Pending
     }
 
-    /// Writes all of `bytes` at once.
+    /// Writes all of `bytes` and flushes.
     pub(super) async fn write_all(
         &mut self,
         mut bytes: &[u8],
@@ -216,7 +218,7 @@ impl ClientConnection {
         .await
     }
 
-    /// Says that nothing more comes, where the end of the connection does not say it.
+    /// Sends TLS close_notify. Plain TCP needs nothing: closing the socket tells the client.
     pub(super) async fn send_close_notify(&mut self) {
         if let Transport::Tls(_) = self.socket {
             let closing = poll_fn(|context| self.socket.poll_shutdown(context));
@@ -224,8 +226,8 @@ impl ClientConnection {
         }
     }
 
-    /// Closes the connection so that the client can read all that was sent. What it still sends is read and thrown away
-    /// for a while, since it would find the connection reset otherwise, perhaps before it has read all that was sent.
+    /// Shuts down the sending side, then reads and discards what the client sends, for at most [`LINGER`]. Without this
+    /// the kernel would answer unread bytes with a reset, and the client could lose the end of the response.
     pub(super) async fn lingering_close(mut self) {
         let closing = poll_fn(|context| {
             ready!(self.socket.poll_shutdown(context))?;
@@ -236,16 +238,21 @@ impl ClientConnection {
                 }
             }
         });
-        // A client that has gone does not need it, and one that stays gets no more time.
+        // Errors do not matter here: the client has disconnected, or its time is up.
         let _ = timeout(LINGER, closing).await;
     }
 }
 
-/// The client has left.
+/// The error for a client that has disconnected.
 pub(super) fn disconnected(error: io::Error) -> Box<Error> {
-    Error::because(ErrorType::ConnectionClosed, "the client has left", error).into_down()
+    Error::because(
+        ErrorType::ConnectionClosed,
+        "the client has disconnected",
+        error,
+    )
+    .into_down()
 }
 
 fn write_error(error: io::Error) -> Box<Error> {
-    Error::because(ErrorType::WriteError, "the answer", error).into_down()
+    Error::because(ErrorType::WriteError, "the response", error).into_down()
 }

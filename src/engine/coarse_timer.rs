@@ -1,4 +1,5 @@
-//! When it is looked whether a client is still there whose socket tells of no events yet.
+//! A timer with 50 ms ticks per thread. It decides when the engine begins to watch for the disconnect of a client whose
+//! socket is not registered with the runtime.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,15 +9,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// How long a request may run before its client is watched, where that takes a registration for events that the connection
-/// may never need otherwise. A timer for each of them would cost more than that saves.
+/// How long a request may run before its client is watched. Watching takes a registration for events, which a short
+/// connection never needs otherwise; a timer per request would cost more than that saves.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 thread_local! {
     static TIMER: Rc<CoarseTimer> = Rc::default();
 }
 
-/// The thread's rounds: at the end of each, those that wait for it are woken.
+/// The thread's ticks. The end of a tick wakes all tasks that wait for it.
 #[derive(Default)]
 struct CoarseTimer {
     ticks: Cell<u64>,
@@ -24,12 +25,12 @@ struct CoarseTimer {
     has_waiting: Notify,
 }
 
-/// Who waits for the end of a round.
+/// Waits for the end of the current tick.
 #[derive(Debug, Default)]
 pub(super) struct CoarseDelay(Option<u64>);
 
 impl CoarseDelay {
-    /// Whether a round has ended since this was first asked; if not, the task will be woken then.
+    /// Whether a tick has ended since the first call; otherwise the task is woken when one ends.
     pub(super) fn has_elapsed(&mut self, context: &Context<'_>) -> bool {
         TIMER.with(|timer| match self.0 {
             Some(started) => started != timer.ticks.get(),
@@ -46,7 +47,8 @@ impl CoarseDelay {
     }
 }
 
-/// Ends a round 50 ms after the first client has begun to wait for it, and wakes all that wait.
+/// Ends a tick 50 ms after the first task has begun to wait, and wakes all waiting tasks. The timer sleeps while no
+/// task waits.
 pub(super) async fn run() {
     let timer = TIMER.with(Rc::clone);
     loop {

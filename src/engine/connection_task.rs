@@ -1,4 +1,4 @@
-//! A client's connection: one request after the other.
+//! The task of a client connection: reads one request after the other and serves it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -23,40 +23,40 @@ thread_local! {
     static FREE_BUFFERS: RefCell<FreeList<Box<RequestBuffers>>> = const { RefCell::new(FreeList::new()) };
 }
 
-/// A client's connection.
+/// The state of a client connection's task.
 pub(super) struct ConnectionTask<'e> {
     engine: &'e Engine,
     client: ClientConnection,
     peer: ClientInfo,
     began: Instant,
-    /// Requests so far.
+    /// Requests served so far.
     requests: u64,
 }
 
-/// What the client has sent next.
+/// What a read for the next request head found.
 enum NextRequest {
-    /// The head of a request, which is so long.
+    /// A complete head of this length.
     Ready(usize),
-    /// A head that is refused, though there is a request.
+    /// A complete head of this length that is refused with this response.
     Refused(usize, LocalResponse),
-    /// What is no head, or comes too slowly.
+    /// Malformed bytes, or a head that is too large or too slow; there is no request to report.
     Invalid(LocalResponse),
-    /// Nothing: the connection ends.
+    /// No bytes: the client closed, the idle timeout expired, or the process shuts down.
     Closed,
-    /// The beginning of a head, and no more.
+    /// The client disconnected in the middle of a head.
     Aborted,
 }
 
-/// How a request ended as far as its connection is concerned.
+/// What happens to the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterRequest {
-    /// The connection is kept.
+    /// The connection stays open for the next request.
     KeepAlive,
-    /// It is closed once the client has read all.
+    /// Lingering close: unread bytes may still arrive.
     LingeringClose,
-    /// It is closed at once: the client has all, and has sent nothing that was not read.
+    /// Immediate close: the client has received everything and has sent no unread bytes.
     Close,
-    /// It is broken off.
+    /// The connection is dropped without a proper end.
     Abort,
 }
 
@@ -81,7 +81,7 @@ impl<'e> ConnectionTask<'e> {
         .await;
         loop {
             let (buffers, next, began) = self.read_head().await;
-            let end = match next {
+            let after = match next {
                 NextRequest::Closed => return self.client.lingering_close().await,
                 NextRequest::Aborted => {
                     return self.report_without_head(began, None, TerminationReason::ClientGone);
@@ -99,7 +99,7 @@ impl<'e> ConnectionTask<'e> {
                         .await
                 }
             };
-            match end {
+            match after {
                 AfterRequest::KeepAlive => self.requests += 1,
                 AfterRequest::LingeringClose => return self.client.lingering_close().await,
                 AfterRequest::Close => return self.client.send_close_notify().await,
@@ -108,7 +108,8 @@ impl<'e> ConnectionTask<'e> {
         }
     }
 
-    /// Waits for the next head, and tells when it had come, or had begun to if it is cut.
+    /// Waits for the next head. Also returns when the head was complete or, if it is incomplete, when its first byte
+    /// arrived.
     async fn read_head(&mut self) -> (Box<RequestBuffers>, NextRequest, Instant) {
         let engine = self.engine;
         let is_first = self.requests == 0;
@@ -116,7 +117,7 @@ impl<'e> ConnectionTask<'e> {
             true => self.began,
             false => Instant::now(),
         };
-        let mut since = is_first.then_some(self.began);
+        let mut first_byte_at = is_first.then_some(self.began);
         let mut buffers: Option<Box<RequestBuffers>> = None;
         let client = &mut self.client;
         client.has_sent = false;
@@ -152,12 +153,12 @@ impl<'e> ConnectionTask<'e> {
                     if bytes.len() >= active.limits.head {
                         return Poll::Ready(NextRequest::Invalid(LocalResponse::HEAD_TOO_LARGE));
                     }
-                    let began = *since.get_or_insert_with(Instant::now);
-                    let by = began + active.timeouts.client_head;
+                    let began = *first_byte_at.get_or_insert_with(Instant::now);
+                    let deadline = began + active.timeouts.client_head;
                     match client.poll_read(context, SMALL_SIZE) {
                         Poll::Ready(Ok(1..)) => continue,
                         Poll::Ready(_) => return Poll::Ready(NextRequest::Aborted),
-                        Poll::Pending if client.timer.has_elapsed(by, context) => {
+                        Poll::Pending if client.timer.has_elapsed(deadline, context) => {
                             return Poll::Ready(NextRequest::Invalid(LocalResponse::for_status(
                                 408,
                             )));
@@ -188,12 +189,12 @@ impl<'e> ConnectionTask<'e> {
         let buffers = buffers.unwrap_or_else(take_buffers);
         let head_started = match next {
             NextRequest::Ready(_) | NextRequest::Refused(..) => None,
-            _ => since,
+            _ => first_byte_at,
         };
         (buffers, next, head_started.unwrap_or_else(Instant::now))
     }
 
-    /// Serves a request, whose panic is only its own end.
+    /// Serves a request. A panic ends only this request.
     async fn run_exchange(
         &mut self,
         mut buffers: Box<RequestBuffers>,
@@ -210,13 +211,14 @@ impl<'e> ConnectionTask<'e> {
                 began: began.into_std(),
                 length,
             };
-            // A connection at rest need not have room for a request.
+            // Boxed, so that an idle connection does not reserve memory for a request.
             let mut running = Box::pin(exchange.run(&mut buffers, refused));
-            // It is copied into its place for each request; what few need is in places of its own.
+            // The future is moved for each request, so it has to stay small; rarely used futures inside it are boxed.
             debug_assert!(size_of_val(&*running) <= 2_048);
             poll_fn(|context| {
-                // What a panic leaves behind is dropped, and what outlives it is made for that: counts that end by being
-                // dropped, locks whose poison is ignored, and the client's socket, which is closed.
+                // Unwind safety: everything a panic leaves in an odd state is dropped. What outlives it is built for
+                // that: counters that decrease on drop, locks whose poison is ignored, and the client's socket, which
+                // is closed.
                 match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
                     Ok(Poll::Ready(end)) => Poll::Ready(Some(end)),
                     Ok(Poll::Pending) => Poll::Pending,
@@ -238,7 +240,7 @@ impl<'e> ConnectionTask<'e> {
         }
     }
 
-    /// Tells of a request of which there is no head.
+    /// Reports a request without a complete head.
     fn report_without_head(
         &self,
         began: Instant,
@@ -258,7 +260,7 @@ impl<'e> ConnectionTask<'e> {
         );
     }
 
-    /// Sends an answer behind which the connection is closed.
+    /// Sends a local response before the connection closes.
     async fn send(&mut self, response: LocalResponse) {
         let limit = self.engine.active.load().timeouts.write;
         let _: Result<()> = self
@@ -269,17 +271,17 @@ impl<'e> ConnectionTask<'e> {
 }
 
 fn take_buffers() -> Box<RequestBuffers> {
-    let kept = FREE_BUFFERS.try_with(|free| free.borrow_mut().take());
-    kept.ok().flatten().unwrap_or_default()
+    let reused = FREE_BUFFERS.try_with(|free| free.borrow_mut().take());
+    reused.ok().flatten().unwrap_or_default()
 }
 
 fn put_buffers(mut buffers: Box<RequestBuffers>) {
     buffers.shrink();
-    // A thread that ends keeps nothing.
+    // Fails only while the thread ends; the buffers are then dropped.
     let _ = FREE_BUFFERS.try_with(|free| free.borrow_mut().put(buffers));
 }
 
-/// Drops the rooms that the thread has not needed lately.
+/// Drops buffers that this thread has not needed lately.
 pub(super) fn trim() {
     FREE_BUFFERS.with(|free| free.borrow_mut().trim());
 }

@@ -1,4 +1,4 @@
-//! One request: decided on, sent to a host or several, and answered.
+//! One request: validates it, runs the attempts at hosts, and reports how it ended.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -28,31 +28,31 @@ use crate::proxy::forwarding::upstream_request::split_absolute_target;
 use crate::proxy::http_rules::{self, RequestFieldFilter};
 use crate::proxy::local_response::{LINGER, LocalResponse, Persistence};
 
-/// What is used again for each request.
+/// Buffers that are reused for each request.
 #[derive(Debug, Default)]
 pub(super) struct RequestBuffers {
     pub(super) head: MessageHead,
-    /// The head of the request.
+    /// The bytes of the request head.
     bytes: Vec<u8>,
-    /// What the host gets of it.
+    /// Bytes for the host: the request head, and re-chunked body data.
     staged: Vec<u8>,
     edits: HeaderEdits,
     response_buffers: ResponseBuffers,
 }
 
 impl RequestBuffers {
-    /// A request begins whose head is `bytes`.
+    /// Starts a request with the head `bytes`.
     pub(super) fn start(&mut self, bytes: &[u8]) {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Gives back what only an uncommon message needs.
+    /// Frees buffers that an unusually large message has grown.
     pub(super) fn shrink(&mut self) {
         for buffer in [
             &mut self.bytes,
             &mut self.staged,
-            &mut self.response_buffers.staged,
+            &mut self.response_buffers.outgoing.staged,
         ] {
             if buffer.capacity() > SMALL_SIZE {
                 *buffer = Vec::new();
@@ -61,16 +61,16 @@ impl RequestBuffers {
     }
 }
 
-/// One request.
+/// One request of a client connection.
 pub(super) struct Exchange<'c> {
     pub(super) engine: &'c Engine,
     pub(super) client: &'c mut ClientConnection,
     pub(super) peer: ClientInfo,
-    /// Requests that the connection had before.
+    /// The number of earlier requests on this connection.
     pub(super) requests: u64,
-    /// When the head had been read.
+    /// When the whole head had been read.
     pub(super) began: std::time::Instant,
-    /// Bytes of the head, which the client's still begin with.
+    /// The length of the head, which is still at the front of `client.inbound`.
     pub(super) length: usize,
 }
 
@@ -88,7 +88,7 @@ fn view<'a>(head: &'a MessageHead, bytes: &'a [u8], method: &'a Method) -> Reque
     }
 }
 
-/// Whether the client's connection outlives the request, as far as its head says.
+/// Whether the request's head allows keep-alive.
 fn is_persistent(request: RequestView<'_>) -> bool {
     !http_rules::has_connection_close(request)
         && (request.version == Version::HTTP_11
@@ -96,7 +96,7 @@ fn is_persistent(request: RequestView<'_>) -> bool {
 }
 
 impl Exchange<'_> {
-    /// Serves the request; `refused` if it is refused before anything is decided.
+    /// Serves the request. With `refused`, sends that response before any other decision.
     pub(super) async fn run(
         mut self,
         buffers: &mut RequestBuffers,
@@ -110,7 +110,7 @@ impl Exchange<'_> {
             response_buffers,
         } = buffers;
         let Ok(method) = Method::from_bytes(head.method(bytes)) else {
-            // The parser takes no others.
+            // Unreachable: the parser accepts only valid methods.
             return AfterRequest::Abort;
         };
         let request = view(head, bytes, &method);
@@ -122,11 +122,11 @@ impl Exchange<'_> {
         let is_last = max.is_some_and(|max| self.requests + 1 >= max);
         let keep_alive = is_persistent(request) && !is_last && !ctx.in_flight.is_draining();
         let mut body = http_rules::request_body(request);
-        let judged = match refused {
+        let validated = match refused {
             Some(response) => Err((response, Persistence::Close)),
             None => http_rules::validate_request(request, Some(bytes), &ctx.active.limits),
         };
-        let content_length = match judged {
+        let content_length = match validated {
             Ok(content_length) => content_length,
             Err((response, connection)) => {
                 let keep_alive = keep_alive && connection == Persistence::KeepAlive;
@@ -150,8 +150,8 @@ impl Exchange<'_> {
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)
                 .await;
         }
-        let onward = match RequestFieldFilter::new(request) {
-            Ok(onward) => onward,
+        let field_filter = match RequestFieldFilter::new(request) {
+            Ok(filter) => filter,
             Err(response) => {
                 return self
                     .refuse(&mut ctx, request, response, false, &mut body)
@@ -160,8 +160,8 @@ impl Exchange<'_> {
         };
         match self.lease(&mut ctx, request).await {
             Ok(()) => {}
-            Err(LeaseError::ClientLeft(left)) => {
-                let outcome = ExchangeOutcome::failed(left);
+            Err(LeaseError::ClientLeft(error)) => {
+                let outcome = ExchangeOutcome::failed(error);
                 return self.finish(&mut ctx, request, outcome).await;
             }
             Err(LeaseError::Refused(error)) => {
@@ -175,7 +175,7 @@ impl Exchange<'_> {
             }
         }
         let mut sender = RequestSender::new(body, std::mem::take(staged));
-        let forward = (&onward, content_length, keep_alive);
+        let forward = (&field_filter, content_length, keep_alive);
         let outcome = self
             .run_attempts(
                 &mut ctx,
@@ -194,8 +194,8 @@ impl Exchange<'_> {
         self.finish(&mut ctx, request, outcome).await
     }
 
-    /// Answers a request that goes no further, and tells of it. The rest of its body is read, for a while, if the
-    /// connection is kept.
+    /// Sends a local response to a refused request and reports it. If the connection stays open, the rest of the body
+    /// is read first, for at most [`LINGER`].
     async fn refuse(
         &mut self,
         ctx: &mut RequestContext,
@@ -204,18 +204,22 @@ impl Exchange<'_> {
         keep_alive: bool,
         body: &mut BodyDecoder,
     ) -> AfterRequest {
-        // A client that waits for "100 Continue" may never send the body, so what follows could be taken for it.
+        // A client that waits for "100 Continue" may never send the body: its next request would then be read as the
+        // body.
         let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
         let (written, sent) = self.send_response(ctx, request, response, keep_alive).await;
         ctx.refused = Some(response.ending());
-        let passed = Transferred {
+        let transferred = Transferred {
             request,
             tls: self.peer.tls,
             status: Some(response.status()),
             received: 0,
             sent,
         };
-        ctx.report(Some(passed), written.as_ref().err().map(|error| &**error));
+        ctx.report(
+            Some(transferred),
+            written.as_ref().err().map(|error| &**error),
+        );
         match (written, keep_alive) {
             (Err(_), _) => AfterRequest::Abort,
             (Ok(()), true) => match body.is_finished() || Box::pin(self.drain_body(body)).await {
@@ -226,7 +230,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends an answer of our own; returns how many bytes of a body it has.
+    /// Sends a local response; returns the number of body bytes sent.
     async fn send_response(
         &mut self,
         ctx: &mut RequestContext,
@@ -247,7 +251,7 @@ impl Exchange<'_> {
         (written, if head_only { 0 } else { response.len() as u64 })
     }
 
-    /// How to close the connection of a client that has its answer, and has sent all of its request or not.
+    /// How to close the connection after the response. Unread request bytes require a lingering close.
     fn after_response(&self, request_complete: bool) -> AfterRequest {
         match request_complete && !self.client.has_unread() {
             true => AfterRequest::Close,
@@ -255,9 +259,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// Reads the rest of a body and throws it away. `false`: it does not come, or is none.
+    /// Reads and discards the rest of the body. `false` if it does not arrive in time or is malformed.
     async fn drain_body(&mut self, body: &mut BodyDecoder) -> bool {
-        let by = Instant::now() + LINGER;
+        let deadline = Instant::now() + LINGER;
         let client = &mut *self.client;
         let drained = poll_fn(|context| {
             loop {
@@ -275,10 +279,10 @@ impl Exchange<'_> {
                 }
             }
         });
-        timeout_at(by, drained).await.unwrap_or(false)
+        timeout_at(deadline, drained).await.unwrap_or(false)
     }
 
-    /// Ends a request that was not refused: answers it if nothing has been, and tells of it.
+    /// Finishes a request that was not refused: sends an error response if nothing was sent yet, and reports it.
     async fn finish(
         &mut self,
         ctx: &mut RequestContext,
@@ -310,16 +314,17 @@ impl Exchange<'_> {
                         status = Some(response.status());
                         sent = length;
                     }
-                    // A client at fault for the error gets no more time, but for the answer to a body that is too large.
-                    let is_clients = *error.esource() == ErrorSource::Downstream;
-                    if !is_clients || response.status() == 413 {
+                    // If the client caused the error, its connection closes at once, except after a 413 response, which
+                    // the client must be able to read.
+                    let is_client_error = *error.esource() == ErrorSource::Downstream;
+                    if !is_client_error || response.status() == 413 {
                         end = AfterRequest::LingeringClose;
                     }
                 }
             }
         }
         ctx.account = None;
-        let passed = Transferred {
+        let transferred = Transferred {
             request,
             tls: self.peer.tls,
             status,
@@ -341,7 +346,7 @@ impl Exchange<'_> {
                 String::from_utf8_lossy(host.unwrap_or_default()),
             );
         }
-        ctx.report(Some(passed), error);
+        ctx.report(Some(transferred), error);
         end
     }
 }

@@ -1,41 +1,41 @@
-//! What a thread keeps for its next use: as much of it as it has lately needed at once.
+//! A thread-local list of reusable values, which holds about as many as were lately in use at once.
 
-/// Most that is kept of one kind.
+/// The maximum number of values in a list.
 const CAPACITY: usize = 1_024;
 
-/// Things to be used again.
+/// Values to be reused, most recently used last.
 #[derive(Debug)]
 pub(super) struct FreeList<T> {
-    kept: Vec<T>,
-    /// The fewest that there were since the last [`trim`](Self::trim): that many were not needed.
+    values: Vec<T>,
+    /// The lowest length since the last [`trim`](Self::trim): that many values were not needed.
     unused: usize,
 }
 
 impl<T> FreeList<T> {
     pub(super) const fn new() -> Self {
         FreeList {
-            kept: Vec::new(),
+            values: Vec::new(),
             unused: 0,
         }
     }
 
-    /// The one that was used last, since the processor's caches know it best.
+    /// Takes the most recently used value, which is the most likely to be in the processor's cache.
     pub(super) fn take(&mut self) -> Option<T> {
-        let taken = self.kept.pop();
-        self.unused = self.unused.min(self.kept.len());
+        let taken = self.values.pop();
+        self.unused = self.unused.min(self.values.len());
         taken
     }
 
     pub(super) fn put(&mut self, used: T) {
-        if self.kept.len() < CAPACITY {
-            self.kept.push(used);
+        if self.values.len() < CAPACITY {
+            self.values.push(used);
         }
     }
 
-    /// Drops what was not needed since the last time.
+    /// Drops the values that were not needed since the last call.
     pub(super) fn trim(&mut self) {
-        self.kept.drain(..self.unused);
-        self.unused = self.kept.len();
+        self.values.drain(..self.unused);
+        self.unused = self.values.len();
     }
 }
 
@@ -44,28 +44,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_are_kept_as_were_needed_at_once() {
-        let mut spare = FreeList::new();
+    fn as_many_values_stay_as_were_in_use_at_once() {
+        let mut free_list = FreeList::new();
         for number in 0..10 {
-            spare.put(number);
+            free_list.put(number);
         }
-        spare.trim();
-        assert_eq!(spare.kept.len(), 10, "they were in use until now");
-        assert_eq!((spare.take(), spare.take()), (Some(9), Some(8)));
-        spare.put(8);
-        spare.put(9);
-        spare.trim();
-        assert_eq!(spare.kept, [8, 9]);
-        spare.trim();
-        assert_eq!(spare.take(), None);
+        free_list.trim();
+        assert_eq!(free_list.values.len(), 10, "they were in use until now");
+        assert_eq!((free_list.take(), free_list.take()), (Some(9), Some(8)));
+        free_list.put(8);
+        free_list.put(9);
+        free_list.trim();
+        assert_eq!(free_list.values, [8, 9]);
+        free_list.trim();
+        assert_eq!(free_list.take(), None);
     }
 
     #[test]
-    fn there_is_an_end_to_what_is_kept() {
-        let mut spare = FreeList::new();
+    fn the_list_is_bounded() {
+        let mut free_list = FreeList::new();
         for number in 0..2 * CAPACITY {
-            spare.put(number);
+            free_list.put(number);
         }
-        assert_eq!(spare.kept.len(), CAPACITY);
+        assert_eq!(free_list.values.len(), CAPACITY);
     }
 }

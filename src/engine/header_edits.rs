@@ -1,4 +1,4 @@
-//! Heads on their way out: what is kept of the one that came, and what is added.
+//! Changes to the header fields of a forwarded head.
 
 use std::ops::Range;
 
@@ -8,19 +8,19 @@ use pingora::{Error, ErrorType, Result};
 use crate::message::encode::write_field;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 
-/// Fields that are added to a head, and the names of those that they replace.
+/// Fields to add to a head, and the names of received fields to leave out.
 #[derive(Debug, Default)]
 pub(super) struct HeaderEdits {
-    /// The values of all fields.
+    /// The values of all added fields, concatenated.
     bytes: Vec<u8>,
     fields: Vec<(&'static str, Range<usize>)>,
-    /// Names of received fields that do not go on.
+    /// Names whose received fields are replaced by the added ones.
     replaced: Vec<&'static str>,
     removed: Vec<HeaderName>,
 }
 
 impl HeaderEdits {
-    /// Forgets all of them.
+    /// Removes all edits and keeps the allocations.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.fields.clear();
@@ -28,7 +28,7 @@ impl HeaderEdits {
         self.removed.clear();
     }
 
-    /// Whether received fields of this name do not go on.
+    /// Whether received fields of this name are not forwarded.
     pub(super) fn replaces(&self, name: &[u8]) -> bool {
         let is =
             |known: &str| known.len() == name.len() && name.eq_ignore_ascii_case(known.as_bytes());
@@ -36,7 +36,7 @@ impl HeaderEdits {
             || self.removed.iter().any(|known| is(known.as_str()))
     }
 
-    /// Appends the fields to a head.
+    /// Appends the added fields to a head.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         for (name, value) in &self.fields {
             write_field(out, name.as_bytes(), &self.bytes[value.clone()]);

@@ -1,12 +1,12 @@
-//! The end of connections that are at rest, once the process stops.
+//! Closes idle client connections when the process shuts down.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-/// Whether connections at rest are to close, and whom to tell then. A connection registers once, so that its rests cost
-/// nothing.
+/// The shutdown flag, and the wakers of all client connections. A connection registers once for its lifetime, so
+/// becoming idle costs nothing.
 #[derive(Debug, Default)]
 pub(super) struct IdleCloser {
     is_closing: AtomicBool,
@@ -14,7 +14,7 @@ pub(super) struct IdleCloser {
     connections: Mutex<HashMap<u64, Waker>>,
 }
 
-/// A registered connection.
+/// A connection's registration. Dropping it deregisters the connection.
 #[derive(Debug)]
 pub(super) struct IdleRegistration<'a> {
     idle_closer: &'a IdleCloser,
@@ -22,7 +22,7 @@ pub(super) struct IdleRegistration<'a> {
 }
 
 impl IdleCloser {
-    /// Wakes the task of a connection when connections at rest are to close.
+    /// Registers a connection, whose task is woken when idle connections have to close.
     pub(super) fn register(&self, waker: &Waker) -> IdleRegistration<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.connections().insert(number, waker.clone());
@@ -32,7 +32,7 @@ impl IdleCloser {
         }
     }
 
-    /// Closes connections that are at rest, now and from now on.
+    /// Closes idle connections, now and from now on.
     pub(super) fn close_all(&self) {
         self.is_closing.store(true, Ordering::SeqCst);
         for waker in self.connections().values() {
@@ -40,13 +40,13 @@ impl IdleCloser {
         }
     }
 
-    /// Whether a connection at rest is to close.
+    /// Whether an idle connection has to close.
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::SeqCst)
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<u64, Waker>> {
-        // An entry is set and removed as a whole.
+        // A panic cannot leave an entry half written, so a poisoned lock is safe to use.
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! A TCP socket that is told of events only once it has to wait for one.
+//! A TCP socket that registers with the runtime only when it first has to wait.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
@@ -9,25 +9,26 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A TCP socket that never blocks. A connection that has its request when it is accepted, and ends after the answer, is
-/// spared the registration with the runtime's poll, its end, and an event in between.
+/// A non-blocking TCP socket with lazy registration. If the request has already arrived when the connection is
+/// accepted, and the connection closes after the response, the socket never enters epoll: this saves the registration,
+/// the deregistration and one event.
 #[derive(Debug)]
 pub struct LazyTcp(TcpState);
 
 #[derive(Debug)]
 enum TcpState {
-    /// Not registered; `drained` once a read has not filled its room, so that nothing more is likely to be there.
+    /// Not registered. `drained` is set after a short read, which means that the receive buffer is probably empty.
     Unregistered {
         socket: StdTcpStream,
         drained: bool,
     },
     Registered(TcpStream),
-    /// The runtime has not taken it.
+    /// Registration failed; the socket is closed.
     Lost,
 }
 
 impl From<StdTcpStream> for LazyTcp {
-    /// `socket` must not block.
+    /// `socket` must be in non-blocking mode.
     fn from(socket: StdTcpStream) -> Self {
         LazyTcp(TcpState::Unregistered {
             socket,
@@ -43,10 +44,10 @@ impl From<TcpStream> for LazyTcp {
 }
 
 impl LazyTcp {
-    /// Registers it with the runtime of this thread, if it is not.
+    /// Registers the socket with this thread's runtime, unless it is registered already.
     ///
     /// # Errors
-    /// If the runtime does not take it.
+    /// The runtime cannot register the socket.
     pub fn into_registered(mut self) -> io::Result<TcpStream> {
         self.registered()?;
         match self.0 {
@@ -55,12 +56,12 @@ impl LazyTcp {
         }
     }
 
-    /// Whether the runtime does not report events of this socket yet.
+    /// Whether the socket is not registered with the runtime yet.
     pub(super) fn is_unregistered(&self) -> bool {
         matches!(self.0, TcpState::Unregistered { .. })
     }
 
-    /// Whether more seems to be there to be read.
+    /// Whether a read would probably return data.
     pub(super) fn is_readable(&self) -> bool {
         match &self.0 {
             TcpState::Unregistered { drained, .. } => !drained,
@@ -72,7 +73,7 @@ impl LazyTcp {
         }
     }
 
-    /// Has the next read tried, whatever is known of the socket.
+    /// Makes the next read try the socket, even after a short read.
     pub(super) fn assume_readable(&mut self) {
         if let TcpState::Unregistered { drained, .. } = &mut self.0 {
             *drained = false;
@@ -91,7 +92,7 @@ impl LazyTcp {
         }
     }
 
-    /// Whether a read is worth a try; if not, the task will be woken when it is.
+    /// Ready if a read may return data; otherwise the task is woken once it may.
     pub(super) fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
             TcpState::Unregistered { drained: false, .. } => Poll::Ready(Ok(())),
@@ -121,7 +122,7 @@ impl LazyTcp {
         Pin::new(self.registered()?).poll_read(context, read_buf)
     }
 
-    /// Reads what has come.
+    /// Reads available bytes without waiting.
     pub(super) fn try_read(&mut self, read_buf: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
             TcpState::Unregistered { socket, .. } => socket.read(read_buf),
@@ -130,7 +131,7 @@ impl LazyTcp {
         }
     }
 
-    /// Writes some of `parts`, one behind the other.
+    /// Writes a prefix of the concatenated `parts`.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -148,13 +149,13 @@ impl LazyTcp {
         }
         let socket = Pin::new(self.registered()?);
         match parts {
-            // send, which costs the kernel less than writev.
+            // One part: `send` costs the kernel less than `writev`.
             [part, []] | [[], part] => socket.poll_write(context, part),
             parts => socket.poll_write_vectored(context, &parts.map(IoSlice::new)),
         }
     }
 
-    /// Ends our side of the connection.
+    /// Shuts down the sending side.
     pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let TcpState::Unregistered { socket, .. } = &self.0 {
             return Poll::Ready(socket.shutdown(Shutdown::Write));
@@ -163,7 +164,7 @@ impl LazyTcp {
     }
 }
 
-/// Whether an attempt came to nothing yet.
+/// Whether the call should be retried once the socket is ready.
 fn would_block(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_registered_when_it_has_to_wait() {
+    async fn a_socket_registers_when_it_has_to_wait() {
         let (mut client, mut socket) = pair();
         client.write_all(b"one").expect("sent");
         assert_eq!(read(&mut socket).await.expect("bytes"), b"one");

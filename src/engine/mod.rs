@@ -1,6 +1,7 @@
-//! The engine: HTTP/1.1 on both sides, one task per client connection over plain buffers.
+//! The engine: HTTP/1.1 to clients and to hosts, with one task per client connection and plain buffers.
 //!
-//! It moves bytes; what is decided about them, `proxy` decides. HTTP/2 is Pingora's, with the same decisions.
+//! The engine moves bytes; `proxy` makes every decision about a request. Pingora serves HTTP/2, with the same
+//! decisions.
 
 mod buffer;
 mod client_connection;
@@ -11,11 +12,13 @@ mod free_list;
 mod header_edits;
 mod host_connection;
 mod idle_closer;
+mod idle_connections;
 mod lazy_tcp;
 mod relay;
 mod request_sender;
 mod response_head;
 mod retry_loop;
+mod send_buffer;
 mod transport;
 mod tunnel;
 
@@ -35,17 +38,17 @@ use transport::Transport;
 
 pub use lazy_tcp::LazyTcp;
 
-/// How often a thread gives back what it has not needed lately: connections to hosts, and memory.
+/// How often each thread frees idle resources: expired connections to hosts, and unused buffers.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What drives requests of HTTP/1.1.
+/// Serves HTTP/1.1 clients.
 pub struct Engine {
     proxy: Proxy,
     active: Arc<ArcSwap<ActiveConfig>>,
     traffic: Arc<TrafficState>,
     connector: TransportConnector,
     idle_closer: IdleCloser,
-    /// Connections to hosts that may be idle.
+    /// The maximum number of idle connections to hosts, over all threads.
     max_idle: usize,
 }
 
@@ -55,19 +58,20 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// How a client is connected.
+/// What the listener knows about a client's connection.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientInfo {
-    /// Its address; `None` if that is none of IP.
+    /// The client's IP address; `None` if the peer address is not an IP address.
     pub address: Option<IpAddr>,
-    /// Whether the connection is encrypted.
+    /// Whether the connection uses TLS.
     pub tls: bool,
-    /// The port that it is connected to.
+    /// The local port that the client connected to.
     pub port: Option<u16>,
 }
 
 impl Engine {
-    /// An engine for whatever `active` holds when a request begins, with so many `idle` connections to hosts at most.
+    /// Creates an engine. Each request uses the configuration that `active` holds when it begins; at most `max_idle`
+    /// connections to hosts are idle.
     pub fn new(
         proxy: Proxy,
         active: Arc<ArcSwap<ActiveConfig>>,
@@ -84,31 +88,31 @@ impl Engine {
         }
     }
 
-    /// Serves a connection in clear until its end.
+    /// Serves a plain TCP connection until it closes.
     pub async fn serve_tcp(&self, socket: LazyTcp, peer: ClientInfo) {
         let connection = ConnectionTask::new(self, Transport::Tcp(socket), peer);
         connection.serve().await;
     }
 
-    /// The same with an encrypted connection.
+    /// Serves a TLS connection until it closes.
     pub async fn serve_tls(&self, socket: Stream, peer: ClientInfo) {
         ConnectionTask::new(self, Transport::Tls(socket), peer)
             .serve()
             .await;
     }
 
-    /// Closes connections at rest, now and from now on.
+    /// Closes idle client connections, now and whenever one becomes idle later.
     pub fn close_idle(&self) {
         self.idle_closer.close_all();
     }
 }
 
-/// What a thread has to do on which the engine runs, besides the connections.
+/// Runs the engine's periodic work. Each thread that serves connections runs it once, for as long as the thread lives.
 pub async fn run_housekeeping() {
     let sweep = async {
         loop {
             sleep(HOUSEKEEPING_INTERVAL).await;
-            host_connection::close_expired();
+            idle_connections::close_expired();
             buffer::trim();
             connection_task::trim();
         }
@@ -127,7 +131,7 @@ mod tests {
     use crate::pool::HostRegistry;
 
     #[tokio::test]
-    async fn a_connection_at_rest_has_no_room_for_a_request() {
+    async fn an_idle_connection_reserves_no_memory_for_a_request() {
         let file = "listeners: [\"127.0.0.1:8080\"]\npools: { web: { hosts: [\"127.0.0.1:80\"] } }";
         let config = Config::parse(file, Path::new("ballast.yaml")).expect("a configuration");
         let active = ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration");

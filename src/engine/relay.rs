@@ -1,4 +1,4 @@
-//! One attempt at a host: the request goes up and the answer comes down, both at once.
+//! One attempt at a host: sends the request and relays the response, both at the same time.
 
 mod response;
 
@@ -9,83 +9,81 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, COPY_LIMIT, LARGE_SIZE};
+use super::buffer::{Buffer, LARGE_SIZE};
 use super::client_connection::ClientConnection;
 use super::header_edits::HeaderEdits;
-use super::host_connection::{self, HostConnection};
+use super::host_connection::HostConnection;
+use super::idle_connections;
 use super::request_sender::RequestSender;
+use super::send_buffer::SendBuffer;
 use crate::message::RequestView;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::head::MessageHead;
 use crate::proxy::context::RequestContext;
 
-/// What is used again for each answer.
+/// Buffers that are reused for each response.
 #[derive(Debug, Default)]
 pub(super) struct ResponseBuffers {
     head: MessageHead,
-    /// What goes to the client before bytes of the host's.
-    pub(super) staged: Vec<u8>,
+    /// Bytes for the client.
+    pub(super) outgoing: SendBuffer,
     edits: HeaderEdits,
 }
 
-/// The answer, as far as it has come.
+/// How far the response has come.
 #[derive(Debug)]
 enum ResponseState {
-    /// Its head is to come.
+    /// The head is not complete yet.
     AwaitingHead,
-    /// Its body is passed on.
+    /// The body is being relayed.
     ReceivingBody(BodyDecoder),
-    /// It has gone out, but for what is kept back.
+    /// All bytes were written; TLS may still buffer some.
     Flushing,
     Done,
 }
 
-/// What came of an attempt whose answer has gone out whole.
+/// The result of an attempt whose whole response was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Relayed {
-    /// Whether the client's connection is kept.
+    /// Whether the client's connection stays open.
     pub(super) keep_alive: bool,
-    /// Whether the client has sent all of the request.
+    /// Whether the client has sent its whole request.
     pub(super) request_complete: bool,
 }
 
-/// An attempt.
+/// A running attempt.
 pub(super) struct Relay<'r> {
     pub(super) request: RequestView<'r>,
     pub(super) tls: bool,
     pub(super) client: &'r mut ClientConnection,
-    /// `None` once it has done its part.
+    /// `None` once the host is released.
     host: Option<HostConnection>,
-    /// What has come from it and has not gone to the client.
+    /// Bytes from the host that were not written to the client yet.
     inbound: Buffer,
     peer: &'r HttpPeer,
-    /// How many connections to hosts may be idle.
+    /// The maximum number of idle connections to hosts.
     max_idle: usize,
     pub(super) ctx: &'r mut RequestContext,
     pub(super) sender: &'r mut RequestSender,
     pub(super) buffers: &'r mut ResponseBuffers,
-    /// Whether the client's connection may be kept, as far as it is known before the answer.
+    /// Whether the client's connection may stay open, as far as known before the response.
     pub(super) keep_alive: bool,
     state: RelayState,
 }
 
-/// How far the answer is.
+/// The progress of the response.
 #[derive(Debug)]
 struct RelayState {
     down: ResponseState,
-    /// Bytes at the beginning of the host's that go to the client as they are.
-    passthrough: usize,
-    /// How much of what is staged has gone.
-    written: usize,
     chunked: bool,
     reusable: bool,
-    /// The status of the answer, once its head is on its way.
+    /// The response status, once its head is staged.
     status: Option<StatusCode>,
-    /// Bytes of its body that have gone.
+    /// Body bytes passed to the client so far.
     sent: u64,
-    /// When the host must have sent more.
+    /// When the host must have sent more bytes.
     response_deadline: Option<Instant>,
-    /// Whether the host has been told to have all of the request.
+    /// Whether the whole request was sent.
     request_sent: bool,
 }
 
@@ -101,7 +99,7 @@ impl<'r> Relay<'r> {
         buffers: &'r mut ResponseBuffers,
         keep_alive: bool,
     ) -> Self {
-        buffers.staged.clear();
+        buffers.outgoing.clear();
         buffers.head.clear();
         Relay {
             request,
@@ -117,8 +115,6 @@ impl<'r> Relay<'r> {
             keep_alive,
             state: RelayState {
                 down: ResponseState::AwaitingHead,
-                passthrough: 0,
-                written: 0,
                 chunked: false,
                 reusable: false,
                 status: None,
@@ -129,25 +125,25 @@ impl<'r> Relay<'r> {
         }
     }
 
-    /// The status that the client has begun to get, and how many bytes of the body.
+    /// The status that the client has begun to receive, and the number of body bytes.
     pub(super) fn sent_so_far(&self) -> (Option<StatusCode>, u64) {
         (self.state.status, self.state.sent)
     }
 
-    /// The host and what it has sent behind its answer, if that has switched protocols.
+    /// If the host has switched protocols: its connection, and the bytes that followed its response head.
     pub(super) fn into_tunnel(self) -> Option<(HostConnection, Buffer)> {
         let switched = self.state.status == Some(StatusCode::SWITCHING_PROTOCOLS);
         let host = self.host.filter(|_| switched)?;
         Some((host, self.inbound))
     }
 
-    /// Brings both directions forward; ready when the answer has gone out whole.
+    /// Advances both directions. Ready once the whole response was sent.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Relayed>> {
         if let Poll::Ready(()) = self.poll_up(context)?
             && !self.state.request_sent
         {
             self.state.request_sent = true;
-            // A client that uploads slowly does not make the host slow.
+            // The response time starts after the upload, so that a slow client does not make the host look slow.
             if !self.sender.bodiless && matches!(self.state.down, ResponseState::AwaitingHead) {
                 self.ctx.attempt_started = std::time::Instant::now();
             }
@@ -160,10 +156,10 @@ impl<'r> Relay<'r> {
             }));
         }
         if self.sender.is_complete() {
-            // Nobody else reads from the client, and one that has left need not be served.
+            // The request is complete, so nothing else reads from the client: watch for its disconnect here.
             let half_close = self.ctx.active.half_close;
-            if let Poll::Ready(left) = self.client.poll_disconnect(context, half_close) {
-                return Poll::Ready(Err(left));
+            if let Poll::Ready(error) = self.client.poll_disconnect(context, half_close) {
+                return Poll::Ready(Err(error));
             }
         }
         Poll::Pending
@@ -186,32 +182,15 @@ impl<'r> Relay<'r> {
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let timeouts = self.ctx.active.timeouts;
         loop {
-            if (1..=COPY_LIMIT).contains(&self.state.passthrough) && !self.buffers.staged.is_empty()
-            {
-                let bytes = &self.inbound.filled()[..self.state.passthrough];
-                self.buffers.staged.extend_from_slice(bytes);
-                self.inbound
-                    .consume(std::mem::take(&mut self.state.passthrough));
-            }
-            while self.state.written < self.buffers.staged.len() || self.state.passthrough > 0 {
-                let parts = [
-                    &self.buffers.staged[self.state.written..],
-                    &self.inbound.filled()[..self.state.passthrough],
-                ];
-                match self.client.poll_write(context, parts, timeouts.write) {
-                    Poll::Pending => return Ok(Poll::Pending),
-                    Poll::Ready(count) => {
-                        let count = count?;
-                        let staged = count.min(self.buffers.staged.len() - self.state.written);
-                        self.state.written += staged;
-                        self.state.passthrough -= count - staged;
-                        self.inbound.consume(count - staged);
-                    }
-                }
-            }
-            if !self.buffers.staged.is_empty() {
-                self.buffers.staged.clear();
-                self.state.written = 0;
+            let written = self
+                .buffers
+                .outgoing
+                .poll_write_all(&mut self.inbound, |parts| {
+                    self.client.poll_write(context, parts, timeouts.write)
+                });
+            match written {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(written) => written?,
             }
             match &mut self.state.down {
                 ResponseState::Done => return Ok(Poll::Ready(())),
@@ -241,7 +220,7 @@ impl<'r> Relay<'r> {
                 ResponseState::ReceivingBody(_) | ResponseState::AwaitingHead => {}
             }
             let Some(host) = &mut self.host else {
-                let why = "the answer goes on behind its end";
+                let why = "the response continues after its end";
                 return Error::e_explain(ErrorType::InternalError, why);
             };
             match host
@@ -271,7 +250,8 @@ impl<'r> Relay<'r> {
         }
     }
 
-    /// Lets the host go once its answer has come whole: the next request need not wait until the client has read it.
+    /// Releases the host as soon as it has sent the whole response: the next request need not wait for this client to
+    /// read it.
     fn release_host_early(&mut self) {
         if !matches!(&self.state.down, ResponseState::ReceivingBody(body) if body.is_finished()) {
             return;
@@ -279,12 +259,12 @@ impl<'r> Relay<'r> {
         let Some(host) = self.host.take() else {
             return;
         };
-        let is_free = self.state.reusable
+        let is_reusable = self.state.reusable
             && self.sender.is_sent()
             && self.sender.write_error.is_none()
-            && self.inbound.len() == self.state.passthrough;
-        if is_free {
-            host_connection::put_idle(self.peer, host, self.max_idle);
+            && self.inbound.len() == self.buffers.outgoing.passthrough;
+        if is_reusable {
+            idle_connections::put(self.peer, host, self.max_idle);
         }
         self.ctx.release_host();
         self.ctx.in_flight.release_slot();

@@ -1,4 +1,4 @@
-//! The request on its way to a host: its head, and its body as it comes.
+//! Sends a request to a host: the head, then the body as the client sends it.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -6,46 +6,43 @@ use std::time::Duration;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
-use super::buffer::{COPY_LIMIT, LARGE_SIZE, SMALL_SIZE};
+use super::buffer::{LARGE_SIZE, SMALL_SIZE};
 use super::client_connection::ClientConnection;
 use super::host_connection::HostConnection;
+use super::send_buffer::SendBuffer;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::chunked;
 use crate::proxy::context::RequestContext;
 use crate::proxy::http_rules;
 
-/// Bytes of a body that are kept to be sent again.
+/// The maximum number of body bytes that are kept for a retry.
 const MAX_REPLAY: usize = 64 << 10;
 
-/// How long a client may take to get a body going before its rate is looked at.
+/// How long a request may wait for body bytes before `min_body_rate` applies.
 const RATE_GRACE: Duration = Duration::from_secs(5);
 
-/// The body of a request.
+/// The state of a request body on its way to a host. It spans all attempts of the request.
 #[derive(Debug)]
 pub(super) struct RequestSender {
     body: BodyDecoder,
-    /// Whether it has a body at all.
+    /// Whether the request has no body.
     pub(super) bodiless: bool,
-    /// Bytes at the beginning of the client's that are the body's and go to the host as they are.
-    passthrough: usize,
-    /// What goes to the host before those: the head, and what was put into chunks.
-    staged: Vec<u8>,
-    /// How much of that has gone.
-    written: usize,
-    /// What has been sent of the body.
+    /// Bytes for the host.
+    outgoing: SendBuffer,
+    /// The body sent so far, for a retry.
     replay: Vec<u8>,
-    /// Whether that is not all.
+    /// Whether `replay` is incomplete because the body was too large.
     truncated: bool,
-    /// Bytes of the body that have come, without its framing.
+    /// Body bytes received from the client, without chunk framing.
     pub(super) received: u64,
-    /// The same in the running attempt.
+    /// The bytes counted against the body limit.
     counted: u64,
-    /// Since when the client owes the next part.
+    /// When the sender began to wait for the client.
     waiting_since: Option<Instant>,
     waited: Duration,
-    /// Since when the host does not take the next part.
+    /// When the host must have accepted more bytes.
     write_deadline: Option<Instant>,
-    /// Why nothing more goes to the host.
+    /// The error that ended writing to the host.
     pub(super) write_error: Option<Box<Error>>,
 }
 
@@ -54,9 +51,7 @@ impl RequestSender {
         RequestSender {
             bodiless: body.is_finished(),
             body,
-            passthrough: 0,
-            staged,
-            written: 0,
+            outgoing: SendBuffer::new(staged),
             replay: Vec::new(),
             truncated: false,
             received: 0,
@@ -68,48 +63,47 @@ impl RequestSender {
         }
     }
 
-    /// Whether the client has sent all of it.
+    /// Whether the client has sent the whole request.
     pub(super) fn is_complete(&self) -> bool {
         self.body.is_finished()
     }
 
-    /// Whether the host has all of it.
+    /// Whether the whole request was written to the host.
     pub(super) fn is_sent(&self) -> bool {
-        self.body.is_finished() && self.passthrough == 0 && self.written == self.staged.len()
+        self.body.is_finished() && self.outgoing.is_empty()
     }
 
-    /// Whether what has been read of it can be sent again.
+    /// Whether all body bytes read so far can be sent again.
     pub(super) fn is_replayable(&self) -> bool {
         !self.truncated
     }
 
-    /// What the next host gets first: `head` appends it.
+    /// Prepares the next attempt: stages the request head, which `head` appends, and the body bytes that were already
+    /// read.
     pub(super) fn start_attempt(
         &mut self,
         client: &mut ClientConnection,
         head: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        // It is in the replay.
-        client
-            .inbound
-            .consume(std::mem::take(&mut self.passthrough));
-        self.staged.clear();
-        self.written = 0;
+        // These bytes are in the replay buffer already.
+        client.inbound.consume(self.outgoing.passthrough);
+        self.outgoing.clear();
         self.write_deadline = None;
         self.write_error = None;
-        head(&mut self.staged)?;
-        self.staged.extend_from_slice(&self.replay);
+        head(&mut self.outgoing.staged)?;
+        self.outgoing.staged.extend_from_slice(&self.replay);
         Ok(())
     }
 
-    /// Ends the request. What the host did not get of its body is thrown away: it must not be taken for the next request.
-    /// Returns the room of the staged bytes.
+    /// Ends the request and returns the staging buffer. Body bytes that were not forwarded are discarded, so that they
+    /// are not parsed as the next request.
     pub(super) fn finish(self, client: &mut ClientConnection) -> Vec<u8> {
-        client.inbound.consume(self.passthrough);
-        self.staged
+        client.inbound.consume(self.outgoing.passthrough);
+        self.outgoing.staged
     }
 
-    /// Sends what there is to send; pending while the client or the host is waited for.
+    /// Sends as much as possible. Pending while the client or the host is slow; after a write error it stays pending,
+    /// because the host may still respond.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -121,38 +115,22 @@ impl RequestSender {
             if self.write_error.is_some() {
                 return Poll::Pending;
             }
-            if (1..=COPY_LIMIT).contains(&self.passthrough) && !self.staged.is_empty() {
-                self.staged
-                    .extend_from_slice(&client.inbound.filled()[..self.passthrough]);
-                client
-                    .inbound
-                    .consume(std::mem::take(&mut self.passthrough));
-            }
-            while self.written < self.staged.len() || self.passthrough > 0 {
-                let parts = [
-                    &self.staged[self.written..],
-                    &client.inbound.filled()[..self.passthrough],
-                ];
-                match host.socket.poll_write(context, parts) {
-                    Poll::Pending => return self.wait_for_host(context, client, ctx),
-                    Poll::Ready(Err(error)) => {
-                        // It may have answered all the same.
-                        let error = Error::because(ErrorType::WriteError, "the request", error);
-                        self.write_error = Some(error.into_up());
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(count)) => {
-                        self.write_deadline = None;
-                        let staged = count.min(self.staged.len() - self.written);
-                        self.written += staged;
-                        self.passthrough -= count - staged;
-                        client.inbound.consume(count - staged);
-                    }
+            let written = self.outgoing.poll_write_all(&mut client.inbound, |parts| {
+                let written = host.socket.poll_write(context, parts);
+                if let Poll::Ready(Ok(_)) = written {
+                    self.write_deadline = None;
                 }
-            }
-            if !self.staged.is_empty() {
-                self.staged.clear();
-                self.written = 0;
+                written
+            });
+            match written {
+                Poll::Pending => return self.wait_for_host(context, client, ctx),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    // The host may have sent a response before it closed.
+                    let error = Error::because(ErrorType::WriteError, "the request", error);
+                    self.write_error = Some(error.into_up());
+                    return Poll::Pending;
+                }
             }
             if self.body.is_finished() {
                 match host.socket.poll_flush(context) {
@@ -175,12 +153,13 @@ impl RequestSender {
             };
             match client.poll_read(context, size) {
                 Poll::Pending => {
-                    // What was kept back goes out while nothing more comes.
+                    // TLS may buffer bytes; send them while the client is slow.
                     let _ = host.socket.poll_flush(context);
                     return self.wait_for_client(context, client, ctx);
                 }
                 Poll::Ready(Ok(0)) => {
-                    let gone = "the client has ended its side amid the body";
+                    let gone =
+                        "the client has shut down its sending side before the end of the body";
                     let error = Error::explain(ErrorType::ConnectionClosed, gone);
                     return Poll::Ready(Err(error.into_down()));
                 }
@@ -198,17 +177,19 @@ impl RequestSender {
         }
     }
 
-    /// Takes what has come of the body.
+    /// Consumes received body bytes: stages them re-chunked, or marks them as pass-through.
     fn take_body(&mut self, client: &mut ClientConnection, ctx: &mut RequestContext) -> Result<()> {
         let bytes = client.inbound.filled();
         match &mut self.body {
             BodyDecoder::Chunked(chunked) => {
-                let mut at = 0;
-                let before = self.staged.len();
-                while at < bytes.len() && !chunked.is_finished() {
-                    let piece = chunked.next_data(&bytes[at..]).map_err(|_| malformed())?;
-                    let data = &bytes[at..][piece.data];
-                    at += piece.consumed;
+                let mut consumed = 0;
+                let before = self.outgoing.staged.len();
+                while consumed < bytes.len() && !chunked.is_finished() {
+                    let piece = chunked
+                        .next_data(&bytes[consumed..])
+                        .map_err(|_| malformed())?;
+                    let data = &bytes[consumed..][piece.data];
+                    consumed += piece.consumed;
                     if data.is_empty() {
                         continue;
                     }
@@ -218,20 +199,20 @@ impl RequestSender {
                         data.len(),
                         ctx.active.limits.body,
                     )?;
-                    chunked::write_chunk_start(&mut self.staged, data.len());
-                    self.staged.extend_from_slice(data);
-                    self.staged.extend_from_slice(chunked::CHUNK_END);
+                    chunked::write_chunk_start(&mut self.outgoing.staged, data.len());
+                    self.outgoing.staged.extend_from_slice(data);
+                    self.outgoing.staged.extend_from_slice(chunked::CHUNK_END);
                 }
                 if chunked.is_finished() {
-                    self.staged.extend_from_slice(chunked::LAST_CHUNK);
+                    self.outgoing.staged.extend_from_slice(chunked::LAST_CHUNK);
                 }
-                client.inbound.consume(at);
-                let new = &self.staged[before..];
+                client.inbound.consume(consumed);
+                let new = &self.outgoing.staged[before..];
                 append_replay(&mut self.replay, &mut self.truncated, new);
             }
             body => {
                 let count = body.take(bytes).map_err(|_| malformed())?;
-                self.passthrough = count;
+                self.outgoing.passthrough = count;
                 self.received += count as u64;
                 http_rules::count_body_bytes(&mut self.counted, count, ctx.active.limits.body)?;
                 append_replay(&mut self.replay, &mut self.truncated, &bytes[..count]);
@@ -240,13 +221,13 @@ impl RequestSender {
         Ok(())
     }
 
-    /// An error if the client takes too long over the body.
+    /// Fails if the client sends the body slower than `min_body_rate`.
     fn check_body_rate(&self, ctx: &RequestContext) -> Result<()> {
         let Some(rate) = ctx.active.limits.min_body_rate else {
             return Ok(());
         };
-        let due = rate as f64 * self.waited.as_secs_f64();
-        if self.waited > RATE_GRACE && (self.received as f64) < due {
+        let minimum = rate as f64 * self.waited.as_secs_f64();
+        if self.waited > RATE_GRACE && (self.received as f64) < minimum {
             let slow = "the body comes too slowly";
             return Err(Error::explain(ErrorType::ReadTimedout, slow).into_down());
         }
@@ -259,10 +240,10 @@ impl RequestSender {
         client: &mut ClientConnection,
         ctx: &RequestContext,
     ) -> Poll<Result<()>> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let wait_began = *self.waiting_since.get_or_insert_with(Instant::now);
         if client
             .timer
-            .has_elapsed(since + ctx.active.timeouts.read, context)
+            .has_elapsed(wait_began + ctx.active.timeouts.read, context)
         {
             let late = "the client does not send the body";
             return Poll::Ready(Err(
@@ -279,18 +260,18 @@ impl RequestSender {
         ctx: &RequestContext,
     ) -> Poll<Result<()>> {
         let limit = ctx.active.timeouts.write;
-        let by = *self
+        let deadline = *self
             .write_deadline
             .get_or_insert_with(|| Instant::now() + limit);
-        if client.timer.has_elapsed(by, context) {
-            let late = "the host does not take the request";
+        if client.timer.has_elapsed(deadline, context) {
+            let late = "the host does not read the request";
             return Poll::Ready(Err(Error::explain(ErrorType::WriteTimedout, late).into_up()));
         }
         Poll::Pending
     }
 }
 
-/// Keeps what was sent of a body while it is little.
+/// Keeps sent body bytes for a retry, up to [`MAX_REPLAY`].
 fn append_replay(replay: &mut Vec<u8>, truncated: &mut bool, bytes: &[u8]) {
     if *truncated || replay.len() + bytes.len() > MAX_REPLAY {
         *truncated = true;

@@ -1,4 +1,4 @@
-//! The head of a host's answer as its client gets it.
+//! Builds the response head that the client receives from the one that the host sent.
 
 use http::header::{CONNECTION, DATE, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
@@ -14,37 +14,39 @@ use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::http_rules::{self, ResponseFieldFilter, Via};
 use crate::proxy::local_response::Persistence;
 
-/// How the body of an answer comes from the host, and goes to the client.
+/// How the host frames the response body, and how the client receives it.
 #[derive(Debug)]
 pub(super) struct ResponseFraming {
-    /// What comes from the host.
+    /// Decodes the body that the host sends.
     pub(super) body: BodyDecoder,
-    /// Whether the client gets it in chunks.
+    /// Whether the client receives it with chunked transfer coding.
     pub(super) chunked: bool,
-    /// Whether only the end of the client's connection ends it.
+    /// Whether only closing the client's connection marks the end of the body.
     pub(super) until_close: bool,
-    /// Whether the host's connection can be used again behind it.
+    /// Whether the host's connection can be reused after the response.
     pub(super) reusable: bool,
 }
 
 impl ResponseFraming {
-    /// That of an answer to a request of this method and version.
+    /// The framing of a response to a request with this method and version.
     pub(super) fn new(
         response: ResponseView<'_>,
         length: ContentLength,
         method: &Method,
         version: Version,
     ) -> Self {
-        let says = |option| framing::has_option(response.fields.get_all(&CONNECTION), option);
+        let has_connection =
+            |option| framing::has_option(response.fields.get_all(&CONNECTION), option);
         let mut reusable = match response.version {
-            Version::HTTP_10 => says(b"keep-alive") && !says(b"close"),
-            _ => !says(b"close"),
+            Version::HTTP_10 => has_connection(b"keep-alive") && !has_connection(b"close"),
+            _ => !has_connection(b"close"),
         };
         let coding = framing::transfer_coding(response.fields.get_all(&TRANSFER_ENCODING));
         let body = match (coding, length) {
             _ if is_bodiless(response.status, method) => BodyDecoder::Length(0),
             (TransferCoding::Chunked, length) => {
-                // Whoever sends both may have meant something else to end it.
+                // With both Transfer-Encoding and Content-Length, the host may mean another end than the chunks' (RFC
+                // 9112 6.3): the connection is not reused.
                 reusable &= length == ContentLength::Absent;
                 BodyDecoder::chunked()
             }
@@ -56,14 +58,14 @@ impl ResponseFraming {
                 BodyDecoder::UntilClose
             }
         };
-        let of_unknown_length = !matches!(body, BodyDecoder::Length(_));
-        // HEAD is told what GET would be, and 304 what 200 would.
+        let has_unknown_length = !matches!(body, BodyDecoder::Length(_));
+        // The response to HEAD carries the fields that GET would get, and 304 those of 200.
         let is_announced =
             coding == TransferCoding::Chunked && response.status != StatusCode::NO_CONTENT;
         ResponseFraming {
             body,
-            chunked: (of_unknown_length || is_announced) && version == Version::HTTP_11,
-            until_close: of_unknown_length && version != Version::HTTP_11,
+            chunked: (has_unknown_length || is_announced) && version == Version::HTTP_11,
+            until_close: has_unknown_length && version != Version::HTTP_11,
             reusable,
         }
     }
@@ -75,7 +77,7 @@ fn is_bodiless(status: StatusCode, method: &Method) -> bool {
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Appends the head of an answer for the client; `edits` are used for what is added.
+/// Appends the response head for the client. `edits` is scratch space for the added fields.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     (head, bytes): (&MessageHead, &[u8]),
@@ -92,19 +94,19 @@ pub(super) fn write_head(
     }
     let reason = head.reason(bytes);
     write_status_line(out, response.status.as_u16(), Some(reason));
-    let passing = ResponseFieldFilter::new(response);
-    let mut dated = response.status.is_informational();
+    let field_filter = ResponseFieldFilter::new(response);
+    let mut has_date = response.status.is_informational();
     for (name, value) in response.fields.iter() {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        if !passing.passes(name) || is(TRANSFER_ENCODING.as_str()) || edits.replaces(name) {
+        if !field_filter.passes(name) || is(TRANSFER_ENCODING.as_str()) || edits.replaces(name) {
             continue;
         }
-        dated |= is(DATE.as_str());
+        has_date |= is(DATE.as_str());
         write_field(out, name, value);
     }
     edits.write(out);
-    if !dated {
-        // RFC 9110 6.6.1: whoever has a clock adds it.
+    if !has_date {
+        // RFC 9110 6.6.1: a recipient with a clock adds a missing Date.
         write_field(out, b"Date", date::get_cached_date().as_bytes());
     }
     if chunked {

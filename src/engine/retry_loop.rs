@@ -1,4 +1,4 @@
-//! The attempts of a request at hosts.
+//! Runs the attempts of a request: leases a host, connects, relays, and retries if the policy allows.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::buffer::Buffer;
 use super::exchange::Exchange;
 use super::header_edits::HeaderEdits;
 use super::host_connection::{self, HostConnection};
+use super::idle_connections;
 use super::relay::{Relay, Relayed, ResponseBuffers};
 use super::request_sender::RequestSender;
 use super::tunnel::Tunnel;
@@ -29,10 +30,10 @@ use crate::proxy::forwarding::upstream_request::split_absolute_target;
 use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::http_rules::RequestFieldFilter;
 
-/// How a request went that was not refused.
+/// How a request that was not refused ended.
 pub(super) struct ExchangeOutcome {
     pub(super) result: Result<Relayed>,
-    /// The status that the client has begun to get.
+    /// The status that the client has begun to receive.
     pub(super) status: Option<u16>,
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -50,7 +51,8 @@ impl ExchangeOutcome {
 }
 
 impl Exchange<'_> {
-    /// Leases a host for the next attempt. Waits in line while every host is full, as long as the client is there.
+    /// Leases a host for the next attempt. If every host is full, the request waits in the queue for as long as the
+    /// client stays connected.
     pub(super) async fn lease(
         &mut self,
         ctx: &mut RequestContext,
@@ -60,8 +62,8 @@ impl Exchange<'_> {
             Err(BalancerError::Busy) if ctx.pool().has_queue_room() => {
                 let half_close = ctx.active.half_close;
                 let client = &mut *self.client;
-                let left = poll_fn(|context| client.poll_disconnect(context, half_close));
-                Box::pin(ctx.lease_queued(request, left)).await
+                let disconnected = poll_fn(|context| client.poll_disconnect(context, half_close));
+                Box::pin(ctx.lease_queued(request, disconnected)).await
             }
             leased => Ok(leased?),
         }
@@ -71,7 +73,7 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        (onward, content_length, keep_alive): (&RequestFieldFilter<'_>, ContentLength, bool),
+        (field_filter, content_length, keep_alive): (&RequestFieldFilter<'_>, ContentLength, bool),
         sender: &mut RequestSender,
         edits: &mut HeaderEdits,
         response_buffers: &mut ResponseBuffers,
@@ -80,12 +82,12 @@ impl Exchange<'_> {
             if ctx.lease.is_none() {
                 match self.lease(ctx, request).await {
                     Ok(()) => {}
-                    Err(LeaseError::ClientLeft(left)) => return ExchangeOutcome::failed(left),
+                    Err(LeaseError::ClientLeft(error)) => return ExchangeOutcome::failed(error),
                     Err(LeaseError::Refused(_)) => {
-                        let none = "no usable host is left for another attempt";
+                        let reason = "no usable host is left for another attempt";
                         return ExchangeOutcome::failed(Error::explain(
                             ErrorType::HTTPStatus(503),
-                            none,
+                            reason,
                         ));
                     }
                 }
@@ -95,7 +97,7 @@ impl Exchange<'_> {
                 Err(error) => return ExchangeOutcome::failed(error),
             };
             let (host, reused) =
-                match host_connection::take_idle(&peer, Instant::from_std(ctx.attempt_started)) {
+                match idle_connections::take(&peer, Instant::from_std(ctx.attempt_started)) {
                     Some(host) => (host, true),
                     None => match self.connect(&peer, ctx.active.half_close).await {
                         Ok(host) => (host, false),
@@ -108,11 +110,12 @@ impl Exchange<'_> {
                     },
                 };
             ctx.connected(reused);
-            if !reused && let Some(left) = self.client.check_disconnect(ctx.active.half_close) {
-                // The host never hears of it.
-                return ExchangeOutcome::failed(left);
+            if !reused && let Some(error) = self.client.check_disconnect(ctx.active.half_close) {
+                // The request was not sent yet, so the host never sees it.
+                return ExchangeOutcome::failed(error);
             }
-            let started = self.start_attempt(ctx, request, (onward, content_length), sender, edits);
+            let started =
+                self.start_attempt(ctx, request, (field_filter, content_length), sender, edits);
             if let Err(error) = started {
                 return ExchangeOutcome::failed(error);
             }
@@ -166,9 +169,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// Connects to a host as long as the client is there.
+    /// Connects to a host, and gives up if the client disconnects.
     async fn connect(&mut self, peer: &HttpPeer, half_close: HalfClose) -> Result<HostConnection> {
-        // Requests on kept connections, most of them, need not have room for it.
+        // Boxed, because most requests reuse a connection and need no memory for it.
         let mut connecting = Box::pin(host_connection::connect(&self.engine.connector, peer));
         poll_fn(|context| match connecting.as_mut().poll(context) {
             Poll::Ready(connected) => Poll::Ready(connected),
@@ -177,13 +180,13 @@ impl Exchange<'_> {
         .await
     }
 
-    /// The attempt has become a tunnel, which holds its place at the host until it ends.
+    /// Runs the tunnel after a protocol upgrade. The lease on the host lasts until the tunnel ends.
     async fn tunnel(
         &mut self,
         ctx: &mut RequestContext,
         tunnel: (HostConnection, Buffer),
     ) -> ExchangeOutcome {
-        // It may last for hours, and is no retry any more.
+        // A tunnel may last for hours and must not count in the retry budget.
         ctx.account = None;
         let tunnel = Tunnel::new(self.client, tunnel, ctx.active.timeouts);
         let ended = Box::pin(tunnel.run()).await;
@@ -202,37 +205,39 @@ impl Exchange<'_> {
         }
     }
 
-    /// Puts the head of the request together for the host of the running attempt.
+    /// Builds the request head for the host of this attempt.
     fn start_attempt(
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        (onward, content_length): (&RequestFieldFilter<'_>, ContentLength),
+        (field_filter, content_length): (&RequestFieldFilter<'_>, ContentLength),
         sender: &mut RequestSender,
         edits: &mut HeaderEdits,
     ) -> Result<()> {
         edits.clear();
-        let bare = split_absolute_target(request);
-        let host = match &bare {
+        let absolute = split_absolute_target(request);
+        let host = match &absolute {
             Some((authority, _)) => {
                 edits.set("Host", authority)?;
                 Some(*authority)
             }
             None => request.get(&HOST),
         };
-        let entrance = ConnectionInfo {
+        let connection = ConnectionInfo {
             tls: self.peer.tls,
             port: self.peer.port,
         };
-        ctx.set_upstream_fields(request, host, entrance, edits)?;
+        ctx.set_upstream_fields(request, host, connection, edits)?;
         sender.start_attempt(self.client, |out| {
-            let target = bare.as_ref().map_or(request.target, |(_, target)| target);
+            let target = absolute
+                .as_ref()
+                .map_or(request.target, |(_, target)| target);
             write_request_line(out, request.method.as_str().as_bytes(), target);
             for (name, value) in request.fields.iter() {
                 let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-                let repeated = matches!(content_length, ContentLength::NonCanonical(_))
+                let is_rewritten = matches!(content_length, ContentLength::NonCanonical(_))
                     && is(CONTENT_LENGTH.as_str());
-                if onward.passes(name) && !repeated && !edits.replaces(name) {
+                if field_filter.passes(name) && !is_rewritten && !edits.replaces(name) {
                     write_field(out, name, value);
                 }
             }

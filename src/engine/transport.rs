@@ -1,4 +1,4 @@
-//! A connection's socket, with or without TLS.
+//! A connection's transport: plain TCP or TLS.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -10,16 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::buffer::Buffer;
 use super::lazy_tcp::LazyTcp;
 
-/// A socket. The common kind is not behind a pointer.
+/// A transport. Plain TCP, the common kind, is not boxed.
 pub(super) enum Transport {
     Tcp(LazyTcp),
-    /// TLS, over whatever Pingora or the listener has put under it.
+    /// A TLS stream from Pingora, or any other stream of a listener.
     Tls(Stream),
 }
 
 impl Transport {
-    /// Reads what has come into `buffer`, which has room for `size` bytes or more if it is empty; 0: the other side has
-    /// ended.
+    /// Reads into `buffer`, which gets space for at least `size` bytes if it is empty. 0 means that the peer has shut
+    /// down its sending side.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -30,7 +30,7 @@ impl Transport {
             match socket.poll_read_ready(context) {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => {
-                    // A connection that waits has no buffer.
+                    // A waiting connection holds no buffer.
                     buffer.release_if_empty();
                     return Poll::Pending;
                 }
@@ -55,7 +55,7 @@ impl Transport {
         }
     }
 
-    /// Writes some of `parts`, one behind the other; one of them has bytes.
+    /// Writes a prefix of the concatenated `parts`, which must not both be empty.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -77,7 +77,7 @@ impl Transport {
         }
     }
 
-    /// Sends what was written and kept back.
+    /// Sends bytes that TLS still buffers.
     pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Transport::Tcp(_) => Poll::Ready(Ok(())),
@@ -85,7 +85,7 @@ impl Transport {
         }
     }
 
-    /// Ends our side of the connection.
+    /// Shuts down the sending side.
     pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Transport::Tcp(socket) => socket.poll_shutdown(context),

@@ -1,7 +1,8 @@
-//! A connection that has been upgraded: what either side sends goes to the other, until both have ended.
+//! A tunnel after a protocol upgrade: copies bytes in both directions until both sides have closed.
 //!
-//! The end of one side's sending is passed on, and the other may go on. A direction reads only when the other side has
-//! taken what was read before, so each holds one buffer at most, and none while nothing flows.
+//! When one side shuts down its sending side, the tunnel passes that on, and the other direction may continue. A
+//! direction reads only after its previous bytes were written, so it holds at most one buffer, and none while it is
+//! idle.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,56 +17,56 @@ use super::host_connection::HostConnection;
 use super::transport::Transport;
 use crate::config::Timeouts;
 
-/// One direction.
+/// One direction of a tunnel.
 #[derive(Debug, Default)]
 struct Direction {
     state: DirectionState,
-    /// How much is read at once: more as soon as a read was full.
+    /// The read size; it grows after a full read.
     size: usize,
-    /// Bytes that have been passed on.
+    /// Bytes forwarded so far.
     forwarded: u64,
-    /// Until when the receiver must have taken more.
+    /// When the receiver must have accepted more bytes.
     write_deadline: Option<Instant>,
 }
 
-/// How far a direction is.
+/// The state of one direction.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum DirectionState {
-    /// Bytes are passed on.
+    /// Bytes flow.
     #[default]
     Open,
-    /// The sender has ended; the receiver is to be told.
+    /// The sender has shut down; the receiver does not know yet.
     Closing,
-    /// The receiver has been told, or takes nothing more.
+    /// The receiver knows, or accepts no more bytes.
     Closed,
 }
 
-/// A tunnel.
+/// A tunnel between a client and a host.
 pub(super) struct Tunnel<'t> {
     client: &'t mut ClientConnection,
     host: Transport,
-    /// What has come from the host and has not gone to the client.
+    /// Bytes from the host that were not written to the client yet.
     inbound: Buffer,
     timeouts: Timeouts,
     up: Direction,
     down: Direction,
-    /// Since when both sides have been silent.
+    /// When the last byte was forwarded.
     idle_since: Instant,
-    /// Why one side takes nothing more.
+    /// The error of a side that accepts no more bytes; reported once both directions are closed.
     write_error: Option<Box<Error>>,
 }
 
-/// What came of a tunnel.
+/// How a tunnel ended.
 pub(super) struct TunnelOutcome {
     pub(super) result: Result<()>,
-    /// Bytes that the host got from the client.
+    /// Bytes forwarded from the client to the host.
     pub(super) received: u64,
-    /// Bytes that the client got from the host.
+    /// Bytes forwarded from the host to the client.
     pub(super) sent: u64,
 }
 
 impl<'t> Tunnel<'t> {
-    /// A tunnel between `client` and a host that has sent `inbound` behind its 101.
+    /// Creates a tunnel. `inbound` holds the bytes that the host sent after its 101 response.
     pub(super) fn new(
         client: &'t mut ClientConnection,
         (host, inbound): (HostConnection, Buffer),
@@ -83,7 +84,7 @@ impl<'t> Tunnel<'t> {
         }
     }
 
-    /// Passes on until both sides have ended, or one has broken.
+    /// Forwards until both sides have closed or one has failed.
     pub(super) async fn run(mut self) -> TunnelOutcome {
         let result = poll_fn(|context| self.poll(context)).await;
         TunnelOutcome {
@@ -95,7 +96,7 @@ impl<'t> Tunnel<'t> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let before = self.progress();
-        // In turns, so that neither direction keeps the other from its share.
+        // Takes turns, so that neither direction starves the other.
         let (mut up, mut down) = (true, true);
         while up || down {
             up = up && self.poll_up(context)?.is_ready();
@@ -109,7 +110,7 @@ impl<'t> Tunnel<'t> {
         }
         let limit = match (self.up.state, self.down.state) {
             (DirectionState::Open, DirectionState::Open) => self.timeouts.tunnel,
-            // One that has left for good may not say so.
+            // A peer that disappears may never close its other direction, so the shorter timeout applies.
             _ => self.timeouts.tunnel.min(self.timeouts.read),
         };
         if self
@@ -125,13 +126,13 @@ impl<'t> Tunnel<'t> {
         Poll::Pending
     }
 
-    /// What changes with every byte and every end.
+    /// A value that changes with every forwarded byte and every shutdown.
     fn progress(&self) -> (u64, u64, DirectionState, DirectionState) {
         let (up, down) = (&self.up, &self.down);
         (up.forwarded, down.forwarded, up.state, down.state)
     }
 
-    /// Reads from the client once, or writes to the host; pending if neither can be done now.
+    /// Does one step from the client to the host: a read, a write or a shutdown. Pending if it has to wait.
     fn poll_up(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let client = &mut *self.client;
         if self.up.state == DirectionState::Open && client.inbound.is_empty() {
@@ -142,7 +143,7 @@ impl<'t> Tunnel<'t> {
                 }
                 Poll::Ready(Err(error)) => Err(client_connection::disconnected(error)),
                 Poll::Pending => {
-                    // TLS keeps some back.
+                    // TLS may still buffer bytes.
                     let _ = self.host.poll_flush(context);
                     Ok(Poll::Pending)
                 }
@@ -160,10 +161,11 @@ impl<'t> Tunnel<'t> {
                 client.inbound.consume(count);
                 self.up.on_written(count);
             }
-            // What it has sent before is still to be read.
+            // The host accepts no more, but what it has already sent must still reach the client.
             Poll::Ready(Err(error)) => {
                 client.inbound.consume(client.inbound.len());
-                // A host that has ended need not take more, and one that does not hear of the end has left before it.
+                // This is an error only while both directions are open: a host that has shut down its sending side may
+                // close the rest as well.
                 if (self.up.state, self.down.state) == (DirectionState::Open, DirectionState::Open)
                 {
                     let what = "the tunnel to the host";
@@ -174,12 +176,12 @@ impl<'t> Tunnel<'t> {
             }
             Poll::Pending => {
                 let limit = self.timeouts.write;
-                let by = *self
+                let deadline = *self
                     .up
                     .write_deadline
                     .get_or_insert_with(|| Instant::now() + limit);
-                if client.timer.has_elapsed(by, context) {
-                    let late = "the host does not take what the client sends";
+                if client.timer.has_elapsed(deadline, context) {
+                    let late = "the host does not read what the client sends";
                     return Err(Error::explain(ErrorType::WriteTimedout, late).into_up());
                 }
                 return Ok(Poll::Pending);
@@ -188,7 +190,7 @@ impl<'t> Tunnel<'t> {
         Ok(Poll::Ready(()))
     }
 
-    /// The same from the host to the client.
+    /// Does one step from the host to the client.
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let (client, limit) = (&mut *self.client, self.timeouts.write);
         if self.down.state == DirectionState::Open && self.inbound.is_empty() {
@@ -239,7 +241,7 @@ impl Direction {
         self.size.max(SMALL_SIZE)
     }
 
-    /// So many bytes have been read; 0: the sender has ended.
+    /// Records a read of `count` bytes; 0 means that the sender has shut down.
     fn on_read(&mut self, count: usize) {
         self.size = if count >= SMALL_SIZE {
             LARGE_SIZE
@@ -251,7 +253,7 @@ impl Direction {
         }
     }
 
-    /// So many bytes have been taken, or, at the end, the word of it.
+    /// Records a write of `count` bytes, or the finished shutdown.
     fn on_written(&mut self, count: usize) {
         self.forwarded += count as u64;
         self.write_deadline = None;
@@ -261,7 +263,7 @@ impl Direction {
     }
 }
 
-/// Tells a host that nothing more comes.
+/// Flushes, then shuts down the sending side.
 fn shut_down(socket: &mut Transport, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
     ready!(socket.poll_flush(context))?;
     socket.poll_shutdown(context).map_ok(|()| 0)

@@ -1,4 +1,4 @@
-//! The configuration's reader.
+//! Fuzz targets: the configuration file, and PEM files.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,13 +12,13 @@ use crate::pool::HostRegistry;
 use crate::proxy::ActiveConfig;
 
 const FILE: &str = "b.yaml";
-/// A message is cut off behind 600 characters, of which each may be escaped; the rest is for the place.
-const LONGEST_LINE: usize = 600 * 10 + 100;
-/// Fifty problems, and how many more there are.
-const MOST_LINES: usize = 51;
+/// A message is cut off after 600 characters, each of which may be escaped; the rest is for the position.
+const MAX_LINE: usize = 600 * 10 + 100;
+/// Fifty problems, and the number of further ones.
+const MAX_LINES: usize = 51;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Names that resolve without a resolver, files with one content; and what was asked for.
+/// Resolves names without a resolver, gives every file the same content, and records all requests.
 struct FakeEnvironment<'a> {
     content: Option<&'a [u8]>,
     names: Mutex<Vec<String>>,
@@ -56,7 +56,7 @@ fn parse(text: &str, environment: &FakeEnvironment<'_>) -> Result<Config, Config
     Config::parse_with(text, Path::new(FILE), environment)
 }
 
-/// Any text is read or refused, as a function of nothing but the text.
+/// Any text is parsed or refused, and the result depends on nothing but the text.
 fn text(input: &[u8]) {
     let text = &*String::from_utf8_lossy(input);
     let environment = FakeEnvironment::new(None);
@@ -70,7 +70,7 @@ fn text(input: &[u8]) {
     }
     let again = parse(text, &FakeEnvironment::new(None));
     assert_same(&outcome, &again);
-    // A comment in front moves every line and changes nothing else.
+    // A comment in front moves every line and changes nothing else but the digest.
     if !text.starts_with(['\u{feff}', '%']) {
         let mut commented = parse(&format!("# a comment\n{text}"), &FakeEnvironment::new(None));
         assert_eq!(commented.is_ok(), outcome.is_ok());
@@ -84,7 +84,7 @@ fn text(input: &[u8]) {
     }
 }
 
-/// Any file in the place of a certificate, its key or an authority is read or refused.
+/// Any file as certificate, key or authority is parsed or refused.
 fn pem(input: &[u8]) {
     for (text, files) in [
         (
@@ -112,7 +112,7 @@ fn pem(input: &[u8]) {
     }
 }
 
-/// As many certificates were taken as begin in the file.
+/// Asserts that the configuration has as many certificates as begin in the file.
 fn assert_nothing_is_left_out(config: &Config, input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let begun = [
@@ -139,7 +139,7 @@ fn assert_same(one: &Result<Config, ConfigErrors>, other: &Result<Config, Config
     assert_eq!(format!("{one:?}"), format!("{other:?}"));
 }
 
-/// What the types of a configuration promise, and that a process could be built of it.
+/// Asserts the invariants of a configuration, and that a process can be built from it.
 fn assert_sound(config: &Config) {
     assert!(config.server.threads > 0);
     assert!(config.server.grace_period <= DAY && config.server.drain_delay <= DAY);
@@ -186,18 +186,18 @@ fn assert_sound(config: &Config) {
     assert_eq!(active.pools.len(), config.pools.len());
 }
 
-/// One line for each problem, each with the file, and a position that is in it.
+/// Asserts one line for each problem, each with the file's name and a valid position.
 fn assert_readable(errors: &ConfigErrors, text: &str) {
     let shown = errors.to_string();
     let lines = Vec::from_iter(shown.split('\n'));
-    assert!(lines.len() <= MOST_LINES, "{} lines", lines.len());
-    // One more for what is missed at the end.
+    assert!(lines.len() <= MAX_LINES, "{} lines", lines.len());
+    // One more, for errors at the end of the file.
     let last = text
         .split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
         .count()
         + 1;
     for line in lines {
-        assert!(line.len() <= LONGEST_LINE, "{} bytes", line.len());
+        assert!(line.len() <= MAX_LINE, "{} bytes", line.len());
         assert!(!line.chars().any(char::is_control), "{line:?}");
         let rest = line.strip_prefix("b.yaml:");
         let rest = rest.unwrap_or_else(|| panic!("{line:?} does not begin with the file"));

@@ -1,10 +1,10 @@
-//! Fuzzing: readers of what strangers send, fed with what nobody meant to send.
+//! Fuzzing of everything that parses untrusted input.
 //!
-//! A target is a function of bytes that asserts what must hold whatever they are, and a test named `fuzz::…` that gives
-//! it to [`run`]. It stands where it sees what it tests: in a `fuzz.rs` beside private items, here if they are public.
-//! Its corpus is `tests/fuzz/NAME/`: small inputs that a person can read, each of which reaches something of its own.
+//! A target is a function of bytes that asserts invariants for any input, and a test named `fuzz::…` that passes it to
+//! [`run`]. Targets of private items are in a `fuzz.rs` beside them, those of public items here. The corpus of a target
+//! is `tests/fuzz/NAME/`: small, readable inputs, each of which covers something of its own.
 //!
-//! A test replays the corpus and then edits it at random, always the same way, on any toolchain.
+//! A test replays the corpus, then mutates it with a fixed sequence of seeds. It runs on any toolchain.
 
 mod config;
 mod route;

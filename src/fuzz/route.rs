@@ -1,4 +1,4 @@
-//! Which pool a request goes to.
+//! Fuzz target: routing.
 
 use crate::config::{Access, Ambiguous, PoolRef, Retry, Route};
 use crate::route::Router;
@@ -14,7 +14,7 @@ fn find(input: &[u8]) {
     let find = |path: &[u8]| router.find(authority, path).unwrap_or_default();
     let found = find(path);
 
-    // Said once more, without a byte of what it is compared with.
+    // A second, simpler implementation as the model.
     let name = name(authority);
     let sent = normal(path);
     let expected = routes.iter().position(|route| {
@@ -24,19 +24,19 @@ fn find(input: &[u8]) {
             None => name == *host,
         });
         let begin = route.path.as_ref();
-        host && begin.is_none_or(|begin| sent.as_ref().is_some_and(|path| below(path, begin)))
+        host && begin.is_none_or(|begin| sent.as_ref().is_some_and(|path| is_below(path, begin)))
     });
-    // Addresses of IPv6 and encoded names have spellings that are not said once more.
+    // The model covers neither IPv6 addresses nor percent-encoded names.
     if !name.contains(['[', '%']) && sent.is_some() {
         assert_eq!(found, expected);
     }
 
-    // No other spelling of the path goes anywhere else.
+    // All spellings of the path go to the same route.
     for spelling in spellings(path) {
         let shown = spelling.escape_ascii().to_string();
         assert_eq!(find(&spelling), found, "{shown}");
     }
-    // Neither capitals nor a port nor the dot of the root make another host of it.
+    // Upper case, a port and a trailing dot do not change the host.
     let same = |authority: &[u8]| {
         let again = router.find(authority, path).unwrap_or_default();
         assert_eq!(again, found, "{}", authority.escape_ascii());
@@ -49,7 +49,7 @@ fn find(input: &[u8]) {
             same(&[authority, b".:80"].concat());
         }
     }
-    // A route at the end takes what is left and nothing else.
+    // A catch-all route at the end gets the unmatched requests only.
     let last = routes.len();
     routes.push(Route {
         host: None,
@@ -60,14 +60,14 @@ fn find(input: &[u8]) {
     assert_eq!(all, Ok(found.or(Some(last))));
 }
 
-/// Other spellings of a path that begins with a slash.
+/// Other spellings of a path that starts with a slash.
 fn spellings(path: &[u8]) -> Vec<Vec<u8>> {
     if !path.starts_with(b"/") {
         return Vec::new();
     }
     let mut before = 0;
     let encoded = path.iter().enumerate().flat_map(|(at, &byte)| {
-        // What is encoded already stays.
+        // Leave encoded bytes as they are.
         let inside = path[at.saturating_sub(2)..at].contains(&b'%');
         match byte.is_ascii_alphanumeric() && !inside {
             true => format!("%{byte:02x}").into_bytes(),
@@ -75,7 +75,7 @@ fn spellings(path: &[u8]) -> Vec<Vec<u8>> {
         }
     });
     let doubled = path.iter().flat_map(|&byte| {
-        // Without an empty segment before dots, which some hosts count.
+        // No empty segment before dots, which some hosts count.
         let twice = byte == b'/' && before == 1 && !path.contains(&b'.');
         before = 1;
         match twice {
@@ -112,8 +112,8 @@ fn spellings(path: &[u8]) -> Vec<Vec<u8>> {
     ]
 }
 
-/// The segments of a path as text, by a stack, each with a slash before it; `None` for a path with what has several
-/// readings or no spelling in ASCII.
+/// The segments of a path, normalized with a stack, each after a slash; `None` for a path that is ambiguous or not
+/// ASCII.
 fn normal(path: &[u8]) -> Option<Vec<u8>> {
     if !path.starts_with(b"/") {
         return Some(if path.is_empty() {
@@ -147,14 +147,14 @@ fn normal(path: &[u8]) -> Option<Vec<u8>> {
     Some(normal.into_bytes())
 }
 
-/// As the configuration's reader would have it: lower case, and ASCII.
+/// A route as the configuration would have it: lower case, and ASCII.
 fn route(pool: usize, line: &[u8]) -> Route {
     let line = line.escape_ascii().to_string();
     let (host, path) = line.split_once(' ').unwrap_or((&line, "-"));
-    let said = |text: &str| (text != "-").then(|| text.to_owned());
+    let given = |text: &str| (text != "-").then(|| text.to_owned());
     Route {
-        host: said(&host.to_ascii_lowercase()),
-        path: said(path),
+        host: given(&host.to_ascii_lowercase()),
+        path: given(path),
         pool: PoolRef {
             name: String::new(),
             index: pool,
@@ -165,7 +165,7 @@ fn route(pool: usize, line: &[u8]) -> Route {
     }
 }
 
-/// The name in an authority, each byte a character.
+/// The name in an authority, each byte as a character.
 fn name(authority: &[u8]) -> String {
     let text: String = authority.iter().map(|&byte| char::from(byte)).collect();
     let text = text.to_ascii_lowercase();
@@ -175,12 +175,12 @@ fn name(authority: &[u8]) -> String {
     name.trim_end_matches('.').to_owned()
 }
 
-/// Whether `path` is `begin` or continues it with another segment; segment by segment.
-fn below(path: &[u8], begin: &str) -> bool {
+/// Whether `path` equals `begin` or continues it with further segments.
+fn is_below(path: &[u8], begin: &str) -> bool {
     let mut path = path.split(|byte| *byte == b'/');
     let mut begin = begin.as_bytes().split(|byte| *byte == b'/').peekable();
     while let Some(wanted) = begin.next() {
-        // `/v1/` ends in an empty segment: whatever stands there is below it.
+        // `/v1/` ends in an empty segment: anything there is below it.
         let is_open = wanted.is_empty() && begin.peek().is_none();
         match path.next() {
             None => return false,

@@ -1,4 +1,4 @@
-//! A run of one target without an engine.
+//! Runs one fuzz target without an external engine.
 
 use std::fmt;
 use std::fs;
@@ -14,31 +14,31 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-/// For one input, on a busy machine and without optimisation; whatever takes longer hangs.
-const LONGEST: Duration = Duration::from_secs(10);
+/// The time limit for one input, on a busy machine and without optimization; a slower target hangs.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Edited inputs between two looks at the clock; what a run without a time takes.
+/// Mutated inputs between two checks of the clock, and in a run without a time limit.
 const BATCH: u32 = 256;
 
-/// Inputs do not grow beyond it by editing.
-const LARGEST: usize = 1 << 16;
+/// Mutation does not grow an input beyond this size.
+const MAX_INPUT: usize = 1 << 16;
 
-/// Bytes that mean something to one reader or another.
-const TELLING: &[u8] = b"\0\t\n\r \"#%&'*,-./0:;=>?@A[\\]_`a{|}~\x7f\x80\xc3\xff";
+/// Bytes that are special to some parser.
+const SPECIAL_BYTES: &[u8] = b"\0\t\n\r \"#%&'*,-./0:;=>?@A[\\]_`a{|}~\x7f\x80\xc3\xff";
 
-/// Gives `target` the corpus of `name`, then edited inputs of it: a batch, or as many as there is time for. It has to
-/// return for each, in time and without a panic. `words` are pieces of the input's language, which random bytes would
-/// hardly ever hit.
+/// Runs `target` on the corpus of `name`, then on mutations of it: one batch, or as many as the time allows. The target
+/// must return for each input, in time and without a panic. `words` are tokens of the input's language, which random
+/// bytes would hardly ever form.
 pub(crate) fn run(name: &str, words: &'static [&'static str], target: fn(&[u8])) {
     let corpus = corpus(name);
     let running = Running::default();
-    let noted = running.clone();
+    let recorder = running.clone();
     let (finished, finish) = mpsc::channel();
     let worker = thread::spawn(move || {
-        // Dropped with the thread, however it ends.
+        // Dropped when the thread ends, even by a panic.
         let _finished: mpsc::Sender<()> = finished;
         let target = |input: &[u8]| {
-            noted.note(input);
+            recorder.record(input);
             target(input);
         };
         for input in &corpus {
@@ -53,15 +53,15 @@ pub(crate) fn run(name: &str, words: &'static [&'static str], target: fn(&[u8]))
             }
         }
     });
-    while finish.recv_timeout(LONGEST / 10) == Err(RecvTimeoutError::Timeout) {
-        running.assert_that_it_ends();
+    while finish.recv_timeout(TIMEOUT / 10) == Err(RecvTimeoutError::Timeout) {
+        running.assert_in_time();
     }
     if let Err(failure) = worker.join() {
         panic::resume_unwind(failure);
     }
 }
 
-/// The files of the target's folder, in the order of their names.
+/// The files of the corpus, sorted by name.
 fn corpus(name: &str) -> Vec<Input> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
     let folder = folder.join(name);
@@ -73,7 +73,7 @@ fn corpus(name: &str) -> Vec<Input> {
     files.iter().map(read).collect()
 }
 
-/// `BALLAST_FUZZ_SECONDS`, or a minute under `BALLAST_LONG=1`, or none beyond the first batch.
+/// `BALLAST_FUZZ_SECONDS`, or a minute with `BALLAST_LONG=1`, or zero for just one batch.
 fn time() -> Duration {
     let seconds = std::env::var("BALLAST_FUZZ_SECONDS").map(|seconds| {
         let seconds = seconds.parse();
@@ -83,7 +83,7 @@ fn time() -> Duration {
     Duration::from_secs(seconds.unwrap_or_else(|_| if long() { 60 } else { 0 }))
 }
 
-/// Runs `target` on `cases` inputs; fails with the smallest one found that it fails for.
+/// Runs `target` on `cases` inputs; panics with the smallest failing input found.
 fn check(seed: u64, cases: u32, inputs: &impl Strategy<Value = Input>, target: impl Fn(&[u8])) {
     let config = Config {
         cases,
@@ -105,10 +105,10 @@ fn check(seed: u64, cases: u32, inputs: &impl Strategy<Value = Input>, target: i
     }
 }
 
-/// Inputs that are an input of the corpus, or nothing, after a few edits.
+/// Inputs of the corpus, or empty ones, after a few mutations.
 fn edited(corpus: Vec<Input>, words: &'static [&'static str]) -> impl Strategy<Value = Input> {
     let other = select(corpus.clone());
-    let telling = select(TELLING).prop_map(|byte| vec![byte]);
+    let special = select(SPECIAL_BYTES).prop_map(|byte| vec![byte]);
     let word = select([words, &[" ", "\n"]].concat()).prop_map(|word| word.as_bytes().to_vec());
     let piece = (other, any::<Index>(), 0..40_usize).prop_map(|(Input(other), at, length)| {
         let at = at.index(other.len() + 1);
@@ -116,7 +116,7 @@ fn edited(corpus: Vec<Input>, words: &'static [&'static str]) -> impl Strategy<V
     });
     let inserted = prop_oneof![
         4 => word,
-        4 => telling,
+        4 => special,
         2 => piece,
         1 => vec(any::<u8>(), 1..4),
     ];
@@ -137,7 +137,7 @@ fn edited(corpus: Vec<Input>, words: &'static [&'static str]) -> impl Strategy<V
     })
 }
 
-/// Bytes given way to others.
+/// Replaces bytes by others, repeated.
 #[derive(Debug, Clone)]
 struct Edit {
     removed: usize,
@@ -149,11 +149,11 @@ impl Edit {
     fn apply(&self, at: usize, input: &mut Vec<u8>) {
         let end = input.len().min(at + self.removed);
         input.splice(at..end, self.inserted.repeat(self.times));
-        input.truncate(LARGEST);
+        input.truncate(MAX_INPUT);
     }
 }
 
-/// Shown as it could stand in a byte string.
+/// Shown in the form of a byte string.
 #[derive(Clone)]
 struct Input(Vec<u8>);
 
@@ -163,7 +163,7 @@ impl fmt::Debug for Input {
     }
 }
 
-/// The input that is being worked on.
+/// The input that the target is running on.
 #[derive(Clone, Default)]
 struct Running(Arc<Mutex<Option<Begun>>>);
 
@@ -173,19 +173,19 @@ struct Begun {
 }
 
 impl Running {
-    fn note(&self, input: &[u8]) {
+    fn record(&self, input: &[u8]) {
         *self.now() = Some(Begun {
             at: Instant::now(),
             input: input.to_owned(),
         });
     }
 
-    fn assert_that_it_ends(&self) {
+    fn assert_in_time(&self) {
         if let Some(Begun { at, input }) = &*self.now()
-            && at.elapsed() > LONGEST
+            && at.elapsed() > TIMEOUT
         {
             let shown = input.escape_ascii();
-            panic!("longer than {LONGEST:?} for the input\nb\"{shown}\"");
+            panic!("longer than {TIMEOUT:?} for the input\nb\"{shown}\"");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Checks that take too long all at once: rather our fault, or the network's, than that of each host.
+//! Detects checks that time out on many hosts at once: the cause is likelier this process or the network than each
+//! host.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,11 +7,11 @@ use std::time::Duration;
 use crate::event_log::{EventKind, EventLog};
 use crate::pool::Pool;
 
-/// Hosts whose checks must take too long at once, at least; for one host alone there is nothing to compare with.
+/// The least number of hosts whose checks must time out: with a single host there is nothing to compare with.
 const MIN_LATE_HOSTS: usize = 2;
 
-/// Notices when the checks of more than half of a pool's hosts take too long at once, or when this process gets too
-/// little time to check anything.
+/// Detects that the checks of more than half of a pool's hosts time out at once, or that this process is too starved to
+/// check anything.
 #[derive(Debug)]
 pub(super) struct CorrelatedFailure {
     pool: String,
@@ -20,12 +21,12 @@ pub(super) struct CorrelatedFailure {
 
 #[derive(Debug)]
 struct State {
-    /// By position in the pool: whether the latest check took too long, though the host counts as healthy.
+    /// By position in the pool: whether the latest check of a healthy host timed out.
     late: Vec<bool>,
-    /// Checks that still have to run in time before this process counts as able to check: a round of them, so that a
-    /// busy machine does not begin and end a storm with every check.
+    /// Checks that must still run in time before this process counts as able to check. It is a full round, so that a
+    /// busy machine does not begin and end a correlated failure with every check.
     recovering: usize,
-    on: bool,
+    active: bool,
 }
 
 impl CorrelatedFailure {
@@ -41,12 +42,12 @@ impl CorrelatedFailure {
             state: Mutex::new(State {
                 late: vec![false; hosts],
                 recovering: 0,
-                on: false,
+                active: false,
             }),
         }
     }
 
-    /// Takes in a check of the host at `position`. Returns whether checks that take too long mean nothing now.
+    /// Records a check of the host at `position`. Returns whether timeouts must be ignored now.
     pub(super) fn report(&self, position: usize, late: bool, starved: Option<Duration>) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.late[position] = late;
@@ -57,26 +58,26 @@ impl CorrelatedFailure {
         };
         let late = state.late.iter().filter(|late| **late).count();
         let many = late >= MIN_LATE_HOSTS && late * 2 > hosts;
-        let on = many || state.recovering > 0;
-        match (state.on, on, starved) {
-            (false, true, Some(by)) => self.log_event(EventKind::Frozen,
+        let active = many || state.recovering > 0;
+        match (state.active, active, starved) {
+            (false, true, Some(lateness)) => self.log_event(EventKind::Frozen,
                 &format!(
-                    "correlated failure: a timer of this process was {} ms late; checks that take too long change nothing \
-                     until that ends",
-                    by.as_millis()
+                    "correlated failure: a timer of this process was {} ms late; timeouts of checks are ignored until \
+                     that ends",
+                    lateness.as_millis()
                 ),
             ),
             (false, true, None) => self.log_event(EventKind::Frozen,
                 &format!(
-                    "correlated failure: the checks of {late} of {hosts} hosts take too long; hosts stay what they are \
-                     until that ends"
+                    "correlated failure: the checks of {late} of {hosts} hosts time out; hosts keep their state until \
+                     that ends"
                 ),
             ),
             (true, false, _) => self.log_event(EventKind::Thawed, "the correlated failure is over"),
             _ => {}
         }
-        state.on = on;
-        on
+        state.active = active;
+        active
     }
 
     fn log_event(&self, kind: EventKind, text: &str) {
@@ -110,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn a_starved_process_judges_nobody() {
+    fn a_starved_process_judges_no_host() {
         let starved = Some(Duration::from_secs(1));
         let correlated_failure = of(1);
         assert!(correlated_failure.report(0, true, starved));
         assert!(!correlated_failure.report(0, true, None));
-        // It is over after a round of checks in time.
+        // It ends after a round of checks in time.
         let correlated_failure = of(3);
         assert!(correlated_failure.report(0, true, starved));
         assert!(correlated_failure.report(1, false, None));

@@ -1,4 +1,4 @@
-//! The transitions of a pool that come by time alone, such as the end of an ejection.
+//! Applies the changes of a pool that come by time alone, such as the end of an ejection.
 
 use std::future::pending;
 
@@ -6,7 +6,7 @@ use tokio::time::sleep_until;
 
 use crate::pool::Pool;
 
-/// Brings the pool in line whenever time alone changes something, for ever.
+/// Reconciles the pool whenever an ejection ends. Runs forever.
 pub(super) async fn run(pool: &Pool) {
     loop {
         let due = async {

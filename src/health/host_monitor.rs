@@ -1,4 +1,4 @@
-//! The checks of one host, on its own schedule.
+//! Checks one host on its own schedule.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,18 @@ use crate::event_log::EventKind;
 use crate::pool::{CheckOutcome, CheckResult, HealthVerdict, Pool};
 use crate::timestamp::Timestamp;
 
-/// Looks at the clock during a check: a process that cannot even do that in time cannot judge others.
+/// Timer ticks during a check: a process whose timers are late cannot judge hosts.
 const TIMER_SAMPLES: u32 = 8;
 
-/// A timer may be late by this part of the check's timeout, and by [`LATENESS`] in any case.
+/// A timer may be late by this fraction of the check's timeout, and by [`LATENESS`] in any case.
 const LATENESS_PART: u32 = 4;
 const LATENESS: Duration = Duration::from_millis(50);
 
-/// When the first check of a host that could not be tried is tried again, unless checks are due more often.
+/// The interval of attempts at a host's first check while this process lacks resources, unless checks are more
+/// frequent.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// One host under watch.
+/// Checks one host.
 #[derive(Debug)]
 pub(super) struct HostMonitor {
     pool: Arc<Pool>,
@@ -37,7 +38,7 @@ pub(super) struct HostMonitor {
     timeout: Duration,
     /// When the next check is due.
     due: Instant,
-    /// Requests that the host had answered well by the latest check.
+    /// The host's count of successful requests at the latest check.
     successes: u64,
 }
 
@@ -56,7 +57,7 @@ impl HostMonitor {
         let member = &pool.members()[position];
         let before = member.verdict().or(up);
         let now = Instant::now();
-        // However often a pool is built anew, its hosts are checked no more often.
+        // A reload must not make checks of a host more frequent.
         let due = member.next_check().map(Instant::from_std);
         let due = due.map_or(now, |due| due.min(now + jittered(check.interval)));
         HostMonitor {
@@ -72,18 +73,18 @@ impl HostMonitor {
         }
     }
 
-    /// Whether it is known what to do with the host before it has been checked here.
+    /// Whether the host has a verdict, from a check or carried over.
     pub(super) fn has_verdict(&self) -> bool {
         self.thresholds.verdict().is_some()
     }
 
-    /// What is watched, in words.
-    pub(super) fn object(&self) -> String {
+    /// A description of the host for logs.
+    pub(super) fn description(&self) -> String {
         let host = self.pool.members()[self.position].host().id();
         format!("pool {}: host {host}", self.pool.name())
     }
 
-    /// Checks the host at once, and then until it is known what to do with it.
+    /// Checks the host at once, and repeats that until there is a verdict.
     pub(super) async fn check_until_verdict(&mut self) {
         loop {
             self.check().await;
@@ -94,7 +95,7 @@ impl HostMonitor {
         }
     }
 
-    /// Checks the host for ever.
+    /// Checks the host forever.
     pub(super) async fn run(&mut self) {
         loop {
             sleep_until(self.due).await;
@@ -102,15 +103,15 @@ impl HostMonitor {
         }
     }
 
-    /// Checks the host once and tells the pool.
+    /// Checks the host once and reports the result to the pool.
     async fn check(&mut self) {
         let pool = Arc::clone(&self.pool);
         let member = &pool.members()[self.position];
         let _permit = check_permits::acquire().await;
         let check = self.probe.run(member.host().address());
-        let begun = Instant::now();
+        let started = Instant::now();
         let (outcome, lateness) = timed(check, self.timeout).await;
-        member.counters().count_check(counted(&outcome));
+        member.counters().count_check(check_outcome(&outcome));
         member.record_check(CheckResult {
             at: Timestamp::now(),
             good: outcome.is_ok(),
@@ -118,10 +119,10 @@ impl HostMonitor {
                 Ok(()) => "passed".to_owned(),
                 Err(fault) => fault.to_string(),
             },
-            took_ms: begun.elapsed().as_secs_f64() * 1e3,
+            took_ms: started.elapsed().as_secs_f64() * 1e3,
         });
-        if let Err(CheckFailure::Resources(lacking)) = &outcome {
-            check_permits::warn_rate_limited(*lacking);
+        if let Err(CheckFailure::Resources(resource)) = &outcome {
+            check_permits::warn_rate_limited(*resource);
         }
         self.due = Instant::now() + self.pause(&outcome);
         member.set_next_check(Some(self.due.into_std()));
@@ -134,7 +135,7 @@ impl HostMonitor {
             return;
         };
         if healthy && before.is_some() {
-            // It may have been ejected for what the checks have seen, too, and have seen end.
+            // The ejection may have had the same cause, which the checks have seen end.
             pool.uneject(member);
         }
         let host = Some(member.host().id());
@@ -145,10 +146,10 @@ impl HostMonitor {
         pool.reconcile();
     }
 
-    /// How long after a check the next one is due.
+    /// The time until the next check.
     fn pause(&self, outcome: &Result<(), CheckFailure>) -> Duration {
         match outcome {
-            // The host is of no use before its first result, and the shortage may be over any moment.
+            // The host cannot serve before its first result, and the shortage may end soon.
             Err(CheckFailure::Resources(_)) if !self.has_verdict() => {
                 jittered(self.interval.min(RETRY_INTERVAL))
             }
@@ -156,7 +157,7 @@ impl HostMonitor {
         }
     }
 
-    /// What the outcome of a check is worth.
+    /// What the outcome of a check counts as.
     fn evidence_of(
         &mut self,
         outcome: &Result<(), CheckFailure>,
@@ -167,8 +168,8 @@ impl HostMonitor {
         let alive = successes > self.successes;
         self.successes = successes;
         let slow = matches!(outcome, Err(CheckFailure::TimedOut(_)));
-        let most = (self.timeout / LATENESS_PART).max(LATENESS);
-        let starved = (slow && lateness > most).then_some(lateness);
+        let tolerated = (self.timeout / LATENESS_PART).max(LATENESS);
+        let starved = (slow && lateness > tolerated).then_some(lateness);
         let was_up = before.is_some_and(|verdict| verdict.healthy);
         let frozen = self
             .correlated_failure
@@ -176,9 +177,9 @@ impl HostMonitor {
         match outcome {
             Ok(()) => CheckEvidence::Good,
             Err(CheckFailure::Failed(_)) => CheckEvidence::Bad,
-            // What this process lacks says nothing about a host, at its first check as at any other.
+            // A lack of resources in this process says nothing about the host, not even at its first check.
             Err(CheckFailure::Resources(_)) => CheckEvidence::None,
-            // The first result of a host decides alone, whatever the others do.
+            // The first result alone decides, whatever the other hosts' checks show.
             Err(_) if before.is_none() => CheckEvidence::Bad,
             Err(CheckFailure::TimedOut(_)) if frozen || (alive && was_up) => CheckEvidence::None,
             Err(CheckFailure::TimedOut(_)) => CheckEvidence::Weak,
@@ -186,8 +187,8 @@ impl HostMonitor {
     }
 }
 
-/// What an outcome is counted as.
-fn counted(outcome: &Result<(), CheckFailure>) -> CheckOutcome {
+/// The outcome for the metrics.
+fn check_outcome(outcome: &Result<(), CheckFailure>) -> CheckOutcome {
     match outcome {
         Ok(()) => CheckOutcome::Ok,
         Err(CheckFailure::Failed(_)) => CheckOutcome::Failed,
@@ -196,11 +197,11 @@ fn counted(outcome: &Result<(), CheckFailure>) -> CheckOutcome {
     }
 }
 
-/// Runs a check that should take `limit` at most, and tells by how much the timers of this process were late meanwhile.
+/// Runs a check with a timeout of `limit`, and returns by how much the timers of this process were late meanwhile.
 async fn timed<T>(check: impl Future<Output = T>, limit: Duration) -> (T, Duration) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let pause = (limit / TIMER_SAMPLES).max(Duration::from_millis(1));
-    let mut timer = interval_at(begun + pause, pause);
+    let mut timer = interval_at(started + pause, pause);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lateness = Duration::ZERO;
     tokio::pin!(check);
@@ -208,15 +209,15 @@ async fn timed<T>(check: impl Future<Output = T>, limit: Duration) -> (T, Durati
         tokio::select! {
             biased;
             outcome = &mut check => {
-                let beyond = begun.elapsed().saturating_sub(limit);
-                return (outcome, lateness.max(beyond));
+                let overrun = started.elapsed().saturating_sub(limit);
+                return (outcome, lateness.max(overrun));
             }
             at = timer.tick() => lateness = lateness.max(at.elapsed()),
         }
     }
 }
 
-/// `interval` shifted by up to a tenth, so that many checks do not stay in step.
+/// `interval` changed by up to a tenth, so that checks spread out.
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_is_held_up_notices() {
+    async fn a_blocked_process_notices_its_late_timers() {
         let (_, lateness) = timed(
             async {
                 std::thread::sleep(Duration::from_millis(80));

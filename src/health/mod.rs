@@ -1,8 +1,8 @@
-//! Active health checks: one task per host tries it on its own schedule and tells the pool, which draws the consequences;
-//! one task per pool wakes it where time alone changes something.
+//! Active health checks: one task per host checks it on its own schedule and reports the result to the pool; one task
+//! per pool applies changes that come by time alone.
 //!
-//! Pingora's own scheduler runs in passes, each of which waits for its slowest check, and takes hosts for healthy until
-//! proven otherwise. Here no host waits for another, and none is used before it was proven.
+//! Pingora's own scheduler runs in passes that wait for the slowest check, and it assumes that hosts are healthy until
+//! a check fails. Here no host waits for another, and none is used before its first successful check.
 
 mod check_permits;
 mod correlated_failure;
@@ -27,26 +27,26 @@ use correlated_failure::CorrelatedFailure;
 use host_monitor::HostMonitor;
 use probe::Probe;
 
-/// How long a start or a reload waits for the first round of checks, however long a single one may take.
+/// How long a start or a reload waits for the first round of checks.
 pub const FIRST_ROUND: Duration = Duration::from_secs(10);
 
-/// The running checks of a set of pools. They end when this is dropped.
+/// The running checks of a set of pools. Dropping it stops them.
 #[derive(Debug)]
 pub struct Monitor {
     _tasks: JoinSet<()>,
 }
 
 impl Monitor {
-    /// Starts checking. Returns when every host of `pools` has been checked once, except where `initial: up` or a verdict
-    /// that was carried over makes that unnecessary, but after [`FIRST_ROUND`] at the latest; the first result of a host
-    /// without either decides alone.
+    /// Starts the checks. Returns when every host of `pools` has been checked once, at the latest after
+    /// [`FIRST_ROUND`]. Hosts with `initial: up` or a verdict that was carried over are not waited for. For a host
+    /// without either, the first result alone decides.
     pub async fn start(pools: &[Arc<Pool>]) -> Monitor {
         Monitor::start_within(FIRST_ROUND, pools).await
     }
 
     async fn start_within(limit: Duration, pools: &[Arc<Pool>]) -> Monitor {
         let mut tasks = JoinSet::new();
-        // Nothing is ever said in this channel; it closes with the last check of the first round.
+        // Nothing is ever sent through this channel; it closes with the last check of the first round.
         let (unchecked, mut first_round) = mpsc::channel::<Infallible>(1);
         for pool in pools {
             let Some(check) = pool.health_check() else {
@@ -54,21 +54,21 @@ impl Monitor {
             };
             let correlated_failure = Arc::new(CorrelatedFailure::new(pool));
             for (member, probe) in Probe::for_pool(pool, check).into_iter().enumerate() {
-                let watch = HostMonitor::new(
+                let monitor = HostMonitor::new(
                     Arc::clone(pool),
                     Arc::clone(&correlated_failure),
                     member,
                     probe,
                     check,
                 );
-                let unchecked = (!watch.has_verdict()).then(|| unchecked.clone());
-                tasks.spawn(monitor_host(watch, unchecked));
+                let unchecked = (!monitor.has_verdict()).then(|| unchecked.clone());
+                tasks.spawn(monitor_host(monitor, unchecked));
             }
         }
         drop(unchecked);
         if timeout(limit, first_round.recv()).await.is_err() {
             warn!(
-                "hosts that have not been checked after {limit:?} serve after their first good check"
+                "hosts that have not been checked after {limit:?} serve after their first successful check"
             );
         }
         for pool in pools {
@@ -79,21 +79,21 @@ impl Monitor {
     }
 }
 
-/// Checks a host for ever, whatever happens in a check; `unchecked` is dropped once its first result is in.
-async fn monitor_host(mut watch: HostMonitor, unchecked: Option<mpsc::Sender<Infallible>>) {
-    let mut supervisor = Supervisor::new(Task::HealthCheck, watch.object());
+/// Checks a host forever, even if a check panics. `unchecked` is dropped after the host's first result.
+async fn monitor_host(mut monitor: HostMonitor, unchecked: Option<mpsc::Sender<Infallible>>) {
+    let mut supervisor = Supervisor::new(Task::HealthCheck, monitor.description());
     if unchecked.is_some() {
-        while !watch.has_verdict() {
-            supervisor.run(watch.check_until_verdict()).await;
+        while !monitor.has_verdict() {
+            supervisor.run(monitor.check_until_verdict()).await;
         }
         drop(unchecked);
     }
     loop {
-        supervisor.run(watch.run()).await;
+        supervisor.run(monitor.run()).await;
     }
 }
 
-/// Keeps a pool in line for ever.
+/// Reconciles a pool at the end of each ejection, forever.
 async fn run_ejection_timer(pool: Arc<Pool>) {
     let mut supervisor = Supervisor::new(Task::PoolKeeper, format!("pool {}", pool.name()));
     loop {

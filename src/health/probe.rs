@@ -1,4 +1,4 @@
-//! One check of one host: Pingora's check types, each within one time limit.
+//! One check of one host: Pingora's check types with a total time limit.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use crate::config;
-use crate::pool::{Member, Pool, lacking};
+use crate::pool::{Member, Pool, exhausted_resource};
 use crate::resource_limits;
 
-/// The type of the error for an answer with the wrong status; its context says which.
+/// The error type for a response with an unexpected status; the error's context names it.
 const WRONG_STATUS: ErrorType = ErrorType::new("WrongStatus");
 
-/// How a host is tried.
+/// How to check a host.
 #[derive(Clone)]
 pub(super) struct Probe {
     check: Arc<dyn HealthCheck + Send + Sync>,
@@ -43,7 +43,7 @@ impl Probe {
         Probe { check, timeout }
     }
 
-    /// A probe per host, in the order of the pool. Hosts share one where nothing in it is the host's own.
+    /// A probe for each host, in the order of the pool. Hosts share a probe if it does not depend on the host.
     pub(super) fn for_pool(pool: &Pool, check: &config::HealthCheck) -> Vec<Probe> {
         let probe = |member: &Member| Probe {
             check: match &check.probe {
@@ -60,11 +60,12 @@ impl Probe {
             },
             timeout: check.timeout,
         };
-        let own_host = matches!(&check.probe, config::Probe::Http { host: None, .. });
+        let uses_host_name = matches!(&check.probe, config::Probe::Http { host: None, .. });
         let mut probes: Vec<Probe> = Vec::with_capacity(pool.members().len());
         for (position, member) in pool.members().iter().enumerate() {
-            let alike = |other: &Member| !own_host && other.peer().sni == member.peer().sni;
-            let shared = pool.members()[..position].iter().position(alike);
+            let same_probe =
+                |other: &Member| !uses_host_name && other.peer().sni == member.peer().sni;
+            let shared = pool.members()[..position].iter().position(same_probe);
             probes.push(match shared {
                 Some(other) => probes[other].clone(),
                 None => probe(member),
@@ -73,7 +74,7 @@ impl Probe {
         probes
     }
 
-    /// Tries the host.
+    /// Checks the host once.
     pub(super) async fn run(&self, address: SocketAddr) -> Result<(), CheckFailure> {
         let host = Backend {
             addr: address.into(),
@@ -82,8 +83,8 @@ impl Probe {
         };
         match tokio::time::timeout(self.timeout, self.check.check(&host)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(match lacking(&error) {
-                Some(lacking) => CheckFailure::Resources(lacking),
+            Ok(Err(error)) => Err(match exhausted_resource(&error) {
+                Some(resource) => CheckFailure::Resources(resource),
                 None => reason(&error)
                     .map_or(CheckFailure::TimedOut(self.timeout), CheckFailure::Failed),
             }),
@@ -95,11 +96,11 @@ impl Probe {
 /// Why a check failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CheckFailure {
-    /// It took longer than it may.
+    /// The check exceeded its timeout.
     TimedOut(Duration),
-    /// The host refused, broke off or answered wrongly; the reason in words.
+    /// The host refused or closed the connection or sent a wrong response; the reason as text.
     Failed(String),
-    /// This process could not even try, for want of this.
+    /// This process lacked a resource for the check.
     Resources(Errno),
 }
 
@@ -108,8 +109,8 @@ impl fmt::Display for CheckFailure {
         match self {
             CheckFailure::TimedOut(timeout) => write!(f, "timed out after {timeout:?}"),
             CheckFailure::Failed(reason) => f.write_str(reason),
-            CheckFailure::Resources(lacking) => {
-                write!(f, "not tried: {}", resource_limits::advice(*lacking))
+            CheckFailure::Resources(resource) => {
+                write!(f, "not tried: {}", resource_limits::advice(*resource))
             }
         }
     }
@@ -147,11 +148,11 @@ fn http(
     Arc::new(check)
 }
 
-/// Each connector holds a copy of the system's authorities, 400 KiB, unless it is given others.
+/// Each connector holds a copy of the system's certificate authorities, 400 KiB, unless it is configured otherwise.
 fn connector_options(member: &Member) -> ConnectorOptions {
     let mut options = ConnectorOptions::new(1);
     if !member.peer().is_tls() || member.peer().options.ca.is_some() {
-        // Without TLS nobody is trusted, and a pool's own authorities come with the peer.
+        // Without TLS no authority is needed, and a pool's own authorities come with the peer.
         options.ca_file = Some("/dev/null".to_owned());
     }
     options
@@ -178,7 +179,7 @@ fn expected(head: &ResponseHeader, ranges: &[(u16, u16)]) -> Result<()> {
     )
 }
 
-/// Why a check failed; `None` if it took too long.
+/// The reason of a failure as text; `None` for a timeout.
 fn reason(error: &Error) -> Option<String> {
     let context = error
         .context
@@ -190,9 +191,9 @@ fn reason(error: &Error) -> Option<String> {
         | ErrorType::ReadTimedout
         | ErrorType::WriteTimedout => return None,
         ErrorType::ConnectRefused => "connection refused".to_owned(),
-        ErrorType::ConnectNoRoute => "no route to it".to_owned(),
-        ErrorType::ConnectionClosed => "it closed the connection".to_owned(),
-        ErrorType::InvalidHTTPHeader => "its answer is not HTTP".to_owned(),
+        ErrorType::ConnectNoRoute => "no route to the host".to_owned(),
+        ErrorType::ConnectionClosed => "the host closed the connection".to_owned(),
+        ErrorType::InvalidHTTPHeader => "the response is not HTTP".to_owned(),
         etype if *etype == WRONG_STATUS => context.to_owned(),
         etype => {
             let root = error.root_cause();
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_status_names_what_was_expected() {
+    fn an_unexpected_status_names_the_expected_ones() {
         let head = ResponseHeader::build(500, None).unwrap();
         let error = expected(&head, &[(200, 399), (404, 404)]).unwrap_err();
         assert_eq!(reason(&error).unwrap(), "status 500, expected 200-399, 404");
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_words() {
+    fn failures_have_a_reason_and_timeouts_have_none() {
         let refused = Error::new_up(ErrorType::ConnectRefused);
         assert_eq!(reason(&refused).unwrap(), "connection refused");
         assert_eq!(reason(&Error::new_up(ErrorType::ReadTimedout)), None);

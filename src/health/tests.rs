@@ -1,4 +1,4 @@
-//! The tasks around the checks.
+//! Tests of the tasks around the checks.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::pool::HostRegistry;
 
 #[tokio::test]
-async fn a_host_that_says_nothing_holds_up_the_first_round_no_longer_than_it_may() {
+async fn a_silent_host_does_not_delay_the_start_beyond_the_limit() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let text = format!(
@@ -34,9 +34,9 @@ pools:
         .map(|pool| Pool::new(pool, &config.timeouts, &mut HostRegistry::new()).unwrap())
         .map(Arc::new)
         .collect();
-    let begun = Instant::now();
+    let started = Instant::now();
     let _monitor = Monitor::start_within(Duration::from_millis(300), &pools).await;
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(started.elapsed() < Duration::from_secs(30));
     for pool in pools {
         let host = &pool.members()[0];
         assert_eq!(host.is_usable(), pool.name() == "quick");
@@ -44,7 +44,7 @@ pools:
     }
 }
 
-/// A check whose outcome is that of its number.
+/// A check whose outcome is a function of its number.
 struct Scripted<F>(AtomicUsize, F);
 
 #[async_trait]
@@ -58,8 +58,8 @@ impl<F: Fn(usize) -> Result<()> + Send + Sync> HealthCheck for Scripted<F> {
     }
 }
 
-/// A pool of one host that is checked every 20 ms, as the check of each number turns out.
-async fn watched(
+/// Runs a test on a pool of one host that is checked every 20 ms with scripted outcomes.
+async fn monitored(
     check: impl Fn(usize) -> Result<()> + Send + Sync + 'static,
     test: impl AsyncFnOnce(&Pool),
 ) {
@@ -75,18 +75,18 @@ pools:
     let check = Scripted(AtomicUsize::new(0), check);
     let probe = Probe::of(Arc::new(check), settings.timeout);
     let correlated_failure = Arc::new(CorrelatedFailure::new(&pool));
-    let watch = HostMonitor::new(Arc::clone(&pool), correlated_failure, 0, probe, &settings);
+    let monitor = HostMonitor::new(Arc::clone(&pool), correlated_failure, 0, probe, &settings);
     let (unchecked, _first_round) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(super::monitor_host(watch, Some(unchecked)));
+    tasks.spawn(super::monitor_host(monitor, Some(unchecked)));
     pool.begin();
     test(&pool).await;
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -99,7 +99,7 @@ async fn a_check_that_panics_does_not_freeze_the_verdict() {
         1 | 2 | 10.. => Ok(()),
         _ => Err(Error::new_up(ErrorType::ConnectRefused)),
     };
-    watched(check, async |pool| {
+    monitored(check, async |pool| {
         let host = &pool.members()[0];
         until("it is up after a panic", || host.is_usable()).await;
         until("it is down after another one", || !host.is_usable()).await;
@@ -110,29 +110,29 @@ async fn a_check_that_panics_does_not_freeze_the_verdict() {
 }
 
 #[tokio::test]
-async fn what_this_process_lacks_is_no_verdict_at_the_first_check_or_later() {
-    let lacking = |errno: Errno| {
+async fn exhausted_resources_are_no_verdict_at_the_first_check_or_later() {
+    let out_of = |errno: Errno| {
         let cause = std::io::Error::from_raw_os_error(errno as i32);
         Err(Error::because(ErrorType::SocketError, "no socket", cause))
     };
     let check = move |number: usize| match number {
-        0 => lacking(Errno::EMFILE),
-        1 => lacking(Errno::ENOBUFS),
-        // Longer than `fall`, which is 1.
-        3..20 => lacking([Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM][number % 3]),
+        0 => out_of(Errno::EMFILE),
+        1 => out_of(Errno::ENOBUFS),
+        // More than `fall`, which is 1.
+        3..20 => out_of([Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM][number % 3]),
         20 => Err(Error::new_up(ErrorType::ConnectRefused)),
-        21..30 => lacking(Errno::EADDRNOTAVAIL),
+        21..30 => out_of(Errno::EADDRNOTAVAIL),
         _ => Ok(()),
     };
-    watched(check, async |pool| {
+    monitored(check, async |pool| {
         let host = &pool.members()[0];
-        let told = || {
+        let kinds = || {
             let events = pool.event_log().since(0);
-            let kinds = events.iter().map(|event| event.kind);
-            Vec::from_iter(kinds.map(|kind| format!("{kind:?}")))
+            let events = events.iter().map(|event| event.kind);
+            Vec::from_iter(events.map(|kind| format!("{kind:?}")))
         };
-        until("three changes", || told().len() >= 3).await;
-        assert_eq!(told(), ["Up", "Down", "Up"]);
+        until("three changes", || kinds().len() >= 3).await;
+        assert_eq!(kinds(), ["Up", "Down", "Up"]);
         assert!(host.is_usable());
     })
     .await;

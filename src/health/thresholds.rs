@@ -1,25 +1,25 @@
-//! When results in a row change a verdict.
+//! Counts consecutive results until they change a verdict.
 
 use crate::pool::HealthVerdict;
 
-/// What a check says.
+/// What the result of a check counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckEvidence {
-    /// The host works.
+    /// The host is healthy.
     Good,
-    /// It does not.
+    /// The host is unhealthy.
     Bad,
-    /// It has not answered in time. Once is never enough to take a host out: those that are slow together are found out
-    /// only when each of them has been checked.
+    /// The check timed out. One timeout never makes a host unhealthy: a correlated failure is detected only when each
+    /// of the slow hosts has been checked.
     Weak,
-    /// Nothing.
+    /// The result does not count.
     None,
 }
 
-/// Results that do not come in time in a row that count at least.
+/// The least number of consecutive timeouts that make a host unhealthy.
 const MIN_TIMEOUT_FALL: usize = 2;
 
-/// Counts results in a row against the thresholds of one host.
+/// Counts consecutive results against the thresholds of one host.
 #[derive(Debug)]
 pub(super) struct Thresholds {
     rise: usize,
@@ -37,12 +37,12 @@ impl Thresholds {
         }
     }
 
-    /// What has been found so far.
+    /// The current verdict.
     pub(super) fn verdict(&self) -> Option<HealthVerdict> {
         self.verdict
     }
 
-    /// Takes in a result. Returns the new verdict if it changes; the first result of all decides alone.
+    /// Records a result. Returns the new verdict if it changes; the very first result decides alone.
     pub(super) fn observe(&mut self, evidence: CheckEvidence) -> Option<bool> {
         let success = match evidence {
             CheckEvidence::Good => true,
@@ -56,7 +56,7 @@ impl Thresholds {
                 return None;
             }
             Some(verdict) => {
-                // What came with a handover may be any number.
+                // The count of a handover may be any number.
                 verdict.against = verdict.against.saturating_add(1);
                 let needed = match (verdict.healthy, evidence) {
                     (true, CheckEvidence::Weak) => self.fall.max(MIN_TIMEOUT_FALL),

@@ -1,7 +1,7 @@
-//! The last minutes of each pool, a sample a second: what a chart shows.
+//! The recent history of each pool, one sample a second, for the charts of the admin page.
 //!
-//! Metrics count for ever and leave rates to whoever reads them twice, in steps that are few and wide; a page that has
-//! just been opened wants the last minutes at once, and the median of a single second.
+//! Metrics only grow: Prometheus derives rates from two scrapes, in a few wide buckets. The admin page needs the last
+//! minutes at once when it is opened, and the median of each second.
 
 mod latency_histogram;
 mod observer;
@@ -20,34 +20,34 @@ pub use sample::{Responses, Sample};
 
 use observer::{HistoryObserver, PoolObserver};
 
-/// How often a sample is made.
+/// The interval of samples.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Samples that are kept of each pool: five minutes.
+/// Samples kept for each pool: five minutes.
 pub const MAX_SAMPLES: usize = 300;
 
-/// So many samples to a step of the last minute of hosts and pools.
+/// Samples for each step of the last minute of hosts and pools.
 const SAMPLES_PER_STEP: u64 = RequestCounters::STEP.as_secs() / INTERVAL.as_secs();
 
-/// The newest [`MAX_SAMPLES`] samples of each pool that serves, by its name.
+/// The newest [`MAX_SAMPLES`] samples of each active pool, by name.
 #[derive(Debug, Default)]
 pub struct History {
     pools: Mutex<HashMap<String, PoolHistory>>,
 }
 
-/// What is kept of a pool.
+/// The history of one pool.
 #[derive(Debug)]
 struct PoolHistory {
     observer: Arc<PoolObserver>,
-    /// What metrics count of the pool; `None` before its first observer.
+    /// The pool's traffic counters; `None` before its first observer.
     traffic: Option<PoolTraffic>,
     read: CounterReading,
     samples: VecDeque<Sample>,
-    /// How many samples were made.
-    made: u64,
+    /// The number of samples taken so far.
+    sample_count: u64,
 }
 
-/// The counts of a pool at a moment.
+/// A pool's counters at one time.
 #[derive(Debug, Clone, Copy)]
 struct CounterReading {
     at: Instant,
@@ -57,31 +57,31 @@ struct CounterReading {
 }
 
 impl History {
-    /// Takes in how the requests of a site with these pools go. What `counts` counts of them already is read there.
+    /// An observer for requests to these pools. Values that `counts` already has are read from there.
     pub fn observer(&self, pools: &[Arc<Pool>], counts: &MetricsCounters) -> Arc<dyn Observer> {
         let mut histories = self.histories();
         let observers = pools.iter().map(|pool| {
-            let history = of(&mut histories, pool);
+            let history = history_of(&mut histories, pool);
             let traffic = history.traffic.insert(counts.traffic(pool.name()));
-            // Those of a pool that comes back may have gone on meanwhile, or begun anew.
+            // The counters of a pool that was removed and added again may have grown or been reset meanwhile.
             history.read.traffic = traffic.read();
             Arc::clone(&history.observer)
         });
         Arc::new(HistoryObserver(observers.collect()))
     }
 
-    /// Makes a sample of each of these pools, and forgets the others.
+    /// Takes a sample of each of these pools, and forgets all other pools.
     pub fn sample(&self, pools: &[Arc<Pool>]) -> BTreeMap<String, Sample> {
         let mut histories = self.histories();
         histories.retain(|name, _| pools.iter().any(|pool| pool.name() == name));
         let samples = pools.iter().map(|pool| {
-            let sample = of(&mut histories, pool).sample(pool);
+            let sample = history_of(&mut histories, pool).sample(pool);
             (pool.name().to_owned(), sample)
         });
         samples.collect()
     }
 
-    /// The samples of each pool, the newest last; of `only` alone if that is said.
+    /// The samples of each pool, or of the pool `only`; the newest last.
     pub fn samples(&self, only: Option<&str>) -> BTreeMap<String, Vec<Sample>> {
         let histories = self.histories();
         let samples = histories
@@ -93,13 +93,16 @@ impl History {
     }
 
     fn histories(&self) -> MutexGuard<'_, HashMap<String, PoolHistory>> {
-        // Whatever was done under the lock, at worst a sample is missing.
+        // After a panic under the lock, at worst a sample is missing.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is kept of this pool, from now on if nothing was.
-fn of<'a>(histories: &'a mut HashMap<String, PoolHistory>, pool: &Pool) -> &'a mut PoolHistory {
+/// The history of this pool, created if it has none.
+fn history_of<'a>(
+    histories: &'a mut HashMap<String, PoolHistory>,
+    pool: &Pool,
+) -> &'a mut PoolHistory {
     histories
         .entry(pool.name().to_owned())
         .or_insert_with(|| PoolHistory {
@@ -107,7 +110,7 @@ fn of<'a>(histories: &'a mut HashMap<String, PoolHistory>, pool: &Pool) -> &'a m
             traffic: None,
             read: CounterReading::of(pool, None),
             samples: VecDeque::with_capacity(MAX_SAMPLES),
-            made: 0,
+            sample_count: 0,
         })
 }
 
@@ -119,9 +122,9 @@ impl PoolHistory {
         let per_second = |before, now| increase(before, now) as f64 / seconds;
         let requests = increase(before.requests, now.requests);
         let errors = increase(before.errors, now.errors);
-        let (counted, took) = self.observer.take();
+        let (counts, latencies) = self.observer.take();
         let millis = |share| {
-            let time = took.quantile(share)?;
+            let time = latencies.quantile(share)?;
             Some(rounded(time.as_secs_f64() * 1e3))
         };
         let (then, traffic) = (before.traffic, now.traffic);
@@ -133,13 +136,13 @@ impl PoolHistory {
             p50_ms: millis(0.5),
             p99_ms: millis(0.99),
             in_flight: members.map(|member| member.host().in_flight()).sum(),
-            responses: Responses::of(counted.map(|count| rounded(count as f64 / seconds) as f32)),
+            responses: Responses::of(counts.map(|count| rounded(count as f64 / seconds) as f32)),
             retries_per_second: rounded(per_second(then.retries, traffic.retries)) as f32,
             bytes_in_per_second: per_second(then.received, traffic.received) as u64,
             bytes_out_per_second: per_second(then.sent, traffic.sent) as u64,
         };
-        self.made += 1;
-        if self.made.is_multiple_of(SAMPLES_PER_STEP) {
+        self.sample_count += 1;
+        if self.sample_count.is_multiple_of(SAMPLES_PER_STEP) {
             pool.request_counters().step();
             for member in pool.members() {
                 member.request_counters().step();
@@ -164,12 +167,12 @@ impl CounterReading {
     }
 }
 
-/// By how much a count has grown; one that is smaller than it was has begun anew.
+/// The increase of a counter; a counter that fell was reset.
 fn increase(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
 
-/// More than three places behind the point would be noise, and a third of the bytes.
+/// Three decimal places: more would be noise, and a third of the response's bytes.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }

@@ -1,4 +1,4 @@
-//! What is counted of requests as they end: how long they took, by the class of their status.
+//! Counts requests as they end: their duration, by the class of their status.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,17 +7,17 @@ use crate::record::{Observer, RequestRecord};
 
 use super::latency_histogram::{LatencyHistogram, LatencySnapshot};
 
-/// Classes of statuses, 0 for none.
+/// Classes of statuses; 0 means no status.
 pub(super) const CLASSES: usize = 6;
 
-/// The classes whose durations are told. How long a tunnel was open says nothing about how fast a host answered.
+/// The classes with durations. The lifetime of a tunnel says nothing about a host's latency.
 const TIMED: std::ops::RangeInclusive<usize> = 2..=5;
 
-/// The requests of a pool since they were last taken. A class has durations of its own, so that one addition counts both.
+/// The requests of a pool since they were last taken. Each class has its own histogram, so one addition counts both.
 #[derive(Debug, Default)]
 pub(super) struct PoolObserver {
     timed: [LatencyHistogram; 4],
-    /// Those without a status, and those that switched protocols.
+    /// Requests without a status, and those that switched protocols.
     others: [AtomicU64; 2],
 }
 
@@ -32,7 +32,7 @@ impl PoolObserver {
         }
     }
 
-    /// Takes out what was counted so far: requests by class, and how long those with a status took.
+    /// Takes all counts: requests by class, and the durations of those that are timed.
     pub(super) fn take(&self) -> ([u64; CLASSES], LatencySnapshot) {
         let mut taken = LatencySnapshot::default();
         let counts = std::array::from_fn(|class| match class {
@@ -43,7 +43,7 @@ impl PoolObserver {
     }
 }
 
-/// The class of a status; 0 if there is none, or one that HTTP does not know.
+/// The class of a status; 0 if there is none, or it is out of range.
 fn class(status: Option<u16>) -> usize {
     match status {
         Some(status @ 100..=599) => usize::from(status / 100),
@@ -51,7 +51,7 @@ fn class(status: Option<u16>) -> usize {
     }
 }
 
-/// Counts the requests of a site by the number of their pool.
+/// Counts requests by the index of their pool.
 #[derive(Debug)]
 pub(super) struct HistoryObserver(pub(super) Vec<Arc<PoolObserver>>);
 

@@ -1,4 +1,4 @@
-//! What is told of a second.
+//! A sample of one second.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,32 +6,32 @@ use crate::timestamp::Timestamp;
 
 use super::observer::CLASSES;
 
-/// What a pool did in a second.
+/// The activity of a pool in one second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// When the second ended.
     pub t: Timestamp,
-    /// Clients' requests that ended in it.
+    /// Clients' requests that ended.
     pub requests_per_second: f64,
-    /// The share of them that failed, 0 to 1; `None` if there were none.
+    /// The share of these requests that failed, 0 to 1; `None` if there were none.
     pub error_share: Option<f64>,
-    /// The time that half of them took at most, in milliseconds.
+    /// The median duration in milliseconds.
     pub p50_ms: Option<f64>,
-    /// The time that 99 of 100 took at most, in milliseconds.
+    /// The 99th percentile of the duration in milliseconds.
     pub p99_ms: Option<f64>,
-    /// Requests that ran on its hosts at its end.
+    /// Requests in flight on the pool's hosts at the end of the second.
     pub in_flight: u64,
-    /// Requests that ended in it, by what the client got.
+    /// Requests that ended, by the class of the client's response.
     pub responses: Responses,
-    /// Attempts beyond the first of each request.
+    /// Retries: attempts beyond the first of each request.
     pub retries_per_second: f32,
-    /// Bytes of the bodies of requests that ended in it.
+    /// Body bytes of requests that ended.
     pub bytes_in_per_second: u64,
-    /// Bytes of the bodies of their answers.
+    /// Body bytes of their responses.
     pub bytes_out_per_second: u64,
 }
 
-/// Requests per second by the class of the status that the client got.
+/// Requests per second by the class of the status that the client received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Responses {
     /// 101: the connection was switched to another protocol.
@@ -49,12 +49,12 @@ pub struct Responses {
     /// Server errors.
     #[serde(rename = "5xx")]
     pub server_error: f32,
-    /// The client got no status, because it left or its connection broke.
+    /// The client received no status: it disconnected or its connection failed.
     pub none: f32,
 }
 
 impl Responses {
-    /// In the order of the classes, those without a status first.
+    /// From the classes in order, requests without a status first.
     pub(super) fn of(per_second: [f32; CLASSES]) -> Self {
         let [
             none,

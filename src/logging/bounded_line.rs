@@ -1,16 +1,17 @@
-//! A line of the log: of bounded length, whatever a client has sent.
+//! Formats a log line with a bounded length, whatever a client has sent.
 
 use std::fmt::{self, Write};
 
 use log::Record;
 
-/// The most bytes of a line about a request; the target that it names may be as long as a head.
+/// The maximum length of a line about a request, in bytes. It may contain the request target, which can be as long as a
+/// head.
 const MAX_REQUEST_LINE: usize = 2 << 10;
 
-/// The most bytes of any other line, such as one with all mistakes of a configuration.
+/// The maximum length of any other line, in bytes, such as one that lists all errors of a configuration.
 const MAX_LINE: usize = 16 << 10;
 
-/// The text of a record, with control characters escaped, but for the ends of lines.
+/// The text of a record, with control characters escaped except line breaks and tabs.
 pub(super) fn format(record: &Record<'_>) -> String {
     let max = match is_about_request(record.target()) {
         true => MAX_REQUEST_LINE,
@@ -21,12 +22,12 @@ pub(super) fn format(record: &Record<'_>) -> String {
         max,
         truncated: 0,
     };
-    // Writing to it does not fail; what is shown of a value that cannot be shown is shown.
+    // `BoundedLine` never fails; if the formatting of a value fails, the text so far is logged.
     let _ = line.write_fmt(*record.args());
     line.finish()
 }
 
-/// Whether lines of this target are about requests, with what clients have sent in them.
+/// Whether lines of this log target are about requests and contain text from clients.
 pub(super) fn is_about_request(target: &str) -> bool {
     [
         "pingora",
@@ -38,10 +39,11 @@ pub(super) fn is_about_request(target: &str) -> bool {
     .any(|prefix| target.starts_with(prefix))
 }
 
+/// A text that accepts up to `max` bytes and counts the rest.
 struct BoundedLine {
     text: String,
     max: usize,
-    /// Bytes that there was no room for.
+    /// Bytes that were cut off.
     truncated: usize,
 }
 
@@ -56,9 +58,9 @@ impl BoundedLine {
 
 impl Write for BoundedLine {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        for (at, character) in more.char_indices() {
+        for (offset, character) in more.char_indices() {
             if self.truncated > 0 || self.text.len() + character.len_utf8() > self.max {
-                self.truncated += more.len() - at;
+                self.truncated += more.len() - offset;
                 return Ok(());
             }
             match character {
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_cut_and_tells_how_much_is_missing() {
+    fn a_long_line_is_truncated_and_ends_with_the_number_of_missing_bytes() {
         for (target, max) in [
             ("pingora_proxy", MAX_REQUEST_LINE),
             ("ballast::proxy::completion", MAX_REQUEST_LINE),

@@ -1,8 +1,8 @@
-//! Lines that say the same again and again are held back, and their number is told: a host that is down must not fill the
-//! disk with a line for each request.
+//! Rate limit for repeated log lines: a host that is down must not fill the disk with one line per request. Suppressed
+//! lines are counted, and a summary line gives their number.
 //!
-//! Only lines about requests and connections are, which clients can cause as many of as they like. What an operator has to
-//! know of (a host is down, a reload) is told at other places and always written.
+//! The limit applies only to lines about requests and connections, which clients can cause in any number. Lines that an
+//! operator needs, such as a host that is down or a reload, have other log targets and are always written.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
@@ -11,38 +11,39 @@ use std::time::{Duration, Instant};
 
 use log::{Level, Record};
 
-/// How long lines of a kind are counted together.
+/// How long lines of the same kind are counted together.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
-/// So many lines of a kind are written in a window before the others are held back.
+/// Lines of a kind that are written per window; further ones are suppressed.
 const BURST: u64 = 5;
 
-/// So many kinds are told apart; lines of further ones count as one kind.
+/// The maximum number of kinds. When it is reached, further lines count as one kind per place in the source.
 const MAX_KINDS: usize = 256;
 
-/// Bytes of a line's begin that tell its kind, at most.
+/// The maximum length of the prefix that identifies a kind, in bytes.
 const MAX_PREFIX: usize = 64;
 
-/// What becomes of a line.
+/// What to do with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RateLimitDecision {
     Write,
-    /// It is held back.
     Suppress,
-    /// It is held back, and a thread is needed that tells so.
+    /// Suppress it, and start the thread that writes the summaries.
     SuppressAndReport,
 }
 
-/// What lines have in common that say the same.
+/// Identifies lines that count as repetitions of each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct LineKind {
     level: Level,
     target: String,
+    /// The line in the source file.
     line: Option<u32>,
-    /// What the line says up to where details begin; empty for further kinds.
+    /// The text up to its details; empty once there are [`MAX_KINDS`].
     prefix: String,
 }
 
+/// The counts of a kind in its current window.
 #[derive(Debug)]
 struct Window {
     started: Instant,
@@ -50,7 +51,7 @@ struct Window {
     suppressed: u64,
 }
 
-/// Lines that were held back, told in one.
+/// The number of suppressed lines of a kind, as one log line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SuppressionSummary {
     pub(super) level: Level,
@@ -76,19 +77,19 @@ impl Display for SuppressionSummary {
     }
 }
 
-/// The kinds of lines that were written lately.
+/// Counts the recent lines by kind.
 #[derive(Debug, Default)]
 pub(super) struct LogRateLimiter(Mutex<LimiterState>);
 
 #[derive(Debug, Default)]
 struct LimiterState {
     kinds: HashMap<LineKind, Window>,
-    /// Whether a thread will tell what is held back.
+    /// Whether a thread runs that will write the summaries.
     has_thread: bool,
 }
 
 impl LogRateLimiter {
-    /// What becomes of a line.
+    /// Counts a line, and decides whether it is written.
     pub(super) fn check(&self, record: &Record<'_>, line: &str, now: Instant) -> RateLimitDecision {
         if record.level() > Level::Warn || !may_flood(record.target()) {
             return RateLimitDecision::Write;
@@ -122,8 +123,8 @@ impl LogRateLimiter {
         }
     }
 
-    /// Takes out what was held back, of the kinds whose window is over by `now`; `None`: of all. With it comes when the
-    /// next window is over; without one the thread that asks ends.
+    /// Takes the summaries of the kinds whose window ends by `now`; `None`: of all kinds. Also returns when the next
+    /// window with suppressed lines ends; if there is none, the calling thread must end.
     pub(super) fn take_summaries(
         &self,
         now: Option<Instant>,
@@ -147,7 +148,7 @@ impl LogRateLimiter {
                 suppressed: std::mem::take(&mut window.suppressed),
                 window: time.saturating_duration_since(window.started),
             });
-            // The flood may go on: one line of the next window shows what it is about.
+            // The flood may continue: the next window writes one line as a sample.
             (window.started, window.written) = (time, BURST - 1);
         }
         if now.is_some() {
@@ -156,13 +157,13 @@ impl LogRateLimiter {
         (summaries, next)
     }
 
-    /// No thread could be started: the next line that is held back asks for one again.
+    /// Records that the thread could not be started; the next suppressed line tries again.
     pub(super) fn thread_failed(&self) {
         self.state().has_thread = false;
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {
-        // Nothing that is done under the lock can be half done.
+        // A panic under the lock cannot leave the counts inconsistent, so a poisoned lock is safe to use.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,18 +178,20 @@ impl Window {
     }
 }
 
-/// Whether clients can cause lines of this target as often as they like.
+/// Whether clients can cause any number of lines with this log target.
 fn may_flood(target: &str) -> bool {
-    let of_connections = [
+    let connection_targets = [
         "ballast::admin",
         "ballast::server::edge",
         "ballast::logging",
     ];
     super::bounded_line::is_about_request(target)
-        || of_connections.iter().any(|known| target.starts_with(known))
+        || connection_targets
+            .iter()
+            .any(|known| target.starts_with(known))
 }
 
-/// The begin of a line, up to where it names details: for an error of Pingora, whose fault and which kind it was.
+/// The start of a line, up to its details. For an error of Pingora this is its source and its type.
 fn prefix(line: &str) -> &str {
     let mut end = line
         .find(" context: ")
@@ -205,67 +208,67 @@ mod tests {
     use super::*;
 
     fn check(
-        repeats: &LogRateLimiter,
+        limiter: &LogRateLimiter,
         target: &str,
         text: &str,
         now: Instant,
     ) -> RateLimitDecision {
         let mut record = Record::builder();
         record.level(Level::Error).target(target).line(Some(1));
-        repeats.check(&record.build(), text, now)
+        limiter.check(&record.build(), text, now)
     }
 
     #[test]
-    fn what_is_held_back_is_told_exactly() {
-        let (repeats, start) = (LogRateLimiter::default(), Instant::now());
-        let (mut written, mut told) = (0, 0);
+    fn suppressed_lines_are_counted_exactly() {
+        let (limiter, start) = (LogRateLimiter::default(), Instant::now());
+        let (mut written, mut suppressed) = (0, 0);
         for number in 0..10_000_u32 {
             // 30 seconds of it.
             let now = start + Duration::from_millis(3) * number;
             let text = format!("Fail to proxy:  Upstream ConnectRefused context: {number}");
-            let verdict = check(&repeats, "pingora_proxy", &text, now);
-            written += u64::from(verdict == RateLimitDecision::Write);
-            let (summaries, _) = repeats.take_summaries(Some(now));
-            told += summaries.iter().map(|sum| sum.suppressed).sum::<u64>();
+            let decision = check(&limiter, "pingora_proxy", &text, now);
+            written += u64::from(decision == RateLimitDecision::Write);
+            let (summaries, _) = limiter.take_summaries(Some(now));
+            suppressed += summaries.iter().map(|sum| sum.suppressed).sum::<u64>();
         }
         assert!(written <= BURST + 3, "{written}");
-        let (summaries, next) = repeats.take_summaries(None);
+        let (summaries, next) = limiter.take_summaries(None);
         assert_eq!(next, None);
-        told += summaries.iter().map(|sum| sum.suppressed).sum::<u64>();
-        assert_eq!(written + told, 10_000);
+        suppressed += summaries.iter().map(|sum| sum.suppressed).sum::<u64>();
+        assert_eq!(written + suppressed, 10_000);
     }
 
     #[test]
-    fn one_thread_tells_and_ends_once_nothing_is_held_back() {
-        let (repeats, now) = (LogRateLimiter::default(), Instant::now());
-        let verdicts = [(); 7].map(|()| check(&repeats, "pingora_proxy", "same", now));
-        assert_eq!(verdicts[..5], [RateLimitDecision::Write; 5]);
+    fn one_thread_writes_summaries_and_ends_when_none_are_left() {
+        let (limiter, now) = (LogRateLimiter::default(), Instant::now());
+        let decisions = [(); 7].map(|()| check(&limiter, "pingora_proxy", "same", now));
+        assert_eq!(decisions[..5], [RateLimitDecision::Write; 5]);
         assert_eq!(
-            verdicts[5..],
+            decisions[5..],
             [
                 RateLimitDecision::SuppressAndReport,
                 RateLimitDecision::Suppress
             ]
         );
-        let (summaries, next) = repeats.take_summaries(Some(now));
+        let (summaries, next) = limiter.take_summaries(Some(now));
         assert_eq!((summaries, next), (Vec::new(), Some(now + WINDOW)));
-        let (summaries, next) = repeats.take_summaries(next);
+        let (summaries, next) = limiter.take_summaries(next);
         assert_eq!(next, None);
-        let told = "2 more lines like this in the last 10 s: same";
-        assert_eq!(summaries[0].to_string(), told);
+        let expected = "2 more lines like this in the last 10 s: same";
+        assert_eq!(summaries[0].to_string(), expected);
         let later = now + 3 * WINDOW;
         assert_eq!(
-            check(&repeats, "pingora_proxy", "same", later),
+            check(&limiter, "pingora_proxy", "same", later),
             RateLimitDecision::Write
         );
     }
 
     #[test]
-    fn the_first_of_a_kind_and_what_operators_need_is_always_written() {
-        let (repeats, now) = (LogRateLimiter::default(), Instant::now());
+    fn the_first_line_of_a_kind_and_lines_for_operators_are_always_written() {
+        let (limiter, now) = (LogRateLimiter::default(), Instant::now());
         for _ in 0..100 {
             check(
-                &repeats,
+                &limiter,
                 "pingora_proxy",
                 "Fail to proxy:  Upstream ReadTimedout context: a",
                 now,
@@ -276,19 +279,19 @@ mod tests {
                 "ballast::health",
             ] {
                 assert_eq!(
-                    check(&repeats, target, "same", now),
+                    check(&limiter, target, "same", now),
                     RateLimitDecision::Write
                 );
             }
         }
         let other = "Fail to proxy:  Upstream ConnectRefused context: a";
         assert_eq!(
-            check(&repeats, "pingora_proxy", other, now),
+            check(&limiter, "pingora_proxy", other, now),
             RateLimitDecision::Write
         );
         for number in 0..10_000 {
-            check(&repeats, "pingora_proxy", &format!("{number}"), now);
+            check(&limiter, "pingora_proxy", &format!("{number}"), now);
         }
-        assert!(repeats.state().kinds.len() <= MAX_KINDS + 1);
+        assert!(limiter.state().kinds.len() <= MAX_KINDS + 1);
     }
 }

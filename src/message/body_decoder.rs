@@ -1,16 +1,16 @@
-//! Where the body of a message ends.
+//! Finds the end of a message body.
 
 use super::Malformed;
 use super::chunked::{ChunkedDecoder, DecodedPiece};
 
-/// What is still to come of a message whose head has been read.
+/// The part of a message body that has not arrived yet.
 #[derive(Debug)]
 pub(crate) enum BodyDecoder {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// Chunks up to the last one, and trailer fields.
+    /// Chunks up to the last one, and the trailer fields.
     Chunked(ChunkedDecoder),
-    /// Whatever the peer sends until it closes: an answer without a length, or a tunnel.
+    /// All bytes until the peer closes: a response without a length, or a tunnel.
     UntilClose,
 }
 
@@ -19,23 +19,24 @@ impl BodyDecoder {
         BodyDecoder::Chunked(ChunkedDecoder::default())
     }
 
-    /// Takes in what comes next, and tells how much of it is the body's.
+    /// Consumes the next bytes; returns how many of them belong to the body.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         match self {
             BodyDecoder::Length(left) => {
-                let own = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                *left -= own as u64;
-                Ok(own)
+                let count =
+                    usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= count as u64;
+                Ok(count)
             }
             BodyDecoder::Chunked(chunks) => chunks.take(bytes),
             BodyDecoder::UntilClose => Ok(bytes.len()),
         }
     }
 
-    /// Takes in what comes next up to the end of the first piece of data in it, as [`ChunkedDecoder::next_data`] does.
+    /// Consumes the next bytes up to the end of the first piece of data, like [`ChunkedDecoder::next_data`].
     #[cfg_attr(
         not(test),
-        expect(dead_code, reason = "only the engine that comes next needs the data")
+        expect(dead_code, reason = "only tests need the data of all kinds of bodies")
     )]
     pub(crate) fn next_data(&mut self, bytes: &[u8]) -> Result<DecodedPiece, Malformed> {
         if let BodyDecoder::Chunked(chunks) = self {
@@ -48,7 +49,7 @@ impl BodyDecoder {
         })
     }
 
-    /// Whether nothing more is to come.
+    /// Whether the body is complete.
     pub(crate) fn is_finished(&self) -> bool {
         match self {
             BodyDecoder::Length(left) => *left == 0,
@@ -62,7 +63,7 @@ impl BodyDecoder {
 mod tests {
     use super::*;
 
-    /// What is data in the first bytes of a body, how many are its own, and whether it is over.
+    /// The first data of a body, how many bytes were consumed, and whether the body is complete.
     fn first(mut body: BodyDecoder, bytes: &[u8]) -> (&[u8], usize, bool) {
         let DecodedPiece { consumed, data } = body.next_data(bytes).expect("a good body");
         (&bytes[data], consumed, body.is_finished())

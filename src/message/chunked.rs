@@ -1,70 +1,70 @@
-//! A body in chunks as it comes (RFC 9112 7.1), checked to the letter.
+//! Incremental, strict decoding of chunked bodies (RFC 9112 7.1), and encoding of chunks.
 //!
-//! What others read in their own ways is refused: a size without a digit, control characters in an extension, and
-//! trailer fields that are none. [`ChunkedDecoder`] tells where a body ends, and where its data is. Extensions and trailer fields
-//! are no data: a body that is put into chunks anew, with [`write_chunk_start`] and [`LAST_CHUNK`], has none.
+//! Input that implementations read differently is refused: a size without digits, control characters in an extension,
+//! malformed trailer fields. [`ChunkedDecoder`] finds the end of a body and the data in it. Extensions and trailer
+//! fields are dropped: a body that is re-encoded with [`write_chunk_start`] and [`LAST_CHUNK`] has none.
 
 use std::ops::Range;
 
 use super::Malformed;
 use super::encode;
 
-/// What stands behind the data of each chunk.
+/// Follows the data of each chunk.
 pub(crate) const CHUNK_END: &[u8] = b"\r\n";
 
 /// The last chunk, and the end of a body without trailer fields.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends what stands in front of the data of a chunk. `size` is not 0, which would be the last chunk; behind the data
-/// comes [`CHUNK_END`].
+/// Appends the size line of a chunk. `size` must not be 0, which would end the body. The data and [`CHUNK_END`] follow.
 pub(crate) fn write_chunk_start(out: &mut Vec<u8>, size: usize) {
     debug_assert!(size > 0, "a chunk without data ends the body");
     encode::write_hex(out, size);
     out.extend_from_slice(b"\r\n");
 }
 
-/// As many hexadecimal digits as fit into 60 bits; more of them are an attack, whatever they say.
+/// The maximum number of hexadecimal digits in a size, enough for 60 bits. More digits are an attack, even if they are
+/// zeros.
 const MAX_SIZE_DIGITS: u8 = 15;
 
-/// The rest of the line with a chunk's size: nobody uses extensions.
+/// The maximum length of chunk extensions, which no common client sends.
 const MAX_EXTENSION: u32 = 4 << 10;
 
-/// All trailer fields; they are thrown away.
+/// The maximum total length of the trailer fields, which are discarded.
 const MAX_TRAILER: u32 = 16 << 10;
 
-/// What has come of the body so far.
+/// The state of a partly received body.
 #[derive(Debug)]
 pub(crate) struct ChunkedDecoder {
     state: ChunkState,
-    /// The size of the chunk.
+    /// The size of the current chunk.
     size: u64,
-    /// What has come of the extension, or of the trailer.
+    /// The length of the current extension, or of the trailer so far.
     length: u32,
 }
 
-/// What has been taken of a body in chunks.
+/// One decoding step of a chunked body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DecodedPiece {
-    /// How many bytes were the body's.
+    /// How many bytes were consumed.
     pub(crate) consumed: usize,
-    /// Which of them are data; empty if none has come.
+    /// Which of them are data; may be empty.
     pub(crate) data: Range<usize>,
 }
 
-/// What may come next.
+/// What the decoder expects next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChunkState {
-    /// The size, of which so many digits have come.
+    /// The size; this many digits have arrived.
     Size(u8),
     /// White space between the size and an extension.
     Space,
     Extension,
     SizeLf,
-    /// So many bytes of data.
+    /// This many bytes of data.
     Data(u64),
     DataCr,
     DataLf,
-    /// A trailer field, or the end.
+    /// A trailer field, or the end of the body.
     Field,
     Name,
     Value,
@@ -88,50 +88,50 @@ impl ChunkedDecoder {
         self.state == ChunkState::Done
     }
 
-    /// Takes in what comes next, and tells how much of it is the body's.
+    /// Consumes the next bytes; returns how many of them belong to the body.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let mut own = 0;
-        while own < bytes.len() && !self.is_finished() {
-            own += self.next_data(&bytes[own..])?.consumed;
+        let mut consumed = 0;
+        while consumed < bytes.len() && !self.is_finished() {
+            consumed += self.next_data(&bytes[consumed..])?.consumed;
         }
-        Ok(own)
+        Ok(consumed)
     }
 
-    /// Takes in what comes next, up to the end of the first piece of data in it. It is called again with what is not
-    /// consumed until all is, or the body [is over](Self::is_finished).
+    /// Consumes the next bytes up to the end of the first piece of data. The caller repeats this with the remaining
+    /// bytes until all are consumed or the body [is complete](Self::is_finished).
     pub(crate) fn next_data(&mut self, bytes: &[u8]) -> Result<DecodedPiece, Malformed> {
-        let mut at = 0;
-        while let Some(octet) = bytes.get(at) {
+        let mut position = 0;
+        while let Some(octet) = bytes.get(position) {
             match self.state {
                 ChunkState::Done => break,
                 ChunkState::Data(left) => {
-                    let rest = bytes.len() - at;
-                    let own = usize::try_from(left).map_or(rest, |left| left.min(rest));
-                    self.state = match left - own as u64 {
+                    let rest = bytes.len() - position;
+                    let count = usize::try_from(left).map_or(rest, |left| left.min(rest));
+                    self.state = match left - count as u64 {
                         0 => ChunkState::DataCr,
                         left => ChunkState::Data(left),
                     };
-                    let end = at + own;
+                    let end = position + count;
                     return Ok(DecodedPiece {
                         consumed: end + self.end_data(&bytes[end..]),
-                        data: at..end,
+                        data: position..end,
                     });
                 }
                 _ => {
                     self.state = self.next_state(*octet)?;
-                    at += 1;
+                    position += 1;
                 }
             }
         }
         Ok(DecodedPiece {
-            consumed: at,
-            data: at..at,
+            consumed: position,
+            data: position..position,
         })
     }
 
-    /// Takes the end of a chunk's line of data if it is all there, so that a chunk that has come whole is one piece.
-    fn end_data(&mut self, behind: &[u8]) -> usize {
-        match (self.state, behind) {
+    /// Consumes the line end after a chunk's data if it has arrived in full, so that a whole chunk is one step.
+    fn end_data(&mut self, following: &[u8]) -> usize {
+        match (self.state, following) {
             (ChunkState::DataCr, [b'\r', b'\n', ..]) => {
                 self.state = ChunkState::Size(0);
                 2
@@ -140,7 +140,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// What may come after an octet that is no data.
+    /// The state after an octet that is not data.
     fn next_state(&mut self, octet: u8) -> Result<ChunkState, Malformed> {
         Ok(match (self.state, octet) {
             (ChunkState::Size(digits), _) if octet.is_ascii_hexdigit() => {
@@ -185,7 +185,7 @@ impl ChunkedDecoder {
         })
     }
 
-    /// `next`, unless there has been too much of it.
+    /// Returns `next`, unless the length exceeds `max`.
     fn count_length(&mut self, max: u32, next: ChunkState) -> Result<ChunkState, Malformed> {
         self.length += 1;
         match self.length > max {
@@ -195,7 +195,7 @@ impl ChunkedDecoder {
     }
 }
 
-/// What may stand in an extension and in a field's value: anything but control characters, of which HTAB is none.
+/// Whether an octet may stand in an extension or in a field value: no control character except HTAB.
 fn is_text(octet: u8) -> bool {
     octet == b'\t' || !octet.is_ascii_control()
 }
@@ -209,26 +209,27 @@ pub(crate) fn is_token(octet: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// How much of `bytes` is the body's, the same however they are cut, and whether it is over.
-    fn judged(bytes: &[u8]) -> Result<(usize, bool), Malformed> {
+    /// How much of `bytes` belongs to the body, and whether it is complete. Checks that every split gives the same
+    /// result.
+    fn check(bytes: &[u8]) -> Result<(usize, bool), Malformed> {
         let in_pieces = |pieces: &[&[u8]]| {
-            let (mut chunks, mut own) = (ChunkedDecoder::default(), 0);
+            let (mut chunks, mut length) = (ChunkedDecoder::default(), 0);
             for piece in pieces {
-                own += chunks.take(piece)?;
+                length += chunks.take(piece)?;
             }
-            Ok((own, chunks.is_finished()))
+            Ok((length, chunks.is_finished()))
         };
         let whole = in_pieces(&[bytes]);
         assert_eq!(in_pieces(&Vec::from_iter(bytes.chunks(1))), whole);
-        for at in 0..bytes.len().min(100) {
-            let (first, second) = bytes.split_at(at);
-            assert_eq!(in_pieces(&[first, second]), whole, "{at}");
+        for position in 0..bytes.len().min(100) {
+            let (first, second) = bytes.split_at(position);
+            assert_eq!(in_pieces(&[first, second]), whole, "{position}");
         }
         whole
     }
 
     #[test]
-    fn a_body_ends_behind_its_trailer() {
+    fn a_body_ends_after_its_trailer() {
         for body in [
             "0\r\n\r\n",
             "5\r\nhello\r\n0\r\n\r\n",
@@ -237,15 +238,15 @@ mod tests {
             "a\r\n\r\n0\r\n\r\n0\r\n\r\n0\r\nX-T: a\tb\r\nY:\r\n\r\n",
             "00000000000000F\r\n0123456789abcde\r\n0\r\n\r\n",
         ] {
-            assert_eq!(judged(body.as_bytes()), Ok((body.len(), true)), "{body:?}");
+            assert_eq!(check(body.as_bytes()), Ok((body.len(), true)), "{body:?}");
             let more = [body, "GET / HTTP/1.1\r\n"].concat();
-            assert_eq!(judged(more.as_bytes()), Ok((body.len(), true)), "{more:?}");
+            assert_eq!(check(more.as_bytes()), Ok((body.len(), true)), "{more:?}");
             let less = &body[..body.len() - 1];
-            assert_eq!(judged(less.as_bytes()), Ok((less.len(), false)), "{less:?}");
+            assert_eq!(check(less.as_bytes()), Ok((less.len(), false)), "{less:?}");
         }
     }
 
-    /// The data of a body that comes in pieces of so many bytes.
+    /// The data of a body that arrives in pieces of `size` bytes.
     fn data(body: &[u8], size: usize) -> Vec<u8> {
         let (mut chunks, mut data) = (ChunkedDecoder::default(), Vec::new());
         for mut piece in body.chunks(size) {
@@ -275,12 +276,12 @@ mod tests {
         assert_eq!(
             piece,
             Ok(DecodedPiece { consumed, data }),
-            "a whole chunk at once"
+            "a whole chunk position once"
         );
     }
 
     #[test]
-    fn what_is_put_into_chunks_is_a_body() {
+    fn encoded_chunks_are_decoded() {
         let mut body = Vec::new();
         for data in [&b"hello"[..], &[b'x'; 300], b"\r\n"] {
             write_chunk_start(&mut body, data.len());
@@ -289,7 +290,7 @@ mod tests {
         }
         body.extend_from_slice(LAST_CHUNK);
         assert!(body.starts_with(b"5\r\nhello\r\n12c\r\nxx"));
-        assert_eq!(judged(&body), Ok((body.len(), true)));
+        assert_eq!(check(&body), Ok((body.len(), true)));
         assert_eq!(
             data(&body, 7),
             [&b"hello"[..], &[b'x'; 300], b"\r\n"].concat()
@@ -325,7 +326,7 @@ mod tests {
             format!("0\r\nX:{}", long("a", 20_000)),
             format!("0\r\n{}", long("X:\r\n", 20_000)),
         ] {
-            assert_eq!(judged(body.as_bytes()), Err(Malformed), "{body:?}");
+            assert_eq!(check(body.as_bytes()), Err(Malformed), "{body:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Heads as they are sent, appended to a buffer.
+//! Encodes heads by appending to a buffer.
 
 use http::StatusCode;
 
-/// The end of a line, and of a head.
+/// Ends a line, and an empty line ends a head.
 pub(crate) const LINE_END: &[u8] = b"\r\n";
 
-/// The first line of a request, which is of HTTP/1.1 whatever came here.
+/// Appends a request line. The version is HTTP/1.1, whatever version was received.
 pub(crate) fn write_request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
     out.extend_from_slice(method);
     out.push(b' ');
@@ -13,8 +13,8 @@ pub(crate) fn write_request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// The first line of a response, which is of HTTP/1.1 whatever came here. A host's reason goes on as it was, even if it
-/// is empty; with `None` it is the usual one of the status.
+/// Appends a status line. The version is HTTP/1.1, whatever version was received. `reason` is sent as given, even if
+/// empty; `None` stands for the usual phrase of the status.
 pub(crate) fn write_status_line(out: &mut Vec<u8>, status: u16, reason: Option<&[u8]>) {
     let usual = || {
         let status = StatusCode::from_u16(status).ok();
@@ -28,12 +28,13 @@ pub(crate) fn write_status_line(out: &mut Vec<u8>, status: u16, reason: Option<&
     out.extend_from_slice(LINE_END);
 }
 
-/// A field. Name and value are ones that were read or that the configuration has checked: neither has a line's end.
+/// Appends a field. The caller guarantees that neither name nor value contains a line break: both come from the parser
+/// or from the checked configuration.
 pub(crate) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     write_field_parts(out, name, &[value]);
 }
 
-/// A field whose value is put together from parts.
+/// Appends a field whose value is the concatenation of `parts`.
 pub(crate) fn write_field_parts(out: &mut Vec<u8>, name: &[u8], parts: &[&[u8]]) {
     debug_assert!(!parts.iter().any(|part| part.contains(&b'\n')));
     out.extend_from_slice(name);
@@ -44,24 +45,24 @@ pub(crate) fn write_field_parts(out: &mut Vec<u8>, name: &[u8], parts: &[&[u8]])
     out.extend_from_slice(LINE_END);
 }
 
-/// A field whose value is a number.
+/// Appends a field with a decimal number as its value.
 pub(crate) fn write_number_field(out: &mut Vec<u8>, name: &[u8], value: u64) {
     let mut text = itoa::Buffer::new();
     write_field(out, name, text.format(value).as_bytes());
 }
 
-/// The empty line behind the fields.
+/// Appends the empty line that ends a head.
 pub(crate) fn write_head_end(out: &mut Vec<u8>) {
     out.extend_from_slice(LINE_END);
 }
 
-/// A number in decimal digits.
+/// Appends a number in decimal.
 pub(crate) fn write_number(out: &mut Vec<u8>, number: u64) {
     let mut text = itoa::Buffer::new();
     out.extend_from_slice(text.format(number).as_bytes());
 }
 
-/// A number in hexadecimal digits, as the size of a chunk is said.
+/// Appends a number in lower-case hexadecimal, the form of a chunk size.
 pub(crate) fn write_hex(out: &mut Vec<u8>, number: usize) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);

@@ -1,20 +1,19 @@
-//! What the fields of a message say of its framing, and how their values are taken apart.
+//! Message framing: Content-Length and Transfer-Encoding, and how list values are split.
 
-/// Content-Length as a message says it.
+/// The Content-Length of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentLength {
-    /// There is none.
+    /// No Content-Length field.
     Absent,
     /// One field with one number in its shortest form.
     Canonical(u64),
-    /// One number that is said more than once or with leading zeros; it must go on in its shortest form.
+    /// One number that is repeated or has leading zeros. It must be forwarded in its shortest form.
     NonCanonical(u64),
     /// Anything else.
     Invalid,
 }
 
-/// What Content-Length says, of which these are the values. All its fields and all parts of a list must be the same
-/// number, RFC 9110 8.6.
+/// Parses the values of Content-Length. All fields and all list elements must be the same number, RFC 9110 8.6.
 pub(crate) fn content_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> ContentLength {
     let mut values = values.into_iter();
     let Some(first) = values.next() else {
@@ -24,8 +23,8 @@ pub(crate) fn content_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> 
     if second.is_none()
         && let Some(number) = number(first)
     {
-        let plain = first == b"0" || !first.starts_with(b"0");
-        return if plain {
+        let is_shortest = first == b"0" || !first.starts_with(b"0");
+        return if is_shortest {
             ContentLength::Canonical(number)
         } else {
             ContentLength::NonCanonical(number)
@@ -43,7 +42,8 @@ pub(crate) fn content_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> 
     }
 }
 
-/// Digits alone. What goes beyond `i64` is no length but a try at an overflow, here or behind us.
+/// Parses a number that consists of digits only. A number above `i64::MAX` is refused: it is no length but an attempt
+/// at an overflow, here or at the host.
 pub(crate) fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -55,18 +55,18 @@ pub(crate) fn number(text: &[u8]) -> Option<u64> {
     (number <= i64::MAX as u64).then_some(number)
 }
 
-/// How a message says that its body comes in chunks.
+/// The Transfer-Encoding of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransferCoding {
-    /// It does not.
+    /// No Transfer-Encoding field.
     Absent,
     /// Transfer-Encoding is `chunked` and nothing else.
     Chunked,
-    /// A coding that nobody here undoes, or one that is said in an odd way.
+    /// A coding that is not supported, or one that is spelled unusually.
     Unknown,
 }
 
-/// What Transfer-Encoding says, of which these are the values.
+/// Parses the values of Transfer-Encoding.
 pub(crate) fn transfer_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> TransferCoding {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
@@ -76,7 +76,7 @@ pub(crate) fn transfer_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>) ->
     }
 }
 
-/// The parts of a list in these values, without the white space around them; empty ones are left out, RFC 9110 5.6.1.
+/// The elements of a comma-separated list, without surrounding white space and without empty elements, RFC 9110 5.6.1.
 pub(crate) fn list<'a>(
     values: impl IntoIterator<Item = &'a [u8]>,
 ) -> impl Iterator<Item = &'a [u8]> {
@@ -87,12 +87,12 @@ pub(crate) fn list<'a>(
         .filter(|part| !part.is_empty())
 }
 
-/// Whether a list in these values has this part, in upper or lower case.
+/// Whether a comma-separated list contains `option`, ignoring case.
 pub(crate) fn has_option<'a>(values: impl IntoIterator<Item = &'a [u8]>, option: &[u8]) -> bool {
-    list(values).any(|said| said.eq_ignore_ascii_case(option))
+    list(values).any(|element| element.eq_ignore_ascii_case(option))
 }
 
-/// Without the white space that RFC 9110 5.6.3 allows around a value. Other control characters are no white space.
+/// Removes the white space that RFC 9110 5.6.3 allows around a value. Other control characters stay.
 fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
@@ -100,13 +100,13 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// The bytes of field lines as they stand on the wire, of which these are the names and values.
+/// The size of the fields on the wire.
 pub(crate) fn wire_size<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> usize {
-    // A colon, a space and the end of the line.
-    const AROUND: usize = 4;
+    // A colon, a space, CR and LF.
+    const OVERHEAD: usize = 4;
     let fields = fields.into_iter();
     fields
-        .map(|(name, value)| name.len() + value.len() + AROUND)
+        .map(|(name, value)| name.len() + value.len() + OVERHEAD)
         .sum()
 }
 
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_is_one_number_however_often_it_is_said() {
+    fn a_length_is_one_number_even_if_repeated() {
         let cases: &[(&[&[u8]], ContentLength)] = &[
             (&[], ContentLength::Absent),
             (&[b"0"], ContentLength::Canonical(0)),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_four_bytes_beside_name_and_value() {
+    fn a_line_has_four_bytes_besides_name_and_value() {
         let line = "Name: value\r\n";
         assert_eq!(wire_size([(&b"Name"[..], &b"value"[..])]), line.len());
     }

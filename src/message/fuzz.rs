@@ -1,4 +1,5 @@
-//! Heads and bodies in chunks: in any pieces the same, and what is accepted is what Pingora's sessions read.
+//! Fuzz targets for heads and chunked bodies: the result does not depend on how the input is split, and whatever is
+//! accepted here is read the same way by Pingora's sessions.
 
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -16,24 +17,24 @@ use super::request_line_scanner::RequestLineScanner;
 use super::{FieldsView, Malformed};
 use crate::fuzz;
 
-/// `read` is one of the two that heads have.
+/// `MessageHead::read_request` or `read_response`.
 type Read = fn(&mut MessageHead, &[u8], usize) -> Result<HeadProgress, HeadError>;
 
-/// A head of either kind.
+/// Checks an input as the head of a request and of a response.
 pub(super) fn heads(input: &[u8]) {
     for read in [
         MessageHead::read_request as Read,
         MessageHead::read_response,
     ] {
-        for most in [2, MAX_FIELDS] {
-            assert_same_in_pieces(read, input, most);
+        for max_fields in [2, MAX_FIELDS] {
+            assert_same_in_pieces(read, input, max_fields);
         }
     }
     assert_requests_agree(input);
     assert_responses_agree(input);
 }
 
-/// What can be asked of a head.
+/// All readable parts of a head.
 fn parts(head: &MessageHead, bytes: &[u8]) -> impl PartialEq + std::fmt::Debug {
     let fields = head.fields(bytes);
     let fields = fields.map(|HeaderField { name, value }| (name.to_owned(), value.to_owned()));
@@ -44,37 +45,38 @@ fn parts(head: &MessageHead, bytes: &[u8]) -> impl PartialEq + std::fmt::Debug {
     )
 }
 
-/// However a head comes, it is the same; and a head that was used before has nothing of that left.
-fn assert_same_in_pieces(read: Read, input: &[u8], most: usize) {
+/// Checks that splitting the input does not change the result, and that a reused head keeps nothing of its previous
+/// message.
+fn assert_same_in_pieces(read: Read, input: &[u8], max_fields: usize) {
     let mut head = MessageHead::default();
-    let whole = read(&mut head, input, most);
+    let whole = read(&mut head, input, max_fields);
     let mut used = MessageHead::default();
     let before = b"GET /before HTTP/1.0\r\nA: b\r\nC: d\r\n\r\n";
-    read(&mut used, before, most).ok();
+    read(&mut used, before, max_fields).ok();
     for step in [1, 7, 64] {
         let lengths = (1..=input.len()).step_by(step).chain([input.len()]);
-        let mut outcomes = lengths.map(|length| read(&mut used, &input[..length], most));
+        let mut outcomes = lengths.map(|length| read(&mut used, &input[..length], max_fields));
         let outcome = outcomes.find(|outcome| *outcome != Ok(HeadProgress::Partial));
         match outcome {
             Some(outcome) => assert_eq!(outcome, whole, "in pieces of {step}"),
-            // What can be no head is not always found out before its end.
+            // Some invalid heads are only recognised once their end has arrived.
             None if whole.is_err() => {
                 let ended = [input, b"x\r\n\r\n"].concat();
-                assert_eq!(read(&mut used, &ended, most), whole, "{step}");
+                assert_eq!(read(&mut used, &ended, max_fields), whole, "{step}");
             }
             None => assert_eq!(whole, Ok(HeadProgress::Partial), "in pieces of {step}"),
         }
         match whole {
             Ok(HeadProgress::Complete(length)) => {
-                let own = &input[..length];
-                assert_eq!(parts(&used, own), parts(&head, own));
+                let bytes = &input[..length];
+                assert_eq!(parts(&used, bytes), parts(&head, bytes));
             }
             _ => used.clear(),
         }
     }
 }
 
-/// Pingora's session behind our look at the request line, as requests come where Pingora reads them.
+/// Compares with Pingora's session behind the request line scanner, which is how the Pingora driver reads requests.
 fn assert_requests_agree(input: &[u8]) {
     let mut head = MessageHead::default();
     let ours = head.read_request(input, MAX_FIELDS);
@@ -92,7 +94,7 @@ fn assert_requests_agree(input: &[u8]) {
     };
     let stream = Cursor::new([&line, rest].concat());
     let mut session = server::HttpSession::new(Box::new(stream));
-    let theirs = now(session.read_request());
+    let theirs = poll_now(session.read_request());
     let length = match ours {
         Ok(HeadProgress::Complete(length)) => length,
         Err(HeadError::FragmentInTarget) => return,
@@ -109,14 +111,14 @@ fn assert_requests_agree(input: &[u8]) {
             }
             assert_fields_agree(&head, input, &request.headers);
         }
-        // Host, Content-Length and the like are others' to judge.
+        // Pingora also validates Host, Content-Length and similar fields, which this module leaves to its callers.
         _ => {
             let target = head.target(input);
-            // Beyond that the `http` crate takes no target.
+            // The `http` crate accepts no longer targets.
             let is_plain = target.starts_with(b"/") && target.len() < usize::from(u16::MAX);
-            let judged = ["host", "content-length", "transfer-encoding"];
+            let validated = ["host", "content-length", "transfer-encoding"];
             assert!(
-                !is_plain || judged.iter().any(|name| head.get(input, name).is_some()),
+                !is_plain || validated.iter().any(|name| head.get(input, name).is_some()),
                 "only Pingora refuses it"
             );
         }
@@ -130,7 +132,7 @@ fn assert_responses_agree(input: &[u8]) {
         return;
     }
     let mut session = client::HttpSession::new(Box::new(Cursor::new(input.to_owned())));
-    let theirs = now(session.read_response());
+    let theirs = poll_now(session.read_response());
     let Ok(HeadProgress::Complete(length)) = ours else {
         return assert!(theirs.is_err(), "only Pingora takes it");
     };
@@ -159,7 +161,7 @@ fn version(version: HeadVersion) -> http::Version {
     }
 }
 
-/// The same fields, but for Content-Length beside Transfer-Encoding, which Pingora takes out.
+/// Checks that both have the same fields, except Content-Length beside Transfer-Encoding, which Pingora removes.
 fn assert_fields_agree(head: &MessageHead, bytes: &[u8], theirs: &HeaderMap) {
     let fields = FieldsView::Parsed(head, bytes);
     let mut count = 0;
@@ -178,7 +180,7 @@ fn assert_fields_agree(head: &MessageHead, bytes: &[u8], theirs: &HeaderMap) {
     assert_removed_are_gone(head, bytes);
 }
 
-/// Fields that were removed are seen by nobody, and the others stay as they were.
+/// Checks that removed fields are invisible and that all others stay unchanged.
 fn assert_removed_are_gone(head: &MessageHead, bytes: &[u8]) {
     let mut names = HashMap::<Vec<u8>, usize>::new();
     for field in head.fields(bytes) {
@@ -202,47 +204,47 @@ fn assert_removed_are_gone(head: &MessageHead, bytes: &[u8]) {
     }
 }
 
-/// The outcome of what does not wait.
-fn now<T>(future: impl Future<Output = T>) -> T {
+/// The output of a future that is ready at once.
+fn poll_now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => panic!("it waits"),
     }
 }
 
-/// What is read of a body that comes in pieces of so many bytes: its data, how many bytes it has, and whether it is over.
+/// Decodes a body in pieces of `size` bytes: its data, its length, and whether it is complete.
 fn decoded(input: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), Malformed> {
     let (mut chunks, mut checked) = (ChunkedDecoder::default(), ChunkedDecoder::default());
-    let (mut data, mut own) = (Vec::new(), 0);
+    let (mut data, mut length) = (Vec::new(), 0);
     for mut piece in input.chunks(size) {
-        let all = checked.take(piece);
-        let before = own;
+        let taken = checked.take(piece);
+        let before = length;
         while !piece.is_empty() && !chunks.is_finished() {
             let DecodedPiece {
                 consumed,
                 data: range,
             } = chunks.next_data(piece).inspect_err(|error| {
-                assert_eq!(all, Err(*error), "both ways refuse the same");
+                assert_eq!(taken, Err(*error), "both ways refuse the same");
             })?;
             assert!(consumed > 0 && range.end <= consumed);
             data.extend_from_slice(&piece[range]);
             piece = &piece[consumed..];
-            own += consumed;
+            length += consumed;
         }
-        assert_eq!(all, Ok(own - before));
+        assert_eq!(taken, Ok(length - before));
     }
     assert_eq!(checked.is_finished(), chunks.is_finished());
-    Ok((data, own, chunks.is_finished()))
+    Ok((data, length, chunks.is_finished()))
 }
 
-/// A body in chunks; then the input as data that is put into chunks.
+/// Decodes the input as a chunked body; then encodes it as chunks and decodes those.
 fn bodies(input: &[u8]) {
     let whole = decoded(input, input.len().max(1));
     for size in [1, 2, 3, 7, 64] {
         assert_eq!(decoded(input, size), whole, "in pieces of {size}");
     }
-    if let Ok((data, own, true)) = &whole {
-        assert!(data.len() + 5 <= *own, "the last chunk is no data");
+    if let Ok((data, length, true)) = &whole {
+        assert!(data.len() + 5 <= *length, "the last chunk is no data");
     }
     for size in [1, 15, 16, 4_096] {
         let mut body = Vec::new();

@@ -1,16 +1,16 @@
-//! The head of a message where it was read.
+//! A parsed head, as ranges of the received bytes.
 //!
-//! A [`MessageHead`] copies nothing: it keeps where each part begins and how long it is, and takes the bytes again from whoever
-//! asks for a part. What it accepts and refuses is what Pingora's sessions accept and refuse: the same parser with the
-//! same options, and `RequestLineScanner` before it for requests.
+//! A [`MessageHead`] copies nothing: it stores where each part begins and how long it is, and callers pass the same
+//! bytes again to read a part. It accepts and refuses the same heads as Pingora's sessions: it uses the same parser
+//! with the same options and, for requests, `RequestLineScanner` before it.
 
 mod parse;
 
 pub(crate) use parse::MAX_FIELDS;
 use parse::ScanState;
 
-/// A message's head, as ranges of its bytes. It is made once per connection and used again for each message: its lists
-/// keep their room.
+/// The head of a message, as ranges of its bytes. It is created once per connection and reused for each message, with
+/// its allocations.
 #[derive(Debug, Default)]
 pub struct MessageHead {
     scan: ScanState,
@@ -20,22 +20,22 @@ pub struct MessageHead {
     status: u16,
     reason: ByteRange,
     fields: Vec<FieldRange>,
-    /// The [marks](name_bit) of all their names: most fields that are asked for are not there.
+    /// The union of the names' [bits](name_bit), a small Bloom filter: most lookups are for absent fields.
     name_bits: u64,
-    /// Values that came on more than one line, as one; only hosts may send such.
+    /// Folded values, joined to one line each. Only hosts may send them.
     unfolded: Vec<u8>,
 }
 
-/// A field of a head. White space around the value is taken off.
+/// A field of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderField<'a> {
-    /// As it was sent: upper and lower case are kept.
+    /// As sent; the case is kept.
     pub name: &'a [u8],
-    /// Without white space around it.
+    /// Without surrounding white space.
     pub value: &'a [u8],
 }
 
-/// The fields of a head, in the order they came.
+/// Iterates over the fields of a head in their order.
 #[derive(Debug, Clone)]
 pub struct HeaderFields<'a> {
     head: &'a MessageHead,
@@ -51,14 +51,14 @@ impl<'a> HeaderFields<'a> {
         }
     }
 
-    /// The value of the next field with a name, which is given in lower case.
+    /// The value of the next field named `name`, which is in lower case.
     pub(super) fn next_named(&mut self, name: &str) -> Option<&'a [u8]> {
         let bytes = self.bytes;
         let line = self.lines.find(|line| line.is_named(name, bytes))?;
         Some(self.head.value(line, bytes))
     }
 
-    /// The same from the end.
+    /// Like [`next_named`](Self::next_named), from the end.
     pub(super) fn next_back_named(&mut self, name: &str) -> Option<&'a [u8]> {
         let bytes = self.bytes;
         let line = self.lines.rfind(|line| line.is_named(name, bytes))?;
@@ -82,27 +82,27 @@ impl DoubleEndedIterator for HeaderFields<'_> {
     }
 }
 
-/// How far a head has come.
+/// The result of reading a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadProgress {
-    /// More has to be read.
+    /// More bytes are needed.
     Partial,
-    /// So many bytes are the head's, with the empty lines in front of it.
+    /// The head is complete and has this many bytes, including empty lines before it.
     Complete(usize),
 }
 
-/// Why a head is refused. What the answer is to that is decided elsewhere.
+/// Why a head is refused. The caller chooses the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadError {
-    /// It is not what HTTP has in its place.
+    /// The head violates the HTTP grammar.
     Malformed,
-    /// It has more fields than may be. Method and target of a request can be asked for.
+    /// The head has too many fields. Method and target of a request are readable.
     TooManyFields,
-    /// The request's target has a `#`, which no client may send. All parts can be asked for.
+    /// The request's target contains a `#`, which no client may send. All parts are readable.
     FragmentInTarget,
 }
 
-/// The version that a message says it has.
+/// The HTTP version of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum HeadVersion {
     Http10,
@@ -119,33 +119,33 @@ impl From<HeadVersion> for http::Version {
     }
 }
 
-/// What a head is of.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MessageKind {
     Request,
     Response,
 }
 
-/// Where a part of a head is.
+/// The position of a part of a head.
 #[derive(Debug, Clone, Copy, Default)]
 struct ByteRange {
     at: u32,
     length: u32,
 }
 
-/// Where a field is. The value is among the unfolded ones or among the head's own bytes.
+/// The position of a field. The value is in `MessageHead::unfolded` if `unfolded` is set, else in the head's own bytes.
 #[derive(Debug, Clone, Copy)]
 struct FieldRange {
     value: ByteRange,
     name_at: u32,
-    /// No name that the `http` crate takes is longer.
+    /// The `http` crate accepts no longer names.
     name_length: u16,
     unfolded: bool,
 }
 
 impl MessageHead {
-    /// Reads the head of a request that `bytes` begin with. After [`HeadProgress::Partial`] it is called again with these
-    /// bytes and more behind them; after anything else a new head begins.
+    /// Reads the head of a request at the front of `bytes`. After [`HeadProgress::Partial`] the caller repeats this
+    /// with the same bytes and more after them; after any other result a new head begins.
     pub(crate) fn read_request(
         &mut self,
         bytes: &[u8],
@@ -163,7 +163,7 @@ impl MessageHead {
         self.read(MessageKind::Response, bytes, max_fields)
     }
 
-    /// Gives up a head that has come in part.
+    /// Discards a partly read head.
     pub(crate) fn clear(&mut self) {
         self.scan = ScanState::START;
         self.fields.clear();
@@ -175,7 +175,7 @@ impl MessageHead {
         self.method.of(bytes)
     }
 
-    /// The target of a request as it was sent.
+    /// The target of a request as sent.
     pub(crate) fn target<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         self.target.of(bytes)
     }
@@ -189,17 +189,17 @@ impl MessageHead {
         self.status
     }
 
-    /// The reason phrase of a response; empty if it has none, or one that is not ASCII.
+    /// The reason phrase of a response; empty if it is missing or not ASCII.
     pub(crate) fn reason<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         self.reason.of(bytes)
     }
 
-    /// How many fields there are, without those removed.
+    /// The number of fields, without removed ones.
     pub(crate) fn len(&self) -> usize {
         self.fields.len()
     }
 
-    /// All fields in the order they came, without those removed.
+    /// All fields in order, without removed ones.
     pub(crate) fn fields<'a>(&'a self, bytes: &'a [u8]) -> HeaderFields<'a> {
         HeaderFields {
             head: self,
@@ -208,12 +208,12 @@ impl MessageHead {
         }
     }
 
-    /// The value of the first field with a name, which is given in lower case.
+    /// The value of the first field named `name`, which is in lower case.
     pub(crate) fn get<'a>(&'a self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         self.candidates(bytes, name).next_named(name)
     }
 
-    /// All fields that may have a name, which is given in lower case; those that have it are among them.
+    /// A superset of the fields named `name`, which is in lower case; empty if the Bloom filter excludes the name.
     pub(super) fn candidates<'a>(&'a self, bytes: &'a [u8], name: &str) -> HeaderFields<'a> {
         let name_bit = name_bit(name.as_bytes());
         let lines = match self.name_bits & name_bit == name_bit {
@@ -227,7 +227,7 @@ impl MessageHead {
         }
     }
 
-    /// Removes the fields whose name `drops` is true for, as if they had not come.
+    /// Removes the fields for whose name `drops` returns true.
     pub(crate) fn remove(&mut self, bytes: &[u8], mut drops: impl FnMut(&[u8]) -> bool) {
         self.fields.retain(|line| !drops(line.name(bytes)));
     }
@@ -241,7 +241,7 @@ impl MessageHead {
 }
 
 impl ByteRange {
-    /// Heads are bounded to far less than 4 GiB.
+    /// Heads are limited to far less than 4 GiB.
     fn new(at: usize, length: usize) -> Self {
         ByteRange {
             at: at as u32,
@@ -249,7 +249,7 @@ impl ByteRange {
         }
     }
 
-    /// Where a part of `bytes` is among them; an empty part is anywhere.
+    /// The position of `part` in `bytes`, of which it must be a subslice; an empty part may be anywhere.
     fn among(bytes: &[u8], part: &[u8]) -> Self {
         match part {
             [] => ByteRange::default(),
@@ -263,7 +263,7 @@ impl ByteRange {
     }
 }
 
-/// A bit for a name, the same in upper and lower case.
+/// The Bloom filter bit of a name, independent of case.
 fn name_bit(name: &[u8]) -> u64 {
     let first = name.first().map_or(0, |first| usize::from(first | 0x20));
     1 << ((first * 5 + name.len() * 11) % 64)

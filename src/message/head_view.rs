@@ -1,4 +1,4 @@
-//! The head of a request as decisions see it, however the transport keeps it.
+//! Read-only views of heads, independent of how the transport stores them.
 
 use super::head::{HeaderFields, MessageHead};
 use http::header::{HeaderName, HeaderValue, ValueIter};
@@ -6,23 +6,23 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// The head of a request. It borrows everything, so it is passed by value.
+/// The head of a request. It only borrows, so it is `Copy` and passed by value.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The target as sent; over HTTP/2 the path and query.
+    /// The target as sent; for HTTP/2, path and query.
     pub target: &'a [u8],
-    /// The authority of an absolute-form target, or the one that HTTP/2 has beside the target.
+    /// The authority of an absolute-form target, or the `:authority` of HTTP/2.
     pub authority: Option<&'a [u8]>,
-    /// The version it came in.
+    /// The HTTP version of the message.
     pub version: Version,
     /// Its header fields.
     pub fields: FieldsView<'a>,
 }
 
 impl<'a> RequestView<'a> {
-    /// The target without an authority: path and query, or `*`.
+    /// The target without its authority: path and query, or `*`.
     pub fn uri(self) -> &'a [u8] {
         match raw_target_authority(self.target) {
             RawTargetAuthority::Absolute { path_and_query, .. } => path_and_query,
@@ -30,12 +30,12 @@ impl<'a> RequestView<'a> {
         }
     }
 
-    /// The value of the first field of this name.
+    /// The value of the first field with this name.
     pub fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
         self.fields.get(name)
     }
 
-    /// The values of all fields of this name, in their order.
+    /// The values of all fields with this name, in order.
     pub fn get_all(self, name: &HeaderName) -> FieldValues<'a> {
         self.fields.get_all(name)
     }
@@ -54,12 +54,12 @@ impl<'a> From<&'a RequestHeader> for RequestView<'a> {
     }
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseView<'a> {
     /// The status.
     pub status: StatusCode,
-    /// The version it came in.
+    /// The HTTP version of the message.
     pub version: Version,
     /// Its header fields.
     pub fields: FieldsView<'a>,
@@ -78,14 +78,14 @@ impl<'a> From<&'a ResponseHeader> for ResponseView<'a> {
 /// The header fields of a message.
 #[derive(Debug, Clone, Copy)]
 pub enum FieldsView<'a> {
-    /// In a map by name.
+    /// A map by name.
     Map(&'a HeaderMap),
-    /// Where they were read, which are these bytes.
+    /// A parsed head, and the bytes that it was parsed from.
     Parsed(&'a MessageHead, &'a [u8]),
 }
 
 impl<'a> FieldsView<'a> {
-    /// The value of the first field of this name.
+    /// The value of the first field with this name.
     pub fn get(self, name: &HeaderName) -> Option<&'a [u8]> {
         match self {
             FieldsView::Map(map) => map.get(name).map(HeaderValue::as_bytes),
@@ -93,12 +93,12 @@ impl<'a> FieldsView<'a> {
         }
     }
 
-    /// Whether there is a field of this name.
+    /// Whether a field with this name exists.
     pub fn contains(self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
 
-    /// The values of all fields of this name, in their order.
+    /// The values of all fields with this name, in order.
     pub fn get_all(self, name: &HeaderName) -> FieldValues<'a> {
         match self {
             FieldsView::Map(map) => FieldValues::Map(map.get_all(name).iter()),
@@ -108,7 +108,7 @@ impl<'a> FieldsView<'a> {
         }
     }
 
-    /// Names and values of all fields; names may be in upper case.
+    /// Names and values of all fields. Names keep their case.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         match self {
             FieldsView::Map(map) => FieldIter::Map(map.iter()),
@@ -116,7 +116,7 @@ impl<'a> FieldsView<'a> {
         }
     }
 
-    /// How many fields there are.
+    /// The number of fields.
     pub fn len(self) -> usize {
         match self {
             FieldsView::Map(map) => map.len(),
@@ -124,7 +124,7 @@ impl<'a> FieldsView<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the message has no fields.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -136,7 +136,7 @@ impl<'a> From<&'a HeaderMap> for FieldsView<'a> {
     }
 }
 
-/// Names and values of fields.
+/// Iterates over names and values.
 enum FieldIter<'a> {
     Map(http::header::Iter<'a, HeaderValue>),
     Parsed(HeaderFields<'a>),
@@ -159,12 +159,12 @@ impl<'a> Iterator for FieldIter<'a> {
     }
 }
 
-/// The values of the fields of one name.
+/// Iterates over the values of the fields with one name.
 #[derive(Debug)]
 pub enum FieldValues<'a> {
-    /// Out of a map.
+    /// From a map.
     Map(ValueIter<'a, HeaderValue>),
-    /// Out of fields of which only those of this name count.
+    /// From a parsed head, filtered by this name.
     Parsed(HeaderFields<'a>, HeaderName),
 }
 

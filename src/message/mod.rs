@@ -1,8 +1,8 @@
-//! Messages of HTTP/1.1 as bytes: heads, framing and bodies, without I/O and without a runtime; and the views of heads that
-//! decisions are made on.
+//! HTTP/1.1 messages as bytes: heads, framing and bodies, without I/O and without a runtime; and the views of heads
+//! that decisions are based on.
 //!
-//! Both ways through the proxy stand on it: what it accepts and refuses holds for requests that Pingora's session reads
-//! after it, and for those that are read here alone.
+//! Both drivers use this module: the engine, which parses requests itself, and the Pingora driver, whose session parses
+//! a request after these checks. Both therefore accept and refuse the same messages.
 
 pub(crate) mod body_decoder;
 pub(crate) mod chunked;
@@ -18,6 +18,6 @@ pub(crate) mod request_line_scanner;
 pub use head::MessageHead;
 pub use head_view::{FieldValues, FieldsView, RequestView, ResponseView};
 
-/// What has come is not what HTTP has in its place.
+/// The input violates the HTTP grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;

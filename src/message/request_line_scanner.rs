@@ -1,34 +1,33 @@
-//! The first line of a request, looked at before Pingora's parser sees it.
+//! Checks and escapes request lines before Pingora's parser sees them.
 
 use memchr::{memchr, memchr_iter};
 
 use super::Malformed;
 
-/// What has come of a request line so far. Pingora percent-escapes what must not stand in a target and goes on, so a
-/// host would get another request than the client has sent; the line must be refused before.
+/// The state of a partly received request line. Pingora percent-encodes octets that a target must not contain and
+/// continues, so a host would receive another request than the client sent. Such a line has to be refused first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestLineScanner {
-    /// Nothing but empty lines, which are passed over; whether a CR was the last octet.
+    /// Only empty lines so far, which are skipped; `cr`: the last octet was a CR.
     Before { cr: bool },
-    /// Its beginning: how many SP it has, whether it has a question mark, and whether a CR was the last octet.
+    /// Inside the line: the number of spaces, whether a question mark was seen, and whether the last octet was a CR.
     Within {
         spaces: usize,
         query: bool,
         cr: bool,
     },
-    /// It is over.
+    /// The line is complete.
     Past,
 }
 
 impl RequestLineScanner {
     pub(crate) const START: RequestLineScanner = RequestLineScanner::Before { cr: false };
 
-    /// Takes in what comes next, and tells how much of it is the line's and whether that has to be
-    /// [escaped](Self::escape). It is refused if the line cannot become a
-    /// method, a target and a version any more, with one SP between each and without CTL. It ends in CRLF or, as
-    /// RFC 9112 2.2 allows, in LF.
+    /// Consumes the next bytes; returns how many of them belong to the line, and whether they have to be
+    /// [escaped](Self::escaped). Fails once the line cannot be a method, a target and a version with single spaces
+    /// between them and without control characters. The line ends in CRLF or, as RFC 9112 2.2 allows, in LF.
     pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Result<(usize, bool), Malformed> {
-        let all = bytes.len();
+        let length = bytes.len();
         if let RequestLineScanner::Before { cr } = self {
             while let [first @ (b'\r' | b'\n'), rest @ ..] = bytes {
                 if *cr && *first == b'\r' {
@@ -38,7 +37,7 @@ impl RequestLineScanner {
                 bytes = rest;
             }
             if bytes.is_empty() {
-                return Ok((all, false));
+                return Ok((length, false));
             }
             if *cr {
                 return Err(Malformed);
@@ -69,17 +68,18 @@ impl RequestLineScanner {
             return Err(Malformed);
         }
         let Some(end) = end else {
-            return Ok((all, needs_escape));
+            return Ok((length, needs_escape));
         };
         if *spaces < 2 {
             return Err(Malformed);
         }
         *self = RequestLineScanner::Past;
-        Ok((all - bytes.len() + end + 1, needs_escape))
+        Ok((length - bytes.len() + end + 1, needs_escape))
     }
 
-    /// A piece of the line that begins here, as the `http` crate takes it: `<`, `>` and the backtick in a target, and `"`
-    /// in its query, stand escaped there. Peers let them pass, and both forms are one path to everything that decides.
+    /// Escapes a piece of the line that starts in this state. The `http` crate refuses `<`, `>` and the backtick in a
+    /// target, and `"` in its query, while other proxies accept them; every decision treats both forms as the same
+    /// path.
     pub(crate) fn escaped(self, piece: &[u8]) -> Vec<u8> {
         let (mut spaces, mut query) = match self {
             RequestLineScanner::Within { spaces, query, .. } => (spaces, query),
@@ -105,7 +105,7 @@ const CONTROL: u8 = 1;
 const NEEDS_ESCAPE: u8 = 2;
 const QUERY: u8 = 4;
 
-/// What each octet means for a line, so that one pass without a branch tells all.
+/// The kinds of all octets, so that one pass without branches finds everything.
 const OCTET_KINDS: [u8; 256] = {
     let mut kinds = [0; 256];
     let mut octet = 0;
@@ -122,7 +122,7 @@ const OCTET_KINDS: [u8; 256] = {
     kinds
 };
 
-/// Whether the `http` crate refuses an octet that is no CTL somewhere in a target.
+/// Whether the `http` crate refuses this octet, which is no control character, in some part of a target.
 const fn needs_escape(octet: u8) -> bool {
     matches!(octet, b'<' | b'>' | b'`' | b'"')
 }
@@ -131,8 +131,8 @@ const fn needs_escape(octet: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// Whether a head is taken that comes in two pieces, and in single octets.
-    fn taken(head: &[u8]) -> bool {
+    /// Whether a request line is accepted. Checks that every split gives the same result.
+    fn is_accepted(head: &[u8]) -> bool {
         let in_pieces = |pieces: &[&[u8]]| {
             let mut line = RequestLineScanner::START;
             pieces.iter().all(|piece| line.take(piece).is_ok()) && line == RequestLineScanner::Past
@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_three_words_and_nothing_invisible() {
+    fn a_line_has_three_parts_and_no_control_characters() {
         for good in [
             "GET / HTTP/1.1\r\n",
             "GET / HTTP/1.1\nHost: a b c\r\n\r\n",
             "\r\n\n\r\nOPTIONS * HTTP/1.0\r\nX: \x01\r\n\r\n",
             "GET /caf\u{e9}?<\"> HTTP/1.1\r\n",
         ] {
-            assert!(taken(good.as_bytes()), "{good:?}");
+            assert!(is_accepted(good.as_bytes()), "{good:?}");
         }
         for bad in [
             "GET /\r\n",
@@ -205,7 +205,7 @@ mod tests {
             "\rGET / HTTP/1.1\r\n",
             "\x16\x03\x01",
         ] {
-            assert!(!taken(bad.as_bytes()), "{bad:?}");
+            assert!(!is_accepted(bad.as_bytes()), "{bad:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted, whichever site serves: counts go on over a reload.
+//! The counters of the process. They survive reloads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,48 +6,48 @@ use std::sync::Arc;
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
-use super::observer::SiteObserver;
+use super::observer::MetricsObserver;
 use super::series::RequestSeries;
 use super::series_registry::SeriesRegistry;
 use crate::pool::Pool;
 use crate::record::{Observer, RequestRecord, TerminationReason};
 
-/// Why a connection is turned away before it can bring a request.
+/// Why a connection is rejected before its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
-    /// Its listener is not there for its address.
+    /// The listener's access rules deny the client's address.
     Denied,
-    /// Its client has as many as it may.
+    /// The client has reached its limit of connections.
     TooMany,
-    /// There was no TLS handshake.
+    /// The TLS handshake failed.
     NoTls,
-    /// Its proxy has not said whom it is for.
+    /// The proxy in front sent no PROXY protocol header.
     NoProxyHeader,
 }
 
-/// How a client's TLS handshake went.
+/// How the TLS handshake with a client ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandshakeOutcome<'a> {
-    /// The version of the protocol that was agreed on.
+    /// It succeeded, with this version of the protocol.
     Done(&'a str),
-    /// Client and server did not agree, or the client left.
+    /// Client and server did not agree, or the client disconnected.
     Failed,
-    /// It took too long.
+    /// It timed out.
     TimedOut,
 }
 
-/// How the configuration was to be taken in anew, and what came of it.
+/// How an attempt to reload the configuration ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// This process has done it.
+    /// This process reloaded it.
     InPlace,
-    /// This process has not; everything stays as it was.
+    /// This process could not reload it; the old configuration stays.
     InPlaceFailed,
-    /// This process cannot: another one has to.
+    /// The changes need a new process.
     NeedsProcess,
-    /// Another process has taken over.
+    /// A new process has taken over.
     Handover,
-    /// None has; this one serves on.
+    /// The new process failed; this one serves on.
     HandoverFailed,
 }
 
@@ -89,27 +89,27 @@ impl RejectReason {
     }
 }
 
-/// A request whose head did not come in time, unlike one whose body did not.
+/// The reason for a request whose head timed out, unlike its body.
 const HEAD_TIMEOUT: &str = "head_timeout";
 
-/// Everything that is counted.
+/// All counters.
 #[derive(Debug)]
 pub struct MetricsCounters {
     series: SeriesRegistry,
-    /// Requests that no route has, or of which no head came.
+    /// Requests without a route, or without a complete head.
     unrouted: RequestSeries,
     registry: Registry,
     connections: IntCounterVec,
     rejects: IntCounterVec,
-    /// Those of them that end requests, by the number of the ending.
+    /// The entries of `rejects` for requests, by the number of their termination reason.
     refusals: [Option<IntCounter>; TerminationReason::ALL.len()],
-    late_heads: IntCounter,
+    head_timeouts: IntCounter,
     handshakes: IntCounterVec,
     reloads: IntCounterVec,
 }
 
 impl Default for MetricsCounters {
-    /// Nothing counted yet.
+    /// All counters at 0.
     fn default() -> Self {
         let registry = Registry::new();
         let counters = |name, help, labels: &[&str]| {
@@ -121,12 +121,12 @@ impl Default for MetricsCounters {
         };
         let connections = counters(
             "ballast_connections_total",
-            "Connections that were accepted.",
+            "Accepted connections.",
             &["listener"],
         );
         let rejects = counters(
             "ballast_rejects_total",
-            "Requests and connections that were turned away without asking a host.",
+            "Requests and connections that were rejected without an attempt at a host.",
             &["reason"],
         );
         let handshakes = counters(
@@ -136,10 +136,10 @@ impl Default for MetricsCounters {
         );
         let reloads = counters(
             "ballast_reloads_total",
-            "Attempts to take in the configuration anew.",
+            "Attempts to reload the configuration.",
             &["way", "outcome"],
         );
-        // Whoever watches for the first of something needs to see that there was none before.
+        // Series start at 0, so that an alert sees the first event.
         for reload in ReloadOutcome::ALL {
             reloads.with_label_values(&reload.labels());
         }
@@ -149,11 +149,11 @@ impl Default for MetricsCounters {
         MetricsCounters {
             series: SeriesRegistry::default(),
             unrouted: RequestSeries::default(),
-            refusals: TerminationReason::ALL.map(|ending| {
-                let refusal = ending.is_refusal();
-                refusal.then(|| rejects.with_label_values(&[ending.code()]))
+            refusals: TerminationReason::ALL.map(|reason| {
+                let refusal = reason.is_refusal();
+                refusal.then(|| rejects.with_label_values(&[reason.code()]))
             }),
-            late_heads: rejects.with_label_values(&[HEAD_TIMEOUT]),
+            head_timeouts: rejects.with_label_values(&[HEAD_TIMEOUT]),
             registry,
             connections,
             rejects,
@@ -164,22 +164,22 @@ impl Default for MetricsCounters {
 }
 
 impl MetricsCounters {
-    /// Counts the requests of a site with these pools. Pools and hosts that keep their names keep their counts.
+    /// An observer for requests to these pools. Pools and hosts that keep their names keep their counts.
     pub fn observer(self: &Arc<Self>, pools: &[Arc<Pool>]) -> Arc<dyn Observer> {
-        Arc::new(SiteObserver::new(self, pools))
+        Arc::new(MetricsObserver::new(self, pools))
     }
 
-    /// The count of connections that come through a listener.
+    /// The counter of connections accepted by a listener.
     pub fn listener(&self, address: SocketAddr) -> IntCounter {
         self.connections.with_label_values(&[&address.to_string()])
     }
 
-    /// A connection was turned away.
+    /// Counts a rejected connection.
     pub fn count_reject(&self, reason: RejectReason) {
         self.rejects.with_label_values(&[reason.label()]).inc();
     }
 
-    /// A TLS handshake has ended. One that fails is a connection turned away as well.
+    /// Counts a TLS handshake. A failed one also counts as a rejected connection.
     pub fn count_handshake(&self, handshake: HandshakeOutcome<'_>) {
         let labels = match handshake {
             HandshakeOutcome::Done(version) => ["ok", version],
@@ -192,7 +192,7 @@ impl MetricsCounters {
         }
     }
 
-    /// A reload has ended.
+    /// Counts an attempt to reload.
     pub fn count_reload(&self, reload: ReloadOutcome) {
         self.reloads.with_label_values(&reload.labels()).inc();
     }
@@ -205,17 +205,17 @@ impl MetricsCounters {
         &self.unrouted
     }
 
-    /// Notes why a request was refused, if it was.
-    pub(super) fn refused(&self, record: &RequestRecord<'_>) {
-        let headless = record.request.is_none() && record.pool.is_none();
-        if headless && record.summary.termination == TerminationReason::ClientTimeout {
-            self.late_heads.inc();
+    /// Counts the reason if the request was refused.
+    pub(super) fn count_refusal(&self, record: &RequestRecord<'_>) {
+        let without_head = record.request.is_none() && record.pool.is_none();
+        if without_head && record.summary.termination == TerminationReason::ClientTimeout {
+            self.head_timeouts.inc();
         } else if let Some(refusals) = &self.refusals[record.summary.termination as usize] {
             refusals.inc();
         }
     }
 
-    /// What is counted of the process as a whole.
+    /// The families that are not by pool or host.
     pub(super) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
@@ -226,14 +226,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endings_are_numbered_in_their_order() {
-        for (number, ending) in TerminationReason::ALL.into_iter().enumerate() {
-            assert_eq!(ending as usize, number, "{ending:?}");
+    fn termination_reasons_are_numbered_in_order() {
+        for (number, reason) in TerminationReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number, "{reason:?}");
         }
     }
 
     #[test]
-    fn what_was_never_seen_is_told_as_none() {
+    fn series_start_at_zero() {
         let counts = MetricsCounters::default();
         let families = counts.gather();
         let of = |name: &str| {
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(of("ballast_reloads_total"), ReloadOutcome::ALL.len());
         let refusals = TerminationReason::ALL
             .into_iter()
-            .filter(|ending| ending.is_refusal());
+            .filter(|reason| reason.is_refusal());
         assert_eq!(
             of("ballast_rejects_total"),
             refusals.count() + RejectReason::ALL.len() + 1

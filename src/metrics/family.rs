@@ -1,4 +1,4 @@
-//! Families of series, as the encoder takes them.
+//! Metric families in the form of the Prometheus encoder.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
@@ -6,24 +6,24 @@ use prometheus::proto::{
 
 use super::histogram::{BOUNDS, HistogramSnapshot};
 
-/// Series of one name, each with values for the same labels.
+/// The series of one metric, all with the same labels.
 pub(super) struct Family<const LABELS: usize> {
     family: MetricFamily,
     labels: [&'static str; LABELS],
 }
 
 impl<const LABELS: usize> Family<LABELS> {
-    /// What only grows; `name` ends in `_total`.
+    /// A counter; `name` ends in `_total`.
     pub(super) fn counter(name: &str, help: &str, labels: [&'static str; LABELS]) -> Self {
         Family::new(MetricType::COUNTER, name, help, labels)
     }
 
-    /// What goes up and down.
+    /// A gauge.
     pub(super) fn gauge(name: &str, help: &str, labels: [&'static str; LABELS]) -> Self {
         Family::new(MetricType::GAUGE, name, help, labels)
     }
 
-    /// Durations; `name` ends in `_seconds`.
+    /// A histogram of durations; `name` ends in `_seconds`.
     pub(super) fn histogram(name: &str, help: &str, labels: [&'static str; LABELS]) -> Self {
         Family::new(MetricType::HISTOGRAM, name, help, labels)
     }
@@ -36,7 +36,7 @@ impl<const LABELS: usize> Family<LABELS> {
         Family { family, labels }
     }
 
-    /// Adds a series of a counter or a gauge.
+    /// Adds a series to a counter or a gauge.
     pub(super) fn put(&mut self, values: [&str; LABELS], value: f64) {
         let mut metric = self.metric(values);
         match self.family.get_field_type() {
@@ -54,7 +54,7 @@ impl<const LABELS: usize> Family<LABELS> {
         self.family.mut_metric().push(metric);
     }
 
-    /// Adds a series of a histogram.
+    /// Adds a series to a histogram.
     pub(super) fn put_durations(&mut self, values: [&str; LABELS], durations: &HistogramSnapshot) {
         let mut below = 0;
         let buckets = BOUNDS

@@ -1,10 +1,10 @@
-//! How often something took how long.
+//! A histogram of durations in Prometheus buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper bounds of the buckets but the last, which has none: fine where hosts nearby answer, up to the default time of
-/// a host that does not.
+/// The upper bounds of all buckets but the last, which has none: fine for the latencies of nearby hosts, up to the
+/// default timeout of a host.
 pub(super) const BOUNDS: [Duration; 17] = [
     Duration::from_micros(250),
     Duration::from_micros(500),
@@ -27,14 +27,15 @@ pub(super) const BOUNDS: [Duration; 17] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// Counts durations by bucket. The counts say nothing about each other, so the weakest order will do.
+/// Counts durations by bucket. The counts are independent of each other, so relaxed ordering suffices.
 ///
-/// The registry's own histogram keeps each count twice, and with every series its name and help: too much for thousands of
-/// hosts.
+/// Prometheus needs fixed bounds, so this is not hdrhistogram. The `prometheus` crate's own histogram keeps each count
+/// twice, and a name and help text with every series: too much for thousands of hosts.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
     buckets: [AtomicU64; BUCKETS],
-    /// Of all durations, in microseconds: in nanoseconds a hundred thousand tunnels would fill it within days.
+    /// The sum of all durations in microseconds: in nanoseconds, a hundred thousand tunnels would overflow it within
+    /// days.
     sum: AtomicU64,
 }
 
@@ -47,7 +48,7 @@ impl Histogram {
         self.sum.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Adds what another one has counted.
+    /// Adds the counts of another histogram.
     pub(super) fn merge(&self, other: &Histogram) {
         let HistogramSnapshot { buckets, sum } = other.read();
         for (count, more) in self.buckets.iter().zip(buckets) {
@@ -56,7 +57,7 @@ impl Histogram {
         self.sum.fetch_add(sum, Ordering::Relaxed);
     }
 
-    /// What was counted.
+    /// The current counts.
     pub(super) fn read(&self) -> HistogramSnapshot {
         let mut buckets = [0; BUCKETS];
         for (read, count) in buckets.iter_mut().zip(&self.buckets) {
@@ -69,7 +70,7 @@ impl Histogram {
     }
 }
 
-/// Durations by bucket.
+/// The counts of a histogram at one time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct HistogramSnapshot {
     buckets: [u64; BUCKETS],
@@ -78,17 +79,17 @@ pub(super) struct HistogramSnapshot {
 }
 
 impl HistogramSnapshot {
-    /// How many there are.
+    /// The number of durations.
     pub(super) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    /// All of them together.
+    /// The sum of all durations.
     pub(super) fn sum(&self) -> Duration {
         Duration::from_micros(self.sum)
     }
 
-    /// How many are in each bucket, in the order of [`BOUNDS`]; the last one has what is above them all.
+    /// The count of each bucket, in the order of [`BOUNDS`]; the last one is above all bounds.
     pub(super) fn buckets(&self) -> &[u64] {
         &self.buckets
     }

@@ -1,12 +1,12 @@
-//! What is counted for Prometheus.
+//! Prometheus metrics.
 //!
-//! Requests are counted where they end, by an [`Observer`] that has its counters at hand: by the number of the pool and
-//! the host's position in it, so that no label is looked up on the path of a request. What has a value rather than a
-//! history (requests in flight, weights, health) is read from the pools when somebody asks.
+//! Requests are counted when they end, by an [`Observer`] that finds its counters by the number of the pool and the
+//! host's position in it, so no label is looked up on the path of a request. Gauges (requests in flight, weights,
+//! health) are read from the pools at each scrape.
 //!
-//! Series are those of the pools and hosts that serve at the moment, so that hosts that leave disappear, whatever still
-//! runs on them; the counts of those that stay go on over a reload. Labels have values from the configuration and from
-//! fixed lists alone: nothing that a client sends becomes one.
+//! There are series for the active pools and hosts only: a removed host disappears even with requests in flight. Counts
+//! of the others survive a reload. Label values come from the configuration and from fixed lists: nothing that a client
+//! sends becomes a label.
 
 mod counters;
 mod family;
@@ -33,43 +33,43 @@ use crate::timestamp::Timestamp;
 pub use counters::{HandshakeOutcome, MetricsCounters, RejectReason, ReloadOutcome};
 pub use traffic::{PoolTraffic, Traffic};
 
-/// What has a value rather than a history, asked for when it is needed.
+/// The source of gauges, which are read at each scrape.
 pub trait MetricsSource: Debug + Send + Sync {
-    /// The pools that serve, in the order of the configuration.
+    /// The active pools, in the order of the configuration.
     fn pools(&self) -> Vec<Arc<Pool>>;
 
-    /// The process.
+    /// The state of the process.
     fn state(&self) -> ProcessState;
 }
 
 /// The state of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessState {
-    /// Requests that have not ended.
+    /// Requests in flight, refused ones included.
     pub in_flight: u64,
-    /// Clients' connections that are open.
+    /// Open connections of clients.
     pub connections: u64,
-    /// Those that each worker serves.
+    /// Open connections of each worker.
     pub worker_connections: Vec<usize>,
-    /// Requests that ended in a panic so far.
+    /// Requests that ended in a panic.
     pub panics: u64,
-    /// Lines of access logs that were lost so far.
+    /// Lost lines of access logs.
     pub lost_lines: u64,
-    /// Requests that the collector of traces has been told of so far.
+    /// Requests that were exported to the trace collector.
     pub traced: u64,
-    /// Those that it could not be told of.
+    /// Requests that could not be exported to the trace collector.
     pub untraced: u64,
-    /// The digest of the configuration in force.
+    /// The digest of the active configuration.
     pub config_digest: String,
-    /// When it was taken in.
+    /// When the active configuration was loaded.
     pub config_loaded: Timestamp,
-    /// The files of certificates that clients are shown, with the Unix time at which each expires.
+    /// The files of server certificates, with the Unix time at which each expires.
     pub certificate_expiries: Vec<(PathBuf, i64)>,
-    /// How much is told of each host.
+    /// How many metrics each host has.
     pub host_metrics: HostMetrics,
 }
 
-/// Everything that is counted, to be read.
+/// All metrics, for reading.
 #[derive(Debug)]
 pub struct Metrics {
     counts: Arc<MetricsCounters>,
@@ -77,7 +77,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// What `counts` has counted and `source` knows.
+    /// The metrics of `counts` and `source`.
     pub fn new(counts: Arc<MetricsCounters>, source: impl MetricsSource + 'static) -> Self {
         Metrics {
             counts,
@@ -85,10 +85,10 @@ impl Metrics {
         }
     }
 
-    /// All of it in Prometheus' text format, version 0.0.4.
+    /// All metrics in Prometheus' text format, version 0.0.4.
     ///
     /// # Errors
-    /// If a value cannot be said in that format, which would be a mistake in this module.
+    /// If a value cannot be represented in that format, which would be a bug in this module.
     pub fn text(&self) -> prometheus::Result<String> {
         let (pools, state) = (self.source.pools(), self.source.state());
         let hosts = pools.iter().map(|pool| pool.members().len()).sum();
@@ -96,15 +96,15 @@ impl Metrics {
         let mut families = self.counts.gather();
         families.extend(pools::families(&pools, &self.counts, brief));
         families.extend(process::families(&state));
-        // A family of a setting that no pool has is empty, and the encoder takes that for an error.
+        // A family is empty if no pool uses its feature. The encoder takes that for an error.
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         TextEncoder::new().encode_to_string(&families)
     }
 }
 
-/// From so many hosts on little is told of each, unless the configuration says otherwise: in full, 5,000 hosts would be
-/// 40 MB at each scrape.
+/// From this many hosts on, each host has fewer metrics, unless the configuration says otherwise: in full, 5,000 hosts
+/// would make 40 MB at each scrape.
 const MANY_HOSTS: usize = 500;
 
 fn is_brief(wanted: HostMetrics, hosts: usize) -> bool {

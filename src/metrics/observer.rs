@@ -1,4 +1,4 @@
-//! Counts the requests of one site as they end.
+//! Counts requests as they end.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use super::series::{HostSeries, PoolSeries};
 use crate::pool::Pool;
 use crate::record::{Observer, RequestRecord};
 
-/// The counters of a site's pools and hosts, in their order.
+/// The counters of the active pools and hosts, in the order of the configuration.
 #[derive(Debug)]
-pub(super) struct SiteObserver {
+pub(super) struct MetricsObserver {
     counts: Arc<MetricsCounters>,
     pools: Vec<PoolHandles>,
 }
@@ -21,7 +21,7 @@ struct PoolHandles {
     hosts: Vec<Arc<HostSeries>>,
 }
 
-impl SiteObserver {
+impl MetricsObserver {
     pub(super) fn new(counts: &Arc<MetricsCounters>, pools: &[Arc<Pool>]) -> Self {
         let mut series = counts.series().lock();
         series.prune();
@@ -32,16 +32,16 @@ impl SiteObserver {
                 hosts: ids.map(|id| series.host(pool.name(), id)).collect(),
             }
         });
-        SiteObserver {
+        MetricsObserver {
             pools: handles.collect(),
             counts: Arc::clone(counts),
         }
     }
 }
 
-impl Observer for SiteObserver {
+impl Observer for MetricsObserver {
     fn on_request_end(&self, record: &RequestRecord<'_>) {
-        self.counts.refused(record);
+        self.counts.count_refusal(record);
         let pool = record.pool.and_then(|(number, _)| self.pools.get(number));
         let Some(pool) = pool else {
             return self.counts.unrouted().count(record);

@@ -1,4 +1,4 @@
-//! The series of pools and hosts that serve.
+//! The families by pool and host.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use super::series::{HostSeries, PoolSeries, RequestSeries};
 use crate::balancer::HostId;
 use crate::pool::{Member, Pool};
 
-/// The value of the label `host` for requests that no host got, and of `pool` for those that no route has: to Prometheus,
-/// the same as no label.
+/// The value of the label `host` for requests without a host, and of `pool` for those without a route. To Prometheus,
+/// an empty label is the same as none.
 const NONE: &str = "";
 
-/// The value of the label `host` where all hosts of a pool are told of together.
+/// The value of the label `host` for the sum over all hosts of a pool.
 const ALL: &str = "*";
 
-/// Every family with a label `pool`, of the pools that serve. `brief`: by host only what is told in less than 10 lines,
-/// and the rest of all hosts together. Each series means the same either way, or is not there.
+/// All families with the label `pool`, for the active pools. With `brief`, each host has fewer than 10 series, and the
+/// others are sums over all hosts. A series means the same in both modes, or is absent.
 pub(super) fn families(
     pools: &[Arc<Pool>],
     counts: &MetricsCounters,
@@ -26,23 +26,23 @@ pub(super) fn families(
 ) -> Vec<MetricFamily> {
     let mut requests = RequestFamilies::new();
     requests.put(NONE, NONE, counts.unrouted());
-    let mut of_pools = PoolFamilies::new();
-    let mut of_hosts = HostFamilies::new();
-    let mut states = StateFamilies::new();
+    let mut pool_families = PoolFamilies::new();
+    let mut host_families = HostFamilies::new();
+    let mut state_families = StateFamilies::new();
     let mut series = counts.series().lock();
     for pool in pools {
         let name = pool.name();
         let counters = series.pool(name);
         requests.put(name, NONE, &counters.without_host);
-        of_pools.put(pool, &counters);
+        pool_families.put(pool, &counters);
         for member in pool.members() {
             let host = member.host().id();
             let counters = series.host(name, host);
-            states.put(pool, member, &counters);
+            state_families.put(pool, member, &counters);
             if !brief {
                 requests.put(name, host.as_str(), &counters.requests);
-                of_hosts.put(name, host.as_str(), &counters);
-                of_hosts.put_checks(name, host, member);
+                host_families.put(name, host.as_str(), &counters);
+                host_families.put_checks(name, host, member);
             }
         }
     }
@@ -51,22 +51,22 @@ pub(super) fn families(
         for pool in pools {
             if let Some(counters) = sums.get(pool.name()) {
                 requests.put(pool.name(), ALL, &counters.requests);
-                of_hosts.put(pool.name(), ALL, counters);
+                host_families.put(pool.name(), ALL, counters);
             }
         }
     }
     let mut families = Vec::new();
     families.extend(requests.into_families());
-    families.extend(of_pools.into_families());
-    families.extend(of_hosts.into_families());
-    families.extend(states.into_families());
+    families.extend(pool_families.into_families());
+    families.extend(host_families.into_families());
+    families.extend(state_families.into_families());
     families
 }
 
-/// Clients' requests, each counted once.
+/// Families of clients' requests, each counted once.
 struct RequestFamilies {
     requests: Family<3>,
-    took: Family<2>,
+    duration: Family<2>,
 }
 
 impl RequestFamilies {
@@ -78,7 +78,7 @@ impl RequestFamilies {
                  status that the client got: 429, 500, 502, 503 and 504 by themselves, others as their class.",
                 ["pool", "host", "code"],
             ),
-            took: Family::histogram(
+            duration: Family::histogram(
                 "ballast_request_duration_seconds",
                 "Time from the head of a request to its end.",
                 ["pool", "host"],
@@ -90,15 +90,16 @@ impl RequestFamilies {
         for (code, count) in counted.by_code() {
             self.requests.put([pool, host, code], count as f64);
         }
-        self.took.put_durations([pool, host], &counted.took.read());
+        self.duration
+            .put_durations([pool, host], &counted.duration.read());
     }
 
     fn into_families(self) -> [MetricFamily; 2] {
-        [self.requests.into(), self.took.into()]
+        [self.requests.into(), self.duration.into()]
     }
 }
 
-/// What is counted by pool.
+/// Families by pool.
 struct PoolFamilies {
     retries: Family<1>,
     denied: Family<1>,
@@ -118,7 +119,7 @@ impl PoolFamilies {
             ),
             denied: Family::counter(
                 "ballast_retries_denied_total",
-                "Retries that the budget did not allow.",
+                "Retries that the budget denied.",
                 ["pool"],
             ),
             balance: Family::gauge(
@@ -128,12 +129,12 @@ impl PoolFamilies {
             ),
             received: Family::counter(
                 "ballast_received_bytes_total",
-                "Bytes of requests' bodies.",
+                "Body bytes of requests.",
                 ["pool"],
             ),
             sent: Family::counter(
                 "ballast_sent_bytes_total",
-                "Bytes of the bodies of answers to clients.",
+                "Body bytes of responses to clients.",
                 ["pool"],
             ),
             queue: Family::gauge(
@@ -168,7 +169,7 @@ impl PoolFamilies {
     }
 }
 
-/// What is counted by host, or by pool where there are too many hosts.
+/// Families by host, or by pool in brief mode.
 struct HostFamilies {
     attempts: Family<3>,
     connect: Family<2>,
@@ -181,7 +182,7 @@ impl HostFamilies {
         HostFamilies {
             attempts: Family::counter(
                 "ballast_attempts_total",
-                "Tries of requests at hosts that have ended, by how they did.",
+                "Attempts at hosts that have ended, by outcome.",
                 ["pool", "host", "reason"],
             ),
             connect: Family::histogram(
@@ -191,7 +192,7 @@ impl HostFamilies {
             ),
             first_byte: Family::histogram(
                 "ballast_first_byte_duration_seconds",
-                "Time from the begin of an attempt to the head of the host's answer.",
+                "Time from the begin of an attempt to the head of the host's response.",
                 ["pool", "host"],
             ),
             checks: Family::counter(
@@ -229,7 +230,7 @@ impl HostFamilies {
     }
 }
 
-/// What is told of each host however many there are: less than 10 lines.
+/// Families by host in both modes: fewer than 10 series.
 struct StateFamilies {
     requests: Family<2>,
     failures: Family<2>,
@@ -244,12 +245,12 @@ struct StateFamilies {
 
 impl StateFamilies {
     fn new() -> Self {
-        let of = |name, help| Family::gauge(name, help, ["pool", "host"]);
+        let gauge = |name, help| Family::gauge(name, help, ["pool", "host"]);
         let counter = |name, help| Family::counter(name, help, ["pool", "host"]);
         StateFamilies {
             requests: counter(
                 "ballast_host_requests_total",
-                "Requests of clients that have ended, by the host of their last attempt, whatever their status.",
+                "Requests of clients that have ended, by the host of their last attempt, regardless of their status.",
             ),
             failures: counter(
                 "ballast_host_failures_total",
@@ -257,26 +258,29 @@ impl StateFamilies {
             ),
             ejections: counter(
                 "ballast_ejections_total",
-                "Times that a host was left alone because it failed requests.",
+                "Ejections of a host because it failed requests.",
             ),
-            in_flight: of(
+            in_flight: gauge(
                 "ballast_host_in_flight",
-                "Requests that run on a host, those included that came through other pools.",
+                "Requests in flight on a host, including those of other pools.",
             ),
-            weight: of("ballast_host_weight", "The share of requests of a host."),
-            healthy: of(
+            weight: gauge(
+                "ballast_host_weight",
+                "The weight of a host relative to the others of its pool.",
+            ),
+            healthy: gauge(
                 "ballast_host_healthy",
-                "1 if a host works as far as the checks know, else 0.",
+                "1 if the health checks of a host succeed, else 0.",
             ),
-            ejected: of(
+            ejected: gauge(
                 "ballast_host_ejected",
-                "1 if a host is left alone because it failed requests, else 0.",
+                "1 if a host is ejected because it failed requests, else 0.",
             ),
-            draining: of(
+            draining: gauge(
                 "ballast_host_draining",
-                "1 if new requests keep away from a host by the wish of whoever runs it, else 0.",
+                "1 if an operator drained a host or its weight is 0, else 0.",
             ),
-            serving: of(
+            serving: gauge(
                 "ballast_host_serving",
                 "1 if new requests may go to a host now, else 0.",
             ),

@@ -1,4 +1,4 @@
-//! The process: what it is, what it works on, and what it uses of the machine.
+//! Metrics of the process: its version, configuration and state, and its use of system resources.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::ProcessState;
 use super::family::Family;
 use crate::supervisor::Task;
 
-/// Families of one series each, or of the few that the machine gives.
+/// Families with a single series, or with few.
 pub(super) fn families(state: &ProcessState) -> Vec<MetricFamily> {
-    let mut families = own(state);
-    families.extend(used());
+    let mut families = process_families(state);
+    families.extend(resource_families());
     families
 }
 
-fn own(state: &ProcessState) -> Vec<MetricFamily> {
+fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
     let mut build = Family::gauge(
         "ballast_build_info",
         "The version of this process; the value is 1.",
@@ -29,13 +29,13 @@ fn own(state: &ProcessState) -> Vec<MetricFamily> {
     build.put([env!("CARGO_PKG_VERSION")], 1.0);
     let mut config = Family::gauge(
         "ballast_config_info",
-        "The digest of the configuration in force; the value is 1.",
+        "The digest of the active configuration; the value is 1.",
         ["hash"],
     );
     config.put([&state.config_digest], 1.0);
     let mut task_panics = Family::counter(
         "ballast_task_panics_total",
-        "Panics in tasks that run for as long as the process does, each of which began anew.",
+        "Panics in background tasks, each of which was restarted.",
         ["task"],
     );
     for task in Task::ALL {
@@ -51,7 +51,7 @@ fn own(state: &ProcessState) -> Vec<MetricFamily> {
     }
     let mut workers = Family::gauge(
         "ballast_worker_connections",
-        "Connections of clients that this thread serves.",
+        "Open connections of clients on this worker thread.",
         ["worker"],
     );
     for (worker, connections) in state.worker_connections.iter().enumerate() {
@@ -65,12 +65,12 @@ fn own(state: &ProcessState) -> Vec<MetricFamily> {
         workers.into(),
         gauge(
             "ballast_config_load_timestamp_seconds",
-            "When the configuration in force was taken in, as Unix time.",
+            "When the active configuration was loaded, as Unix time.",
             state.config_loaded.unix_seconds(),
         ),
         gauge(
             "ballast_in_flight",
-            "Requests of clients that have not ended, refused ones included.",
+            "Requests of clients in flight, refused ones included.",
             state.in_flight as f64,
         ),
         gauge(
@@ -85,53 +85,53 @@ fn own(state: &ProcessState) -> Vec<MetricFamily> {
         ),
         counter(
             "ballast_access_log_lost_lines_total",
-            "Lines of access logs that were lost because they could not be written as fast as they came.",
+            "Lines of access logs that were dropped because they could not be written fast enough.",
             state.lost_lines as f64,
         ),
         counter(
             "ballast_traces_exported_total",
-            "Requests that the collector of traces was told of.",
+            "Requests that were exported to the trace collector.",
             state.traced as f64,
         ),
         counter(
             "ballast_traces_lost_total",
-            "Requests that the collector of traces was to be told of and was not.",
+            "Requests that could not be exported to the trace collector.",
             state.untraced as f64,
         ),
     ]
 }
 
-/// Under the names that every exporter has for them. What the system does not show (a container or a unit may hide files
-/// of /proc) is left out alone. Nothing here needs more than /proc/self.
-fn used() -> Vec<MetricFamily> {
-    let Some(process) = seen("process", Process::myself()) else {
+/// Process metrics under their usual names. A file of /proc that a container or a unit hides leaves out its own metrics
+/// only. Only /proc/self is read.
+fn resource_families() -> Vec<MetricFamily> {
+    let Some(process) = logged("process", Process::myself()) else {
         return Vec::new();
     };
     let mut families = Vec::new();
-    if let Some(stat) = seen("stat", process.stat()) {
+    if let Some(stat) = logged("stat", process.stat()) {
         families.extend(from_stat(&stat));
     }
-    if let Some(open) = seen("fd", process.fd_count()) {
+    if let Some(open) = logged("fd", process.fd_count()) {
         families.push(gauge(
             "process_open_fds",
-            "Descriptors that are open.",
+            "Open file descriptors.",
             open as f64,
         ));
     }
-    if let Some(limits) = seen("limits", process.limits())
+    if let Some(limits) = logged("limits", process.limits())
         && let LimitValue::Value(most) = limits.max_open_files.soft_limit
     {
         families.push(gauge(
             "process_max_fds",
-            "Descriptors that may be open.",
+            "The limit of open file descriptors.",
             most as f64,
         ));
     }
     families
 }
 
-fn seen<T>(file: &str, read: ProcResult<T>) -> Option<T> {
-    read.map_err(|error| debug!("what /proc/self/{file} says cannot be told: {error}"))
+fn logged<T>(file: &str, read: ProcResult<T>) -> Option<T> {
+    read.map_err(|error| debug!("cannot read /proc/self/{file}: {error}"))
         .ok()
 }
 
@@ -169,8 +169,8 @@ fn from_stat(stat: &Stat) -> Vec<MetricFamily> {
     families
 }
 
-/// When the machine was started, as Unix time: told by its clocks, as /proc/stat may be hidden. Asked for once, so that
-/// a clock that is set later does not move the start of the process.
+/// When the machine was booted, as Unix time. Computed from the clocks, as /proc/stat may be hidden, and only once, so
+/// that a change of the clock does not move the start of the process.
 fn booted() -> Option<f64> {
     static BOOTED: OnceLock<Option<f64>> = OnceLock::new();
     *BOOTED.get_or_init(|| {
@@ -199,8 +199,11 @@ mod tests {
 
     #[test]
     fn the_start_of_the_machine_is_that_of_the_kernel() {
-        let told = procfs::boot_time_secs().expect("nothing is hidden here");
+        let expected = procfs::boot_time_secs().expect("nothing is hidden here");
         let booted = booted().expect("the clocks are there");
-        assert!((booted - told as f64).abs() < 5.0, "{booted}, {told}");
+        assert!(
+            (booted - expected as f64).abs() < 5.0,
+            "{booted}, {expected}"
+        );
     }
 }

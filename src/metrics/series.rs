@@ -1,4 +1,4 @@
-//! Counters of requests. Each says something of its own and nothing about another, so the weakest order will do.
+//! Counters of requests. They are independent of each other, so relaxed ordering suffices.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +7,8 @@ use super::histogram::Histogram;
 use crate::pool::Failure;
 use crate::record::{Attempt, AttemptOutcome, RequestRecord};
 
-/// The values of the label `code`: the status that the client got if alerts depend on it, otherwise its class, so that
-/// each request has one value and no status of a host adds another. `none`: no status, or one that HTTP does not know.
+/// The values of the label `code`: the client's status if alerts depend on it, otherwise its class, so that each
+/// request has one value and their number is bounded. `none`: no status, or one out of range.
 pub(super) const CODES: [&str; 11] = [
     "none", "1xx", "2xx", "3xx", "4xx", "5xx", "429", "500", "502", "503", "504",
 ];
@@ -27,16 +27,16 @@ pub(super) const REASONS: [&str; 10] = [
     "internal",
 ];
 
-/// Those of them that are the host's failures.
-const OF_HOST: RangeInclusive<usize> = 1..=5;
+/// The range of [`REASONS`] that are failures of the host.
+const HOST_FAILURES: RangeInclusive<usize> = 1..=5;
 
-/// A count that only grows.
+/// A counter that only grows.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn add(&self, count: u64) {
-        // Many requests have no body, and two threads that write to a place slow each other down.
+        // Many requests have no body, and concurrent writes to one cache line are slow.
         if count > 0 {
             self.0.fetch_add(count, Ordering::Relaxed);
         }
@@ -47,46 +47,47 @@ impl Counter {
     }
 }
 
-/// Requests that have ended.
+/// Counters of requests that have ended.
 #[derive(Debug, Default)]
 pub(super) struct RequestSeries {
     by_code: [Counter; CODES.len()],
-    pub(super) took: Histogram,
+    pub(super) duration: Histogram,
 }
 
 impl RequestSeries {
     pub(super) fn count(&self, record: &RequestRecord<'_>) {
-        self.by_code[code(record.summary.status)].add(1);
-        self.took.observe(record.summary.duration);
+        self.by_code[code_index(record.summary.status)].add(1);
+        self.duration.observe(record.summary.duration);
     }
 
-    /// Adds what others have counted.
+    /// Adds the counts of another series.
     fn merge(&self, others: &RequestSeries) {
         merge(&self.by_code, &others.by_code);
-        self.took.merge(&others.took);
+        self.duration.merge(&others.duration);
     }
 
-    /// All of them.
+    /// The number of requests.
     pub(super) fn total(&self) -> u64 {
         self.by_code.iter().map(Counter::get).sum()
     }
 
-    /// Each code with its requests.
+    /// Each code with its number of requests.
     pub(super) fn by_code(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.by_code.iter().map(Counter::get);
         CODES.into_iter().zip(counts)
     }
 }
 
-/// What a pool's requests have come to, apart from its hosts.
+/// The counters of a pool, apart from its hosts.
 #[derive(Debug, Default)]
 pub(super) struct PoolSeries {
-    /// Requests that no host got.
+    /// Requests that reached no host.
     pub(super) without_host: RequestSeries,
     /// Attempts beyond the first of each request.
     pub(super) retries: Counter,
-    /// Bytes of bodies.
+    /// Body bytes of requests.
     pub(super) received: Counter,
+    /// Body bytes of responses.
     pub(super) sent: Counter,
 }
 
@@ -99,33 +100,33 @@ impl PoolSeries {
     }
 }
 
-/// What a host's requests have come to in a pool.
+/// The counters of a host in a pool.
 #[derive(Debug, Default)]
 pub(super) struct HostSeries {
-    /// Requests whose last attempt was here.
+    /// Requests whose last attempt was on this host.
     pub(super) requests: RequestSeries,
     attempts: [Counter; REASONS.len()],
-    /// How long new connections took.
+    /// The time to establish new connections.
     pub(super) connect: Histogram,
-    /// How long the head of an answer took.
+    /// The time to the head of the response.
     pub(super) first_byte: Histogram,
 }
 
 impl HostSeries {
     pub(super) fn count(&self, attempt: &Attempt) {
-        if let Some(number) = number(attempt.outcome) {
+        if let Some(number) = reason_index(attempt.outcome) {
             self.attempts[number].add(1);
         }
-        // One that was there already would tell nothing of how long a connection takes.
+        // A reused connection has no meaningful connect time.
         if let (Some(connected), false) = (attempt.connect_time, attempt.reused) {
             self.connect.observe(connected);
         }
-        if let Some(answered) = attempt.first_byte {
-            self.first_byte.observe(answered);
+        if let Some(latency) = attempt.first_byte {
+            self.first_byte.observe(latency);
         }
     }
 
-    /// Adds what another host's have come to.
+    /// Adds the counts of another host.
     pub(super) fn merge(&self, other: &HostSeries) {
         self.requests.merge(&other.requests);
         merge(&self.attempts, &other.attempts);
@@ -133,12 +134,12 @@ impl HostSeries {
         self.first_byte.merge(&other.first_byte);
     }
 
-    /// Attempts that the host failed.
+    /// Failed attempts.
     pub(super) fn failures(&self) -> u64 {
-        self.attempts[OF_HOST].iter().map(Counter::get).sum()
+        self.attempts[HOST_FAILURES].iter().map(Counter::get).sum()
     }
 
-    /// Each reason with the attempts that ended for it.
+    /// Each reason with its number of attempts.
     pub(super) fn attempts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.attempts.iter().map(Counter::get);
         REASONS.into_iter().zip(counts)
@@ -152,7 +153,7 @@ fn merge(into: &[Counter], others: &[Counter]) {
 }
 
 /// The position in [`CODES`].
-fn code(status: Option<u16>) -> usize {
+fn code_index(status: Option<u16>) -> usize {
     match status {
         Some(429) => 6,
         Some(500) => 7,
@@ -165,7 +166,7 @@ fn code(status: Option<u16>) -> usize {
 }
 
 /// The position in [`REASONS`]; `None` while the attempt runs.
-fn number(reason: AttemptOutcome) -> Option<usize> {
+fn reason_index(reason: AttemptOutcome) -> Option<usize> {
     Some(match reason {
         AttemptOutcome::Running => return None,
         AttemptOutcome::Ok => 0,
@@ -207,16 +208,17 @@ mod tests {
             .collect::<Vec<_>>();
         assert_eq!(reasons.len(), REASONS.len());
         for reason in reasons {
-            let label = number(reason).map(|number| REASONS[number]);
+            let label = reason_index(reason).map(|number| REASONS[number]);
             assert_eq!(label, Some(reason.code()));
-            let of_host = number(reason).is_some_and(|number| OF_HOST.contains(&number));
+            let is_host_failure =
+                reason_index(reason).is_some_and(|number| HOST_FAILURES.contains(&number));
             assert_eq!(
-                of_host,
+                is_host_failure,
                 matches!(reason, AttemptOutcome::Failed(_)),
                 "{reason:?}"
             );
         }
-        assert_eq!(number(AttemptOutcome::Running), None);
+        assert_eq!(reason_index(AttemptOutcome::Running), None);
     }
 
     #[test]
@@ -240,7 +242,7 @@ mod tests {
             (Some(599), "5xx"),
             (Some(600), "none"),
         ] {
-            assert_eq!(CODES[code(status)], expected, "{status:?}");
+            assert_eq!(CODES[code_index(status)], expected, "{status:?}");
         }
     }
 }

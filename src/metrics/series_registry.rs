@@ -1,4 +1,4 @@
-//! The counters by the names of pools and hosts, so that a new site goes on with those of the one before it.
+//! Counters by the names of pools and hosts, so that they survive a reload.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::series::{HostSeries, PoolSeries};
 use crate::balancer::HostId;
 
-/// Counters without an observer are forgotten when there are more counters than this: they take some 600 bytes each.
+/// With more counters than this, those without an observer are forgotten. They take about 600 bytes each.
 const MAX_SERIES: usize = 4_096;
 
-/// Counters by name. They live as long as an observer counts with them, and for a while after that, so that a pool or a
-/// host that comes back counts on.
+/// Counters by name. They live as long as an observer uses them, and for a while after that, so that a pool or a host
+/// that comes back continues its counts.
 #[derive(Debug, Default)]
 pub(super) struct SeriesRegistry(Mutex<SeriesMap>);
 
@@ -18,31 +18,31 @@ pub(super) struct SeriesRegistry(Mutex<SeriesMap>);
 pub(super) struct SeriesMap {
     pools: HashMap<String, Arc<PoolSeries>>,
     hosts: HashMap<(String, HostId), Arc<HostSeries>>,
-    /// By pool: what hosts had counted that were forgotten, so that sums over a pool's hosts never fall.
+    /// The sums of forgotten hosts by pool, so that sums over a pool's hosts never fall.
     forgotten: HashMap<String, HostSeries>,
 }
 
 impl SeriesRegistry {
-    /// The book for somebody who reads or writes some of it.
+    /// Locks the map.
     pub(super) fn lock(&self) -> MutexGuard<'_, SeriesMap> {
-        // Nothing that is done under the lock can be half done.
+        // A panic cannot leave the map half changed: no code under the lock panics.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SeriesMap {
-    /// The counters of a pool; new ones if it has none.
+    /// The counters of a pool; created if it has none.
     pub(super) fn pool(&mut self, pool: &str) -> Arc<PoolSeries> {
         Arc::clone(self.pools.entry(pool.to_owned()).or_default())
     }
 
-    /// The counters of a host in a pool; new ones if it has none there.
+    /// The counters of a host in a pool; created if it has none.
     pub(super) fn host(&mut self, pool: &str, host: &HostId) -> Arc<HostSeries> {
         let name = (pool.to_owned(), host.clone());
         Arc::clone(self.hosts.entry(name).or_default())
     }
 
-    /// Forgets counters that no observer has, once there are too many.
+    /// Forgets counters without an observer if there are too many.
     pub(super) fn prune(&mut self) {
         self.prune_to(MAX_SERIES);
     }
@@ -67,7 +67,7 @@ impl SeriesMap {
         }
     }
 
-    /// What the hosts of each pool have counted together, those that have left included.
+    /// The sums over all hosts of each pool, including removed ones.
     pub(super) fn sums(&self) -> HashMap<&str, HostSeries> {
         let mut sums = HashMap::<&str, HostSeries>::new();
         let known = self
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn counters_are_found_again_until_there_are_too_many() {
-        let book = SeriesRegistry::default();
-        let mut series = book.lock();
+        let registry = SeriesRegistry::default();
+        let mut series = registry.lock();
         let host = HostId::from("127.0.0.1:80");
         let (pool, first) = (series.pool("a"), series.host("a", &host));
         pool.retries.add(3);
@@ -104,11 +104,11 @@ mod tests {
         series
             .host("b", &host)
             .requests
-            .took
+            .duration
             .observe(Duration::from_secs(1));
         series.prune_to(1);
         assert!(series.hosts.is_empty());
-        assert_eq!(series.sums()["b"].requests.took.read().count(), 1);
+        assert_eq!(series.sums()["b"].requests.duration.read().count(), 1);
         assert_eq!(series.pools.len(), 1);
         assert!(Arc::ptr_eq(&series.pool("b"), &kept));
         assert_eq!(series.pool("a").retries.get(), 0);

@@ -1,22 +1,22 @@
-//! What a pool's requests have come to, for readers other than Prometheus: the same counters, not a second set.
+//! The traffic counters of a pool for readers other than Prometheus.
 
 use std::sync::Arc;
 
 use super::counters::MetricsCounters;
 use super::series::PoolSeries;
 
-/// The counters of a pool.
+/// The counters of a pool, shared with the metrics.
 #[derive(Debug, Clone)]
 pub struct PoolTraffic(Arc<PoolSeries>);
 
-/// Their values at a moment.
+/// The values of a pool's traffic counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Attempts beyond the first of each request.
     pub retries: u64,
-    /// Bytes of the bodies of requests.
+    /// Body bytes of requests.
     pub received: u64,
-    /// Bytes of the bodies of answers.
+    /// Body bytes of responses.
     pub sent: u64,
 }
 
@@ -28,7 +28,7 @@ impl MetricsCounters {
 }
 
 impl PoolTraffic {
-    /// Their values now.
+    /// The current values.
     pub fn read(&self) -> Traffic {
         Traffic {
             retries: self.0.retries.get(),

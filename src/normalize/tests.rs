@@ -8,7 +8,7 @@ fn normal(sent: &str) -> (String, bool) {
 }
 
 #[test]
-fn spellings_of_a_path_have_one_form() {
+fn all_spellings_of_a_path_have_one_form() {
     for (sent, expected) in [
         ("/admin", "/admin"),
         ("//admin", "/admin"),
@@ -55,7 +55,7 @@ fn spellings_of_a_path_have_one_form() {
 }
 
 #[test]
-fn a_path_that_hosts_read_in_several_ways_is_ambiguous() {
+fn a_path_that_hosts_may_read_differently_is_ambiguous() {
     for sent in [
         "/admin%2fx",
         "/admin%2Fx",

@@ -1,6 +1,5 @@
-//! Deadlines of a request that only its phases know: the rate of its body, and the whole head of the host's answer.
+//! Deadlines that depend on the phase of a request: the rate of its body, and the head of the host's response.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::proxy::Session;
@@ -12,27 +11,28 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::http_rules;
 use crate::proxy::local_response::LINGER;
 
-/// How long a client may take to get a body going before its rate is looked at.
+/// How long a body may take before its rate is checked.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-/// The head of a request has been read: the client's time for it is over.
+/// The request's head has been read, so the timeout for heads no longer applies.
 pub(super) fn note_request_head(session: &mut Session, ctx: &mut RequestContext) {
     let body = http_rules::request_body(session.req_header().into());
-    ctx.connection_state = client::state_of(session.as_downstream()).map(Arc::clone);
+    let state = client::state_of(session.as_downstream());
+    ctx.response_started = state.map(|state| state.response_started());
     let Some(client) = ClientStream::of(session.as_downstream()) else {
         session.set_write_timeout(Some(ctx.active.timeouts.write));
         return;
     };
     client.note_head_read(body);
     ctx.client_wait = client.client_wait();
-    let most = ctx.active.limits.max_requests_per_connection;
-    if most.is_some_and(|most| client.request_number() >= most) {
+    let max_requests = ctx.active.limits.max_requests_per_connection;
+    if max_requests.is_some_and(|max_requests| client.request_number() >= max_requests) {
         session.set_keepalive(None);
     }
 }
 
-/// The host has answered in full. A client that has not sent all of its request by then has been told that its
-/// connection ends, and nobody needs the rest: one that falls silent is not waited for.
+/// The host's response is complete. If the client is still sending its request, it has been told that the connection
+/// closes and the rest is not needed, so the wait for it is short.
 pub(super) fn note_response_end(session: &mut Session) {
     clear_response_deadline(session);
     if !session.was_upgraded() && !session.is_body_done() {
@@ -40,7 +40,7 @@ pub(super) fn note_response_end(session: &mut Session) {
     }
 }
 
-/// The connection is a tunnel from here on.
+/// The connection is now a tunnel.
 pub(super) fn begin_tunnel(session: &mut Session, ctx: &RequestContext) {
     session.set_read_timeout(Some(ctx.active.timeouts.tunnel));
     if let Some(client) = ClientStream::of(session.as_downstream()) {
@@ -48,7 +48,10 @@ pub(super) fn begin_tunnel(session: &mut Session, ctx: &RequestContext) {
     }
 }
 
-/// A part of the request's body has come; an error if the client takes too long over it.
+/// A part of the request's body has arrived.
+///
+/// # Errors
+/// If the client sends its body too slowly.
 pub(super) fn check_body_rate(session: &Session, ctx: &RequestContext) -> Result<()> {
     let (Some(rate), Some(waited)) = (
         ctx.active.limits.min_body_rate,
@@ -56,36 +59,38 @@ pub(super) fn check_body_rate(session: &Session, ctx: &RequestContext) -> Result
     ) else {
         return Ok(());
     };
-    // The time in which we waited for the client; a host that reads slowly is not the client's fault.
+    // Only time spent waiting for the client counts; a host that reads slowly is not the client's fault.
     let waited = waited.saturating_sub(ctx.client_wait);
     let due = rate as f64 * waited.as_secs_f64();
     if waited > WARM_UP && (session.body_bytes_read() as f64) < due {
-        let slow = "the body comes too slowly";
+        let slow = "the body arrives too slowly";
         return Err(Error::explain(ErrorType::ReadTimedout, slow).into_down());
     }
     Ok(())
 }
 
-/// The host has all of the request by now: from here on it owes the head of its answer. Pingora's timeout begins anew
-/// with each byte of it. The same holds for each further part of an answer on a connection that has the time of a tunnel.
+/// The host has the whole request, so the head of its response is due. A deadline is needed because Pingora's timeout
+/// restarts with every byte. It also applies to each further part of a response on a connection that has the read
+/// timeout of a tunnel.
 pub(super) fn set_response_deadline(session: &Session, ctx: &RequestContext) {
     if let Some(state) = client::state_of(session.as_downstream()) {
         state.set_response_deadline(Some(ctx.active.timeouts.read));
     }
 }
 
-/// The host has answered.
+/// The host has responded.
 pub(super) fn clear_response_deadline(session: &Session) {
     if let Some(state) = client::state_of(session.as_downstream()) {
         state.set_response_deadline(None);
     }
 }
 
-/// The error as the fault of whoever it was: the end of the host's time arises where the client is waited for.
+/// Attributes an error to the host or to the client. An expired response deadline of the host surfaces as an error of
+/// the read from the client.
 pub(super) fn attribute_error(session: &Session, error: Box<Error>) -> Box<Error> {
     let state = client::state_of(session.as_downstream());
     if state.is_some_and(|state| state.take_host_timeout()) {
-        let late = "the answer did not come in time";
+        let late = "the host did not respond in time";
         return Error::explain(ErrorType::ReadTimedout, late).into_up();
     }
     error

@@ -1,13 +1,15 @@
-//! The Pingora driver: `impl ProxyHttp`, which asks [`proxy`](crate::proxy) for each decision in the order of Pingora's
-//! phases, and the client's connection as Pingora sees it.
+//! The Pingora driver: `impl ProxyHttp`, which calls [`proxy`](crate::proxy) for each decision in the order of
+//! Pingora's phases, and the client's connection as Pingora sees it.
 //!
-//! It serves HTTP/2, and HTTP/1.1 where the configuration says `http1: pingora`.
+//! It serves HTTP/2, and HTTP/1.1 where the configuration has `http1: pingora`.
 
 pub(crate) mod client;
 mod deadlines;
 pub(crate) mod header_rules;
 mod proxy_http;
+mod respond;
 mod upgrade_connector;
+mod upstream_filters;
 
 use pingora::proxy::Session;
 

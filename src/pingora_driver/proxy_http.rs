@@ -1,11 +1,11 @@
-//! The phases of a request in Pingora's order.
+//! The phases of a request, in the order in which Pingora calls them.
 
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -13,18 +13,16 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::{client, deadlines, header_rules, is_over_tls, upgrade_connector};
+use super::{
+    client, deadlines, header_rules, is_over_tls, respond, upgrade_connector, upstream_filters,
+};
 use crate::balancer::BalancerError;
 use crate::config::HalfClose;
 use crate::proxy::attempt::AttemptProgress;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
-use crate::proxy::failure::{self, SentRequest};
-use crate::proxy::forwarding::header_editor::HeaderEditor;
-use crate::proxy::forwarding::upstream_request::split_absolute_target;
-use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
-use crate::proxy::local_response::{self, LocalResponse, Persistence, ceil_seconds};
-use crate::proxy::selection::sticky;
+use crate::proxy::failure;
+use crate::proxy::local_response::{LINGER, LocalResponse, Persistence, ceil_seconds};
 use crate::proxy::{Proxy, http_rules};
 use crate::record::TerminationReason;
 
@@ -41,7 +39,7 @@ impl ProxyHttp for Proxy {
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
-        // Pingora's default is a compression module that is switched off, at a cost per request.
+        // By default Pingora adds a compression module that is switched off but costs time for every request.
     }
 
     async fn early_request_filter(
@@ -57,15 +55,15 @@ impl ProxyHttp for Proxy {
         if ctx.in_flight.is_draining() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
-            // Pingora gives every request after a connection's first one unlimited time to arrive.
-            // In seconds, and 0 would mean for ever.
+            // Without this, Pingora waits without limit for each request after the first one on a connection. The unit
+            // is seconds, and 0 would mean no limit.
             session.set_keepalive(Some(ceil_seconds(ctx.active.timeouts.client_keepalive)));
         }
         session.set_read_timeout(Some(ctx.active.timeouts.read));
         deadlines::note_request_head(session, ctx);
-        session.set_total_drain_timeout(Some(local_response::LINGER));
+        session.set_total_drain_timeout(Some(LINGER));
         session.set_abort_on_close(ctx.active.half_close == HalfClose::Abort);
-        // A client may send its next request meanwhile.
+        // The client may send its next request before this one is complete.
         session.set_pipelining_enabled(true);
         if session.req_header().version == Version::HTTP_10 {
             session.set_ignore_info_resp(true);
@@ -78,39 +76,38 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        if let Some(ending) = header_rules::check_request(session, &ctx.active).await? {
-            ctx.refused = Some(ending);
+        if let Some(termination) = header_rules::check_request(session, &ctx.active).await? {
+            ctx.refused = Some(termination);
             return Ok(true);
         }
-        header_rules::drop_fields(session.req_header_mut(), &ctx.active, ctx.is_trusted());
+        http_rules::drop_fields(session.req_header_mut(), &ctx.active, ctx.is_trusted());
         if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
-            local_response::send(session, LocalResponse::OVERLOADED, Persistence::KeepAlive)
-                .await?;
+            respond::send(session, LocalResponse::OVERLOADED, Persistence::KeepAlive).await?;
             ctx.refused = Some(TerminationReason::Overloaded);
             return Ok(true);
         }
         let refusal = self.refuse(session.req_header().into(), ctx);
-        if let Some(answer) = refusal {
-            local_response::send(session, answer, Persistence::KeepAlive).await?;
-            ctx.refused = Some(answer.ending());
+        if let Some(response) = refusal {
+            respond::send(session, response, Persistence::KeepAlive).await?;
+            ctx.refused = Some(response.ending());
         }
         Ok(refusal.is_some())
     }
 
-    // The first host is leased here and not in `upstream_peer`, because an error there costs the client its connection.
+    // The first host is leased here and not in `upstream_peer`, because an error there closes the client's connection.
     async fn proxy_upstream_filter(
         &self,
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        let answer = match lease_host(session, ctx).await {
+        let response = match lease_host(session, ctx).await {
             Ok(()) => return Ok(true),
-            Err(LeaseError::ClientLeft(left)) => return Err(left),
+            Err(LeaseError::ClientLeft(error)) => return Err(error),
             Err(LeaseError::Refused(BalancerError::Busy)) => LocalResponse::QUEUE_FULL,
             Err(LeaseError::Refused(_)) => LocalResponse::NO_HOST,
         };
-        local_response::send(session, answer, Persistence::KeepAlive).await?;
-        ctx.refused = Some(answer.ending());
+        respond::send(session, response, Persistence::KeepAlive).await?;
+        ctx.refused = Some(response.ending());
         Ok(false)
     }
 
@@ -122,18 +119,18 @@ impl ProxyHttp for Proxy {
         if ctx.lease.is_none() {
             match lease_host(session, ctx).await {
                 Ok(()) => {}
-                Err(LeaseError::ClientLeft(left)) => return Err(left),
+                Err(LeaseError::ClientLeft(error)) => return Err(error),
                 Err(LeaseError::Refused(_)) => {
                     return Err(Error::explain(
                         ErrorType::HTTPStatus(503),
-                        "no usable host is left for another attempt",
+                        "no host is left for another attempt",
                     ));
                 }
             }
         }
         let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
         if ctx.upgrade.is_some() {
-            // Pingora has one read timeout for the handshake and the tunnel after it; `deadlines` has one for the former.
+            // Pingora has one read timeout for the handshake and for the tunnel; `deadlines` limits the handshake.
             peer.options.read_timeout = Some(ctx.active.timeouts.tunnel);
             upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
         } else if let Some(state) = client::lend_socket(session.as_downstream_mut()) {
@@ -154,8 +151,8 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return error;
         }
-        let again = ctx.connect_failed(&error);
-        error.set_retry(again);
+        let retries = ctx.connect_failed(&error);
+        error.set_retry(retries);
         error
     }
 
@@ -169,9 +166,9 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         ctx.connected(reused);
-        if !reused && let Some(left) = client::check_disconnect(session.as_downstream_mut()) {
-            // The host never hears of it.
-            return Err(left);
+        if !reused && let Some(error) = client::check_disconnect(session.as_downstream_mut()) {
+            // The request never reaches the host.
+            return Err(error);
         }
         Ok(())
     }
@@ -182,30 +179,7 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let bare = split_absolute_target((&*request).into())
-            .map(|(authority, target)| (authority.to_vec(), target.into_owned()));
-        if let Some((authority, target)) = bare {
-            // What a server gets is the origin-form, and the authority as Host.
-            let host = request.set("Host", &authority);
-            host.map_err(|error| error.into_down())?;
-            request.set_raw_path(&target)?;
-        }
-        if ctx.upgrade.is_none() && request.headers.contains_key(header::UPGRADE) {
-            // Pingora looks at the one field alone.
-            request.remove_header(&header::UPGRADE);
-            request.remove_header(&header::CONNECTION);
-        }
-        if session.is_body_done() {
-            deadlines::set_response_deadline(session, ctx);
-        }
-        let port = session.server_addr().and_then(|address| address.as_inet());
-        let entrance = ConnectionInfo {
-            tls: is_over_tls(session),
-            port: port.map(|address| address.port()),
-        };
-        let host = request.headers.get(header::HOST).cloned();
-        let host = host.as_ref().map(HeaderValue::as_bytes);
-        ctx.set_upstream_fields(session.req_header().into(), host, entrance, request)
+        upstream_filters::filter_request(session, request, ctx)
     }
 
     async fn request_body_filter(
@@ -219,7 +193,7 @@ impl ProxyHttp for Proxy {
         if let Some(more) = body.as_ref().filter(|_| !session.was_upgraded()) {
             http_rules::count_body_bytes(&mut ctx.body_bytes, more.len(), ctx.active.limits.body)?;
         }
-        // A client that uploads slowly does not make the host slow.
+        // The latency of the host starts only after a slow upload has ended.
         if end_of_stream && ctx.host_response.is_none() && !session.is_body_empty() {
             ctx.attempt_started = Instant::now();
             deadlines::set_response_deadline(session, ctx);
@@ -233,48 +207,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let (upgrade, active) = (ctx.upgrade.as_deref(), &ctx.active);
-        header_rules::filter_response(response, upgrade, &active.limits, active.via.as_ref())?;
-        let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
-        if response.status.is_informational() && !upgraded {
-            return Ok(());
-        }
-        deadlines::clear_response_deadline(session);
-        if upgraded && !session.is_body_done() {
-            // What the client sends next would be taken for the other protocol.
-            let early = "the host switched protocols amid the request";
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
-        }
-        if ctx.upgrade.is_some() && !upgraded {
-            // The connection to the host has the time of a tunnel, which the rest of this answer does not get.
-            ctx.upgrade_refused = true;
-            deadlines::set_response_deadline(session, ctx);
-        }
-        ctx.response_head_received(response.status.as_u16());
-        let sent = sent(session, ctx);
-        if ctx.is_retryable_status(response.status)
-            && ctx.abandon_attempt(session.req_header().into(), sent)
-        {
-            // Nothing of the answer has left the filters, and the connection that its rest is on will be closed.
-            let status = ErrorType::HTTPStatus(response.status.as_u16());
-            return Err(Error::explain(status, "another host is asked").into_up());
-        }
-        let request = session.req_header().into();
-        if let Some(cookie) = sticky::set_cookie(request, is_over_tls(session), ctx) {
-            response.append("Set-Cookie", cookie.as_bytes())?;
-        }
-        if upgraded {
-            deadlines::begin_tunnel(session, ctx);
-            // A tunnel may last for hours, and is no retry any more.
-            ctx.account = None;
-        }
-        if ctx.in_flight.is_draining() {
-            session.set_keepalive(None);
-        }
-        if http_rules::has_empty_body((&response.headers).into()) {
-            deadlines::note_response_end(session);
-        }
-        Ok(())
+        upstream_filters::filter_response(session, response, ctx)
     }
 
     fn upstream_response_body_filter(
@@ -302,7 +235,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    // Replaces Pingora's version, whose guards stand in `SentRequest::can_resend`; `set_retry` decides what it leaves open.
+    // Replaces Pingora's implementation. `SentRequest::can_resend` has the guards of the original.
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -317,18 +250,18 @@ impl ProxyHttp for Proxy {
             && *error.etype() == ErrorType::ReadTimedout
             && !session.is_body_done()
         {
-            // The host's time to answer ran while the client owed it the rest of the request.
+            // The host's deadline expired because the client had not sent the rest of the request.
             error.as_down();
         }
         let progress = AttemptProgress {
             reused,
-            sent: sent(session, ctx),
+            sent: upstream_filters::sent_request(session, ctx),
             is_request_complete: session.is_body_done(),
             is_bodiless: session.is_body_empty(),
             write_wait: client::write_wait(session.as_downstream()),
         };
-        let again = ctx.attempt_failed(&error, session.req_header().into(), progress);
-        error.set_retry(again);
+        let retries = ctx.attempt_failed(&error, session.req_header().into(), progress);
+        error.set_retry(retries);
         error
     }
 
@@ -340,14 +273,13 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         ctx.lease = None;
         let status = failure::status_for(error).filter(|_| !ctx.has_client_left);
-        // A client at fault for the error gets no more time, but for the answer to a body that is too large.
+        // A client that caused the error gets no further time, except to read the response to a body that is too large.
         let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
         if let Some(status) = status
             && let Err(error) =
-                local_response::send_and_close(session, LocalResponse::for_status(status), linger)
-                    .await
+                respond::send_and_close(session, LocalResponse::for_status(status), linger).await
         {
-            log::debug!("the answer {status} did not reach the client: {error}");
+            log::debug!("the response with status {status} did not reach the client: {error}");
         }
         FailToProxy {
             error_code: status.unwrap_or(0),
@@ -381,7 +313,7 @@ impl ProxyHttp for Proxy {
     }
 
     fn suppress_error_log(&self, _session: &Session, ctx: &RequestContext, error: &Error) -> bool {
-        // Clients come and go.
+        // Disconnects are normal.
         ctx.has_client_left || *error.esource() == ErrorSource::Downstream
     }
 
@@ -392,28 +324,22 @@ impl ProxyHttp for Proxy {
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
-        // The client notices nothing of an attempt that is followed by another, and a host that is down would fill the
-        // log until its health check says so in one line.
+        // The client does not see an attempt that is retried, and a host that is down would fill the log until its
+        // health check reports it in one line.
         true
     }
 }
 
-/// Leases a host for the next attempt. Waits in line while every host is full, as long as the client is there.
+/// Leases a host for the next attempt. Waits in the queue while every host is at its limit and the client stays
+/// connected.
 async fn lease_host(session: &mut Session, ctx: &mut RequestContext) -> Result<(), LeaseError> {
     match ctx.try_lease(session.req_header().into()) {
         Err(BalancerError::Busy) if ctx.pool().has_queue_room() => {
-            // The session is read from meanwhile.
+            // The session itself is borrowed for the disconnect watch.
             let request = session.req_header().clone();
-            let left = client::wait_for_disconnect(session.as_downstream_mut());
-            ctx.lease_queued((&request).into(), left).await
+            let disconnect = client::wait_for_disconnect(session.as_downstream_mut());
+            ctx.lease_queued((&request).into(), disconnect).await
         }
         leased => Ok(leased?),
     }
-}
-
-/// The request after it has gone out.
-fn sent(session: &Session, ctx: &RequestContext) -> SentRequest {
-    let replayable = !session.as_ref().retry_buffer_truncated();
-    let answered = session.response_written().is_some();
-    ctx.sent_request(session.req_header().into(), replayable, answered)
 }

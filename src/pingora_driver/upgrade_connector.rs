@@ -1,9 +1,9 @@
-//! Connections for requests that ask for an upgrade, on which no answer overtakes its request.
+//! Connections to hosts for requests that ask for an upgrade. They work around a race in Pingora.
 //!
-//! Pingora 0.9.1 ends a tunnel at once when it reads the 101 before it has taken the end of the request's (empty) body
-//! from its own queue (cloudflare/pingora#946). A host nearby answers fast enough for that. On a connection of this
-//! kind the first read after a write gives way once, so that the queue is looked at first. It goes when Pingora's fix
-//! has come.
+//! Pingora 0.9.1 closes a tunnel at once if it reads the 101 before it has taken the end of the request's (empty) body
+//! from its own queue (cloudflare/pingora#946). A nearby host responds fast enough for that. On these connections the
+//! first read after a write yields once, so that Pingora processes its queue first. This module can be removed once
+//! Pingora has fixed the bug.
 
 use std::io;
 use std::pin::Pin;
@@ -23,10 +23,10 @@ use tokio::net::TcpStream;
 
 use super::client::ConnectionState;
 
-/// Parts these connections from all others in Pingora's store of idle ones.
+/// Keeps these connections apart from all others in Pingora's pool of idle connections.
 const GROUP_KEY: u64 = 0x7570_6772_6164_6500;
 
-/// Makes `peer` one that is connected to in this way, and never again used once it is idle. `state` is that of the client.
+/// Makes `peer` use this connector, without reuse of idle connections. `state` is that of the client.
 pub(super) fn prepare(peer: &mut HttpPeer, state: Option<Arc<ConnectionState>>) {
     peer.group_key ^= GROUP_KEY;
     peer.options.idle_timeout = Some(Duration::ZERO);
@@ -50,7 +50,7 @@ impl Connect for UpgradeConnector {
 #[derive(Debug)]
 struct YieldingSocket {
     socket: TcpStream,
-    /// Since the last read.
+    /// Whether there was a write since the last read.
     has_written: bool,
 }
 
@@ -91,7 +91,7 @@ impl VirtualSocket for YieldingSocket {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
-            // Not asked for: what is silent is ended by the tunnel's time limit.
+            // Keep-alive is not needed: the tunnel timeout closes idle tunnels.
             _ => Ok(()),
         }
     }

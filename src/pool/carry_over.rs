@@ -1,15 +1,14 @@
-//! A pool that takes the place of another in the same process goes on counting where the other was.
+//! Carries counters and budgets over from the pool that this one replaces in the same process.
 //!
-//! What can be told in words goes along as [`PoolState`](super::PoolState), as it does into another process. Whoever waits
-//! in the other's line waits on there, for a host that both have.
+//! State that can be serialized travels as [`PoolState`](super::PoolState), as in a handover to another process.
+//! Requests that wait in the old pool's queue keep waiting there, for a host that both pools have.
 
 use std::sync::Arc;
 
 use super::{Member, Pool};
 
 impl Pool {
-    /// This pool, made to take the place of `before`: it goes on with its budget for retries and its
-    /// counts.
+    /// This pool as the replacement of `before`: it continues with the retry budget and the counters of `before`.
     pub fn carry_over_from(mut self, before: &Pool) -> Self {
         if let (Some(budget), Some(earlier)) = (&mut self.budget, &before.budget) {
             match budget.policy() == earlier.policy() {
@@ -22,7 +21,7 @@ impl Pool {
             let earlier = before.member(member.host().id());
             if let Some(earlier) = earlier {
                 member.carry_over(earlier);
-                // By other rules the same requests say something else.
+                // Under other rules, the same requests have another meaning.
                 if self.ejection == before.ejection {
                     *member.outlier_detector() = earlier.outlier_detector().clone();
                 }
@@ -33,7 +32,7 @@ impl Pool {
 }
 
 impl Member {
-    /// Goes on with what `before`, the same host in another pool of the name, has counted.
+    /// Continues with the counters of `before`, the same host in another pool of this name.
     fn carry_over(&mut self, before: &Member) {
         self.request_counters = Arc::clone(&before.request_counters);
         self.count_successes(before.successes());

@@ -1,4 +1,4 @@
-//! Which host a request would get, and why that one and no other.
+//! Explains which host a request would get, and why not another one.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,71 +16,73 @@ use crate::balancer::{self, Balancer, BalancerError, CandidateReason, HostId, Se
 /// Which host of a pool a request would get, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolExplanation {
-    /// What would become of the request.
+    /// The outcome of the selection.
     pub outcome: SelectionOutcome,
-    /// Every host, in the order in which the choice would come to them; those that it would not look at come last.
+    /// All hosts, in the order in which the selection considers them; hosts that it does not consider come last.
     pub candidates: Vec<HostExplanation>,
 }
 
-/// What would become of a request.
+/// The outcome of a selection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SelectionOutcome {
-    /// It would go to a host.
+    /// The request would go to a host.
     Host {
-        /// The host.
+        /// The host's identity.
         host: String,
         /// [`SelectionReason::code`].
         why: String,
     },
-    /// It would not, at first: `no_host` is usable, `busy` are all that are, so that it waits in line, or every usable one
-    /// has failed it (`tried`). Outside of a pool: `no_route`, or the route is `forbidden` to the client.
+    /// The request would not go to a host at first: `no_host` is usable, all usable ones are `busy` and the request
+    /// would wait, or it has `tried` all of them. Outside of a pool: `no_route`, or the route is `forbidden` to the
+    /// client.
     None {
-        /// In one word, why not.
+        /// The reason, in one word.
         none: String,
     },
 }
 
-/// A host in the eyes of one choice.
+/// A host as a candidate of one selection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostExplanation {
-    /// Its place among the candidates, from 1.
+    /// Its position among the candidates, from 1.
     pub order: usize,
     /// Its identity.
     pub host: String,
     /// `primary`, `backup`, `draining`, or `out` of service.
     pub tier: String,
-    /// What state it is in.
+    /// Its state.
     pub state: HostState,
-    /// Requests that run on it.
+    /// Requests in flight on it.
     pub in_flight: u64,
-    /// Its weight in the choice.
+    /// Its weight in the selection.
     pub weight: u32,
     /// See [`balancer::Candidate::load`].
     pub load: Option<f64>,
     /// See [`balancer::Candidate::score`].
     pub score: Option<f64>,
-    /// What becomes of it.
+    /// Whether the request goes to it.
     pub verdict: CandidateStatus,
-    /// Why, in one word: [`SelectionReason::code`] for the one that is taken. For others [`CandidateReason::code`], the state of one that is out
-    /// of service, `draining` or `backup` while others are left, and `not_asked` where no balancer was.
+    /// The reason, in one word. For the selected host: [`SelectionReason::code`]. For others:
+    /// [`CandidateReason::code`], the state of a host that is out of service, `draining` or `backup` while better hosts
+    /// are left, and `not_asked` if no balancer considered it.
     pub why: String,
-    /// Why, in a line for a person.
+    /// The reason, in one line for a person.
     pub text: String,
 }
 
-/// What becomes of a candidate.
+/// Whether a candidate is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CandidateStatus {
     /// The request goes to it.
     #[serde(rename = "taken")]
     Selected,
-    /// It does not.
+    /// The request goes to another host, or to none.
     Skipped,
 }
 
-/// Takes nothing, and listens to the balancers that are asked.
+/// Counts nothing, and collects the candidates that the balancers considered.
 #[derive(Default)]
 struct DryRunAcquire {
     candidates: RefCell<Vec<balancer::Candidate>>,
@@ -89,7 +91,7 @@ struct DryRunAcquire {
 impl Acquire for DryRunAcquire {
     type Acquired = HostId;
 
-    fn from_balancer(
+    fn acquire_picked(
         &self,
         balancer: &dyn Balancer,
         request: &Selection<'_>,
@@ -99,7 +101,7 @@ impl Acquire for DryRunAcquire {
         explained.outcome
     }
 
-    fn from_member(&self, _: &dyn Balancer, member: &Member) -> Result<HostId, BalancerError> {
+    fn acquire_member(&self, _: &dyn Balancer, member: &Member) -> Result<HostId, BalancerError> {
         match member.host().is_full() {
             true => Err(BalancerError::Busy),
             false => Ok(member.host().id().clone()),
@@ -110,8 +112,8 @@ impl Acquire for DryRunAcquire {
 }
 
 impl Pool {
-    /// Which host [`try_lease`](Pool::try_lease) would lease now, and why. It is that choice, with nothing counted
-    /// and no turn moved. One that finds others in line would first wait behind them.
+    /// Which host [`try_lease`](Pool::try_lease) would lease now, and why. It runs the same selection without counting
+    /// anything or moving a cursor. It does not consider the queue, which the request might have to join first.
     pub fn explain(
         &self,
         request: &Selection<'_>,
@@ -155,7 +157,7 @@ impl SelectionOutcome {
     }
 }
 
-/// The hosts of a pool as a choice leaves them.
+/// The hosts of a pool after a selection.
 struct ExplainView<'a> {
     pool: &'a Pool,
     tried: &'a [HostId],
@@ -164,31 +166,35 @@ struct ExplainView<'a> {
 }
 
 impl ExplainView<'_> {
-    /// All hosts: first one that was taken past the balancers, then those that balancers have told of, then the others by
-    /// their tier.
+    /// All hosts: first a host that was selected without a balancer, then the candidates of the balancers, then the
+    /// others by their tier.
     fn candidates(&self, candidates: &[balancer::Candidate]) -> Vec<HostExplanation> {
-        let told: HashMap<&HostId, usize> = candidates
+        let positions: HashMap<&HostId, usize> = candidates
             .iter()
             .enumerate()
-            .map(|(place, found)| (found.host.id(), place))
+            .map(|(position, found)| (found.host.id(), position))
             .collect();
         let mut members = Vec::from_iter(&self.pool.members);
         members.sort_by_key(|member| {
             let id = member.host().id();
-            match told.get(id) {
-                None if self.selected_by(id).is_some() => (0, 0, Tier::Primary),
-                Some(place) => (1, *place, Tier::Primary),
+            match positions.get(id) {
+                None if self.selection_reason(id).is_some() => (0, 0, Tier::Primary),
+                Some(position) => (1, *position, Tier::Primary),
                 None => (2, 0, member.tier()),
             }
         });
         let candidates = members.into_iter().zip(1..).map(|(member, order)| {
-            let place = told.get(member.host().id());
-            self.candidate(order, member, place.map(|place| &candidates[*place]))
+            let position = positions.get(member.host().id());
+            self.candidate(
+                order,
+                member,
+                position.map(|position| &candidates[*position]),
+            )
         });
         candidates.collect()
     }
 
-    /// `found`: what the balancer has told of it that was asked.
+    /// `found` is the candidate as the balancer explained it, if a balancer was asked.
     fn candidate(
         &self,
         order: usize,
@@ -197,10 +203,10 @@ impl ExplainView<'_> {
     ) -> HostExplanation {
         let host = found.map_or(member.host(), |found| &found.host);
         let status = self.pool.host_status(member);
-        let by = self.selected_by(host.id());
-        let (why, mut text) = match (by, found.map(|found| found.reason)) {
-            (Some(by), _) => (by.code(), by.to_string()),
-            // The balancer gives a host again that has failed the request where no other is left.
+        let selected = self.selection_reason(host.id());
+        let (why, mut text) = match (selected, found.map(|found| found.reason)) {
+            (Some(selected), _) => (selected.code(), selected.to_string()),
+            // A balancer gives a tried host again if no other is left.
             (None, Some(CandidateReason::Taken)) => (
                 CandidateReason::Tried.code(),
                 CandidateReason::Tried.to_string(),
@@ -208,7 +214,7 @@ impl ExplainView<'_> {
             (None, Some(reason)) => (reason.code(), reason.to_string()),
             (None, None) => self.why_not_considered(member, &status),
         };
-        if by.is_none() && self.preferred == Some(host.id()) {
+        if selected.is_none() && self.preferred == Some(host.id()) {
             text = format!("the client's cookie names it, but: {text}");
         }
         HostExplanation {
@@ -220,7 +226,7 @@ impl ExplainView<'_> {
             weight: host.weight(),
             load: found.and_then(|found| found.load),
             score: found.and_then(|found| found.score),
-            verdict: match by {
+            verdict: match selected {
                 Some(_) => CandidateStatus::Selected,
                 None => CandidateStatus::Skipped,
             },
@@ -229,12 +235,12 @@ impl ExplainView<'_> {
         }
     }
 
-    fn selected_by(&self, id: &HostId) -> Option<SelectionReason> {
+    fn selection_reason(&self, id: &HostId) -> Option<SelectionReason> {
         self.taken
             .and_then(|(taken, why)| (taken == id).then_some(why))
     }
 
-    /// Why no balancer was asked about a host that is not taken.
+    /// Why no balancer was asked about a host that was not selected.
     fn why_not_considered(&self, member: &Member, status: &HostStatus) -> (&'static str, String) {
         match member.tier() {
             Tier::Out => (status.state.code(), status.reason.clone()),
@@ -245,7 +251,7 @@ impl ExplainView<'_> {
             Tier::Draining => (SelectionReason::Draining.code(), status.reason.clone()),
             Tier::Backup => (
                 SelectionReason::Backup.code(),
-                "a backup, and others are left".to_owned(),
+                "a backup, and other hosts are usable".to_owned(),
             ),
             Tier::Primary => {
                 let why = self.taken.map(|(_, why)| format!("the other: {why}"));

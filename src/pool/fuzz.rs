@@ -1,4 +1,4 @@
-//! What clients send as the token of a sticky pool.
+//! Fuzz target: the sticky token in a client's cookie.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,8 @@ use crate::fuzz;
 
 const HOSTS: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
 
-/// The input as it is, and as edits of a good token: its age in seconds and its host, then places and what to put there.
+/// Reads the input as a token, and as edits of a valid one: its age in seconds, its host, then pairs of position and
+/// byte.
 fn token(input: &[u8]) {
     let pool = |name, secret| sticky(name, &HOSTS, Some(secret));
     let ours = pool("web", "0123456789abcdef");

@@ -1,30 +1,30 @@
-//! How often something has befallen a host in a pool.
+//! Counters of events on a host in a pool.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of a host in a pool that only grow; pools that are built anew go on with them. Each says nothing about another,
-/// so the weakest order will do.
+/// Counters of a host in a pool. They only grow and survive a rebuild of the pool. No counter depends on another, so
+/// relaxed ordering suffices.
 #[derive(Debug, Default)]
 pub struct HostCounters {
     ejections: AtomicU64,
     checks: [AtomicU64; CheckOutcome::ALL.len()],
 }
 
-/// How a health check ended.
+/// The result of a health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckOutcome {
-    /// The host passed it.
+    /// The host passed the check.
     Ok,
-    /// It did not.
+    /// The host failed the check.
     Failed,
-    /// It took too long.
+    /// The check timed out.
     TimedOut,
-    /// This process lacked what a check needs.
+    /// This process lacked a resource that the check needs, such as a file descriptor.
     Resources,
 }
 
 impl CheckOutcome {
-    /// Every end.
+    /// All outcomes.
     pub const ALL: [CheckOutcome; 4] = [
         CheckOutcome::Ok,
         CheckOutcome::Failed,
@@ -32,7 +32,7 @@ impl CheckOutcome {
         CheckOutcome::Resources,
     ];
 
-    /// A short name.
+    /// The outcome's name in metrics.
     pub fn code(self) -> &'static str {
         match self {
             CheckOutcome::Ok => "ok",
@@ -44,7 +44,7 @@ impl CheckOutcome {
 }
 
 impl HostCounters {
-    /// How often the host was ejected, or stayed so after another try.
+    /// How often the host was ejected, failed probes included.
     pub fn ejections(&self) -> u64 {
         self.ejections.load(Ordering::Relaxed)
     }
@@ -53,7 +53,7 @@ impl HostCounters {
         self.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each end with the checks that ended so.
+    /// Each outcome with the number of checks that ended with it.
     pub fn checks(&self) -> impl Iterator<Item = (CheckOutcome, u64)> {
         let counts = self.checks.iter();
         let counts = counts.map(|count| count.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! Hosts by identity, so that one server has one live state whichever pools it is in and however often they are rebuilt.
+//! Hosts by identity: a server has one live state, in however many pools it is and however often they are rebuilt.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
@@ -10,27 +10,27 @@ use crate::balancer::{BalancerError, Host, HostId};
 use crate::config;
 use crate::event_log::EventLog;
 
-/// The hosts that have been seen, by identity, and the event log of what happens to them.
+/// All known hosts by identity, and the event log for what happens to them.
 #[derive(Debug, Clone, Default)]
 pub struct HostRegistry {
     hosts: HashMap<HostId, Arc<Host>>,
     event_log: Arc<EventLog>,
-    /// By pool and host. Those of hosts that have left stay for a while, so that a host that comes back counts on.
+    /// By pool and host. The counters of removed hosts stay for a while, so that a host that comes back continues them.
     counters: HashMap<(String, HostId), Arc<HostCounters>>,
-    /// By pool: retries that its budgets did not allow. As many as there were names of pools.
+    /// Retries that the budgets refused, by pool. Bounded by the number of pool names ever configured.
     denied: HashMap<String, Arc<AtomicU64>>,
 }
 
-/// Counters without a host are forgotten when there are more counters than this.
+/// With more counters than this, those without a host are forgotten.
 const MAX_COUNTERS: usize = 4_096;
 
 impl HostRegistry {
-    /// A registry without hosts, and with an event log of its own.
+    /// A registry without hosts, with an event log of its own.
     pub fn new() -> Self {
         HostRegistry::default()
     }
 
-    /// A registry without hosts, what happens to which is noted in `event_log`.
+    /// A registry without hosts that writes to `event_log`.
     pub fn with_event_log(event_log: Arc<EventLog>) -> Self {
         HostRegistry {
             event_log,
@@ -38,12 +38,12 @@ impl HostRegistry {
         }
     }
 
-    /// Where pools note what happens to their hosts.
+    /// The log that pools write the events of their hosts to.
     pub fn event_log(&self) -> &Arc<EventLog> {
         &self.event_log
     }
 
-    /// The host that `wanted` describes. One that is known at this address keeps its live state.
+    /// The host for the configuration `wanted`. A host that is already known at this address keeps its live state.
     ///
     /// # Errors
     /// [`BalancerError::WeightOutOfRange`].
@@ -64,13 +64,13 @@ impl HostRegistry {
         Ok(host)
     }
 
-    /// The counters of a host in a pool; new ones if no pool of that name has had it lately.
+    /// The counters of a host in a pool; new ones if no pool of that name had the host recently.
     pub fn counters(&mut self, pool: &str, host: &HostId) -> Arc<HostCounters> {
         let key = (pool.to_owned(), host.clone());
         Arc::clone(self.counters.entry(key).or_default())
     }
 
-    /// The count of the retries that budgets of a pool did not allow.
+    /// The counter of retries that the budgets of a pool refused.
     pub(super) fn denied(&mut self, pool: &str) -> Arc<AtomicU64> {
         Arc::clone(self.denied.entry(pool.to_owned()).or_default())
     }
@@ -82,5 +82,33 @@ impl HostRegistry {
         if self.counters.len() > MAX_COUNTERS {
             self.counters.retain(|_, held| Arc::strong_count(held) > 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_keeps_the_live_state_of_a_host_with_a_new_weight() {
+        let mut host_registry = HostRegistry::new();
+        let mut wanted = config::Host {
+            id: HostId::from("a:80"),
+            name: "a".to_owned(),
+            label: None,
+            address: ([127, 0, 0, 1], 80).into(),
+            weight: 1,
+            file_weight: Some(1),
+            backup: false,
+            max_in_flight: None,
+        };
+        let old = host_registry.host(&wanted).expect("weight 1");
+        let balancer = crate::balancer::build("random", [old.clone()]).expect("random");
+        balancer.inc(old.id()).expect("a member");
+        wanted.weight = 7;
+        let heavier = host_registry.host(&wanted).expect("weight 7");
+        assert_eq!((heavier.weight(), heavier.in_flight()), (7, 1));
+        wanted.address = ([127, 0, 0, 2], 80).into();
+        assert_eq!(host_registry.host(&wanted).expect("moved").in_flight(), 0);
     }
 }

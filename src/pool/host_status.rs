@@ -1,24 +1,24 @@
-//! What is told of a host in a pool beyond what decides on its requests: what state it is in, since when, and why.
+//! The state of a host in a pool as people see it: which state, since when, and why. No request depends on it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
-/// What state a host is in.
+/// The state of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostState {
-    /// It takes requests, or would if it were its turn.
+    /// The host takes requests.
     Up,
-    /// It does, with less than its share.
+    /// The host takes requests, but less than its share: it is in slow start.
     Starting,
-    /// It works, and is wished to rest.
+    /// The host works, but gets no new requests: an operator drained it or its weight is 0.
     Draining,
-    /// It has failed requests and is left alone.
+    /// The host failed requests and gets none for a while.
     Ejected,
-    /// It has been, and may prove itself with one request.
+    /// The host's ejection is over; one request is to probe it.
     Probing,
-    /// The checks say that it does not work.
+    /// The health checks fail.
     Down,
     /// No check has finished yet.
     Unchecked,
@@ -27,7 +27,7 @@ pub enum HostState {
 }
 
 impl HostState {
-    /// The same word as in JSON.
+    /// The state's name in JSON.
     pub fn code(self) -> &'static str {
         match self {
             HostState::Up => "up",
@@ -42,32 +42,32 @@ impl HostState {
     }
 }
 
-/// A check that has finished.
+/// A finished health check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckResult {
     /// When it finished.
     pub at: Timestamp,
     /// Whether the host passed it.
     pub good: bool,
-    /// Why not, or `passed`.
+    /// Why it failed, or `passed`.
     pub reason: String,
     /// How long it took, in milliseconds.
     pub took_ms: f64,
 }
 
-/// What is told of a host. It goes along to the pool that follows, in this process or the next.
+/// Details for people. They are carried over to the pool's replacement, in this process or the next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct StatusDetails {
-    /// Never [`HostState::Starting`], which comes and goes by time alone.
+    /// Never [`HostState::Starting`], which depends on time alone.
     pub(super) state: HostState,
     /// When that state began.
     pub(super) since: Timestamp,
     pub(super) last_check: Option<CheckResult>,
-    /// Checks that failed in a row.
+    /// Consecutive failed checks.
     pub(super) failed: usize,
-    /// Why the last one failed that did.
+    /// Why the most recent failed check failed.
     pub(super) fault: Option<String>,
-    /// What the last ejection was for.
+    /// Why the host was last ejected.
     pub(super) ejection: Option<String>,
 }
 
@@ -83,7 +83,7 @@ impl StatusDetails {
         }
     }
 
-    /// Takes in a check.
+    /// Records a finished check.
     pub(super) fn record_check(&mut self, check: CheckResult) {
         if check.good {
             self.failed = 0;
@@ -94,7 +94,7 @@ impl StatusDetails {
         self.last_check = Some(check);
     }
 
-    /// Notes the state that the host is in now.
+    /// Sets the state the host is in now.
     pub(super) fn enter(&mut self, state: HostState) {
         if self.state != state {
             self.state = state;
@@ -102,7 +102,7 @@ impl StatusDetails {
         }
     }
 
-    /// Goes on where another pool was. What checks of another kind have found means nothing.
+    /// Continues from another pool's details. Results of a different kind of check are dropped.
     pub(super) fn resume(&mut self, before: &StatusDetails, same_checks: bool) {
         let checks = match same_checks {
             true => before.clone(),
@@ -110,7 +110,7 @@ impl StatusDetails {
         };
         *self = StatusDetails {
             state: before.state,
-            // A clock may have been set back since.
+            // The clock may have been set back in between.
             since: before.since.min(Timestamp::now()),
             ejection: before.ejection.clone(),
             ..checks

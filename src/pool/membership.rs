@@ -1,4 +1,4 @@
-//! Who belongs to which tier, from what is known of the hosts. Nobody else changes the membership of the balancers.
+//! Assigns hosts to tiers by their state. Only this file changes the membership of the balancers.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -10,29 +10,29 @@ use super::{Failure, Member, Outcome, Pool, outcome};
 use crate::balancer::{Balancer, HostId};
 use crate::event_log::EventKind;
 
-/// What reconciliation remembers from one time to the next.
+/// The state of reconciliation.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
-    /// Whether hosts have been placed once.
+    /// Whether hosts have been assigned before.
     begun: bool,
-    /// The hosts of the pool that this one replaces, if any, and for how long they have been starting slowly.
+    /// The hosts of the replaced pool, if any, each with its elapsed slow start.
     predecessor: Option<HashMap<HostId, Option<Duration>>>,
 }
 
 impl Membership {
-    /// Notes a host of the pool that this one replaces.
+    /// Records a host of the replaced pool.
     pub(super) fn replaces(&mut self, host: HostId, ramping: Option<Duration>) {
         self.predecessor
             .get_or_insert_default()
             .insert(host, ramping);
     }
 
-    /// For how long a host that begins to serve has been starting slowly; `None` if it gets its whole share at once.
+    /// The elapsed slow start of a host that begins to serve; `None` if it gets its full share at once.
     fn slow_start_of(&self, host: &HostId) -> Option<Duration> {
         if self.begun {
             return Some(Duration::ZERO);
         }
-        // At the very start everybody is new, and nobody has to be spared.
+        // When the process starts, every host is new: slow start would spare none of them.
         match self.predecessor.as_ref()?.get(host) {
             Some(ramping) => *ramping,
             None => Some(Duration::ZERO),
@@ -41,7 +41,7 @@ impl Membership {
 }
 
 impl Pool {
-    /// Puts the hosts into service, as far as they are healthy. Before this none is used.
+    /// Puts the healthy hosts into service. Until this is called, no host is used.
     pub fn begin(&self) {
         let mut membership = self.membership();
         self.assign_tiers(&membership);
@@ -50,10 +50,11 @@ impl Pool {
         self.queue.wake();
     }
 
-    /// Brings the tiers in line with what is known of the hosts now. To be called after every change of a verdict;
-    /// nothing happens before [`begin`](Pool::begin).
+    /// Brings the tiers in line with the hosts' current state. Call it after every change of a verdict; it does nothing
+    /// before [`begin`](Pool::begin).
     ///
-    /// It compares what should be with what is instead of passing changes on, so no change can be lost or overtaken.
+    /// It compares the target with the current state instead of applying changes, so no change can be lost or
+    /// reordered.
     pub fn reconcile(&self) {
         let membership = self.membership();
         if membership.begun {
@@ -71,7 +72,7 @@ impl Pool {
             if member.is_draining()
                 && matches!(outlier_detector.stage(), EjectionStage::ProbeDue { .. })
             {
-                // Whoever gets no requests cannot prove itself.
+                // A draining host gets no requests, so none could probe it.
                 outlier_detector.uneject(now);
                 member.begin_epoch();
             }
@@ -82,15 +83,16 @@ impl Pool {
             let members = self.members.iter().zip(&placed);
             members.map(|(member, tier)| (member, member.tier(), *tier))
         };
-        // First who comes, then who leaves: a host that moves is never nowhere.
+        // Add before removing: a host that changes its tier is always in one.
         for (member, before, tier) in moved().filter(|(_, before, tier)| before != tier) {
             let Some(balancer) = self.balancer(tier) else {
                 continue;
             };
-            // Doubles and unknown hosts cannot occur: membership follows the tier, and both are written here only.
+            // `AlreadyAdded` and `UnknownHost` cannot occur: membership follows the tier, and both are written here
+            // only.
             let _ = balancer.add_host(member.host_in(tier));
             let id = member.host().id();
-            // Whoever rested may be cold, whatever the reason was.
+            // A host that was out of service may have cold caches, whatever the reason.
             if matches!(
                 (before, tier),
                 (Tier::Out | Tier::Draining, Tier::Primary | Tier::Backup)
@@ -116,7 +118,7 @@ impl Pool {
         }
     }
 
-    /// When the passing of time alone will next change who belongs where.
+    /// When the tiers next change by the passing of time alone.
     pub fn next_change(&self) -> Option<Instant> {
         let ends =
             self.members
@@ -128,13 +130,12 @@ impl Pool {
         ends.min()
     }
 
-    /// Waits until [`next_change`](Pool::next_change) may tell something else. A change in between two calls is not
-    /// missed.
+    /// Waits until [`next_change`](Pool::next_change) may have moved. A change between two calls is not missed.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Gives a host back to requests that a check has seen recover: it need not prove itself once more.
+    /// Ends the ejection of a host that a health check has seen recover: no probe is needed.
     pub fn uneject(&self, member: &Member) {
         let mut outlier_detector = member.outlier_detector();
         if outlier_detector.is_ejected() {
@@ -143,13 +144,13 @@ impl Pool {
         }
     }
 
-    /// Drains a host by the wish of an operator, or undoes that. Returns whether that changes anything.
+    /// Drains a host for an operator, or undoes that. Returns whether anything changed.
     pub fn drain(&self, member: &Member, drained: bool) -> bool {
         let changes = member.set_drained(drained) != drained;
         if changes {
             let (kind, text) = match drained {
                 true => (EventKind::Drained, "drains"),
-                false => (EventKind::Undrained, "is drained no more"),
+                false => (EventKind::Undrained, "is no longer drained"),
             };
             self.log_event(kind, Some(member.host().id()), text);
             self.reconcile();
@@ -157,7 +158,7 @@ impl Pool {
         changes
     }
 
-    /// Takes in how a request went that was no probe.
+    /// Records the outcome of a request that was not a probe.
     pub(super) fn record_outcome(&self, member: &Member, outcome: Outcome) {
         let Some(rules) = &self.ejection else {
             return;
@@ -175,12 +176,12 @@ impl Pool {
         }
     }
 
-    /// What an answer of this status says of its host.
+    /// The outcome that a response status means for its host.
     pub fn outcome_of(&self, status: u16) -> Outcome {
         outcome::of_status(status, self.ejection.as_ref())
     }
 
-    /// Takes in how a probe went.
+    /// Records the outcome of a probe.
     pub(super) fn finish_probe(&self, member: &Member, outcome: Outcome) {
         let now = Instant::now();
         let host = Some(member.host().id());
@@ -196,20 +197,23 @@ impl Pool {
                 member.counters().count_ejection();
                 let text = format!("stays ejected for {time:?}: {failure}");
                 self.log_event(EventKind::Ejected, host, &text);
-                member.status_details().ejection =
-                    Some(format!("it failed to prove itself: {failure}"));
+                member.status_details().ejection = Some(format!("its probe failed: {failure}"));
                 self.changed.notify_one();
             }
             None => {
                 member.outlier_detector().uneject(now);
-                self.log_event(EventKind::Returned, host, "is ejected no more: it answered");
+                self.log_event(
+                    EventKind::Returned,
+                    host,
+                    "is no longer ejected: it responded",
+                );
             }
         }
         member.begin_epoch();
         self.reconcile();
     }
 
-    /// A probe ended without a word on the host.
+    /// Ends a probe that gave no outcome.
     pub(super) fn cancel_probe(&self, member: &Member) {
         member.outlier_detector().cancel_probe();
         self.reconcile();
@@ -220,7 +224,7 @@ impl Pool {
             return;
         };
         let time = {
-            // Ejections one after another, so that two at the same time cannot take the last host.
+            // The lock makes ejections sequential, so that two at the same time cannot take the last host.
             let _membership = self.membership();
             let inputs = self.members.iter().map(Member::tier_inputs);
             let inputs = Vec::from_iter(inputs);
@@ -258,7 +262,7 @@ impl Pool {
         self.changed.notify_one();
     }
 
-    /// Counts the hosts that wait for a probe.
+    /// Sets whether a host waits for a probe, and keeps the pool's count of such hosts.
     pub(super) fn set_probe_due(&self, member: &Member, due: bool) {
         match (member.set_probe_due(due), due) {
             (false, true) => self.probes_due.fetch_add(1, Ordering::SeqCst),

@@ -1,8 +1,8 @@
 //! A pool: hosts, the balancers that choose among them, and policies.
 //!
-//! The usable hosts are the members of a balancer, and so are the backups and the draining ones, each group of its own:
-//! the `tiers`. Who belongs where follows from what is known of the hosts (checks, ejections, drains); `membership` alone
-//! brings the balancers in line with it. A pool starts with no host in use.
+//! Each group of hosts (primary, backup, draining) has a balancer of its own: the `tiers`. A host's tier follows from
+//! its state (checks, ejections, drains); `membership` alone brings the balancers in line with it. A new pool uses no
+//! host until [`Pool::begin`].
 
 mod carry_over;
 mod explain;
@@ -32,11 +32,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use crate::balancer::{Balancer, BalancerError, HostId, Selection, build_with};
+use crate::balancer::{Balancer, HostId, build_with};
 use crate::config;
 use crate::event_log::{EventKind, EventLog};
 use crate::timestamp::Timestamp;
@@ -47,7 +46,7 @@ pub use host_registry::HostRegistry;
 pub use host_status::{CheckResult, HostState};
 pub use lease::PoolLease;
 pub use member::Member;
-pub(crate) use outcome::lacking;
+pub(crate) use outcome::exhausted_resource;
 pub use outcome::{Failure, Outcome, lacks_resources};
 pub use pool_state::{HealthVerdict, PoolState};
 pub use pool_status::{HostStatus, PoolStatus, RetryStatus};
@@ -57,7 +56,6 @@ pub use selection_reason::SelectionReason;
 pub use sticky::{Affinity, StickyTokens};
 
 use membership::Membership;
-use select::CountedAcquire;
 use tiers::Tier;
 use wait_queue::WaitQueue;
 
@@ -65,13 +63,12 @@ use wait_queue::WaitQueue;
 #[derive(Debug)]
 pub struct Pool {
     name: String,
-    /// The name of the algorithm.
     algorithm: &'static str,
     members: Vec<Member>,
     by_id: HashMap<HostId, usize>,
-    /// By the number of their tier.
+    /// Indexed by [`Tier`].
     tiers: [Box<dyn Balancer>; Tier::SERVING.len()],
-    /// Every host, for `when_all_down: try_all` and to count probes.
+    /// All hosts, for `when_all_down: try_all` and to count probes.
     all: Box<dyn Balancer>,
     try_all: bool,
     key: Option<config::KeySource>,
@@ -83,17 +80,17 @@ pub struct Pool {
     slow_start: Option<config::SlowStart>,
     queue: WaitQueue,
     membership: Mutex<Membership>,
-    /// Hosts that wait for a probe.
+    /// The number of hosts that wait for a probe.
     probes_due: AtomicUsize,
     changed: Notify,
-    /// Clients' requests.
+    /// Requests of clients.
     request_counters: Arc<RequestCounters>,
-    /// Hosts of the file that an operator has removed, and when.
+    /// Hosts of the file that an operator removed, and when.
     removed: Vec<(config::Host, Timestamp)>,
     event_log: Arc<EventLog>,
 }
 
-/// A pool that cannot be built.
+/// Why a pool could not be built.
 #[derive(Debug)]
 pub struct PoolError {
     pool: String,
@@ -109,10 +106,10 @@ impl fmt::Display for PoolError {
 impl Error for PoolError {}
 
 impl Pool {
-    /// A pool without a usable host. Hosts that `host_registry` knows already bring their live state along.
+    /// A pool without a usable host. Hosts that `host_registry` already knows keep their live state.
     ///
     /// # Errors
-    /// If the configuration was not checked: duplicate hosts, unknown options, an identity that cannot stand in a Host
+    /// If the configuration was not validated: duplicate hosts, unknown options, an identity that is not a valid Host
     /// field.
     pub fn new(
         pool: &config::Pool,
@@ -177,68 +174,67 @@ impl Pool {
         })
     }
 
-    /// The name in the configuration.
+    /// The pool's name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The name of the algorithm that chooses its hosts.
+    /// The name of the balancing algorithm.
     pub fn algorithm(&self) -> &'static str {
         self.algorithm
     }
 
-    /// Every host, in the order of the configuration.
+    /// All hosts, in the order of the configuration.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// The host of this identity.
+    /// The host with this identity.
     pub fn member(&self, id: &HostId) -> Option<&Member> {
         self.by_id.get(id).map(|&position| &self.members[position])
     }
 
-    /// Where the hash key comes from; `None` if the algorithm looks at none.
+    /// Where the hash key comes from; `None` if the algorithm uses no key.
     pub fn key(&self) -> Option<&config::KeySource> {
         self.key.as_ref()
     }
 
-    /// What a host sees as Host.
+    /// The Host field that hosts receive.
     pub fn host_header(&self) -> config::HostHeader {
         self.host_header
     }
 
-    /// The active check; `None` if every host counts as healthy.
+    /// The active health check; `None` if every host counts as healthy.
     pub fn health_check(&self) -> Option<&config::HealthCheck> {
         self.health_check.as_ref()
     }
 
-    /// When requests are sent again and how often; `None` if they never are.
+    /// The retry policy and budget; `None` if requests are never retried.
     pub fn budget(&self) -> Option<&Arc<RetryBudget>> {
         self.budget.as_ref()
     }
 
-    /// What keeps clients with their hosts, if anything does.
+    /// Session affinity; `None` if the pool is not sticky.
     pub fn sticky(&self) -> Option<&StickyTokens> {
         self.sticky.as_ref()
     }
 
-    /// Hosts that new requests may go to, draining ones not counted.
+    /// The number of hosts that new requests may go to, without draining ones.
     pub fn usable(&self) -> usize {
         self.members.iter().filter(|host| host.is_usable()).count()
     }
 
-    /// Clients' requests that have ended, and those of them that failed.
+    /// Clients' requests that have ended, and failed ones.
     pub fn request_counters(&self) -> &RequestCounters {
         &self.request_counters
     }
 
-    /// Where it is noted what happens to the hosts.
+    /// The log of events on the hosts.
     pub fn event_log(&self) -> &Arc<EventLog> {
         &self.event_log
     }
 
-    /// Notes what has happened to a host, or to the pool as a whole. `text` goes on after `pool NAME: ` and, where there is
-    /// a host, `host ID `.
+    /// Logs an event of a host, or of the pool as a whole. `text` follows `pool NAME: ` and, for a host, `host ID `.
     pub fn log_event(&self, kind: EventKind, host: Option<&HostId>, text: &str) {
         let pool = &self.name;
         let line = match host {
@@ -248,87 +244,18 @@ impl Pool {
         self.event_log.log_event(kind, Some(pool), host, line);
     }
 
-    /// Requests that wait because every host is full.
+    /// The number of requests that wait because every host is full.
     pub fn waiting(&self) -> usize {
         self.queue.waiting()
     }
 
-    /// Counts the request on the host that it wants, if it wants one and that one can have it, else picks a host.
-    /// `repeatable` says whether the request can be sent to another host if this one fails it.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] if no host is usable and `when_all_down` is not `try_all`; [`BalancerError::Busy`] if
-    /// all are full, or others wait for a place on one.
-    pub fn try_lease(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        preferred: Option<&HostId>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        // Nobody goes past those who wait.
-        match self.queue.waiting() {
-            0 => self.lease_preferred(request, preferred, repeatable),
-            _ => Err(BalancerError::Busy),
-        }
-    }
-
-    /// Whether one more request may wait in line.
+    /// Whether one more request may join the queue.
     pub fn has_queue_room(&self) -> bool {
         self.queue.waiting() < self.queue.size()
     }
 
-    /// As [`try_lease`](Self::try_lease), but waits in line while every host is full. Dropping the future gives
-    /// the place up.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] as above; [`BalancerError::Busy`] if the line is full or does not move in time.
-    pub async fn lease_queued(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        preferred: Option<&HostId>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        let joined = Instant::now();
-        let attempt = || self.lease_preferred(request, preferred, repeatable);
-        let lease = self.queue.wait(attempt).await?;
-        Ok(lease.with_wait(joined.elapsed()))
-    }
-
-    fn lease_preferred(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        preferred: Option<&HostId>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        let (counted, why) = self.select(request, preferred, repeatable, &CountedAcquire)?;
-        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
-    }
-
-    /// A host for an attempt in place of another one, past those who wait.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] and [`BalancerError::Busy`].
-    pub fn lease(
-        self: &Arc<Self>,
-        request: &Selection<'_>,
-        repeatable: bool,
-    ) -> Result<PoolLease, BalancerError> {
-        let (counted, why) = self.select(request, None, repeatable, &CountedAcquire)?;
-        PoolLease::new(self, counted, why).ok_or(BalancerError::NoHosts)
-    }
-
-    /// Counts a request on a host that was chosen elsewhere, if it is one that requests go to now.
-    ///
-    /// # Errors
-    /// [`BalancerError::UnknownHost`] if it is not; [`BalancerError::Busy`] if it is full.
-    pub fn lease_of(self: &Arc<Self>, id: &HostId) -> Result<PoolLease, BalancerError> {
-        let counted = self.acquire_preferred(id, &CountedAcquire)?;
-        let unknown = || BalancerError::UnknownHost(id.clone());
-        PoolLease::new(self, counted, SelectionReason::Sticky).ok_or_else(unknown)
-    }
-
     fn membership(&self) -> MutexGuard<'_, Membership> {
-        // A panic while it was held leaves tiers that the next reconciliation puts right.
+        // After a panic under the lock, the next reconciliation repairs the tiers.
         self.membership
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! How a request went on its host.
+//! The outcome of a request on its host.
 
 use std::{fmt, io};
 
@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use crate::config;
 use crate::resource_limits;
 
-/// What an answer of this status says of its host in a pool with these rules. An answer about the request says nothing
-/// against the host, whichever client asks for it how often.
+/// The outcome that a response status means under these rules. A status about the request never counts against the
+/// host, no matter which client asks for it how often.
 pub(super) fn of_status(status: u16, rules: Option<&config::Ejection>) -> Outcome {
     let named = rules.is_some_and(|rules| rules.failures.names(status));
     match named || config::Failures::is_of_host(status) {
@@ -17,32 +17,32 @@ pub(super) fn of_status(status: u16, rules: Option<&config::Ejection>) -> Outcom
     }
 }
 
-/// How a request went on its host. One whose end was the client's doing has none.
+/// The outcome of a request on its host. A request that the client ended has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host answered as it should.
+    /// The host responded properly.
     Success,
-    /// It did not.
+    /// The host failed.
     Failure(Failure),
 }
 
-/// What a host did wrong.
+/// How a host failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection could be made: nothing of the request was sent.
+    /// No connection could be made; nothing of the request was sent.
     Connect,
-    /// The answer, or the rest of it, did not come in time.
+    /// The response, or the rest of it, did not arrive in time.
     Timeout,
-    /// The connection ended before the answer was whole.
+    /// The connection ended before the response was complete.
     Reset,
-    /// The answer is not HTTP.
+    /// The response is not HTTP.
     Malformed,
-    /// The answer has this status, which tells of the host's own fault.
+    /// The response has a status that counts as the host's own failure.
     Status(u16),
 }
 
 impl Failure {
-    /// A short name, one of a fixed few.
+    /// A short name from a fixed set.
     pub fn code(self) -> &'static str {
         match self {
             Failure::Connect => "connect",
@@ -53,7 +53,7 @@ impl Failure {
         }
     }
 
-    /// Whether the configuration takes this for a failure.
+    /// Whether the configuration counts this as a failure.
     pub(super) fn is_among(self, failures: &config::Failures) -> bool {
         match self {
             Failure::Connect => failures.connect,
@@ -65,14 +65,14 @@ impl Failure {
     }
 }
 
-/// Whether an attempt failed for want of something that this process or this machine is short of, which says nothing
-/// about the host.
+/// Whether an attempt failed because this process or machine lacked a resource, such as file descriptors. That says
+/// nothing about the host.
 pub fn lacks_resources(error: &pingora::Error) -> bool {
-    lacking(error).is_some()
+    exhausted_resource(error).is_some()
 }
 
-/// What this process or this machine was short of, if an attempt failed for that.
-pub(crate) fn lacking(error: &pingora::Error) -> Option<Errno> {
+/// The resource error of this process or machine that made an attempt fail, if one did.
+pub(crate) fn exhausted_resource(error: &pingora::Error) -> Option<Errno> {
     let cause = error.root_cause().downcast_ref::<io::Error>();
     let number = cause.and_then(io::Error::raw_os_error);
     let number = number.map(Errno::from_raw);
@@ -83,9 +83,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Connect => f.write_str("no connection"),
-            Failure::Timeout => f.write_str("no answer in time"),
+            Failure::Timeout => f.write_str("no response in time"),
             Failure::Reset => f.write_str("the connection broke"),
-            Failure::Malformed => f.write_str("the answer was not HTTP"),
+            Failure::Malformed => f.write_str("the response was not HTTP"),
             Failure::Status(status) => write!(f, "status {status}"),
         }
     }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_about_the_request_says_nothing_of_the_host() {
+    fn a_status_about_the_request_does_not_count_against_the_host() {
         for status in 200..600 {
             let counts = matches!(status, 500 | 502..=504 | 520..=529);
             let expected = match counts {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_machine_lacks_is_no_fault_of_a_host() {
+    fn exhausted_resources_of_this_machine_are_no_fault_of_a_host() {
         let with = |number: Errno| {
             let cause = io::Error::from_raw_os_error(number as i32);
             let error = Error::because(ErrorType::ConnectError, "connect", cause);

@@ -1,7 +1,7 @@
-//! What a host's requests say about it: when they eject it, for how long, and how it comes back.
+//! Outlier detection: when failed requests eject a host, for how long, and how the host comes back.
 //!
-//! A pure state machine; the time is passed in. A host serves until too many requests fail, is then left alone for a
-//! while that doubles with each ejection, has to prove itself with one request, and serves again.
+//! A pure state machine; the caller passes the time. A host serves until too many requests fail. It is then ejected for
+//! a time that doubles with each ejection, must answer one probe request, and serves again.
 
 use std::time::{Duration, Instant};
 
@@ -9,61 +9,61 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Ejection;
 
-/// How finely the window of the failure rate slides.
+/// The number of steps in which the window of the failure rate slides.
 const BUCKETS: usize = 10;
 
-/// More doublings than any configuration of times allows to matter.
+/// More doublings than fit between any configured base and maximum.
 const MAX_DOUBLINGS: u32 = 31;
 
-/// Whether one more host of a pool may be ejected, `ejected` of `hosts` being so: never beyond the allowed percentage
-/// (one is always allowed), and never the last usable one, `others` being usable beside it.
+/// Whether one more host of a pool may be ejected, of which `ejected` of `hosts` are already. The allowed percentage
+/// is never exceeded (one is always allowed), and the last usable host is never ejected: `others` are usable beside it.
 pub(super) fn may_eject(percent: u32, hosts: usize, ejected: usize, others: usize) -> bool {
-    let most = hosts.saturating_mul(percent as usize) / 100;
-    ejected < most.max(1) && others > 0
+    let limit = hosts.saturating_mul(percent as usize) / 100;
+    ejected < limit.max(1) && others > 0
 }
 
-/// What a host's requests have said about it.
+/// The outlier detection of one host.
 #[derive(Debug, Clone)]
 pub(super) struct OutlierDetector {
     stage: EjectionStage,
     /// Failures since the last success.
     consecutive_failures: u32,
     window: FailureWindow,
-    /// Ejections in a row, with no long good time in between.
+    /// Consecutive ejections, without a long time of serving in between.
     ejections: u32,
-    /// Since when it serves again after an ejection.
+    /// When the host began to serve after its last ejection.
     serving_since: Option<Instant>,
 }
 
-/// Where a host is between serving and serving again.
+/// The stages of an ejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EjectionStage {
-    /// It takes requests.
+    /// The host takes requests.
     Serving,
-    /// It is left alone.
+    /// The host gets no requests.
     Ejected { until: Instant },
-    /// It waits for a request that it can prove itself with.
+    /// The host waits for a request to probe it.
     ProbeDue { since: Instant },
-    /// That request runs.
+    /// The probe request is in flight.
     Probing { since: Instant },
 }
 
-/// Why a host is to be ejected.
+/// Why a host is ejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EjectionReason {
-    /// So many failures in a row.
+    /// Number of consecutive failures.
     Consecutive(u32),
-    /// So many failures out of so many requests.
+    /// Failures, and requests in the window.
     FailureRate(u32, u32),
 }
 
-/// An ejection as it travels to another process.
+/// An ejection in the form in which another process takes it over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EjectionState {
     ejections: u32,
-    /// How long it still lasts; `None` if the host serves.
+    /// The remaining time; `None` if the host serves.
     left_ms: Option<u64>,
-    /// How long the host has served since.
+    /// How long the host has served since the ejection.
     served_ms: u64,
 }
 
@@ -82,12 +82,12 @@ impl OutlierDetector {
         self.stage
     }
 
-    /// Whether new requests have to keep away.
+    /// Whether new requests avoid the host.
     pub(super) fn is_ejected(&self) -> bool {
         self.stage != EjectionStage::Serving
     }
 
-    /// Takes in how a request went. Returns a reason if it should eject the host now.
+    /// Records the outcome of a request. Returns the reason if the host should be ejected now.
     pub(super) fn observe(
         &mut self,
         policy: &Ejection,
@@ -105,14 +105,14 @@ impl OutlierDetector {
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
         if policy
             .consecutive
-            .is_some_and(|most| self.consecutive_failures >= most)
+            .is_some_and(|limit| self.consecutive_failures >= limit)
         {
             return Some(EjectionReason::Consecutive(self.consecutive_failures));
         }
         let rate = policy.rate?;
         let (requests, failures) = self.window.sums();
-        let beyond = u64::from(failures) * 100 >= u64::from(rate) * u64::from(requests);
-        (requests >= policy.min_requests && beyond)
+        let exceeds_rate = u64::from(failures) * 100 >= u64::from(rate) * u64::from(requests);
+        (requests >= policy.min_requests && exceeds_rate)
             .then_some(EjectionReason::FailureRate(failures, requests))
     }
 
@@ -129,13 +129,13 @@ impl OutlierDetector {
         time
     }
 
-    /// The host must not be ejected now; it takes as much as before to ask again.
+    /// Clears the counts when the host may not be ejected now, so that the next request does not ask again at once.
     pub(super) fn reset_counts(&mut self, now: Instant) {
         self.consecutive_failures = 0;
         self.window = FailureWindow::new(now);
     }
 
-    /// Lets time pass.
+    /// Ends an ejection whose time is over.
     pub(super) fn tick(&mut self, now: Instant) {
         if let EjectionStage::Ejected { until } = self.stage
             && until <= now
@@ -144,7 +144,7 @@ impl OutlierDetector {
         }
     }
 
-    /// Takes the one request of a host that is due. `false`: it is not.
+    /// Begins the probe of a host that waits for one; `false` if it does not.
     pub(super) fn begin_probe(&mut self) -> bool {
         let EjectionStage::ProbeDue { since } = self.stage else {
             return false;
@@ -153,14 +153,14 @@ impl OutlierDetector {
         true
     }
 
-    /// The request ended without a word on the host; another one has to tell.
+    /// Ends a probe that gave no outcome; another request has to probe the host.
     pub(super) fn cancel_probe(&mut self) {
         if let EjectionStage::Probing { since } = self.stage {
             self.stage = EjectionStage::ProbeDue { since };
         }
     }
 
-    /// The host serves again, with nothing held against it but how often it was ejected.
+    /// The host serves again. Only the number of its ejections is kept.
     pub(super) fn uneject(&mut self, now: Instant) {
         if self.is_ejected() {
             self.stage = EjectionStage::Serving;
@@ -170,7 +170,7 @@ impl OutlierDetector {
         }
     }
 
-    /// What another process has to know.
+    /// The state for another process; `None` if there is nothing to carry over.
     pub(super) fn export(&self, now: Instant) -> Option<EjectionState> {
         let left_ms = match self.stage {
             EjectionStage::Serving => None,
@@ -187,7 +187,7 @@ impl OutlierDetector {
         })
     }
 
-    /// Goes on where another process was.
+    /// Continues from another process's state.
     pub(super) fn resume(&mut self, policy: &Ejection, carried: EjectionState, now: Instant) {
         self.ejections = carried.ejections;
         match carried.left_ms {
@@ -208,13 +208,13 @@ pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Requests and failures over the last while, in buckets.
+/// Requests and failures in a sliding window of [`BUCKETS`] buckets.
 #[derive(Debug, Clone)]
 struct FailureWindow {
     origin: Instant,
-    /// The number of the newest bucket since the origin.
+    /// The number of the newest bucket, counted from the origin.
     newest: u64,
-    /// Requests and failures.
+    /// Requests and failures of each bucket.
     buckets: [(u32, u32); BUCKETS],
 }
 

@@ -1,7 +1,7 @@
-//! What a pool has learnt, apart from the pool: carried over when a pool is built anew, in this process or in the next.
+//! The learned state of a pool, carried over when the pool is rebuilt, in this process or in the next.
 //!
-//! Everything is keyed by identity and address, and an edited configuration beats it: a host that has another address
-//! now, or a pool that is checked another way, starts fresh.
+//! State is keyed by identity and address, and an edited configuration takes precedence: a host with a new address, or
+//! a pool with another health check, starts fresh.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -16,35 +16,35 @@ use super::tiers::Tier;
 use super::{Member, Pool, StickyTokens};
 use crate::balancer::{Balancer, Cursor, HostId, StatsSnapshot};
 
-/// What the checks of a host have found.
+/// The result of a host's health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthVerdict {
-    /// Whether requests may go there.
+    /// Whether requests may go to the host.
     pub healthy: bool,
-    /// Checks in a row that contradict it.
+    /// Consecutive checks that contradict `healthy`.
     pub against: usize,
 }
 
-/// What a pool has learnt.
+/// The learned state of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolState {
     /// The pool's name.
     pub name: String,
-    /// A digest of how the hosts are checked; verdicts mean nothing to another way of checking.
+    /// A digest of the health check's configuration; verdicts hold only for the same check.
     checks: u64,
-    /// Whose turn is next, and how many turns of the cycle it has had.
+    /// The balancer's cursor: the next host and the number of turns it has had in this cycle.
     turn: Option<(String, usize)>,
     /// Its hosts.
     hosts: Vec<SavedHost>,
-    /// What the cookies of its clients are authenticated with, unless the configuration says it.
+    /// The key that authenticates the pool's cookies, unless the configuration has one.
     #[serde(default)]
     sticky_key: Option<RandomKey>,
-    /// Retries that are paid for.
+    /// The balance of the retry budget, in retries.
     #[serde(default)]
     balance: f64,
 }
 
-/// What is known of a host.
+/// The learned state of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct SavedHost {
     id: String,
@@ -55,18 +55,18 @@ struct SavedHost {
     next_check_ms: Option<u64>,
     latency_ns: Option<u64>,
     success: f64,
-    // What earlier versions did not tell has a default.
+    // Fields that earlier versions did not write have a default.
     #[serde(default)]
     weight: Option<u32>,
-    /// In the file.
+    /// The weight in the file.
     #[serde(default)]
     file_weight: Option<u32>,
-    /// By an operator.
+    /// Whether an operator drained the host.
     #[serde(default)]
     drained: bool,
     #[serde(default)]
     ejection: Option<EjectionState>,
-    /// For how long it has been starting slowly, if it has.
+    /// The elapsed slow start, if the host is in slow start.
     #[serde(default)]
     ramping_ms: Option<u64>,
     /// For people.
@@ -75,7 +75,7 @@ struct SavedHost {
 }
 
 impl Pool {
-    /// What the pool has learnt.
+    /// The current state of the pool.
     pub fn state(&self) -> PoolState {
         PoolState {
             name: self.name.clone(),
@@ -94,8 +94,8 @@ impl Pool {
         }
     }
 
-    /// Takes over what a pool of the same name has learnt, where it still holds. To be called before the pool is
-    /// checked; whose turn it is, and what operators wish, comes to bear with [`resume`](Pool::resume).
+    /// Restores the state of a pool of the same name, where it still holds. Call it before the first health check. The
+    /// cursor is restored by [`resume`](Pool::resume), which also repeats what may have changed until then.
     pub fn restore(&self, state: &PoolState) {
         if let (Some(sticky), Some(key)) = (&self.sticky, &state.sticky_key) {
             sticky.adopt_key(key);
@@ -118,11 +118,11 @@ impl Pool {
                 member.status_details().resume(status_details, same_checks);
             }
             self.restore_drain(known, member);
-            let rested = known.drained
+            let was_out = known.drained
                 || known.weight == Some(0)
                 || known.verdict.is_some_and(|verdict| !verdict.healthy);
             let ramping = known.ramping_ms.map(Duration::from_millis);
-            let ramping = ramping.or(rested.then_some(Duration::ZERO));
+            let ramping = ramping.or(was_out.then_some(Duration::ZERO));
             self.membership()
                 .replaces(member.host().id().clone(), ramping);
             member.host().restore_stats(StatsSnapshot {
@@ -132,11 +132,11 @@ impl Pool {
         }
     }
 
-    /// Lets the hosts take turns from where the pool of `state` was. To be called once its hosts are usable.
+    /// Continues the turns of the pool of `state`. Call it once the hosts are usable.
     pub fn resume(&self, state: &PoolState) {
         for (known, member) in self.known(state) {
             self.restore_drain(known, member);
-            // Until now requests went to the other pool alone, so what they say there holds.
+            // Until now requests went to the other pool alone, so its ejections are the current ones.
             if let (Some(rules), Some(carried)) = (&self.ejection, known.ejection) {
                 member
                     .outlier_detector()
@@ -158,7 +158,7 @@ impl Pool {
         }
     }
 
-    /// The hosts of `state` that are still the same.
+    /// The hosts of `state` that are in this pool at the same address.
     fn known<'a>(
         &'a self,
         state: &'a PoolState,
@@ -169,14 +169,14 @@ impl Pool {
         })
     }
 
-    /// Takes over what an operator wished, unless the host was edited since.
+    /// Restores an operator's drain, unless the host was edited since.
     fn restore_drain(&self, known: &SavedHost, member: &Member) {
         let before = known.file_weight.or(known.weight);
         let edited = member.file_weight().is_some_and(|now| before != Some(now));
         member.set_drained(known.drained && !edited);
     }
 
-    /// Whose turns count: those of the hosts that requests go to as a rule.
+    /// The primary tier, whose cursor is carried over.
     pub(super) fn first_tier(&self) -> &dyn Balancer {
         &*self.tiers[Tier::Primary as usize]
     }

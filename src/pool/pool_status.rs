@@ -1,4 +1,4 @@
-//! A pool and its hosts as they are told to people: each with its state, the reason for it, and since when.
+//! The status of a pool and its hosts for people: each host with its state, the reason for it, and since when.
 
 use std::time::{Duration, Instant};
 
@@ -12,97 +12,97 @@ use crate::balancer::StatsSnapshot;
 use crate::config;
 use crate::timestamp::Timestamp;
 
-/// A pool.
+/// The status of a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PoolStatus {
-    /// Its name.
+    /// The pool's name.
     pub name: String,
-    /// The name of the algorithm that chooses its hosts.
+    /// The name of the balancing algorithm.
     pub algorithm: String,
-    /// What the algorithm hashes; `None` if it hashes nothing.
+    /// What the algorithm hashes; `None` if it uses no key.
     pub key: Option<String>,
-    /// Its hosts in the order of the configuration, added ones behind them, then those of the file that were removed.
+    /// The hosts in the order of the configuration, then added hosts, then hosts of the file that were removed.
     pub hosts: Vec<HostStatus>,
-    /// Hosts that new requests may go to, draining ones not counted.
+    /// The number of hosts that new requests may go to, without draining ones.
     pub usable: usize,
-    /// Requests that wait because every host is full.
+    /// The number of requests that wait because every host is full.
     pub waiting: usize,
-    /// How many may.
+    /// The most requests that may wait.
     pub queue_limit: usize,
-    /// Requests that run on its hosts, those that came through other pools included.
+    /// Requests in flight on the pool's hosts, including those of other pools.
     pub in_flight: u64,
     /// Clients' requests that have ended since the process began, each counted once.
     pub requests: u64,
-    /// Those that ended in a 5xx, or with no answer that was whole, through no fault of the client.
+    /// Requests that ended in a 5xx or without a complete response, through no fault of the client.
     pub errors: u64,
-    /// The same in the last minute.
+    /// Requests and errors of the last minute.
     pub last_minute: RecentCounts,
-    /// Its budget for retries; `None` if there are none.
+    /// The retry budget; `None` if the pool does not retry.
     pub retries: Option<RetryStatus>,
-    /// The cookie that keeps a client with its host, if any.
+    /// The name of the affinity cookie, if the pool is sticky.
     pub sticky: Option<String>,
     /// What happens while no host is usable: `error` or `try_all`.
     pub when_all_down: String,
 }
 
-/// A pool's budget for retries.
+/// The state of a pool's retry budget.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RetryStatus {
-    /// Retries that are paid for.
+    /// Retries that the budget has saved up.
     pub balance: f64,
-    /// Those beyond the balance that run now.
+    /// Free retries in flight, beyond the balance.
     pub running: u64,
 }
 
-/// A host in a pool.
+/// The status of a host in a pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostStatus {
-    /// What it is known by: the `host:port` of the configuration.
+    /// The identity: the `host:port` of the configuration.
     pub id: String,
-    /// What people call it; `None`: by its `id`.
+    /// The display name; `None` if people know it by its `id`.
     pub name: Option<String>,
-    /// Where it is reached.
+    /// The address that requests are sent to.
     pub address: String,
-    /// Its weight now.
+    /// The current weight.
     pub weight: u32,
-    /// Its weight in the file; `None` if an operator has added it.
+    /// The weight in the file; `None` if an operator added the host.
     pub configured_weight: Option<u32>,
-    /// Whether it is used only while no other host is usable.
+    /// Whether the host is used only while no primary host is usable.
     pub backup: bool,
-    /// What state it is in.
+    /// The host's state.
     pub state: HostState,
-    /// Whether new requests may go there now; they may go to a draining host, too, where no other is left.
+    /// Whether new requests may go to the host now; they may go to a draining host if no other is left.
     pub serving: bool,
-    /// Why it is in that state, in one line for a person.
+    /// Why the host is in that state, in one line for a person.
     pub reason: String,
     /// When the state began; a slow start belongs to being up.
     pub since: Timestamp,
-    /// Requests that run on it, those that came through other pools included.
+    /// Requests in flight on the host, including those of other pools.
     pub in_flight: u64,
-    /// How many may; `None`: any number.
+    /// The most requests in flight; `None` if unlimited.
     pub max_in_flight: Option<u64>,
-    /// The recent time to answer in milliseconds; `None` before the first answer.
+    /// The recent latency in milliseconds; `None` before the first response.
     pub latency_ms: Option<f64>,
     /// The share of recent requests that succeeded, 0 to 1.
     pub success: f64,
-    /// How long it is still left alone; `None` if it is not.
+    /// The remaining time of the ejection; `None` if the host is not ejected.
     pub ejected_for_seconds: Option<f64>,
-    /// The time until its next check; `None` if it is not known.
+    /// The time until the next check; `None` if not known.
     pub next_check_seconds: Option<f64>,
-    /// The check that finished last.
+    /// The most recent finished check.
     pub last_check: Option<CheckResult>,
-    /// Attempts at it in this pool since the process began.
+    /// Attempts at the host in this pool since the process began.
     pub requests: u64,
-    /// Those that failed.
+    /// Failed attempts.
     pub errors: u64,
-    /// The same in the last minute.
+    /// Attempts and errors of the last minute.
     pub last_minute: RecentCounts,
-    /// What an operator has changed at run time, in words; empty if nothing.
+    /// What an operator changed at run time, for people; empty if nothing.
     pub operator: Vec<String>,
 }
 
 impl Pool {
-    /// The pool as it is told to people.
+    /// The pool's status.
     pub fn status(&self) -> PoolStatus {
         let best = self.best_tier();
         let members = self.members.iter();
@@ -132,12 +132,12 @@ impl Pool {
         }
     }
 
-    /// A host as it is told to people.
+    /// A host's status.
     pub fn host_status(&self, member: &Member) -> HostStatus {
         self.host_status_in(member, self.best_tier())
     }
 
-    /// The same where the best tier of the pool is known, so that a pool of thousands is not searched for each host.
+    /// A host's status, given the pool's best tier: finding it for each host would be quadratic in a large pool.
     fn host_status_in(&self, member: &Member, best: Tier) -> HostStatus {
         let now = Instant::now();
         let host = member.host();
@@ -177,13 +177,13 @@ impl Pool {
             requests: member.request_counters().requests(),
             errors: member.request_counters().errors(),
             last_minute: member.request_counters().last_minute(),
-            operator: by_operator(member),
+            operator: operator_changes(member),
         }
     }
 
-    /// Hosts of the file that an operator has removed.
+    /// Hosts of the file that an operator removed.
     fn removed(&self) -> impl Iterator<Item = HostStatus> {
-        self.removed.iter().map(|(host, at)| HostStatus {
+        self.removed.iter().map(|(host, removed_at)| HostStatus {
             id: host.id.as_str().to_owned(),
             name: host.label.clone(),
             address: host.address.to_string(),
@@ -193,7 +193,7 @@ impl Pool {
             state: HostState::Removed,
             serving: false,
             reason: "removed by an operator".to_owned(),
-            since: *at,
+            since: *removed_at,
             in_flight: 0,
             max_in_flight: host.max_in_flight,
             latency_ms: None,
@@ -208,7 +208,7 @@ impl Pool {
         })
     }
 
-    /// Whether new requests may go there now.
+    /// Whether new requests may go to the host now.
     pub fn serves(&self, member: &Member) -> bool {
         self.serves_in(member, self.best_tier())
     }
@@ -227,16 +227,16 @@ impl Pool {
     }
 }
 
-/// What an operator has changed about a host, in words.
-fn by_operator(member: &Member) -> Vec<String> {
+/// What an operator changed about a host, for people.
+fn operator_changes(member: &Member) -> Vec<String> {
     let weight = member.host().weight();
-    let weighed = match member.file_weight() {
+    let weight_change = match member.file_weight() {
         None => Some("added".to_owned()),
-        Some(said) if said != weight => Some(format!("weight {weight} (file: {said})")),
+        Some(in_file) if in_file != weight => Some(format!("weight {weight} (file: {in_file})")),
         Some(_) => None,
     };
     let drained = member.is_drained().then(|| "drained".to_owned());
-    weighed.into_iter().chain(drained).collect()
+    weight_change.into_iter().chain(drained).collect()
 }
 
 fn millis(time: Duration) -> f64 {

@@ -1,62 +1,61 @@
-//! How many retries a pool may make: a share of its requests, so that hosts which fail under their load do not get
-//! more of it.
+//! The retry budget: retries are a share of a pool's requests, so that hosts that fail under load do not get more of
+//! it.
 //!
-//! A retry that may reach a second host is paid for or free. Each request pays in `share` of a retry, and a retry takes
-//! a whole one out. So over time attempts ≤ (1 + share) × requests, whatever the hosts do; yet what a good time has saved
-//! is there at once when a host dies with everything that it had. In a pool with so few requests at a time that `min` is
-//! more than their share, `min` retries at a time are free. Beyond that there is none.
+//! A retry that may reach a second host is either paid for or free. Each request deposits `share` of a retry, and a
+//! retry withdraws a whole one. Over time, attempts ≤ (1 + share) × requests, whatever the hosts do; yet the balance
+//! saved in good times is available at once when a host dies with all its requests. In a pool with so few concurrent
+//! requests that `min` is more than their share, `min` concurrent retries are free. All others are denied.
 //!
-//! The account is kept with what was paid in as a count that only grows, and what was spent as another one that is
-//! lifted where the balance would become more than a burst can need. So a request costs additions alone, and only a
-//! retry compares and swaps.
+//! The account consists of two counters: deposits, which only grow, and withdrawals, which are raised where the balance
+//! would exceed what a burst can need. So a request costs additions only, and just a retry needs a compare-and-swap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config::Retries;
 
-/// A retry, in the parts that a request pays in: with a share in percent they are whole.
+/// The units of one retry. A request deposits `share` of them: with a share in percent they are whole.
 const RETRY: u64 = 100;
 
-/// The balance may always become so many retries, and as many as there are requests at a time: then each of them can
-/// be sent again once. More would serve no burst, only flood hosts that fail after a long good time.
+/// The balance may always reach this many retries, or as many as there are concurrent requests: then each of them can
+/// be retried once. More would not help in a burst, only flood hosts that fail after a long good time.
 const MAX_SAVED_RETRIES: u64 = 100;
 
-/// In `RetryBudget::running` the count of free retries stands above that of requests.
+/// In `RetryBudget::running`, the count of free retries is in the upper 32 bits, that of requests in the lower ones.
 const FREE_RETRY: u64 = 1 << 32;
 
-/// The retries of one pool.
+/// The retry budget of one pool.
 #[derive(Debug)]
 pub struct RetryBudget {
     policy: Retries,
     /// In percent.
     share: u64,
     min: u64,
-    /// Requests that run, and free retries among them: one value, so that the two can be judged together.
+    /// Requests in flight, and free retries among them: one atomic, so that both are read and changed together.
     running: AtomicU64,
     requests: AtomicU64,
     retries: AtomicU64,
-    /// Shared with the budgets that this one takes the place of: a count never falls.
+    /// Shared with the budgets that this one replaces: a counter never falls.
     denied: Arc<AtomicU64>,
-    /// What was there before the first request, in parts of a retry.
+    /// The initial balance, in units.
     granted: AtomicU64,
-    /// What is not there any more of all that, in parts of a retry.
+    /// Withdrawals and what exceeded the maximum balance, in units.
     spent: AtomicU64,
 }
 
-/// What a pool's requests have come to.
+/// The counters of a retry budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryCounts {
     /// Requests, each counted once.
     pub requests: u64,
     /// Retries that may have reached a host.
     pub retries: u64,
-    /// Retries that the budget did not allow.
+    /// Retries that the budget denied.
     pub denied: u64,
 }
 
 impl RetryBudget {
-    /// A budget without balance. Retries that it does not allow are added to `denied`.
+    /// A budget without balance. Retries that it denies are added to `denied`.
     pub fn new(policy: &Retries, denied: Arc<AtomicU64>) -> Self {
         RetryBudget {
             policy: policy.clone(),
@@ -71,12 +70,12 @@ impl RetryBudget {
         }
     }
 
-    /// What the pool's configuration says about retries.
+    /// The pool's retry policy.
     pub fn policy(&self) -> &Retries {
         &self.policy
     }
 
-    /// Counts a request until the returned value is dropped.
+    /// Counts a request until the returned handle is dropped.
     pub fn begin_request(self: &Arc<Self>) -> RetryHandle {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +85,7 @@ impl RetryBudget {
         }
     }
 
-    /// What has been counted.
+    /// The current counters.
     pub fn counts(&self) -> RetryCounts {
         RetryCounts {
             requests: self.requests.load(Ordering::Relaxed),
@@ -95,54 +94,54 @@ impl RetryBudget {
         }
     }
 
-    /// Retries that are paid for.
+    /// The balance in retries.
     pub fn balance(&self) -> f64 {
-        let paid = self.deposited();
-        let least = paid.saturating_sub(self.max_balance());
+        let deposited = self.deposited();
+        let least = deposited.saturating_sub(self.max_balance());
         let spent = self.spent.load(Ordering::Relaxed).max(least);
-        paid.saturating_sub(spent) as f64 / RETRY as f64
+        deposited.saturating_sub(spent) as f64 / RETRY as f64
     }
 
-    /// Begins with what another budget had, as far as one may have that. Nothing happens once something was paid in.
+    /// Starts with the balance of another budget, up to the maximum. Does nothing once anything was deposited.
     pub(super) fn grant(&self, balance: f64) {
         if self.deposited() > 0 {
             return;
         }
-        let most = MAX_SAVED_RETRIES as f64;
-        let parts = balance.clamp(0.0, most) * RETRY as f64;
+        let max = MAX_SAVED_RETRIES as f64;
+        let parts = balance.clamp(0.0, max) * RETRY as f64;
         self.granted.fetch_add(parts as u64, Ordering::Relaxed);
     }
 
-    /// All that was ever paid in, in parts of a retry.
+    /// All deposits, in units.
     fn deposited(&self) -> u64 {
         let granted = self.granted.load(Ordering::Relaxed);
         granted.saturating_add(self.requests.load(Ordering::Relaxed) * self.share)
     }
 
-    /// Retries that are not, and run now.
+    /// Free retries in flight.
     pub fn free_retries_running(&self) -> u64 {
         self.running.load(Ordering::Relaxed) / FREE_RETRY
     }
 
-    /// The most that the balance may be, in parts of a retry.
+    /// The maximum balance, in units.
     fn max_balance(&self) -> u64 {
         (self.running.load(Ordering::Relaxed) % FREE_RETRY).max(MAX_SAVED_RETRIES) * RETRY
     }
 
-    /// Takes a retry out of the balance.
+    /// Withdraws a retry from the balance; `false` if the balance is too low.
     fn withdraw(&self) -> bool {
-        // What is paid in after this only makes the balance greater.
-        let paid = self.deposited();
-        let most = self.max_balance();
+        // A deposit after this only makes the balance greater.
+        let deposited = self.deposited();
+        let max = self.max_balance();
         self.spent
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spent| {
-                let spent = spent.max(paid.saturating_sub(most)) + RETRY;
-                (spent <= paid).then_some(spent)
+                let spent = spent.max(deposited.saturating_sub(max)) + RETRY;
+                (spent <= deposited).then_some(spent)
             })
             .is_ok()
     }
 
-    /// Counts a free retry as running.
+    /// Counts a free retry as in flight; `false` if none is allowed.
     fn begin_free(&self) -> bool {
         self.running
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |running| {
@@ -158,21 +157,21 @@ impl RetryBudget {
     }
 }
 
-/// One request in the books. Dropping it ends what it counts as running.
+/// One request in the budget. Dropping it ends its count, and that of its free retry.
 #[derive(Debug)]
 pub struct RetryHandle {
     budget: Arc<RetryBudget>,
-    /// Whether a free retry of it runs.
+    /// Whether a free retry of this request is in flight.
     free: bool,
 }
 
 impl RetryHandle {
-    /// What the pool's configuration says about retries.
+    /// The pool's retry policy.
     pub fn policy(&self) -> &Retries {
         self.budget.policy()
     }
 
-    /// Asks for one retry, in place of the one that may be running. `false`: the budget does not allow it.
+    /// Asks for one retry, in place of an earlier one of this request. `false` if the budget denies it.
     pub fn retry(&mut self) -> bool {
         self.end_free();
         let budget = &self.budget;
@@ -203,225 +202,4 @@ impl Drop for RetryHandle {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-    use std::thread;
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn budget(share: u32, min: u32) -> Arc<RetryBudget> {
-        Arc::new(RetryBudget::new(
-            &Retries {
-                attempts: 2,
-                statuses: Vec::new(),
-                budget: share,
-                min,
-                deadline: Duration::from_secs(1),
-            },
-            Arc::default(),
-        ))
-    }
-
-    fn running(budget: &RetryBudget) -> (u64, u64) {
-        let running = budget.running.load(Ordering::SeqCst);
-        (running % FREE_RETRY, running / FREE_RETRY)
-    }
-
-    /// How many of `accounts` get a retry.
-    fn allowed(handles: &mut [RetryHandle]) -> u64 {
-        handles
-            .iter_mut()
-            .map(|handle| u64::from(handle.retry()))
-            .sum()
-    }
-
-    fn enter(budget: &Arc<RetryBudget>, requests: usize) -> Vec<RetryHandle> {
-        (0..requests).map(|_| budget.begin_request()).collect()
-    }
-
-    #[test]
-    fn a_quiet_pool_has_its_minimum_again_and_again() {
-        let budget = budget(0, 3);
-        for _ in 0..100 {
-            let mut handles = enter(&budget, 4);
-            assert_eq!(allowed(&mut handles), 3);
-            assert!(handles[0].retry(), "a second one in place of the first");
-        }
-        assert_eq!(running(&budget), (0, 0));
-        assert_eq!(
-            budget.counts(),
-            RetryCounts {
-                requests: 400,
-                retries: 400,
-                denied: 100
-            }
-        );
-    }
-
-    #[test]
-    fn a_busy_pool_has_its_share_and_no_more() {
-        let budget = budget(20, 3);
-        let mut handles = enter(&budget, 100);
-        let total: u64 = (0..3).map(|_| allowed(&mut handles)).sum();
-        assert_eq!(total, 20);
-        // With most of its requests gone it is a quiet one.
-        handles.truncate(14);
-        assert_eq!(allowed(&mut handles), 3);
-    }
-
-    #[test]
-    fn good_times_are_remembered_up_to_a_bound() {
-        let budget = budget(20, 0);
-        drop(enter(&budget, 10_000));
-        let mut few = enter(&budget, 50);
-        let total: u64 = (0..10).map(|_| allowed(&mut few)).sum();
-        assert_eq!(total, MAX_SAVED_RETRIES);
-        drop(enter(&budget, 10_000));
-        let mut many = enter(&budget, 500);
-        assert_eq!(allowed(&mut many), 500, "each of them once");
-        assert_eq!(
-            allowed(&mut many),
-            50,
-            "the fifty of before are there as well"
-        );
-    }
-
-    #[test]
-    fn a_budget_begins_with_what_another_had() {
-        let (before, next) = (budget(20, 0), budget(50, 0));
-        drop(enter(&before, 50));
-        assert_eq!(before.balance(), 10.0);
-        next.grant(before.balance());
-        assert_eq!(next.balance(), 10.0);
-        next.grant(5.0);
-        assert_eq!(next.balance(), 10.0, "only once");
-        let mut handles = enter(&next, 1);
-        let total: u64 = (0..20).map(|_| allowed(&mut handles)).sum();
-        assert_eq!(total, 10);
-        let endless = budget(20, 0);
-        endless.grant(f64::MAX);
-        assert_eq!(endless.balance(), MAX_SAVED_RETRIES as f64);
-    }
-
-    #[test]
-    fn without_share_and_minimum_there_is_no_retry() {
-        let budget = budget(0, 0);
-        assert!(!budget.begin_request().retry());
-    }
-
-    /// A request that begins, asks for a retry or ends.
-    #[derive(Debug, Clone, Copy)]
-    enum Step {
-        Begin,
-        Retry(usize),
-        End(usize),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            3 => Just(Step::Begin),
-            4 => any::<usize>().prop_map(Step::Retry),
-            2 => any::<usize>().prop_map(Step::End),
-        ];
-        prop::collection::vec(step, 0..400)
-    }
-
-    proptest! {
-        /// Against a model that keeps the balance as it is told: what was paid in, capped, minus retries.
-        #[test]
-        fn both_bounds_hold(steps in steps(), share in 0_u32..=100, min in 0_u32..6) {
-            let budget = budget(share, min);
-            let (share, min) = (u64::from(share), u64::from(min));
-            let mut handles: Vec<RetryHandle> = Vec::new();
-            let (mut balance, mut paid) = (0, 0);
-            for step in steps {
-                match step {
-                    Step::Begin => {
-                        handles.push(budget.begin_request());
-                        balance += share;
-                    }
-                    Step::Retry(which) if !handles.is_empty() => {
-                        let requests = handles.len() as u64;
-                        let which = which % handles.len();
-                        balance = balance.min(requests.max(MAX_SAVED_RETRIES) * RETRY);
-                        let rich = balance >= RETRY;
-                        let others = handles.iter().enumerate().filter(|(i, a)| a.free && *i != which);
-                        let free = (others.count() as u64) < min && requests * share < min * 100;
-                        prop_assert_eq!(handles[which].retry(), rich || free);
-                        prop_assert_eq!(handles[which].free, !rich && free);
-                        if rich {
-                            balance -= RETRY;
-                            paid += 1;
-                        }
-                    }
-                    Step::End(which) if !handles.is_empty() => {
-                        let which = which % handles.len();
-                        drop(handles.swap_remove(which));
-                    }
-                    Step::Retry(_) | Step::End(_) => {}
-                }
-                let free = handles.iter().filter(|handle| handle.free).count() as u64;
-                prop_assert_eq!(running(&budget), (handles.len() as u64, free));
-                prop_assert!(free <= min);
-                prop_assert!(paid * 100 <= budget.counts().requests * share);
-            }
-        }
-    }
-
-    const THREADS: usize = 8;
-    const ROUNDS: usize = 5_000;
-
-    #[test]
-    fn eight_threads_together_get_the_share_and_no_more() {
-        /// Held by each thread all the time, so that the minimum never applies.
-        const HELD: usize = 5;
-        let budget = budget(20, 3);
-        let together = Barrier::new(THREADS);
-        thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| {
-                    let _held = [(); HELD].map(|()| budget.begin_request());
-                    together.wait();
-                    for _ in 0..ROUNDS {
-                        let mut handle = budget.begin_request();
-                        handle.retry();
-                        handle.retry();
-                    }
-                    together.wait();
-                });
-            }
-        });
-        assert_eq!(running(&budget), (0, 0));
-        let counts = budget.counts();
-        assert_eq!(counts.requests, (THREADS * (ROUNDS + HELD)) as u64);
-        assert_eq!(
-            counts.retries + counts.denied,
-            (THREADS * ROUNDS * 2) as u64
-        );
-        // What was paid in was to be had, to the last whole retry.
-        assert_eq!(counts.retries, counts.requests * 20 / 100);
-    }
-
-    #[test]
-    fn eight_threads_never_run_more_than_the_minimum_at_a_time() {
-        let budget = budget(0, 5);
-        thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| {
-                    for _ in 0..ROUNDS {
-                        let mut handles = [budget.begin_request(), budget.begin_request()];
-                        handles[0].retry();
-                        handles[1].retry();
-                        let (_, retries) = running(&budget);
-                        assert!(retries <= 5, "{retries} retries at a time");
-                    }
-                });
-            }
-        });
-        assert_eq!(running(&budget), (0, 0));
-        assert!(budget.counts().retries >= 5);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Which host a request gets: the order of resort, written once for leases and for what explains them.
+//! Selects the host of a request: the order of preference, written once for leases and for their explanation.
 
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
@@ -9,29 +9,29 @@ use super::tiers::Tier;
 use super::{Member, Pool, SelectionReason};
 use crate::balancer::{self, Balancer, BalancerError, HostId, Selection};
 
-/// How long an ejected host waits for a request that can be sent again if the host fails it, too; after that any will do.
+/// How long an ejected host waits for a retryable request to probe it; after that any request will do.
 const MAX_PROBE_WAIT: Duration = Duration::from_secs(5);
 
-/// What becomes of a host that has been found.
+/// What to do with the host that was found: count the request on it, or only explain.
 pub(super) trait Acquire {
-    /// The host, taken.
     type Acquired;
 
-    /// Takes the choice of `balancer`.
-    fn from_balancer(
+    /// Acquires the host that `balancer` picks.
+    fn acquire_picked(
         &self,
         balancer: &dyn Balancer,
         request: &Selection<'_>,
     ) -> Result<Self::Acquired, BalancerError>;
 
-    /// Takes this member of `balancer`.
-    fn from_member(
+    /// Acquires this member of `balancer`.
+    fn acquire_member(
         &self,
         balancer: &dyn Balancer,
         member: &Member,
     ) -> Result<Self::Acquired, BalancerError>;
 
-    /// The member that was taken is to prove itself. `record` is its record, which is held since before it was taken.
+    /// Begins the probe of the acquired member. Its `outlier_detector` has been locked since before the member was
+    /// acquired.
     fn begin_probe(
         &self,
         pool: &Pool,
@@ -46,7 +46,7 @@ pub(super) struct CountedAcquire;
 impl Acquire for CountedAcquire {
     type Acquired = balancer::Lease;
 
-    fn from_balancer(
+    fn acquire_picked(
         &self,
         balancer: &dyn Balancer,
         request: &Selection<'_>,
@@ -54,7 +54,7 @@ impl Acquire for CountedAcquire {
         balancer.lease(request)
     }
 
-    fn from_member(
+    fn acquire_member(
         &self,
         balancer: &dyn Balancer,
         member: &Member,
@@ -75,7 +75,7 @@ impl Acquire for CountedAcquire {
 }
 
 impl Pool {
-    /// Takes the host that the request wants, if it wants one and that one can have it, else the one that is its turn.
+    /// Acquires the `preferred` host if it can take the request, else the host whose turn it is.
     pub(super) fn select<T: Acquire>(
         &self,
         request: &Selection<'_>,
@@ -97,10 +97,10 @@ impl Pool {
         }
     }
 
-    /// Takes a host that was chosen elsewhere, if it is one that requests go to now.
+    /// Acquires this host if it currently takes requests.
     ///
     /// # Errors
-    /// [`BalancerError::UnknownHost`] if it is not; [`BalancerError::Busy`] if it is full.
+    /// [`BalancerError::UnknownHost`] if it does not; [`BalancerError::Busy`] if it is full.
     pub(super) fn acquire_preferred<T: Acquire>(
         &self,
         id: &HostId,
@@ -115,12 +115,12 @@ impl Pool {
             Tier::Draining | Tier::Out => false,
         };
         match serves {
-            true => acquire.from_member(&*self.tiers[tier as usize], member),
+            true => acquire.acquire_member(&*self.tiers[tier as usize], member),
             false => Err(unknown()),
         }
     }
 
-    /// Whether a lease could now go to a host that is not in `tried`.
+    /// Whether a lease could currently go to a host that is not in `tried`.
     pub fn has_untried_host(&self, tried: &[HostId]) -> bool {
         let untried = |member: &Member| !tried.contains(member.host().id());
         let mut serving = self
@@ -135,29 +135,29 @@ impl Pool {
         serving.any(untried) || self.ejected_untried(tried).is_some()
     }
 
-    /// The choice for a request that has tried no host: from the first tier that has any.
+    /// Selects for a request that has tried no host: from the first tier that has hosts.
     fn select_first<T: Acquire>(
         &self,
         request: &Selection<'_>,
         acquire: &T,
     ) -> Result<(T::Acquired, SelectionReason), BalancerError> {
         for tier in Tier::SERVING {
-            match acquire.from_balancer(&*self.tiers[tier as usize], request) {
+            match acquire.acquire_picked(&*self.tiers[tier as usize], request) {
                 Err(BalancerError::NoHosts) => {}
                 outcome => return Ok((outcome?, tier.reason())),
             }
         }
         match self.try_all {
             true => Ok((
-                acquire.from_balancer(&*self.all, request)?,
+                acquire.acquire_picked(&*self.all, request)?,
                 SelectionReason::AnyHost,
             )),
             false => Err(BalancerError::NoHosts),
         }
     }
 
-    /// The choice for one that has: from the first tier that has a host it has not tried. Before a host that has failed
-    /// the request gets it again, one that is ejected does: it may be well by now.
+    /// Selects for a retry: from the first tier with an untried host. An ejected host comes before one that has failed
+    /// this request already: it may have recovered.
     fn select_retry<T: Acquire>(
         &self,
         request: &Selection<'_>,
@@ -168,7 +168,7 @@ impl Pool {
             let here = |member: &&Member| member.tier() == tier;
             let mut members = self.members.iter().filter(here);
             if members.any(|member| !tried.contains(member.host().id())) {
-                match acquire.from_balancer(&*self.tiers[tier as usize], request) {
+                match acquire.acquire_picked(&*self.tiers[tier as usize], request) {
                     Err(BalancerError::NoHosts) => {}
                     outcome => return Ok((outcome?, tier.reason())),
                 }
@@ -176,21 +176,21 @@ impl Pool {
         }
         match self.ejected_untried(tried) {
             Some(member) => Ok((
-                acquire.from_member(&*self.all, member)?,
+                acquire.acquire_member(&*self.all, member)?,
                 SelectionReason::Ejected,
             )),
             None => self.select_first(request, acquire),
         }
     }
 
-    /// An ejected host that the checks call healthy and the request has not tried.
+    /// An untried host that is ejected but passes its checks.
     fn ejected_untried(&self, tried: &[HostId]) -> Option<&Member> {
         self.members.iter().find(|member| {
             member.tier() == Tier::Out && member.is_healthy() && !tried.contains(member.host().id())
         })
     }
 
-    /// Takes a host that waits to prove itself, if one does.
+    /// Acquires a host that waits for a probe, if there is one.
     fn acquire_probe<T: Acquire>(
         &self,
         request: &Selection<'_>,
@@ -207,7 +207,7 @@ impl Pool {
             if !suits || !untried(&member) {
                 continue;
             }
-            let Ok(taken) = acquire.from_member(&*self.all, member) else {
+            let Ok(taken) = acquire.acquire_member(&*self.all, member) else {
                 continue;
             };
             acquire.begin_probe(self, member, outlier_detector);

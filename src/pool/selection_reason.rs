@@ -5,24 +5,24 @@ use std::fmt;
 /// Why a request got its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SelectionReason {
-    /// The balancer chose it among the usable hosts.
+    /// The balancer picked it among the usable hosts.
     Balanced,
     /// The client's cookie names it.
     Sticky,
-    /// It was ejected, and is to prove itself with this request.
+    /// Its ejection is over, and this request probes it.
     Probe,
-    /// The balancer chose it among the backups, as no other host is usable.
+    /// The balancer picked it among the backups: no primary host is usable.
     Backup,
-    /// It is draining, and nobody else is left.
+    /// It is draining, and no other host is usable.
     Draining,
-    /// It is ejected, and whoever is not has failed the request.
+    /// It is ejected, but every other host has failed this request.
     Ejected,
-    /// No host is usable, and any is tried (`when_all_down: try_all`).
+    /// No host is usable, so all are tried (`when_all_down: try_all`).
     AnyHost,
 }
 
 impl SelectionReason {
-    /// A short name.
+    /// A short name, in logs and JSON.
     pub fn code(self) -> &'static str {
         match self {
             SelectionReason::Balanced => "balanced",
@@ -42,11 +42,11 @@ impl fmt::Display for SelectionReason {
         f.write_str(match self {
             SelectionReason::Balanced => "the choice of the algorithm",
             SelectionReason::Sticky => "the client's cookie names it",
-            SelectionReason::Probe => "ejected, and to prove itself with this request",
-            SelectionReason::Backup => "the choice among the backups, as no other host is usable",
-            SelectionReason::Draining => "draining, but nobody else is left",
-            SelectionReason::Ejected => "ejected, but whoever is not has failed this request",
-            SelectionReason::AnyHost => "no host is usable, and any is tried",
+            SelectionReason::Probe => "its ejection is over, and this request probes it",
+            SelectionReason::Backup => "the choice among the backups: no primary host is usable",
+            SelectionReason::Draining => "draining, but no other host is usable",
+            SelectionReason::Ejected => "ejected, but every other host has failed this request",
+            SelectionReason::AnyHost => "no host is usable, so all are tried",
         })
     }
 }

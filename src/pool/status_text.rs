@@ -1,4 +1,4 @@
-//! Why a host is in its state, in words for a person.
+//! The reason for a host's state, as text for people.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{HealthVerdict, Member, Pool};
 use crate::config;
 
 impl Pool {
-    /// The percentage of its share that a host gets which starts slowly.
+    /// The percentage of its share that a host in slow start gets; `None` if it is not in slow start.
     pub(super) fn share(&self, member: &Member) -> Option<f64> {
         let config::SlowStart { window, floor } = self.slow_start?;
         let mut tiers = self.tiers.iter();
@@ -17,8 +17,8 @@ impl Pool {
         Some(floor + (100.0 - floor) * part)
     }
 
-    /// One line. `serving`: whether new requests may go there now, which for a host that is not usable takes a reason
-    /// of its own.
+    /// One line. `serving` says whether new requests may go to the host now; if it serves without being usable, the
+    /// line says why.
     pub(super) fn status_text(
         &self,
         member: &Member,
@@ -59,10 +59,10 @@ impl Pool {
         };
         match status_details.state {
             HostState::Up => match share {
-                Some(share) => format!("starting slowly: {share:.0} % of its share"),
+                Some(share) => format!("slow start: {share:.0} % of its share"),
                 None => self.up_text(member, serving),
             },
-            HostState::Starting => "starting slowly".to_owned(),
+            HostState::Starting => "slow start".to_owned(),
             HostState::Draining if member.is_drained() => "drained by an operator".to_owned(),
             HostState::Draining if member.file_weight() == Some(0) => {
                 "weight 0 in the configuration".to_owned()
@@ -72,10 +72,7 @@ impl Pool {
                 let left = ejected_for.unwrap_or_default().as_secs_f64().ceil();
                 format!("ejected: {}; {left} s left", ejection())
             }
-            HostState::Probing => format!(
-                "ejected: {}; one request may prove that it is well",
-                ejection()
-            ),
+            HostState::Probing => format!("ejected: {}; the next request probes it", ejection()),
             HostState::Down => down_text(status_details, member.verdict()),
             HostState::Unchecked => "no check has finished yet".to_owned(),
             HostState::Removed => "removed by an operator".to_owned(),
@@ -96,10 +93,7 @@ impl Pool {
 }
 
 fn down_text(status_details: &StatusDetails, verdict: Option<HealthVerdict>) -> String {
-    let fault = status_details
-        .fault
-        .as_deref()
-        .unwrap_or("not known any more");
+    let fault = status_details.fault.as_deref().unwrap_or("unknown");
     let good = verdict.map_or(0, |verdict| verdict.against);
     match (status_details.failed, good) {
         (0, good) if good > 0 => {

@@ -1,11 +1,11 @@
-//! Tokens that keep a client with its host: what stands in the cookie of a pool with `sticky`.
+//! Session affinity: the token in the cookie of a pool with `sticky`.
 //!
-//! A token is a mark of the host and the time when it was made, and an HMAC-SHA-256 of both, in base64url. The mark is
-//! made with the key as well, so that a token tells nobody an address, and nobody without the key can make one. Pools
-//! differ in what they authenticate, so that a token of one is none of another.
+//! A token is a digest of the host, the time of its creation, and an HMAC-SHA-256 of both, in base64url. The digest is
+//! keyed as well, so a token reveals no address, and only a holder of the key can make one. The pool's name is
+//! authenticated too, so a token of one pool is invalid in another.
 //!
-//! The time is that of the wall clock, since the key may outlive the process. If the clock is set back, a token counts as
-//! new; if it is set forward, clients get another host early.
+//! The time is the wall clock's, since the key may outlive the process. If the clock is set back, a token counts as
+//! new; if it is set forward, clients change their host early.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,24 +22,24 @@ use serde::{Deserialize, Serialize};
 use crate::balancer::HostId;
 use crate::config;
 
-/// The mark of a host: two of a pool's hosts have the same once in 2^64 pools.
+/// Length of a host's digest: two hosts of one pool collide in one of 2^64 pools.
 const DIGEST: usize = 8;
-/// The mark and the time, in seconds since 1970 as a big-endian number.
+/// The digest and the time, in seconds since 1970 as a big-endian number.
 const PAYLOAD: usize = DIGEST + 8;
 const TOKEN_LENGTH: usize = PAYLOAD + SHA256_OUTPUT_LEN;
-/// No padding: the length is a multiple of three.
+/// Without padding: the length is a multiple of three.
 const TEXT_LENGTH: usize = TOKEN_LENGTH / 3 * 4;
 
-/// The tokens of one pool.
+/// Makes and verifies the tokens of one pool.
 #[derive(Debug)]
 pub struct StickyTokens {
     config: config::Sticky,
     pool: String,
     hosts: Vec<HostId>,
-    key: ArcSwap<Key>,
+    key: ArcSwap<TokenKey>,
 }
 
-/// A random key on its way to the pool that follows. It is shown to nobody.
+/// A random key in the form in which the pool's replacement takes it over. Debug output hides it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RandomKey([u8; 32]);
 
@@ -50,19 +50,19 @@ impl fmt::Debug for RandomKey {
 }
 
 #[derive(Debug)]
-struct Key {
+struct TokenKey {
     hmac: hmac::Key,
     hosts_by_digest: HashMap<[u8; DIGEST], HostId>,
     /// `None` if the configuration has a secret.
     random: Option<RandomKey>,
 }
 
-/// What a good token says.
+/// The content of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Affinity {
-    /// The host that the client is to stay with; it need not be usable.
+    /// The host of the client's session; it may not be usable now.
     pub host: HostId,
-    /// Whether the token has so little time left that the client should get a new one.
+    /// Whether more than half of the token's lifetime is over, so that the client should get a new one.
     pub needs_renewal: bool,
 }
 
@@ -74,8 +74,8 @@ impl StickyTokens {
     ) -> Self {
         let hosts = Vec::from_iter(hosts.cloned());
         let key = match &config.secret_file {
-            Some(secret) => Key::new(&secret.bytes, None, pool, &hosts),
-            None => Key::random(RandomKey(rand::random()), pool, &hosts),
+            Some(secret) => TokenKey::new(&secret.bytes, None, pool, &hosts),
+            None => TokenKey::random(RandomKey(rand::random()), pool, &hosts),
         };
         StickyTokens {
             config: config.clone(),
@@ -85,7 +85,7 @@ impl StickyTokens {
         }
     }
 
-    /// The cookie.
+    /// The configuration of the cookie.
     pub fn config(&self) -> &config::Sticky {
         &self.config
     }
@@ -101,10 +101,9 @@ impl StickyTokens {
         BASE64URL.encode(token)
     }
 
-    /// What a token says; `None` if it was not made with this pool's key, is too old, or its host is none of the pool's
-    /// any more.
+    /// Verifies a token; `None` if it was not made with this pool's key, is expired, or its host has left the pool.
     pub fn read(&self, token: &[u8], now: SystemTime) -> Option<Affinity> {
-        // Anything may stand in a cookie, and of any length.
+        // A cookie may contain anything, at any length.
         if token.len() != TEXT_LENGTH {
             return None;
         }
@@ -123,30 +122,30 @@ impl StickyTokens {
         })
     }
 
-    /// The key, if it is of the process's own making.
+    /// The key, if this process made it.
     pub(super) fn random_key(&self) -> Option<RandomKey> {
         self.key.load().random.clone()
     }
 
-    /// Goes on with the key of the pool before, unless the configuration has one.
+    /// Continues with the key of the replaced pool, unless the configuration has one.
     pub(super) fn adopt_key(&self, key: &RandomKey) {
         if self.config.secret_file.is_none() {
-            let key = Key::random(key.clone(), &self.pool, &self.hosts);
+            let key = TokenKey::random(key.clone(), &self.pool, &self.hosts);
             self.key.store(Arc::new(key));
         }
     }
 }
 
-impl Key {
+impl TokenKey {
     fn random(key: RandomKey, pool: &str, hosts: &[HostId]) -> Self {
         let bytes = key.0;
-        Key::new(&bytes, Some(key), pool, hosts)
+        TokenKey::new(&bytes, Some(key), pool, hosts)
     }
 
     fn new(secret: &[u8], random: Option<RandomKey>, pool: &str, hosts: &[HostId]) -> Self {
         let hmac = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let hosts = hosts.iter();
-        Key {
+        TokenKey {
             hosts_by_digest: hosts
                 .map(|host| (digest(&hmac, pool, host), host.clone()))
                 .collect(),
@@ -156,7 +155,7 @@ impl Key {
     }
 }
 
-/// What the tag of a token is made of. Names of pools have no control characters.
+/// The input of a token's tag. Pool names have no control characters, so the encoding is unambiguous.
 fn authenticated(pool: &str, claim: &[u8]) -> Vec<u8> {
     [b"token\0", pool.as_bytes(), b"\0", claim].concat()
 }
@@ -177,133 +176,4 @@ fn seconds(now: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    pub(in crate::pool) const TTL: Duration = Duration::from_secs(600);
-
-    pub(in crate::pool) fn sticky(
-        pool: &str,
-        hosts: &[&str],
-        secret: Option<&str>,
-    ) -> StickyTokens {
-        let config = config::Sticky {
-            cookie: "c".to_owned(),
-            ttl: TTL,
-            secure: config::Secure::Auto,
-            http_only: true,
-            same_site: config::SameSite::Lax,
-            secret_file: secret.map(|text| config::Secret {
-                file: "k".into(),
-                bytes: text.into(),
-            }),
-        };
-        let hosts = Vec::from_iter(hosts.iter().map(|id| HostId::from(*id)));
-        StickyTokens::new(&config, pool, hosts.iter())
-    }
-
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
-    const NOW: u64 = 1_800_000_000;
-
-    #[test]
-    fn a_token_leads_back_to_its_host_until_it_is_old() {
-        let sticky = sticky("web", &["10.0.0.1:80", "10.0.0.2:80"], None);
-        let host = HostId::from("10.0.0.2:80");
-        let token = sticky.token(&host, at(NOW));
-        assert_eq!(token.len(), TEXT_LENGTH);
-        let read = |seconds| sticky.read(token.as_bytes(), at(seconds));
-        let claim = |needs_renewal| {
-            Some(Affinity {
-                host: host.clone(),
-                needs_renewal,
-            })
-        };
-        assert_eq!(read(NOW), claim(false));
-        assert_eq!(read(NOW + 299), claim(false));
-        assert_eq!(read(NOW + 300), claim(true));
-        assert_eq!(read(NOW + 599), claim(true));
-        assert_eq!(read(NOW + 600), None);
-        // A clock that was set back.
-        assert_eq!(read(NOW - 10_000), claim(false));
-        assert_eq!(read(0), claim(false));
-    }
-
-    #[test]
-    fn tokens_of_other_pools_keys_and_hosts_are_none() {
-        let hosts = ["a:1", "b:1"];
-        let web = sticky("web", &hosts, Some("the secret of the tests"));
-        let token = web.token(&HostId::from("b:1"), at(NOW));
-        let read = |sticky: &StickyTokens| sticky.read(token.as_bytes(), at(NOW));
-        assert!(read(&sticky("web", &hosts, Some("the secret of the tests"))).is_some());
-        assert!(read(&sticky("api", &hosts, Some("the secret of the tests"))).is_none());
-        assert!(read(&sticky("web", &hosts, Some("another secret of tests"))).is_none());
-        assert!(read(&sticky("web", &hosts, None)).is_none());
-        assert!(read(&sticky("web", &["a:1"], Some("the secret of the tests"))).is_none());
-        let more = ["c:1", "b:1", "a:1"];
-        assert!(read(&sticky("web", &more, Some("the secret of the tests"))).is_some());
-    }
-
-    #[test]
-    fn a_random_key_is_carried_and_a_secret_is_not() {
-        let hosts = ["a:1", "b:1"];
-        let before = sticky("web", &hosts, None);
-        let token = before.token(&HostId::from("b:1"), at(NOW));
-        let key = before.random_key().expect("a random key");
-        let text = serde_json::to_string(&key).expect("JSON");
-        let key: RandomKey = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(format!("{key:?}"), "RandomKey");
-        let after = sticky("web", &["b:1"], None);
-        assert_eq!(after.read(token.as_bytes(), at(NOW)), None);
-        after.adopt_key(&key);
-        assert!(after.read(token.as_bytes(), at(NOW)).is_some());
-        let fixed = sticky("web", &hosts, Some("the secret of the tests"));
-        assert_eq!(fixed.random_key(), None);
-        fixed.adopt_key(&key);
-        assert_eq!(fixed.read(token.as_bytes(), at(NOW)), None);
-        assert!(!format!("{fixed:?}").contains("secret of"));
-    }
-
-    #[test]
-    fn a_token_shows_no_address() {
-        let sticky = sticky("web", &["10.0.0.1:80"], None);
-        let token = sticky.token(&HostId::from("10.0.0.1:80"), at(NOW));
-        let bytes = BASE64URL.decode(&token).expect("base64url");
-        let shows = |needle: &[u8]| bytes.windows(needle.len()).any(|part| part == needle);
-        assert!(!shows(b"10.0") && !shows(&[10, 0, 0, 1]));
-        assert!(
-            token
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn a_changed_token_is_none(position in 0..TEXT_LENGTH, letter in "[A-Za-z0-9_-]") {
-            let sticky = sticky("web", &["a:1"], None);
-            let token = sticky.token(&HostId::from("a:1"), at(NOW));
-            let mut forged = token.clone();
-            forged.replace_range(position..=position, &letter);
-            prop_assume!(forged != token);
-            prop_assert_eq!(sticky.read(forged.as_bytes(), at(NOW)), None);
-            prop_assert_eq!(sticky.read(&token.as_bytes()[..position], at(NOW)), None);
-        }
-
-        #[test]
-        fn nothing_that_a_client_sends_is_a_token(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let sticky = sticky("web", &["a:1"], None);
-            prop_assert_eq!(sticky.read(&bytes, at(NOW)), None);
-        }
-
-        #[test]
-        fn nothing_of_the_right_length_is_either(bytes in prop::collection::vec(any::<u8>(), TEXT_LENGTH)) {
-            let sticky = sticky("web", &["a:1"], None);
-            prop_assert_eq!(sticky.read(&bytes, at(NOW)), None);
-        }
-    }
-}
+pub(super) mod tests;

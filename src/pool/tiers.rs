@@ -1,23 +1,23 @@
-//! Who gets requests, and who only if nobody better is left.
+//! The order in which groups of hosts get requests.
 
 use super::SelectionReason;
 
-/// The groups of a pool's hosts in the order of resort.
+/// The groups of a pool's hosts, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Tier {
     /// Takes requests.
     Primary,
-    /// Takes them while no primary host does.
+    /// Takes requests while no primary host does.
     Backup,
-    /// Works, but is wished to rest.
+    /// Works, but takes requests only as the last resort.
     Draining,
-    /// Takes none.
+    /// Takes no requests.
     Out,
 }
 
 impl Tier {
-    /// Those that take requests, in the order of resort.
+    /// The tiers that take requests, in order of preference.
     pub(super) const SERVING: [Tier; 3] = [Tier::Primary, Tier::Backup, Tier::Draining];
 
     /// Why a request goes to a host of this tier.
@@ -30,7 +30,7 @@ impl Tier {
         }
     }
 
-    /// How it is told to people.
+    /// The name in the admin API.
     pub(super) fn name(self) -> &'static str {
         match self {
             Tier::Primary => "primary",
@@ -47,21 +47,21 @@ impl Tier {
     }
 }
 
-/// What decides on a host's tier.
+/// What a host's tier depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TierInputs {
     pub(super) healthy: bool,
-    /// Failed requests, and has not proven itself since.
+    /// Failed requests, and has not passed a probe since.
     pub(super) ejected: bool,
-    /// By an operator, or by its weight of 0.
+    /// Drained by an operator, or of weight 0.
     pub(super) draining: bool,
     pub(super) backup: bool,
 }
 
 /// The tiers of a pool's hosts.
 ///
-/// An ejection is a guess from live traffic and must not be what leaves a pool without hosts: where nobody else is left
-/// (because checks took the others out since), ejected hosts serve.
+/// An ejection is a guess from live traffic and must not leave a pool without hosts: if no other host is left (because
+/// checks took the others out since), ejected hosts serve.
 pub(super) fn tiers(inputs: &[TierInputs]) -> Vec<Tier> {
     let place = |include_ejected: bool| {
         let tier = move |input: &TierInputs| match *input {

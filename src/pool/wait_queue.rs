@@ -1,4 +1,4 @@
-//! The line of requests that wait while every host is full.
+//! The queue of requests that wait while every host is full.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,22 +9,22 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::balancer::BalancerError;
 use crate::config::PoolLimits;
 
-/// How long the head of the line waits for a word before it looks again. Words come from the leases of this pool; a host
-/// may also be freed by another pool that has it, or by the pool that this one replaced.
+/// How long the head of the queue waits for a wake-up before it tries again. Wake-ups come from the leases of this
+/// pool; a host may also be freed by another pool, or by the pool that this one replaced.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Requests that wait for a place on any host, first in first out.
+/// Requests that wait for a slot on any host, first in, first out.
 #[derive(Debug)]
 pub(super) struct WaitQueue {
     size: usize,
     timeout: Duration,
     waiting: AtomicUsize,
-    /// Whoever holds this is the head of the line; Tokio's mutex is fair.
+    /// The holder of this lock is the head of the queue; Tokio's mutex is fair.
     head: Mutex<()>,
     freed: Notify,
 }
 
-/// A place in the line.
+/// A position in the queue. Dropping it leaves the queue.
 struct QueuePosition<'a>(&'a AtomicUsize);
 
 impl Drop for QueuePosition<'_> {
@@ -44,29 +44,29 @@ impl WaitQueue {
         }
     }
 
-    /// Requests that may be in the line.
+    /// The most requests that may wait.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// Requests in the line.
+    /// The number of waiting requests.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Tells the head of the line that there may be a place on a host.
+    /// Wakes the head of the queue: a host may have a free slot.
     pub(super) fn wake(&self) {
-        // SeqCst on both sides: either the count of the host is seen to be lower by who joins the line, or who joins is
-        // seen here.
+        // SeqCst on both sides: either a joining request sees the lower count of the host, or it is seen here as
+        // waiting.
         if self.waiting() > 0 {
             self.freed.notify_one();
         }
     }
 
-    /// Waits in line until `attempt` gives something else than [`BalancerError::Busy`].
+    /// Waits until `attempt` returns something other than [`BalancerError::Busy`].
     ///
     /// # Errors
-    /// [`BalancerError::Busy`] if the line is full or the time is over.
+    /// [`BalancerError::Busy`] if the queue is full or the wait timed out.
     pub(super) async fn wait<T>(
         &self,
         mut attempt: impl FnMut() -> Result<T, BalancerError>,
@@ -84,7 +84,7 @@ impl WaitQueue {
                     Err(BalancerError::Busy) => {}
                     outcome => return outcome,
                 }
-                // A word that comes before this is kept for it.
+                // A wake-up that comes before this call is kept for it.
                 let _ = timeout(POLL_INTERVAL, self.freed.notified()).await;
             }
         });
@@ -116,22 +116,22 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_first_is_served_first() {
+    fn requests_are_served_in_order_of_arrival() {
         block_on(async {
             let queue = queue(10, Duration::from_secs(10));
-            let places = Arc::new(AtomicUsize::new(0));
+            let slots = Arc::new(AtomicUsize::new(0));
             let served = Arc::new(StdMutex::new(Vec::new()));
             let mut waiting = Vec::new();
             for number in 0..5 {
-                let (line, places, served) = (queue.clone(), places.clone(), served.clone());
+                let (waiter, slots, served) = (queue.clone(), slots.clone(), served.clone());
                 waiting.push(tokio::spawn(async move {
                     let take = |n: usize| n.checked_sub(1);
                     let order = (Ordering::SeqCst, Ordering::SeqCst);
-                    let attempt = || match places.fetch_update(order.0, order.1, take) {
+                    let attempt = || match slots.fetch_update(order.0, order.1, take) {
                         Ok(_) => Ok(()),
                         Err(_) => Err(BalancerError::Busy),
                     };
-                    line.wait(attempt).await.expect("a place in time");
+                    waiter.wait(attempt).await.expect("a slot in time");
                     served.lock().expect("no panic").push(number);
                 }));
                 while queue.waiting() < number + 1 {
@@ -139,7 +139,7 @@ mod tests {
                 }
             }
             for _ in 0..5 {
-                places.fetch_add(1, Ordering::SeqCst);
+                slots.fetch_add(1, Ordering::SeqCst);
                 queue.wake();
             }
             for task in waiting {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_and_the_wait_are_bounded() {
+    fn the_queue_and_the_wait_are_bounded() {
         block_on(async {
             let busy = || Err::<(), _>(BalancerError::Busy);
             let none = queue(0, Duration::from_secs(10));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_gives_the_place_up_and_lets_the_next_one_through() {
+    fn a_request_that_leaves_lets_the_next_one_through() {
         block_on(async {
             let queue = queue(2, Duration::from_secs(10));
             let busy = || Err::<(), _>(BalancerError::Busy);

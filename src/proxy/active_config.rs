@@ -1,4 +1,4 @@
-//! What the configuration says about requests, as one value that is replaced as a whole.
+//! The running configuration of the proxy, as one immutable value that a reload replaces as a whole.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,52 +15,52 @@ use crate::pool::{HostRegistry, Pool, PoolError};
 use crate::record::Observer;
 use crate::route::Router;
 
-/// Routes, pools and what else is said about requests. Each request loads it once and keeps it to its end, so a new one
-/// can take its place while connections live on.
+/// Routes, pools and everything else the configuration says about requests. A request loads it once and keeps it until
+/// it ends, so a reload can replace it while connections stay open.
 #[derive(Debug)]
 pub struct ActiveConfig {
     /// Which requests go to which pool.
     pub router: Router,
-    /// The routes; the router's answers are indices into them.
+    /// The routes. The router returns indices into this list.
     pub routes: Vec<config::Route>,
-    /// The pools; those of the routes are indices into them.
+    /// The pools. A route refers to its pool by an index into this list.
     pub pools: Vec<Arc<Pool>>,
-    /// Who may connect to which listener.
+    /// Access rules of each listener.
     pub listeners: Vec<ListenerPolicy>,
-    /// Networks whose X-Forwarded-* fields are believed.
+    /// Networks whose X-Forwarded-* fields are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// What becomes of a request whose client ends its sending side before the answer has ended.
+    /// What happens to a request whose client closes its sending side before the response is complete.
     pub half_close: HalfClose,
-    /// Protocols that a connection may be upgraded to.
+    /// Protocols to which a connection may be upgraded.
     pub upgrades: Vec<Arc<str>>,
-    /// What drives requests of HTTP/1.1.
+    /// Which driver serves HTTP/1.1: the engine or Pingora.
     pub http1: Http1,
-    /// How long anything may take.
+    /// Timeouts of clients and hosts.
     pub timeouts: Timeouts,
-    /// How much there may be of anything.
+    /// Limits on sizes, counts and rates.
     pub limits: Limits,
-    /// What becomes of a request's fields with `_` in their names.
+    /// What happens to request fields with `_` in their names.
     pub(crate) underscores: Underscores,
-    /// Fields by which a client could lie about itself.
+    /// Fields by which a client could claim a false identity.
     pub(crate) client_identity: ClientIdentity,
-    /// Which traces are recorded; `None`: requests are given none.
+    /// Which traces are recorded. `None`: tracing is off, and requests carry no trace context.
     pub(crate) sampling: Option<TraceSampling>,
-    /// Who is told how requests went.
+    /// They receive a record of every finished request.
     pub observers: Vec<Arc<dyn Observer>>,
-    /// What this proxy leaves in the Via field of a message.
+    /// What this proxy appends to the Via field of a message.
     pub(crate) via: Option<Via>,
 }
 
-/// The pool of a name in the site before.
+/// A pool of the previous configuration with the same name.
 #[derive(Debug)]
 pub enum PreviousPool {
-    /// It serves on as it is.
+    /// The pool's configuration has not changed; the pool stays in use.
     Unchanged(Arc<Pool>),
-    /// Another one takes its place.
+    /// A new pool replaces it and takes over its live state.
     Replaced(Arc<Pool>),
 }
 
-/// Who may connect to a listener, and for whom.
+/// Which peers may connect to a listener, and which of them may send the PROXY protocol.
 #[derive(Debug)]
 pub struct ListenerPolicy {
     listener: SocketAddr,
@@ -69,18 +69,19 @@ pub struct ListenerPolicy {
 }
 
 impl ActiveConfig {
-    /// The site of a configuration. Hosts that `book` knows keep their live state.
+    /// Builds the pools and the router of a configuration. Hosts known to `host_registry` keep their live state.
     ///
     /// # Errors
-    /// That of the first pool that cannot be built.
+    /// The error of the first pool that cannot be built.
     pub fn new(config: &Config, host_registry: &mut HostRegistry) -> Result<Self, PoolError> {
         ActiveConfig::replacing(config, host_registry, |_| None)
     }
 
-    /// The same in the place of another site, of which `before` knows the pools.
+    /// Like [`new`](Self::new), for a reload: `before` returns the pool of the previous configuration that a pool
+    /// continues.
     ///
     /// # Errors
-    /// That of the first pool that cannot be built.
+    /// The error of the first pool that cannot be built.
     pub fn replacing(
         config: &Config,
         host_registry: &mut HostRegistry,
@@ -133,7 +134,7 @@ impl ActiveConfig {
         policy.is_none_or(|policy| policy.access.permits(peer))
     }
 
-    /// Who announces clients at the listener at `address`; `None`: they connect themselves.
+    /// The PROXY protocol settings of the listener at `address`. `None`: clients connect to it directly.
     pub fn proxy_protocol(&self, address: SocketAddr) -> Option<&ProxyProtocol> {
         self.listener(address)?.proxy_protocol.as_ref()
     }

@@ -1,4 +1,4 @@
-//! What becomes of a request whose attempt fails: whose fault it was, and whether another attempt follows.
+//! Attempts of a request: how each begins and ends, whose fault a failure is, and whether the request is retried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,28 +12,29 @@ use crate::message::RequestView;
 use crate::pool::{Failure, lacks_resources};
 use crate::record::AttemptOutcome;
 
-/// A host whose answer a client has not read for so long in all may have given it up for that.
+/// If writes to the client have waited this long in total, the host may have closed the connection because its response
+/// was not read.
 const UNREAD_LIMIT: Duration = Duration::from_secs(1);
 
-/// How far an exchange had come when its attempt failed.
+/// How far an attempt had come when it failed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttemptProgress {
-    /// Whether the connection had been used before.
+    /// Whether the connection to the host was a reused one.
     pub(crate) reused: bool,
     pub(crate) sent: SentRequest,
-    /// Whether the client has sent all of the request.
+    /// Whether the client has sent the whole request.
     pub(crate) is_request_complete: bool,
     /// Whether the request has no body.
     pub(crate) is_bodiless: bool,
-    /// How long writes to the client have waited for it.
+    /// Total time that writes to the client have waited.
     pub(crate) write_wait: Duration,
 }
 
 impl RequestContext {
-    /// The first host, or the next one, is known: an attempt at it begins.
+    /// Begins an attempt on the leased host and returns its peer.
     ///
     /// # Errors
-    /// If that host has failed this request.
+    /// If that host has already failed this request.
     pub(crate) fn begin_at_host(&mut self) -> Result<&Arc<HttpPeer>, Box<Error>> {
         let lease = self.lease.as_ref();
         let host = lease.expect("leased before").member().host().id();
@@ -41,7 +42,7 @@ impl RequestContext {
             self.lease = None;
             return Err(Error::explain(
                 ErrorType::HTTPStatus(502),
-                "every usable host has failed this request",
+                "every available host has failed this request",
             ));
         }
         self.begin_attempt();
@@ -49,15 +50,15 @@ impl RequestContext {
         Ok(lease.expect("leased before").member().peer())
     }
 
-    /// The client left while a host was connected to.
+    /// The client disconnected while the proxy was connecting to a host.
     pub(crate) fn client_left_while_connecting(&mut self) {
-        // Pingora makes the error the host's, whatever is said of it.
+        // Pingora always attributes this error to the upstream, so the source of the error cannot say it.
         self.has_client_left = true;
         self.end_attempt(AttemptOutcome::Client);
         self.lease = None;
     }
 
-    /// No connection to the host could be made. Whether another attempt follows.
+    /// Ends an attempt that could not connect to its host. Returns whether the request is retried.
     pub(crate) fn connect_failed(&mut self, error: &Error) -> bool {
         self.exclude_host();
         if lacks_resources(error) {
@@ -65,15 +66,15 @@ impl RequestContext {
             self.lease = None;
         }
         self.fail_attempt(Failure::Connect);
-        // Nothing was sent, so neither the method nor the budget matters.
+        // The host received nothing, so a retry needs neither a repeatable method nor a share of the retry budget.
         self.has_another_attempt() && self.pool().has_untried_host(&self.tried)
     }
 
-    /// There is a connection to the host.
+    /// The attempt has a connection to its host.
     pub(crate) fn connected(&mut self, reused: bool) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.connect_time = Some(match reused {
-                // It was there.
+                // A reused connection took no time to open.
                 true => Duration::ZERO,
                 false => attempt.began.elapsed(),
             });
@@ -84,7 +85,7 @@ impl RequestContext {
         }
     }
 
-    /// The head of the host's answer has come, one that is no interim one.
+    /// The host's response head has arrived. Not called for informational responses.
     pub(crate) fn response_head_received(&mut self, status: u16) {
         let outcome = self.pool().outcome_of(status);
         let now = Instant::now();
@@ -101,20 +102,21 @@ impl RequestContext {
         }
     }
 
-    /// Gives the running attempt up for another one at another host, if that may be.
+    /// Gives up the running attempt in favour of another host, if one is available and the retry policy permits it.
     pub(crate) fn abandon_attempt(&mut self, request: RequestView<'_>, sent: SentRequest) -> bool {
         if !(self.has_another_attempt() && sent.can_resend()) {
             return false;
         }
         self.exclude_host();
-        let again = self.lease_next(request) && self.pay_for_retry();
-        if !again {
+        let retries = self.lease_next(request) && self.pay_for_retry();
+        if !retries {
             self.next_lease = None;
         }
-        again
+        retries
     }
 
-    /// The attempt has failed with `error` behind the connection's making. Whether another one follows.
+    /// Ends an attempt that failed with `error` after the connection was established. Returns whether the request is
+    /// retried.
     pub(crate) fn attempt_failed(
         &mut self,
         error: &Error,
@@ -140,23 +142,24 @@ impl RequestContext {
             self.lease = Some(next);
             return true;
         }
-        let again = self.has_another_attempt()
+        let retries = self.has_another_attempt()
             && is_connection_broken(error)
             && self.host_response.is_none()
             && sent.can_resend()
             && {
                 self.exclude_host();
-                // A host may close an idle connection at any time, which says nothing against a fresh one to it.
-                let elsewhere = self.pool().has_untried_host(&self.tried);
-                if !elsewhere && reused {
+                // A host may close an idle connection at any time, so this is no evidence against a new connection to
+                // the same host.
+                let has_other_host = self.pool().has_untried_host(&self.tried);
+                if !has_other_host && reused {
                     self.tried.pop();
                 }
-                elsewhere || reused
+                has_other_host || reused
             }
             && self.pay_for_retry();
         let failure = failure::host_failure(error);
         if reused && failure == Failure::Reset && self.host_response.is_none() {
-            // As above: not the host's failure.
+            // The host closed an idle connection (see above), which is not counted as its failure.
             self.end_attempt(AttemptOutcome::Stale);
             self.lease = None;
         } else if is_caused_by_request(request, error, failure, progress) {
@@ -164,11 +167,11 @@ impl RequestContext {
             self.lease = None;
         }
         self.fail_attempt(failure);
-        again
+        retries
     }
 
-    /// The tunnel that the attempt had become has ended with `error`. The host has answered well before; many end their
-    /// tunnels in no other way, so that it is not blamed.
+    /// Ends an attempt that became a tunnel. The host is not blamed for `error`: it has answered successfully before,
+    /// and many hosts close their tunnels in exactly this way.
     pub(crate) fn tunnel_failed(&mut self, error: &Error) {
         self.end_attempt(match error.esource() {
             ErrorSource::Upstream => AttemptOutcome::Failed(failure::host_failure(error)),
@@ -178,7 +181,7 @@ impl RequestContext {
         self.release_host();
     }
 
-    /// Notes that the host of the running attempt failed this request.
+    /// Excludes the host of the running attempt from further attempts of this request.
     fn exclude_host(&mut self) {
         if let Some(lease) = &self.lease {
             self.tried.push(lease.member().host().id().clone());
@@ -186,7 +189,8 @@ impl RequestContext {
     }
 }
 
-/// Whether the client may have brought the failure about by what it asked for, or how. A host is not blamed for it then.
+/// Whether the failure may be the client's doing, by the kind of its request or by how it behaved. The host is then not
+/// blamed.
 fn is_caused_by_request(
     request: RequestView<'_>,
     error: &Error,
@@ -198,10 +202,10 @@ fn is_caused_by_request(
         is_bodiless,
         ..
     } = progress;
-    // A host may refuse an upload by closing the connection.
-    let cut = failure == Failure::Reset
+    // A host may reject an upload by closing the connection.
+    let is_upload_refused = failure == Failure::Reset
         && (!is_request_complete || *error.etype() == ErrorType::WriteError && !is_bodiless);
-    let unread =
+    let is_unread =
         failure == Failure::Reset && progress.sent.answered && progress.write_wait >= UNREAD_LIMIT;
-    cut || unread || !failure::is_common_request(request)
+    is_upload_refused || is_unread || !failure::is_common_request(request)
 }

@@ -1,6 +1,7 @@
-//! A request that has ended: counted in its pool, and told to the observers, once.
+//! Completion of a request: it is counted in its pool and reported to the observers, exactly once.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
@@ -15,22 +16,22 @@ use crate::message::RequestView;
 use crate::pool::Failure;
 use crate::record::{AttemptOutcome, DebugLine, RequestRecord, RequestSummary, TerminationReason};
 
-/// What passed between the client and us.
+/// What the proxy and the client have exchanged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transferred<'a> {
     pub(crate) request: RequestView<'a>,
-    /// Whether the connection is encrypted.
+    /// Whether the client's connection is encrypted.
     pub(crate) tls: bool,
-    /// The status that the client has got, if any.
+    /// The status sent to the client, if any.
     pub(crate) status: Option<u16>,
     /// Bytes of the request's body.
     pub(crate) received: u64,
-    /// Bytes of the answer's body.
+    /// Bytes of the response's body.
     pub(crate) sent: u64,
 }
 
 impl RequestContext {
-    /// Notes how the running attempt ended, unless that is known.
+    /// Records how the running attempt ended, unless that is already recorded.
     pub(crate) fn end_attempt(&mut self, reason: AttemptOutcome) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.end(reason);
@@ -45,29 +46,29 @@ impl RequestContext {
         }
     }
 
-    /// The status that the client has got from a request whose session is lost.
+    /// The status sent to the client, for a request whose session no longer exists.
     fn status_without_session(&self) -> Option<u16> {
-        let state = self.connection_state.as_ref()?;
-        match state.has_response_started() {
+        let response_started = self.response_started.as_ref()?;
+        match response_started.load(Ordering::Relaxed) {
             true => self.attempts.last()?.status,
-            // What the guard answers.
+            // The response that the panic guard sends.
             false => thread::panicking().then_some(500),
         }
     }
 
-    /// Counts the request in its pool and tells the observers, once.
+    /// Counts the request in its pool and reports it to the observers. Only the first call has an effect.
     pub(crate) fn report(&mut self, passed: Option<Transferred<'_>>, error: Option<&Error>) {
         if std::mem::replace(&mut self.is_reported, true) {
             return;
         }
-        let ending = match (self.refused, error, passed) {
-            (Some(ending), _, _) => ending,
+        let termination = match (self.refused, error, passed) {
+            (Some(termination), _, _) => termination,
             _ if self.has_client_left => TerminationReason::ClientGone,
-            (None, Some(error), _) => failure::ending(error, self.last_failure()),
+            (None, Some(error), _) => failure::termination_for(error, self.last_failure()),
             (None, None, Some(_)) => TerminationReason::Complete,
             (None, None, None) => TerminationReason::Internal,
         };
-        self.end_attempt(match ending {
+        self.end_attempt(match termination {
             TerminationReason::Complete => AttemptOutcome::Ok,
             TerminationReason::Internal => AttemptOutcome::Internal,
             _ => AttemptOutcome::Client,
@@ -88,7 +89,7 @@ impl RequestContext {
                 status,
                 received: passed.map_or(0, |passed| passed.received),
                 sent: passed.map_or(0, |passed| passed.sent),
-                termination: ending,
+                termination,
                 trace: self.trace,
             },
             pool: self.has_route.then(|| (self.pool, self.pool())),
@@ -108,17 +109,17 @@ impl RequestContext {
     }
 }
 
-/// Tells the observers of `active` of a request that the proxy never had: by whom and over TLS or not, when it began, and the
-/// status and the bytes of a body that the client got for it.
+/// Reports a request that was rejected before the proxy had a context for it: its client and whether the connection
+/// used TLS, when it began, and the status and body size of the response.
 pub(crate) fn report_early_error(
     active: &ActiveConfig,
     (client, tls): (Option<IpAddr>, bool),
     began: Instant,
     status: Option<u16>,
     sent: usize,
-    ending: TerminationReason,
+    termination: TerminationReason,
 ) {
-    let record = RequestRecord::without_head(began, client, tls, status, sent as u64, ending);
+    let record = RequestRecord::without_head(began, client, tls, status, sent as u64, termination);
     debug!("{}", DebugLine(&record));
     for observer in &active.observers {
         observer.on_request_end(&record);
@@ -127,7 +128,7 @@ pub(crate) fn report_early_error(
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        // A panic, or the end of a connection in the midst of it, leaves no session.
+        // After a panic, or if the connection ended in mid-request, there is no session left to report from.
         self.report(None, None);
         if thread::panicking() {
             let id = self

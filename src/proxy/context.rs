@@ -1,6 +1,7 @@
-//! What is known of one request from phase to phase.
+//! The state of one request, shared by all phases.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -15,71 +16,71 @@ use super::selection::input::{SelectionInput, is_repeatable};
 use crate::balancer::{BalancerError, HostId};
 use crate::config::Retry;
 use crate::message::RequestView;
-use crate::pingora_driver::client::ConnectionState;
 use crate::pool::{Affinity, Failure, Outcome, Pool, PoolLease, RetryHandle};
 use crate::record::{Attempt, AttemptOutcome, TerminationReason, TraceContext};
 
-/// One request. Dropping it ends every count that the request holds, so it does not matter how the request ends.
+/// One request. Dropping it releases everything the request holds, however the request ends.
 #[derive(Debug)]
 pub struct RequestContext {
     pub(crate) in_flight: InFlightGuard,
     pub(crate) active: Arc<ActiveConfig>,
-    /// Index into the site's pools; set by the route.
+    /// Index into the pools of `active`; set once the route is known.
     pub(crate) pool: usize,
-    /// Whether a route was found.
+    /// Whether a route has matched.
     pub(crate) has_route: bool,
-    /// What may be sent again; set by the route.
+    /// Which requests may be retried; set once the route is known.
     pub(crate) retry: Retry,
     /// `None` before the first filter, and for connections without an IP address.
     pub(crate) origin: Option<ClientOrigin>,
-    /// The id that all attempts share.
+    /// The request id, the same for all attempts.
     pub(crate) id: Option<RequestId>,
-    /// Its place in a trace; `None` without `tracing`.
+    /// The trace context. `None`: tracing is off.
     pub(crate) trace: Option<TraceContext>,
-    /// What it asks to upgrade its connection to.
+    /// The protocol to which the request asks to upgrade the connection.
     pub(crate) upgrade: Option<Arc<str>>,
-    /// The request in the pool's budget for retries, from the first attempt on; `None` if there are none.
+    /// The request's share in the retry budget of its pool, from the first attempt on. `None`: the pool does not retry.
     pub(crate) account: Option<RetryHandle>,
-    /// The host that the client's cookie keeps it with; `None` if the answer is to bring it a new one.
+    /// The host named by the client's affinity cookie. `None`: the response must set a new cookie.
     pub(crate) affinity_host: Option<HostId>,
-    /// When the head had been read.
+    /// When the request's head was complete.
     pub(crate) began: Instant,
-    /// Attempts made.
+    /// All attempts so far; the last one may be running.
     pub(crate) attempts: Vec<Attempt>,
-    /// How long the request waited in line.
+    /// How long the request has waited in the queue of its pool.
     pub(crate) queued: Duration,
-    /// What the answer that we gave ourselves says of the request.
+    /// Set if the proxy itself responded: why the request ended there.
     pub(crate) refused: Option<TerminationReason>,
-    /// Whether the client left while a host was connected to.
+    /// Whether the client disconnected while the proxy was connecting to a host.
     pub(crate) has_client_left: bool,
-    /// Whether the observers have heard of the request.
+    /// Whether the request has been reported to the observers.
     pub(crate) is_reported: bool,
-    /// Hosts that failed this request.
+    /// Hosts that have failed this request.
     pub(crate) tried: Vec<HostId>,
-    /// The host of the running attempt.
+    /// The lease on the host of the running attempt.
     pub(crate) lease: Option<PoolLease>,
-    /// The host of the next one, once the running one has been given up.
+    /// The lease for the next attempt, once the running one has been given up.
     pub(crate) next_lease: Option<PoolLease>,
-    /// When the running attempt began, or when the client had sent it all.
+    /// When the running attempt began, or when the client had sent the whole request, if that was later.
     pub(crate) attempt_started: Instant,
-    /// The head of the host's answer in the running attempt.
+    /// The host's response head in the running attempt.
     pub(crate) host_response: Option<HostResponse>,
-    /// Whether the host has answered a request for an upgrade with something else.
+    /// Whether the host declined an upgrade, by a response other than 101.
     pub(crate) upgrade_refused: bool,
-    /// How long the client had been waited for when the request's body began.
+    /// Time that reads from the client had waited before the request's body began. The body rate does not count it.
     pub(crate) client_wait: Duration,
-    /// Bytes of the request's body that the running attempt has got.
+    /// Bytes of the request's body passed on in the running attempt.
     pub(crate) body_bytes: u64,
-    /// The client's connection; `None` if other requests share it.
-    pub(crate) connection_state: Option<Arc<ConnectionState>>,
+    /// Whether any bytes of a response have been sent to the client. Set by the Pingora driver, which may lose the
+    /// session before the request is reported.
+    pub(crate) response_started: Option<Arc<AtomicBool>>,
 }
 
-/// Why a request has no host.
+/// Why a request got no lease.
 #[derive(Debug)]
 pub(crate) enum LeaseError {
-    /// None could be had.
+    /// No host is available.
     Refused(BalancerError),
-    /// The client left while the request waited for one.
+    /// The client disconnected while the request waited in the queue.
     ClientLeft(Box<Error>),
 }
 
@@ -89,17 +90,17 @@ impl From<BalancerError> for LeaseError {
     }
 }
 
-/// The head of a host's answer.
+/// The host's response head, as far as it matters for the host's statistics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HostResponse {
-    /// From the begin of the attempt.
+    /// Time from the start of the attempt.
     pub(crate) after: Duration,
-    /// A 5xx is the host's failure.
+    /// A 5xx status counts as a failure of the host.
     pub(crate) outcome: Outcome,
 }
 
 impl RequestContext {
-    /// A request whose head had been read by `now`.
+    /// A request whose head was complete at `now`.
     pub(crate) fn new(active: Arc<ActiveConfig>, in_flight: InFlightGuard, now: Instant) -> Self {
         RequestContext {
             in_flight,
@@ -127,7 +128,7 @@ impl RequestContext {
             upgrade_refused: false,
             client_wait: Duration::ZERO,
             body_bytes: 0,
-            connection_state: None,
+            response_started: None,
         }
     }
 
@@ -135,7 +136,7 @@ impl RequestContext {
         &self.active.pools[self.pool]
     }
 
-    /// Notes that an attempt begins.
+    /// Records the start of an attempt on the leased host.
     pub(crate) fn begin_attempt(&mut self) {
         self.attempt_started = Instant::now();
         self.host_response = None;
@@ -153,7 +154,7 @@ impl RequestContext {
         }
     }
 
-    /// Whether one more attempt would be within the pool's number and time.
+    /// Whether the retry policy permits one more attempt, by number and by time.
     pub(crate) fn has_another_attempt(&self) -> bool {
         self.account.as_ref().is_some_and(|account| {
             let policy = account.policy();
@@ -163,19 +164,20 @@ impl RequestContext {
         })
     }
 
-    /// Whether the pool's budget has a retry left for a request that a host may have got.
+    /// Takes one retry from the pool's budget, needed if a host may have received the request. `false`: the budget is
+    /// exhausted.
     pub(crate) fn pay_for_retry(&mut self) -> bool {
         self.account.as_mut().is_some_and(RetryHandle::retry)
     }
 
-    /// Whether an answer is none that the client should see while another host can give a better one.
+    /// Whether the retry policy lists a status, so that the client should rather get the response of another host.
     pub(crate) fn is_retryable_status(&self, status: StatusCode) -> bool {
         let account = self.account.as_ref();
         account.is_some_and(|account| account.policy().includes(status.as_u16()))
     }
 
-    /// The request after it has gone out. `replayable`: what has been read of its body can be sent again; `answered`: the
-    /// client has got a part of an answer.
+    /// What matters for resending the request. `replayable`: the body read so far is buffered; `answered`: the client
+    /// has received part of a response.
     pub(crate) fn sent_request(
         &self,
         request: RequestView<'_>,
@@ -189,10 +191,10 @@ impl RequestContext {
         }
     }
 
-    /// Leases a host for the next attempt: one that has not failed this request while there is such a one.
+    /// Leases a host for the next attempt, preferably one that has not failed this request.
     ///
     /// # Errors
-    /// [`BalancerError::Busy`] if every host is full, or others wait in line.
+    /// [`BalancerError::Busy`] if every host is at its limit, or other requests wait in the queue.
     pub(crate) fn try_lease(&mut self, request: RequestView<'_>) -> Result<(), BalancerError> {
         let input = self.selection_input(request);
         let affinity = input.affinity();
@@ -203,26 +205,26 @@ impl RequestContext {
         Ok(())
     }
 
-    /// Waits in line for a host, until `left` tells that the client has left.
+    /// Waits in the pool's queue for a host. `disconnect` resolves if the client disconnects meanwhile.
     pub(crate) async fn lease_queued(
         &mut self,
         request: RequestView<'_>,
-        left: impl Future<Output = Box<Error>>,
+        disconnect: impl Future<Output = Box<Error>>,
     ) -> Result<(), LeaseError> {
         let input = self.selection_input(request);
         let affinity = input.affinity();
         let wanted = affinity.as_ref().map(|affinity| &affinity.host);
         let selection = input.selection();
-        let joined = Instant::now();
-        let turn = tokio::select! {
+        let entered = Instant::now();
+        let lease = tokio::select! {
             biased;
-            left = left => Err(LeaseError::ClientLeft(left)),
+            error = disconnect => Err(LeaseError::ClientLeft(error)),
             lease = self.pool().lease_queued(&selection, wanted, input.can_be_retried()) => Ok(lease),
         };
-        let time = joined.elapsed();
-        self.queued += time;
-        self.discount_client_wait(time);
-        self.accept_lease(turn??, affinity);
+        let waited = entered.elapsed();
+        self.queued += waited;
+        self.discount_client_wait(waited);
+        self.accept_lease(lease??, affinity);
         Ok(())
     }
 
@@ -237,13 +239,13 @@ impl RequestContext {
         }
     }
 
-    /// The client was read from for so long only to see it leave, which says nothing about the rate of its body.
+    /// Excludes `time` from the measurement of the body rate. The connection was only read to detect a disconnect.
     pub(crate) fn discount_client_wait(&mut self, time: Duration) {
         self.client_wait = self.client_wait.saturating_add(time);
     }
 
-    /// Leases a host that has not failed this request, for an attempt in place of the running one. `false`: there is none
-    /// that could have the request at once.
+    /// Leases a host that has not failed this request, to replace the running attempt. `false`: no such host is
+    /// available now.
     pub(crate) fn lease_next(&mut self, request: RequestView<'_>) -> bool {
         let input = self.selection_input(request);
         let pool = self.pool();
@@ -253,14 +255,14 @@ impl RequestContext {
         self.next_lease.is_some()
     }
 
-    /// What decides on the host of the next attempt.
+    /// The inputs for selecting the host of the next attempt.
     fn selection_input<'a>(&'a self, request: RequestView<'a>) -> SelectionInput<'a> {
         let client = self.origin.map(|origin| origin.client);
         let (attempts, tried) = (self.attempts.len(), &self.tried);
         SelectionInput::new(request, self.pool(), client, attempts, tried, self.retry)
     }
 
-    /// Ends the attempt as the host's failure.
+    /// Ends the attempt and counts a failure of the host.
     pub(crate) fn fail_attempt(&mut self, failure: Failure) {
         self.end_attempt(AttemptOutcome::Failed(failure));
         if let Some(lease) = self.lease.take() {
@@ -268,14 +270,15 @@ impl RequestContext {
         }
     }
 
-    /// The host has done its part: its place is free. The attempt goes on until the client has the answer.
+    /// Releases the host's slot as soon as the host has sent its response. The attempt goes on until the client has
+    /// received it.
     pub(crate) fn release_host(&mut self) {
         if let (Some(lease), Some(head)) = (self.lease.take(), self.host_response) {
             lease.observe(head.after, head.outcome);
         }
     }
 
-    /// Ends the attempt. What the host answered, if anything, is taken in.
+    /// Ends the attempt and counts the outcome of the host's response, if there was one.
     pub(crate) fn finish_attempt(&mut self) {
         if let Some(head) = self.host_response {
             self.end_attempt(match head.outcome {

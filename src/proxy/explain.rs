@@ -1,5 +1,5 @@
-//! Which host a request would get that is described and not sent, and why. It goes the way of a request to its lease,
-//! and is counted nowhere: rates and limits of the proxy are left out.
+//! Dry run of a request: which host it would be sent to, and why. A described request passes through the same steps as
+//! a real one up to the lease, and changes no counter; rates and the limits of the process are ignored.
 
 use std::error::Error;
 use std::fmt;
@@ -12,66 +12,65 @@ use serde::{Deserialize, Serialize};
 use super::forwarding::x_forwarded::ClientOrigin;
 use super::request_target::TargetForm;
 use super::selection::input::SelectionInput;
-use super::{ActiveConfig, MAX_ATTEMPTS, admission};
+use super::{ActiveConfig, MAX_ATTEMPTS, admission, http_rules};
 use crate::balancer::HostId;
 use crate::config::Retry;
 use crate::message::RequestView;
-use crate::pingora_driver::header_rules;
 use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
 
-/// A request, described.
+/// The description of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExplainRequest {
-    /// The pool that it goes to, whatever the routes say; `None`: the one of its route.
+    /// The pool to select from, regardless of routes. `None`: the pool of the matching route.
     pub pool: Option<String>,
-    /// Its method; `None` is GET.
+    /// `None`: GET.
     pub method: Option<String>,
-    /// Its Host field.
+    /// The Host field.
     pub host: Option<String>,
-    /// Its target; `None` is `/`.
+    /// The request target. `None`: `/`.
     pub path: Option<String>,
-    /// Its other fields.
+    /// All other fields.
     pub headers: Vec<(String, String)>,
-    /// The other end of its connection.
+    /// The peer address of the connection.
     pub client: Option<IpAddr>,
-    /// The hosts that have failed it.
+    /// Hosts that have already failed the request.
     pub tried: Vec<String>,
 }
 
-/// Which host a request would get, and why.
+/// Which host a request would be sent to, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestExplanation {
-    /// The pool; `None` without a route.
+    /// `None`: no route matches.
     pub pool: Option<String>,
-    /// The route, counted from 1 as in the configuration; `None` if none was looked for or found.
+    /// The number of the route in the configuration, from 1. `None`: the description names a pool, or no route matches.
     pub route: Option<usize>,
-    /// The pool's algorithm.
+    /// The algorithm of the pool.
     pub algorithm: Option<String>,
-    /// What the algorithm hashes; `None` if it hashes nothing, or the client's address of itself.
+    /// `None`: the algorithm does not hash, or hashes the client's address by default.
     pub key: Option<ExplainedKey>,
-    /// What would become of the request.
+    /// The result of the selection.
     pub outcome: SelectionOutcome,
-    /// The pool's hosts.
+    /// All hosts of the pool.
     pub candidates: Vec<HostExplanation>,
 }
 
-/// What an algorithm hashes.
+/// The hash key of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainedKey {
-    /// Where it comes from, in the words of the configuration.
+    /// The key source, as written in the configuration.
     pub source: String,
-    /// What it is; `None` if the request lacks it, so that the algorithm's fallback chooses.
+    /// `None`: the request has no such value, and the algorithm's fallback selects.
     pub value: Option<String>,
 }
 
-/// Why a described request cannot be explained.
+/// Why a description is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExplainError {
     /// It names a pool or a host that does not exist.
     Unknown(String),
-    /// It is no request.
+    /// It does not describe a valid request.
     Invalid(String),
 }
 
@@ -84,10 +83,10 @@ impl fmt::Display for ExplainError {
 
 impl Error for ExplainError {}
 
-/// Which host a request would get, and why.
+/// Explains the selection of a host for a described request.
 ///
 /// # Errors
-/// If it names what does not exist, or is no request.
+/// If the description names an unknown pool or host, or is not a valid request.
 pub fn explain(
     active: &ActiveConfig,
     described: &ExplainRequest,
@@ -97,7 +96,7 @@ pub fn explain(
         .client
         .map(|peer| ClientOrigin::new(peer, (&request.headers).into(), &active.trusted_proxies));
     let trusted = origin.is_some_and(|origin| origin.trusted);
-    header_rules::drop_fields(&mut request, active, trusted);
+    http_rules::drop_fields(&mut request, active, trusted);
     let client = origin.map(|origin| origin.client);
     let request = RequestView::from(&request);
     if let Some(name) = &described.pool {
@@ -127,23 +126,22 @@ pub fn explain(
 }
 
 impl ExplainRequest {
-    /// The request.
     fn request(&self) -> Result<RequestHeader, String> {
         let method = self.method.as_deref().unwrap_or("GET");
         let path = self.path.as_deref().unwrap_or("/");
         let method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| format!("method: `{}` is none", method.escape_debug()))?;
-        let invalid = || format!("path: `{}` is no target", path.escape_debug());
+            .map_err(|_| format!("method: `{}` is not a method", method.escape_debug()))?;
+        let invalid = || format!("path: `{}` is not a request target", path.escape_debug());
         let mut request =
             RequestHeader::build(method, path.as_bytes(), None).map_err(|_| invalid())?;
-        // A request that is built here has the path `/` if it is given none.
+        // `RequestHeader::build` replaces an empty path by `/`, so an empty one is rejected here.
         let form = TargetForm::of((&request).into()).filter(|_| !path.is_empty());
         form.ok_or_else(invalid)?;
         let host = self.host.iter().map(|host| (header::HOST.as_str(), host));
         let others = self.headers.iter();
         for (name, value) in host.chain(others.map(|(name, value)| (name.as_str(), value))) {
             let shown = || format!("{}: {}", name.escape_debug(), value.escape_debug());
-            let invalid = || format!("headers: `{}` is no field", shown());
+            let invalid = || format!("headers: `{}` is not a header field", shown());
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
             let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
             request.append_header(name, value).map_err(|_| invalid())?;
@@ -151,7 +149,7 @@ impl ExplainRequest {
         Ok(request)
     }
 
-    /// The hosts that have failed the request, if `pool` has them.
+    /// The ids of the hosts in `tried`, all of which must belong to `pool`.
     fn tried_of(&self, pool: &Pool) -> Result<Vec<HostId>, ExplainError> {
         if self.tried.len() > MAX_ATTEMPTS {
             let count = self.tried.len();

@@ -1,4 +1,5 @@
-//! What a failed attempt means: whose fault it was, whether the request may be sent again, and what the client is told.
+//! Classification of errors: whose fault they are, whether the request may be sent again, and which status the client
+//! gets.
 
 use std::io;
 
@@ -9,7 +10,7 @@ use crate::message::RequestView;
 use crate::pool::Failure;
 use crate::record::TerminationReason;
 
-/// The status for the client; `None` if nobody is there to read it.
+/// The status for the client. `None`: the client is no longer connected.
 pub(crate) fn status_for(error: &Error) -> Option<u16> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => Some(*code),
@@ -30,8 +31,9 @@ pub(crate) fn status_for(error: &Error) -> Option<u16> {
     }
 }
 
-/// What ended a request that ended with this error; `last` is how its last attempt failed, if it did.
-pub(crate) fn ending(error: &Error, last: Option<Failure>) -> TerminationReason {
+/// The termination reason of a request that ended with `error`. `last` is the failure of its last attempt, if it
+/// failed.
+pub(crate) fn termination_for(error: &Error, last: Option<Failure>) -> TerminationReason {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => TerminationReason::TooLarge,
         // No host is left for another attempt.
@@ -58,7 +60,7 @@ pub(crate) fn ending(error: &Error, last: Option<Failure>) -> TerminationReason 
     }
 }
 
-/// What the host did wrong that an attempt ended so, once there was a connection.
+/// The failure to count against a host whose attempt ended with `error` after the connection was established.
 pub(crate) fn host_failure(error: &Error) -> Failure {
     match error.etype() {
         etype if is_timeout(etype) => Failure::Timeout,
@@ -67,29 +69,29 @@ pub(crate) fn host_failure(error: &Error) -> Failure {
     }
 }
 
-/// A request that a host may have got.
+/// A request that a host may have received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentRequest {
-    /// Two of it have the same effect as one, or whoever runs the hosts says that they may be sent.
+    /// The request is idempotent, or the operator declared that it may be sent twice.
     pub(crate) repeatable: bool,
-    /// What has been read of its body can be sent again.
+    /// The body read so far is buffered.
     pub(crate) replayable: bool,
-    /// The client has got a part of an answer.
+    /// The client has received part of a response.
     pub(crate) answered: bool,
 }
 
 impl SentRequest {
-    /// Whether it may go out again.
+    /// Whether the request may be sent again.
     pub(crate) fn can_resend(self) -> bool {
         self.repeatable && self.replayable && !self.answered
     }
 }
 
-/// Bytes of a head that every server takes.
+/// Size of a head that every server accepts, in bytes.
 const COMMON_HEAD_SIZE: usize = 8 << 10;
 
-/// Whether a request is one that every server of HTTP can be expected to answer: of a common method, and with a head of a
-/// common size. Others may be refused by a closed connection, or worse.
+/// Whether every HTTP server can be expected to respond to a request: its method is common and its head is not large. A
+/// server may reject any other request by closing the connection.
 pub(crate) fn is_common_request(request: RequestView<'_>) -> bool {
     let fields = request.fields.iter();
     let size = fields.map(|(name, value)| name.len() + value.len() + ": \r\n".len());
@@ -106,7 +108,7 @@ pub(crate) fn is_common_request(request: RequestView<'_>) -> bool {
         && request.target.len() + size.sum::<usize>() <= COMMON_HEAD_SIZE
 }
 
-/// Whether the connection to the host broke. A timeout is no break: the host may still be at work.
+/// Whether the connection to the host broke. A timeout does not count: the host may still be working on the request.
 pub(crate) fn is_connection_broken(error: &Error) -> bool {
     let broken = matches!(
         error.etype(),
@@ -115,7 +117,7 @@ pub(crate) fn is_connection_broken(error: &Error) -> bool {
     broken && *error.esource() == ErrorSource::Upstream
 }
 
-/// Whether there was no connection yet.
+/// Whether the error occurred before there was a connection.
 fn is_connecting(etype: &ErrorType) -> bool {
     matches!(
         etype,
@@ -133,7 +135,7 @@ fn is_connecting(etype: &ErrorType) -> bool {
     )
 }
 
-/// Whether what a client has sent could not be read as what it should be.
+/// Whether the client sent bytes that are not valid HTTP.
 fn is_malformed(error: &Error) -> bool {
     let cause = error.root_cause().downcast_ref::<io::Error>();
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_tells_whose_fault_it_was() {
+    fn the_status_follows_from_the_error() {
         use ErrorType::*;
         for (error, expected) in [
             (Error::new_up(ConnectRefused), Some(502)),
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_tells_who_stood_against_it() {
+    fn the_termination_reason_follows_from_the_error() {
         use ErrorType::*;
         for (error, expected) in [
             (
@@ -224,15 +226,18 @@ mod tests {
             ),
             (Error::new_in(InternalError), TerminationReason::Internal),
         ] {
-            assert_eq!(ending(&error, None), expected, "{error}");
+            assert_eq!(termination_for(&error, None), expected, "{error}");
         }
-        let left_over = Error::new_in(HTTPStatus(502));
+        let exhausted = Error::new_in(HTTPStatus(502));
         let last = Some(Failure::Connect);
-        assert_eq!(ending(&left_over, last), TerminationReason::ConnectFailed);
+        assert_eq!(
+            termination_for(&exhausted, last),
+            TerminationReason::ConnectFailed
+        );
     }
 
     #[test]
-    fn a_request_is_ordinary_by_its_method_and_its_size() {
+    fn a_request_is_common_by_its_method_and_size() {
         let request = |method: &str, length: usize| {
             let mut request = RequestHeader::build(method, b"/", None).expect("a request");
             let value = "x".repeat(length);
@@ -255,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_break_is_neither_the_clients_nor_a_timeout() {
+    fn client_errors_and_timeouts_are_no_broken_connection() {
         assert!(is_connection_broken(&Error::new_up(
             ErrorType::ConnectionClosed
         )));
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_repeatable_request_without_any_answer_goes_out_again() {
+    fn only_a_repeatable_request_without_a_response_is_sent_again() {
         let good = SentRequest {
             repeatable: true,
             replayable: true,

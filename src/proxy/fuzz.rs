@@ -1,4 +1,4 @@
-//! What a request says: its target, its key, and whom it comes from.
+//! Fuzzing of what is read from a request: target, hash key, client address and trace context.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -22,7 +22,7 @@ use crate::record::Attempt;
 
 const FOR: &str = "x-forwarded-for";
 
-/// A request of a line with the target and lines `NAME: VALUE`; `None` if Pingora would not have let it in.
+/// Builds a request from a line with the target and lines `NAME: VALUE`. `None`: Pingora would have rejected it.
 fn request<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Option<RequestHeader> {
     let target = lines.next().unwrap_or(b"/");
     let mut request = RequestHeader::build("GET", target, None).ok()?;
@@ -39,13 +39,13 @@ fn lines(input: &[u8]) -> impl Iterator<Item = &[u8]> {
     input.split(|byte| *byte == b'\n')
 }
 
-/// Whether `part` is a piece of `whole`, not a copy of it.
+/// Whether `part` is a slice of `whole` and not a copy.
 fn is_piece(part: &[u8], whole: &[u8]) -> bool {
     let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
     whole.start <= part.start && part.end <= whole.end
 }
 
-/// Every source of a key, whose name is the first line, on the request in the others.
+/// Checks every key source. The first line is its name, the other lines are the request.
 fn keys(input: &[u8]) {
     let mut lines = lines(input);
     let name = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
@@ -70,7 +70,7 @@ fn keys(input: &[u8]) {
             KeySource::ClientIp => Some(&b"127.0.0.1"[..]),
             KeySource::Header(name) => request.headers.get(name).map(HeaderValue::as_bytes),
             KeySource::Path => {
-                // The normal form is its own, and it leads to the same host.
+                // Normalization is idempotent, so equivalent paths lead to the same host.
                 let sent = uri.split(|byte| *byte == b'?').next().unwrap_or_default();
                 let path = normalize::path(sent).path;
                 assert_eq!(found, Some(&*path).filter(|path| !path.is_empty()));
@@ -78,7 +78,7 @@ fn keys(input: &[u8]) {
                 found
             }
             KeySource::Uri => Some(uri),
-            // No name that the configuration takes has this in it.
+            // The configuration rejects names with `=`.
             KeySource::Cookie(name) | KeySource::Query(name) if name.contains('=') => found,
             KeySource::Cookie(name) => {
                 let fields = request.headers.get_all(COOKIE).iter();
@@ -103,7 +103,7 @@ fn keys(input: &[u8]) {
                 "{source:?} made a copy"
             );
         }
-        // What the key does not come from has no part in it.
+        // An unrelated field does not change the key.
         let mut other = request.clone();
         let unrelated = HeaderValue::from_static("session=other; user=other");
         if header != Some(KeySource::Header(HeaderName::from_static("x-unrelated"))) {
@@ -115,13 +115,13 @@ fn keys(input: &[u8]) {
     }
 }
 
-/// The value of the first of `pairs` that is called `name`.
+/// The value of the first of `pairs` with this name.
 fn value<'a>(pairs: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
     let mut pairs = pairs.map(|pair| pair.trim_ascii().splitn(2, |byte| *byte == b'='));
     pairs.find_map(|mut pair| (pair.next()? == name.as_bytes()).then(|| pair.next())?)
 }
 
-/// The parts of a target are pieces of the request, and together they are the whole of it.
+/// The parts of a target are slices of the request, and together they are the whole target.
 fn assert_target(request: &RequestHeader) {
     let raw = request.raw_path();
     let target = RequestTarget::of(request.into());
@@ -146,7 +146,8 @@ fn assert_target(request: &RequestHeader) {
     }
 }
 
-/// The peer's address, a line of trusted networks, then a request.
+/// Checks the client's address. The first line is the peer's address, the second a list of trusted networks, the rest a
+/// request.
 fn forwarded(input: &[u8]) {
     let mut lines = lines(input);
     let mut word = || String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
@@ -167,7 +168,8 @@ fn forwarded(input: &[u8]) {
     assert_eq!(origin.trusted, is_trusted(origin.peer));
     assert_eq!(origin.client, origin.client.to_canonical());
 
-    // From the right, every hop is vouched for by the one behind it; the client is the last that somebody trusted named.
+    // Read from the right, each hop is vouched for by its successor. The client is the last address reported by a
+    // trusted hop.
     let fields = request.headers.get_all(FOR).iter();
     let chain = fields.map(|field| String::from_utf8_lossy(field.as_bytes()).into_owned());
     let chain = Vec::from_iter(chain).join(",");
@@ -180,7 +182,7 @@ fn forwarded(input: &[u8]) {
     }
     assert_eq!(origin.client, client);
 
-    // Whatever an untrusted client wrote in front of that changes nothing.
+    // Entries to the left of the client's address change nothing.
     if !is_trusted(client) {
         let mut forged = RequestHeader::build("GET", b"/", None).unwrap();
         forged.append_header(FOR, "198.51.100.66").unwrap();
@@ -193,7 +195,7 @@ fn forwarded(input: &[u8]) {
         );
     }
     for tls in [false, true] {
-        assert_described(&origin, request.clone(), &trusted, tls);
+        assert_forwarded_fields(&origin, request.clone(), &trusted, tls);
     }
 }
 
@@ -210,8 +212,8 @@ fn hop_address(hop: &str) -> Option<IpAddr> {
     Some(IpAddr::to_canonical(&address))
 }
 
-/// The host is told the truth, and a proxy behind this one that trusts it comes to the same client.
-fn assert_described(
+/// The host gets the true client, and a second proxy that trusts this one finds the same client.
+fn assert_forwarded_fields(
     origin: &ClientOrigin,
     mut request: RequestHeader,
     trusted: &[IpNet],
@@ -219,19 +221,19 @@ fn assert_described(
 ) {
     let before = request.clone();
     if !origin.trusted {
-        // As `http_rules::clean` does.
+        // Untrusted fields have been dropped before this step.
         for name in ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"] {
             request.remove_header(name);
         }
     }
-    let entrance = ConnectionInfo {
+    let connection = ConnectionInfo {
         tls,
         port: Some(8443),
     };
     let received = request.clone();
     let fields = FieldsView::from(&received.headers);
-    let told = origin.set_forwarded_fields(fields, fields.get(&HOST), entrance, &mut request);
-    told.expect("values of a request can stand in one");
+    let outcome = origin.set_forwarded_fields(fields, fields.get(&HOST), connection, &mut request);
+    outcome.expect("values of a request can stand in one");
     let all = |request: &RequestHeader, name: &str| {
         let values = request.headers.get_all(name).iter();
         Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
@@ -274,7 +276,7 @@ fn assert_described(
     }
 }
 
-/// Fields of a request, of which traceparent is read.
+/// Checks the trace context. The input is a list of fields, of which traceparent is read.
 fn traced(input: &[u8]) {
     let lines = std::iter::once(&b"/"[..]).chain(lines(input));
     let Some(mut request) = request(lines) else {
@@ -284,7 +286,7 @@ fn traced(input: &[u8]) {
         let values = request.headers.get_all(name).iter();
         Vec::from_iter(values.map(|value| value.as_bytes().to_vec()))
     };
-    let (said, state) = (all(&request, "traceparent"), all(&request, "tracestate"));
+    let (traceparents, state) = (all(&request, "traceparent"), all(&request, "tracestate"));
     let never = TraceSampling {
         share: Share::of_percent(0.0),
         trust_clients: false,
@@ -297,11 +299,11 @@ fn traced(input: &[u8]) {
     let Some(parent) = trace.parent else {
         return assert!(!trace.sampled);
     };
-    // What is followed is what was said, as far as its version is known.
-    let [said] = &said[..] else {
-        panic!("one of several was followed");
+    // The trace is continued exactly as received, as far as its version is known.
+    let [traceparent] = &traceparents[..] else {
+        panic!("one of several was continued");
     };
-    assert_eq!(trace.to_traceparent(parent)[2..53], said[2..53]);
+    assert_eq!(trace.to_traceparent(parent)[2..53], traceparent[2..53]);
     let mut attempt = attempt();
     attempt.span = Some(trace.span);
     let passed = {
@@ -318,7 +320,7 @@ fn traced(input: &[u8]) {
     assert_eq!(all(&request, "tracestate"), state);
 }
 
-/// An attempt at some host.
+/// An attempt on an arbitrary host.
 fn attempt() -> Attempt {
     let host = Host::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
     Attempt::begin(&host, 0, SelectionReason::Balanced, Instant::now())

@@ -1,36 +1,33 @@
-//! Answers that we give ourselves.
+//! Responses that the proxy generates itself.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, header};
-use log::debug;
+use http::header;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date;
-use pingora::proxy::Session;
 
 use crate::message::encode;
 use crate::record::TerminationReason;
 
-/// How long the rest of a request's body is read and thrown away after its answer: a client that still sends must not
-/// find the connection reset before it has read the answer.
+/// How long the rest of a request's body is read and discarded after the response. Closing at once would reset the
+/// connection, and a client that is still sending would lose the response.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
-/// A short text with a status.
+/// A status with a short text as its body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalResponse {
-    /// What it says of the request.
-    ending: TerminationReason,
+    /// Recorded as the reason why the request ended.
+    termination: TerminationReason,
     status: u16,
     text: &'static str,
-    /// Retry-After, in seconds.
+    /// Value of Retry-After, in seconds.
     retry_after: Option<u32>,
-    /// Whether the methods that pass are listed in Allow.
+    /// Whether the response lists the allowed methods in Allow.
     allow: bool,
 }
 
-/// For Allow: the methods that everybody knows. Others pass as well.
+/// Value of Allow: the common methods. The proxy forwards other methods as well.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl LocalResponse {
@@ -45,7 +42,7 @@ impl LocalResponse {
         "503 no host can take requests now\n",
     );
     pub(crate) const QUEUE_FULL: LocalResponse = LocalResponse {
-        ending: TerminationReason::QueueFull,
+        termination: TerminationReason::QueueFull,
         ..LocalResponse::OVERLOADED
     };
     pub(crate) const OVERLOADED: LocalResponse = LocalResponse {
@@ -89,7 +86,7 @@ impl LocalResponse {
             "405 TRACE is not served\n",
         )
     };
-    /// To OPTIONS that goes no further.
+    /// Response to OPTIONS with Max-Forwards 0, which must not be forwarded.
     pub(crate) const OPTIONS: LocalResponse = LocalResponse {
         allow: true,
         ..LocalResponse::new(TerminationReason::Complete, 200, "")
@@ -125,7 +122,7 @@ impl LocalResponse {
         "403 not from this address\n",
     );
 
-    /// The client may come back after `wait`.
+    /// `wait` is the time after which the client may retry.
     pub(crate) fn too_many_requests(wait: Duration) -> Self {
         LocalResponse {
             retry_after: Some(u32::try_from(ceil_seconds(wait)).unwrap_or(u32::MAX)),
@@ -141,9 +138,9 @@ impl LocalResponse {
         LocalResponse::new(TerminationReason::BadRequest, 400, text)
     }
 
-    const fn new(ending: TerminationReason, status: u16, text: &'static str) -> Self {
+    const fn new(termination: TerminationReason, status: u16, text: &'static str) -> Self {
         LocalResponse {
-            ending,
+            termination,
             status,
             text,
             retry_after: None,
@@ -151,14 +148,14 @@ impl LocalResponse {
         }
     }
 
-    /// The answer as it goes over the wire where there is no session to send it with; the connection is closed after it.
+    /// The whole response in HTTP/1.1 format, with `Connection: close`.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.write(&mut bytes, Persistence::Close, false);
         bytes
     }
 
-    /// Appends the answer as it goes over the wire, without the text if only the head is asked for.
+    /// Appends the response in HTTP/1.1 format. `head_only` omits the body.
     pub(crate) fn write(self, out: &mut Vec<u8>, connection: Persistence, head_only: bool) {
         encode::write_status_line(out, self.status, None);
         let date = date::get_cached_date();
@@ -180,12 +177,36 @@ impl LocalResponse {
         }
     }
 
-    /// What a request that gets this answer ended with.
+    /// The termination reason of a request that gets this response.
     pub(crate) fn ending(&self) -> TerminationReason {
-        self.ending
+        self.termination
     }
 
-    /// Bytes of its body.
+    /// The head as a Pingora header, for a response that a session sends.
+    ///
+    /// # Errors
+    /// If Pingora rejects a field, which does not happen with these.
+    pub(crate) fn to_header(self) -> Result<ResponseHeader> {
+        let mut head = ResponseHeader::build(self.status, Some(6))?;
+        if !self.text.is_empty() {
+            head.insert_header(header::CONTENT_TYPE, "text/plain")?;
+        }
+        head.insert_header(header::CONTENT_LENGTH, self.text.len())?;
+        if let Some(seconds) = self.retry_after {
+            head.insert_header(header::RETRY_AFTER, seconds)?;
+        }
+        if self.allow {
+            head.insert_header("Allow", METHODS)?;
+        }
+        Ok(head)
+    }
+
+    /// The body; empty for a response without one.
+    pub(crate) fn text(&self) -> &'static str {
+        self.text
+    }
+
+    /// Size of the body in bytes.
     pub(crate) fn len(&self) -> usize {
         self.text.len()
     }
@@ -194,7 +215,7 @@ impl LocalResponse {
         self.status
     }
 
-    /// The answer for a request that failed.
+    /// The response to a request that failed with this status.
     pub(crate) fn for_status(status: u16) -> Self {
         match status {
             400 => LocalResponse::bad_request("400 the request is malformed\n"),
@@ -213,7 +234,7 @@ impl LocalResponse {
             502 => LocalResponse::new(
                 TerminationReason::HostReset,
                 502,
-                "502 the host gave no valid answer\n",
+                "502 the host sent no valid response\n",
             ),
             503 => LocalResponse {
                 retry_after: Some(1),
@@ -222,7 +243,7 @@ impl LocalResponse {
             504 => LocalResponse::new(
                 TerminationReason::HostTimeout,
                 504,
-                "504 the host did not answer in time\n",
+                "504 the host did not respond in time\n",
             ),
             other => LocalResponse::new(
                 TerminationReason::Internal,
@@ -233,7 +254,7 @@ impl LocalResponse {
     }
 }
 
-/// Whether the client's connection outlives an answer.
+/// Whether the client's connection stays open after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persistence {
     KeepAlive,
@@ -241,7 +262,7 @@ pub(crate) enum Persistence {
 }
 
 impl Persistence {
-    /// Appends the field that says so. HTTP/1.1 takes for granted that it is kept; HTTP/1.0 does not.
+    /// Appends the Connection field. Keep-alive is the default of HTTP/1.1, but HTTP/1.0 needs the field.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         let option: &[u8] = match self {
             Persistence::KeepAlive => b"keep-alive",
@@ -250,7 +271,6 @@ impl Persistence {
         encode::write_field(out, b"Connection", option);
     }
 
-    /// `Keep` if it is kept.
     pub(crate) fn from_keep_alive(keep: bool) -> Self {
         match keep {
             true => Persistence::KeepAlive,
@@ -259,73 +279,7 @@ impl Persistence {
     }
 }
 
-/// Sends an answer.
-pub(crate) async fn send(
-    session: &mut Session,
-    answer: LocalResponse,
-    connection: Persistence,
-) -> Result<()> {
-    // A client that waits for "100 Continue" may never send the body, so what follows could be taken for it.
-    let waits = session.req_header().headers.contains_key(header::EXPECT);
-    if connection == Persistence::Close || waits {
-        session.set_keepalive(None);
-    } else {
-        // The rest of the body is read after the answer, for LINGER at most.
-        session.set_close_on_response_before_downstream_finish(false);
-    }
-    let LocalResponse {
-        ending: _,
-        status,
-        text,
-        retry_after,
-        allow,
-    } = answer;
-    let mut head = ResponseHeader::build(status, Some(6))?;
-    if !text.is_empty() {
-        head.insert_header(header::CONTENT_TYPE, "text/plain")?;
-    }
-    head.insert_header(header::CONTENT_LENGTH, text.len())?;
-    if let Some(seconds) = retry_after {
-        head.insert_header(header::RETRY_AFTER, seconds)?;
-    }
-    if allow {
-        head.insert_header("Allow", METHODS)?;
-    }
-    let no_body = text.is_empty() || session.req_header().method == Method::HEAD;
-    session
-        .write_response_header(Box::new(head), no_body)
-        .await?;
-    if !no_body {
-        let text = Bytes::from_static(text.as_bytes());
-        session.write_response_body(Some(text), true).await?;
-    }
-    Ok(())
-}
-
-/// Sends an answer after which the connection is closed, unless a part of another answer is out already. With `linger`
-/// the rest of the request is read before that.
-pub(crate) async fn send_and_close(
-    session: &mut Session,
-    answer: LocalResponse,
-    linger: bool,
-) -> Result<()> {
-    let begun = session
-        .response_written()
-        .is_some_and(|head| !head.status.is_informational() || head.status == 101);
-    if begun {
-        return Ok(());
-    }
-    send(session, answer, Persistence::Close).await?;
-    if linger && !session.req_header().headers.contains_key(header::EXPECT) {
-        // The client has its answer; that it does not send the rest is no failure of ours.
-        if let Err(error) = session.drain_request_body().await {
-            debug!("the rest of a refused request did not come: {error}");
-        }
-    }
-    Ok(())
-}
-
-/// A time for those who count in seconds, rounded up.
+/// Rounds a time up to whole seconds.
 pub(crate) fn ceil_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

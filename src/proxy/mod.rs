@@ -1,7 +1,8 @@
-//! The proxy: what is decided about requests, and `impl ProxyHttp`, which asks for it phase by phase. The engine asks too.
+//! The decisions about requests, independent of the driver that reads and writes them. The engine and the Pingora
+//! driver both call this module, phase by phase.
 //!
-//! Every request holds one [`RequestContext`], and in it at most one lease. Both end by being dropped, so success,
-//! error, retry, the client's disappearance and a panic in a filter release them alike.
+//! Each request owns one [`RequestContext`], and in it at most one lease. Both are released when dropped, so every way
+//! to end a request releases them: success, error, retry, a client that disconnects, a panic in a filter.
 
 pub(crate) mod active_config;
 pub(crate) mod admission;
@@ -30,22 +31,21 @@ pub use admission::{TrafficState, client_network};
 pub use context::RequestContext;
 pub use explain::{ExplainError, ExplainRequest, ExplainedKey, RequestExplanation, explain};
 
-/// Attempts per request, the first included: the bound that Pingora is given, above all that a pool may allow. Its own
-/// 16 would do as well, if it were promised.
+/// Maximum number of attempts per request, including the first. Passed to Pingora as its limit, it is above anything a
+/// pool can be configured to. Pingora's own default, 16, would suffice but is not documented.
 pub const MAX_ATTEMPTS: usize = Retries::MAX_ATTEMPTS + 1;
 
-/// What decides about requests: the application that Pingora runs for each, and what the engine asks. Clones share what is
-/// counted.
+/// The shared state of all requests. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Proxy {
     pub(crate) active: Arc<ArcSwap<ActiveConfig>>,
     pub(crate) traffic: Arc<TrafficState>,
-    /// Made when the first rate is looked at.
+    /// Allocated on first use, because most configurations have no rates.
     rate_limiter: Arc<OnceLock<RateLimiter>>,
 }
 
 impl Proxy {
-    /// A proxy for whatever `active` holds when a request begins.
+    /// A proxy that serves each request by the configuration in `active` at its start.
     pub fn new(active: Arc<ArcSwap<ActiveConfig>>, traffic: Arc<TrafficState>) -> Self {
         Proxy {
             active,

@@ -1,4 +1,4 @@
-//! What a request asks for, as views of the bytes on the wire.
+//! The target of a request, as slices of the bytes on the wire.
 
 use std::borrow::Cow;
 
@@ -7,30 +7,30 @@ use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
 
 use crate::message::RequestView;
 
-/// The parts of a request's target that routes and keys look at.
+/// The parts of a request target that routes and hash keys use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestTarget<'a> {
-    /// The authority of an absolute-form target, else the Host field; empty if there is neither.
+    /// The authority of an absolute target, otherwise the Host field; empty if there is neither.
     pub(crate) authority: &'a [u8],
     /// Path and query as sent.
     pub(crate) uri: &'a [u8],
-    /// Whether the target was in absolute-form, `http://host/path`.
+    /// Whether the target is in absolute-form, `http://host/path`.
     pub(crate) absolute: bool,
 }
 
-/// The forms that a target may have, RFC 9112 3.2, but for CONNECT, which is not served.
+/// The forms of a request target, RFC 9112 3.2. The authority-form of CONNECT is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TargetForm {
-    /// A path, maybe with a query.
+    /// A path with an optional query.
     Origin,
-    /// A whole `http` or `https` URI.
+    /// A complete `http` or `https` URI.
     Absolute,
-    /// `*`, the server as a whole, for OPTIONS alone.
+    /// `*`, the server as a whole; only for OPTIONS.
     Asterisk,
 }
 
 impl TargetForm {
-    /// The form of a request's target; `None` if it is none of them.
+    /// The form of a request's target. `None`: it has none of these forms.
     pub(crate) fn of(request: RequestView<'_>) -> Option<Self> {
         match request.target {
             [b'/', ..] => Some(TargetForm::Origin),
@@ -61,9 +61,9 @@ impl<'a> RequestTarget<'a> {
                 uri: path_and_query,
                 absolute: true,
             },
-            // Pingora has refused ambiguous targets before a filter runs.
+            // Pingora and the engine have rejected ambiguous targets before this is called.
             RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => RequestTarget {
-                // HTTP/2 has it beside the path.
+                // HTTP/2 sends the authority in a pseudo-header field of its own.
                 authority: match request.authority {
                     Some(authority) => authority,
                     None => request.get(&header::HOST).unwrap_or_default(),
@@ -74,8 +74,7 @@ impl<'a> RequestTarget<'a> {
         }
     }
 
-    /// An absolute target as the server itself gets it: in origin-form, or `*` for OPTIONS of the server as a whole,
-    /// RFC 9112 3.2.4.
+    /// The target in origin-form, or `*` for OPTIONS of the whole server, RFC 9112 3.2.4.
     pub(crate) fn without_authority(&self, method: &Method) -> Cow<'a, [u8]> {
         match self.uri {
             [] if method == Method::OPTIONS => b"*".into(),
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_gets_the_target_without_the_authority() {
+    fn origin_servers_get_the_target_without_authority() {
         for (method, target, expected) in [
             ("GET", "http://a/x?q", "/x?q"),
             ("GET", "http://a", "/"),

@@ -1,4 +1,4 @@
-//! One try of a request at one host.
+//! One attempt to send a request to a host.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,37 +6,37 @@ use std::time::{Duration, Instant};
 use crate::balancer::{Host, HostId};
 use crate::pool::{Failure, SelectionReason};
 
-/// One try of a request at one host.
+/// One attempt to send a request to a host.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// The host.
+    /// The host's id.
     pub host: HostId,
-    /// Its address.
+    /// The host's address.
     pub address: SocketAddr,
-    /// Its position in the pool.
+    /// The host's position in the pool.
     pub position: usize,
-    /// Why it was this host.
+    /// Why the balancer selected this host.
     pub selection_reason: SelectionReason,
     /// When the attempt began.
     pub began: Instant,
-    /// How long it took to get a connection; `None` if there was none.
+    /// The time to get a connection; `None` if there was none.
     pub connect_time: Option<Duration>,
-    /// Whether the connection had been used before.
+    /// Whether a pooled connection was reused.
     pub reused: bool,
-    /// From its begin until the head of the answer; `None` if none came.
+    /// The time from the start until the response head; `None` without a response.
     pub first_byte: Option<Duration>,
-    /// The status of the host's answer.
+    /// The status of the host's response.
     pub status: Option<u16>,
-    /// From its begin until its end; `None` while it runs.
+    /// The total time; `None` while the attempt runs.
     pub duration: Option<Duration>,
-    /// How it ended.
+    /// How the attempt ended.
     pub outcome: AttemptOutcome,
-    /// Its span in the request's trace, if that has one; not 0.
+    /// The attempt's span id in the request's trace; never 0; `None` without a trace.
     pub span: Option<u64>,
 }
 
 impl Attempt {
-    /// An attempt that begins now.
+    /// Starts an attempt at the time `now`.
     pub fn begin(
         host: &Host,
         position: usize,
@@ -59,7 +59,7 @@ impl Attempt {
         }
     }
 
-    /// Ends it, unless it has ended.
+    /// Ends the attempt, unless it has already ended.
     pub fn end(&mut self, outcome: AttemptOutcome) {
         if self.outcome == AttemptOutcome::Running {
             self.duration = Some(self.began.elapsed());
@@ -71,24 +71,24 @@ impl Attempt {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// It has not.
+    /// The attempt still runs.
     Running,
-    /// The client has the whole answer.
+    /// The client received the whole response.
     Ok,
-    /// The host failed it.
+    /// The host failed.
     Failed(Failure),
-    /// The host had closed the idle connection that was used again; not its failure.
+    /// The host had already closed the reused connection; this is not a failure of the host.
     Stale,
-    /// This machine lacks what a connection needs: descriptors, ports, memory.
+    /// This machine is out of a resource for connections: file descriptors, ports or memory.
     Resources,
-    /// The client left, sent what it must not, or was too slow.
+    /// The client disconnected, sent an invalid request, or was too slow.
     Client,
-    /// The code that served it failed.
+    /// An internal error of the proxy.
     Internal,
 }
 
 impl AttemptOutcome {
-    /// A short name, one of a fixed few.
+    /// The name in logs and metrics, one of a fixed set.
     pub fn code(self) -> &'static str {
         match self {
             AttemptOutcome::Running => "running",

@@ -1,13 +1,14 @@
-//! A request in one line of the process's own log, for `debug`.
+//! A finished request as one line of the `debug` log.
 
 use std::fmt::{self, Display, Formatter};
 
 use super::RequestRecord;
 
-/// The most characters of a method or a target that are shown.
+/// The maximum number of bytes of a method or a target that are shown.
 const MAX_LENGTH: usize = 256;
 
-/// A record as one line: what was asked for, who asked, which host was chosen and why, and what came of it.
+/// A record as one line: the request, the client, each attempt with its host and the reason for its selection, and the
+/// result.
 pub(crate) struct DebugLine<'a>(pub(crate) &'a RequestRecord<'a>);
 
 impl Display for DebugLine<'_> {
@@ -55,7 +56,7 @@ impl Display for DebugLine<'_> {
     }
 }
 
-/// Bytes that a client sent: what is no visible character escaped, and no more of them than a line bears.
+/// Bytes from a client, escaped to visible characters and truncated to [`MAX_LENGTH`].
 struct Escaped<'a>(&'a [u8]);
 
 impl Display for Escaped<'_> {

@@ -1,9 +1,10 @@
-//! What is told of a request once it has ended: one [`RequestRecord`] for each, whatever became of it.
+//! Describes finished requests: one [`RequestRecord`] each, however the request ended.
 //!
-//! The proxy makes it; whoever counts, writes or exports requests is an [`Observer`].
+//! The proxy creates the record. Metrics, access log, traces and history are [`Observer`]s.
 
 mod attempt;
 mod debug_line;
+mod hex_id;
 mod termination_reason;
 mod trace_context;
 
@@ -19,71 +20,73 @@ use crate::pool::Pool;
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub(crate) use debug_line::DebugLine;
+pub(crate) use hex_id::{hex_u128, random_u128};
 pub use termination_reason::TerminationReason;
+pub(crate) use trace_context::TRACEPARENT;
 pub use trace_context::TraceContext;
-pub(crate) use trace_context::{TRACEPARENT, hex_u128, random_u128};
 
-/// Takes in how requests went.
+/// Receives the records of finished requests.
 pub trait Observer: Debug + Send + Sync {
-    /// A request has ended. Called once for each, on the thread that served it: it must neither wait nor do much.
+    /// Called once for each request when it has ended, on the thread that served it. Implementations must not block and
+    /// must be cheap.
     fn on_request_end(&self, record: &RequestRecord<'_>);
 
-    /// The process ends: what is still on its way should get there by then. Blocks until it has.
-    fn flush(&self, _by: Instant) {}
+    /// Called when the process exits. Blocks until all data is delivered, at the latest until `deadline`.
+    fn flush(&self, _deadline: Instant) {}
 }
 
-/// A request that has ended.
+/// A finished request.
 #[derive(Debug)]
 pub struct RequestRecord<'a> {
-    /// Its head; `None` where none came whole, or where it was lost in a panic.
+    /// The request head; `None` if no whole head arrived, or if it was lost in a panic.
     pub request: Option<RequestView<'a>>,
-    /// What there is to say of it in numbers.
+    /// The numbers of the request.
     pub summary: RequestSummary,
-    /// Its pool with its number in the site; `None` if it never had one.
+    /// The request's pool and its index in the active configuration; `None` if no pool was chosen.
     pub pool: Option<(usize, &'a Arc<Pool>)>,
-    /// What was tried, in order; the last one is what the client has its answer from, if it is from a host.
+    /// The attempts in order. The last one is the source of the client's response, if a host sent it.
     pub attempts: &'a [Attempt],
-    /// The id that its attempts carried.
+    /// The request id that was sent to the hosts.
     pub id: Option<&'a [u8]>,
 }
 
-/// What there is to say of a request that has ended in numbers: what observers keep of it as it is.
+/// The numbers of a finished request, which observers can keep as they are.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestSummary {
-    /// Who sent it, as far as trusted proxies say; `None` where that is not known.
+    /// The client's address, taken from trusted proxies where they forward it; `None` if unknown.
     pub client: Option<IpAddr>,
-    /// Whether the client's connection was encrypted.
+    /// Whether the client's connection used TLS.
     pub tls: bool,
-    /// The version of HTTP that it came in; `None` without a head.
+    /// The HTTP version; `None` without a head.
     pub version: Option<Version>,
-    /// When its head had been read; without a head, when that began.
+    /// When the head was read completely; without a complete head, when the head began to arrive.
     pub began: Instant,
-    /// From then until it ended.
+    /// The time from `began` to the end.
     pub duration: Duration,
-    /// How long it waited in line for a host.
+    /// How long the request waited in the queue for a host.
     pub queued: Duration,
-    /// The status that the client got; `None` if it got none.
+    /// The status that the client received; `None` if it received no response.
     pub status: Option<u16>,
-    /// Bytes of its body.
+    /// Bytes of the request body.
     pub received: u64,
-    /// Bytes of the answer's body.
+    /// Bytes of the response body.
     pub sent: u64,
-    /// What ended it.
+    /// Why the request ended.
     pub termination: TerminationReason,
-    /// Its place in a trace; `None` without `tracing`.
+    /// The request's trace context; `None` without `tracing`.
     pub trace: Option<TraceContext>,
 }
 
 impl RequestSummary {
-    /// Whether the client got a 5xx, or no whole answer, through no fault of its own.
+    /// Whether the client received a 5xx, or an incomplete response that was not the client's fault.
     pub fn is_failure(&self) -> bool {
         self.status.is_some_and(|status| status >= 500) || self.termination.is_server_fault()
     }
 }
 
 impl<'a> RequestRecord<'a> {
-    /// A request of which no head was had that a proxy could go by: when it began, who sent it, and the status and the
-    /// bytes of the body that `client` got for it. It ends now.
+    /// A request without a usable head, which ends now. `status` and `sent` describe the response that the client
+    /// received.
     pub fn without_head(
         began: Instant,
         client: Option<IpAddr>,
@@ -113,19 +116,19 @@ impl<'a> RequestRecord<'a> {
         }
     }
 
-    /// The first field of this name in its head.
+    /// The value of the first header field with this name.
     pub fn field(&self, name: &HeaderName) -> Option<&'a [u8]> {
         self.request?.get(name)
     }
 
-    /// The client's Host, or the authority of HTTP/2.
+    /// The Host field, or the authority of an absolute target or of HTTP/2.
     pub fn authority(&self) -> Option<&'a [u8]> {
         self.request?
             .authority
             .or_else(|| self.field(&header::HOST))
     }
 
-    /// The attempt whose answer the client got, or the last one that failed; `None` if there was none.
+    /// The attempt whose response the client received, or the last failed one; `None` without attempts.
     pub fn last_attempt(&self) -> Option<&Attempt> {
         self.attempts.last()
     }

@@ -1,46 +1,46 @@
-//! What ended a request.
+//! Why a request ended.
 
 use crate::pool::Failure;
 
-/// What ended a request: the answer, or who stood against it.
+/// Why a request ended: with a response, or with a failure on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TerminationReason {
-    /// The client has the whole answer, of a host or of the proxy as an origin server.
+    /// The client received the whole response, from a host or from the proxy as an origin server.
     Complete,
-    /// Refused: malformed, or of a kind that is not passed on.
+    /// Refused: malformed, or of a kind that is not forwarded.
     BadRequest,
-    /// Refused: head, target, fields or body beyond a limit.
+    /// Refused: head, target, fields or body exceed a limit.
     TooLarge,
-    /// Refused: no route has this host and path.
+    /// Refused: no route matches the host and path.
     NoRoute,
-    /// Refused: not from this address.
+    /// Refused: the client's address is not allowed.
     Denied,
-    /// Refused: beyond a rate.
+    /// Refused: the rate limit is exceeded.
     RateLimited,
-    /// Refused: `limits.max_in_flight` requests run.
+    /// Refused: `limits.max_in_flight` requests are in flight.
     Overloaded,
     /// Refused: no host of the pool is usable.
     NoHost,
-    /// Refused: every host of the pool is full, and the line in front of them is, or did not move in time.
+    /// Refused: every host of the pool is full, and the queue is full or its timeout expired.
     QueueFull,
-    /// No connection to a host could be made.
+    /// No connection to a host could be opened.
     ConnectFailed,
-    /// The host did not answer, or did not go on, in time.
+    /// The host did not send the response, or its next part, in time.
     HostTimeout,
-    /// The host's connection ended before its answer did.
+    /// The host's connection ended before the end of the response.
     HostReset,
-    /// The host's answer was not valid.
+    /// The host's response was malformed.
     HostMalformed,
-    /// The client left before the end.
+    /// The client disconnected before the end.
     ClientGone,
-    /// The client was too slow to send its request, or to take the answer.
+    /// The client was too slow to send its request or to read the response.
     ClientTimeout,
-    /// The code that served it panicked, or could not go on.
+    /// An internal error or a panic in the proxy.
     Internal,
 }
 
 impl TerminationReason {
-    /// Every ending.
+    /// All reasons.
     pub const ALL: [TerminationReason; 16] = [
         TerminationReason::Complete,
         TerminationReason::BadRequest,
@@ -60,7 +60,7 @@ impl TerminationReason {
         TerminationReason::Internal,
     ];
 
-    /// What a failure ends that no other attempt follows.
+    /// The reason for a request whose last attempt ended with `failure`.
     pub fn from_failure(failure: Failure) -> Self {
         match failure {
             Failure::Connect => TerminationReason::ConnectFailed,
@@ -70,7 +70,7 @@ impl TerminationReason {
         }
     }
 
-    /// A short name.
+    /// The name in logs and metrics.
     pub fn code(self) -> &'static str {
         match self {
             TerminationReason::Complete => "complete",
@@ -92,7 +92,7 @@ impl TerminationReason {
         }
     }
 
-    /// Whether a host or this process failed the request.
+    /// Whether a host or the proxy is at fault.
     pub fn is_server_fault(self) -> bool {
         matches!(
             self,
@@ -104,7 +104,7 @@ impl TerminationReason {
         )
     }
 
-    /// Whether the proxy turned the request away without asking a host.
+    /// Whether the proxy refused the request without contacting a host.
     pub fn is_refusal(self) -> bool {
         matches!(
             self,
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_told_apart() {
+    fn codes_are_unique() {
         let codes = HashSet::from(TerminationReason::ALL.map(TerminationReason::code));
         assert_eq!(codes.len(), TerminationReason::ALL.len());
     }

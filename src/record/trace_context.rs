@@ -1,57 +1,58 @@
-//! A request's place in a distributed trace, as W3C Trace Context has it: <https://www.w3.org/TR/trace-context/>.
+//! W3C Trace Context of a request: <https://www.w3.org/TR/trace-context/>.
 
 use http::HeaderName;
 
+use super::hex_id::{hex_u128, parse_hex, random_u128};
 use crate::balancer::thread_random;
 use crate::config::Share;
 
-/// The field that tells of trace, span and whether it is recorded.
+/// The field with trace id, parent span id and flags.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Bytes of a traceparent of the version that is known, `00`.
+/// The length of a traceparent of version `00`.
 const LENGTH: usize = 55;
-/// The bit of the flags that says that the trace is recorded.
+/// The flag for a recorded trace.
 const SAMPLED: u8 = 1;
 
-/// A request's place in a trace.
+/// A request's position in a distributed trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The trace; not 0.
+    /// The trace id; never 0.
     pub id: u128,
-    /// The client's span that the request belongs to; `None`: the trace begins here.
+    /// The client's span id; `None` if the trace starts here.
     pub parent: Option<u64>,
-    /// The span of the request; not 0.
+    /// The span id of the request; never 0.
     pub span: u64,
     /// Whether the trace is recorded.
     pub sampled: bool,
 }
 
 impl TraceContext {
-    /// A trace that begins here, and is recorded if it is one of the share.
+    /// Starts a trace, which is recorded with the probability `share`.
     pub fn new_root(share: Share) -> Self {
         let id = random_u128().max(1);
         TraceContext {
             id,
             parent: None,
             span: TraceContext::new_span(),
-            // The half that everybody on the way has for random.
+            // The lower half is the one that every participant treats as random.
             sampled: share.takes(id as u64),
         }
     }
 
-    /// The trace that a traceparent tells of, with a new span in it; `None` if it is not valid.
+    /// Continues the trace of a traceparent with a new span; `None` if the value is invalid.
     pub fn from_traceparent(traceparent: &[u8]) -> Option<Self> {
-        let (known, more) = traceparent.split_at_checked(LENGTH)?;
+        let (known, extra) = traceparent.split_at_checked(LENGTH)?;
         let mut parts = known.split(|byte| *byte == b'-');
-        let version = number(parts.next()?, 2)?;
-        let id = number(parts.next()?, 32)?;
-        let parent = number(parts.next()?, 16)?;
-        let flags = number(parts.next()?, 2)?;
+        let version = parse_hex(parts.next()?, 2)?;
+        let id = parse_hex(parts.next()?, 32)?;
+        let parent = parse_hex(parts.next()?, 16)?;
+        let flags = parse_hex(parts.next()?, 2)?;
         let is_whole = match version {
-            0 => more.is_empty(),
+            0 => extra.is_empty(),
             0xff => false,
-            // A later version may say more, behind what this one says.
-            _ => matches!(more, [] | [b'-', ..]),
+            // Later versions may append fields.
+            _ => matches!(extra, [] | [b'-', ..]),
         };
         (is_whole && parts.next().is_none() && id != 0 && parent != 0).then(|| TraceContext {
             id,
@@ -61,12 +62,12 @@ impl TraceContext {
         })
     }
 
-    /// A span that nobody else has; not 0.
+    /// A new random span id; never 0.
     pub fn new_span() -> u64 {
         thread_random().max(1)
     }
 
-    /// The traceparent of what belongs to `span` of this trace.
+    /// The traceparent for a child of `span`.
     pub fn to_traceparent(&self, span: u64) -> [u8; LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         text[3..35].copy_from_slice(&hex_u128(self.id));
@@ -76,37 +77,6 @@ impl TraceContext {
     }
 }
 
-/// 128 random bits. Nobody can guess them; who has seen many of them could the next.
-pub(crate) fn random_u128() -> u128 {
-    u128::from(thread_random()) << 64 | u128::from(thread_random())
-}
-
-/// The 32 hexadecimal digits of a number, lower case.
-pub(crate) fn hex_u128(number: u128) -> [u8; 32] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (digits, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        digits[0] = DIGITS[usize::from(byte >> 4)];
-        digits[1] = DIGITS[usize::from(byte & 0xf)];
-    }
-    text
-}
-
-/// Reads a number of so many hexadecimal digits, lower case; at most 32.
-fn number(text: &[u8], digits: usize) -> Option<u128> {
-    if text.len() != digits {
-        return None;
-    }
-    text.iter().try_fold(0, |number, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(digit))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +84,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_trace_is_followed_and_passed_on() {
+    fn a_trace_is_continued_and_passed_on() {
         let trace = TraceContext::from_traceparent(GOOD.as_bytes()).unwrap();
         assert_eq!(trace.id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
@@ -122,13 +92,13 @@ mod tests {
         assert_eq!(trace.to_traceparent(0x00f0_67aa_0ba9_02b7), GOOD.as_bytes());
         let quiet = TraceContext::from_traceparent(GOOD.replace("-01", "-00").as_bytes()).unwrap();
         assert!(!quiet.sampled);
-        // Bits that are not known say nothing, and are not passed on.
+        // Unknown flags are ignored and not passed on.
         let more = TraceContext::from_traceparent(GOOD.replace("-01", "-ff").as_bytes()).unwrap();
         assert_eq!(more.to_traceparent(0x00f0_67aa_0ba9_02b7), GOOD.as_bytes());
     }
 
     #[test]
-    fn a_later_version_may_say_more() {
+    fn a_later_version_may_append_fields() {
         let later = GOOD.replacen("00", "cc", 1);
         for more in ["", "-", "-what comes"] {
             let text = format!("{later}{more}");
@@ -141,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_valid_is_not_followed() {
+    fn an_invalid_value_is_ignored() {
         let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let no_parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
         for text in [
@@ -167,16 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_in_hexadecimal() {
-        let mut number = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210_u128;
-        for _ in 0..200 {
-            assert_eq!(hex_u128(number), format!("{number:032x}").as_bytes());
-            number = number.rotate_left(3) ^ (number << 7);
-        }
-    }
-
-    #[test]
-    fn traces_that_begin_are_each_their_own() {
+    fn new_traces_have_different_ids() {
         let (one, other) = (
             TraceContext::new_root(Share::of_percent(100.0)),
             TraceContext::new_root(Share::of_percent(0.0)),

@@ -126,7 +126,7 @@ impl RuntimeOverrides {
                 if member.is_usable() && pool.usable() == 1 && !force {
                     let pool = pool.name();
                     return Err(ChangeError::Conflict(format!(
-                        "`{host}` is the last usable host of the pool {pool}; force=true removes it anyway"
+                        "`{host}` is the last usable host of the pool {pool}; to remove it anyway, use --force (in the API: force=true)"
                     )));
                 }
                 self.remove(file, &host);

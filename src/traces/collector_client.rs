@@ -1,4 +1,4 @@
-//! A collector over HTTP: one request on a connection of its own, within one time limit.
+//! An HTTP client for an OTLP collector: each export is one request on its own connection, within one timeout.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,15 +17,15 @@ use tokio::time::timeout;
 use super::otlp::ExportResponse;
 use crate::config::{Endpoint, Otlp};
 
-/// Answers are a few bytes; nothing behind this many is looked at.
+/// The maximum size of a response body that is read. Usual responses have a few bytes.
 const MAX_RESPONSE: usize = 64 << 10;
 
-/// Why a collector did not take what it was sent.
+/// Why an export failed.
 #[derive(Debug)]
 pub(super) enum ExportError {
-    /// It may, another time.
+    /// A retry may succeed.
     Retryable(String),
-    /// It will not.
+    /// The collector refused the spans.
     Permanent(String),
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for ExportError {
     }
 }
 
-/// Sends to one collector.
+/// A client for one collector.
 pub(super) struct CollectorClient {
     endpoint: Endpoint,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -55,7 +55,7 @@ impl CollectorClient {
         }
     }
 
-    /// Sends spans, in pieces; returns how many of them were turned away.
+    /// Exports a message, given in pieces; returns how many of its spans the collector rejected.
     pub(super) async fn post(&self, spans: &[&[u8]]) -> Result<u64, ExportError> {
         let exchange = timeout(self.timeout, self.post_once(spans));
         let (status, body) = match exchange.await {
@@ -63,14 +63,14 @@ impl CollectorClient {
             Ok(Err(reason)) => return Err(ExportError::Retryable(reason)),
             Err(_) => {
                 return Err(ExportError::Retryable(format!(
-                    "no answer within {:?}",
+                    "no response within {:?}",
                     self.timeout
                 )));
             }
         };
         match status {
             200..=299 => Ok(rejected_spans(&body)),
-            // What the specification has a sender try again.
+            // The statuses that the OTLP specification calls retryable.
             429 | 502 | 503 | 504 => Err(ExportError::Retryable(format!("status {status}"))),
             _ => Err(ExportError::Permanent(format!("status {status}"))),
         }
@@ -85,7 +85,7 @@ impl CollectorClient {
         response.map_err(|error| error.to_string())
     }
 
-    /// A connection to the first address that takes one.
+    /// Connects to the first address that accepts.
     async fn connect(
         &self,
         addresses: impl Iterator<Item = SocketAddr>,
@@ -141,7 +141,7 @@ impl CollectorClient {
     }
 }
 
-/// How many spans an answer says were not taken.
+/// The number of rejected spans according to the response.
 fn rejected_spans(response: &[u8]) -> u64 {
     let response = ExportResponse::decode(response).unwrap_or_default();
     let spans = response

@@ -1,4 +1,4 @@
-//! What waits in the queue, sent in batches: tried again for a while where that may help, then given up.
+//! Exports queued requests in batches. A failed batch is retried for a while if that may help, and then dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use log::{info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::ExportCounters;
 use super::collector_client::{CollectorClient, ExportError};
+use super::export_counters::ExportCounters;
 use super::finished_request::FinishedRequest;
 use super::span_batch::SpanBatch;
 use crate::config::Otlp;
 
-/// How long is waited before each further try to send a batch.
+/// The delays before each retry of a batch.
 const RETRY_BACKOFF: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -21,12 +21,13 @@ const RETRY_BACKOFF: [Duration; 4] = [
     Duration::from_secs(8),
 ];
 
-/// How often it is looked who else goes along. A thread that is woken by each request costs it more than all the rest.
+/// How often the queue is polled while a batch fills. Waking this thread for each request would cost that request more
+/// than all other work here.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How often, once an eighth of the queue has been found taken.
+/// The polling interval while more than an eighth of the queue is taken.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Sends what waits, until it is told to end.
+/// Exports queued requests until shutdown.
 pub(super) struct Exporter {
     client: CollectorClient,
     queue: mpsc::Receiver<Box<FinishedRequest>>,
@@ -35,7 +36,7 @@ pub(super) struct Exporter {
     interval: Duration,
     batch: SpanBatch,
     endpoint: String,
-    /// What was lost when the collector was last known to take what it is sent; `None`: it is.
+    /// The number of lost requests when exports began to fail; `None` while they succeed.
     lost_before: Option<u64>,
 }
 
@@ -59,7 +60,7 @@ impl Exporter {
         }
     }
 
-    /// Loses what it has taken from the queue.
+    /// Drops the current batch and counts its requests as lost.
     pub(super) fn discard_batch(&mut self) {
         self.counts.add_lost(self.batch.requests());
         self.batch.clear();
@@ -69,7 +70,7 @@ impl Exporter {
         while self.collect_batch().await {
             self.export_batch(&RETRY_BACKOFF).await;
         }
-        // No time is left to try anything twice.
+        // At shutdown there is no time for retries.
         loop {
             drain_queue(&mut self.queue, &mut self.batch);
             if self.batch.requests() == 0 {
@@ -79,10 +80,10 @@ impl Exporter {
         }
     }
 
-    /// Waits for requests to tell of. `false`: it is time to end; there may be some nevertheless.
+    /// Collects a batch. `false` at shutdown; the batch may contain requests even then.
     async fn collect_batch(&mut self) -> bool {
         let (queue, batch) = (&mut self.queue, &mut self.batch);
-        let some = async {
+        let first_batch = async {
             let Some(first) = queue.recv().await else {
                 return;
             };
@@ -99,18 +100,18 @@ impl Exporter {
                     .await;
                 }
             };
-            // Full or not, it goes then.
+            // After the interval the batch is sent, full or not.
             let _ = timeout(self.interval, more).await;
         };
         tokio::select! {
             biased;
             () = wait_for_shutdown(&mut self.shutdown) => return false,
-            () = some => {}
+            () = first_batch => {}
         }
         self.batch.requests() > 0
     }
 
-    /// Sends the batch, again after each of `backoff` if that may help, and empties it.
+    /// Exports the batch, with a retry after each delay in `backoff` if the error is retryable, and clears it.
     async fn export_batch(&mut self, backoff: &[Duration]) {
         let requests = self.batch.requests();
         let mut backoff = backoff.iter();
@@ -130,7 +131,7 @@ impl Exporter {
             let Some(delay) = delay else { break };
             tokio::select! {
                 biased;
-                // The last try comes at once.
+                // At shutdown one last attempt follows at once.
                 () = wait_for_shutdown(&mut self.shutdown) => backoff = [].iter(),
                 () = sleep(*delay) => {}
             }
@@ -143,36 +144,36 @@ impl Exporter {
         self.counts.add_exported(requests);
         if rejected > 0 {
             warn!(
-                "the collector of traces turned spans away: {rejected}, {}",
+                "the trace collector rejected spans: {rejected}, {}",
                 self.endpoint
             );
         }
         if let Some(before) = self.lost_before.take() {
             let lost = self.counts.lost() - before;
             info!(
-                "traces go to {} again; requests not told of: {lost}",
+                "traces are exported to {} again; requests lost: {lost}",
                 self.endpoint
             );
         }
     }
 
-    /// Once, until the collector takes something again.
+    /// Logs the first failure until an export succeeds again.
     fn warn_once(&mut self, error: &ExportError) {
         if self.lost_before.is_none() {
             self.lost_before = Some(self.counts.lost());
-            warn!("traces do not go to {}: {error}", self.endpoint);
+            warn!("cannot export traces to {}: {error}", self.endpoint);
         }
     }
 }
 
-/// Waits until it is time to end.
+/// Waits for shutdown.
 async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
-    // Whoever could tell it is gone: then it is time as well.
+    // An error means that the sender is gone, which is a shutdown as well.
     let _ = shutdown.wait_for(|yes| *yes).await;
 }
 
-/// Adds those that wait to a batch, as far as there is room. They are made spans of at once: what is kept of a request takes
-/// more room.
+/// Moves queued requests into the batch until it is full. Encoding them at once saves memory: spans are smaller than
+/// queued requests.
 fn drain_queue(queue: &mut mpsc::Receiver<Box<FinishedRequest>>, batch: &mut SpanBatch) {
     while !batch.is_full()
         && let Ok(request) = queue.try_recv()

@@ -1,4 +1,5 @@
-//! What is kept of a request until its spans are made. All of it is copied: what a head's fields share is the whole head.
+//! The copy of a request from which its spans are built. Nothing is shared with the request, because a reference to one
+//! field would keep the whole head in memory.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -7,23 +8,24 @@ use http::header;
 
 use crate::record::{Attempt, RequestRecord, RequestSummary, TraceContext};
 
-/// Bytes that are kept of any text that a client chose: requests wait in a queue, and their number alone bounds no memory.
+/// The maximum length of a text that a client chose. Requests wait in a queue, and limiting their number alone does not
+/// limit memory.
 const MAX_TEXT: u16 = 1_024;
 
-/// A request that has ended.
+/// A finished request.
 #[derive(Debug)]
 pub(super) struct FinishedRequest {
     pub(super) trace: TraceContext,
-    /// When it began, by the wall clock.
+    /// When the request began, by the wall clock.
     pub(super) started: SystemTime,
     pub(super) summary: RequestSummary,
     pub(super) attempts: Vec<Attempt>,
-    /// One behind the other, and how long each is.
+    /// The texts, concatenated, and their lengths.
     texts: Vec<u8>,
     lengths: [Option<u16>; TEXT_COUNT],
 }
 
-/// The texts of a request. Its query is none of them: it may hold what only the host should know.
+/// The texts of a request. The query is not among them: it may contain secrets between client and host.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RequestText {
     Method,
@@ -61,27 +63,27 @@ impl FinishedRequest {
         }
     }
 
-    /// What is not text in it stands as U+FFFD.
+    /// A text; invalid UTF-8 in it becomes U+FFFD.
     pub(super) fn text(&self, text: RequestText) -> Option<Cow<'_, str>> {
         let length = usize::from(self.lengths[text as usize]?);
-        let before = self.lengths[..text as usize].iter().flatten();
-        let begin = before.copied().map(usize::from).sum();
+        let preceding = self.lengths[..text as usize].iter().flatten();
+        let begin = preceding.copied().map(usize::from).sum();
         let text = self.texts.get(begin..)?.get(..length)?;
         Some(String::from_utf8_lossy(text))
     }
 }
 
-/// The path of a target without its query; a server as a whole has the path `/`.
+/// The path of a target without its query; `/` for an empty path.
 fn path(uri: &[u8]) -> &[u8] {
     let path = uri.split(|&byte| byte == b'?').next();
     path.filter(|path| !path.is_empty()).unwrap_or(b"/")
 }
 
-/// As much of a text as is kept, in whole characters.
+/// Truncates a text to [`MAX_TEXT`], between characters.
 fn truncated(text: &[u8]) -> &[u8] {
-    let is_amid = |end| text.get(end).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let splits_character = |end| text.get(end).is_some_and(|byte| byte & 0xc0 == 0x80);
     let mut end = text.len().min(MAX_TEXT.into());
-    while end > 0 && is_amid(end) {
+    while end > 0 && splits_character(end) {
         end -= 1;
     }
     &text[..end]
@@ -92,11 +94,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
-        let most = usize::from(MAX_TEXT);
-        let long = "x".repeat(most - 1) + "é";
-        assert_eq!(truncated(long.as_bytes()).len(), most - 1);
+    fn a_text_is_truncated_between_characters() {
+        let max = usize::from(MAX_TEXT);
+        let long = "x".repeat(max - 1) + "é";
+        assert_eq!(truncated(long.as_bytes()).len(), max - 1);
         assert_eq!(truncated("é".as_bytes()), "é".as_bytes());
-        assert_eq!(truncated(&vec![0x80; 2 * most]), b"");
+        assert_eq!(truncated(&vec![0x80; 2 * max]), b"");
     }
 }

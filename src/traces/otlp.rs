@@ -1,9 +1,10 @@
-//! The messages of OTLP that traces need, as far as they are filled in here: opentelemetry-proto 1.x, `trace/v1`,
+//! Encodes the OTLP messages for traces, with the fields that are used here: opentelemetry-proto 1.x, `trace/v1`,
 //! `common/v1`, `resource/v1` and `collector/trace/v1`.
 //!
-//! What is sent is written field by field with prost's encoders: a struct for each attribute of each span, filled in,
-//! measured, encoded and dropped, costs several times as much. The crate that has all messages comes with OpenTelemetry's
-//! SDK, and that with second versions of what the tree has already; the end-to-end tests read with it what is written here.
+//! Messages are written field by field with prost's encoders: building, measuring, encoding and dropping a struct for
+//! each attribute of each span costs several times as much. The crate with all message types depends on OpenTelemetry's
+//! SDK, which would add second versions of crates in the tree; the end-to-end tests use it to decode what is written
+//! here.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::address_text::AddressText;
 
-/// The numbers of fields.
+/// Field numbers.
 pub(super) mod field {
     /// `ExportTraceServiceRequest.resource_spans`.
     pub(in super::super) const RESOURCE_SPANS: u32 = 1;
@@ -32,7 +33,7 @@ pub(super) mod field {
     pub(in super::super) const SCOPE_NAME: u32 = 1;
     pub(in super::super) const SCOPE_VERSION: u32 = 2;
 
-    /// Those of `Span`. Ids are big-endian; times are nanoseconds since 1970.
+    /// `Span.*`. Ids are big-endian; times are nanoseconds since 1970.
     pub(in super::super) const TRACE_ID: u32 = 1;
     pub(in super::super) const SPAN_ID: u32 = 2;
     pub(in super::super) const PARENT_SPAN_ID: u32 = 4;
@@ -48,7 +49,7 @@ pub(super) mod field {
     pub(in super::super) const STATUS_MESSAGE: u32 = 2;
     pub(in super::super) const STATUS_CODE: u32 = 3;
 
-    /// `KeyValue.key` and `.value`, and the kinds of `AnyValue`.
+    /// `KeyValue.key` and `.value`, and the variants of `AnyValue`.
     pub(super) const KEY: u32 = 1;
     pub(super) const VALUE: u32 = 2;
     pub(super) const TEXT: u32 = 1;
@@ -57,14 +58,14 @@ pub(super) mod field {
     pub(super) const REAL: u32 = 4;
 }
 
-/// `SpanKind`: on which side of a call a span is.
+/// `SpanKind`: the side of a call.
 pub(super) const SERVER: u64 = 2;
 pub(super) const CLIENT: u64 = 3;
 
-/// `StatusCode`: what a span stands for has failed.
+/// `StatusCode`: the operation has failed.
 pub(super) const ERROR: u64 = 2;
 
-/// The fields of a message, in the order in which they are written.
+/// An encoded message. Fields are written in the order of the calls.
 #[derive(Debug, Default)]
 pub(super) struct ProtoMessage(Vec<u8>);
 
@@ -77,7 +78,7 @@ impl ProtoMessage {
         self.0.clear();
     }
 
-    /// A text, bytes, or another message.
+    /// Writes a string, bytes or a nested message.
     #[inline]
     pub(super) fn bytes(&mut self, field: u32, value: &[u8]) {
         self.length(field, value.len());
@@ -99,15 +100,15 @@ impl ProtoMessage {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Takes the fields out of another message.
+    /// Moves the fields of another message to the end of this one.
     pub(super) fn append(&mut self, other: &mut ProtoMessage) {
         self.0.append(&mut other.0);
     }
 
-    /// What a message of this many bytes begins with.
+    /// Writes the key and the length of a nested message with `length` bytes.
     pub(super) fn length(&mut self, field: u32, length: usize) {
         match (field, length) {
-            // As most are.
+            // The common case, in one step.
             (0..=15, 0..=127) => self.0.extend([delimited(field), length as u8]),
             _ => {
                 encode_key(field, WireType::LengthDelimited, &mut self.0);
@@ -116,7 +117,7 @@ impl ProtoMessage {
         }
     }
 
-    /// The attributes of whatever the message stands for.
+    /// Returns a writer for attributes in this field.
     pub(super) fn attributes(&mut self, field: u32) -> Attributes<'_> {
         Attributes {
             message: self,
@@ -125,14 +126,14 @@ impl ProtoMessage {
     }
 }
 
-/// Writes attributes, by the kind of their values.
+/// Writes attributes, by type of value.
 #[derive(Debug)]
 pub(super) struct Attributes<'a> {
     message: &'a mut ProtoMessage,
     field: u32,
 }
 
-/// Bytes of the number and the kind of a field; those of the messages of an attribute are all below 16.
+/// The size of a field key. All field numbers in an attribute are below 16.
 const KIND: usize = 1;
 
 impl Attributes<'_> {
@@ -165,7 +166,7 @@ impl Attributes<'_> {
         self.message.number(field::FLAG, value.into());
     }
 
-    /// Everything that stands before the `AnyValue` of this many bytes.
+    /// Writes everything before an `AnyValue` of `value` bytes.
     fn begin(&mut self, key: &str, value: usize) {
         let message = &mut self.message;
         message.length(self.field, field_length(key.len()) + field_length(value));
@@ -174,24 +175,24 @@ impl Attributes<'_> {
     }
 }
 
-/// What a field of bytes begins with; `field` is below 16.
+/// The key of a length-delimited field; `field` must be below 16.
 const fn delimited(field: u32) -> u8 {
     (field << 3) as u8 | WireType::LengthDelimited as u8
 }
 
-/// Bytes of a field whose value has this many.
+/// The size of a length-delimited field with a value of `value` bytes.
 fn field_length(value: usize) -> usize {
     KIND + encoded_len_varint(value as u64) + value
 }
 
-/// What a collector answers.
+/// The response of a collector.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ExportResponse {
     #[prost(message, optional, tag = "1")]
     pub(super) partial_success: Option<PartialSuccess>,
 }
 
-/// What of it was not taken.
+/// What the collector rejected.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PartialSuccess {
     #[prost(int64, tag = "1")]

@@ -1,5 +1,5 @@
-//! Spans as OTLP has them, with OpenTelemetry's names for what HTTP requests have in common: one for the request as this
-//! proxy's client sees it, and in it one for each attempt as a host sees it.
+//! Writes OTLP spans with OpenTelemetry's semantic conventions for HTTP: a server span for the request and, as its
+//! children, a client span for each attempt.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -10,13 +10,13 @@ use super::finished_request::{FinishedRequest, RequestText};
 use super::otlp::{Attributes, CLIENT, ERROR, ProtoMessage, SERVER, field};
 use crate::record::{Attempt, AttemptOutcome, TerminationReason};
 
-/// In a span's flags: the trace is recorded. What W3C's own flags say.
+/// Span flag: the trace is recorded, as in W3C trace flags.
 const SAMPLED: u32 = 0x01;
-/// It is known whether the parent is another process's span, ...
+/// Span flag: it is known whether the parent belongs to another process.
 const HAS_IS_REMOTE: u32 = 0x100;
-/// ... and it is.
+/// Span flag: the parent belongs to another process.
 const IS_REMOTE: u32 = 0x200;
-/// What stands for a method that is not one of HTTP's own, of which a client could make up any number.
+/// Replaces a method that HTTP does not define; clients could invent any number of them.
 const OTHER: &str = "_OTHER";
 
 /// Writes the span of a request.
@@ -95,7 +95,7 @@ fn describe_text(
     }
 }
 
-/// Writes the span of one of a request's attempts; `false`: it has none.
+/// Writes the span of an attempt; `false` if the attempt has none.
 pub(super) fn write_attempt_span(
     span: &mut ProtoMessage,
     request: &FinishedRequest,
@@ -167,7 +167,7 @@ fn describe_attempt(
     }
 }
 
-/// The name of a span: one of few, so neither the path nor a method that a client made up.
+/// The span name, of low cardinality: neither the path nor an invented method.
 fn span_name(request: &FinishedRequest) -> &'static str {
     let method = request.text(RequestText::Method);
     method
@@ -188,7 +188,7 @@ fn describe_method(attributes: &mut Attributes<'_>, request: &FinishedRequest) {
     }
 }
 
-/// A method that is one of HTTP's own.
+/// The method, if HTTP defines it.
 fn known_method(method: &str) -> Option<&'static str> {
     const KNOWN: [&str; 9] = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
@@ -204,11 +204,11 @@ fn describe_server(attributes: &mut Attributes<'_>, authority: &str) {
     }
 }
 
-/// Name and port of an authority, the port if it has one.
+/// Splits an authority into host and optional port.
 fn split_authority(authority: &str) -> (&str, Option<u16>) {
     let split = authority.rsplit_once(':');
     let port = split.and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
-    // The last group of an IPv6 address without a port is none.
+    // The last group of a bare IPv6 address is not a port.
     let (name, port) = match port {
         Some((name, port)) if authority.parse::<IpAddr>().is_err() => (name, Some(port)),
         _ => (authority, None),
@@ -232,7 +232,7 @@ fn set_error_status(span: &mut ProtoMessage, code: &str) {
     span.bytes(field::STATUS, status.as_bytes());
 }
 
-/// Since 1970; a clock before that says 0.
+/// Nanoseconds since 1970; 0 for an earlier time.
 fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -256,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_clients_make_up_are_one() {
+    fn only_methods_of_http_are_known() {
         assert_eq!(known_method("GET"), Some("GET"));
         assert_eq!(known_method("get"), None);
     }
 
     #[test]
-    fn a_moment_is_in_nanoseconds() {
+    fn a_time_is_in_nanoseconds_since_1970() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
         assert_eq!(nanoseconds(time), 1_500_000_000);
         assert_eq!(

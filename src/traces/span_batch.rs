@@ -1,27 +1,27 @@
-//! The message that tells a collector of some requests.
+//! Builds the export message for a batch of requests.
 
 use super::finished_request::FinishedRequest;
 use super::otlp::{ProtoMessage, field};
 use super::span;
 
-/// Requests that one message tells of at most: some hundred kilobytes.
+/// The maximum number of requests in a message, which has then some hundred kilobytes.
 const MAX_REQUESTS: usize = 512;
 
-/// The spans of some requests. The place for them is kept from one message to the next.
+/// The encoded spans of a batch. Its buffers are reused for the next batch.
 #[derive(Debug)]
 pub(super) struct SpanBatch {
     requests: usize,
     resource: ProtoMessage,
     /// `ScopeSpans`.
     spans: ProtoMessage,
-    /// The span that is being written.
+    /// The span being written.
     span: ProtoMessage,
-    /// What stands before the spans in the whole message.
+    /// The part of the message before the spans.
     head: ProtoMessage,
 }
 
 impl SpanBatch {
-    /// None so far. `service` is whom they are of.
+    /// Creates an empty batch; `service` is the resource's `service.name`.
     pub(super) fn new(service: &str) -> Self {
         let mut resource = ProtoMessage::default();
         let mut attributes = resource.attributes(field::RESOURCE_ATTRIBUTES);
@@ -64,10 +64,10 @@ impl SpanBatch {
         self.span.clear();
     }
 
-    /// The message, in pieces.
+    /// The export message, in two pieces.
     pub(super) fn message(&mut self) -> [&[u8]; 2] {
         let (head, spans) = (&mut self.head, self.spans.as_bytes());
-        // The length of what is inside comes before it.
+        // Protobuf puts the length before the content.
         let mut inside = ProtoMessage::default();
         inside.bytes(field::RESOURCE, self.resource.as_bytes());
         inside.length(field::SCOPE_SPANS, spans.len());
@@ -77,7 +77,7 @@ impl SpanBatch {
         [head.as_bytes(), spans]
     }
 
-    /// Forgets them.
+    /// Removes all spans.
     pub(super) fn clear(&mut self) {
         self.requests = 0;
         self.spans.clear();

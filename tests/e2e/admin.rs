@@ -66,19 +66,19 @@ fn sigterm_is_not_ready_at_once_and_serves_on_for_the_drain_delay() {
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let mut ballast = setup.top("server: { drain_delay: 5s }").start();
     wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
-    let told = Instant::now();
+    let signalled = Instant::now();
     ballast.signal(Signal::SIGTERM);
     wait_until(SOON, "it is not ready", || {
         probe(admin, "/ready") == Some(503)
     });
     let mut served = 0;
-    while told.elapsed() < Duration::from_secs(2) {
+    while signalled.elapsed() < Duration::from_secs(2) {
         assert_eq!(get(ballast.address(), "/").status, 200);
         served += 1;
     }
     assert!(served > 0);
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
-    let took = told.elapsed();
+    let took = signalled.elapsed();
     assert!(took >= Duration::from_secs(5), "{took:?}");
 }
 

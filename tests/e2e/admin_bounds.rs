@@ -1,4 +1,4 @@
-//! The admin address among strangers: what they may take, and what they are told.
+//! The admin address among strangers: what they may take, and what they are response.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,15 +33,18 @@ fn silent_strangers_do_not_take_the_probes_away() {
         let start = Instant::now();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(status(admin, &request), 200, "{path}");
-        // Silence lasts ten seconds until it is told so.
+        // A silent connection gets its response after ten seconds.
         assert!(start.elapsed() < Duration::from_secs(8), "{path}");
     }
-    // The oldest ones had to go, and were told so.
-    let mut told = String::new();
+    // The oldest ones were closed with a response.
+    let mut response = String::new();
     let mut oldest = &silent[0];
-    oldest.read_to_string(&mut told).expect("an answer");
-    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
-    assert!(told.to_lowercase().contains("retry-after: 1\r\n"), "{told}");
+    oldest.read_to_string(&mut response).expect("an answer");
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(
+        response.to_lowercase().contains("retry-after: 1\r\n"),
+        "{response}"
+    );
 }
 
 #[test]
@@ -81,7 +84,7 @@ fn every_refusal_is_answered() {
 }
 
 #[test]
-fn a_head_that_does_not_come_is_told_so_after_ten_seconds() {
+fn a_head_that_does_not_arrive_gets_a_response_after_ten_seconds() {
     let backend = Backend::start_new("a");
     let (_ballast, admin) = running(&backend);
     let mut client = Client::connect(admin);

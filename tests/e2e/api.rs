@@ -1,4 +1,4 @@
-//! The API: what it tells and what it changes, over the control socket and over TCP.
+//! The API: what it reports and what it changes, over the control socket and over TCP.
 
 use std::fs::Permissions;
 use std::io::{Read, Write};
@@ -305,7 +305,7 @@ fn an_edited_file_beats_an_operator_who_beats_what_was_there() {
         (&json!(2), &json!([]))
     );
     assert_eq!(read(&ballast, &of_c)["operator"], json!([]));
-    // Nothing was said about this one.
+    // The entry of this host in the file was not edited.
     assert_eq!(ask(&ballast, "GET", &of_a, "").0, 404);
     refused(
         ask(
@@ -346,8 +346,8 @@ fn a_hundred_changes_under_load_fail_no_request() {
             ("PATCH", &of_b, &*weight, 200),
             ("DELETE", &of_c, "", 200),
         ] {
-            let (status, told) = ask(&ballast, method, path, body);
-            assert_eq!(status, wanted, "{method} {path}: {told}");
+            let (status, body) = ask(&ballast, method, path, body);
+            assert_eq!(status, wanted, "{method} {path}: {body}");
         }
     }
     let tally = load.stop();
@@ -357,7 +357,7 @@ fn a_hundred_changes_under_load_fail_no_request() {
 }
 
 #[test]
-fn wrong_requests_are_told_why() {
+fn invalid_requests_get_a_reason() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     let of_a = host_path(&a.address().to_string());
@@ -399,7 +399,7 @@ fn wrong_requests_are_told_why() {
             404,
             "no pool `none`",
         ),
-        ("PATCH", &of_a, "weight", 400, "is not what is wanted"),
+        ("PATCH", &of_a, "weight", 400, "the body is not valid"),
         (
             "PATCH",
             &of_a,
@@ -441,9 +441,9 @@ fn wrong_requests_are_told_why() {
             "/api/v1/events?after=x",
             "",
             400,
-            "`x` is not the number of an event",
+            "`x` is not an event number",
         ),
-        ("POST", "/api/v1/drain", "", 400, "which host?"),
+        ("POST", "/api/v1/drain", "", 400, "the query has no host"),
         (
             "PUT",
             "/api/v1/log-level",
@@ -451,8 +451,14 @@ fn wrong_requests_are_told_why() {
             400,
             "loud",
         ),
-        ("DELETE", "/api/v1/status", "", 405, "only GET, HEAD here"),
-        ("GET", "/api/v1/reload", "", 405, "only POST here"),
+        (
+            "DELETE",
+            "/api/v1/status",
+            "",
+            405,
+            "accepts only GET, HEAD",
+        ),
+        ("GET", "/api/v1/reload", "", 405, "accepts only POST"),
     ] {
         refused(ask(&ballast, method, path, body), status, reason);
     }
@@ -507,26 +513,22 @@ fn over_tcp_writing_takes_the_token() {
     let (backend, _ballast, admin) = with_token();
     let path = host_path(&backend.address().to_string());
     let write = |fields: &str| over_tcp(admin, "PATCH", &path, "127.0.0.1", fields);
-    refused(write(""), 401, "takes the token");
-    refused(
-        write("Authorization: Bearer wrong\r\n"),
-        401,
-        "not the token",
-    );
+    refused(write(""), 401, "needs the token");
+    refused(write("Authorization: Bearer wrong\r\n"), 401, "wrong token");
     refused(
         write("Authorization: Basic YTpi\r\n"),
         401,
-        "takes the token",
+        "needs the token",
     );
     let token = format!("Authorization: Bearer {}\r\n", TOKEN);
     let (status, weighed) = write(&token);
     assert_eq!((status, &weighed["weight"]), (200, &json!(2)), "{weighed}");
-    let (status, told) = over_tcp(admin, "GET", "/api/v1/status", "localhost:1", "");
-    assert_eq!((status, &told["writable"]), (200, &json!(true)));
+    let (status, body) = over_tcp(admin, "GET", "/api/v1/status", "localhost:1", "");
+    assert_eq!((status, &body["writable"]), (200, &json!(true)));
     refused(
         over_tcp(admin, "GET", "/api/v1/status", "evil.example", ""),
         403,
-        "none of admin.hosts",
+        "is not in admin.hosts",
     );
     assert_eq!(
         over_tcp(admin, "GET", "/api/v1/status", "lb.internal:9", "").0,
@@ -610,19 +612,19 @@ fn the_level_of_the_log_changes_at_run_time() {
     assert_eq!(status, 200);
     let drain = format!("{}/drain", host_path(&a.address().to_string()));
     assert_eq!(ask(&ballast, "POST", &drain, "").0, 200);
-    let (status, told) = ask(
+    let (status, body) = ask(
         &ballast,
         "PUT",
         "/api/v1/log-level",
         r#"{"level":"ballast=debug,info"}"#,
     );
     assert_eq!(
-        (status, &told["level"]),
+        (status, &body["level"]),
         (200, &json!("ballast=debug,info"))
     );
     let undrain = format!("{}/undrain", host_path(&a.address().to_string()));
     assert_eq!(ask(&ballast, "POST", &undrain, "").0, 200);
-    ballast.wait_for_log(&["is drained no more"]);
+    ballast.wait_for_log(&["is no longer drained"]);
     assert!(ballast.log_with(&[" drains"]).is_empty());
     assert_eq!(
         kinds(&ballast)
@@ -662,13 +664,13 @@ fn answers_are_as_the_description_says() {
             let method = method.to_uppercase();
             let (status, answer) = ask(&ballast, &method, &path, &body);
             assert!(status != 405, "{method} {path}");
-            let said = &operation["responses"][status.to_string()];
-            assert!(said.is_object(), "{method} {path}: {status} {answer}");
-            let said = match said["$ref"].as_str() {
+            let response = &operation["responses"][status.to_string()];
+            assert!(response.is_object(), "{method} {path}: {status} {answer}");
+            let response = match response["$ref"].as_str() {
                 Some(name) => referred(&description, name),
-                None => said,
+                None => response,
             };
-            let schema = &said["content"]["application/json"]["schema"];
+            let schema = &response["content"]["application/json"]["schema"];
             if schema.is_object() {
                 holds(&description, schema, &answer, &format!("{method} {path}"));
             }

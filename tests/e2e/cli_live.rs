@@ -258,8 +258,8 @@ fn hosts_are_added_weighed_and_removed() {
     );
     for host in [&a, &b] {
         let end = ballast.command(&["host", "remove", host, "--pool", "web"]);
-        let told = format!("removed {host} from web; requests that run on it still: 0\n");
-        assert_eq!(done(&end), told);
+        let expected = format!("removed {host} from web; requests still in flight: 0\n");
+        assert_eq!(done(&end), expected);
     }
     let mut client = Client::connect(ballast.address());
     for _ in 0..6 {
@@ -276,7 +276,7 @@ fn hosts_are_added_weighed_and_removed() {
 fn what_is_not_there_is_one_line_and_exit_1() {
     let ([a, _b], ballast) = two();
     let a = a.address().to_string();
-    for (args, told) in [
+    for (args, reason) in [
         (&["status", "--pool", "wbe"][..], "there is no pool `wbe`"),
         (
             &["status", "--json", "--pool", "w b"],
@@ -301,7 +301,7 @@ fn what_is_not_there_is_one_line_and_exit_1() {
         (&["host", "add", "no-port", "--pool", "web"], "address: "),
     ] {
         let end = ballast.command(args);
-        assert!(failed(&end).contains(told), "{args:?}: {end:?}");
+        assert!(failed(&end).contains(reason), "{args:?}: {end:?}");
     }
 }
 
@@ -342,7 +342,7 @@ fn without_a_process_each_command_says_so() {
 }
 
 #[test]
-fn the_level_of_the_log_is_told_and_changed() {
+fn the_log_level_is_shown_and_changed() {
     let (_hosts, ballast) = two();
     let before = ballast.command(&["log-level"]);
     assert!(done(&before).contains("info"), "{before:?}");

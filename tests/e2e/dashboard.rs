@@ -62,8 +62,8 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     );
     browser.wait_for("document.querySelector('figure[data-is=retries] b').innerText === '0'");
 
-    let said = Client::connect(listen).post("/stop", b"").text();
-    let stopped = said.split(' ').nth(2).expect("red at HOST stops");
+    let text = Client::connect(listen).post("/stop", b"").text();
+    let stopped = text.split(' ').nth(2).expect("red at HOST stops");
     browser.wait_for(&format!(
         "{}.querySelector('.why').innerText.includes('connection refused')",
         row(stopped)
@@ -99,7 +99,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
         "document.querySelector('#events').innerText.includes('{stopped} is down')"
     ));
     // By its name, as it says itself who it is.
-    let name = said.split(' ').next().expect("red at HOST stops");
+    let name = text.split(' ').next().expect("red at HOST stops");
     let shown = format!("{}.querySelector('[data-is=id]').innerText", row(stopped));
     assert_eq!(browser.value(&shown), name);
     browser.wait_for(&format!(
@@ -111,7 +111,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     browser.wait_for(
         "document.querySelector('tr.warn .why')?.innerText.includes('drained by an operator')",
     );
-    browser.wait_for("document.querySelector('#notice').innerText.includes('drains')");
+    browser.wait_for("document.querySelector('#notice').innerText.includes('is draining')");
     browser.wait_for("document.querySelector('tr.warn button').innerText === 'Undrain'");
     browser.click("#theme");
     browser.screenshot("dark");
@@ -146,8 +146,8 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     demo.signal(Signal::SIGKILL);
     demo.wait_exit(SOON);
     browser
-        .wait_for("document.querySelector('#lost').innerText.includes('has not answered since')");
-    browser.wait_for("document.title === '⚠ The process does not answer – Ballast'");
+        .wait_for("document.querySelector('#lost').innerText.includes('has not responded since')");
+    browser.wait_for("document.title === '⚠ The process does not respond – Ballast'");
     browser.wait_for("document.body.classList.contains('lost')");
     let _again = Ballast::demo(listen, admin);
     browser.wait_for("document.querySelector('#lost').hidden");
@@ -260,7 +260,7 @@ fn the_title_says_that_the_process_has_ended_and_recovers() {
     ballast.wait_exit(SOON);
     browser.wait_for("document.title === '⚠ The process has ended – Ballast'");
     assert_eq!(browser.text("#headline"), "The process has ended");
-    assert!(browser.text("#lost").contains("told to stop"));
+    assert!(browser.text("#lost").contains("after a shutdown"));
     let _again = ballast.successor_with(&[]);
     browser.wait_for("document.title === 'The host is up – Ballast'");
     browser.wait_for("document.querySelector('#lost').hidden");
@@ -276,9 +276,9 @@ fn a_drained_host_that_serves_everything_is_called_the_last_resort() {
         let drained = ballast.command(&["drain", &backend.address().to_string()]);
         assert_eq!(drained.code, Some(0), "{drained:?}");
     }
-    let said = "No usable host in web: draining hosts serve as last resort";
+    let headline = "No usable host in web: draining hosts serve as last resort";
     browser.wait_for(&format!(
-        "document.querySelector('#headline').innerText === '{said}'"
+        "document.querySelector('#headline').innerText === '{headline}'"
     ));
     assert_eq!(
         browser.text(".alarm"),
@@ -327,12 +327,12 @@ fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
     browser.value("document.querySelector('figure[data-is=latency] .plot').focus()");
     browser.press("ArrowLeft");
     browser.press("ArrowLeft");
-    let told = "document.activeElement.ariaValueText";
+    let value_text = "document.activeElement.ariaValueText";
     browser.wait_for(&format!(
-        "{told}.match(/^\\d\\d:\\d\\d:\\d\\d: p50 [\\d.]+ ms, p99 [\\d.]+ ms$/)"
+        "{value_text}.match(/^\\d\\d:\\d\\d:\\d\\d: p50 [\\d.]+ ms, p99 [\\d.]+ ms$/)"
     ));
     browser.press("Escape");
-    browser.wait_for(&format!("{told}.startsWith('now: ')"));
+    browser.wait_for(&format!("{value_text}.startsWith('now: ')"));
     load.stop().assert_all_ok("load");
 
     // Two curves that are far apart: both use the height of the chart.

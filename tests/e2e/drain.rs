@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, wait_until};
 
 #[track_caller]
-fn told(ballast: &Ballast, args: &[&str], what: &str) {
+fn assert_output(ballast: &Ballast, args: &[&str], expected: &str) {
     let end = ballast.command(args);
     assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(end.stdout.contains(what), "{what}\n{end:?}");
+    assert!(end.stdout.contains(expected), "{expected}\n{end:?}");
 }
 
 #[track_caller]
@@ -39,7 +39,11 @@ fn no_new_requests_while_those_that_run_end() {
     wait_until(SOON, "one runs on each", || {
         (a.requests(), b.requests()) == (1, 1)
     });
-    told(&ballast, &["drain", &host], "drains, requests running: 1");
+    assert_output(
+        &ballast,
+        &["drain", &host],
+        "is draining, requests in flight: 1",
+    );
     for backend in [&a, &b] {
         backend.set(Reply::ok());
     }
@@ -50,16 +54,16 @@ fn no_new_requests_while_those_that_run_end() {
     // It is still checked.
     let seen = b.accepted();
     wait_until(SOON, "a check", || b.accepted() > seen);
-    told(&ballast, &["drain", &host], "drained already");
-    told(
+    assert_output(&ballast, &["drain", &host], "already drained");
+    assert_output(
         &ballast,
         &["undrain", &host, "--pool", "web"],
-        "drained no more",
+        "no longer drained",
     );
     wait_until(SOON, "it serves", || {
         get(ballast.address(), "/").backend() == "b"
     });
-    told(&ballast, &["undrain", &host], "was not drained");
+    assert_output(&ballast, &["undrain", &host], "was not drained");
     assert_eq!(ballast.log_with(&[&host, " drains"]).len(), 1);
 }
 
@@ -77,12 +81,12 @@ fn keys_of_a_drained_host_move_on_and_come_back() {
     };
     let before = mapping();
     let host = backends[1].address().to_string();
-    told(&ballast, &["drain", &host], "drains");
+    assert_output(&ballast, &["drain", &host], "is draining");
     for (key, (before, after)) in before.iter().zip(mapping()).enumerate() {
         assert_ne!(after, "b");
         assert!(before == "b" || *before == after, "key {key} moved");
     }
-    told(&ballast, &["undrain", &host], "no more");
+    assert_output(&ballast, &["undrain", &host], "no longer drained");
     assert_eq!(mapping(), before);
 }
 
@@ -103,7 +107,7 @@ fn the_last_one_serves_though_it_drains() {
         get(ballast.address(), "/").backend() == "a"
     });
     let host = a.address().to_string();
-    told(&ballast, &["drain", &host], "it may still get requests");
+    assert_output(&ballast, &["drain", &host], "it may still get requests");
     assert_eq!(get(ballast.address(), "/").status, 200);
 }
 
@@ -121,19 +125,19 @@ fn a_drain_holds_over_reload_and_handover_until_the_weight_is_edited() {
     };
     let ballast = setup(1, "").start();
     let host = b.address().to_string();
-    told(&ballast, &["drain", &host], "drains");
+    assert_output(&ballast, &["drain", &host], "is draining");
     ballast.hang_up(&setup(1, "").algorithm("p2c").yaml());
     served_only_by(&ballast, "a");
     ballast.hang_up(&setup(2, "").yaml());
     wait_until(SOON, "the edit beats the command", || {
         get(ballast.address(), "/").backend() == "b"
     });
-    told(&ballast, &["drain", &host], "drains");
+    assert_output(&ballast, &["drain", &host], "is draining");
     ballast.configure(&setup(2, "server: { threads: 3 }").yaml());
     let end = ballast.reload();
     assert!(end.stdout.contains("handover"), "{end:?}");
     served_only_by(&ballast, "a");
-    told(&ballast, &["undrain", &host], "no more");
+    assert_output(&ballast, &["undrain", &host], "no longer drained");
     wait_until(SOON, "it serves", || {
         get(ballast.address(), "/").backend() == "b"
     });

@@ -53,7 +53,7 @@ fn five_failures_in_a_row_eject_and_one_good_request_brings_the_host_back() {
     ballast_until(&ballast, &[&address, "stays ejected for 1.2s"]);
     assert_eq!(bad.requests(), 7);
     bad.set(Reply::ok());
-    ballast_until(&ballast, &[&address, "is ejected no more"]);
+    ballast_until(&ballast, &[&address, "is no longer ejected"]);
     wait_for_requests(&ballast, &bad);
 }
 
@@ -184,7 +184,7 @@ fn an_answer_that_does_not_end_proves_a_host_as_well() {
         clients.push(client);
         bad.requests() > before
     });
-    ballast.wait_for_log(&[&bad.address().to_string(), "is ejected no more"]);
+    ballast.wait_for_log(&[&bad.address().to_string(), "is no longer ejected"]);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn where_only_posts_come_one_of_them_has_to_prove_a_host() {
     });
     // Others could have been sent again, had the host failed them.
     assert!(start.elapsed() > Duration::from_secs(4));
-    ballast.wait_for_log(&[&address, "is ejected no more"]);
+    ballast.wait_for_log(&[&address, "is no longer ejected"]);
 }
 
 #[test]

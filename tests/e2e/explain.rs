@@ -357,7 +357,10 @@ fn a_request_that_gets_no_host_is_told_why() {
         (&*a.address().to_string(), &json!(3))
     );
     let end = scene.run(&["explain", "--host", "open.example", "--path", "/one"]);
-    assert!(end.stdout.contains("it waits in line (busy)"), "{end:?}");
+    assert!(
+        end.stdout.contains("it waits in the queue (busy)"),
+        "{end:?}"
+    );
     let end = scene.run(&[
         "explain",
         "--host",
@@ -376,8 +379,8 @@ fn what_is_no_request_is_refused_with_the_reason() {
     let scene = Scene::new(Setup::of(&[&a]));
     let many = json!({ "tried": vec![a.address().to_string(); 50] }).to_string();
     for (body, status, reason) in [
-        ("", 400, "not what is wanted here"),
-        ("1", 400, "not what is wanted here"),
+        ("", 400, "the body is not valid"),
+        ("1", 400, "the body is not valid"),
         (r#"{"pol": "web"}"#, 400, "unknown field `pol`"),
         (
             r#"{"pool": "other\none"}"#,
@@ -390,20 +393,24 @@ fn what_is_no_request_is_refused_with_the_reason() {
             "the pool web does not have a host `x:1`",
         ),
         (r#"{"client": "somebody"}"#, 400, "invalid IP address"),
-        (r#"{"method": "G T"}"#, 400, "method: `G T` is none"),
-        (r#"{"path": "x"}"#, 400, "path: `x` is no target"),
-        (r#"{"path": "*"}"#, 400, "path: `*` is no target"),
-        (r#"{"path": "/a b"}"#, 400, "path: `/a b` is no target"),
-        (r#"{"path": ""}"#, 400, "path: `` is no target"),
+        (r#"{"method": "G T"}"#, 400, "method: `G T` is not a method"),
+        (r#"{"path": "x"}"#, 400, "path: `x` is not a request target"),
+        (r#"{"path": "*"}"#, 400, "path: `*` is not a request target"),
+        (
+            r#"{"path": "/a b"}"#,
+            400,
+            "path: `/a b` is not a request target",
+        ),
+        (r#"{"path": ""}"#, 400, "path: `` is not a request target"),
         (
             r#"{"host": "a\nb"}"#,
             400,
-            r"headers: `host: a\nb` is no field",
+            r"headers: `host: a\nb` is not a header field",
         ),
         (
             r#"{"headers": [["a b", "c"]]}"#,
             400,
-            "headers: `a b: c` is no field",
+            "headers: `a b: c` is not a header field",
         ),
         (&many, 400, "tried: 50 hosts"),
     ] {

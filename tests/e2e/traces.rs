@@ -272,11 +272,15 @@ fn a_collector_that_hangs_costs_spans_and_nothing_else() {
     load.stop().assert_all_ok("with a collector that hangs");
     let grown = resident(ballast.pid()).saturating_sub(before.1);
     assert!(grown < 16 << 20, "{grown} bytes");
-    ballast.wait_for_log(&["WARN", "traces do not go to", "no answer within 300ms"]);
-    assert_eq!(ballast.log_with(&["traces do not go to"]).len(), 1);
+    ballast.wait_for_log(&[
+        "WARN",
+        "cannot export traces to",
+        "no response within 300ms",
+    ]);
+    assert_eq!(ballast.log_with(&["cannot export traces to"]).len(), 1);
 
     collector.take();
-    ballast.wait_for_log(&["INFO", "again; requests not told of: "]);
+    ballast.wait_for_log(&["INFO", "again; requests lost: "]);
     let mut client = Client::connect(ballast.address());
     wait_until(SOON, "a span of a new request", || {
         client.get_with("/", &brought("01"));
@@ -296,10 +300,10 @@ fn a_collector_that_is_not_there_is_told_later() {
     collector.backend.stop();
     let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
     Client::connect(ballast.address()).get_with("/", &brought("01"));
-    ballast.wait_for_log(&["traces do not go to"]);
+    ballast.wait_for_log(&["cannot export traces to"]);
     collector.backend.start();
     collector.spans_of(TRACE, 2);
-    ballast.wait_for_log(&["again; requests not told of: 0"]);
+    ballast.wait_for_log(&["again; requests lost: 0"]);
 }
 
 #[test]
@@ -308,11 +312,11 @@ fn what_a_collector_refuses_for_good_is_not_sent_again() {
     collector.backend.set(Reply::status(400));
     let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
     get(ballast.address(), "/");
-    ballast.wait_for_log(&["traces do not go to", "status 400"]);
+    ballast.wait_for_log(&["cannot export traces to", "status 400"]);
     collector.take();
     Client::connect(ballast.address()).get_with("/", &brought("01"));
     collector.spans_of(TRACE, 2);
-    ballast.wait_for_log(&["again; requests not told of: 1"]);
+    ballast.wait_for_log(&["again; requests lost: 1"]);
     assert_eq!(collector.spans().len(), 2);
 }
 

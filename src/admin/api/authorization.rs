@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Access control of the API: the Host check and the bearer token.
 
 use std::net::IpAddr;
 
@@ -11,14 +11,14 @@ use crate::admin::api_server::Caller;
 use crate::admin::response::ApiResponse;
 use crate::config::{Admin, Secret};
 
-/// Whether a request for `access` that came through `caller` may be answered.
+/// Checks that a request of `caller` may have `access`.
 ///
-/// Over TCP it must have been meant for this listener: a web page could let a name of its own point here and read the
-/// answers (DNS rebinding), but it cannot choose another name, nor an address. Writing takes the token, which no browser
-/// sends unasked, so no page can make one write.
+/// Over TCP, the request must name this listener: a web page could point a domain of its own at this address and read
+/// the responses (DNS rebinding), but its requests then carry that domain as their Host. Writes need the token, which a
+/// browser never sends by itself, so no web page can cause a write.
 ///
 /// # Errors
-/// The answer to one that may not.
+/// The error response: 401 or 403.
 pub(super) fn authorize(
     admin: &Admin,
     uri: &Uri,
@@ -38,24 +38,24 @@ pub(super) fn authorize(
         && !is_known_host(host, &admin.hosts)
     {
         let shown = String::from_utf8_lossy(host);
-        let reason = format!("`{}` is none of admin.hosts", shown.escape_debug());
+        let reason = format!("`{}` is not in admin.hosts", shown.escape_debug());
         return Err(ApiResponse::error(StatusCode::FORBIDDEN, reason));
     }
     match (&admin.token_file, access) {
         (_, RequiredAccess::Open | RequiredAccess::Read) => Ok(()),
         (None, RequiredAccess::Write) => Err(ApiResponse::error(
             StatusCode::FORBIDDEN,
-            "reading only here: set admin.token_file",
+            "this listener is read-only: set admin.token_file to allow writes",
         )),
         (Some(token), RequiredAccess::Write) => match bearer(headers) {
             Some(given) if bool::from(given.ct_eq(&token.bytes)) => Ok(()),
-            Some(_) => Err(unauthorized("this is not the token")),
-            None => Err(unauthorized("this takes the token of admin.token_file")),
+            Some(_) => Err(unauthorized("wrong token")),
+            None => Err(unauthorized("this needs the token of admin.token_file")),
         },
     }
 }
 
-/// Whether something can be changed through `caller`, at least with the token.
+/// Whether `caller` can make changes, possibly with the token.
 pub(super) fn is_writable(token: Option<&Secret>, caller: Caller) -> bool {
     caller == Caller::Owner || token.is_some()
 }
@@ -80,7 +80,7 @@ fn is_known_host(host: &[u8], names: &[String]) -> bool {
     bare.parse::<IpAddr>().is_ok() || host == "localhost" || names.contains(&host)
 }
 
-/// The token in a request.
+/// The bearer token of a request.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
@@ -92,16 +92,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_localhost_and_known_names_are_ours() {
+    fn addresses_localhost_and_known_names_are_accepted() {
         let names = ["lb.internal".to_owned()];
-        for ours in [
+        for known in [
             "127.0.0.1:9901",
             "[::1]:9901",
             "localhost",
             "LocalHost.:1",
             "lb.internal:80",
         ] {
-            assert!(is_known_host(ours.as_bytes(), &names), "{ours}");
+            assert!(is_known_host(known.as_bytes(), &names), "{known}");
         }
         for other in [
             "evil.example",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_stands_behind_its_scheme() {
+    fn the_token_follows_its_scheme() {
         let headers = |value: &'static str| {
             HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
         };

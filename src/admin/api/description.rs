@@ -1,11 +1,11 @@
-//! What the process works by: the description of this API, and the configuration in force.
+//! The OpenAPI description of this API, and the configuration in force.
 
 use http::StatusCode;
 
 use super::{Api, ApiRequest};
 use crate::admin::response::ApiResponse;
 
-/// OpenAPI 3.1.
+/// The description of this API in OpenAPI 3.1.
 pub(super) const OPENAPI: &str = include_str!("../../../conf/openapi.yaml");
 
 pub(super) fn openapi(_api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {

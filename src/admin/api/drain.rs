@@ -1,4 +1,4 @@
-//! Draining hosts of the running process, and undoing that.
+//! Drains and undrains a host in all pools that have it, for the command line.
 
 use http::StatusCode;
 
@@ -6,10 +6,10 @@ use super::{Api, ApiRequest, pools};
 use crate::admin::response::ApiResponse;
 use crate::balancer::HostId;
 
-/// The path of the command to drain a host; the method is POST, the host and the pool stand in the query.
+/// The path that drains a host: POST, with `host` and optionally `pool` in the query.
 pub const API_DRAIN: &str = "/api/v1/drain";
 
-/// The path of the command that undoes it.
+/// The path that undoes a drain, with the same query.
 pub const API_UNDRAIN: &str = "/api/v1/undrain";
 
 pub(super) fn drain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
@@ -20,10 +20,11 @@ pub(super) fn undrain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, Ap
     set_drained(api, request, false)
 }
 
-/// Carries a command out; its answer is a line for each pool.
+/// Drains or undrains the host; the response has a line for each pool.
 fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResponse, ApiResponse> {
     let host = request.query("host");
-    let host = host.ok_or_else(|| ApiResponse::error(StatusCode::BAD_REQUEST, "which host?"))?;
+    let host =
+        host.ok_or_else(|| ApiResponse::error(StatusCode::BAD_REQUEST, "the query has no host"))?;
     let host_id = HostId::from(host.as_str());
     let pools = match request.query("pool") {
         Some(name) => {
@@ -46,18 +47,18 @@ fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResp
     let lines = pools.iter().filter_map(|pool| {
         let member = pool.member(&host_id)?;
         let name = pool.name();
-        let changes = pool.drain(member, drained);
-        let mut line = match (drained, changes) {
+        let has_changed = pool.drain(member, drained);
+        let mut line = match (drained, has_changed) {
             (true, true) => {
-                let running = member.host().in_flight();
-                format!("pool {name}: {host} drains, requests running: {running}")
+                let in_flight = member.host().in_flight();
+                format!("pool {name}: {host} is draining, requests in flight: {in_flight}")
             }
-            (true, false) => format!("pool {name}: {host} was drained already"),
-            (false, true) => format!("pool {name}: {host} is drained no more"),
+            (true, false) => format!("pool {name}: {host} was already drained"),
+            (false, true) => format!("pool {name}: {host} is no longer drained"),
             (false, false) => format!("pool {name}: {host} was not drained"),
         };
         if drained && !pool.members().iter().any(|other| other.is_usable()) {
-            line.push_str("; as no host of the pool is usable now, it may still get requests");
+            line.push_str("; no host of the pool is usable now, so it may still get requests");
         }
         if !drained && member.is_draining() {
             line.push_str("; its weight in the configuration is 0");

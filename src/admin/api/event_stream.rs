@@ -1,6 +1,7 @@
-//! What happens, told as it happens: server-sent events for a page that is left open.
+//! The event stream: server-sent events for the dashboard.
 //!
-//! Each second a `status` and a `sample` of each pool, which are the sign of life as well; an `event` at once.
+//! The stream carries a `status` and a `sample` of each pool every second, which also serve as its keep-alive, and each
+//! `event` at once.
 
 use std::sync::Arc;
 
@@ -17,26 +18,26 @@ use crate::admin::response::ApiResponse;
 use crate::event_log::EventLog;
 use crate::history::INTERVAL;
 
-/// Streams at once: a wall and a few desks.
+/// Concurrent streams: enough for a wall display and a few desks.
 const MAX_STREAMS: usize = 32;
 
-/// Pieces that wait for a client that reads slowly; one that reads nothing is cut by the time limit on writing.
+/// Chunks queued for a slow client. A client that reads nothing is disconnected by the write timeout of the response.
 const QUEUE_LENGTH: usize = 8;
 
-/// The first piece: how soon a client that lost its stream should come back, in milliseconds.
+/// The first chunk: after how many milliseconds a client should reconnect when its stream breaks.
 const RETRY_FIELD: &[u8] = b"retry: 1000\n\n";
 
-/// Those who follow.
+/// The open streams, and the updates that they send.
 #[derive(Debug)]
 pub(super) struct EventStreams {
     permits: Arc<Semaphore>,
-    /// The newest second as it is told to the owner, and to anybody.
+    /// The newest `status` and `sample`, as sent to each kind of caller.
     owner: watch::Sender<Bytes>,
     public: watch::Sender<Bytes>,
 }
 
 impl Default for EventStreams {
-    /// Nobody follows.
+    /// No open streams.
     fn default() -> Self {
         EventStreams {
             permits: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -55,23 +56,23 @@ impl EventStreams {
     }
 }
 
-/// Everything from now on.
+/// Opens a stream; 503 if [`MAX_STREAMS`] are open.
 pub(super) fn open(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
     let permits = Arc::clone(&api.streams.permits);
     let Ok(permit) = permits.try_acquire_owned() else {
-        let reason = format!("{MAX_STREAMS} streams are open, and there may be no more");
-        let soon = HeaderValue::from_static("5");
-        let refusal = ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, reason);
-        return Err(refusal.with_header(header::RETRY_AFTER, soon));
+        let reason = format!("{MAX_STREAMS} streams are open, which is the maximum");
+        let retry_after = HeaderValue::from_static("5");
+        let rejection = ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, reason);
+        return Err(rejection.with_header(header::RETRY_AFTER, retry_after));
     };
-    let (chunks, changed) = mpsc::channel(QUEUE_LENGTH);
+    let (sender, chunks) = mpsc::channel(QUEUE_LENGTH);
     let updates = api.streams.sender(request.caller).subscribe();
     let event_log = Arc::clone(api.process.event_log());
-    tokio::spawn(send_events(event_log, updates, chunks));
-    Ok(ApiResponse::stream("text/event-stream", changed, permit))
+    tokio::spawn(send_events(event_log, updates, sender));
+    Ok(ApiResponse::stream("text/event-stream", chunks, permit))
 }
 
-/// Tells everything until nobody listens any more.
+/// Sends updates and events until the client disconnects.
 async fn send_events(
     event_log: Arc<EventLog>,
     mut updates: watch::Receiver<Bytes>,
@@ -82,7 +83,8 @@ async fn send_events(
     let mut sent = chunks.send(Bytes::from_static(RETRY_FIELD)).await;
     while sent.is_ok() {
         let chunk = tokio::select! {
-            // Who falls behind loses seconds, but no event that is still remembered: here they are only waited for.
+            // A slow client loses updates, but no event that the log still holds: the channel only signals new events,
+            // and `new_events` reads them from the log.
             _ = events.recv() => new_events(&event_log, &mut last),
             changed = updates.changed() => match changed {
                 Ok(()) => updates.borrow_and_update().clone(),
@@ -96,7 +98,7 @@ async fn send_events(
     }
 }
 
-/// The events after the last one that was told.
+/// The events after number `last`, which is advanced to the newest.
 fn new_events(event_log: &EventLog, last: &mut u64) -> Bytes {
     let mut chunk = Vec::new();
     for event in event_log.since(*last) {
@@ -106,17 +108,17 @@ fn new_events(event_log: &EventLog, last: &mut u64) -> Bytes {
     chunk.into()
 }
 
-/// Adds a server-sent event.
+/// Appends a server-sent event.
 fn append_event(chunk: &mut Vec<u8>, name: &str, value: &impl Serialize) {
-    // JSON has its line ends escaped, so the data is one line.
+    // JSON escapes line breaks, so the data is always one line.
     match serde_json::to_string(value) {
         Ok(data) => chunk.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes()),
-        Err(error) => error!("the {name} cannot be told: {error}"),
+        Err(error) => error!("cannot serialize the {name}: {error}"),
     }
 }
 
 impl Api {
-    /// Samples the pools each second, and tells whoever follows; for as long as the process lives.
+    /// Samples the pools every second and publishes the updates to the open streams. Runs until the process ends.
     pub async fn publish_updates(&self) {
         let mut updates = interval(INTERVAL);
         updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -125,7 +127,8 @@ impl Api {
             let samples = self.process.history().sample(&self.process.pools());
             for caller in [Caller::Owner, Caller::Public] {
                 let sender = self.streams.sender(caller);
-                // For a pool of thousands it is some work, so it is done once for all, and only if there is somebody.
+                // Serializing thousands of hosts costs time, so it is done once for all streams of a caller, and only
+                // if there are any.
                 if sender.receiver_count() > 0 {
                     let mut chunk = Vec::new();
                     append_event(&mut chunk, "status", &self.status(caller));

@@ -1,4 +1,4 @@
-//! Which host a request would get, and why.
+//! Explains which host a request would be sent to, and why.
 
 use http::StatusCode;
 
@@ -6,7 +6,7 @@ use super::{Api, ApiRequest};
 use crate::admin::response::ApiResponse;
 use crate::proxy::ExplainError;
 
-/// The path of the question which host a request would get; the method is POST, the request is described in the body.
+/// The path that explains a selection: POST, with the request described in the body.
 pub const API_EXPLAIN: &str = "/api/v1/explain";
 
 pub(super) fn explain(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {

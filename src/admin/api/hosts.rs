@@ -1,4 +1,4 @@
-//! Hosts that are added, removed, weighed and drained at run time.
+//! Adds, removes, weights and drains hosts at run time.
 
 use std::sync::Arc;
 
@@ -13,37 +13,37 @@ use crate::balancer::{HostId, MAX_WEIGHT};
 use crate::config::Host;
 use crate::pool::{HostStatus, Pool};
 
-/// A host to be added.
+/// A host to add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewHost {
-    /// Its `host:port`, which it is then known by. A name is resolved once.
+    /// Its `host:port`, which becomes its id. A name is resolved once.
     pub address: String,
-    /// 0 to 10,000.
+    /// Its weight, 0 to 10,000.
     #[serde(default = "one")]
     pub weight: u32,
     /// Whether it is used only while no other host is usable.
     #[serde(default)]
     pub backup: bool,
-    /// Requests that may run on it at once; `None`: any number.
+    /// Limit of its requests in flight; `None`: no limit.
     #[serde(default)]
     pub max_in_flight: Option<u64>,
 }
 
-/// Another weight for a host.
+/// A new weight for a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewWeight {
-    /// 0 to 10,000; 0 drains it.
+    /// The weight, 0 to 10,000; 0 drains the host.
     pub weight: u32,
 }
 
 /// A host that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostRemoval {
-    /// What it was known by.
+    /// The id of the host.
     pub removed: String,
-    /// Requests that run on it still.
+    /// Requests still in flight on it.
     pub in_flight: u64,
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn add(api: &Api, request: &ApiRequest) -> Result<ApiResponse, 
     let host = Host {
         weight,
         backup,
-        max_in_flight: max_in_flight.filter(|most| *most > 0),
+        max_in_flight: max_in_flight.filter(|max| *max > 0),
         ..host
     };
     let id = host.id.clone();
@@ -132,7 +132,7 @@ fn set_drained(api: &Api, request: &ApiRequest, drained: bool) -> Result<ApiResp
     Ok(ApiResponse::json(StatusCode::OK, &status(api, &pool, &id)?))
 }
 
-/// The host that is meant, and its pool.
+/// The pool and the host that the path names.
 fn find_host(api: &Api, request: &ApiRequest) -> Result<(Arc<Pool>, HostId), ApiResponse> {
     let pool = pools::find_pool(api, request.segment(0))?;
     let id = HostId::from(request.segment(1));
@@ -147,7 +147,7 @@ async fn change(api: &Api, pool: &Pool, change: HostChange) -> Result<(), ApiRes
     changed.map_err(ApiResponse::from_change_error)
 }
 
-/// A host as it is now, after a change.
+/// The status of a host after a change. The pool is looked up again, since the change may have replaced it.
 fn status(api: &Api, pool: &Pool, id: &HostId) -> Result<HostStatus, ApiResponse> {
     let pool = pools::find_pool(api, pool.name())?;
     let member = pool.member(id);

@@ -1,4 +1,4 @@
-//! The level of the log.
+//! Reads and sets the level of the log.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,14 @@ use crate::admin::response::ApiResponse;
 use crate::event_log::EventKind;
 use crate::logging;
 
-/// The path of the level; GET tells it, PUT changes it.
+/// The path of the log level: GET reads it, PUT sets it.
 pub const API_LOG_LEVEL: &str = "/api/v1/log-level";
 
 /// The level of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogLevel {
-    /// `debug`, or by module `info,pingora=debug`.
+    /// A level such as `debug`, or levels by module such as `info,pingora=debug`.
     pub level: String,
 }
 

@@ -1,4 +1,4 @@
-//! The metrics, for whoever scrapes them.
+//! The metrics in Prometheus text format.
 
 use http::StatusCode;
 use log::error;
@@ -9,8 +9,8 @@ use crate::admin::response::ApiResponse;
 
 pub(super) fn all(api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
     let text = api.process.metrics().text().map_err(|error| {
-        error!("the metrics cannot be told: {error}");
-        ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "this cannot be told")
+        error!("cannot encode the metrics: {error}");
+        ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
     })?;
     Ok(ApiResponse::new(StatusCode::OK, TEXT_FORMAT, text))
 }

@@ -1,6 +1,6 @@
-//! The API: JSON under `/api/v1`, and the probes of whoever runs the process.
+//! The API: JSON under `/api/v1`, the probes and the metrics.
 //!
-//! One table has every path; a handler gets a request that has arrived whole and may do what it asks for.
+//! The table in [`router`] lists every path. A handler gets a request that is complete and authorized.
 
 mod authorization;
 mod description;
@@ -43,7 +43,7 @@ pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadR
 use event_stream::EventStreams;
 use router::{ApiRoute, Handler, RequiredAccess};
 
-/// What answers to requests.
+/// The API of one process, shared by its listeners.
 #[derive(Debug)]
 pub struct Api {
     process: Arc<dyn ProcessHandle>,
@@ -51,28 +51,28 @@ pub struct Api {
     started: Timestamp,
     started_at: Instant,
     streams: EventStreams,
-    /// Places for previews of clients that need no token.
+    /// Permits for previews over TCP, which need no token.
     previews: Semaphore,
 }
 
-/// A request that has arrived whole.
+/// A complete request.
 #[derive(Debug)]
 pub(crate) struct ApiRequest {
-    /// What stands in the place of the path's segments in braces.
+    /// The values of the path parameters, decoded, in the order of the path.
     segments: Vec<String>,
     query: String,
     body: Vec<u8>,
     caller: Caller,
 }
 
-/// A request that may be answered once its body is there.
+/// A request with a route and the access that it needs; its body has not been read yet.
 pub(super) struct MatchedRequest {
     route: &'static ApiRoute,
     request: ApiRequest,
 }
 
 impl Api {
-    /// Tells of `running`, and passes commands on to `commands`.
+    /// The API of `process`; commands such as a reload are sent to `commands`.
     pub fn new(process: Arc<dyn ProcessHandle>, commands: mpsc::Sender<ProcessCommand>) -> Self {
         Api {
             process,
@@ -84,7 +84,7 @@ impl Api {
         }
     }
 
-    /// Why the process does not want requests; `None` if it does.
+    /// Why the process is not ready; `None` if it is.
     fn not_ready_reason(&self) -> Option<String> {
         if !self.process.load().ready {
             return Some("not ready".to_owned());
@@ -98,10 +98,10 @@ impl Api {
         ))
     }
 
-    /// The route of a request that came through `caller`.
+    /// Finds the route of a request of `caller`, and authorizes the request.
     ///
     /// # Errors
-    /// The answer to one that has none, or may not do what it asks for.
+    /// The error response, if there is no such route or access is denied.
     pub(super) fn find_route(
         &self,
         request: &RequestHeader,
@@ -124,12 +124,13 @@ impl Api {
 }
 
 impl MatchedRequest {
-    /// The answer.
+    /// Runs the handler. A write holds a permit meanwhile, so that no handover begins during the change.
     pub(super) async fn respond(mut self, api: &Api, body: Vec<u8>) -> ApiResponse {
         self.request.body = body;
-        // A reload asks for a permit itself, as it may become a handover, which waits for all others.
-        let changes = self.route.access == RequiredAccess::Write && self.route.path != API_RELOAD;
-        let permit = match changes.then(|| api.process.permit()).transpose() {
+        // A reload takes its own permit: it may become a handover, which waits until all permits are released.
+        let is_write = self.route.access == RequiredAccess::Write;
+        let needs_permit = is_write && self.route.path != API_RELOAD;
+        let permit = match needs_permit.then(|| api.process.permit()).transpose() {
             Ok(permit) => permit,
             Err(refusal) => return ApiResponse::from_change_error(refusal),
         };
@@ -143,48 +144,26 @@ impl MatchedRequest {
 }
 
 impl ApiRequest {
-    /// What stands in the place of a segment in braces, counted from 0.
+    /// The value of a path parameter, counted from 0.
     pub(crate) fn segment(&self, index: usize) -> &str {
         &self.segments[index]
     }
 
-    /// What stands behind `key` in the query.
+    /// The decoded value of `key` in the query.
     pub(crate) fn query(&self, key: &str) -> Option<String> {
-        query_value(&self.query, key)
+        let mut pairs = form_urlencoded::parse(self.query.as_bytes());
+        let (_, value) = pairs.find(|(name, _)| name == key)?;
+        Some(value.into_owned())
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// The answer to a body that is something else.
+    /// The error response to a body that does not parse as `T`.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiResponse> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            let reason = format!("the body is not what is wanted here: {error}");
+            let reason = format!("the body is not valid: {error}");
             ApiResponse::error(StatusCode::BAD_REQUEST, reason)
         })
-    }
-}
-
-/// What stands behind `key` in a query.
-fn query_value(query: &str, key: &str) -> Option<String> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(name, _)| *name == key)?;
-    let value = percent_encoding::percent_decode_str(value)
-        .decode_utf8()
-        .ok()?;
-    Some(value.into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_of_a_query() {
-        let query = "host=%5B%3A%3A1%5D%3A80&pool=a";
-        assert_eq!(query_value(query, "host").as_deref(), Some("[::1]:80"));
-        assert_eq!(query_value(query, "pool").as_deref(), Some("a"));
-        assert_eq!(query_value(query, "other"), None);
-        assert_eq!(query_value("host=%ff", "host"), None);
     }
 }

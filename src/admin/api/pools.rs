@@ -1,4 +1,4 @@
-//! Pools and hosts as they are.
+//! The status of pools and hosts.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) fn host(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiRe
     }
 }
 
-/// The pool of this name.
+/// The pool with this name, or a 404 response.
 pub(super) fn find_pool(api: &Api, name: &str) -> Result<Arc<Pool>, ApiResponse> {
     let mut pools = api.process.pools().into_iter();
     pools

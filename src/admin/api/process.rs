@@ -1,4 +1,4 @@
-//! The process: is it alive, does it want requests, what is it and with what configuration.
+//! Liveness, readiness, version and status of the process.
 
 use std::path::Path;
 use std::process;
@@ -12,49 +12,49 @@ use crate::admin::response::ApiResponse;
 use crate::pool;
 use crate::timestamp::Timestamp;
 
-/// What the process is.
+/// Identity of the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessVersion {
     /// The version of the program.
     pub version: String,
-    /// The id of the process.
+    /// The process id.
     pub pid: u32,
-    /// When it began.
+    /// When the process started.
     pub started: Timestamp,
-    /// How long ago that was, whatever the wall clock did meanwhile.
+    /// How long ago it started, by a monotonic clock.
     pub uptime_seconds: f64,
     /// The configuration in force.
     pub config: ConfigInfo,
 }
 
-/// Which configuration is in force.
+/// Identity of the configuration in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigInfo {
-    /// Its file; `None` if it is built in.
+    /// Its file; `None` for the built-in configuration of the demo.
     pub file: Option<String>,
     /// The SHA-256 of the file's text, in hexadecimal.
     pub hash: String,
-    /// When it was taken in.
+    /// When it was loaded.
     pub loaded: Timestamp,
 }
 
-/// What the process is and does.
+/// Status of the process and of all its pools.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessStatus {
-    /// What it is.
+    /// Version, process id and configuration.
     #[serde(flatten)]
     pub process: ProcessVersion,
-    /// Whether it wants requests.
+    /// Whether it is ready for requests.
     pub ready: bool,
-    /// Whether it ends with its last request.
+    /// Whether it is shutting down and ends with its last request.
     pub draining: bool,
-    /// Whether something can be changed where this was asked for, at least with the token.
+    /// Whether the caller can make changes, possibly with the token.
     pub writable: bool,
-    /// Requests that have not ended.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// Clients' connections.
+    /// Open client connections.
     pub connections: u64,
-    /// Requests that ended in a panic since the process began.
+    /// Requests that ended in a panic since the process started.
     pub panics: u64,
     /// The pools in the order of the configuration.
     pub pools: Vec<pool::PoolStatus>,
@@ -83,7 +83,6 @@ pub(super) fn status(api: &Api, request: &ApiRequest) -> Result<ApiResponse, Api
 }
 
 impl Api {
-    /// What the process is.
     fn version(&self) -> ProcessVersion {
         ProcessVersion {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -94,7 +93,7 @@ impl Api {
         }
     }
 
-    /// What the process is and does, as it is told to who came through `caller`.
+    /// The status as shown to `caller`.
     pub(crate) fn status(&self, caller: Caller) -> ProcessStatus {
         let ProcessLoad {
             ready: _,

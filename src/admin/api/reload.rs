@@ -1,4 +1,4 @@
-//! Commands to the process as a whole, and the question what one would do.
+//! Reloads the configuration, and previews a reload.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -9,36 +9,36 @@ use crate::admin::api_server::{Caller, busy};
 use crate::admin::process_handle::ChangeError;
 use crate::admin::response::ApiResponse;
 
-/// The path of the command to reload; the method is POST.
+/// The path that reloads the configuration: POST.
 pub const API_RELOAD: &str = "/api/v1/reload";
 
-/// The path of the question what a reload would do; the method is GET.
+/// The path that previews a reload: GET.
 pub const API_PREVIEW: &str = "/api/v1/reload/preview";
 
-/// A command to the process.
+/// A command to the process; its outcome goes to the sender in it.
 #[derive(Debug)]
 pub enum ProcessCommand {
-    /// Take in the file anew, in the gentlest way that suffices.
+    /// Reload the file: in place if that suffices, otherwise by a handover.
     Reload(oneshot::Sender<Result<ReloadResult, ChangeError>>),
-    /// Say what that would do, and do nothing.
+    /// Report what a reload would do, without applying anything.
     Preview(oneshot::Sender<Result<ReloadPreview, ChangeError>>),
 }
 
 /// What a reload would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadPreview {
-    /// `in-permit` or `handover`; `None`: nothing has changed.
+    /// `in-place` or `handover`; `None`: nothing has changed.
     pub way: Option<String>,
     /// One line for each change.
     pub changes: Vec<String>,
-    /// One line for each reason why it would fail.
+    /// One line for each reason why the reload would fail.
     pub obstacles: Vec<String>,
 }
 
 /// What a reload did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadResult {
-    /// `in-permit` or `handover`.
+    /// `in-place` or `handover`.
     pub way: String,
     /// One line for each change.
     pub changes: Vec<String>,
@@ -48,7 +48,7 @@ pub(super) async fn reload(api: &Api) -> Result<ApiResponse, ApiResponse> {
     run_command(api, ProcessCommand::Reload).await
 }
 
-/// Previews over TCP at once: each reads the file and all that it names, for clients that need no token.
+/// Concurrent previews over TCP. They need no token, and each reads the configuration and every file that it names.
 pub(super) const MAX_PREVIEWS: usize = 2;
 
 pub(super) async fn preview(api: &Api, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
@@ -56,21 +56,21 @@ pub(super) async fn preview(api: &Api, request: &ApiRequest) -> Result<ApiRespon
         Caller::Owner => None,
         Caller::Public => match api.previews.try_acquire() {
             Ok(permit) => Some(permit),
-            Err(_) => return Err(busy("other previews are being made")),
+            Err(_) => return Err(busy("too many concurrent previews")),
         },
     };
     run_command(api, ProcessCommand::Preview).await
 }
 
-/// Gives a command and tells its outcome.
+/// Sends a command to the process and responds with its outcome.
 async fn run_command<T: Serialize>(
     api: &Api,
     command: impl FnOnce(oneshot::Sender<Result<T, ChangeError>>) -> ProcessCommand,
 ) -> Result<ApiResponse, ApiResponse> {
     let (sender, outcome) = oneshot::channel();
-    // After a handover there is no permit, and the successor is to be asked.
+    // After a handover the permit is refused with a reason that points to the successor.
     let ended = || match api.process.permit() {
-        Ok(_) => ChangeError::Conflict("the process is ending".to_owned()),
+        Ok(_) => ChangeError::Conflict("the process is shutting down".to_owned()),
         Err(refusal) => refusal,
     };
     let outcome = match api.commands.send(command(sender)).await {

@@ -1,9 +1,11 @@
-//! Every path of the API with its methods, in one table.
+//! The routes of the API and the dashboard, in one table.
 
 use std::pin::Pin;
+use std::sync::LazyLock;
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
+use matchit::{Params, Router};
 use percent_encoding::percent_decode_str;
 
 use super::{
@@ -13,34 +15,32 @@ use super::{
 use crate::admin::dashboard;
 use crate::admin::response::ApiResponse;
 
-/// What a request must be allowed to do.
+/// The access that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequiredAccess {
-    /// Nothing: it tells nobody anything that is worth keeping.
+    /// None: the response reveals nothing confidential.
     Open,
-    /// To read.
+    /// Read access.
     Read,
-    /// To change something.
+    /// Write access.
     Write,
 }
 
-/// An answer that is awaited.
+/// The future of an asynchronous handler.
 pub(crate) type ResponseFuture<'a> =
     Pin<Box<dyn Future<Output = Result<ApiResponse, ApiResponse>> + Send + 'a>>;
 
-/// What answers; the error is an answer, too.
+/// Handles the requests of a route. `Err` holds an error response.
 #[derive(Clone, Copy)]
 pub(crate) enum Handler {
-    /// At once.
     Sync(fn(&Api, &ApiRequest) -> Result<ApiResponse, ApiResponse>),
-    /// After a while.
     Async(for<'a> fn(&'a Api, &'a ApiRequest) -> ResponseFuture<'a>),
 }
 
-/// A path with a method.
+/// A method and a path, with the access that they require and their handler.
 pub(crate) struct ApiRoute {
     pub(crate) method: Method,
-    /// A segment in braces stands for any one, and is passed on decoded.
+    /// A segment in braces is a parameter: it matches any non-empty segment, and the handler gets it decoded.
     pub(crate) path: &'static str,
     pub(crate) access: RequiredAccess,
     pub(crate) handler: Handler,
@@ -74,7 +74,7 @@ const fn route(
 const HOSTS: &str = "/api/v1/pools/{pool}/hosts";
 const HOST: &str = "/api/v1/pools/{pool}/hosts/{host}";
 
-/// All of them. HEAD is taken wherever GET is.
+/// All routes. A GET route accepts HEAD as well.
 pub(crate) const ROUTES: &[ApiRoute] = &[
     get("/healthz", Open, Sync(process::alive)),
     get("/ready", Open, Sync(process::ready)),
@@ -112,7 +112,7 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
         Sync(hosts::undrain),
     ),
     get("/api/v1/events", Read, Sync(events::after)),
-    // It changes nothing, and describes what it asks about in a body.
+    // POST because the request to explain is in the body; it changes nothing, so read access suffices.
     post(super::API_EXPLAIN, Read, Sync(explain::explain)),
     get("/api/v1/history", Read, Sync(history::all)),
     get("/api/v1/stream", Read, Sync(event_stream::open)),
@@ -147,66 +147,55 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     post(super::API_UNDRAIN, Write, Sync(drain::undrain)),
 ];
 
-/// The route of a request, and what stands in the place of the segments in braces.
+/// The routes by path. Routes with the same path are neighbours in [`ROUTES`].
+static ROUTER: LazyLock<Router<&[ApiRoute]>> = LazyLock::new(|| {
+    let mut router = Router::new();
+    for routes in ROUTES.chunk_by(|one, other| one.path == other.path) {
+        let inserted = router.insert(routes[0].path, routes);
+        inserted.expect("no route of the table conflicts with another");
+    }
+    router
+});
+
+/// Finds the route of a request, and decodes its path parameters. The error response is 404 or 405.
 pub(super) fn find(
     method: &Method,
     path: &str,
 ) -> Result<(&'static ApiRoute, Vec<String>), ApiResponse> {
-    let mut allowed = Vec::new();
-    for route in ROUTES {
-        let Some(segments) = match_template(route.path, path) else {
-            continue;
-        };
-        let reads = route.method == Method::GET && *method == Method::HEAD;
-        if route.method == *method || reads {
-            return Ok((route, decode_segments(&segments)?));
-        }
-        allowed.push(route.method.as_str());
-        if route.method == Method::GET {
-            allowed.push(Method::HEAD.as_str());
-        }
-    }
-    if allowed.is_empty() {
-        return Err(ApiResponse::error(
-            StatusCode::NOT_FOUND,
-            format!("there is no path `{}`", path.escape_debug()),
-        ));
-    }
-    let allowed = allowed.join(", ");
-    let refusal = ApiResponse::error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("only {allowed} here"),
-    );
-    Err(match HeaderValue::from_str(&allowed) {
-        Ok(value) => refusal.with_header(header::ALLOW, value),
-        Err(_) => refusal,
-    })
-}
-
-/// What stands in the place of the template's segments in braces; `None` if the path is another one.
-fn match_template<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
-    let mut captures = Vec::new();
-    let (mut expected, mut segments) = (template.split('/'), path.split('/'));
-    loop {
-        match (expected.next(), segments.next()) {
-            (None, None) => return Some(captures),
-            (Some(expected), Some(segment)) if expected.starts_with('{') && !segment.is_empty() => {
-                captures.push(segment);
-            }
-            (Some(expected), Some(segment)) if expected == segment => {}
-            _ => return None,
-        }
+    let matched = ROUTER.at(path).map_err(|_| {
+        let reason = format!("there is no path `{}`", path.escape_debug());
+        ApiResponse::error(StatusCode::NOT_FOUND, reason)
+    })?;
+    let handles = |route: &&ApiRoute| {
+        let is_head_of_get = route.method == Method::GET && *method == Method::HEAD;
+        route.method == *method || is_head_of_get
+    };
+    match matched.value.iter().find(handles) {
+        Some(route) => Ok((route, decode_parameters(&matched.params)?)),
+        None => Err(method_not_allowed(matched.value)),
     }
 }
 
-fn decode_segments(segments: &[&str]) -> Result<Vec<String>, ApiResponse> {
-    let texts = segments.iter().map(|segment| {
-        let text = percent_decode_str(segment).decode_utf8();
+fn method_not_allowed(routes: &[ApiRoute]) -> ApiResponse {
+    let methods = routes.iter().map(|route| match route.method {
+        Method::GET => "GET, HEAD",
+        _ => route.method.as_str(),
+    });
+    let allowed = Vec::from_iter(methods).join(", ");
+    let reason = format!("this path accepts only {allowed}");
+    let rejection = ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, reason);
+    match HeaderValue::from_str(&allowed) {
+        Ok(value) => rejection.with_header(header::ALLOW, value),
+        Err(_) => rejection,
+    }
+}
+
+fn decode_parameters(parameters: &Params<'_, '_>) -> Result<Vec<String>, ApiResponse> {
+    let texts = parameters.iter().map(|(_, value)| {
+        let text = percent_decode_str(value).decode_utf8();
         text.map(String::from).map_err(|_| {
-            ApiResponse::error(
-                StatusCode::BAD_REQUEST,
-                format!("`{}` is not UTF-8", segment.escape_debug()),
-            )
+            let reason = format!("`{}` is not UTF-8", value.escape_debug());
+            ApiResponse::error(StatusCode::BAD_REQUEST, reason)
         })
     });
     texts.collect()
@@ -217,21 +206,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_in_braces_stand_for_any_one() {
-        let template = "/pools/{pool}/hosts/{host}";
-        assert_eq!(
-            match_template(template, "/pools/a/hosts/b%3A1"),
-            Some(vec!["a", "b%3A1"])
-        );
-        for other in [
-            "/pools/a/hosts",
-            "/pools/a/hosts/",
-            "/pools/a/hosts/b/c",
-            "/",
-        ] {
-            assert_eq!(match_template(template, other), None, "{other}");
+    fn a_parameter_matches_any_segment() {
+        let host = find(&Method::GET, "/api/v1/pools/a/hosts/b%3A1");
+        let (route, parameters) = host.expect("it is a route");
+        assert_eq!(route.path, HOST);
+        assert_eq!(parameters, ["a", "b:1"]);
+        for other in ["/api/v1/pools/", "/api/v1/pools/a/hosts/b/c", "/api", ""] {
+            assert!(find(&Method::GET, other).is_err(), "{other}");
         }
-        assert_eq!(match_template("/ready", "/ready"), Some(Vec::new()));
     }
 
     #[test]
@@ -244,7 +226,7 @@ mod tests {
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))
         });
         let mut described = Vec::from_iter(described);
-        // The page and its parts are for people.
+        // The dashboard is not part of the described API.
         let page =
             |path: &str| path == "/" || path == "/favicon.svg" || path.starts_with("/dashboard/");
         let routes = ROUTES.iter().filter(|route| !page(route.path));
@@ -253,19 +235,5 @@ mod tests {
         described.sort();
         served.sort();
         assert_eq!(described, served);
-    }
-
-    #[test]
-    fn no_route_hides_another() {
-        for (index, route) in ROUTES.iter().enumerate() {
-            let hides = |other: &&ApiRoute| {
-                other.method == route.method && match_template(other.path, route.path).is_some()
-            };
-            assert!(
-                !ROUTES[..index].iter().any(|other| hides(&other)),
-                "{}",
-                route.path
-            );
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! The dashboard: one page with its style, scripts and icon, all of them within the program.
+//! The dashboard: one page with its style, scripts and icon, all compiled into the binary.
 //!
-//! It asks nobody but this listener, and may run nothing but these files; what it shows comes from the API.
+//! The page loads its files and its data from this listener only; a content security policy enforces that.
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
@@ -8,8 +8,8 @@ use http::header::{self, HeaderValue};
 use super::api::{Api, ApiRequest};
 use super::response::ApiResponse;
 
-/// What the page may load, and from where: its own files and the API. Nothing within the page itself counts as a script
-/// or a style, so a name of a host that looks like one is harmless.
+/// The content security policy: the page may load only its own files and the API. Inline scripts and styles are
+/// forbidden, so a host name that contains markup is harmless.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -47,7 +47,8 @@ pub(super) fn icon(_api: &Api, _request: &ApiRequest) -> HandlerResult {
     file("image/svg+xml", include_str!("favicon.svg"))
 }
 
-/// A file of the page. Like all that this listener says it is not to be stored: a handover may bring other files.
+/// A response with a file of the dashboard. Like every response of the API it is not cached: after a handover, the new
+/// process may serve other files.
 fn file(media_type: &'static str, content: &'static str) -> HandlerResult {
     let policy = HeaderValue::from_static(POLICY);
     let no_referrer = HeaderValue::from_static("no-referrer");

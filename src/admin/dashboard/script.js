@@ -1,15 +1,15 @@
-// The dashboard. It hears from the process over one stream of events and keeps the page as the last word said.
-// Whatever comes from there is text: nothing of it is ever taken for markup.
+// The dashboard. It follows the event stream of the process and shows the latest status.
+// Everything from the process is inserted as text, never as markup.
 "use strict";
 
-/** After this many milliseconds without a word the connection counts as lost: a status comes each second. */
-const SILENCE = 4000;
-/** Milliseconds between two tries to reach the process. */
-const RETRY = 1000;
-/** Events that are kept on the page. */
+/** The connection counts as lost after this many milliseconds without a message: a status arrives every second. */
+const SILENCE_TIMEOUT = 4000;
+/** Milliseconds between two attempts to connect. */
+const RETRY_DELAY = 1000;
+/** The maximum number of events on the page. */
 const EVENTS = 100;
 
-/** How a kind of event looks. */
+/** The tone and symbol of each kind of event. */
 const KINDS = {
   up: ["good", "good"],
   returned: ["good", "good"],
@@ -24,7 +24,7 @@ const KINDS = {
   handover_failed: ["bad", "warning"],
 };
 
-/* Theme: set before the body is there, so that nothing flashes. */
+/* Theme: set before the body is rendered, to avoid a flash of the other theme. */
 
 const root = document.documentElement;
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -34,11 +34,11 @@ const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.
 /* The process */
 
 function headline() {
-  const deaf = latest.pools.filter((pool) => !pool.usable);
+  const withoutHosts = latest.pools.filter((pool) => !pool.usable);
   const hosts = latest.pools.flatMap(members);
-  if (latest.draining) return ["warn", "leaving", "Stopping: the last requests are being finished"];
-  if (deaf.length === 1) return ["bad", "bad", `No usable host in ${deaf[0].name}: ${resort(deaf[0])}`];
-  if (deaf.length) return ["bad", "bad", `No usable host in ${few(deaf.map((pool) => pool.name))}`];
+  if (latest.draining) return ["warn", "leaving", "Shutting down: the last requests are finishing"];
+  if (withoutHosts.length === 1) return ["bad", "bad", `No usable host in ${withoutHosts[0].name}: ${fallbackText(withoutHosts[0])}`];
+  if (withoutHosts.length) return ["bad", "bad", `No usable host in ${firstNames(withoutHosts.map((pool) => pool.name))}`];
   if (!latest.ready) return ["warn", "unknown", "Not ready for requests"];
   if (hosts.every((host) => tone(host) === "good")) return ["good", "good", hosts.length === 1 ? "The host is up" : `All ${number(hosts.length)} hosts are up`];
   const isBad = hosts.some((host) => tone(host) === "bad");
@@ -46,10 +46,10 @@ function headline() {
   return [isBad ? "bad" : "warn", isBad ? "bad" : isDraining ? "leaving" : "warning", usability(latest.pools)];
 }
 
-function showHeadline([mood, symbol, text]) {
-  shape(find("headline"), [mood, symbol]);
-  say(find("headline").lastElementChild, text);
-  const title = `${mood === "good" ? "" : "⚠ "}${text} – Ballast`;
+function showHeadline([tone, symbol, text]) {
+  setSymbol(find("headline"), [tone, symbol]);
+  setText(find("headline").lastElementChild, text);
+  const title = `${tone === "good" ? "" : "⚠ "}${text} – Ballast`;
   if (document.title !== title) document.title = title;
 }
 
@@ -59,12 +59,12 @@ function takeStatus(news) {
     catchUp();
   }
   latest = news;
-  toldAt = Date.parse(news.started) + news.uptime_seconds * 1000;
+  statusTime = Date.parse(news.started) + news.uptime_seconds * 1000;
   document.body.classList.remove("waiting");
   document.body.classList.toggle("writable", news.writable);
   for (const pool of news.pools) {
     const entry = pools.get(pool.name);
-    if (entry) takeRates(entry, pool, toldAt);
+    if (entry) takeRates(entry, pool, statusTime);
   }
   showPools();
   labelEvents();
@@ -82,19 +82,19 @@ function takeStatus(news) {
   figure(part(process, "usable"), `${number(news.pools.reduce((sum, pool) => sum + pool.usable, 0))} of ${number(hosts)}`);
   figure(part(process, "uptime"), span(news.uptime_seconds));
   const foot = document.querySelector("footer");
-  say(part(foot, "version"), news.version);
-  say(part(foot, "pid"), String(news.pid));
-  say(part(foot, "file"), news.config.file ?? "built in");
-  say(part(foot, "hash"), news.config.hash.slice(0, 12));
+  setText(part(foot, "version"), news.version);
+  setText(part(foot, "pid"), String(news.pid));
+  setText(part(foot, "file"), news.config.file ?? "built in");
+  setText(part(foot, "hash"), news.config.hash.slice(0, 12));
   part(foot, "hash").title = news.config.hash;
-  say(part(foot, "loaded"), new Date(news.config.loaded).toLocaleString([], { hour12: false }));
-  say(part(foot, "panics"), number(news.panics));
+  setText(part(foot, "loaded"), new Date(news.config.loaded).toLocaleString([], { hour12: false }));
+  setText(part(foot, "panics"), number(news.panics));
   part(foot, "panics-shown").hidden = !news.panics;
 }
 
 /* Events */
 
-/** Events come over the stream and from the list of the past ones: each is shown once, in the order of their times. */
+/** Shows an event. Events arrive over the stream and from the list of past events; each is shown once, by time. */
 function takeEvent(event, isNew) {
   const list = find("events");
   const key = `${event.at} ${event.number}`;
@@ -103,7 +103,7 @@ function takeEvent(event, isNew) {
   const line = copy("event");
   line.dataset.key = key;
   line.classList.toggle("new", isNew);
-  shape(line, KINDS[event.kind] ?? ["", "note"]);
+  setSymbol(line, KINDS[event.kind] ?? ["", "note"]);
   const time = line.querySelector("time");
   time.dateTime = event.at;
   time.title = new Date(event.at).toLocaleString();
@@ -116,31 +116,31 @@ function takeEvent(event, isNew) {
   find("quiet").hidden = true;
 }
 
-/** Puts the names of hosts to the events that tell of them: an event knows its host by `host:port`. */
+/** Adds the display names of hosts to the events, which identify a host by `host:port`. */
 function labelEvents() {
   const named = new Map(latest.pools.flatMap((pool) => pool.hosts.filter((host) => host.name).map((host) => [`${pool.name} ${host.id}`, host.name])));
   for (const line of find("events").children) {
     const name = named.get(`${line.dataset.pool} ${line.dataset.host}`);
-    if (name) say(part(line, "name"), name);
+    if (name) setText(part(line, "name"), name);
   }
 }
 
-/* Steering */
+/* Changes */
 
-// The token comes with the address once, `#token=…`, or is typed in; it lasts as long as the tab.
+// The token is in the URL once, `#token=…`, or the operator types it in. It is kept as long as the tab is open.
 
 let silence;
 
 function notify(text) {
-  tell(find("notice"), text);
+  setTextOrHide(find("notice"), text);
   clearTimeout(silence);
-  silence = setTimeout(() => tell(find("notice"), ""), 6000);
+  silence = setTimeout(() => setTextOrHide(find("notice"), ""), 6000);
 }
 
-/** Asks for the token; false if nobody gives it. */
-function unlock(refusal) {
+/** Asks the operator for the token; false if the dialog is cancelled. */
+function askForToken(refusal) {
   const dialog = find("unlock");
-  tell(find("refused"), refusal);
+  setTextOrHide(find("refused"), refusal);
   find("token").value = "";
   dialog.returnValue = "";
   dialog.showModal();
@@ -155,89 +155,89 @@ function unlock(refusal) {
 
 async function toggleDrain(button, pool, host) {
   const verb = pools.get(pool).rows.get(host)?.drained ? "undrain" : "drain";
-  if (!sessionStorage.token && !(await unlock(""))) return;
+  if (!sessionStorage.token && !(await askForToken(""))) return;
   button.disabled = true;
   try {
     const query = `pool=${encodeURIComponent(pool)}&host=${encodeURIComponent(host)}`;
     const headers = { Authorization: `Bearer ${sessionStorage.token}` };
-    const answer = await fetch(`/api/v1/${verb}?${query}`, { method: "POST", headers });
-    if (answer.ok) {
-      notify(await answer.text());
-    } else if (answer.status === 401) {
+    const response = await fetch(`/api/v1/${verb}?${query}`, { method: "POST", headers });
+    if (response.ok) {
+      notify(await response.text());
+    } else if (response.status === 401) {
       delete sessionStorage.token;
       button.disabled = false;
-      if (await unlock("This token was not accepted.")) await toggleDrain(button, pool, host);
+      if (await askForToken("This token was not accepted.")) await toggleDrain(button, pool, host);
     } else {
-      notify(`Not done: ${(await answer.json()).error}`);
+      notify(`Not done: ${(await response.json()).error}`);
     }
   } catch {
-    notify("Not done: the process does not answer.");
+    notify("Not done: the process does not respond.");
   }
   button.disabled = false;
 }
 
 /* The connection to the process */
 
-let heardAt = Date.now();
-/** Whether the last try to reach the process was in vain. */
+let lastMessageAt = Date.now();
+/** Whether the last attempt to connect failed. */
 let hasFailed = false;
 
-async function read(path) {
-  const answer = await fetch(`/api/v1/${path}`);
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
+async function fetchJson(path) {
+  const response = await fetch(`/api/v1/${path}`);
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
 }
 
-/** What happened before the stream began. */
+/** Loads the events and samples from before the stream. */
 async function catchUp() {
   try {
-    const { events } = await read("events");
+    const { events } = await fetchJson("events");
     for (const event of events) takeEvent(event, false);
     for (const [name, entry] of pools) if (entry.isShown) await readHistory(entry, name);
   } catch {
-    // The stream has ended as well, and is tried again.
+    // The stream has failed as well, and its next open event loads them again.
   }
 }
 
-/** What a pool did before; of those that are collapsed it is not asked. */
+/** Loads the past samples of a pool; only expanded pools need them. */
 async function readHistory(entry, name) {
   try {
-    const { pools: earlier } = await read(`history?pool=${encodeURIComponent(name)}`);
-    recall(name, earlier[name] ?? []);
+    const { pools: earlier } = await fetchJson(`history?pool=${encodeURIComponent(name)}`);
+    addSamples(name, earlier[name] ?? []);
     drawPool(entry);
   } catch {
-    // The stream has ended as well, and is tried again.
+    // The stream has failed as well, and its next open event loads them again.
   }
 }
 
-function mark(isLive) {
+function showConnection(isLive) {
   document.body.classList.toggle("live", isLive);
   document.body.classList.toggle("lost", !isLive);
-  say(find("live"), isLive ? "live" : "lost");
+  setText(find("live"), isLive ? "live" : "lost");
 }
 
-function heard() {
-  heardAt = Date.now();
+function messageReceived() {
+  lastMessageAt = Date.now();
   hasFailed = false;
-  mark(true);
-  tell(find("lost"), "");
+  showConnection(true);
+  setTextOrHide(find("lost"), "");
 }
 
-/** Says since when nothing has been heard, once that is long; of a process that was stopping at once. */
-function listen() {
+/** Shows since when the process has been silent: after SILENCE_TIMEOUT, or at once if it was shutting down. */
+function checkConnection() {
   const wasStopping = Boolean(latest?.draining) && hasFailed;
-  if (Date.now() - heardAt < (wasStopping ? RETRY : SILENCE)) return;
-  mark(false);
-  showHeadline(wasStopping ? ["warn", "leaving", "The process has ended"] : ["bad", "bad", "The process does not answer"]);
-  const what = wasStopping ? `The process has ended: it was told to stop, and was heard of last at ${clock(heardAt)}.` : `The process has not answered since ${clock(heardAt)}.`;
-  tell(find("lost"), `${what}${latest ? " What is shown is from then." : ""} Trying again…`);
+  if (Date.now() - lastMessageAt < (wasStopping ? RETRY_DELAY : SILENCE_TIMEOUT)) return;
+  showConnection(false);
+  showHeadline(wasStopping ? ["warn", "leaving", "The process has ended"] : ["bad", "bad", "The process does not respond"]);
+  const what = wasStopping ? `The process has ended after a shutdown; its last message was at ${clock(lastMessageAt)}.` : `The process has not responded since ${clock(lastMessageAt)}.`;
+  setTextOrHide(find("lost"), `${what}${latest ? " The page shows the state at that time." : ""} Reconnecting…`);
 }
 
-/** Listens to the stream until it ends or falls silent. */
-function follow() {
+/** Follows the stream until it ends or goes silent. */
+function followStream() {
   const stream = new EventSource("/api/v1/stream");
   const on = (name, take) => stream.addEventListener(name, (message) => {
-    heard();
+    messageReceived();
     take(JSON.parse(message.data));
   });
   on("status", takeStatus);
@@ -245,7 +245,7 @@ function follow() {
   on("event", (event) => takeEvent(event, true));
   stream.addEventListener("open", catchUp);
   return new Promise((ended) => {
-    const watch = setInterval(() => Date.now() - heardAt > 2 * SILENCE && end(), RETRY);
+    const watch = setInterval(() => Date.now() - lastMessageAt > 2 * SILENCE_TIMEOUT && end(), RETRY_DELAY);
     const end = () => {
       clearInterval(watch);
       stream.close();
@@ -255,17 +255,17 @@ function follow() {
   });
 }
 
-async function stay() {
+async function keepFollowing() {
   for (;;) {
-    await follow();
-    await pause(RETRY);
+    await followStream();
+    await pause(RETRY_DELAY);
     try {
-      // Where all streams are taken, this is what keeps the page up to date.
-      takeStatus(await read("status"));
-      heard();
+      // If the process has no free stream, polling keeps the page up to date.
+      takeStatus(await fetchJson("status"));
+      messageReceived();
     } catch {
       hasFailed = true;
-      listen();
+      checkConnection();
     }
   }
 }
@@ -274,7 +274,7 @@ readView();
 document.addEventListener("DOMContentLoaded", () => {
   const button = find("theme");
   const name = () => {
-    say(button, isDark() ? "Light" : "Dark");
+    setText(button, isDark() ? "Light" : "Dark");
     button.setAttribute("aria-label", `Use the ${button.textContent.toLowerCase()} theme`);
   };
   button.addEventListener("click", () => {
@@ -282,10 +282,10 @@ document.addEventListener("DOMContentLoaded", () => {
     name();
   });
   dark.addEventListener("change", name);
-  // Were it a button that submits, the Enter key would mean it, because it comes first.
+  // Not a submit button: the Enter key activates the first one of a form, which would be Cancel.
   find("cancel").addEventListener("click", () => find("unlock").close());
   name();
   changeView = listenToTools(() => latest && showPools());
-  setInterval(listen, 1000);
-  stay();
+  setInterval(checkConnection, 1000);
+  keepFollowing();
 });

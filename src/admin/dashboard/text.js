@@ -1,21 +1,23 @@
-// Small helpers: parts of the page, and numbers as text.
+// Helpers: access to elements of the page, and formatting of numbers.
 "use strict";
 
 const find = (id) => document.getElementById(id);
 const part = (node, name) => node.querySelector(`[data-is="${name}"]`);
 const pause = (time) => new Promise((done) => setTimeout(done, time));
 
-/** Changes a text only if it is another, so that a selection stays and a screen reader is left in peace. */
-function say(node, text) {
+/** Sets a text only if it differs, which keeps selections and avoids repeated announcements by screen readers. */
+function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-function tell(node, text) {
-  say(node, text);
+/** Sets a text, and hides the element if it is empty. */
+function setTextOrHide(node, text) {
+  setText(node, text);
   node.hidden = !text;
 }
 
-function shape(node, [tone, symbol]) {
+/** Sets the tone and the symbol of an element. */
+function setSymbol(node, [tone, symbol]) {
   node.classList.remove("good", "warn", "bad");
   if (tone) node.classList.add(tone);
   node.querySelector("use").setAttribute("href", `#${symbol}`);
@@ -56,7 +58,7 @@ function span(seconds) {
 const clock = (at) => new Date(at).toLocaleTimeString([], { hour12: false });
 const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
-/** Numbers with their units in smaller type. */
+/** Shows a number with its unit in smaller type. */
 function figure(node, text) {
   if (node.dataset.text === text) return;
   node.dataset.text = text;
@@ -78,8 +80,8 @@ function bytes(value) {
   return `${shown.toFixed(power && shown < 10 ? 1 : 0)} ${units[power]}`;
 }
 
-/** The first few of many names. */
-function few(names, most = 3) {
-  const rest = names.length - most;
-  return rest > 0 ? `${names.slice(0, most).join(", ")} and ${number(rest)} more` : names.join(", ");
+/** The first names of a list, and the number of the others. */
+function firstNames(names, max = 3) {
+  const rest = names.length - max;
+  return rest > 0 ? `${names.slice(0, max).join(", ")} and ${number(rest)} more` : names.join(", ");
 }

@@ -1,17 +1,17 @@
-// What of the pools and hosts is shown, and in which order. It stands in the address behind `#`, so that a link shows the
-// same to a colleague.
+// The view: which pools and hosts are shown, and in which order. It is kept in the fragment of the URL, so that a link
+// shows the same view.
 "use strict";
 
-/** A pool with more hosts than this is collapsed at first, and shows hosts in trouble first. */
+/** A pool with more hosts than this is collapsed by default, and lists hosts with problems first. */
 const LARGE = 16;
-/** Where there are more pools than this all of them are collapsed at first. */
+/** With more pools than this, all pools are collapsed by default. */
 const MANY = 6;
-/** Rows of hosts on the page at first, over all pools, and in one of them at least and at most. */
-const ROWS = { all: 600, least: 8, most: 50 };
-/** Rows that a click adds. */
+/** The initial number of rows: in total, and the minimum and maximum per pool. */
+const ROWS = { all: 600, min: 8, max: 50 };
+/** Rows added by each click on "Show more". */
 const MORE = 200;
 
-/** How a host's state looks: its tone and its shape. */
+/** The tone and symbol of each host state. */
 const STATES = {
   up: ["good", "good"],
   starting: ["good", "rising"],
@@ -22,22 +22,22 @@ const STATES = {
   unchecked: ["", "unknown"],
   removed: ["", "leaving"],
 };
-/** The states in which a host is not usable, as they are listed. */
+/** The states in which a host is not usable, in the order of listing. */
 const UNUSABLE = { down: "down", ejected: "ejected", probing: "probing", unchecked: "not checked yet", draining: "draining" };
-/** States by how much they want to be seen. */
+/** States by urgency, most urgent first. */
 const RANK = ["down", "ejected", "probing", "unchecked", "draining", "starting", "up", "removed"];
 
 const byName = new Intl.Collator("en", { numeric: true }).compare;
-const known = (host) => host.name ?? host.id;
+const hostName = (host) => host.name ?? host.id;
 const tone = (host) => STATES[host.state]?.[0];
 const inTrouble = (host) => ["bad", "warn"].includes(tone(host));
-/** The hosts that a pool has; one that an operator has removed is only told of. */
+/** The hosts of a pool, without those that an operator has removed. */
 const members = (pool) => pool.hosts.filter((host) => host.state !== "removed");
 const errorShare = ({ last_minute: { requests, errors } }) => (requests ? Math.min(1, errors / requests) : null);
 
-/** What hosts can be sorted by: the value, and whether the largest comes first. */
+/** The sort keys of hosts: the value, and whether the largest comes first. */
 const SORTS = {
-  host: [known, false],
+  host: [hostName, false],
   state: [(host) => RANK.indexOf(host.state), false],
   weight: [(host) => host.weight, true],
   "in-flight": [(host) => host.in_flight, true],
@@ -46,38 +46,38 @@ const SORTS = {
   errors: [errorShare, true],
 };
 
-/** What was asked to be seen. */
-const view = { filter: "", problems: false, sort: "", turned: false, all: "", open: new Map() };
+/** The current view. */
+const view = { filter: "", problems: false, sort: "", isReversed: false, all: "", open: new Map() };
 
-/** Takes the view, and the token if there is one, from the address. */
+/** Reads the view, and the token if there is one, from the URL. */
 function readView() {
-  const said = new URLSearchParams(location.hash.slice(1));
-  const token = said.get("token");
+  const params = new URLSearchParams(location.hash.slice(1));
+  const token = params.get("token");
   if (token) sessionStorage.token = token;
-  view.filter = said.get("filter") ?? "";
-  view.problems = said.get("only") === "problems";
-  const sort = said.get("sort") ?? "";
-  view.turned = sort.startsWith("-");
+  view.filter = params.get("filter") ?? "";
+  view.problems = params.get("only") === "problems";
+  const sort = params.get("sort") ?? "";
+  view.isReversed = sort.startsWith("-");
   view.sort = Object.hasOwn(SORTS, sort.replace("-", "")) ? sort.replace("-", "") : "";
-  view.all = ["open", "closed"].includes(said.get("pools")) ? said.get("pools") : "";
-  view.open = new Map([...said.getAll("open").map((name) => [name, true]), ...said.getAll("closed").map((name) => [name, false])]);
+  view.all = ["open", "closed"].includes(params.get("pools")) ? params.get("pools") : "";
+  view.open = new Map([...params.getAll("open").map((name) => [name, true]), ...params.getAll("closed").map((name) => [name, false])]);
   if (token) writeView();
 }
 
 function writeView() {
-  const said = new URLSearchParams();
-  if (view.filter) said.set("filter", view.filter);
-  if (view.problems) said.set("only", "problems");
-  if (view.sort) said.set("sort", (view.turned ? "-" : "") + view.sort);
-  if (view.all) said.set("pools", view.all);
-  for (const [name, isOpen] of view.open) said.append(isOpen ? "open" : "closed", name);
-  const hash = String(said);
+  const params = new URLSearchParams();
+  if (view.filter) params.set("filter", view.filter);
+  if (view.problems) params.set("only", "problems");
+  if (view.sort) params.set("sort", (view.isReversed ? "-" : "") + view.sort);
+  if (view.all) params.set("pools", view.all);
+  for (const [name, isOpen] of view.open) params.append(isOpen ? "open" : "closed", name);
+  const hash = String(params);
   window.history.replaceState(null, "", location.pathname + (hash ? `#${hash}` : ""));
 }
 
-const isNarrowed = () => Boolean(view.filter.trim()) || view.problems;
+const isFiltered = () => Boolean(view.filter.trim()) || view.problems;
 
-/** The hosts of a pool that were asked for. */
+/** The hosts of a pool that match the filter. */
 function chosen(pool) {
   const words = view.filter.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length && !view.problems) return pool.hosts;
@@ -88,7 +88,7 @@ function chosen(pool) {
   });
 }
 
-/** Hosts in the order that was asked for; without one a large pool has those in trouble first. */
+/** Hosts in the selected order; by default, a large pool lists hosts with problems first. */
 function sorted(hosts, rates) {
   if (!view.sort) {
     if (hosts.length <= LARGE) return hosts;
@@ -96,10 +96,10 @@ function sorted(hosts, rates) {
     return hosts.toSorted((one, other) => rank(one) - rank(other));
   }
   const [value, isLargestFirst] = SORTS[view.sort];
-  const sign = isLargestFirst !== view.turned ? -1 : 1;
+  const sign = isLargestFirst !== view.isReversed ? -1 : 1;
   const keyed = hosts.map((host) => [value(host, rates), host]);
   keyed.sort(([one], [other]) => {
-    // What is not known comes last either way.
+    // Unknown values come last in both directions.
     if (one === null || other === null) return (one === null) - (other === null);
     return sign * (typeof one === "string" ? byName(one, other) : one - other);
   });
@@ -107,9 +107,9 @@ function sorted(hosts, rates) {
 }
 
 function isOpen(pool, count) {
-  const said = view.open.get(pool.name);
-  if (said !== undefined) return said;
-  if (isNarrowed()) return true;
+  const override = view.open.get(pool.name);
+  if (override !== undefined) return override;
+  if (isFiltered()) return true;
   if (view.all) return view.all === "open";
   return pool.hosts.length <= LARGE && count <= MANY;
 }
@@ -123,18 +123,18 @@ function usability(pools) {
   return `${number(usable)} of ${plural(hosts.length, "host")} usable${parts.length ? `: ${parts.join(", ")}` : ""}`;
 }
 
-/** What becomes of the requests to a pool without a usable host. */
-function resort(pool) {
+/** How a pool without a usable host handles requests. */
+function fallbackText(pool) {
   const serving = pool.hosts.filter((host) => host.serving);
-  if (!serving.length) return "requests are answered with 503";
+  if (!serving.length) return "requests get 503";
   return serving.every((host) => host.state === "draining")
     ? `${serving.length === 1 ? "the draining host serves" : "draining hosts serve"} as last resort`
-    : "its hosts get requests all the same (when_all_down: try_all)";
+    : "its hosts still get requests (when_all_down: try_all)";
 }
 
-/* The tools above the pools */
+/* The toolbar above the pools */
 
-/** Calls `show` whenever another view is asked for. */
+/** Calls `show` whenever the view changes. */
 function listenToTools(show) {
   const change = () => {
     writeView();
@@ -151,7 +151,7 @@ function listenToTools(show) {
   });
   find("sort").addEventListener("change", ({ target }) => {
     view.sort = target.value;
-    view.turned = false;
+    view.isReversed = false;
     change();
   });
   find("fold").addEventListener("click", ({ currentTarget }) => {
@@ -165,7 +165,7 @@ function listenToTools(show) {
     change();
     filter.focus();
   });
-  // As an address, `#pools` would be another view.
+  // The fragment `#pools` would replace the view.
   document.querySelector(".skip").addEventListener("click", (click) => {
     click.preventDefault();
     find("pools").focus();
@@ -178,10 +178,10 @@ function listenToTools(show) {
   return change;
 }
 
-/** Shows the view in the tools. */
+/** Shows the view in the toolbar. */
 function showTools(pools, found, areOpen) {
   const hosts = pools.reduce((sum, pool) => sum + pool.hosts.length, 0);
-  find("tools").hidden = pools.length === 1 && hosts <= 4 && !isNarrowed() && !view.sort;
+  find("tools").hidden = pools.length === 1 && hosts <= 4 && !isFiltered() && !view.sort;
   const filter = find("filter");
   if (filter.value !== view.filter) filter.value = view.filter;
   find("sort").value = view.sort;
@@ -189,9 +189,9 @@ function showTools(pools, found, areOpen) {
   const fold = find("fold");
   fold.hidden = pools.length === 1;
   fold.dataset.to = areOpen ? "closed" : "open";
-  say(fold, areOpen ? "Collapse all" : "Expand all");
+  setText(fold, areOpen ? "Collapse all" : "Expand all");
   const count = found.reduce((sum, { length }) => sum + length, 0);
   const text = `${plural(count, "host")} in ${plural(found.filter(({ length }) => length).length, "pool")} of ${number(pools.length)}`;
-  tell(find("found"), !isNarrowed() ? "" : count ? text : view.problems && !view.filter ? "No host is in trouble." : "No host matches.");
-  find("clear").hidden = !isNarrowed();
+  setTextOrHide(find("found"), !isFiltered() ? "" : count ? text : view.problems && !view.filter ? "No host has problems." : "No host matches the filter.");
+  find("clear").hidden = !isFiltered();
 }

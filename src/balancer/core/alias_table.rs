@@ -1,4 +1,4 @@
-//! Draws by weight in constant time.
+//! Weighted random draws in constant time.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::trace::PickTrace;
 
 /// Draws a position with a probability proportional to its weight, in constant time and 16 bytes a host.
 ///
-/// Walker's alias method as Vose builds it (IEEE Trans. Softw. Eng. 17(9), 1991), in integers, so shares are exact to
-/// the 2^-64 of the draw: each of the n columns holds W (the sum of weights) units, `keep` of them its own.
+/// Walker's alias method in Vose's construction (IEEE Trans. Softw. Eng. 17(9), 1991), in integers, so shares are exact
+/// to the 2^-64 of the draw: each of the n columns holds W (the sum of weights) units, `keep` of them its own.
 #[derive(Debug)]
 pub(crate) struct AliasTable {
     columns: Columns,
@@ -31,11 +31,11 @@ struct Column {
     alias: u32,
 }
 
-/// Draws that may hit a host that is out of the choice before the exact scan takes over.
+/// Draws to try before the exact scan takes over, if the request does not accept every host.
 const QUICK_DRAWS: usize = 4;
 
 impl AliasTable {
-    /// A table for `slots`, of which there is at least one, each of a weight above 0.
+    /// A table for `slots`: at least one, each of a weight above 0.
     pub(crate) fn new(slots: &[Arc<Slot>]) -> Self {
         let weights: Box<[u32]> = slots.iter().map(|slot| slot.host.weight()).collect();
         let columns = if weights.iter().all(|&w| w == weights[0]) {
@@ -60,7 +60,7 @@ impl AliasTable {
         matches!(self.columns, Columns::Equal(_))
     }
 
-    /// The position that 64 uniform bits stand for.
+    /// The position for 64 uniform bits.
     pub(crate) fn at(&self, bits: u64) -> usize {
         match &self.columns {
             Columns::Equal(n) => scale(bits, *n).0 as usize,
@@ -76,7 +76,7 @@ impl AliasTable {
         }
     }
 
-    /// A position by weight among those that `request` may take.
+    /// Draws a position by weight among those that `request` accepts.
     pub(crate) fn draw(
         &self,
         rng: &Rng,
@@ -90,7 +90,8 @@ impl AliasTable {
         self.draw_among(rng, request, slots, trace)
     }
 
-    /// The same where some may be out of the choice. Apart, so that the usual draw stays small.
+    /// [`draw`](Self::draw) if the request does not accept every host. A separate function, to keep the usual draw
+    /// small.
     #[cold]
     fn draw_among(
         &self,
@@ -107,24 +108,24 @@ impl AliasTable {
             .or_else(|| self.draw_from(rng, fits, trace))
     }
 
-    /// A position by weight among those for which `fits` holds, in linear time.
+    /// Draws a position by weight among those for which `fits` holds, in linear time.
     pub(crate) fn draw_from(
         &self,
         rng: &Rng,
         fits: impl Fn(usize) -> bool,
         trace: &impl PickTrace,
     ) -> Option<usize> {
-        let weighed = || {
+        let weighted = || {
             (0..self.len())
                 .filter(|&p| fits(p))
                 .map(|p| (p, u64::from(self.weights[p])))
         };
-        let total = weighed().map(|(_, weight)| weight).sum();
-        let mut left = rng.below(total, trace);
-        weighed()
+        let total = weighted().map(|(_, weight)| weight).sum();
+        let mut remaining = rng.below(total, trace);
+        weighted()
             .find(|&(_, weight)| {
-                let here = left < weight;
-                left = left.saturating_sub(weight);
+                let here = remaining < weight;
+                remaining = remaining.saturating_sub(weight);
                 here
             })
             .map(|(position, _)| position)
@@ -134,7 +135,7 @@ impl AliasTable {
 fn vose(weights: &[u32]) -> Columns {
     let n = weights.len() as u64;
     let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
-    // In units of 1/(n·W), so that the mean column is exactly W. n·10,000 fits by far.
+    // In units of 1/(n·W), so that the mean column is exactly W. n·10,000 fits easily.
     let mut units: Vec<u64> = weights.iter().map(|&w| u64::from(w) * n).collect();
     let mut column: Vec<Column> = (0..weights.len())
         .map(|position| Column {

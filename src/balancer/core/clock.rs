@@ -1,14 +1,14 @@
-//! Time, passed in from outside.
+//! A clock that tests can control.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The instant that the monotonic clock counts from: the first time that anybody asks.
+/// The origin of the monotonic clock: the time of its first use.
 static ORIGIN: OnceLock<Instant> = OnceLock::new();
 
-/// A clock that never goes back: the system's, or one that a test moves by hand.
+/// A clock that never goes back: the system's, or one that a test advances.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Option<Arc<AtomicU64>>);
 
@@ -20,11 +20,11 @@ impl Clock {
 
     /// A clock that stands still until [`advance`](Clock::advance) is called on it or on a clone of it.
     pub fn manual() -> Self {
-        // Not at 0, which means "never" in the live state of a host.
+        // Not at 0, which means "never" in a host's live state.
         Clock(Some(Arc::new(AtomicU64::new(1))))
     }
 
-    /// Moves a manual clock forward; the system's goes its own way.
+    /// Advances a manual clock; does nothing to the system's.
     pub fn advance(&self, by: Duration) {
         if let Some(nanos) = &self.0 {
             nanos.fetch_add(as_nanos(by), Ordering::SeqCst);
@@ -40,7 +40,7 @@ impl Clock {
     }
 }
 
-/// Nanoseconds of `duration`, at most those that fit.
+/// Nanoseconds of `duration`, saturating.
 pub(super) fn as_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,12 @@
-//! Whose turn it is, for algorithms in which hosts take turns.
+//! A position in a cycle, for algorithms in which hosts take turns.
 
 use super::host::HostId;
 
-/// A point in a cycle of turns, so that another balancer of the same hosts goes on from there.
+/// A position in a cycle of turns. Another balancer of the same hosts continues from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// The host whose turn is next.
     pub host: HostId,
-    /// Turns that this host has had in the running cycle.
+    /// The number of turns that this host has had in the current cycle.
     pub taken: usize,
 }

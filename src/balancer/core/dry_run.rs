@@ -1,4 +1,4 @@
-//! A choice that changes nothing and is listened to.
+//! A pick without side effects that records what the algorithm does.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,13 +13,13 @@ use super::pick_request::PickRequest;
 use super::picker::DynPicker;
 use super::trace::PickTrace;
 
-/// A choice that changes nothing and is listened to. What it would write it finds again when it reads, so it goes the way
-/// of a choice in earnest to its end.
+/// A pick without side effects that records what the algorithm does. Values that the pick would write are kept here and
+/// seen by its own later reads, so it takes the same path as a real pick.
 #[derive(Debug)]
 pub(crate) struct DryRun {
-    /// What the choice would have left in the cells that it writes to, by their addresses.
+    /// The values that the pick would have written, by the addresses of the atomics.
     written: RefCell<HashMap<usize, u64>>,
-    /// Of its own, so that the draws of the thread's stay where they are.
+    /// A generator of its own, so that the thread's sequence does not advance.
     rng: RefCell<SmallRng>,
     recording: RefCell<Recording>,
 }
@@ -28,24 +28,24 @@ pub(crate) struct DryRun {
 struct Recording {
     /// By position.
     hosts: Vec<HostTrace>,
-    /// Positions in the order in which the choice came to them.
+    /// Positions in the order in which the pick visited them.
     order: Vec<usize>,
 }
 
-/// What a choice has said about a host.
+/// What a pick has recorded about a host.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HostTrace {
     seen: bool,
-    /// The load by which it was weighed.
+    /// The load that was compared.
     pub(super) load: Option<f64>,
-    /// The score by which it was ranked.
+    /// The score that was compared.
     pub(super) score: Option<f64>,
-    /// Why it was passed over, the last time.
+    /// Why the host was last rejected.
     pub(super) reason: Option<CandidateReason>,
 }
 
 impl DryRun {
-    /// A rehearsal among `host_count` hosts.
+    /// A dry run over `host_count` hosts.
     pub(super) fn new(host_count: usize) -> Self {
         DryRun {
             written: RefCell::default(),
@@ -57,8 +57,8 @@ impl DryRun {
         }
     }
 
-    /// The next host in the order of the choice, which may or may not have come as far: `reason` holds if it has said
-    /// nothing else. `false`: all hosts have been looked at.
+    /// Records the next host in the algorithm's order, whether the pick visited it or not. `reason` applies if the pick
+    /// recorded none. Returns `false` if all hosts are recorded.
     pub(crate) fn rank(&self, position: usize, load: Option<f64>, reason: CandidateReason) -> bool {
         self.visit(position);
         let recording = &mut *self.recording.borrow_mut();
@@ -68,12 +68,12 @@ impl DryRun {
         recording.order.len() < recording.hosts.len()
     }
 
-    /// The score of the host, the higher the better.
+    /// Records the host's score; higher is better.
     pub(crate) fn record_score(&self, position: usize, score: f64) {
         self.recording.borrow_mut().hosts[position].score = Some(score);
     }
 
-    /// Positions in the order in which the choice came to them, each with what it has said.
+    /// Positions in the order in which the pick visited them, each with its record.
     pub(super) fn into_host_traces(self) -> Vec<(usize, HostTrace)> {
         let Recording { hosts, order } = self.recording.into_inner();
         let unseen = (0..hosts.len()).filter(|&position| !hosts[position].seen);

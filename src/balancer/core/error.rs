@@ -1,4 +1,4 @@
-//! What can go wrong in the library.
+//! The errors of the balancer library.
 
 use std::error::Error;
 use std::fmt;
@@ -9,45 +9,45 @@ use super::host::{HostId, MAX_WEIGHT};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BalancerError {
-    /// A host of this identity is a member already.
+    /// A host of this identity is already a member.
     AlreadyAdded(HostId),
     /// No host of this identity is a member.
     UnknownHost(HostId),
     /// No member has a weight above 0.
     NoHosts,
-    /// Every host that could have been chosen runs as many requests as it may
+    /// Every host that could have been picked is at its limit
     /// ([`Host::with_max_in_flight`](super::Host::with_max_in_flight)).
     Busy,
     /// No algorithm has this name.
     UnknownAlgorithm {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The names that exist, in the order of the registry.
+        /// The known names, in the order of the registry.
         known: Vec<&'static str>,
     },
     /// The algorithm has no option of this name.
     UnknownOption {
         /// The algorithm's name.
         algorithm: &'static str,
-        /// The option that was given.
+        /// The unknown option.
         option: String,
-        /// The options that the algorithm has.
+        /// The algorithm's options.
         known: Vec<&'static str>,
     },
-    /// An option's value is not one that the algorithm takes.
+    /// An option has an invalid value.
     InvalidOption {
         /// The option's name.
         option: String,
-        /// The value that was given.
+        /// The given value.
         value: String,
-        /// What would have been right.
+        /// A description of valid values.
         expected: String,
     },
     /// A weight above [`MAX_WEIGHT`].
     WeightOutOfRange {
-        /// The host that was to have it.
+        /// The host.
         id: HostId,
-        /// The weight that was given.
+        /// The given weight.
         weight: u32,
     },
 }
@@ -58,7 +58,7 @@ impl fmt::Display for BalancerError {
             BalancerError::AlreadyAdded(id) => write!(f, "host `{id}` is a member already"),
             BalancerError::UnknownHost(id) => write!(f, "host `{id}` is not a member"),
             BalancerError::NoHosts => f.write_str("no host can take requests"),
-            BalancerError::Busy => f.write_str("every host runs as many requests as it may"),
+            BalancerError::Busy => f.write_str("every host is at its limit of requests in flight"),
             BalancerError::UnknownAlgorithm { name, known } => {
                 write!(
                     f,
@@ -71,7 +71,10 @@ impl fmt::Display for BalancerError {
                 option,
                 known,
             } if known.is_empty() => {
-                write!(f, "`{algorithm}` has no options, so none called `{option}`")
+                write!(
+                    f,
+                    "`{algorithm}` has no option `{option}`; it has no options"
+                )
             }
             BalancerError::UnknownOption {
                 algorithm,

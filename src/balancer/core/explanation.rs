@@ -1,4 +1,4 @@
-//! What a choice would be, and why.
+//! The explanation of a pick.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,30 +6,31 @@ use std::sync::Arc;
 use super::error::BalancerError;
 use super::host::{Host, HostId};
 
-/// What [`Balancer::lease`](crate::balancer::Balancer::lease) would choose for a request, and why.
+/// What [`Balancer::lease`](crate::balancer::Balancer::lease) would pick for a request, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// The host that would be chosen, or the error that a pick would end with.
+    /// The host that would be picked, or the error that the pick would return.
     pub outcome: Result<HostId, BalancerError>,
-    /// Every member, in the order in which the algorithm would come to them.
+    /// All members, in the order in which the algorithm considers them.
     pub candidates: Vec<Candidate>,
 }
 
-/// A member of the balancer in the eyes of one choice.
+/// A member of the balancer as a candidate of one pick.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The host.
     pub host: Arc<Host>,
-    /// Requests that run on it.
+    /// Requests in flight on it.
     pub in_flight: u64,
-    /// What the algorithm compares, the lower the better; `None` where it weighs no loads.
+    /// What the algorithm compares, lower is better; `None` if it compares no loads.
     ///
-    /// That of `p2c` and `least_load` is [the formula](crate::balancer) in requests, of `p2c` with `load: peak_ewma` the
-    /// expected nanoseconds, of `bounded` the host's requests relative to its share of all, which may not reach `factor`.
+    /// For `p2c` and `least_load` it is [the formula](crate::balancer) in requests, for `p2c` with `load: peak_ewma`
+    /// the expected nanoseconds, for `bounded` the host's requests relative to its share of all, which must stay below
+    /// `factor`.
     pub load: Option<f64>,
-    /// What the algorithm ranks by, the higher the better; `None` where it gives no scores.
+    /// What the algorithm ranks by, higher is better; `None` if it has no scores.
     pub score: Option<f64>,
-    /// Why it would be taken or not.
+    /// Why it would be picked or not.
     pub reason: CandidateReason,
 }
 
@@ -41,27 +42,27 @@ impl PartialEq for Candidate {
     }
 }
 
-/// Why a host is taken or not.
+/// Why a host is picked or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CandidateReason {
-    /// It is the choice.
+    /// It is picked.
     Taken,
     /// The request has failed on it.
     Tried,
-    /// As many requests run there as may.
+    /// It is at its limit of requests in flight.
     Full,
-    /// It starts slowly, and chance left this request to others.
+    /// It is in slow start, and by chance this request goes to another host.
     Starting,
-    /// Another host has less to do, or as little and was drawn before it.
+    /// Another host has a lower load, or the same load and was drawn first.
     Loaded,
-    /// Chance has drawn others.
+    /// Other hosts were drawn.
     NotDrawn,
-    /// It is the turn of another.
+    /// It is another host's turn.
     Turn,
-    /// Another comes before it on the ring.
+    /// Another host comes earlier on the ring.
     Ring,
-    /// Another has a higher score for this client.
+    /// Another host has a higher score for this client.
     Score,
     /// It has its share of the requests in flight, times the factor.
     Bound,
@@ -70,7 +71,7 @@ pub enum CandidateReason {
 }
 
 impl CandidateReason {
-    /// One word for programs.
+    /// A short name, in logs and JSON.
     pub fn code(self) -> &'static str {
         match self {
             CandidateReason::Taken => "taken",
@@ -94,14 +95,14 @@ impl fmt::Display for CandidateReason {
         f.write_str(match self {
             CandidateReason::Taken => "the choice of the algorithm",
             CandidateReason::Tried => "has failed this request",
-            CandidateReason::Full => "as many requests run there as may",
-            CandidateReason::Starting => "starts slowly, and leaves this request to others",
-            CandidateReason::Loaded => "the one taken has no more to do",
-            CandidateReason::NotDrawn => "others were drawn",
-            CandidateReason::Turn => "it is the turn of another",
+            CandidateReason::Full => "is at its limit of requests in flight",
+            CandidateReason::Starting => "is in slow start, and leaves this request to others",
+            CandidateReason::Loaded => "the picked host has no higher load",
+            CandidateReason::NotDrawn => "other hosts were drawn",
+            CandidateReason::Turn => "it is the turn of another host",
             CandidateReason::Ring => "comes later on the ring",
             CandidateReason::Score => "another has a higher score for this client",
-            CandidateReason::Bound => "has its share of all requests, times the factor",
+            CandidateReason::Bound => "is at its share of all requests, times the factor",
             CandidateReason::NoWeight => "its weight is 0",
         })
     }

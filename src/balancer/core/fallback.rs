@@ -1,4 +1,4 @@
-//! What a hashing algorithm does with a request that lacks its key.
+//! The fallback of hashing algorithms for requests without a key.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use super::slot::{PerHostState, Slot};
 use super::trace::PickTrace;
 use crate::balancer::registry::{ALGORITHMS, AlgorithmInfo, OptionInfo};
 
-/// The algorithm that chooses for requests without a key. Without it they would all meet on one hot host.
+/// The algorithm that picks for requests without a key. Without it, they would all hash to the same host.
 #[derive(Debug)]
 pub(crate) struct Fallback(Box<dyn Algorithm>);
 
 impl Fallback {
-    /// The option that names it.
+    /// The option that configures it.
     pub(crate) const OPTION: OptionInfo = OptionInfo {
         name: "fallback",
         default: "p2c",
@@ -49,7 +49,7 @@ impl Fallback {
         }
     }
 
-    /// Arranges the slots for requests with a key by `keyed`, and for those without by the fallback.
+    /// A picker that uses `keyed` for requests with a key, and the fallback for the others.
     pub(crate) fn with_fallback(
         &self,
         keyed: impl HasKey + 'static,
@@ -61,15 +61,15 @@ impl Fallback {
         })
     }
 
-    /// What the fallback keeps about a host.
+    /// The fallback's per-host state.
     pub(crate) fn per_host_state(&self, host: &Arc<Host>) -> Option<Arc<dyn PerHostState>> {
         self.0.per_host_state(host)
     }
 }
 
-/// A picker that hashes something, and says whether a request has it.
+/// A picker that hashes a key of the request.
 pub(crate) trait HasKey: Picker {
-    /// Whether `request` has it.
+    /// Whether `request` has the key.
     fn has_key(&self, request: &PickRequest<'_>) -> bool;
 }
 
@@ -100,7 +100,7 @@ impl<C: HasKey> Picker for WithFallback<C> {
         if self.keyed.has_key(request) {
             return self.keyed.pick_and_count(request, slots);
         }
-        // Counted through the slot, so that the hashing algorithm's own ledger takes part.
+        // Counted through the slot, so that the hashing algorithm's own per-host state is updated.
         pick_with_room(|| self.keyless.dyn_pick(request), slots)
     }
 }

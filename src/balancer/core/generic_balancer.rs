@@ -1,4 +1,4 @@
-//! Membership, the atomically swapped snapshot and counting: what every balancer shares.
+//! The parts that every balancer shares: membership, the atomically swapped snapshot and counting.
 
 mod explain;
 mod select;
@@ -22,27 +22,28 @@ use super::slow_start::SlowStart;
 use super::snapshot_cell::SnapshotCell;
 use crate::balancer::Balancer;
 
-/// The hosts of a balancer at one moment and how to choose among them. Never changed, only replaced as a whole, so
-/// list and picker cannot disagree.
+/// The hosts of a balancer at one time, and how to pick one. It is never changed, only replaced as a whole, so list and
+/// picker cannot disagree.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// Every member by identity, those of weight 0 included.
+    /// All members by identity, including those of weight 0.
     by_id: HashMap<HostId, Arc<Slot>>,
-    /// Members in the order of joining; a picker's positions count only those of weight above 0.
+    /// Members in the order of joining. A picker's positions count only members of a weight above 0.
     joined: Vec<Arc<Slot>>,
-    /// Present unless no member can take requests.
-    arrangement: Option<Arrangement>,
+    /// `None` if no member can take requests.
+    eligible: Option<EligibleHosts>,
 }
 
+/// The members of a weight above 0, and the picker for them.
 #[derive(Debug)]
-struct Arrangement {
+struct EligibleHosts {
     slots: Arc<[Arc<Slot>]>,
     picker: Box<dyn DynPicker>,
-    /// Whether a host has a limit; if not, none needs to be looked at.
+    /// Whether any host has a limit; if not, limits are not checked.
     limited: bool,
 }
 
-/// A balancer: members, and an algorithm that chooses among them.
+/// A balancer: members, and an algorithm that picks among them.
 ///
 /// Readers load the snapshot, which takes no lock. Writers (`add_host`, `remove_host`) hold `departed` from reading the
 /// old snapshot to storing the new one, so changes are applied one after the other and none is lost.
@@ -51,10 +52,10 @@ pub(crate) struct GenericBalancer {
     algorithm: Box<dyn Algorithm>,
     pool_stats: Arc<PoolStats>,
     slow_start: Option<SlowStart>,
-    /// For holding back hosts that start slowly.
+    /// Decides whether a host in slow start keeps a request.
     rng: Rng,
     snapshot: SnapshotCell,
-    /// Hosts that left while requests ran on them, so that `done` still finds them.
+    /// Hosts that were removed with requests in flight, so that `done` still finds them.
     departed: Mutex<HashMap<HostId, Arc<Slot>>>,
 }
 
@@ -65,11 +66,11 @@ impl GenericBalancer {
         hosts: impl IntoIterator<Item = Arc<Host>>,
     ) -> Result<Self, BalancerError> {
         let slow_start = options.configured_slow_start()?;
-        let members = GenericBalancer {
+        let balancer = GenericBalancer {
             slow_start: slow_start.filter(|_| algorithm.starts_slowly()),
             algorithm,
             pool_stats: Arc::new(PoolStats::new(options.configured_clock().clone())),
-            // Another sequence than the algorithm's, which would otherwise repeat each of its draws.
+            // A different sequence from the algorithm's, which would otherwise repeat each of its draws.
             rng: Rng::new(options.configured_seed().map(|seed| !seed)),
             snapshot: SnapshotCell::default(),
             departed: Mutex::default(),
@@ -80,16 +81,16 @@ impl GenericBalancer {
             if !ids.insert(host.id().clone()) {
                 return Err(BalancerError::AlreadyAdded(host.id().clone()));
             }
-            joined.push(members.slot(host));
+            joined.push(balancer.slot(host));
         }
-        members.publish(joined);
-        members
+        balancer.publish(joined);
+        balancer
             .snapshot
             .load()
             .joined
             .iter()
             .for_each(|slot| slot.on_join());
-        Ok(members)
+        Ok(balancer)
     }
 
     fn slot(&self, host: Arc<Host>) -> Arc<Slot> {
@@ -109,7 +110,7 @@ impl GenericBalancer {
     }
 
     fn writer(&self) -> MutexGuard<'_, HashMap<HostId, Arc<Slot>>> {
-        // A panic while the lock was held cannot have left half a change: the snapshot is stored in one step.
+        // A panic under the lock cannot leave half a change: the snapshot is stored in one step.
         self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,7 +120,7 @@ impl GenericBalancer {
             .filter(|slot| slot.host.weight() > 0)
             .cloned()
             .collect();
-        let arrangement = (!slots.is_empty()).then(|| Arrangement {
+        let eligible = (!slots.is_empty()).then(|| EligibleHosts {
             picker: self.algorithm.build_picker(&slots),
             limited: slots.iter().any(|slot| slot.limit() != u64::MAX),
             slots,
@@ -130,7 +131,7 @@ impl GenericBalancer {
                 .map(|slot| (slot.host.id().clone(), Arc::clone(slot)))
                 .collect(),
             joined,
-            arrangement,
+            eligible,
         });
     }
 }
@@ -143,32 +144,32 @@ impl Balancer for GenericBalancer {
             return Err(BalancerError::AlreadyAdded(host.id().clone()));
         }
         departed.remove(host.id());
-        let newcomer = self.slot(host);
+        let slot = self.slot(host);
         let mut joined = old.joined.clone();
-        joined.push(Arc::clone(&newcomer));
+        joined.push(Arc::clone(&slot));
         self.publish(joined);
-        newcomer.on_join();
+        slot.on_join();
         Ok(())
     }
 
     fn remove_host(&self, id: &HostId) -> Result<(), BalancerError> {
         let mut departed = self.writer();
         let old = self.snapshot.load();
-        let Some(leaver) = old.by_id.get(id) else {
+        let Some(removed) = old.by_id.get(id) else {
             return Err(BalancerError::UnknownHost(id.clone()));
         };
-        leaver.on_leave();
+        removed.on_leave();
         let joined = old.joined.iter().filter(|slot| slot.host.id() != id);
         self.publish(joined.cloned().collect());
         departed.retain(|_, slot| slot.host.in_flight() > 0);
-        departed.insert(id.clone(), Arc::clone(leaver));
+        departed.insert(id.clone(), Arc::clone(removed));
         Ok(())
     }
 
     fn balance_host(&self, request: &Selection<'_>) -> Result<Arc<Host>, BalancerError> {
         let slot = self.select(
             request,
-            |arrangement, request| arrangement.picker.dyn_pick(request),
+            |eligible, request| eligible.picker.dyn_pick(request),
             |_| true,
         )?;
         Ok(Arc::clone(&slot.host))
@@ -196,11 +197,7 @@ impl Balancer for GenericBalancer {
     fn lease(&self, request: &Selection<'_>) -> Result<Lease, BalancerError> {
         let slot = self.select(
             request,
-            |arrangement, request| {
-                arrangement
-                    .picker
-                    .dyn_pick_and_count(request, &arrangement.slots)
-            },
+            |eligible, request| eligible.picker.dyn_pick_and_count(request, &eligible.slots),
             Slot::try_acquire,
         )?;
         Ok(Lease::counted(slot))

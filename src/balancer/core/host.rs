@@ -12,9 +12,9 @@ use super::host_stats::{HostStats, StatsSnapshot};
 /// The largest weight of a host. The bound keeps fractions of in-flight by weight exact in an `f64`.
 pub const MAX_WEIGHT: u32 = 10_000;
 
-/// What a host is known by: the `host:port` of the configuration, as it is written there.
+/// The identity of a host: the `host:port` of the configuration, exactly as written there.
 ///
-/// Cloning is one atomic increment. Two ids are the same when their texts are.
+/// Cloning is one atomic increment. Two ids are equal if their texts are.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(Arc<str>);
 
@@ -51,8 +51,8 @@ impl fmt::Debug for HostId {
 
 /// A server that requests are sent to.
 ///
-/// Identity, address, weight and limit never change; a new weight is a new `Host` made by [`Host::with_weight`], which
-/// shares the live state of the old one. So the counts survive remove and add, a reload and a change of algorithm.
+/// Identity, address, weight and limit never change. [`Host::with_weight`] makes a new `Host` that shares the live
+/// state of the old one, so the counts survive remove and add, a reload and a change of algorithm.
 pub struct Host {
     id: HostId,
     address: SocketAddr,
@@ -67,7 +67,7 @@ impl Host {
         Host::named(address.to_string().as_str(), address)
     }
 
-    /// A host of weight 1 that is known by `id` and reached at `address`.
+    /// A host of weight 1 with this identity and address.
     pub fn named(id: impl Into<HostId>, address: SocketAddr) -> Self {
         Host {
             id: id.into(),
@@ -78,7 +78,7 @@ impl Host {
         }
     }
 
-    /// The same host, live state shared, with another weight: 1 to [`MAX_WEIGHT`], or 0 for no requests at all.
+    /// The same host and live state with another weight: 1 to [`MAX_WEIGHT`], or 0 for no requests at all.
     ///
     /// # Errors
     /// [`BalancerError::WeightOutOfRange`] above [`MAX_WEIGHT`].
@@ -91,20 +91,20 @@ impl Host {
         }
         Ok(Host {
             weight,
-            ..self.twin()
+            ..self.duplicate()
         })
     }
 
-    /// The same host, live state shared, with another limit of the requests that may run on it; `None` for no limit. No
-    /// pick goes beyond it; [`Balancer::inc`](crate::balancer::Balancer::inc) counts all the same.
+    /// The same host and live state with another limit of requests in flight; `None` for no limit. No pick exceeds the
+    /// limit; [`Balancer::inc`](crate::balancer::Balancer::inc) does.
     pub fn with_max_in_flight(&self, limit: Option<NonZeroU64>) -> Self {
         Host {
             max_in_flight: limit,
-            ..self.twin()
+            ..self.duplicate()
         }
     }
 
-    fn twin(&self) -> Self {
+    fn duplicate(&self) -> Self {
         Host {
             id: self.id.clone(),
             address: self.address,
@@ -114,45 +114,45 @@ impl Host {
         }
     }
 
-    /// What the host is known by.
+    /// The identity.
     pub fn id(&self) -> &HostId {
         &self.id
     }
 
-    /// Where the host is reached.
+    /// The address that requests are sent to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The host's share of requests relative to its neighbours; 0 means none.
+    /// The weight relative to other hosts; 0 means no requests.
     pub fn weight(&self) -> u32 {
         self.weight
     }
 
-    /// The most requests that a pick may let run on this host; `None` means any number.
+    /// The most requests in flight that a pick allows; `None` means no limit.
     pub fn max_in_flight(&self) -> Option<NonZeroU64> {
         self.max_in_flight
     }
 
-    /// Requests that run on this host now.
+    /// Requests in flight on this host.
     pub fn in_flight(&self) -> u64 {
         self.stats.in_flight()
     }
 
-    /// Whether as many requests run on this host as may.
+    /// Whether this host is at its limit of requests in flight.
     pub fn is_full(&self) -> bool {
         self.max_in_flight
             .is_some_and(|limit| self.in_flight() >= limit.get())
     }
 
-    /// What has been learnt of the host, to be carried into another process by [`restore_stats`](Host::restore_stats).
+    /// The snapshot state, to be carried into another process by [`restore_stats`](Host::restore_stats).
     pub fn stats_snapshot(&self) -> StatsSnapshot {
         self.stats.stats_snapshot()
     }
 
-    /// Takes over what another process has learnt. Values that cannot be are brought into range.
-    pub fn restore_stats(&self, measured: StatsSnapshot) {
-        self.stats.restore_stats(measured);
+    /// Restores the state that another process snapshot. Values out of range are clamped.
+    pub fn restore_stats(&self, snapshot: StatsSnapshot) {
+        self.stats.restore_stats(snapshot);
     }
 
     pub(crate) fn stats(&self) -> &Arc<HostStats> {

@@ -1,4 +1,4 @@
-//! The live state of a host: what runs on it and what was learnt from its answers.
+//! The live state of a host: its requests in flight, and statistics of its responses.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,51 +8,51 @@ use super::clock::as_nanos;
 use super::decaying_mean::DecayingMean;
 use super::trace::PickTrace;
 
-/// How fast the latency and success averages forget: after this time a sample's weight is 1/e. 600 ms is the value of
-/// tsf-go and go-kratos, short enough that one forced re-try after 3 s restores a host that recovered.
+/// The time constant of the latency and success averages: after this time a sample's weight is 1/e. 600 ms is the value
+/// of tsf-go and go-kratos, short enough that one forced retry after 3 s restores a host that has recovered.
 const DECAY: Duration = Duration::from_millis(600);
 
-/// How fast failures fade: after this time one counts 1/e of a request in flight. Long enough that a host that fails
-/// everything is asked once in seconds, short enough that a host that recovered has its share back soon. Failures that
-/// count less than 1/e count nothing, so a single one is over after this time: otherwise an idle host with a failure long
-/// ago would lose to every idle host without one.
+/// The time constant of failures: after this time a failure counts as 1/e of a request in flight. Long enough that a
+/// host that always fails gets a request only every few seconds, short enough that a host that recovers soon has its
+/// share back. Failures below 1/e count nothing, so a single one is over after this time: otherwise an idle host with
+/// an old failure would lose to every idle host without one.
 const FAILURE_DECAY: Duration = Duration::from_secs(3);
 
-/// What has been learnt of a host from its answers.
+/// The snapshot state of a host.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StatsSnapshot {
-    /// The peak-sensitive average of the time to answer; `None` before the first answer.
+    /// The peak-sensitive average latency; `None` before the first response.
     pub latency: Option<Duration>,
     /// The share of recent requests that succeeded, 0 to 1.
     pub success: f64,
 }
 
-/// What is measured of a host, shared by every [`Host`] of the same identity.
+/// The live state of a host, shared by every [`Host`] of the same identity.
 ///
 /// Readers on the request path only load atomics. Writers of the averages hold `averages` for a few nanoseconds when a
-/// request ends; the pick never takes it.
+/// request ends; a pick never takes that lock.
 #[derive(Debug)]
 pub(crate) struct HostStats {
     in_flight: AtomicU64,
-    /// When the failures count exactly one request, nanoseconds of the clock; before it more, after it less, by the
-    /// factor e for each [`FAILURE_DECAY`]. One number holds them all and is read without the others. 0 = none.
+    /// When the failures count exactly one request, nanoseconds of the clock; before that time more, after it less, by
+    /// the factor e for each [`FAILURE_DECAY`]. One number holds all failures and is read on its own. 0 = none.
     failed: AtomicU64,
     /// Mean latency of successes in nanoseconds, as the bits of an `f64`; 0 = no sample yet.
     mean_latency: AtomicU64,
-    /// Peak-sensitive average of the time to answer, nanoseconds; 0 = no sample yet.
+    /// Peak-sensitive average latency in nanoseconds; 0 = no sample yet.
     latency: AtomicU64,
     /// Share of successes, as the bits of an `f64` in 0..=1.
     success: AtomicU64,
-    /// When a balancer last chose this host, nanoseconds of its clock; 0 = never.
+    /// When a balancer last picked this host, nanoseconds of its clock; 0 = never.
     last_chosen: AtomicU64,
-    /// Boxed, so that what picks read of a host fills one cache line and no more.
+    /// Boxed, so that the fields that picks read fit into one cache line.
     averages: Box<Mutex<Averages>>,
 }
 
-/// What only those who write the averages need.
+/// State for the writers of the averages.
 #[derive(Debug, Default)]
 struct Averages {
-    /// When they were last written, nanoseconds of the clock.
+    /// When the averages were last written, nanoseconds of the clock.
     at: u64,
     mean_latency: DecayingMean,
 }
@@ -72,17 +72,17 @@ impl Default for HostStats {
 }
 
 impl HostStats {
-    // SeqCst here pairs with the hints of least_load: a release must be seen by a scan that follows its notice.
+    // SeqCst pairs with the hints of least_load: a scan that follows a release must see it.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Counts one request more.
+    /// Counts one more request.
     pub(crate) fn inc(&self) {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Counts one request more if fewer than `limit` run.
+    /// Counts one more request if fewer than `limit` are in flight.
     pub(crate) fn inc_below(&self, limit: u64) -> bool {
         if limit == u64::MAX {
             self.inc();
@@ -95,14 +95,14 @@ impl HostStats {
             .is_ok()
     }
 
-    /// Counts one request more if `seen` still runs there.
+    /// Counts one more request if exactly `seen` are in flight.
     pub(crate) fn inc_if_unchanged(&self, seen: u64) -> bool {
         self.in_flight
             .compare_exchange(seen, seen + 1, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
     }
 
-    /// Counts one request less, never below 0; returns the new count, or `None` if nothing ran.
+    /// Counts one request less, never below 0; returns the new count, or `None` if there was none.
     pub(crate) fn dec(&self) -> Option<u64> {
         self.in_flight
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
@@ -110,7 +110,7 @@ impl HostStats {
             .map(|before| before - 1)
     }
 
-    /// Average time to answer in nanoseconds; `None` before the first sample.
+    /// Average latency in nanoseconds; `None` before the first sample.
     pub(crate) fn latency(&self) -> Option<u64> {
         match self.latency.load(Ordering::Relaxed) {
             0 => None,
@@ -130,33 +130,33 @@ impl HostStats {
         }
     }
 
-    pub(super) fn restore_stats(&self, measured: StatsSnapshot) {
-        let latency = measured
+    pub(super) fn restore_stats(&self, snapshot: StatsSnapshot) {
+        let latency = snapshot
             .latency
             .map_or(0, |latency| as_nanos(latency).max(1));
         self.latency.store(latency, Ordering::Relaxed);
-        let success = match measured.success {
+        let success = match snapshot.success {
             share if share.is_nan() => 1.0,
             share => share.clamp(0.0, 1.0),
         };
         self.success.store(success.to_bits(), Ordering::Relaxed);
     }
 
-    /// Plain mean of the time to answer in nanoseconds, of successes only; 0 before the first sample.
+    /// Plain mean latency of successes in nanoseconds; 0 before the first sample.
     pub(crate) fn mean_latency(&self) -> f64 {
         f64::from_bits(self.mean_latency.load(Ordering::Relaxed))
     }
 
-    /// Requests in flight that the recent failures stand for.
+    /// The recent failures, in requests in flight.
     pub(crate) fn failures(&self, now: u64) -> f64 {
         match self.failed.load(Ordering::Relaxed) {
             0 => 0.0,
             one_at if now >= one_at.saturating_add(as_nanos(FAILURE_DECAY)) => 0.0,
-            one_at => faded(one_at, now),
+            one_at => decayed(one_at, now),
         }
     }
 
-    /// When the failures will count nothing, nanoseconds of the clock; 0 = there are none.
+    /// When the failures will no longer count, nanoseconds of the clock; 0 = there are none.
     pub(crate) fn failing_until(&self) -> u64 {
         match self.failed.load(Ordering::Relaxed) {
             0 => 0,
@@ -164,33 +164,33 @@ impl HostStats {
         }
     }
 
-    /// Counts a failure more. Called with `averages` held.
+    /// Counts one more failure. The caller holds `averages`.
     fn fail(&self, now: u64) {
         let before = match self.failed.load(Ordering::Relaxed) {
             0 => 0.0,
-            one_at => faded(one_at, now),
+            one_at => decayed(one_at, now),
         };
         let ahead = (before + 1.0).ln() * as_nanos(FAILURE_DECAY) as f64;
         let one_at = now.saturating_add(ahead as u64);
         self.failed.store(one_at, Ordering::Relaxed);
     }
 
-    /// When a balancer last chose this host.
+    /// When a balancer last picked this host.
     pub(crate) fn last_chosen(&self, trace: &impl PickTrace) -> u64 {
         trace.load(&self.last_chosen, Ordering::Relaxed)
     }
 
-    /// Notes that the host was chosen at `now`.
+    /// Records that the host was picked at `now`.
     pub(crate) fn mark_chosen(&self, now: u64, trace: &impl PickTrace) {
         trace.store(&self.last_chosen, now, Ordering::Relaxed);
     }
 
-    /// Moves the note of the last choice from `before` to `now`; of several threads one succeeds.
+    /// Moves the time of the last pick from `before` to `now`; of concurrent threads one succeeds.
     pub(crate) fn try_mark_chosen(&self, before: u64, now: u64, trace: &impl PickTrace) -> bool {
         trace.compare_exchange(&self.last_chosen, before, now, Ordering::Relaxed)
     }
 
-    /// Takes in the outcome of one request that ended at `now` (nanoseconds of the clock).
+    /// Records the outcome of a request that ended at `now` (nanoseconds of the clock).
     ///
     /// Peak-EWMA (Finagle): a latency above the average replaces it at once, one below pulls it down by
     /// `w = exp(-dt / DECAY)`; `dt` is the time since the last sample. Success decays by the same `w` (tsf-go).
@@ -219,7 +219,7 @@ impl HostStats {
     }
 }
 
-/// What the failures count at `now` that count 1 at `one_at`.
-fn faded(one_at: u64, now: u64) -> f64 {
+/// The value at `now` of failures whose value is 1 at `one_at`.
+fn decayed(one_at: u64, now: u64) -> f64 {
     ((one_at as f64 - now as f64) / as_nanos(FAILURE_DECAY) as f64).exp()
 }

@@ -1,4 +1,4 @@
-//! One request counted on one host.
+//! A lease: one request counted on one host.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use std::time::Duration;
 use super::host::Host;
 use super::slot::Slot;
 
-/// One request counted on one host. Dropping it ends the count, however the request ended.
+/// One request counted on one host. Dropping the lease ends the count, however the request ended.
 #[must_use = "a lease that is dropped at once counts nothing"]
 pub struct Lease(Arc<Slot>);
 
 impl Lease {
-    /// Takes over a count that stands on `slot` already.
+    /// A lease for a request that is already counted on `slot`.
     pub(crate) fn counted(slot: Arc<Slot>) -> Self {
         Lease(slot)
     }
 
-    /// The host that was chosen.
+    /// The host that was picked.
     pub fn host(&self) -> &Arc<Host> {
         &self.0.host
     }
 
-    /// Tells how the request went, for the algorithms that look at latency and success. Say nothing about a request
-    /// whose end was the client's doing.
+    /// Reports the outcome, for the algorithms that use latency and success. Do not call it if the client ended the
+    /// request.
     pub fn observe(&self, latency: Duration, succeeded: bool) {
         self.0.observe(latency, succeeded);
     }

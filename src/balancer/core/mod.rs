@@ -1,4 +1,5 @@
-//! What all algorithms share: hosts and their live state, membership, the swapped snapshot, counting, time and chance.
+//! The parts that all algorithms share: hosts and their live state, membership, the snapshot, counting, time,
+//! randomness.
 
 mod alias_table;
 mod clock;

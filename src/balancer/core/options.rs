@@ -1,4 +1,4 @@
-//! What can be set when a balancer is built.
+//! The settings of a balancer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,8 @@ use super::clock::Clock;
 use super::error::BalancerError;
 use super::slow_start::SlowStart;
 
-/// Settings for [`build_with`](crate::balancer::build_with): the options of the algorithm by name, and for tests a seed
-/// and a clock.
+/// Settings for [`build_with`](crate::balancer::build_with): the options of the algorithm by name, slow start, and for
+/// tests a seed and a clock.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     seed: Option<u64>,
@@ -20,32 +20,32 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: every option as the registry describes it, random numbers from the system, the monotonic clock.
+    /// The defaults: every option as in the registry, random numbers from the system, the monotonic clock.
     pub fn new() -> Self {
         Options::default()
     }
 
-    /// Makes each random choice a function of `seed`, the number of choices before it and nothing else.
+    /// Makes each random draw a function of `seed` and the number of draws before it.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Reads the time from `clock`.
+    /// Uses this clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Lets the share of a host that [`Balancer::begin_slow_start`](crate::balancer::Balancer::begin_slow_start) names rise from `floor` (above
-    /// 0, at most 1) to 1 within `window`. None starts slowly by default.
+    /// Enables slow start: after [`Balancer::begin_slow_start`](crate::balancer::Balancer::begin_slow_start), the share
+    /// of a host rises from `floor` (above 0, at most 1) to 1 within `window`. It is disabled by default.
     pub fn slow_start(mut self, window: Duration, floor: f64) -> Self {
         self.slow_start = Some(SlowStart { window, floor });
         self
     }
 
-    /// Sets an option of the algorithm, in the words of the configuration: `("factor", 1.5)`. Whether it exists and the
-    /// value fits is found out when the balancer is built.
+    /// Sets an option of the algorithm by its name in the configuration: `("factor", 1.5)`. Name and value are
+    /// validated when the balancer is built.
     pub fn set(mut self, option: &str, value: impl fmt::Display) -> Self {
         self.settings.insert(option.to_owned(), value.to_string());
         self
@@ -59,10 +59,10 @@ impl Options {
         &self.clock
     }
 
-    /// How hosts start slowly, if they do.
+    /// The slow start settings, if slow start is enabled.
     ///
     /// # Errors
-    /// [`BalancerError::InvalidOption`] for a floor that is no share.
+    /// [`BalancerError::InvalidOption`] if the floor is out of range.
     pub(crate) fn configured_slow_start(&self) -> Result<Option<SlowStart>, BalancerError> {
         match self.slow_start {
             Some(SlowStart { floor, .. }) if !(floor > 0.0 && floor <= 1.0) => Err(invalid(
@@ -82,7 +82,7 @@ impl Options {
         self.settings.get(option).map(String::as_str)
     }
 
-    /// The options of a balancer that stands in for this one: same seed and clock, its own defaults.
+    /// The options for a fallback algorithm: same seed and clock, its own defaults.
     pub(crate) fn for_fallback(&self) -> Self {
         Options {
             seed: self.seed,
@@ -92,7 +92,7 @@ impl Options {
         }
     }
 
-    /// Reads an option as a number (or whatever `T` parses) for which `fits` holds.
+    /// Parses an option as a value for which `fits` holds.
     pub(crate) fn parse<T: FromStr>(
         &self,
         option: &str,
@@ -110,7 +110,7 @@ impl Options {
     }
 }
 
-/// The error for a value that an option does not take.
+/// The error for an invalid value of an option.
 pub(crate) fn invalid(option: &str, value: &str, expected: &str) -> BalancerError {
     BalancerError::InvalidOption {
         option: option.to_owned(),

@@ -1,11 +1,11 @@
-//! Typed ledgers by the identity of their host.
+//! A map from host identity to an algorithm's per-host state.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::host::HostId;
 
-/// Finds the ledger of a host again when it returns while requests from before still run on it: the ledger lives as
+/// Finds the state of a host again if the host returns while earlier requests are still in flight: the state lives as
 /// long as a slot of the host does, and a slot lives as long as a lease on it.
 #[derive(Debug)]
 pub(crate) struct PerHostMap<L>(Mutex<HashMap<HostId, Weak<L>>>);
@@ -17,7 +17,7 @@ impl<L> Default for PerHostMap<L> {
 }
 
 impl<L> PerHostMap<L> {
-    /// The living ledger of `id`.
+    /// The state of `id`, if it is alive.
     pub(crate) fn find(&self, id: &HostId) -> Option<Arc<L>> {
         self.0
             .lock()
@@ -26,10 +26,10 @@ impl<L> PerHostMap<L> {
             .upgrade()
     }
 
-    /// Remembers `ledger` as that of `id`, and forgets those that nobody holds any more.
+    /// Remembers the state of `id`, and drops entries whose state is dead.
     pub(crate) fn insert(&self, id: &HostId, per_host_state: &Arc<L>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Forgetting costs a pass, so it waits until half of a grown map may be dead.
+        // Dropping takes a full pass, so it waits until the map is about to grow.
         if known.len() == known.capacity() {
             known.retain(|_, per_host_state| per_host_state.strong_count() > 0);
         }

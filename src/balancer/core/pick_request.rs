@@ -1,4 +1,4 @@
-//! One request as the choosers see it: what is asked for, and what holds for the hosts at this moment.
+//! The input of a pick: the request, and the state of the balancer that applies to it.
 
 use std::net::IpAddr;
 
@@ -9,14 +9,14 @@ use super::selection::Selection;
 use super::slot::Slot;
 use super::slow_start::Ramp;
 
-/// A [`Selection`] with whatever else decides whether a host may be chosen. Made anew for each pick.
+/// A [`Selection`] with everything else that decides whether a host is accepted. Made for each pick.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PickRequest<'a> {
     selection: &'a Selection<'a>,
     pool_stats: &'a PoolStats,
-    /// Whether a host of the arrangement has a limit.
+    /// Whether any host has a limit.
     limited: bool,
-    /// The position that was chosen before and held back.
+    /// The position that was picked before and held back.
     skipped: Option<usize>,
     ramp: Option<Ramp<'a>>,
 }
@@ -37,7 +37,7 @@ impl<'a> PickRequest<'a> {
         }
     }
 
-    /// The same request, with the host at `position` out of the choice.
+    /// The same request, but it does not accept the host at `position`.
     pub(super) fn skip(self, position: Option<usize>) -> Self {
         PickRequest {
             skipped: position,
@@ -53,27 +53,27 @@ impl<'a> PickRequest<'a> {
         self.selection.client_address()
     }
 
-    /// Whether any host may be chosen, so that none needs to be looked at.
+    /// Whether the request accepts every host, so that none needs to be checked.
     pub(crate) fn accepts_any(&self) -> bool {
         !self.limited && self.skipped.is_none() && !self.is_retry()
     }
 
-    /// Whether it has tried hosts before.
+    /// Whether the request has tried hosts before.
     pub(crate) fn is_retry(&self) -> bool {
         !self.selection.tried_hosts().is_empty()
     }
 
-    /// Whether a host was chosen for it that is starting slowly, and passed over.
+    /// Whether a host in slow start was picked for the request and held back.
     pub(crate) fn was_held_back(&self) -> bool {
         self.skipped.is_some()
     }
 
-    /// Whether the host at `position` may be chosen: not tried, not full and not passed over.
+    /// Whether the host at `position` may be picked: not tried, not full and not held back.
     pub(crate) fn accepts(&self, position: usize, slot: &Slot) -> bool {
         self.rejection(position, slot).is_none()
     }
 
-    /// Why the host at `position` may not be chosen; `None` if it may.
+    /// Why the host at `position` may not be picked; `None` if it may.
     pub(super) fn rejection(&self, position: usize, slot: &Slot) -> Option<CandidateReason> {
         if self.skipped == Some(position) {
             Some(CandidateReason::Starting)
@@ -86,17 +86,17 @@ impl<'a> PickRequest<'a> {
         }
     }
 
-    /// Whether a host starts slowly.
+    /// Whether any host is in slow start.
     pub(super) fn has_slow_start(&self) -> bool {
         self.ramp.is_some()
     }
 
-    /// The share of its load that a host takes: below 1 while it starts slowly.
+    /// The share of its load that a host takes: below 1 in slow start.
     pub(crate) fn share(&self, slot: &Slot) -> f64 {
         self.ramp.map_or(1.0, |ramp| ramp.share(slot.ramp()))
     }
 
-    /// How hosts compare at this moment.
+    /// The formula for comparing hosts, with its current parameters.
     pub(crate) fn load_model(&self) -> LoadModel<'a> {
         LoadModel {
             failing: self.pool_stats.failing(),
@@ -106,32 +106,32 @@ impl<'a> PickRequest<'a> {
     }
 }
 
-/// A slow host's load counts more, but not more than this many times as much: what was measured once may be over.
+/// The maximum slowness factor: an old measurement must not exclude a host for long.
 const MAX_SLOWNESS: f64 = 10.0;
 
-/// How much slower than usual a host may be at no cost. Averages of equal hosts differ by chance.
+/// How much slower than the mean a host may be without a penalty. Averages of equal hosts differ by chance.
 const TOLERATED_SLOWNESS: f64 = 1.5;
 
-/// Weighs the load of hosts against each other.
+/// Computes the load of a host for comparison with others.
 ///
 /// ```text
 /// load = (in flight + recent failures) / weight × slowness / share
 /// ```
-/// A failed request counts like one that runs, fading within seconds, so a host that fails fast does not look idle. The
-/// slowness of a host is its mean latency relative to that of the balancer, and 1 if it is not remarkable. The share is
-/// that of a slow start. An idle host without failures has the load 0 whatever its slowness, so nobody starves.
+/// A failed request counts like one in flight and fades within seconds, so a host that fails fast does not look idle.
+/// The slowness of a host is its mean latency relative to that of the balancer, and 1 while it is within tolerance. The
+/// share is that of slow start. An idle host without failures has load 0 whatever its slowness, so no host starves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoadModel<'a> {
-    /// The time, if a host has failed lately.
+    /// The time, if any host has failed recently.
     failing: Option<u64>,
-    /// One by the latency, in nanoseconds, from which a host is slow; 0 if there is none.
+    /// 1 divided by the latency, in nanoseconds, from which a host is slow; 0 if there is none.
     inverse_slow_latency: f64,
     ramp: Option<Ramp<'a>>,
 }
 
 impl LoadModel<'_> {
-    /// The load of a host of `weight` on which `in_flight` requests run. Written so that the usual host, of weight 1 and
-    /// neither slow nor failing, costs no division: that takes as long as all the rest.
+    /// The load of a host of `weight` with `in_flight` requests. The usual host, of weight 1 and neither slow nor
+    /// failing, needs no division: that would take as long as all the rest.
     #[inline]
     pub(crate) fn load(&self, stats: &HostStats, in_flight: u64, weight: u32, slot: &Slot) -> f64 {
         let mut load = in_flight as f64;
@@ -142,7 +142,7 @@ impl LoadModel<'_> {
             load /= f64::from(weight);
         }
         let slowness = stats.mean_latency() * self.inverse_slow_latency;
-        // False as well if this is not a number, as when no answer took any time.
+        // Also false for NaN, as when no response took any time.
         if slowness > 1.0 {
             load *= slowness.min(MAX_SLOWNESS);
         }

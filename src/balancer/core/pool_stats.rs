@@ -1,5 +1,5 @@
-//! What holds for a balancer's hosts together at a moment: whether one starts slowly, whether one has failed lately, and
-//! how long an answer usually takes.
+//! State that all hosts of a balancer share: whether any is in slow start, whether any has failed recently, and the
+//! mean latency.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
@@ -8,24 +8,24 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::decaying_mean::DecayingMean;
 
-/// The mean that picks read is replaced when it is off by more than this part of itself, so that the line of the cache
-/// that all of them read is not written by each request that ends.
+/// The shared mean is replaced when it is off by more than this fraction, so that the cache line that every pick reads
+/// is not written by every request that ends.
 const MEAN_UPDATE_THRESHOLD: f64 = 1.0 / 64.0;
 
-/// Read by every pick, three loads; written when something happens.
+/// Read by every pick, three loads; written rarely.
 ///
-/// Relaxed throughout: a pick that reads what held a moment ago weighs the hosts as they were then, which is all that a
+/// Relaxed throughout: a pick with slightly stale values weighs the hosts as they were just before, which is all that a
 /// concurrent pick can know.
 #[derive(Debug)]
 pub(crate) struct PoolStats {
     clock: Clock,
-    /// Until when a host starts slowly; 0 = none does.
+    /// When the last slow start ends, nanoseconds of the clock; 0 = no host is in slow start.
     ramping: AtomicU64,
-    /// Until when a host's failures count; 0 = none has failed.
+    /// When the last failure ceases to count, nanoseconds of the clock; 0 = no host has failed.
     failing: AtomicU64,
-    /// The mean latency in nanoseconds, as the bits of an `f64`; infinite before the first answer.
+    /// The mean latency in nanoseconds, as the bits of an `f64`; infinite before the first response.
     mean_latency: AtomicU64,
-    /// Boxed, away from what every pick reads.
+    /// Boxed, away from the fields that every pick reads.
     mean: Box<Mutex<DecayingMean>>,
 }
 
@@ -40,41 +40,41 @@ impl PoolStats {
         }
     }
 
-    /// The balancer's time, nanoseconds of its clock.
+    /// The current time in nanoseconds of the balancer's clock.
     pub(super) fn now(&self) -> u64 {
         self.clock.now()
     }
 
-    /// The time, if a host starts slowly.
+    /// The time, if any host is in slow start.
     pub(super) fn ramping(&self) -> Option<u64> {
         self.now_until(&self.ramping)
     }
 
-    /// The time, if a host has failed lately.
+    /// The time, if any host has failed recently.
     pub(super) fn failing(&self) -> Option<u64> {
         self.now_until(&self.failing)
     }
 
-    /// Notes that a host starts slowly until `end`.
+    /// Records that a host is in slow start until `end`.
     pub(super) fn ramp_until(&self, end: u64) {
         self.ramping.fetch_max(end, Ordering::Relaxed);
     }
 
-    /// Notes that the failures of a host count until `end`.
+    /// Records that the failures of a host count until `end`.
     pub(super) fn fail_until(&self, end: u64) {
         if self.failing.load(Ordering::Relaxed) < end {
             self.failing.fetch_max(end, Ordering::Relaxed);
         }
     }
 
-    /// The mean latency in nanoseconds; infinite before the first answer.
+    /// The mean latency in nanoseconds; infinite before the first response.
     pub(super) fn mean_latency(&self) -> f64 {
         f64::from_bits(self.mean_latency.load(Ordering::Relaxed))
     }
 
-    /// Takes in the latency of a request that has succeeded.
+    /// Adds the latency of a successful request.
     pub(super) fn observe(&self, now: u64, latency: Duration) {
-        // One sample less makes no other mean, so nobody waits here for another.
+        // Losing one sample hardly changes the mean, so no thread waits for another.
         let mut mean = match self.mean.try_lock() {
             Ok(mean) => mean,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -87,7 +87,7 @@ impl PoolStats {
         }
     }
 
-    /// The time, if it is before `until`, which is set back once it is over.
+    /// The time, if it is before `until`; otherwise resets `until` to 0.
     #[inline]
     fn now_until(&self, until: &AtomicU64) -> Option<u64> {
         let end = until.load(Ordering::Relaxed);
@@ -98,7 +98,7 @@ impl PoolStats {
         if now < end {
             return Some(now);
         }
-        // Fails if it was prolonged meanwhile.
+        // Fails if another thread has extended it meanwhile.
         let _ = until.compare_exchange(end, 0, Ordering::Relaxed, Ordering::Relaxed);
         None
     }

@@ -10,11 +10,11 @@ use super::slot::Slot;
 /// 1/√160 ≈ 8 % of its mean.
 const POINTS_PER_WEIGHT: u64 = 160;
 
-/// A ring of more points is thinned: 8 bytes a point and 4 a bucket make 40 MiB at most. 10,000 hosts of weight 1 have
-/// 1.6 million.
+/// A ring with more points than this is thinned: 8 bytes a point and 4 a bucket make 40 MiB at most. 10,000 hosts of
+/// weight 1 have 1.6 million.
 const MAX_POINTS: u64 = 1 << 22;
 
-/// A cache line holds eight points, so half a line is scanned on average and the index stays small enough to be near.
+/// A cache line holds eight points: half a line is scanned on average, and the index stays small enough for the cache.
 const POINTS_PER_BUCKET: usize = 4;
 
 /// A point of the ring and the position of the slot that owns the arc before it.
@@ -24,14 +24,14 @@ struct Point {
     position: u32,
 }
 
-/// Hashes in ascending order, each with its owner, and an index into them by the hash's leading bits, which makes a
-/// look-up two memory accesses on average instead of a binary search.
+/// Hashes in ascending order, each with its owner, and an index by the hash's leading bits: a look-up costs two memory
+/// accesses on average instead of a binary search.
 #[derive(Debug)]
 pub(crate) struct Ring {
     points: Vec<Point>,
     /// For each value of the leading bits, the first point that is not below it.
     buckets: Vec<u32>,
-    /// How far a hash is shifted to give its leading bits.
+    /// The number of bits to shift a hash right to get its leading bits.
     shift: u32,
 }
 
@@ -57,7 +57,7 @@ impl Ring {
         }
     }
 
-    /// Owners clockwise from `key`, once around, each as often as it has points.
+    /// The owners clockwise from `key`, once around the ring, each as often as it has points.
     pub(crate) fn walk(&self, key: &[u8]) -> impl Iterator<Item = usize> {
         let hash = crc32fast::hash(key);
         let mut first = self.buckets[(hash >> self.shift) as usize] as usize;
@@ -72,7 +72,7 @@ impl Ring {
     }
 }
 
-/// Makes the ring of each membership from the one before, so that a change costs one pass and not a sort.
+/// Builds each ring from the previous one, so that a change costs one pass instead of a sort.
 #[derive(Debug, Default)]
 pub(crate) struct RingBuilder {
     previous: Mutex<Option<PreviousRing>>,
@@ -86,12 +86,12 @@ struct PreviousRing {
 }
 
 impl RingBuilder {
-    /// The ring of `slots`. It depends on their ids and weights alone: not on their order nor on what was before.
+    /// The ring of `slots`. It depends on their ids and weights only, not on their order or the previous ring.
     pub(crate) fn ring(&self, slots: &Arc<[Arc<Slot>]>) -> Arc<Ring> {
         let mut last = self.previous.lock().unwrap_or_else(PoisonError::into_inner);
         let halvings = halvings(slots);
         let (kept, known) = match last.as_ref() {
-            Some(last) if last.halvings == halvings => kept(last, slots),
+            Some(last) if last.halvings == halvings => carried_points(last, slots),
             _ => (Vec::new(), vec![false; slots.len()]),
         };
         let mut added = Vec::new();
@@ -115,9 +115,9 @@ impl RingBuilder {
     }
 }
 
-/// The points of `last` whose hosts are still there with the same weight, moved to their new positions, and which
-/// positions those are.
-fn kept(last: &PreviousRing, slots: &[Arc<Slot>]) -> (Vec<Point>, Vec<bool>) {
+/// The points of `last` whose hosts are still members with the same weight, moved to their new positions, and a flag
+/// for each of these positions.
+fn carried_points(last: &PreviousRing, slots: &[Arc<Slot>]) -> (Vec<Point>, Vec<bool>) {
     let now: HashMap<&HostId, usize> = slots
         .iter()
         .enumerate()
@@ -153,9 +153,9 @@ fn merge(a: Vec<Point>, b: Vec<Point>, in_order: impl Fn(&Point, &Point) -> bool
     merged
 }
 
-/// How often the points of every host are halved so that all of them fit into [`MAX_POINTS`]. A host keeps the first
-/// points of its chain, so that a thinner ring is a part of the full one. Only the step from one thinning to another
-/// moves keys between hosts that stay.
+/// How often the number of points of every host is halved to fit all into [`MAX_POINTS`]. A host keeps the first points
+/// of its chain, so a thinner ring is a subset of the full one. Only a change of this number moves keys between hosts
+/// that stay.
 fn halvings(slots: &[Arc<Slot>]) -> u32 {
     let total = |halvings| -> u64 {
         slots
@@ -165,7 +165,7 @@ fn halvings(slots: &[Arc<Slot>]) -> u32 {
     };
     (0..u32::BITS)
         .find(|&halvings| total(halvings) <= MAX_POINTS)
-        // More hosts than points: one point for each is as thin as a ring gets.
+        // More hosts than points: one point for each is the minimum.
         .unwrap_or(u32::BITS)
 }
 
@@ -173,8 +173,9 @@ fn points_of(weight: u32, halvings: u32) -> u64 {
     ((u64::from(weight) * POINTS_PER_WEIGHT) >> halvings).max(1)
 }
 
-/// The chain of hashes that nginx (`ngx_http_upstream_hash_module.c`) and Cache::Memcached::Fast give a host: each is
-/// the CRC-32 of HOST, a zero byte, PORT and the four bytes, little-endian, of the hash before, which for the first is 0.
+/// The chain of hashes for a host, as in nginx (`ngx_http_upstream_hash_module.c`) and Cache::Memcached::Fast: each is
+/// the CRC-32 of HOST, a zero byte, PORT and the four little-endian bytes of the previous hash, which is 0 for the
+/// first.
 fn chain(id: &HostId, count: u64) -> impl Iterator<Item = u32> {
     let (name, port) = split(id.as_str());
     let mut base = crc32fast::Hasher::new();

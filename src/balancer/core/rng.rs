@@ -13,7 +13,7 @@ thread_local! {
     static PER_THREAD: RefCell<SmallRng> = RefCell::new(SmallRng::from_entropy());
 }
 
-/// Where an algorithm's random numbers come from.
+/// The source of an algorithm's random numbers.
 #[derive(Debug)]
 pub(crate) enum Rng {
     /// The thread's own generator, seeded by the system.
@@ -26,7 +26,7 @@ impl Rng {
     pub(crate) fn new(seed: Option<u64>) -> Self {
         match seed {
             None => Rng::PerThread,
-            // Spread, so that the draws of neighbouring seeds do not overlap.
+            // Spread, so that the sequences of neighbouring seeds do not overlap.
             Some(seed) => Rng::Seeded(AtomicU64::new(SmallRng::seed_from_u64(seed).next_u64())),
         }
     }
@@ -58,8 +58,8 @@ pub(crate) fn thread_random() -> u64 {
     PER_THREAD.with_borrow_mut(RngCore::next_u64)
 }
 
-/// Maps 64 uniform bits to a number below `bound` (Lemire's multiplication) and what is left of them, uniform again.
-/// The bias is bound / 2^64, which no test can see.
+/// Maps 64 uniform bits to a number below `bound` (Lemire's multiplication) and the remaining bits, uniform again. The
+/// bias is bound / 2^64, too small for any test.
 pub(crate) fn scale(bits: u64, bound: u64) -> (u64, u64) {
     let product = u128::from(bits) * u128::from(bound);
     ((product >> 64) as u64, product as u64)

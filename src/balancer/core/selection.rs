@@ -1,10 +1,10 @@
-//! What a balancer may look at when it chooses.
+//! The input of a selection: what a balancer knows about a request.
 
 use std::net::IpAddr;
 
 use super::host::HostId;
 
-/// One request, as the balancers see it. It borrows everything; making one costs nothing.
+/// A request as input for a balancer. It borrows everything; creating one is free.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Selection<'a> {
     key: Option<&'a [u8]>,
@@ -13,12 +13,12 @@ pub struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// A request without a key, of an unknown client, that has tried no host.
+    /// A request without a key and client address that has tried no host.
     pub fn new() -> Self {
         Selection::default()
     }
 
-    /// The bytes that the hashing algorithms map to a host.
+    /// Sets the key that the hashing algorithms map to a host.
     pub fn key(self, key: &'a [u8]) -> Self {
         Selection {
             key: Some(key),
@@ -26,7 +26,7 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// The client's address, for `ip_hash`. A port would not matter, so there is none.
+    /// Sets the client's address, for `ip_hash`. The port is irrelevant.
     pub fn client(self, client: IpAddr) -> Self {
         Selection {
             client: Some(client),
@@ -34,7 +34,7 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// The hosts that this request has failed on. None of them is chosen while another is left.
+    /// Sets the hosts that have failed this request. None of them is picked while another is left.
     pub fn tried(self, tried: &'a [HostId]) -> Self {
         Selection { tried, ..self }
     }

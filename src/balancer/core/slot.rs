@@ -1,4 +1,4 @@
-//! A host's place in one balancer: where requests are counted.
+//! A member of a balancer, where requests are counted.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,30 +9,30 @@ use super::host::Host;
 use super::host_stats::HostStats;
 use super::pool_stats::PoolStats;
 
-/// What an algorithm keeps about one host's requests beside the count on the host itself.
+/// An algorithm's own state for one host, beside the count on the host itself.
 pub(crate) trait PerHostState: Debug + Send + Sync {
     /// A request was counted on the host, outside [`Picker::pick_and_count`](super::picker::Picker::pick_and_count).
     fn on_acquire(&self) {}
     /// A request of the host ended; `in_flight` run on.
     fn on_release(&self, host: &Host, in_flight: u64);
-    /// The host has become a member. Called once the new arrangement is in place.
+    /// The host has become a member. Called once the new snapshot is in place.
     fn on_join(&self) {}
-    /// The host is about to leave; requests may still run on it. Called while the old arrangement is in place.
+    /// The host is about to leave; requests may still be in flight. Called while the old snapshot is in place.
     fn on_leave(&self) {}
 }
 
-/// A member of a balancer: the host and what the algorithm keeps about it.
+/// A member of a balancer: the host and the algorithm's state for it.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) host: Arc<Host>,
-    /// The host's live state, once more: a pick and its end then touch one cache line less.
+    /// The host's live state, here so that a pick and a release touch one cache line less.
     stats: Arc<HostStats>,
-    /// The most requests that a pick may let run here; `u64::MAX` means any number.
+    /// The most requests in flight that a pick allows; `u64::MAX` means no limit.
     limit: u64,
-    /// When the host has its whole share again, nanoseconds of the clock; 0 = it has it.
+    /// When slow start ends, nanoseconds of the clock; 0 = not in slow start.
     ramp: AtomicU64,
     per_host_state: Option<Arc<dyn PerHostState>>,
-    /// The balancer's, here so that a lease is one pointer.
+    /// The balancer's shared state, here so that a lease is a single pointer.
     pool_stats: Arc<PoolStats>,
 }
 
@@ -42,7 +42,7 @@ impl Slot {
         per_host_state: Option<Arc<dyn PerHostState>>,
         pool_stats: Arc<PoolStats>,
     ) -> Self {
-        // The host may bring failures along from another balancer.
+        // The host may have recent failures from another balancer.
         pool_stats.fail_until(host.stats().failing_until());
         Slot {
             stats: Arc::clone(host.stats()),
@@ -54,7 +54,7 @@ impl Slot {
         }
     }
 
-    /// Takes in how a request went that has just ended.
+    /// Records the outcome of a request that has just ended.
     pub(crate) fn observe(&self, latency: Duration, succeeded: bool) {
         let now = self.pool_stats.now();
         self.stats.observe(now, latency, succeeded);
@@ -69,27 +69,27 @@ impl Slot {
         &self.stats
     }
 
-    /// The most requests that a pick may let run here; `u64::MAX` means any number.
+    /// The most requests in flight that a pick allows; `u64::MAX` means no limit.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Whether as many requests run here as may.
+    /// Whether the host is at its limit of requests in flight.
     pub(crate) fn is_full(&self) -> bool {
         self.stats.in_flight() >= self.limit
     }
 
-    /// When the host has its whole share, nanoseconds of the clock; 0 = it has it.
+    /// When slow start ends, nanoseconds of the clock; 0 = not in slow start.
     pub(crate) fn ramp(&self) -> u64 {
         self.ramp.load(Ordering::Relaxed)
     }
 
-    /// Lets the host have its whole share at `end` only.
+    /// Puts the host into slow start until `end`.
     pub(super) fn ramp_until(&self, end: u64) {
         self.ramp.store(end, Ordering::Relaxed);
     }
 
-    /// Counts one request more, whatever the limit.
+    /// Counts one more request, regardless of the limit.
     pub(crate) fn acquire(&self) {
         self.stats.inc();
         if let Some(per_host_state) = &self.per_host_state {
@@ -97,7 +97,7 @@ impl Slot {
         }
     }
 
-    /// Counts one request more if the host has room for it.
+    /// Counts one more request if the host has room.
     pub(crate) fn try_acquire(&self) -> bool {
         let room = self.stats.inc_below(self.limit);
         if room && let Some(per_host_state) = &self.per_host_state {
@@ -106,7 +106,7 @@ impl Slot {
         room
     }
 
-    /// Tells the ledger that the host has become a member that can take requests.
+    /// Notifies the per-host state that the host has become a member. Members of weight 0 take no requests.
     pub(crate) fn on_join(&self) {
         if self.host.weight() > 0
             && let Some(per_host_state) = &self.per_host_state
@@ -115,19 +115,19 @@ impl Slot {
         }
     }
 
-    /// Tells the ledger that the host is about to leave.
+    /// Notifies the per-host state that the host is about to leave.
     pub(crate) fn on_leave(&self) {
         if let Some(per_host_state) = &self.per_host_state {
             per_host_state.on_leave();
         }
     }
 
-    /// Counts one request less. Harmless if none runs.
+    /// Counts one request less. Does nothing if none is in flight.
     pub(crate) fn release(&self) {
-        if let Some(left) = self.stats.dec()
+        if let Some(in_flight) = self.stats.dec()
             && let Some(per_host_state) = &self.per_host_state
         {
-            per_host_state.on_release(&self.host, left);
+            per_host_state.on_release(&self.host, in_flight);
         }
     }
 }

@@ -1,38 +1,38 @@
-//! Slow start: the share of a host that is new or recovered rises within a window.
+//! Slow start: the share of a new or recovered host rises within a window.
 
 use std::time::Duration;
 
 use super::clock::as_nanos;
 
-/// How a host starts slowly.
+/// The settings of slow start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SlowStart {
-    /// The time until it has its whole share.
+    /// The time until the share is 1.
     pub(crate) window: Duration,
-    /// The share that it begins with, above 0 and at most 1.
+    /// The initial share, above 0 and at most 1.
     pub(crate) floor: f64,
 }
 
 impl SlowStart {
-    /// When a host that began `elapsed` ago has its whole share; `None` if it has it already.
+    /// When a slow start that began `elapsed` ago ends; `None` if it is over.
     pub(super) fn end(&self, now: u64, elapsed: Duration) -> Option<u64> {
         let left = self.window.checked_sub(elapsed)?;
         (!left.is_zero()).then(|| now.saturating_add(as_nanos(left)))
     }
 
-    /// How long ago a host began that will have its whole share at `end`; `None` if that is over.
+    /// The elapsed time of a slow start that ends at `end`; `None` if it is over.
     pub(super) fn elapsed(&self, now: u64, end: u64) -> Option<Duration> {
         let left = end.checked_sub(now).filter(|&left| left > 0)?;
         Some(self.window.saturating_sub(Duration::from_nanos(left)))
     }
 
-    /// The shares at `now`.
+    /// Computes shares at `now`.
     pub(super) fn at(&self, now: u64) -> Ramp<'_> {
         Ramp { start: self, now }
     }
 }
 
-/// The shares of slowly starting hosts at one moment.
+/// Computes the shares of hosts in slow start at one time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ramp<'a> {
     start: &'a SlowStart,
@@ -40,7 +40,7 @@ pub(crate) struct Ramp<'a> {
 }
 
 impl Ramp<'_> {
-    /// The share of a host that has its whole share at `end`: it rises from the floor to 1 in a straight line.
+    /// The share of a host whose slow start ends at `end`. It rises linearly from the floor to 1.
     pub(super) fn share(&self, end: u64) -> f64 {
         let left = end.saturating_sub(self.now);
         if left == 0 {

@@ -8,21 +8,21 @@ use arc_swap::ArcSwap;
 
 use super::generic_balancer::Snapshot;
 
-/// Snapshots that a thread keeps at hand. With more balancers than this they take turns, and a read costs what it costs
-/// without.
+/// Snapshots that a thread caches. Balancers beyond this number evict each other, and a read then costs as much as
+/// without a cache.
 const CACHED_SNAPSHOTS: usize = 8;
 
-/// Numbers the publishers, so that a thread knows whose snapshot it has.
+/// Numbers the cells, so that a thread knows which cell a cached snapshot belongs to.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static CACHE: RefCell<[Option<CachedSnapshot>; CACHED_SNAPSHOTS]> = const { RefCell::new([const { None }; CACHED_SNAPSHOTS]) };
 }
 
-/// What a thread saw last of one publisher.
+/// The last snapshot that a thread read from one cell.
 ///
-/// A snapshot may stay here until the thread reads again or ends, so at most [`CACHED_SNAPSHOTS`] outdated ones live on for each
-/// thread. They cost memory and nothing else.
+/// It may stay until the thread reads again or ends, so each thread keeps at most [`CACHED_SNAPSHOTS`] outdated ones
+/// alive. They only cost memory.
 struct CachedSnapshot {
     cell: u64,
     generation: u64,
@@ -31,9 +31,9 @@ struct CachedSnapshot {
 
 /// A snapshot that is replaced as a whole.
 ///
-/// One writer at a time stores the snapshot and then raises the generation; whoever sees the generation (acquire) sees
-/// the snapshot of it or a newer one. A read in the usual case is one load of the generation: the two locked
-/// instructions that an `ArcSwap` costs a reader were a quarter of a pick.
+/// One writer at a time stores the snapshot and then raises the generation; a reader that sees the generation (acquire)
+/// sees its snapshot or a newer one. A usual read is one load of the generation: the two locked instructions of a read
+/// of an `ArcSwap` were a quarter of a pick.
 #[derive(Debug)]
 pub(super) struct SnapshotCell {
     id: u64,
@@ -52,13 +52,13 @@ impl Default for SnapshotCell {
 }
 
 impl SnapshotCell {
-    /// Replaces the snapshot. Must not be called by two threads at a time.
+    /// Replaces the snapshot. Must not be called concurrently.
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// The current snapshot, for whoever is in no hurry.
+    /// The current snapshot, without the cache.
     pub(super) fn load(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }

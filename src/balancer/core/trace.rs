@@ -1,4 +1,4 @@
-//! Whether a choice is made in earnest or rehearsed. The algorithms are written once, for both.
+//! The side effects of a pick, so that the same code serves real picks and dry runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,32 +7,32 @@ use super::pick_request::PickRequest;
 use super::picker::DynPicker;
 use super::rng::thread_random;
 
-/// What a choice does beside looking at hosts: it draws, moves turns and leaves notes for the next one. In earnest that
-/// happens; a [`DryRun`](super::DryRun) keeps it to itself, and listens to what the choice says about the hosts.
+/// The side effects of a pick. [`NoTrace`] performs them; a [`DryRun`](super::DryRun) keeps them to itself, and records
+/// what the pick finds about the hosts.
 pub(crate) trait PickTrace {
-    /// What `picker` chooses in this mode.
+    /// What `picker` picks in this mode.
     fn pick(&self, picker: &dyn DynPicker, request: &PickRequest<'_>) -> Option<usize>;
 
-    /// 64 uniform bits that depend on no seed.
+    /// 64 uniform bits that do not depend on a seed.
     fn draw(&self) -> u64;
 
-    /// Reads a cell, as the atomic does; so with the others. The order is one that reads and writes may have.
+    /// Reads the atomic; the following methods work likewise. `order` must be valid for loads and stores.
     fn load(&self, cell: &AtomicU64, order: Ordering) -> u64;
     fn store(&self, cell: &AtomicU64, value: u64, order: Ordering);
     fn fetch_add(&self, cell: &AtomicU64, more: u64, order: Ordering) -> u64;
     fn fetch_min(&self, cell: &AtomicU64, value: u64, order: Ordering);
-    /// `false`: something else than `seen` was there.
+    /// Returns `false` if the value was not `seen`.
     fn compare_exchange(&self, cell: &AtomicU64, seen: u64, value: u64, order: Ordering) -> bool;
 
-    /// The choice looks at the host at `position`.
+    /// The pick considers the host at `position`.
     fn visit(&self, position: usize);
-    /// It weighs the host against others, by this load.
+    /// The pick compares the host by this load.
     fn record_load(&self, position: usize, load: f64);
-    /// It passes the host over.
+    /// The pick rejects the host.
     fn reject(&self, position: usize, reason: CandidateReason);
 }
 
-/// The choice for a request that will be sent. Nobody listens.
+/// A real pick: side effects happen, nothing is recorded.
 #[derive(Debug)]
 pub(crate) struct NoTrace;
 

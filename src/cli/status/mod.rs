@@ -1,4 +1,4 @@
-//! `ballast status`: the pools and hosts of the running process, once or again and again.
+//! `ballast status`: the pools and hosts of the running process, once or every second.
 
 mod view;
 
@@ -13,21 +13,21 @@ use crate::admin::ProcessStatus;
 
 use view::{RequestRates, lines};
 
-/// The process does it at once.
+/// The process responds at once; this only bounds a hung process.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// From one look to the next.
+/// The refresh interval of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is shown, and how.
+/// Selects what is shown, and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusArg {
-    /// Show this pool alone
+    /// Show only this pool
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
-    /// Look again every second until ^C; a reload or a handover is survived
+    /// Refresh every second until interrupted; goes on after a reload or a handover
     #[arg(long)]
     watch: bool,
-    /// Print the answer of the process as it is
+    /// Print the response of the process as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -46,14 +46,14 @@ pub(super) fn status(args: &StatusArg) -> Result<(), Failure> {
         (false, true) => watch(args, &mut terminal),
     };
     match shown {
-        // Whoever read has seen enough.
+        // The reader of the pipe, such as `head`, has closed it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         shown => shown.map_err(runtime_error),
     }
 }
 
-/// Shows what there is every second, for ever. A process that does not answer may be about to be replaced by one that
-/// does.
+/// Shows the status every second until interrupted. A failed request is shown and retried, because a successor may be
+/// about to take over.
 fn watch(args: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
     let mut rates = RequestRates::default();
     loop {
@@ -80,7 +80,7 @@ fn watch_json(args: &StatusArg, terminal: &mut Terminal) -> io::Result<()> {
     }
 }
 
-/// One line.
+/// The status as one line of JSON.
 fn json(args: &StatusArg) -> Result<String, Failure> {
     let path = match &args.pool {
         Some(pool) => format!("/api/v1/pools/{}", percent_encode(pool)),

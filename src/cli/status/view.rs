@@ -1,4 +1,4 @@
-//! What a process tells of itself, as lines for a person.
+//! Formats the status of a process as lines for a terminal.
 
 use std::collections::HashMap;
 use std::iter;
@@ -10,21 +10,21 @@ use crate::cli::terminal::{Style, StyledLine};
 use crate::pool::{HostState, HostStatus, PoolStatus};
 use crate::timestamp::Timestamp;
 
-/// Between two columns.
+/// The separator of two columns.
 const COLUMN_GAP: &str = "  ";
-/// What is left for the reason at least, before columns are left out.
+/// The minimum width of the reason; columns are dropped until it fits.
 const MIN_REASON_WIDTH: usize = 30;
 
-/// Requests per second, from one look to the next.
+/// Requests per second between two refreshes.
 #[derive(Debug, Default)]
 pub(super) struct RequestRates {
-    /// When the last look was, and what it saw.
+    /// The time and the totals of the previous refresh.
     previous: Option<(Instant, RequestTotals)>,
     by_pool: HashMap<String, f64>,
     by_host: HashMap<(String, String), f64>,
 }
 
-/// Requests so far.
+/// Request totals of each pool and host.
 #[derive(Debug, Default)]
 struct RequestTotals {
     by_pool: HashMap<String, u64>,
@@ -32,48 +32,48 @@ struct RequestTotals {
 }
 
 impl RequestRates {
-    /// Takes in what is seen `now`.
+    /// Computes the rates from the totals in `status`, which was read at `now`.
     pub(super) fn update(&mut self, status: &ProcessStatus, now: Instant) {
-        let counts = RequestTotals::new(status);
+        let totals = RequestTotals::new(status);
         if let Some((then, before)) = &self.previous {
             let elapsed = now.saturating_duration_since(*then);
-            self.by_pool = rates(&before.by_pool, &counts.by_pool, elapsed);
-            self.by_host = rates(&before.by_host, &counts.by_host, elapsed);
+            self.by_pool = rates(&before.by_pool, &totals.by_pool, elapsed);
+            self.by_host = rates(&before.by_host, &totals.by_host, elapsed);
         }
-        self.previous = Some((now, counts));
+        self.previous = Some((now, totals));
     }
 }
 
 impl RequestTotals {
     fn new(status: &ProcessStatus) -> Self {
-        let mut counts = RequestTotals::default();
+        let mut totals = RequestTotals::default();
         for pool in &status.pools {
-            counts.by_pool.insert(pool.name.clone(), pool.requests);
+            totals.by_pool.insert(pool.name.clone(), pool.requests);
             for host in &pool.hosts {
                 let key = (pool.name.clone(), host.id.clone());
-                counts.by_host.insert(key, host.requests);
+                totals.by_host.insert(key, host.requests);
             }
         }
-        counts
+        totals
     }
 }
 
-/// What a process that was replaced meanwhile had counted says nothing of its successor.
+/// The increase of each total per second. A total that has decreased has no rate: a new process counts from 0.
 fn rates<K: Clone + Eq + std::hash::Hash>(
     before: &HashMap<K, u64>,
     now: &HashMap<K, u64>,
     elapsed: Duration,
 ) -> HashMap<K, f64> {
     let rate = |key: &K, count: u64| {
-        let more = count.checked_sub(*before.get(key)?)?;
-        (!elapsed.is_zero()).then(|| more as f64 / elapsed.as_secs_f64())
+        let increase = count.checked_sub(*before.get(key)?)?;
+        (!elapsed.is_zero()).then(|| increase as f64 / elapsed.as_secs_f64())
     };
     now.iter()
         .filter_map(|(key, count)| Some((key.clone(), rate(key, *count)?)))
         .collect()
 }
 
-/// The process, and each pool with its hosts; with `rates` requests per second instead of their sum.
+/// Lines for the process and for each pool with its hosts. With `rates`, shows requests per second instead of totals.
 pub(super) fn lines(
     status: &ProcessStatus,
     rates: Option<&RequestRates>,
@@ -91,27 +91,27 @@ pub(super) fn lines(
 
 fn headline(status: &ProcessStatus) -> StyledLine {
     let process = &status.process;
-    let (word, style) = match (status.draining, status.ready) {
+    let (state, style) = match (status.draining, status.ready) {
         (true, _) => ("draining", Style::Passing),
         (false, true) => ("ready", Style::Good),
         (false, false) => ("not ready", Style::Bad),
     };
-    let up = format_duration(process.uptime_seconds);
-    let mut rest = format!(
-        ", pid {}, up {up}, {} in flight, {} connections",
+    let uptime = format_duration(process.uptime_seconds);
+    let mut details = format!(
+        ", pid {}, up {uptime}, {} in flight, {} connections",
         process.pid, status.in_flight, status.connections
     );
     if status.panics > 0 {
-        rest.push_str(&format!(", {} panics", status.panics));
+        details.push_str(&format!(", {} panics", status.panics));
     }
     if let Some(file) = &process.config.file {
         let name = Path::new(file).file_name().unwrap_or_default();
-        rest.push_str(&format!(", {}", name.display()));
+        details.push_str(&format!(", {}", name.display()));
     }
     StyledLine::new(format!("ballast {}", process.version), Style::Title)
         .and(" ", Style::Plain)
-        .and(word, style)
-        .and(rest, Style::Plain)
+        .and(state, style)
+        .and(details, Style::Plain)
 }
 
 fn title(pool: &PoolStatus, rates: Option<&RequestRates>) -> StyledLine {
@@ -121,33 +121,33 @@ fn title(pool: &PoolStatus, rates: Option<&RequestRates>) -> StyledLine {
         some if some < pool.hosts.len() => Style::Passing,
         _ => Style::Good,
     };
-    let mut rest = format!(", {} in flight", pool.in_flight);
+    let mut details = format!(", {} in flight", pool.in_flight);
     match rates {
         Some(rates) => {
             let rate = rates.by_pool.get(&pool.name);
-            rest.push_str(&format!(
+            details.push_str(&format!(
                 ", {} req/s",
                 rate.map_or("-".into(), format_number)
             ));
         }
-        None => rest.push_str(&format!(", {} requests", pool.requests)),
+        None => details.push_str(&format!(", {} requests", pool.requests)),
     }
-    rest.push_str(&format!(", {} errors", pool.errors));
+    details.push_str(&format!(", {} errors", pool.errors));
     if pool.waiting > 0 {
-        rest.push_str(&format!(", {} waiting", pool.waiting));
+        details.push_str(&format!(", {} waiting", pool.waiting));
     }
     StyledLine::new(pool.name.clone(), Style::Title)
         .and(format!(" {}, ", pool.algorithm), Style::Plain)
         .and(usable, style)
-        .and(rest, Style::Plain)
+        .and(details, Style::Plain)
 }
 
 /// A column of the table.
 struct Column {
     title: &'static str,
-    /// Numbers stand on the right.
+    /// Whether the cells are aligned on the right, as numbers are.
     align_right: bool,
-    /// Which one is left out first where they do not all fit: that with the lowest.
+    /// If not all columns fit, the one with the lowest priority is dropped first.
     priority: u8,
     cells: Vec<String>,
 }
@@ -167,7 +167,7 @@ impl Column {
     }
 }
 
-/// A line for each host, with as many columns as leave room for the reason.
+/// A line for each host, with as many columns as fit beside the reason.
 fn table(
     pool: &PoolStatus,
     rates: Option<&RequestRates>,
@@ -228,10 +228,10 @@ fn all_columns(pool: &PoolStatus, rates: Option<&RequestRates>, now: Timestamp) 
     vec![
         column("HOST", false, u8::MAX, &|host| {
             let name = host.name.as_ref();
-            let known_by = name.map_or(host.id.clone(), |name| format!("{name} {}", host.id));
+            let label = name.map_or(host.id.clone(), |name| format!("{name} {}", host.id));
             match host.backup {
-                true => format!("{known_by} (backup)"),
-                false => known_by,
+                true => format!("{label} (backup)"),
+                false => label,
             }
         }),
         column("STATE", false, u8::MAX, &|host| {
@@ -251,7 +251,7 @@ fn all_columns(pool: &PoolStatus, rates: Option<&RequestRates>, now: Timestamp) 
     ]
 }
 
-/// Why it is in its state, and what an operator did to it.
+/// The reason for the host's state, and the changes that operators made to it.
 fn reason(host: &HostStatus) -> String {
     match host.operator.is_empty() {
         true => host.reason.clone(),
@@ -271,7 +271,7 @@ fn style(state: HostState) -> Style {
     }
 }
 
-/// A number with one decimal where that says more.
+/// A number, with one decimal if it is less than 10.
 fn format_number(number: &f64) -> String {
     match *number {
         small if small > 0.0 && small < 9.95 => format!("{small:.1}"),
@@ -279,7 +279,7 @@ fn format_number(number: &f64) -> String {
     }
 }
 
-/// A time in its largest unit.
+/// A duration in its largest unit, rounded down.
 fn format_duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     match seconds {
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_figures_are_short() {
+    fn durations_and_numbers_are_short() {
         let times = [-1.0, 59.9, 60.0, 7_199.0, 90_000.0].map(format_duration);
         assert_eq!(times, ["0s", "59s", "1m", "1h", "1d"]);
         let figures = [0.0, 0.04, 9.94, 9.96, 1_234.5].map(|number| format_number(&number));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_what_came_in_the_time() {
+    fn a_rate_is_the_increase_per_second() {
         let counts = |list: &[(&'static str, u64)]| list.iter().copied().collect();
         let elapsed = Duration::from_millis(500);
         let before = counts(&[("a", 10), ("b", 10), ("c", 10)]);

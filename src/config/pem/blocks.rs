@@ -34,7 +34,7 @@ pub(super) struct Block<'a> {
 /// A section is incomplete or not base64, or a line looks like the beginning or the end of one.
 pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
     let mut blocks = Vec::new();
-    let mut reader = Reader {
+    let mut reader = PemReader {
         rest: text,
         line: 1,
     };
@@ -91,12 +91,12 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, String> {
 }
 
 /// The text that is not read yet, and the line that it begins on.
-struct Reader<'a> {
+struct PemReader<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PemReader<'a> {
     fn skip(&mut self, bytes: usize) -> &'a str {
         let (skipped, rest) = self.rest.split_at(bytes);
         self.line += skipped.matches('\n').count();

@@ -15,13 +15,13 @@ pub(in crate::config) struct Key {
     pub(in crate::config) name: &'static str,
     /// The lines of the documentation, each with a space in front.
     pub(in crate::config) doc: &'static str,
-    pub(in crate::config) presence: InFlightGuard,
+    pub(in crate::config) presence: Presence,
     pub(in crate::config) kind: Box<dyn Describe>,
 }
 
 /// What holds where a key is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum InFlightGuard {
+pub(in crate::config) enum Presence {
     /// This value, as it would stand in a file.
     Default(&'static str),
     /// The same, but the key may only be written where another key says so.
@@ -34,25 +34,25 @@ pub(in crate::config) enum InFlightGuard {
     Flat,
 }
 
-impl InFlightGuard {
+impl Presence {
     pub(in crate::config) const fn default(value: &'static str) -> Self {
-        InFlightGuard::Default(value)
+        Presence::Default(value)
     }
 
     pub(in crate::config) const fn conditional(value: &'static str) -> Self {
-        InFlightGuard::Conditional(value)
+        Presence::Conditional(value)
     }
 
     pub(in crate::config) const fn required(example: &'static str) -> Self {
-        InFlightGuard::Required(example)
+        Presence::Required(example)
     }
 
     pub(in crate::config) const fn optional(example: &'static str) -> Self {
-        InFlightGuard::Optional(example)
+        Presence::Optional(example)
     }
 
     pub(in crate::config) const fn flat() -> Self {
-        InFlightGuard::Flat
+        Presence::Flat
     }
 }
 
@@ -113,7 +113,7 @@ impl<T: Section> Describe for SectionKind<T> {
         let keys = flat_keys(T::keys());
         let required = keys
             .iter()
-            .filter(|key| matches!(key.presence, InFlightGuard::Required(_)));
+            .filter(|key| matches!(key.presence, Presence::Required(_)));
         let required = Vec::from_iter(required.map(|key| key.name));
         let properties = keys.iter().map(|key| (key.name.to_owned(), property(key)));
         let map = json!({
@@ -144,9 +144,7 @@ fn flat_keys(keys: Vec<Key>) -> Vec<Key> {
     let mut flat = Vec::with_capacity(keys.len());
     for key in keys {
         match key.presence {
-            InFlightGuard::Flat => {
-                flat.extend(key.kind.nested().into_iter().flat_map(|it| it.keys))
-            }
+            Presence::Flat => flat.extend(key.kind.nested().into_iter().flat_map(|it| it.keys)),
             _ => flat.push(key),
         }
     }
@@ -157,7 +155,7 @@ fn property(key: &Key) -> Json {
     let mut schema = key.kind.schema();
     let lines = key.doc.lines().map(str::trim);
     schema["description"] = json!(Vec::from_iter(lines).join(" "));
-    if let InFlightGuard::Default(value) | InFlightGuard::Conditional(value) = key.presence {
+    if let Presence::Default(value) | Presence::Conditional(value) = key.presence {
         schema["default"] = Node::of(value).to_json();
     }
     schema
@@ -239,29 +237,29 @@ pub(in crate::config) fn read_key<K: Kind>(
     map: &Node,
     name: &str,
     kind: &K,
-    presence: InFlightGuard,
+    presence: Presence,
     reader: &mut Reader<'_>,
 ) -> Option<K::Value> {
-    if presence == InFlightGuard::Flat {
+    if presence == Presence::Flat {
         return kind.read_flat(map, reader);
     }
     let found = map.entries().iter().find(|entry| entry.key == name);
     match (found, presence) {
         (Some(entry), _) if entry.is_implied => kind.read(&entry.value, reader),
         (Some(entry), _) => reader.in_key(name, |reader| kind.read(&entry.value, reader)),
-        (None, InFlightGuard::Default(value) | InFlightGuard::Conditional(value)) => {
+        (None, Presence::Default(value) | Presence::Conditional(value)) => {
             let node = Node {
                 position: map.position,
                 ..Node::of(value)
             };
             reader.in_key(name, |reader| kind.read(&node, reader))
         }
-        (None, InFlightGuard::Required(example)) => {
+        (None, Presence::Required(example)) => {
             let message = format!("`{name}` is missing; write it as in `{name}: {example}`");
             reader.problem(map, message);
             None
         }
-        (None, InFlightGuard::Optional(_) | InFlightGuard::Flat) => None,
+        (None, Presence::Optional(_) | Presence::Flat) => None,
     }
 }
 
@@ -280,10 +278,13 @@ pub(in crate::config) fn read_key<K: Kind>(
 /// }
 /// ```
 ///
-/// `conditional` is a default of a key that may only be written where another key says so. `required` and `optional` take
-/// an example; `flat` puts the keys of another section among these. `new_process` behind
-/// it marks keys whose value, or list of elements, a running process cannot change; keys below it have marks of their own. Behind `..` stand fields that are no keys, each with its
-/// first value; behind `check` stands a function that looks at the section as a whole.
+/// `default` takes the value that holds where the key is left out. `conditional` does so for a key that may only be written
+/// where another key says so. `required` and `optional` take an example. `flat` puts the keys of another section among
+/// these. `new_process` after it marks a key whose value, or whose list of elements, a running process cannot change; the
+/// keys below have marks of their own.
+///
+/// After `..` follow fields that are no keys, each with its first value. `check` names a function that checks the section
+/// as a whole, once all its keys are valid.
 macro_rules! section {
     (
         $(#[doc = $doc:literal])*
@@ -319,7 +320,7 @@ macro_rules! section {
                 vec![$(crate::config::schema::Key {
                     name: stringify!($key).trim_start_matches("r#"),
                     doc: concat!($($key_doc, "\n",)* ""),
-                    presence: crate::config::schema::InFlightGuard::$presence($($text)?),
+                    presence: crate::config::schema::Presence::$presence($($text)?),
                     kind: Box::new(section!(@kind $presence $kind)),
                 }),*]
             }
@@ -330,7 +331,7 @@ macro_rules! section {
             ) -> Option<Self> {
                 let before = reader.problem_count();
                 $(let $key = section!(@read $presence map, stringify!($key).trim_start_matches("r#"), $kind,
-                    crate::config::schema::InFlightGuard::$presence($($text)?), reader);)*
+                    crate::config::schema::Presence::$presence($($text)?), reader);)*
                 #[allow(unused_mut, reason = "a section without a check is not changed")]
                 let mut section = $name {
                     $($key: $key?,)*

@@ -1,4 +1,4 @@
-//! What comes from the host: heads, the body, and its silence.
+//! The response from the host: its heads, its body and its timeout.
 
 use std::task::{Context, Poll};
 
@@ -17,28 +17,31 @@ use crate::proxy::local_response::Persistence;
 use crate::proxy::selection::sticky;
 
 impl Relay<'_> {
-    /// The host's connection broke.
+    /// The error for a broken host connection. An earlier write error is the better reason if no response came.
     pub(super) fn read_error(&mut self, error: std::io::Error) -> Box<Error> {
         match self.sender.write_error.take() {
             Some(write_error) if matches!(self.state.down, ResponseState::AwaitingHead) => {
                 write_error
             }
-            _ => Error::because(ErrorType::ReadError, "the answer", error).into_up(),
+            _ => Error::because(ErrorType::ReadError, "the response", error).into_up(),
         }
     }
 
-    /// The host sends no more.
+    /// Handles the end of the host's connection, which is an error unless it ends the body.
     pub(super) fn host_closed(&mut self) -> Result<()> {
         match &mut self.state.down {
             ResponseState::ReceivingBody(body @ BodyDecoder::UntilClose) => {
                 *body = BodyDecoder::Length(0);
                 if self.state.chunked {
-                    self.buffers.staged.extend_from_slice(chunked::LAST_CHUNK);
+                    self.buffers
+                        .outgoing
+                        .staged
+                        .extend_from_slice(chunked::LAST_CHUNK);
                 }
                 Ok(())
             }
             _ => {
-                let ended = "the host has closed the connection before the end of its answer";
+                let ended = "the host has closed the connection before the end of its response";
                 Err(match self.sender.write_error.take() {
                     Some(write_error) if matches!(self.state.down, ResponseState::AwaitingHead) => {
                         write_error
@@ -49,34 +52,35 @@ impl Relay<'_> {
         }
     }
 
-    /// The host is waited for, as long as it may take.
+    /// Waits for the host, up to the read timeout. The timeout runs only while the host owes bytes: before the response
+    /// head that is after the whole request was sent.
     pub(super) fn wait_for_host(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
-        let owes = match self.state.down {
+        let is_due = match self.state.down {
             ResponseState::AwaitingHead => {
                 self.state.request_sent || self.sender.write_error.is_some()
             }
             _ => true,
         };
-        if !owes {
+        if !is_due {
             return Ok(Poll::Pending);
         }
         let limit = self.ctx.active.timeouts.read;
-        let since = || match self.state.down {
+        let wait_began = || match self.state.down {
             ResponseState::AwaitingHead => Instant::from_std(self.ctx.attempt_started),
             _ => Instant::now(),
         };
-        let by = *self
+        let deadline = *self
             .state
             .response_deadline
-            .get_or_insert_with(|| since() + limit);
-        if self.client.timer.has_elapsed(by, context) {
-            let late = "the answer did not come in time";
+            .get_or_insert_with(|| wait_began() + limit);
+        if self.client.timer.has_elapsed(deadline, context) {
+            let late = "the response did not come in time";
             return Err(Error::explain(ErrorType::ReadTimedout, late).into_up());
         }
         Ok(Poll::Pending)
     }
 
-    /// Takes what has come of the answer's body.
+    /// Consumes received body bytes: stages them, or marks them as pass-through.
     pub(super) fn take_body(&mut self) -> Result<()> {
         let ResponseState::ReceivingBody(body) = &mut self.state.down else {
             return Ok(());
@@ -86,39 +90,39 @@ impl Relay<'_> {
             let what = "the host's chunks are malformed";
             Error::explain(ErrorType::InvalidHTTPHeader, what).into_up()
         };
-        let staged = &mut self.buffers.staged;
+        let outgoing = &mut self.buffers.outgoing;
         match body {
             BodyDecoder::Chunked(chunked) => {
-                let mut at = 0;
-                while at < bytes.len() && !chunked.is_finished() {
-                    let piece = chunked.next_data(&bytes[at..]).map_err(malformed)?;
-                    let data = &bytes[at..][piece.data];
-                    at += piece.consumed;
+                let mut consumed = 0;
+                while consumed < bytes.len() && !chunked.is_finished() {
+                    let piece = chunked.next_data(&bytes[consumed..]).map_err(malformed)?;
+                    let data = &bytes[consumed..][piece.data];
+                    consumed += piece.consumed;
                     if data.is_empty() {
                         continue;
                     }
                     self.state.sent += data.len() as u64;
-                    append_data(staged, data, self.state.chunked);
+                    append_data(&mut outgoing.staged, data, self.state.chunked);
                 }
                 if chunked.is_finished() && self.state.chunked {
-                    staged.extend_from_slice(chunked::LAST_CHUNK);
+                    outgoing.staged.extend_from_slice(chunked::LAST_CHUNK);
                 }
-                self.inbound.consume(at);
+                self.inbound.consume(consumed);
             }
             BodyDecoder::UntilClose if self.state.chunked => {
                 self.state.sent += bytes.len() as u64;
-                append_data(staged, bytes, true);
+                append_data(&mut outgoing.staged, bytes, true);
                 self.inbound.consume(bytes.len());
             }
             body => {
-                self.state.passthrough = body.take(bytes).map_err(malformed)?;
-                self.state.sent += self.state.passthrough as u64;
+                outgoing.passthrough = body.take(bytes).map_err(malformed)?;
+                self.state.sent += outgoing.passthrough as u64;
             }
         }
         Ok(())
     }
 
-    /// Takes the head of an answer; `false`: it has not come whole.
+    /// Parses a response head and stages the client's version of it; `false` if the head is not complete.
     pub(super) fn take_head(&mut self) -> Result<bool> {
         let bytes = self.inbound.filled();
         let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
@@ -127,18 +131,18 @@ impl Relay<'_> {
             Ok(HeadProgress::Partial)
                 if bytes.len() > 2 * self.ctx.active.limits.head + SMALL_SIZE =>
             {
-                return refuse("the head of the host's answer is too large");
+                return refuse("the head of the host's response is too large");
             }
             Ok(HeadProgress::Partial) => return Ok(false),
             Err(HeadError::TooManyFields) => {
-                return refuse("the host's answer has too many header fields");
+                return refuse("the host's response has too many header fields");
             }
-            Err(_) => return refuse("the host's answer is malformed"),
+            Err(_) => return refuse("the host's response is malformed"),
         };
         let head = &self.buffers.head;
         let bytes = &bytes[..length];
         let Ok(status) = StatusCode::from_u16(head.status()) else {
-            return refuse("the host's answer has a status that does not exist");
+            return refuse("the host's response has a status that does not exist");
         };
         let response = ResponseView {
             status,
@@ -150,15 +154,15 @@ impl Relay<'_> {
             http_rules::validate_response(response, self.ctx.upgrade.as_deref(), &active.limits)?;
         let switched = status == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.sender.is_sent() {
-            // What the client sends next would be taken for the other protocol.
-            return refuse("the host switched protocols amid the request");
+            // The rest of the request body would be read as the new protocol.
+            return refuse("the host switched protocols before the end of the request");
         }
         if status.is_informational() && !switched {
-            // HTTP/1.0 does not know them.
+            // HTTP/1.0 has no informational responses.
             if self.request.version == Version::HTTP_11 {
                 let framing = (false, None);
                 let (via, edits) = (active.via.as_ref(), &mut self.buffers.edits);
-                let staged = &mut self.buffers.staged;
+                let staged = &mut self.buffers.outgoing.staged;
                 let head = (head, bytes);
                 response_head::write_head(
                     staged,
@@ -190,7 +194,7 @@ impl Relay<'_> {
             self.request.method,
             self.request.version,
         );
-        // A client that has not sent all of its request by now need not send the rest.
+        // If the request is not complete by now, the client need not send the rest: the connection closes instead.
         self.keep_alive &= !switched
             && !framing.until_close
             && self.sender.is_complete()
@@ -198,7 +202,7 @@ impl Relay<'_> {
         let connection = (!switched).then(|| Persistence::from_keep_alive(self.keep_alive));
         let active = &self.ctx.active;
         response_head::write_head(
-            &mut self.buffers.staged,
+            &mut self.buffers.outgoing.staged,
             (head, bytes),
             response,
             content_length,
@@ -211,16 +215,16 @@ impl Relay<'_> {
         self.state.chunked = framing.chunked;
         self.state.reusable = framing.reusable;
         if switched {
-            // What follows is no body.
+            // The new protocol follows, not a body.
             self.state.down = ResponseState::Flushing;
             return Ok(true);
         }
         self.state.down = ResponseState::ReceivingBody(framing.body);
         if !self.inbound.is_empty() {
-            // It goes out with the head, in one write.
+            // Body bytes that came with the head go out with it in one write.
             if let Err(malformed) = self.take_body() {
-                // Nothing of it has gone out, so that there can be another answer.
-                self.buffers.staged.clear();
+                // Nothing was sent yet, so an error response is still possible.
+                self.buffers.outgoing.staged.clear();
                 self.state.status = None;
                 self.state.sent = 0;
                 return Err(malformed);
@@ -230,7 +234,7 @@ impl Relay<'_> {
     }
 }
 
-/// Appends data of a body.
+/// Appends body data, as a chunk if `chunked`.
 fn append_data(staged: &mut Vec<u8>, data: &[u8], chunked: bool) {
     if chunked {
         chunked::write_chunk_start(staged, data.len());

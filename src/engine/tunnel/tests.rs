@@ -16,7 +16,7 @@ use crate::engine::{ClientInfo, Engine};
 use crate::pool::HostRegistry;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 
-/// A socket whose reads panic when a `!` comes.
+/// A socket that panics when it reads a `!`.
 #[derive(Debug)]
 struct Panicking(DuplexStream);
 
@@ -57,7 +57,7 @@ impl VirtualSocket for Panicking {
 }
 
 #[tokio::test]
-async fn a_panic_amid_a_tunnel_keeps_no_count() {
+async fn a_panic_in_a_tunnel_leaks_no_count() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("it is bound");
     let file = format!(
@@ -83,7 +83,7 @@ async fn a_panic_amid_a_tunnel_keeps_no_count() {
         port: None,
     };
     let serving = engine.serve_tls(Box::new(near), peer);
-    let talking = async {
+    let conversation = async {
         let ask =
             "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         client.write_all(ask.as_bytes()).await.expect("sent");
@@ -95,12 +95,12 @@ async fn a_panic_amid_a_tunnel_keeps_no_count() {
         assert_eq!(&bytes, b"HTTP/1.1 101");
         assert_eq!((traffic.present(), in_flight()), (1, 1));
         client.write_all(b"!").await.expect("sent");
-        // Both sides find the tunnel ended.
+        // Both sides see the end of the tunnel.
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.expect("an end");
         host.read_to_end(&mut rest).await.expect("an end");
     };
-    tokio::join!(serving, talking);
+    tokio::join!(serving, conversation);
     assert_eq!((traffic.present(), in_flight()), (0, 0));
     assert_eq!(traffic.panics(), 1);
 }

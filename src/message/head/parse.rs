@@ -1,7 +1,7 @@
-//! How a head is parsed as it comes.
+//! Incremental parsing of a head.
 //!
-//! A head that comes in many pieces is not parsed for each of them, but when its end has come, and before that each time
-//! that its length has doubled: so one that can be none is refused before it is whole.
+//! A head that arrives in many pieces is not parsed for each piece, but once its end has arrived, and before that each
+//! time its length has doubled. So an invalid head is refused early, and the total work stays linear.
 
 use std::mem::MaybeUninit;
 
@@ -15,19 +15,19 @@ use crate::message::Malformed;
 use crate::message::head_end_scanner::HeadEndScanner;
 use crate::message::request_line_scanner::RequestLineScanner;
 
-/// As many fields as Pingora's sessions take.
+/// The maximum number of fields, the same as in Pingora's sessions.
 pub(crate) const MAX_FIELDS: usize = 256;
 
-/// What is known of a head that is not whole.
+/// What is known about an incomplete head.
 #[derive(Debug)]
 pub(super) struct ScanState {
     line: RequestLineScanner,
-    /// Whether anything but empty lines has come of a response.
+    /// Responses: whether anything but empty lines has arrived.
     begun: bool,
     end: HeadEndScanner,
-    /// How many bytes have been looked at.
+    /// The number of bytes scanned.
     seen: usize,
-    /// How many there were when they were parsed.
+    /// The number of bytes at the last parse.
     pub(super) parsed: usize,
 }
 
@@ -51,18 +51,18 @@ impl MessageHead {
         bytes: &[u8],
         max_fields: usize,
     ) -> Result<HeadProgress, HeadError> {
-        let begins = self.scan.seen == 0;
-        if begins {
+        let is_start = self.scan.seen == 0;
+        if is_start {
             self.fields.clear();
             self.name_bits = 0;
             self.unfolded.clear();
         }
         let new = bytes.get(self.scan.seen..).unwrap_or_default();
         let fields = self.scan.past_first_line(kind, new)?;
-        // A head that is whole at once, as most are, is not searched for its end.
-        let is_whole = !begins && self.scan.end.find(fields).is_some();
+        // Most heads arrive whole; they are parsed without a search for their end.
+        let is_whole = !is_start && self.scan.end.find(fields).is_some();
         self.scan.seen = bytes.len();
-        if !begins && !is_whole && bytes.len() / 2 < self.scan.parsed {
+        if !is_start && !is_whole && bytes.len() / 2 < self.scan.parsed {
             return Ok(HeadProgress::Partial);
         }
         let max_fields = max_fields.min(MAX_FIELDS);
@@ -72,9 +72,9 @@ impl MessageHead {
         };
         match status {
             Status::Complete(length) => Ok(HeadProgress::Complete(length)),
-            // The parser does not see the end that is there.
+            // The scanner has found the end of the head, but the parser has not.
             Status::Partial if is_whole => Err(HeadError::Malformed),
-            Status::Partial if begins && self.scan.end.find(fields).is_some() => {
+            Status::Partial if is_start && self.scan.end.find(fields).is_some() => {
                 Err(HeadError::Malformed)
             }
             Status::Partial => {
@@ -89,9 +89,9 @@ impl MessageHead {
         bytes: &[u8],
         max_fields: usize,
     ) -> Result<Status<usize>, HeadError> {
-        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut request = Request::new(&mut []);
-        let outcome = request.parse_with_uninit_headers(bytes, &mut room[..max_fields]);
+        let outcome = request.parse_with_uninit_headers(bytes, &mut headers[..max_fields]);
         self.method = ByteRange::among(bytes, request.method.unwrap_or_default().as_bytes());
         self.target = ByteRange::among(bytes, request.path.unwrap_or_default().as_bytes());
         self.set_version(request.version);
@@ -109,13 +109,13 @@ impl MessageHead {
         bytes: &[u8],
         max_fields: usize,
     ) -> Result<Status<usize>, HeadError> {
-        let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut response = Response::new(&mut []);
         let mut parser = ParserConfig::default();
         parser.allow_spaces_after_header_name_in_responses(true);
         parser.allow_obsolete_multiline_headers_in_responses(true);
-        let room = &mut room[..max_fields];
-        let outcome = parser.parse_response_with_uninit_headers(&mut response, bytes, room);
+        let headers = &mut headers[..max_fields];
+        let outcome = parser.parse_response_with_uninit_headers(&mut response, bytes, headers);
         self.status = response.code.unwrap_or_default();
         self.reason = ByteRange::among(bytes, response.reason.unwrap_or_default().as_bytes());
         self.set_version(response.version);
@@ -123,7 +123,8 @@ impl MessageHead {
             if self.status < 100 {
                 return Err(HeadError::Malformed);
             }
-            // Beside the fields there are the first line and the last, and seldom empty ones in front.
+            // A head has a line per field, the first line and the empty last one. More lines mean folded values or,
+            // rarely, empty lines in front.
             let lines = memchr_iter(b'\n', &bytes[..length]).count();
             let fields = response.headers;
             self.keep_fields(bytes, fields, lines != fields.len() + 2)?;
@@ -138,7 +139,7 @@ impl MessageHead {
         };
     }
 
-    /// `folded`: whether values may be on several lines.
+    /// Stores where the fields are. `folded` says whether values may span several lines.
     fn keep_fields(
         &mut self,
         bytes: &[u8],
@@ -164,7 +165,7 @@ impl MessageHead {
         Ok(())
     }
 
-    /// Makes one line of a value on several, RFC 9112 5.2.
+    /// Joins the lines of a folded value, RFC 9112 5.2.
     fn unfold(&mut self, value: &[u8]) -> ByteRange {
         let begin = self.unfolded.len();
         let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
@@ -187,14 +188,14 @@ impl ScanState {
         parsed: 0,
     };
 
-    /// Takes in what comes next up to the end of the first line, and hands out what is behind. The first line of a
-    /// response is not looked at: it counts as a field.
+    /// Consumes the rest of the first line and returns the bytes after it. For a response only leading empty lines are
+    /// consumed: its first line is scanned like a field.
     fn past_first_line<'a>(
         &mut self,
         kind: MessageKind,
         new: &'a [u8],
     ) -> Result<&'a [u8], Malformed> {
-        let own = match kind {
+        let line_length = match kind {
             MessageKind::Request => self.line.take(new)?.0,
             MessageKind::Response if self.begun => 0,
             MessageKind::Response => {
@@ -204,7 +205,7 @@ impl ScanState {
                 empty.unwrap_or(new.len())
             }
         };
-        Ok(&new[own..])
+        Ok(&new[line_length..])
     }
 }
 

@@ -6,7 +6,7 @@ use crate::message::fuzz;
 
 const MANY: usize = 100;
 
-/// What is read of `bytes` in one piece.
+/// Reads `bytes` in one piece.
 fn whole(kind: MessageKind, bytes: &[u8]) -> (MessageHead, Result<HeadProgress, HeadError>) {
     let mut head = MessageHead::default();
     let outcome = head.read(kind, bytes, MANY);
@@ -59,7 +59,7 @@ const OK: fn(usize) -> Result<HeadProgress, HeadError> =
     |length| Ok(HeadProgress::Complete(length));
 const BAD: Result<HeadProgress, HeadError> = Err(HeadError::Malformed);
 
-/// Also compares with what Pingora's session makes of it, and with the head in pieces.
+/// Also compares with Pingora's session, and with the head read in pieces.
 fn assert_read(
     kind: MessageKind,
     bytes: &[u8],
@@ -74,10 +74,10 @@ fn assert_read(
     fuzz::heads(bytes);
 }
 
-/// A line of a field that comes, and what is read of it; `None` if the head is refused.
+/// A received field line, and the parsed field; `None` if the head is refused.
 type Case<'a> = (&'a [u8], Option<&'a [&'a str]>);
 
-/// What both kinds of heads have in common.
+/// Lines that are the same in requests and responses.
 const FIELDS: &[Case<'_>] = &[
     (b"", Some(&[])),
     (b"A: b\r\n", Some(&["A: b"])),
@@ -108,7 +108,7 @@ const FIELDS: &[Case<'_>] = &[
     (b"\r \r\n", None),
 ];
 
-/// What only hosts may send.
+/// Lines that only hosts may send.
 const LENIENT: &[Case<'_>] = &[
     (b"A : b\r\n", Some(&["A: b"])),
     (b"A \t: b\r\n", Some(&["A: b"])),
@@ -169,7 +169,7 @@ fn first_lines_are_read_and_refused_as_pingora_does() {
         b"GET /\0 HTTP/1.1\r\n",
         b"GET / HTTP/1.1\r\r\n",
         b"\rGET / HTTP/1.1\r\n",
-        // Neither text nor escaped: Pingora takes no such target.
+        // Not UTF-8 and not escaped: Pingora refuses such a target.
         b"GET /\xe9 HTTP/1.1\r\n",
     ] {
         assert_read(MessageKind::Request, &[line, b"\r\n"].concat(), BAD, &[]);
@@ -230,7 +230,7 @@ fn too_many_fields_and_a_fragment_leave_the_request_line_to_be_shown() {
     );
     assert_eq!(head.target(bytes), b"/a#b");
     assert_eq!(shown(&head, bytes), ["A: b"]);
-    // More than Pingora takes are too many, whatever the limit.
+    // More fields than Pingora accepts are too many, whatever the limit.
     let many = ["GET / HTTP/1.1\r\n", &"A: b\r\n".repeat(257), "\r\n"].concat();
     let outcome = head.read_request(many.as_bytes(), 1_000);
     assert_eq!(outcome, Err(HeadError::TooManyFields));
@@ -307,7 +307,7 @@ fn a_head_is_read_without_allocating() {
     assert_eq!(counted.count_total, 0);
 }
 
-/// The raw messages of the end-to-end corpus, which are as odd as can be.
+/// The raw messages of the end-to-end corpus, which cover unusual input.
 #[test]
 fn the_corpus_is_read_as_pingora_reads_it() {
     for cases in [
@@ -317,7 +317,7 @@ fn the_corpus_is_read_as_pingora_reads_it() {
         for case in cases.lines() {
             let case: serde_json::Value = serde_json::from_str(case).expect("JSON");
             let raw = case["raw"].as_str().expect("a raw message");
-            // Its characters are bytes.
+            // Each character of the file stands for one byte.
             let raw = raw.chars().map(|octet| octet as u32 as u8);
             fuzz::heads(&Vec::from_iter(raw));
         }

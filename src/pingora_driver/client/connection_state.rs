@@ -1,8 +1,9 @@
-//! What a connection's stream, the proxy and its guard tell each other.
+//! State shared by a connection's stream, the phases of its request, and the panic guard.
 
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -16,31 +17,31 @@ use super::socket::ClientSocket;
 use crate::config::HalfClose;
 use crate::message::body_decoder::BodyDecoder;
 
-/// What the client is expected to do.
+/// What the client is expected to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum RequestPhase {
-    /// To send a further request when it likes to.
+    /// Send a further request, at any time.
     Idle,
-    /// To send the head of a request.
+    /// Send the head of a request.
     Head,
-    /// Whatever comes after a head.
+    /// Anything after the head: send the body, or wait for the response.
     AfterHead,
 }
 
-/// What a read from a connection is for.
+/// What the reads of a connection are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum ReadMode {
-    /// For what belongs to the running request.
+    /// They return bytes of the running request.
     Request,
-    /// To see the client leave: nothing is handed out, not even of a body that is to come.
+    /// They only detect a disconnect and return no bytes, even if the body is not complete.
     WatchForClose,
-    /// To leave the socket in the state.
+    /// They move the socket into the state, so that the connecting task can watch it.
     LendSocket,
 }
 
-/// Reads are for something special until this is dropped.
+/// Restores the default read mode when dropped.
 pub(crate) struct ReadModeGuard<'a>(&'a ConnectionState);
 
 impl Drop for ReadModeGuard<'_> {
@@ -51,63 +52,70 @@ impl Drop for ReadModeGuard<'_> {
     }
 }
 
-/// Why a request ends before it has begun.
+/// Why a request is aborted before the proxy has a context for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum AbortReason {
-    /// It does not.
+    /// It is not aborted.
     None,
-    /// The client has gone amid a head.
+    /// The client disconnected in mid-head.
     ClientGone,
-    /// No head came in time, not even the beginning of one.
+    /// No byte of a head arrived in time.
     IdleTimeout,
-    /// The head was begun and not ended in time.
+    /// The head was not complete in time.
     HeadTimeout,
-    /// The head is longer than any may be.
+    /// The head exceeds the size limit.
     HeadTooLong,
-    /// The head is none.
+    /// The head is not valid HTTP.
     MalformedHead,
-    /// HTTP/2: frames that bring no request forward, without end.
+    /// HTTP/2: too many frames that carry no request or body.
     FrameFlood,
 }
 
-/// Who is at the other end of a connection.
+/// The peer of a client's connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DownstreamPeer {
-    /// `None`: it has no IP address.
+    /// `None`: the peer has no IP address.
     pub(crate) address: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
 }
 
-/// The state of one connection, or of one stream of HTTP/2. All of it is changed in the task that serves the one or the
-/// other, so the atomics order nothing; they make it possible to change what others look at.
+/// The state of one connection, or of one HTTP/2 stream. Only the task that serves it changes it, so the atomics need
+/// no ordering; they provide interior mutability.
 pub(crate) struct ConnectionState {
     peer: DownstreamPeer,
     phase: AtomicU8,
     abort_reason: AtomicU8,
-    /// Requests that were waited for so far.
+    /// Number of requests that were begun or awaited, including the current one.
     request_count: AtomicU64,
-    /// What is to come of the request behind its head.
+    /// The body that follows the head of the current request.
     body: Mutex<BodyDecoder>,
-    /// Whether anything has been sent since the head of the request.
-    response_started: AtomicBool,
+    /// Whether any response bytes have been sent since the request's head.
+    response_started: Arc<AtomicBool>,
     opened_at: Instant,
-    /// When the head of the request began, in microseconds from `opened_at`. A connection's first one is waited for from 0 on.
+    /// When the head began, in microseconds since `opened_at`. The first head of a connection counts from 0.
     head_began: AtomicU64,
-    /// When the host must have answered, in microseconds from `opened_at`; 0: at no time.
+    /// Deadline for the host's response head, in microseconds since `opened_at`. 0: no deadline.
     response_deadline: AtomicU64,
-    /// Whether it has not.
+    /// Whether that deadline has expired.
     host_timed_out: AtomicBool,
-    /// How long the client has been waited for on a stream, in microseconds.
+    /// How long an HTTP/2 stream has waited for its client, in microseconds.
     client_wait: AtomicU64,
-    /// Whether heads have come on a connection of HTTP/2 that nobody may have looked at.
+    /// HTTP/2: whether heads have been read that the `h2` crate may not have processed yet.
     heads_pending: AtomicBool,
-    /// The stream, once the request that had it was given up.
+    /// The stream, after the session that owned it was dropped.
     abandoned: Mutex<Option<BufWriter<Stream>>>,
     read_mode: AtomicU8,
-    /// The socket while a host is connected to, and what its end means.
+    /// The socket while the proxy connects to a host, and how a half-closed client is treated meanwhile.
     lent_socket: Mutex<Option<(ClientSocket, HalfClose)>>,
+}
+
+impl DownstreamPeer {
+    /// The client's address, and whether the connection is encrypted, as a request record has them.
+    pub(crate) fn address_and_tls(self) -> (Option<IpAddr>, bool) {
+        (self.address, self.tls)
+    }
 }
 
 impl ConnectionState {
@@ -118,7 +126,7 @@ impl ConnectionState {
             abort_reason: AtomicU8::new(AbortReason::None as u8),
             request_count: AtomicU64::new(0),
             body: Mutex::new(BodyDecoder::Length(0)),
-            response_started: AtomicBool::new(false),
+            response_started: Arc::default(),
             opened_at: Instant::now(),
             head_began: AtomicU64::new(0),
             response_deadline: AtomicU64::new(0),
@@ -135,8 +143,8 @@ impl ConnectionState {
         self.peer
     }
 
-    /// A request is waited for. The first one is so from the beginning of the connection. `false`: the one before it has
-    /// not come to its end, so that nobody knows where another one begins.
+    /// Prepares for the next request; for the first one this happens when the connection opens. `false`: the body of
+    /// the previous request is not complete, so the start of another one could not be found.
     pub(crate) fn begin_request(&self) -> bool {
         if self.request_count.fetch_add(1, Ordering::Relaxed) > 0 {
             self.enter_phase(RequestPhase::Idle);
@@ -150,14 +158,14 @@ impl ConnectionState {
         self.request_count.load(Ordering::Relaxed)
     }
 
-    /// The head has been read; `body` is to come.
+    /// The head has been read, and `body` follows.
     pub(crate) fn note_head_read(&self, body: BodyDecoder) {
         *self.body() = body;
         self.enter_phase(RequestPhase::AfterHead);
     }
 
     pub(crate) fn body(&self) -> MutexGuard<'_, BodyDecoder> {
-        // What has been begun to be read when somebody panics is not read on.
+        // After a panic the body is not read any further, so a poisoned lock is harmless.
         self.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -169,7 +177,7 @@ impl ConnectionState {
         }
     }
 
-    /// When the head of the request began.
+    /// When the head of the current request began.
     pub(crate) fn head_began(&self) -> std::time::Instant {
         let began = Duration::from_micros(self.head_began.load(Ordering::Relaxed));
         (self.opened_at + began).into_std()
@@ -183,7 +191,7 @@ impl ConnectionState {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// Ends the request; the guard sees it as soon as the stream has told its caller to wait.
+    /// Aborts the request. The panic guard notices as soon as the stream has returned `Pending` to its caller.
     pub(crate) fn abort(&self, reason: AbortReason) {
         self.abort_reason.store(reason as u8, Ordering::Relaxed);
     }
@@ -204,37 +212,42 @@ impl ConnectionState {
         self.response_started.store(true, Ordering::Relaxed);
     }
 
-    /// Whether anything has been sent since the head of the request.
+    /// The flag behind [`Self::has_response_started`], for the request's context.
+    pub(crate) fn response_started(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.response_started)
+    }
+
+    /// Whether any response bytes have been sent since the request's head.
     pub(crate) fn has_response_started(&self) -> bool {
         self.response_started.load(Ordering::Relaxed)
     }
 
-    /// The host that has the whole request must answer within `time`; `None`: it has answered.
+    /// Starts the deadline for the host's response head, which is due within `time`. `None`: the host has responded.
     pub(crate) fn set_response_deadline(&self, time: Option<Duration>) {
-        let by = time.map_or(0, |time| {
-            let by = self.opened_at.elapsed().saturating_add(time).as_micros();
-            u64::try_from(by).unwrap_or(u64::MAX)
+        let deadline = time.map_or(0, |time| {
+            let deadline = self.opened_at.elapsed().saturating_add(time).as_micros();
+            u64::try_from(deadline).unwrap_or(u64::MAX)
         });
-        self.response_deadline.store(by, Ordering::Relaxed);
+        self.response_deadline.store(deadline, Ordering::Relaxed);
     }
 
     pub(crate) fn response_deadline(&self) -> Option<Instant> {
-        let by = self.response_deadline.load(Ordering::Relaxed);
-        (by > 0).then(|| self.opened_at + Duration::from_micros(by))
+        let deadline = self.response_deadline.load(Ordering::Relaxed);
+        (deadline > 0).then(|| self.opened_at + Duration::from_micros(deadline))
     }
 
-    /// The host has not answered in time.
+    /// Records that the host's response deadline has expired.
     pub(crate) fn note_host_timeout(&self) {
         self.set_response_deadline(None);
         self.host_timed_out.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the error that the proxy has just met is a host that has not answered in time.
+    /// Whether the current error is an expired response deadline of the host. Resets the flag.
     pub(crate) fn take_host_timeout(&self) -> bool {
         self.host_timed_out.swap(false, Ordering::Relaxed)
     }
 
-    /// The client has been waited for.
+    /// Adds to the time spent waiting for the client.
     pub(crate) fn add_client_wait(&self, time: Duration) {
         let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.client_wait.fetch_add(time, Ordering::Relaxed);
@@ -244,7 +257,7 @@ impl ConnectionState {
         Duration::from_micros(self.client_wait.load(Ordering::Relaxed))
     }
 
-    /// Whether heads wait to be looked at, and no more of them should come before that.
+    /// Whether reads must wait until the `h2` crate has processed the heads read before.
     pub(crate) fn has_pending_heads(&self) -> bool {
         self.heads_pending.load(Ordering::Relaxed)
     }
@@ -253,13 +266,12 @@ impl ConnectionState {
         self.heads_pending.store(pending, Ordering::Relaxed);
     }
 
-    /// Makes reads be for this until the returned value is dropped.
+    /// Sets the purpose of reads until the returned guard is dropped.
     pub(crate) fn set_read_mode(&self, mode: ReadMode) -> ReadModeGuard<'_> {
         self.read_mode.store(mode as u8, Ordering::Relaxed);
         ReadModeGuard(self)
     }
 
-    /// What reads are for.
     pub(crate) fn read_mode(&self) -> ReadMode {
         match self.read_mode.load(Ordering::Relaxed) {
             mode if mode == ReadMode::Request as u8 => ReadMode::Request,
@@ -276,7 +288,7 @@ impl ConnectionState {
         self.lent_socket().take().map(|(socket, _)| socket)
     }
 
-    /// Waits until the client leaves whose socket is here.
+    /// Resolves when the client whose socket is lent disconnects.
     pub(crate) fn poll_lent_socket(&self, context: &mut Context<'_>) -> Poll<io::Error> {
         match &mut *self.lent_socket() {
             Some((socket, half_close)) => socket.poll_disconnect(*half_close, context),
@@ -285,7 +297,7 @@ impl ConnectionState {
     }
 
     fn lent_socket(&self) -> MutexGuard<'_, Option<(ClientSocket, HalfClose)>> {
-        // It is set and taken as a whole.
+        // The value is always set and taken as a whole, so a poisoned lock is harmless.
         self.lent_socket
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -300,7 +312,7 @@ impl ConnectionState {
     }
 
     fn abandoned(&self) -> MutexGuard<'_, Option<BufWriter<Stream>>> {
-        // It is set and taken as a whole.
+        // The value is always set and taken as a whole, so a poisoned lock is harmless.
         self.abandoned
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! What Pingora asks of a connection beside reading and writing: passed on to the stream within.
+//! The traits that Pingora requires of a stream in addition to reading and writing, delegated to the inner stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,5 +62,5 @@ impl GetSocketDigest for ClientStream {
     }
 }
 
-// Pingora peeks for HTTP/2 without TLS only, which is off.
+// Pingora peeks only to detect HTTP/2 without TLS, which is disabled.
 impl Peek for ClientStream {}

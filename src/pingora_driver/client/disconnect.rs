@@ -1,5 +1,5 @@
-//! Clients that leave: noticed in a queue, and while a host is connected to. While a host is at work, Pingora reads from
-//! the client's session, and the session's stream tells it.
+//! Detection of clients that disconnect while their request is queued or while the proxy connects to a host. While the
+//! host is working, Pingora itself reads from the client's session, and the stream reports the disconnect.
 
 use std::future::{pending, poll_fn};
 use std::io;
@@ -18,12 +18,12 @@ use tokio::net::TcpStream;
 use super::connection_state::{ConnectionState, ReadMode};
 use super::stream::ClientStream;
 
-/// Waits until the client has left.
+/// Resolves when the client disconnects.
 pub(crate) async fn wait_for_disconnect(session: &mut ServerSession) -> Box<Error> {
     let Some(state) = super::state_of(session).map(Arc::clone) else {
         return pending().await;
     };
-    // The deadline of an attempt before this one is over.
+    // The deadline belonged to the previous attempt.
     state.set_response_deadline(None);
     let _mode_guard = state.set_read_mode(ReadMode::WatchForClose);
     match session.read_body_or_idle(true).await {
@@ -32,7 +32,7 @@ pub(crate) async fn wait_for_disconnect(session: &mut ServerSession) -> Box<Erro
     }
 }
 
-/// Whether the client has left by now, and how.
+/// The error of a client that has already disconnected; `None` if it is still connected.
 pub(crate) fn check_disconnect(session: &mut ServerSession) -> Option<Box<Error>> {
     match poll_once(pin!(wait_for_disconnect(session))) {
         Poll::Ready(error) => Some(error),
@@ -40,8 +40,9 @@ pub(crate) fn check_disconnect(session: &mut ServerSession) -> Option<Box<Error>
     }
 }
 
-/// Lets the task that connects to a host see the client leave; the connection's next read or write takes the socket
-/// back. `None`: the requests of the client's connection share it, or it was not accepted here.
+/// Moves the client's socket into its state, so that the task that connects to a host can watch for a disconnect. The
+/// next read or write of the connection takes the socket back. `None`: several requests share the connection, or a
+/// foreign listener accepted it.
 pub(crate) fn lend_socket(session: &mut ServerSession) -> Option<Arc<ConnectionState>> {
     let state = Arc::clone(ClientStream::of(session)?.state());
     let mode_guard = state.set_read_mode(ReadMode::LendSocket);
@@ -54,17 +55,17 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Connects to a host as long as the client that it is for is there.
+/// Connects to a host, and fails as soon as the client disconnects.
 #[async_trait]
 impl Connect for ConnectionState {
-    // Pingora's time limit for the whole of a connection's making is around this.
+    // Pingora applies its timeout for the whole connection setup to this call.
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         Ok(self.connect_tcp(address).await?.into())
     }
 }
 
 impl ConnectionState {
-    /// A TCP connection to a host.
+    /// Opens a TCP connection to a host.
     pub(crate) async fn connect_tcp(&self, address: &SocketAddr) -> Result<TcpStream> {
         let Some(address) = address.as_inet() else {
             return Error::e_explain(ErrorType::ConnectError, "not an IP address");
@@ -77,7 +78,7 @@ impl ConnectionState {
         match connected.await {
             Ok(Ok(socket)) => Ok(socket),
             Ok(Err(error)) => {
-                let what = match error.kind() {
+                let etype = match error.kind() {
                     io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                     io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
                     io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
@@ -86,15 +87,15 @@ impl ConnectionState {
                     _ => ErrorType::ConnectError,
                 };
                 Err(Error::because(
-                    what,
+                    etype,
                     format!("cannot connect to {address}"),
                     error,
                 ))
             }
-            Err(left) => Err(Error::because(
+            Err(disconnect) => Err(Error::because(
                 ErrorType::ConnectionClosed,
-                "the client has left",
-                left,
+                "the client has disconnected",
+                disconnect,
             )),
         }
     }

@@ -1,17 +1,18 @@
-//! The head of a request as it comes: where it ends, so that nothing behind it is taken for a part of it.
+//! Incremental scanner for the head of a request. It finds the end of the head, so that later bytes are not taken for
+//! part of it.
 
 use crate::message::Malformed;
 use crate::message::head_end_scanner::HeadEndScanner;
 use crate::message::request_line_scanner::RequestLineScanner;
 
-/// What has come of a head so far.
+/// The part of a head that has been read so far.
 #[derive(Debug)]
 pub(crate) struct HeadScanner {
     line: RequestLineScanner,
     end: HeadEndScanner,
-    over: bool,
-    /// What the last bytes taken begin with of a request line that has to be escaped: where the line was before them, and
-    /// how many are its.
+    is_complete: bool,
+    /// Set if the last bytes contain a part of the request line that must be escaped: the state of the line before
+    /// them, and how many bytes belong to the line.
     odd: Option<(RequestLineScanner, usize)>,
 }
 
@@ -19,14 +20,14 @@ impl HeadScanner {
     pub(crate) const START: HeadScanner = HeadScanner {
         line: RequestLineScanner::START,
         end: HeadEndScanner::START,
-        over: false,
+        is_complete: false,
         odd: None,
     };
 
-    /// Takes in what comes next, and tells how much of it is the head's. It is refused if its first line is none, and
-    /// once the head is over: whoever wants more of it then reads it in another way than we do.
+    /// Scans the next bytes and returns how many belong to the head. An invalid request line is an error, and so are
+    /// bytes after the end of the head: if Pingora asks for more there, it parses the head differently from us.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        if self.over {
+        if self.is_complete {
             return Err(Malformed);
         }
         let before = self.line;
@@ -36,11 +37,11 @@ impl HeadScanner {
             return Ok(line);
         }
         let end = self.end.find(&bytes[line..]);
-        self.over = end.is_some();
+        self.is_complete = end.is_some();
         Ok(end.map_or(bytes.len(), |end| line + end))
     }
 
-    /// The `bytes` that were taken last, as they are to be handed out; `None`: as they are.
+    /// The escaped form of the `bytes` scanned last. `None`: they need no escaping.
     pub(crate) fn escaped(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let (before, line) = self.odd.take()?;
         let (line, rest) = bytes.split_at(line.min(bytes.len()));
@@ -54,17 +55,22 @@ impl HeadScanner {
 mod tests {
     use super::*;
 
-    /// How much of `bytes` is the head's, the same however they are cut; `None`: all, and it goes on.
+    /// How many of `bytes` belong to the head, for any division into reads. `None`: all of them, and the head is not
+    /// complete.
     fn length(bytes: &[u8]) -> Option<usize> {
         let in_pieces = |pieces: &[&[u8]]| {
             let (mut head, mut taken) = (HeadScanner::START, 0);
             for piece in pieces {
                 taken += head.take(piece).expect("a good first line");
-                if head.over {
+                if head.is_complete {
                     return Some(taken);
                 }
             }
-            assert_eq!(taken, bytes.len(), "all of an unfinished head is its own");
+            assert_eq!(
+                taken,
+                bytes.len(),
+                "all bytes of an incomplete head belong to it"
+            );
             None
         };
         let whole = in_pieces(&[bytes]);
@@ -103,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_over_has_no_more() {
+    fn bytes_after_a_complete_head_are_an_error() {
         let mut head = HeadScanner::START;
         assert_eq!(head.take(b"GET / HTTP/1.1\r\n\r\n"), Ok(18));
         assert_eq!(head.take(b"x"), Err(Malformed));

@@ -1,20 +1,19 @@
-//! The client's side of a connection: what a client may take its time for, and what becomes of it when it does not keep
-//! to that, or when the code that serves it panics.
+//! The client's side of a connection: its deadlines and limits, and the response if the code that serves it panics.
 //!
-//! Pingora knows the silence before each single read, not the time of a whole head, and nothing of a client that does
-//! not read. So a connection's stream is a [`ClientStream`], which watches the time where time passes: where a read or a write
-//! has to wait. It costs nothing where a request comes in one piece.
+//! Pingora limits the wait of each single read. It has no timeout for a whole head, and none for a client that does not
+//! read its response. So the stream of a connection is a [`ClientStream`], which checks its deadlines whenever a read
+//! or a write has to wait. A request that arrives in one piece costs nothing extra.
 //!
-//! A [`ClientStream`] also reads requests as HTTP frames them, and hands out one at a time: what has come of the next one is
-//! held back until it is asked for. So each has its own deadline, and none goes past the checks, which refuse what
-//! Pingora would mend and pass on. [`PanicGuard`] stands around the proxy and answers where the proxy cannot.
+//! A [`ClientStream`] also follows the framing of requests and returns them to Pingora one at a time: it holds back
+//! bytes of the next request until Pingora asks for it. So every request has its own deadline, and every request passes
+//! the checks, which reject what Pingora would repair and forward. [`PanicGuard`] wraps the proxy and responds where
+//! the proxy cannot.
 //!
-//! A connection of HTTP/2 is served by a loop of our own, around the `h2` crate and Pingora's session of a stream.
+//! An HTTP/2 connection has its own connection loop, around the `h2` crate and Pingora's session of a stream.
 
 mod connection_state;
 mod digests;
 mod disconnect;
-mod early_error;
 mod head_scanner;
 mod http2;
 mod lingering_close;
@@ -32,11 +31,10 @@ use http2::H2Stream;
 
 pub(crate) use connection_state::ConnectionState;
 pub(super) use disconnect::{check_disconnect, lend_socket, wait_for_disconnect};
-pub(crate) use http2::UPLOAD_WINDOW_BUDGET;
 pub use panic_guard::PanicGuard;
 pub use stream::ClientStream;
 
-/// What a request's phases and the client's side tell each other; `None` if the client is not one of ours.
+/// The shared state of a client's connection or stream. `None`: a foreign listener accepted the connection.
 pub(crate) fn state_of(session: &ServerSession) -> Option<&Arc<ConnectionState>> {
     match ClientStream::of(session) {
         Some(client) => Some(client.state()),
@@ -44,12 +42,12 @@ pub(crate) fn state_of(session: &ServerSession) -> Option<&Arc<ConnectionState>>
     }
 }
 
-/// How long writes to a client have waited for it to read, on its connection; not known of HTTP/2.
+/// How long writes on the client's connection have waited for it to read. Always 0 for HTTP/2.
 pub(crate) fn write_wait(session: &ServerSession) -> Duration {
     ClientStream::of(session).map_or(Duration::ZERO, |client| client.get_write_pending_time())
 }
 
-/// How long a client has been waited for in all: on its connection, or on the stream of HTTP/2 that is the request's own.
+/// Total time that reads have waited for a client: on its connection, or on the HTTP/2 stream of the request.
 pub(crate) fn client_wait(session: &ServerSession) -> Option<Duration> {
     match ClientStream::of(session) {
         Some(client) => Some(client.client_wait()),

@@ -1,5 +1,5 @@
-//! What stands around the proxy: it answers where the proxy was not asked, or has failed, and tells the observers of
-//! requests that the proxy never had.
+//! Wraps the proxy application: responds to requests that the proxy never saw or that panicked, and reports the former
+//! to the observers.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -16,17 +16,17 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection_state::{AbortReason, DownstreamPeer, RequestPhase};
-use super::early_error::report;
+use super::connection_state::{AbortReason, RequestPhase};
 use super::http2::H2Connection;
 use super::lingering_close::{close_abandoned, linger_and_close};
 use super::stream::ClientStream;
+use crate::proxy::completion::report_early_error;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::{ActiveConfig, TrafficState};
 use crate::record::TerminationReason;
 
-/// An application whose requests may be cut and may panic: the client gets an answer if it has got none, and nobody
-/// else notices. Connections that are no [`ClientStream`] pass through.
+/// An application whose requests may be aborted or may panic. The client gets an error response if it has none, and
+/// other requests are not affected. Connections that are not a [`ClientStream`] pass through.
 #[derive(Debug)]
 pub struct PanicGuard<A> {
     app: Arc<A>,
@@ -35,7 +35,8 @@ pub struct PanicGuard<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
-    /// Guards `app`, whose requests `traffic` counts. What it does not get is told to the observers of `active`.
+    /// Guards `app`, whose requests `traffic` counts. Requests that `app` never sees are reported to the observers of
+    /// `active`.
     pub fn new(app: A, active: Arc<ArcSwap<ActiveConfig>>, traffic: Arc<TrafficState>) -> Self {
         PanicGuard {
             app: Arc::new(app),
@@ -44,25 +45,21 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
         }
     }
 
-    /// Answers a `client` that speaks HTTP without TLS where TLS is spoken.
+    /// Responds to a `client` that speaks plain HTTP on a TLS port.
     pub async fn refuse_plain(&self, stream: impl AsyncRead + AsyncWrite + Unpin, client: IpAddr) {
-        let answer = LocalResponse::NO_TLS;
-        let peer = DownstreamPeer {
-            address: Some(client),
-            tls: false,
-        };
-        let status = Some(answer.status());
-        report(
+        let response = LocalResponse::NO_TLS;
+        report_early_error(
             &self.active.load(),
-            (peer, Instant::now()),
-            status,
-            answer.len(),
-            answer.ending(),
+            (Some(client), false),
+            Instant::now(),
+            Some(response.status()),
+            response.len(),
+            response.ending(),
         );
-        linger_and_close(stream, &answer.to_bytes()).await;
+        linger_and_close(stream, &response.to_bytes()).await;
     }
 
-    /// Serves a connection until its end, in the protocol that was agreed on in the TLS handshake.
+    /// Serves a connection until it closes, with the protocol negotiated in the TLS handshake.
     pub async fn serve(self: &Arc<Self>, client: ClientStream, shutdown: &ShutdownWatch) {
         if !client.is_http2() {
             self.process_new(Box::new(client), shutdown).await;
@@ -79,7 +76,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
     }
 }
 
-/// How the work on one request ended.
+/// How the processing of one request ended.
 enum RequestEnd {
     Done(Option<ReusedHttpStream>),
     Aborted(AbortReason),
@@ -102,7 +99,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
                 return None;
             }
             if state.request_count() == 1 && session.get_keepalive().is_some() {
-                // Without end as far as Pingora is concerned: the time of the first head is the client's.
+                // In Pingora 0 means no timeout: the timeout for the first head is enforced by the client's stream.
                 session.set_keepalive(Some(0));
             }
         }
@@ -111,8 +108,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
             return request.await;
         };
         let end = poll_fn(|context| {
-            // What a panic leaves behind is dropped, and what outlives it is made for that: counts that end by being
-            // dropped, and locks whose poison is ignored because nothing under them can be half done.
+            // Unwinding drops the state of the request. What outlives it tolerates that: counts end when their guards
+            // are dropped, and locks may ignore poisoning because they never expose half-written values.
             match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))) {
                 Ok(Poll::Ready(reused)) => Poll::Ready(RequestEnd::Done(reused)),
                 Ok(Poll::Pending) => match state.abort_reason() {
@@ -123,11 +120,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
             }
         })
         .await;
-        // The stream comes back with it.
+        // Dropping the session returns the stream to the state.
         drop(request);
-        let answer = match end {
+        let response = match end {
             RequestEnd::Done(None) => {
-                // The client may have sent more than was read, such as a request behind `Connection: close`.
+                // The client may have sent unread bytes, such as a request after `Connection: close`.
                 close_abandoned(&state, &[]).await;
                 return None;
             }
@@ -136,34 +133,35 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
             RequestEnd::Aborted(AbortReason::HeadTimeout) => LocalResponse::for_status(408),
             RequestEnd::Aborted(AbortReason::HeadTooLong) => LocalResponse::for_status(431),
             RequestEnd::Aborted(AbortReason::ClientGone) => {
-                let who = (state.peer(), state.head_began());
-                report(
+                report_early_error(
                     &self.active.load(),
-                    who,
+                    state.peer().address_and_tls(),
+                    state.head_began(),
                     None,
                     0,
                     TerminationReason::ClientGone,
                 );
                 return None;
             }
-            // A connection on which nothing was asked for.
+            // No request was made on the connection.
             RequestEnd::Aborted(
                 AbortReason::IdleTimeout | AbortReason::FrameFlood | AbortReason::None,
             ) => return None,
             RequestEnd::Panicked => LocalResponse::for_status(500),
         };
         if state.phase() != RequestPhase::AfterHead {
-            // There is no context that would tell.
-            report(
+            // No request context exists that would report it.
+            report_early_error(
                 &self.active.load(),
-                (state.peer(), state.head_began()),
-                Some(answer.status()),
-                answer.len(),
-                answer.ending(),
+                state.peer().address_and_tls(),
+                state.head_began(),
+                Some(response.status()),
+                response.len(),
+                response.ending(),
             );
         }
         if !state.has_response_started() {
-            close_abandoned(&state, &answer.to_bytes()).await;
+            close_abandoned(&state, &response.to_bytes()).await;
         }
         None
     }

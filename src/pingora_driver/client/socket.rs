@@ -1,4 +1,4 @@
-//! A client's socket, and what has been read from it ahead of what was asked for.
+//! A client's socket, and the bytes that were read from it ahead of time.
 
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -11,24 +11,24 @@ use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 use crate::config::HalfClose;
 
-/// What is collected before it is written: one segment, so that a small answer leaves in one packet.
+/// Size of the write buffer in bytes: one TCP segment, so a small response leaves in one packet.
 const WRITE_BUFFER: usize = 1_460;
 
-/// Bytes beyond the running request, or of its body, that are read to find the client's end behind them; more than that
-/// stays with the kernel, and an end behind it is found later.
+/// Maximum number of bytes read ahead of the running request to detect that the client has closed its side. If more is
+/// unread in the kernel, the close is detected later.
 const MAX_READ_AHEAD: usize = 16 << 10;
 
-/// Bytes of one such read.
+/// Bytes per such read.
 const READ_CHUNK: usize = 2 << 10;
 
-/// The socket of a connection. While a host is connected to, it is lent to the task that connects.
+/// The socket of a connection. While the proxy connects to a host, the socket is lent to the connecting task.
 pub(crate) struct ClientSocket {
     pub(crate) stream: BufWriter<Stream>,
-    /// What has come and has not been asked for.
+    /// Bytes that were read but not yet requested.
     pub(crate) read_ahead: BytesMut,
-    /// The client sends no more.
+    /// The client has closed its sending side.
     ended: bool,
-    /// Why reading ended.
+    /// The error that ended reading.
     read_error: Option<ErrorKind>,
 }
 
@@ -50,7 +50,7 @@ impl ClientSocket {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 
-    /// Waits until the client has left. What it sends meanwhile is kept for later.
+    /// Resolves when the client disconnects. Bytes that arrive meanwhile are kept in `read_ahead`.
     pub(crate) fn poll_disconnect(
         &mut self,
         half_close: HalfClose,
@@ -72,13 +72,13 @@ impl ClientSocket {
             return Poll::Ready(kind.into());
         }
         if self.ended && half_close == HalfClose::Abort {
-            let ended = "the client has ended its side of the connection";
+            let ended = "the client has closed its side of the connection";
             return Poll::Ready(io::Error::new(ErrorKind::ConnectionAborted, ended));
         }
         Poll::Pending
     }
 
-    /// Writes what is left to write, if that needs no waiting.
+    /// Writes buffered data as far as possible without waiting.
     pub(crate) fn flush_now(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
         let _ = Pin::new(&mut self.stream).poll_flush(&mut context);

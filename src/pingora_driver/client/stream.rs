@@ -1,4 +1,4 @@
-//! A client's connection as Pingora sees it.
+//! A client's connection, as a stream for Pingora.
 
 mod read;
 
@@ -27,34 +27,34 @@ use crate::deadline_timer::DeadlineTimer;
 use crate::message::body_decoder::BodyDecoder;
 use crate::proxy::ActiveConfig;
 
-/// A client's connection, which keeps its deadlines and bounds:
+/// A client's connection. It enforces deadlines and limits:
 ///
-/// - a request's head comes within `timeouts.client_head` of its first byte, the first one within that time of the
-///   connection's beginning. Between two requests the client may rest, which Pingora limits;
-/// - a head that is longer than `limits.head` is not read on, nor one whose request line is none, nor a body in chunks
-///   that are none;
-/// - nothing behind a request is handed out before the next one is asked for;
-/// - on a connection of HTTP/2 the preface and each head come within the same time, and what comes between is not
-///   limited here;
-/// - a write makes some progress within `timeouts.write`.
+/// - the head of a request must be complete within `timeouts.client_head` of its first byte; for the first request the
+///   time begins with the connection. Pingora limits the idle time between two requests;
+/// - it stops reading a head that exceeds `limits.head` or has an invalid request line, and a chunked body with invalid
+///   chunks;
+/// - it returns no bytes after a request before Pingora asks for the next one;
+/// - on HTTP/2 the preface and each head must be complete within the same time; the time between them is not limited
+///   here;
+/// - a write must make progress within `timeouts.write`.
 pub struct ClientStream {
-    /// `None` while it is lent, and once it was left behind in the state.
+    /// `None` while it is lent, and after it was left in the state.
     socket: Option<ClientSocket>,
     state: Arc<ConnectionState>,
     active: Arc<ArcSwap<ActiveConfig>>,
-    /// HTTP/2: no request has the connection for itself.
+    /// On HTTP/2, requests share the connection.
     is_http2: bool,
     head: HeadScanner,
-    /// Bytes of the head that have come.
+    /// Bytes of the current head read so far.
     head_bytes: u64,
-    /// What is to be handed out of the head before anything else.
+    /// An escaped part of the head, returned before anything else.
     escaped: Vec<u8>,
     frames: H2Frames,
-    /// On HTTP/2 alone.
+    /// Only for HTTP/2.
     path_rewriter: Option<Box<PathRewriter>>,
-    /// When the head must have come.
+    /// Deadline of the current head.
     head_by: Option<Instant>,
-    /// When the write that waits must have made progress.
+    /// Deadline for progress of the waiting write.
     write_by: Option<Instant>,
     read_timer: DeadlineTimer,
     write_timer: DeadlineTimer,
@@ -69,7 +69,7 @@ impl std::fmt::Debug for ClientStream {
 }
 
 impl ClientStream {
-    /// A connection that begins now; the timeouts are those of `active` at any time.
+    /// Wraps a new connection. Timeouts always follow the current configuration in `active`.
     pub fn new(stream: Stream, active: Arc<ArcSwap<ActiveConfig>>) -> Self {
         let (head_by, limit) = {
             let active = active.load();
@@ -102,7 +102,7 @@ impl ClientStream {
         }
     }
 
-    /// The connection that a session is on, unless it shares it with others.
+    /// The connection of a session, unless several requests share it.
     pub(crate) fn of(session: &ServerSession) -> Option<&ClientStream> {
         let stream = session.as_http1()?.stream();
         (**stream).as_any().downcast_ref()
@@ -112,22 +112,21 @@ impl ClientStream {
         &self.state
     }
 
-    /// Whether it speaks HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         self.is_http2
     }
 
-    /// The head of a request has been read, and `body` is to come. An upgraded connection has a new one.
+    /// The head of a request has been read, and `body` follows. An upgrade calls this again with a new body.
     pub(crate) fn note_head_read(&self, body: BodyDecoder) {
         self.state.note_head_read(body);
     }
 
-    /// Which request of the connection this is, from 1.
+    /// The number of the current request on this connection, from 1.
     pub(crate) fn request_number(&self) -> u64 {
         self.state.request_count()
     }
 
-    /// How long reads of this connection have waited in all.
+    /// Total time that reads of this connection have waited.
     pub(crate) fn client_wait(&self) -> Duration {
         self.get_read_pending_time()
     }
@@ -146,7 +145,7 @@ impl ClientStream {
         self.socket.as_mut()
     }
 
-    /// Passes the outcome of a write on, unless it has been waiting for too long.
+    /// Returns the outcome of a write, or an error if the write has waited too long.
     fn written<T>(
         &mut self,
         outcome: Poll<io::Result<T>>,
@@ -156,17 +155,17 @@ impl ClientStream {
             self.write_by = None;
             return outcome;
         }
-        // Nothing is read while a write waits, and a client that has left need not be waited for.
+        // Nothing reads while a write waits, so a disconnect is detected here.
         if !self.is_http2
             && self.state.phase() == RequestPhase::AfterHead
             && self.state.body().is_finished()
         {
             let half_close = self.active.load().half_close;
             let socket = self.socket.as_mut();
-            if let Some(Poll::Ready(left)) =
-                socket.map(|it| it.poll_disconnect(half_close, context))
+            if let Some(Poll::Ready(error)) =
+                socket.map(|socket| socket.poll_disconnect(half_close, context))
             {
-                return Poll::Ready(Err(left));
+                return Poll::Ready(Err(error));
             }
         }
         let write_by = *self
@@ -179,7 +178,8 @@ impl ClientStream {
         Poll::Pending
     }
 
-    /// Only Pingora writes before a head has been handed to the proxy: its own refusal of it. Ours takes its place.
+    /// Before the proxy has a head, only Pingora writes, to reject the head. The panic guard sends our own response
+    /// instead.
     fn may_write(&self) -> Poll<()> {
         if !self.is_http2 && self.state.phase() != RequestPhase::AfterHead {
             self.state.abort(AbortReason::MalformedHead);
@@ -189,7 +189,7 @@ impl ClientStream {
         Poll::Ready(())
     }
 
-    /// Counts what was written on a connection of HTTP/2.
+    /// Counts bytes written on HTTP/2.
     fn count(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = outcome
             && self.is_http2
@@ -259,7 +259,7 @@ impl Drop for ClientStream {
         let Some(mut socket) = self.socket.take().or_else(|| self.state.take_lent_socket()) else {
             return;
         };
-        // What was written before an error still goes out if it can.
+        // Data written before an error is still sent if possible.
         if self.state.abort_reason() == AbortReason::None && !thread::panicking() {
             socket.flush_now();
         }
@@ -270,7 +270,7 @@ impl Drop for ClientStream {
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
-        // Through `poll_shutdown`, so that a client that does not read is not waited for without end.
+        // `poll_shutdown` has the write deadline, so a client that does not read cannot delay this forever.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }

@@ -13,7 +13,7 @@ use crate::pool::{Failure, Outcome, PoolLease};
 
 const SHORT: Duration = Duration::from_millis(1);
 
-/// A pool in which chance plays no part, with anything that may befall its hosts.
+/// A random pool in random states, with an algorithm that is deterministic.
 fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<PoolLease>) {
     let weights: Vec<u32> = (0..rng.gen_range(1..7))
         .map(|_| *[0, 1, 1, 2].choose(rng).expect("weights"))
@@ -21,7 +21,7 @@ fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<PoolLease>) {
     let backups: Vec<bool> = weights.iter().map(|_| rng.gen_bool(0.3)).collect();
     let limit = rng.gen_bool(0.5).then(|| rng.gen_range(1..4));
     let try_all = rng.gen_bool(0.5);
-    // Over at once, or not for a while.
+    // Over at once, or not during the test.
     let base = *[Duration::ZERO, Duration::from_secs(60)]
         .choose(rng)
         .expect("times");
@@ -101,7 +101,7 @@ fn it_is_the_next_lease() {
         reasons.extend(explained.candidates.into_iter().map(|c| c.why));
         drop(leases);
     }
-    // All of it has been met.
+    // Every reason was met.
     for reason in [
         "balanced",
         "sticky",

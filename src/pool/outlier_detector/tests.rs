@@ -61,7 +61,7 @@ fn half_of_twenty_requests_eject_within_the_window_only() {
     for request in 0..19 {
         outlier_detector.observe(&rules, start, request % 2 == 0);
     }
-    // All of that is forgotten by then.
+    // All earlier requests are out of the window by then.
     let later = start + 12 * SECOND;
     assert_eq!(outlier_detector.observe(&rules, later, true), None);
     assert_eq!(outlier_detector.window.sums(), (1, 1));
@@ -125,7 +125,7 @@ fn what_is_left_of_an_ejection_goes_on_elsewhere() {
 }
 
 proptest! {
-    /// Whatever fails and whoever is usable: never more than allowed at once, and never the last usable host.
+    /// Never more hosts than allowed are ejected, and never the last usable one.
     #[test]
     fn a_pool_is_never_ejected_away(
         hosts in 1_usize..12,

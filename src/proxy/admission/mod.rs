@@ -1,4 +1,4 @@
-//! Which requests are admitted: by the limits of the process, by the rates of clients, and by a route.
+//! Admission of requests: the limits of the process, the rates of clients, and the access rules of routes.
 
 pub(crate) mod rate_limit;
 mod routing;

@@ -1,9 +1,9 @@
-//! How many requests each client may send: the generic cell rate algorithm (ITU-T I.371) over a table of fixed size.
+//! The request rate of each client: the generic cell rate algorithm (ITU-T I.371) over a table of fixed size.
 //!
-//! A client is known by one time, its theoretical arrival time: when it would have sent its last request if it had kept
-//! to its rate all along. One that lies in the past says nothing, so the table forgets such clients first and loses
-//! nothing by it. A crate (governor, pingora-limits) would bring the few lines of arithmetic, but keys without bound or
-//! an estimate that makes strangers share a count.
+//! The state of a client is a single time, its theoretical arrival time: when the client would have sent its last
+//! request if it had kept to its rate exactly. A time in the past carries no information, so the table evicts such
+//! clients first and loses nothing. A crate (governor, pingora-limits) would save the few lines of arithmetic, but has
+//! either an unbounded number of keys or an estimate that makes unrelated clients share a count.
 
 use std::array;
 use std::hash::{BuildHasher, RandomState};
@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use crate::config::{Rate, RateKey};
 use crate::message::RequestView;
 
-/// Sets of clients in the table, each behind a lock of its own.
+/// Sets in the table. Each has its own lock.
 const SETS: usize = 16_384;
 
-/// Clients of a set: 131,072 in all, in 2.2 MiB.
+/// Clients in a set: 131,072 in all, in 2.2 MiB.
 const WAYS: usize = 8;
 
-/// Who counts as one client: the address, or the 64 bits of an IPv6 address that its owner is given.
+/// What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, which is what a subscriber is
+/// assigned.
 pub fn client_network(address: IpAddr) -> IpAddr {
     const NETWORK: u128 = !0 << 64;
     match address.to_canonical() {
@@ -29,22 +30,23 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What a rate is for. A reload may move routes about; the counts of each stay its own.
+/// What a rate applies to. A reload may reorder routes; each route keeps its own counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum RateScope<'a> {
     /// All requests.
     All,
-    /// Those of one route: of all routes for the same host and path only the first is ever found.
+    /// The requests of one route. The host and path identify it: of several routes with the same two, only the first
+    /// ever matches.
     Route {
         host: Option<&'a str>,
         path: Option<&'a str>,
     },
 }
 
-/// What is known of all clients.
+/// The rate state of all clients.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
-    /// Seeded at random, so that nobody can choose keys that meet in one set.
+    /// Seeded at random, so that an attacker cannot choose keys that collide in one set.
     hasher: RandomState,
     begin: Instant,
     sets: Box<[Mutex<[RateEntry; WAYS]>]>,
@@ -53,7 +55,7 @@ pub(crate) struct RateLimiter {
 #[derive(Debug, Clone, Copy, Default)]
 struct RateEntry {
     hash: u64,
-    /// The theoretical arrival time in nanoseconds from the beginning.
+    /// The theoretical arrival time, in nanoseconds since `begin`.
     arrival: u64,
 }
 
@@ -69,7 +71,7 @@ impl Default for RateLimiter {
 }
 
 impl RateLimiter {
-    /// Counts a request under the rate of `scope`, or tells how long its client has to wait.
+    /// Counts a request against the rate of `scope`. The error is the time after which the client may retry.
     pub(crate) fn check(
         &self,
         scope: RateScope<'_>,
@@ -85,24 +87,24 @@ impl RateLimiter {
             Some(value) => self.hasher.hash_one((scope, value)),
             None => self.hasher.hash_one((scope, client.map(client_network))),
         };
-        self.take(hash, rate, self.begin.elapsed())
+        self.spend(hash, rate, self.begin.elapsed())
     }
 
-    fn take(&self, hash: u64, rate: &Rate, now: Duration) -> Result<(), Duration> {
+    fn spend(&self, hash: u64, rate: &Rate, now: Duration) -> Result<(), Duration> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let between = 1_000_000_000 / u64::from(rate.requests.get());
-        let ahead = between * u64::from(rate.burst.get());
+        let interval = 1_000_000_000 / u64::from(rate.requests.get());
+        let allowance = interval * u64::from(rate.burst.get());
         let set = &self.sets[hash as usize % SETS];
-        // A client is replaced as a whole.
+        // An entry is always written as a whole, so a poisoned lock leaves nothing half-written.
         let mut known = set.lock().unwrap_or_else(PoisonError::into_inner);
         let position = known.iter().position(|known| known.hash == hash);
-        let oldest = || (0..WAYS).min_by_key(|&at| known[at].arrival);
-        let at = position.or_else(oldest).unwrap_or_default();
-        let before = position.map_or(0, |at| known[at].arrival);
-        let arrival = before.max(now) + between;
-        match (arrival - now).checked_sub(ahead) {
+        let oldest = || (0..WAYS).min_by_key(|&index| known[index].arrival);
+        let index = position.or_else(oldest).unwrap_or_default();
+        let previous = position.map_or(0, |index| known[index].arrival);
+        let arrival = previous.max(now) + interval;
+        match (arrival - now).checked_sub(allowance) {
             None | Some(0) => {
-                known[at] = RateEntry { hash, arrival };
+                known[index] = RateEntry { hash, arrival };
                 Ok(())
             }
             Some(wait) => Err(Duration::from_nanos(wait)),
@@ -132,32 +134,32 @@ mod tests {
         let rate = rate(10, 3);
         let second = Duration::from_secs(1);
         for _ in 0..3 {
-            assert_eq!(clients.take(7, &rate, second), Ok(()));
+            assert_eq!(clients.spend(7, &rate, second), Ok(()));
         }
         let wait = Duration::from_millis(100);
-        assert_eq!(clients.take(7, &rate, second), Err(wait));
-        assert_eq!(clients.take(8, &rate, second), Ok(()), "somebody else");
-        assert_eq!(clients.take(7, &rate, second + wait), Ok(()));
-        assert_eq!(clients.take(7, &rate, second + wait), Err(wait));
-        // After a silence there is a burst again, and no more than one.
+        assert_eq!(clients.spend(7, &rate, second), Err(wait));
+        assert_eq!(clients.spend(8, &rate, second), Ok(()), "another client");
+        assert_eq!(clients.spend(7, &rate, second + wait), Ok(()));
+        assert_eq!(clients.spend(7, &rate, second + wait), Err(wait));
+        // After an idle period the client has one full burst again, and no more.
         let later = second * 100;
-        let passed = (0..10).filter(|_| clients.take(7, &rate, later).is_ok());
+        let passed = (0..10).filter(|_| clients.spend(7, &rate, later).is_ok());
         assert_eq!(passed.count(), 3);
     }
 
     #[test]
-    fn a_million_clients_cost_no_more_than_one_and_a_busy_one_is_not_forgotten() {
+    fn a_million_clients_use_constant_memory_and_evict_no_busy_one() {
         let clients = RateLimiter::default();
         let rate = rate(10, 100);
         let now = Duration::from_secs(1);
         for _ in 0..100 {
-            assert_eq!(clients.take(0, &rate, now), Ok(()));
+            assert_eq!(clients.spend(0, &rate, now), Ok(()));
         }
         for client in 1..1_000_000 {
             let hash = clients.hasher.hash_one(client);
-            assert_eq!(clients.take(hash, &rate, now), Ok(()));
+            assert_eq!(clients.spend(hash, &rate, now), Ok(()));
         }
-        assert!(clients.take(0, &rate, now).is_err());
+        assert!(clients.spend(0, &rate, now).is_err());
         assert_eq!(clients.sets.len(), SETS);
     }
 
@@ -170,7 +172,7 @@ mod tests {
     }
 
     proptest! {
-        /// In any span of time no more pass than the burst and what the rate allows for the span.
+        /// In any time span, no more requests pass than the burst plus what the rate allows for that span.
         #[test]
         fn the_rate_is_kept_in_every_span(
             requests in 1_u32..1_000,
@@ -183,7 +185,7 @@ mod tests {
             let mut passed = Vec::new();
             for gap in gaps {
                 now += Duration::from_nanos(gap);
-                if clients.take(1, &rate, now).is_ok() {
+                if clients.spend(1, &rate, now).is_ok() {
                     passed.push(now);
                 }
             }
@@ -191,8 +193,8 @@ mod tests {
                 for (count, &to) in passed[index..].iter().enumerate() {
                     // The interval is rounded down to whole nanoseconds.
                     let span = (to - from).as_secs_f64() * 1.001;
-                    let most = f64::from(burst) + span * f64::from(requests) + 1e-6;
-                    prop_assert!((count + 1) as f64 <= most + 1e-3);
+                    let limit = f64::from(burst) + span * f64::from(requests) + 1e-6;
+                    prop_assert!((count + 1) as f64 <= limit + 1e-3);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Which requests are served and where: the rates, the routes, and the networks that a route is there for.
+//! Which requests are served and by which route: global rate, route, access, rate of the route.
 
 use std::net::IpAddr;
 
@@ -15,20 +15,21 @@ use crate::proxy::request_target::RequestTarget;
 use crate::route::AmbiguousPath;
 
 impl Proxy {
-    /// Finds the route of a request. The answer if it is not to be served: beyond the rate that holds for all, with a path
-    /// that hosts may read as one of another route, without a route, from a network that the route is not there for, or beyond the rate of the route.
+    /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused: it exceeds
+    /// the global rate, its path is ambiguous (a host might read it as the path of another route), no route matches,
+    /// the route does not permit the client's network, or the request exceeds the rate of the route.
     pub(crate) fn refuse(
         &self,
         request: RequestView<'_>,
         ctx: &mut RequestContext,
     ) -> Option<LocalResponse> {
         let client = ctx.origin.map(|origin| origin.client);
-        let beyond = |scope, rate: &_| {
+        let rate_exceeded = |scope, rate: &_| {
             let counted = self.rate_limiter().check(scope, rate, client, request);
             counted.err().map(LocalResponse::too_many_requests)
         };
         let rate = ctx.active.limits.rate.as_ref();
-        let refused = rate.and_then(|rate| beyond(RateScope::All, rate));
+        let refused = rate.and_then(|rate| rate_exceeded(RateScope::All, rate));
         if refused.is_some() {
             return refused;
         }
@@ -45,18 +46,18 @@ impl Proxy {
             host: route.host.as_deref(),
             path: route.path.as_deref(),
         };
-        beyond(scope, route.rate.as_ref()?)
+        rate_exceeded(scope, route.rate.as_ref()?)
     }
 }
 
-/// The route of a request, with its number from 0.
+/// The route of a request, and its index.
 pub(crate) fn route<'a>(
     active: &'a ActiveConfig,
     request: RequestView<'_>,
 ) -> Result<Option<(usize, &'a Route)>, AmbiguousPath> {
     let target = RequestTarget::of(request);
     let path = match target.uri {
-        // What the host gets then: OPTIONS of the server as a whole.
+        // An absolute target without a path reaches the host as `OPTIONS *`.
         b"" if *request.method == Method::OPTIONS => b"*",
         _ => target.path(),
     };
@@ -64,7 +65,7 @@ pub(crate) fn route<'a>(
     Ok(number.map(|number| (number, &active.routes[number])))
 }
 
-/// Whether a route is there for a client; it is for one without an address.
+/// Whether a route permits a client. A client without an IP address is always permitted.
 pub(crate) fn permits(route: &Route, client: Option<IpAddr>) -> bool {
     client.is_none_or(|client| route.access.permits(client))
 }

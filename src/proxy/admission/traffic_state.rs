@@ -1,20 +1,21 @@
-//! How many requests the process works on, and whether it wants more.
+//! Counts of the requests in flight in the process, and its draining flag.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::pingora_driver::client::UPLOAD_WINDOW_BUDGET;
+/// Bytes by which the receive windows of all HTTP/2 connections may grow in total, beyond the initial window of each.
+pub(crate) const UPLOAD_WINDOW_BUDGET: u64 = 256 << 20;
 
-/// The requests of the whole process.
+/// Request counts of the whole process.
 #[derive(Debug)]
 pub struct TrafficState {
     /// Requests whose head has been read and which have not ended.
     present: AtomicU64,
-    /// Those of them that were admitted, and may have a connection to a host.
+    /// Those of them that were admitted, and so may hold a connection to a host.
     admitted: AtomicU64,
-    /// How many of those there may be for want of descriptors.
+    /// Upper bound of `admitted`: each admitted request may need a file descriptor.
     admission_limit: u64,
-    /// Bytes that the windows of HTTP/2 may grow by.
+    /// Bytes by which the receive windows of HTTP/2 may still grow, over all connections.
     upload_budget: AtomicU64,
     draining: AtomicBool,
     /// Requests that ended in a panic.
@@ -28,7 +29,7 @@ impl Default for TrafficState {
 }
 
 impl TrafficState {
-    /// As many requests at once as there are descriptors for connections to hosts.
+    /// Admits at most `requests` at once, the number of file descriptors available for connections to hosts.
     pub fn with_limit(requests: u64) -> Self {
         TrafficState {
             present: AtomicU64::new(0),
@@ -40,47 +41,47 @@ impl TrafficState {
         }
     }
 
-    /// How many requests one connection of HTTP/2 may have at once: a quarter of what the process can afford, so that no
-    /// client takes it all.
+    /// How many streams one HTTP/2 connection may have open: a quarter of the process's limit, so that no single client
+    /// can use all of it.
     pub(crate) fn max_streams_per_connection(&self) -> u64 {
         (self.admission_limit / 4).max(1)
     }
 
-    /// Takes bytes from the budget of upload windows. `false`: there are not so many left.
+    /// Takes `bytes` from the budget of upload windows. `false`: the budget does not suffice.
     pub(crate) fn reserve_upload(&self, bytes: u64) -> bool {
         self.upload_budget
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(bytes)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remaining| {
+                remaining.checked_sub(bytes)
             })
             .is_ok()
     }
 
-    /// Gives bytes back that were [reserved](Self::reserve_upload).
+    /// Returns bytes that were [reserved](Self::reserve_upload) to the budget.
     pub(crate) fn release_upload(&self, bytes: u64) {
         self.upload_budget.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Requests that have not ended, refused ones included.
+    /// Requests in flight, including those that were refused.
     pub fn present(&self) -> u64 {
         self.present.load(Ordering::SeqCst)
     }
 
-    /// Requests that ended in a panic so far.
+    /// Requests that ended in a panic since the process started.
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// Whether each answer tells its client to close the connection from now on.
+    /// While draining, every response tells the client to close the connection.
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::SeqCst);
     }
 
-    /// Whether each answer tells its client to close the connection.
+    /// Whether the process is draining: every response then tells the client to close the connection.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Counts a request until the returned value is dropped.
+    /// Counts a request until the returned guard is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> InFlightGuard {
         self.present.fetch_add(1, Ordering::SeqCst);
         InFlightGuard {
@@ -90,7 +91,7 @@ impl TrafficState {
     }
 }
 
-/// One request that the process works on. Dropping it ends the counts.
+/// One request in flight. Dropping it ends its counts.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
     traffic: Arc<TrafficState>,
@@ -98,7 +99,8 @@ pub(crate) struct InFlightGuard {
 }
 
 impl InFlightGuard {
-    /// Takes one of `limit` places, or of those that descriptors suffice for if these are fewer. `false`: none is free.
+    /// Takes one of `limit` slots, or of the slots that the file descriptors allow if those are fewer. `false`: all
+    /// slots are taken.
     pub(crate) fn admit(&mut self, limit: Option<u64>) -> bool {
         let limit = limit.unwrap_or(u64::MAX).min(self.traffic.admission_limit);
         self.admitted = self
@@ -111,15 +113,15 @@ impl InFlightGuard {
         self.admitted
     }
 
-    /// Gives the place back: the answer is here as a whole, and only its client is still to take it. Who has it asks again
-    /// at once, and must find the place free.
+    /// Releases the slot early, once the host has sent the whole response and only the client still has to read it. A
+    /// client that has read it may send its next request at once, and must find the slot free.
     pub(crate) fn release_slot(&mut self) {
         if std::mem::take(&mut self.admitted) {
             self.traffic.admitted.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Counts a panic; returns how many there were.
+    /// Counts a panic and returns the new total.
     pub(crate) fn note_panic(&self) -> u64 {
         self.traffic.panics.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -141,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_and_come_back() {
+    fn slots_are_limited_and_released() {
         let traffic = Arc::new(TrafficState::default());
         let mut first = traffic.enter();
         let mut second = traffic.enter();
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_places_than_descriptors() {
+    fn slots_are_limited_by_file_descriptors() {
         let traffic = Arc::new(TrafficState::with_limit(2));
         let mut requests = [traffic.enter(), traffic.enter(), traffic.enter()];
         assert_eq!(

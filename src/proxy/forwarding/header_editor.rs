@@ -1,24 +1,24 @@
-//! A head on its way out, in which the decisions set fields, however the transport keeps it.
+//! Editing the header fields of a message that is about to be forwarded, independent of how the driver stores them.
 
 use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
-/// The fields of a message that is about to be passed on.
+/// The header of a message about to be forwarded.
 pub(crate) trait HeaderEditor {
-    /// Puts one field in place of all of this name.
+    /// Sets a field, replacing all fields with this name.
     ///
     /// # Errors
-    /// If the value cannot stand in a field.
+    /// If the value contains bytes that are not allowed in a field.
     fn set(&mut self, name: &'static str, value: &[u8]) -> Result<()>;
 
-    /// Adds a field beside those of this name.
+    /// Adds a field and keeps others with the same name.
     ///
     /// # Errors
-    /// If the value cannot stand in a field.
+    /// If the value contains bytes that are not allowed in a field.
     fn append(&mut self, name: &'static str, value: &[u8]) -> Result<()>;
 
-    /// Removes all fields of this name.
+    /// Removes all fields with this name.
     fn remove(&mut self, name: &HeaderName);
 }
 

@@ -1,4 +1,4 @@
-//! The header fields that a host gets beside those of the client: X-Forwarded-*, the request's id, its place in a trace.
+//! The header fields that the proxy adds to a request: X-Forwarded-*, the request id, the trace context.
 
 pub(crate) mod header_editor;
 pub(crate) mod request_id;

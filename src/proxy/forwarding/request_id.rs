@@ -1,18 +1,16 @@
-//! The id of a request, which all of its attempts carry.
+//! The request id, which all attempts of a request share.
 
 use http::HeaderName;
 
 use crate::record::{hex_u128, random_u128};
 
-/// The field that it stands in.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum RequestId {
-    /// The client has brought it.
+    /// Taken from the client's X-Request-Id.
     FromClient(Box<[u8]>),
-    /// It was made here: 128 random bits in hexadecimal.
+    /// Generated here: 128 random bits in hexadecimal.
     Generated([u8; 32]),
 }
 

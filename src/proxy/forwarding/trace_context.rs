@@ -1,4 +1,4 @@
-//! The request's place in a distributed trace: taken in from the client, and passed on to each host.
+//! The W3C trace context of a request: extracted from the client's fields, and injected into the request to each host.
 
 use http::HeaderName;
 use pingora::Result;
@@ -9,43 +9,43 @@ use crate::config::Share;
 use crate::message::FieldsView;
 use crate::record::{Attempt, TRACEPARENT, TraceContext};
 
-/// What others on the way have to say of the trace.
+/// Vendor-specific trace data, which passes unchanged.
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Which traces are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TraceSampling {
-    /// How many of those that begin here or come from untrusted clients.
+    /// The share recorded among traces that begin here or come from untrusted clients.
     pub(crate) share: Share,
-    /// Whether any client decides about its own.
+    /// Whether any client may decide if its own trace is recorded.
     pub(crate) trust_clients: bool,
 }
 
-/// The trace of a request with these fields: the client's if it brings a valid one, otherwise one that begins here. A
-/// client that is not `trusted` does not decide whether it is recorded.
+/// Continues the client's trace if `fields` has a valid one, and otherwise starts a new trace. A client that is not
+/// `trusted` does not decide whether its trace is recorded.
 pub(crate) fn extract(
     fields: FieldsView<'_>,
     sampling: TraceSampling,
     trusted: bool,
 ) -> TraceContext {
-    // With the few fields that requests have, to look at each name is faster than to look one up.
+    // A request has few fields: a scan over their names is faster than a lookup.
     let is_traceparent = |name: &[u8]| name.eq_ignore_ascii_case(TRACEPARENT.as_str().as_bytes());
-    let mut said = fields.iter().filter(|(name, _)| is_traceparent(name));
-    let followed = match (said.next(), said.next()) {
+    let mut traceparents = fields.iter().filter(|(name, _)| is_traceparent(name));
+    let continued = match (traceparents.next(), traceparents.next()) {
         (Some((_, only)), None) => TraceContext::from_traceparent(only),
         _ => None,
     };
-    let Some(mut trace) = followed else {
+    let Some(mut trace) = continued else {
         return TraceContext::new_root(sampling.share);
     };
     if !(trusted || sampling.trust_clients) {
-        // Not by the id, which the client has chosen.
+        // A random number decides, not the trace id, because the client chose the id.
         trace.sampled = sampling.share.takes(thread_random());
     }
     trace
 }
 
-/// Tells the host its place: a child of the attempt. `received` are the fields that came.
+/// Sets the traceparent of a request to a host; the parent is the span of the attempt. `received` are the client's
+/// fields.
 pub(crate) fn inject(
     received: FieldsView<'_>,
     trace: Option<&TraceContext>,
@@ -57,7 +57,7 @@ pub(crate) fn inject(
     };
     let is_state = |name: &[u8]| name.eq_ignore_ascii_case(TRACESTATE.as_str().as_bytes());
     if trace.parent.is_none() && received.iter().any(|(name, _)| is_state(name)) {
-        // It belongs to a trace that is not followed.
+        // The client's tracestate belongs to a trace that is not continued.
         request.remove(&TRACESTATE);
     }
     request.set("traceparent", &trace.to_traceparent(span))

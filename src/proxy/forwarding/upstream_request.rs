@@ -1,4 +1,4 @@
-//! What a host is told of a request beside what its client says.
+//! The request as the host receives it: the fields that the proxy sets on it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::proxy::http_rules;
 use crate::proxy::request_target::RequestTarget;
 
 impl RequestContext {
-    /// Takes in what a request says of itself, its connection's other end being `peer`.
+    /// Reads from a request its id, client, upgrade and trace context. `peer` is the other end of its connection.
     pub(crate) fn identify(&mut self, request: RequestView<'_>, peer: Option<std::net::IpAddr>) {
         let id = request.get(&REQUEST_ID);
         self.id = id.map(|id| RequestId::FromClient(id.into()));
@@ -32,23 +32,24 @@ impl RequestContext {
             sampling.map(|sampling| trace_context::extract(request.fields, sampling, trusted));
     }
 
-    /// Whether the other end of the connection is a trusted proxy.
+    /// Whether the peer is a trusted proxy.
     pub(crate) fn is_trusted(&self) -> bool {
         self.origin.is_some_and(|origin| origin.trusted)
     }
 
-    /// Sets what the host of the running attempt is told. `host` is the authority that the client asked for.
+    /// Sets the proxy's own fields on the request of the running attempt. `host` is the authority that the client asked
+    /// for.
     pub(crate) fn set_upstream_fields(
         &mut self,
         received: RequestView<'_>,
         host: Option<&[u8]>,
-        entrance: ConnectionInfo,
+        connection: ConnectionInfo,
         request: &mut impl HeaderEditor,
     ) -> Result<()> {
         let upgrade = self.upgrade.as_deref();
         http_rules::set_request_hop_fields(received, upgrade, request, self.active.via.as_ref())?;
         if let Some(origin) = self.origin {
-            origin.set_forwarded_fields(received.fields, host, entrance, request)?;
+            origin.set_forwarded_fields(received.fields, host, connection, request)?;
         }
         if !received.fields.contains(&REQUEST_ID) {
             let id = self.id.get_or_insert_with(RequestId::generate);
@@ -65,8 +66,8 @@ impl RequestContext {
     }
 }
 
-/// An absolute target as the server itself gets it: its authority, and the target in origin-form, or `*` for OPTIONS of
-/// the server as a whole. `None`: it is passed on as it is.
+/// Splits an absolute target into its authority and the target as an origin server gets it: in origin-form, or `*` for
+/// OPTIONS of the whole server. `None`: the target is not absolute and is forwarded unchanged.
 pub(crate) fn split_absolute_target(
     request: RequestView<'_>,
 ) -> Option<(&[u8], std::borrow::Cow<'_, [u8]>)> {

@@ -1,7 +1,7 @@
-//! Who the client is, and what hosts are told about it: the X-Forwarded-* fields.
+//! The client's address, and the X-Forwarded-* fields that pass it on to hosts.
 //!
-//! What a client says about itself counts for nothing unless it is a proxy from `trusted_proxies`, and `http_rules::clean` has
-//! removed it. What a trusted proxy says is continued.
+//! These fields are only believed if the peer is in `trusted_proxies`: fields from other clients are dropped as
+//! [spoofable](crate::spoofable_headers). Fields of a trusted proxy are continued.
 
 use std::net::IpAddr;
 
@@ -18,12 +18,12 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// How a request came in.
+/// The client's connection, as far as forwarded fields describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectionInfo {
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
-    /// The port that the client is connected to.
+    /// The local port of the connection.
     pub(crate) port: Option<u16>,
 }
 
@@ -34,12 +34,12 @@ pub(crate) struct ClientOrigin {
     pub(crate) peer: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub(crate) trusted: bool,
-    /// The client: the peer, or what trusted proxies say about it.
+    /// The client's address: the peer, or the address that trusted proxies report.
     pub(crate) client: IpAddr,
 }
 
 impl ClientOrigin {
-    /// The client is the last address of X-Forwarded-For that is not a trusted proxy, read from the right.
+    /// The client is the last address in X-Forwarded-For, read from the right, that is not a trusted proxy.
     pub(crate) fn new(peer: IpAddr, fields: FieldsView<'_>, trusted: &[IpNet]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
         let peer = peer.to_canonical();
@@ -52,7 +52,7 @@ impl ClientOrigin {
             let hops = fields.get_all(&FOR).rev();
             let hops = hops.flat_map(|field| field.rsplit(|&byte| byte == b','));
             for hop in hops {
-                // Whoever stands left of something that is no address was not reported by anyone we trust.
+                // An entry that is not an address ends the chain: no trusted proxy vouches for the entries to its left.
                 let Some(address) = address(hop) else { break };
                 origin.client = address;
                 if !is_trusted(address) {
@@ -63,19 +63,19 @@ impl ClientOrigin {
         origin
     }
 
-    /// Whether the client's request came over TLS: on this connection, or as a trusted proxy says.
+    /// Whether the client used TLS: on this connection, or according to a trusted proxy.
     pub(crate) fn is_https(&self, fields: FieldsView<'_>, tls: bool) -> bool {
-        let said = self.trusted.then(|| scheme(fields)).flatten();
-        said.map_or(tls, is_secure)
+        let reported = self.trusted.then(|| scheme(fields)).flatten();
+        reported.map_or(tls, is_secure)
     }
 
-    /// Sets the fields of a request to a host that say where it comes from. `received` are those that came, and `host` is
-    /// the Host that the client asked for.
+    /// Sets the X-Forwarded-* fields and X-Real-IP on a request to a host. `received` are the client's fields, and
+    /// `host` is the authority that the client asked for.
     pub(crate) fn set_forwarded_fields(
         &self,
         received: FieldsView<'_>,
         host: Option<&[u8]>,
-        entrance: ConnectionInfo,
+        connection: ConnectionInfo,
         request: &mut impl HeaderEditor,
     ) -> Result<()> {
         let peer = AddressText::new(self.peer);
@@ -97,10 +97,10 @@ impl ClientOrigin {
             false => request.set("X-Real-IP", AddressText::new(self.client).as_bytes())?,
         }
         if !has(&PORT) {
-            // A trusted proxy that says the scheme alone has taken the request at the scheme's own port.
-            let said = self.trusted.then(|| scheme(received)).flatten();
+            // If a trusted proxy reports the scheme but no port, the client used the default port of that scheme.
+            let reported = self.trusted.then(|| scheme(received)).flatten();
             let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
-            match said.map(default).or(entrance.port) {
+            match reported.map(default).or(connection.port) {
                 Some(port) => {
                     let mut digits = itoa::Buffer::new();
                     request.set("X-Forwarded-Port", digits.format(port).as_bytes())?;
@@ -109,7 +109,7 @@ impl ClientOrigin {
             }
         }
         if !has(&PROTO) {
-            let proto: &[u8] = if entrance.tls { b"https" } else { b"http" };
+            let proto: &[u8] = if connection.tls { b"https" } else { b"http" };
             request.set("X-Forwarded-Proto", proto)?;
         }
         if !has(&HOST) {
@@ -122,19 +122,19 @@ impl ClientOrigin {
     }
 }
 
-/// The scheme that X-Forwarded-Proto says the client used: that of the first hop, if each has added its own.
+/// The scheme that the client used according to X-Forwarded-Proto: the first one, if every hop has added its own.
 fn scheme(fields: FieldsView<'_>) -> Option<&[u8]> {
-    let said = fields.get_all(&PROTO);
-    let mut hops = said.flat_map(|field| field.split(|&byte| byte == b','));
+    let values = fields.get_all(&PROTO);
+    let mut hops = values.flat_map(|field| field.split(|&byte| byte == b','));
     hops.find_map(|hop| Some(hop.trim_ascii()).filter(|hop| !hop.is_empty()))
 }
 
-/// Whether a scheme goes over TLS; some proxies tell that of a WebSocket.
+/// Whether a scheme uses TLS. Some proxies report `wss` for a WebSocket.
 fn is_secure(scheme: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
 }
 
-/// An entry of X-Forwarded-For: an address, which some proxies write with a port.
+/// Parses an entry of X-Forwarded-For: an address, with a port in some proxies.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let hop = str::from_utf8(hop).ok()?.trim_ascii();
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+    fn an_untrusted_peer_is_the_client() {
         let origin = origin("192.0.2.1", &["10.0.0.1", "203.0.113.9"]);
         assert_eq!(origin.client.to_string(), "192.0.2.1");
         assert!(!origin.trusted);
@@ -200,19 +200,19 @@ mod tests {
         assert!(origin("::ffff:10.0.0.1", &[]).trusted);
     }
 
-    fn described(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
+    fn forwarded_fields(peer: &str, fields: &[(&'static str, &str)]) -> [Vec<String>; 5] {
         let mut request = request(fields);
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let received = request.clone();
         let fields = FieldsView::from(&received.headers);
         let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &trusted);
-        let entrance = ConnectionInfo {
+        let connection = ConnectionInfo {
             tls: true,
             port: Some(8443),
         };
         let host = fields.get(&http::header::HOST);
-        let described = origin.set_forwarded_fields(fields, host, entrance, &mut request);
-        described.unwrap();
+        let outcome = origin.set_forwarded_fields(fields, host, connection, &mut request);
+        outcome.unwrap();
         [FOR, PROTO, HOST, PORT, HeaderName::from_static("x-real-ip")].map(|name| {
             let values = request.headers.get_all(name).iter();
             values
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_untrusted_client_says_is_replaced() {
+    fn fields_of_an_untrusted_client_are_replaced() {
         let spoofed = [
             ("Host", "real"),
             ("X-Forwarded-For", "1.1.1.1"),
@@ -233,15 +233,15 @@ mod tests {
             ("X-Real-IP", "3.3.3.3"),
         ];
         assert_eq!(
-            described("192.0.2.1", &spoofed),
+            forwarded_fields("192.0.2.1", &spoofed),
             [["192.0.2.1"], ["https"], ["real"], ["8443"], ["192.0.2.1"]]
         );
-        let hostless = described("192.0.2.1", &[("X-Forwarded-Host", "evil")]);
+        let hostless = forwarded_fields("192.0.2.1", &[("X-Forwarded-Host", "evil")]);
         assert!(hostless[2].is_empty());
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_kept_and_continued() {
+    fn fields_of_a_trusted_proxy_are_continued() {
         let fields = [
             ("Host", "inner"),
             ("X-Forwarded-For", "1.1.1.1"),
@@ -250,7 +250,7 @@ mod tests {
             ("X-Forwarded-Host", "outer"),
         ];
         assert_eq!(
-            described("10.0.0.1", &fields),
+            forwarded_fields("10.0.0.1", &fields),
             [
                 ["1.1.1.1, 2.2.2.2, 10.0.0.1"],
                 ["http"],
@@ -260,13 +260,13 @@ mod tests {
             ]
         );
         assert_eq!(
-            described("10.0.0.1", &[("Host", "inner")]),
+            forwarded_fields("10.0.0.1", &[("Host", "inner")]),
             [["10.0.0.1"], ["https"], ["inner"], ["8443"], ["10.0.0.1"]]
         );
     }
     #[test]
     fn the_first_hop_says_whether_the_client_used_tls() {
-        for (said, trusted, https) in [
+        for (schemes, trusted, https) in [
             (&["https"][..], true, true),
             (&["https, http"], true, true),
             (&["https", "http"], true, true),
@@ -279,13 +279,14 @@ mod tests {
             (&[], true, false),
             (&["https"], false, false),
         ] {
-            let fields = Vec::from_iter(said.iter().map(|said| ("X-Forwarded-Proto", *said)));
+            let fields =
+                Vec::from_iter(schemes.iter().map(|scheme| ("X-Forwarded-Proto", *scheme)));
             let request = request(&fields);
             let peer = if trusted { "10.0.0.1" } else { "192.0.2.1" };
             let networks = ["10.0.0.0/8".parse().unwrap()];
             let fields = FieldsView::from(&request.headers);
             let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &networks);
-            assert_eq!(origin.is_https(fields, false), https, "{said:?}");
+            assert_eq!(origin.is_https(fields, false), https, "{schemes:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-/// Whether `text` names a host, maybe with a port. `Host:` with nothing behind it does not.
+/// Whether `text` is a host with an optional port. An empty text is not valid.
 pub(super) fn is_valid(text: &[u8]) -> bool {
     match text {
         [] => false,
@@ -26,8 +26,8 @@ pub(super) fn is_valid(text: &[u8]) -> bool {
     }
 }
 
-/// `reg-name`, which IPv4 addresses are as well. A comma is allowed by the grammar and refused nevertheless: it is how
-/// two Host fields look that somebody on the way has put together.
+/// `reg-name`, which includes IPv4 addresses. The grammar allows a comma, but this function rejects it: two Host fields
+/// that an intermediary has joined look like that.
 fn is_name(text: &[u8]) -> bool {
     let mut rest = text;
     while let [byte, tail @ ..] = rest {
@@ -46,7 +46,7 @@ fn is_name(text: &[u8]) -> bool {
     true
 }
 
-/// Digits, of which there may be none.
+/// Zero or more digits, at most 65535.
 fn is_port(text: &[u8]) -> bool {
     let value = text.iter().try_fold(0_u32, |value, byte| {
         let digit = char::from(*byte).to_digit(10)?;
@@ -143,7 +143,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is valid, the URI parser takes for the very same host and port; percent-encoded names it does not know.
+        /// For every valid text, the URI parser finds the same host and port. It does not support percent-encoded
+        /// names.
         #[test]
         fn what_is_valid_is_one_authority(text in "[a-z0-9.:@/\\[\\]_-]{1,12}") {
             if is_valid(text.as_bytes()) {

@@ -1,16 +1,18 @@
-//! What HTTP asks of whoever passes messages on, beyond what Pingora does of itself.
+//! The requirements of HTTP on a proxy, in addition to those that Pingora implements.
 //!
-//! Pingora has parsed a message when it comes here, and has refused most of what cannot be parsed in one way only. What
-//! is left is refused here, before a route or a host is chosen: a message goes on with one Host, one framing and a
-//! target of a known form, or not at all. Then the fields that concern one connection only are taken out, and Via and
-//! Max-Forwards are kept, both as RFC 9110 7.6 says.
+//! Pingora and the engine have parsed a message before it gets here, and have rejected most messages that can be parsed
+//! in more than one way. This module rejects the rest, before a route or a host is selected: a message is forwarded
+//! with exactly one Host, one framing and a target of a known form, or not at all. It then removes the hop-by-hop
+//! fields and updates Via and Max-Forwards, as RFC 9110 7.6 requires.
 
 mod authority;
+mod drop_fields;
 mod fields;
 mod request;
 mod response;
 mod via;
 
+pub(crate) use drop_fields::{drop_fields, names_where};
 pub(crate) use fields::ContentLength;
 pub(crate) use request::{
     RequestFieldFilter, count_body_bytes, has_connection_close, is_dropped, request_body,

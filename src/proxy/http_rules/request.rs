@@ -1,4 +1,4 @@
-//! Which requests are refused, and what changes in the others.
+//! Rules for requests: which are refused, and which fields are dropped, passed on or changed.
 
 use std::sync::Arc;
 
@@ -18,13 +18,14 @@ use crate::proxy::local_response::{LocalResponse, Persistence};
 use crate::proxy::request_target::{RequestTarget, TargetForm};
 use crate::spoofable_headers;
 
-/// Judges a request; `raw` is its head as sent, where there is such a thing. An error is the answer to it.
+/// Validates a request. `raw` is its head as sent, for HTTP/1. The error is the response, and whether the connection is
+/// kept.
 pub(crate) fn validate_request(
     request: RequestView<'_>,
     raw: Option<&[u8]>,
     limits: &Limits,
 ) -> Result<ContentLength, (LocalResponse, Persistence)> {
-    let close = |answer| Err((answer, Persistence::Close));
+    let close = |response| Err((response, Persistence::Close));
     let target = request.target.len();
     if target > limits.target {
         return close(LocalResponse::TARGET_TOO_LONG);
@@ -37,7 +38,7 @@ pub(crate) fn validate_request(
         return close(LocalResponse::TOO_MANY_FIELDS);
     }
     if *request.method == Method::CONNECT {
-        // What comes behind it is a stranger's bytes as far as its client is concerned.
+        // The client would treat the following bytes as a tunnel to another server.
         return close(LocalResponse::NO_CONNECT);
     }
     let Some(form) = TargetForm::of(request) else {
@@ -51,7 +52,7 @@ pub(crate) fn validate_request(
     }
     match fields::coding(request.fields) {
         TransferCoding::Absent => {}
-        // Pingora has taken Content-Length out already.
+        // Pingora has already removed Content-Length, so only the raw head shows that there was one.
         _ if request.version == Version::HTTP_10 || raw.is_some_and(has_length) => {
             return close(LocalResponse::TWO_FRAMINGS);
         }
@@ -69,7 +70,7 @@ pub(crate) fn validate_request(
         _ => {}
     }
     if *request.method == Method::TRACE {
-        // It would show whoever asks what proxies and browsers add to a request, credentials among it.
+        // TRACE would show a script what proxies and browsers add to a request, including credentials.
         return Err((LocalResponse::NO_TRACE, Persistence::KeepAlive));
     }
     match max_forwards(request) {
@@ -79,8 +80,8 @@ pub(crate) fn validate_request(
     }
 }
 
-/// The body that a head announces. If it does so in a way that is none, the request is refused, and the connection closed,
-/// before a byte of it is looked at.
+/// A decoder for the body that the head announces. If the framing is invalid, the request is refused and the connection
+/// closed before a byte of the body is read.
 pub(crate) fn request_body(request: RequestView<'_>) -> BodyDecoder {
     if fields::coding(request.fields) != TransferCoding::Absent {
         return BodyDecoder::chunked();
@@ -92,7 +93,7 @@ pub(crate) fn request_body(request: RequestView<'_>) -> BodyDecoder {
     })
 }
 
-/// Whether there is exactly one authority where there must be one, and it is valid. HTTP/1.0 did not know Host.
+/// Whether the request has exactly one valid authority where it needs one. HTTP/1.0 does not require Host.
 fn has_valid_host(request: RequestView<'_>, form: TargetForm) -> bool {
     let mut hosts = request.get_all(&HOST);
     let (host, second) = (hosts.next(), hosts.next());
@@ -103,7 +104,7 @@ fn has_valid_host(request: RequestView<'_>, form: TargetForm) -> bool {
     second.is_none()
         && named.is_none_or(authority::is_valid)
         && match host {
-            // A target without an authority goes with a Host without a value, RFC 9110 7.2.
+            // With an empty Host the target has no authority either, RFC 9110 7.2.
             Some(host) => authority::is_valid(host) || (host.is_empty() && named.is_none()),
             None => match request.version {
                 Version::HTTP_11 => false,
@@ -113,14 +114,14 @@ fn has_valid_host(request: RequestView<'_>, form: TargetForm) -> bool {
         }
 }
 
-/// Whether the target has a `#`. Pingora cuts it off with what follows, so only the bytes on the wire tell.
+/// Whether the target contains `#`. Pingora cuts off the fragment, so only the raw head shows it.
 fn has_fragment(raw: &[u8]) -> bool {
     let line = raw.trim_ascii_start();
     let mut words = line.split(|byte| byte.is_ascii_whitespace());
     words.nth(1).is_some_and(|target| target.contains(&b'#'))
 }
 
-/// Whether Content-Length is among the fields of a head as sent.
+/// Whether Content-Length is among the fields of a raw head.
 fn has_length(raw: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length:";
     raw.split(|&byte| byte == b'\n')
@@ -128,14 +129,14 @@ fn has_length(raw: &[u8]) -> bool {
         .any(|start| start.eq_ignore_ascii_case(NAME))
 }
 
-/// Whether neither a route nor a host is to see a field: what an untrusted client says about itself, and fields with `_`
-/// in their names.
+/// Whether a field is dropped before routing: identity claims of an untrusted client, and fields with `_` in their
+/// names if those are configured to be dropped.
 pub(crate) fn is_dropped(name: &[u8], active: &ActiveConfig, trusted: bool) -> bool {
     (active.underscores == Underscores::Drop && name.contains(&b'_'))
         || (!trusted && claims_identity(name, &active.client_identity))
 }
 
-/// Whether a client could lie about itself with a field.
+/// Whether a client could claim a false identity with a field.
 fn claims_identity(name: &[u8], identity: &ClientIdentity) -> bool {
     let is_in = |names: &[HeaderName]| {
         let mut names = names.iter().map(|known| known.as_str().as_bytes());
@@ -147,25 +148,26 @@ fn claims_identity(name: &[u8], identity: &ClientIdentity) -> bool {
     }
 }
 
-/// Whether the client uses its connection for nothing more.
+/// Whether the client will close the connection after this request.
 pub(crate) fn has_connection_close(request: RequestView<'_>) -> bool {
     fields::has_option(request.get_all(&CONNECTION), b"close")
 }
 
-/// Max-Forwards is not a number.
+/// The Max-Forwards field is not a number.
 #[derive(Debug, PartialEq, Eq)]
 struct InvalidMaxForwards;
 
-/// How many proxies more the request may pass, if it says so; only OPTIONS, and TRACE, can.
+/// The remaining number of proxies that the request may pass, if it sets one. HTTP defines this for OPTIONS and TRACE
+/// only.
 fn max_forwards(request: RequestView<'_>) -> Result<Option<u64>, InvalidMaxForwards> {
     if *request.method != Method::OPTIONS {
         return Ok(None);
     }
-    let mut said = request.get_all(&MAX_FORWARDS);
-    match (said.next(), said.next()) {
+    let mut values = request.get_all(&MAX_FORWARDS);
+    match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(one), None) if !one.is_empty() && one.iter().all(u8::is_ascii_digit) => {
-            // More than can be counted is as good as the most that can.
+            // A number too large to parse counts as the largest one.
             let count = fields::number(one);
             Ok(Some(count.unwrap_or(i64::MAX as u64)))
         }
@@ -173,56 +175,56 @@ fn max_forwards(request: RequestView<'_>) -> Result<Option<u64>, InvalidMaxForwa
     }
 }
 
-/// The protocol that a request asks to upgrade to, as `allowed` has it, if it is one of them. `Upgrade` asks for something
-/// only as an option of the connection, RFC 9110 7.8, and of several protocols it would be the host that chooses. The
-/// handshake of a WebSocket is a GET, RFC 6455 4.1, and HEAD has no answer that a tunnel could begin behind.
+/// The protocol in `allowed` to which a request asks to upgrade. Upgrade only counts as an option of Connection, RFC
+/// 9110 7.8. A list of several protocols is ignored, because the host would choose among them. The WebSocket handshake
+/// is a GET, RFC 6455 4.1, and after the response to a HEAD no tunnel can begin.
 pub(crate) fn requested_upgrade<'a>(
     request: RequestView<'_>,
     allowed: &'a [Arc<str>],
 ) -> Option<&'a Arc<str>> {
-    let mut asked = request.get_all(&UPGRADE);
-    let (Some(asked), None) = (asked.next(), asked.next()) else {
+    let mut requested = request.get_all(&UPGRADE);
+    let (Some(requested), None) = (requested.next(), requested.next()) else {
         return None;
     };
-    let is_asked = |known: &&Arc<str>| asked.eq_ignore_ascii_case(known.as_bytes());
-    let allowed = allowed.iter().find(is_asked)?;
-    let may_be = match *request.method {
+    let is_requested = |known: &&Arc<str>| requested.eq_ignore_ascii_case(known.as_bytes());
+    let allowed = allowed.iter().find(is_requested)?;
+    let is_allowed_method = match *request.method {
         Method::GET => true,
         Method::HEAD => false,
         _ => !allowed.eq_ignore_ascii_case("websocket"),
     };
     let is_option = || fields::has_option(request.get_all(&CONNECTION), b"upgrade");
-    (may_be && request.version == Version::HTTP_11 && is_option()).then_some(allowed)
+    (is_allowed_method && request.version == Version::HTTP_11 && is_option()).then_some(allowed)
 }
 
-/// Which fields of a request its host gets: all but those that concern the client's connection, which are those of RFC
-/// 9110 7.6.1 and those that Connection names. What is to be framed or to be switched to is said anew.
+/// Selects the request fields that are forwarded: all except the hop-by-hop fields, which are those of RFC 9110 7.6.1
+/// and those that Connection names. The driver sets framing and upgrade fields itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestFieldFilter<'a> {
     request: RequestView<'a>,
-    /// Whether Connection names fields.
+    /// Whether Connection names any fields.
     has_named_fields: bool,
 }
 
 impl<'a> RequestFieldFilter<'a> {
-    /// Those of `request`. An error is the answer to a Connection field that names what it must not.
+    /// The filter for `request`. The error is the response to a Connection field that names a field it must not.
     pub(crate) fn new(request: RequestView<'a>) -> Result<Self, LocalResponse> {
-        let mut names = false;
+        let mut has_named_fields = false;
         let mut count = 0;
         for option in fields::list(request.get_all(&CONNECTION)) {
             count += 1;
             let is = |name: &&str| option.eq_ignore_ascii_case(name.as_bytes());
-            if count > MOST_OPTIONS
+            if count > MAX_CONNECTION_OPTIONS
                 || !option.iter().copied().all(is_token)
                 || NEVER_NAMED.iter().any(&is)
             {
                 return Err(LocalResponse::BAD_CONNECTION);
             }
-            names |= !["close", "keep-alive", "upgrade"].iter().any(is);
+            has_named_fields |= !["close", "keep-alive", "upgrade"].iter().any(is);
         }
         Ok(RequestFieldFilter {
             request,
-            has_named_fields: names,
+            has_named_fields,
         })
     }
 
@@ -233,7 +235,7 @@ impl<'a> RequestFieldFilter<'a> {
             7 if is("trailer") || is("upgrade") => false,
             10 if is("connection") || is("keep-alive") => false,
             14 if is("http2-settings") => false,
-            // A body stays one whatever Connection names.
+            // Connection cannot remove Content-Length, because the framing of the body depends on it.
             14 if is("content-length") => true,
             16 if is("proxy-connection") => false,
             17 if is("transfer-encoding") => false,
@@ -248,10 +250,10 @@ impl<'a> RequestFieldFilter<'a> {
     }
 }
 
-/// Options that a Connection field may have, as Pingora takes them.
-const MOST_OPTIONS: usize = 9;
+/// Maximum number of options in the Connection field, the same as in Pingora.
+const MAX_CONNECTION_OPTIONS: usize = 9;
 
-/// Fields that no client may have taken out.
+/// Fields that a client must not remove by naming them in Connection.
 const NEVER_NAMED: [&str; 4] = [
     "host",
     "x-forwarded-for",
@@ -259,8 +261,8 @@ const NEVER_NAMED: [&str; 4] = [
     "x-forwarded-proto",
 ];
 
-/// Sets what changes in a request from hop to hop. `received` is the request before its Connection field was followed,
-/// so that a client cannot have any of this taken out; `upgrade` is what it [asks for](requested_upgrade).
+/// Sets the fields of a request that change at every hop. `received` is the original request, so a client cannot
+/// suppress them by naming them in Connection. `upgrade` is the [requested upgrade](requested_upgrade).
 pub(crate) fn set_request_hop_fields(
     received: RequestView<'_>,
     upgrade: Option<&str>,
@@ -269,8 +271,8 @@ pub(crate) fn set_request_hop_fields(
 ) -> Result<()> {
     if let Ok(Some(count)) = max_forwards(received) {
         let mut digits = itoa::Buffer::new();
-        let left = digits.format(count.saturating_sub(1));
-        request.set("Max-Forwards", left.as_bytes())?;
+        let remaining = digits.format(count.saturating_sub(1));
+        request.set("Max-Forwards", remaining.as_bytes())?;
     }
     if let Some(protocol) = upgrade {
         request.set("Connection", b"upgrade")?;
@@ -282,10 +284,10 @@ pub(crate) fn set_request_hop_fields(
     Ok(())
 }
 
-/// Adds `more` bytes to what has been `received` of a body.
+/// Adds `more` bytes to the count of `received` body bytes.
 ///
 /// # Errors
-/// 413 if that is beyond the limit.
+/// 413 if the count exceeds `limit`.
 pub(crate) fn count_body_bytes(received: &mut u64, more: usize, limit: Option<u64>) -> Result<()> {
     *received = received.saturating_add(more as u64);
     match limit {

@@ -1,4 +1,4 @@
-//! Which answers of hosts are refused, and what changes in the others.
+//! Rules for responses of hosts: which are refused, and which fields are passed on or changed.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{StatusCode, Version};
@@ -13,11 +13,11 @@ use crate::proxy::forwarding::header_editor::HeaderEditor;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Judges the head of a host's answer to a request that asked for this `upgrade`.
+/// Validates the head of a host's response. `upgrade` is the protocol that the request requested for.
 ///
 /// # Errors
-/// If its framing can be understood in more than one way, its status is none, it is too large, or it switches to what was
-/// not asked for.
+/// If the framing is ambiguous, the status is out of range, the head is too large, or the host switches to a protocol
+/// that was not requested for.
 pub(crate) fn validate_response(
     response: ResponseView<'_>,
     upgrade: Option<&str>,
@@ -25,48 +25,49 @@ pub(crate) fn validate_response(
 ) -> Result<ContentLength> {
     let refuse = |why| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     if response.fields.len() > limits.fields {
-        return refuse("the host's answer has too many header fields");
+        return refuse("the host's response has too many header fields");
     }
     if fields::size(response.fields) > limits.head {
-        return refuse("the header fields of the host's answer are too large");
+        return refuse("the header fields of the host's response are too large");
     }
     if response.status.as_u16() > 599 {
-        return refuse("the host's answer has a status that does not exist");
+        return refuse("the host's response has an invalid status");
     }
     if is_switch(response) {
         if response.version != Version::HTTP_11 {
-            return refuse("the host switched protocols in a version that cannot");
+            return refuse("the host switched protocols in a version other than HTTP/1.1");
         }
         let Some(upgrade) = upgrade else {
-            // Passed on, the host's next bytes would be taken for an answer to the client's next request.
-            return refuse("the host switched protocols unasked");
+            // If the response were forwarded, the client would take the host's next bytes for the response to its next
+            // request.
+            return refuse("the host switched protocols without being requested");
         };
         let mut switched = response.fields.get_all(&UPGRADE);
         let is_asked = |protocol: &[u8]| protocol.eq_ignore_ascii_case(upgrade.as_bytes());
         if !(switched.next().is_some_and(is_asked) && switched.next().is_none()) {
-            return refuse("the host switched to another protocol than it was asked for");
+            return refuse("the host switched to a protocol that was not requested");
         }
     }
     match fields::coding(response.fields) {
         TransferCoding::Absent => {}
         TransferCoding::Chunked if response.version != Version::HTTP_10 => {}
-        _ => return refuse("the host's answer has a Transfer-Encoding that cannot be"),
+        _ => return refuse("the host's response has an invalid Transfer-Encoding"),
     }
     match fields::content_length(response.fields) {
-        ContentLength::Invalid => refuse("the host's answer has no valid Content-Length"),
+        ContentLength::Invalid => refuse("the host's response has an invalid Content-Length"),
         length => Ok(length),
     }
 }
 
-/// Which fields of a host's answer its client gets: all but those that concern the connection to the host, which are
-/// those of RFC 9110 7.6.1 and those that Connection names. Transfer-Encoding is not among them, as the client's side is
-/// framed by it; nor is what it takes to switch protocols.
+/// Selects the response fields that are forwarded: all except the hop-by-hop fields, which are those of RFC 9110 7.6.1
+/// and those that Connection names. Transfer-Encoding and Upgrade may pass: the driver frames the client's side by the
+/// former.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResponseFieldFilter<'a> {
     response: ResponseView<'a>,
-    /// Whether Connection names fields.
+    /// Whether Connection names any fields.
     has_named_fields: bool,
-    /// Whether the body comes in chunks, whose sizes count and not a Content-Length, RFC 9112 6.3.
+    /// Whether the body is chunked. The chunk sizes then override Content-Length, RFC 9112 6.3.
     chunked: bool,
 }
 
@@ -88,26 +89,25 @@ impl<'a> ResponseFieldFilter<'a> {
         let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
         let is_framing = || is(&CONTENT_LENGTH) || is(&TRANSFER_ENCODING);
         match name.len() {
-            // Connection and Keep-Alive; what says that the protocol is switched is set anew.
+            // For a switch of protocols, Connection is set again later.
             10 if is(&CONNECTION) || is(&KEEP_ALIVE) => false,
             16 if is(&PROXY_CONNECTION) => false,
-            // Trailers do not pass either.
+            // Trailers are not forwarded either.
             7 if is(&TRAILER) => false,
             7 if is(&UPGRADE) => is_switch(self.response),
-            // They have no body, and must not speak of one, RFC 9110 8.6 and RFC 9112 6.1.
+            // A response without a body must not announce one, RFC 9110 8.6 and RFC 9112 6.1.
             14 if self.chunked && is(&CONTENT_LENGTH) => false,
             14 | 17 if is_framing() => !is_bodiless(self.response.status),
             _ => !self.is_named(name),
         }
     }
 
-    /// Whether Connection names a field.
     fn is_named(&self, name: &[u8]) -> bool {
         self.has_named_fields && fields::has_option(self.response.fields.get_all(&CONNECTION), name)
     }
 }
 
-/// Sets what changes in an answer from hop to hop, behind the fields that pass.
+/// Sets the fields of a response that change at every hop, after the fields that pass.
 pub(crate) fn set_response_hop_fields(
     (status, version): (StatusCode, Version),
     length: ContentLength,
@@ -132,7 +132,7 @@ pub(crate) fn set_response_hop_fields(
     Ok(())
 }
 
-/// Whether an answer says that it has no body.
+/// Whether a response announces an empty body.
 pub(crate) fn has_empty_body(fields: FieldsView<'_>) -> bool {
     fields::content_length(fields) == ContentLength::Canonical(0)
 }
@@ -141,7 +141,7 @@ fn is_switch(response: ResponseView<'_>) -> bool {
     response.status == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// Whether a status never has a body.
+/// Whether responses with this status never have a body.
 fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT
 }
@@ -175,8 +175,8 @@ mod tests {
         response
     }
 
-    /// The fields of an answer that is passed on, as `name: value`; `None` if it is not.
-    fn passed(status: u16, fields: &[(&'static str, &str)]) -> Option<Vec<String>> {
+    /// The fields of the forwarded response, as `name: value`. `None`: the response is refused.
+    fn forwarded(status: u16, fields: &[(&'static str, &str)]) -> Option<Vec<String>> {
         let mut response = response(status, fields);
         filter_response(&mut response, Some("websocket"), &LIMITS, None).ok()?;
         let fields = response.headers.iter();
@@ -185,17 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn the_framing_of_an_answer_is_one_or_it_is_refused() {
-        let length = |value| passed(200, &[("Content-Length", value)]);
+    fn a_response_with_ambiguous_framing_is_refused() {
+        let length = |value| forwarded(200, &[("Content-Length", value)]);
         assert_eq!(length("5").unwrap(), ["content-length: 5"]);
         assert_eq!(length("5, 5").unwrap(), ["content-length: 5"]);
         assert_eq!(length("005").unwrap(), ["content-length: 5"]);
         let twice = [("Content-Length", "5"), ("Content-Length", "5")];
-        assert_eq!(passed(200, &twice).unwrap(), ["content-length: 5"]);
+        assert_eq!(forwarded(200, &twice).unwrap(), ["content-length: 5"]);
         for bad in ["", "5, 6", "+5", "5,", "0x5", "18446744073709551621"] {
             assert!(length(bad).is_none(), "{bad}");
         }
-        let coding = |value| passed(200, &[("Transfer-Encoding", value)]);
+        let coding = |value| forwarded(200, &[("Transfer-Encoding", value)]);
         assert_eq!(coding("chunked").unwrap(), ["transfer-encoding: chunked"]);
         for bad in ["gzip, chunked", "chunked, chunked", "identity", "xchunked"] {
             assert!(coding(bad).is_none(), "{bad}");
@@ -209,20 +209,28 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_body_do_not_speak_of_one() {
-        assert!(passed(204, &[("Content-Length", "5")]).unwrap().is_empty());
-        assert!(passed(103, &[("Content-Length", "5")]).unwrap().is_empty());
+    fn responses_without_a_body_do_not_announce_one() {
         assert!(
-            passed(204, &[("Transfer-Encoding", "chunked")])
+            forwarded(204, &[("Content-Length", "5")])
                 .unwrap()
                 .is_empty()
         );
-        assert_eq!(passed(304, &[("Content-Length", "5")]).unwrap().len(), 1);
+        assert!(
+            forwarded(103, &[("Content-Length", "5")])
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            forwarded(204, &[("Transfer-Encoding", "chunked")])
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(forwarded(304, &[("Content-Length", "5")]).unwrap().len(), 1);
     }
 
     #[test]
-    fn what_concerns_the_hosts_connection_stays_there() {
-        let kept = passed(
+    fn hop_by_hop_fields_are_not_forwarded() {
+        let kept = forwarded(
             200,
             &[
                 ("Connection", "close, X-Foo , ,keep-alive"),
@@ -237,23 +245,23 @@ mod tests {
             ("Connection", "\"x\", content-length"),
             ("Content-Length", "5"),
         ];
-        assert_eq!(passed(200, &named).unwrap(), ["content-length: 5"]);
+        assert_eq!(forwarded(200, &named).unwrap(), ["content-length: 5"]);
         let switch = [
             ("Connection", "keep-alive, Upgrade, X-Foo"),
             ("Upgrade", "websocket"),
             ("X-Foo", "1"),
             ("Proxy-Connection", "x"),
         ];
-        let mut kept = passed(101, &switch).unwrap();
+        let mut kept = forwarded(101, &switch).unwrap();
         kept.sort();
         assert_eq!(kept, ["connection: Upgrade", "upgrade: websocket"]);
     }
 
     #[test]
-    fn a_switch_is_to_what_was_asked_for() {
-        let switches = |asked, fields: &[(&'static str, &str)]| {
-            let answer = response(101, fields);
-            validate_response((&answer).into(), asked, &LIMITS).is_ok()
+    fn only_the_requested_protocol_is_accepted() {
+        let switches = |requested, fields: &[(&'static str, &str)]| {
+            let head = response(101, fields);
+            validate_response((&head).into(), requested, &LIMITS).is_ok()
         };
         let websocket = ("Upgrade", "WebSocket");
         assert!(switches(Some("websocket"), &[websocket]));
@@ -274,21 +282,21 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_have_only_so_much_and_a_status_that_exists() {
-        assert!(passed(200, &[("X", "a"); 5]).is_some());
-        assert!(passed(200, &[("X", "a"); 6]).is_none());
-        assert!(passed(200, &[("X", &"a".repeat(900))]).is_some());
-        assert!(passed(200, &[("X", &"a".repeat(1_000))]).is_none());
-        assert!(passed(599, &[]).is_some());
-        assert!(passed(600, &[]).is_none());
+    fn large_responses_and_invalid_statuses_are_refused() {
+        assert!(forwarded(200, &[("X", "a"); 5]).is_some());
+        assert!(forwarded(200, &[("X", "a"); 6]).is_none());
+        assert!(forwarded(200, &[("X", &"a".repeat(900))]).is_some());
+        assert!(forwarded(200, &[("X", &"a".repeat(1_000))]).is_none());
+        assert!(forwarded(599, &[]).is_some());
+        assert!(forwarded(600, &[]).is_none());
     }
 
     #[test]
     fn via_tells_the_version_of_the_host() {
         let via = Via::new("ballast");
-        let mut answer = response(200, &[("Via", "1.1 inner")]);
-        filter_response(&mut answer, None, &LIMITS, Some(&via)).unwrap();
-        let hops: Vec<_> = answer.headers.get_all("via").iter().collect();
+        let mut head = response(200, &[("Via", "1.1 inner")]);
+        filter_response(&mut head, None, &LIMITS, Some(&via)).unwrap();
+        let hops: Vec<_> = head.headers.get_all("via").iter().collect();
         assert_eq!(hops, ["1.1 inner", "1.1 ballast"]);
     }
 }

@@ -1,18 +1,18 @@
-//! The Via field, RFC 9110 7.6.3: each proxy on the way leaves its name and the version it was spoken to in.
+//! The Via field, RFC 9110 7.6.3: each proxy appends its name and the HTTP version in which it received the message.
 
 use http::Version;
 
-/// What this proxy adds to Via, made once.
+/// The Via entries of this proxy, one for each HTTP version, formatted once.
 #[derive(Debug)]
 pub(crate) struct Via([String; 3]);
 
 impl Via {
-    /// For a proxy of this name, a token.
+    /// `name` must be a token.
     pub(crate) fn new(name: &str) -> Self {
         Via(["1.0", "1.1", "2.0"].map(|version| format!("{version} {name}")))
     }
 
-    /// The entry for a message that came in this version.
+    /// The entry for a message received in this version.
     pub(super) fn entry_for(&self, version: Version) -> &[u8] {
         let [old, usual, new] = &self.0;
         match version {

@@ -1,4 +1,4 @@
-//! What a hashing algorithm hashes, taken out of a request without copying it.
+//! The key that a hashing algorithm hashes, taken from the request without copying it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,17 +11,17 @@ use crate::message::RequestView;
 use crate::normalize;
 use crate::proxy::request_target::RequestTarget;
 
-/// A key that does not stand in the request as it is hashed.
+/// A key that is computed, and so is not a slice of the request.
 #[derive(Debug)]
 pub(crate) enum DerivedKey<'a> {
-    /// The client's address.
+    /// The text of the client's address.
     Address(AddressText),
-    /// The normal form of the path.
+    /// The normalized path.
     Path(Cow<'a, [u8]>),
 }
 
 impl<'a> DerivedKey<'a> {
-    /// What the key `source` of a request is derived to; `None` if it stands in the request.
+    /// Computes the key for `source`. `None`: the key is a slice of the request, or the client has no address.
     pub(crate) fn of(
         source: &KeySource,
         request: RequestView<'a>,
@@ -45,7 +45,8 @@ impl<'a> DerivedKey<'a> {
     }
 }
 
-/// The key of a request; `None` if the request lacks it or it is empty. `derived` is that of the same source.
+/// The key of a request. `None`: the request has none, or it is empty. `derived` is the [`DerivedKey`] for the same
+/// source.
 pub(crate) fn extract<'a>(
     source: &KeySource,
     request: RequestView<'a>,
@@ -61,7 +62,7 @@ pub(crate) fn extract<'a>(
     (!key.is_empty()).then_some(key)
 }
 
-/// The value of the first cookie of exactly this name, without the quotes that may stand around it.
+/// The value of the first cookie with exactly this name, without the optional quotes around it.
 pub(crate) fn cookie<'a>(request: RequestView<'a>, name: &str) -> Option<&'a [u8]> {
     let mut fields = request.get_all(&header::COOKIE);
     let value = fields.find_map(|field| named(field, b';', name.as_bytes()))?;
@@ -71,7 +72,7 @@ pub(crate) fn cookie<'a>(request: RequestView<'a>, name: &str) -> Option<&'a [u8
     })
 }
 
-/// The value of the first parameter of this name in a query, as it stands there.
+/// The value of the first query parameter with this name, not decoded.
 fn parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     named(query, b'&', name)
 }

@@ -1,4 +1,4 @@
-//! What decides on the host of an attempt.
+//! The inputs for selecting the host of an attempt.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub(crate) struct SelectionInput<'a> {
     request: RequestView<'a>,
     pool: &'a Pool,
     client: Option<IpAddr>,
-    /// The key, if it does not stand in the request.
+    /// The key, if it is not a slice of the request.
     derived: Option<DerivedKey<'a>>,
     tried: &'a [HostId],
     attempts: usize,
@@ -23,7 +23,7 @@ pub(crate) struct SelectionInput<'a> {
 }
 
 impl<'a> SelectionInput<'a> {
-    /// A request of `client` that has made so many `attempts`, and failed on the hosts in `tried`.
+    /// `attempts` counts the attempts made so far; `tried` lists the hosts that have failed the request.
     pub(crate) fn new(
         request: RequestView<'a>,
         pool: &'a Pool,
@@ -45,12 +45,12 @@ impl<'a> SelectionInput<'a> {
         }
     }
 
-    /// What the algorithm hashes, if it hashes something and the request has it.
+    /// The hash key. `None`: the algorithm does not hash, or the request has no key.
     pub(crate) fn key(&self) -> Option<&[u8]> {
         hash_key::extract(self.pool.key()?, self.request, self.derived.as_ref())
     }
 
-    /// What the balancer is told.
+    /// The request as the balancer sees it.
     pub(crate) fn selection(&self) -> Selection<'_> {
         let mut selection = Selection::new().tried(self.tried);
         if let Some(client) = self.client {
@@ -62,13 +62,14 @@ impl<'a> SelectionInput<'a> {
         }
     }
 
-    /// The host of the client's cookie, which has its chance first; a request that it failed moves on with its client.
+    /// The host named by the affinity cookie, for the first attempt only: if that fails, the client moves to another
+    /// host.
     pub(crate) fn affinity(&self) -> Option<Affinity> {
         let sticky = self.pool.sticky().filter(|_| self.attempts == 0)?;
         sticky::affinity(self.request, sticky)
     }
 
-    /// Whether an attempt that begins now may be followed by another one, as far as that is known before.
+    /// Whether an attempt that begins now may be retried, as far as that is known in advance.
     pub(crate) fn can_be_retried(&self) -> bool {
         let budget = self.pool.budget();
         budget.is_some_and(|budget| self.attempts < budget.policy().attempts)

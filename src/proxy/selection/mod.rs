@@ -1,5 +1,4 @@
-//! What the choice of a host takes from a request: the key that is hashed, the host of the client's cookie, and the hosts
-//! that were tried.
+//! What the selection of a host takes from a request: hash key, affinity cookie, and the hosts already tried.
 
 pub(crate) mod hash_key;
 pub(crate) mod input;

@@ -1,4 +1,4 @@
-//! The cookie that keeps a client with its host: found in requests, set with answers.
+//! The affinity cookie: read from requests, set on responses.
 
 use std::time::SystemTime;
 
@@ -8,14 +8,14 @@ use crate::message::RequestView;
 use crate::pool::{Affinity, StickyTokens};
 use crate::proxy::context::RequestContext;
 
-/// What the cookie of a request says.
+/// The host named by the affinity cookie of a request.
 pub(crate) fn affinity(request: RequestView<'_>, sticky: &StickyTokens) -> Option<Affinity> {
     let token = cookie(request, &sticky.config().cookie)?;
     sticky.read(token, SystemTime::now())
 }
 
-/// The Set-Cookie that gives the client the cookie of its host in a sticky pool; `None` if it has it. `tls`: the client's
-/// connection is encrypted.
+/// The Set-Cookie field that names the current host in a sticky pool. `None`: the client already has this cookie.
+/// `tls`: whether the client's connection is encrypted.
 pub(crate) fn set_cookie(
     request: RequestView<'_>,
     tls: bool,

@@ -321,12 +321,12 @@ fn a_guest_that_has_gone_proves_no_host_and_takes_nothing_from_the_budget() {
     let _end = guest.leave();
     wait_until(NOTICED, "it has gone", || house.has("client_gone"));
     let told = |part: &str| !house.ballast.log_with(&[part]).is_empty();
-    assert!(!told("stays ejected") && !told("is ejected no more"));
+    assert!(!told("stays ejected") && !told("is no longer ejected"));
     // Another one has to.
     bad.set(Reply::ok());
     wait_until(SOON, "it is back", || {
         get(address, "/");
-        told("is ejected no more")
+        told("is no longer ejected")
     });
 }
 

@@ -1,6 +1,6 @@
-//! Choices explained: rehearsed on the newest snapshot, and put down host by host.
+//! Explains a pick: runs it dry on the current snapshot, and records it host by host.
 
-use super::{Arrangement, GenericBalancer, Snapshot};
+use super::{EligibleHosts, GenericBalancer, Snapshot};
 use crate::balancer::core::dry_run::{DryRun, HostTrace};
 use crate::balancer::core::error::BalancerError;
 use crate::balancer::core::explanation::{Candidate, CandidateReason, Explanation};
@@ -10,12 +10,12 @@ use crate::balancer::core::slot::Slot;
 use crate::balancer::core::trace::PickTrace;
 
 impl GenericBalancer {
-    /// What a lease would choose, and why.
+    /// What a lease would pick, and why.
     pub(super) fn explanation(&self, selection: &Selection<'_>) -> Explanation {
         loop {
             let snapshot = self.snapshot.load();
-            let explained = self.consider(&snapshot, selection, |arrangement, request| {
-                Ok(self.dry_run(arrangement, request))
+            let explained = self.consider(&snapshot, selection, |eligible, request| {
+                Ok(self.dry_run(eligible, request))
             });
             let explanation = match explained {
                 Ok(explanation) => explanation,
@@ -26,24 +26,24 @@ impl GenericBalancer {
                     explanation.candidates.extend(snapshot.weightless());
                     return explanation;
                 }
-                // As for a choice in earnest: a newer snapshot is there or will be in a moment.
+                // As in `select`: a newer snapshot is or will soon be available.
                 None => std::hint::spin_loop(),
             }
         }
     }
 
-    /// `None`: the choice has to be made again.
-    fn dry_run(&self, arrangement: &Arrangement, request: PickRequest<'_>) -> Option<Explanation> {
-        let dry_run = DryRun::new(arrangement.slots.len());
-        let pick = |arrangement: &Arrangement, request: &PickRequest<'_>| {
-            dry_run.pick(&*arrangement.picker, request)
+    /// `None` if the pick has to be repeated.
+    fn dry_run(&self, eligible: &EligibleHosts, request: PickRequest<'_>) -> Option<Explanation> {
+        let dry_run = DryRun::new(eligible.slots.len());
+        let pick = |eligible: &EligibleHosts, request: &PickRequest<'_>| {
+            dry_run.pick(&*eligible.picker, request)
         };
-        let position = self.position(arrangement, request, &dry_run, pick, |_| true);
-        let chosen = arrangement.settle(&request, position).transpose()?;
-        arrangement.picker.dyn_rank(&request, position, &dry_run);
+        let position = self.position(eligible, request, &dry_run, pick, |_| true);
+        let chosen = eligible.finish(&request, position).transpose()?;
+        eligible.picker.dyn_rank(&request, position, &dry_run);
         let host_traces = dry_run.into_host_traces().into_iter();
         let candidates = host_traces.map(|(at, host_trace)| {
-            let slot = &arrangement.slots[at];
+            let slot = &eligible.slots[at];
             let reason = match position == Some(at) {
                 true => CandidateReason::Taken,
                 false => reason(&request, at, slot, host_trace),
@@ -56,19 +56,19 @@ impl GenericBalancer {
         });
         Some(Explanation {
             candidates: candidates.collect(),
-            outcome: chosen.map(|position| arrangement.slots[position].host.id().clone()),
+            outcome: chosen.map(|position| eligible.slots[position].host.id().clone()),
         })
     }
 }
 
-/// Why a host is not the choice.
+/// Why a host is not picked.
 fn reason(
     request: &PickRequest<'_>,
     position: usize,
     slot: &Slot,
     host_trace: HostTrace,
 ) -> CandidateReason {
-    // What the algorithm says of a host that may not be taken means less than that.
+    // That the request does not accept the host takes precedence over the algorithm's reason.
     let rejection = request.rejection(position, slot);
     rejection
         .or(host_trace.reason)
@@ -83,7 +83,7 @@ fn no_candidates(error: BalancerError) -> Explanation {
 }
 
 impl Snapshot {
-    /// The members that no choice looks at.
+    /// The members of weight 0, which no pick considers.
     fn weightless(&self) -> impl Iterator<Item = Candidate> {
         let slots = self.joined.iter();
         slots

@@ -1,7 +1,8 @@
-//! A connection of HTTP/2: which streams it may open, and when it ends.
+//! An HTTP/2 connection: which streams it may open, and when it closes.
 //!
-//! Pingora has a loop like this one. It waits for the preface without end, closes an idle connection without a word, has
-//! no number of requests after which a connection ends, and serves every stream that is opened and reset at once.
+//! Pingora has a similar loop, with four shortcomings: it waits for the preface without a timeout, closes an idle
+//! connection without GOAWAY, cannot limit the number of requests per connection, and starts a request for every
+//! stream, even if the client resets it at once.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -23,79 +24,60 @@ use pingora::server::ShutdownWatch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::connection_lifetime::{ConnectionLifetime, MAX_WASTED_STREAMS, ShutdownState};
 use super::h2_stream::H2Stream;
 use super::upload_windows::{self, UploadWindows};
 use crate::deadline_timer::DeadlineTimer;
 use crate::pingora_driver::client::connection_state::{AbortReason, ConnectionState};
-use crate::pingora_driver::client::early_error::report;
 use crate::pingora_driver::client::lingering_close::close_abandoned;
 use crate::pingora_driver::client::stream::ClientStream;
 use crate::proxy::ActiveConfig;
 use crate::proxy::admission::traffic_state::{InFlightGuard, TrafficState};
-use crate::proxy::local_response::LINGER;
+use crate::proxy::completion::report_early_error;
 use crate::record::TerminationReason;
 
-/// Streams that a client may have open at once.
-const MAX_STREAMS: usize = 100;
+/// Maximum number of streams that a client may have open at once.
+pub(super) const MAX_STREAMS: usize = 100;
 
-/// Bytes of an answer that wait on a stream for the client to read.
+/// Maximum number of response bytes buffered per stream until the client reads them, in bytes.
 const SEND_BUFFER: usize = 32 << 10;
 
-/// How many streams may end without an answer, through the client, before the connection does; each answer makes up for
-/// one. A browser that leaves a page resets as many as it has open.
-const MAX_WASTED_STREAMS: usize = MAX_STREAMS;
-
-/// Requests that are served at once: those of the open streams, and of as many that were reset and have not ended yet.
+/// Maximum number of requests in progress: one for each open stream, and as many again for streams that were reset
+/// while their request is still being cleaned up.
 const MAX_REQUESTS: usize = 2 * MAX_STREAMS;
 
-/// A connection that is being served.
+/// An HTTP/2 connection being served.
 pub(crate) struct H2Connection<A> {
     app: Arc<A>,
     active: Arc<ArcSwap<ActiveConfig>>,
     traffic: Arc<TrafficState>,
-    /// The deadlines of the socket.
+    /// Holds the deadlines of the socket.
     state: Arc<ConnectionState>,
     shutdown: ShutdownWatch,
-    /// The requests that are being served; each tells whether it was answered.
+    /// The tasks that serve requests. Each returns whether the request got a response.
     streams: JoinSet<bool>,
     windows: UploadWindows,
-    /// Streams that were opened so far.
+    /// Number of streams opened so far.
     stream_count: u64,
-    /// See [`MAX_WASTED_STREAMS`].
-    wasted_streams_left: usize,
-    /// Since when there is no stream.
-    idle_since: Instant,
-    shutdown_state: ShutdownState,
-    /// While the process stops, it waits for this connection.
+    lifetime: ConnectionLifetime,
+    /// Keeps the process running during shutdown until this connection has closed.
     in_flight: Option<InFlightGuard>,
     timer: DeadlineTimer,
 }
 
-/// Whether the client has been told that the connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ShutdownState {
-    Running,
-    /// What it asks for it still gets, as long as it may not know.
-    Graceful(Instant),
-    /// It has done what it must not; from when on it gets nothing more.
-    Abrupt(Instant),
-}
-
-/// What happens on a connection.
+/// An event on a connection.
 enum ConnectionEvent {
-    /// The process stops.
+    /// The process is shutting down.
     ProcessStopping,
-    /// A stream has ended.
     StreamEnded(Result<bool, JoinError>),
-    /// A stream is opened.
     StreamAccepted(Box<H2Accept>),
-    /// The client has been too slow with a head, or has sent too much that brings no request forward.
+    /// A head was not complete in time, or the client sent too many frames that carry no request.
     Aborted,
-    /// Uploads make progress.
+    /// Uploads have progressed, so the windows may grow.
     UploadProgress,
-    /// There has been no stream for a while.
+    /// The connection has been without streams for the keep-alive timeout.
     Idle,
-    /// The same, but for what the client has not read yet.
+    /// As `Idle`, but the client has not yet read all response data.
     ResponseUnread,
 }
 
@@ -118,15 +100,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             shutdown,
             streams: JoinSet::new(),
             stream_count: 0,
-            wasted_streams_left: MAX_WASTED_STREAMS,
-            idle_since: Instant::now(),
-            shutdown_state: ShutdownState::Running,
+            lifetime: ConnectionLifetime::new(),
             in_flight: None,
             timer: DeadlineTimer::default(),
         }
     }
 
-    /// Serves `client` until its end.
+    /// Serves `client` until the connection closes.
     pub(crate) async fn serve(mut self, client: ClientStream) {
         let digest = Arc::new(Digest {
             ssl_digest: client.get_ssl_digest(),
@@ -143,19 +123,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         match opened {
             Ok(mut connection) => {
                 while let Some(event) = self.next_event(&mut connection, &digest).await {
-                    let before = self.shutdown_state;
+                    let before = self.lifetime.shutdown_state();
                     self.handle(event);
                     self.windows.adjust(|before, now| {
                         if now.stream != before.stream
                             && connection.set_initial_window_size(now.stream).is_err()
                         {
-                            // The client has not confirmed the last change.
+                            // The client has not yet acknowledged the previous SETTINGS frame.
                             return false;
                         }
                         connection.set_target_window_size(now.connection);
                         true
                     });
-                    match self.shutdown_state {
+                    match self.lifetime.shutdown_state() {
                         state if state == before => {}
                         ShutdownState::Running => {}
                         ShutdownState::Graceful(_) => connection.graceful_shutdown(),
@@ -164,28 +144,29 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
                         }
                     }
                 }
-                // The socket is left in the state.
+                // The socket remains in the state.
                 self.state.abort(AbortReason::ClientGone);
             }
             Err(error) => debug!("{error}"),
         }
         close_abandoned(&self.state, &[]).await;
-        // They see that the client has gone, and end as they would otherwise.
+        // The tasks detect the disconnect themselves and end normally.
         self.streams.detach_all();
     }
 
-    /// Waits for what happens next; `None`: the connection has ended.
+    /// Waits for the next event. `None`: the connection has closed.
     async fn next_event(
         &mut self,
         connection: &mut ServerConnection,
         digest: &Arc<Digest>,
     ) -> Option<ConnectionEvent> {
-        let idle_deadline = self.idle_deadline();
-        let is_abrupt = self.is_shutting_down_abruptly();
+        let keepalive = self.active.load().timeouts.client_keepalive;
+        let idle_deadline = self.lifetime.idle_deadline(keepalive);
+        let is_abrupt = self.lifetime.is_shutting_down_abruptly();
         let is_idle = is_abrupt || self.streams.is_empty();
         let event = tokio::select! {
             biased;
-            () = wait_for_stop(&mut self.shutdown), if self.in_flight.is_none() => ConnectionEvent::ProcessStopping,
+            () = wait_for_shutdown(&mut self.shutdown), if self.in_flight.is_none() => ConnectionEvent::ProcessStopping,
             Some(ended) = self.streams.join_next() => ConnectionEvent::StreamEnded(ended),
             accepted = HttpSession::from_h2_conn(connection, Arc::clone(digest)) => match accepted {
                 Ok(accepted) => ConnectionEvent::StreamAccepted(Box::new(accepted?)),
@@ -199,12 +180,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             () = sleep_until_deadline(&mut self.timer, idle_deadline), if is_idle => ConnectionEvent::Idle,
         };
         match event {
-            // What was written for the last stream waits for the client to read; the socket has its own deadline.
+            // Response data of the last stream waits for the client to read it. The socket has its own write timeout.
             ConnectionEvent::Idle if connection.has_streams() && !is_abrupt => {
                 Some(ConnectionEvent::ResponseUnread)
             }
-            // It has been told, and does not go by itself.
-            ConnectionEvent::Idle if self.shutdown_state != ShutdownState::Running => None,
+            // The client has been sent GOAWAY and has not closed the connection.
+            ConnectionEvent::Idle if self.lifetime.shutdown_state() != ShutdownState::Running => {
+                None
+            }
             event => Some(event),
         }
     }
@@ -213,85 +196,85 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         match event {
             ConnectionEvent::ProcessStopping => {
                 self.in_flight = Some(self.traffic.enter());
-                self.shut_down_gracefully();
+                self.lifetime.shut_down_gracefully();
             }
             ConnectionEvent::StreamEnded(answered) => {
-                self.note_stream_end(answered.unwrap_or(true))
+                let is_last = self.streams.is_empty();
+                self.lifetime
+                    .note_stream_end(answered.unwrap_or(true), is_last);
             }
             ConnectionEvent::StreamAccepted(accepted) => match *accepted {
                 H2Accept::Session(session) => self.accept(session),
-                H2Accept::Rejected => self.note_wasted_stream(),
+                H2Accept::Rejected => self.lifetime.note_wasted_stream(),
             },
             ConnectionEvent::Aborted => {
                 match self.state.abort_reason() {
-                    AbortReason::FrameFlood => debug!(
-                        "a client floods its connection with frames that bring no request forward"
-                    ),
+                    AbortReason::FrameFlood => {
+                        debug!("a client sends too many frames that carry no request")
+                    }
                     _ => self.report_head_timeout(),
                 }
-                self.shut_down_abruptly();
+                self.lifetime.shut_down_abruptly();
             }
             ConnectionEvent::UploadProgress => {}
-            ConnectionEvent::ResponseUnread => self.idle_since = Instant::now(),
-            ConnectionEvent::Idle => self.shut_down_gracefully(),
+            ConnectionEvent::ResponseUnread => self.lifetime.restart_idle_time(),
+            ConnectionEvent::Idle => self.lifetime.shut_down_gracefully(),
         }
     }
 
-    /// Serves a request in a task of its own, where a panic ends nothing else.
+    /// Serves a request in its own task, so that a panic affects only this request.
     fn accept(&mut self, session: HttpSession) {
-        if self.is_shutting_down_abruptly() {
+        if self.lifetime.is_shutting_down_abruptly() {
             return;
         }
         self.stream_count += 1;
         let mut stream = H2Stream::new(session, self.state.peer());
-        // Those before were reset, and what was begun for them has not ended.
+        // Earlier streams were reset, and their requests have not been cleaned up yet.
         let is_crowded = self.streams.len() >= MAX_REQUESTS;
-        let knows = matches!(self.shutdown_state, ShutdownState::Graceful(since) if since.elapsed() > LINGER);
-        if is_crowded || knows {
+        let has_seen_goaway = self.lifetime.has_client_seen_goaway();
+        if is_crowded || has_seen_goaway {
             stream.refuse();
-            return self.note_wasted_stream();
+            return self.lifetime.note_wasted_stream();
         }
         let active = self.active.load();
         if !stream.is_well_formed() {
             let status = StatusCode::BAD_REQUEST;
-            stream.respond_with_status(status);
-            let status = Some(status.as_u16());
-            let who = (self.state.peer(), std::time::Instant::now());
-            return report(&active, who, status, 0, TerminationReason::BadRequest);
+            return self.reject_stream(stream, status, TerminationReason::BadRequest);
         }
         if stream.request().headers.len() > active.limits.fields {
-            // A few bytes make many fields: they are kept no longer than it takes to count them.
+            // Few bytes can encode many fields, so they are counted at once and then freed.
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            stream.respond_with_status(status);
-            let status = Some(status.as_u16());
-            let who = (self.state.peer(), std::time::Instant::now());
-            return report(&active, who, status, 0, TerminationReason::TooLarge);
+            return self.reject_stream(stream, status, TerminationReason::TooLarge);
         }
         if self.streams.len() as u64 >= self.traffic.max_streams_per_connection() {
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            stream.respond_with_status(status);
-            let status = Some(status.as_u16());
-            let who = (self.state.peer(), std::time::Instant::now());
-            return report(&active, who, status, 0, TerminationReason::Overloaded);
+            return self.reject_stream(stream, status, TerminationReason::Overloaded);
         }
         if stream.has_body() {
             stream.track_upload(self.windows.upload());
         }
-        let most = active.limits.max_requests_per_connection;
-        if most.is_some_and(|most| self.stream_count >= most) {
-            self.shut_down_gracefully();
+        let max_requests = active.limits.max_requests_per_connection;
+        if max_requests.is_some_and(|max_requests| self.stream_count >= max_requests) {
+            self.lifetime.shut_down_gracefully();
         }
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
         let state = Arc::clone(stream.state());
-        let late = active.timeouts.read;
+        let end_timeout = active.timeouts.read;
         let shared = Arc::clone(&self.active);
         let began = std::time::Instant::now();
         self.streams.spawn(async move {
             if stream.awaits_empty_end()
-                && let Err(ending) = stream.wait_for_empty_end(late).await
+                && let Err(termination) = stream.wait_for_empty_end(end_timeout).await
             {
-                let status = stream.reject(ending);
-                report(&shared.load(), (state.peer(), began), status, 0, ending);
+                let status = stream.reject(termination);
+                report_early_error(
+                    &shared.load(),
+                    state.peer().address_and_tls(),
+                    began,
+                    status,
+                    0,
+                    termination,
+                );
                 return status.is_some();
             }
             let session = ServerSession::new_custom(Box::new(stream));
@@ -300,69 +283,36 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         });
     }
 
-    /// A head has been begun and not ended within its time; there is no stream that an answer could go to.
+    /// Responds to a stream without passing it to the proxy, and reports the request.
+    fn reject_stream(&self, stream: H2Stream, status: StatusCode, termination: TerminationReason) {
+        stream.respond_with_status(status);
+        report_early_error(
+            &self.active.load(),
+            self.state.peer().address_and_tls(),
+            std::time::Instant::now(),
+            Some(status.as_u16()),
+            0,
+            termination,
+        );
+    }
+
+    /// Reports a head that was not complete in time. There is no stream to send a response on.
     fn report_head_timeout(&self) {
         let active = self.active.load();
         let now = std::time::Instant::now();
         let began = now.checked_sub(active.timeouts.client_head).unwrap_or(now);
-        report(
+        report_early_error(
             &active,
-            (self.state.peer(), began),
+            self.state.peer().address_and_tls(),
+            began,
             None,
             0,
             TerminationReason::ClientTimeout,
         );
     }
-
-    fn note_stream_end(&mut self, answered: bool) {
-        if self.streams.is_empty() {
-            self.idle_since = Instant::now();
-        }
-        if answered {
-            self.wasted_streams_left = MAX_WASTED_STREAMS.min(self.wasted_streams_left + 1);
-        } else {
-            self.note_wasted_stream();
-        }
-    }
-
-    fn note_wasted_stream(&mut self) {
-        self.wasted_streams_left = self.wasted_streams_left.saturating_sub(1);
-        if self.wasted_streams_left == 0 {
-            self.shut_down_abruptly();
-        }
-    }
-
-    fn shut_down_gracefully(&mut self) {
-        if self.shutdown_state == ShutdownState::Running {
-            let now = Instant::now();
-            self.shutdown_state = ShutdownState::Graceful(now);
-            self.idle_since = now;
-        }
-    }
-
-    fn shut_down_abruptly(&mut self) {
-        if !self.is_shutting_down_abruptly() {
-            self.shutdown_state = ShutdownState::Abrupt(Instant::now());
-        }
-    }
-
-    fn is_shutting_down_abruptly(&self) -> bool {
-        matches!(self.shutdown_state, ShutdownState::Abrupt(_))
-    }
-
-    /// When a connection on which nothing happens goes one step further towards its end.
-    fn idle_deadline(&self) -> Instant {
-        match self.shutdown_state {
-            ShutdownState::Running => {
-                self.idle_since + self.active.load().timeouts.client_keepalive
-            }
-            ShutdownState::Graceful(_) => self.idle_since + LINGER,
-            ShutdownState::Abrupt(since) => since + LINGER,
-        }
-    }
 }
 
-/// How much a client may send, and make us keep.
+/// Limits on what a client may send and make the proxy buffer.
 fn options(active: &ActiveConfig) -> H2Options {
     let mut options = default_h2_options();
     options
@@ -375,8 +325,8 @@ fn options(active: &ActiveConfig) -> H2Options {
     options
 }
 
-/// Waits until the socket has found the client late. It is polled behind the socket, in the same task, when every head
-/// that has come has been looked at. `known`: it has been found so before.
+/// Resolves when the socket has detected an expired deadline. It must be polled after the socket, in the same task,
+/// when all heads received have been processed. `known`: it has resolved before.
 async fn aborted(state: &ConnectionState, known: bool) {
     poll_fn(|_| {
         state.set_pending_heads(false);
@@ -389,9 +339,9 @@ async fn aborted(state: &ConnectionState, known: bool) {
     .await;
 }
 
-/// Waits until the process stops.
-async fn wait_for_stop(shutdown: &mut ShutdownWatch) {
-    // Whoever says so outlives all connections, but for the end of the process.
+/// Resolves when the process shuts down.
+async fn wait_for_shutdown(shutdown: &mut ShutdownWatch) {
+    // The sender outlives all connections, except when the process exits.
     let _ = shutdown.wait_for(|stops| *stops).await;
 }
 

@@ -1,10 +1,10 @@
-//! Fields of requests and answers on a stream of HTTP/2.
+//! Header fields of requests and responses on an HTTP/2 stream.
 
 use http::header::{CONTENT_LENGTH, COOKIE};
 use http::{HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// The head of an answer without a body.
+/// The head of a response without a body.
 pub(crate) fn empty_response(status: StatusCode) -> Box<ResponseHeader> {
     let mut head = ResponseHeader::build(status, Some(2)).expect("a status is a status");
     head.insert_header(CONTENT_LENGTH, 0)
@@ -12,11 +12,11 @@ pub(crate) fn empty_response(status: StatusCode) -> Box<ResponseHeader> {
     Box::new(head)
 }
 
-/// Whether a request says that its body is empty.
+/// Whether a request has `Content-Length: 0`.
 pub(crate) fn has_zero_length(request: &RequestHeader) -> bool {
     let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
-        // One that is not as it must be is refused later.
+        // An invalid Content-Length is rejected later.
         (Some(length), None) => {
             !length.is_empty() && length.as_bytes().iter().all(|it| *it == b'0')
         }
@@ -24,14 +24,14 @@ pub(crate) fn has_zero_length(request: &RequestHeader) -> bool {
     }
 }
 
-/// Says that the body of a request is empty.
+/// Sets `Content-Length: 0`.
 pub(crate) fn set_zero_length(request: &mut RequestHeader) {
     request
         .insert_header(CONTENT_LENGTH, 0)
         .expect("a number is a valid value");
 }
 
-/// Puts a request's cookies together, RFC 9113 8.2.3.
+/// Joins the Cookie fields of a request into one, RFC 9113 8.2.3.
 pub(crate) fn join_cookies(request: &mut RequestHeader) {
     let cookies: Vec<&[u8]> = request
         .headers

@@ -1,45 +1,16 @@
-//! Where the heads of requests begin and end on a connection of HTTP/2, RFC 9113 4.1.
+//! Tracks the frames of an HTTP/2 connection, RFC 9113 4.1, to find where the heads of requests begin and end.
 //!
-//! The `h2` crate says nothing of a head before it is whole, and waits for the rest without end. So the frames' own heads
-//! are read here as well, as the bytes pass. And it takes any number of frames that bring no request forward: they are
-//! counted here.
+//! The `h2` crate does not report a head before it is complete, and waits for the rest without a timeout. So this
+//! module reads the frame headers as well, while the bytes pass. `h2` also accepts any number of frames that carry no
+//! request and no body; this module limits them.
 
-use std::time::Duration;
+use super::frame::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FRAME_HEADER_LENGTH, HEADERS, PADDED, PREFACE,
+    WINDOW_UPDATE,
+};
+use super::idle_frame_budget::{IDLE_FRAMES_PER_HEAD, IdleFrameBudget};
 
-use tokio::time::Instant;
-
-/// The length of the preface, RFC 9113 3.4.
-const PREFACE: usize = 24;
-
-/// The length of a frame's head.
-const FRAME_HEAD_LENGTH: usize = 9;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-
-/// How many frames that bring no request forward a client may send ahead of what makes up for them. A client that opens
-/// a connection sends a hundred at most (settings, priorities of a tree, pings).
-const MAX_IDLE_FRAMES: u32 = 1_000;
-
-/// How many of them one head makes up for.
-const IDLE_FRAMES_PER_HEAD: u32 = 10;
-
-/// How many of them one second makes up for. Pings come each few seconds.
-const IDLE_FRAMES_PER_SECOND: u32 = 10;
-
-/// How often a client may open windows at once, whatever it was sent before.
-const MAX_WINDOW_UPDATES: u32 = 100_000;
-
-/// A client may open its windows once for each so many bytes that it was sent, beyond the first [`MAX_IDLE_FRAMES`] times. A
-/// message of a stream has a head of nine bytes, and there are clients that open both windows behind each.
-const BYTES_PER_WINDOW_UPDATE: usize = 8;
-
-/// What the next bytes belong to.
+/// The part of the connection to which the next bytes belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FramePart {
     Preface,
@@ -47,126 +18,67 @@ enum FramePart {
     Payload,
 }
 
-/// What has come with some bytes.
+/// The effect of the bytes just read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadOutcome {
-    /// Everything that was owed before.
+    /// All heads that were incomplete before are now complete.
     pub(crate) is_head_complete: bool,
-    /// The ends of requests' heads.
+    /// At least one request head has ended.
     pub(crate) has_heads: bool,
-    /// More frames that bring no request forward than anyone needs.
+    /// The client has exceeded its budget of idle frames.
     pub(crate) is_flood: bool,
 }
 
-/// How far a client's frames have come.
+/// The position of a client's byte stream within its frames.
 #[derive(Debug, Clone)]
 pub(crate) struct H2Frames {
     part: FramePart,
-    /// Bytes that the part still lacks.
-    left: usize,
-    /// A frame's head, as far as it has come.
-    head: [u8; FRAME_HEAD_LENGTH],
-    /// Whether the preface and the frame after it, which says the client's settings, or a request's head are not over.
+    /// Bytes missing from the current part.
+    missing: usize,
+    /// The header of the current frame, as far as it has been read.
+    head: [u8; FRAME_HEADER_LENGTH],
+    /// Whether the preface with the client's first SETTINGS, or a request head, is incomplete.
     is_head_open: bool,
-    idle: IdleBudget,
-}
-
-/// What a client may still send of frames that bring no request forward.
-#[derive(Debug, Clone)]
-struct IdleBudget {
-    frames: u32,
-    windows: u32,
-    /// Bytes written that have not made up for the opening of a window.
-    written: usize,
-    /// Up to when time has made up for frames.
-    since: Instant,
-    is_flood: bool,
-}
-
-impl IdleBudget {
-    fn new() -> Self {
-        IdleBudget {
-            frames: MAX_IDLE_FRAMES,
-            windows: MAX_IDLE_FRAMES,
-            written: 0,
-            since: Instant::now(),
-            is_flood: false,
-        }
-    }
-
-    fn make_up(&mut self, frames: u32) {
-        self.frames = MAX_IDLE_FRAMES.min(self.frames.saturating_add(frames));
-    }
-
-    fn spend(&mut self) {
-        if self.frames == 0 {
-            // The clock is looked at only here.
-            let seconds = self.since.elapsed().as_secs();
-            self.since += Duration::from_secs(seconds);
-            self.make_up(u32::try_from(seconds).map_or(MAX_IDLE_FRAMES, |it| {
-                it.saturating_mul(IDLE_FRAMES_PER_SECOND)
-            }));
-        }
-        match self.frames.checked_sub(1) {
-            Some(left) => self.frames = left,
-            None => self.is_flood = true,
-        }
-    }
-
-    fn open_window(&mut self) {
-        match self.windows.checked_sub(1) {
-            Some(left) => self.windows = left,
-            None => {
-                let earned =
-                    u32::try_from(self.written / BYTES_PER_WINDOW_UPDATE).unwrap_or(u32::MAX);
-                self.written %= BYTES_PER_WINDOW_UPDATE;
-                match earned.checked_sub(1) {
-                    Some(left) => self.windows = left.min(MAX_WINDOW_UPDATES),
-                    // It counts as any other frame.
-                    None => self.spend(),
-                }
-            }
-        }
-    }
+    idle: IdleFrameBudget,
 }
 
 impl H2Frames {
-    /// Those of a connection that begins.
+    /// The state at the start of a connection.
     pub(crate) fn new() -> Self {
         H2Frames {
             part: FramePart::Preface,
-            left: PREFACE,
-            head: [0; FRAME_HEAD_LENGTH],
+            missing: PREFACE,
+            head: [0; FRAME_HEADER_LENGTH],
             is_head_open: true,
-            idle: IdleBudget::new(),
+            idle: IdleFrameBudget::new(),
         }
     }
 
-    /// The client was sent so many bytes.
+    /// Records that `bytes` were sent to the client.
     pub(crate) fn note_written(&mut self, bytes: usize) {
-        self.idle.written = self.idle.written.saturating_add(bytes);
+        self.idle.note_written(bytes);
     }
 
-    /// Takes what has come.
+    /// Tracks the bytes just read.
     pub(crate) fn take(&mut self, mut bytes: &[u8]) -> ReadOutcome {
         let mut is_head_complete = !self.awaits_head();
         let mut has_heads = false;
         while !bytes.is_empty() {
-            let (new, rest) = bytes.split_at(self.left.min(bytes.len()));
+            let (new, rest) = bytes.split_at(self.missing.min(bytes.len()));
             bytes = rest;
             if self.part == FramePart::FrameHead {
-                let come = FRAME_HEAD_LENGTH - self.left;
-                self.head[come..come + new.len()].copy_from_slice(new);
+                let filled = FRAME_HEADER_LENGTH - self.missing;
+                self.head[filled..filled + new.len()].copy_from_slice(new);
             } else if self.part == FramePart::Payload
                 && self.is_padded_data()
-                && self.left == self.length()
+                && self.missing == self.length()
                 && let Some(padding) = new.first()
-                && self.left == 1 + usize::from(*padding)
+                && self.missing == 1 + usize::from(*padding)
             {
                 self.idle.spend();
             }
-            self.left -= new.len();
-            if self.left == 0 {
+            self.missing -= new.len();
+            if self.missing == 0 {
                 has_heads |= self.end_part();
             }
             is_head_complete |= !self.awaits_head();
@@ -174,30 +86,30 @@ impl H2Frames {
         ReadOutcome {
             is_head_complete,
             has_heads,
-            is_flood: self.idle.is_flood,
+            is_flood: self.idle.is_flood(),
         }
     }
 
-    /// The length of the frame's payload.
+    /// Length of the frame's payload.
     fn length(&self) -> usize {
         let [high, middle, low, ..] = self.head;
         u32::from_be_bytes([0, high, middle, low]) as usize
     }
 
-    /// Whether the frame is one of DATA whose first octet tells how much of it is a body.
+    /// Whether this is a padded DATA frame, whose first payload byte is the length of the padding.
     fn is_padded_data(&self) -> bool {
         let [_, _, _, kind, flags, ..] = self.head;
         kind == DATA && flags & PADDED != 0 && flags & END_STREAM == 0
     }
 
-    /// Counts a frame of which the head has come.
+    /// Counts the frame whose header has just been completed.
     fn count(&mut self) {
         let [_, _, _, kind, flags, ..] = self.head;
         match kind {
-            HEADERS => self.idle.make_up(IDLE_FRAMES_PER_HEAD),
+            HEADERS => self.idle.earn(IDLE_FRAMES_PER_HEAD),
             DATA if self.length() > 0 || flags & END_STREAM != 0 => {
                 if flags & PADDED == 0 {
-                    self.idle.make_up(1);
+                    self.idle.earn(1);
                 }
             }
             WINDOW_UPDATE => self.idle.open_window(),
@@ -205,18 +117,19 @@ impl H2Frames {
         }
     }
 
-    /// Whether the client has begun something that it must not take its time over.
+    /// Whether the client has begun a head that is due within the head timeout.
     pub(crate) fn awaits_head(&self) -> bool {
-        self.is_head_open || (self.part == FramePart::FrameHead && self.left < FRAME_HEAD_LENGTH)
+        self.is_head_open
+            || (self.part == FramePart::FrameHead && self.missing < FRAME_HEADER_LENGTH)
     }
 
-    /// Goes on to the next part; whether the head of a request has ended.
+    /// Moves on to the next part. Returns whether a request head has ended.
     fn end_part(&mut self) -> bool {
         let [_, _, _, kind, flags, ..] = self.head;
         let part = self.part;
-        (self.part, self.left) = match part {
+        (self.part, self.missing) = match part {
             FramePart::FrameHead => (FramePart::Payload, self.length()),
-            FramePart::Preface | FramePart::Payload => (FramePart::FrameHead, FRAME_HEAD_LENGTH),
+            FramePart::Preface | FramePart::Payload => (FramePart::FrameHead, FRAME_HEADER_LENGTH),
         };
         let is_head = matches!(kind, HEADERS | CONTINUATION);
         match part {
@@ -224,7 +137,7 @@ impl H2Frames {
             FramePart::FrameHead => {
                 self.is_head_open |= is_head;
                 self.count();
-                self.left == 0 && self.end_part()
+                self.missing == 0 && self.end_part()
             }
             FramePart::Payload => {
                 self.is_head_open = is_head && flags & END_HEADERS == 0;
@@ -236,18 +149,23 @@ impl H2Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::pingora_driver::client::http2::idle_frame_budget::{
+        BYTES_PER_WINDOW_UPDATE, IDLE_FRAMES_PER_SECOND, MAX_IDLE_FRAMES,
+    };
 
     const SETTINGS: u8 = 4;
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
         let [.., high, middle, low] = length.to_be_bytes();
         let mut frame = vec![high, middle, low, kind, flags, 0, 0, 0, 1];
-        frame.resize(FRAME_HEAD_LENGTH + length, b'x');
+        frame.resize(FRAME_HEADER_LENGTH + length, b'x');
         frame
     }
 
-    /// What is owed after all of `bytes`, however they come.
+    /// Whether a head is incomplete after all of `bytes`, for any division into reads.
     fn awaits_head(bytes: &[u8]) -> bool {
         let mut whole = H2Frames::new();
         whole.take(bytes);
@@ -260,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn preface_and_settings_are_owed() {
+    fn preface_and_settings_are_pending_at_first() {
         let mut start = vec![b'p'; PREFACE];
         for length in 0..PREFACE {
             assert!(awaits_head(&start[..length]), "{length}");
@@ -276,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_owed_until_the_frame_that_ends_it_is_whole() {
+    fn a_head_is_pending_until_its_last_frame_is_complete() {
         let start = [vec![b'p'; PREFACE], frame(SETTINGS, 0, 0)].concat();
         let after = |frames: &[Vec<u8>]| awaits_head(&[start.clone(), frames.concat()].concat());
         assert!(!after(&[frame(HEADERS, END_HEADERS, 5)]));
@@ -290,16 +208,16 @@ mod tests {
         let mut torn = frame(HEADERS, END_HEADERS, 5);
         torn.pop();
         assert!(after(&[torn]));
-        // A frame's head comes at once, but the body may take its time.
+        // A frame header is due within the head timeout, but the body of a request is not.
         let data = frame(DATA, 0, 500);
         assert!(after(&[data[..3].to_vec()]));
-        assert!(!after(&[data[..FRAME_HEAD_LENGTH].to_vec()]));
+        assert!(!after(&[data[..FRAME_HEADER_LENGTH].to_vec()]));
         assert!(!after(&[data[..100].to_vec()]));
         assert!(after(&[data, frame(HEADERS, 0, 1)]));
     }
 
     #[test]
-    fn the_time_begins_anew_with_each_head() {
+    fn each_head_starts_a_new_timeout() {
         let mut frames = H2Frames::new();
         let mut take = |bytes: &[u8]| {
             let taken = frames.take(bytes);
@@ -316,7 +234,7 @@ mod tests {
         let two = [head.clone(), head[..20].to_vec()].concat();
         assert_eq!(take(&two[..30]), (true, false, true));
         assert_eq!(take(&two[30..40]), (false, false, true));
-        // The first is over, and the second has begun.
+        // The first head is complete, and the second one has begun.
         assert_eq!(take(&two[40..]), (true, true, true));
         assert_eq!(take(&head[20..40]), (false, false, true));
         assert_eq!(take(&head[40..]), (true, true, false));
@@ -324,13 +242,13 @@ mod tests {
 
     const PING: u8 = 6;
 
-    /// How many of these in a row are taken on a connection that begins, up to 5,000.
-    fn taken(frames: &mut H2Frames, flood: &[u8]) -> usize {
-        let place = (0..5_000).find(|_| frames.take(flood).is_flood);
-        place.unwrap_or(5_000)
+    /// How many copies of `flood` a new connection accepts, up to 5,000.
+    fn accepted(frames: &mut H2Frames, flood: &[u8]) -> usize {
+        let count = (0..5_000).find(|_| frames.take(flood).is_flood);
+        count.unwrap_or(5_000)
     }
 
-    fn begun() -> H2Frames {
+    fn open_connection() -> H2Frames {
         let mut frames = H2Frames::new();
         frames.take(&[&[b'p'; PREFACE][..], &frame(SETTINGS, 0, 0)].concat());
         frames
@@ -338,10 +256,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_frames_are_counted() {
-        let left = MAX_IDLE_FRAMES as usize - 1;
+        let limit = MAX_IDLE_FRAMES as usize - 1;
         let only_padding = {
             let mut frame = frame(DATA, PADDED, 3);
-            frame[FRAME_HEAD_LENGTH] = 2;
+            frame[FRAME_HEADER_LENGTH] = 2;
             frame
         };
         for idle in [
@@ -351,45 +269,45 @@ mod tests {
             frame(DATA, 0, 0),
             only_padding,
         ] {
-            assert_eq!(taken(&mut begun(), &idle), left, "{idle:?}");
+            assert_eq!(accepted(&mut open_connection(), &idle), limit, "{idle:?}");
         }
         let mut one = frame(DATA, PADDED, 4);
-        one[FRAME_HEAD_LENGTH] = 2;
+        one[FRAME_HEADER_LENGTH] = 2;
         for useful in [
             one,
             frame(DATA, 0, 1),
             frame(DATA, END_STREAM, 0),
             frame(HEADERS, END_HEADERS, 1),
         ] {
-            assert_eq!(taken(&mut begun(), &useful), 5_000);
+            assert_eq!(accepted(&mut open_connection(), &useful), 5_000);
             let with_ping = [useful, frame(PING, 0, 8)].concat();
-            assert!(taken(&mut begun(), &with_ping) >= left);
+            assert!(accepted(&mut open_connection(), &with_ping) >= limit);
         }
-        // Time makes up for some.
-        let mut frames = begun();
-        for _ in 0..left {
+        // Idle frames are earned over time.
+        let mut frames = open_connection();
+        for _ in 0..limit {
             assert!(!frames.take(&frame(PING, 0, 8)).is_flood);
         }
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(
-            taken(&mut frames, &frame(PING, 0, 8)),
+            accepted(&mut frames, &frame(PING, 0, 8)),
             3 * IDLE_FRAMES_PER_SECOND as usize
         );
     }
 
     #[test]
-    fn windows_are_opened_for_what_was_sent() {
+    fn window_updates_are_earned_by_bytes_sent() {
         let update = frame(WINDOW_UPDATE, 0, 4);
         let all = 2 * MAX_IDLE_FRAMES as usize - 1;
-        assert_eq!(taken(&mut begun(), &update), all);
-        let mut frames = begun();
+        assert_eq!(accepted(&mut open_connection(), &update), all);
+        let mut frames = open_connection();
         frames.note_written(100 * BYTES_PER_WINDOW_UPDATE);
-        assert_eq!(taken(&mut frames, &update), all + 100);
-        // What is written does not make up for others.
-        let mut frames = begun();
+        assert_eq!(accepted(&mut frames, &update), all + 100);
+        // Bytes written do not earn other idle frames.
+        let mut frames = open_connection();
         frames.note_written(1 << 20);
         assert_eq!(
-            taken(&mut frames, &frame(PING, 0, 8)),
+            accepted(&mut frames, &frame(PING, 0, 8)),
             MAX_IDLE_FRAMES as usize - 1
         );
     }

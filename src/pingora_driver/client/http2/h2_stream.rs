@@ -1,4 +1,4 @@
-//! One request and its answer on a connection of HTTP/2.
+//! One request and its response on an HTTP/2 connection.
 
 mod session;
 
@@ -27,27 +27,27 @@ use crate::pingora_driver::client::connection_state::{
 };
 use crate::record::TerminationReason;
 
-/// Pingora's session of a stream, with what it lacks beside one of HTTP/1.1: a time limit for the client's body, one for
-/// the head of the host's answer, and an answer after a panic.
+/// Wraps Pingora's session of an HTTP/2 stream and adds what it lacks compared with HTTP/1.1: a timeout for the
+/// client's body, one for the host's response head, and a response after a panic.
 ///
-/// It goes to the proxy as a session of a kind that Pingora does not know, which is how its reads can be stood around.
+/// The proxy receives it as Pingora's custom session type, because that type allows this module to intercept reads.
 pub(crate) struct H2Stream {
     inner: HttpSession,
     state: Arc<ConnectionState>,
     /// `None` for a request without a body.
     upload: Option<UploadGuard>,
     read_timeout: Option<Duration>,
-    /// Since when the client owes the next part of the body.
+    /// When the current wait for the client's body began.
     body_wait_since: Option<Instant>,
     timer: DeadlineTimer,
-    /// Whether the path is one.
+    /// Whether the request has a valid path.
     is_well_formed: bool,
-    /// Whether the client has said that the body is empty, and not ended it.
+    /// Whether the request has `Content-Length: 0` while its stream is still open.
     awaits_empty_end: bool,
 }
 
 impl H2Stream {
-    /// The request that has opened a stream. Its cookies are put together, as HTTP/1.1 has them, RFC 9113 8.2.3.
+    /// Wraps the session of a newly opened stream. Joins the Cookie fields as HTTP/1.1 requires, RFC 9113 8.2.3.
     pub(crate) fn new(mut inner: HttpSession, peer: DownstreamPeer) -> Self {
         let state = Arc::new(ConnectionState::new(peer));
         let request = inner.req_header_mut();
@@ -55,7 +55,7 @@ impl H2Stream {
         join_cookies(request);
         request.extensions_mut().insert(Arc::clone(&state));
         let awaits_empty_end = has_zero_length(request) && {
-            // The field alone is enough for Pingora to take the body for empty.
+            // Pingora would treat the body as empty because of this field alone.
             request.remove_header(&CONTENT_LENGTH);
             let awaits_empty_end = !inner.is_body_empty();
             if !awaits_empty_end {
@@ -79,19 +79,21 @@ impl H2Stream {
         self.is_well_formed
     }
 
-    /// Whether the request must not go on before [`Self::wait_for_empty_end`] has told that its body is empty, RFC 9113 8.1.1.
+    /// Whether the request must wait for [`Self::wait_for_empty_end`] to confirm that its body is empty, RFC 9113
+    /// 8.1.1.
     pub(crate) fn awaits_empty_end(&self) -> bool {
         self.awaits_empty_end
     }
 
-    /// Waits until the body that was said to be empty is; `Err`: it is not, or the client does not say so.
+    /// Waits for the end of a body with Content-Length 0. `Err`: the body is not empty, or its end does not arrive in
+    /// time.
     pub(crate) async fn wait_for_empty_end(
         &mut self,
         limit: Duration,
     ) -> Result<(), TerminationReason> {
-        let by = Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         loop {
-            match timeout_at(by, self.inner.read_body_bytes()).await {
+            match timeout_at(deadline, self.inner.read_body_bytes()).await {
                 Err(_) => return Err(TerminationReason::ClientTimeout),
                 Ok(Err(error)) => {
                     let is_malformed = matches!(
@@ -116,9 +118,9 @@ impl H2Stream {
         Ok(())
     }
 
-    /// Ends a stream whose body has not come to the end that was said; returns the status of the answer, if any.
-    pub(crate) fn reject(self, ending: TerminationReason) -> Option<u16> {
-        let status = match ending {
+    /// Ends a stream whose body did not turn out to be empty. Returns the status of the response, if one is sent.
+    pub(crate) fn reject(self, termination: TerminationReason) -> Option<u16> {
+        let status = match termination {
             TerminationReason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             TerminationReason::BadRequest => StatusCode::BAD_REQUEST,
             _ => return None,
@@ -126,7 +128,7 @@ impl H2Stream {
         self.respond_with_status(status).then_some(status.as_u16())
     }
 
-    /// What this side and the phases of a session's request tell each other, if it is an exchange.
+    /// The state of an HTTP/2 session; `None` for other sessions.
     pub(crate) fn state_of(session: &ServerSession) -> Option<&Arc<ConnectionState>> {
         session.as_custom()?;
         session.req_header().extensions.get()
@@ -140,18 +142,18 @@ impl H2Stream {
         self.inner.req_header()
     }
 
-    /// Whether a body is to come.
+    /// Whether a body follows.
     pub(crate) fn has_body(&mut self) -> bool {
         !self.inner.is_body_done()
     }
 
-    /// Tells `upload` of each part of the body.
+    /// Reports every part of the body to `upload`.
     pub(crate) fn track_upload(&mut self, upload: UploadGuard) {
         self.upload = Some(upload);
     }
 
-    /// Ends the stream with a status and nothing else, for which the client need not have opened its window.
-    /// `false`: it has ended before.
+    /// Ends the stream with a response that has no body, which needs no flow-control window. `false`: the stream has
+    /// already ended.
     pub(crate) fn respond_with_status(mut self, status: StatusCode) -> bool {
         let mut head = empty_response(status);
         if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -161,17 +163,19 @@ impl H2Stream {
         self.inner.write_response_header(head, true).is_ok()
     }
 
-    /// Ends the stream as one of which nothing has been looked at.
+    /// Rejects the stream without processing it, so the client may retry the request.
     pub(crate) fn refuse(mut self) {
         let refused = h2::Reason::REFUSED_STREAM;
         self.inner.shutdown_with_reason(refused);
     }
 
-    /// The next part of the body, or with `idle` the end of the stream, which only the client can bring about then.
+    /// Reads the next part of the body, or with `idle` waits for the end of the stream, which only the client can cause
+    /// then.
     async fn read(&mut self, idle: bool) -> Result<Option<Bytes>> {
         loop {
             match self.read_part(idle).await {
-                // A frame may be empty, and Pingora would take it for the end of the body; or for another end behind it.
+                // An empty frame is valid, but Pingora would take it for the end of the body, or for a second end after
+                // it.
                 Ok(Some(part)) if part.is_empty() => {
                     if self.inner.is_body_done() {
                         return Ok(None);
@@ -195,7 +199,7 @@ impl H2Stream {
         let mut reading = pin!(self.inner.read_body_or_idle(idle));
         let outcome = poll_fn(|context| match reading.as_mut().poll(context) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if deadline.is_some_and(|by| timer.has_elapsed(by, context)) => {
+            Poll::Pending if deadline.is_some_and(|time| timer.has_elapsed(time, context)) => {
                 Poll::Ready(None)
             }
             Poll::Pending => Poll::Pending,
@@ -213,12 +217,12 @@ impl H2Stream {
             }
             Some(Err(error)) => {
                 self.state.abort(AbortReason::ClientGone);
-                let gone = "the client has given the request up";
-                Err(Error::because(ErrorType::ConnectionClosed, gone, error).into_down())
+                let cancelled = "the client has cancelled the request";
+                Err(Error::because(ErrorType::ConnectionClosed, cancelled, error).into_down())
             }
             None if idle => {
                 self.state.note_host_timeout();
-                let late = "the host has not answered";
+                let late = "the host has not responded";
                 Err(Error::explain(ErrorType::ReadTimedout, late).into_down())
             }
             None => {
@@ -228,14 +232,14 @@ impl H2Stream {
         }
     }
 
-    /// Whether nothing comes behind this head: who writes an answer of ours does not say so to HTTP/1.1, nor to us.
+    /// Whether the response ends with this head. Pingora's callers do not say so for the local responses.
     fn ends_with_head(&self, head: &ResponseHeader) -> bool {
         let length = head.headers.get(CONTENT_LENGTH);
         self.inner.req_header().method == Method::HEAD
             || length.is_some_and(|length| length.as_bytes() == b"0")
     }
 
-    /// Notes whether the client has got the head of an answer.
+    /// Records whether the client has received a response head.
     fn note_write<T>(&self, outcome: Result<T>) -> Result<T> {
         if self.inner.response_written().is_some() {
             self.state.note_response_started();
@@ -252,7 +256,7 @@ impl Drop for H2Stream {
             let failed = empty_response(StatusCode::INTERNAL_SERVER_ERROR);
             let _ = self.inner.write_response_header(failed, true);
         }
-        // Nothing happens if the answer is whole.
+        // Without effect if the response is complete.
         self.inner.shutdown();
     }
 }

@@ -1,8 +1,8 @@
-//! Where the path of a request stands in its block of fields, RFC 7541.
+//! Finds the path of a request in its HPACK block, RFC 7541.
 //!
-//! The `h2` crate decodes the block, and resets a stream whose path the `http` crate does not take. Here the block is
-//! walked through without making fields of it, to find such a path; of the table that both sides keep only that is known
-//! which this needs: the length of each entry, and which are paths.
+//! The `h2` crate decodes the block, and resets the stream if the `http` crate rejects the path. To find such paths
+//! first, this module walks through the block without building the fields. Of the dynamic table it stores only what
+//! that requires: the size of each entry, and which entries are paths.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,18 +10,18 @@ use std::ops::Range;
 use super::huffman;
 use crate::message::Malformed;
 
-/// The table's size, RFC 9113 6.5.2: our settings do not change it.
+/// Size of the dynamic table in bytes, RFC 9113 6.5.2. Our settings do not change it.
 const TABLE_SIZE: usize = 4_096;
 
-/// What an entry counts beside its name and value, RFC 7541 4.1.
+/// Size that an entry adds to its name and value, RFC 7541 4.1.
 const ENTRY_OVERHEAD: usize = 32;
 
 const PATH: &[u8] = b":path";
 
-/// The code of [`PATH`].
+/// Length of [`PATH`] in its Huffman code.
 const PATH_CODED: usize = 4;
 
-/// The names of the table that every decoder knows, RFC 7541 appendix A.
+/// The names in the static table, RFC 7541 appendix A.
 const STATIC_NAMES: [&str; 61] = [
     ":authority",
     ":method",
@@ -86,7 +86,6 @@ const STATIC_NAMES: [&str; 61] = [
     "www-authenticate",
 ];
 
-/// The name of a field.
 #[derive(Debug, Clone, Copy)]
 struct FieldName {
     length: usize,
@@ -106,27 +105,27 @@ impl FieldName {
 struct TableEntry {
     name: FieldName,
     size: usize,
-    /// The value if it is a path that `h2` does not take.
+    /// The value, if it is a path that `h2` rejects.
     odd: Option<Box<[u8]>>,
 }
 
-/// The paths of a block that `h2` does not take.
+/// The paths in a block that `h2` rejects.
 #[derive(Debug, Default)]
 pub(crate) struct OddPaths {
-    /// Where each of them stands, written out: with its length, and how many octets it stands for. One that the table has
-    /// does not.
+    /// The position of each such path that is a literal, with its length prefix, and the length of its decoded value.
+    /// Paths from the dynamic table have no position.
     pub(crate) written: Vec<(Range<usize>, usize)>,
-    /// The last one.
+    /// The last such path in the block.
     pub(crate) path: Option<Box<[u8]>>,
 }
 
-/// The table of a client's encoder.
+/// The dynamic table of a client's encoder.
 #[derive(Debug)]
 pub(crate) struct HpackTable {
     entries: VecDeque<TableEntry>,
     size: usize,
     max: usize,
-    /// A decoded value.
+    /// Buffer for a decoded value.
     text: Vec<u8>,
 }
 
@@ -140,7 +139,7 @@ impl HpackTable {
         }
     }
 
-    /// Walks through a whole block. `is_odd` tells whether a path is one that `h2` does not take.
+    /// Walks through a complete block. `is_odd` returns whether `h2` rejects a path.
     pub(crate) fn walk(
         &mut self,
         block: &[u8],
@@ -175,8 +174,8 @@ impl HpackTable {
         Ok(odd)
     }
 
-    /// A field that is written out, at least its value; returns where the next one begins. One with a prefix of six bits
-    /// goes into the table.
+    /// Reads a field whose value is a literal and returns the position after it. With a `prefix` of six bits the field
+    /// enters the table.
     fn literal(
         &mut self,
         block: &[u8],
@@ -232,7 +231,7 @@ impl HpackTable {
         Ok(next)
     }
 
-    /// A name that is written out, whose length matters if it is kept.
+    /// Reads a literal name. Its length only matters if the table keeps it.
     fn name(&mut self, text: StringLiteral<'_>, is_kept: bool) -> Result<FieldName, Malformed> {
         if !text.is_coded {
             return Ok(FieldName::of(text.bytes));
@@ -247,12 +246,12 @@ impl HpackTable {
         })
     }
 
-    /// The entry with this index; `None`: it is one that every decoder knows.
+    /// The entry with this index. `None`: it is in the static table.
     fn dynamic(&self, index: usize) -> Result<Option<&TableEntry>, Malformed> {
         match index.checked_sub(STATIC_NAMES.len() + 1) {
             None if index > 0 => Ok(None),
             None => Err(Malformed),
-            Some(place) => self.entries.get(place).map(Some).ok_or(Malformed),
+            Some(index) => self.entries.get(index).map(Some).ok_or(Malformed),
         }
     }
 
@@ -273,7 +272,7 @@ impl HpackTable {
     }
 }
 
-/// A text of a block.
+/// A string literal of a block.
 #[derive(Debug, Clone, Copy)]
 struct StringLiteral<'a> {
     bytes: &'a [u8],
@@ -285,7 +284,7 @@ fn decode(coded: &[u8], into: &mut Vec<u8>) -> Result<(), Malformed> {
     huffman::decode(coded, |octet| into.push(octet)).ok_or(Malformed)
 }
 
-/// The text at a place, and where it ends.
+/// Reads the string literal at a position and returns the position after it.
 fn string(block: &[u8], at: usize) -> Result<(StringLiteral<'_>, usize), Malformed> {
     let is_coded = block.get(at).is_some_and(|octet| octet & 0x80 != 0);
     let (length, start) = integer(block, at, 7)?;
@@ -293,8 +292,8 @@ fn string(block: &[u8], at: usize) -> Result<(StringLiteral<'_>, usize), Malform
     Ok((StringLiteral { bytes, is_coded }, start + length))
 }
 
-/// The number at a place, of which the first octet has so many bits, and where it ends, RFC 7541 5.1. As for `h2` it has
-/// no more than five octets.
+/// Reads an integer with a prefix of `prefix` bits and returns the position after it, RFC 7541 5.1. Like `h2`, it
+/// accepts at most five bytes.
 fn integer(block: &[u8], at: usize, prefix: u32) -> Result<(usize, usize), Malformed> {
     let mask = (1_usize << prefix) - 1;
     let first = usize::from(*block.get(at).ok_or(Malformed)?) & mask;
@@ -302,33 +301,33 @@ fn integer(block: &[u8], at: usize, prefix: u32) -> Result<(usize, usize), Malfo
         return Ok((first, at + 1));
     }
     let mut number = first;
-    for (place, octet) in block[at + 1..].iter().take(4).enumerate() {
-        number += usize::from(octet & 0x7f) << (7 * place);
+    for (index, octet) in block[at + 1..].iter().take(4).enumerate() {
+        number += usize::from(octet & 0x7f) << (7 * index);
         if octet & 0x80 == 0 {
-            return Ok((number, at + 2 + place));
+            return Ok((number, at + 2 + index));
         }
     }
     Err(Malformed)
 }
 
-/// Writes a text as it is, with its length.
+/// Appends a string literal without Huffman code.
 pub(crate) fn write_string(text: &[u8], into: &mut Vec<u8>) {
     const MASK: usize = 0x7f;
     match text.len().checked_sub(MASK) {
         None => into.push(text.len() as u8),
-        Some(mut rest) => {
+        Some(mut remaining) => {
             into.push(MASK as u8);
-            while rest > MASK {
-                into.push(rest as u8 | 0x80);
-                rest >>= 7;
+            while remaining > MASK {
+                into.push(remaining as u8 | 0x80);
+                remaining >>= 7;
             }
-            into.push(rest as u8);
+            into.push(remaining as u8);
         }
     }
     into.extend_from_slice(text);
 }
 
-/// Writes a field that the table does not keep.
+/// Appends a field that is not added to the table.
 pub(crate) fn write_field(name: &[u8], value: &[u8], into: &mut Vec<u8>) {
     into.push(0);
     write_string(name, into);

@@ -1,6 +1,6 @@
-//! The Huffman code of HPACK, RFC 7541 appendix B. It is canonical, so the lengths of its codes are all there is to it.
+//! The Huffman code of HPACK, RFC 7541 appendix B. It is canonical, so the lengths of the codes determine the codes.
 
-/// Bits of each octet's code.
+/// Length of each byte's code in bits.
 #[rustfmt::skip]
 const LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
@@ -18,7 +18,7 @@ const LENGTHS: [u8; 256] = [
 const SHORTEST: usize = 5;
 const LONGEST: usize = 30;
 
-/// The octets in the order of their codes, and for each length the first code and the place of its octet.
+/// The bytes ordered by their codes, and for each code length the first code and the index of its byte.
 struct HuffmanCode {
     octets: [u8; 256],
     first: [u32; LONGEST + 1],
@@ -34,18 +34,18 @@ const CODE: HuffmanCode = {
         count: [0; LONGEST + 1],
     };
     let mut next = 0;
-    let mut place = 0;
+    let mut index = 0;
     let mut length = 1;
     while length <= LONGEST {
         next <<= 1;
         code.first[length] = next;
-        code.start[length] = place;
+        code.start[length] = index;
         let mut octet = 0;
         while octet < 256 {
             if LENGTHS[octet] as usize == length {
-                code.octets[place as usize] = octet as u8;
+                code.octets[index as usize] = octet as u8;
                 code.count[length] += 1;
-                place += 1;
+                index += 1;
                 next += 1;
             }
             octet += 1;
@@ -57,7 +57,7 @@ const CODE: HuffmanCode = {
 
 static TABLE: HuffmanCode = CODE;
 
-/// Hands the octets that `coded` stands for to `each`. `None`: it is not a whole code.
+/// Decodes `coded` and passes each byte to `each`. `None`: it is not a valid encoding.
 pub(crate) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
     let mut rest = coded.iter();
     let mut bits = 0_u64;
@@ -70,9 +70,9 @@ pub(crate) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
         }
         let octet = (SHORTEST..=LONGEST.min(count)).find_map(|length| {
             let code = (bits >> (count - length)) as u32 & ((1 << length) - 1);
-            let place = code.checked_sub(TABLE.first[length])?;
-            (place < TABLE.count[length]).then(|| {
-                let octet = TABLE.octets[(TABLE.start[length] + place) as usize];
+            let index = code.checked_sub(TABLE.first[length])?;
+            (index < TABLE.count[length]).then(|| {
+                let octet = TABLE.octets[(TABLE.start[length] + index) as usize];
                 (octet, length)
             })
         });
@@ -81,7 +81,7 @@ pub(crate) fn decode(coded: &[u8], mut each: impl FnMut(u8)) -> Option<()> {
                 each(octet);
                 count -= length;
             }
-            // What fills the last octet up are ones, and fewer than eight.
+            // Padding consists of fewer than eight one bits.
             None => {
                 let padding = (1_u64 << count.min(8)) - 1;
                 return (count < 8 && bits & padding == padding).then_some(());
@@ -100,14 +100,14 @@ mod tests {
         Some(text)
     }
 
-    /// The code of a text, bit by bit.
+    /// Encodes a text bit by bit.
     fn coded(text: &[u8]) -> Vec<u8> {
         let mut bits = Vec::new();
         for octet in text {
             let length = usize::from(LENGTHS[usize::from(*octet)]);
             let start = TABLE.start[length] as usize;
-            let place = TABLE.octets[start..].iter().position(|it| it == octet);
-            let code = TABLE.first[length] + place.expect("each octet has a code") as u32;
+            let index = TABLE.octets[start..].iter().position(|it| it == octet);
+            let code = TABLE.first[length] + index.expect("each octet has a code") as u32;
             bits.extend((0..length).rev().map(|bit| code >> bit & 1 == 1));
         }
         while bits.len() % 8 != 0 {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_octet_comes_back() {
+    fn every_byte_survives_a_round_trip() {
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(decoded(&coded(&all)), Some(all));
         for octet in 0..=255 {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn padding_is_short_and_of_ones() {
-        // A zero bit behind `0`; eight ones; the code for the end, which never stands in a text.
+        // A zero bit after `0`; eight one bits; the code of EOS, which must not occur in a string.
         for bad in [&[0b0000_0110][..], &[0xff], &[0x07, 0xff], &[0xff; 4]] {
             assert_eq!(decoded(bad), None, "{bad:?}");
         }

@@ -1,11 +1,15 @@
-//! A client's connection of HTTP/2: a loop of our own around the `h2` crate and Pingora's session of a stream.
+//! A client's HTTP/2 connection: a connection loop around the `h2` crate and Pingora's session of a stream.
 
 mod connection;
+mod connection_lifetime;
+mod frame;
 mod h2_fields;
 mod h2_frames;
 mod h2_stream;
 mod hpack;
 mod huffman;
+mod idle_frame_budget;
+mod odd_path;
 mod path_rewriter;
 mod upload_windows;
 
@@ -13,4 +17,3 @@ pub(super) use connection::H2Connection;
 pub(super) use h2_frames::{H2Frames, ReadOutcome};
 pub(super) use h2_stream::H2Stream;
 pub(super) use path_rewriter::PathRewriter;
-pub(crate) use upload_windows::UPLOAD_WINDOW_BUDGET;

@@ -1,12 +1,12 @@
-//! Requests of HTTP/2 whose path the `http` crate does not take, brought past it.
+//! Carries request paths that the `http` crate rejects past the `h2` crate.
 //!
-//! The `h2` crate resets a stream whose path has `<`, `>` or a backtick, and drops what follows a `#`. So such a path is
-//! taken out of the bytes on their way to it: a path of the same length stands in its place, which keeps the table of
-//! HPACK as it would be, and the request gets a field with what is to become of it. The field's name is a random one of
-//! this process, which no client knows; [`restore_path`] takes it out of the request when the stream is accepted.
+//! `h2` resets a stream whose path contains `<`, `>` or a backtick, and drops what follows a `#`. This module replaces
+//! such a path in the byte stream before `h2` reads it: by a path of the same length, which leaves the HPACK table
+//! unchanged, and by an extra field with the escaped path. The field has a random name per process, so clients cannot
+//! forge it. When the stream is accepted, [`restore_path`] moves the path from that field back into the request.
 //!
-//! All other bytes pass as they are, at once where a frame has come as a whole. What does not keep to HTTP/2, or is longer
-//! than it may be, is for `h2` to refuse: from there on nothing is looked at.
+//! All other bytes pass unchanged, and at once if a frame arrives as a whole. Bytes that violate HTTP/2 or exceed a
+//! limit are left for `h2` to reject, and from there on the rewriter passes everything through.
 
 use std::sync::LazyLock;
 
@@ -15,35 +15,24 @@ use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 
+use super::frame::{
+    CONTINUATION, END_HEADERS, FRAME_HEADER_LENGTH, FrameHeader, HEADERS, MAX_FRAME, PADDED,
+    PREFACE, PRIORITY,
+};
 use super::hpack::{HpackTable, OddPaths, write_field, write_string};
+use super::odd_path::{escape_path, is_odd};
 use crate::message::Malformed;
 
-/// The length of the preface, RFC 9113 3.4.
-const PREFACE: usize = 24;
-
-/// The length of a frame's head.
-const FRAME_HEADER_LENGTH: usize = 9;
-
-/// The largest frame that our settings allow.
-const MAX_FRAME: usize = 16_384;
-
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
-
-/// What PRIORITY puts before the block.
+/// Length of the priority data before the block, in bytes.
 const PRIORITY_LENGTH: usize = 5;
 
-/// The name of the field that says what is to become of a path.
+/// The name of the field that carries the escaped path.
 static PATH_FIELD: LazyLock<HeaderName> = LazyLock::new(|| {
     let name = format!("ballast-path-{:032x}", rand::random::<u128>());
     HeaderName::from_bytes(name.as_bytes()).expect("letters, digits and hyphens")
 });
 
-/// Takes what was found of a request's path out of it. `Err`: the path is not one.
+/// Moves the path from its field back into the request. `Err`: the path is not valid.
 pub(crate) fn restore_path(request: &mut RequestHeader) -> Result<(), Malformed> {
     let Some(path) = request.remove_header(&*PATH_FIELD) else {
         return Ok(());
@@ -51,7 +40,7 @@ pub(crate) fn restore_path(request: &mut RequestHeader) -> Result<(), Malformed>
     if path.is_empty() {
         return Err(Malformed);
     }
-    // The authority stands beside it.
+    // The authority is a separate part of the URI.
     let mut parts = request.uri.clone().into_parts();
     let path = PathAndQuery::try_from(path.as_bytes()).map_err(|_| Malformed)?;
     parts.path_and_query = Some(path);
@@ -59,44 +48,44 @@ pub(crate) fn restore_path(request: &mut RequestHeader) -> Result<(), Malformed>
     Ok(())
 }
 
-/// A client's bytes on their way to `h2`.
+/// The filter between a client's socket and `h2`.
 #[derive(Debug)]
 pub(crate) struct PathRewriter {
-    /// Bytes that pass before the next frame begins.
+    /// Bytes of the current frame that still pass unchanged.
     passing: usize,
-    /// Frames of a head, or a frame's head, that are not whole.
+    /// An incomplete frame header, or the frames of an incomplete head.
     held: Vec<u8>,
-    /// What goes out before anything else.
+    /// Bytes that must be returned before anything else is read.
     out: Vec<u8>,
     table: HpackTable,
-    /// How many bytes of a head may be held.
+    /// Maximum number of bytes held back for one head.
     limit: usize,
-    /// Whether nothing is looked at any more.
+    /// Whether the rewriter has stopped looking at the bytes.
     is_passthrough: bool,
 }
 
-/// What begins at a place.
+/// What a byte sequence begins with.
 enum NextUnit {
     /// More bytes are needed to tell.
     Torn,
-    /// A frame that passes, with this length.
+    /// A frame that passes unchanged, of this length.
     Frame(usize),
-    /// A whole head, with this length.
+    /// A complete head, of this length.
     Head(usize),
 }
 
-/// What becomes of the bytes at a place.
+/// What to do with a byte sequence.
 enum RewriteStep {
-    /// So many pass as they are.
+    /// Pass this number of bytes unchanged.
     Pass(usize),
-    /// All of them are held.
+    /// Hold back all of them.
     Hold,
-    /// In place of so many of them these go out.
+    /// Replace this number of bytes by these.
     Replace(usize, Vec<u8>),
 }
 
 impl PathRewriter {
-    /// Those of a connection that begins. `limit` is the length that no list of fields may have.
+    /// The rewriter of a new connection. `limit` is the maximum size of a field list.
     pub(crate) fn new(limit: usize) -> Self {
         PathRewriter {
             passing: PREFACE,
@@ -108,12 +97,13 @@ impl PathRewriter {
         }
     }
 
-    /// What is to go out before anything else is taken.
+    /// The bytes that must be returned before anything else is read.
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
-    /// Takes what has come; returns how many bytes of it pass as they are. The rest is held, or goes out behind them.
+    /// Processes the bytes just read and returns how many of them pass unchanged. The rest is held back, or appended to
+    /// the output.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> usize {
         if !self.held.is_empty() {
             self.held.extend_from_slice(bytes);
@@ -142,13 +132,13 @@ impl PathRewriter {
         at
     }
 
-    /// Nothing more comes.
+    /// The client has closed its sending side.
     pub(crate) fn end(&mut self) {
         self.is_passthrough = true;
         self.out.append(&mut self.held);
     }
 
-    /// Takes bytes that cannot pass where they are.
+    /// Processes bytes that cannot pass in place, and copies them to the output.
     fn copy(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let count = match self.step(bytes) {
@@ -196,14 +186,14 @@ impl PathRewriter {
         RewriteStep::Pass(bytes.len())
     }
 
-    /// What goes out in place of a head; `None`: the head itself.
+    /// The replacement of a head. `None`: it passes unchanged.
     fn change(&mut self, frames: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         let head = FrameHeader::of(frames).ok_or(Malformed)?;
         let (first, mut rest) = frames[FRAME_HEADER_LENGTH..].split_at(head.length);
         let (priority, block) = unpadded(head.flags, first)?;
         if rest.is_empty() {
             let odd = self.table.walk(block, is_odd)?;
-            return Ok(replace_paths(&odd, block).map(|block| head.frames(priority, &block)));
+            return Ok(replace_paths(&odd, block).map(|block| head_frames(head, priority, &block)));
         }
         let mut block = block.to_vec();
         while let Some(more) = FrameHeader::of(rest) {
@@ -212,55 +202,32 @@ impl PathRewriter {
             rest = &rest[end..];
         }
         let odd = self.table.walk(&block, is_odd)?;
-        Ok(replace_paths(&odd, &block).map(|block| head.frames(priority, &block)))
+        Ok(replace_paths(&odd, &block).map(|block| head_frames(head, priority, &block)))
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct FrameHeader {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: [u8; 4],
+/// Encodes `block` as the frames of a head like that of `header`, without padding.
+fn head_frames(header: FrameHeader, priority: &[u8], block: &[u8]) -> Vec<u8> {
+    let (first, rest) = block.split_at(block.len().min(MAX_FRAME - priority.len()));
+    let mut frames = Vec::with_capacity(block.len() + 4 * FRAME_HEADER_LENGTH);
+    let mut write = |kind, flags, parts: [&[u8]; 2]| {
+        let length = (parts[0].len() + parts[1].len()) as u32;
+        frames.extend_from_slice(&length.to_be_bytes()[1..]);
+        frames.extend([kind, flags]);
+        frames.extend(header.stream);
+        frames.extend_from_slice(&parts.concat());
+    };
+    let end = |is_last| if is_last { END_HEADERS } else { 0 };
+    let flags = header.flags & !(PADDED | END_HEADERS);
+    write(HEADERS, flags | end(rest.is_empty()), [priority, first]);
+    let mut rest = rest.chunks(MAX_FRAME).peekable();
+    while let Some(part) = rest.next() {
+        write(CONTINUATION, end(rest.peek().is_none()), [part, &[]]);
+    }
+    frames
 }
 
-impl FrameHeader {
-    /// The one at the beginning of `bytes`, if it is whole.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        let [high, middle, low, kind, flags, a, b, c, d, ..] = *bytes else {
-            return None;
-        };
-        Some(FrameHeader {
-            length: u32::from_be_bytes([0, high, middle, low]) as usize,
-            kind,
-            flags,
-            stream: [a, b, c, d],
-        })
-    }
-
-    /// The frames of a head like this one, without padding.
-    fn frames(self, priority: &[u8], block: &[u8]) -> Vec<u8> {
-        let (first, rest) = block.split_at(block.len().min(MAX_FRAME - priority.len()));
-        let mut frames = Vec::with_capacity(block.len() + 4 * FRAME_HEADER_LENGTH);
-        let mut write = |kind, flags, parts: [&[u8]; 2]| {
-            let length = (parts[0].len() + parts[1].len()) as u32;
-            frames.extend_from_slice(&length.to_be_bytes()[1..]);
-            frames.extend([kind, flags]);
-            frames.extend(self.stream);
-            frames.extend_from_slice(&parts.concat());
-        };
-        let end = |is_last| if is_last { END_HEADERS } else { 0 };
-        let flags = self.flags & !(PADDED | END_HEADERS);
-        write(HEADERS, flags | end(rest.is_empty()), [priority, first]);
-        let mut rest = rest.chunks(MAX_FRAME).peekable();
-        while let Some(part) = rest.next() {
-            write(CONTINUATION, end(rest.peek().is_none()), [part, &[]]);
-        }
-        frames
-    }
-}
-
-/// What `bytes` begin with.
+/// Classifies the start of `bytes`.
 fn unit(bytes: &[u8]) -> Result<NextUnit, Malformed> {
     let Some(first) = FrameHeader::of(bytes) else {
         return Ok(NextUnit::Torn);
@@ -291,7 +258,7 @@ fn unit(bytes: &[u8]) -> Result<NextUnit, Malformed> {
     }
 }
 
-/// The priority and the block in the payload of HEADERS, RFC 9113 6.2.
+/// The priority data and the block in the payload of HEADERS, RFC 9113 6.2.
 fn unpadded(flags: u8, mut payload: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if flags & PADDED != 0 {
         let (padding, rest) = payload.split_first().ok_or(Malformed)?;
@@ -305,73 +272,21 @@ fn unpadded(flags: u8, mut payload: &[u8]) -> Result<(&[u8], &[u8]), Malformed> 
     payload.split_at_checked(priority).ok_or(Malformed)
 }
 
-/// A block in which `h2` finds another path in place of each odd one, and what is to become of the request.
+/// Replaces every odd path in a block by a harmless one and adds the field with the escaped path.
 fn replace_paths(odd: &OddPaths, block: &[u8]) -> Option<Vec<u8>> {
     let path = odd.path.as_deref()?;
     let mut new = Vec::with_capacity(block.len() + 4 * path.len());
     let mut at = 0;
-    for (place, length) in &odd.written {
-        new.extend_from_slice(&block[at..place.start]);
-        let mut other = vec![b'-'; *length];
-        other[0] = b'/';
-        write_string(&other, &mut new);
-        at = place.end;
+    for (range, length) in &odd.written {
+        new.extend_from_slice(&block[at..range.start]);
+        let mut substitute = vec![b'-'; *length];
+        substitute[0] = b'/';
+        write_string(&substitute, &mut new);
+        at = range.end;
     }
     new.extend_from_slice(&block[at..]);
     write_field(PATH_FIELD.as_str().as_bytes(), &escape_path(path), &mut new);
     Some(new)
-}
-
-/// Whether the `http` crate takes this octet of a path, or with `query` of what follows its question mark. Those that are
-/// not ASCII it takes if all are UTF-8.
-fn is_plain(octet: u8, query: bool) -> bool {
-    match octet {
-        b'"' | b'?' if query => octet == b'?',
-        b'`' => query,
-        b'"' | b'!' | 0x24..=0x3b | b'=' | 0x3f..=0x7e | 0x80.. => true,
-        _ => false,
-    }
-}
-
-/// Whether the `http` crate does not take a path, or changes it. An empty one is left to `h2`.
-fn is_odd(path: &[u8]) -> bool {
-    let mut query = false;
-    let mut is_ascii = true;
-    let is_plain = path.iter().all(|octet| {
-        query |= *octet == b'?';
-        is_ascii &= octet.is_ascii();
-        is_plain(*octet, query)
-    });
-    let begins = matches!(path, [] | [b'/' | b'?', ..] | [b'*']);
-    !is_plain || !begins || (!is_ascii && std::str::from_utf8(path).is_err())
-}
-
-/// What the host gets in place of an odd path: the same one with octets escaped that must be. Empty: the request is
-/// refused, as in HTTP/1.1.
-fn escape_path(path: &[u8]) -> Vec<u8> {
-    let is_bad = |octet: &u8| *octet == b'#' || *octet == b' ' || octet.is_ascii_control();
-    if !matches!(path, [b'/' | b'?', ..]) || path.iter().any(is_bad) {
-        return Vec::new();
-    }
-    let is_text = std::str::from_utf8(path).is_ok();
-    let mut query = false;
-    let mut restore_path = Vec::with_capacity(path.len() + 16);
-    for octet in path {
-        query |= *octet == b'?';
-        if is_plain(*octet, query) && (is_text || octet.is_ascii()) {
-            restore_path.push(*octet);
-        } else {
-            restore_path.extend_from_slice(&escaped(*octet));
-        }
-    }
-    restore_path
-}
-
-/// An octet as a percent sign and two digits.
-fn escaped(octet: u8) -> [u8; 3] {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |half: u8| DIGITS[usize::from(half & 0xf)];
-    [b'%', digit(octet >> 4), digit(octet)]
 }
 
 #[cfg(test)]

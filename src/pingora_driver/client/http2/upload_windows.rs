@@ -1,14 +1,14 @@
-//! How much a client of HTTP/2 may send ahead of what the hosts take: flow-control windows (RFC 9113 5.2) that grow with
-//! use, within a budget of the whole process.
+//! Flow control of uploads over HTTP/2 (RFC 9113 5.2): receive windows that grow with use, within a budget for the
+//! whole process.
 //!
-//! A window bounds the speed of an upload, to one window for each round trip, and the memory that a stalled host costs.
-//! So both windows begin small. While uploads make progress, the window of the streams doubles, up to [`MAX_STREAM_WINDOW`], or less
-//! while there are many. The window of the connection is so large that streams whose hosts take nothing leave a whole
-//! window to the others. What that costs beyond [`INITIAL_CONNECTION_WINDOW`] comes from the budget; where that is used up the windows stay
-//! as they are.
+//! A window limits the speed of an upload to one window per round trip, and the memory that a stalled host costs. So
+//! both windows start small. While uploads progress, the stream window doubles, up to [`MAX_STREAM_WINDOW`], or to less
+//! if there are many uploads. The connection window is large enough that streams with stalled hosts leave one whole
+//! window to the others. Its size beyond [`INITIAL_CONNECTION_WINDOW`] is taken from the budget; when the budget is
+//! exhausted, the windows keep their size.
 //!
-//! A stream's window never shrinks: `h2` 0.4 does not look again at what a stream has consumed when its window does, and
-//! the client would wait for an update that nothing brings about.
+//! A stream window never shrinks: `h2` 0.4 does not recompute what a stream has consumed when its window shrinks, and
+//! the client would wait for a window update forever.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,46 +20,43 @@ use tokio::sync::Notify;
 
 use crate::proxy::admission::traffic_state::TrafficState;
 
-/// The window of a stream at first, as HTTP/2 has it without a word.
+/// Initial window of a stream in bytes, the default of HTTP/2.
 pub(crate) const INITIAL_STREAM_WINDOW: u32 = 65_535;
 
-/// The window of a connection at first, and the least that each connection has.
+/// Initial and minimum window of a connection, in bytes.
 pub(crate) const INITIAL_CONNECTION_WINDOW: u32 = 256 << 10;
 
-/// The largest window of a stream: 40 Mbit/s at a round trip of 100 ms.
+/// Maximum window of a stream, in bytes: 40 Mbit/s at a round trip of 100 ms.
 const MAX_STREAM_WINDOW: u32 = 8 * INITIAL_STREAM_WINDOW;
 
-/// Beside so many uploads the windows of a connection grow to [`MAX_STREAM_WINDOW`] ...
+/// With up to this many uploads, stream windows grow to [`MAX_STREAM_WINDOW`].
 const FEW_UPLOADS: usize = 4;
 
-/// ... beside so many to [`REDUCED_STREAM_WINDOW`], and beside more they do not grow.
+/// With up to this many uploads they grow to [`REDUCED_STREAM_WINDOW`], and with more they do not grow.
 const MANY_UPLOADS: usize = 16;
 
 const REDUCED_STREAM_WINDOW: u32 = 4 * INITIAL_STREAM_WINDOW;
 
-/// A window grows once so many times its size was read from uploads.
+/// A window grows after uploads have delivered this many times its size.
 const WINDOWS_PER_GROWTH: u64 = 1;
 
-/// What the windows of all connections may hold together beyond [`INITIAL_CONNECTION_WINDOW`] each.
-pub(crate) const UPLOAD_WINDOW_BUDGET: u64 = 256 << 20;
-
-/// What the uploads of a connection tell it.
+/// Progress of all uploads on a connection, reported to its connection loop.
 #[derive(Debug, Default)]
 pub(crate) struct UploadProgress {
-    /// Requests with a body that have not ended.
+    /// Number of unfinished requests with a body.
     open: AtomicUsize,
-    /// Bytes of bodies that were read.
+    /// Total bytes of body read.
     bytes: AtomicU64,
-    /// Some more were.
+    /// Notified when `bytes` has grown.
     more: Notify,
 }
 
-/// An upload. Dropping it ends its count.
+/// One upload in progress. Dropping it ends its count.
 #[derive(Debug)]
 pub(crate) struct UploadGuard(Arc<UploadProgress>);
 
 impl UploadGuard {
-    /// A part of the body was read.
+    /// Records that a part of the body was read.
     pub(crate) fn progressed(&self, bytes: usize) {
         self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.0.more.notify_one();
@@ -72,21 +69,21 @@ impl Drop for UploadGuard {
     }
 }
 
-/// The windows of one connection.
+/// The receive windows of one connection.
 #[derive(Debug)]
 pub(crate) struct UploadWindows {
     uploads: Arc<UploadProgress>,
     sizes: WindowSizes,
-    /// Bytes that had been read when the windows last grew.
-    since: u64,
-    /// What was taken from the budget.
-    taken: u64,
+    /// Value of the byte count when the windows last grew.
+    bytes_at_growth: u64,
+    /// Bytes reserved from the budget.
+    reserved: u64,
     traffic: Arc<TrafficState>,
-    /// Whether the client could not be told of larger ones: it has not confirmed the last change.
-    held: AtomicBool,
+    /// Whether an increase is pending because the client has not acknowledged the previous SETTINGS frame.
+    awaits_ack: AtomicBool,
 }
 
-/// What HTTP/2 is told.
+/// The window sizes to announce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WindowSizes {
     pub(crate) stream: u32,
@@ -101,27 +98,27 @@ impl UploadWindows {
                 stream: INITIAL_STREAM_WINDOW,
                 connection: INITIAL_CONNECTION_WINDOW,
             },
-            since: 0,
-            taken: 0,
+            bytes_at_growth: 0,
+            reserved: 0,
             traffic,
-            held: AtomicBool::new(false),
+            awaits_ack: AtomicBool::new(false),
         }
     }
 
-    /// Counts an upload until the returned value is dropped.
+    /// Counts an upload until the returned guard is dropped.
     pub(crate) fn upload(&self) -> UploadGuard {
         self.uploads.open.fetch_add(1, Ordering::Relaxed);
         UploadGuard(Arc::clone(&self.uploads))
     }
 
-    /// Waits until the windows should be [adjusted](Self::adjust). It is polled whenever something comes on the
-    /// connection as well, such as the confirmation of the last change.
+    /// Resolves when the windows should be [adjusted](Self::adjust). It must also be polled whenever something arrives
+    /// on the connection, such as the acknowledgement of the previous change.
     pub(crate) async fn due(&self) {
         let mut more = pin!(self.uploads.more.notified());
         poll_fn(|context| {
-            let held = self.held.swap(false, Ordering::Relaxed);
+            let awaits_ack = self.awaits_ack.swap(false, Ordering::Relaxed);
             loop {
-                if !held && self.is_due() {
+                if !awaits_ack && self.is_due() {
                     return Poll::Ready(());
                 }
                 ready!(more.as_mut().poll(context));
@@ -133,67 +130,68 @@ impl UploadWindows {
 
     fn is_due(&self) -> bool {
         let open = self.uploads.open.load(Ordering::Relaxed);
-        self.sizes.stream < most(open)
+        self.sizes.stream < max_stream_window(open)
             && self.progress() >= WINDOWS_PER_GROWTH * u64::from(self.sizes.stream)
     }
 
     fn progress(&self) -> u64 {
-        self.uploads.bytes.load(Ordering::Relaxed) - self.since
+        self.uploads.bytes.load(Ordering::Relaxed) - self.bytes_at_growth
     }
 
-    /// Sets the sizes by the uploads that there are. `announce` tells the client; if it cannot, nothing changes for now.
+    /// Adjusts the windows to the current uploads. `announce` sends them to the client and returns whether it could; if
+    /// not, nothing changes yet.
     pub(crate) fn adjust(&mut self, announce: impl FnOnce(WindowSizes, WindowSizes) -> bool) {
         let open = self.uploads.open.load(Ordering::Relaxed);
         let mut stream = self.sizes.stream;
-        let since = match self.is_due() {
+        let bytes_at_growth = match self.is_due() {
             true => {
-                stream = stream.saturating_mul(2).min(most(open));
+                stream = stream.saturating_mul(2).min(max_stream_window(open));
                 self.uploads.bytes.load(Ordering::Relaxed)
             }
-            false => self.since,
+            false => self.bytes_at_growth,
         };
         let sizes = WindowSizes {
             stream,
-            connection: connection(open, stream),
+            connection: connection_window(open, stream),
         };
-        if sizes != self.sizes && self.reserve(beyond(sizes)) {
+        if sizes != self.sizes && self.reserve(budget_share(sizes)) {
             if announce(self.sizes, sizes) {
-                (self.sizes, self.since) = (sizes, since);
+                (self.sizes, self.bytes_at_growth) = (sizes, bytes_at_growth);
             } else {
-                self.held.store(true, Ordering::Relaxed);
+                self.awaits_ack.store(true, Ordering::Relaxed);
             }
         } else {
-            // Where the budget is used up, it is looked at again once as much has come again.
-            self.since = since;
+            // The budget is exhausted. It is tried again after the same number of bytes.
+            self.bytes_at_growth = bytes_at_growth;
         }
-        // What was reserved in vain, or is not needed any longer.
-        self.reserve(beyond(self.sizes));
+        // Releases a reservation that was not used or is no longer needed.
+        self.reserve(budget_share(self.sizes));
     }
 
-    /// Makes `bytes` of the budget this connection's. `false`: there are not so many left.
+    /// Changes this connection's reservation to `bytes`. `false`: the budget does not suffice.
     fn reserve(&mut self, bytes: u64) -> bool {
-        let reserved = match bytes.checked_sub(self.taken) {
+        let succeeded = match bytes.checked_sub(self.reserved) {
             Some(more) => self.traffic.reserve_upload(more),
             None => {
-                self.traffic.release_upload(self.taken - bytes);
+                self.traffic.release_upload(self.reserved - bytes);
                 true
             }
         };
-        if reserved {
-            self.taken = bytes;
+        if succeeded {
+            self.reserved = bytes;
         }
-        reserved
+        succeeded
     }
 }
 
 impl Drop for UploadWindows {
     fn drop(&mut self) {
-        self.traffic.release_upload(self.taken);
+        self.traffic.release_upload(self.reserved);
     }
 }
 
-/// Up to where the window of a stream grows beside so many uploads.
-fn most(open: usize) -> u32 {
+/// Maximum stream window with `open` uploads.
+fn max_stream_window(open: usize) -> u32 {
     if open <= FEW_UPLOADS {
         MAX_STREAM_WINDOW
     } else if open <= MANY_UPLOADS {
@@ -203,8 +201,8 @@ fn most(open: usize) -> u32 {
     }
 }
 
-/// The window of a connection for so many uploads, each with a window of its own, and one window more.
-fn connection(open: usize, stream: u32) -> u32 {
+/// The connection window for `open` uploads of one stream window each, plus one more window.
+fn connection_window(open: usize, stream: u32) -> u32 {
     match open {
         0 => INITIAL_CONNECTION_WINDOW,
         _ => (open as u32)
@@ -214,21 +212,22 @@ fn connection(open: usize, stream: u32) -> u32 {
     }
 }
 
-/// What a connection of these windows takes from the budget.
-fn beyond(sizes: WindowSizes) -> u64 {
+/// The share of the budget that windows of these sizes need.
+fn budget_share(sizes: WindowSizes) -> u64 {
     u64::from(sizes.connection - INITIAL_CONNECTION_WINDOW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::admission::traffic_state::UPLOAD_WINDOW_BUDGET;
 
     fn windows() -> UploadWindows {
         UploadWindows::new(Arc::new(TrafficState::default()))
     }
 
     #[test]
-    fn stalled_uploads_leave_a_window_to_the_others() {
+    fn stalled_uploads_leave_one_window_to_others() {
         for stream in [
             INITIAL_STREAM_WINDOW,
             2 * INITIAL_STREAM_WINDOW,
@@ -237,41 +236,47 @@ mod tests {
         ] {
             for open in 1..=200_usize {
                 let stalled = (open as u32 - 1) * stream;
-                assert!(connection(open, stream) >= stalled + 2 * stream, "{open}");
+                assert!(
+                    connection_window(open, stream) >= stalled + 2 * stream,
+                    "{open}"
+                );
             }
         }
-        assert_eq!(connection(0, MAX_STREAM_WINDOW), INITIAL_CONNECTION_WINDOW);
+        assert_eq!(
+            connection_window(0, MAX_STREAM_WINDOW),
+            INITIAL_CONNECTION_WINDOW
+        );
     }
 
     #[test]
-    fn windows_grow_with_use_and_what_is_not_used_comes_back() {
+    fn windows_grow_with_use_and_return_unused_budget() {
         let mut windows = windows();
-        let told = std::cell::RefCell::new(Vec::new());
+        let announced = std::cell::RefCell::new(Vec::new());
         let announce = |_, now: WindowSizes| {
-            told.borrow_mut().push(now.stream);
+            announced.borrow_mut().push(now.stream);
             true
         };
         windows.adjust(announce);
         let upload = windows.upload();
         windows.adjust(announce);
-        assert!(told.borrow().is_empty(), "nothing was read so far");
+        assert!(announced.borrow().is_empty(), "nothing has been read yet");
         for _ in 0..1_000 {
             upload.progressed(16 << 10);
             windows.adjust(announce);
         }
-        assert_eq!(*told.borrow(), [131_070, 262_140, MAX_STREAM_WINDOW]);
-        assert!(windows.taken > 0);
+        assert_eq!(*announced.borrow(), [131_070, 262_140, MAX_STREAM_WINDOW]);
+        assert!(windows.reserved > 0);
         drop(upload);
         windows.adjust(announce);
         assert_eq!(
-            (windows.sizes.stream, windows.taken),
+            (windows.sizes.stream, windows.reserved),
             (MAX_STREAM_WINDOW, 0)
         );
     }
 
     #[test]
-    fn beside_many_uploads_windows_grow_less() {
-        for (open, most) in [
+    fn windows_grow_less_with_many_uploads() {
+        for (open, expected) in [
             (FEW_UPLOADS, MAX_STREAM_WINDOW),
             (FEW_UPLOADS + 1, REDUCED_STREAM_WINDOW),
             (MANY_UPLOADS + 1, INITIAL_STREAM_WINDOW),
@@ -282,22 +287,22 @@ mod tests {
                 uploads[0].progressed(1 << 20);
                 windows.adjust(|_, _| true);
             }
-            assert_eq!(windows.sizes.stream, most, "{open}");
+            assert_eq!(windows.sizes.stream, expected, "{open}");
             assert!(
-                windows.sizes.connection >= (open as u32 + 1) * most,
+                windows.sizes.connection >= (open as u32 + 1) * expected,
                 "{open}"
             );
         }
     }
 
     #[test]
-    fn what_the_client_cannot_be_told_does_not_count() {
+    fn sizes_that_cannot_be_announced_do_not_count() {
         let mut windows = windows();
         let upload = windows.upload();
         upload.progressed(1 << 20);
         windows.adjust(|_, _| false);
         assert_eq!(
-            (windows.sizes.stream, windows.taken),
+            (windows.sizes.stream, windows.reserved),
             (INITIAL_STREAM_WINDOW, 0)
         );
     }
@@ -316,17 +321,17 @@ mod tests {
                 (windows, uploads)
             })
             .collect();
-        let taken = connections.iter().map(|(windows, _)| windows.taken);
-        assert!(taken.sum::<u64>() <= UPLOAD_WINDOW_BUDGET);
+        let reserved = connections.iter().map(|(windows, _)| windows.reserved);
+        assert!(reserved.sum::<u64>() <= UPLOAD_WINDOW_BUDGET);
         let (last, _) = &connections[999];
         assert_eq!(
             last.sizes.connection, INITIAL_CONNECTION_WINDOW,
-            "nothing was left for it"
+            "the budget was exhausted"
         );
         drop(connections);
         assert!(
             traffic.reserve_upload(UPLOAD_WINDOW_BUDGET),
-            "all of it has come back"
+            "the whole budget was released"
         );
     }
 }

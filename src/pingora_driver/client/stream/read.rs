@@ -1,4 +1,4 @@
-//! What is read from a client: one request at a time, each within its time.
+//! Reading from a client: one request at a time, each with its own deadline.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -16,7 +16,7 @@ use crate::pingora_driver::client::head_scanner::HeadScanner;
 use crate::pingora_driver::client::http2::ReadOutcome;
 
 impl ClientStream {
-    /// What becomes of a read that has to wait.
+    /// Checks the deadlines of a read that has to wait.
     fn wait_to_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.state.phase() {
             RequestPhase::Idle => {}
@@ -32,12 +32,13 @@ impl ClientStream {
                 }
             }
             RequestPhase::AfterHead => {
-                // Pingora looks for a client that leaves while the host is at work, so this is where time passes.
+                // While the host is working, Pingora reads from the client to detect a disconnect, so the host's
+                // deadline is checked here.
                 if let Some(response_deadline) = self.state.response_deadline()
                     && self.read_timer.has_elapsed(response_deadline, context)
                 {
                     self.state.note_host_timeout();
-                    let late = io::Error::new(ErrorKind::TimedOut, "the host has not answered");
+                    let late = io::Error::new(ErrorKind::TimedOut, "the host has not responded");
                     return Poll::Ready(Err(late));
                 }
             }
@@ -56,20 +57,20 @@ impl ClientStream {
         }
     }
 
-    /// Hands out what belongs to the running request as `own` tells, and holds the rest back.
-    fn read_own(
+    /// Returns the bytes that belong to the running request, as many as `own_length` says, and holds back the rest.
+    fn read_request_bytes(
         &mut self,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
-        own: impl FnOnce(&mut Self, &[u8]) -> Result<usize, Malformed>,
+        own_length: impl FnOnce(&mut Self, &[u8]) -> Result<usize, Malformed>,
     ) -> Poll<io::Result<Result<usize, Malformed>>> {
         if let Some(socket) = self.socket()
             && !socket.read_ahead.is_empty()
         {
             let ahead = mem::take(&mut socket.read_ahead);
             let fitting = &ahead[..ahead.len().min(into.remaining())];
-            let own = own(self, fitting);
-            let count = own.unwrap_or_default();
+            let length = own_length(self, fitting);
+            let count = length.unwrap_or_default();
             into.put_slice(&ahead[..count]);
             if let Some(socket) = &mut self.socket
                 && count < ahead.len()
@@ -77,20 +78,20 @@ impl ClientStream {
                 socket.read_ahead = ahead;
                 socket.read_ahead.advance(count);
             }
-            return Poll::Ready(Ok(own));
+            return Poll::Ready(Ok(length));
         }
         let before = into.filled().len();
         ready!(self.poll_stream(context, into))?;
         let new = &into.filled()[before..];
-        let own = own(self, new);
-        let count = own.unwrap_or_default();
+        let length = own_length(self, new);
+        let count = length.unwrap_or_default();
         if let Some(socket) = &mut self.socket
             && count < new.len()
         {
             socket.read_ahead.extend_from_slice(&new[count..]);
         }
         into.set_filled(before + count);
-        Poll::Ready(Ok(own))
+        Poll::Ready(Ok(length))
     }
 
     fn read_head(
@@ -112,10 +113,10 @@ impl ClientStream {
             return Poll::Pending;
         }
         let before = into.filled().len();
-        let outcome = self.read_own(context, into, |this, new| this.head.take(new));
+        let outcome = self.read_request_bytes(context, into, |this, new| this.head.take(new));
         match outcome {
             Poll::Pending => return self.wait_to_read(context),
-            // The end of the connection; Pingora would write to the log about each client that leaves so.
+            // The client disconnected. Pingora would log every client that disconnects in mid-head.
             Poll::Ready(Ok(Ok(0)) | Err(_)) if self.head_bytes > 0 => {
                 self.state.abort(AbortReason::ClientGone)
             }
@@ -136,7 +137,7 @@ impl ClientStream {
         Poll::Pending
     }
 
-    /// Hands out what is left of a piece of a head that has become longer.
+    /// Returns the rest of a part that escaping has made longer.
     fn hand_out_escaped(&mut self, into: &mut ReadBuf<'_>) {
         let count = self.escaped.len().min(into.remaining());
         into.put_slice(&self.escaped[..count]);
@@ -158,7 +159,8 @@ impl ClientStream {
             }
             ReadMode::Request | ReadMode::WatchForClose => return self.watch_for_close(context),
         }
-        let outcome = self.read_own(context, into, |this, new| this.state.body().take(new));
+        let outcome =
+            self.read_request_bytes(context, into, |this, new| this.state.body().take(new));
         match outcome {
             Poll::Pending => self.wait_to_read(context),
             Poll::Ready(Ok(Ok(_))) => Poll::Ready(Ok(())),
@@ -167,7 +169,7 @@ impl ClientStream {
         }
     }
 
-    /// Waits while there is nothing to hand out, until the client leaves. What it sends meanwhile is kept for later.
+    /// Waits for a disconnect while there is nothing to return. Bytes that arrive meanwhile are kept for later.
     fn watch_for_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let half_close = self.active.load().half_close;
         match self
@@ -175,12 +177,12 @@ impl ClientStream {
             .map(|socket| socket.poll_disconnect(half_close, context))
         {
             Some(Poll::Pending) => self.wait_to_read(context),
-            Some(Poll::Ready(left)) => Poll::Ready(Err(left)),
+            Some(Poll::Ready(error)) => Poll::Ready(Err(error)),
             None => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
     }
 
-    /// Hands out what was changed on its way; whether there was anything.
+    /// Returns output of the path rewriter. Returns whether there was any.
     fn hand_out(&mut self, into: &mut ReadBuf<'_>) -> bool {
         let Some(rewriter) = &mut self.path_rewriter else {
             return false;
@@ -192,7 +194,7 @@ impl ClientStream {
         count > 0
     }
 
-    /// HTTP/2: what is on the connection is for others to tell apart.
+    /// Reads from an HTTP/2 connection. `h2` separates its streams.
     fn read_http2(
         &mut self,
         context: &mut Context<'_>,
@@ -241,7 +243,7 @@ impl ClientStream {
                 }
             }
             self.hand_out(into);
-            // What is held is not the end.
+            // Bytes that are held back are not the end of the connection.
             if is_end || into.filled().len() > before {
                 break outcome;
             }
@@ -261,7 +263,7 @@ impl ClientStream {
     }
 }
 
-/// How a read ends where a body is none; `failure` knows it by its kind.
+/// The error of an invalid body. `failure` recognizes it by its kind.
 fn malformed_body() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "the body's chunks are malformed")
 }

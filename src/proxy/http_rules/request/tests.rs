@@ -16,8 +16,8 @@ const LIMITS: Limits = Limits {
     rate: None,
 };
 
-/// The status of the answer to a request, 0 if it goes on, and whether the connection is kept then.
-fn judged(line: &str, fields: &[(&'static str, &str)]) -> (u16, bool) {
+/// The status of the response to a request, 0 if the request is valid, and whether the connection is kept.
+fn verdict(line: &str, fields: &[(&'static str, &str)]) -> (u16, bool) {
     let words: Vec<&str> = line.split(' ').collect();
     let mut request = RequestHeader::build(words[0], words[1].as_bytes(), None).unwrap();
     request.set_version(match words[2] {
@@ -35,12 +35,12 @@ fn judged(line: &str, fields: &[(&'static str, &str)]) -> (u16, bool) {
     }
     match validate_request((&request).into(), Some(raw.as_bytes()), &LIMITS) {
         Ok(_) => (0, true),
-        Err((answer, connection)) => (answer.status(), connection == Persistence::KeepAlive),
+        Err((response, connection)) => (response.status(), connection == Persistence::KeepAlive),
     }
 }
 
 fn status(line: &str, fields: &[(&'static str, &str)]) -> u16 {
-    judged(line, fields).0
+    verdict(line, fields).0
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_body_has_one_framing() {
 }
 
 #[test]
-fn what_is_too_much_is_told_apart() {
+fn each_limit_has_its_own_status() {
     let get = |path: &str, fields: &[(&'static str, &str)]| {
         let mut all = vec![("Host", "a")];
         all.extend_from_slice(fields);
@@ -134,17 +134,17 @@ fn what_is_too_much_is_told_apart() {
 }
 
 #[test]
-fn connect_trace_and_options_that_go_no_further_are_answered_here() {
+fn connect_trace_and_final_options_are_answered_locally() {
     let ask = |method: &str, value: &str| {
         let fields = [("Host", "a"), ("Max-Forwards", value)];
-        judged(&format!("{method} / HTTP/1.1"), &fields)
+        verdict(&format!("{method} / HTTP/1.1"), &fields)
     };
     assert_eq!(ask("TRACE", "5"), (405, true));
     assert_eq!(ask("OPTIONS", "0"), (200, true));
     assert_eq!(ask("OPTIONS", "000"), (200, true));
     assert_eq!(ask("OPTIONS", "1").0, 0);
     assert_eq!(
-        judged("CONNECT a:443 HTTP/1.1", &[("Host", "a:443")]),
+        verdict("CONNECT a:443 HTTP/1.1", &[("Host", "a:443")]),
         (405, false)
     );
     for bad in ["", "-1", "+1", "a", "1 1", "0x1"] {
@@ -154,7 +154,7 @@ fn connect_trace_and_options_that_go_no_further_are_answered_here() {
 }
 
 #[test]
-fn max_forwards_goes_down_and_via_grows() {
+fn max_forwards_decreases_and_via_grows() {
     let received = |count: &str| {
         let mut request = RequestHeader::build("OPTIONS", b"/", None).unwrap();
         request.set_version(Version::HTTP_10);
@@ -163,7 +163,7 @@ fn max_forwards_goes_down_and_via_grows() {
         request
     };
     let via = Via::new("ballast");
-    for (count, left) in [
+    for (count, remaining) in [
         ("1", "0"),
         ("10", "9"),
         ("007", "6"),
@@ -172,7 +172,7 @@ fn max_forwards_goes_down_and_via_grows() {
         let received = received(count);
         let mut request = received.clone();
         set_request_hop_fields((&received).into(), None, &mut request, Some(&via)).unwrap();
-        assert_eq!(request.headers["max-forwards"], left);
+        assert_eq!(request.headers["max-forwards"], remaining);
         let hops: Vec<_> = request.headers.get_all("via").iter().collect();
         assert_eq!(hops, ["1.1 first", "1.0 ballast"]);
     }
@@ -193,7 +193,7 @@ fn close_counts_in_any_connection_field() {
 }
 
 #[test]
-fn an_upgrade_is_asked_for_by_its_name_and_as_an_option_of_the_connection() {
+fn an_upgrade_needs_the_protocol_and_the_connection_option() {
     let allowed = ["websocket", "SPDY/3.1"].map(Arc::from);
     let ask = |method: &str, version, fields: &[(&'static str, &str)]| {
         let mut request = RequestHeader::build(method, b"/", None).expect("a request");
@@ -262,7 +262,7 @@ fn an_upgrade_is_asked_for_by_its_name_and_as_an_option_of_the_connection() {
 }
 
 #[test]
-fn a_host_is_asked_for_the_upgrade_and_nothing_else() {
+fn a_host_gets_only_the_requested_upgrade() {
     let mut request = RequestHeader::build("GET", b"/", None).expect("a request");
     for (name, value) in [("Connection", "keep-alive, Upgrade"), ("Upgrade", "x")] {
         request.append_header(name, value).expect("a field");

@@ -1,4 +1,4 @@
-//! An exchange as the session of a request that the proxy is given.
+//! Implements Pingora's custom session for [`H2Stream`]. Most methods delegate to the inner session.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl Session for H2Stream {
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
-        // The end of the stream tells the client to stop, and harms no other: RFC 9113 8.1.
+        // Closing the stream tells the client to stop and does not affect other streams, RFC 9113 8.1.
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl Session for H2Stream {
         self.inner.get_retry_buffer()
     }
 
-    // What other protocols say beside requests and answers does not exist here.
+    // The remaining methods concern custom protocols and do nothing for HTTP/2.
 
     async fn finish_custom(&mut self) -> Result<()> {
         Ok(())

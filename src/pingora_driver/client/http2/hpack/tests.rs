@@ -1,8 +1,8 @@
 use super::*;
 
-/// The blocks of RFC 7541 C.3 and C.4, and how large the table is after each.
+/// The blocks of RFC 7541 C.3 and C.4, and the table size after each.
 #[test]
-fn the_table_is_that_of_the_rfc() {
+fn the_table_sizes_match_the_rfc() {
     let plain: [&[u8]; 3] = [
         b"\x82\x86\x84\x41\x0fwww.example.com",
         b"\x82\x86\x84\xbe\x58\x08no-cache",
@@ -24,8 +24,8 @@ fn the_table_is_that_of_the_rfc() {
 }
 
 #[test]
-fn paths_are_found_however_they_are_written() {
-    // `/<` in Huffman's code: 011000, 111111111111100.
+fn paths_are_found_in_every_encoding() {
+    // `/<` in Huffman code: 011000, 111111111111100.
     let coded = [0x83, 0b0110_0011, 0b1111_1111, 0b1110_0111];
     let spelled = b"\x00\x05:path\x02/<";
     let hidden = b"\x00\x84\xb9\x58\xd3\x3f\x02/<";
@@ -39,18 +39,18 @@ fn paths_are_found_however_they_are_written() {
     assert!(found(spelled));
     assert!(found(hidden), "its name is coded");
     assert!(found(&[&[0x04][..], &coded].concat()));
-    // Kept, and asked for again; then its name alone.
+    // The path enters the table and is referenced by index; then only its name is.
     assert!(found(&[&[0x44][..], &coded].concat()));
     assert!(found(b"\xbe"));
     assert!(found(b"\x7e\x02/<"));
     assert!(!found(b"\x0f\x2f\x02/a"));
-    // An update of the size forgets all.
+    // A size update clears the table.
     assert!(!found(b"\x20\x84"));
     assert!(table.walk(b"\xbe", |_| false).is_err());
 }
 
 #[test]
-fn what_is_no_block_is_refused() {
+fn invalid_blocks_are_refused() {
     for bad in [
         &b"\x80"[..],
         b"\xbe",
@@ -73,7 +73,7 @@ fn what_is_no_block_is_refused() {
 }
 
 #[test]
-fn numbers_are_written_as_they_are_read() {
+fn integers_survive_a_round_trip() {
     for length in [0, 1, 126, 127, 128, 254, 255, 256, 16_000, 70_000] {
         let mut written = Vec::new();
         write_string(&vec![b'x'; length], &mut written);

@@ -1,4 +1,4 @@
-//! What a client sends behind its preface.
+//! Fuzzing of the bytes that a client sends after the preface.
 
 use super::tests::{frame, passed, start};
 use super::*;
@@ -12,16 +12,16 @@ const WORDS: &[&str] = &[
     "\0\0\0\u{9}\u{4}\0\0\0\u{1}",
 ];
 
-/// The most bytes of an input. All of them may be held, so how they are cut changes nothing.
+/// Maximum input length. The rewriter may hold back this many bytes, so the division into reads makes no difference.
 const MOST: usize = 4_096;
 
-/// Bytes mean the same in pieces of any size, and a path that `h2` does not take never goes on to it.
+/// The result does not depend on the division into reads, and no path that `h2` rejects reaches it.
 fn heads(input: &[u8]) {
     let input = &input[..input.len().min(MOST)];
     let bytes = [&start(), input].concat();
     let whole = passed([&*bytes]);
     assert_eq!(passed(bytes.chunks(1)), whole);
-    // The input as blocks, as long as they are blocks.
+    // Reads the input as a list of blocks, up to the first invalid one.
     let mut before = HpackTable::new();
     let mut after = HpackTable::new();
     for block in input.split(|octet| *octet == b'\n') {

@@ -12,7 +12,7 @@ pub(super) fn start() -> Vec<u8> {
     [&[b'p'; PREFACE][..], &frame(4, 0, &[])].concat()
 }
 
-/// What comes out of bytes that come in pieces.
+/// The output for bytes that arrive in `pieces`.
 pub(super) fn passed(pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Vec<u8> {
     let mut heads = PathRewriter::new(1_000);
     let mut passed = Vec::new();
@@ -27,8 +27,8 @@ pub(super) fn passed(pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Vec<u8> {
     passed
 }
 
-/// What comes out of bytes, however they come.
-fn through(bytes: &[u8]) -> Vec<u8> {
+/// The output for `bytes`, checked for several divisions into reads.
+fn rewritten(bytes: &[u8]) -> Vec<u8> {
     let whole = passed([bytes]);
     assert_eq!(passed(bytes.chunks(1)), whole);
     assert_eq!(passed(bytes.chunks(7)), whole);
@@ -36,7 +36,7 @@ fn through(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_need_not_change_passes_as_it_is() {
+fn ordinary_bytes_pass_unchanged() {
     let block = b"\x82\x87\x04\x04/a^|\x41\x04test";
     let mut bytes = start();
     bytes.extend(frame(HEADERS, END_HEADERS, block));
@@ -45,8 +45,8 @@ fn what_need_not_change_passes_as_it_is() {
     bytes.extend(frame(CONTINUATION, 0, &[]));
     bytes.extend(frame(CONTINUATION, END_HEADERS, &block[3..]));
     bytes.extend(frame(HEADERS, END_HEADERS | PADDED, &[3, 0x84, 0, 0, 0]));
-    assert_eq!(through(&bytes), bytes);
-    // Nor what is for `h2` to refuse.
+    assert_eq!(rewritten(&bytes), bytes);
+    // Bytes that `h2` rejects pass unchanged as well.
     for bad in [
         frame(HEADERS, END_HEADERS, b"\xbf"),
         frame(HEADERS, END_HEADERS | PADDED, &[9, 0x84]),
@@ -65,7 +65,7 @@ fn what_need_not_change_passes_as_it_is() {
 }
 
 #[test]
-fn an_odd_path_goes_beside_one_of_its_length() {
+fn an_odd_path_is_replaced_by_one_of_its_length() {
     let field = |value: &[u8]| {
         let mut field = Vec::new();
         write_field(PATH_FIELD.as_str().as_bytes(), value, &mut field);
@@ -97,11 +97,11 @@ fn an_odd_path_goes_beside_one_of_its_length() {
         frame(HEADERS, 1 | END_HEADERS, &again),
         frame(0, 1, b"abc"),
     ];
-    assert_eq!(through(&sent.concat()), got.concat());
+    assert_eq!(rewritten(&sent.concat()), got.concat());
 }
 
 #[test]
-fn a_long_path_fills_frames() {
+fn a_long_path_spans_several_frames() {
     let mut block = vec![0x04];
     write_string(&[&b"/"[..], &[b'<'; 14_000]].concat(), &mut block);
     let sent = [start(), frame(HEADERS, END_HEADERS, &block)].concat();
@@ -119,7 +119,7 @@ fn a_long_path_fills_frames() {
 }
 
 #[test]
-fn a_path_is_odd_if_http_takes_it_for_another_or_for_none() {
+fn a_path_is_odd_if_http_changes_or_rejects_it() {
     let mut path = b"/a?b".to_vec();
     for octet in 0..=255 {
         for place in [1, 3] {

@@ -1,0 +1,109 @@
+//! The filters between the client and a host: the request on its way to the host, and the head of the host's response
+//! on its way to the client.
+
+use http::{HeaderValue, StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::{deadlines, header_rules, is_over_tls};
+use crate::proxy::context::RequestContext;
+use crate::proxy::failure::SentRequest;
+use crate::proxy::forwarding::header_editor::HeaderEditor;
+use crate::proxy::forwarding::upstream_request::split_absolute_target;
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+use crate::proxy::http_rules;
+use crate::proxy::selection::sticky;
+
+/// Prepares a request for the host of the running attempt.
+pub(super) fn filter_request(
+    session: &mut Session,
+    request: &mut RequestHeader,
+    ctx: &mut RequestContext,
+) -> Result<()> {
+    let bare = split_absolute_target((&*request).into())
+        .map(|(authority, target)| (authority.to_vec(), target.into_owned()));
+    if let Some((authority, target)) = bare {
+        // A server gets the target in origin-form and the authority in Host.
+        let host = request.set("Host", &authority);
+        host.map_err(|error| error.into_down())?;
+        request.set_raw_path(&target)?;
+    }
+    if ctx.upgrade.is_none() && request.headers.contains_key(header::UPGRADE) {
+        // Pingora treats any request with an Upgrade field as an upgrade, whatever Connection says.
+        request.remove_header(&header::UPGRADE);
+        request.remove_header(&header::CONNECTION);
+    }
+    if session.is_body_done() {
+        deadlines::set_response_deadline(session, ctx);
+    }
+    let port = session.server_addr().and_then(|address| address.as_inet());
+    let connection = ConnectionInfo {
+        tls: is_over_tls(session),
+        port: port.map(|address| address.port()),
+    };
+    let host = request.headers.get(header::HOST).cloned();
+    let host = host.as_ref().map(HeaderValue::as_bytes);
+    ctx.set_upstream_fields(session.req_header().into(), host, connection, request)
+}
+
+/// Prepares the head of a host's response for the client, and records it in `ctx`.
+///
+/// # Errors
+/// If the response must not be forwarded, or the request is retried instead.
+pub(super) fn filter_response(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    ctx: &mut RequestContext,
+) -> Result<()> {
+    let (upgrade, active) = (ctx.upgrade.as_deref(), &ctx.active);
+    header_rules::filter_response(response, upgrade, &active.limits, active.via.as_ref())?;
+    let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if response.status.is_informational() && !upgraded {
+        return Ok(());
+    }
+    deadlines::clear_response_deadline(session);
+    if upgraded && !session.is_body_done() {
+        // The host would take the rest of the request for bytes of the new protocol.
+        let early = "the host switched protocols before the request was complete";
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
+    }
+    if ctx.upgrade.is_some() && !upgraded {
+        // The connection to the host has the read timeout of a tunnel, so the rest of this response needs its own
+        // deadline.
+        ctx.upgrade_refused = true;
+        deadlines::set_response_deadline(session, ctx);
+    }
+    ctx.response_head_received(response.status.as_u16());
+    let sent = sent_request(session, ctx);
+    if ctx.is_retryable_status(response.status)
+        && ctx.abandon_attempt(session.req_header().into(), sent)
+    {
+        // The response has not left the filters, and the connection that carries the rest of it will be closed.
+        let status = ErrorType::HTTPStatus(response.status.as_u16());
+        return Err(Error::explain(status, "the request is retried on another host").into_up());
+    }
+    let request = session.req_header().into();
+    if let Some(cookie) = sticky::set_cookie(request, is_over_tls(session), ctx) {
+        response.append("Set-Cookie", cookie.as_bytes())?;
+    }
+    if upgraded {
+        deadlines::begin_tunnel(session, ctx);
+        // A tunnel may last for hours and should not count as open in the retry budget.
+        ctx.account = None;
+    }
+    if ctx.in_flight.is_draining() {
+        session.set_keepalive(None);
+    }
+    if http_rules::has_empty_body((&response.headers).into()) {
+        deadlines::note_response_end(session);
+    }
+    Ok(())
+}
+
+/// The request as far as it has been sent to a host.
+pub(super) fn sent_request(session: &Session, ctx: &RequestContext) -> SentRequest {
+    let replayable = !session.as_ref().retry_buffer_truncated();
+    let answered = session.response_written().is_some();
+    ctx.sent_request(session.req_header().into(), replayable, answered)
+}

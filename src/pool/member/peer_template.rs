@@ -1,0 +1,75 @@
+//! The settings of connections to a pool's hosts: Pingora's peer, timeouts and TLS.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{WrappedX509, parse_x509};
+
+use crate::config;
+
+/// The connection settings that all members of a pool share.
+pub(in crate::pool) struct PeerTemplate<'a> {
+    timeouts: &'a config::Timeouts,
+    tls: Option<&'a config::PoolTls>,
+    ca: Option<Arc<CaType>>,
+    /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
+    group_key: u64,
+    pub(super) presumed_healthy: bool,
+}
+
+impl<'a> PeerTemplate<'a> {
+    pub(in crate::pool) fn new(pool: &'a config::Pool, timeouts: &'a config::Timeouts) -> Self {
+        let tls = pool.tls.as_ref();
+        let mut hasher = DefaultHasher::new();
+        pool.name.hash(&mut hasher);
+        PeerTemplate {
+            timeouts,
+            tls,
+            ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
+            group_key: if tls.is_some() { hasher.finish() } else { 0 },
+            presumed_healthy: pool
+                .health_check
+                .as_ref()
+                .is_none_or(|check| check.initial == config::Initial::Up),
+        }
+    }
+
+    /// How Pingora connects to `host`.
+    pub(super) fn peer(&self, host: &config::Host) -> HttpPeer {
+        let server_name = self.tls.map(|tls| {
+            // A certificate names an IPv6 address without the brackets of the URL.
+            let host_name = host.name.trim_start_matches('[').trim_end_matches(']');
+            tls.server_name
+                .clone()
+                .unwrap_or_else(|| host_name.to_owned())
+        });
+        let mut peer = HttpPeer::new(
+            host.address,
+            self.tls.is_some(),
+            server_name.unwrap_or_default(),
+        );
+        peer.group_key = self.group_key;
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.timeouts.connect);
+        options.total_connection_timeout = Some(self.timeouts.connect);
+        options.read_timeout = Some(self.timeouts.read);
+        options.write_timeout = Some(self.timeouts.write);
+        options.idle_timeout = Some(self.timeouts.idle);
+        options.ca = self.ca.clone();
+        if let Some(tls) = self.tls {
+            options.verify_cert = tls.verify;
+            options.verify_hostname = tls.verify;
+        }
+        peer
+    }
+}
+
+/// Authorities in Pingora's form.
+fn ca_type(authorities: &config::Authorities) -> Arc<CaType> {
+    let certificates = authorities.certificates.iter();
+    certificates
+        .map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509))
+        .collect()
+}
