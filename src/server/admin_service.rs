@@ -15,9 +15,9 @@ use pingora::services::{Service, listening};
 use tokio::sync::watch;
 
 use super::edge::inherited_listeners;
-use super::lifecycle::Lifecycle;
+use super::lifecycle::{Lifecycle, Phase};
 use super::listening_service::BoundSocket;
-use super::serving_state::{Phase, ServingState};
+use super::process_identity::ProcessIdentity;
 use crate::admin::{Api, ApiServer, Caller, Readiness};
 
 /// Serves the API on the admin address.
@@ -27,8 +27,8 @@ pub(super) struct AdminService {
     /// `None`: the socket is inherited from the predecessor.
     socket: Option<BoundSocket>,
     readiness: Arc<Readiness>,
+    process_identity: Arc<ProcessIdentity>,
     lifecycle: Arc<Lifecycle>,
-    serving_state: Arc<ServingState>,
 }
 
 impl AdminService {
@@ -37,16 +37,16 @@ impl AdminService {
         socket: Option<BoundSocket>,
         api: Arc<Api>,
         readiness: Arc<Readiness>,
+        process_identity: Arc<ProcessIdentity>,
         lifecycle: Arc<Lifecycle>,
-        serving_state: Arc<ServingState>,
     ) -> Self {
         AdminService {
             address,
             api,
             socket,
             readiness,
+            process_identity,
             lifecycle,
-            serving_state,
         }
     }
 
@@ -74,7 +74,7 @@ impl Service for AdminService {
         _shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
-        self.lifecycle.wait_signals_ready().await;
+        self.process_identity.wait_signals_ready().await;
         match (self.socket.take(), &fds) {
             (Some(socket), Some(table)) => {
                 if let Err(reason) = socket.listen(table) {
@@ -84,7 +84,7 @@ impl Service for AdminService {
             }
             _ => self.readiness.wait().await,
         }
-        let mut phase = self.serving_state.watch_phase();
+        let mut phase = self.lifecycle.watch_phase();
         loop {
             let duplicate = self.duplicate(fds.as_ref());
             let (stop, stopped) = watch::channel(false);
@@ -93,7 +93,7 @@ impl Service for AdminService {
             // A draining process keeps responding to operators until a successor does.
             let succeeded = async {
                 let succeeded =
-                    |phase: &Phase| matches!(phase, Phase::Watching | Phase::HandedOver);
+                    |phase: &Phase| matches!(phase, Phase::HandingOver | Phase::HandedOver);
                 if phase.wait_for(succeeded).await.is_ok() {
                     stop.send_replace(true);
                 }
@@ -108,7 +108,7 @@ impl Service for AdminService {
             };
             let duplicate = duplicate.into_raw_fd();
             table.lock().add(self.address.to_string(), duplicate);
-            let decided = phase.wait_for(|phase| *phase != Phase::Watching).await;
+            let decided = phase.wait_for(|phase| *phase != Phase::HandingOver).await;
             if !decided.is_ok_and(|phase| *phase == Phase::Serving) {
                 // The kernel would keep queueing connections on an open socket.
                 if let Err(error) = close(duplicate) {

@@ -20,7 +20,7 @@ use crate::admin::{ApiServer, Readiness};
 use crate::supervisor::{Supervisor, Task};
 
 use super::handover::is_trusted;
-use super::serving_state::ServingState;
+use super::lifecycle::Lifecycle;
 use super::socket_file::SocketFile;
 
 /// The pause after an error of `accept`: the usual cause, too many open files, lasts longer than a retry.
@@ -48,7 +48,7 @@ pub(super) struct ControlService {
     pub(super) file: Arc<SocketFile>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) api_server: Arc<ApiServer>,
-    pub(super) serving_state: Arc<ServingState>,
+    pub(super) lifecycle: Arc<Lifecycle>,
 }
 
 #[async_trait]
@@ -69,7 +69,7 @@ impl BackgroundService for ControlService {
             tokio::select! {
                 () = self.keep_accepting(&listener, &shutdown) => {}
                 // The failed successor has replaced the socket file; listen again.
-                () = self.serving_state.resumed() => {}
+                () = self.lifecycle.resumed() => {}
             }
         }
     }

@@ -32,10 +32,10 @@ use self::reload::reload;
 use self::signals::Signals;
 use super::change_lock::{ChangeLocks, ChangePermit};
 use super::handover::HandoverCoordinator;
-use super::lifecycle::Lifecycle;
+use super::lifecycle::{Lifecycle, Phase};
+use super::process_identity::ProcessIdentity;
 use super::reload_preview::ReloadPreviewer;
 use super::reloader::{ReloaderHandle, note_outcome};
-use super::serving_state::{Phase, ServingState};
 use super::socket_file::SocketFile;
 
 /// Bound of the queue of handover requests; all but the first are refused.
@@ -48,7 +48,7 @@ pub(super) const HANDOVER_UNDER_WAY: &str = "a handover is under way; ask again"
 
 /// The parts of the process that the event handlers act on.
 pub(super) struct EventContext {
-    pub(super) serving_state: Arc<ServingState>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) change_locks: ChangeLocks,
     pub(super) counts: Arc<MetricsCounters>,
     pub(super) traffic: Arc<TrafficState>,
@@ -57,7 +57,7 @@ pub(super) struct EventContext {
     pub(super) reloads: ReloaderHandle,
     pub(super) previewer: ReloadPreviewer,
     pub(super) handover: Arc<HandoverCoordinator>,
-    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) process_identity: Arc<ProcessIdentity>,
     pub(super) control_socket: Arc<SocketFile>,
     pub(super) logs: Arc<OpenLogs>,
 }
@@ -85,7 +85,7 @@ impl ShutdownSignalWatch for EventLoop {
             error!("cannot watch for signals: {error}");
             process::exit(1);
         });
-        context.lifecycle.set_signals_ready();
+        context.process_identity.set_signals_ready();
         let mut commands = self.commands.lock().await;
         let (requests, mut requested) = mpsc::channel(MAX_HANDOVER_REQUESTS);
         let mut running: Option<RunningHandover<'_>> = None;
@@ -93,15 +93,15 @@ impl ShutdownSignalWatch for EventLoop {
             tokio::select! {
                 _ = signals.interrupt.recv() => {
                     info!("SIGINT: stopping now");
-                    context.lifecycle.leave_predecessor_watch().await;
+                    context.process_identity.leave_predecessor_watch().await;
                     return ShutdownSignal::FastShutdown;
                 }
                 _ = signals.terminate.recv() => {
                     // Dropping it ends the attempt and its successor; if the successor serves already, only the watch.
                     drop(running);
                     commands.close();
-                    context.lifecycle.leave_predecessor_watch().await;
-                    if context.serving_state.phase() == Phase::Watching {
+                    context.process_identity.leave_predecessor_watch().await;
+                    if context.lifecycle.phase() == Phase::HandingOver {
                         context.handed_over(None);
                         context.reopen_logs_on_signal(signals.user_1);
                         let stop_signals = (signals.interrupt, signals.terminate);
@@ -113,12 +113,12 @@ impl ShutdownSignalWatch for EventLoop {
                     None => warn!("SIGHUP: not reloaded, {HANDOVER_RUNNING}"),
                     Some(permit) => {
                         let reloads = context.reloads.clone();
-                        let lifecycle = Arc::clone(&context.lifecycle);
+                        let process_identity = Arc::clone(&context.process_identity);
                         let event_log = Arc::clone(&context.event_log);
                         tokio::spawn(async move {
-                            lifecycle.notify_reloading();
+                            process_identity.notify_reloading();
                             note_outcome(&event_log, &reloads.reload().await);
-                            lifecycle.notify_reloaded();
+                            process_identity.notify_reloaded();
                             drop(permit);
                         });
                     }
@@ -165,7 +165,7 @@ impl ShutdownSignalWatch for EventLoop {
                         Ok(()) => {
                             // From here on commands belong to the successor.
                             commands.close();
-                            context.lifecycle.leave_predecessor_watch().await;
+                            context.process_identity.leave_predecessor_watch().await;
                             context.handed_over(request);
                             context.reopen_logs_on_signal(signals.user_1);
                             // systemd may send SIGTERM to all processes of the service; the first one is ignored here.

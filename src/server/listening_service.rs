@@ -21,7 +21,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use super::handover::{Successor, Takeover};
-use super::lifecycle::Lifecycle;
+use super::process_identity::ProcessIdentity;
 use crate::logging;
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -113,7 +113,7 @@ pub(super) struct ListeningService<S> {
     released: Option<SocketAddr>,
     /// Receives the remaining sockets from the predecessor.
     successor: Option<Successor>,
-    lifecycle: Arc<Lifecycle>,
+    process_identity: Arc<ProcessIdentity>,
 }
 
 impl<S: Service> ListeningService<S> {
@@ -126,7 +126,7 @@ impl<S: Service> ListeningService<S> {
         service: S,
         addresses: Vec<SocketAddr>,
         successor: Option<Successor>,
-        lifecycle: Arc<Lifecycle>,
+        process_identity: Arc<ProcessIdentity>,
         timeout: Duration,
     ) -> Result<Self, String> {
         let inherited = |address| successor.as_ref().is_some_and(|s| s.inherits(address));
@@ -141,7 +141,7 @@ impl<S: Service> ListeningService<S> {
             addresses,
             released: None,
             successor,
-            lifecycle,
+            process_identity,
         })
     }
 
@@ -190,12 +190,12 @@ impl<S: Service + 'static> Service for ListeningService<S> {
         let (Some(mut service), Some(table)) = (self.service.take(), fds) else {
             return;
         };
-        self.lifecycle.wait_signals_ready().await;
+        self.process_identity.wait_signals_ready().await;
         let takeover = match self.listen(&table).await {
             Ok(takeover) => takeover,
             Err(reason) => {
                 error!("{reason}");
-                self.lifecycle.shut_down();
+                self.process_identity.shut_down();
                 process::exit(1);
             }
         };
@@ -214,7 +214,7 @@ impl<S: Service + 'static> Service for ListeningService<S> {
         });
         if started.await.is_ok() {
             let addresses = self.addresses.clone();
-            self.lifecycle
+            self.process_identity
                 .start_serving(addresses, sockets, takeover)
                 .await;
         }

@@ -21,10 +21,10 @@ use super::event_loop::{EventContext, EventLoop};
 use super::handover::{HandoverCoordinator, HandoverSources, Program, Successor, TakeoverRequest};
 use super::health_service::HealthService;
 use super::history_service::HistoryService;
-use super::lifecycle::{Lifecycle, LifecycleContext};
 use super::listening_service::{ListeningService, REBIND_TIMEOUT};
 use super::metrics_source::ServerMetricsSource;
 use super::pingora_options::{server_conf, server_options};
+use super::process_identity::{IdentityContext, ProcessIdentity};
 use super::reload_preview::ReloadPreviewer;
 use super::reloader::Reloader;
 use super::running_process::RunningProcess;
@@ -45,7 +45,7 @@ const MAX_QUEUED_COMMANDS: usize = 16;
 pub struct PreparedServer {
     server: Server,
     event_loop: EventLoop,
-    lifecycle: Arc<Lifecycle>,
+    process_identity: Arc<ProcessIdentity>,
 }
 
 impl fmt::Debug for PreparedServer {
@@ -89,7 +89,7 @@ impl PreparedServer {
         let initial = InitialState::build(config, file, successor.as_ref())?;
         let shared = initial.shared.clone();
         let handover = handover_coordinator(&initial, program, file.is_some());
-        let lifecycle = lifecycle(&initial, runtime_paths, &handover);
+        let process_identity = process_identity(&initial, runtime_paths, &handover);
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(initial.idle));
         let mut edge = edge(&initial, &server);
@@ -99,19 +99,19 @@ impl PreparedServer {
             file: Arc::clone(&shared.control_socket),
             readiness: Arc::clone(&shared.readiness),
             api_server: Arc::new(ApiServer::new(Arc::clone(&api), Caller::Owner)),
-            serving_state: Arc::clone(&shared.serving_state),
+            lifecycle: Arc::clone(&shared.lifecycle),
         };
         let certificates = add_listeners(&mut edge, &initial.config)?;
         let mut listening = ListeningService::new(
             edge,
             addresses(&initial.config),
             successor,
-            Arc::clone(&lifecycle),
+            Arc::clone(&process_identity),
             bind_timeout,
         )
         .map_err(StartError::Listen)?;
         if upgrade_socket_is_free {
-            lifecycle
+            process_identity
                 .open_handover_listener()
                 .map_err(StartError::Listen)?;
         }
@@ -126,8 +126,8 @@ impl PreparedServer {
                 listening.release(address),
                 api,
                 Arc::clone(&shared.readiness),
-                Arc::clone(&lifecycle),
-                Arc::clone(&shared.serving_state),
+                Arc::clone(&process_identity),
+                Arc::clone(&shared.lifecycle),
             ));
         }
         server.add_service(background_service("control", control));
@@ -142,7 +142,7 @@ impl PreparedServer {
         proxy.add_dependency(&health);
 
         let context = EventContext {
-            serving_state: shared.serving_state,
+            lifecycle: shared.lifecycle,
             change_locks: shared.change_locks,
             counts: Arc::clone(&shared.observers.counts),
             traffic: shared.traffic,
@@ -151,14 +151,14 @@ impl PreparedServer {
             reloads: shared.reloads,
             previewer,
             handover,
-            lifecycle: Arc::clone(&lifecycle),
+            process_identity: Arc::clone(&process_identity),
             control_socket: shared.control_socket,
             logs: Arc::clone(&shared.observers.logs),
         };
         Ok(PreparedServer {
             server,
             event_loop: EventLoop::new(context, commands),
-            lifecycle,
+            process_identity,
         })
     }
 
@@ -168,7 +168,7 @@ impl PreparedServer {
         self.server.run(RunArgs {
             shutdown_signal: Box::new(self.event_loop),
         });
-        self.lifecycle.shut_down();
+        self.process_identity.shut_down();
         info!("stopped");
     }
 }
@@ -225,21 +225,21 @@ fn handover_coordinator(
             overrides: Arc::clone(&shared.overrides),
             loaded_config: Arc::clone(&shared.loaded_config),
         },
-        Arc::clone(&shared.serving_state),
+        Arc::clone(&shared.lifecycle),
         shared.change_locks.clone(),
     ))
 }
 
-fn lifecycle(
+fn process_identity(
     initial: &InitialState,
     runtime_paths: RuntimePaths,
     handover: &Arc<HandoverCoordinator>,
-) -> Arc<Lifecycle> {
+) -> Arc<ProcessIdentity> {
     let listeners = initial.config.listeners.iter();
     let shared = &initial.shared;
-    Arc::new(Lifecycle::new(
+    Arc::new(ProcessIdentity::new(
         runtime_paths,
-        LifecycleContext {
+        IdentityContext {
             handover: Arc::clone(handover),
             active: Arc::clone(&shared.active),
             event_log: Arc::clone(&shared.event_log),
@@ -247,7 +247,7 @@ fn lifecycle(
             readiness: Arc::clone(&shared.readiness),
             control: Arc::clone(&shared.control_socket),
             logs: Arc::clone(&shared.observers.logs),
-            serving_state: Arc::clone(&shared.serving_state),
+            lifecycle: Arc::clone(&shared.lifecycle),
             listeners: listeners.map(|listener| listener.address).collect(),
             probes: Arc::clone(&shared.probes),
         },
@@ -279,7 +279,7 @@ fn edge(initial: &InitialState, server: &Server) -> Edge {
         Arc::clone(&shared.traffic),
         Arc::clone(&shared.observers.counts),
         Connections::with_capacity(*connection_capacity, config.server.threads),
-        Arc::clone(&shared.serving_state),
+        Arc::clone(&shared.lifecycle),
         Arc::clone(&shared.probes),
     )
 }

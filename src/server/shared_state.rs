@@ -11,10 +11,10 @@ use super::change_lock::ChangeLocks;
 use super::edge::{connection_capacity, raise_descriptors};
 use super::handover::{ExpectedProbes, Successor};
 use super::keepalive_pool_size::keepalive_pool_size;
+use super::lifecycle::Lifecycle;
 use super::reloader::{ReloaderCommands, ReloaderHandle};
 use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
-use super::serving_state::ServingState;
 use super::socket_file::SocketFile;
 use crate::admin::{LoadedConfig, Readiness};
 use crate::config::Config;
@@ -30,7 +30,7 @@ pub(super) struct SharedState {
     pub(super) overrides: Arc<ArcSwap<RuntimeOverrides>>,
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
     pub(super) traffic: Arc<TrafficState>,
-    pub(super) serving_state: Arc<ServingState>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) change_locks: ChangeLocks,
     pub(super) readiness: Arc<Readiness>,
     pub(super) control_socket: Arc<SocketFile>,
@@ -98,7 +98,7 @@ impl InitialState {
                 file: file.map(Path::to_owned),
                 loaded: Timestamp::now(),
             })),
-            serving_state: Arc::new(ServingState::new(Arc::clone(&traffic))),
+            lifecycle: Arc::new(Lifecycle::new(Arc::clone(&traffic))),
             traffic,
             change_locks: ChangeLocks::default(),
             readiness: Arc::default(),

@@ -35,7 +35,7 @@ use crate::metrics::MetricsCounters;
 use crate::pingora_driver::PanicGuard;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 use crate::server::handover::ExpectedProbes;
-use crate::server::serving_state::ServingState;
+use crate::server::lifecycle::Lifecycle;
 use crate::supervisor::{Supervisor, Task};
 
 use accept::{AcceptLoop, ListenerContext};
@@ -56,7 +56,7 @@ pub(super) struct Edge {
     active: Arc<ArcSwap<ActiveConfig>>,
     connections: Arc<Connections>,
     counts: Arc<MetricsCounters>,
-    serving_state: Arc<ServingState>,
+    lifecycle: Arc<Lifecycle>,
     probes: Arc<ExpectedProbes>,
     listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
 }
@@ -74,7 +74,7 @@ impl Edge {
         traffic: Arc<TrafficState>,
         counts: Arc<MetricsCounters>,
         connections: Connections,
-        serving_state: Arc<ServingState>,
+        lifecycle: Arc<Lifecycle>,
         probes: Arc<ExpectedProbes>,
     ) -> Self {
         let ConnectionHandlers { engine, pingora } = handlers;
@@ -84,7 +84,7 @@ impl Edge {
             active,
             connections: Arc::new(connections),
             counts,
-            serving_state,
+            lifecycle,
             probes,
             listeners: Vec::new(),
         }
@@ -127,7 +127,7 @@ impl Edge {
                 Ok(AcceptLoop {
                     listener,
                     inherited_fd: socket,
-                    closing: self.serving_state.watch_closing(),
+                    closing: self.lifecycle.watch_closing(),
                     probes: Arc::clone(&self.probes),
                     context: Arc::new(ListenerContext {
                         address,
@@ -183,7 +183,7 @@ impl Service for Edge {
             accepting.spawn_on(accept, workers.first());
         }
         accepting.join_all().await;
-        tokio::time::sleep_until(self.serving_state.since() + LAME_DUCK).await;
+        tokio::time::sleep_until(self.lifecycle.since() + LAME_DUCK).await;
         self.engine.close_idle();
         self.app.http_cleanup().await;
     }

@@ -14,8 +14,8 @@ use super::EventContext;
 use super::signals::Signals;
 use crate::proxy::TrafficState;
 use crate::server::edge::LAME_DUCK;
-use crate::server::lifecycle::Lifecycle;
-use crate::server::serving_state::Phase;
+use crate::server::lifecycle::Phase;
+use crate::server::process_identity::ProcessIdentity;
 
 /// How often a draining process checks whether its last request has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -30,7 +30,7 @@ const MIN_CLOSE_TIME: Duration = Duration::from_millis(250);
 impl EventContext {
     /// Reports not ready at once; stops accepting connections after the drain delay; ends with the last request.
     pub(super) async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
-        self.lifecycle.set_stopping();
+        self.process_identity.set_stopping();
         self.reopen_logs_on_signal(signals.user_1);
         let delay = self.loaded_config.load().config.server.drain_delay;
         if !delay.is_zero() {
@@ -63,15 +63,18 @@ impl EventContext {
             "{cause}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
             self.traffic.present()
         );
-        if self.serving_state.phase() != Phase::HandedOver {
-            self.serving_state.enter(Phase::Stopping);
+        if self.lifecycle.phase() != Phase::HandedOver {
+            self.lifecycle.enter(Phase::Stopping);
         }
-        let since = self.serving_state.since();
-        let (traffic, lifecycle) = (Arc::clone(&self.traffic), Arc::clone(&self.lifecycle));
+        let since = self.lifecycle.since();
+        let (traffic, process_identity) = (
+            Arc::clone(&self.traffic),
+            Arc::clone(&self.process_identity),
+        );
         // Pingora stops accepting and then sleeps the whole grace period; this task exits the process earlier.
         let draining = tokio::spawn(exit_when_drained(
             traffic,
-            lifecycle,
+            process_identity,
             since,
             grace,
             stop_signals,
@@ -91,7 +94,7 @@ impl EventContext {
 /// `ignored_terminates` SIGTERMs are ignored. No connection was accepted after `since`.
 async fn exit_when_drained(
     traffic: Arc<TrafficState>,
-    lifecycle: Arc<Lifecycle>,
+    process_identity: Arc<ProcessIdentity>,
     since: Instant,
     grace: Duration,
     stop_signals: (Signal, Signal),
@@ -120,6 +123,6 @@ async fn exit_when_drained(
             Err(_) => warn!("stopped; requests unfinished: {}", traffic.present()),
         },
     }
-    lifecycle.shut_down();
+    process_identity.shut_down();
     process::exit(0);
 }

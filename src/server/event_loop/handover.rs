@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::EventContext;
 use crate::admin::{ChangeError, ReloadResult};
-use crate::server::serving_state::Phase;
+use crate::server::lifecycle::Phase;
 
 /// How long a caller waits for the successor's control socket. A serving successor opens it within milliseconds, unless
 /// its configuration names another path. Shorter than [`LAME_DUCK`](crate::server::edge::LAME_DUCK), the earliest end of this
@@ -38,13 +38,13 @@ impl EventContext {
 
     /// The successor serves, and its watch is over. The caller gets its response once the successor accepts commands.
     pub(super) fn handed_over(&self, request: Option<HandoverRequest>) {
-        self.serving_state.enter(Phase::HandedOver);
+        self.lifecycle.enter(Phase::HandedOver);
         let Some(HandoverRequest { changes, answer }) = request else {
             return;
         };
         let control_socket = Arc::clone(&self.control_socket);
         // The time of the watch counts as waiting time.
-        let wait = CONTROL_SOCKET_TIMEOUT.saturating_sub(self.serving_state.since().elapsed());
+        let wait = CONTROL_SOCKET_TIMEOUT.saturating_sub(self.lifecycle.since().elapsed());
         tokio::spawn(async move {
             control_socket.wait_replaced(wait).await;
             let way = "handover".to_owned();
@@ -54,10 +54,10 @@ impl EventContext {
 
     /// Recovers from a failed handover, and returns the text for log and caller.
     pub(super) fn handover_failed(&self, reason: &str) -> String {
-        if self.serving_state.phase() != Phase::Watching {
+        if self.lifecycle.phase() != Phase::HandingOver {
             return format!("no handover, serving on: {reason}");
         }
-        self.lifecycle.resume_serving();
+        self.process_identity.resume_serving();
         format!("no handover, serving again: {reason}")
     }
 }

@@ -24,8 +24,8 @@ use crate::admin::LoadedConfig;
 use crate::health::FIRST_ROUND;
 use crate::proxy::ActiveConfig;
 use crate::server::change_lock::ChangeLocks;
+use crate::server::lifecycle::Lifecycle;
 use crate::server::runtime_overrides::RuntimeOverrides;
-use crate::server::serving_state::ServingState;
 use crate::server::socket_file::SocketFile;
 use crate::supervisor::{Supervisor, Task};
 use crate::timestamp::Timestamp;
@@ -57,7 +57,7 @@ pub(in crate::server) struct HandoverCoordinator {
     active: Arc<ArcSwap<ActiveConfig>>,
     overrides: Arc<ArcSwap<RuntimeOverrides>>,
     loaded_config: Arc<ArcSwap<LoadedConfig>>,
-    serving_state: Arc<ServingState>,
+    lifecycle: Arc<Lifecycle>,
     change_locks: ChangeLocks,
     /// Set once the process listens.
     sockets: OnceLock<Sockets>,
@@ -113,7 +113,7 @@ impl HandoverCoordinator {
         reloadable: bool,
         grace: Duration,
         sources: HandoverSources,
-        serving_state: Arc<ServingState>,
+        lifecycle: Arc<Lifecycle>,
         change_locks: ChangeLocks,
     ) -> Self {
         let HandoverSources {
@@ -138,7 +138,7 @@ impl HandoverCoordinator {
             active,
             overrides,
             loaded_config,
-            serving_state,
+            lifecycle,
             change_locks,
             sockets: OnceLock::new(),
             upgrade_socket: Mutex::new(None),

@@ -18,7 +18,7 @@ use crate::server::handover::connection::{HandoverError, Peer};
 use crate::server::handover::message::{Message, export};
 use crate::server::handover::successor_process::{SuccessorProcess, send_signal};
 use crate::server::handover::successor_watch::{self, WATCH_PERIOD};
-use crate::server::serving_state::Phase;
+use crate::server::lifecycle::Phase;
 
 /// A killed process ends within milliseconds, unless the kernel is busy freeing its memory.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -158,7 +158,7 @@ impl<'a> HandoverAttempt<'a> {
         let Some(waiting) = self.waiting.take() else {
             return Err("the successor has gone".to_owned());
         };
-        self.handover.serving_state.enter(Phase::Watching);
+        self.handover.lifecycle.enter(Phase::HandingOver);
         self.is_serving = true;
         let can_watch = waiting.watched;
         info!(
