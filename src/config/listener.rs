@@ -22,7 +22,7 @@ const MAX_LISTENERS: usize = 32;
 section! {
     /// An address that clients connect to.
     pub struct Listener: Eq {
-        /// An IP address with a port; 0.0.0.0 or [::] stands for all addresses of the machine.
+        /// An IP address with a port; 0.0.0.0 or `[::]` stands for all addresses of the machine.
         address: SocketAddr { address(), required "0.0.0.0:8080", new_process },
         /// TLS to clients.
         tls: Option<ListenerTls> { map_of::<ListenerTls>().with_hint(tls_hint), optional "", new_process },

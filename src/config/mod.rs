@@ -1,8 +1,8 @@
 //! The configuration: from a YAML file to values that need no further checks.
 //!
-//! [`yaml`] reads a file into a tree of values with positions, [`document`]. [`schema`] says how keys are declared; each of the other files
-//! declares the keys of one section, with the checks that compare keys with each other, beginning with [`root`].
-//! [`reference`] writes what the declarations say for people and editors.
+//! `yaml` reads a file into a tree of values with positions, which `document` defines. `schema` says how keys are declared;
+//! each of the other files declares the keys of one section, with the checks that compare keys with each other, beginning
+//! with `root`. `reference` writes what the declarations say for people and editors.
 
 mod access;
 mod access_log;

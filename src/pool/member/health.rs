@@ -15,7 +15,7 @@ impl Member {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the result of the checks; the pool's [`reconcile`](super::Pool::reconcile) acts on it.
+    /// Sets the result of the checks; the pool's [`reconcile`](crate::pool::Pool::reconcile) acts on it.
     pub fn set_verdict(&self, verdict: Option<HealthVerdict>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
