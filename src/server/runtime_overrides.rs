@@ -309,3 +309,16 @@ fn is_same(member: &Member, host: &Host) -> bool {
     let known = Host::at(member.host().id().as_str(), member.host().address());
     known.is_ok_and(|known| known.is_same(host))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two versions of the binary exchange this text at a handover.
+    #[test]
+    fn the_wire_format_keeps_its_names() {
+        let text = r#"{"web":{"added":[{"id":"a:1","address":"127.0.0.1:1","words":{"weight":1,"backup":false,"max_in_flight":null}}],"removed":[],"weighed":[{"id":"b:2","weight":5,"said":1}]}}"#;
+        let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
+        assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
+    }
+}
