@@ -1,8 +1,6 @@
-//! Responses that come while the client still uploads. Each one reaches the client, whatever the host does to its
-//! connection.
+//! Responses that come during an upload. Each one reaches the client, whatever the host does to its connection.
 //!
-//! The engine promises this. With `http1: pingora` an upload may still be cut before the client has read its
-//! response.
+//! The engine promises this. With `http1: pingora` an upload may still be cut before its response was read.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -126,8 +124,7 @@ impl Uploader {
         })
     }
 
-    /// Sends `request` until the response is whole. A write error counts as a failure, because many clients then give
-    /// up.
+    /// Sends `request` until the response is whole. A write error counts as a failure: many clients give up then.
     fn upload(&mut self, request: &[u8]) -> io::Result<()> {
         let begin = Instant::now();
         while !self.answer.ends_with(b"no way") {

@@ -1,5 +1,4 @@
-//! When a host fails, another host takes the request, where that is safe. Where it is not safe, the client gets an
-//! error.
+//! When a host fails, another host takes the request if that is safe. Otherwise the client gets an error.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,8 +14,7 @@ use crate::support::{
 /// Checks often, so that the process soon notices a stopped host.
 const QUICK_CHECK: &str = "{ interval: 500ms, timeout: 500ms, rise: 1, fall: 1 }";
 
-/// When a host stops, each of the few clients may need a retry, and each retry needs five earlier requests for its
-/// budget.
+/// When a host stops, each of the few clients may need a retry. Five earlier requests pay for each retry.
 const ENOUGH: u64 = 200;
 
 #[test]

@@ -206,8 +206,7 @@ fn a_good_request_line_passes_wherever_it_is_cut() {
     let good = "\r\nGET /a%20b HTTP/1.1\nHost: test\r\n\r\n";
     let chunked =
         "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
-    // The second request may begin in the piece in which the first one ends, so the pieces do not show where it
-    // begins.
+    // The second request may begin in the piece in which the first one ends, so pieces do not mark its start.
     for before in [good, chunked] {
         for cut in 0..good.len() {
             let (first, second) = good.split_at(cut);

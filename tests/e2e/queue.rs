@@ -1,5 +1,4 @@
-//! A host gets no more concurrent requests than its limit allows. The others wait in a queue, but only for a bounded
-//! time.
+//! A host gets no more concurrent requests than its limit allows. The others wait in a queue for a bounded time.
 
 use std::thread;
 use std::time::{Duration, Instant};

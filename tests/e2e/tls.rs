@@ -66,7 +66,7 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     }
     assert!(backend.connections() <= before + 1);
     assert_eq!(backend.last().head.all("x-forwarded-proto"), ["https"]);
-    // A client without TLS gets a response that says so, however its bytes arrive, and does no harm to the listener.
+    // A client without TLS gets a response that names HTTPS, however its bytes arrive. The listener still works.
     let requests = backend.requests();
     for pieces in [
         &["GET / HTTP/1.1\r\nHost: test\r\n\r\n"][..],

@@ -154,8 +154,7 @@ fn only_what_the_configuration_names_is_upgraded_to() {
     backend.set(echo());
     let get = "GET / HTTP/1.1\r\nHost: test\r\n";
     let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n";
-    // Each case: the configuration, the request, the protocol that the client requests, and the one that the host
-    // receives.
+    // Each case: the configuration, the request, the protocol that it asks for, and the protocol that the host sees.
     for (key, request, asked, expected) in [
         ("", get, "WebSocket", Some("websocket")),
         ("", get, "tcp", None),

@@ -85,8 +85,7 @@ fn send(client: &mut Client, backends: [&Backend; 2]) -> usize {
     })
 }
 
-/// Sends requests on all connections until `requests` of them have responses. Returns how many each worker has
-/// served.
+/// Sends requests on all connections until `requests` of them have responses. Returns the number for each worker.
 fn ask(clients: &mut [Vec<Client>; 2], requests: usize) -> [usize; 2] {
     let counts = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let total = || -> usize {
