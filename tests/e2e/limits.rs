@@ -140,7 +140,7 @@ fn nothing_stays_counted_after_a_host_has_failed() {
     frees_up(ballast.address(), "a refused connection");
 }
 
-/// Causes many failures of each kind in a pool. From then on, a lease that is not released would count against its host.
+/// Causes many failures of each kind in a pool. A lease that is not released would then count against its host.
 fn shares_evenly_after_trouble(algorithm: &str) {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
