@@ -1,4 +1,4 @@
-//! The admin address among strangers: what they may take, and what they are response.
+//! The admin address and unknown clients: what they may consume, and which responses they get.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,10 +33,10 @@ fn silent_strangers_do_not_take_the_probes_away() {
         let start = Instant::now();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(status(admin, &request), 200, "{path}");
-        // A silent connection gets its response after ten seconds.
+        // The process sends a response to a silent connection after ten seconds.
         assert!(start.elapsed() < Duration::from_secs(8), "{path}");
     }
-    // The oldest ones were closed with a response.
+    // The process closed the oldest connections with a response.
     let mut response = String::new();
     let mut oldest = &silent[0];
     oldest.read_to_string(&mut response).expect("an answer");

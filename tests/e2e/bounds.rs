@@ -1,4 +1,4 @@
-//! What clients may cost: connections, requests on them, memory, descriptors.
+//! Bounds on what clients may use: connections, requests per connection, memory, file descriptors.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ fn from(source: &str, address: SocketAddr) -> Client {
     Client::from_ip(source, address).expect("the kernel takes the connection")
 }
 
-/// Whether a request on a new connection is answered within a moment.
+/// Whether the client gets a response within 300 ms.
 fn is_served(client: &mut Client) -> bool {
     client.patience(Duration::from_millis(300));
     let served = client.read_response(false).is_ok();
@@ -24,7 +24,7 @@ fn is_served(client: &mut Client) -> bool {
     served
 }
 
-/// A figure of /proc/PID/status, in bytes.
+/// A value of `/proc/PID/status`, in bytes.
 fn memory(ballast: &Ballast, figure: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", ballast.pid()));
     let status = status.expect("it runs");
@@ -50,7 +50,7 @@ fn beyond_max_connections_clients_wait_to_be_accepted() {
     assert_eq!(first.get("/").status, 200, "those inside are served");
     drop(first);
     assert_eq!(third.read_response(false).expect("an answer").status, 200);
-    // A reload makes room as well.
+    // A reload that raises the limit makes room as well.
     let mut fourth = Client::connect(ballast.address());
     fourth.send(GET).expect("the kernel takes it");
     assert!(!is_served(&mut fourth));
@@ -137,8 +137,8 @@ fn a_hundred_overlong_heads_cost_little() {
     drop(open);
 }
 
-/// The bounds that the documentation states: of a connection that rests between two requests, and of one that has sent
-/// nearly as much of a head as there may be.
+/// The bounds that the documentation states, in bytes: of an idle connection between two requests, and of a
+/// connection that has sent nearly a whole head of the maximum size.
 const IDLE: u64 = 48 << 10;
 const STALLED: u64 = 96 << 10;
 
@@ -163,7 +163,7 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
         let connections = (0..count).map(|_| {
             let mut stream = TcpStream::connect(ballast.address()).expect("connected");
             stream.write_all(GET.as_bytes()).expect("sent");
-            // The whole answer: its body is the backend's name.
+            // Reads the whole response. Its body is the backend's name.
             let mut answer = Vec::new();
             let mut bytes = [0; 512];
             while !answer.ends_with(b"\r\n\r\na") {
@@ -176,7 +176,8 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
         });
         connections.collect()
     };
-    // What the process needs for as many requests at once is none of the connections'.
+    // The first 300 connections allocate what the process needs for that many requests at once, so that the figures
+    // do not include it.
     drop(open(300, b""));
     let begin = memory(&ballast, "VmRSS");
     let resting = open(idle, b"");
@@ -188,7 +189,7 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
     let begin = memory(&ballast, "VmRSS");
     let head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; 31 << 10]].concat();
     let halted = open(stalled, &head);
-    // The process has read it all when it has read the last of the last.
+    // A response on a newer connection shows that the process has read the bytes of all earlier ones.
     let mut last = Client::connect(ballast.address());
     assert_eq!(last.get("/").status, 200);
     let each_stalled = memory(&ballast, "VmRSS").saturating_sub(begin) / stalled;
@@ -201,7 +202,7 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
         each_stalled <= STALLED,
         "{each_stalled} bytes for a stalled one"
     );
-    // They are all still there.
+    // All connections still work.
     for mut stream in resting.iter().chain(&halted).step_by(997) {
         let end = if halted.iter().any(|halted| std::ptr::eq(halted, stream)) {
             "\r\n"

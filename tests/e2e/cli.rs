@@ -1,4 +1,4 @@
-//! The command line: what it prints, how it ends, and what signals do.
+//! The command line: its output, its exit codes, and the effect of signals.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ const ALGORITHMS: [&str; 7] = [
     "least_load",
 ];
 
-/// Runs a command on a file with this text.
+/// Runs a command on a file with the text `yaml`.
 fn on_file(command: &str, yaml: &str) -> Finished {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let path = file(folder.path(), "ballast.yaml", yaml);
@@ -44,7 +44,7 @@ fn a_port_in_use_is_one_clear_line_and_the_end() {
     assert_eq!(end.code, Some(1), "{end:?}");
     let about: Vec<&str> = lines(&end.stderr)
         .into_iter()
-        // The first line of each start names the listeners.
+        // The first line of each start names the listeners, so the test leaves it out.
         .filter(|line| line.contains(&address) && !line.contains("starting"))
         .collect();
     assert_eq!(about.len(), 1, "{}", end.stderr);
@@ -99,7 +99,7 @@ fn wrong_usage_is_explained_and_exits_2() {
         assert_eq!(end.code, Some(2), "{arguments:?}: {end:?}");
         assert!(end.stderr.contains("help"), "{arguments:?}: {}", end.stderr);
     }
-    // A slip of the finger gets a hint.
+    // The error for a misspelled command contains a hint.
     assert!(run(&["chek"]).stderr.contains("check"));
 }
 
@@ -209,7 +209,7 @@ fn schema_and_manual_page_have_the_keys() {
     assert!(page.contains("timeouts.read") && page.contains("pools.NAME.hosts[].weight"));
 }
 
-/// `[::]` takes IPv6 alone where an IPv4 listener has the same port.
+/// The address `[::]` takes only IPv6 where an IPv4 listener uses the same port.
 #[test]
 fn both_wildcard_addresses_can_be_listened_on() {
     let Ok(probe) = std::net::TcpListener::bind("[::1]:0") else {
@@ -251,7 +251,7 @@ fn sigterm_lets_a_request_end_and_then_exits_at_once() {
     wait_until(SOON, "no new connections", || !ballast.listens());
     assert!(ballast.runs());
     assert_eq!(busy.read_response(false).expect("whole").text(), "slow");
-    // Far less than the grace period.
+    // `SOON` is far less than the grace period.
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
     assert!(idle.is_closed_within(SOON));
 }
@@ -298,7 +298,7 @@ fn sigint_exits_now() {
         .expect("sent");
     wait_until(SOON, "the request is under way", || backend.requests() == 1);
     ballast.signal(Signal::SIGINT);
-    // Far less than the default grace period.
+    // `SOON` is far less than the default grace period.
     let status = ballast.wait_exit(SOON);
     assert!(
         status.code().is_some() || status.signal() == Some(Signal::SIGINT as i32),
@@ -311,7 +311,7 @@ fn the_log_is_as_loud_as_asked() {
     let backend = Backend::start_new("a");
     let ballast: Ballast = Setup::of(&[&backend]).start();
     Client::connect(ballast.address()).get("/");
-    // The harness asks for `info`.
+    // The harness sets the level `info`.
     assert!(!ballast.log().is_empty(), "a start worth a line");
     assert!(ballast.log_with(&["DEBUG"]).is_empty());
 }

@@ -1,4 +1,4 @@
-//! The demo: what a person sees first.
+//! The demo, which is the first thing that a new user sees.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
     for part in [format!("curl {address}"), format!("http://{admin}/#token=")] {
         assert!(said.contains(&part), "{part} in {said}");
     }
-    // Its hosts would not survive a handover, so it lives on as it is.
+    // The hosts of the demo would not survive a handover, so the process refuses it and continues.
     ballast.signal(Signal::SIGQUIT);
     ballast.wait_for_log(&["no handover, serving on", "no file for a successor"]);
     ballast.signal(Signal::SIGHUP);

@@ -1,4 +1,4 @@
-//! A host that is drained gets no new requests, what runs on it ends, and it comes back when it is wished back.
+//! A drained host gets no new requests, its running requests finish, and it returns after an undrain.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn no_new_requests_while_those_that_run_end() {
     for client in &mut clients {
         assert_eq!(client.read_response(false).expect("whole").text(), "end");
     }
-    // It is still checked.
+    // Health checks of the drained host continue.
     let seen = b.accepted();
     wait_until(SOON, "a check", || b.accepted() > seen);
     assert_output(&ballast, &["drain", &host], "already drained");

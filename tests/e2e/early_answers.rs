@@ -1,6 +1,6 @@
-//! Answers that come while the client still uploads: each reaches the client, whatever the host does to its connection.
+//! Responses that come during an upload. Each one reaches the client, whatever the host does to its connection.
 //!
-//! The engine promises this. With `http1: pingora` an upload may still be cut before its answer was read.
+//! The engine promises this. With `http1: pingora` an upload may still be cut before its response was read.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,26 +20,26 @@ use crate::support::{
     wait_until,
 };
 
-/// Uploads of each kind.
+/// Number of uploads of each kind.
 const TRIES: usize = 56;
 
-/// Clients that upload at the same time.
+/// Number of clients that upload at the same time.
 const AT_ONCE: usize = 8;
 
-/// Bytes that each client would send.
+/// Number of bytes in the body of each upload.
 const BODY: usize = 20 << 20;
 
-/// How much of a body the host reads before it answers, in turn.
+/// How many bytes of a body the host reads before it responds, in turn.
 const READ: [usize; 4] = [0, 1, 100_000, 3_000_000];
 
 const NAME: &str = "up.test";
 
-/// The host's answer. Its body shows that the answer is whole.
+/// The host's response. Its body shows that the response is whole.
 const ANSWER: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nConnection: close\r\n\
     Content-Length: 6\r\n\r\nno way";
 
-/// A host that answers 401 before it has read all, and closes. The kernel resets the connection then, because there are
-/// unread bytes.
+/// A host that responds with 401 before it has read the whole body, and closes. The kernel then resets the
+/// connection, because there are unread bytes.
 fn refuse(backend: &Backend) {
     let turn = AtomicUsize::new(0);
     backend.set(Reply::script(move |_, wire| {
@@ -66,7 +66,7 @@ fn setup(backend: &Backend) -> Setup {
     Setup::of(&[backend]).top("server: { http1: engine }")
 }
 
-/// An upload, head and body.
+/// An upload with head and body.
 fn request(chunked: bool) -> Vec<u8> {
     let framing = match chunked {
         true => "Transfer-Encoding: chunked".to_owned(),
@@ -89,7 +89,7 @@ fn request(chunked: bool) -> Vec<u8> {
     request
 }
 
-/// A TLS listener.
+/// Starts a process with a TLS listener.
 fn secure(setup: Setup, authority: &Authority, folder: &Path) -> Ballast {
     let (certificate, key) = authority.issue(&[NAME]).write(folder, "up");
     let tls = format!(
@@ -101,12 +101,12 @@ fn secure(setup: Setup, authority: &Authority, folder: &Path) -> Ballast {
     setup.top(&listener).start()
 }
 
-/// A client that sends its body until the answer is there, and reads whenever there is something.
+/// A client that sends its body until the response has arrived, and reads whenever bytes are available.
 struct Uploader {
     socket: TcpStream,
     tls: Option<ClientConnection>,
     answer: Vec<u8>,
-    /// Bytes of the request that have gone out.
+    /// Number of bytes of the request that the client has sent.
     sent: usize,
 }
 
@@ -124,7 +124,7 @@ impl Uploader {
         })
     }
 
-    /// Sends `request` until the answer is whole. An error of a write counts as a failure: many clients give up then.
+    /// Sends `request` until the response is whole. A write error counts as a failure: many clients give up then.
     fn upload(&mut self, request: &[u8]) -> io::Result<()> {
         let begin = Instant::now();
         while !self.answer.ends_with(b"no way") {
@@ -142,7 +142,7 @@ impl Uploader {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     return Err(self.told("writing", &error));
                 }
-                // The proxy is slower.
+                // The proxy is slower than the client.
                 _ => thread::sleep(Duration::from_micros(200)),
             }
         }
@@ -160,7 +160,6 @@ impl Uploader {
         ))
     }
 
-    /// Reads once.
     fn pull(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 << 10];
         let count = match &mut self.tls {
@@ -180,7 +179,7 @@ impl Uploader {
         }
     }
 
-    /// Writes as much of `bytes` as there is room for.
+    /// Writes as much of `bytes` as the socket accepts.
     fn push(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return match bytes {
@@ -198,7 +197,7 @@ impl Uploader {
     }
 }
 
-/// Every upload gets the answer; returns how many bytes each client had sent by then, in the mean.
+/// Asserts that every upload gets the response. Returns the mean number of bytes that a client had sent by then.
 fn all_are_told(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, chunked: bool) -> usize {
     let request = request(chunked);
     let upload = || {
@@ -264,7 +263,8 @@ fn each_of_56_uploads_of_20_mb_gets_the_401_of_a_host_behind_tls() {
     assert_eq!(backend.requests(), 2 * TRIES as u64);
 }
 
-/// The host answers and resets while the last bytes of the body are on their way to it: they were read and never sent.
+/// The host responds and resets while the last bytes of the body are on their way to it. The proxy has read these
+/// bytes and never sends them.
 #[test]
 fn no_rest_of_a_body_is_taken_for_the_next_request() {
     const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: up.test\r\n\r\n";
@@ -288,7 +288,7 @@ fn no_rest_of_a_body_is_taken_for_the_next_request() {
         let head = format!("POST / HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n\r\n");
         client.send(head).expect("sent");
         wait_until(SOON, "the host has the head", || backend.requests() == 1);
-        // The body, the answer and the end of the host's connection are there when it goes on.
+        // The body, the response and the end of the host's connection are all there when the process continues.
         ballast.signal(Signal::SIGSTOP);
         client.send(SMUGGLED).expect("sent");
         go.send(()).expect("the host waits for it");
@@ -347,7 +347,7 @@ fn curl_tells_of_the_401_each_of_56_times() {
         if (number / 2).is_multiple_of(2) {
             command.args(["--header", "Transfer-Encoding: chunked"]);
         }
-        // By default curl waits for an interim answer before it sends so much.
+        // By default curl waits for an interim response before it sends such a large body.
         if !(number / 4).is_multiple_of(4) {
             command.args(["--header", "Expect:"]);
         }
@@ -369,7 +369,7 @@ fn curl_tells_of_the_401_each_of_56_times() {
     });
 }
 
-/// A client sends more after a request with `Connection: close`: it still reads the whole answer.
+/// A client sends more bytes after a request with `Connection: close`. It still reads the whole response.
 fn bytes_after_the_last_request_do_not_cut_its_answer(http1: &str) {
     const ANSWER: usize = 200_000;
     let backend = Backend::start_new("a");
@@ -386,7 +386,7 @@ fn bytes_after_the_last_request_do_not_cut_its_answer(http1: &str) {
         client.set_read_timeout(Some(SOON)).expect("a socket");
         let mut sending = client.try_clone().expect("a socket");
         let request = request.clone();
-        // It may be cut off while it sends, but not before it has the answer.
+        // The connection may be cut while the client sends, but not before the client has the response.
         let sender = thread::spawn(move || sending.write_all(request.as_bytes()));
         let mut answer = Vec::new();
         let read = client.read_to_end(&mut answer);

@@ -1,4 +1,5 @@
-//! A running instance is known by the path of its file as it was given: a file that is swapped by a link stays its file.
+//! A running instance is identified by the path of its file as given on the command line. If a link on this path
+//! changes, the identity stays.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -11,7 +12,7 @@ use crate::support::{
     wait_until,
 };
 
-/// Replaces what a link leads to in one step, as Kubernetes and those who deploy do.
+/// Replaces the target of a link in one step, as Kubernetes and deployment tools do.
 fn swap(link: &Path, target: &str) {
     let fresh = link.with_file_name("fresh");
     symlink(target, &fresh).expect("the folder can be written");
@@ -23,13 +24,13 @@ fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(folder.join(name), text).expect("the folder can be written");
 }
 
-/// The process in the pid file.
+/// The process ID in the pid file.
 fn serving(ballast: &Ballast) -> Pid {
     let text = std::fs::read_to_string(ballast.file_ending(".pid")).expect("it is there");
     Pid::from_raw(text.trim().parse().expect("a number"))
 }
 
-/// A command with the file at `path`, in the folder of the instance.
+/// Runs a command for the file at `path`, in the folder of the instance.
 fn on(ballast: &Ballast, path: &Path, args: &[&str]) -> Finished {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ballast"));
     command
@@ -41,10 +42,10 @@ fn on(ballast: &Ballast, path: &Path, args: &[&str]) -> Finished {
     finish(command)
 }
 
-/// Everything finds a process whose file is reached by `name` after `link` leads to another folder.
+/// Asserts that every command finds a process whose file is reached by `name`, after `link` leads to another folder.
 fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
     let [a, b] = ["a", "b"].map(Backend::start_new);
-    // The first file stands where it is until the links are there.
+    // The first file stays in its place until the links exist.
     let ballast = Ballast::start_behind(&Setup::of(&[&a]).yaml(), |folder| {
         let yaml = std::fs::read_to_string(folder.join("ballast.yaml")).expect("it is there");
         write(&folder.join(folders[0]), "ballast.yaml", &yaml);
@@ -73,7 +74,7 @@ fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
         let end = on(&ballast, &file, args);
         assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
     }
-    // The same by a new process, which is found as well.
+    // A successor process reads the new target, and the commands find it as well.
     swap(&link, folders[0]);
     let before = serving(&ballast);
     kill(before, Signal::SIGQUIT).expect("it runs");
@@ -84,7 +85,7 @@ fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
         end.stdout
             .contains(&format!("\"pid\":{}", serving(&ballast)))
     });
-    // One more instance with this file is refused, and the file behind the link is another's.
+    // A second instance with this file is refused. The target of the link counts as the file of another instance.
     let end = on(&ballast, &file, &["run"]);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(

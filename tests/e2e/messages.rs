@@ -1,4 +1,4 @@
-//! One message: how large it may be, and what changes in it on the way.
+//! Single messages: their maximum size, and what the proxy changes in them.
 
 use std::time::Instant;
 
@@ -68,7 +68,7 @@ fn a_request_line_that_is_none_is_refused_however_it_comes() {
         "GET /\0 HTTP/1.1\r\n",
         "GET /\x7f HTTP/1.1\r\n",
         "GET /\r HTTP/1.1\n",
-        // Refused before it is over.
+        // The process refuses this line before it is complete.
         "GET /\t",
     ];
     for before in ["", good, post, chunked] {
@@ -81,7 +81,7 @@ fn a_request_line_that_is_none_is_refused_however_it_comes() {
                 let served = backend.requests();
                 if octets {
                     for octet in bad.as_bytes() {
-                        // What comes after the refusal may find the connection closed.
+                        // The connection may be closed after the refusal.
                         let _ = client.send([*octet]);
                     }
                 } else {
@@ -97,7 +97,6 @@ fn a_request_line_that_is_none_is_refused_however_it_comes() {
     assert!(ballast.log_with(&["ERROR"]).is_empty());
 }
 
-/// Whole requests, each framed in its own way.
 const REQUESTS: [&str; 4] = [
     "GET / HTTP/1.1\r\nHost: test\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody",
@@ -113,7 +112,7 @@ fn a_bad_request_line_behind_another_request_is_refused_too() {
     for (number, before) in REQUESTS.iter().enumerate() {
         for bad in ["GET /a b HTTP/1.1", "GET /\x01 HTTP/1.1", "GET / HTTP/1.1 "] {
             let all = [*before, *before, bad, "\r\nHost: test\r\n\r\n"].concat();
-            // In one piece, and cut anywhere about where the bad one begins.
+            // The test sends all bytes in one piece, and cut at each position near the start of the bad request.
             let cuts = (2 * before.len() - 3)..(2 * before.len() + 3);
             for cut in [all.len()].into_iter().chain(cuts) {
                 let mut client = Client::connect(ballast.address());
@@ -126,7 +125,7 @@ fn a_bad_request_line_behind_another_request_is_refused_too() {
                 assert!(client.is_closed_within(SOON));
             }
         }
-        // And a good one is served, with its own body.
+        // A good request at this place is served, with its own body.
         let mut client = Client::connect(ballast.address());
         client.send(REQUESTS.concat() + before).expect("sent");
         for _ in 0..=REQUESTS.len() {
@@ -155,11 +154,11 @@ fn chunks_that_are_none_are_refused() {
         assert_eq!(response.status, 400, "{body:?}");
         assert!(client.is_closed_within(SOON));
     }
-    // The host that got a part of it is not to blame.
+    // The host that received a part of the body is not to blame.
     assert_eq!(get(ballast.address(), "/").status, 200);
 }
 
-/// What the proxy says itself, whoever of it notices what is wrong.
+/// The proxy's own responses, whichever part of the proxy finds the error.
 #[test]
 fn what_cannot_be_read_and_connect_are_answered_by_ourselves() {
     let backend = Backend::start_new("a");
@@ -207,7 +206,7 @@ fn a_good_request_line_passes_wherever_it_is_cut() {
     let good = "\r\nGET /a%20b HTTP/1.1\nHost: test\r\n\r\n";
     let chunked =
         "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
-    // The second one may begin in the same piece as the first one ends, so nobody knows where it begins.
+    // The second request may begin in the piece in which the first one ends, so pieces do not mark its start.
     for before in [good, chunked] {
         for cut in 0..good.len() {
             let (first, second) = good.split_at(cut);
@@ -232,7 +231,7 @@ fn the_limits_of_a_message_are_those_of_the_file() {
     assert_eq!(client.get_with("/", &big).status, 431);
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.get_with("/", &"X-A: 1\r\n".repeat(10)).status, 431);
-    // What hosts answer is held to the same.
+    // The same limits apply to the responses of hosts.
     for fields in ["X-A: 1\r\n".repeat(10), big] {
         backend.set(Reply::script(move |_, wire| {
             wire.send(format!(
@@ -252,7 +251,7 @@ fn an_announced_body_that_is_too_large_is_refused_at_once() {
     let ballast = with(&backend, SMALL_BODY);
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.post("/", b"0123456789").status, 200);
-    // Nothing of the body is sent; who waits for "100 Continue" never will.
+    // The host gets no part of the body, and a client that waits for "100 Continue" never gets it.
     for expect in ["", "Expect: 100-continue\r\n"] {
         let mut client = Client::connect(ballast.address());
         let response = client
@@ -285,7 +284,7 @@ fn a_body_that_grows_too_large_is_cut_off() {
     wait_until(SOON, "the host is left alone with a part", || {
         backend.open_connections() == 0
     });
-    // A host that is cut off so is not to blame, and the limit is for each request.
+    // A host that is cut off in this way is not to blame, and the limit applies to each request separately.
     let mut client = Client::connect(ballast.address());
     for _ in 0..3 {
         client.send(chunked).expect("sent");
@@ -405,7 +404,7 @@ fn requests_may_be_sent_before_the_answers_to_others_have_come() {
     for number in 0..50 {
         bytes.push_str(&format!("GET /{number} HTTP/1.1\r\nHost: test\r\n\r\n"));
     }
-    // In one piece and in many, split anywhere.
+    // The test sends the requests in one piece, and then in many pieces, split at any position.
     client.send(&bytes).expect("sent");
     for number in 0..50 {
         let response = client.read_response(false).expect("whole");
@@ -418,7 +417,7 @@ fn requests_may_be_sent_before_the_answers_to_others_have_come() {
         let response = client.read_response(false).expect("whole");
         assert_eq!(response.text(), format!("/{number}"));
     }
-    // What follows a request that is refused is not looked at.
+    // The process ignores all bytes after a request that it refuses.
     let seen = backend.requests();
     let bad = "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nHost: test\r\n\r\n";
     assert_eq!(client.request(bad).expect("whole").status, 400);
@@ -442,7 +441,7 @@ fn a_client_of_http_1_0_gets_no_chunks() {
         assert_eq!(response.head.get("connection"), Some("close"));
         assert_eq!(response.head.word(0), "HTTP/1.1");
     }
-    // It need not say which host it wants, but what we send is HTTP/1.1.
+    // An HTTP/1.0 request may have no `Host` field, but the proxy sends HTTP/1.1 to the host.
     let head = backend.last().head;
     assert_eq!(head.all("host"), [backend.address().to_string()]);
     assert_eq!(head.get("x-forwarded-host"), None);
@@ -481,7 +480,7 @@ fn trace_and_the_last_hop_of_options_are_answered_here() {
     assert_eq!(backend.requests(), 0);
     assert_eq!(client.request(options("1")).expect("whole").status, 200);
     assert_eq!(backend.last().head.all("max-forwards"), ["0"]);
-    // The server as a whole.
+    // An absolute target without a path means the server as a whole.
     let whole = "OPTIONS http://test HTTP/1.1\r\nHost: test\r\n\r\n";
     assert_eq!(client.request(whole).expect("whole").status, 200);
     assert_eq!(backend.last().head.start, "OPTIONS * HTTP/1.1");

@@ -1,4 +1,4 @@
-//! What this process or its machine lacks: said in one line, and never held against a host.
+//! Shortages of the process or its machine: the log reports them in one line, and no host is blamed for them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Backend, Ballast, SOON, Setup, get, peer, wait_until};
 
-/// Starts with so many descriptors, and no way to raise them.
+/// Starts a process with at most `most` file descriptors, a limit that the process cannot raise.
 fn with_descriptors(most: u64, yaml: &str) -> Ballast {
     let limited = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
     Ballast::spawn_through(yaml, &["sh", "-c", &limited])
@@ -46,7 +46,7 @@ fn a_start_with_too_few_descriptors_serves_or_is_one_line_and_exit_1() {
     assert!(refused.iter().all(|most| *most < 60), "{refused:?}");
 }
 
-/// Accepts on every loopback address, and closes what it has accepted. Gives the port.
+/// Accepts connections on every loopback address and closes them at once. Returns the port.
 fn crowd() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();

@@ -1,4 +1,4 @@
-//! TLS on both sides: whose certificate a client sees, and whose a host may show.
+//! TLS on both sides: which certificate a client gets, and which certificates the proxy accepts from a host.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn entry(files: &(std::path::PathBuf, std::path::PathBuf)) -> String {
     )
 }
 
-/// The first of an authority's names that a TLS listener shows a certificate for, seen by who trusts only that.
+/// The status of a request over TLS for `name`, from a client that trusts only the authority `trust`.
 fn answers(address: std::net::SocketAddr, name: &str, trust: &Authority) -> Result<u16, String> {
     let mut client =
         Client::tls(address, name, trust.client()).map_err(|error| error.to_string())?;
@@ -52,12 +52,12 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     assert_eq!(ask("second.test"), Ok(200));
     assert_eq!(ask("SECOND.test"), Ok(200));
     assert_eq!(ask("a.wild.test"), Ok(200));
-    // Without a name in the handshake the first one serves.
+    // Without a name in the handshake the first certificate is used.
     assert_eq!(ask("127.0.0.1"), Ok(200));
     let error = ask("unknown.test").expect_err("no such certificate");
     assert!(error.contains("first.test"), "{error}");
 
-    // Keep-alive and what the host learns.
+    // The connection is kept, and the host learns that the client uses TLS.
     let mut client =
         Client::tls(ballast.address(), "first.test", authority.client()).expect("connected");
     let before = backend.connections();
@@ -66,7 +66,7 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     }
     assert!(backend.connections() <= before + 1);
     assert_eq!(backend.last().head.all("x-forwarded-proto"), ["https"]);
-    // A client that speaks no TLS is told so, however its request comes, and does no harm.
+    // A client without TLS gets a response that names HTTPS, however its bytes arrive. The listener still works.
     let requests = backend.requests();
     for pieces in [
         &["GET / HTTP/1.1\r\nHost: test\r\n\r\n"][..],
@@ -88,7 +88,7 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     assert_eq!(ask("second.test"), Ok(200));
 }
 
-/// A TLS host with a certificate for `names`, behind a pool with `tls`.
+/// The status of a request to a pool with the settings `tls`, whose only host has a certificate for `names`.
 fn status_with(names: &[&str], tls: impl Fn(&Path) -> String) -> u16 {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("the host's");
@@ -212,7 +212,7 @@ fn a_bad_certificate_is_one_clear_line_and_exit_2() {
     }
 }
 
-/// A listener with these certificates.
+/// The configuration of a listener with these certificates.
 fn listener(entries: &[String]) -> String {
     format!(
         "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{}] }} }}]",
@@ -271,7 +271,7 @@ fn every_certificate_of_a_chain_is_shown_however_the_file_was_put_together() {
     }
 }
 
-/// The value of the metric of a certificate's expiry.
+/// The value of the expiry metric of a certificate.
 fn expiry(admin: SocketAddr, certificate: &Path) -> Option<f64> {
     let metrics = Client::try_connect(admin)
         .ok()?

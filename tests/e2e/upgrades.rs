@@ -1,5 +1,5 @@
-//! What a connection may be upgraded to, and the tunnels that come of it: every byte arrives, each side's end is passed on,
-//! and nothing stays counted.
+//! Upgrades of a connection, and the tunnels that follow: every byte arrives, the end of each side is passed on, and
+//! no tunnel stays counted.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,10 +17,10 @@ use crate::support::{
 
 const TCP: &str = "upgrades: [websocket, tcp]";
 const LOG: &str = "access_log: { path: access.log, format: json }";
-/// For what Pingora does in another way.
+/// Selects the engine, for tests in which Pingora behaves differently.
 const BY_ENGINE: &str = "server: { http1: engine }";
 
-/// Whether the client's connection and the host's are encrypted.
+/// Each combination of an encrypted or plain client connection and host connection.
 const ROADS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
 
 fn ask(protocol: &str) -> String {
@@ -31,7 +31,7 @@ fn switch(protocol: &str) -> String {
     format!("HTTP/1.1 101 Fine\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
 }
 
-/// A host that switches if it is asked to, and then sends back what comes; it answers other requests as usual.
+/// A host that switches on request and then echoes all bytes. It responds to other requests as usual.
 fn echo() -> Reply {
     Reply::script(|head: &Head, wire: &mut Wire| {
         wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
@@ -54,7 +54,7 @@ fn read_exactly(wire: &mut Wire, count: usize) -> Vec<u8> {
     wire.read_body(Framing::Length(count)).expect("all of it")
 }
 
-/// A client in a tunnel.
+/// A client with an open tunnel.
 fn tunnel(ballast: &Ballast) -> Client {
     let mut client = Client::connect(ballast.address());
     client.send(ask("tcp")).expect("sent");
@@ -62,7 +62,7 @@ fn tunnel(ballast: &Ballast) -> Client {
     client
 }
 
-/// A host of one connection, which switches to `tcp` and goes on with this.
+/// A host that takes one connection, switches to `tcp`, and then runs `talk`.
 fn host<T: Send + 'static>(
     talk: impl FnOnce(TcpStream) -> io::Result<T> + Send + 'static,
 ) -> (SocketAddr, JoinHandle<io::Result<T>>) {
@@ -88,7 +88,7 @@ fn setup(address: SocketAddr) -> Setup {
     Setup::of(&[]).host(address).top(TCP).top(LOG)
 }
 
-/// The log's line of an answer with this status.
+/// The access log's line of a response with this status.
 fn line(ballast: &Ballast, status: u16) -> Value {
     wait_for(SOON, "a line in the log", || {
         let text = std::fs::read_to_string(ballast.path("access.log")).ok()?;
@@ -102,7 +102,7 @@ fn line(ballast: &Ballast, status: u16) -> Value {
 
 #[test]
 fn what_either_side_sends_with_its_head_arrives() {
-    // More than is looked at of what a client sends ahead.
+    // More bytes than the process examines of what a client sends ahead.
     let ahead = vec![b'a'; 100_000];
     for (client_tls, host_tls) in ROADS {
         let backend = match host_tls {
@@ -154,7 +154,7 @@ fn only_what_the_configuration_names_is_upgraded_to() {
     backend.set(echo());
     let get = "GET / HTTP/1.1\r\nHost: test\r\n";
     let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n";
-    // The key, the request, what it asks for, and what the host is asked for.
+    // Each case: the configuration, the request, the protocol that it asks for, and the protocol that the host sees.
     for (key, request, asked, expected) in [
         ("", get, "WebSocket", Some("websocket")),
         ("", get, "tcp", None),
@@ -235,7 +235,7 @@ fn a_101_that_does_not_answer_the_request_is_none() {
         (ask("tcp"), switch("tcp\r\nUpgrade: tcp")),
         (ask("tcp"), switch("tcp").replace("1.1 101", "1.0 101")),
         (ask("foo"), switch("foo")),
-        // It is sent before the request has come whole.
+        // The host sends this response before the request is complete.
         (unfinished, switch("tcp")),
     ] {
         let told = answer.clone();
@@ -257,7 +257,7 @@ fn a_101_that_does_not_answer_the_request_is_none() {
 fn both_ways_are_full_at_once_and_neither_waits_for_the_other() {
     const MUCH: usize = 8 << 20;
     let (address, talking) = host(|mut stream| {
-        // It reads nothing until the client has taken all of this.
+        // The host reads nothing until the client has taken all these bytes.
         stream.write_all(&vec![b'd'; MUCH])?;
         let mut bytes = vec![0; MUCH];
         stream.read_exact(&mut bytes)?;
@@ -277,7 +277,7 @@ fn both_ways_are_full_at_once_and_neither_waits_for_the_other() {
         let count = client.read(&mut piece).expect("more");
         assert!(count > 0, "{got} bytes of {MUCH}");
         got += piece[..count].iter().filter(|byte| **byte == b'd').count();
-        // Slower than the host sends, at first.
+        // At first the client reads more slowly than the host sends.
         if got < MUCH / 16 {
             thread::sleep(Duration::from_millis(2));
         }
@@ -353,7 +353,7 @@ fn a_client_that_stays_silent_behind_the_hosts_end_is_not_waited_for_as_long_as_
 
 #[test]
 fn a_tunnel_that_breaks_is_told_and_counted_no_more() {
-    // Who breaks it, and how it is told.
+    // Which side breaks the tunnel, and how the log reports it.
     for (who, expected) in [
         ("client", "client_gone"),
         ("host", "host_reset"),
@@ -439,7 +439,8 @@ fn tunnels_at_rest_hold_no_buffers() {
         assert!(read_exactly(client.wire(), bytes.len()) == bytes);
         client
     };
-    // What the process needs for as many at once is none of the tunnels'.
+    // The first tunnels make the process allocate what it needs for concurrent tunnels, so that the test does not
+    // measure it.
     let first = Vec::from_iter((0..20).map(|_| open()));
     let before = resident(ballast.pid());
     let tunnels = Vec::from_iter((0..TUNNELS).map(|_| open()));
