@@ -113,7 +113,7 @@ fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
     let mut client = Client::from_ip(stranger, ballast.address()).expect("connected");
     let _ = client.send(line("192.0.2.7"));
     assert!(client.is_closed_within(SOON));
-    ballast.wait_for_log(&["WARN", "127.0.0.9", "none of the proxies here"]);
+    ballast.wait_for_log(&["WARN", "127.0.0.9", "is not a trusted proxy"]);
     let start = Instant::now();
     for bad in [
         b"GET / HTTP/1.1\r\nHost: test\r\n\r\n".to_vec(),
