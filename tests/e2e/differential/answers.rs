@@ -58,7 +58,7 @@ enum Ended {
     Close,
 }
 
-/// What the host does. The first host action of a pair always keeps the connection, so that the second request cannot
+/// What the host does. For a pair of requests the host always keeps the connection, so that the second request cannot
 /// meet its end.
 pub(super) fn plan(random: &mut SmallRng, to_head: bool, of_pair: bool) -> Plan {
     let mut out = Vec::new();

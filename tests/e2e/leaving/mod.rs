@@ -322,7 +322,7 @@ fn a_guest_that_has_gone_proves_no_host_and_takes_nothing_from_the_budget() {
     wait_until(NOTICED, "it has gone", || house.has("client_gone"));
     let told = |part: &str| !house.ballast.log_with(&[part]).is_empty();
     assert!(!told("stays ejected") && !told("is no longer ejected"));
-    // Another request has to.
+    // Another request has to bring the host back.
     bad.set(Reply::ok());
     wait_until(SOON, "it is back", || {
         get(address, "/");
