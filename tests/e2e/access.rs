@@ -1,4 +1,4 @@
-//! Who may come in, and how often.
+//! Access rules and rate limits.
 
 use std::net::IpAddr;
 
@@ -22,7 +22,7 @@ fn a_listener_lets_in_whom_it_is_told_to() {
     assert_eq!(status("127.0.0.1"), Some(200));
     assert_eq!(status("127.0.0.8"), None, "closed without a word");
     assert_eq!(status("127.1.2.3"), None);
-    // A reload changes it in place, and a new connection finds it changed.
+    // A reload changes the rule in place, and a new connection meets the new rule.
     let outcome = ballast.hang_up(&setup("allow: [127.0.0.0/16], deny: [127.0.0.9]").yaml());
     assert!(outcome.contains("reloaded"), "{outcome}");
     assert_eq!(status("127.0.0.8"), Some(200));
@@ -52,7 +52,7 @@ fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
     };
     assert_eq!(status("127.0.0.1", "/inside", ""), 200);
     assert_eq!(status("127.0.0.2", "/inside", ""), 403);
-    // Anybody can say anything about himself.
+    // Any client can claim any address.
     assert_eq!(status("127.0.0.2", "/inside", "10.1.1.1"), 403);
     assert_eq!(status("127.0.0.7", "/inside", "10.1.1.1"), 200);
     assert_eq!(status("127.0.0.7", "/inside", "192.0.2.1"), 403);
@@ -74,11 +74,11 @@ fn beyond_its_rate_a_client_gets_429_and_the_time_to_wait() {
     assert_eq!(response.status, 429);
     assert_eq!(response.head.get("retry-after"), Some("1"));
     assert_eq!(backend.requests(), 3);
-    // Another connection of the same client does not help; another client has a count of its own.
+    // A second connection of the same client does not help; another client has its own count.
     assert_eq!(Client::connect(ballast.address()).get("/").status, 429);
     let mut other = Client::from_ip(ip("127.0.0.2"), ballast.address()).expect("connected");
     assert_eq!(other.get("/").status, 200);
-    // The connection is kept, and after the time it was told the client is served again.
+    // The connection is kept, and after the time in Retry-After the client is served again.
     wait_until(SOON, "the client may come back", || {
         client.get("/").status == 200
     });
@@ -118,6 +118,6 @@ fn a_reload_that_moves_a_route_moves_its_counts_along() {
     let outcome = ballast.hang_up(&setup(&format!("{{ path: /b, pool: web, {slow} }}, ")).yaml());
     assert!(outcome.contains("reloaded"), "{outcome}");
     assert_eq!(client.get("/a").status, 429);
-    // The new one in its place has a count of its own.
+    // The new limit in its place has its own count.
     assert_eq!(client.get("/b").status, 200);
 }

@@ -1,4 +1,4 @@
-//! The admin listener: alive, and whether it wants requests.
+//! The admin listener: liveness, and whether the process wants requests.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::support::{
     Backend, Ballast, Client, HEALTH_PATH, Reply, SOON, Setup, free, get, wait_until,
 };
 
-/// A setup with an admin listener, and where that listens.
+/// A setup with an admin listener, and the address of that listener.
 pub(crate) fn with_admin(setup: Setup) -> (Setup, SocketAddr) {
     let admin = free();
     (
@@ -18,7 +18,7 @@ pub(crate) fn with_admin(setup: Setup) -> (Setup, SocketAddr) {
     )
 }
 
-/// The status of a probe; `None` if nobody answers.
+/// The status of a probe; `None` if there is no response.
 fn probe(admin: SocketAddr, path: &str) -> Option<u16> {
     let mut client = Client::try_connect(admin).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -47,7 +47,7 @@ fn it_reads_and_changes_nothing() {
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let _ballast = setup.start();
     wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
-    // The name in the request is none that this process is known by.
+    // The name in the request is not one of the names of this process.
     assert_eq!(probe(admin, "/"), Some(403));
     assert_eq!(probe(admin, "/nowhere"), Some(404));
     assert_eq!(probe(admin, "/api/v1/reload"), Some(405));

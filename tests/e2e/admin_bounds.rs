@@ -1,4 +1,4 @@
-//! The admin address among strangers: what they may take, and what they are response.
+//! The admin address with unknown clients: the resources that they may use, and the responses that they get.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -36,7 +36,7 @@ fn silent_strangers_do_not_take_the_probes_away() {
         // A silent connection gets its response after ten seconds.
         assert!(start.elapsed() < Duration::from_secs(8), "{path}");
     }
-    // The oldest ones were closed with a response.
+    // The oldest connections were closed with a response.
     let mut response = String::new();
     let mut oldest = &silent[0];
     oldest.read_to_string(&mut response).expect("an answer");

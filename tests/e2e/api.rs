@@ -17,7 +17,7 @@ use crate::support::{
 const TOKEN: &str = "a-token-of-more-than-16-bytes";
 const CHECK: &str = "{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }";
 
-/// Asks over the control socket; an empty answer is null.
+/// Sends a request over the control socket; an empty response is null.
 #[track_caller]
 fn ask(ballast: &Ballast, method: &str, path: &str, body: &str) -> (u16, Value) {
     let socket = ballast.file_ending(".sock");
@@ -106,7 +106,7 @@ fn hosts_tell_their_state_with_its_reason() {
     let down = wait_for_state(&ballast, &a, "down");
     let reason = down["reason"].as_str().expect("a reason");
     assert!(reason.contains("connection refused"), "{reason}");
-    // The other one drains, and is the last resort.
+    // The other host drains, and is the last resort.
     wait_until(SOON, "the drained one serves", || {
         host(&ballast, &b)["serving"] == true
     });
@@ -147,7 +147,7 @@ fn an_ejected_host_says_what_for_and_for_how_long() {
     let left = ejected["ejected_for_seconds"].as_f64().expect("a time");
     assert!((50.0..=60.0).contains(&left), "{left}");
     assert_eq!(ejected["errors"], 2);
-    // A pool that is built anew holds it against the host as well.
+    // A rebuilt pool keeps the ejection of the host as well.
     let (status, _) = ask(
         &ballast,
         "PATCH",
@@ -470,7 +470,7 @@ fn invalid_requests_get_a_reason() {
     );
 }
 
-/// A process with an admin listener that takes a token, and where that listens.
+/// A process with an admin listener that requires a token, and the address of that listener.
 fn with_token() -> (Backend, Ballast, SocketAddr) {
     let backend = Backend::start_new("a");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -490,7 +490,8 @@ fn with_token() -> (Backend, Ballast, SocketAddr) {
     (backend, ballast, admin)
 }
 
-/// Asks over TCP with further fields, each ended by `\r\n`.
+/// Sends a request over TCP with further fields, each ended by `\r
+/// `.
 #[track_caller]
 fn over_tcp(admin: SocketAddr, method: &str, path: &str, host: &str, fields: &str) -> (u16, Value) {
     let Ok(mut client) = Client::try_connect(admin) else {
@@ -635,7 +636,7 @@ fn the_level_of_the_log_changes_at_run_time() {
     );
 }
 
-/// Every path and method of the description is served, and what it says of an answer is so.
+/// Every path and method of the description is served, and its description of each response is correct.
 #[test]
 fn answers_are_as_the_description_says() {
     let a = Backend::start_new("a");
@@ -683,7 +684,7 @@ fn referred<'a>(description: &'a Value, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("{name} is not there"))
 }
 
-/// Holds a value against a schema: as much of JSON Schema as the description uses.
+/// Checks a value against a schema, with the part of JSON Schema that the description uses.
 #[track_caller]
 fn holds(description: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {

@@ -1,4 +1,4 @@
-//! Backup hosts serve while no primary one does.
+//! Backup hosts serve while no primary host does.
 
 use crate::support::{Backend, Client, DeadHost, HEALTH_PATH, Reply, SOON, Setup, wait_until};
 
@@ -20,7 +20,7 @@ fn backups_serve_only_while_no_primary_does() {
     }
     a.set_health(Reply::status(500));
     ballast.wait_for_log(&[&a.address().to_string(), "is down"]);
-    // It is told a moment before it is acted on.
+    // The state is reported a moment before it takes effect.
     wait_until(SOON, "the other one serves", || {
         client.get("/").backend() == "b" && client.get("/").backend() == "b"
     });

@@ -1,4 +1,4 @@
-//! What clients may cost: connections, requests on them, memory, descriptors.
+//! The resources that clients may use: connections, requests on them, memory, descriptors.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ fn from(source: &str, address: SocketAddr) -> Client {
     Client::from_ip(source, address).expect("the kernel takes the connection")
 }
 
-/// Whether a request on a new connection is answered within a moment.
+/// Whether a request on a new connection gets a response within a moment.
 fn is_served(client: &mut Client) -> bool {
     client.patience(Duration::from_millis(300));
     let served = client.read_response(false).is_ok();
@@ -137,8 +137,8 @@ fn a_hundred_overlong_heads_cost_little() {
     drop(open);
 }
 
-/// The bounds that the documentation states: of a connection that rests between two requests, and of one that has sent
-/// nearly as much of a head as there may be.
+/// The documented bounds: for a connection that is idle between two requests, and for one that has sent almost the
+/// largest allowed head.
 const IDLE: u64 = 48 << 10;
 const STALLED: u64 = 96 << 10;
 
@@ -163,7 +163,7 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
         let connections = (0..count).map(|_| {
             let mut stream = TcpStream::connect(ballast.address()).expect("connected");
             stream.write_all(GET.as_bytes()).expect("sent");
-            // The whole answer: its body is the backend's name.
+            // The whole response: its body is the backend's name.
             let mut answer = Vec::new();
             let mut bytes = [0; 512];
             while !answer.ends_with(b"\r\n\r\na") {
@@ -176,7 +176,7 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
         });
         connections.collect()
     };
-    // What the process needs for as many requests at once is none of the connections'.
+    // The memory that the process needs for this many concurrent requests does not belong to the connections.
     drop(open(300, b""));
     let begin = memory(&ballast, "VmRSS");
     let resting = open(idle, b"");
@@ -188,7 +188,7 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
     let begin = memory(&ballast, "VmRSS");
     let head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; 31 << 10]].concat();
     let halted = open(stalled, &head);
-    // The process has read it all when it has read the last of the last.
+    // The process has read everything once it has read the last bytes of the last connection.
     let mut last = Client::connect(ballast.address());
     assert_eq!(last.get("/").status, 200);
     let each_stalled = memory(&ballast, "VmRSS").saturating_sub(begin) / stalled;
@@ -201,7 +201,7 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
         each_stalled <= STALLED,
         "{each_stalled} bytes for a stalled one"
     );
-    // They are all still there.
+    // All connections are still open.
     for mut stream in resting.iter().chain(&halted).step_by(997) {
         let end = if halted.iter().any(|halted| std::ptr::eq(halted, stream)) {
             "\r\n"

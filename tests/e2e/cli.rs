@@ -1,4 +1,4 @@
-//! The command line: what it prints, how it ends, and what signals do.
+//! The command line: its output, its exit codes, and its reaction to signals.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ const ALGORITHMS: [&str; 7] = [
     "least_load",
 ];
 
-/// Runs a command on a file with this text.
+/// Runs a command with a file of this text.
 fn on_file(command: &str, yaml: &str) -> Finished {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let path = file(folder.path(), "ballast.yaml", yaml);
@@ -99,7 +99,7 @@ fn wrong_usage_is_explained_and_exits_2() {
         assert_eq!(end.code, Some(2), "{arguments:?}: {end:?}");
         assert!(end.stderr.contains("help"), "{arguments:?}: {}", end.stderr);
     }
-    // A slip of the finger gets a hint.
+    // A typing error gets a hint.
     assert!(run(&["chek"]).stderr.contains("check"));
 }
 
@@ -209,7 +209,7 @@ fn schema_and_manual_page_have_the_keys() {
     assert!(page.contains("timeouts.read") && page.contains("pools.NAME.hosts[].weight"));
 }
 
-/// `[::]` takes IPv6 alone where an IPv4 listener has the same port.
+/// `[::]` takes only IPv6 if an IPv4 listener has the same port.
 #[test]
 fn both_wildcard_addresses_can_be_listened_on() {
     let Ok(probe) = std::net::TcpListener::bind("[::1]:0") else {

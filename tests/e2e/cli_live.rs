@@ -1,4 +1,4 @@
-//! Commands to a live process: what it is doing, hosts that come and go, how much it logs.
+//! Commands to a running process: its state, hosts that come and go, and its log level.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +23,7 @@ fn two() -> ([Backend; 2], Ballast) {
     (hosts, ballast)
 }
 
-/// What a command says when it is done.
+/// The output of a command that succeeds.
 #[track_caller]
 fn done(end: &Finished) -> &str {
     assert_eq!((end.code, &*end.stderr), (Some(0), ""), "{end:?}");
@@ -48,7 +48,7 @@ fn line_of(table: &str, host: &Backend) -> String {
         .to_owned()
 }
 
-/// A command that goes on until it is dropped, and its lines so far.
+/// A command that runs until it is dropped, and its lines so far.
 struct Watching {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -71,7 +71,7 @@ impl Watching {
         Watching { child, lines }
     }
 
-    /// Waits for a line, from now on, that has all of these in it.
+    /// Waits for a new line that contains all of these.
     #[track_caller]
     fn wait_for(&self, parts: &[&str]) {
         let lines = || self.lines.lock().expect("nobody panics with it");
@@ -336,7 +336,7 @@ fn without_a_process_each_command_says_so() {
         let end = ballast.command(args);
         assert!(failed(&end).starts_with("no ballast runs with "), "{end:?}");
     }
-    // Who watches waits for it.
+    // The watching command waits for it.
     let watching = Watching::start(ballast.prepared(&["status", "--watch"]));
     watching.wait_for(&["no ballast runs with "]);
 }

@@ -1,4 +1,4 @@
-//! What is made of the command line's own description: completions and manual pages.
+//! The files that are generated from the description of the command line: completions and manual pages.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ fn commands() -> Vec<String> {
         .skip_while(|line| !line.starts_with("Commands:"))
         .skip(1)
         .take_while(|line| !line.is_empty());
-    // Their descriptions may go on in lines that stand further to the right.
+    // Their descriptions may continue on lines that are indented further.
     let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     let names = names.filter(|name| !name.is_empty() && *name != "help");
     let names = Vec::from_iter(names.map(str::to_owned));

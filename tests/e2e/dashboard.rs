@@ -15,7 +15,7 @@ fn row(host: &str) -> String {
     )
 }
 
-/// Nothing went wrong on the page.
+/// The page reported no error.
 #[track_caller]
 fn assert_no_complaints(browser: &Browser) {
     assert_eq!(browser.complaints(), Vec::<String>::new());
@@ -33,7 +33,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     browser.open(address);
     browser.wait_for("document.querySelectorAll('tr.good').length === 3");
     browser.wait_for("document.querySelector('#headline').innerText === 'All 3 hosts are up'");
-    // The token has left the address, where it could be seen and passed on.
+    // The token has been removed from the address, where it could be seen and copied.
     assert_eq!(browser.address(), format!("http://{admin}/"));
 
     let load = Load::start_paced(listen, 4, Connections::Kept, Duration::from_millis(2));
@@ -48,7 +48,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
         "document.querySelector('tbody [data-is=errors]').innerText === '0 %' \
          && document.querySelector('figure[data-is=errors] b').innerText === '0 %'",
     );
-    // No errors, no ink.
+    // Without errors the chart draws nothing.
     for curve in [".curve", ".area"] {
         let drawn =
             format!("document.querySelector('figure[data-is=errors] {curve}').getAttribute('d')");
@@ -84,7 +84,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
         )),
         "down"
     );
-    // One sentence, wherever it stands.
+    // One sentence, wherever it appears.
     let said_of_hosts = "2 of 3 hosts usable: 1 down";
     browser.wait_for(&format!(
         "document.querySelector('#headline').innerText === '{said_of_hosts}'"
@@ -98,7 +98,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     browser.wait_for(&format!(
         "document.querySelector('#events').innerText.includes('{stopped} is down')"
     ));
-    // By its name, as it says itself who it is.
+    // By its name, as it identifies itself.
     let name = text.split(' ').next().expect("red at HOST stops");
     let shown = format!("{}.querySelector('[data-is=id]').innerText", row(stopped));
     assert_eq!(browser.value(&shown), name);
@@ -130,7 +130,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
     browser.screenshot("narrow");
     assert_no_complaints(&browser);
 
-    // A reload keeps the theme and the token; what it shows of the past is the process's.
+    // A reload keeps the theme and the token; the history on the page comes from the process.
     browser.open(&browser.address());
     browser.wait_for("document.querySelectorAll('tbody tr').length === 3");
     browser.wait_for(&format!(
@@ -182,13 +182,13 @@ fn it_follows_a_handover_and_asks_for_the_token() {
     ));
     assert_no_complaints(&browser);
 
-    // By the keyboard alone; its focus can be seen.
+    // With the keyboard only; the focus is visible.
     browser.press("Tab");
     assert_eq!(browser.text(":focus"), "Skip to the pools");
     browser.press("Enter");
     browser.press("Tab");
     assert_eq!(browser.text(":focus"), "web");
-    // Past the charts and the headings of the columns.
+    // Past the charts and the column headings.
     for _ in 0..20 {
         if browser.text(":focus") == "Drain" {
             break;
@@ -208,7 +208,7 @@ fn it_follows_a_handover_and_asks_for_the_token() {
     browser.enter(token);
     browser.wait_for("document.querySelector('tbody [data-is=state]').innerText === 'draining'");
     browser.wait_for("!document.querySelector('#unlock').open");
-    // The refusal is one, as it should be.
+    // The refusal is an error on the page, as it should be.
     let complaints = browser.complaints();
     assert!(
         complaints.iter().all(|line| line.contains("401")),
@@ -223,7 +223,7 @@ fn it_follows_a_handover_and_asks_for_the_token() {
         "document.querySelector('footer [data-is=pid]').innerText !== '{before}'"
     ));
     browser.wait_for("document.querySelector('#live').innerText === 'live'");
-    // What an operator did holds, and so does the page.
+    // The operator's change remains, and so does the page.
     assert_eq!(browser.text("tbody [data-is=state]"), "draining");
     assert_eq!(
         browser.value("document.querySelector('#lost').hidden"),
@@ -231,7 +231,7 @@ fn it_follows_a_handover_and_asks_for_the_token() {
     );
 }
 
-/// A pool of hosts with an admin listener, and a browser that has it open.
+/// A pool of hosts with an admin listener, and a browser that has the dashboard open.
 fn opened(setup: &Setup) -> Option<(Ballast, Browser)> {
     let browser = Browser::start(1440, 900)?;
     let admin = free();
@@ -310,7 +310,7 @@ fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
     browser.wait_for("past.get('web')?.filter((sample) => sample.p99_ms).length > 3");
     let when = "figure[data-is=latency] .scale span";
     assert_eq!(browser.text(when), "5 min");
-    // The middle is before the process began: the oldest sample is the nearest.
+    // The middle is before the start of the process: the oldest sample is the nearest.
     browser.hover("figure[data-is=latency] .plot");
     browser.wait_for(&format!(
         "document.querySelector('{when}').innerText.match(/^\\d\\d:\\d\\d:\\d\\d, .*ago$/)"
@@ -335,7 +335,7 @@ fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
     browser.wait_for(&format!("{value_text}.startsWith('now: ')"));
     load.stop().assert_all_ok("load");
 
-    // Two curves that are far apart: both use the height of the chart.
+    // Two curves with very different values: both use the height of the chart.
     let heights = browser.value(
         "(() => {
             const samples = Array.from({ length: 60 }, (_, nth) => ({
@@ -388,14 +388,14 @@ fn many_pools_of_many_hosts_fit_on_a_page_that_filters_and_sorts() {
     assert_eq!(number("document.querySelectorAll('tbody tr').length"), 0.0);
     browser.wait_for("document.querySelector('.summary').innerText.includes('requests/s')");
 
-    // A pool is opened, and shows the first of its hosts; the address remembers it.
+    // An opened pool shows its first hosts; the address keeps it open.
     browser.click(".pool .fold");
     browser.wait_for("document.querySelectorAll('tbody tr').length === 50");
     assert_eq!(browser.address(), format!("{address}#open=pool0"));
     browser.click(".more button");
     browser.wait_for("document.querySelectorAll('tbody tr').length === 128");
 
-    // What is in trouble comes first.
+    // Hosts with problems come first.
     let host = format!("127.1.0.100:{port}");
     let drained = ballast.command(&["drain", &host]);
     assert_eq!(drained.code, Some(0), "{drained:?}");
@@ -421,7 +421,7 @@ fn many_pools_of_many_hosts_fit_on_a_page_that_filters_and_sorts() {
         browser.value("document.querySelector('.open th').ariaSort"),
         "descending"
     );
-    // A link shows the same to a colleague.
+    // The link shows the same page to a colleague.
     let link = browser.address();
     assert!(
         link.contains("filter=pool7+APP-7-12") && link.contains("sort=-host"),
@@ -433,7 +433,7 @@ fn many_pools_of_many_hosts_fit_on_a_page_that_filters_and_sorts() {
     browser
         .wait_for("document.querySelector('.open tbody [data-is=id]').innerText === 'app-7-127'");
 
-    // All of them open: the page stays bounded.
+    // With all pools open, the size of the page stays bounded.
     browser.open("about:blank");
     browser.open(&format!("{address}#pools=open"));
     browser.wait_for("document.querySelectorAll('.pool.open').length === 12");
@@ -441,7 +441,7 @@ fn many_pools_of_many_hosts_fit_on_a_page_that_filters_and_sorts() {
     assert_no_complaints(&browser);
 }
 
-/// A file that its owner alone may read.
+/// A file that only its owner may read.
 fn write_private(file: &std::path::Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(file, text).expect("the folder can be written");

@@ -1,4 +1,4 @@
-//! Nobody may take longer than is said: each deadline over real sockets, shortened.
+//! Every deadline on real sockets, with shortened values.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunk
                        4\r\nbody\r\n0\r\n\r\n";
 const HEAD: Duration = Duration::from_millis(1_500);
 
-/// Far more than any deadline of these tests, and far less than a default.
+/// Far above every deadline of these tests, and far below every default.
 const SLACK: Duration = Duration::from_secs(9);
 
 fn short_heads(backend: &Backend) -> Ballast {
@@ -25,7 +25,7 @@ fn short_heads(backend: &Backend) -> Ballast {
         .start()
 }
 
-/// Sends the rest of a head byte by byte without end, until the other side has had enough; returns after how long.
+/// Sends the rest of a head byte by byte without end, until the other side closes; returns the time that took.
 fn drip(address: SocketAddr, mut client: Client) -> (Duration, String) {
     let start = Instant::now();
     client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
@@ -99,7 +99,7 @@ fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
             "{:?}",
             start.elapsed()
         );
-        // And one that goes on in time is served.
+        // A head that continues in time is served.
         let mut client = Client::connect(ballast.address());
         client.send(before.clone() + "GET / HT").expect("sent");
         for _ in 0..before.matches("HTTP/1.1").count() {
@@ -135,13 +135,13 @@ fn within_tls_the_same_holds() {
         let response = client.read_response(false).expect("an answer");
         assert_eq!(response.status, 408);
     }
-    // A handshake that does not begin, and one that does not go on.
+    // A handshake that does not begin, and one that stops.
     for bytes in [&b""[..], b"\x16\x03\x01"] {
         let mut client = Client::connect(ballast.address());
         client.send(bytes).expect("sent");
         assert!(client.is_closed_within(SLACK));
     }
-    // And a large body in both directions still passes.
+    // A large body still passes in both directions.
     backend.set(Reply::ok().body(vec![b'x'; 3 << 20]));
     let mut client = connect();
     let response = client.post("/", &vec![b'y'; 3 << 20]);
@@ -171,7 +171,7 @@ fn the_rest_between_two_requests_is_none_of_the_head() {
         assert!(!client.is_closed_within(HEAD * 2), "{:?}", start.elapsed());
     }
     assert_eq!(client.get("/").status, 200);
-    // It ends when the rest has been long enough, without a word.
+    // The proxy closes the connection when it has been idle long enough, without a response.
     let start = Instant::now();
     client.patience(SOON);
     assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
@@ -204,7 +204,7 @@ fn an_overlong_head_is_answered_with_431_before_it_ends() {
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.get("/").status, 200);
     client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
-    // The rest of the megabyte is thrown away, so that the answer arrives.
+    // The proxy discards the rest of the megabyte, so that the response arrives.
     let _ = client.send(vec![b'x'; 1 << 20]);
     let response = client.read_response(false).expect("an answer");
     assert_eq!(response.status, 431);
@@ -214,7 +214,7 @@ fn an_overlong_head_is_answered_with_431_before_it_ends() {
     assert_eq!(client.get_with("/", &format!("X: {field}\r\n")).status, 200);
 }
 
-/// A client that asks for much and reads nothing.
+/// A client that requests a lot and reads nothing.
 fn deaf(address: SocketAddr, requests: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the listener accepts connections");
     for _ in 0..requests {
@@ -268,7 +268,7 @@ fn a_client_that_reads_slowly_is_not_cut() {
             continue;
         }
         pause = got + (256 << 10);
-        // In all longer than the deadline; the kernel asks for more after a megabyte or two.
+        // The transfer takes longer than the deadline in all; the kernel asks for more after a megabyte or two.
         thread::sleep(Duration::from_millis(45));
     }
     assert!(start.elapsed() > Duration::from_secs(5));
@@ -299,7 +299,7 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
     };
     assert!(said.starts_with(b"HTTP/1.1 408 "), "{said:?}");
     assert!(start.elapsed() > Duration::from_secs(4));
-    // Who is fast enough may take as long.
+    // A client that is fast enough may take as long.
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.post("/", &vec![b'x'; 1 << 20]).status, 200);
 }
@@ -318,7 +318,7 @@ fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
         let mut client = Client::connect(ballast.address());
         assert_eq!(client.post("/", b"some body").status, 504);
     }
-    // A body may take longer: it is silence that it is measured by.
+    // A body may take longer: its timeout measures silence.
     backend.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")?;
         for _ in 0..10 {
@@ -328,7 +328,7 @@ fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
         Ok(Next::Keep)
     }));
     assert_eq!(get(ballast.address(), "/").text(), "xxxxxxxxxx");
-    // Interim answers do not buy time.
+    // Interim responses do not extend the time.
     backend.set(Reply::script(|_, wire| {
         loop {
             thread::sleep(Duration::from_millis(100));
@@ -369,13 +369,13 @@ fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
     }
 }
 
-/// The whole claim is a bench, `cargo bench --bench scenarios -- slow_clients`; here the middle ones of a few rounds are
-/// compared, and twice if need be, since on a busy machine any p99 is a matter of luck.
+/// The full claim is a bench, `cargo bench --bench scenarios -- slow_clients`. This test compares the medians of a few
+/// rounds, a second time if necessary, since on a busy machine any p99 depends on chance.
 #[test]
 fn two_thousand_slow_clients_do_not_slow_the_others_down() {
     const SLOW: u64 = 2_000;
     const ROUNDS: u64 = 5;
-    /// What other tests on the same machine can make of any p99.
+    /// How far other tests on the same machine can raise any p99.
     const NOISE: Duration = Duration::from_millis(20);
     let slow = allowed_descriptors(SLOW + 1_000).saturating_sub(1_000) as usize;
     let hosts = Hosts::start(2, 1);

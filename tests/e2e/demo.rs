@@ -1,4 +1,4 @@
-//! The demo: what a person sees first.
+//! The demo, as a new user sees it.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
     for part in [format!("curl {address}"), format!("http://{admin}/#token=")] {
         assert!(said.contains(&part), "{part} in {said}");
     }
-    // Its hosts would not survive a handover, so it lives on as it is.
+    // The demo's hosts would not survive a handover, so the process continues unchanged.
     ballast.signal(Signal::SIGQUIT);
     ballast.wait_for_log(&["no handover, serving on", "no file for a successor"]);
     ballast.signal(Signal::SIGHUP);

@@ -1,4 +1,4 @@
-//! A host that is drained gets no new requests, what runs on it ends, and it comes back when it is wished back.
+//! A drained host gets no new requests, its running requests end, and it serves again once it is undrained.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
-//! Answers that come while the client still uploads: each reaches the client, whatever the host does to its connection.
+//! Responses that come while the client still uploads: each reaches the client, whatever the host does to its
+//! connection.
 //!
-//! The engine promises this. With `http1: pingora` an upload may still be cut before its answer was read.
+//! The engine promises this. With `http1: pingora` an upload may still be cut before its response was read.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -29,17 +30,17 @@ const AT_ONCE: usize = 8;
 /// Bytes that each client would send.
 const BODY: usize = 20 << 20;
 
-/// How much of a body the host reads before it answers, in turn.
+/// How much of a body the host reads before it responds, in turn.
 const READ: [usize; 4] = [0, 1, 100_000, 3_000_000];
 
 const NAME: &str = "up.test";
 
-/// The host's answer. Its body shows that the answer is whole.
+/// The host's response. Its body shows that the response is complete.
 const ANSWER: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nConnection: close\r\n\
     Content-Length: 6\r\n\r\nno way";
 
-/// A host that answers 401 before it has read all, and closes. The kernel resets the connection then, because there are
-/// unread bytes.
+/// A host that responds with 401 before it has read everything, and closes. The kernel then resets the connection,
+/// because there are unread bytes.
 fn refuse(backend: &Backend) {
     let turn = AtomicUsize::new(0);
     backend.set(Reply::script(move |_, wire| {
@@ -101,7 +102,7 @@ fn secure(setup: Setup, authority: &Authority, folder: &Path) -> Ballast {
     setup.top(&listener).start()
 }
 
-/// A client that sends its body until the answer is there, and reads whenever there is something.
+/// A client that sends its body until it has the response, and reads whenever bytes are available.
 struct Uploader {
     socket: TcpStream,
     tls: Option<ClientConnection>,
@@ -124,7 +125,8 @@ impl Uploader {
         })
     }
 
-    /// Sends `request` until the answer is whole. An error of a write counts as a failure: many clients give up then.
+    /// Sends `request` until the response is complete. A write error counts as a failure, because many clients give up
+    /// then.
     fn upload(&mut self, request: &[u8]) -> io::Result<()> {
         let begin = Instant::now();
         while !self.answer.ends_with(b"no way") {
@@ -180,7 +182,7 @@ impl Uploader {
         }
     }
 
-    /// Writes as much of `bytes` as there is room for.
+    /// Writes as much of `bytes` as fits.
     fn push(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return match bytes {
@@ -198,7 +200,7 @@ impl Uploader {
     }
 }
 
-/// Every upload gets the answer; returns how many bytes each client had sent by then, in the mean.
+/// Every upload gets the response; returns how many bytes each client had sent by then, on average.
 fn all_are_told(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, chunked: bool) -> usize {
     let request = request(chunked);
     let upload = || {
@@ -264,7 +266,7 @@ fn each_of_56_uploads_of_20_mb_gets_the_401_of_a_host_behind_tls() {
     assert_eq!(backend.requests(), 2 * TRIES as u64);
 }
 
-/// The host answers and resets while the last bytes of the body are on their way to it: they were read and never sent.
+/// The host responds and resets while the last bytes of the body are on their way: they were read and never sent.
 #[test]
 fn no_rest_of_a_body_is_taken_for_the_next_request() {
     const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: up.test\r\n\r\n";
@@ -288,7 +290,7 @@ fn no_rest_of_a_body_is_taken_for_the_next_request() {
         let head = format!("POST / HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\n\r\n");
         client.send(head).expect("sent");
         wait_until(SOON, "the host has the head", || backend.requests() == 1);
-        // The body, the answer and the end of the host's connection are there when it goes on.
+        // The body, the response and the end of the host's connection have arrived when the proxy continues.
         ballast.signal(Signal::SIGSTOP);
         client.send(SMUGGLED).expect("sent");
         go.send(()).expect("the host waits for it");
@@ -347,7 +349,7 @@ fn curl_tells_of_the_401_each_of_56_times() {
         if (number / 2).is_multiple_of(2) {
             command.args(["--header", "Transfer-Encoding: chunked"]);
         }
-        // By default curl waits for an interim answer before it sends so much.
+        // By default curl waits for an interim response before it sends a body of this size.
         if !(number / 4).is_multiple_of(4) {
             command.args(["--header", "Expect:"]);
         }
@@ -369,7 +371,7 @@ fn curl_tells_of_the_401_each_of_56_times() {
     });
 }
 
-/// A client sends more after a request with `Connection: close`: it still reads the whole answer.
+/// A client sends more after a request with `Connection: close`: it still reads the whole response.
 fn bytes_after_the_last_request_do_not_cut_its_answer(http1: &str) {
     const ANSWER: usize = 200_000;
     let backend = Backend::start_new("a");
@@ -386,7 +388,7 @@ fn bytes_after_the_last_request_do_not_cut_its_answer(http1: &str) {
         client.set_read_timeout(Some(SOON)).expect("a socket");
         let mut sending = client.try_clone().expect("a socket");
         let request = request.clone();
-        // It may be cut off while it sends, but not before it has the answer.
+        // The client may be cut off while it sends, but only after it has the response.
         let sender = thread::spawn(move || sending.write_all(request.as_bytes()));
         let mut answer = Vec::new();
         let read = client.read_to_end(&mut answer);

@@ -1,4 +1,5 @@
-//! A host that fails requests is left alone for a while, proves itself with one request, and never takes the rest with it.
+//! A host that fails requests is left alone for a while, proves itself with one request, and never takes the rest with
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use crate::support::{
     Backend, Ballast, Client, Connections, Load, Reply, SOON, Setup, get, wait_until,
 };
 
-/// Quick enough for a test, with only rows of failures counted.
+/// Fast enough for a test; only consecutive failures are counted.
 fn ejection(base: &str) -> String {
     format!("ejection: {{ base: {base}, rate: 0% }}")
 }
@@ -21,7 +22,7 @@ fn wait_for_requests(ballast: &Ballast, backend: &Backend) {
     });
 }
 
-/// GETs until `backend` has had so many more requests.
+/// Sends GETs until `backend` has had this many more requests.
 fn until_served(ballast: &Ballast, backend: &Backend, more: u64) {
     let wanted = backend.requests() + more;
     let mut client = Client::connect(ballast.address());
@@ -47,7 +48,7 @@ fn five_failures_in_a_row_eject_and_one_good_request_brings_the_host_back() {
         "{line}"
     );
     assert_eq!(bad.requests(), 5);
-    // It goes on failing: each time one request, after twice the time.
+    // The host continues to fail: each time it gets one request, after twice the time.
     ballast_until(&ballast, &[&address, "stays ejected for 600ms"]);
     assert_eq!(bad.requests(), 6);
     ballast_until(&ballast, &[&address, "stays ejected for 1.2s"]);
@@ -57,7 +58,7 @@ fn five_failures_in_a_row_eject_and_one_good_request_brings_the_host_back() {
     wait_for_requests(&ballast, &bad);
 }
 
-/// GETs until a line says so.
+/// Sends GETs until a log line contains this.
 fn ballast_until(ballast: &Ballast, parts: &[&str]) {
     let mut client = Client::connect(ballast.address());
     wait_until(SOON, &format!("a line with {parts:?}"), || {
@@ -77,7 +78,7 @@ fn the_last_usable_host_stays_and_half_of_the_hosts_at_least() {
     wait_until(SOON, "many failures", || load.done() > 400);
     load.stop();
     assert_eq!(ballast.log_with(&["is ejected for"]).len(), 2);
-    // Those that are left serve as soon as they can.
+    // The remaining hosts serve as well as they can.
     backends.iter().for_each(|b| b.set(Reply::ok()));
     let mut client = Client::connect(ballast.address());
     for _ in 0..20 {
@@ -138,7 +139,7 @@ fn what_a_client_does_wrong_never_counts() {
         assert_eq!(client.get("/").status, 404);
     }
     for _ in 0..10 {
-        // Leaves amid the upload, and another never ends it.
+        // One client leaves in the middle of the upload, and another never ends it.
         let upload = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun";
         let mut leaving = Client::connect(ballast.address());
         leaving.send(upload).expect("sent");
@@ -202,7 +203,7 @@ fn where_only_posts_come_one_of_them_has_to_prove_a_host() {
         assert_eq!(client.post("/", b"body").status, 200);
         bad.requests() > before
     });
-    // Others could have been sent again, had the host failed them.
+    // Other requests could have been retried if the host had failed them.
     assert!(start.elapsed() > Duration::from_secs(4));
     ballast.wait_for_log(&[&address, "is no longer ejected"]);
 }
@@ -290,7 +291,7 @@ const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO",
 ];
 
-/// Answers with the status that the path names.
+/// Responds with the status that the path names.
 fn status_of_the_path() -> Reply {
     Reply::script(|head, wire| {
         let status = head.word(1).trim_start_matches('/').to_owned();
@@ -352,7 +353,7 @@ fn what_the_file_names_counts_as_it_says() {
         let ballast = Setup::of(&hosts.each_ref()).pool(&ejection).start();
         get(ballast.address(), &format!("/{status}"));
         let is_ejected = || !ballast.log_with(&["ejected"]).is_empty();
-        // What follows from an answer comes right behind it.
+        // The effect of a response follows right after it.
         for _ in 0..20 {
             get(ballast.address(), "/200");
             if is_ejected() {
@@ -374,8 +375,8 @@ fn what_the_file_names_counts_as_it_says() {
     }
 }
 
-/// As Python's `http.server`, and as servers that are less polite: no body is read, and an unknown method, a large head
-/// or an upload ends the connection.
+/// Like Python's `http.server` and less polite servers: the host reads no body, and an unknown method, a large head or
+/// an upload ends the connection.
 fn plain_server(polite: bool) -> Reply {
     Reply::script(move |head, wire| {
         use crate::support::Next;
@@ -423,7 +424,7 @@ fn a_client_cannot_have_a_plain_server_ejected_by_what_it_asks_for() {
         ] {
             for _ in 0..20 {
                 let mut client = Client::connect(ballast.address());
-                // The host may have closed before it has all of it.
+                // The host may have closed before it has read everything.
                 let _ = client.send(request);
                 let _ = client.read_response(false);
                 let told = ballast.log_with(&["ejected"]);
@@ -432,7 +433,7 @@ fn a_client_cannot_have_a_plain_server_ejected_by_what_it_asks_for() {
             }
         }
         assert!(hosts.iter().all(|host| host.requests() >= 40));
-        // Nor has the pool turned away from one of them.
+        // The pool has not turned away from any host either.
         let before = hosts.each_ref().map(Backend::requests);
         for _ in 0..20 {
             assert_eq!(get(ballast.address(), "/").status, 200);

@@ -1,4 +1,4 @@
-//! Explanations tell what happens next, for every reason that there is, and nothing happens by them.
+//! An explanation predicts the next choice, for every possible reason, and changes nothing.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ impl Scene {
         Scene { ballast, admin }
     }
 
-    /// The answer of the API to a described request, or to anything else.
+    /// The API's response to a described request, or to any other body.
     #[track_caller]
     fn ask(&self, body: &str) -> (u16, Value) {
         let request = format!(
@@ -50,7 +50,7 @@ impl Scene {
         end
     }
 
-    /// Drains these, or undrains them.
+    /// Drains or undrains these hosts.
     #[track_caller]
     fn drain(&self, verb: &str, backends: &[&Backend]) {
         for backend in backends {
@@ -59,7 +59,7 @@ impl Scene {
     }
 }
 
-/// What is told of one host.
+/// The explanation of one host.
 #[track_caller]
 fn candidate<'a>(explained: &'a Value, backend: &Backend) -> &'a Value {
     let address = backend.address().to_string();
@@ -73,14 +73,14 @@ fn candidates(explained: &Value) -> &[Value] {
     explained["candidates"].as_array().expect("candidates")
 }
 
-/// Verdict, state and why.
+/// Verdict, state and reason.
 #[track_caller]
 fn told<'a>(explained: &'a Value, backend: &Backend) -> [&'a str; 3] {
     let found = candidate(explained, backend);
     ["verdict", "state", "why"].map(|key| found[key].as_str().expect("a word"))
 }
 
-/// The host of the backend that answered.
+/// The host of the backend that responded.
 #[track_caller]
 fn reached(answer: &Response, backends: &[Backend]) -> String {
     let mut backends = backends.iter();
@@ -126,7 +126,7 @@ fn each_host_is_told_with_its_reason() {
     let mut clients = [1, 2].map(|count| {
         let mut client = Client::connect(address);
         (client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")).expect("sent");
-        // The next one finds it there, and goes to the other.
+        // The next explanation sees the first request and chooses the other host.
         wait_until(SOON, "it runs", || come().iter().sum::<u64>() == count);
         client
     });
@@ -198,11 +198,11 @@ fn the_host_of_a_key_is_the_one_that_gets_the_request() {
         for number in 0..200 {
             let user = format!("user{number}");
             let mut explained = Value::Null;
-            // The request before has its place until a moment after its answer.
+            // The previous request keeps its place until a moment after its response.
             wait_until(SOON, "nothing runs", || {
                 explained = scene.explain(json!({ "headers": [["x-user", user]] }));
                 let mut candidates = candidates(&explained).iter();
-                // It may end between the choice and the counts beside it.
+                // The request may end between the choice and the counts that are reported with it.
                 candidates.all(|it| it["in_flight"] == 0 && it["why"] != "bound")
             });
             assert_eq!(explained["route"], 1, "{explained}");
@@ -294,7 +294,7 @@ fn a_cookie_and_what_stands_against_it() {
     );
     let in_vain = "the client's cookie names it, but: drained by an operator";
     assert!(explained.to_string().contains(in_vain), "{explained}");
-    // A request that has failed somewhere moves on with its client.
+    // A request that has failed at one host moves on with its client.
     scene.drain("undrain", &[mine]);
     let failed = json!({
         "headers": described["headers"], "tried": [mine.address().to_string()]

@@ -1,4 +1,4 @@
-//! When a host fails, another takes the request, where that is safe; and where it is not, the client hears the truth.
+//! When a host fails, another one takes the request if that is safe; otherwise the client gets the error.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use crate::support::{
     peer, wait_until,
 };
 
-/// Checks often enough that a stopped host is known as such soon.
+/// Checks often enough that a stopped host is soon known to be down.
 const QUICK_CHECK: &str = "{ interval: 500ms, timeout: 500ms, rise: 1, fall: 1 }";
 
-/// When a host stops, each of the few clients may need a retry, and each retry is paid for by five requests before it.
+/// When a host stops, each of the few clients may need a retry, and five earlier requests pay for each retry.
 const ENOUGH: u64 = 200;
 
 #[test]
@@ -82,7 +82,7 @@ fn a_post_that_was_sent_is_never_sent_again() {
 fn a_host_that_drops_idle_connections_costs_no_request_and_doubles_no_post() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b]).pool("ejection: none").start();
-    // Nothing in the answers says so, so the connections go back to the pool and die there.
+    // Nothing in the responses announces the close, so the connections go back to the idle pool and close there.
     a.set(Reply::ok().then_close());
     b.set(Reply::ok().then_reset());
     let mut client = Client::connect(ballast.address());
@@ -166,7 +166,7 @@ fn a_host_that_lets_connections_wait_is_left_after_the_connect_timeout() {
         .pool("ejection: none")
         .top("timeouts: { connect: 200ms }")
         .start();
-    // A busy machine makes single answers late; the default is three seconds.
+    // On a busy machine single responses are late; the default is three seconds.
     let times = [(); 3].map(|()| {
         let start = Instant::now();
         assert_eq!(get(alone.address(), "/").status, 504);
@@ -204,7 +204,7 @@ fn without_a_usable_host_503_comes_at_once_and_the_connection_stays() {
     assert_eq!(client.post("/", b"body").status, 503);
     assert_eq!(client.get("/").status, 503);
     times.sort();
-    // Shorter than anything that could be waited for.
+    // Shorter than any other wait in the test.
     assert!(
         times[10] < Duration::from_millis(250),
         "median {:?}",
@@ -213,7 +213,7 @@ fn without_a_usable_host_503_comes_at_once_and_the_connection_stays() {
     assert_eq!(backend.requests(), 0);
 }
 
-/// Load over three hosts; one is stopped and started twice meanwhile.
+/// Load over three hosts; one of them is stopped and started twice meanwhile.
 fn no_request_fails_with(algorithm: &str) {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
@@ -251,7 +251,7 @@ fn no_request_fails_with(algorithm: &str) {
     }
 }
 
-/// Lets the load run; nothing is waited for.
+/// Lets the load run; the test waits for no event here.
 fn run_for(time: Duration) {
     thread::sleep(time);
 }
@@ -282,7 +282,7 @@ no_request_fails! {
     no_request_fails_while_a_host_stops_with_least_load_hyphened: "least-load",
 }
 
-/// The long form of the same, by a load generator that is not ours: a minute of wrk for each name.
+/// The long form of the same, with a third-party load generator: a minute of wrk for each algorithm.
 #[test]
 fn long_a_minute_of_wrk_without_a_failed_request() {
     if !long() {
@@ -331,7 +331,7 @@ fn long_a_minute_of_wrk_without_a_failed_request() {
 
 #[test]
 fn a_broken_host_is_left_out_evenly() {
-    // Whoever takes over the requests of a dead host, it must not be one host alone.
+    // More than one host must take over the requests of a dead host.
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
         .algorithm("random")
@@ -344,7 +344,7 @@ fn a_broken_host_is_left_out_evenly() {
             .entry(client.get("/").backend().to_owned())
             .or_default() += 1;
     }
-    // Expected are 200 each with a deviation of 11.5; this is five of them.
+    // 200 each are expected, with a deviation of 11.5; this bound is five deviations.
     assert!(
         counts.values().all(|count| (140..=260).contains(count)),
         "{counts:?}"

@@ -12,7 +12,7 @@ pub(crate) fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// Limits the number of open descriptors of this process and of those that it starts from now on.
+/// How many of the `wanted` descriptors this process, and each process that it starts from now on, may open.
 pub(crate) fn allowed_descriptors(wanted: u64) -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
