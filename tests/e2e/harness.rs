@@ -1,4 +1,4 @@
-//! The harness itself: a test that trusts a broken helper shows nothing.
+//! Tests of the harness: a test that relies on a broken helper proves nothing.
 
 use std::time::Duration;
 
@@ -128,11 +128,11 @@ fn a_simulated_load_keeps_its_schedule_and_sees_every_failure() {
     };
     let addresses: Vec<_> = hosts.addresses().collect();
     let record = plan(addresses[0]).run();
-    // 300 with a deviation of 17; this is five of them.
+    // 300 expected with a deviation of 17; this bound is five deviations.
     assert!((215..=385).contains(&record.count()), "{}", record.count());
     assert_eq!(record.failed(), 0);
     assert_eq!(hosts.requests(), [record.count() as u64, 0]);
-    // The median of exponentially distributed 10 ms is 6.9 ms.
+    // The median of an exponential distribution with mean 10 ms is 6.9 ms.
     assert!(record.latency(0.5) >= Duration::from_millis(4));
 
     hosts.set(1, Mode::Failing);

@@ -1,4 +1,4 @@
-//! What a host learns about the client, and what it does not take from just anybody.
+//! The header fields that tell a host about the client, and the fields that are accepted only from trusted proxies.
 
 use std::collections::HashSet;
 
@@ -39,7 +39,7 @@ fn what_an_untrusted_client_claims_is_replaced() {
     assert_eq!(head.all("x-forwarded-host"), ["test"]);
 }
 
-/// Fields by which a client could lie about itself.
+/// Fields in which a client could make false claims about itself.
 const IDENTITY: &[&str] = &[
     "X-Forwarded-Prefix",
     "X-Forwarded-Server",
@@ -158,7 +158,7 @@ fn what_a_trusted_proxy_says_is_kept_and_added_to() {
     );
     assert_eq!(head.all("x-forwarded-proto"), ["https"]);
     assert_eq!(head.all("x-forwarded-host"), ["bank.example"]);
-    // A trusted proxy that says nothing leaves nothing out.
+    // A trusted proxy that sends no such field does not suppress any.
     get(ballast.address(), "/");
     let head = backend.last().head;
     assert_eq!(head.all("x-forwarded-for"), ["127.0.0.1"]);
@@ -210,7 +210,7 @@ fn the_host_field_is_the_clients_or_the_hosts_own() {
     assert_eq!(a.last().head.all("host"), ["test"]);
     get(upstream.address(), "/");
     assert_eq!(b.last().head.all("host"), [b.address().to_string()]);
-    // What the client asked for is not lost.
+    // The value that the client sent is kept.
     assert_eq!(b.last().head.all("x-forwarded-host"), ["test"]);
 }
 
@@ -220,7 +220,7 @@ fn each_proxy_on_the_way_leaves_its_name_unless_told_not_to() {
     backend.set(Reply::ok().field("Via", "1.1 inner"));
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
-    // A client cannot have it taken out.
+    // A client cannot have the field removed.
     let answer = client.get_with("/", "Via: 1.1 outer\r\n");
     assert_eq!(backend.last().head.all("via"), ["1.1 outer", "1.1 ballast"]);
     assert_eq!(answer.head.all("via"), ["1.1 inner", "1.1 ballast"]);

@@ -1,4 +1,5 @@
-//! Who gets requests is decided by checks: before the first request, at every change, and never all at once by one host.
+//! Health checks decide which hosts get requests: before the first request, at every change, and one failing host does
+//! not affect the others.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::support::{
 
 const HTTP: &str = "type: http, path: /healthz";
 
-/// Asks until `backend` has been left out of `streak` answers in a row.
+/// Sends requests until `backend` has been left out of `streak` responses in a row.
 fn wait_until_left_out(ballast: &Ballast, backend: &str) {
     let mut client = Client::connect(ballast.address());
     let mut streak = 0;
@@ -100,7 +101,7 @@ fn rise_and_fall_are_counted_in_checks_and_each_change_is_one_line_with_the_reas
     flaky.set_health(Reply::status(500));
     wait_until(SOON, "the line on the failure", || lines() > told);
     let failures = flaky.health_checks() - failures_from;
-    // A check that was under way at the switch may count on either side.
+    // A check that was running at the switch may count for either side.
     assert!((3..=5).contains(&failures), "down after {failures} checks");
     let line = ballast.log_with(&[&address]).pop().expect("a line");
     assert!(line.contains("500"), "without the reason: {line}");
@@ -133,10 +134,10 @@ fn a_silent_or_dripping_host_does_not_delay_the_checks_of_others() {
     for backend in &silent {
         backend.set_health(Reply::Hang);
     }
-    // Each byte comes well within the timeout, the whole never.
+    // Each byte comes well within the timeout, but the response never completes.
     dripping.set_health(Reply::Drip(Duration::from_millis(100)));
     let backends = silent.iter().chain([&dripping, &dies]).chain(&steady);
-    // One after the other, the silent ones would take longer than anything that is waited for here.
+    // Checked one after the other, the silent hosts would take longer than any wait of this test.
     let ballast = Setup::of(&Vec::from_iter(backends))
         .health(&format!(
             "{{ {HTTP}, interval: 4s, timeout: 4s, rise: 1, fall: 1 }}"
@@ -178,7 +179,7 @@ fn without_a_word_on_health_a_tcp_check_runs_with_two_seconds_between() {
     );
     wait_until(SOON, "the first check", || backend.accepted() >= 1);
     let start = Instant::now();
-    // A busy machine makes single ones late.
+    // On a busy machine single checks are late.
     let shortest = (2..6).map(|number| {
         let before = Instant::now();
         wait_until(SOON, "the next check", || backend.accepted() >= number);
@@ -259,7 +260,7 @@ fn try_all_asks_every_host_rather_than_none() {
         assert_eq!(client.get("/").status, 200);
     }
     assert!(a.requests() > 0 && b.requests() > 0);
-    // As soon as one is healthy, it alone is used.
+    // As soon as one host is healthy, only that host is used.
     a.set_health(Reply::ok());
     wait_until_left_out(&ballast, "b");
     assert_eq!(client.get("/").backend(), "a");
@@ -322,7 +323,7 @@ fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
         b.health_checks() > seen + 5
     });
     assert!(ballast.log_with(&[&address, "is down"]).is_empty());
-    // A wrong answer counts, whatever requests say.
+    // A wrong response counts, whatever the results of requests.
     b.set_health(Reply::status(500));
     wait_until(SOON, "it is down", || {
         client.get("/");
@@ -332,7 +333,7 @@ fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
     wait_until(SOON, "it is up again", || {
         ballast.log_with(&[&address, "is up"]).len() == 2
     });
-    // Without requests nobody says that it works.
+    // Without requests there is no evidence that the host works.
     b.set_health(Reply::Hang);
     let line = ballast.wait_for_log(&[&address, "is down: timed out"]);
     assert!(line.contains("500ms"), "{line}");
@@ -348,7 +349,7 @@ fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
             ))
             .start();
         backends.iter().for_each(|b| b.set_health(Reply::Hang));
-        // On a machine that is busy enough it may be a late timer that begins it.
+        // On a very busy machine a late timer may be the cause.
         ballast.wait_for_log(&["pool web: correlated failure"]);
         let seen = backends[0].health_checks();
         wait_until(SOON, "many more checks", || {
@@ -356,7 +357,7 @@ fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
         });
         assert!(ballast.log_with(&["is down"]).is_empty());
         assert_eq!(get(ballast.address(), "/").status, 200);
-        // What is refused is refused.
+        // A refused connection counts as a failure.
         backends[3].stop();
         let gone = backends[3].address().to_string();
         ballast.wait_for_log(&[&gone, "is down"]);
@@ -377,7 +378,7 @@ fn a_process_that_was_stopped_judges_nobody() {
             "{{ {HTTP}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }}"
         ))
         .start();
-    // Its first check decides alone, and a busy machine may have failed it.
+    // Its first check decides alone, and may have failed on a busy machine.
     let told = ballast.log_with(&["is down"]).len();
     for _ in 0..3 {
         let seen = (a.health_checks(), b.health_checks());

@@ -1,4 +1,4 @@
-//! A running instance is known by the path of its file as it was given: a file that is swapped by a link stays its file.
+//! The path of the configuration file, as it was given, identifies an instance, even if a link in the path is replaced.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::{
     wait_until,
 };
 
-/// Replaces what a link leads to in one step, as Kubernetes and those who deploy do.
+/// Replaces the target of a link atomically, as Kubernetes and deployment tools do.
 fn swap(link: &Path, target: &str) {
     let fresh = link.with_file_name("fresh");
     symlink(target, &fresh).expect("the folder can be written");
@@ -41,10 +41,10 @@ fn on(ballast: &Ballast, path: &Path, args: &[&str]) -> Finished {
     finish(command)
 }
 
-/// Everything finds a process whose file is reached by `name` after `link` leads to another folder.
+/// Every command finds a process whose file is reached by `name` after `link` leads to another folder.
 fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
     let [a, b] = ["a", "b"].map(Backend::start_new);
-    // The first file stands where it is until the links are there.
+    // The first file stays at its path until the links exist.
     let ballast = Ballast::start_behind(&Setup::of(&[&a]).yaml(), |folder| {
         let yaml = std::fs::read_to_string(folder.join("ballast.yaml")).expect("it is there");
         write(&folder.join(folders[0]), "ballast.yaml", &yaml);
@@ -73,7 +73,7 @@ fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
         let end = on(&ballast, &file, args);
         assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
     }
-    // The same by a new process, which is found as well.
+    // The same with a new process, which the commands find as well.
     swap(&link, folders[0]);
     let before = serving(&ballast);
     kill(before, Signal::SIGQUIT).expect("it runs");
@@ -84,7 +84,7 @@ fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
         end.stdout
             .contains(&format!("\"pid\":{}", serving(&ballast)))
     });
-    // One more instance with this file is refused, and the file behind the link is another's.
+    // A second instance with this path is refused; the target of the link belongs to another instance.
     let end = on(&ballast, &file, &["run"]);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(

@@ -1,4 +1,4 @@
-//! Connections to hosts are used again, however many hosts there are.
+//! Connections to hosts are reused, however many hosts there are.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{Client, Setup, free};
 
-/// More than the 1,024 connections that Pingora's store had room for.
+/// More than the 1,024 connections that Pingora's idle store has room for.
 const HOSTS: usize = 1_300;
 
-/// One server that is every host of 127.1.0.0/16.
+/// One server that acts as every host of 127.1.0.0/16.
 struct Hosts {
     port: u16,
     accepted: Arc<AtomicUsize>,
@@ -53,7 +53,7 @@ impl Hosts {
     }
 }
 
-/// Answers each head; requests here have no bodies.
+/// Responds to each head; requests here have no bodies.
 async fn serve(mut socket: TcpStream) {
     let (mut come, mut piece) = (Vec::new(), [0; 4_096]);
     while let Ok(count @ 1..) = socket.read(&mut piece).await {

@@ -1,4 +1,4 @@
-//! How much there may be at once, and that whatever has ended is no longer counted.
+//! Limits on concurrency; everything that has ended is no longer counted.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -15,7 +15,7 @@ fn one_at_a_time(backend: &Backend) -> Ballast {
         .start()
 }
 
-/// A request that the backend has and does not answer.
+/// A request that the backend has received and does not respond to.
 fn pending(ballast: &Ballast, backend: &Backend, request: &str) -> Client {
     let before = backend.requests();
     let mut client = Client::connect(ballast.address());
@@ -29,7 +29,7 @@ fn pending(ballast: &Ballast, backend: &Backend, request: &str) -> Client {
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun";
 
-/// Waits until a request is answered with 200, as it is once nothing is counted any more.
+/// Waits until a request gets a 200, as it does once no other request is counted.
 fn frees_up(address: SocketAddr, after: &str) {
     let mut client = Client::connect(address);
     wait_until(SOON, &format!("the place is free after {after}"), || {
@@ -97,7 +97,7 @@ fn nothing_stays_counted_after_a_client_has_left() {
         drop(pending(&ballast, &backend, UPLOAD));
         frees_up(ballast.address(), "a close amid the upload");
     }
-    // Amid the answer.
+    // In the middle of the response.
     backend.set(Reply::ok().body(vec![b'x'; 8 * 1024 * 1024]));
     let mut client = Client::connect(ballast.address());
     client.send(GET).expect("sent");
@@ -105,7 +105,7 @@ fn nothing_stays_counted_after_a_client_has_left() {
     client.abort();
     backend.set(Reply::ok());
     frees_up(ballast.address(), "an abort amid the answer");
-    // A client that closes while it waits is like one that has said all it had to say; what ends the wait frees the
+    // A client that closes while it waits looks like one that has ended its sending side. The end of the wait frees the
     // place.
     backend.set(Reply::ok().after(Duration::from_millis(200)));
     drop(pending(&ballast, &backend, GET));
@@ -140,7 +140,8 @@ fn nothing_stays_counted_after_a_host_has_failed() {
     frees_up(ballast.address(), "a refused connection");
 }
 
-/// A pool in which everything goes wrong many times. A lease that is not released would weigh on its host from then on.
+/// A pool in which everything goes wrong many times. A lease that is not released would count against its host for
+/// good.
 fn shares_evenly_after_trouble(algorithm: &str) {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
@@ -152,11 +153,11 @@ fn shares_evenly_after_trouble(algorithm: &str) {
     let address = ballast.address();
     let total = || backends.iter().map(Backend::requests).sum::<u64>();
     for round in 0..8 {
-        // One host fails at a time, in turns, so that a leak would not spread evenly.
+        // One host fails at a time, in turns, so that a leak would not be spread evenly.
         let bad = &backends[round % 2];
         for reply in [Reply::Reset, Reply::Hang, Reply::ResetMidBody] {
             bad.set(reply);
-            // At once, so that they wait for the read timeout together.
+            // At the same time, so that they wait for the read timeout together.
             thread::scope(|scope| {
                 for number in 0..6 {
                     let path = format!("/{round}/{number}");
@@ -180,13 +181,13 @@ fn shares_evenly_after_trouble(algorithm: &str) {
         }
         bad.set(Reply::ok());
     }
-    // The last of the above end with the read timeout; until then they count rightly, and what failed is remembered for
-    // some seconds. A lease that is lost counts for ever.
+    // The last of these requests end with the read timeout. Until then they count correctly, and failures are
+    // remembered for some seconds. A lost lease would count forever.
     let mut client = Client::connect(address);
     wait_until(6 * SOON, "the hosts share evenly again", || {
         let before: Vec<u64> = backends.iter().map(Backend::requests).collect();
         for number in 0..600 {
-            // On a busy machine any host may miss the read timeout of the above.
+            // On a busy machine any host may miss the read timeout above.
             let status = client.get(&format!("/even/{number}")).status;
             assert!(matches!(status, 200 | 504), "{status}");
         }

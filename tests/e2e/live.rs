@@ -1,4 +1,4 @@
-//! What the dashboard is made of, without a browser: the page's files, the stream of events, the history.
+//! The interfaces that the dashboard uses, without a browser: the page's files, the event stream, the history.
 
 use std::net::SocketAddr;
 
@@ -26,7 +26,7 @@ fn ask(admin: SocketAddr, path: &str) -> Response {
     answer.expect("a whole answer")
 }
 
-/// A stream that has been opened, and what has come over it.
+/// An open stream, and the events that have arrived on it.
 struct Stream {
     client: Client,
     status: u16,
@@ -164,7 +164,7 @@ fn a_stream_ends_with_its_process() {
     let mut stream = Stream::open(admin);
     stream.next("status");
     ballast.signal(Signal::SIGTERM);
-    // An open page does not hold it up.
+    // An open page does not delay the end of the process.
     ballast.wait_exit(SOON);
     let rest = stream.client.wire().read_body(Framing::UntilClose);
     assert!(
@@ -196,7 +196,7 @@ fn the_history_tells_rates_errors_and_latency() {
     assert_eq!(busy["responses"]["5xx"], 0.0);
     assert_eq!(busy["retries_per_second"], 0.0);
     assert_eq!(busy["bytes_in_per_second"], 0);
-    // The backend says its name in each answer.
+    // The backend puts its name into each response.
     assert!(busy["bytes_out_per_second"].as_u64() > Some(10), "{busy}");
     let of_pool = |query: &str| ask(admin, &format!("/api/v1/history{query}"));
     assert_eq!(of_pool("?pool=web").status, 200);
@@ -214,7 +214,7 @@ fn the_history_tells_rates_errors_and_latency() {
     });
     let status: Value =
         serde_json::from_slice(&ask(admin, "/api/v1/pools/web").body).expect("JSON");
-    // The pool's and its host's are of the same time.
+    // The samples of the pool and of its host have the same times.
     for of in [&status, &status["hosts"][0]] {
         assert!(of["last_minute"]["requests"].as_u64() > Some(10), "{of}");
         assert_eq!(of["last_minute"]["requests"], of["requests"], "{of}");

@@ -1,4 +1,4 @@
-//! What the process's own log says: first what runs, then of each request as much as is asked for, and no flood.
+//! The process's own log: a start line, as much about each request as is configured, and no flood.
 
 use std::fs;
 use std::thread;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Backend, Ballast, Client, DeadHost, SOON, Setup, wait_for, wait_until};
 
-/// The sum of the lines that were held back.
+/// The sum of the suppressed lines.
 fn held_back(ballast: &Ballast) -> usize {
     let told = ballast.log_with(&["more lines like this"]);
     let counts = told.iter().map(|line| {
@@ -50,7 +50,7 @@ fn ten_thousand_failures_are_a_few_short_lines_and_their_exact_number() {
     let log = ballast.log();
     let longest = log.iter().map(String::len).max();
     assert!(longest < Some(2_300), "{longest:?}");
-    // Five whole ones at first, and one in each further ten seconds.
+    // Five complete lines at first, and one in each further ten seconds.
     let bytes = log.iter().map(String::len).sum::<usize>();
     assert!(bytes < 40_000, "{bytes}");
     assert!(failures()[0].contains("bytes more)"), "{}", failures()[0]);
@@ -99,7 +99,7 @@ fn at_debug_each_request_has_a_line_with_its_choice() {
     assert_eq!(told().len(), 1, "{:?}", told());
 }
 
-/// Whatever refuses a request, the log has the status that the client has got, and how long it took.
+/// Whatever refuses a request, the log has the status that the client got, and the duration.
 #[test]
 fn a_refusal_is_recorded_with_the_status_on_the_wire() {
     let backend = Backend::start_new("a");

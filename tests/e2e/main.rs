@@ -1,4 +1,4 @@
-//! End to end: the real binary over real sockets, on loopback. Each test's name is a promise.
+//! End-to-end tests: the real binary over real sockets, on loopback. The name of each test states a promise.
 
 mod access;
 mod access_log;

@@ -1,4 +1,4 @@
-//! One message: how large it may be, and what changes in it on the way.
+//! Single messages: their size limits, and what changes in them on the way.
 
 use std::time::Instant;
 
@@ -68,7 +68,7 @@ fn a_request_line_that_is_none_is_refused_however_it_comes() {
         "GET /\0 HTTP/1.1\r\n",
         "GET /\x7f HTTP/1.1\r\n",
         "GET /\r HTTP/1.1\n",
-        // Refused before it is over.
+        // The proxy refuses the request before its end.
         "GET /\t",
     ];
     for before in ["", good, post, chunked] {
@@ -81,7 +81,7 @@ fn a_request_line_that_is_none_is_refused_however_it_comes() {
                 let served = backend.requests();
                 if octets {
                     for octet in bad.as_bytes() {
-                        // What comes after the refusal may find the connection closed.
+                        // The bytes after the refusal may meet a closed connection.
                         let _ = client.send([*octet]);
                     }
                 } else {
@@ -97,7 +97,7 @@ fn a_request_line_that_is_none_is_refused_however_it_comes() {
     assert!(ballast.log_with(&["ERROR"]).is_empty());
 }
 
-/// Whole requests, each framed in its own way.
+/// Complete requests, each with its own framing.
 const REQUESTS: [&str; 4] = [
     "GET / HTTP/1.1\r\nHost: test\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody",
@@ -113,7 +113,7 @@ fn a_bad_request_line_behind_another_request_is_refused_too() {
     for (number, before) in REQUESTS.iter().enumerate() {
         for bad in ["GET /a b HTTP/1.1", "GET /\x01 HTTP/1.1", "GET / HTTP/1.1 "] {
             let all = [*before, *before, bad, "\r\nHost: test\r\n\r\n"].concat();
-            // In one piece, and cut anywhere about where the bad one begins.
+            // In one piece, and cut at any point near the start of the bad request.
             let cuts = (2 * before.len() - 3)..(2 * before.len() + 3);
             for cut in [all.len()].into_iter().chain(cuts) {
                 let mut client = Client::connect(ballast.address());
@@ -126,7 +126,7 @@ fn a_bad_request_line_behind_another_request_is_refused_too() {
                 assert!(client.is_closed_within(SOON));
             }
         }
-        // And a good one is served, with its own body.
+        // A good request is served, with its own body.
         let mut client = Client::connect(ballast.address());
         client.send(REQUESTS.concat() + before).expect("sent");
         for _ in 0..=REQUESTS.len() {
@@ -159,7 +159,7 @@ fn chunks_that_are_none_are_refused() {
     assert_eq!(get(ballast.address(), "/").status, 200);
 }
 
-/// What the proxy says itself, whoever of it notices what is wrong.
+/// The proxy's own response, whichever part of it detects the fault.
 #[test]
 fn what_cannot_be_read_and_connect_are_answered_by_ourselves() {
     let backend = Backend::start_new("a");
@@ -207,7 +207,7 @@ fn a_good_request_line_passes_wherever_it_is_cut() {
     let good = "\r\nGET /a%20b HTTP/1.1\nHost: test\r\n\r\n";
     let chunked =
         "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
-    // The second one may begin in the same piece as the first one ends, so nobody knows where it begins.
+    // The second response may begin in the same read in which the first one ends, so its start is unknown.
     for before in [good, chunked] {
         for cut in 0..good.len() {
             let (first, second) = good.split_at(cut);
@@ -232,7 +232,7 @@ fn the_limits_of_a_message_are_those_of_the_file() {
     assert_eq!(client.get_with("/", &big).status, 431);
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.get_with("/", &"X-A: 1\r\n".repeat(10)).status, 431);
-    // What hosts answer is held to the same.
+    // The same rules apply to responses of hosts.
     for fields in ["X-A: 1\r\n".repeat(10), big] {
         backend.set(Reply::script(move |_, wire| {
             wire.send(format!(
@@ -252,7 +252,7 @@ fn an_announced_body_that_is_too_large_is_refused_at_once() {
     let ballast = with(&backend, SMALL_BODY);
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.post("/", b"0123456789").status, 200);
-    // Nothing of the body is sent; who waits for "100 Continue" never will.
+    // No byte of the body is sent; a client that waits for "100 Continue" never sends it.
     for expect in ["", "Expect: 100-continue\r\n"] {
         let mut client = Client::connect(ballast.address());
         let response = client
@@ -285,7 +285,7 @@ fn a_body_that_grows_too_large_is_cut_off() {
     wait_until(SOON, "the host is left alone with a part", || {
         backend.open_connections() == 0
     });
-    // A host that is cut off so is not to blame, and the limit is for each request.
+    // A host that is cut off this way is not to blame, and the limit applies to each request.
     let mut client = Client::connect(ballast.address());
     for _ in 0..3 {
         client.send(chunked).expect("sent");
@@ -405,7 +405,7 @@ fn requests_may_be_sent_before_the_answers_to_others_have_come() {
     for number in 0..50 {
         bytes.push_str(&format!("GET /{number} HTTP/1.1\r\nHost: test\r\n\r\n"));
     }
-    // In one piece and in many, split anywhere.
+    // In one piece and in many, split at any point.
     client.send(&bytes).expect("sent");
     for number in 0..50 {
         let response = client.read_response(false).expect("whole");
@@ -418,7 +418,7 @@ fn requests_may_be_sent_before_the_answers_to_others_have_come() {
         let response = client.read_response(false).expect("whole");
         assert_eq!(response.text(), format!("/{number}"));
     }
-    // What follows a request that is refused is not looked at.
+    // The proxy ignores the bytes after a refused request.
     let seen = backend.requests();
     let bad = "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nHost: test\r\n\r\n";
     assert_eq!(client.request(bad).expect("whole").status, 400);
@@ -442,7 +442,7 @@ fn a_client_of_http_1_0_gets_no_chunks() {
         assert_eq!(response.head.get("connection"), Some("close"));
         assert_eq!(response.head.word(0), "HTTP/1.1");
     }
-    // It need not say which host it wants, but what we send is HTTP/1.1.
+    // The client may omit Host, but the proxy sends HTTP/1.1.
     let head = backend.last().head;
     assert_eq!(head.all("host"), [backend.address().to_string()]);
     assert_eq!(head.get("x-forwarded-host"), None);

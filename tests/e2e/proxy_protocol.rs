@@ -1,4 +1,4 @@
-//! Clients that a proxy in front announces with the PROXY protocol.
+//! Clients that a trusted proxy announces with the PROXY protocol.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +22,7 @@ fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     [SIGNATURE, &[command, family], &length.to_be_bytes(), rest].concat()
 }
 
-/// One that announces an IPv4 client, with `more` behind the addresses.
+/// A version 2 header that announces an IPv4 client, with `more` after the addresses.
 fn binary_of(client: [u8; 4], more: &[u8]) -> Vec<u8> {
     let rest = [&client[..], &[127, 0, 0, 1, 0x12, 0x34, 0, 80], more].concat();
     binary(0x21, 0x11, &rest)
@@ -69,7 +69,7 @@ fn the_announced_client_is_who_the_request_comes_from() {
             let last = backend.last();
             assert_eq!(last.head.all("x-forwarded-for"), [expected], "{shown}");
         }
-        // However it comes, with the request at its back or byte by byte.
+        // In any segmentation: together with the request, or byte by byte.
         let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
         let all = [&header[..], request].concat();
         let mut client = after(&all, &ballast);
@@ -130,11 +130,11 @@ fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
         let mut client = after(&bad, &ballast);
         assert!(client.is_closed_within(SOON), "{}", bad.escape_ascii());
     }
-    // Not one line for each.
+    // Fewer log lines than connections.
     let lines = ballast.log_with(&["WARN", "PROXY header"]).len() as u64;
     let most = start.elapsed().as_secs() + 2;
     assert!(lines <= most, "{lines} lines in {:?}", start.elapsed());
-    // One that does not come whole has the time of a head.
+    // An incomplete header is bounded by the timeout of a head.
     for part in [&b""[..], b"PROXY TCP4 192.0.2.7 19", SIGNATURE] {
         let start = Instant::now();
         let mut client = after(part, &ballast);
@@ -188,7 +188,7 @@ fn a_reload_begins_and_ends_it_for_new_connections() {
     assert_eq!(Client::connect(ballast.address()).get("/").status, 200);
 }
 
-/// A process that is ended with the test.
+/// A process that ends with the test.
 struct Haproxy(Child);
 
 impl Drop for Haproxy {

@@ -1,4 +1,4 @@
-//! Requests and responses pass whole, unbuffered, over connections that are kept.
+//! Requests and responses pass complete and unbuffered, over kept connections.
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -161,7 +161,8 @@ fn connections_are_kept_on_both_sides() {
         client.post("/", b"body");
     }
     assert_eq!((backend.requests(), backend.connections()), (25, 1));
-    // Other clients' requests use the connections that are there. One may find the last still on its way back.
+    // Requests of other clients use the existing connections. One request may find the last connection still on its way
+    // back.
     for _ in 0..10 {
         assert_eq!(get(ballast.address(), "/").status, 200);
     }
@@ -178,7 +179,7 @@ fn a_host_that_closes_after_each_answer_does_not_cost_the_client_its_connection(
         assert_eq!(client.get("/").status, 200);
     }
     assert_eq!(backend.connections(), 10);
-    // And one that ends its body by closing.
+    // A host that ends its body by closing.
     backend.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 200 OK\r\n\r\nuntil the close")?;
         Ok(Next::Close)
@@ -194,7 +195,7 @@ fn a_client_may_ask_for_the_end_of_its_connection() {
     let response = client.get_with("/", "Connection: close\r\n");
     assert_eq!(response.status, 200);
     assert!(client.is_closed_within(SOON));
-    // That was between client and proxy: the connection to the host stays.
+    // That concerned only the client's connection: the connection to the host stays.
     assert!(!backend.last().head.has_token("connection", "close"));
 
     for _ in 0..10 {

@@ -1,11 +1,11 @@
-//! Hosts get no more at once than they may; what is more waits in line, and not for ever.
+//! Hosts get no more concurrent requests than their limit; the others wait in a queue, for a bounded time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, wait_until};
 
-/// Asks on a connection of its own, in a thread of its own; gives the status and the time it took.
+/// Sends a request on its own connection and thread; returns the status and the time it took.
 fn ask(ballast: &Ballast, path: &str) -> thread::JoinHandle<(u16, Duration)> {
     let (address, path) = (ballast.address(), path.to_owned());
     thread::spawn(move || {
@@ -15,7 +15,7 @@ fn ask(ballast: &Ballast, path: &str) -> thread::JoinHandle<(u16, Duration)> {
     })
 }
 
-/// How many requests wait in the line of the only pool.
+/// How many requests wait in the queue of the only pool.
 fn waiting(ballast: &Ballast) -> u64 {
     let told = ballast.command(&["status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
@@ -68,7 +68,7 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
 #[test]
 fn requests_wait_in_line_and_are_served_in_turn() {
     let backend = Backend::start_new("a");
-    // The first one is served until all others stand in line.
+    // The first request is served only after all others have joined the queue.
     backend.set(Reply::ok().after(Duration::from_secs(4)));
     let ballast = Setup::of(&[&backend])
         .pool("limits: { max_in_flight: 1, queue: 10, queue_timeout: 10s }")
@@ -91,7 +91,8 @@ fn requests_wait_in_line_and_are_served_in_turn() {
         if order.last() != Some(&last) {
             order.push(last);
         }
-        // Not its connections: one that is still on its way into the idle store makes the next request open its own.
+        // Connections are not counted: one that is still on its way into the idle store makes the next request open
+        // another.
         assert!(backend.unanswered() <= 1);
     }
     let expected: Vec<_> = (0..6).map(|n| format!("GET /{n} HTTP/1.1")).collect();
@@ -122,7 +123,7 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
         time
     });
     times.sort();
-    // Nobody knows which of the two came first, but one of them found the line full.
+    // The order of the two is unknown, but one of them found the queue full.
     assert!(times[0] < Duration::from_secs(3), "{times:?}");
     assert!(times[1] >= Duration::from_millis(3_900), "{times:?}");
     assert!(start.elapsed() < SOON);
@@ -130,7 +131,7 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
     let answer = client.get("/");
     assert_eq!(answer.status, 503);
     assert!(answer.head.get("retry-after").is_some());
-    // The connection stays, and so does the service.
+    // The connection stays open, and service continues.
     backend.set(Reply::ok());
     first.abort();
     wait_until(SOON, "the place is free", || client.get("/").status == 200);

@@ -1,4 +1,4 @@
-//! The in-place reload, by SIGHUP and by `ballast reload`: what changes, what stays, and what is refused as a whole.
+//! The in-place reload, by SIGHUP and by `ballast reload`: what changes, what stays, and what is refused completely.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::websocket::{echo, open};
 
 const CHECKED: &str = "{ type: http, path: /healthz, interval: 60s, timeout: 1s }";
 
-/// A host in the words of the file, with a weight.
+/// A host in the syntax of the file, with a weight.
 fn weighted(backend: &Backend, weight: u32) -> String {
     format!("{{ address: \"{}\", weight: {weight} }}", backend.address())
 }
@@ -156,7 +156,7 @@ fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
     b.set_health(Reply::status(503));
     let ballast = setup(1).start();
     b.set_health(Reply::ok());
-    // It would serve now, but has to be found good twice in a row, a minute apart.
+    // The host would serve now, but needs two successful checks in a row, a minute apart.
     for weight in 2..6 {
         ballast.hang_up(&setup(weight).yaml());
         for _ in 0..10 {
@@ -248,7 +248,7 @@ fn limits_and_routes_hold_for_the_next_request() {
     wait_until(SOON, "the request is under way", || a.requests() == 3);
     ballast.hang_up(&Setup::of(&[&a]).top("limits: { max_in_flight: 1 }").yaml());
     a.set(Reply::ok());
-    // The request from before is one of those that the process has at once.
+    // The earlier request counts towards the concurrency limit of the process.
     assert_eq!(client.get("/").status, 503);
     drop(busy);
     wait_until(SOON, "the place is free", || client.get("/").status == 200);
@@ -296,7 +296,7 @@ fn certificates_are_shown_from_the_next_handshake_on() {
     let mut kept =
         Client::tls(ballast.address(), "host.test", old.client()).expect("the old one is shown");
     assert_eq!(kept.get("/").status, 200);
-    // The same files with another content: a renewal.
+    // The same files with other content: a renewal.
     new.issue(&["host.test"]).write(folder.path(), "host");
     let line = ballast.hang_up(&yaml);
     assert!(line.contains("tls.certificates has new content"), "{line}");
@@ -313,7 +313,7 @@ fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
     let found = std::fs::metadata(&socket).expect("it is there");
     assert_eq!(found.permissions().mode() & 0o777, 0o600);
     assert_eq!(found.uid(), nix::unistd::geteuid().as_raw());
-    // Whatever the mode is, a foreign peer is not answered.
+    // Whatever the mode of the socket, a peer with another user id gets no response.
     if let Some(stranger) = stranger(&ballast, &socket) {
         assert_eq!(stranger.code, Some(1), "{stranger:?}");
         ballast.wait_for_log(&["control socket: refused"]);
@@ -326,7 +326,7 @@ fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
     assert!(end.stderr.contains("no ballast runs"), "{end:?}");
 }
 
-/// `ballast reload` as nobody, with the socket opened to everybody; only root can try that.
+/// `ballast reload` as the user nobody, with the socket open to everybody; only root can run this test.
 fn stranger(ballast: &Ballast, socket: &std::path::Path) -> Option<crate::support::Finished> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root can become somebody else");
@@ -388,7 +388,7 @@ fn health_checks_follow_the_file() {
     ballast.hang_up(&Setup::of(&[&a]).health(&check).yaml());
     wait_until(SOON, "checks", || a.health_checks() > 3);
     ballast.hang_up(&Setup::of(&[&a]).yaml());
-    // One may have been on its way.
+    // One request may have been on its way.
     let since = a.health_checks() + 1;
     for _ in 0..20 {
         assert_eq!(get(ballast.address(), "/").status, 200);
@@ -412,7 +412,7 @@ fn what_needs_a_new_process_gets_one_by_ballast_reload() {
     assert_eq!(get(added, "/").backend(), "b");
     assert_eq!(get(ballast.address(), "/").backend(), "b");
     ballast.wait_exit(SOON);
-    // The successor takes commands, and is told to end like any other.
+    // The successor accepts commands, and is ended like any other process.
     assert_eq!(
         ballast.reload().stdout,
         "reloaded, in-place\n  nothing changed\n"

@@ -1,5 +1,5 @@
-//! A request that a host failed goes to another one: when, how often, and when not, with everything that went out counted
-//! at the hosts.
+//! A request that a host failed goes to another host. The tests check when, how often and when not, and the hosts count
+//! every request that arrives.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::support::{
     wait_until,
 };
 
-/// A pool of hosts that stay in it, whatever they do.
+/// A pool of hosts that stay in it whatever they do.
 fn setup(backends: &[&Backend]) -> Setup {
     Setup::of(backends).pool("ejection: none")
 }
@@ -21,7 +21,7 @@ fn good_and_bad() -> (Backend, Backend) {
     (Backend::start_new("good"), Backend::start_new("bad"))
 }
 
-/// A whole request with a body of known length.
+/// A complete request with a body of known length.
 fn request(method: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!("{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
@@ -140,7 +140,7 @@ fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
             assert!(good.last().body == body(length), "{length}");
         }
     }
-    // In chunks.
+    // With a chunked body.
     for _ in 0..2 {
         client
             .send("PUT / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -153,7 +153,7 @@ fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
         assert_eq!(response.backend(), "good");
         assert!(good.last().body == body(50_000));
     }
-    // Larger than the buffer: what bad says is what the client gets.
+    // Larger than the buffer: the client gets the response of `bad`.
     let counts = [good.requests(), bad.requests()];
     let mut statuses = Vec::new();
     for _ in 0..2 {
@@ -203,7 +203,8 @@ fn an_interim_answer_that_was_passed_on_is_no_reason_for_a_broken_one() {
     let mut client = Client::connect(ballast.address());
     for _ in 0..20 {
         let response = client.get("/");
-        // Whether the two arrive together is up to the network; then nothing of bad's was passed on.
+        // Whether the two arrive together depends on the network; if they do, no byte of the response of `bad` was
+        // passed on.
         match response.backend() {
             "bad" => assert_eq!((response.status, response.text().as_str()), (503, "no")),
             other => assert_eq!(other, "good"),
@@ -313,19 +314,20 @@ fn without_budget_only_what_was_not_sent_goes_out_again() {
         bad.set(reply);
         let mut statuses = [0; 6].map(|_| get(ballast.address(), "/").status);
         statuses.sort_unstable();
-        // In turns good, bad, dead and so on, where the dead host's turns go to the next one.
+        // In turns good, bad, dead and so on; the turns of the dead host go to the next one.
         let ok = statuses.iter().filter(|got| **got == 200).count();
         assert!(statuses.iter().all(|got| [200, status].contains(got)));
         assert!((2..=4).contains(&ok), "{statuses:?}");
     }
 }
 
-/// All hosts fail, and the retries do not make it worse: what arrives at them is at most 1.2 times what clients send.
+/// All hosts fail, and the retries do not make it worse: the hosts get at most 1.2 times the requests that clients
+/// send.
 #[test]
 fn failing_hosts_get_a_fifth_more_requests_at_most() {
     const REQUESTS: u64 = 2_000;
     const IN_FLIGHT: usize = 64;
-    // As many as make the share greater than the minimum, all the time.
+    // Enough requests that the share always exceeds the minimum.
     const HELD: usize = 16;
     let backends = ["a", "b", "c", "d"].map(Backend::start_new);
     let ballast = setup(&backends.each_ref()).start();
@@ -359,7 +361,7 @@ fn failing_hosts_get_a_fifth_more_requests_at_most() {
         arrived * 100 <= sent * 120,
         "{sent} requests, {arrived} attempts"
     );
-    // The budget was there to be used.
+    // The budget allowed retries.
     assert!(
         arrived * 100 >= sent * 119,
         "{sent} requests, {arrived} attempts"
@@ -367,17 +369,17 @@ fn failing_hosts_get_a_fifth_more_requests_at_most() {
     drop(held);
 }
 
-/// How a host ends a connection that the proxy wants to use again.
+/// How a host ends a connection that the proxy wants to reuse.
 #[derive(Debug, Clone, Copy)]
 enum Race {
-    /// It closes or resets so long after its answer, perhaps just when the next request is on its way.
+    /// The host closes or resets this long after its response, perhaps just as the next request is on its way.
     Unread(Next, Duration),
-    /// It reads the next request, may have worked on it, and closes or resets.
+    /// The host reads the next request, may have processed it, and closes or resets.
     Read(Next),
 }
 
-/// A host that answers the first request of each connection and ends it as `race` says. Returns how often each path was
-/// read.
+/// A host that responds to the first request of each connection and ends the connection as `race` says. Returns how
+/// often each path was read.
 fn racing(backend: &Backend, race: Race) -> Arc<Mutex<HashMap<String, u32>>> {
     let seen = Arc::<Mutex<HashMap<String, u32>>>::default();
     let counted = Arc::clone(&seen);
@@ -392,7 +394,7 @@ fn racing(backend: &Backend, race: Race) -> Arc<Mutex<HashMap<String, u32>>> {
         match race {
             Race::Unread(next, delay) => {
                 let answered = Instant::now();
-                // Shorter than what a sleep can tell apart.
+                // Shorter than the resolution of a sleep.
                 while answered.elapsed() < delay {
                     std::hint::spin_loop();
                 }
@@ -410,7 +412,7 @@ fn racing(backend: &Backend, race: Race) -> Arc<Mutex<HashMap<String, u32>>> {
     seen
 }
 
-/// Sends requests of its own path each, one after another, and returns how many were answered with 200.
+/// Sends requests one after another, each with its own path, and returns how many got a 200.
 fn send_one_by_one(address: SocketAddr, method: &str, round: &str, requests: usize) -> usize {
     let mut client = Client::connect(address);
     let mut answered = 0;
@@ -433,8 +435,8 @@ fn send_one_by_one(address: SocketAddr, method: &str, round: &str, requests: usi
     answered
 }
 
-/// Sends POSTs and GETs over connections that end so, and returns how many POSTs were answered, how many were read, and
-/// how many GETs were read twice. No POST may be, and no GET more often.
+/// Sends POSTs and GETs over connections that end this way. Returns how many POSTs got a response, how many were read,
+/// and how many GETs were read twice. No POST may be read twice, and no GET more often.
 fn race(address: SocketAddr, backend: &Backend, race: Race, requests: usize) -> [usize; 3] {
     let seen = racing(backend, race);
     let round = backend.requests();
@@ -477,7 +479,7 @@ fn a_post_that_was_read_before_its_connection_ended_is_not_sent_to_a_fresh_one()
         let backend = Backend::start_new("a");
         let ballast = setup(&[&backend]).start();
         let counts = race(ballast.address(), &backend, Race::Read(next), 20);
-        // Every second POST finds the connection of the one before, and each GET but the first.
+        // Every second POST finds the connection of the one before, and so does each GET except the first.
         assert_eq!(counts, [10, 20, 19], "{next:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which pool a request goes to, and which host of it a hash key means.
+//! Which pool a request goes to, and which of its hosts a hash key selects.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -58,7 +58,7 @@ fn a_request_that_no_route_wants_gets_404_and_keeps_its_connection() {
     assert_eq!(backend.requests(), 1);
 }
 
-/// Asks with each of `clients` values of the key often, and returns how many hosts one client and all clients met.
+/// Sends many requests with each of `clients` values of the key; returns how many hosts one client and all clients met.
 fn hosts_met(key: &str, ask: impl Fn(SocketAddr, usize, usize) -> String) -> (usize, usize) {
     let backends: Vec<Backend> = (0..5)
         .map(|n| Backend::start_new(&format!("h{n}")))

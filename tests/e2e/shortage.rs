@@ -1,4 +1,4 @@
-//! What this process or its machine lacks: said in one line, and never held against a host.
+//! Resources that this process or its machine lacks: reported in one log line, and never held against a host.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Backend, Ballast, SOON, Setup, get, peer, wait_until};
 
-/// Starts with so many descriptors, and no way to raise them.
+/// Starts with this many descriptors, and no permission to raise the limit.
 fn with_descriptors(most: u64, yaml: &str) -> Ballast {
     let limited = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
     Ballast::spawn_through(yaml, &["sh", "-c", &limited])
@@ -46,7 +46,7 @@ fn a_start_with_too_few_descriptors_serves_or_is_one_line_and_exit_1() {
     assert!(refused.iter().all(|most| *most < 60), "{refused:?}");
 }
 
-/// Accepts on every loopback address, and closes what it has accepted. Gives the port.
+/// Accepts on every loopback address, and closes what it has accepted. Returns the port.
 fn crowd() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();

@@ -1,4 +1,5 @@
-//! A host that is new or back gets little at first and its share in the end; one that was there at the start all of it.
+//! A host that is new or back gets a small share at first and its full share in the end; a host that was there at the
+//! start gets its full share at once.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +7,8 @@ use crate::support::{
     Backend, Ballast, Connections, HEALTH_PATH, Load, Reply, SOON, Setup, wait_until,
 };
 
-/// How many of the next requests `backend` gets, in percent, until `time` is over and there were
-/// enough of them to tell.
+/// The percentage of the next requests that `backend` gets, until `time` is over and there were enough requests to
+/// tell.
 fn share(ballast: &Ballast, backends: &[&Backend], of: usize, time: Duration) -> f64 {
     let count = || backends.iter().map(|b| b.requests()).collect::<Vec<_>>();
     let before = count();
@@ -36,13 +37,13 @@ fn recovered(algorithm: &str) {
         ))
         .pool("slow_start: { window: 10s, floor: 10% }")
         .start();
-    // At the start nobody is spared.
+    // At the start no host starts slowly.
     let at_start = share(&ballast, &refs, 3, Duration::from_millis(300));
     assert!(at_start > 12.0, "{algorithm}: {at_start} % at the start");
     let address = backends[3].address().to_string();
     backends[3].set_health(Reply::status(500));
     ballast.wait_for_log(&[&address, "is down"]);
-    // It came up at the start as well.
+    // This host came up at the start as well.
     let ups = || ballast.log_with(&[&address, "is up"]).len();
     let before = ups();
     backends[3].set_health(Reply::ok());
@@ -94,11 +95,11 @@ fn a_host_that_a_reload_adds_comes_to_its_share_slowly_and_the_others_keep_their
     assert!(line.contains("added"), "{line}");
     let new = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!((0.1..10.0).contains(&new), "{new} %");
-    // What has begun goes on over a further reload.
+    // A slow start continues over a further reload.
     ballast.hang_up(&setup(4).pool("when_all_down: try_all").yaml());
     let new = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!((0.1..10.0).contains(&new), "{new} %");
-    // Turned off, it has its share at once.
+    // Once slow start is turned off, the host has its share at once.
     ballast.hang_up(
         &setup(4)
             .yaml()

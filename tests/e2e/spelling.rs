@@ -1,4 +1,4 @@
-//! No spelling of a path or a host name leads around a route, and hosts get what the client sent.
+//! No spelling of a path or a host name bypasses a route, and hosts get what the client sent.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::http2::{Secure, request};
 use crate::support::{Backend, Ballast, Client, LISTEN, SOON, Setup, get, wait_until};
 
-/// Spellings of `/admin` or of something below it.
+/// Spellings of `/admin` or of a path below it.
 const ADMIN: &[&str] = &[
     "/admin",
     "//admin",
@@ -45,7 +45,7 @@ const AMBIGUOUS: &[&str] = &[
     "//example.com/admin",
 ];
 
-/// How a client asks.
+/// The protocol of a client.
 const WAYS: [Way; 3] = [Way::Origin, Way::Absolute, Way::Http2];
 
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +131,7 @@ fn every_spelling_of_a_path_counts_under_its_rate() {
     );
     for way in [Way::Origin, Way::Http2] {
         let passed = ADMIN.iter().filter(|path| scene.status(way, path) == 200);
-        // One at once, and one per second that the test takes.
+        // One at once, and one per second of the test.
         assert!(passed.count() < ADMIN.len() / 2, "{way:?}");
         for path in AMBIGUOUS {
             assert_eq!(scene.status(way, path), 400, "{path} {way:?}");
@@ -168,7 +168,7 @@ fn what_becomes_of_ambiguous_paths_can_be_told() {
         let ballast = Setup::of(&[&backend]).top(routes).top(paths).start();
         ask(ballast.address(), "/x%2fy", host)
     };
-    // A restriction concerns the host that it is for.
+    // A restriction applies only to its own host name.
     for (paths, here, elsewhere) in [
         ("", 400, 200),
         ("paths: { ambiguous: auto }", 400, 200),
@@ -228,7 +228,7 @@ fn every_spelling_of_a_host_takes_its_route() {
         let target = format!("http://{host}/");
         assert_eq!(ask(ballast.address(), &target, host), 403, "{host}");
     }
-    // The same name, which Pingora does not take in an absolute target.
+    // The same name, which Pingora does not accept in an absolute target.
     for host in ["%61dmin.example.com", "admin%2eexample.com"] {
         assert_eq!(ask(ballast.address(), "/", host), 403, "{host}");
         let target = format!("http://{host}/");
@@ -246,7 +246,7 @@ fn what_peers_let_pass_in_a_target_passes_and_a_fragment_does_not() {
     for text in ["\"", "<", ">", "`", "{", "}", "|", "^", "\\", "[", "]", "'"] {
         for target in [format!("/a{text}b"), format!("/a?q={text}b")] {
             assert_eq!(get(ballast.address(), &target).status, 200, "{target}");
-            // The host gets it as it was sent; by way of Pingora escaped what the `http` crate does not take as it is.
+            // The host gets the target as it was sent; Pingora escapes what the `http` crate does not accept unchanged.
             let escaped = match text {
                 "\"" if target.contains('?') => target.replace('"', "%22"),
                 "<" | ">" | "`" => target.replace(text, &format!("%{:02X}", text.as_bytes()[0])),

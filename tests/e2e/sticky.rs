@@ -1,4 +1,4 @@
-//! A cookie keeps a client with its host, as long as there is that host; and nobody can make one.
+//! A cookie keeps a client with its host while that host exists, and clients cannot forge one.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,13 +26,13 @@ impl Scene {
     }
 }
 
-/// A client on a connection of its own that brings `cookie`, if any.
+/// A client on its own connection that sends `cookie`, if any.
 fn ask(address: SocketAddr, cookie: Option<&str>) -> Response {
     let cookie = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
     Client::connect(address).get_with("/", &cookie)
 }
 
-/// The cookie that an answer brings: `NAME=TOKEN`.
+/// The cookie that a response sets: `NAME=TOKEN`.
 fn cookie(response: &Response) -> Option<&str> {
     let set = response.head.get("set-cookie")?;
     set.split(';').next()
@@ -46,7 +46,7 @@ fn new_client(address: SocketAddr) -> (String, String) {
     (response.backend().to_owned(), cookie.to_owned())
 }
 
-/// Asks a few times with this cookie, which must keep the client with `host` and be no news.
+/// Sends a few requests with this cookie, which must keep the client with `host` without a new cookie.
 #[track_caller]
 fn assert_kept(address: SocketAddr, host: &str, cookie: &str) {
     for _ in 0..5 {
@@ -67,7 +67,7 @@ fn a_client_stays_with_its_host() {
     }
     for (host, cookie) in &clients {
         assert_kept(ballast.address(), host, cookie);
-        // Among others, in any field, and quoted.
+        // Among other cookies, in any field, and quoted.
         let among = format!("first=1; {cookie}; last=2");
         assert_kept(ballast.address(), host, &among);
         let two = format!("first=1\r\nCookie: {cookie}");
@@ -105,7 +105,7 @@ fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     );
-    // One whose client came over TLS, as a proxy that may say so says.
+    // A cookie for a client that came over TLS, according to a trusted proxy.
     let mut client = Client::connect(ballast.address());
     for proto in ["https", "https, http", "https\r\nX-Forwarded-Proto: http"] {
         let response = client.get_with("/", &format!("X-Forwarded-Proto: {proto}\r\n"));
@@ -115,7 +115,7 @@ fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
             "{proto}: {set:?}"
         );
     }
-    // With the cookie, only the host's own.
+    // With the cookie, the response contains only the host's own cookies.
     let response = ask(ballast.address(), Some(pair));
     assert_eq!(response.head.all("set-cookie"), ["own=1; Path=/own"]);
 }
@@ -134,7 +134,7 @@ fn answers_of_our_own_bring_no_cookie() {
 fn a_token_that_is_not_ours_is_as_good_as_none() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
-    // The same pool, another process with another key.
+    // The same pool in another process with another key.
     let other = scene.setup.start();
     let (_, foreign) = new_client(other.address());
     let (host, good) = new_client(ballast.address());
@@ -171,7 +171,7 @@ fn a_token_that_is_not_ours_is_as_good_as_none() {
             );
             response.backend().to_owned()
         });
-        // In turns, as if there were no cookie.
+        // In turns, as without a cookie.
         assert!(hosts.iter().any(|other| *other != hosts[0]), "{forged}");
     }
     assert_kept(ballast.address(), &host, &good);
@@ -271,7 +271,7 @@ fn a_full_host_is_replaced() {
     let (host, first) = new_client(ballast.address());
     let backend = scene.named(&host);
     backend.set(Reply::Hang);
-    // The first request may still be counted when its client has the answer already; then this one goes elsewhere.
+    // The first request may still be counted when its client already has the response; then this one goes elsewhere.
     let total = || scene.backends.iter().map(Backend::requests).sum::<u64>();
     let before = backend.requests();
     let mut busy = Vec::new();
@@ -292,7 +292,7 @@ fn a_full_host_is_replaced() {
     assert!(cookie(&response).is_some());
 }
 
-/// Replaces a piece of the running configuration, in place.
+/// Replaces a piece of the running configuration with an in-place reload.
 #[track_caller]
 fn edit(ballast: &Ballast, old: &str, new: &str) {
     let text = fs::read_to_string(ballast.file()).expect("it is there");
@@ -326,7 +326,7 @@ fn a_reload_keeps_clients_and_removed_hosts_lose_them() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
-    // A pool that is built anew.
+    // A pool that is rebuilt.
     edit(&ballast, "algorithm: round_robin", "algorithm: random");
     assert_kept(ballast.address(), &host, &first);
     edit(&ballast, "cookie: stay", "cookie: stay, ttl: 5m");
@@ -357,7 +357,7 @@ fn instances_with_the_same_secret_share_their_clients() {
     let instances = [(); 2].map(|()| scene.setup.start());
     let (host, cookie) = new_client(instances[0].address());
     assert_kept(instances[1].address(), &host, &cookie);
-    // A new secret makes the old cookies worthless.
+    // A new secret makes the old cookies invalid.
     fs::write(&secret, "another secret of sixteen bytes or more").expect("still");
     edit(&instances[0], "algorithm: round_robin", "algorithm: random");
     let renewed = ask(instances[0].address(), Some(&cookie));

@@ -1,4 +1,5 @@
-//! The shipped unit under a real systemd, booted in namespaces of its own; where that cannot be, the test says so.
+//! The shipped unit under a real systemd, booted in its own namespaces; where that is impossible, the test is skipped
+//! and says so.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,10 +8,10 @@ use crate::support::{Backend, Setup, file, free, peer};
 
 const UNIT: &str = include_str!("../../conf/ballast.service");
 
-/// What shows the notifications where there is no systemd.
+/// Shows the notifications where systemd is absent.
 const STAND_IN: &str = "a NOTIFY_SOCKET listener stands in for it in handover::notices";
 
-/// What happens inside, where the unit is known and /tmp is private.
+/// The commands that run inside, where the unit is known and /tmp is private.
 const INSIDE: &str = r#"
 set -eEu
 trap 'echo "failed: $BASH_COMMAND" >&2; systemctl show -p ActiveState,Result,ExecMainStatus ballast >&2; cat /run/log >&2' ERR
@@ -115,7 +116,7 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
     let (first, second, admin) = (free(), free(), free());
     let units = folder.path().join("units");
     std::fs::create_dir(&units).expect("the folder can be written");
-    // The machine's /usr and /etc stay as they are, so the unit gets other paths and a user that is there.
+    // The machine's /usr and /etc stay unchanged, so the unit gets other paths and an existing user.
     let unit = UNIT
         .replace("/usr/bin/ballast", "/run/test/ballast")
         .replace("/etc/ballast/ballast.yaml", "/run/test/ballast.yaml")
@@ -157,7 +158,7 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
     assert!(stdout.contains("all is well"), "{stdout}\n{stderr}");
 }
 
-/// The metrics of the process that the alerts and the dashboard ask for, and those that every exporter has.
+/// The metrics of the process that the alerts and the dashboard query, and those that every exporter has.
 fn metrics_of_the_process() -> Vec<&'static str> {
     let asked = [
         include_str!("../../conf/alerts.yml"),

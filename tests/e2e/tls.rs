@@ -1,4 +1,4 @@
-//! TLS on both sides: whose certificate a client sees, and whose a host may show.
+//! TLS on both sides: the certificate that a client sees, and the certificate that a host may present.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,7 +19,8 @@ fn entry(files: &(std::path::PathBuf, std::path::PathBuf)) -> String {
     )
 }
 
-/// The first of an authority's names that a TLS listener shows a certificate for, seen by who trusts only that.
+/// The first name of an authority for which a TLS listener presents a certificate, to a client that trusts only that
+/// authority.
 fn answers(address: std::net::SocketAddr, name: &str, trust: &Authority) -> Result<u16, String> {
     let mut client =
         Client::tls(address, name, trust.client()).map_err(|error| error.to_string())?;
@@ -52,12 +53,12 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     assert_eq!(ask("second.test"), Ok(200));
     assert_eq!(ask("SECOND.test"), Ok(200));
     assert_eq!(ask("a.wild.test"), Ok(200));
-    // Without a name in the handshake the first one serves.
+    // Without a name in the handshake the first certificate is used.
     assert_eq!(ask("127.0.0.1"), Ok(200));
     let error = ask("unknown.test").expect_err("no such certificate");
     assert!(error.contains("first.test"), "{error}");
 
-    // Keep-alive and what the host learns.
+    // Keep-alive, and what the host learns about the client.
     let mut client =
         Client::tls(ballast.address(), "first.test", authority.client()).expect("connected");
     let before = backend.connections();
@@ -66,7 +67,8 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     }
     assert!(backend.connections() <= before + 1);
     assert_eq!(backend.last().head.all("x-forwarded-proto"), ["https"]);
-    // A client that speaks no TLS is told so, however its request comes, and does no harm.
+    // A client that does not use TLS gets a response that says so, in any segmentation of its request, and does no
+    // harm.
     let requests = backend.requests();
     for pieces in [
         &["GET / HTTP/1.1\r\nHost: test\r\n\r\n"][..],
@@ -88,7 +90,7 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
     assert_eq!(ask("second.test"), Ok(200));
 }
 
-/// A TLS host with a certificate for `names`, behind a pool with `tls`.
+/// A TLS host with a certificate for `names`, in a pool with `tls`.
 fn status_with(names: &[&str], tls: impl Fn(&Path) -> String) -> u16 {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("the host's");
@@ -271,7 +273,7 @@ fn every_certificate_of_a_chain_is_shown_however_the_file_was_put_together() {
     }
 }
 
-/// The value of the metric of a certificate's expiry.
+/// The metric of a certificate's expiry.
 fn expiry(admin: SocketAddr, certificate: &Path) -> Option<f64> {
     let metrics = Client::try_connect(admin)
         .ok()?

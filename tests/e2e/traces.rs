@@ -1,4 +1,4 @@
-//! Distributed traces: what hosts are told of a request's place in one, and what a collector is told of requests.
+//! Distributed traces: the trace context that hosts get, and the spans that a collector gets.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ fn brought(flags: &str) -> String {
     format!("traceparent: 00-{TRACE}-{PARENT}-{flags}\r\n")
 }
 
-/// Trace, span and flags that a host was told.
+/// Trace, span and flags that a host got.
 fn told_to(host: &Backend) -> (String, String, String) {
     let head = host.last().head;
     let fields = head.all("traceparent");
@@ -176,7 +176,7 @@ fn each_attempt_is_a_span_with_its_reason() {
     for attempt in attempts {
         assert_eq!(attempt.span.parent_span_id, spans[0].span.span_id);
     }
-    // Each host was told of its own attempt.
+    // Each host got the span of its own attempt.
     let told = |host: &Backend| told_to(host).1;
     assert_eq!(told(&bad), hex(&attempts[1].span.span_id));
     assert_eq!(told(&good), hex(&attempts[2].span.span_id));
@@ -237,13 +237,13 @@ fn what_is_recorded_is_for_a_trusted_client_to_say_or_else_drawn() {
         client.get("/");
         drawn += usize::from(told_to(&host).2 == "01");
     }
-    // Less than one in a billion draws is outside.
+    // The probability of a result outside the bounds is below one in a billion.
     assert!((55..=145).contains(&drawn), "{drawn}");
     let expected = 2 * (recorded + drawn);
     wait_until(SOON, "the recorded ones", || {
         collector.spans().len() >= expected
     });
-    // All go the same way, so one that should not have come would have by now.
+    // All spans take the same way, so a wrong one would have arrived by now.
     let mut last = Client::connect(all.address());
     last.get_with("/", "");
     let (trace, ..) = told_to(&host);
@@ -353,7 +353,7 @@ fn a_reload_changes_the_collector() {
     let field = host.last().head.get("traceparent").map(str::to_owned);
     assert_eq!(field, Some(format!("00-{TRACE}-{PARENT}-03")));
     assert_eq!((one.spans().len(), other.spans().len()), (2, 2));
-    // What a collector is named by is not told.
+    // The collector's address does not appear.
     let dead = DeadHost::new();
     let line = ballast.hang_up(
         &setup

@@ -1,5 +1,5 @@
-//! What a connection may be upgraded to, and the tunnels that come of it: every byte arrives, each side's end is passed on,
-//! and nothing stays counted.
+//! Connection upgrades and the resulting tunnels: every byte arrives, the end of each side is passed on, and no count
+//! remains.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use crate::support::{
 
 const TCP: &str = "upgrades: [websocket, tcp]";
 const LOG: &str = "access_log: { path: access.log, format: json }";
-/// For what Pingora does in another way.
+/// For behaviour in which Pingora differs.
 const BY_ENGINE: &str = "server: { http1: engine }";
 
 /// Whether the client's connection and the host's are encrypted.
@@ -31,7 +31,7 @@ fn switch(protocol: &str) -> String {
     format!("HTTP/1.1 101 Fine\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
 }
 
-/// A host that switches if it is asked to, and then sends back what comes; it answers other requests as usual.
+/// A host that switches protocols on request and then echoes; it responds to other requests as usual.
 fn echo() -> Reply {
     Reply::script(|head: &Head, wire: &mut Wire| {
         wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
@@ -62,7 +62,7 @@ fn tunnel(ballast: &Ballast) -> Client {
     client
 }
 
-/// A host of one connection, which switches to `tcp` and goes on with this.
+/// A host with one connection, which switches to `tcp` and then runs this.
 fn host<T: Send + 'static>(
     talk: impl FnOnce(TcpStream) -> io::Result<T> + Send + 'static,
 ) -> (SocketAddr, JoinHandle<io::Result<T>>) {
@@ -88,7 +88,7 @@ fn setup(address: SocketAddr) -> Setup {
     Setup::of(&[]).host(address).top(TCP).top(LOG)
 }
 
-/// The log's line of an answer with this status.
+/// The log line of a response with this status.
 fn line(ballast: &Ballast, status: u16) -> Value {
     wait_for(SOON, "a line in the log", || {
         let text = std::fs::read_to_string(ballast.path("access.log")).ok()?;
@@ -102,7 +102,7 @@ fn line(ballast: &Ballast, status: u16) -> Value {
 
 #[test]
 fn what_either_side_sends_with_its_head_arrives() {
-    // More than is looked at of what a client sends ahead.
+    // More than the proxy reads ahead from a client.
     let ahead = vec![b'a'; 100_000];
     for (client_tls, host_tls) in ROADS {
         let backend = match host_tls {
@@ -154,7 +154,7 @@ fn only_what_the_configuration_names_is_upgraded_to() {
     backend.set(echo());
     let get = "GET / HTTP/1.1\r\nHost: test\r\n";
     let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n";
-    // The key, the request, what it asks for, and what the host is asked for.
+    // The key, the request, the protocol that it asks for, and the one that the host is asked for.
     for (key, request, asked, expected) in [
         ("", get, "WebSocket", Some("websocket")),
         ("", get, "tcp", None),
@@ -235,7 +235,7 @@ fn a_101_that_does_not_answer_the_request_is_none() {
         (ask("tcp"), switch("tcp\r\nUpgrade: tcp")),
         (ask("tcp"), switch("tcp").replace("1.1 101", "1.0 101")),
         (ask("foo"), switch("foo")),
-        // It is sent before the request has come whole.
+        // The response is sent before the request has arrived completely.
         (unfinished, switch("tcp")),
     ] {
         let told = answer.clone();
@@ -257,7 +257,7 @@ fn a_101_that_does_not_answer_the_request_is_none() {
 fn both_ways_are_full_at_once_and_neither_waits_for_the_other() {
     const MUCH: usize = 8 << 20;
     let (address, talking) = host(|mut stream| {
-        // It reads nothing until the client has taken all of this.
+        // The host reads nothing until the client has received all of this.
         stream.write_all(&vec![b'd'; MUCH])?;
         let mut bytes = vec![0; MUCH];
         stream.read_exact(&mut bytes)?;
@@ -277,7 +277,7 @@ fn both_ways_are_full_at_once_and_neither_waits_for_the_other() {
         let count = client.read(&mut piece).expect("more");
         assert!(count > 0, "{got} bytes of {MUCH}");
         got += piece[..count].iter().filter(|byte| **byte == b'd').count();
-        // Slower than the host sends, at first.
+        // Slower at first than the host sends.
         if got < MUCH / 16 {
             thread::sleep(Duration::from_millis(2));
         }
@@ -353,7 +353,7 @@ fn a_client_that_stays_silent_behind_the_hosts_end_is_not_waited_for_as_long_as_
 
 #[test]
 fn a_tunnel_that_breaks_is_told_and_counted_no_more() {
-    // Who breaks it, and how it is told.
+    // The side that breaks the tunnel, and how it is reported.
     for (who, expected) in [
         ("client", "client_gone"),
         ("host", "host_reset"),
@@ -439,7 +439,7 @@ fn tunnels_at_rest_hold_no_buffers() {
         assert!(read_exactly(client.wire(), bytes.len()) == bytes);
         client
     };
-    // What the process needs for as many at once is none of the tunnels'.
+    // The memory that the process needs for this many concurrent requests does not belong to the tunnels.
     let first = Vec::from_iter((0..20).map(|_| open()));
     let before = resident(ballast.pid());
     let tunnels = Vec::from_iter((0..TUNNELS).map(|_| open()));

@@ -1,4 +1,4 @@
-//! WebSockets pass, and live as long as one side talks.
+//! WebSockets pass, and live as long as one side sends.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -39,7 +39,7 @@ fn messages_pass_both_ways() {
 
 #[test]
 fn a_host_that_agrees_within_microseconds_gets_its_tunnel() {
-    // Pingora alone ends one in fifty of these at once (cloudflare/pingora#946).
+    // Only Pingora ends one in fifty of these at once (cloudflare/pingora#946).
     let backend = Backend::start_new("a");
     backend.set(echo());
     let ballast = Setup::of(&[&backend]).start();
@@ -106,7 +106,7 @@ fn a_tunnel_lives_while_one_side_talks_and_ends_when_both_are_silent() {
         .top("timeouts: { tunnel: 3s, read: 2s, client_keepalive: 2s }")
         .start();
 
-    // Only the host talks.
+    // Only the host sends.
     backend.set(upgraded(|socket| {
         for _ in 0..15 {
             socket
@@ -114,7 +114,7 @@ fn a_tunnel_lives_while_one_side_talks_and_ends_when_both_are_silent() {
                 .map_err(io::Error::other)?;
             std::thread::sleep(Duration::from_millis(300));
         }
-        // Silence until the other side goes.
+        // Silence until the other side closes.
         while socket.read().is_ok() {}
         Ok(())
     }));
@@ -133,7 +133,7 @@ fn a_tunnel_lives_while_one_side_talks_and_ends_when_both_are_silent() {
     assert!(lasted > Duration::from_secs(2), "{lasted:?}");
     assert!(lasted < SOON, "{lasted:?}");
 
-    // Only the client talks.
+    // Only the client sends.
     backend.set(upgraded(|socket| {
         for _ in 0..15 {
             socket.read().map_err(io::Error::other)?;
@@ -207,7 +207,7 @@ pub(crate) fn echo() -> Reply {
     })
 }
 
-/// A host that agrees to the upgrade and then does this.
+/// A host that accepts the upgrade and then runs this.
 fn upgraded(
     talk: impl Fn(&mut WebSocket<&mut Wire>) -> io::Result<()> + Send + Sync + 'static,
 ) -> Reply {
@@ -254,7 +254,7 @@ fn an_upgrade_that_is_none_is_an_ordinary_request() {
             assert_eq!(seen.get("upgrade"), None, "{request}");
         }
     }
-    // They share connections to the host; one may not be free again when the next request comes.
+    // The requests share connections to the host; a connection may not be free again when the next request comes.
     assert!(backend.connections() <= 5, "{}", backend.connections());
     backend.set(Reply::Hang);
     for request in NO_UPGRADES {
@@ -262,7 +262,7 @@ fn an_upgrade_that_is_none_is_an_ordinary_request() {
         assert_eq!(ask(request), 504, "{request}");
         assert!(start.elapsed() < SOON, "{request}");
     }
-    // A host that switches all the same has made a mistake.
+    // A host that switches anyway has made a mistake.
     backend.set(echo());
     for request in NO_UPGRADES {
         assert_eq!(ask(request), 502, "{request}");
@@ -305,7 +305,7 @@ fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
         assert!(start.elapsed() < SOON, "{framing}");
         wait_until(SOON, "the host is left", || backend.open_connections() == 0);
     }
-    // One that goes on is not cut.
+    // A tunnel with traffic is not cut.
     backend.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")?;
         for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! Two workers: connections are shared out evenly, and whatever is limited or balanced is so for both together.
+//! Two workers: connections are shared out evenly, and every limit and balancing decision applies to both together.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +11,10 @@ use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, wait_for, wai
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// The most of all that the busier worker may have, in percent.
+/// The largest share that the busier worker may have, in percent.
 const MOST: usize = 60;
 
-/// A process with two workers, and where its metrics are.
+/// A process with two workers, and the address of its metrics.
 struct Two {
     ballast: Ballast,
     admin: SocketAddr,
@@ -39,7 +39,7 @@ impl Two {
         ["0", "1"].map(|worker| count(worker) as usize)
     }
 
-    /// A new connection, and the worker that serves it. No other one may begin or end meanwhile.
+    /// A new connection, and the worker that serves it. No other connection may begin or end meanwhile.
     #[track_caller]
     fn connect(&self) -> (usize, Client) {
         let before = self.connections();
@@ -51,7 +51,7 @@ impl Two {
         (worker, client)
     }
 
-    /// So many new connections, by worker.
+    /// This many new connections, by worker.
     #[track_caller]
     fn connect_all(&self, count: usize) -> [Vec<Client>; 2] {
         let mut clients = [Vec::new(), Vec::new()];
@@ -69,7 +69,7 @@ impl Two {
     }
 }
 
-/// Whether the larger of two parts is no more than it may be.
+/// Whether the larger of two parts is within its bound.
 fn is_even(parts: [usize; 2]) -> bool {
     let all = parts[0] + parts[1];
     parts.iter().all(|part| part * 100 <= all * MOST)
@@ -85,7 +85,7 @@ fn send(client: &mut Client, backends: [&Backend; 2]) -> usize {
     })
 }
 
-/// Asks on all connections until so many requests are answered; returns how many each worker has answered.
+/// Sends requests on all connections until this many have responses; returns how many each worker has served.
 fn ask(clients: &mut [Vec<Client>; 2], requests: usize) -> [usize; 2] {
     let counts = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let total = || -> usize {
@@ -114,7 +114,7 @@ fn ask(clients: &mut [Vec<Client>; 2], requests: usize) -> [usize; 2] {
 fn connections_and_requests_are_shared_out_evenly() {
     const CLIENTS: usize = 64;
     const REQUESTS: usize = 4_000;
-    // A round may fall into a time in which other processes take one core and leave the other one alone.
+    // A round may fall into a time in which other processes use one core and not the other.
     const ROUNDS: usize = 10;
     let backend = Backend::start_new("a");
     let two = Two::start(Setup::of(&[&backend]));
@@ -164,7 +164,7 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
         good.set(Reply::Hang);
         bad.set(Reply::Hang);
         let [mut first, mut second] = two.connect_all(18);
-        // The last connection of either asks later.
+        // The last connection of each worker sends its request later.
         let mut asking = [first.remove(0), second.remove(0)];
         let mut held = [Vec::new(), Vec::new()];
         for mut client in first {
@@ -203,7 +203,7 @@ fn max_in_flight_of_the_process_holds_for_both_workers_together() {
     assert_eq!(backend.requests(), 4);
     backend.set(Reply::ok());
     for (worker, client) in asking.iter_mut().enumerate() {
-        // One of the other worker's ends.
+        // One connection of the other worker ends.
         clients[1 - worker].remove(0).abort();
         wait_until(SOON, "there is room for one", || {
             client.get("/").status == 200
@@ -251,7 +251,7 @@ fn the_retry_budget_is_that_of_both_workers_together() {
     bad.set(Reply::status(503));
     hanging.set(Reply::Hang);
     let [mut first, mut second] = two.connect_all(8);
-    // A request that fails at one host is retried at the other one, and takes all of the budget.
+    // A request that fails at one host is retried at the other one, and uses up the budget.
     let holds = first.iter_mut().any(|client| {
         let (failed, hung) = (bad.requests(), hanging.requests());
         client.send(GET).expect("sent");
