@@ -158,7 +158,7 @@ fn what_a_trusted_proxy_says_is_kept_and_added_to() {
     );
     assert_eq!(head.all("x-forwarded-proto"), ["https"]);
     assert_eq!(head.all("x-forwarded-host"), ["bank.example"]);
-    // A trusted proxy that sends no such field does not suppress any.
+    // If a trusted proxy sends no such field, hosts still get every field.
     get(ballast.address(), "/");
     let head = backend.last().head;
     assert_eq!(head.all("x-forwarded-for"), ["127.0.0.1"]);

@@ -349,7 +349,7 @@ fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
             ))
             .start();
         backends.iter().for_each(|b| b.set_health(Reply::Hang));
-        // On a very busy machine a late timer may be the cause.
+        // On a very busy machine a late timer may be what begins the correlated failure.
         ballast.wait_for_log(&["pool web: correlated failure"]);
         let seen = backends[0].health_checks();
         wait_until(SOON, "many more checks", || {
@@ -357,7 +357,7 @@ fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
         });
         assert!(ballast.log_with(&["is down"]).is_empty());
         assert_eq!(get(ballast.address(), "/").status, 200);
-        // A refused connection counts as a failure.
+        // A refused connection still counts as a failure.
         backends[3].stop();
         let gone = backends[3].address().to_string();
         ballast.wait_for_log(&[&gone, "is down"]);
