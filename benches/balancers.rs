@@ -1,5 +1,5 @@
-//! Lease and release for every algorithm, host count and thread count, beside Pingora's own `LoadBalancer::select` for
-//! the algorithms that it has.
+//! The cost of lease and release for every algorithm, host count and thread count, compared with Pingora's own
+//! `LoadBalancer::select` for the algorithms that Pingora has.
 //!
 //! `cargo bench --bench balancers` runs all; `BALLAST_TABLE=1 cargo bench --bench balancers` prints the README's table
 //! instead: medians of interleaved rounds, so that a noisy machine disturbs both sides alike.
@@ -17,7 +17,7 @@ use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, Random, 
 const HOSTS: [usize; 5] = [3, 10, 100, 1_000, 10_000];
 const THREADS: [usize; 2] = [1, 2];
 
-/// Sends request number `i` through something.
+/// Sends request number `i` through a balancer.
 type Step = Box<dyn Fn(u32) + Send + Sync>;
 
 fn address(i: usize) -> String {
@@ -49,12 +49,12 @@ where
     })
 }
 
-/// Pingora's counterpart, if it has one.
+/// Pingora's counterpart, if it exists.
 fn theirs(algorithm: &str, n: usize) -> Option<Step> {
     match algorithm {
         "random" => Some(pingora::<Random>(n)),
         "round_robin" => Some(pingora::<RoundRobin>(n)),
-        // 160 points a host in u16 nodes.
+        // 160 points per host in u16 nodes.
         "consistent_hash" => Some(pingora::<Consistent>(n)),
         _ => None,
     }
@@ -110,7 +110,7 @@ fn criterion_runs(criterion: &mut Criterion) {
     }
 }
 
-/// Nanoseconds a step: the median of rounds in which the two sides alternate.
+/// Nanoseconds per step: the median of rounds in which the two sides alternate.
 fn medians(sides: &[&Step], threads: usize) -> Vec<f64> {
     const ROUNDS: usize = 9;
     let calibration = timed(sides[0], 1, 2_000).as_nanos() as u64 / 2_000;

@@ -1,5 +1,5 @@
-//! What counting a request costs: the observer as it is called where a request ends, by one thread and by two that count
-//! at the same host.
+//! The cost of counting a request: the observer as it is called at the end of a request, by one thread and by two
+//! threads that count at the same host.
 //!
 //! `cargo bench --bench metrics`
 
@@ -29,7 +29,7 @@ fn active() -> ActiveConfig {
     ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration")
 }
 
-/// Tells `observer` of `times` requests that a host answered over a connection that was there.
+/// Reports `times` requests to `observer`, with a response from a host over an existing connection.
 fn count(observer: &dyn Observer, active: &ActiveConfig, times: u64) -> Duration {
     let pool = &active.pools[0];
     let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The library without its proxy: `default-features = false` must bring neither Pingora nor Tokio.
+//! The library without its proxy: `default-features = false` must include neither Pingora nor Tokio.
 
 use std::process::Command;
 
@@ -8,13 +8,13 @@ fn without_default_features_there_is_neither_pingora_nor_tokio() {
     let alone = packages(&["--no-default-features"]);
     assert!(alone.iter().any(|name| name == "ballast"));
     assert_eq!(alone.iter().find(banned), None);
-    // The same look at the whole crate finds them, so the look itself works.
+    // The same check of the whole crate finds them, so the check itself works.
     let whole = packages(&[]);
     assert!(whole.iter().any(|name| name == "pingora"));
     assert!(whole.iter().any(|name| name == "tokio"));
 }
 
-/// The packages that an ordinary build of the crate links.
+/// The packages that a normal build of the crate links.
 fn packages(options: &[&str]) -> Vec<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

@@ -30,7 +30,7 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
                 }
                 let plain = Selection::new();
                 let keyed = plain.key(b"some key").client(IpAddr::from([192, 0, 2, 1]));
-                // All at once: limits, hosts that start slowly, failures. Then nothing of it.
+                // Everything at once: limits, slow start, failures. After that, none of it.
                 for troubled in [true, false] {
                     let options = options.clone().slow_start(Duration::from_secs(3_600), 0.1);
                     let limit = NonZeroU64::new(2).filter(|_| troubled);
@@ -56,7 +56,7 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
                             }
                         }
                     };
-                    // The first pick of a thread makes its random generator and the snapshot's reader slot.
+                    // The first pick of a thread creates its random generator and the snapshot's reader slot.
                     picks();
                     let counted = allocation_counter::measure(picks);
                     assert_eq!(

@@ -1,7 +1,8 @@
-//! A panic in a filter ends that request and nothing else: the client is told, every count that the request held is
+//! A panic in a filter ends only its own request: the client gets an error, every count that the request held is
 //! released, and the panic is counted and logged.
 //!
-//! No request can make Ballast's own filters panic, so this proxy is Ballast's with one filter more, in this process.
+//! No request can make Ballast's own filters panic, so this test runs Ballast's proxy with one more filter, in this
+//! process.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,7 +37,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
-/// Ballast's proxy up to the choice of a host, and then a panic if the request asks for it.
+/// Ballast's proxy up to the choice of a host, followed by a panic if the request asks for it.
 struct Panicking(Proxy);
 
 #[async_trait]
@@ -123,7 +124,7 @@ impl ProxyHttp for Panicking {
     }
 }
 
-/// Keeps what is logged.
+/// Keeps the log.
 struct Lines(Mutex<Vec<String>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -141,7 +142,7 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Keeps what every request ended with.
+/// Keeps the ending of every request.
 #[derive(Debug, Default)]
 struct Endings(Mutex<Vec<(Option<u16>, TerminationReason, usize)>>);
 
@@ -167,10 +168,10 @@ fn logged(part: &str) -> usize {
     lines.iter().filter(|line| line.contains(part)).count()
 }
 
-/// The path of a request that ends in a panic when a part of its answer is with the client.
+/// The path of a request that panics after the client has got a part of the response.
 const AMID: &str = "/panic-amid-the-answer";
 
-/// Whether the client has got the first part of such an answer.
+/// Whether the client has got the first part of such a response.
 static HAS_A_PART: AtomicBool = AtomicBool::new(false);
 
 fn within_seconds(what: &str, mut condition: impl FnMut() -> bool) {
@@ -181,7 +182,7 @@ fn within_seconds(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Answers every request on every connection with 200 until the test ends.
+/// Responds to every request on every connection with 200 until the test ends.
 fn host() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -210,7 +211,7 @@ fn host() -> SocketAddr {
     address
 }
 
-/// Serves `app` in this process until the test ends, behind TLS if there is any.
+/// Serves `app` in this process until the test ends, with TLS if configured.
 fn serve(
     app: Panicking,
     active: Arc<ArcSwap<ActiveConfig>>,
@@ -260,12 +261,12 @@ fn ask(address: SocketAddr, path: &str) -> String {
     if stream.read_exact(&mut answer).is_ok() {
         HAS_A_PART.store(path == AMID, Ordering::SeqCst);
     }
-    // A reset is as good an end as any here.
+    // A reset is also an acceptable end here.
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8(answer).expect("text")
 }
 
-/// A proxy in this process, and what is known of its requests.
+/// A proxy in this process, and the record of its requests.
 struct Started {
     address: SocketAddr,
     traffic: Arc<TrafficState>,
@@ -279,7 +280,7 @@ impl Started {
     }
 }
 
-/// Starts it, behind TLS if there is any.
+/// Starts the proxy, with TLS if configured.
 fn start(tls: Option<TlsSettings>) -> Started {
     let host = host();
     let text = format!(
@@ -320,7 +321,7 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
         let answer = ask(address, "/panic");
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
         assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
-        // Where a part of an answer may be out, a second one must not follow.
+        // If a part of a response may have been sent, a second response must not follow.
         let answer = ask(address, AMID);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert!(answer.ends_with('o'), "{answer}");
@@ -331,7 +332,7 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
         );
         assert_eq!(logged(&line), 1);
         within_seconds("the request is counted no more", || started.is_at_rest());
-        // With room for one request only, this one is served because the panic gave its place back.
+        // With room for one request only, this one is served because the panic released its place.
         let answer = ask(address, "/");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         within_seconds("the last request has ended", || traffic.present() == 0);
@@ -354,7 +355,7 @@ impl ResolvesServerCert for Only {
     }
 }
 
-/// A listener's TLS that offers HTTP/2, and a client's that asks for it.
+/// The TLS settings of a listener that offers HTTP/2, and of a client that asks for it.
 fn tls() -> (TlsSettings, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(["x".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(made.key_pair.serialize_der()).expect("a key");

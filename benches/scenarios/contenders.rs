@@ -1,4 +1,4 @@
-//! The balancers that are compared: ballast with each algorithm, and nginx and HAProxy with theirs, all with one
+//! The balancers that are compared: ballast with each algorithm, and nginx and HAProxy with theirs. Each runs with one
 //! thread in front of the same hosts over kept connections.
 
 use std::fmt::Write as _;
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use crate::rig::Hosts;
 use crate::support::{Ballast, SOON, Setup, file, free, peer, wait_until};
 
-/// Who balances, and how.
+/// A balancer and its algorithm.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contender {
     pub(crate) program: Program,
-    /// In the words of the program's configuration.
+    /// The algorithm in the syntax of the program's configuration.
     pub(crate) algorithm: &'static str,
 }
 
@@ -26,7 +26,7 @@ pub(crate) enum Program {
     Haproxy,
 }
 
-/// All of them; those that do the same stand in the same order.
+/// All contenders; equivalent algorithms have the same order.
 pub(crate) const CONTENDERS: &[Contender] = &[
     ballast("random"),
     ballast("round_robin"),
@@ -71,20 +71,20 @@ const fn haproxy(algorithm: &'static str) -> Contender {
     }
 }
 
-/// A balancer at work. It ends when dropped.
+/// A running balancer. It ends when dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     _process: Process,
 }
 
-/// Held for its end.
+/// Held so that it ends with the value.
 #[expect(dead_code, reason = "dropping the value ends the process")]
 enum Process {
     Ours(Ballast),
     Theirs(Peer),
 }
 
-/// A foreign process with its files.
+/// A third-party process with its files.
 struct Peer {
     child: Child,
     _folder: TempDir,
@@ -172,7 +172,7 @@ fn start_peer(
     })
 }
 
-/// What nginx needs to keep its connections, and nothing that changes how it chooses or fails.
+/// The settings that nginx needs to keep its connections, and none that changes how it chooses or fails.
 fn nginx_config(folder: &Path, address: SocketAddr, algorithm: &str, hosts: &Hosts) -> String {
     let folder = folder.display();
     let servers = hosts.addresses().fold(String::new(), |mut text, host| {

@@ -1,10 +1,11 @@
-//! What clients notice of a host that is slow, fails, stalls or restarts, and of slow clients beside them: ballast beside
-//! nginx and HAProxy.
+//! What clients notice of a host that is slow, fails, stalls or restarts, and of slow clients next to them: ballast
+//! compared with nginx and HAProxy.
 //!
-//! `cargo bench --bench scenarios -- slow fail` prints a table for each scenario that is named; `--help` tells the
-//! rest. Each balancer in turn stands in front of the same eight hosts in this process: exponential service of 10 ms,
-//! eight requests at a time, first in, first out, from a fixed seed. The load is open: its schedule does not wait for
-//! answers, and latencies count from when a request was due. Everything is on loopback and ends with the run.
+//! `cargo bench --bench scenarios -- slow fail` prints a table for each named scenario; `--help` lists the options.
+//! Each balancer in turn runs in front of the same eight hosts in this process: exponential service times with a mean
+//! of 10 ms, eight requests at a time, first in, first out, from a fixed seed. The load is open: its schedule does not
+//! wait for responses, and latencies count from when a request was due. Everything is on loopback and ends with the
+//! run.
 
 mod contenders;
 mod rig;
@@ -21,23 +22,23 @@ use clap::{Parser, ValueEnum};
 use contenders::{CONTENDERS, Contender};
 use rig::{Hosts, Mode, Plan, Record, SlowClients};
 
-/// Hosts behind each balancer.
+/// Hosts of each balancer.
 const HOSTS: usize = 8;
 
-/// Clients that drip the head of a request, and how often that is compared with nobody doing so.
+/// Clients that drip the head of a request, and how often this is compared with a run without such clients.
 const SLOW_CLIENTS: usize = 2_000;
 const ROUNDS: usize = 3;
 
 /// Source addresses of the load.
 const CLIENTS: u16 = 1_000;
 
-/// Not looked at: balancers that learn are given this long to do so, and connections to be made.
+/// Excluded from the results: time for balancers to learn, and for connections to be opened.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// After this a request counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a host that restarts is away, and how long it is back before the next one goes.
+/// How long a restarting host is down, and how long it is up before the next one goes down.
 const AWAY: Duration = Duration::from_secs(2);
 const BACK: Duration = Duration::from_millis(500);
 
@@ -105,7 +106,7 @@ impl Scenario {
         }
     }
 
-    /// Sets the hosts to what they are from the begin on.
+    /// Puts the hosts into their state at the start.
     fn prepare(self, hosts: &Hosts) {
         match self {
             Scenario::Slow => hosts.set(0, Mode::Slow(10.0)),
@@ -124,7 +125,7 @@ impl Scenario {
                 }
             }
             Scenario::Restart => {}
-            // They answer at once, so that nothing hides what the balancer takes.
+            // They respond at once, so that their service time does not hide the time of the balancer.
             Scenario::SlowClients => {
                 (0..hosts.count()).for_each(|number| hosts.set(number, Mode::Slow(0.0)));
             }
@@ -142,8 +143,8 @@ struct Run {
 }
 
 impl Run {
-    /// The load on one balancer; `None` if it is not installed. Beside it the share of the requests that the first host
-    /// got; or, with slow clients, p99 as a multiple of what it was on the same balancer without them.
+    /// The load on one balancer; `None` if it is not installed. The second value is the share of the requests that the
+    /// first host got or, with slow clients, p99 as a multiple of p99 on the same balancer without them.
     fn on(self, contender: &Contender) -> Option<(Record, f64)> {
         let hosts = Hosts::start(HOSTS, self.seed);
         let running = contender.start(&hosts)?;
@@ -222,7 +223,7 @@ impl Run {
     }
 }
 
-/// Takes each host away in turn until the load is over.
+/// Takes each host down in turn until the load is over.
 fn restart(hosts: &Hosts, over: &AtomicBool) {
     thread::sleep(WARM_UP);
     for number in (0..hosts.count()).cycle() {

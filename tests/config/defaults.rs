@@ -1,4 +1,4 @@
-//! What holds where nothing is said.
+//! The defaults of all keys.
 
 use std::sync::Arc;
 use std::time::Duration;

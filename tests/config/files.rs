@@ -1,4 +1,4 @@
-//! The file itself, and the files that it names.
+//! The configuration file itself, and the files that it names.
 
 use std::error::Error;
 use std::fs;
@@ -18,7 +18,7 @@ fn write(directory: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf 
     path
 }
 
-/// The lines about a file, without its name in front.
+/// The error lines about a file, without its name at the start.
 fn errors(file: &Path) -> Vec<String> {
     let errors = match Config::load(file) {
         Ok(config) => panic!("accepted: {config:#?}"),
@@ -249,7 +249,7 @@ fn authorities_are_read_too() {
             none.display()
         )]
     );
-    // rustls would trust it; Pingora panics when it takes it apart.
+    // rustls would trust it; Pingora panics when it parses it.
     let wrong = include_str!("../fuzz/pem/thirteenth_month");
     write(&directory, "none.pem", wrong);
     let told = errors(&file).concat();
@@ -314,7 +314,7 @@ fn keys_that_cannot_be_used_are_named() {
             assert!(line.contains("RSA keys of 2048 to 4096 bits"), "{line}");
         }
     }
-    // One that can be used, behind its parameters.
+    // A usable one, after its parameters.
     let line = told("with_parameters.pem");
     assert!(
         line.contains("does not belong to the certificate"),
@@ -442,7 +442,7 @@ fn a_byte_order_mark_is_no_part_of_any_text() {
     let config = Config::load(&file).expect("a configuration");
     let token = config.admin.token_file.expect("a token");
     assert_eq!(token.bytes, b"0123456789abcdef");
-    // Lines and columns are those of the text behind it.
+    // Lines and columns refer to the text after it.
     let file = write(
         &directory,
         "b.yaml",

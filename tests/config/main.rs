@@ -1,4 +1,4 @@
-//! The configuration through its public door: what it accepts, what it refuses and in which words.
+//! The configuration through its public interface: what it accepts, what it refuses, and the messages.
 
 mod defaults;
 mod files;
@@ -17,7 +17,7 @@ use std::path::Path;
 
 use ballast::config::{Config, ConfigErrors, Environment, Pool};
 
-/// A world in which one name resolves and no file exists.
+/// An environment in which one name resolves and no file exists.
 struct Nowhere;
 
 impl Environment for Nowhere {
@@ -41,12 +41,12 @@ fn try_parse(text: &str) -> Result<Config, ConfigErrors> {
     Config::parse_with(text, Path::new("b.yaml"), &Nowhere)
 }
 
-/// The configuration in a text that has to be right.
+/// The configuration in a valid text.
 fn parse(text: &str) -> Config {
     try_parse(text).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
-/// The lines about a text that has to be wrong.
+/// The error lines about an invalid text.
 fn errors(text: &str) -> Vec<String> {
     match try_parse(text) {
         Ok(_) => panic!("accepted:\n{text}"),
@@ -54,12 +54,12 @@ fn errors(text: &str) -> Vec<String> {
     }
 }
 
-/// A whole file with one pool, `web`, whose keys are given.
+/// A complete file with one pool, `web`, that has these keys.
 fn with_pool(keys: &str) -> String {
     format!("listeners: [\"127.0.0.1:8080\"]\npools:\n  web: {{ {keys} }}\n")
 }
 
-/// A whole file with one pool, which has a host, and more keys at the top.
+/// A complete file with one pool, which has a host, and more keys at the top level.
 fn with_top(keys: &str) -> String {
     format!(
         "{keys}\nlisteners: [\"127.0.0.1:8080\"]\npools: {{ web: {{ hosts: [\"127.0.0.1:1\"] }} }}\n"
@@ -76,13 +76,13 @@ fn pool_with(keys: &str) -> Pool {
     pool(&format!("hosts: [\"127.0.0.1:1\"], {keys}"))
 }
 
-/// The only line about a pool with a host and these keys, from the path on.
+/// The only error line about a pool with a host and these keys, starting at the path.
 fn pool_error(keys: &str) -> String {
     let text = with_pool(&format!("hosts: [\"127.0.0.1:1\"], {keys}"));
     only_message(&text)
 }
 
-/// The only line about a text, without file, line and column.
+/// The only error line about a text, without file, line and column.
 fn only_message(text: &str) -> String {
     let lines = errors(text);
     let [line] = lines.as_slice() else {

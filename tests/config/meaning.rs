@@ -1,4 +1,4 @@
-//! Values that have the right shape and make no sense: all of them at once, each with its place.
+//! Values of the right type that make no sense: all are reported at once, each with its position.
 
 use ballast::balancer::ALGORITHMS;
 

@@ -1,4 +1,4 @@
-//! Mistakes that people make in a first file, and what they are told to write instead.
+//! Mistakes that people make in a first file, and the corrections that the messages suggest.
 
 use crate::{errors, pool_error, with_pool, with_top};
 
@@ -172,7 +172,7 @@ fn null_is_never_a_text() {
             ["server.pid_file: a value is missing here; write one or leave the key out"]
         );
     }
-    // In quotes it is one.
+    // In quotes the value is a string.
     let config = crate::parse(&with_top("server: { pid_file: \"~\" }"));
     assert_eq!(config.server.pid_file, Some("~".into()));
 }

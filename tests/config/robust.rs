@@ -1,4 +1,4 @@
-//! Files that nobody meant to write: never a panic, never a wait.
+//! Malformed files: parsing never panics and never takes long.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ const FILES: [&str; 2] = [
     include_str!("../../conf/minimal.yaml"),
 ];
 const MUTATIONS: u64 = 1_000;
-/// For one file, on a busy machine and without optimisation. What unfolds without bound takes for ever.
+/// The bound for one file, on a busy machine and without optimisation. An unbounded expansion would take forever.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Half of what is read at most: all of it would leave no room for a machine that is busy with other things.
+/// Half of the largest file that is read: a file of the full size would leave no time for a busy machine.
 const LARGEST: usize = 1 << 19;
 
-/// Parses, and shows what is wrong as well; fails if that takes long.
+/// Parses, and formats the errors as well; fails if that takes too long.
 fn survive(text: &str) -> Result<(), ConfigErrors> {
     let start = Instant::now();
     let outcome = try_parse(text).map(drop);
@@ -46,7 +46,7 @@ fn mutated_files_are_read_or_refused() {
         }
         refused += usize::from(survive(&String::from_utf8_lossy(&bytes)).is_err());
     }
-    // The mutations are of use if they reach both outcomes.
+    // The mutations are only useful if they reach both outcomes.
     assert!((100..1_000).contains(&refused), "{refused} refused");
 }
 

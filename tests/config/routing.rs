@@ -1,4 +1,4 @@
-//! Routes: what they match, and those that cannot match anything.
+//! Routes: what they match, and routes that cannot match any request.
 
 use ballast::config::{Access, PoolRef, Retry, Route};
 

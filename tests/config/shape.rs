@@ -1,8 +1,8 @@
-//! Syntax, types, unknown keys: what is wrong, where it is.
+//! Syntax, types and unknown keys: the error and its position.
 
 use crate::{errors, with_pool};
 
-/// The errors but for those of parts that these short files lack.
+/// The errors, except those about sections that these short files lack.
 fn shape_errors(text: &str) -> Vec<String> {
     let is_lack = |line: &String| {
         let lacks = [

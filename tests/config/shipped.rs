@@ -1,4 +1,4 @@
-//! The files in `conf` and `docs` that come from the declarations of the keys.
+//! The files in `conf` and `docs` that are generated from the declarations of the keys.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::{errors, parse};
 
 const EVERY_KEY: &str = include_str!("../../conf/ballast.yaml");
 
-/// What stands above the table of keys.
+/// The text above the table of keys.
 const TABLE_HEADER: &str = "\
 # Configuration
 
@@ -102,7 +102,7 @@ fn uncommented() -> String {
                 rest.replacen("# ", "", usize::from(rest != bare))
             );
         }
-        // The map takes the place of the word that turns it off.
+        // The map replaces the word that turns the section off.
         let off = lines.iter().rposition(|before| {
             let word = before
                 .strip_suffix(": none")
@@ -120,14 +120,14 @@ fn uncommented() -> String {
 #[test]
 fn every_comment_with_a_key_can_be_uncommented() {
     let lines = errors(&uncommented());
-    // All that is wrong then is that the example's files do not exist.
+    // The only remaining errors are that the example's files do not exist.
     assert_eq!(lines.len(), 5, "{lines:#?}");
     for line in lines {
         assert!(line.contains("cannot read `/etc/ballast/"), "{line}");
     }
 }
 
-/// Whether the schema has every key of a value, and how many that are.
+/// Whether the schema has every key of a value, and the number of those keys.
 fn count_known(value: &Value, schema: &Json, path: &str) -> usize {
     let alternatives = schema["anyOf"].as_array().into_iter().flatten();
     let schemas = Vec::from_iter(alternatives.chain([schema]));
@@ -177,7 +177,7 @@ fn the_manual_page_has_every_key() {
     let page = manual_page();
     for line in key_table().lines().skip(2) {
         let key = line.split('`').nth(1).expect("a key");
-        // roff escapes hyphens and leading dots alone.
+        // roff escapes only hyphens and leading dots.
         assert!(page.contains(&format!("\\fB{key}\\fR")), "{key}");
     }
 }

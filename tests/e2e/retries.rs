@@ -21,7 +21,7 @@ fn good_and_bad() -> (Backend, Backend) {
     (Backend::start_new("good"), Backend::start_new("bad"))
 }
 
-/// A whole request with a body of known length.
+/// A complete request with a body of known length.
 fn request(method: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!("{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");

@@ -1,15 +1,15 @@
-//! Runs a program under callgrind and reads what it counted.
+//! Runs a program under callgrind and reads the counts.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The C library chooses its copying functions by the processor; this leaves those that every x86-64 has. Without it the
-/// count of a request differs by a tenth between processors.
+/// The C library chooses its copying functions by the processor. This setting leaves only those that every x86-64 has;
+/// without it, the count of a request differs by a tenth between processors.
 const ANY_PROCESSOR: &str = "glibc.cpu.hwcaps=-AVX2,-ERMS,-AVX_Fast_Unaligned_Load";
 
-/// A command that runs a program under callgrind, which leaves its counts in `folder`. The program is still to be named.
+/// A command that runs a program under callgrind, which writes its counts to `folder`. The caller adds the program.
 pub(crate) fn command(valgrind: &Path, folder: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(valgrind);
     command

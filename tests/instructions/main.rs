@@ -1,10 +1,10 @@
-//! What one proxied request and one pick of each algorithm cost, in instructions, beside what is recorded in
-//! `benches/instructions.json`. More than 5 % above is a failure.
+//! The cost of one proxied request and of one pick by each algorithm, in instructions, compared with the record in
+//! `benches/instructions.json`. More than 5 % above the record is a failure.
 //!
-//! Callgrind counts, so the figures depend neither on the machine's speed nor on its load. They do depend on the compiler
-//! and on the profile: with another rustc the check warns, and with another optimisation it says so and does not compare.
+//! Callgrind counts, so the figures depend neither on the machine's speed nor on its load. They do depend on the
+//! compiler and on the profile: with another rustc or another optimisation level the check warns and does not compare.
 //!
-//! `BALLAST_RECORD=1 cargo test --test instructions` records anew.
+//! `BALLAST_RECORD=1 cargo test --test instructions` records the figures again.
 
 mod callgrind;
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]

@@ -1,4 +1,4 @@
-//! A pick and its end, for each algorithm and number of hosts; driven through the library, without Pingora.
+//! A pick and its end, for each algorithm and number of hosts, through the library and without Pingora.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +10,7 @@ use ballast::balancer::{ALGORITHMS, Balancer, Host, Selection, build};
 use crate::callgrind;
 
 const HOSTS: [usize; 3] = [2, 100, 1_000];
-/// Draws differ from run to run; over so many, the mean of a pick does by less than 1 %.
+/// Draws differ from run to run; with this many, the mean of a pick differs by less than 1 %.
 const PICKS: u32 = 4_000;
 
 /// The name and the instructions of each pick; the first is the calibration.
@@ -61,7 +61,7 @@ fn scenarios() -> Vec<Scenario> {
     [calibration].into_iter().chain(picks).collect()
 }
 
-/// Nothing of Ballast: what it takes tells with which optimisation the tests were built.
+/// Contains no code of Ballast: its count shows the optimisation level with which the tests were built.
 fn calibrate(i: u32) {
     let sum: u32 = (0..black_box(50))
         .map(|n| n ^ i)
@@ -86,23 +86,23 @@ fn pick(algorithm: &str, hosts: usize) -> Box<dyn Fn(u32)> {
     })
 }
 
-/// Callgrind counts what happens in here.
+/// Callgrind counts the instructions inside this function.
 #[inline(never)]
 fn collected(step: &dyn Fn(u32)) {
     (0..PICKS).for_each(step);
 }
 
-/// Callgrind writes a file at the end of each call; it does not do both with one function.
+/// Callgrind writes a file at the end of each call; one function cannot serve both purposes.
 #[inline(never)]
 fn dumped(step: &dyn Fn(u32)) {
     collected(step);
 }
 
-/// What runs under callgrind, in the order in which [`measure`] reads the counts.
+/// The program under callgrind, in the order in which [`measure`] reads the counts.
 #[test]
 fn all() {
     for scenario in scenarios() {
-        // The first pick of a thread makes its random generator and the snapshot's reader slot.
+        // The first pick of a thread creates its random generator and the snapshot's reader slot.
         (scenario.step)(PICKS);
         dumped(&*scenario.step);
     }

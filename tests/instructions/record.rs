@@ -1,34 +1,34 @@
-//! The recorded figures, and what is measured beside them.
+//! The recorded figures, and the comparison with measured ones.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// How much more than recorded fails, and how much less is worth recording.
+/// How much above the record fails, and how much below it is worth recording.
 const MARGIN: f64 = 0.05;
 
 const AGAIN: &str = "`BALLAST_RECORD=1 cargo test --test instructions`";
 
-/// Instructions by scenario, the calibration first, and the compiler that they were counted with.
+/// Instructions by scenario, the calibration first, and the compiler of the counted program.
 pub(crate) struct Record {
     rustc: String,
     figures: Vec<(String, u64)>,
 }
 
-/// What comes of a comparison.
+/// The result of a comparison.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
     Within,
-    /// Something that a reader should do, but nothing that fails.
+    /// A notice for the reader that is not a failure.
     Note(String),
-    /// Built with another optimisation than the record.
+    /// Built with another optimisation level than the record.
     Incomparable(String),
     Failure(String),
 }
 
 impl Record {
-    /// Figures of the compiler that is in use.
+    /// Figures of the compiler in use.
     pub(crate) fn now(figures: Vec<(String, u64)>) -> Self {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(rustc).arg("--version").output();
@@ -84,7 +84,7 @@ impl Record {
         figures.find(|figure| figure.0 == name).map(|(_, n)| *n)
     }
 
-    /// A table of this record beside an older one, and what comes of it.
+    /// A table of this record compared with an older one, and the result.
     pub(crate) fn compare(&self, old: &Record) -> (String, Outcome) {
         let mut table = format!(
             "\n{:<28} {:>9} {:>9} {:>6}\n",
@@ -157,7 +157,7 @@ impl Record {
     }
 }
 
-/// Past the capture of the test harness, so that the figures stand in CI's log of a run that passed.
+/// Bypasses the capture of the test harness, so that the figures are in the CI log of a run that passed.
 pub(crate) fn print(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    /// What comes of a request of so many instructions where 100,000 are recorded.
+    /// The result for a request of this many instructions if 100,000 are recorded.
     fn outcome(request: u64) -> Outcome {
         record(request).compare(&record(100_000)).1
     }

@@ -15,13 +15,13 @@ use crate::callgrind;
 use crate::ports;
 use crate::wait::wait_for;
 
-/// Requests of the two runs; what both have in common, such as the start, is in neither's favour.
+/// Requests of the two runs; the difference removes what both have in common, such as the start.
 const FEW: u32 = 100;
 const MANY: u32 = 500;
-/// Between two requests. Within 10 ms, requests share Pingora's timers, and on a faster machine more of them would; further
-/// apart, each pays for its own.
+/// The interval between two requests. Requests within 10 ms share Pingora's timers, and on a faster machine more of
+/// them would; at longer intervals each request pays for its own.
 const PAUSE: Duration = Duration::from_millis(11);
-/// For anything under callgrind, on a busy machine.
+/// For any step under callgrind, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 const BODY: usize = 1_024;
@@ -36,7 +36,7 @@ pub(crate) fn measure(valgrind: &Path) -> u64 {
     (many - few) / u64::from(MANY - FEW)
 }
 
-/// What the thread that serves takes for so many requests over one connection, its start included.
+/// The instructions of the serving thread for this many requests over one connection, including its start.
 fn serve(valgrind: &Path, requests: u32) -> u64 {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let host = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
@@ -63,8 +63,8 @@ fn serve(valgrind: &Path, requests: u32) -> u64 {
     busiest_but_first(folder.path())
 }
 
-/// Only one thread serves. The first one starts everything up; the rest are clocks and the like, which take the more, the
-/// longer the run takes.
+/// Only one thread serves. The first thread starts everything; the others run clocks and the like, and their counts
+/// grow with the duration of the run.
 fn busiest_but_first(folder: &Path) -> u64 {
     let counts = callgrind::counts(folder);
     let others = counts.into_iter().filter(|(thread, _)| *thread > 1);

@@ -1,4 +1,4 @@
-//! What every entry of the registry must do.
+//! The contract of every entry of the registry.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -151,7 +151,7 @@ fn weight_zero_gets_nothing_and_all_zero_is_no_panic() {
 #[test]
 fn a_tried_host_is_not_chosen_while_another_is_left() {
     each(|name, request| {
-        // Weights far apart: the host that is left is the one that chance would hardly ever find.
+        // Very different weights: chance would hardly ever find the remaining host.
         let all = by_weight(&[10_000, 1, 5_000, 10_000, 70]);
         let balancer = build(name, all.clone()).expect("a balancer");
         let mut tried: Vec<HostId> = Vec::new();
@@ -164,7 +164,7 @@ fn a_tried_host_is_not_chosen_while_another_is_left() {
             assert!(!tried.contains(lease.host().id()), "{name}");
             tried.push(lease.host().id().clone());
         }
-        // None is left, and strangers and repetitions do not confuse the count.
+        // No host remains, and unknown or repeated hosts do not disturb the count.
         tried.push(tried[0].clone());
         tried.push(host(99).id().clone());
         assert!(balancer.lease(&request.tried(&tried)).is_ok(), "{name}");
@@ -188,7 +188,7 @@ fn idle_hosts_get_their_shares_by_weight() {
         }
         for (count, weight) in counts.into_iter().zip(weights) {
             let expected = 2_000.0 * f64::from(weight);
-            // A ring's share has a standard deviation of 8 % of itself; the others are much closer.
+            // A ring's share has a standard deviation of 8 % of itself; the other algorithms are much closer.
             let slack = expected * 0.3;
             assert!(
                 (count as f64 - expected).abs() < slack,
@@ -260,7 +260,7 @@ fn a_weight_above_the_limit_is_refused() {
     );
 }
 
-/// What must be true of a balancer, kept in the plainest way.
+/// The simplest model of what must be true of a balancer.
 #[derive(Default)]
 struct Model {
     members: HashMap<HostId, Arc<Host>>,
@@ -320,7 +320,7 @@ impl Model {
             let weights: u32 = self.eligible().map(|host| host.weight()).sum();
             let share = total as f64 * f64::from(chosen.weight()) / f64::from(weights);
             let capacity = (1.25 * share).ceil() as u64;
-            // A host that joined with more than its share keeps what it has; it gets nothing more.
+            // A host that joined with more than its share keeps its requests and gets no more.
             assert!(
                 self.running(chosen) < capacity,
                 "{name}: {chosen:?} above {capacity}"
@@ -337,7 +337,7 @@ fn a_hundred_thousand_steps_agree_with_a_model() {
         let name = info.name;
         let rng = &mut SmallRng::seed_from_u64(42);
         let balancer = seeded(name, &[], 1);
-        // One object an identity: live state belongs to it, whatever its weight.
+        // One object per identity: the live state belongs to it, whatever its weight.
         let known = hosts(100);
         let mut model = Model::default();
         for step in 0..100_000 {

@@ -1,4 +1,4 @@
-//! An explanation is the choice that comes next, and changes nothing of it.
+//! An explanation is the next choice, and changes nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -29,7 +29,7 @@ fn each(test: impl Fn(&'static str, &Options)) {
     );
 }
 
-/// A balancer with what runs on its hosts. Two of the same seed are the same as long as the same is done to them.
+/// A balancer with the requests that run on its hosts. Two with the same seed stay equal under the same operations.
 struct World {
     clock: Clock,
     balancer: Box<dyn Balancer>,
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// Lets something happen, and then asks for a host; `ask` may look before that.
+    /// Performs an operation, then asks for a host; `ask` may inspect the balancer before that.
     fn step(
         &mut self,
         ask: impl Fn(&dyn Balancer, &Selection<'_>),
@@ -118,7 +118,7 @@ impl World {
     }
 }
 
-/// What must be true of every explanation.
+/// The invariants of every explanation.
 #[track_caller]
 fn holds(explained: &Explanation, hosts: &[Arc<Host>], what: &str) {
     let candidates = &explained.candidates;
@@ -308,7 +308,7 @@ fn loads_are_those_that_are_compared() {
         .collect();
     let explained = balancer.explain(&request);
     for candidate in &explained.candidates {
-        // Nine requests, this one included, by weights of four in all.
+        // Nine requests, including this one, by weights of four in all.
         let share = 9.0 / 4.0 * f64::from(candidate.host.weight());
         let load = candidate.load.expect("a load");
         assert!((load - candidate.in_flight as f64 / share).abs() < 1e-9);

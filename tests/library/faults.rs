@@ -1,4 +1,4 @@
-//! One host of eight is slow or fails: what clients see of it with the algorithms that weigh loads.
+//! One host of eight is slow or fails: what clients see with the algorithms that weigh loads.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::simulation::{Service, Simulation, quantile, share};
 const WEIGHING: [&str; 2] = ["p2c", "least_load"];
 const SEEDS: std::ops::Range<u64> = 0..5;
 
-/// Which of the eight hosts is out of the ordinary.
+/// Which of the eight hosts is the odd one.
 const ODD: usize = 3;
 
 /// A pool of eight, warmed up for 5 s at `rate`, in which one host is `odd` from the beginning.
@@ -93,7 +93,7 @@ fn a_host_that_failed_has_its_share_again_within_seconds() {
     }
 }
 
-/// The requests on two hosts after five, of which the first has failed one `ago` before them.
+/// The requests on two hosts after five, if the first host has failed one `ago` before them.
 fn failed_once(name: &str, ago: Duration, seed: u64) -> Vec<u64> {
     let all = hosts(2);
     let clock = Clock::manual();
@@ -117,9 +117,9 @@ fn a_failure_counts_like_a_request_in_flight_until_it_has_faded() {
         let first = |seconds, seed| failed_once(name, Duration::from_secs(seconds), seed)[0];
         // Loads 1 and 0: the first request goes to the other host, and an even number more keeps them level.
         assert!(SEEDS.clone().all(|seed| first(0, seed) == 2), "{name}");
-        // Less than a request, so it decides each tie: for the other host.
+        // Less than a request, so it decides each tie in favour of the other host.
         assert!(SEEDS.clone().all(|seed| first(2, seed) == 2), "{name}");
-        // Over: chance decides.
+        // The penalty is over: chance decides.
         let firsts: Vec<u64> = (0..20).map(|seed| first(4, seed)).collect();
         assert!(
             firsts.contains(&2) && firsts.contains(&3),

@@ -67,7 +67,7 @@ fn the_order_of_the_hosts_does_not_matter() {
 
 #[test]
 fn the_mapping_never_changes_between_versions() {
-    // Recorded once. A change here moves the clients of everybody who upgrades.
+    // Recorded once. A change here moves the clients of every installation that upgrades.
     let balancer = balancer(&hosts(10));
     let found: Vec<String> = [
         [192, 0, 2, 1],

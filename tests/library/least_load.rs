@@ -42,7 +42,7 @@ fn loads_are_level_at_any_size() {
             }
             assert!(all.iter().all(|host| host.in_flight() == round), "n = {n}");
         }
-        // Requests end on a few hosts: exactly those are the next ones.
+        // Requests end on a few hosts: exactly those hosts are chosen next.
         let free: Vec<_> = (0..n).step_by(7).map(|i| Arc::clone(&all[i])).collect();
         leases.retain(|lease| !free.iter().any(|host| host.id() == lease.host().id()));
         for _ in 0..3 * free.len() {
@@ -80,7 +80,7 @@ fn a_host_that_returns_with_requests_running_is_heard_of_when_they_end() {
     balancer.remove_host(all[150].id()).expect("a member");
     balancer.add_host(host(300)).expect("no member");
     balancer.add_host(Arc::clone(&all[150])).expect("no member");
-    // The newcomer first, then whoever has one request less.
+    // The new host first, then the host with one request less.
     for _ in 0..2 {
         let lease = balancer.lease(&Selection::new()).expect("a host");
         assert_eq!(lease.host().id(), host(300).id());

@@ -1,4 +1,4 @@
-//! No pick goes beyond the limit of a host, and none fails while a host has room.
+//! No pick exceeds the limit of a host, and none fails while a host has room.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::{by_weight, host, hosts, pick, seeded};
 
-/// `host` with a limit; 0 is none.
+/// `host` with a limit; 0 means no limit.
 fn limited(host: &Host, limit: u64) -> Arc<Host> {
     Arc::new(host.with_max_in_flight(NonZeroU64::new(limit)))
 }
@@ -78,12 +78,12 @@ fn the_choice_moves_on_until_all_are_full() {
             ] {
                 assert_eq!(error, Some(BalancerError::Busy), "{name}");
             }
-            // Whoever has room again is found, wherever it stands.
+            // A host that has room again is found, whatever its position.
             let freed = leases.swap_remove(n / 2).host().id().clone();
             assert_eq!(pick(&*balancer, request), freed, "{name}");
             let lease = balancer.lease(&request).expect("room for one");
             assert_eq!(*lease.host().id(), freed, "{name}");
-            // `inc` counts whatever the limit, and what is above it makes no room by ending.
+            // `inc` counts regardless of the limit, and the end of a request above the limit makes no room.
             balancer.inc(&freed).expect("a member");
             drop(lease);
             assert_eq!(balancer.lease(&request).err(), Some(BalancerError::Busy));
@@ -130,7 +130,7 @@ fn a_full_host_that_is_left_does_not_let_a_tried_one_be_taken_again() {
             Some(BalancerError::Busy),
             "{name}"
         );
-        // With every host tried, those with room are chosen again.
+        // Once every host has been tried, those with room are chosen again.
         let tried: Vec<HostId> = all.iter().map(|host| host.id().clone()).collect();
         assert_eq!(
             pick(&*balancer, request.tried(&tried)),
@@ -170,7 +170,7 @@ fn fullness_spills_to_the_next_on_the_ring() {
             let request = Selection::new().key(&key);
             let mut order = Vec::new();
             let mut tried = Vec::new();
-            // Where a retry goes is where the key belongs once the hosts before are gone.
+            // A retry goes where the key would belong without the hosts that were tried before.
             for _ in 0..5 {
                 let next = pick(&*balancer, request.tried(&tried));
                 order.push(next.clone());
@@ -271,7 +271,7 @@ fn sixteen_threads_never_exceed_a_limit() {
             }
         });
         assert!(all.iter().all(|host| host.in_flight() == 0), "{name}");
-        // Nothing was lost on the way: exactly as many find room as there is.
+        // No place was lost: exactly as many requests find room as there are places.
         let leases: Vec<_> = (0..40)
             .filter_map(|_| balancer.lease(&request(keyed, &[0; 4])).ok())
             .collect();

@@ -21,10 +21,10 @@ use std::sync::Arc;
 
 use ballast::balancer::{Balancer, Host, HostId, Options, Selection, build_with};
 
-/// The seeds that every claim about chance must hold for.
+/// The seeds for which every claim about chance must hold.
 const SEEDS: std::ops::Range<u64> = 0..100;
 
-/// Host number `i`, with an identity of its own.
+/// Host number `i`, with its own identity.
 fn host(i: usize) -> Arc<Host> {
     weighted(i, 1)
 }

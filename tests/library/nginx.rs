@@ -1,6 +1,6 @@
-//! The ring against a real nginx: 1,000 rows recorded from one, and a live one where it is installed.
+//! The ring compared with a real nginx: 1,000 rows recorded from one, and a live one where it is installed.
 //!
-//! `BALLAST_RECORD=1 cargo test --test library nginx` records the rows anew.
+//! `BALLAST_RECORD=1 cargo test --test library nginx` records the rows again.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 
 const ROWS: usize = 1_000;
 
-/// The hosts of the recorded rows: loopback addresses of their own, so that their ports are free everywhere.
+/// The hosts of the recorded rows: their own loopback addresses, so that their ports are free everywhere.
 const RECORDED: [(&str, u32); 12] = [
     ("127.3.0.1:18081", 1),
     ("127.3.0.2:18081", 1),
@@ -37,7 +37,7 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/library/nginx_golden.tsv")
 }
 
-/// Keys as they occur: addresses, paths, numbers, names, long and short. Safe in a query string.
+/// Typical keys: addresses, paths, numbers, names, long and short. All are safe in a query string.
 fn keys(seed: u64) -> Vec<String> {
     let rng = &mut SmallRng::seed_from_u64(seed);
     (0..ROWS)
@@ -61,7 +61,7 @@ fn keys(seed: u64) -> Vec<String> {
         .collect()
 }
 
-/// Where Ballast sends each key.
+/// The host to which Ballast sends each key.
 fn ours(hosts: &[(String, u32)], keys: &[String]) -> Vec<String> {
     let members = hosts.iter().map(|(id, weight)| {
         let host = Host::named(id.as_str(), "127.0.0.1:1".parse().expect("an address"));
@@ -72,7 +72,7 @@ fn ours(hosts: &[(String, u32)], keys: &[String]) -> Vec<String> {
     keys.iter().map(|key| owner(key).to_string()).collect()
 }
 
-/// A running nginx that answers `/?k=KEY` with the name of the host that it chose.
+/// A running nginx that responds to `/?k=KEY` with the name of the host that it chose.
 struct Nginx {
     process: Child,
     address: String,
@@ -81,7 +81,7 @@ struct Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Without a master process this ends all of it.
+        // Without a master process, this ends all of nginx.
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = fs::remove_dir_all(&self.folder);
@@ -152,7 +152,7 @@ impl Nginx {
         Some(nginx)
     }
 
-    /// Where nginx sends each key.
+    /// The host to which nginx sends each key.
     fn owners(&self, keys: &[String]) -> Vec<String> {
         let stream = TcpStream::connect(&self.address).expect("nginx listens");
         stream

@@ -68,7 +68,7 @@ fn the_key_does_not_choose_the_pair() {
     drop(leases);
 }
 
-/// A balancer with `load: peak_ewma` over three hosts that have all answered once in 10 ms.
+/// A balancer with `load: peak_ewma` over three hosts that have all responded once in 10 ms.
 fn ewma(clock: &Clock) -> (Vec<Arc<Host>>, Box<dyn Balancer>) {
     let all = hosts(3);
     let options = Options::new()
@@ -87,8 +87,8 @@ thread_local! {
     static JITTER: RefCell<SmallRng> = RefCell::new(SmallRng::seed_from_u64(1));
 }
 
-/// Sends one request; if it went to `host`, that answers as told, else in 10 ms; both within a fifth, as real hosts do.
-/// Says whether it did.
+/// Sends one request. If it went to `host`, its latency is the given one, otherwise 10 ms; both vary by up to a fifth,
+/// as with real hosts. Returns whether it went to `host`.
 fn answer(
     balancer: &dyn Balancer,
     host: &Arc<Host>,
@@ -123,7 +123,7 @@ fn share(
 fn ewma_sends_a_slow_host_little_but_something() {
     let clock = Clock::manual();
     let (all, balancer) = ewma(&clock);
-    // 60 s of 100 requests a second: one every 3 s is forced.
+    // 60 s of 100 requests per second: one every 3 s is forced.
     let slow = share(&*balancer, &all[1], &clock, 100, true, 6_000);
     assert!((10..=30).contains(&slow), "{slow}");
 }

@@ -88,7 +88,7 @@ fn a_change_goes_on_with_the_host_whose_turn_it_is() {
     assert_eq!(sequence(&*balancer, &all, 3), [0, 1, 2]);
     balancer.add_host(host(5)).expect("no member");
     assert_eq!(sequence(&*balancer, &all, 4), [3, 4, 5, 0]);
-    // The host whose turn it is leaves: the one after it follows, and nobody comes twice.
+    // The host whose turn it is leaves: the one after it follows, and no host comes twice.
     balancer.remove_host(all[1].id()).expect("a member");
     assert_eq!(sequence(&*balancer, &all, 6), [2, 3, 4, 5, 0, 2]);
     balancer.remove_host(all[0].id()).expect("a member");

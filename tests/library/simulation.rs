@@ -1,4 +1,4 @@
-//! A pool of hosts under open-loop traffic, on a clock that is moved by hand: no thread, no sleep, the same every time.
+//! A pool of hosts under open-loop traffic, on a manual clock: no thread, no sleep, and the same result every time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -11,18 +11,18 @@ use rand::{Rng, SeedableRng};
 
 use super::hosts;
 
-/// How a host answers.
+/// How a host responds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Service {
-    /// Mean of the exponentially distributed time of work.
+    /// Mean of the exponentially distributed service time.
     pub(super) mean: Duration,
-    /// Requests that it works on at once; others wait for their turn there.
+    /// Requests that it serves at once; others wait in its queue.
     pub(super) at_once: usize,
     pub(super) succeeds: bool,
 }
 
 impl Service {
-    /// 10 ms of work, eight requests at once.
+    /// 10 ms of service, eight requests at once.
     pub(super) const USUAL: Service = Service {
         mean: Duration::from_millis(10),
         at_once: 8,
@@ -39,12 +39,12 @@ impl Service {
     };
 }
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Done {
     /// The position of the host.
     pub(super) host: usize,
-    /// From its arrival to its end.
+    /// The time from its arrival to its end.
     pub(super) latency: Duration,
 }
 
@@ -60,7 +60,7 @@ struct Queue {
     waiting: VecDeque<Running>,
 }
 
-/// Hosts behind a balancer. Time goes on in [`run`](Simulation::run) only.
+/// Hosts of a balancer. Time advances only in [`run`](Simulation::run).
 #[derive(Debug)]
 pub(super) struct Simulation {
     pub(super) hosts: Vec<Arc<Host>>,
@@ -70,7 +70,7 @@ pub(super) struct Simulation {
     now: u64,
     rng: SmallRng,
     queues: Vec<Queue>,
-    /// What ends next: when, the number of the request, on which host.
+    /// The next events: when, the number of the request, on which host.
     ends: BinaryHeap<Reverse<(u64, u64, usize)>>,
     running: std::collections::HashMap<u64, Running>,
     number: u64,
@@ -95,8 +95,8 @@ impl Simulation {
         }
     }
 
-    /// Sends requests at random moments, `rate` a second on average, for `time`; returns those that were sent, in the
-    /// order of their ends, and of those still running none.
+    /// Sends requests at random moments, `rate` per second on average, for `time`. Returns the finished requests, in
+    /// the order of their ends, without those still running.
     pub(super) fn run(&mut self, rate: f64, time: Duration) -> Vec<Done> {
         let mut done = Vec::new();
         let end = self.now + time.as_nanos() as u64;
@@ -174,14 +174,14 @@ impl Simulation {
     }
 }
 
-/// The latency that a share `q` of `done` stays within.
+/// The latency that a share `q` of `done` does not exceed.
 pub(super) fn quantile(done: &[Done], q: f64) -> Duration {
     let mut latencies: Vec<Duration> = done.iter().map(|done| done.latency).collect();
     latencies.sort_unstable();
     latencies[((latencies.len() - 1) as f64 * q) as usize]
 }
 
-/// The part of `done` that went to `host`.
+/// The share of `done` that went to `host`.
 pub(super) fn share(done: &[Done], host: usize) -> f64 {
     done.iter().filter(|done| done.host == host).count() as f64 / done.len() as f64
 }

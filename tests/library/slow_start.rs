@@ -26,7 +26,7 @@ fn slowly(name: &str, hosts: &[Arc<Host>], clock: &Clock) -> Box<dyn Balancer> {
     build_with(name, hosts.iter().cloned(), &options).expect("a balancer")
 }
 
-/// Each algorithm in which hosts start slowly, and p2c with its other load.
+/// Each algorithm that supports slow start, and p2c with its other load.
 fn each(test: impl Fn(&str, Options)) {
     for info in ALGORITHMS {
         if !BY_KEY.contains(&info.name) {
@@ -52,7 +52,7 @@ fn the_share_of_an_idle_host_rises_in_a_straight_line() {
                 let found = counts(&*balancer, &all, 20_000)[1] as f64 / 20_000.0;
                 let whole = f64::from(weights[1]) / f64::from(weights.iter().sum::<u32>());
                 let expected = whole * (FLOOR + 0.09 * seconds as f64).min(1.0);
-                // p2c draws two different hosts, so a heavy one is in a pair less often than its weight says.
+                // p2c draws two different hosts, so a heavy one is in a pair less often than its weight suggests.
                 let slack = if name == "p2c" { 0.2 } else { 0.1 };
                 assert!(
                     (found - expected).abs() <= slack * expected + 0.005,
@@ -114,7 +114,7 @@ fn a_recovered_host_gets_at_most_twice_its_share_in_the_first_second() {
             pool.balancer
                 .begin_slow_start(recovered.id(), Duration::ZERO)
                 .expect("a member");
-            // Few requests make a second's share a matter of chance.
+            // With few requests, the share of one second depends on chance.
             let window = if rate < 1_000.0 { 3 } else { 1 };
             let first = pool.run(rate, Duration::from_secs(window));
             let found = share(&first, 3);
@@ -156,7 +156,7 @@ fn a_lone_host_that_starts_slowly_gets_everything() {
                 "{name}"
             );
         }
-        // And so does one beside which all others are full.
+        // So does a host when all others are full.
         let full = all[1].with_max_in_flight(NonZeroU64::new(1));
         balancer.add_host(Arc::new(full)).expect("no member");
         let lease = balancer.lease_of(all[1].id()).expect("room for one");
@@ -229,7 +229,7 @@ fn a_slow_start_needs_a_member_and_ends_when_it_leaves() {
             "{}",
             info.name
         );
-        // Without a window there is nothing to do.
+        // Without a window, slow start has no effect.
         let plain = super::seeded(info.name, &all, 1);
         plain
             .begin_slow_start(all[0].id(), Duration::ZERO)

@@ -1,4 +1,4 @@
-//! The same promises under eight and sixteen threads.
+//! The same promises with eight and sixteen threads.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn a_hundred_thousand_steps_by_eight_threads_leave_nothing_in_flight() {
                     let rng = &mut SmallRng::seed_from_u64(thread);
                     let mut leases = Vec::new();
                     for _ in 0..100_000 / THREADS {
-                        // Hosts 0 to 9 stay, so that there is always somebody to choose.
+                        // Hosts 0 to 9 stay, so that there is always a host to choose.
                         let host = &all[rng.gen_range(10..all.len())];
                         match rng.gen_range(0..100) {
                             0 => drop(balancer.remove_host(host.id())),
@@ -96,7 +96,7 @@ fn bounded_loads_are_never_exceeded_by_sixteen_threads() {
     let all = by_weight(&weights);
     let total_weight = u64::from(weights.iter().sum::<u32>());
     let balancer = build("bounded", all.clone()).expect("a balancer");
-    // A request is added here before it is placed, so this is never less than what a pick may have counted.
+    // A request is added here before it is placed, so this is never less than the number that a pick may have counted.
     let placed = AtomicU64::new(0);
     thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -121,7 +121,7 @@ fn bounded_loads_are_never_exceeded_by_sixteen_threads() {
                         );
                     }
                 }
-                // Nobody lets go before all have placed everything.
+                // No thread releases a lease before all have placed everything.
                 leases
             });
         }
@@ -156,7 +156,8 @@ fn bounded_keeps_its_total_while_busy_hosts_leave_and_return() {
             }
         });
     });
-    // A total that had drifted upwards would now let a hot key pile up on its first host, downwards would not.
+    // A total that had drifted upwards would now let a hot key accumulate on its first host; one that had drifted
+    // downwards would not.
     let request = Selection::new().key(b"hot");
     let leases: Vec<_> = (0..8)
         .map(|_| balancer.lease(&request).expect("a host"))
@@ -188,7 +189,7 @@ fn least_load_finds_the_minimum_after_a_storm() {
             });
         }
     });
-    // The storm is over: 1,200 requests fill 600 units of weight to exactly two each.
+    // The concurrent phase is over: 1,200 requests fill 600 units of weight to exactly two each.
     let leases: Vec<_> = (0..1_200)
         .map(|_| balancer.lease(&Selection::new()).expect("a host"))
         .collect();

@@ -1,5 +1,5 @@
-//! Simulated hosts: each serves a few requests at a time for exponentially distributed times, and the rest wait in
-//! line, first in, first out.
+//! Simulated hosts: each serves a few requests at a time for exponentially distributed times, and the rest wait in a
+//! queue, first in, first out.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::timer::sleep_until;
 use crate::support::{SOON, free, hold, wait_until};
 
-/// The mean of the service times of a host in order.
+/// The mean service time of a sound host.
 const SERVICE: Duration = Duration::from_millis(10);
 
 /// Requests that a host serves at a time.
@@ -29,9 +29,9 @@ pub(crate) enum Mode {
     Normal,
     /// Every service takes this many times as long.
     Slow(f64),
-    /// Every request is answered with 500 after a millisecond.
+    /// Every request gets a 500 after a millisecond.
     Failing,
-    /// No answer leaves the host within `pause` from the begin of each `period`, the first of which begins at `from`.
+    /// No response leaves the host within `pause` from the start of each `period`, the first of which starts at `from`.
     Stalling {
         from: Instant,
         period: Duration,
@@ -59,7 +59,7 @@ struct Host {
 }
 
 impl Hosts {
-    /// Starts `count` hosts, `h0` and so on, all in order. Their service times follow from `seed`.
+    /// Starts `count` sound hosts, `h0` and so on. Their service times follow from `seed`.
     pub(crate) fn start(count: usize, seed: u64) -> Self {
         let host = |number: usize| {
             Arc::new(Host {
@@ -111,7 +111,7 @@ impl Hosts {
         self.hosts.iter().map(|host| host.address)
     }
 
-    /// Changes the behaviour for requests whose service begins from now on.
+    /// Changes the behaviour for requests whose service starts from now on.
     pub(crate) fn set(&self, number: usize, mode: Mode) {
         *lock(&self.hosts[number].mode) = mode;
     }
@@ -128,7 +128,7 @@ impl Hosts {
         self.wait_for(number, false);
     }
 
-    /// The host is there again, on the same address.
+    /// The host is up again, on the same address.
     pub(crate) fn revive(&self, number: usize) {
         self.up[number].send_replace(true);
         self.wait_for(number, true);
@@ -145,13 +145,13 @@ impl Drop for Hosts {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been told where it happened.
+            // A panic of the thread has already been reported where it happened.
             let _ = thread.join();
         }
     }
 }
 
-/// The life of a host, from one death to the next.
+/// The life of a host, from one crash to the next.
 async fn run(host: Arc<Host>, mut up: watch::Receiver<bool>) {
     let mut held = hold(host.address);
     loop {
@@ -180,7 +180,7 @@ async fn run(host: Arc<Host>, mut up: watch::Receiver<bool>) {
     }
 }
 
-/// Serves one connection until either side is done with it.
+/// Serves one connection until either side ends it.
 async fn serve(host: Arc<Host>, mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let mut unread = Vec::new();
@@ -207,7 +207,7 @@ async fn serve(host: Arc<Host>, mut stream: TcpStream) {
 }
 
 impl Host {
-    /// Waits in line and serves; returns the status.
+    /// Waits in the queue and serves; returns the status.
     async fn work(&self) -> u16 {
         let _slot = self.slots.acquire().await;
         let mode = *lock(&self.mode);
@@ -232,7 +232,7 @@ impl Host {
     }
 }
 
-/// The first moment from `moment` on that lies in no stall.
+/// The first moment from `moment` on that is outside every stall.
 fn after_stall(moment: Instant, from: Instant, period: Duration, pause: Duration) -> Instant {
     let Some(since) = moment.checked_duration_since(from) else {
         return moment;

@@ -1,6 +1,6 @@
-//! An open-loop load: requests are due at random moments that do not depend on how the ones before them fared, and
-//! each is timed from the moment at which it was due. A stall is felt by all requests that fell into it, and not only
-//! by the few that a client that waits for its answers would have sent.
+//! An open-loop load: requests are due at random moments that do not depend on the outcome of earlier ones, and each is
+//! timed from the moment at which it was due. All requests that fall into a stall show it, and not only the few that a
+//! client which waits for its responses would have sent.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,33 +18,33 @@ use super::timer::sleep_until;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) target: SocketAddr,
-    /// Requests a second, in the mean; their distances are exponentially distributed.
+    /// Mean number of requests per second; the intervals are exponentially distributed.
     pub(crate) rate: f64,
     pub(crate) duration: Duration,
-    /// Source addresses, of which each request has one at random.
+    /// Source addresses; each request has a random one.
     pub(crate) clients: u16,
     /// After this a request counts as failed.
     pub(crate) patience: Duration,
     pub(crate) seed: u64,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    /// When it was due, from the begin.
+    /// When it was due, measured from the start.
     due: Duration,
-    /// From then to the end of its answer.
+    /// The time from then to the end of its response.
     latency: Duration,
-    /// `None`: no whole answer.
+    /// `None`: no complete response.
     status: Option<u16>,
 }
 
-/// What became of all requests.
+/// The outcome of all requests.
 #[derive(Debug, Default)]
 pub(crate) struct Record(Vec<Sample>);
 
 impl Plan {
-    /// Sends all requests and waits for what becomes of them; `duration` and `patience` at most.
+    /// Sends all requests and waits for their outcome; takes `duration` and `patience` at most.
     pub(crate) fn run(self) -> Record {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -68,7 +68,7 @@ impl Plan {
                 break;
             }
             let client = clients[random.gen_range(0..clients.len())].clone();
-            // Distinct, so that a pool that hashes paths spreads them.
+            // Distinct paths, so that a pool that hashes paths spreads the requests.
             let path = format!("/{:016x}", random.r#gen::<u64>());
             sleep_until(start + due).await;
             requests.spawn(async move {
@@ -96,18 +96,18 @@ impl Record {
         self.0.len()
     }
 
-    /// Requests that were not answered with 200.
+    /// Requests that did not get a 200.
     pub(crate) fn failed(&self) -> usize {
         let failed = |sample: &&Sample| sample.status != Some(200);
         self.0.iter().filter(failed).count()
     }
 
-    /// The share of requests that were answered with 200.
+    /// The share of requests that got a 200.
     pub(crate) fn success(&self) -> f64 {
         1.0 - self.failed() as f64 / self.count().max(1) as f64
     }
 
-    /// The latency that `share` of the requests did not exceed, failed ones included.
+    /// The latency that `share` of the requests did not exceed, including failed ones.
     pub(crate) fn latency(&self, share: f64) -> Duration {
         let mut latencies: Vec<Duration> = self.0.iter().map(|sample| sample.latency).collect();
         latencies.sort_unstable();
@@ -117,7 +117,7 @@ impl Record {
     }
 }
 
-/// A source address with the connections that rest.
+/// A source address with its idle connections.
 struct Client {
     source: Ipv4Addr,
     target: SocketAddr,
@@ -138,7 +138,7 @@ impl Client {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The status of a whole answer.
+    /// The status of a complete response.
     async fn get(&self, path: &str) -> Option<u16> {
         let resting = self.resting().pop();
         let mut stream = match resting {
@@ -161,7 +161,7 @@ impl Client {
     }
 }
 
-/// The status of a whole answer and whether another request may follow; `None` if it is cut off or malformed.
+/// The status of a complete response and whether another request may follow; `None` if it is cut off or malformed.
 async fn read_answer(stream: &mut TcpStream) -> Option<(u16, bool)> {
     let mut bytes = Vec::new();
     let end = loop {

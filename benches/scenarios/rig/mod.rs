@@ -1,5 +1,5 @@
-//! What a scenario is made of: simulated hosts whose service times are drawn and whose faults are switched on and off,
-//! and an open-loop load that keeps to its schedule however slow the answers are. The tests use it as well.
+//! The parts of a scenario: simulated hosts with random service times and faults that can be switched on and off, and
+//! an open-loop load that keeps to its schedule however slow the responses are. The tests use it as well.
 
 mod hosts;
 mod load;

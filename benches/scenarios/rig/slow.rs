@@ -1,4 +1,4 @@
-//! Clients that take their time: each has a connection of its own and sends the head of a request that never ends.
+//! Slow clients: each has its own connection and sends the head of a request that never ends.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// From one byte of a client to its next one.
+/// The interval between two bytes of a client.
 const BETWEEN_BYTES: Duration = Duration::from_secs(2);
 
-/// Slow clients at work. They leave when dropped.
+/// Running slow clients. They disconnect when dropped.
 pub(crate) struct SlowClients {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl SlowClients {
-    /// Connects `count` of them to `target`. Who is sent away comes back.
+    /// Connects `count` of them to `target`. A client that is disconnected connects again.
     pub(crate) fn start(target: SocketAddr, count: usize) -> Self {
         let mut clients: Vec<TcpStream> = (0..count).map(|_| connect(target)).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             let begin = Instant::now();
-            // One after the other, so that the load they make is even.
+            // Connected one after the other, so that their load is even.
             let pause = BETWEEN_BYTES / count.max(1) as u32;
             for turn in 0_u32.. {
                 if stopped.load(Ordering::Relaxed) {
@@ -51,7 +51,7 @@ impl Drop for SlowClients {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Its panic is in the output.
+            // The output already contains its panic.
             let _ = thread.join();
         }
     }

@@ -1,5 +1,5 @@
-//! Waking up on time. Tokio's timer counts in milliseconds, which is a tenth of the service times here; a thread that
-//! sleeps is woken by the kernel within a tenth of a millisecond.
+//! Precise timers. Tokio's timer counts in milliseconds, which is a tenth of the service times here; the kernel wakes a
+//! sleeping thread within a tenth of a millisecond.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -65,7 +65,7 @@ impl Timer {
     }
 }
 
-/// The earliest alarm is the greatest: a heap gives its greatest first.
+/// The earliest alarm is the greatest, because a heap returns its greatest item first.
 impl Ord for Alarm {
     fn cmp(&self, other: &Self) -> Ordering {
         other.moment.cmp(&self.moment)

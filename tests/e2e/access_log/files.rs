@@ -1,4 +1,4 @@
-//! Files that are renamed, replaced and handed over: each line is in one of them, once and whole.
+//! Log files that are renamed, replaced and handed over: each line is in exactly one of them, complete and once.
 
 use std::collections::HashSet;
 use std::fs::{self, Permissions};
@@ -22,7 +22,7 @@ fn all(files: &[PathBuf]) -> Vec<Value> {
     files.iter().flat_map(|file| objects(file)).collect()
 }
 
-/// Each request of a load has one line, in whichever file.
+/// Each request of a load has exactly one line in one of the files.
 #[track_caller]
 fn assert_each_once(files: &[PathBuf], load: Load) {
     let tally = load.stop();
@@ -97,7 +97,7 @@ fn a_draining_process_opens_its_file_anew() {
     assert_eq!(objects(&renamed)[0]["target"], "/1");
 }
 
-/// The file that is shipped, with this test's folder and user for those of the service.
+/// The shipped logrotate file, with this test's folder and user instead of those of the service.
 #[test]
 fn logrotate_rotates_by_the_file_that_is_shipped() {
     let Some(logrotate) = peer("logrotate") else {
@@ -121,7 +121,7 @@ fn logrotate_rotates_by_the_file_that_is_shipped() {
     let load = Load::start(ballast.address(), 4, Connections::Kept);
     let mut files = vec![ballast.path(FILE)];
     for number in 1..=2 {
-        // An empty file is not rotated.
+        // logrotate does not rotate an empty file.
         wait_until(SOON, "the file has lines", || {
             fs::metadata(ballast.path(FILE)).is_ok_and(|file| file.len() > 0)
         });
@@ -134,7 +134,7 @@ fn logrotate_rotates_by_the_file_that_is_shipped() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         files.push(ballast.path(&format!("{FILE}.{number}")));
     }
-    // The older one is compressed by now.
+    // The older file is compressed by now.
     let older = format!("{}.gz", files[2].display());
     let unpacked = Command::new("gunzip").arg(&older).status();
     assert!(
@@ -154,7 +154,7 @@ fn a_reload_takes_a_changed_log_in_and_leaves_an_unchanged_one_alone() {
     wait_for_lines(&ballast, 1);
     let renamed = ballast.path("renamed");
     fs::rename(ballast.path(FILE), &renamed).expect("it is there");
-    // Another format is another log in the same open file.
+    // A second format is a second log that writes to the same open file.
     let same = logging(setup(), "format: combined").top("limits: { body: 1MiB }");
     let line = ballast.hang_up(&same.yaml());
     assert!(
@@ -188,7 +188,7 @@ fn the_last_lines_are_written_before_the_process_ends() {
         let backend = Backend::start_new("a");
         let mut ballast = logging(Setup::of(&[&backend]), "format: json").start();
         let mut client = Client::connect(ballast.address());
-        // The first has ended, in every respect, once the second is served.
+        // The first request has ended completely once the second has a response.
         for target in ["/first", "/second"] {
             client.get(target);
         }

@@ -1,4 +1,4 @@
-//! A log that cannot be written costs lines, which are counted, and no request.
+//! A log that cannot be written loses lines, which are counted. It fails no request.
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -22,13 +22,13 @@ fn fifo(folder: &Path) -> PathBuf {
     path
 }
 
-/// The number at the end of the latest line of the process that contains `part`.
+/// The number at the end of the latest line in the process's log that contains `part`.
 fn last_number(ballast: &Ballast, part: &str) -> Option<usize> {
     let lines = ballast.log_with(&[part, "lines lost so far: "]);
     lines.last()?.rsplit(' ').next()?.parse().ok()
 }
 
-/// Asks until lines are lost, and then as much again; returns how many requests that were, all of them answered.
+/// Sends requests until lines are lost, and then as many again. Returns the number of requests; all have a response.
 #[track_caller]
 fn ask_until_lines_are_lost(ballast: &Ballast) -> usize {
     let load = Load::start(ballast.address(), 4, Connections::Kept);
@@ -55,7 +55,7 @@ fn a_pipe_that_nobody_reads_costs_lines_alone_and_they_are_counted() {
         .start();
     let asked = ask_until_lines_are_lost(&ballast);
 
-    // From here on it is read, so that it goes on.
+    // From here on the test reads the pipe, so the writer continues.
     let reading = thread::spawn(move || {
         let pipe = OpenOptions::new()
             .read(true)
@@ -86,7 +86,7 @@ fn a_standard_output_that_nobody_reads_holds_nobody_up() {
     let mut ballast = Ballast::spawn_through(&yaml, &["sh", "-c", &through, "sh"]);
     assert!(ballast.listens_within(SOON));
     ask_until_lines_are_lost(&ballast);
-    // Nor does it hold up the end.
+    // The blocked log does not delay the end of the process either.
     ballast.signal(Signal::SIGINT);
     ballast.wait_exit(SOON);
 }
@@ -137,7 +137,7 @@ fn a_log_that_cannot_be_opened_is_refused_before_it_matters() {
         started.wait_for_log(&["access_log.path: cannot open", told]);
     }
     assert!(!ballast.path("nowhere").exists());
-    // What was refused has changed nothing, and a check makes no file.
+    // The refused reloads have changed nothing, and a check creates no file.
     ballast.configure(&good.yaml().replace(FILE, "other.log"));
     assert_eq!(ballast.check().code, Some(0));
     assert!(!ballast.path("other.log").exists());
@@ -170,7 +170,7 @@ fn a_reader_that_comes_late_and_goes_early_hurts_nobody() {
     assert!(ballast.log_with(&["lost"]).is_empty());
 }
 
-/// A small file system of its own; `None` where the test may not mount one.
+/// A small file system for this test; `None` if the test may not mount one.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -202,7 +202,7 @@ fn after_a_full_disk_every_line_is_whole_and_the_others_are_counted() {
     let backend = Backend::start_new("a");
     let path = disk.0.path().join("access.log");
     let filler = disk.0.path().join("filler");
-    // Room for a few lines, and for a part of one.
+    // Room for a few lines and a part of one more.
     fs::write(&filler, vec![0; 56 << 10]).expect("it fits");
     let ballast = Setup::of(&[&backend])
         .top(&format!("access_log: {{ path: {} }}", path.display()))

@@ -1,4 +1,4 @@
-//! What a line says of its request.
+//! What a log line contains about its request.
 
 use std::thread;
 use std::time::Duration;
@@ -36,7 +36,7 @@ const KEYS: [&str; 22] = [
     "referer",
 ];
 
-/// What of a line does not depend on time and ports.
+/// The parts of a line that do not depend on times and ports.
 fn shown(line: &Value) -> Value {
     let attempts = line["attempts"].as_array().expect("a list").iter();
     let reasons = attempts.map(|attempt| attempt["reason"].clone());
@@ -134,7 +134,7 @@ fn whatever_ends_a_request_stands_in_its_line() {
     backend.set(Reply::ResetMidBody);
     let cut = Client::connect(address).request("GET /w/reset HTTP/1.1\r\nHost: test\r\n\r\n");
     cut.expect_err("half an answer");
-    // More than all buffers on the way hold.
+    // More than all buffers on the way can hold.
     backend.set(Reply::ok().chunked().body(vec![b'x'; 32 << 20]));
     let mut client = Client::connect(address);
     let sent = client.send("GET /w/gone HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -222,7 +222,7 @@ fn what_never_became_a_request_has_a_line_as_well() {
         shown(&wait_for_lines(&ballast, 6)[5]),
         json!([null, "client_gone", []])
     );
-    // A connection on which nothing is asked for is no request.
+    // A connection without a request is not logged.
     drop(Client::connect(ballast.address()));
     get(ballast.address(), "/");
     wait_for_lines(&ballast, 7);

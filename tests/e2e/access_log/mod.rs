@@ -1,4 +1,4 @@
-//! The access log: a true line for each request, and no request that waits for one.
+//! The access log: one correct line for each request, and no request waits for the log.
 
 mod files;
 mod hurdles;
@@ -12,15 +12,15 @@ use serde_json::Value;
 
 use crate::support::{Ballast, SOON, Setup, wait_for, wait_until};
 
-/// The log of a setup, beside its configuration.
+/// The log of a setup, next to its configuration.
 const FILE: &str = "access.log";
 
-/// With a log in JSON, and further keys of it.
+/// A log in JSON, with further keys of its section.
 fn logging(setup: Setup, keys: &str) -> Setup {
     setup.top(&format!("access_log: {{ path: {FILE}, {keys} }}"))
 }
 
-/// The lines of a file, each of which is whole.
+/// The lines of a file; each must be complete.
 #[track_caller]
 fn lines(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).expect("it is there");
@@ -37,7 +37,7 @@ fn objects(file: &Path) -> Vec<Value> {
     objects.collect()
 }
 
-/// The lines of a running process, once there are so many.
+/// The lines of a running process, once there are this many.
 #[track_caller]
 fn wait_for_lines(ballast: &Ballast, count: usize) -> Vec<Value> {
     let file = ballast.path(FILE);
@@ -48,7 +48,7 @@ fn wait_for_lines(ballast: &Ballast, count: usize) -> Vec<Value> {
     objects
 }
 
-/// The line of a running process whose request was for `target`.
+/// The line of a running process about the request for `target`.
 #[track_caller]
 fn wait_for_line(ballast: &Ballast, target: &str) -> Value {
     wait_for(SOON, &format!("a line of {target}"), || {

@@ -1,4 +1,4 @@
-//! `combined` beside a real nginx's, field by field, for the same requests.
+//! `combined` compared with a real nginx, field by field, for the same requests.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use jiff::fmt::strtime;
 use super::{lines, logging};
 use crate::support::{Backend, Client, Reply, SOON, Setup, file, free, peer, wait_until};
 
-/// A running nginx, in a folder of its own.
+/// A running nginx in its own folder.
 struct Nginx {
     process: Child,
     address: SocketAddr,
 }
 
 impl Nginx {
-    /// Starts one that sends everything to `backend`.
+    /// Starts an nginx that sends every request to `backend`.
     fn start(program: PathBuf, folder: &Path, backend: SocketAddr) -> Self {
         let (address, dir) = (free(), folder.display());
         let text = format!(
@@ -47,13 +47,13 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Without a master process this ends all of it.
+        // Without a master process, this ends all of nginx.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The fields of a line: its time, and what stands in front of and behind it.
+/// The fields of a line: its time, and the text before and after the time.
 #[track_caller]
 fn fields(line: &str) -> (jiff::Timestamp, [&str; 2]) {
     let (before, rest) = line.split_once('[').expect("a time");

@@ -1,38 +1,38 @@
-//! The cases as they lie in the files.
+//! The cases as the files contain them.
 
 use std::collections::HashMap;
 
 use rand::Rng;
 use serde::Deserialize;
 
-/// One raw message and what may become of it.
+/// One raw message and its permitted outcomes.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Case {
     pub(crate) id: String,
     pub(crate) class: String,
     raw: String,
-    /// Of requests: `reject` (a 4xx, 501, 505 or a close, and nothing whole reaches the host), `one` (exactly one
-    /// well-formed request does) or `either`. Of answers: `ok`, `bad` or `either`.
+    /// For a request: `reject` (a 4xx, 501, 505 or a close, and no complete request reaches the host), `one` (exactly
+    /// one well-formed request reaches the host) or `either`. For a response: `ok`, `bad` or `either`.
     pub(crate) expect: String,
-    /// MUST, SHOULD, POLICY or CONTROL, which is what everybody must let pass.
+    /// MUST, SHOULD, POLICY or CONTROL. CONTROL marks a case that every proxy must pass on.
     pub(crate) level: String,
     pub(crate) why: String,
     /// How many requests may reach the host.
     #[serde(default = "one")]
     pub(crate) n: usize,
-    /// The client says that it sends no more.
+    /// The client ends its sending side.
     #[serde(default)]
     pub(crate) fin: bool,
     /// The connection must be closed afterwards.
     #[serde(default)]
     pub(crate) close: bool,
-    /// `body`: the head is good and may have gone on before the fault shows.
+    /// `body`: the head is valid and may have been forwarded before the fault shows.
     #[serde(default)]
     pub(crate) stage: String,
-    /// What must hold for the request that the host gets, as `word:value`.
+    /// Conditions on the request that the host gets, as `word:value`.
     #[serde(default)]
     pub(crate) checks: Vec<String>,
-    /// What the host does after its answer: `keep`, `close` or `rst`.
+    /// What the host does after its response: `keep`, `close` or `rst`.
     #[serde(default)]
     pub(crate) end: String,
     #[serde(default = "get")]
@@ -64,8 +64,8 @@ impl Case {
             .collect()
     }
 
-    /// The bytes to send: each character is one, and `{{a*5}}` stands for five of them, `{{hdrs*5}}` for five fields and
-    /// `{{i102*5}}` for five interim answers.
+    /// The bytes to send: each character is one byte. `{{a*5}}` stands for five times that character, `{{hdrs*5}}` for
+    /// five fields and `{{i102*5}}` for five interim responses.
     pub(crate) fn raw(&self) -> Vec<u8> {
         if let Some(bytes) = &self.mutated {
             return bytes.clone();
@@ -94,7 +94,7 @@ impl Case {
             .collect()
     }
 
-    /// The same with some bytes changed, put in, taken out or said twice: nobody knows what it is then.
+    /// The same case with some bytes changed, inserted, removed or repeated. The correct outcome is unknown then.
     pub(crate) fn mutated(&self, number: usize, random: &mut impl Rng) -> Case {
         const LIKELY: &[u8] = b"\r\n\t\0 :;,#/0159aZ_-+{\x7f\x80\xff";
         let mut bytes = self.raw();
@@ -128,7 +128,7 @@ impl Case {
     }
 }
 
-/// The cases that are known to be beyond us, each with the reason.
+/// The cases that Ballast is known to fail, each with the reason.
 pub(crate) fn known_limits() -> HashMap<&'static str, &'static str> {
     include_str!("known_limits.txt")
         .lines()

@@ -1,4 +1,4 @@
-//! What is wrong with what became of a case.
+//! Compares the outcome of a case with its permitted outcomes.
 
 use std::net::SocketAddr;
 
@@ -6,11 +6,11 @@ use super::case::Case;
 use super::origin::{Origin, Record};
 use super::wire::{self, canaries, exchange};
 
-/// One case and what was found.
+/// One case and the result of the check.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) case: Case,
-    /// Violations; none if it is clean.
+    /// The violations; empty if the case passes.
     pub(super) faults: Vec<String>,
     /// What the client and the host saw.
     pub(super) seen: String,
@@ -32,13 +32,13 @@ impl Verdict {
     }
 }
 
-/// Sends a request and judges what reached the host and the client.
+/// Sends a request and checks what reached the host and the client.
 pub(super) fn request(case: &Case, proxy: SocketAddr, origin: &Origin) -> Verdict {
     let raw = case.raw();
     let seen = exchange(proxy, &raw, case.fin, case.close, None);
     let mut faults = canaries(proxy, &case.id);
-    // The answers to them came after whatever the case has had answered. What the proxy cut off itself may be noted
-    // later than that, but it bears the id.
+    // The responses to these came after every response to the case. The host may record later what the proxy itself cut
+    // off, but that record has the id of the case.
     let mut records = origin.take();
     records.retain(|record| {
         let line = wire::split(&record.head, b"\r\n").next();
@@ -46,7 +46,7 @@ pub(super) fn request(case: &Case, proxy: SocketAddr, origin: &Origin) -> Verdic
         let id = target
             .strip_prefix(b"/c?")
             .and_then(|id| str::from_utf8(id).ok());
-        // A changed case still has the id that it had.
+        // A changed case keeps its id.
         let elses = id.is_some_and(|id| !case.id.starts_with(id) && is_id(id));
         !elses && !target.starts_with(b"/canary/")
     });
@@ -122,7 +122,7 @@ fn is_id(query: &str) -> bool {
     })
 }
 
-/// What does not hold of one check.
+/// What one check finds wrong.
 fn checked(check: &str, records: &[Record], case: &Case) -> Option<String> {
     let (word, value) = check.split_once(':').unwrap_or((check, ""));
     let bytes: Vec<u8> = value.chars().map(|c| c as u8).collect();
@@ -163,7 +163,7 @@ fn checked(check: &str, records: &[Record], case: &Case) -> Option<String> {
             fault(!matches!(last, b"" | b"127.0.0.1"), "xff-spoof")
         }
         "target" => {
-            // Several of them are alternatives.
+            // Several conditions are alternatives.
             let targets = case.checks.iter().filter_map(|c| c.strip_prefix("target:"));
             let mut targets = targets.map(|t| Vec::from_iter(t.chars().map(|c| c as u8)));
             fault(!targets.any(|wanted| wanted == target), check)
@@ -172,7 +172,7 @@ fn checked(check: &str, records: &[Record], case: &Case) -> Option<String> {
     }
 }
 
-/// Has the host answer with a case and judges what the client got.
+/// Lets the host respond with a case and checks what the client got.
 pub(super) fn answer(case: &Case, proxy: SocketAddr) -> Verdict {
     let ask = |method: &str, path: &str| {
         format!("{method} {path} HTTP/1.1\r\nHost: probe.example\r\n\r\n").into_bytes()

@@ -1,7 +1,7 @@
 //! Raw HTTP/1.1, most of it malformed: what reaches the host, and what reaches the client.
 //!
-//! Each case goes over a connection of its own; then two good requests show whether it left anything behind. With
-//! `--nocapture` the tests print a table of the classes. What no case may ever do is in `SEVERE`.
+//! Each case uses its own connection. Two good requests then show whether the case left anything behind. With
+//! `--nocapture` the tests print a table of the classes. `SEVERE` lists the outcomes that no case may have.
 
 pub(crate) mod case;
 mod judge;
@@ -19,11 +19,11 @@ use rand::{Rng, SeedableRng};
 
 use crate::support::{Ballast, Setup, long};
 
-/// Nearly all of the time is waiting for what does not come, so the cases are shared out.
+/// The tests mostly wait for things that do not come, so several threads share the cases.
 const SIDE_BY_SIDE: usize = 8;
 
 const LEVELS: [&str; 4] = ["MUST", "SHOULD", "POLICY", "CONTROL"];
-/// Somebody else's request or answer is hurt.
+/// The case damages the request or response of another client.
 const SEVERE: [&str; 8] = [
     "CRASH", "DESYNC", "SMUGGLED", "MULTI", "EXTRA", "HANG", "POISON", "CANARY",
 ];
@@ -42,10 +42,10 @@ fn corpus_of_answers() {
     report("answers", &verdicts);
 }
 
-/// What must not happen whatever is sent.
+/// The violations that no input may cause.
 const NEVER: [&str; 5] = ["CRASH", "HANG", "DESYNC", "CANARY", "FWD"];
 
-/// So many of the cases, each changed at random.
+/// Number of cases that are each changed at random.
 fn mutated(cases: &[Case]) -> Vec<Case> {
     let mut random = SmallRng::seed_from_u64(4);
     let small: Vec<&Case> = cases.iter().filter(|c| c.raw().len() < 10_000).collect();
@@ -104,7 +104,7 @@ fn proxy_of(host: SocketAddr) -> Ballast {
         .start()
 }
 
-/// What `judge` makes of the cases, each of a few threads having a share.
+/// The results of `judge` for the cases, which a few threads share.
 pub(crate) fn shared_out<T: Send>(
     cases: &[Case],
     judge: impl Fn(&[Case]) -> Vec<T> + Sync,
@@ -122,7 +122,7 @@ pub(crate) fn shared_out<T: Send>(
     })
 }
 
-/// Prints the table and panics if anything is violated that is not a known limit.
+/// Prints the table and panics if there is a violation that is not a known limit.
 fn report(what: &str, verdicts: &[Verdict]) {
     let limits = known_limits();
     let bad: Vec<&Verdict> = verdicts.iter().filter(|v| !v.faults.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! Hosts behind the proxy that take note of every byte, or answer with bytes that no server should send.
+//! Hosts that record every byte they get, or send bytes that no server should send.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use super::case::Case;
 use super::wire::{self, Fields};
 use crate::support::free;
 
-/// A head that does not go on for so long does not end at all.
+/// A head that makes no progress for this long is treated as unfinished for good.
 const PARTIAL: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,11 +32,11 @@ pub(crate) struct Record {
 /// What a host does with a request.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Plan {
-    /// The answer, piece by piece.
+    /// The response, piece by piece.
     pub(crate) pieces: Vec<Vec<u8>>,
-    /// It comes before the body is read.
+    /// The response is sent before the body is read.
     pub(crate) early: bool,
-    /// The connection is closed behind it.
+    /// The connection is closed after the response.
     pub(crate) close: bool,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// One that records its requests and answers with their targets.
+    /// A host that records its requests and responds with their targets.
     pub(crate) fn recording() -> Self {
         let records = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&records);
@@ -60,7 +60,7 @@ impl Origin {
         })
     }
 
-    /// One that records its requests, answers those that are planned so, and others with their targets.
+    /// A host that records its requests, sends the planned responses, and otherwise responds with the target.
     pub(crate) fn planned(plan: impl Fn(&Record) -> Option<Plan> + Send + Sync + 'static) -> Self {
         let records = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&records);
@@ -69,7 +69,7 @@ impl Origin {
         })
     }
 
-    /// One that answers a request for `/r/ID` with the raw bytes of that case, and others well.
+    /// A host that responds to `/r/ID` with the raw bytes of that case, and to other requests with a valid response.
     pub(crate) fn answering(cases: &[Case]) -> Self {
         let cases: HashMap<String, Case> = cases
             .iter()
@@ -82,7 +82,7 @@ impl Origin {
         records: Arc<Mutex<Vec<Record>>>,
         serve: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        // Somebody else may take a port between its choice and its use.
+        // Another process may take a port between its choice and its use.
         let bind = || TcpListener::bind(free()).ok();
         let listener = (0..5).find_map(|_| bind()).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -98,7 +98,7 @@ impl Origin {
                 std::thread::spawn(move || {
                     let _ = socket.set_nodelay(true);
                     let unread = Vec::new();
-                    // Whatever goes wrong ends the connection; what came before is on record.
+                    // Any error ends the connection; everything before it is recorded.
                     let _ = serve(&mut Connection { socket, unread });
                 });
             }
@@ -114,7 +114,7 @@ impl Origin {
         self.address
     }
 
-    /// The requests since the last time.
+    /// The requests since the last call.
     pub(crate) fn take(&self) -> Vec<Record> {
         std::mem::take(&mut *self.records.lock().expect("no thread panics with it"))
     }
@@ -133,8 +133,8 @@ struct Connection {
 }
 
 impl Connection {
-    /// Reads until there is something that `end` finds, and takes it out with what is in front of it. Without it in
-    /// time, what is there stays.
+    /// Reads until `end` finds something, and removes it together with the bytes before it. If `end` finds nothing in
+    /// time, the bytes that have arrived stay in the buffer.
     fn until(&mut self, end: &[u8], patience: Option<Duration>) -> io::Result<Vec<u8>> {
         loop {
             if let Some(at) = wire::find(&self.unread, end) {
@@ -154,7 +154,7 @@ impl Connection {
     }
 
     fn fill(&mut self, patience: Option<Duration>) -> io::Result<()> {
-        // An idle connection may rest; half a head may not.
+        // A connection without a request may stay idle; an unfinished head may not.
         let patience = patience.filter(|_| !self.unread.is_empty() || patience == Some(PATIENCE));
         self.socket.set_read_timeout(patience)?;
         let mut bytes = [0; 64 * 1024];
@@ -271,7 +271,7 @@ fn record(
     }
 }
 
-/// The place of the record among those since the last time.
+/// The position of the record among those since the last call.
 fn note(records: &Mutex<Vec<Record>>, record: Record) -> usize {
     let mut records = records.lock().expect("no thread panics with it");
     records.push(record);
@@ -329,7 +329,7 @@ fn answer(connection: &mut Connection, cases: &HashMap<String, Case>) -> io::Res
             "rst" => return SockRef::from(&connection.socket).set_linger(Some(Duration::ZERO)),
             _ if case.expect == "ok" => {}
             _ => {
-                // The proxy closes a connection that it cannot use again.
+                // The proxy closes a connection that it cannot reuse.
                 let _ = connection.socket.set_read_timeout(Some(PARTIAL));
                 let _ = connection.socket.read(&mut [0; 1]);
                 return Ok(());

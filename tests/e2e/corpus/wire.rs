@@ -1,25 +1,25 @@
-//! Messages as bytes: taken apart without mercy for what a host gets, and leniently for what a client gets.
+//! Parses messages: strictly for what a host gets, and leniently for what a client gets.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How long a client waits for the first answer before it says that it sends no more, and once more after that.
+/// How long a client waits for the first response before it ends its sending side, and once more after that.
 const HANG: Duration = Duration::from_secs(3);
-/// How long it waits for something after an answer that should not come.
+/// How long a client waits for further bytes after a response, where none should come.
 const QUIET: Duration = Duration::from_millis(150);
-/// How long it waits for a close that must come.
+/// How long a client waits for a close that must come.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// The fields of a head by their names in lower case.
+/// The fields of a head, with names in lower case.
 pub(crate) type Fields = HashMap<Vec<u8>, Vec<Vec<u8>>>;
 
 pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// Parts of `bytes` between each `what`.
+/// The parts of `bytes` between the occurrences of `what`.
 pub(crate) fn split<'a>(bytes: &'a [u8], what: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
@@ -39,7 +39,7 @@ fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(is_tchar)
 }
 
-/// Method and target of a request line without any fault.
+/// Method and target of a valid request line.
 pub(crate) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut words = line.split(|&byte| byte == b' ');
     let (method, target, version) = (words.next()?, words.next()?, words.next()?);
@@ -51,7 +51,7 @@ pub(crate) fn request_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     good.then_some((method, target))
 }
 
-/// Name and value of a field line without any fault.
+/// Name and value of a valid field line.
 pub(crate) fn field_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -59,8 +59,8 @@ pub(crate) fn field_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (is_token(name) && !line[colon + 1..].iter().any(control)).then_some((name, value))
 }
 
-/// Everything that is wrong or can be read in two ways in the fields of a head, without the empty line at its end, and
-/// the fields. The start line is only looked at in requests.
+/// Everything that is wrong or ambiguous in the fields of a head (without its final empty line), and the fields. The
+/// start line is checked only for requests.
 pub(crate) fn lint(head: &[u8], is_request: bool) -> (Vec<&'static str>, Fields) {
     let mut faults = Vec::new();
     let mut fields = Fields::new();
@@ -110,16 +110,16 @@ pub(crate) fn lint(head: &[u8], is_request: bool) -> (Vec<&'static str>, Fields)
     (faults, fields)
 }
 
-/// A final answer as a client reads it.
+/// A final response as a client reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Final {
     pub(crate) status: u16,
     /// Without the empty line.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
-    /// The end of the body has come, or is wherever the connection ends.
+    /// The end of the body has come, or the body ends with the connection.
     pub(crate) whole: bool,
-    /// Heads of interim answers in front of it.
+    /// Heads of interim responses before it.
     pub(crate) interim: Vec<Vec<u8>>,
 }
 
@@ -136,7 +136,7 @@ impl Final {
     }
 }
 
-/// The final answers in what a client got; the first may be to HEAD. `closed`: nothing more will come.
+/// The final responses in the bytes that a client got; the first may be to HEAD. `closed`: no more bytes will come.
 pub(crate) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
     let mut answers = Vec::new();
     let mut interim = Vec::new();
@@ -184,7 +184,7 @@ pub(crate) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
     answers
 }
 
-/// The body, the bytes it took, and whether its end is there.
+/// The body, the number of bytes it took, and whether it is complete.
 fn dechunk(bytes: &[u8]) -> (Vec<u8>, usize, bool) {
     let mut body = Vec::new();
     let mut at = 0;
@@ -218,8 +218,8 @@ pub(crate) struct Exchange {
     pub(crate) finals: Vec<Final>,
 }
 
-/// Sends bytes on a connection of its own and reads until nothing more comes. With `then`, what it makes of the first
-/// whole answer is sent on the same connection.
+/// Sends bytes on a new connection and reads until no more come. With `then`, the client sends the result of `then` for
+/// the first complete response on the same connection.
 pub(crate) fn exchange(
     address: SocketAddr,
     raw: &[u8],
@@ -234,7 +234,7 @@ pub(crate) fn exchange(
     };
     let _ = socket.set_nodelay(true);
     let _ = socket.set_write_timeout(Some(HANG));
-    // The other side may have had enough before the end, and answered.
+    // The other side may have responded and closed before the end.
     let _ = socket.write_all(raw);
     let to_head = raw.starts_with(b"HEAD");
     let mut half = fin;
@@ -290,7 +290,7 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-/// Sends two good requests and tells what is wrong with the answers: they may meet what a bad one has left behind.
+/// Sends two good requests and returns what is wrong with the responses. They may meet what a bad request left behind.
 pub(crate) fn canaries(address: SocketAddr, id: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for number in 0..2 {

@@ -1,4 +1,4 @@
-//! Answers at random.
+//! Random responses.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -58,7 +58,8 @@ enum Ended {
     Close,
 }
 
-/// What the host does. One of a pair always keeps its connection, so that the other cannot meet its end.
+/// What the host does. For a pair of requests the host always keeps the connection, so that the second request cannot
+/// meet its end.
 pub(super) fn plan(random: &mut SmallRng, to_head: bool, of_pair: bool) -> Plan {
     let mut out = Vec::new();
     if chance(random, 12) {

@@ -1,4 +1,4 @@
-//! The raw cases of the corpus: what one of both refuses, the other does not pass.
+//! The raw cases of the corpus: a case that one implementation refuses, the other does not pass on.
 
 use super::{MODES, in_front_of};
 use crate::corpus::case::Case;
@@ -6,12 +6,12 @@ use crate::corpus::origin::Origin;
 use crate::corpus::shared_out;
 use crate::corpus::wire::{Exchange, exchange};
 
-/// What the client got, in short: which word a refusal uses does not matter.
+/// What the client got, in short form: the exact status of a refusal does not matter.
 fn outcome(seen: &Exchange) -> String {
     let statuses = seen.finals.iter().map(|answer| match answer.status {
         400.. => "refused".to_owned(),
         status if answer.whole => status.to_string(),
-        // Whether the fault shows before or behind the head is up to the system.
+        // Whether the fault shows before or after the head depends on the operating system.
         _ => "refused".to_owned(),
     });
     Vec::from_iter(statuses).join(", ")
@@ -57,7 +57,7 @@ fn both_ways_of_http1_pass_the_same_raw_requests() {
             cases.iter().map(run).collect()
         })
     });
-    // Absolute targets with another Host, which is to be ignored; Pingora refuses them.
+    // Absolute targets with a different Host, which a proxy must ignore; Pingora refuses them.
     assert_eq!(different(&cases, outcomes), ["target-01", "target-x06"]);
 }
 
@@ -82,6 +82,6 @@ fn both_ways_of_http1_pass_the_same_raw_answers() {
             cases.iter().map(run).collect()
         })
     });
-    // Pingora takes a chunk size of no digits for the last one.
+    // Pingora reads a chunk size without digits as the last chunk.
     assert_eq!(different(&cases, outcomes), ["r-chunk-09", "r-chunk-x04"]);
 }

@@ -1,4 +1,4 @@
-//! Exchanges at random: requests that are well-formed if odd, and what the host answers.
+//! Random exchanges: well-formed but unusual requests, and the responses of the host.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ use crate::corpus::wire::find;
 /// What a client sends on one connection, and what the host does with it.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    /// As they are written, one after the other.
+    /// The writes, one after the other.
     pub(super) pieces: Vec<Vec<u8>>,
-    /// What the host does with each request, by its number.
+    /// What the host does with each request, by the number of the request.
     pub(super) plans: Vec<(u64, Plan)>,
     /// Whether the first request is HEAD.
     pub(super) to_head: bool,
-    /// Whether Host is not what an absolute target says.
+    /// Whether Host differs from the authority of an absolute target.
     pub(super) two_authorities: bool,
 }
 
@@ -58,7 +58,7 @@ const HOSTS: [&str; 5] = [
     "127.0.0.1",
 ];
 
-/// Whole field lines; names get another case and values other white space at random.
+/// Whole field lines. The case of names and the white space around values are changed at random.
 const FIELDS: [(&str, &str); 48] = [
     ("Accept", "*/*"),
     ("Accept", "text/html;q=0.5, text/plain"),
@@ -139,14 +139,14 @@ pub(super) fn latin(text: &str) -> impl Iterator<Item = u8> + '_ {
 }
 
 impl Exchange {
-    /// Whether this is somewhere in what is sent, whatever its case.
+    /// Whether the bytes that are sent contain this, ignoring case.
     pub(super) fn says(&self, text: &str) -> bool {
         let sent = self.pieces.concat().to_ascii_lowercase();
         find(&sent, text.to_ascii_lowercase().as_bytes()).is_some()
     }
 }
 
-/// One request or two at once, of the numbers `number` and the next.
+/// One request, or two at once, with the numbers `number` and `number` + 1.
 pub(super) fn exchange(random: &mut SmallRng, number: u64) -> Exchange {
     let mut exchange = Exchange::default();
     let mut bytes = Vec::new();
@@ -178,7 +178,7 @@ pub(super) fn split(random: &mut SmallRng, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// Appends a field line with odd white space and in odd case now and then.
+/// Appends a field line, sometimes with unusual white space and case.
 pub(super) fn field(random: &mut SmallRng, out: &mut Vec<u8>, name: &str, value: &str) {
     let name = match random.gen_range(0..8) {
         0 => name.to_ascii_uppercase(),
@@ -263,7 +263,7 @@ fn request(
     out
 }
 
-/// A body in chunks of any sizes, with what may stand beside them.
+/// A chunked body with random chunk sizes, and with the extensions and trailers that are allowed.
 pub(super) fn chunked(random: &mut SmallRng, mut data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     while !data.is_empty() {

@@ -1,5 +1,5 @@
-//! The same exchanges by the engine and by Pingora: hosts and clients see the same of both, but for what HTTP leaves free
-//! and for what is in `INTENDED`.
+//! The same exchanges with the engine and with Pingora. Hosts and clients see the same from both, except for what HTTP
+//! leaves open and for the differences in `INTENDED`.
 
 mod answers;
 mod corpora;
@@ -18,7 +18,7 @@ use view::Seen;
 use crate::corpus::origin::{Origin, Plan, Record};
 use crate::support::{Ballast, Setup, long};
 
-/// Lines of a configuration for its top and its pool.
+/// Lines for the top level and for the pool of a configuration.
 const SETUPS: [(&str, &[&str], &[&str]); 6] = [
     ("plain", &[], &[]),
     ("trusted", &["trusted_proxies: [127.0.0.0/8]"], &[]),
@@ -32,24 +32,24 @@ const SETUPS: [(&str, &[&str], &[&str]); 6] = [
     ("traced", &["tracing: { sample: 100% }"], &[]),
 ];
 
-/// A difference that is meant.
+/// An intended difference.
 struct Intended {
-    /// What the names of what differs end with; see [`view`].
+    /// The suffixes of the names of the differing items; see [`view`].
     what: &'static str,
-    /// Whether it is this one, by what the engine and Pingora show.
+    /// Whether a difference is this one, given what the engine and Pingora show.
     is: fn(&Exchange, &str, &str) -> bool,
 }
 
 const INTENDED: [Intended; 3] = [
-    // RFC 9112 3.2.2: a proxy ignores Host if the target names an authority. Pingora refuses one that is not the same to
-    // the letter.
+    // RFC 9112 3.2.2: a proxy ignores Host if the target has an authority. Pingora refuses a Host that is not identical
+    // to it.
     Intended {
         what: "",
         is: |exchange, _, _| exchange.two_authorities,
     },
-    // Pingora closes where it need not: to HTTP/1.0 if `keep-alive` does not stand alone in the first Connection field, or
-    // if the body would have been in chunks but for the method or the status; and behind "100 Continue". The second of a
-    // pair is not served then.
+    // Pingora closes in cases where it need not: for HTTP/1.0 if `keep-alive` is not alone in the first Connection
+    // field, or if the body would have been chunked but for the method or the status; and after "100 Continue". The
+    // second request of a pair is not served then.
     Intended {
         what: "",
         is: |exchange, engine, pingora| {
@@ -59,7 +59,7 @@ const INTENDED: [Intended; 3] = [
             closes && (exchange.says("HTTP/1.0") || exchange.says("Expect:"))
         },
     },
-    // The engine passes targets as they came; Pingora encodes what no URI has.
+    // The engine passes targets on unchanged; Pingora encodes characters that a URI cannot contain.
     Intended {
         what: " line",
         is: |_, engine, pingora| encoded(engine) == pingora,
@@ -84,7 +84,7 @@ fn in_front_of(origin: &Origin, mode: &str, top: &[&str], pool: &[&str]) -> Ball
     setup.start()
 }
 
-/// A host, and both in front of it.
+/// A host, with both implementations in front of it.
 struct Scene {
     plans: Arc<Mutex<HashMap<u64, Plan>>>,
     origin: Origin,
@@ -108,7 +108,7 @@ impl Scene {
         }
     }
 
-    /// What host and client see of an exchange by each of both.
+    /// What host and client see of an exchange with each implementation.
     fn run(&self, exchange: &Exchange) -> [Seen; 2] {
         let plans = exchange.plans.iter().cloned();
         *self.plans.lock().expect("no thread panics with it") = plans.collect();
@@ -120,7 +120,7 @@ impl Scene {
     }
 }
 
-/// What differs, but for what is meant.
+/// The differences that are not intended.
 fn differences(exchange: &Exchange, [engine, pingora]: &[Seen; 2]) -> BTreeMap<String, String> {
     let keys = engine.keys().chain(pingora.keys());
     let differ = keys.filter(|key| engine.get(*key) != pingora.get(*key));
@@ -139,7 +139,7 @@ fn differences(exchange: &Exchange, [engine, pingora]: &[Seen; 2]) -> BTreeMap<S
         .collect()
 }
 
-/// Exchanges of one configuration; what differed of each that did.
+/// Runs the exchanges of one configuration and returns the differences of each exchange that differs.
 fn compared(name: &str, top: &[&str], pool: &[&str], seed: u64, count: u64) -> Vec<String> {
     let scene = Scene::new(top, pool);
     let mut random = SmallRng::seed_from_u64(seed);

@@ -1,4 +1,4 @@
-//! What host and client see of an exchange, without what HTTP leaves free.
+//! What host and client see of an exchange, without what HTTP leaves open.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -9,10 +9,10 @@ use super::generate::Exchange;
 use crate::corpus::origin::Record;
 use crate::corpus::wire::{self, Fields, Final, is_timeout};
 
-/// Each thing that was seen, by a name for it.
+/// Each observation, by its name.
 pub(super) type Seen = BTreeMap<String, String>;
 
-/// How long something may take that must come.
+/// The longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Shows whether a connection is still open.
@@ -24,7 +24,7 @@ pub(super) struct Client {
     finals: Vec<Final>,
     /// Whether the connection served one more request.
     open: bool,
-    /// What had to come did not.
+    /// Something that had to come did not.
     hangs: bool,
 }
 
@@ -34,14 +34,14 @@ pub(super) fn number(record: &Record) -> Option<u64> {
     str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// Sends an exchange on a connection of its own.
+/// Sends an exchange on a new connection.
 pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     let mut seen = Client::default();
     let mut socket = TcpStream::connect(address).expect("it listens");
     let _ = socket.set_nodelay(true);
     let _ = socket.set_read_timeout(Some(PATIENCE));
     for piece in &exchange.pieces {
-        // It may have had enough before the end, and answered.
+        // The proxy may have responded and closed before the end.
         let _ = socket.write_all(piece);
     }
     let wanted = exchange.plans.len();
@@ -70,7 +70,7 @@ pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     seen.open = probed && seen.finals.len() > wanted;
     seen.finals.truncate(wanted);
     if !seen.open {
-        // The host's connection may have gone: what comes next is not to meet that.
+        // The host's connection may have closed; the next request must not meet that.
         let mut socket = TcpStream::connect(address).expect("it listens");
         let _ = socket.set_read_timeout(Some(PATIENCE));
         let _ = socket.write_all(PROBE);
@@ -79,7 +79,7 @@ pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     seen
 }
 
-/// Whether an answer says that the connection ends behind it.
+/// Whether a response says that the connection ends after it.
 fn closes(answer: &Final) -> bool {
     let head = answer.head.to_ascii_lowercase();
     answer.says_close()
@@ -87,7 +87,7 @@ fn closes(answer: &Final) -> bool {
             && wire::find(&head, b"\r\nconnection: keep-alive").is_none())
 }
 
-/// All that was seen by both sides of the proxy at `address`.
+/// Everything that both sides of the proxy at `address` saw.
 pub(super) fn seen(
     address: SocketAddr,
     exchange: &Exchange,
@@ -109,7 +109,7 @@ pub(super) fn seen(
             _ => shown(value).replace(&port, "PORT"),
         };
         fields(&mut seen, &of, &record.fields, mask);
-        // An early answer may cut it off.
+        // An early response may cut the request off.
         if !early {
             seen.insert(format!("{of} body"), shown(&record.body));
             let trailers = shown(&record.trailers.join(&b", "[..]));
@@ -124,7 +124,7 @@ pub(super) fn seen(
             answer_head(&mut seen, &format!("{of} interim {at}"), head, early);
         }
         answer_head(&mut seen, &of, &answer.head, early);
-        // Where a reset cuts one off is up to the system.
+        // Where a reset cuts the body off depends on the operating system.
         if answer.whole {
             seen.insert(format!("{of} body"), shown(&answer.body));
         }
@@ -144,13 +144,13 @@ fn answer_head(seen: &mut Seen, of: &str, head: &[u8], early: bool) {
     all.remove(&b"date"[..]);
     let connection = all.get(&b"connection"[..]);
     let is_said_twice = connection.is_some_and(|said| *said == [b"keep-alive"]);
-    // Whether all of a request has come by the time of an early answer is up to the system.
+    // Whether the whole request has arrived before an early response depends on the operating system.
     if early || (is_said_twice && line.starts_with(b"HTTP/1.1")) {
         all.remove(&b"connection"[..]);
     }
     seen.insert(format!("{of} faults"), faults.join(", "));
     fields(seen, of, &all, |name, value| match shown(value) {
-        // Each token has a number of its own.
+        // Each token contains its own number.
         cookie if name == "set-cookie" && cookie.starts_with("at=") => {
             let (_, attributes) = cookie.split_once(';').unwrap_or_default();
             format!("at=masked;{attributes}")

@@ -1,4 +1,4 @@
-//! What operators change while a process hands over: the successor has each change that was acknowledged.
+//! Changes that operators make during a handover: the successor has every change that was acknowledged.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ const TOKEN: &str = "a-token-of-more-than-16-bytes";
 
 const CONTROL: &str = "server: { pid_file: pid, control_socket: control, upgrade_socket: up/s }";
 
-/// An answer over the control socket; `None` where there is none.
+/// A response over the control socket; `None` if there is none.
 fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     answer(UnixStream::connect(socket).ok()?, method, path, body)
 }
@@ -41,7 +41,7 @@ fn read(socket: &Path, path: &str) -> Option<Value> {
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
 }
 
-/// What refuses a change during a handover.
+/// The error for a change during a handover.
 #[track_caller]
 fn is_refusal(answer: &str) {
     assert!(answer.contains("503"), "{answer}");
@@ -53,7 +53,7 @@ fn is_refusal(answer: &str) {
     );
 }
 
-/// Does `work` again and again while there are `times` handovers; it says whether a change was acknowledged, and some are
+/// Runs `work` repeatedly during `times` handovers. `work` returns whether a change was acknowledged; some changes fall
 /// between two handovers.
 #[track_caller]
 fn during_handovers(reign: &Reign, times: usize, work: impl Fn() -> bool + Send + Sync) {
@@ -86,7 +86,7 @@ fn start(setup: &Setup) -> (Reign, PathBuf) {
     (reign, socket)
 }
 
-/// The ids of the hosts and the drained ones, as the process that serves has them.
+/// The ids of all hosts and of the drained hosts, as reported by the serving process.
 fn hosts(socket: &Path) -> Option<Value> {
     Some(read(socket, "/api/v1/pools/web")?["hosts"].clone())
 }
@@ -110,7 +110,7 @@ fn each_acknowledged_change_is_found_in_the_successor() {
     during_handovers(&reign, 3, || {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let id = format!("127.9.{}.{}:9", number / 250, number % 250 + 1);
-        // A third of the hosts are drained as well, or weighed.
+        // A third of the hosts are also drained or get another weight.
         let added = ask(
             &socket,
             "POST",
@@ -184,7 +184,7 @@ fn each_acknowledged_reload_is_in_force_in_the_successor() {
         std::fs::rename(&new, reign.ballast.file()).expect("it can be written");
         match ask(&socket, "POST", "/api/v1/reload", "") {
             Some((200, _)) => {
-                // Which process this asks does not matter.
+                // Either process may receive this request.
                 let found = std::iter::repeat_with(|| hosts(&socket)).find_map(|hosts| hosts);
                 assert_eq!(found.expect("hosts")[0]["weight"], weight);
                 return true;
@@ -208,7 +208,7 @@ fn a_process_that_has_handed_over_refuses_changes() {
         ("POST", "/api/v1/reload", ""),
     ] {
         let old = UnixStream::connect(&socket).expect("it answers");
-        // The predecessor has accepted the connection once it has answered a later one.
+        // The predecessor has accepted the connection once it has responded on a later one.
         read(&socket, "/api/v1/version").expect("an answer");
         reign.hand_over();
         let (_, answer) = answer(old, method, path, body).expect("an answer");

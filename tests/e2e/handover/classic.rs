@@ -1,4 +1,4 @@
-//! A successor started by hand, and what becomes of it when its predecessor ends.
+//! A successor that is started by hand, and how it fares when its predecessor ends.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -102,7 +102,7 @@ fn without_a_predecessor_upgrade_is_a_start() {
     let mut ballast = Ballast::spawn_with(&yaml, &["--upgrade"]);
     assert!(ballast.listens_within(SOON));
     assert_eq!(get(ballast.address(), "/").status, 200);
-    // What a killed process leaves behind is in nobody's way.
+    // The files that a killed process leaves behind do not prevent a start.
     ballast.signal(Signal::SIGKILL);
     ballast.wait_exit(SOON);
     assert!(ballast.path("run/upgrade").exists() && ballast.path("pid").exists());
@@ -112,7 +112,7 @@ fn without_a_predecessor_upgrade_is_a_start() {
     });
 }
 
-/// The sockets that a process has open, by the kernel's number.
+/// The sockets that a process has open, by inode number.
 fn sockets(pid: Pid) -> HashSet<PathBuf> {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there");
     let targets = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());

@@ -1,4 +1,4 @@
-//! Whatever goes wrong on the way, the process that serves goes on serving, says why, and can hand over later.
+//! After any failure of a handover, the serving process continues to serve, logs the reason, and can hand over later.
 
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use super::{Reign, is_gone, yaml};
 use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, long, peer, wait_until};
 
-/// Tries a handover with a changed configuration, which fails, and then one with the old, which does not.
+/// Tries a handover with a changed configuration, which fails, and then one with the old configuration, which succeeds.
 #[track_caller]
 fn fails_with(change: impl FnOnce(&Reign, &str) -> String, reason: &str) {
     let backend = Backend::start_new("a");
@@ -79,7 +79,7 @@ fn a_program_on_disk_that_is_broken() {
     assert_eq!(get(reign.ballast.address(), "/").status, 200);
 }
 
-/// A reign whose next successor waits `timeout` for a silent host.
+/// A process whose next successor waits up to `timeout` for a silent host.
 fn with_slow_successors(timeout: &str) -> (Reign, [Backend; 2]) {
     let backends = ["a", "silent"].map(Backend::start_new);
     backends[1].set_health(Reply::Hang);
@@ -151,7 +151,7 @@ fn a_foreign_socket_is_neither_replaced_nor_believed() {
     plain.wait_for_log(&["another process answers there"]);
     let answers = std::thread::spawn(move || {
         let mut open = Vec::new();
-        // The first one only looked whether somebody answers.
+        // The first connection only checks whether a process responds.
         for stream in foreign.incoming().take(2) {
             let mut stream = stream.expect("a connection");
             let _ = stream.write_all(b"HTTP/1.1 200 OK");
@@ -203,7 +203,7 @@ fn process_1_of_a_container_does_not_hand_over() {
     assert!(ballast.wait_exit(SOON).success());
 }
 
-/// Who is the parent of a process.
+/// The parent of a process.
 fn parent(pid: nix::unistd::Pid) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));

@@ -1,4 +1,4 @@
-//! Handovers while clients ask over HTTP/2.
+//! Handovers while clients send requests over HTTP/2.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::{Reign, is_gone};
 use crate::support::http2::{Secure, request, whole};
 use crate::support::{Backend, SOON, Setup, wait_until};
 
-/// Asks until told to stop, over a new connection where the old one takes no more requests; returns why any failed.
+/// Sends requests until stopped, and reconnects when a connection takes no more requests. Returns the reasons of all
+/// failures.
 async fn ask(
     secure: Arc<Secure>,
     address: SocketAddr,
@@ -25,7 +26,7 @@ async fn ask(
             Err(error) => Err(error),
         };
         let Ok((answer, _)) = opened else {
-            // Nothing has been sent.
+            // No bytes of the request have been sent.
             (sender, _) = secure.open(address).await;
             continue;
         };

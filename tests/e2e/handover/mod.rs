@@ -1,4 +1,4 @@
-//! One process hands over to the next: nothing is lost, nothing is forgotten, and no failure on the way hurts.
+//! One process hands over to the next: no request and no state is lost, and no failure on the way does harm.
 
 mod changes;
 mod classic;
@@ -46,7 +46,7 @@ impl Reign {
         self.find().expect("a process serves")
     }
 
-    /// The processes that were started one after the other to take over.
+    /// The processes that were started to take over, in order.
     fn successors(&self) -> Vec<Pid> {
         let lines = self.ballast.log_with(&["started the successor, process "]);
         let pid = |line: &String| line.rsplit(' ').next()?.parse().ok();
@@ -58,7 +58,7 @@ impl Reign {
         kill(self.serving(), signal).expect("the process that serves is there");
     }
 
-    /// A handover from begin to end; returns who served before.
+    /// A complete handover; returns the process that served before.
     #[track_caller]
     pub(crate) fn hand_over(&self) -> Pid {
         let before = self.serving();
@@ -69,7 +69,7 @@ impl Reign {
         before
     }
 
-    /// A handover that fails; returns the line that says why.
+    /// A handover that fails; returns the log line with the reason.
     #[track_caller]
     fn fail_to_hand_over(&self) -> String {
         let before = self.serving();
@@ -104,13 +104,13 @@ impl Drop for Reign {
     }
 }
 
-/// The configuration with the files of the process beside it.
+/// The configuration, with the files of the process next to it.
 fn yaml(setup: &Setup) -> String {
     let files = "server: { pid_file: pid, control_socket: control, upgrade_socket: run/upgrade }";
     setup.clone().top(files).yaml()
 }
 
-/// Whether the process has ended, waited for or not.
+/// Whether the process has ended, including a zombie.
 fn is_gone(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')')
@@ -118,7 +118,7 @@ fn is_gone(pid: Pid) -> bool {
         .is_none_or(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('Z'))
 }
 
-/// A process id may belong to somebody else by now.
+/// Another process may have the id by now.
 fn belongs_to(pid: Pid, ballast: &Ballast) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).contains(&ballast.file().display().to_string())

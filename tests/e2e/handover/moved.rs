@@ -1,4 +1,4 @@
-//! An edit of where the process has its own files goes through like any other.
+//! A change of the paths of the process's own files takes effect like any other change.
 
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use super::{Reign, is_gone};
 use crate::support::{Backend, Finished, SOON, Setup, get, run, wait_until};
 
-/// A process that takes commands.
+/// A process that accepts commands.
 fn start(backend: &Backend) -> Reign {
     let reign = Reign::start(&Setup::of(&[backend]));
     wait_until(SOON, "it takes commands", || is_socket(&reign, "control"));
@@ -43,7 +43,7 @@ fn the_upgrade_socket_by_sigquit_and_by_reload() {
     });
     wait_until(SOON, "the predecessor is gone", || is_gone(first));
     assert!(!reign.ballast.path("run/upgrade").exists());
-    // The new place is where the next one comes to.
+    // The next successor uses the new path.
     let second = reign.hand_over();
     edit(&reign, "other/b.up", "run/c.up");
     wait_until(SOON, "the predecessor is gone", || is_gone(second));
@@ -68,7 +68,7 @@ fn the_control_socket_and_the_pid_file() {
         "control_socket: control",
         "control_socket: run/b.sock",
     );
-    // It is still where it was.
+    // The file is still at its old path.
     let end = reload(&reign, "control");
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(

@@ -1,4 +1,4 @@
-//! What the outside hears: the pid file, systemd, and clients whose process ends.
+//! How a handover shows outside: the pid file, systemd, and clients whose process ends.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn connections_of_a_draining_process_get_their_answer_and_hear_that_it_is_the_la
     let mut unused = Client::connect(reign.ballast.address());
     let mut begun = Client::connect(reign.ballast.address());
     begun.send("GET / HTTP/1.1\r\nHo").expect("it is open");
-    // The connections have been accepted by the predecessor once a later one has been served.
+    // The predecessor has accepted the connections once it has served a later one.
     get(reign.ballast.address(), "/");
     reign.hand_over();
     for client in [&mut used, &mut unused] {

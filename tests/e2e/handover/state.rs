@@ -1,4 +1,4 @@
-//! What was learnt of the hosts outlives the process.
+//! The successor keeps what its predecessor learnt about the hosts.
 
 use crate::support::{Backend, Client, DeadHost, Reply, SOON, Setup, get, wait_until};
 

@@ -1,4 +1,4 @@
-//! Handovers while clients ask.
+//! Handovers while clients send requests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use super::{Reign, is_gone};
 use crate::support::{Backend, Client, Connections, Load, SOON, Setup, get, long, wait_until};
 
-/// An upload in pieces over `time`; returns the status of the answer.
+/// An upload in pieces over `time`; returns the status of the response.
 fn upload(address: SocketAddr, length: usize, time: Duration) -> JoinHandle<io::Result<u16>> {
     const PIECES: usize = 40;
     thread::spawn(move || {
@@ -34,7 +34,7 @@ fn handovers_in_a_row_fail_no_request() {
     let backends = ["a", "b"].map(Backend::start_new);
     let reign = Reign::start(&Setup::of(&[&backends[0], &backends[1]]).health("{ interval: 1s }"));
     let address = reign.ballast.address();
-    // Other tests run beside the short form.
+    // Other tests run at the same time as the short form.
     let pace = Duration::from_millis(if long() { 0 } else { 20 });
     let kept = Load::start_paced(address, 64, Connections::Kept, pace);
     let fresh = Load::start_paced(address, 4, Connections::OnePerRequest, pace / 4);
@@ -85,7 +85,7 @@ fn a_successor_killed_at_any_moment_costs_no_request() {
         });
         thread::sleep(moment);
         let successor = reign.successors()[known];
-        // What it said before it was stopped is heard; it says nothing more.
+        // The successor reads what the predecessor wrote before it was stopped; the predecessor writes no more.
         kill(successor, Signal::SIGSTOP).expect("it has not been waited for");
         thread::sleep(Duration::from_millis(200));
         let handed_over = reign.ballast.log_with(&["handed over: "]).len();

@@ -1,4 +1,4 @@
-//! A successor that dies or freezes right after it has begun to serve: its predecessor takes over again.
+//! A successor dies or freezes right after it has begun to serve: its predecessor takes over again.
 
 use std::os::unix::net::UnixDatagram;
 use std::thread;
@@ -13,8 +13,8 @@ use crate::support::{
     wait_until,
 };
 
-/// The longest time that clients may wait while their process is frozen: it is noticed after two seconds and a half, to
-/// which a busy machine adds.
+/// The longest time that clients may wait while their process is frozen: the predecessor notices after 2.5 seconds, and
+/// a busy machine adds some time.
 const NOTICED: Duration = Duration::from_secs(15);
 
 /// Begins a handover and returns the successor as soon as it serves.
@@ -28,7 +28,7 @@ fn begin(reign: &Reign) -> Pid {
     *reign.successors().last().expect("it was started")
 }
 
-/// Loses the successor by `signal` under load.
+/// Ends or freezes the successor by `signal` under load.
 #[track_caller]
 fn lose_by(signal: Signal) {
     let backend = Backend::start_new("a");
@@ -48,7 +48,7 @@ fn lose_by(signal: Signal) {
     assert!(is_gone(successor), "it would serve beside the other one");
     for (load, what) in [(kept, "kept"), (fresh, "fresh")] {
         let tally = load.stop();
-        // What the successor had accepted when it died: at most one request of each client.
+        // The connections that the successor had accepted when it died: at most one request of each client.
         assert!(tally.errors.len() <= 4, "{what}: {:?}", tally.errors);
         let ok = tally.by_status.get(&200).copied().unwrap_or_default();
         assert_eq!(ok + tally.errors.len() as u64, tally.total(), "{what}");
@@ -60,7 +60,7 @@ fn lose_by(signal: Signal) {
         let answer = client.get("/");
         assert!(!answer.head.has_token("connection", "close"));
     }
-    // Everything is where it was: commands, and the next successor.
+    // Commands and the next successor find everything at its place.
     let end = reign.ballast.reload();
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(end.stdout.starts_with("reloaded, in-place"), "{end:?}");
@@ -185,7 +185,7 @@ fn systemd_never_takes_a_successor_that_is_watched_for_the_main_process() {
 #[test]
 fn a_sigterm_during_the_watch_ends_one_process_as_it_should() {
     let backend = Backend::start_new("a");
-    // To the successor: both go, as the service was told to stop.
+    // SIGTERM to the successor: both processes end, because the service was told to stop.
     let mut reign = Reign::start(&Setup::of(&[&backend]));
     let successor = begin(&reign);
     kill(successor, Signal::SIGTERM).expect("it runs");
@@ -193,7 +193,7 @@ fn a_sigterm_during_the_watch_ends_one_process_as_it_should() {
     wait_until(SOON, "the successor is gone", || is_gone(successor));
     assert!(reign.ballast.log_with(&["serving again"]).is_empty());
     assert!(!reign.ballast.path("pid").exists());
-    // To the predecessor: it goes, and the successor stays.
+    // SIGTERM to the predecessor: it ends, and the successor stays.
     let mut reign = Reign::start(&Setup::of(&[&backend]));
     let (before, successor) = (reign.serving(), begin(&reign));
     kill(before, Signal::SIGTERM).expect("it runs");

@@ -1,4 +1,4 @@
-//! What many streams may take of the process: descriptors, and memory for what hosts have not taken.
+//! How much of the process many streams may use: descriptors, and memory for bytes that hosts have not taken.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::http2::{
 };
 use crate::support::{Backend, Ballast, Reply, SOON, Setup, wait_until};
 
-/// The window of a stream at first.
+/// The initial window of a stream.
 const WINDOW: usize = 65_535;
 
 #[test]
@@ -29,7 +29,7 @@ fn streams_that_descriptors_do_not_suffice_for_get_503_and_nothing_else_suffers(
             Vec::from_iter((0..90).map(open))
         })
         .collect();
-    // While they are served, there is room for one more client.
+    // While these are served, one more client can connect.
     let mut another = secure.connect(ballast.address());
     let (mut served, mut refused) = (0, 0);
     for (client, asked) in clients.iter().zip(asked) {
@@ -111,7 +111,7 @@ pools:
     let mut client = secure.connect(ballast.address());
     let _first = client.open(request("GET", "/wait"), true).expect("opened");
     wait_until(SOON, "the host is busy", || busy.requests() == 1);
-    // Nothing is read of the bodies of those that wait in line.
+    // The proxy reads no bodies of requests that wait in the queue.
     let waiting: Vec<_> = (0..8)
         .map(|_| {
             let opened = client.open(request("POST", "/wait"), false);

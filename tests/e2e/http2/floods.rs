@@ -1,4 +1,4 @@
-//! Frames that bring no request forward: a flood of them ends the connection, and what clients need passes.
+//! Frames that advance no request: a flood of them ends the connection, and the rate that clients need is accepted.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const TIMES: usize = 20_000;
 const PRIORITY_UPDATE: u8 = 0x10;
 const PADDED: u8 = 8;
 
-/// Sends all of it, unless the connection ends; whether it did, and the reason if one came.
+/// Sends all bytes unless the connection ends. Returns whether it ended, and the reason if one came.
 fn flood(raw: &mut RawHttp2, bytes: &[u8]) -> (bool, Option<u32>) {
     let mut reason = None;
     for piece in bytes.chunks(2_000) {
@@ -82,7 +82,7 @@ fn twenty_thousand_of_any_kind_are_cut() {
             assert_eq!(reason, ENHANCE_YOUR_CALM, "{what}");
         }
     }
-    // These end it in any case, for one reason or another.
+    // These end the connection in any case, for differing reasons.
     for (what, start, flood_of) in [
         ("acknowledged SETTINGS", vec![], frame(SETTINGS, 1, 0, &[])),
         (
@@ -127,7 +127,7 @@ fn what_clients_need_passes() {
                 .expect("sent");
         }
     }
-    // A large answer through a window of 512 bytes, which is opened anew for each frame.
+    // A large response through a window of 512 bytes, which the client reopens for each frame.
     let length = 4 << 20;
     backend.set(Reply::ok().body(vec![b'x'; length]));
     let mut raw = secure.raw(ballast.address(), &[(INITIAL_WINDOW_SIZE, 512)]);

@@ -1,4 +1,4 @@
-//! The end of a process, as clients of HTTP/2 see it.
+//! The end of a process as HTTP/2 clients see it.
 
 use std::thread;
 use std::time::Duration;

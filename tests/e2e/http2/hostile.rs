@@ -1,4 +1,5 @@
-//! Clients that take their time, read nothing, or ask for more than they should: real sockets, shortened deadlines.
+//! Clients that are slow, read nothing, or ask for more than they should. The tests use real sockets and short
+//! deadlines.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::support::{Backend, Ballast, Reply, SOON, Setup, resident, wait_until}
 
 const HEAD: Duration = Duration::from_millis(1_500);
 
-/// Far more than any deadline of these tests, and far less than a default.
+/// Far above every deadline of these tests, and far below every default.
 const SLACK: Duration = Duration::from_secs(9);
 
 fn start(backend: &Backend, secure: &Secure) -> Ballast {
@@ -21,7 +22,7 @@ fn start(backend: &Backend, secure: &Secure) -> Ballast {
         .start()
 }
 
-/// Sends pieces until the other side has had enough; returns after how long.
+/// Sends pieces until the other side closes; returns the time that took.
 fn drip(start: Instant, mut raw: RawHttp2, piece: &[u8]) -> Duration {
     while start.elapsed() < SLACK {
         if raw.send(piece).is_err() || raw.ends_within(Duration::from_millis(20)) {
@@ -43,7 +44,7 @@ fn preface_settings_and_heads_come_in_time_or_the_connection_ends() {
     let ballast = start(&backend, &secure);
     let address = ballast.address();
     let raw = || secure.raw(address, &[]);
-    // Nothing at all; a part of the preface; the preface alone.
+    // No bytes at all; a part of the preface; only the preface.
     for start in [
         &b""[..],
         b"PRI * HTTP/2.0\r\n",
@@ -62,7 +63,7 @@ fn preface_settings_and_heads_come_in_time_or_the_connection_ends() {
         .send(&frame(HEADERS, 5, 1, &[0x82; 200])[..20])
         .expect("sent");
     assert_cut(drip(start, begun, &[0x82]));
-    // Behind a request that was served.
+    // After a request that was served.
     let mut begun = raw();
     begun.get(1, &[]);
     begun.wait_for(HEADERS);
@@ -85,7 +86,7 @@ fn a_connection_without_a_stream_ends_with_goaway() {
     idle.get(1, &[]);
     idle.wait_for(HEADERS);
     let begin = Instant::now();
-    // Pings are no requests.
+    // Pings do not count as requests.
     for _ in 0..5 {
         idle.send(&frame(PING, 0, 0, &[7; 8])).expect("sent");
     }
@@ -94,12 +95,12 @@ fn a_connection_without_a_stream_ends_with_goaway() {
     let after = begin.elapsed();
     assert!(after > Duration::from_secs(1), "{after:?}");
     assert!(idle.ends_within(SLACK));
-    // One whose stream lasts longer is not idle.
+    // A connection with a long-lasting stream is not idle.
     backend.set(Reply::ok().after(Duration::from_secs(4)));
     let mut client = secure.connect(ballast.address());
     assert_eq!(client.get("/").status, 200);
     client.end().expect("an end without an error");
-    // One that does not say goodbye is left alone a moment later.
+    // A client that does not say goodbye is disconnected a moment later.
     let mut deaf = secure.raw(ballast.address(), &[]);
     assert!(deaf.ends_within(SLACK));
 }
@@ -110,7 +111,7 @@ fn a_client_that_does_not_read_is_cut() {
     backend.set(Reply::ok().body(vec![b'x'; 20 << 20]));
     let secure = Secure::new();
     let ballast = start(&backend, &secure);
-    // No window for the stream: it is reset, and the connection serves on.
+    // The stream has no window: it is reset, and the connection continues to serve.
     let mut raw = secure.raw(ballast.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
     raw.get(1, &[]);
     let end = raw.wait_for(RST_STREAM);
@@ -118,7 +119,7 @@ fn a_client_that_does_not_read_is_cut() {
     backend.set(Reply::status(204));
     raw.get(3, &[]);
     assert_eq!(raw.wait_for(HEADERS).payload[0], 0x89, "204");
-    // All windows open, but nobody reads the socket.
+    // All windows are open, but the client does not read the socket.
     backend.set(Reply::ok().body(vec![b'x'; 20 << 20]));
     let mut raw = secure.raw(ballast.address(), &[(INITIAL_WINDOW_SIZE, (1 << 31) - 1)]);
     raw.send(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0]))
@@ -151,7 +152,7 @@ fn no_more_than_a_hundred_streams_are_open() {
     assert_eq!(backend.requests(), 100);
 }
 
-/// Opens streams and resets them at once, as fast as it can; returns how many until the connection was gone.
+/// Opens streams and resets them at once, as fast as possible; returns how many it opened before the connection closed.
 fn reset_rapidly(raw: &mut RawHttp2, between: impl Fn(&mut RawHttp2)) -> u32 {
     for number in 0..20_000 {
         let stream = 2 * number + 1;
@@ -257,7 +258,7 @@ fn floods_of_small_frames_cost_no_memory() {
     assert_eq!(secure.connect(ballast.address()).get("/").status, 200);
 }
 
-/// The HTTP/2 bomb of 2026: a few bytes that stand for many fields, and no window for the answers.
+/// The HTTP/2 bomb of 2026: a few bytes that stand for many fields, and no window for the responses.
 #[test]
 fn many_fields_of_few_bytes_are_not_kept() {
     let backend = Backend::start_new("a");
@@ -266,7 +267,7 @@ fn many_fields_of_few_bytes_are_not_kept() {
     assert_eq!(secure.connect(ballast.address()).get("/").status, 200);
     let before = resident(ballast.pid());
     let mut bomb = fields(&[]);
-    // What the first stream has the decoder remember is all that this index takes.
+    // This index refers only to what the first stream put into the decoder's table.
     bomb.extend([0x80 | 62; 1_900]);
     let mut first = fields(&[]);
     first.extend([0x40, 1, b'a', 0]);

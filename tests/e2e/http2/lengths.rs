@@ -1,4 +1,4 @@
-//! Bodies that are not as long as their heads say, RFC 9113 8.1.1.
+//! Bodies whose length differs from the one in their head (RFC 9113 8.1.1).
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn a_body_that_is_said_to_be_empty_is_so_before_the_host_hears_of_it() {
         assert_eq!((end.stream, end.reason()), (3, PROTOCOL_ERROR));
     }
     assert_eq!(backend.requests(), 0);
-    // The end comes alone, behind nothing, as trailers, and with the head.
+    // The end of the stream comes in a DATA frame alone, after an empty DATA frame, as trailers, and with the head.
     let end = frame(DATA, END_STREAM, 1, b"");
     let nothing = frame(DATA, 0, 3, b"");
     let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 5, b"\x00\x01a\x01b");
@@ -62,7 +62,7 @@ fn a_body_that_is_said_to_be_empty_is_so_before_the_host_hears_of_it() {
         .expect("sent");
     assert_eq!(raw.wait_for(HEADERS).payload[0], 0x88);
     assert_eq!(backend.requests(), 4);
-    // It does not wait for ever: 408 is no status that every decoder knows.
+    // The wait for the end is bounded. 408 is not in the static table.
     raw.send(&frame(HEADERS, END_HEADERS, 9, &post("0")))
         .expect("sent");
     let late = raw.find(HEADERS, SOON).expect("an answer");

@@ -1,4 +1,4 @@
-//! HTTP/2: everything that holds for requests holds for each stream, and a connection is bounded as a whole.
+//! HTTP/2: every rule for requests holds for each stream, and the connection as a whole is bounded.
 
 mod bounds;
 mod floods;
@@ -20,7 +20,7 @@ use crate::support::http2::{
 };
 use crate::support::{Backend, DeadHost, Framing, Next, Reply, SOON, Setup, wait_until};
 
-/// A request with one field more.
+/// A request with one more field.
 fn with(mut request: Request<()>, name: &'static str, value: &str) -> Request<()> {
     let value = HeaderValue::from_str(value).expect("a valid value");
     request.headers_mut().append(name, value);
@@ -178,7 +178,8 @@ fn our_own_answers_end_a_stream_and_not_the_connection() {
     let tunnel = Request::connect("test:443").body(()).expect("a request");
     assert_eq!(client.ask(tunnel).expect("an answer").status, 405);
 
-    // Too large: by number of fields, by their bytes, by the length of the body, by what has come of it.
+    // Too large by the number of fields, by their bytes, by the announced length of the body, and by the received
+    // length.
     let mut many = request("GET", "/web");
     for _ in 0..21 {
         many = with(many, "x-many", "1");
@@ -193,7 +194,7 @@ fn our_own_answers_end_a_stream_and_not_the_connection() {
     assert_eq!(answer.status, 413);
     assert_eq!(client.get("/web").status, 200);
 
-    // Who is late: the host with its answer, the client with its body.
+    // The side that is late: the host with its response, or the client with its body.
     backend.set(Reply::Hang);
     assert_eq!(client.get("/web").status, 504);
     backend.set(Reply::Drip(Duration::from_millis(100)));
@@ -245,7 +246,7 @@ fn what_a_client_must_not_send_reaches_no_host() {
             "{bad:?}"
         );
     }
-    // 400 is the 12th of the fields that every decoder knows.
+    // 400 is the 12th entry of the static table.
     for bad in [
         &[("host", "other")][..],
         &[("host", "test"), ("host", "test")],
@@ -254,7 +255,7 @@ fn what_a_client_must_not_send_reaches_no_host() {
         let end = ends(&mut raw, bad);
         assert_eq!((end.kind, end.payload[0]), (HEADERS, 0x8c), "{bad:?}");
     }
-    // What cannot be a field at all ends the connection.
+    // Bytes that cannot be a field at all end the connection.
     for bad in [("X-Upper", "1"), ("x-y", "a\r\nx-z: b"), ("x-y", "a\0b")] {
         let mut raw = secure.raw(ballast.address(), &[]);
         raw.get(1, &[bad]);
@@ -282,7 +283,7 @@ fn a_body_that_is_not_as_long_as_it_says_reaches_no_host_as_a_whole() {
         let end = raw.wait_for(RST_STREAM);
         assert_eq!((end.stream, end.reason()), (1, PROTOCOL_ERROR));
     }
-    // What went out first is given up.
+    // The request that went out first is cancelled.
     wait_until(SOON, "the host has no open request", || {
         backend.open_connections() == 0
     });

@@ -1,4 +1,4 @@
-//! Paths that HTTP/1.1 takes are taken, and others get a status, not a reset.
+//! Paths that HTTP/1.1 accepts are accepted; other paths get a status and not a reset.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use crate::support::{Backend, Client, SOON, Setup, finish, peer};
 const OK: u8 = 0x88;
 const BAD_REQUEST: u8 = 0x8c;
 
-/// Sends a block of fields; returns the status of the answer, as its first octet stands for it.
+/// Sends a field block; returns the status of the response, as the first octet of its field block encodes it.
 #[track_caller]
 fn ask(raw: &mut RawHttp2, stream: u32, block: &[u8]) -> u8 {
     let head = frame(HEADERS, END_HEADERS | END_STREAM, stream, block);
@@ -47,7 +47,7 @@ fn those_that_peers_let_pass_reach_the_host() {
             assert_eq!(backend.last().head.word(1), got, "{sent}");
             stream += 2;
         }
-        // The path that the table has, with what comes after it.
+        // The path in the table, with the bytes after it.
         let mut again = vec![0x82, 0x87, 0x80 | 62];
         again.extend(&fields(&[])[3..]);
         assert_eq!(ask(&mut raw, stream, &again), OK, "{sent}, again");

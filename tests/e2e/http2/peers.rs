@@ -1,4 +1,4 @@
-//! Clients that others have written.
+//! Third-party clients.
 
 use std::process::Command;
 
@@ -24,7 +24,7 @@ fn curl_fetches_and_uploads() {
     let body = "x".repeat(100_000);
     let file = crate::support::file(ballast.folder(), "body", &body);
     let data = format!("@{}", file.display());
-    // It waits for 100 Continue a moment, and then sends all the same.
+    // The client waits a moment for 100 Continue and then sends the body anyway.
     assert_eq!(ask(&["--data-binary", &data]), "2 200\n");
     assert_eq!(backend.last().body.len(), body.len());
     assert_eq!(ask(&["--http1.1"]), "1.1 200\n");
@@ -54,7 +54,7 @@ fn h2load_fails_no_request_of_twenty_thousand() {
     let secure = Secure::new();
     let ballast = Setup::of(&[&backends[0], &backends[1]])
         .top(&secure.listeners())
-        // It does not connect again.
+        // The client does not reconnect.
         .top("limits: { max_requests_per_connection: 0 }")
         .start();
     let mut command = Command::new("timeout");

@@ -1,4 +1,4 @@
-//! Clients with each way of leaving.
+//! Clients that leave in each of the possible ways.
 
 use std::any::Any;
 use std::io::{Read, Write};
@@ -15,21 +15,21 @@ use crate::support::http2::{END_HEADERS, HEADERS, RST_STREAM, RawHttp2, Secure, 
 /// How a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It ends its sending side, and goes on reading.
+    /// The client ends its sending side and continues to read.
     Fin,
-    /// It closes its socket.
+    /// The client closes its socket.
     Close,
-    /// It resets the connection.
+    /// The client resets the connection.
     Reset,
-    /// It says over TLS that it sends no more, and goes on reading.
+    /// The client sends a TLS close_notify and continues to read.
     TlsNotify,
-    /// It ends its sending side without having said so over TLS.
+    /// The client ends its sending side without a TLS close_notify.
     TlsFin,
-    /// It resets the connection under TLS.
+    /// The client resets the connection under TLS.
     TlsReset,
-    /// It resets its stream of HTTP/2.
+    /// The client resets its HTTP/2 stream.
     StreamReset,
-    /// It closes its connection of HTTP/2.
+    /// The client closes its HTTP/2 connection.
     Http2Close,
 }
 
@@ -90,7 +90,7 @@ impl Guest {
         }
     }
 
-    /// Begins a request whose body does not come to its end.
+    /// Begins a request whose body never ends.
     pub(super) fn begin_upload(&mut self) {
         match &mut self.wire {
             Wire::Http2(raw) => {
@@ -114,7 +114,7 @@ impl Guest {
         sent.expect("the listener reads");
     }
 
-    /// The status of its answer, once the head has begun to come.
+    /// The status of the response, once its head has begun to arrive.
     pub(super) fn status(&mut self) -> Option<u16> {
         self.status_within(SOON)
     }
@@ -147,13 +147,13 @@ impl Guest {
         read.ok().and(text.parse().ok())
     }
 
-    /// A good answer has come.
+    /// Waits for a successful response.
     #[track_caller]
     pub(super) fn answer(&mut self) {
         assert_eq!(self.status(), Some(200));
     }
 
-    /// Leaves. What is given back is what it still holds.
+    /// Leaves. Returns what the client still holds.
     pub(super) fn leave(self) -> Box<dyn Any> {
         match (self.wire, self.kind) {
             (Wire::Plain(socket), Kind::Fin) => {
@@ -185,7 +185,7 @@ impl Guest {
     }
 }
 
-/// The reset goes out when the socket is dropped.
+/// The reset is sent when the socket is dropped.
 fn reset(socket: &TcpStream) -> Box<dyn Any> {
     SockRef::from(socket)
         .set_linger(Some(Duration::ZERO))

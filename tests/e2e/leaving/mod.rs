@@ -1,5 +1,5 @@
-//! A client that leaves ends its request wherever that is: its place and its host's connection are free at once, the
-//! host is not blamed, and the request is told of as `client_gone`.
+//! A client that leaves ends its request at any stage: its place and its host connection are free at once, the host is
+//! not blamed, and the request is recorded as `client_gone`.
 
 mod guests;
 
@@ -15,7 +15,7 @@ use crate::support::{
     wait_for, wait_until,
 };
 
-/// What a guest that leaves may take to be noticed on a busy machine. Each timeout of these tests is longer.
+/// The longest time until Ballast notices a leaving client on a busy machine. Every timeout of these tests is longer.
 const NOTICED: Duration = Duration::from_secs(9);
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -24,7 +24,7 @@ const LINE_OF_ONE: &str = "limits: { max_in_flight: 1, queue: 1, queue_timeout: 
 /// One failure ejects, so that any blame shows.
 const STRICT: &str = "ejection: { consecutive: 1, base: 1m }";
 
-/// Ballast with a log and with the listener that guests of this kind need.
+/// Ballast with a log and with the listener that this kind of client needs.
 struct House {
     ballast: Ballast,
     secure: Option<Secure>,
@@ -48,7 +48,7 @@ impl House {
         Guest::enter(self.ballast.address(), self.secure.as_ref(), kind)
     }
 
-    /// The endings that the log has so far.
+    /// The endings in the log so far.
     fn endings(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.ballast.path("access.log")).unwrap_or_default();
         let lines = text.lines().map(|line| {
@@ -70,7 +70,7 @@ impl House {
         }
     }
 
-    /// The request is told of once as one whose client left, and no host is blamed.
+    /// The request is recorded once, with a client that left, and no host is blamed.
     #[track_caller]
     fn noticed(&self, kind: Kind) {
         wait_until(NOTICED, &format!("{kind:?} is noticed"), || {
@@ -106,7 +106,7 @@ fn in_the_queue() {
         let _end = guest.leave();
         house.noticed(kind);
         wait_until(NOTICED, "its place is free", || house.waiting(0));
-        // The next one has the place, and then the host.
+        // The next request gets the place, and then the host.
         let mut next = house.guest(kind);
         next.get();
         wait_until(SOON, "the next waits in line", || house.waiting(1));
@@ -141,7 +141,7 @@ fn in_the_queue_amid_an_upload() {
 fn while_a_host_is_connected_to() {
     for kind in KINDS {
         let full = FullHost::new();
-        // Over HTTP/2 it is noticed when the attempt to connect has ended.
+        // Over HTTP/2, Ballast notices when the attempt to connect has ended.
         let connect = if HTTP2.contains(&kind) { "2s" } else { "50s" };
         let setup = Setup::of(&[])
             .host(full.address())
@@ -151,7 +151,7 @@ fn while_a_host_is_connected_to() {
         let house = House::start(setup, kind);
         let mut guest = house.guest(kind);
         guest.get();
-        // There is nothing else that could keep it.
+        // No other limit could keep the place taken.
         assert_eq!(guest.status_within(Duration::from_secs(1)), None);
         let _end = guest.leave();
         house.noticed(kind);
@@ -188,7 +188,7 @@ fn in_a_further_attempt() {
         let house = House::start(setup, kind);
         let mut guest = house.guest(kind);
         guest.get();
-        // Every second one begins with the host that fails it.
+        // Every second request begins with the host that fails it.
         while broken.requests() == 0 {
             assert_eq!(guest.status_within(Duration::from_secs(1)), None);
             if broken.requests() == 0 {
@@ -210,7 +210,7 @@ fn amid_the_answer() {
     for kind in KINDS {
         let host = Backend::start_new("a");
         host.set(Reply::script(|_, wire| {
-            // More than is collected before it is written.
+            // More than Ballast collects before it writes.
             wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
             wire.send("x".repeat(50_000))?;
             while !wire.read_some(1_024)?.is_empty() {}
@@ -270,7 +270,7 @@ fn amid_a_tunnel() {
         let _end = guest.leave();
         left(&host, kind);
         wait_until(NOTICED, "it is told of", || house.endings().len() == 1);
-        // An orderly end is how tunnels end.
+        // Tunnels normally end with an orderly close.
         assert!(
             house.has("client_gone") || house.has("complete"),
             "{kind:?}: {:?}",
@@ -322,7 +322,7 @@ fn a_guest_that_has_gone_proves_no_host_and_takes_nothing_from_the_budget() {
     wait_until(NOTICED, "it has gone", || house.has("client_gone"));
     let told = |part: &str| !house.ballast.log_with(&[part]).is_empty();
     assert!(!told("stays ejected") && !told("is no longer ejected"));
-    // Another one has to.
+    // Another request has to bring the host back.
     bad.set(Reply::ok());
     wait_until(SOON, "it is back", || {
         get(address, "/");
@@ -366,7 +366,7 @@ fn half_close_serve_keeps_those_who_only_stop_sending() {
         client
     };
     assert!(half().is_closed_within(NOTICED));
-    // In place, for connections that are there as well.
+    // With an in-place reload, which also applies to existing connections.
     let log = "access_log: { path: access.log, format: json }";
     let listen = format!("listeners: [\"{LISTEN}\"]");
     let line = house.ballast.hang_up(&serve.top(log).top(&listen).yaml());
@@ -377,7 +377,7 @@ fn half_close_serve_keeps_those_who_only_stop_sending() {
         assert_eq!(client.read_response(false).expect("whole").text(), "a\n");
         assert!(client.is_closed_within(SOON));
     }
-    // Who breaks the connection has left all the same.
+    // A client that breaks the connection counts as one that left.
     host.set(Reply::Hang);
     let before = host.requests();
     let mut broken = house.guest(Kind::Reset);

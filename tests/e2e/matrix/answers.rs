@@ -1,4 +1,4 @@
-//! Rows 6 to 13: answers that break off, stall, drip, or are none.
+//! Rows 6 to 13: responses that break off, stall, drip, or never come.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::{GET, NO_EJECTION, Subject};
 use crate::support::{Backend, Client, Next, Reply, SOON, Setup, resident, wait_until};
 
-/// What memory may grow by while a host misbehaves: buffers and what the allocator keeps of them.
+/// How much memory may grow while a host misbehaves: buffers, and what the allocator keeps of them.
 const SOME_MEMORY: u64 = 24 << 20;
 
-/// Sends `bytes` as they are, in answer to whatever is asked.
+/// Sends `bytes` unchanged in response to any request.
 fn raw(bytes: impl Into<Vec<u8>>, next: Next) -> Reply {
     let bytes = bytes.into();
     Reply::script(move |head, wire| {
@@ -64,7 +64,7 @@ fn row_07_length_that_is_not_that_of_the_body() {
             assert_eq!(client.get("/").text(), "a\n", "after {after}");
         }
     };
-    // More than is there.
+    // The announced length exceeds the body.
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nshort",
@@ -75,7 +75,7 @@ fn row_07_length_that_is_not_that_of_the_body() {
         outcome.expect_err("the end is missing");
         canary(answer);
     }
-    // Less than is there: what is too much belongs to no answer, and its connection is not used again.
+    // The announced length is below the body. The excess bytes belong to no response, and the connection is not reused.
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright and wrong",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nrightHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
@@ -113,7 +113,7 @@ fn row_08_body_that_stalls() {
         assert!(start.elapsed() >= Duration::from_millis(900));
         assert!(start.elapsed() < SOON);
         wait_until(SOON, "the host is left", || host.open_connections() == 0);
-        // The one place is free.
+        // The only place is free.
         host.set(Reply::ok());
         let mut client = Client::connect(subject.address());
         wait_until(SOON, "the place is free", || client.get("/").status == 200);
@@ -164,7 +164,7 @@ fn row_10_flood_of_interim_answers() {
         Ok(Next::Keep)
     }));
     for _ in 0..3 {
-        // Passed on or cut short: the client hears of an end, and nothing piles up.
+        // The response is passed on or cut short: the client sees an end, and no data accumulates.
         if let Ok(answer) = Client::connect(subject.address()).request(GET) {
             assert!([200, 502].contains(&answer.status), "{}", answer.status);
         }
@@ -197,7 +197,7 @@ fn row_11_malformed_heads() {
         let response = Client::connect(subject.address()).post("/", b"x");
         assert_eq!(response.status, 502, "{answer:?}");
         assert!(!response.text().contains("wrong"), "{answer:?}");
-        // An answer came, if a bad one, so the request is not sent again.
+        // A response came, although a bad one, so the request is not sent again.
         assert_eq!(host.requests(), 2 * number as u64 + 1, "{answer:?}");
         host.set(Reply::ok());
         assert_eq!(Client::connect(subject.address()).get("/").text(), "a\n");
@@ -258,7 +258,7 @@ fn row_13_answer_before_the_upload_has_ended() {
         let answer = client.read_response(false).expect("a whole answer");
         assert_eq!((answer.status, answer.backend()), (413, "a"));
         if number % 2 == 0 {
-            // It may be drained, or the connection may have ended.
+            // The proxy may drain the excess, or the connection may have ended.
             let _ = client.send(vec![b'x'; LENGTH]);
             let _ = client.request(GET);
         } else {

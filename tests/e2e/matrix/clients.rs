@@ -1,4 +1,4 @@
-//! Rows 14 to 16: clients that close one side, go away, or take their time.
+//! Rows 14 to 16: clients that close one side, leave, or are slow.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ fn row_15_client_gone_amid_the_upload_or_the_answer() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]));
     let left = |what: &str| {
-        // The promise is a second, and this is what a busy machine may add; timeouts are a minute.
+        // The promise is one second; the rest is an allowance for a busy machine. Timeouts are a minute.
         wait_until(Duration::from_secs(5), what, || {
             host.open_connections() == 0
         });
@@ -100,7 +100,7 @@ fn row_16_slow_clients() {
     let setup = Setup::of(&[&host]).top("timeouts: { read: 3s, write: 3s }");
     let subject = Subject::start(&setup);
     let address = subject.address();
-    // So large that most of it waits for a client that does not read.
+    // The response is so large that most of it waits for a client that does not read.
     host.set(Reply::script(|head, wire| {
         if let Some(framing) = head.framing() {
             wire.read_body(framing)?;
@@ -127,7 +127,7 @@ fn row_16_slow_clients() {
             (what, client)
         })
         .collect();
-    // Others notice nothing while the slow ones are there, nor when they are cut off.
+    // Other clients notice nothing while the slow ones are connected, nor when those are cut off.
     let others = Load::start_paced(address, OTHERS, Connections::Kept, Duration::from_millis(2));
     let slowest = thread::spawn(move || {
         let mut client = Client::connect(address);
@@ -146,14 +146,14 @@ fn row_16_slow_clients() {
     wait_until(SOON, "hosts are left whose answers nobody reads", || {
         host.open_connections() <= OTHERS + 1
     });
-    // How long a first head may take is not ours to say.
+    // The test does not control how long a first head may take.
     let owe_heads = slow.iter().filter(|(what, _)| *what == HEAD).count();
     wait_until(SOON, "the slow clients are cut off", || {
         accepted_at(address) <= owe_heads + OTHERS + 1
     });
     drop(slow);
     let p99 = slowest.join().expect("every request is answered");
-    // One that waited for a slow one would wait for the three seconds that it is allowed.
+    // A request that waited for a slow client would wait for the three seconds which that client may take.
     assert!(p99 < Duration::from_secs(2), "{p99:?}");
     others.stop().assert_all_ok("beside slow clients");
     subject.settle(&[&host]);

@@ -1,4 +1,4 @@
-//! Rows 1 to 5: connections to a host that fail, or break before a byte of the answer.
+//! Rows 1 to 5: connections to a host that fail, or break before the first byte of the response.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -65,7 +65,7 @@ fn row_02_blackhole() {
             }
         });
         assert_eq!(good.requests(), before + AT_ONCE as u64);
-        // A connection to the client and one to the host for each, and none from the rounds before.
+        // One connection to the client and one to the host for each request, and none from the rounds before.
         assert!(descriptors(pid) <= subject.descriptors + 2 * AT_ONCE);
     }
     subject.settle(&[&good]);
@@ -81,11 +81,11 @@ fn row_03_connect_slow() {
     let start = Instant::now();
     client.send(GET).expect("sent");
     let pid = subject.ballast.pid();
-    // The connections to the client and to the other host, and the one that is being made.
+    // The connections to the client and to the other host, and the one that is being opened.
     wait_until(SOON, "the connection is tried", || {
         descriptors(pid) >= subject.descriptors + 3
     });
-    // The first SYN was lost, and the next is due after a second.
+    // The first SYN was lost; the kernel sends the next one after a second.
     let listener = slow.open_up();
     let serving = thread::spawn(move || serve_one(&listener));
     let answer = client.read_response(false).expect("a whole answer");
@@ -97,7 +97,7 @@ fn row_03_connect_slow() {
     subject.settle(&[&other]);
 }
 
-/// Answers one request, whichever connection brings it; returns how many connections brought one.
+/// Responds to one request on any connection; returns how many connections brought a request.
 fn serve_one(listener: &TcpListener) -> usize {
     loop {
         let (stream, _) = listener.accept().expect("a listener accepts");
@@ -145,7 +145,7 @@ fn row_04_reset_before_a_byte() {
 fn row_05_idle_connection_closed_as_a_request_goes_out() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).pool(NO_EJECTION));
-    // The second request of a connection meets its end: the host may or may not have seen it, so it counts as seen.
+    // The second request on a connection meets its end. The host may have seen the request, so it counts as seen.
     let seen = Arc::new(AtomicU64::new(0));
     let counted = seen.clone();
     host.set(Reply::script(move |_, wire| {
@@ -157,10 +157,10 @@ fn row_05_idle_connection_closed_as_a_request_goes_out() {
     }));
     for number in 1..=5 {
         let mut client = Client::connect(subject.address());
-        // One leaves a connection behind, the other finds it and goes out again over a fresh one.
+        // One request leaves a connection behind; the other finds it closed and is sent again over a new one.
         assert_eq!((client.get("/").status, client.get("/").status), (200, 200));
         assert_eq!(seen.load(Ordering::SeqCst), 2 * number - 1);
-        // This finds the fresh one.
+        // This request finds the new connection.
         assert_eq!(client.post("/", b"").status, 502);
         assert_eq!(seen.load(Ordering::SeqCst), 2 * number);
         assert_eq!(host.requests(), 2 * number, "what was answered");

@@ -1,4 +1,4 @@
-//! Rows 26, 31 and 33: files, names and certificates that are wrong, or have become so.
+//! Rows 26, 31 and 33: files, names and certificates that are wrong, or have become wrong.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::support::{
     Authority, Backend, Ballast, Client, LISTEN, SOON, Setup, free, get, wait_until,
 };
 
-/// A file that is no good leaves everything as it was, whoever asks for the reload, and says why.
+/// An invalid file changes nothing, however the reload is requested, and the reason is reported.
 #[track_caller]
 fn refuses(subject: &Subject, bad: &str, reason: &str) {
     let line = subject.ballast.hang_up(bad);
@@ -53,7 +53,7 @@ fn row_26_reload_with_a_bad_file() {
         refuses(&subject, bad, reason);
         assert_eq!(get(subject.address(), "/").backend(), "a", "{reason}");
     }
-    // A good one works afterwards.
+    // A valid file works afterwards.
     let line = subject.ballast.hang_up(&yaml);
     assert!(line.contains("reloaded in place"), "{line}");
     assert_eq!(get(subject.address(), "/").backend(), "b");
@@ -66,11 +66,11 @@ fn row_31_name_that_cannot_be_resolved() {
     const REASON: &str = "cannot resolve `nowhere.invalid`";
     let host = Backend::start_new("a");
     let unknown = Setup::of(&[&host]).host_entry("\"nowhere.invalid:80\"");
-    // At the start: a clear error and the end.
+    // At the start: the process logs a clear error and ends.
     let mut ballast = Ballast::spawn(&unknown.yaml());
     assert_eq!(ballast.wait_exit(SOON).code(), Some(2));
     ballast.wait_for_log(&["ballast.yaml:", REASON]);
-    // Later: what is known stays.
+    // Later: the known addresses stay.
     let port = host.address().port();
     let known = Setup::of(&[]).host_entry(&format!("\"localhost:{port}\""));
     let subject = Subject::start(&known);

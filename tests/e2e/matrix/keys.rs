@@ -10,7 +10,7 @@ fn row_37_pathological_keys() {
     let hosts = ["a", "b", "c", "d", "e"].map(Backend::start_new);
     let all = hosts.each_ref();
 
-    // One hot URL: a bounded pool spreads it, up to ceil(1.25 · 40 / 5) at once on a host.
+    // One hot URL: a bounded pool spreads it, with up to ceil(1.25 · 40 / 5) requests at once on a host.
     let bounded = Setup::of(&all).algorithm("{ name: bounded, factor: 1.25, key: path }");
     let subject = Subject::start(&bounded);
     for host in &hosts {
@@ -37,7 +37,7 @@ fn row_37_pathological_keys() {
     drop(waiting);
     subject.settle(&all);
 
-    // One client: ip_hash keeps an IPv4 address, or an IPv6 /64, on one host, and spreads those that differ.
+    // One client: ip_hash keeps an IPv4 address, or an IPv6 /64, on one host, and spreads different ones.
     let pinned = Setup::of(&all)
         .algorithm("ip_hash")
         .top("trusted_proxies: [127.0.0.1]");

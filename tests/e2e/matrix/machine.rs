@@ -1,4 +1,4 @@
-//! Rows 27, 28, 30, 32, 34 and 35: the machine runs short of something, or its clock jumps.
+//! Rows 27, 28, 30, 32, 34 and 35: the machine runs short of a resource, or its clock jumps.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +20,7 @@ use crate::support::{
     allowed_descriptors, get, peer, wait_until,
 };
 
-/// Started by another program, which is listed first with its arguments.
+/// Started by another program, which comes first in the command, with its arguments.
 #[track_caller]
 fn start_through(setup: &Setup, through: &[&str]) -> Subject {
     let mut ballast = Ballast::spawn_through(&setup.yaml(), through);
@@ -70,7 +70,7 @@ fn row_27_descriptors_exhausted() {
     subject.settle(&[&host]);
 }
 
-/// Set where this test runs in a network of its own.
+/// Set if this test runs in its own network namespace.
 const IN_A_NETWORK_OF_ITS_OWN: &str = "BALLAST_TEST_IN_A_NETWORK_OF_ITS_OWN";
 
 #[test]
@@ -112,7 +112,7 @@ fn without_ephemeral_ports() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).pool(NO_EJECTION));
     let address = subject.address();
-    // Each of these waits until there is a permit for it.
+    // Each of these requests waits for a permit.
     let permits = Arc::new(AtomicU64::new(0));
     let take = Arc::clone(&permits);
     host.set(Reply::script(move |head, wire| {
@@ -141,7 +141,7 @@ fn without_ephemeral_ports() {
         let outcome = told.recv_timeout(SOON).expect("an answer soon");
         outcome.expect("a whole answer")
     };
-    // How many ports are left to the proxy is the kernel's to say: those of the clients are of the same range.
+    // The kernel decides how many ports are left for the proxy: the ports of the clients come from the same range.
     let mut refused = Vec::new();
     wait_until(SOON, "all wait or are refused", || {
         refused.extend(told.try_iter().map(|outcome| outcome.expect("an answer")));
@@ -151,7 +151,7 @@ fn without_ephemeral_ports() {
     assert!(refused.len() >= TOO_MANY, "{held} held");
     assert!(refused.iter().all(|status| [502, 503].contains(status)));
     subject.ballast.wait_for_log(&["assign requested address"]);
-    // A connection that is there already serves on.
+    // An existing connection continues to serve.
     let before = host.connections();
     permits.store(1, Ordering::SeqCst);
     assert_eq!(next(), 200);
@@ -167,7 +167,7 @@ fn without_ephemeral_ports() {
     subject.settle(&[&host]);
 }
 
-/// Requests to a pool whose one host is dead, each of which is worth a line in the log, and then to one that works.
+/// Sends requests to a pool whose only host is dead, each of which is worth a log line, and then to a pool that works.
 #[track_caller]
 fn serves_whatever_becomes_of_the_log(subject: &Subject) {
     for _ in 0..200 {
@@ -224,7 +224,7 @@ fn row_30_log_into_a_pipe_that_nobody_reads() {
     subject.end();
 }
 
-/// What replaces the clock of a program, where it is installed.
+/// The library that replaces the clock of a program, if it is installed.
 fn faked_clock() -> Option<String> {
     let program = peer("faketime")?;
     let libraries = program.parent()?.parent()?.join("lib");
@@ -270,7 +270,7 @@ fn row_32_wall_clock_jumps() {
     let subject = start_through(&setup, &through);
     let mut client = Client::connect(subject.address());
     wait_until(SOON, "the hosts are up", || client.get("/").status == 200);
-    // As many as there may be at once; the next one has to wait for a second, of whichever clock.
+    // As many requests as may run at once; the next one has to wait for a second of either clock.
     let mut limited = |key: &str| {
         let field = format!("X-Limited: {key}\r\n");
         (0..20)
@@ -304,7 +304,7 @@ fn row_32_wall_clock_jumps() {
     subject.settle(&hosts.each_ref());
 }
 
-/// Programs that do nothing but work, all on the first processor, until dropped.
+/// Busy loops, all on the first processor, until dropped.
 struct Busy(Vec<Child>);
 
 impl Busy {
@@ -357,11 +357,11 @@ fn row_34_no_processor_to_spare() {
     subject.settle(&hosts.each_ref());
 }
 
-/// A connection that is being made: whoever writes waits until it is there.
+/// A connection that is being opened: a write waits until it is established.
 fn begin(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor is left");
     socket.set_nonblocking(true).expect("a socket");
-    // That it is in progress comes as an error.
+    // The kernel reports a connection in progress as an error.
     let _ = socket.connect(&address.into());
     socket.set_nonblocking(false).expect("a socket");
     socket.set_read_timeout(Some(SOON * 8)).expect("a timeout");
@@ -376,7 +376,7 @@ fn row_35_thousands_of_connections_at_once() {
         println!("scaled down to {count} connections by the limit of descriptors");
     }
     let host = Backend::start_new("a");
-    // The host is one of threads.
+    // The host uses threads.
     let setup = Setup::of(&[&host])
         .top(&format!("limits: {{ max_connections: {} }}", count + 10))
         .pool("limits: { max_in_flight: 50, queue: 5000, queue_timeout: 5m }");

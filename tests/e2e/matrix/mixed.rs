@@ -1,4 +1,4 @@
-//! Everything at once, for a while.
+//! All faults at once, for a while.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,18 +12,18 @@ use super::pools::in_front_of;
 use crate::rig::{Hosts, Mode, Plan, Record};
 use crate::support::{Client, Connections, Load, SOON, long, resident};
 
-/// Hosts, and how many of them are in trouble at a time.
+/// The number of hosts, and how many of them are faulty at a time.
 const HOSTS: usize = 8;
 const TROUBLED: usize = 3;
 
-/// Requests a second, which any machine should serve in time, and the median that tells whether this one does.
+/// Requests per second, which any machine should serve in time, and the median that shows whether this one does.
 const RATE: f64 = 300.0;
 const IN_TIME: Duration = Duration::from_millis(50);
 
-/// What memory may grow by after the warm-up.
+/// How much memory may grow after the warm-up.
 const SOME_MEMORY: u64 = 16 << 20;
 
-/// Puts hosts in trouble and out of it, as chance has it, until told to stop; then all are well.
+/// Makes random hosts faulty and sound again until stopped; then all are sound.
 fn trouble(hosts: &Hosts, stop: &AtomicBool) {
     let mut random = SmallRng::seed_from_u64(39);
     let mut troubled: Vec<usize> = Vec::new();
@@ -60,7 +60,7 @@ fn recover(hosts: &Hosts, number: usize) {
     hosts.revive(number);
 }
 
-/// Clients that go away at every stage of a request.
+/// Clients that leave at every stage of a request.
 fn leave_early(subject: &Subject, stop: &AtomicBool) {
     let stages = [
         "GET / HTT",
@@ -79,7 +79,7 @@ fn leave_early(subject: &Subject, stop: &AtomicBool) {
     }
 }
 
-/// A quarter of a minute; with BALLAST_LONG=1 ten minutes.
+/// 15 seconds; with BALLAST_LONG=1 ten minutes.
 #[test]
 fn mixed_faults_leave_nothing_behind() {
     let time = Duration::from_secs(if long() { 600 } else { 16 });
@@ -120,11 +120,11 @@ fn mixed_faults_leave_nothing_behind() {
     });
     let grown = memory[3].saturating_sub(memory[0]);
     assert!(grown < SOME_MEMORY, "{memory:?}");
-    // Of three of eight hosts in trouble at any time, clients notice little.
+    // With three of eight hosts faulty at any time, clients notice little.
     let shares: Vec<f64> = records.iter().map(Record::success).collect();
     let medians: Vec<Duration> = records.iter().map(|record| record.latency(0.5)).collect();
     println!("success {shares:?}, median {medians:?}, resident {memory:?}");
-    // A machine that cannot serve this load in time makes everything look like trouble. It still serves.
+    // On a machine that cannot serve this load in time, every request looks faulty. The process still has to serve.
     let in_time = medians.iter().all(|median| *median < IN_TIME);
     let least = if in_time { 0.97 } else { 0.5 };
     assert!(shares.iter().all(|share| *share >= least), "{shares:?}");

@@ -1,9 +1,9 @@
-//! The fault matrix: what may go wrong with hosts, clients and connections, one row each, and what clients notice of it.
+//! The fault matrix: what may go wrong with hosts, clients and connections, one row each, and what clients notice.
 //!
-//! The oracle of every row is the outcome for the client, what each host got, and that the process comes back to rest:
+//! Each row checks the outcome for the client, the requests that each host got, and that the process returns to rest:
 //! [`Subject::settle`].
 //!
-//! Row 29, memory, is in `bounds.rs`; row 36, a panic, in `tests/panic.rs`, which has a filter that can.
+//! Row 29, memory, is in `bounds.rs`. Row 36, a panic, is in `tests/panic.rs`, which has a filter that can panic.
 
 mod answers;
 mod clients;
@@ -26,10 +26,10 @@ use crate::support::{
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// For rows whose hosts are meant to go on failing.
+/// For rows whose hosts are meant to continue to fail.
 const NO_EJECTION: &str = "ejection: none";
 
-/// Ballast, and what it holds at rest.
+/// Ballast, and the resources that it holds at rest.
 struct Subject {
     ballast: Ballast,
     descriptors: usize,
@@ -41,7 +41,7 @@ impl Subject {
         Subject::over(setup.start())
     }
 
-    /// One that has been started already and listens.
+    /// A process that has already been started and listens.
     #[track_caller]
     fn over(ballast: Ballast) -> Self {
         let address = ballast.address();
@@ -62,8 +62,8 @@ impl Subject {
         self.ballast.address()
     }
 
-    /// Everything that has ended is over: once clients and hosts have closed their connections, no descriptor is left;
-    /// no host counts as busy; and no request counts as running, for which the end of the process would wait.
+    /// Waits until the process is at rest. Once clients and hosts have closed their connections, no descriptor is left,
+    /// no host counts as busy, and no request counts as running, which would delay the end of the process.
     #[track_caller]
     fn settle(self, backends: &[&Backend]) {
         let close = || backends.iter().for_each(|backend| backend.close_idle());
@@ -78,7 +78,7 @@ impl Subject {
         self.end();
     }
 
-    /// The same with simulated hosts, all of which are there.
+    /// The same with simulated hosts, all of which are up.
     #[track_caller]
     fn settle_simulated(self, hosts: Hosts) {
         let numbers = || 0..hosts.count();
@@ -98,7 +98,7 @@ impl Subject {
         });
     }
 
-    /// Where a host may get one request at a time, each of them gets one.
+    /// If a host may get one request at a time, each host gets one.
     #[track_caller]
     fn has_room_for_one(&self, setup: Setup, hang: impl FnOnce(), requests: impl Fn() -> Vec<u64>) {
         let limited = setup
@@ -115,7 +115,7 @@ impl Subject {
         wait_until(SOON, "every host has room for a request", || {
             let mut client = Client::connect(self.address());
             client.send(GET).expect("sent");
-            // All are busy, or one is now.
+            // All hosts are busy, or one has just become busy.
             client.patience(Duration::from_millis(100));
             if client.read_response(false).is_err() {
                 waiting.push(client);
@@ -129,7 +129,7 @@ impl Subject {
     #[track_caller]
     fn end(mut self) {
         self.ballast.signal(Signal::SIGTERM);
-        // The grace period for what runs is 30 s.
+        // The grace period for running requests is 30 s.
         let exit = self.ballast.wait_exit(SOON);
         assert_eq!(exit.code(), Some(0));
         let panics = self.ballast.log_with(&["panicked"]);

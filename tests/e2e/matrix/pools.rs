@@ -13,7 +13,7 @@ use crate::support::{
     processor_time, wait_until,
 };
 
-/// The algorithms with options under which each request has a key of its own.
+/// The algorithms, with options that give each request its own key.
 const ALGORITHMS: [&str; 7] = [
     "random",
     "round_robin",
@@ -39,8 +39,9 @@ fn row_17_each_of_three_hosts_restarts_in_turn() {
 }
 
 fn each_host_restarts_in_turn(count: usize) {
-    // When a host dies, each client may need a retry, and each retry is paid for by five requests before it. Clients
-    // that wait for their answers: no machine is so slow that more are under way, or one for longer than a host is there.
+    // When a host dies, each client may need a retry, and five earlier requests pay for each retry. The clients wait
+    // for their responses, so on a slow machine there are no more requests at once, and none outlasts a host's time in
+    // the pool.
     const CLIENTS: usize = 16;
     const ENOUGH: u64 = 400;
     let hosts = Hosts::start(count, 1);
@@ -114,7 +115,7 @@ fn row_19_flapping_health() {
     let before = owners();
     assert!(before.values().any(|owner| owner == "a"));
 
-    // Every other check fails, and then two of three: neither is three in a row.
+    // Every second check fails, and then two of three: neither gives three failures in a row.
     for bad in [1, 2] {
         let checks = Arc::new(AtomicU64::new(0));
         hosts[0].set_health(Reply::script(move |_, wire| {
@@ -136,7 +137,7 @@ fn row_19_flapping_health() {
     let said = |what: &str| subject.ballast.log_with(&["host ", what]).len();
     assert_eq!(said("is down"), 0);
 
-    // A true failure moves its keys once, and its end moves them back.
+    // A real failure moves the host's keys once, and its end moves them back.
     let ups = said("is up");
     hosts[0].set_health(Reply::status(500));
     wait_until(SOON, "it is left out", || said("is down") == 1);
@@ -165,7 +166,7 @@ fn row_20_one_check_hangs() {
     let subject = Subject::start(&setup);
     let mut client = Client::connect(subject.address());
     hosts[2].set_health(Reply::Hang);
-    // Its requests hang as well: a check that only takes long says nothing against a host that serves.
+    // Its requests hang as well: a slow check alone does not count against a host that serves.
     hosts[2].set(Reply::Hang);
     let checks = || hosts.each_ref().map(Backend::health_checks);
     let (start, before) = (Instant::now(), checks());
@@ -173,7 +174,7 @@ fn row_20_one_check_hangs() {
         .ballast
         .wait_for_log(&["host ", "is down", "timed out"]);
     let took = start.elapsed();
-    // Two checks that time out; meanwhile the others were checked as often.
+    // Two checks time out; meanwhile the other hosts were checked as often.
     assert!(took >= Duration::from_millis(600), "{took:?}");
     let after = checks();
     let made = [0, 1, 2].map(|number| after[number] - before[number]);
@@ -187,21 +188,21 @@ fn row_20_one_check_hangs() {
     subject.settle(&[&hosts[0], &hosts[1]]);
 }
 
-/// Ten hosts of which the first is in this mode.
+/// Ten hosts, the first of which is in this mode.
 fn ten_with_one(mode: Mode) -> Hosts {
     let hosts = Hosts::start(10, 1);
     hosts.set(0, mode);
     hosts
 }
 
-/// The share of the requests that the first host has got.
+/// The share of the requests that the first host got.
 fn share_of_the_first(hosts: &Hosts) -> f64 {
     let requests = hosts.requests();
     requests[0] as f64 / requests.iter().sum::<u64>() as f64
 }
 
-/// How fast clients that wait for their answers are depends on the machine, and so does how much slower the one host
-/// is than the others; what is compared is how many requests each has.
+/// The speed of clients that wait for their responses depends on the machine, and so does how much slower the one host
+/// is than the others. The test therefore compares how many requests each host has.
 #[test]
 fn row_21_slow_host() {
     let enough = if long() { 10_000 } else { 2_000 };
@@ -211,7 +212,7 @@ fn row_21_slow_host() {
         let load = Load::start(subject.address(), 30, Connections::Kept);
         load.wait_for_more(enough);
         load.stop().assert_all_ok(algorithm);
-        // A tenth would be as much as the others get. The scenarios measure how little it should be.
+        // A tenth would equal the share of the other hosts. The scenarios measure how small the share should be.
         let share = share_of_the_first(&hosts);
         assert!(share > 0.0 && share <= 0.05, "{algorithm}: {share}");
         subject.settle_simulated(hosts);
@@ -226,7 +227,7 @@ fn row_21_slow_host() {
     subject.settle_simulated(hosts);
 }
 
-/// Clients meet the host that fails until it is ejected, and not for long after that.
+/// Clients meet the failing host until it is ejected, and only briefly after that.
 #[test]
 fn row_22_host_that_fails_fast() {
     const CLIENTS: usize = 4;
@@ -239,13 +240,13 @@ fn row_22_host_that_fails_fast() {
                     "ejection: {{ consecutive: {IN_A_ROW}, base: 5m }}"
                 ));
                 let subject = Subject::start(&setup);
-                // From many addresses: one of them is the host's under any hash.
+                // From many addresses: one of them belongs to the host under any hash.
                 let load = Load::start(subject.address(), CLIENTS, Connections::OnePerRequest);
                 subject.ballast.wait_for_log(&["is ejected"]);
                 load.wait_for_more(1_000);
                 let tally = load.stop();
                 let failed = tally.total() - tally.by_status.get(&200).copied().unwrap_or(0);
-                // What was under way when it was ejected may fail, too.
+                // Requests that were running when the host was ejected may fail too.
                 let most = IN_A_ROW + CLIENTS as u64;
                 assert!((1..=most).contains(&failed), "{algorithm}: {tally:?}");
                 assert_eq!(tally.by_status.get(&500), Some(&failed), "{algorithm}");

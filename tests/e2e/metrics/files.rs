@@ -1,4 +1,4 @@
-//! The dashboard and the alerts in `conf`: they are well formed, and what they ask for is there.
+//! The dashboard and the alerts in `conf`: they are well-formed, and every metric they query exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(conf(name)).expect("the file is there")
 }
 
-/// The names of our metrics in a text.
+/// The names of Ballast's metrics in a text.
 fn names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let own = |word: &&str| word.starts_with("ballast_") || word.starts_with("process_");
@@ -33,7 +33,7 @@ fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let identity = Authority::new("any").issue(&["a.test"]);
     let (certificate, key) = identity.write(folder.path(), "a");
-    // Certificates have series of their own.
+    // Certificates have their own series.
     let setup = Setup::of(&[&backend]).top(&format!(
         "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {}, key: {} }}] }} }}]",
         certificate.display(),

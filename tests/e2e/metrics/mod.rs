@@ -1,5 +1,5 @@
-//! What is counted: each request once, whatever becomes of it; hosts while they are there; nothing that a client can
-//! multiply.
+//! What is counted: each request once, with any outcome; hosts while they are in the configuration; nothing that a
+//! client can multiply.
 
 mod files;
 mod peers;
@@ -22,7 +22,7 @@ fn host(backend: &Backend) -> String {
     backend.address().to_string()
 }
 
-/// Waits until a name has this sum.
+/// Waits until the samples of a name have this sum.
 #[track_caller]
 fn wait_for(admin: SocketAddr, name: &str, labels: &[(&str, &str)], value: f64) {
     wait_until(SOON, &format!("{name} {labels:?} is {value}"), || {
@@ -141,7 +141,7 @@ fn times_bytes_and_connections_are_measured() {
     assert_eq!(connections, backend.connections() as f64);
     let listener = [("listener", &*ballast.address().to_string())];
     let accepted = scrape.sum("ballast_connections_total", &listener);
-    // The first one was made to see whether it listens.
+    // The first connection only checked whether the process listens.
     assert!(accepted >= 2.0, "{accepted}");
     wait_for(admin, "ballast_connections", &[], 1.0);
     drop(client);
@@ -226,7 +226,7 @@ fn a_reload_keeps_the_counts_and_hosts_that_leave_disappear() {
     let address = ballast.address();
     let running = thread::spawn(move || {
         let mut client = Client::connect(address);
-        // One of two in turn is the one that is slow.
+        // Of the two hosts in turn, one is slow.
         (client.get("/").status, client.get("/").status)
     });
     wait_until(SOON, "a request runs on b", || b.requests() > asked);
@@ -274,7 +274,7 @@ fn nothing_that_clients_or_hosts_send_makes_a_series() {
         let request = format!(
             "M{number} /{number}/{status} HTTP/1.1\r\nHost: h{number}.test\r\nX-{number}: {number}\r\n\r\n"
         );
-        // A connection ends after so many requests; the client has others.
+        // A connection ends after so many requests; the client opens others.
         match client.request(request) {
             Ok(_) => answered += 1,
             Err(_) => client = Client::connect(ballast.address()),
@@ -308,7 +308,7 @@ fn connections_that_bring_no_request_are_counted_by_reason() {
     let done = [("outcome", "ok"), ("version", "TLSv1_3")];
     assert_eq!(scrape.sum("ballast_tls_handshakes_total", &done), 1.0);
     let tls = [("reason", "tls")];
-    // What looks whether it listens says nothing and leaves.
+    // The connection that checks whether the process listens sends nothing and closes.
     let before = scrape.sum("ballast_rejects_total", &tls);
     let mut plain = Client::connect(ballast.address());
     let _ = plain.request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
@@ -323,10 +323,10 @@ fn connections_that_bring_no_request_are_counted_by_reason() {
     wait_for(admin, "ballast_rejects_total", &reason, 1.0);
 }
 
-/// Often enough for a host that comes back to be used again within the test.
+/// Checks often enough that a host that comes back is used again within the test.
 const CHECKED: &str = "{ interval: 100ms, timeout: 100ms }";
 
-/// Stops and starts a host, lets another one fail in turn, and reloads, while clients ask.
+/// Stops and starts a host, lets another one fail in turn, and reloads, while clients send requests.
 fn disturb(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
     for fault in [
         Reply::Reset,
@@ -355,7 +355,7 @@ fn every_client_and_the_counts_agree_to_the_request_after_faults() {
     disturb(&ballast, &setup.yaml(), &backends);
     let mut total = 0;
     for tally in [kept.stop(), new.stop()] {
-        // An answer that broke off was asked for as well; nothing here loses a request before it is read.
+        // A request whose response broke off counts as well; in this test no request is lost before it is read.
         total += tally.total();
     }
     let scrape = after(admin, total);

@@ -1,4 +1,4 @@
-//! What others say: Prometheus' own tools, and a load generator that counts for itself.
+//! Checks by other programs: Prometheus' own tools, and a load generator that counts for itself.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -74,7 +74,7 @@ impl Prometheus {
             address,
             _folder: folder,
         };
-        // Nobody else reads it, and a full pipe would stop it.
+        // No other code reads the pipe, and a full pipe would stop Prometheus.
         let log = prometheus.child.stderr.take().expect("it is piped");
         thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).count());
         wait_until(Duration::from_secs(30), "prometheus is ready", || {
@@ -85,7 +85,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// The value of a query that gives one; `None` if it gives none yet.
+    /// The value of a query; `None` if it has no value yet.
     fn query(&self, query: &str) -> Option<f64> {
         let query = query.replace(' ', "%20").replace('"', "%22");
         let answer = get(self.address, &format!("/api/v1/query?query={query}"));
@@ -131,7 +131,7 @@ fn a_real_prometheus_scrapes_and_knows_the_counts() {
     let p99 = "histogram_quantile(0.99, sum by (le) (ballast_request_duration_seconds_bucket))";
     let p99 = prometheus.query(p99).expect("there were requests");
     assert!((0.0..60.0).contains(&p99), "{p99}");
-    // A host that leaves is gone at the next scrape.
+    // A removed host is gone at the next scrape.
     let left = Setup::of(&[&a]).top(&format!("admin: {{ address: \"{admin}\" }}"));
     let line = ballast.hang_up(&left.yaml());
     assert!(line.contains("reloaded in place"), "{line}");
@@ -142,7 +142,7 @@ fn a_real_prometheus_scrapes_and_knows_the_counts() {
     });
 }
 
-/// Counts the requests that wrk has begun; it makes one before the first for itself, to see what it will send.
+/// Counts the requests that wrk has begun; wrk builds one more before the first, to see what it will send.
 const COUNT_BEGUN: &str = "\
 begun = -1
 request = function() begun = begun + 1 return wrk.format('GET', '/' .. begun) end
@@ -157,9 +157,9 @@ done = function(summary)
 end
 ";
 
-/// wrk counts what it has completed. At its end it leaves up to one request for each connection that it has begun, and of
-/// which the process may have done all or nothing; it tells how many it has begun, so the counts can be held against each
-/// other to the request.
+/// wrk counts the requests it has completed. At its end it abandons up to one request on each connection, which the
+/// process may have handled completely or not at all. This script reports how many requests wrk has begun, so the
+/// counts can be compared to the exact request.
 #[test]
 fn wrk_and_the_counts_agree_to_the_request_after_faults() {
     const CONNECTIONS: u64 = 16;
@@ -189,7 +189,8 @@ fn wrk_and_the_counts_agree_to_the_request_after_faults() {
     let (completed, begun, lost) = (said("completed"), said("begun"), said("lost"));
     let abandoned = begun - completed - lost;
     assert!(completed > 0 && abandoned <= CONNECTIONS, "{text}");
-    // What wrk calls lost broke off after the process had read it: a host that breaks off in the midst of an answer.
+    // The requests that wrk calls lost broke off after the process had read them: the host breaks off in the middle of
+    // a response.
     let scrape = after(admin, completed + lost + abandoned);
     let failed = ["5xx", "500", "502", "503", "504"];
     let failed = failed.map(|code| scrape.sum("ballast_requests_total", &[("code", code)]));

@@ -1,4 +1,4 @@
-//! How much is told of many hosts, and that no count falls.
+//! How many lines many hosts produce, and that no counter falls.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::scrape::Scrape;
 use crate::admin::with_admin;
 use crate::support::{Backend, Ballast, DeadHost, SOON, Setup, get, wait_until};
 
-/// A setup with so many hosts, one of which is there.
+/// A setup with this many hosts, one of which is up.
 fn of_hosts(backend: &Backend, count: usize, admin: &str) -> (Ballast, SocketAddr) {
     let address = crate::support::free();
     let setup = (1..count).fold(Setup::of(&[backend]), |setup, number| {
@@ -18,7 +18,7 @@ fn of_hosts(backend: &Backend, count: usize, admin: &str) -> (Ballast, SocketAdd
         ))
     });
     let setup = setup.top(&format!("admin: {{ address: \"{address}\"{admin} }}"));
-    // So many hosts take a slow machine a while.
+    // A slow machine needs a while for this many hosts.
     let mut ballast = Ballast::spawn(&setup.yaml());
     assert!(ballast.listens_within(Duration::from_secs(120)));
     (ballast, address)

@@ -1,4 +1,4 @@
-//! What `/metrics` says, taken apart.
+//! Parses the output of `/metrics`.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ struct Sample {
     value: f64,
 }
 
-/// The samples of one moment.
+/// The samples of one scrape.
 #[derive(Debug)]
 pub(crate) struct Scrape {
     pub(super) text: String,
@@ -65,18 +65,18 @@ impl Scrape {
         samples.map(|sample| sample.value).sum()
     }
 
-    /// Every request that has ended.
+    /// All requests that have ended.
     pub(super) fn requests(&self) -> f64 {
         self.sum("ballast_requests_total", &[])
     }
 
-    /// The names, those of a histogram's parts among them.
+    /// All names, including the parts of histograms.
     pub(super) fn names(&self) -> BTreeSet<&str> {
         let names = self.samples.iter().map(|sample| sample.name.as_str());
         names.collect()
     }
 
-    /// How many samples there are.
+    /// The number of samples.
     pub(super) fn len(&self) -> usize {
         self.samples.len()
     }
@@ -89,7 +89,7 @@ impl Scrape {
     }
 }
 
-/// What is said once `requests` requests have ended: a client has its answer before its request is counted.
+/// The samples once `requests` requests have ended: a client gets its response before its request is counted.
 #[track_caller]
 pub(super) fn after(admin: SocketAddr, requests: u64) -> Scrape {
     let mut scrape = Scrape::of(admin);

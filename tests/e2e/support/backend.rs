@@ -1,4 +1,4 @@
-//! A server to send requests to: it counts, records, misbehaves on demand, and can be stopped and started again.
+//! A server that gets the requests: it counts, records, misbehaves on demand, and can be stopped and started again.
 
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,18 +25,18 @@ enum State {
         listener: TcpListener,
         acceptor: JoinHandle<()>,
     },
-    /// The port stays taken, so that nobody else gets it before the next start.
+    /// Holds the port, so that no other process gets it before the next start.
     Stopped(Socket),
     Changing,
 }
 
 impl Backend {
-    /// Starts a server that answers 200 with its name.
+    /// Starts a server that responds with 200 and its name.
     pub(crate) fn start_new(name: &str) -> Self {
         Backend::build(name, None)
     }
 
-    /// As [`start_new`](Self::start_new), with TLS.
+    /// Like [`start_new`](Self::start_new), with TLS.
     pub(crate) fn start_tls(name: &str, config: Arc<rustls::ServerConfig>) -> Self {
         Backend::build(name, Some(config))
     }
@@ -77,17 +77,17 @@ impl Backend {
         &self.shared.name
     }
 
-    /// Changes what happens to requests from now on.
+    /// Changes the reply to requests from now on.
     pub(crate) fn set(&self, reply: impl Into<Reply>) {
         *lock(&self.shared.reply) = reply.into();
     }
 
-    /// Changes what happens to requests for [`HEALTH_PATH`] from now on.
+    /// Changes the reply to requests for [`HEALTH_PATH`] from now on.
     pub(crate) fn set_health(&self, reply: impl Into<Reply>) {
         *lock(&self.shared.health_reply) = reply.into();
     }
 
-    /// Requests so far, health checks aside, counted when their head has arrived.
+    /// Requests so far, without health checks, counted when their head has arrived.
     pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
@@ -97,17 +97,17 @@ impl Backend {
         self.shared.health_checks.load(Ordering::SeqCst)
     }
 
-    /// Connections accepted so far, TCP health checks among them.
+    /// Connections accepted so far, including TCP health checks.
     pub(crate) fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Connections that brought at least one request which was no health check.
+    /// Connections that brought at least one request other than a health check.
     pub(crate) fn connections(&self) -> u64 {
         self.shared.used.load(Ordering::SeqCst)
     }
 
-    /// Requests that have come whole and whose answer has not begun.
+    /// Requests that have arrived completely and whose response has not begun.
     pub(crate) fn unanswered(&self) -> u64 {
         self.shared.unanswered.load(Ordering::SeqCst)
     }
@@ -152,7 +152,7 @@ impl Backend {
         };
     }
 
-    /// Stops at once: connections are reset, new ones refused. The port stays this backend's.
+    /// Stops at once: connections are reset, new ones refused. The port stays reserved for this backend.
     pub(crate) fn stop(&self) {
         let mut state = lock(&self.state);
         *state = match std::mem::replace(&mut *state, State::Changing) {
@@ -169,7 +169,7 @@ impl Backend {
         };
     }
 
-    /// Closes every connection that is open now, in an orderly way, and goes on listening.
+    /// Closes every open connection in an orderly way, and continues to listen.
     pub(crate) fn close_idle(&self) {
         self.close_connections(false);
     }
@@ -180,7 +180,7 @@ impl Backend {
             for stream in open.values() {
                 if reset {
                     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-                    // Wakes the connection's thread without a word to the other side; its close is the reset.
+                    // Wakes the connection's thread without sending anything; the thread's close is the reset.
                     let _ = stream.shutdown(Shutdown::Read);
                 } else {
                     let _ = stream.shutdown(Shutdown::Both);

@@ -19,10 +19,10 @@ use super::peers::peer;
 use super::ports;
 use super::wait::{SOON, wait_for, wait_until};
 
-/// Stands in a configuration for the address of the listener.
+/// Placeholder in a configuration for the address of the listener.
 pub(crate) const LISTEN: &str = "LISTEN";
 
-/// A running `ballast`. It is killed when dropped, and shows its log if the test has failed.
+/// A running `ballast`. It is killed when dropped, and prints its log if the test has failed.
 pub(crate) struct Ballast {
     child: Child,
     address: SocketAddr,
@@ -46,11 +46,11 @@ impl Ballast {
         for _ in 0..5 {
             let mut ballast = Ballast::spawn(yaml);
             if ballast.listens_within(SOON) {
-                // It is opened beside the others, by a service of its own, and tells a moment later that all is ready.
+                // A separate service opens the admin listener, and reports a moment later that the process is ready.
                 if let Some(admin) = admin_address(yaml) {
                     wait_until(SOON, "the process is ready", || {
                         match yaml.contains("ready:") {
-                            // What it waits for may not be there yet.
+                            // The hosts that readiness waits for may not be up yet.
                             true => TcpStream::connect(admin).is_ok(),
                             false => !ballast.runs() || is_ready(admin),
                         }
@@ -67,12 +67,12 @@ impl Ballast {
         panic!("five ports in a row were taken by somebody else");
     }
 
-    /// Runs a configuration without waiting for anything.
+    /// Runs a configuration without waiting.
     pub(crate) fn spawn(yaml: &str) -> Self {
         Ballast::spawn_with(yaml, &[])
     }
 
-    /// Runs a configuration with further arguments and variables of the environment, NAME=VALUE.
+    /// Runs a configuration with further arguments and environment variables (NAME=VALUE).
     pub(crate) fn spawn_with(yaml: &str, extra: &[&str]) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
         let file = folder.path().join("ballast.yaml");
@@ -87,7 +87,7 @@ impl Ballast {
         (folder, address)
     }
 
-    /// Runs a configuration with the program that `name`, beside the configuration, is a link to.
+    /// Runs a configuration by way of the link `name` next to the configuration, which leads to the program.
     pub(crate) fn spawn_link(yaml: &str, name: &str) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
         let link = folder.path().join(name);
@@ -99,8 +99,8 @@ impl Ballast {
         Ballast::spawn_command(command, address, Arc::new(folder))
     }
 
-    /// Runs a configuration by the path that `arrange` returns, once it has arranged the folder in which the configuration
-    /// is `ballast.yaml`; waits until it listens.
+    /// Runs a configuration by the path that `arrange` returns, after `arrange` has prepared the folder with the
+    /// configuration `ballast.yaml`. Waits until it listens.
     #[track_caller]
     pub(crate) fn start_behind(yaml: &str, arrange: impl FnOnce(&Path) -> PathBuf) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
@@ -115,7 +115,7 @@ impl Ballast {
         ballast
     }
 
-    /// Runs a configuration as process 1 of a container, as far as ids go; `None` where that cannot be.
+    /// Runs a configuration as process 1 of a PID namespace, like in a container; `None` if that is not possible.
     pub(crate) fn spawn_as_process_1(yaml: &str) -> Option<Self> {
         let unshare = peer("unshare")?;
         let alone = ["--pid", "--fork", "--kill-child", "--"];
@@ -128,7 +128,8 @@ impl Ballast {
         Some(Ballast::spawn_through(yaml, &through))
     }
 
-    /// Runs a configuration by a program that sets something up and then runs the command behind its own arguments.
+    /// Runs a configuration by a program that sets something up and then runs the command that follows its own
+    /// arguments.
     pub(crate) fn spawn_through(yaml: &str, through: &[&str]) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
         let mut command = Command::new(through[0]);
@@ -179,7 +180,7 @@ impl Ballast {
         self.path("ballast.yaml")
     }
 
-    /// A file beside its configuration.
+    /// A file next to its configuration.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -188,7 +189,7 @@ impl Ballast {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// Runs `ballast demo`, which brings its own configuration, with its dashboard at `admin`.
+    /// Runs `ballast demo`, which has its own configuration, with its dashboard at `admin`.
     pub(crate) fn demo(listen: SocketAddr, admin: SocketAddr) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut command = command();
@@ -226,7 +227,7 @@ impl Ballast {
         }
     }
 
-    /// Where it listens.
+    /// The address of its listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -236,7 +237,7 @@ impl Ballast {
         TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok()
     }
 
-    /// What it has printed so far.
+    /// Its output so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.lines
             .lock()
@@ -264,7 +265,7 @@ impl Ballast {
         self.folder.path()
     }
 
-    /// The one of its pid file and its sockets that ends so.
+    /// The path of its pid file or socket that has this suffix.
     #[track_caller]
     pub(crate) fn file_ending(&self, ending: &str) -> PathBuf {
         wait_for(SOON, &format!("a file that ends in {ending}"), || {
@@ -274,14 +275,14 @@ impl Ballast {
         })
     }
 
-    /// Replaces its configuration in one step; it notices nothing until it is told to look.
+    /// Replaces its configuration atomically; the process does not notice until it is signalled.
     pub(crate) fn configure(&self, yaml: &str) {
         let text = yaml.replace(LISTEN, &self.address.to_string());
         let new = file(self.folder(), "new.yaml", &text);
         std::fs::rename(new, self.file()).expect("the folder can be written");
     }
 
-    /// Replaces its configuration and sends SIGHUP; returns the line about the outcome.
+    /// Replaces its configuration and sends SIGHUP; returns the log line about the outcome.
     #[track_caller]
     pub(crate) fn hang_up(&self, yaml: &str) -> String {
         let outcomes = || self.log_with(&["reloaded"]);
@@ -317,7 +318,7 @@ impl Ballast {
         finish(self.prepared(args))
     }
 
-    /// A command with its configuration that has not begun.
+    /// A command with its configuration that has not been started.
     pub(crate) fn prepared(&self, args: &[&str]) -> Command {
         let mut command = command();
         command
@@ -362,13 +363,13 @@ impl Ballast {
     }
 }
 
-/// `admin.address` of a configuration that says it in one line.
+/// `admin.address` of a configuration that has it on one line.
 fn admin_address(yaml: &str) -> Option<SocketAddr> {
     let (_, address) = yaml.split_once("admin: { address: \"")?;
     address.split('"').next()?.parse().ok()
 }
 
-/// Whether the process behind this admin address says that it is ready.
+/// Whether the process with this admin address reports that it is ready.
 fn is_ready(admin: SocketAddr) -> bool {
     let answer = Client::try_connect(admin)
         .and_then(|mut client| client.request("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"));
@@ -393,7 +394,7 @@ impl Drop for Ballast {
     }
 }
 
-/// Ends the successors of a process, which are nobody's children: those that are left, and one that is being started.
+/// Ends the successors of a process, which are not children of the test: the remaining ones, and one that is starting.
 fn end_all_of(runtime_directory: &Path) {
     let mut wanted = b"RUNTIME_DIRECTORY=".to_vec();
     wanted.extend_from_slice(runtime_directory.as_os_str().as_encoded_bytes());
@@ -413,7 +414,7 @@ fn end_all_of(runtime_directory: &Path) {
     }
 }
 
-/// Runs `ballast` with arguments until it ends; panics if it has not soon.
+/// Runs `ballast` with arguments until it ends; panics if that takes too long.
 #[track_caller]
 pub(crate) fn run(args: &[&str]) -> Finished {
     let mut command = command();
@@ -421,7 +422,7 @@ pub(crate) fn run(args: &[&str]) -> Finished {
     finish(command)
 }
 
-/// Runs a command until it ends; panics if it has not soon.
+/// Runs a command until it ends; panics if that takes too long.
 #[track_caller]
 pub(crate) fn finish(mut command: Command) -> Finished {
     let start = Instant::now();
@@ -457,7 +458,7 @@ pub(crate) fn finish(mut command: Command) -> Finished {
     }
 }
 
-/// A file of a test. A configuration, which is the only YAML, gets the asked mode of HTTP/1.1.
+/// Writes a file of a test. A configuration (the only YAML) gets the requested `server.http1`.
 pub(crate) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     let text = match name.ends_with(".yaml") {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::peers::{installed, peer};
 use super::wait::wait_until;
 
-/// How long a browser on a busy machine may take for what it is asked.
+/// How long a browser on a busy machine may take for a command.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
@@ -21,7 +21,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 /// A browser with one tab. It ends when dropped.
 pub(crate) struct Browser {
     driver: Child,
-    /// `None`: it has been told to end.
+    /// `None`: the browser has been told to end.
     commands: Option<ChildStdin>,
     outcomes: Mutex<Receiver<String>>,
 }
@@ -56,7 +56,7 @@ impl Browser {
         })
     }
 
-    /// Gives a command to the driver; its outcome.
+    /// Sends a command to the driver and returns its result.
     #[track_caller]
     fn command(&self, command: &Value) -> Value {
         let mut commands = self.commands.as_ref().expect("it has not ended");
@@ -73,20 +73,20 @@ impl Browser {
         outcome["value"].take()
     }
 
-    /// Goes to a page.
+    /// Opens a page.
     #[track_caller]
     pub(crate) fn open(&self, address: &str) {
         self.command(&json!({ "do": "open", "address": address }));
     }
 
-    /// Where it is.
+    /// The current address.
     #[track_caller]
     pub(crate) fn address(&self) -> String {
         let address = self.command(&json!({ "do": "address" }));
         address.as_str().unwrap_or_default().to_owned()
     }
 
-    /// What an expression is on the page.
+    /// The value of an expression on the page.
     #[track_caller]
     pub(crate) fn value(&self, expression: &str) -> Value {
         self.command(&json!({ "do": "value", "expression": expression }))
@@ -107,7 +107,7 @@ impl Browser {
         });
     }
 
-    /// Clicks the first element that a selector finds, as a person would: it must be in sight.
+    /// Clicks the first element that a selector finds, as a person would: it must be visible.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
         self.command(&json!({ "do": "click", "selector": selector }));
@@ -119,7 +119,7 @@ impl Browser {
         self.command(&json!({ "do": "hover", "selector": selector }));
     }
 
-    /// Types into the element that has the focus, and sends that off.
+    /// Types into the element that has the focus, and presses Enter.
     #[track_caller]
     pub(crate) fn enter(&self, text: &str) {
         self.write(text);
@@ -138,13 +138,13 @@ impl Browser {
         self.command(&json!({ "do": "press", "key": key }));
     }
 
-    /// Makes its window another size.
+    /// Resizes its window.
     #[track_caller]
     pub(crate) fn resize(&self, width: u32, height: u32) {
         self.command(&json!({ "do": "resize", "width": width, "height": height }));
     }
 
-    /// Writes what is to be seen into `target/screenshots`, for people.
+    /// Writes a screenshot to `target/screenshots`, for people.
     #[track_caller]
     pub(crate) fn screenshot(&self, name: &str) {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
@@ -152,8 +152,8 @@ impl Browser {
         self.command(&json!({ "do": "screenshot", "file": file }));
     }
 
-    /// What went wrong on the page since this was asked last: errors of its scripts, refusals of its policy, resources
-    /// that could not be had.
+    /// The errors on the page since the last call: script errors, violations of its policy, and resources that did not
+    /// load.
     #[track_caller]
     pub(crate) fn complaints(&self) -> Vec<String> {
         let complaints = self.command(&json!({ "do": "complaints" }));

@@ -1,4 +1,5 @@
-//! A blocking HTTP/1.1 client that shows what a library hides: pieces, aborts, half-closes, whose connection it was.
+//! A blocking HTTP/1.1 client that shows what a library hides: pieces, aborts, half-closes, and which connection was
+//! used.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -11,10 +12,10 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::wait::SOON;
 use super::wire::{Framing, Head, Stream, Wire};
 
-/// No single read or write of a test waits longer.
+/// The longest time for a single read or write of a test.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -23,7 +24,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The name of the [`Backend`](super::Backend) that answered, empty if the proxy did.
+    /// The name of the [`Backend`](super::Backend) that responded; empty if the proxy did.
     pub(crate) fn backend(&self) -> &str {
         self.head.get("x-backend").unwrap_or_default()
     }
@@ -37,9 +38,9 @@ impl Response {
 pub(crate) struct Client {
     wire: Wire,
     socket: TcpStream,
-    /// Where to connect again, for a client that can.
+    /// The address for a reconnect, if the client can reconnect.
     origin: Option<(IpAddr, SocketAddr)>,
-    /// Whether the last answer said that the connection ends.
+    /// Whether the last response said that the connection ends.
     ends: bool,
 }
 
@@ -70,7 +71,7 @@ impl Client {
         Client::tls_behind(b"", address, name, config)
     }
 
-    /// The same, with something in front of the handshake.
+    /// The same, with bytes before the handshake.
     pub(crate) fn tls_behind(
         first: &[u8],
         address: SocketAddr,
@@ -94,20 +95,21 @@ impl Client {
         }
     }
 
-    /// Connects again if the last answer ended the connection, as every client does for its next request.
+    /// Reconnects if the last response ended the connection, as every client does for its next request.
     fn go_on(&mut self) {
         if let (true, Some((source, address))) = (self.ends, self.origin) {
             *self = Client::from_ip(source, address).expect("the listener accepts connections");
         }
     }
 
-    /// GET without further fields; panics if no whole answer comes.
+    /// GET without further fields; panics if no complete response comes.
     #[track_caller]
     pub(crate) fn get(&mut self, path: &str) -> Response {
         self.get_with(path, "")
     }
 
-    /// GET with further fields, each ended by `\r\n`.
+    /// GET with further fields, each ended by `\r
+    /// `.
     #[track_caller]
     pub(crate) fn get_with(&mut self, path: &str, fields: &str) -> Response {
         self.go_on();
@@ -132,7 +134,7 @@ impl Client {
         self.request(request)
     }
 
-    /// Sends a request as it is and reads the answer to it.
+    /// Sends a request unchanged and reads its response.
     pub(crate) fn request(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<Response> {
         let bytes = bytes.as_ref();
         self.wire.send(bytes)?;
@@ -147,7 +149,7 @@ impl Client {
         self.wire.send_chunk(bytes)
     }
 
-    /// The next final answer; interim ones (1xx other than 101) are passed over.
+    /// The next final response; interim ones (1xx other than 101) are skipped.
     pub(crate) fn read_response(&mut self, to_head: bool) -> io::Result<Response> {
         let (status, head) = self.read_head()?;
         let framing = match status {
@@ -160,7 +162,7 @@ impl Client {
         Ok(Response { status, head, body })
     }
 
-    /// The head of the next final answer; its body is still to be read from [`wire`](Self::wire).
+    /// The head of the next final response; the caller reads its body from [`wire`](Self::wire).
     pub(crate) fn read_head(&mut self) -> io::Result<(u16, Head)> {
         loop {
             let head = self.wire.read_head()?.ok_or_else(|| {
@@ -177,22 +179,22 @@ impl Client {
         &mut self.wire
     }
 
-    /// Says that no more will be sent, and goes on reading.
+    /// Ends the sending side and continues to read.
     pub(crate) fn finish_sending(&self) {
         self.socket
             .shutdown(Shutdown::Write)
             .expect("the socket is open");
     }
 
-    /// Ends the connection with a reset.
+    /// Resets the connection.
     pub(crate) fn abort(self) {
-        // Without this the close would be an orderly one.
+        // Without this option the close would be orderly.
         SockRef::from(&self.socket)
             .set_linger(Some(Duration::ZERO))
             .expect("the socket is open");
     }
 
-    /// Whether the other side ends the connection within `time` without sending anything more.
+    /// Whether the other side ends the connection within `time` without sending any more bytes.
     pub(crate) fn is_closed_within(&mut self, time: Duration) -> bool {
         self.patience(time);
         let closed = match self.wire.read_some(1) {
@@ -206,7 +208,7 @@ impl Client {
         closed
     }
 
-    /// Changes how long a read may wait.
+    /// Sets the timeout of reads.
     pub(crate) fn patience(&self, time: Duration) {
         self.socket
             .set_read_timeout(Some(time))
@@ -214,7 +216,7 @@ impl Client {
     }
 }
 
-/// GET on a connection of its own.
+/// GET on a new connection.
 #[track_caller]
 pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
     Client::connect(address).get(path)

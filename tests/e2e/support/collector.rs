@@ -1,4 +1,4 @@
-//! A collector of traces, as far as OTLP over HTTP goes.
+//! A collector of traces, with as much of OTLP over HTTP as the tests need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use super::reply::{Next, Reply};
 use super::wait::{SOON, wait_until};
 use super::wire::{Framing, Head};
 
-/// What a collector has been told.
+/// A span that the collector received.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedSpan {
-    /// The head of the request that told it.
+    /// The head of the request that brought it.
     pub(crate) head: Head,
-    /// What the spans have in common.
+    /// The attributes that all spans of the request share.
     pub(crate) resource: BTreeMap<String, String>,
     pub(crate) span: Span,
 }
@@ -32,7 +32,7 @@ impl ReceivedSpan {
     }
 }
 
-/// Takes spans and keeps them.
+/// Receives spans and keeps them.
 pub(crate) struct Collector {
     pub(crate) backend: Backend,
     told: Arc<Mutex<Vec<ReceivedSpan>>>,
@@ -48,7 +48,7 @@ impl Collector {
         collector
     }
 
-    /// Takes what comes from now on.
+    /// Receives spans from now on.
     pub(crate) fn take(&self) {
         let told = Arc::clone(&self.told);
         self.backend.set(Reply::script(move |head, wire| {
@@ -73,7 +73,7 @@ impl Collector {
         }));
     }
 
-    /// The lines of a configuration that have everything told to this collector at once.
+    /// The lines of a configuration that send every span to this collector at once.
     pub(crate) fn section(&self, more: &str) -> String {
         section(self.backend.address(), more)
     }
@@ -84,7 +84,7 @@ impl Collector {
         told.clone()
     }
 
-    /// The spans of a trace once there are so many, the earliest first.
+    /// The spans of a trace once there are this many, the earliest first.
     #[track_caller]
     pub(crate) fn spans_of(&self, trace: &str, count: usize) -> Vec<ReceivedSpan> {
         let of_trace = || {
@@ -100,7 +100,7 @@ impl Collector {
     }
 }
 
-/// The lines of a configuration that have everything told to a collector at an address.
+/// The lines of a configuration that send every span to a collector at an address.
 pub(crate) fn section(collector: SocketAddr, more: &str) -> String {
     format!(
         "tracing: {{ sample: 100%, otlp: {{ endpoint: \"http://{collector}\", interval: 10ms, {more} }} }}"

@@ -1,8 +1,8 @@
-//! Which of the two drives HTTP/1.1 in tests that do not say it: `BALLAST_TEST_HTTP1=pingora` is the other one.
+//! The default HTTP/1.1 implementation of the tests: `BALLAST_TEST_HTTP1=pingora` replaces the engine.
 
 use std::borrow::Cow;
 
-/// A configuration with the `server.http1` that the environment asks for, if it says none itself.
+/// A configuration with the `server.http1` that the environment asks for, unless the configuration sets one.
 pub(crate) fn in_asked_mode(yaml: &str) -> Cow<'_, str> {
     match std::env::var("BALLAST_TEST_HTTP1") {
         Ok(mode) if !yaml.contains("http1:") => Cow::Owned(with_http1(yaml, &mode)),
@@ -10,7 +10,7 @@ pub(crate) fn in_asked_mode(yaml: &str) -> Cow<'_, str> {
     }
 }
 
-/// Lines that the configuration has keep their numbers where that can be.
+/// The lines of the configuration keep their numbers where possible.
 fn with_http1(yaml: &str, mode: &str) -> String {
     let section = yaml
         .match_indices("server:")

@@ -1,4 +1,4 @@
-//! Clients of HTTP/2 over TLS: one that keeps to the rules, and one that sends whatever frames it is told to.
+//! HTTP/2 clients over TLS: one that follows the protocol, and one that sends the frames it is given.
 
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use super::ballast::LISTEN;
 use super::client::Client;
 use super::tls::Authority;
 
-/// No single answer or frame is waited for longer.
+/// The longest wait for a single response or frame.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-/// A TLS listener for the name `test`, and who trusts it.
+/// A TLS listener for the name `test`, and the authority that clients trust.
 pub(crate) struct Secure {
     authority: Authority,
     folder: tempfile::TempDir,
@@ -57,7 +57,7 @@ impl Secure {
         )
     }
 
-    /// A client's TLS that offers these protocols.
+    /// The TLS settings of a client that offers these protocols.
     pub(crate) fn offering(&self, protocols: &[&str]) -> Arc<rustls::ClientConfig> {
         let mut config = (*self.authority.client()).clone();
         config.alpn_protocols = protocols
@@ -84,7 +84,7 @@ impl Secure {
         }
     }
 
-    /// A connection in the runtime that this is called in, with the task that ends with it.
+    /// A connection in the current runtime, with the task that ends with it.
     pub(crate) async fn open(
         &self,
         address: SocketAddr,
@@ -95,7 +95,7 @@ impl Secure {
         (sender, tokio::spawn(connection))
     }
 
-    /// A connection on which nothing has been said yet.
+    /// A connection on which nothing has been sent yet.
     pub(crate) fn silent(&self, address: SocketAddr) -> RawHttp2 {
         let client = Client::tls(address, "test", self.offering(&["h2"])).expect("connected");
         RawHttp2 {
@@ -104,7 +104,7 @@ impl Secure {
         }
     }
 
-    /// A connection with the preface and these settings.
+    /// A connection on which the preface and these settings have been sent.
     pub(crate) fn raw(&self, address: SocketAddr, settings: &[(u16, u32)]) -> RawHttp2 {
         let mut raw = self.silent(address);
         let settings = settings.iter().flat_map(|(name, value)| {
@@ -125,7 +125,7 @@ pub(crate) struct Http2 {
     driver: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -161,11 +161,11 @@ impl Http2 {
         self.whole(answer)
     }
 
-    /// Sends a request with a body, as fast as it is taken.
+    /// Sends a request with a body, as fast as the peer takes it.
     pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, h2::Error> {
         let (answer, mut stream) = self.open(request("POST", path), false)?;
         let body = Bytes::copy_from_slice(body);
-        // The answer may come before the end of the body, and end it.
+        // The response may come before the end of the body, and end it.
         let upload = self
             .runtime
             .spawn(async move { upload(&mut stream, body).await });
@@ -186,7 +186,7 @@ impl Http2 {
         sender.send_request(request, end)
     }
 
-    /// Waits for a whole answer.
+    /// Waits for a complete response.
     pub(crate) fn whole(&self, answer: ResponseFuture) -> Result<Answer, h2::Error> {
         self.runtime.block_on(async {
             let whole = tokio::time::timeout(PATIENCE, whole(answer));
@@ -194,7 +194,7 @@ impl Http2 {
         })
     }
 
-    /// Waits for whole answers that come beside each other.
+    /// Waits for complete responses that come in parallel.
     pub(crate) fn all(
         &self,
         answers: impl IntoIterator<Item = ResponseFuture>,
@@ -220,7 +220,7 @@ impl Http2 {
             sender,
             driver,
         } = self;
-        // The last one would end the connection.
+        // Dropping the last sender would end the connection.
         let ended = runtime.block_on(async { tokio::time::timeout(PATIENCE, driver).await });
         drop(sender);
         let ended = ended.expect("the connection ends in time");
@@ -305,7 +305,7 @@ pub(crate) const PROTOCOL_ERROR: u32 = 1;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A frame that has come.
+/// A received frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -315,7 +315,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Why the stream or the connection ends.
+    /// The reason why the stream or the connection ends.
     pub(crate) fn reason(&self) -> u32 {
         let end = match self.kind {
             GOAWAY => 8,
@@ -327,7 +327,7 @@ impl Frame {
     }
 }
 
-/// A connection whose frames are made by hand.
+/// A connection whose frames the test makes itself.
 pub(crate) struct RawHttp2 {
     client: Client,
     come: Vec<u8>,
@@ -345,9 +345,9 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// The fields of GET https://test/ and further ones, each written out in full.
+/// The fields of GET https://test/ and further ones, each as a literal.
 pub(crate) fn fields(further: &[(&str, &str)]) -> Vec<u8> {
-    // :method GET, :scheme https, :path / and the name :authority are known to every decoder.
+    // The static table has :method GET, :scheme https, :path / and the name :authority.
     let mut block = vec![0x82, 0x87, 0x84, 0x01, 4];
     block.extend(b"test");
     for (name, value) in further {
@@ -365,13 +365,13 @@ pub(crate) fn fields(further: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// The fields of a request with this path, which the table keeps if `kept`, and further ones.
+/// The fields of a request with this path, which the table keeps if `kept`, and further fields.
 pub(crate) fn fields_of(path: &[u8], kept: bool, further: &[(&str, &str)]) -> Vec<u8> {
     let mut block = vec![0x82, 0x87, if kept { 0x44 } else { 0x04 }];
     let length = u8::try_from(path.len()).ok().filter(|n| *n < 127);
     block.push(length.expect("short"));
     block.extend(path);
-    // Without those that `fields` begins with, but for the authority.
+    // Without the fields that `fields` begins with, except for the authority.
     block.extend(&fields(further)[3..]);
     block
 }
@@ -387,7 +387,7 @@ impl RawHttp2 {
         self.send(&head).expect("the listener reads");
     }
 
-    /// The next frame; `None`: the connection has ended, or nothing has come within `time`.
+    /// The next frame; `None` if the connection has ended or no frame has come within `time`.
     pub(crate) fn next(&mut self, time: Duration) -> Option<Frame> {
         let deadline = Instant::now() + time;
         loop {
@@ -408,14 +408,14 @@ impl RawHttp2 {
             self.client.patience(left.max(Duration::from_millis(1)));
             match self.client.wire().read_some(64 << 10) {
                 Ok(bytes) if !bytes.is_empty() => self.come.extend(bytes),
-                // The kernel may wake a little early, which is no end.
+                // The kernel may wake the thread slightly early, which is not the deadline.
                 Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {}
                 _ => return None,
             }
         }
     }
 
-    /// Waits for a frame of this kind, answering pings and settings like any client.
+    /// Waits for a frame of this kind; acknowledges pings and settings like any client.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, kind: u8) -> Frame {
         self.find(kind, PATIENCE).expect("a frame of this kind")
@@ -433,7 +433,7 @@ impl RawHttp2 {
                 } else {
                     &[]
                 };
-                // It may have gone meanwhile.
+                // The connection may have closed meanwhile.
                 let _ = self.send(&frame(came.kind, 1, 0, payload));
             }
             if came.kind == kind {

@@ -1,4 +1,4 @@
-//! Steady load: a few clients that ask again and again until told to stop, and what became of their requests.
+//! Steady load: a few clients that send requests until stopped, and the outcome of their requests.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::client::Client;
 use super::wait::{SOON, wait_until};
 
-/// What became of the requests.
+/// The outcome of the requests.
 #[derive(Debug, Default)]
 pub(crate) struct LoadResult {
     pub(crate) by_status: BTreeMap<u16, u64>,
     pub(crate) by_backend: BTreeMap<String, u64>,
-    /// Why requests got no answer.
+    /// Why requests got no response.
     pub(crate) errors: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ impl LoadResult {
         self.by_backend.get(backend).copied().unwrap_or_default()
     }
 
-    /// Panics unless every request was answered with 200, and there were some.
+    /// Panics unless there were requests and every one got a 200.
     #[track_caller]
     pub(crate) fn assert_all_ok(&self, what: &str) {
         let ok = self.by_status.get(&200).copied().unwrap_or_default();
@@ -60,7 +60,7 @@ pub(crate) enum Connections {
     OnePerRequest,
 }
 
-/// Clients at work.
+/// Running clients.
 #[derive(Debug)]
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -70,13 +70,14 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts `clients` threads that send GETs to `address`, each over its own connection and from its own source
-    /// address, so that they are different clients to a pool that hashes addresses. With a connection for each request,
-    /// each of the next 250 has an address of its own: whichever hosts a hash gives to a few clients, these reach all.
+    /// address, so that a pool that hashes addresses sees different clients. With a new connection for each request,
+    /// each of the next 250 requests has its own address: whichever hosts a hash assigns to a few clients, these reach
+    /// all.
     pub(crate) fn start(address: SocketAddr, clients: usize, connections: Connections) -> Self {
         Load::start_paced(address, clients, connections, Duration::ZERO)
     }
 
-    /// The same, with a pause after each answer.
+    /// The same, with a pause after each response.
     pub(crate) fn start_paced(
         address: SocketAddr,
         clients: usize,
@@ -98,12 +99,12 @@ impl Load {
         }
     }
 
-    /// Requests that have been answered or have failed so far.
+    /// Requests that have got a response or failed so far.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more requests have been answered or have failed.
+    /// Waits until this many more requests have got a response or failed.
     #[track_caller]
     pub(crate) fn wait_for_more(&self, requests: u64) {
         let before = self.done();
@@ -112,7 +113,7 @@ impl Load {
         });
     }
 
-    /// Lets every request end, then tells what became of them all.
+    /// Lets every request end, then returns the outcome of all.
     pub(crate) fn stop(self) -> LoadResult {
         self.stop.store(true, Ordering::Relaxed);
         let mut tally = LoadResult::default();
@@ -148,7 +149,7 @@ fn ask(
             .take()
             .map_or_else(|| Client::from_ip(source(request), address), Ok)
             .and_then(|mut client| {
-                // Distinct paths, so that a hashing pool spreads them too.
+                // Distinct paths, so that a hashing pool spreads the requests too.
                 let response = client.request(format!(
                     "GET /{number}/{request} HTTP/1.1\r\nHost: test\r\n\r\n"
                 ))?;

@@ -1,4 +1,5 @@
-//! What end-to-end tests are made of: the real binary, backends that misbehave on demand, clients that show every byte.
+//! The parts of the end-to-end tests: the real binary, backends that misbehave on demand, and clients that show every
+//! byte.
 
 mod backend;
 mod ballast;

@@ -1,7 +1,7 @@
-//! Ports that nobody else takes.
+//! Ports that no other process takes.
 //!
-//! The kernel hands out ephemeral ports to every outgoing connection, so a port that was free a moment ago may be the
-//! near end of somebody's request now. These lie below that range.
+//! The kernel gives ephemeral ports to outgoing connections, so a port that was free a moment ago may now be the local
+//! end of a connection. The ports here lie below that range.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,10 +12,10 @@ use socket2::{Domain, Socket, Type};
 const FIRST: u32 = 10_000;
 const COUNT: u32 = 20_000;
 
-/// A loopback address that nothing listens on now; no two calls of this process give the same one soon.
+/// A loopback address without a listener; calls of this process do not repeat an address soon.
 pub(crate) fn free() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test processes that run side by side start far apart.
+    // Parallel test processes start far apart.
     let start = std::process::id().wrapping_mul(977);
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -28,9 +28,9 @@ pub(crate) fn free() -> SocketAddr {
     panic!("no free port between {FIRST} and {}", FIRST + COUNT);
 }
 
-/// Takes `address` without listening on it: connections are refused, and nobody else can have it.
+/// Takes `address` without listening on it: connections are refused, and no other process can take it.
 pub(crate) fn hold(address: SocketAddr) -> Socket {
-    // A listener that was closed a moment ago may still be on its way out.
+    // A listener that was closed a moment ago may still be shutting down.
     for _ in 0..500 {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
             .expect("a socket can be made");
@@ -45,7 +45,7 @@ pub(crate) fn hold(address: SocketAddr) -> Socket {
     panic!("{address} does not become free");
 }
 
-/// A host that refuses every connection for as long as it lives.
+/// A host that refuses every connection while it exists.
 #[derive(Debug)]
 pub(crate) struct DeadHost {
     address: SocketAddr,
@@ -98,7 +98,7 @@ impl FullHost {
         self.address
     }
 
-    /// Gives up what fills the queue: whoever tries still gets through with the next of its attempts.
+    /// Closes the connections that fill the queue: a client that still tries gets through with its next attempt.
     pub(crate) fn open_up(self) -> TcpListener {
         drop(self.waiting);
         self.listener.into()

@@ -1,4 +1,4 @@
-//! What a process holds, as the kernel tells.
+//! The resources that a process holds, as the kernel reports them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ pub(crate) fn descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// How many descriptors of these this process, and each that it starts from now on, may have.
+/// How many of the `wanted` descriptors this process, and each process that it starts from now on, may open.
 pub(crate) fn allowed_descriptors(wanted: u64) -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
@@ -29,10 +29,10 @@ pub(crate) fn resident(pid: Pid) -> u64 {
     kilobytes << 10
 }
 
-/// Processor time so far, all threads together.
+/// Processor time so far, of all threads together.
 #[track_caller]
 pub(crate) fn processor_time(pid: Pid) -> Duration {
-    // In nanoseconds; the process's own file counts its first thread alone.
+    // In nanoseconds; the file of the process itself counts only its first thread.
     let time = |task: fs::DirEntry| {
         let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
         text.split(' ').next()?.parse::<u64>().ok()
@@ -41,7 +41,7 @@ pub(crate) fn processor_time(pid: Pid) -> Duration {
     Duration::from_nanos(tasks.filter_map(|task| time(task.ok()?)).sum())
 }
 
-/// Connections that somebody accepted at `address` and still holds, whichever side may have closed.
+/// Accepted connections at `address` whose socket is still held, even if one side has closed.
 pub(crate) fn accepted_at(address: SocketAddr) -> usize {
     const ESTABLISHED: &str = "01";
     const CLOSE_WAIT: &str = "08";

@@ -21,23 +21,23 @@ type ScriptFn = dyn Fn(&Head, &mut Wire) -> io::Result<Next> + Send + Sync;
 #[derive(Clone)]
 pub(crate) enum Reply {
     Answer(Answer),
-    /// Reads the request and resets the connection before a byte of the answer.
+    /// Reads the request and resets the connection before the first byte of the response.
     Reset,
-    /// Reads the request and closes the connection in an orderly way before a byte of the answer.
+    /// Reads the request and closes the connection in an orderly way before the first byte of the response.
     Close,
     /// Announces 1000 bytes, sends ten and resets.
     ResetMidBody,
-    /// Reads for ever and says nothing.
+    /// Reads for ever and sends nothing.
     Hang,
-    /// Sends a good answer one byte at a time, with this pause after each.
+    /// Sends a valid response one byte at a time, with this pause after each.
     Drip(Duration),
-    /// Answers with this status as soon as the head is there, without reading the body, and closes.
+    /// Responds with this status as soon as the head has arrived, without reading the body, and closes.
     Early(u16),
-    /// Whatever the test wants; it gets the head and must read the body itself.
+    /// Runs a closure of the test, which gets the head and must read the body itself.
     Script(Arc<ScriptFn>),
 }
 
-/// A well-formed answer.
+/// A well-formed response.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     status: u16,
@@ -84,7 +84,7 @@ impl Answer {
         self
     }
 
-    /// Sends the body in chunks instead of with its length.
+    /// Sends the body chunked instead of with a content-length.
     pub(crate) fn chunked(mut self) -> Self {
         self.framing = Framing::Chunked;
         self
@@ -96,13 +96,13 @@ impl Answer {
         self
     }
 
-    /// Closes the connection right after the answer, without having announced it.
+    /// Closes the connection right after the response, without announcing it.
     pub(crate) fn then_close(mut self) -> Self {
         self.next = Next::Close;
         self
     }
 
-    /// Resets the connection right after the answer, without having announced it.
+    /// Resets the connection right after the response, without announcing it.
     pub(crate) fn then_reset(mut self) -> Self {
         self.next = Next::Reset;
         self

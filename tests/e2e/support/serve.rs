@@ -1,4 +1,4 @@
-//! How a [`Backend`](super::Backend) serves its connections: a thread for each, which does as it has been told.
+//! How a [`Backend`](super::Backend) serves its connections: one thread for each, which follows the backend's reply.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -13,7 +13,7 @@ use super::reply::{Next, Reply};
 use super::wait::SOON;
 use super::wire::{Framing, Head, Stream, Wire};
 
-/// The path of health checks; requests for it are counted apart and get their own reply.
+/// The path of health checks; requests for it are counted separately and get their own reply.
 pub(crate) const HEALTH_PATH: &str = "/healthz";
 
 /// How many requests are remembered.
@@ -27,7 +27,7 @@ pub(crate) struct Recorded {
     number: u64,
 }
 
-/// What the threads of a backend share.
+/// The state that the threads of a backend share.
 pub(super) struct Shared {
     pub(super) name: String,
     pub(super) address: SocketAddr,
@@ -66,7 +66,7 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// Serves one connection and tells how it is to end.
+/// Serves one connection and returns how it must end.
 fn serve(shared: &Shared, stream: TcpStream) -> io::Result<Next> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(SOON))?;
@@ -178,7 +178,7 @@ fn respond(
     }
 }
 
-/// Ends a connection whose thread has dropped its half: what is closed here is the last handle.
+/// Ends a connection whose thread has dropped its half: this closes the last handle.
 fn close(shared: &Shared, number: u64, next: Next) {
     let mut open = lock(&shared.open);
     if let Some(stream) = open.remove(&number) {
@@ -191,7 +191,7 @@ fn close(shared: &Shared, number: u64, next: Next) {
 }
 
 impl Shared {
-    /// Waits, but not past a stop.
+    /// Waits, but returns early when the backend stops.
     fn pause(&self, time: Duration) {
         if time.is_zero() {
             return;
@@ -222,7 +222,7 @@ fn remember<T>(memory: &Mutex<VecDeque<T>>, item: T) {
     memory.push_back(item);
 }
 
-/// A test that has failed elsewhere must not hide its reason behind a poisoned lock.
+/// If a test fails elsewhere, a poisoned lock must not hide the reason.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::backend::Backend;
 use super::ballast::{Ballast, LISTEN};
 
-/// A configuration with one listener and one pool, `web`. Without a word on it, hosts take turns and nobody checks them.
+/// A configuration with one listener and one pool, `web`. By default hosts take turns and there are no health checks.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     top: String,
@@ -36,7 +36,7 @@ impl Setup {
         self
     }
 
-    /// One more host, in the words of the file.
+    /// One more host, in the syntax of the file.
     pub(crate) fn host_entry(mut self, entry: &str) -> Self {
         self.hosts.push(entry.to_owned());
         self
@@ -59,7 +59,7 @@ impl Setup {
         self
     }
 
-    /// A further line at the top of the file. One that begins with `listeners` replaces the listener.
+    /// A further line at the top level of the file. A line that begins with `listeners` replaces the listener.
     pub(crate) fn top(mut self, line: &str) -> Self {
         self.top.push_str(&format!("{line}\n"));
         self

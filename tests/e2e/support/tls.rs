@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// An authority that exists for one test.
+/// A certificate authority for one test.
 pub(crate) struct Authority {
     certificate: rcgen::Certificate,
     key: KeyPair,
@@ -29,7 +29,7 @@ impl Authority {
         Authority { certificate, key }
     }
 
-    /// An authority that this one vouches for.
+    /// An intermediate authority, signed by this one.
     pub(crate) fn subordinate(&self, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names is fine");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -51,12 +51,12 @@ impl Authority {
         self.sign(names_of(names))
     }
 
-    /// The same, of years ago.
+    /// The same, expired years ago.
     pub(crate) fn issue_expired(&self, names: &[&str]) -> Identity {
         self.issue_between(names, 2001, 2002)
     }
 
-    /// The same, valid from the beginning of a year to that of another.
+    /// The same, valid from the beginning of one year to the beginning of another.
     pub(crate) fn issue_between(&self, names: &[&str], from: i32, until: i32) -> Identity {
         let mut params = names_of(names);
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
@@ -77,7 +77,7 @@ impl Authority {
         write(folder, name, &self.certificate.pem())
     }
 
-    /// A client that trusts this authority alone.
+    /// A client that trusts only this authority.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots
@@ -106,7 +106,7 @@ impl Identity {
         )
     }
 
-    /// A server that shows this certificate.
+    /// A server that presents this certificate.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         let chain = vec![CertificateDer::from(self.certificate.der().to_vec())];
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("the key is whole");

@@ -1,9 +1,9 @@
-//! Waiting for an event instead of sleeping and hoping.
+//! Waits for an event instead of sleeping.
 
 use std::time::{Duration, Instant};
 
-/// How long anything that should happen at once may take on a busy machine. It is shorter than the defaults that would
-/// end a wait as well, such as a grace period of 30 s or a read timeout of 60 s.
+/// How long an immediate event may take on a busy machine. The bound is shorter than the defaults that would also end a
+/// wait, such as a grace period of 30 s or a read timeout of 60 s.
 pub(crate) const SOON: Duration = Duration::from_secs(25);
 
 /// Polls `condition` until it holds; panics with `what` after `deadline`.

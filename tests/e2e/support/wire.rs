@@ -1,8 +1,8 @@
-//! HTTP/1.1 as it goes over a connection, for both ends: heads, and bodies by length, by chunks or until the close.
+//! HTTP/1.1 on a connection, for both ends: heads, and bodies by length, in chunks or until the close.
 
 use std::io::{self, Read, Write};
 
-/// What both plain and TLS connections are.
+/// The common trait of plain and TLS connections.
 pub(crate) trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
@@ -14,7 +14,7 @@ pub(crate) enum Framing {
     UntilClose,
 }
 
-/// A start line and the fields below it.
+/// A start line and the fields after it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Head {
     pub(crate) start: String,
@@ -22,7 +22,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The first field of that name, whatever its case.
+    /// The first field of that name, ignoring case.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).into_iter().next()
     }
@@ -36,7 +36,7 @@ impl Head {
             .collect()
     }
 
-    /// The word of the start line: 0 is a request's method and a response's version, and so on.
+    /// A word of the start line: 0 is a request's method and a response's version, and so on.
     pub(crate) fn word(&self, index: usize) -> &str {
         self.start.split(' ').nth(index).unwrap_or_default()
     }
@@ -49,7 +49,7 @@ impl Head {
             .any(|part| part.trim().eq_ignore_ascii_case(token))
     }
 
-    /// The framing that the fields announce, if they do.
+    /// The framing that the fields announce, if any.
     pub(crate) fn framing(&self) -> Option<Framing> {
         if self.has_token("transfer-encoding", "chunked") {
             return Some(Framing::Chunked);
@@ -61,7 +61,7 @@ impl Head {
     }
 }
 
-/// One end of a connection, with what has been read from it and not yet been used.
+/// One end of a connection, with the bytes that have been read and not yet used.
 pub(crate) struct Wire {
     stream: Box<dyn Stream>,
     unread: Vec<u8>,
@@ -106,14 +106,14 @@ impl Wire {
         }
     }
 
-    /// A whole body.
+    /// A complete body.
     pub(crate) fn read_body(&mut self, framing: Framing) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         self.read_body_with(framing, |piece| body.extend_from_slice(piece))?;
         Ok(body)
     }
 
-    /// A whole body, handed on piece by piece as it arrives.
+    /// A complete body, passed on piece by piece as it arrives.
     pub(crate) fn read_body_with(
         &mut self,
         framing: Framing,
@@ -171,7 +171,7 @@ impl Wire {
         Ok(chunk)
     }
 
-    /// What is there, at most `limit` bytes; waits for the first. Empty if the other side has closed.
+    /// The available bytes, at most `limit`; waits for the first. Empty if the other side has closed.
     pub(crate) fn read_some(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         if self.unread.is_empty() && !self.fill()? {
             return Ok(Vec::new());
