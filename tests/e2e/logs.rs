@@ -72,7 +72,13 @@ fn the_first_line_says_what_runs_and_a_reload_says_it_again() {
     assert!(parts.iter().all(|part| first.contains(*part)), "{first}");
     let more = setup.host_entry("\"127.0.0.1:9\"").yaml();
     ballast.hang_up(&more);
-    ballast.wait_for_log(&[&version, &pid, "now running with", &file, "1 pool with 2 hosts"]);
+    ballast.wait_for_log(&[
+        &version,
+        &pid,
+        "now running with",
+        &file,
+        "1 pool with 2 hosts",
+    ]);
 }
 
 #[test]
