@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""CPU seconds per proxied request: ballast beside nginx, interleaved in one run.
+"""CPU seconds per proxied request: ballast compared with nginx, interleaved in one run.
 
     cargo build --release && benches/cpu_per_request.py
-    benches/cpu_per_request.py --beside target/pgo/ballast           # and another build of it
-    cargo build --release && benches/cpu_per_request.py --observed   # ballast beside itself, watched by everything it has
+    benches/cpu_per_request.py --beside target/pgo/ballast           # also another build of ballast
+    cargo build --release && benches/cpu_per_request.py --observed   # ballast with and without all observers
 
-All proxies have one worker and stand in front of the same backend (an nginx that answers 1 KiB from memory); requests
-have the three fields that curl sends. Beside nginx, wrk keeps 64 connections to one proxy at a time and the proxies
-alternate. Beside itself, where percents matter, ballast off and ballast on share one processor and are loaded at the same
-time, 16 connections each: the scheduler interleaves them within milliseconds, and whatever else the machine does falls on
-both alike. Each round has new processes, as how one's memory happens to lie in the caches is good for percents.
+All proxies have one worker and use the same backend (an nginx that responds with 1 KiB from memory); requests have the
+three fields that curl sends. In the comparison with nginx, wrk keeps 64 connections to one proxy at a time and the
+proxies alternate. In the comparison of ballast with itself, where single percents matter, ballast off and ballast on
+share one processor and are loaded at the same time, with 16 connections each: the scheduler interleaves them within
+milliseconds, and other load on the machine affects both equally. Each round starts new processes, because the position
+of a process's memory in the caches can change its result by some percent.
 
-What is measured is the time that the proxy's own threads, all of them, had a processor for, not wall time; the backend
-and wrk are not in it. Everything listens on loopback, and every process that is started here is ended here.
+The script measures the processor time of all threads of the proxy, not wall time; the backend and wrk are excluded.
+Everything listens on loopback, and the script ends every process that it starts.
 """
 
 import argparse
@@ -91,7 +92,7 @@ pools:
     hosts: ["127.0.0.1:{backend}"]
 """
 
-# Whatever watches requests: metrics that are asked for each second, a line for each request, traces of a tenth of them.
+# All observers of requests: metrics scraped each second, a log line for each request, traces of a tenth of them.
 OBSERVED = BALLAST + """
 admin: {{ address: "127.0.0.1:{admin}" }}
 access_log: {{ path: "{folder}/access.log", format: json }}
@@ -133,7 +134,7 @@ class Bench(Rig):
 
     def end(self, first=0):
         super().end(first)
-        # At some ten thousand lines a second.
+        # At about ten thousand lines per second.
         (self.folder / "access.log").unlink(missing_ok=True)
 
     def backend(self, nginx):
@@ -179,7 +180,7 @@ def observed(options, rig, nginx, wrk, ballast):
 
 
 def free_a_processor():
-    """Keeps this, and what is started from now on, off one processor, and returns that; the only one if there is one."""
+    """Keeps this process and its future children off one processor, and returns it (if there is only one, that one)."""
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, others or [first])
     return first
@@ -196,7 +197,7 @@ def compare_at_once(options, rig, wrk, processor, admin, wanted, values):
     results = {name: [] for name, _, _ in wanted}
     print(f"{'round':>5}" + "".join(f"{name:>10}" for name in results) + "   us/request")
     for number in range(1, options.rounds + 1):
-        # Whoever comes first in one round comes last in the next.
+        # The contender that comes first in one round comes last in the next.
         wanted.reverse()
         started = len(rig.processes)
         contenders = [rig.ballast(binary, name, template, **values) for name, binary, template in wanted]
@@ -225,7 +226,7 @@ def load_at_once(wrk, contenders, seconds):
 
 @contextlib.contextmanager
 def collector():
-    """Takes what it is sent, as a collector of traces does."""
+    """Accepts every request, as a trace collector does."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -245,7 +246,7 @@ def collector():
 
 @contextlib.contextmanager
 def scraper(admin):
-    """Asks for the metrics each second."""
+    """Scrapes the metrics each second."""
     ended = threading.Event()
 
     def scrape():
@@ -283,14 +284,14 @@ def compare(options, wrk, contenders):
 
 
 def tell_ratio(results, one, other):
-    """The least is what a machine that nothing else disturbs would show."""
+    """The minimum approximates an undisturbed machine."""
     median = statistics.median(results[one]) / statistics.median(results[other])
     least = min(results[one]) / min(results[other])
     print(f"ratio {one} / {other}: of the medians {median:.2f}, of the least {least:.2f}")
 
 
 def load(wrk, port, seconds):
-    """Runs wrk and returns how many requests were answered."""
+    """Runs wrk and returns how many requests got a response."""
     return requests_of(start_load(wrk, port, seconds, 64))
 
 
@@ -300,7 +301,7 @@ def start_load(wrk, port, seconds, connections):
 
 
 def requests_of(run):
-    """How many requests a run of wrk had answered; any failure ends the measurement."""
+    """How many requests of a wrk run got a response; any failure ends the measurement."""
     output, _ = run.communicate()
     if run.returncode != 0 or "Non-2xx" in output or "Socket errors" in output:
         sys.exit(f"requests failed, so there is nothing to compare:\n{output}")
@@ -308,7 +309,7 @@ def requests_of(run):
 
 
 def cpu_seconds(pids):
-    """The time on a processor that the threads of these processes have had; none of them ends meanwhile."""
+    """The processor time of all threads of these processes; none of them ends during the measurement."""
     tasks = [task for pid in pids for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Builds ballast with profile-guided optimisation: instruments it, trains it with a mixed load, builds it with the profile.
+"""Builds ballast with profile-guided optimisation: an instrumented build, a mixed training load, and the final build.
 
     rustup component add llvm-tools
     benches/pgo.py
 
-The binary is target/pgo/ballast. These are two release builds from nothing; with fat LTO that is many minutes. The load is
-that of compare/run.py: requests over kept connections and over one each, answers of 1 KiB to 1 MiB, uploads, TLS with and
-without new handshakes, HTTP/2, an access log, and all algorithms. What it gains, in one interleaved run:
+The binary is target/pgo/ballast. The script makes two release builds from scratch, which with fat LTO takes many
+minutes. The load is that of compare/run.py: requests over kept connections and over one each, responses of 1 KiB to 1
+MiB, uploads, TLS with and without new handshakes, HTTP/2, an access log, and all algorithms. To measure the gain in one
+interleaved run:
 
     cargo build --release && benches/cpu_per_request.py --beside target/pgo/ballast
 
-Everything listens on loopback, and every process that is started here is ended here.
+Everything listens on loopback, and the script ends every process that it starts.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from contenders import Ballast, backend
 from rig import Rig, free_port, need, run
 from run import SCENARIOS, prepare
 
-# What most requests are like counts twice.
+# The most common kinds of requests count twice.
 TRAINING = [
     "keepalive_64", "keepalive_64", "keepalive_512", "body_64k", "body_1m", "upload_1m", "close", "tls", "tls_handshakes",
     "http2", "access_log", "random_100", "p2c_100", "consistent_hash_100", "bounded_100", "ip_hash_100", "least_load_100",
@@ -60,7 +61,7 @@ def main():
 
 
 def find_profdata():
-    """The one of the toolchain: others may not know the format that its LLVM writes."""
+    """The tool of the Rust toolchain: other versions may not know the format that its LLVM writes."""
     libraries = pathlib.Path(run("rustc", "--print", "sysroot").strip()) / "lib/rustlib"
     found = libraries / host() / "bin/llvm-profdata"
     if not found.is_file():
@@ -76,7 +77,7 @@ def host():
 def build(target, flags):
     """A release build with further flags for the compiler; returns its binary."""
     flags = f"{os.environ.get('RUSTFLAGS', '')} {flags}".strip()
-    # With a target named, the flags are for the binary alone and not for build scripts and macros.
+    # With an explicit target, the flags apply only to the binary and not to build scripts and macros.
     command = ["cargo", "build", "--release", "--locked", "--bin", "ballast", "--target", host(), "--target-dir", target]
     if subprocess.run(command, cwd=ROOT, env=os.environ | {"RUSTFLAGS": flags}).returncode != 0:
         sys.exit("the build failed")
@@ -87,7 +88,7 @@ def train(binary, scenario, seconds):
     """One run of the binary under one kind of load. It writes its profile when it ends."""
     processors = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="ballast-pgo-") as folder:
-        # The workers of an nginx that root starts are another user's.
+        # An nginx that root starts runs its workers as another user.
         os.chmod(folder, 0o755)
         rig = Rig(folder)
         try:

@@ -1,7 +1,7 @@
 """The proxies that are compared, each with the configuration that does the same work.
 
-Every one forwards Host, sets X-Forwarded-For, -Proto, -Host and X-Request-Id, keeps connections to the hosts, and takes
-turns. Where a scenario asks for what a proxy cannot do here, its configuration is `None`.
+Every proxy forwards Host, sets X-Forwarded-For, -Proto, -Host and X-Request-Id, keeps connections to the hosts, and
+uses round robin. If a proxy cannot do what a scenario needs, its configuration is `None`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ BODY = "x" * 1024
 
 @dataclasses.dataclass
 class Setup:
-    """What a scenario asks of a proxy."""
+    """The requirements of a scenario."""
 
     workers: int = 1
     tls: bool = False
@@ -25,7 +25,7 @@ class Setup:
 
 @dataclasses.dataclass
 class World:
-    """What stands around the proxies."""
+    """The environment of the proxies."""
 
     folder: pathlib.Path
     # Ports of the hosts.
@@ -40,7 +40,7 @@ def temporary_paths(folder, name):
 
 
 def backend(rig, hosts):
-    """An nginx that answers for all hosts from memory; returns its command."""
+    """Writes the configuration of an nginx that acts as all hosts and responds from memory; returns its command."""
     files = rig.folder / "files"
     files.mkdir(exist_ok=True)
     (files / "64k").write_text("x" * (64 << 10))
@@ -117,7 +117,7 @@ class HaProxy:
 
     def command(self, rig, world, setup, port):
         if setup.access_log:
-            # It logs to a syslog server, which would be measured with it or not at all.
+            # HAProxy logs to a syslog server, whose cost would be measured with it or not at all.
             return None
         bind = f"bind 127.0.0.1:{port}"
         if setup.tls:
@@ -182,7 +182,7 @@ pools:
 
 
 class BallastOnPingora(Ballast):
-    """The same with Pingora's code for HTTP/1.1."""
+    """Ballast with Pingora's HTTP/1.1 code."""
 
     name = "ballast, http1: pingora"
     server = ", http1: pingora"
@@ -308,7 +308,7 @@ log: {{ level: ERROR }}
 
 
 def contenders(target):
-    """All that are found on this machine; nginx comes first, since ratios are to it."""
+    """All proxies that are installed on this machine; nginx comes first, because ratios refer to it."""
     every = [
         Nginx(),
         HaProxy(),

@@ -1,4 +1,4 @@
-"""Loads a proxy, and tells how many requests were answered and how fast."""
+"""Loads a proxy, and reports how many requests got a response and how fast."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ import sys
 
 from rig import need
 
-# What curl sends.
+# The fields that curl sends.
 FIELDS = ["-H", "User-Agent: curl/8.14.1", "-H", "Accept: */*"]
 
 UPLOAD = """
@@ -18,7 +18,7 @@ wrk.body = string.rep("x", 1048576)
 
 @dataclasses.dataclass
 class Load:
-    """How clients ask."""
+    """How clients send requests."""
 
     path: str = "/1k"
     connections: int = 64
@@ -32,7 +32,7 @@ class Load:
 
 @dataclasses.dataclass
 class Answers:
-    """What came of it; latencies are milliseconds."""
+    """The outcome of a load; latencies are in milliseconds."""
 
     requests: int
     rate: float
@@ -44,7 +44,7 @@ def begin(load, port, seconds, processors, folder):
     url = f"{'https' if load.tls else 'http'}://127.0.0.1:{port}{load.path}"
     pinned = ["taskset", "-c", ",".join(map(str, processors))]
     if load.streams:
-        # h2load has no quantiles but in its log of requests.
+        # h2load gives quantiles only by way of its request log.
         log = folder / f"h2load-{port}.tsv"
         log.unlink(missing_ok=True)
         command = [need("h2load", "nghttp2-client"), f"-c{load.connections}", f"-m{load.streams}", "-t1", f"-D{seconds}",

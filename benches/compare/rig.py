@@ -10,14 +10,14 @@ import time
 
 
 class Rig:
-    """Starts processes on loopback, and ends each of them."""
+    """Starts processes on loopback, and ends all of them."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.processes = []
 
     def end(self, first=0):
-        """Ends the processes from the one of this number on, the last first."""
+        """Ends the processes from this index on, the last one first."""
         ending = self.processes[first:]
         del self.processes[first:]
         for process in reversed(ending):
@@ -67,7 +67,7 @@ def free_port():
 
 
 def free_ports(count):
-    """Ports below those that outgoing connections get."""
+    """Ports below the range of outgoing connections."""
     found = []
     for port in range(10_000, 30_000):
         with socket.socket() as probe:
@@ -94,5 +94,5 @@ def need(program, package):
 
 
 def run(*command):
-    """What a command prints."""
+    """The output of a command."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout

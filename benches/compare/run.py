@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Ballast beside nginx, HAProxy and whatever other proxy is found, measured in one interleaved run.
+"""Ballast compared with nginx, HAProxy and every other proxy that is installed, in one interleaved run.
 
     cargo build --release --bins --examples && benches/compare/run.py
     benches/compare/run.py --only keepalive_64,close --rounds 9
 
-The proxies are bound to the first processors, as many as they have workers; the load and the hosts to the rest. In each
-round every proxy is loaded once, in a shuffled order; in `together` all are loaded at the same time, so that none finds
-the caches warm. Figures are medians of the rounds, and ratios are medians of each round's ratio to nginx: what else the
-machine does falls on both. Processor time is the scheduler's, of all threads of a proxy; system calls are counted in a
-round of their own where perf can count them. Raw results with versions go to benches/results/DATE.json.
+The proxies are bound to the first processors, as many as they have workers; the load and the hosts are bound to the
+rest. In each round every proxy is loaded once, in a shuffled order. In `together` all are loaded at the same time, so
+that none finds the caches warm. Figures are medians of the rounds, and ratios are medians of each round's ratio to
+nginx, because other load on the machine affects both. Processor time is the scheduler's, of all threads of a proxy.
+System calls are counted in a separate round where perf can count them. Raw results with versions go to
+benches/results/DATE.json.
 
-Everything listens on loopback, and every process that is started here is ended here.
+Everything listens on loopback, and the script ends every process that it starts.
 """
 
 import argparse
@@ -41,7 +42,7 @@ class Scenario:
     hosts: int = 2
     # All proxies are loaded at the same time.
     together: bool = False
-    # Only Ballast has what is compared.
+    # Only Ballast has the compared feature.
     alone: bool = False
 
 
@@ -84,7 +85,7 @@ def main():
         scenario = SCENARIOS[name]
         taking_part = [each for each in found if not scenario.alone or each.name == "ballast"]
         with tempfile.TemporaryDirectory(prefix="ballast-compare-") as folder:
-            # The workers of an nginx that root starts are another user's.
+            # An nginx that root starts runs its workers as another user.
             os.chmod(folder, 0o755)
             rig = Rig(folder)
             try:

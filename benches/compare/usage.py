@@ -1,4 +1,4 @@
-"""What a process and its children use: processor time, context switches, system calls, memory."""
+"""The resources that a process and its children use: processor time, context switches, system calls, memory."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ class Usage:
     switches: int
 
     def since(self, before):
-        """What was used after `before`. The scheduler's clock gives the sum, the coarse ticks only how it is split."""
+        """The use since `before`. The scheduler's clock gives the sum; the coarse ticks only give its split."""
         cpu = self.cpu - before.cpu
         user, system = self.user - before.user, self.system - before.system
         share = user / (user + system) if user + system > 0 else 0.0
@@ -30,7 +30,7 @@ class Usage:
 
 
 def family(pid):
-    """A process and all processes below it."""
+    """A process and all its descendants."""
     found = [pid]
     for each in found:
         for task in tasks(each):
@@ -83,7 +83,7 @@ class SystemCalls:
         self.perf = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def end(self):
-        """The calls since the beginning."""
+        """The calls since the start."""
         self.perf.send_signal(signal.SIGINT)
         _, report = self.perf.communicate(timeout=10)
         return self.counted(report)

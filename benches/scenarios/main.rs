@@ -72,9 +72,9 @@ struct Options {
 enum Scenario {
     /// One host takes ten times as long
     Slow,
-    /// One host answers 500 after a millisecond
+    /// One host responds with 500 after a millisecond
     Fail,
-    /// Each host in turn gives no answer for 200 ms every 2 s
+    /// Each host in turn sends no response for 200 ms every 2 s
     Stall,
     /// Each host in turn is away for 2 s
     Restart,

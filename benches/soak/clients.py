@@ -9,12 +9,12 @@ from hosts import BIG, BREAKS, answer_to, read_body, read_head, reset
 
 PATIENCE = 40
 
-# Bodies are made of requests, so that one that is taken for the next request shows.
+# Bodies consist of requests, so that a body that is read as the next request shows.
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: mixed.test\r\n\r\n"
 
 
 class World:
-    """Where clients connect, what became of their requests, and when they stop."""
+    """The address that clients use, the outcome of their requests, and when they stop."""
 
     def __init__(self, port, tls_port, certificate):
         self.ports = {False: port, True: tls_port}
@@ -24,7 +24,7 @@ class World:
         self.sound = 0
         # The path of each sound request that failed, and how.
         self.failures = []
-        # What answers to requests in order were not: refusals of the proxy's, or somebody else's.
+        # Wrong responses to valid requests: refusals by the proxy, or responses to another request.
         self.wrong = []
         self.handshakes = 0
 
@@ -45,7 +45,7 @@ def head(method, path, host, *fields):
 
 
 async def read_answer(reader, method="GET"):
-    """The status, the fields and the body of the next final answer."""
+    """The status, the fields and the body of the next final response."""
     while True:
         start, fields = await read_head(reader)
         status = int(start.split(" ")[1])
@@ -57,9 +57,9 @@ async def read_answer(reader, method="GET"):
 
 
 def check(world, path, sent, status, got):
-    """Takes down an answer that a request in order cannot have, whatever the hosts do."""
+    """Records a response that a valid request cannot get, whatever the hosts do."""
     expected = answer_to(path, sent)
-    # Behind a host that ends its answer by closing, a part of it looks whole.
+    # If a host ends its response by closing, a part of the response looks complete.
     is_own = expected.startswith(got) if "until_close" in path else got == expected
     if status not in (200, 401, 502, 503, 504) or (status == 200 and not is_own):
         world.wrong.append(f"{path}: status {status}, {len(got)} bytes")
@@ -70,7 +70,7 @@ def ends(fields):
 
 
 async def sound(world, number, keeps, tls=False):
-    """Asks for what one host at least can give; every request has to succeed, at the first try."""
+    """Sends requests that at least one host can serve; every one has to succeed at the first try."""
     chance = random.Random(f"sound {number}")
     connection = None
     while not world.over.is_set():
@@ -114,7 +114,7 @@ async def kept(world, chance, reader, writer):
         path = f"/{kind}/{number}"
         writer.write(head(method, path, "mixed.test", *fields))
         if body and chance.random() < 0.5:
-            # The answer of a host that does not wait for the body may come at the same time.
+            # The response of a host that does not wait for the body may come at the same time.
             await asyncio.sleep(chance.uniform(0, 0.005))
         writer.write(body)
         status, fields, got = await read_answer(reader)
@@ -205,7 +205,7 @@ async def says_nothing(world, chance, reader, writer):
     await asyncio.sleep(chance.uniform(0, 2))
 
 
-# How each kind asks, how many clients of it there are, and how long each pauses.
+# The function of each kind, its number of clients, and the pause of each.
 MIXED = {
     kept: (6, 0.05), single: (4, 0.05), drips: (2, 0.1), reads_slowly: (2, 0.1), leaves_amid_the_answer: (2, 0.1),
     leaves_before_the_answer: (2, 0.05), aborts_an_upload: (2, 0.1), uploads: (2, 0.2), pipelines: (2, 0.1),
@@ -214,7 +214,7 @@ MIXED = {
 
 
 async def mixed(world, kind, number, pause):
-    """Connects and does what its kind does, again and again. Every third time it comes over TLS."""
+    """Connects and acts according to its kind, repeatedly. Every third connection uses TLS."""
     chance = random.Random(f"{kind.__name__} {number}")
     while not world.over.is_set():
         tls = chance.random() < 1 / 3
@@ -234,7 +234,7 @@ async def mixed(world, kind, number, pause):
 
 
 async def breaks_handshakes(world):
-    """Sends the begin of a handshake, or something else, to the TLS listener, and leaves."""
+    """Sends the start of a handshake, or other bytes, to the TLS listener, and leaves."""
     chance = random.Random("handshakes")
     while not world.over.is_set():
         try:

@@ -1,4 +1,4 @@
-"""Hosts that misbehave as chance has it, and the messages that they and the clients exchange."""
+"""Hosts that misbehave at random, and the messages that they and the clients exchange."""
 
 import asyncio
 import random
@@ -12,13 +12,13 @@ BIG = 1 << 20
 CHUNKS = 100_000
 PIECE = 16 << 10
 
-# How long after an answer a connection may be reset: a reset takes along what has not been delivered yet.
+# How long after a response a connection may be reset: a reset discards bytes that have not been delivered yet.
 DELIVERED = 1
 
-# What clients ask for. Anything else at a host was made of a body or of garbage.
+# The targets of clients. A host that gets another target got a body or garbage as a request.
 KNOWN = re.compile(r"(GET|HEAD|POST|PUT) /(small|big|chunks|until_close|upload)/[0-9/]+ HTTP/1\.1")
 
-# What a client or a host may run into when the other side fails.
+# The errors of a client or a host when the other side fails.
 BREAKS = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)
 
 
@@ -32,7 +32,7 @@ def reset(writer):
 
 
 def answer_to(path, body):
-    """The body of a good answer. It depends on the request, so that a mix-up shows."""
+    """The body of a valid response. It depends on the request, so that a mix-up shows."""
     own = f"{path} {zlib.crc32(body)}\n".encode()
     size = {"big": BIG, "chunks": CHUNKS}.get(path.split("/")[1], len(own))
     return (own * (size // len(own) + 1))[:size]
@@ -59,7 +59,7 @@ async def read_body(reader, fields, until_close=False):
 
 
 class Host:
-    """A host, whose mode changes at random among those it is given; the first one is what it begins and ends with."""
+    """A host whose mode changes at random among the given ones; it starts and ends with the first one."""
 
     def __init__(self, port, modes, seed):
         self.port = port
@@ -68,7 +68,7 @@ class Host:
         self.random = random.Random(seed)
         self.changed = asyncio.Event()
         self.server = None
-        # Since when each has had no request; None while it has one.
+        # The time since which each connection has had no request; None while it has one.
         self.connections = {}
         self.requests = 0
         # Start lines of requests that no client sent.
@@ -79,7 +79,7 @@ class Host:
             self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port, limit=1 << 20, backlog=1024)
 
     async def close(self):
-        """Refuses connections and closes those that have no request. The others end with their answers."""
+        """Refuses connections and closes those that have no request. The others end with their responses."""
         if self.server is not None:
             self.server.close()
             self.server = None
@@ -93,17 +93,17 @@ class Host:
 
     async def become(self, mode):
         self.mode = mode
-        # What hangs does so no longer.
+        # Requests that hang end now.
         self.changed.set()
         self.changed = asyncio.Event()
         await (self.close() if mode == "away" else self.open())
 
     async def live(self, over):
-        """Changes the mode until all is over."""
+        """Changes the mode until the end of the run."""
         while not over.is_set() and len(self.modes) > 1:
             mode = self.random.choice(self.modes)
             await self.become(mode)
-            # Some hosts hang for longer than they are waited for.
+            # Some hosts hang for longer than the proxy waits.
             longest = 8 if mode == "hang" else 2
             try:
                 await asyncio.wait_for(over.wait(), self.random.uniform(0.2, longest))
@@ -132,14 +132,14 @@ class Host:
             del self.connections[writer]
 
     async def respond(self, start, fields, reader, writer):
-        """Answers a request or fails to; returns whether the connection is kept."""
+        """Responds to a request or fails to; returns whether the connection is kept."""
         method, path, _ = start.split(" ")
         mode = self.mode
         if mode == "reset":
             reset(writer)
             return False
         if mode == "early" and method in ("POST", "PUT"):
-            # Unread bytes of the body make a reset of the close.
+            # Unread bytes of the body turn the close into a reset.
             writer.write(b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             return False
         body = await read_body(reader, fields)

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""Mixed faults for as long as you like: what ballast holds afterwards, and whether sound requests failed meanwhile.
+"""Mixed faults for a chosen time: the resources that ballast holds afterwards, and whether sound requests failed.
 
     cargo build --release && benches/soak/run.py                     # ten minutes
     benches/soak/run.py --seconds 60 --binary target/debug/ballast
-    benches/soak/run.py --seconds 120 --handovers 20                 # processes take over from each other meanwhile
+    benches/soak/run.py --seconds 120 --handovers 20                 # with handovers during the run
 
 Some forty clients keep connections, use one per request, drip heads, read slowly, leave at every stage, abort uploads,
-pipeline, send too much or garbage, and break TLS handshakes. Hosts reset, hang, break off answers, answer slowly, badly or
-too early, go away and return. The configuration is reloaded all the time. Beside them ten clients ask a pool of which one
-host is always sound, while the other two reset, fail, are slow or away: each of their requests has to succeed. No request
-may get another's answer, and no body may become a request.
+pipeline, send too much or garbage, and break TLS handshakes. Hosts reset, hang, break off responses, respond slowly,
+badly or too early, go down and return. The configuration is reloaded all the time. At the same time ten clients use a
+pool with one host that is always sound, while the other two reset, fail, are slow or down: each request of these
+clients has to succeed. No request may get the response to another one, and no body may become a request.
 
-At the end everything must be given back: descriptors, connections, requests in flight; the mean of the resident memory in
-the last third may be 1.2 times that in the second third at most (it is not compared with handovers, as each process has
-its own); and nothing may have panicked. Everything is on loopback, and every process that is started here is ended here.
+At the end ballast must have released all descriptors, connections and requests in flight. The mean of the resident
+memory in the last third may be at most 1.2 times that in the second third (not compared with handovers, because each
+process has its own memory). Nothing may have panicked. Everything is on loopback, and the script ends every process
+that it starts.
 """
 
 import argparse
@@ -42,7 +43,7 @@ MIXED = [["well", "reset", "hang", "cut", "slow", "fail", "garbage", "early", "a
 # How much the memory may grow from the second third to the last.
 GROWTH = 1.2
 
-# How long the end of everything may take.
+# How long the shutdown may take.
 REST = 60
 
 CONFIG = """
@@ -76,7 +77,7 @@ ALGORITHMS = ["p2c", "least_load", "round_robin", "{ name: p2c, load: peak_ewma 
 
 
 class Ballast:
-    """The process that serves, and those that it took over from."""
+    """The process that serves, and its predecessors."""
 
     def __init__(self, rig, options):
         self.rig, self.options = rig, options
@@ -86,7 +87,7 @@ class Ballast:
         self.pids = []
 
     def configure(self):
-        """Writes another configuration than the last one: one more or one less host, and another algorithm."""
+        """Writes a configuration that differs from the last one: one host more or less, another algorithm."""
         mixed = self.hosts[len(SOUND) + self.reloads % 2:]
         text = CONFIG.format(
             admin=self.admin, port=self.port, tls_port=self.tls_port, http1=self.options.http1, idle=5 + self.reloads % 3,
@@ -187,7 +188,7 @@ async def until(condition, what, seconds=30):
 
 
 async def operate(ballast, world, options, problems):
-    """Reloads and hands over while clients ask."""
+    """Reloads and hands over while clients send requests."""
     begin = time.monotonic()
     handovers = [options.seconds * (number + 1) / (options.handovers + 1) for number in range(options.handovers)]
     next_reload = options.reload
@@ -208,7 +209,7 @@ async def operate(ballast, world, options, problems):
 
 
 async def sample(ballast, world, options, samples):
-    """Looks at the process each second."""
+    """Samples the process each second."""
     begin = time.monotonic()
     while not world.over.is_set():
         try:
@@ -335,7 +336,7 @@ def main():
     if not options.binary.is_file():
         sys.exit(f"there is no {options.binary}; run `cargo build --release`")
     need("openssl", "openssl")
-    # It warns of each write to a connection that the other side has broken.
+    # asyncio warns of each write to a connection that the other side has broken.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(folder)

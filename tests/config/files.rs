@@ -442,7 +442,7 @@ fn a_byte_order_mark_is_no_part_of_any_text() {
     let config = Config::load(&file).expect("a configuration");
     let token = config.admin.token_file.expect("a token");
     assert_eq!(token.bytes, b"0123456789abcdef");
-    // Lines and columns refer to the text after it.
+    // Lines and columns are counted without the byte order mark.
     let file = write(
         &directory,
         "b.yaml",

@@ -156,7 +156,7 @@ fn a_lone_host_that_starts_slowly_gets_everything() {
                 "{name}"
             );
         }
-        // So does a host when all others are full.
+        // The same holds when all other hosts are full.
         let full = all[1].with_max_in_flight(NonZeroU64::new(1));
         balancer.add_host(Arc::new(full)).expect("no member");
         let lease = balancer.lease_of(all[1].id()).expect("room for one");
