@@ -315,7 +315,7 @@ fn an_edited_file_beats_an_operator_who_beats_what_was_there() {
             &format!(r#"{{"address":"{}","backup":true}}"#, a.address()),
         ),
         409,
-        "as it stands there",
+        "only with the settings of the file",
     );
     let body = format!(r#"{{"address":"{}"}}"#, a.address());
     assert_eq!(

@@ -256,7 +256,7 @@ fn the_title_says_that_the_process_has_ended_and_recovers() {
     };
     browser.wait_for("document.title === 'The host is up – Ballast'");
     ballast.signal(Signal::SIGTERM);
-    browser.wait_for("document.title.includes('Stopping')");
+    browser.wait_for("document.title.includes('Shutting down')");
     ballast.wait_exit(SOON);
     browser.wait_for("document.title === '⚠ The process has ended – Ballast'");
     assert_eq!(browser.text("#headline"), "The process has ended");
@@ -307,7 +307,7 @@ fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
         Connections::Kept,
         Duration::from_millis(5),
     );
-    browser.wait_for("past.get('web')?.filter((sample) => sample.p99_ms).length > 3");
+    browser.wait_for("samplesByPool.get('web')?.filter((sample) => sample.p99_ms).length > 3");
     let when = "figure[data-is=latency] .scale span";
     assert_eq!(browser.text(when), "5 min");
     // The middle of the chart is before the start of the process, so the oldest sample is the nearest one.

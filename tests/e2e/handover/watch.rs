@@ -257,7 +257,7 @@ fn probes_come_through_any_listener_and_are_not_counted() {
             .log_with(&["no probe came through"])
             .is_empty()
     );
-    for line in ["none of the proxies", "no PROXY header"] {
+    for line in ["is not a trusted proxy", "no PROXY header"] {
         assert!(reign.ballast.log_with(&[line]).is_empty());
     }
 }
