@@ -341,7 +341,7 @@ fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
             const samples = Array.from({ length: 60 }, (_, nth) => ({
                 t: nth * 1000, p50_ms: 1 + nth % 2, p99_ms: 400 + nth,
             }));
-            const chart = new Chart(CHARTS.find(({ is }) => is === 'latency'), { samples: () => samples, recent: () => false });
+            const chart = new Chart(CHARTS.find(({ id }) => id === 'latency'), { samples: () => samples, recent: () => false });
             chart.draw(samples, -1);
             return chart.lines.map((line) => {
                 const heights = line.getAttribute('d').match(/ [\\d.]+/g).map(Number);
