@@ -162,17 +162,13 @@ impl Kind for AlgorithmKind {
         Json::Object(map)
     }
 
+    /// Notes the names where they differ, otherwise the options.
     fn diff(&self, old: &Algorithm, new: &Algorithm, diff: &mut Diff) {
-        diff_algorithms(old, new, diff);
-    }
-}
-
-/// What differs is the name, or else the options.
-fn diff_algorithms(old: &Algorithm, new: &Algorithm, diff: &mut Diff) {
-    match (old.info.name, new.info.name) {
-        (before, now) if before != now => diff.changed(json!(before), json!(now)),
-        _ if old != new => diff.changed(AlgorithmKind.dump(old), AlgorithmKind.dump(new)),
-        _ => {}
+        match (old.info.name, new.info.name) {
+            (before, now) if before != now => diff.changed(json!(before), json!(now)),
+            _ if old != new => diff.changed(self.dump(old), self.dump(new)),
+            _ => {}
+        }
     }
 }
 

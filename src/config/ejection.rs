@@ -10,7 +10,7 @@ use super::scalars::format_time;
 use super::schema::{
     Kind, Reader, converted, list, or_zero, percent, scalar, section, time, whole,
 };
-use super::status::{dump_range, parse_range};
+use super::status::{dump_range, includes, parse_range};
 
 /// A host that needs more failures in a row would never be ejected.
 const MAX_CONSECUTIVE: u32 = 1_000;
@@ -79,19 +79,14 @@ impl Failures {
     pub const HOST_STATUSES: [(u16, u16); 3] = [(500, 500), (502, 504), (520, 529)];
 
     /// Whether responses with this status count.
-    pub fn names(&self, status: u16) -> bool {
-        is_within(&self.statuses, status)
+    pub fn includes(&self, status: u16) -> bool {
+        includes(&self.statuses, status)
     }
 
     /// Whether responses with this status count by default.
     pub fn is_of_host(status: u16) -> bool {
-        is_within(&Self::HOST_STATUSES, status)
+        includes(&Self::HOST_STATUSES, status)
     }
-}
-
-fn is_within(ranges: &[(u16, u16)], status: u16) -> bool {
-    let mut ranges = ranges.iter();
-    ranges.any(|&(from, to)| (from..=to).contains(&status))
 }
 
 /// An element of `failures`.

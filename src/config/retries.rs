@@ -7,7 +7,7 @@ use serde_json::json;
 use super::hints::quote;
 use super::scalars;
 use super::schema::{List, Scalar, list, percent, scalar, section, time, whole};
-use super::status::{parse_range, range};
+use super::status::{includes, parse_range, range};
 
 /// A request that so many hosts have failed will not be served by one more.
 const MAX_ATTEMPTS: usize = 10;
@@ -37,8 +37,7 @@ impl Retries {
 
     /// Whether another host is asked after a response with this status.
     pub fn includes(&self, status: u16) -> bool {
-        let mut ranges = self.statuses.iter();
-        ranges.any(|(low, high)| (*low..=*high).contains(&status))
+        includes(&self.statuses, status)
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::hints::{did_you_mean, quote};
+use crate::message::chunked;
 
 /// The longest time: nothing that a proxy waits for lasts longer.
 const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -182,6 +183,5 @@ pub(super) fn format_time(time: Duration) -> String {
 
 /// Whether a name is a token of HTTP (RFC 9110, 5.6.2).
 pub(super) fn is_token(name: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_token)
+    !name.is_empty() && name.bytes().all(chunked::is_token)
 }

@@ -32,6 +32,12 @@ pub(super) fn dump_range((from, to): (u16, u16)) -> Json {
     }
 }
 
+/// Whether a status is within one of `ranges`.
+pub(super) fn includes(ranges: &[(u16, u16)], status: u16) -> bool {
+    let mut ranges = ranges.iter();
+    ranges.any(|&(low, high)| (low..=high).contains(&status))
+}
+
 /// Reads `200` or `200-299`.
 pub(super) fn parse_range(text: &str) -> Result<(u16, u16), String> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));

@@ -10,7 +10,7 @@ use crate::resource_limits;
 /// The outcome that a response status means under these rules. A status about the request never counts against the
 /// host, no matter which client asks for it how often.
 pub(super) fn of_status(status: u16, rules: Option<&config::Ejection>) -> Outcome {
-    let named = rules.is_some_and(|rules| rules.failures.names(status));
+    let named = rules.is_some_and(|rules| rules.failures.includes(status));
     match named || config::Failures::is_of_host(status) {
         true => Outcome::Failure(Failure::Status(status)),
         false => Outcome::Success,
@@ -60,7 +60,7 @@ impl Failure {
             Failure::Timeout => failures.timeout,
             Failure::Reset => failures.reset,
             Failure::Malformed => failures.malformed,
-            Failure::Status(status) => failures.names(status),
+            Failure::Status(status) => failures.includes(status),
         }
     }
 }
