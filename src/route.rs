@@ -41,7 +41,7 @@ impl Router {
     /// The routes of a configuration, and the policy for ambiguous paths.
     pub fn new(routes: &[config::Route], ambiguous: Ambiguous) -> Self {
         let routes = routes.iter().map(|route| RouteMatcher {
-            host: match route.host.as_deref() {
+            host: match route.matches.host.as_deref() {
                 None => HostPattern::Any,
                 Some(name) => match (name.strip_prefix('*'), address(name.as_bytes())) {
                     (Some(parent), _) => HostPattern::Subdomain(parent.as_bytes().into()),
@@ -49,7 +49,13 @@ impl Router {
                     (None, None) => HostPattern::Exact(name.as_bytes().into()),
                 },
             },
-            path: route.path.as_deref().unwrap_or_default().as_bytes().into(),
+            path: route
+                .matches
+                .path
+                .as_deref()
+                .unwrap_or_default()
+                .as_bytes()
+                .into(),
             restricted: route.rate.is_some()
                 || !(route.access.allow.is_empty() && route.access.deny.is_empty()),
         });
@@ -118,16 +124,12 @@ mod tests {
         let routes: Vec<_> = routes
             .iter()
             .enumerate()
-            .map(|(pool, (host, path))| config::Route {
-                host: host.map(str::to_owned),
-                path: path.map(str::to_owned),
-                pool: config::PoolRef {
-                    name: String::new(),
-                    index: pool,
-                },
-                retry: config::Retry::Idempotent,
-                access: config::Access::default(),
-                rate: None,
+            .map(|(index, (host, path))| {
+                let name = String::new();
+                let mut route = config::Route::to_pool(config::PoolRef { name, index });
+                route.matches.host = host.map(str::to_owned);
+                route.matches.path = path.map(str::to_owned);
+                route
             })
             .collect();
         Router::new(&routes, Ambiguous::Auto)

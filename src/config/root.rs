@@ -12,8 +12,9 @@ use super::headers::Headers;
 use super::hints::quote;
 use super::limits::Limits;
 use super::listener::{self, Listener};
+use super::paths::Paths;
 use super::pool::{Pool, Pools};
-use super::route::{self, Paths, Route};
+use super::route::{self, PoolRef, Route};
 use super::schema::{Reader, choice, map_of, section};
 use super::server::Server;
 use super::timeouts::Timeouts;
@@ -104,7 +105,10 @@ fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     }
     match config.pools.as_slice() {
         [only] if config.routes.is_empty() => {
-            config.routes.push(Route::to_only_pool(&only.name));
+            let name = only.name.clone();
+            config
+                .routes
+                .push(Route::to_pool(PoolRef { name, index: 0 }));
         }
         _ => report_unreached(config, root, reader),
     }
@@ -116,8 +120,8 @@ fn report_unreached(config: &Config, root: &Node, reader: &mut Reader<'_>) {
         return;
     };
     for pool in &config.pools {
-        let mut routes = config.routes.iter();
-        if !routes.any(|route| route.pool.name == pool.name) {
+        let mut used = config.routes.iter().flat_map(|route| route.action.pools());
+        if !used.any(|used| used.name == pool.name) {
             let message = format!("no route leads to the pool {}", quote(&pool.name));
             reader.in_key("pools", |reader| {
                 reader.problem_of_key(pools, &pool.name, message);

@@ -16,6 +16,7 @@ use super::transport::Transport;
 use super::{ClientInfo, Engine};
 use crate::message::head::{HeadError, HeadProgress, MAX_FIELDS};
 use crate::proxy::completion::report_early_error;
+use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::{LINGER, LocalResponse};
 use crate::record::TerminationReason;
 
@@ -265,7 +266,7 @@ impl<'e> ConnectionTask<'e> {
         let limit = self.engine.active.load().timeouts.write;
         let _: Result<()> = self
             .client
-            .write_all(&response.to_bytes(), limit.min(LINGER))
+            .write_all(&LocalMessage::from(response).to_bytes(), limit.min(LINGER))
             .await;
     }
 }

@@ -26,7 +26,8 @@ use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
 use crate::proxy::http_rules::{self, RequestFieldFilter};
-use crate::proxy::local_response::{LINGER, LocalResponse, Persistence};
+use crate::proxy::local_message::{LocalMessage, Persistence};
+use crate::proxy::local_response::{LINGER, LocalResponse};
 
 /// Buffers that are reused for each request.
 #[derive(Debug, Default)]
@@ -145,7 +146,8 @@ impl Exchange<'_> {
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)
                 .await;
         }
-        if let Some(response) = self.engine.proxy.refuse(request, &mut ctx) {
+        let response = self.engine.proxy.respond(request, self.peer.tls, &mut ctx);
+        if let Some(response) = response {
             return self
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)
                 .await;
@@ -200,14 +202,17 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        response: LocalResponse,
+        response: impl Into<LocalMessage>,
         keep_alive: bool,
         body: &mut BodyDecoder,
     ) -> AfterRequest {
         // A client that waits for "100 Continue" may never send the body: its next request would then be read as the
         // body.
         let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
-        let (written, sent) = self.send_response(ctx, request, response, keep_alive).await;
+        let response = response.into();
+        let (written, sent) = self
+            .send_response(ctx, request, &response, keep_alive)
+            .await;
         ctx.refused = Some(response.termination());
         let transferred = Transferred {
             request,
@@ -235,7 +240,7 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        response: LocalResponse,
+        response: &LocalMessage,
         keep_alive: bool,
     ) -> (pingora::Result<()>, u64) {
         ctx.in_flight.release_slot();
@@ -248,7 +253,14 @@ impl Exchange<'_> {
         );
         let limit = ctx.active.timeouts.write;
         let written = self.client.write_all(&out, limit).await;
-        (written, if head_only { 0 } else { response.len() as u64 })
+        (
+            written,
+            if head_only {
+                0
+            } else {
+                response.body().len() as u64
+            },
+        )
     }
 
     /// How to close the connection after the response. Unread request bytes require a lingering close.
@@ -308,8 +320,10 @@ impl Exchange<'_> {
                 ctx.lease = None;
                 let response =
                     failure::status_for(error).filter(|_| !ctx.has_client_left && status.is_none());
-                if let Some(response) = response.map(LocalResponse::for_status) {
-                    let (written, length) = self.send_response(ctx, request, response, false).await;
+                if let Some(status_code) = response {
+                    let response = LocalMessage::from(LocalResponse::for_status(status_code));
+                    let (written, length) =
+                        self.send_response(ctx, request, &response, false).await;
                     if written.is_ok() {
                         status = Some(response.status());
                         sent = length;

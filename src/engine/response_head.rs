@@ -12,7 +12,7 @@ use crate::message::framing::{self, ContentLength, TransferCoding};
 use crate::message::{MessageHead, ResponseView};
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::http_rules::{self, ResponseFieldFilter, Via};
-use crate::proxy::local_response::Persistence;
+use crate::proxy::local_message::Persistence;
 
 /// How the host frames the response body, and how the client receives it.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Fuzz targets: the configuration file, and PEM files.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -172,15 +173,9 @@ fn assert_sound(config: &Config) {
         }
     }
     assert!(!config.pools.is_empty() && !config.routes.is_empty());
-    for index in 0..config.pools.len() {
-        assert!(config.routes.iter().any(|route| route.pool.index == index));
-    }
-    assert!(
-        config
-            .routes
-            .iter()
-            .all(|route| route.pool.index < config.pools.len())
-    );
+    let used = config.routes.iter().flat_map(|route| route.action.pools());
+    let used = BTreeSet::from_iter(used.map(|pool| pool.index));
+    assert!(used.into_iter().eq(0..config.pools.len()));
     let active = ActiveConfig::new(config, &mut HostRegistry::new());
     let active = active.expect("what was checked can be built");
     assert_eq!(active.pools.len(), config.pools.len());

@@ -1,6 +1,6 @@
 //! Fuzz target: routing.
 
-use crate::config::{Access, Ambiguous, PoolRef, Retry, Route};
+use crate::config::{Ambiguous, PoolRef, Route, RouteMatch};
 use crate::route::Router;
 
 /// Routes as lines `HOST PATH` with `-` for none, an empty line, then the request's authority and path.
@@ -18,12 +18,12 @@ fn find(input: &[u8]) {
     let name = name(authority);
     let sent = normal(path);
     let expected = routes.iter().position(|route| {
-        let host = route.host.as_ref();
+        let host = route.matches.host.as_ref();
         let host = host.is_none_or(|host| match host.strip_prefix('*') {
             Some(parent) => name.len() > parent.len() && name.ends_with(parent),
             None => name == *host,
         });
-        let begin = route.path.as_ref();
+        let begin = route.matches.path.as_ref();
         host && begin.is_none_or(|begin| sent.as_ref().is_some_and(|path| is_below(path, begin)))
     });
     // The model covers neither IPv6 addresses nor percent-encoded names.
@@ -51,11 +51,7 @@ fn find(input: &[u8]) {
     }
     // A catch-all route at the end gets the unmatched requests only.
     let last = routes.len();
-    routes.push(Route {
-        host: None,
-        path: None,
-        ..route(last, b"")
-    });
+    routes.push(Route::to_pool(pool(last)));
     let all = Router::new(&routes, Ambiguous::Pass).find(authority, path);
     assert_eq!(all, Ok(found.or(Some(last))));
 }
@@ -148,20 +144,22 @@ fn normal(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A route as the configuration would have it: lower case, and ASCII.
-fn route(pool: usize, line: &[u8]) -> Route {
+fn route(index: usize, line: &[u8]) -> Route {
     let line = line.escape_ascii().to_string();
     let (host, path) = line.split_once(' ').unwrap_or((&line, "-"));
     let given = |text: &str| (text != "-").then(|| text.to_owned());
-    Route {
+    let mut route = Route::to_pool(pool(index));
+    route.matches = RouteMatch {
         host: given(&host.to_ascii_lowercase()),
         path: given(path),
-        pool: PoolRef {
-            name: String::new(),
-            index: pool,
-        },
-        retry: Retry::Idempotent,
-        access: Access::default(),
-        rate: None,
+    };
+    route
+}
+
+fn pool(index: usize) -> PoolRef {
+    PoolRef {
+        name: String::new(),
+        index,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::Limits;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::http_rules::{self, ContentLength, ResponseFieldFilter, Via};
-use crate::proxy::local_response::Persistence;
+use crate::proxy::local_message::Persistence;
 use crate::record::TerminationReason;
 
 /// Sends a response to a request that must not be forwarded, and returns its termination reason. An equivalent but
@@ -30,11 +30,11 @@ pub(crate) async fn check_request(
     match http_rules::validate_request(session.req_header().into(), raw.as_deref(), &active.limits)
     {
         Err((response, Persistence::KeepAlive)) => {
-            respond::send(session, response, Persistence::KeepAlive).await?;
+            respond::send(session, &response.into(), Persistence::KeepAlive).await?;
             return Ok(Some(response.termination()));
         }
         Err((response, Persistence::Close)) => {
-            respond::send_and_close(session, response, true).await?;
+            respond::send_and_close(session, &response.into(), true).await?;
             return Ok(Some(response.termination()));
         }
         Ok(ContentLength::NonCanonical(length)) => {

@@ -22,7 +22,8 @@ use crate::proxy::attempt::AttemptProgress;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
-use crate::proxy::local_response::{LINGER, LocalResponse, Persistence, ceil_seconds};
+use crate::proxy::local_message::{LocalMessage, Persistence};
+use crate::proxy::local_response::{LINGER, LocalResponse, ceil_seconds};
 use crate::proxy::{Proxy, http_rules};
 use crate::record::TerminationReason;
 
@@ -82,16 +83,18 @@ impl ProxyHttp for Proxy {
         }
         http_rules::drop_fields(session.req_header_mut(), &ctx.active, ctx.is_trusted());
         if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
-            respond::send(session, LocalResponse::OVERLOADED, Persistence::KeepAlive).await?;
+            let response = LocalMessage::from(LocalResponse::OVERLOADED);
+            respond::send(session, &response, Persistence::KeepAlive).await?;
             ctx.refused = Some(TerminationReason::Overloaded);
             return Ok(true);
         }
-        let refusal = self.refuse(session.req_header().into(), ctx);
-        if let Some(response) = refusal {
+        let tls = is_over_tls(session);
+        let response = self.respond(session.req_header().into(), tls, ctx);
+        if let Some(response) = &response {
             respond::send(session, response, Persistence::KeepAlive).await?;
             ctx.refused = Some(response.termination());
         }
-        Ok(refusal.is_some())
+        Ok(response.is_some())
     }
 
     // The first host is leased here and not in `upstream_peer`, because an error there closes the client's connection.
@@ -106,7 +109,8 @@ impl ProxyHttp for Proxy {
             Err(LeaseError::Refused(BalancerError::Busy)) => LocalResponse::QUEUE_FULL,
             Err(LeaseError::Refused(_)) => LocalResponse::NO_HOST,
         };
-        respond::send(session, response, Persistence::KeepAlive).await?;
+        let response = LocalMessage::from(response);
+        respond::send(session, &response, Persistence::KeepAlive).await?;
         ctx.refused = Some(response.termination());
         Ok(false)
     }
@@ -277,7 +281,8 @@ impl ProxyHttp for Proxy {
         let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
         if let Some(status) = status
             && let Err(error) =
-                respond::send_and_close(session, LocalResponse::for_status(status), linger).await
+                respond::send_and_close(session, &LocalResponse::for_status(status).into(), linger)
+                    .await
         {
             log::debug!("the response with status {status} did not reach the client: {error}");
         }

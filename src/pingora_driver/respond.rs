@@ -1,17 +1,16 @@
 //! Sends the proxy's own responses on a Pingora session.
 
-use bytes::Bytes;
 use http::{Method, header};
 use log::debug;
 use pingora::Result;
 use pingora::proxy::Session;
 
-use crate::proxy::local_response::{LocalResponse, Persistence};
+use crate::proxy::local_message::{LocalMessage, Persistence};
 
 /// Sends a response.
 pub(crate) async fn send(
     session: &mut Session,
-    response: LocalResponse,
+    response: &LocalMessage,
     connection: Persistence,
 ) -> Result<()> {
     // A client that waits for "100 Continue" may never send the body, so the proxy could not tell the body from the
@@ -24,14 +23,15 @@ pub(crate) async fn send(
         session.set_close_on_response_before_downstream_finish(false);
     }
     let head = response.to_header()?;
-    let text = response.text();
-    let has_no_body = text.is_empty() || session.req_header().method == Method::HEAD;
+    let body = response.body();
+    let has_no_body = body.is_empty() || session.req_header().method == Method::HEAD;
     session
         .write_response_header(Box::new(head), has_no_body)
         .await?;
     if !has_no_body {
-        let text = Bytes::from_static(text.as_bytes());
-        session.write_response_body(Some(text), true).await?;
+        session
+            .write_response_body(Some(body.clone()), true)
+            .await?;
     }
     Ok(())
 }
@@ -40,7 +40,7 @@ pub(crate) async fn send(
 /// rest of the request is read first.
 pub(crate) async fn send_and_close(
     session: &mut Session,
-    response: LocalResponse,
+    response: &LocalMessage,
     linger: bool,
 ) -> Result<()> {
     let has_started = session

@@ -92,7 +92,7 @@ impl RequestContext {
                 termination,
                 trace: self.trace,
             },
-            pool: self.has_route.then(|| (self.pool, self.pool())),
+            pool: self.has_pool.then(|| (self.pool, self.pool())),
             attempts: &self.attempts,
             id: self.id.as_ref().map(RequestId::as_bytes),
         };

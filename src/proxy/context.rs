@@ -24,10 +24,12 @@ use crate::record::{Attempt, AttemptOutcome, TerminationReason, TraceContext};
 pub struct RequestContext {
     pub(crate) in_flight: InFlightGuard,
     pub(crate) active: Arc<ActiveConfig>,
+    /// The route that has matched, as an index into the routes of `active`.
+    pub(crate) route: Option<usize>,
     /// Index into the pools of `active`; set once the route is known.
     pub(crate) pool: usize,
-    /// Whether a route has matched.
-    pub(crate) has_route: bool,
+    /// Whether the route leads to a pool.
+    pub(crate) has_pool: bool,
     /// Which requests may be retried; set once the route is known.
     pub(crate) retry: Retry,
     /// `None` before the first filter, and for connections without an IP address.
@@ -105,8 +107,9 @@ impl RequestContext {
         RequestContext {
             in_flight,
             active,
+            route: None,
             pool: 0,
-            has_route: false,
+            has_pool: false,
             retry: Retry::default(),
             origin: None,
             id: None,

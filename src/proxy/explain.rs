@@ -14,7 +14,7 @@ use super::request_target::TargetForm;
 use super::selection::input::SelectionInput;
 use super::{ActiveConfig, MAX_ATTEMPTS, admission, http_rules};
 use crate::balancer::HostId;
-use crate::config::Retry;
+use crate::config::{Action, Retry};
 use crate::message::RequestView;
 use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
@@ -114,7 +114,11 @@ pub fn explain(
         Ok(None) => return Ok(RequestExplanation::without_pool("no_route")),
         Err(AmbiguousPath) => return Ok(RequestExplanation::without_pool("ambiguous_path")),
     };
-    let pool = &active.pools[route.pool.index];
+    let pool = match route.action.get() {
+        Action::Pool(pool) => &active.pools[pool.index],
+        Action::Redirect(_) => return Ok(RequestExplanation::of_route(number + 1, "redirect")),
+        Action::Respond(_) => return Ok(RequestExplanation::of_route(number + 1, "respond")),
+    };
     let tried = described.tried_of(pool)?;
     let input = SelectionInput::new(request, pool, client, tried.len(), &tried, route.retry);
     let mut explanation = RequestExplanation::new(pool, Some(number + 1), &input);
@@ -192,6 +196,14 @@ impl RequestExplanation {
             }),
             outcome,
             candidates,
+        }
+    }
+
+    /// A request that its route responds to without a pool.
+    fn of_route(route: usize, action: &str) -> Self {
+        RequestExplanation {
+            route: Some(route),
+            ..RequestExplanation::without_pool(action)
         }
     }
 

@@ -1,13 +1,7 @@
-//! Responses that the proxy generates itself.
+//! The responses by which the proxy itself refuses or fails requests.
 
 use std::time::Duration;
 
-use http::header;
-use pingora::Result;
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::date;
-
-use crate::message::encode;
 use crate::record::TerminationReason;
 
 /// How long the rest of a request's body is read and discarded after the response. Closing at once would reset the
@@ -18,17 +12,14 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalResponse {
     /// Recorded as the reason why the request ended.
-    termination: TerminationReason,
-    status: u16,
-    text: &'static str,
+    pub(super) termination: TerminationReason,
+    pub(super) status: u16,
+    pub(super) text: &'static str,
     /// Value of Retry-After, in seconds.
-    retry_after: Option<u32>,
+    pub(super) retry_after: Option<u32>,
     /// Whether the response lists the allowed methods in Allow.
-    allow: bool,
+    pub(super) allow: bool,
 }
-
-/// Value of Allow: the common methods. The proxy forwards other methods as well.
-const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl LocalResponse {
     pub(crate) const NO_ROUTE: LocalResponse = LocalResponse::new(
@@ -148,62 +139,9 @@ impl LocalResponse {
         }
     }
 
-    /// The whole response in HTTP/1.1 format, with `Connection: close`.
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.write(&mut bytes, Persistence::Close, false);
-        bytes
-    }
-
-    /// Appends the response in HTTP/1.1 format. `head_only` omits the body.
-    pub(crate) fn write(self, out: &mut Vec<u8>, connection: Persistence, head_only: bool) {
-        encode::write_status_line(out, self.status, None);
-        let date = date::get_cached_date();
-        encode::write_field(out, b"Date", date.as_bytes());
-        if !self.text.is_empty() {
-            encode::write_field(out, b"Content-Type", b"text/plain");
-        }
-        encode::write_number_field(out, b"Content-Length", self.text.len() as u64);
-        if let Some(seconds) = self.retry_after {
-            encode::write_number_field(out, b"Retry-After", seconds.into());
-        }
-        if self.allow {
-            encode::write_field(out, b"Allow", METHODS.as_bytes());
-        }
-        connection.write(out);
-        encode::write_head_end(out);
-        if !head_only {
-            out.extend_from_slice(self.text.as_bytes());
-        }
-    }
-
     /// The termination reason of a request that gets this response.
     pub(crate) fn termination(&self) -> TerminationReason {
         self.termination
-    }
-
-    /// The head as a Pingora header, for a response that a session sends.
-    ///
-    /// # Errors
-    /// If Pingora rejects a field, which does not happen with these.
-    pub(crate) fn to_header(self) -> Result<ResponseHeader> {
-        let mut head = ResponseHeader::build(self.status, Some(6))?;
-        if !self.text.is_empty() {
-            head.insert_header(header::CONTENT_TYPE, "text/plain")?;
-        }
-        head.insert_header(header::CONTENT_LENGTH, self.text.len())?;
-        if let Some(seconds) = self.retry_after {
-            head.insert_header(header::RETRY_AFTER, seconds)?;
-        }
-        if self.allow {
-            head.insert_header("Allow", METHODS)?;
-        }
-        Ok(head)
-    }
-
-    /// The body; empty for a response without one.
-    pub(crate) fn text(&self) -> &'static str {
-        self.text
     }
 
     /// Size of the body in bytes.
@@ -250,31 +188,6 @@ impl LocalResponse {
                 other,
                 "the request could not be handled\n",
             ),
-        }
-    }
-}
-
-/// Whether the client's connection stays open after a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Persistence {
-    KeepAlive,
-    Close,
-}
-
-impl Persistence {
-    /// Appends the Connection field. Keep-alive is the default of HTTP/1.1, but HTTP/1.0 needs the field.
-    pub(crate) fn write(self, out: &mut Vec<u8>) {
-        let option: &[u8] = match self {
-            Persistence::KeepAlive => b"keep-alive",
-            Persistence::Close => b"close",
-        };
-        encode::write_field(out, b"Connection", option);
-    }
-
-    pub(crate) fn from_keep_alive(keep: bool) -> Self {
-        match keep {
-            true => Persistence::KeepAlive,
-            false => Persistence::Close,
         }
     }
 }

@@ -15,9 +15,11 @@ pub(crate) mod forwarding;
 #[cfg(test)]
 mod fuzz;
 pub(crate) mod http_rules;
+pub(crate) mod local_message;
 pub(crate) mod local_response;
 mod request_target;
 pub(crate) mod selection;
+mod template_values;
 
 use std::sync::{Arc, OnceLock};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ballast::config::{
     Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, Failures,
     HalfClose, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits, LogFormat,
-    LogTarget, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route, Server, SlowStart,
-    Timeouts, Underscores, WhenAllDown,
+    LogTarget, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route, RouteAction, RouteMatch,
+    Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -83,11 +83,17 @@ fn everything_left_out_has_its_default() {
     assert_eq!(config.access_log, None);
     assert_eq!(config.listeners[0].tls, None);
     let everything = Route {
-        host: None,
-        path: None,
-        pool: PoolRef {
-            name: "web".to_owned(),
-            index: 0,
+        matches: RouteMatch {
+            host: None,
+            path: None,
+        },
+        action: RouteAction {
+            pool: Some(PoolRef {
+                name: "web".to_owned(),
+                index: 0,
+            }),
+            redirect: None,
+            respond: None,
         },
         retry: Retry::Idempotent,
         access: Access::default(),

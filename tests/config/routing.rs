@@ -1,6 +1,6 @@
 //! Routes: what they match, and routes that cannot match any request.
 
-use ballast::config::{Access, PoolRef, Retry, Route};
+use ballast::config::{PoolRef, Retry, Route};
 
 use crate::{errors, parse};
 
@@ -17,16 +17,12 @@ fn routes_name_their_pools() {
         "{ host: Api.Example.COM, path: /v1/, pool: api }, { host: \"*.example.com\", pool: api }, \
          { host: \"[::1]\", pool: api }, { pool: web }",
     ));
-    let route = |host: Option<&str>, path: Option<&str>, (index, name): (usize, &str)| Route {
-        host: host.map(str::to_owned),
-        path: path.map(str::to_owned),
-        pool: PoolRef {
-            name: name.to_owned(),
-            index,
-        },
-        retry: Retry::Idempotent,
-        access: Access::default(),
-        rate: None,
+    let route = |host: Option<&str>, path: Option<&str>, (index, name): (usize, &str)| {
+        let name = name.to_owned();
+        let mut route = Route::to_pool(PoolRef { name, index });
+        route.matches.host = host.map(str::to_owned);
+        route.matches.path = path.map(str::to_owned);
+        route
     };
     assert_eq!(
         config.routes,
@@ -45,8 +41,8 @@ fn a_route_has_its_path_and_address_in_the_normal_form() {
         "{ host: \"[2001:DB8:0::1]\", path: \"/%61//./b\", pool: api }, { pool: web }",
     ))
     .routes;
-    assert_eq!(routes[0].host.as_deref(), Some("[2001:db8::1]"));
-    assert_eq!(routes[0].path.as_deref(), Some("/a/b"));
+    assert_eq!(routes[0].matches.host.as_deref(), Some("[2001:db8::1]"));
+    assert_eq!(routes[0].matches.path.as_deref(), Some("/a/b"));
 }
 
 #[test]

@@ -22,4 +22,4 @@ pub(super) use scalar::{
     Scalar, boolean, choice, file, or_word, or_zero, percent, scalar, size, time, time_or_zero,
     whole,
 };
-pub(super) use section::{Key, Presence, Section, map_of, read_key, section};
+pub(super) use section::{Key, Presence, Section, SectionKind, map_of, read_key, section};

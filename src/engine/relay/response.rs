@@ -13,7 +13,7 @@ use crate::message::body_decoder::BodyDecoder;
 use crate::message::head::{HeadError, HeadProgress, MAX_FIELDS};
 use crate::message::{FieldsView, ResponseView, chunked};
 use crate::proxy::http_rules;
-use crate::proxy::local_response::Persistence;
+use crate::proxy::local_message::Persistence;
 use crate::proxy::selection::sticky;
 
 impl Relay<'_> {

@@ -21,6 +21,7 @@ use super::http2::H2Connection;
 use super::lingering_close::{close_abandoned, linger_and_close};
 use super::stream::ClientStream;
 use crate::proxy::completion::report_early_error;
+use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::{ActiveConfig, TrafficState};
 use crate::record::TerminationReason;
@@ -56,7 +57,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
             response.len(),
             response.termination(),
         );
-        linger_and_close(stream, &response.to_bytes()).await;
+        linger_and_close(stream, &LocalMessage::from(response).to_bytes()).await;
     }
 
     /// Serves a connection until it closes, with the protocol negotiated in the TLS handshake.
@@ -161,7 +162,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for PanicGuard<A> {
             );
         }
         if !state.has_response_started() {
-            close_abandoned(&state, &response.to_bytes()).await;
+            close_abandoned(&state, &LocalMessage::from(response).to_bytes()).await;
         }
         None
     }

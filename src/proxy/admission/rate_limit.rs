@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Rate, RateKey};
+use crate::config::{Rate, RateKey, RouteMatch};
 use crate::message::RequestView;
 
 /// Sets in the table. Each has its own lock.
@@ -35,12 +35,9 @@ pub fn client_network(address: IpAddr) -> IpAddr {
 pub(crate) enum RateScope<'a> {
     /// All requests.
     All,
-    /// The requests of one route. The host and path identify it: of several routes with the same two, only the first
-    /// ever matches.
-    Route {
-        host: Option<&'a str>,
-        path: Option<&'a str>,
-    },
+    /// The requests of one route. What it matches identifies it: of several routes that match the same, only the first
+    /// ever gets a request.
+    Route(&'a RouteMatch),
 }
 
 /// The rate state of all clients.

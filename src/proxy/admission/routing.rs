@@ -5,24 +5,49 @@ use std::net::IpAddr;
 use http::Method;
 
 use super::rate_limit::RateScope;
-use crate::config::Route;
+use crate::config::{Action, Route};
 use crate::message::RequestView;
 use crate::proxy::Proxy;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::context::RequestContext;
+use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::request_target::RequestTarget;
+use crate::proxy::template_values::TemplateValues;
 use crate::route::AmbiguousPath;
 
 impl Proxy {
-    /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused: it exceeds
-    /// the global rate, its path is ambiguous (a host might read it as the path of another route), no route matches,
-    /// the route does not permit the client's network, or the request exceeds the rate of the route.
-    pub(crate) fn refuse(
+    /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
+    /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, or the
+    /// request exceeds the rate of the route), or if the route responds itself. `tls`: whether the client's connection
+    /// is encrypted.
+    pub(crate) fn respond(
         &self,
         request: RequestView<'_>,
+        tls: bool,
         ctx: &mut RequestContext,
-    ) -> Option<LocalResponse> {
+    ) -> Option<LocalMessage> {
+        let refused = self.refuse(request, ctx);
+        if refused.is_some() {
+            return refused.map(LocalMessage::from);
+        }
+        let active = std::sync::Arc::clone(&ctx.active);
+        let route = &active.routes[ctx.route?];
+        match route.action.get() {
+            Action::Pool(pool) => {
+                (ctx.pool, ctx.has_pool) = (pool.index, true);
+                None
+            }
+            Action::Redirect(redirect) => {
+                Some(TemplateValues::new(ctx, request, tls).redirect(redirect))
+            }
+            Action::Respond(respond) => {
+                Some(TemplateValues::new(ctx, request, tls).respond(respond))
+            }
+        }
+    }
+
+    fn refuse(&self, request: RequestView<'_>, ctx: &mut RequestContext) -> Option<LocalResponse> {
         let client = ctx.origin.map(|origin| origin.client);
         let rate_exceeded = |scope, rate: &_| {
             let counted = self.rate_limiter().check(scope, rate, client, request);
@@ -33,19 +58,16 @@ impl Proxy {
         if refused.is_some() {
             return refused;
         }
-        let route = match route(&ctx.active, request) {
-            Ok(Some((_, route))) => route,
+        let (number, route) = match route(&ctx.active, request) {
+            Ok(Some(found)) => found,
             Ok(None) => return Some(LocalResponse::NO_ROUTE),
             Err(AmbiguousPath) => return Some(LocalResponse::AMBIGUOUS_PATH),
         };
-        (ctx.pool, ctx.retry, ctx.has_route) = (route.pool.index, route.retry, true);
+        (ctx.route, ctx.retry) = (Some(number), route.retry);
         if !permits(route, client) {
             return Some(LocalResponse::FORBIDDEN);
         }
-        let scope = RateScope::Route {
-            host: route.host.as_deref(),
-            path: route.path.as_deref(),
-        };
+        let scope = RateScope::Route(&route.matches);
         rate_exceeded(scope, route.rate.as_ref()?)
     }
 }

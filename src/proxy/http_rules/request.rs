@@ -14,7 +14,8 @@ use crate::message::body_decoder::BodyDecoder;
 use crate::message::chunked::is_token;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
-use crate::proxy::local_response::{LocalResponse, Persistence};
+use crate::proxy::local_message::Persistence;
+use crate::proxy::local_response::LocalResponse;
 use crate::proxy::request_target::{RequestTarget, TargetForm};
 use crate::spoofable_headers;
 

@@ -1,0 +1,100 @@
+//! `routes`: what happens to which requests.
+
+mod action;
+mod matching;
+mod redirect;
+mod respond;
+
+use std::path::Path;
+
+use super::access::Access;
+use super::document::{Content, Node, Position};
+use super::environment::System;
+use super::rate::{Rate, rate};
+use super::schema::{Kind, List, Reader, choice, list, map_of, section};
+
+pub use action::{Action, PoolRef, RouteAction};
+pub use matching::RouteMatch;
+pub(crate) use matching::begins_with_segments;
+pub use redirect::Redirect;
+pub use respond::Respond;
+
+/// Every route is compared with all before it.
+const MAX_ROUTES: usize = 4_096;
+
+section! {
+    /// Which requests go to which pool.
+    pub struct Route: Eq {
+        /// Which requests the route matches.
+        matches: RouteMatch { map_of::<RouteMatch>(), flat },
+        /// What the route does with them.
+        action: RouteAction { map_of::<RouteAction>(), flat },
+        /// Which requests may go to a second host after a first one has got them. `any_method`: POST as well.
+        retry: Retry {
+            choice(&[("idempotent", Retry::Idempotent), ("any_method", Retry::AnyMethod)]),
+            default "idempotent"
+        },
+        /// Whose requests are served, by the client's address; others get 403.
+        access: Access { map_of::<Access>(), flat },
+        /// How many requests a client may send on this route.
+        rate: Option<Rate> { rate(), optional "" },
+    }
+}
+
+/// Which requests may be sent a second time although a host may have got them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Those whose method has the same effect twice as once.
+    #[default]
+    Idempotent,
+    /// All of them: the application can tell a repeated request from a new one.
+    AnyMethod,
+}
+
+impl Route {
+    /// A route that sends all requests to a pool.
+    pub fn to_pool(pool: PoolRef) -> Self {
+        let mut reader = Reader::new(Path::new(""), &System, Vec::new());
+        reader.pools = vec![pool.name.clone()];
+        let name = Node {
+            position: Position::START,
+            content: Content::scalar(&pool.name, false),
+        };
+        let route = map_of::<Route>().read(&name.as_map_of("pool"), &mut reader);
+        let mut route = route.expect("every other key of a route may be left out");
+        route.action.pool = Some(pool);
+        route
+    }
+}
+
+/// The value of `routes`.
+pub(super) fn routes() -> List<impl Kind<Value = Route>> {
+    list("routes", map_of::<Route>())
+        .up_to(MAX_ROUTES)
+        .checked(report_hidden)
+}
+
+/// Reports each route that no request can reach, because an earlier one matches all that it would match.
+fn report_hidden(node: &Node, routes: &[(usize, Route)], reader: &mut Reader<'_>) {
+    if routes.is_empty() && node.elements().is_empty() && reader.pools.len() > 1 {
+        let message =
+            "there is no route; with more than one pool, `routes` says which requests go where";
+        reader.problem(node, message);
+    }
+    if routes.len() < node.elements().len() {
+        // The earlier ones are not all known.
+        return;
+    }
+    for (position, (index, route)) in routes.iter().enumerate() {
+        let mut earlier = routes[..position].iter();
+        if let Some((first, _)) =
+            earlier.find(|(_, earlier)| earlier.matches.covers(&route.matches))
+            && let Some(element) = node.elements().get(*index)
+        {
+            let message = format!(
+                "no request gets here, because routes[{first}] matches all that this one would match; put this one first or remove it"
+            );
+            reader.in_element(*index, |reader| reader.problem(element, message));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A response of the proxy's own, ready to be sent.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderName, HeaderValue};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::date;
+
+use super::local_response::LocalResponse;
+use crate::message::encode;
+use crate::record::TerminationReason;
+
+/// Value of Allow: the common methods. The proxy forwards other methods as well.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// A response with its header fields and its body. Framing and connection fields are added when it is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalMessage {
+    /// Recorded as the reason why the request ended.
+    pub(super) termination: TerminationReason,
+    pub(super) status: u16,
+    pub(super) fields: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Bytes,
+}
+
+impl From<LocalResponse> for LocalMessage {
+    fn from(response: LocalResponse) -> Self {
+        let mut message = LocalMessage::new(response.termination, response.status);
+        if !response.text.is_empty() {
+            let text = HeaderValue::from_static("text/plain");
+            message.set_body(text, Bytes::from_static(response.text.as_bytes()));
+        }
+        if let Some(seconds) = response.retry_after {
+            message.fields.push((RETRY_AFTER, seconds.into()));
+        }
+        if response.allow {
+            message
+                .fields
+                .push((ALLOW, HeaderValue::from_static(METHODS)));
+        }
+        message
+    }
+}
+
+impl LocalMessage {
+    /// A response without a body.
+    pub(super) fn new(termination: TerminationReason, status: u16) -> Self {
+        LocalMessage {
+            termination,
+            status,
+            fields: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// A redirect to `location`.
+    pub(super) fn redirect(status: u16, location: HeaderValue) -> Self {
+        let mut message = LocalMessage::new(TerminationReason::Complete, status);
+        message.fields.push((LOCATION, location));
+        message
+    }
+
+    /// Replaces the body.
+    pub(super) fn set_body(&mut self, media_type: HeaderValue, body: Bytes) {
+        self.fields.retain(|(name, _)| name != CONTENT_TYPE);
+        self.fields.push((CONTENT_TYPE, media_type));
+        self.body = body;
+    }
+
+    /// The whole response in HTTP/1.1 format, with `Connection: close`.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, Persistence::Close, false);
+        bytes
+    }
+
+    /// Appends the response in HTTP/1.1 format. `head_only` omits the body.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, connection: Persistence, head_only: bool) {
+        encode::write_status_line(out, self.status, None);
+        let date = date::get_cached_date();
+        encode::write_field(out, b"Date", date.as_bytes());
+        for (name, value) in &self.fields {
+            encode::write_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+        if self.has_length() {
+            encode::write_number_field(out, b"Content-Length", self.body.len() as u64);
+        }
+        connection.write(out);
+        encode::write_head_end(out);
+        if !head_only {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// The head as a Pingora header, for a response that a session sends.
+    ///
+    /// # Errors
+    /// If Pingora rejects a field, which does not happen with these.
+    pub(crate) fn to_header(&self) -> Result<ResponseHeader> {
+        let mut head = ResponseHeader::build(self.status, Some(self.fields.len() + 2))?;
+        for (name, value) in &self.fields {
+            head.append_header(name, value)?;
+        }
+        if self.has_length() {
+            head.insert_header(http::header::CONTENT_LENGTH, self.body.len())?;
+        }
+        Ok(head)
+    }
+
+    /// Whether the response has a Content-Length, which these statuses have not (RFC 9110 8.6).
+    fn has_length(&self) -> bool {
+        !matches!(self.status, 204 | 304)
+    }
+
+    /// The termination reason of a request that gets this response.
+    pub(crate) fn termination(&self) -> TerminationReason {
+        self.termination
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// Whether the client's connection stays open after a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    KeepAlive,
+    Close,
+}
+
+impl Persistence {
+    /// Appends the Connection field. Keep-alive is the default of HTTP/1.1, but HTTP/1.0 needs the field.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        let option: &[u8] = match self {
+            Persistence::KeepAlive => b"keep-alive",
+            Persistence::Close => b"close",
+        };
+        encode::write_field(out, b"Connection", option);
+    }
+
+    pub(crate) fn from_keep_alive(keep: bool) -> Self {
+        match keep {
+            true => Persistence::KeepAlive,
+            false => Persistence::Close,
+        }
+    }
+}
