@@ -209,9 +209,9 @@ impl Exchange<'_> {
         // A client that waits for "100 Continue" may never send the body: its next request would then be read as the
         // body.
         let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
-        let response = response.into();
+        let mut response = response.into();
         let (written, sent) = self
-            .send_response(ctx, request, &response, keep_alive)
+            .send_response(ctx, request, &mut response, keep_alive)
             .await;
         ctx.refused = Some(response.termination());
         let transferred = Transferred {
@@ -240,10 +240,11 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        response: &LocalMessage,
+        response: &mut LocalMessage,
         keep_alive: bool,
     ) -> (pingora::Result<()>, u64) {
         ctx.in_flight.release_slot();
+        ctx.edit_local(response, request, self.peer.tls);
         let mut out = Vec::with_capacity(256);
         let head_only = *request.method == Method::HEAD;
         response.write(
@@ -321,9 +322,9 @@ impl Exchange<'_> {
                 let response =
                     failure::status_for(error).filter(|_| !ctx.has_client_left && status.is_none());
                 if let Some(status_code) = response {
-                    let response = LocalMessage::from(LocalResponse::for_status(status_code));
+                    let mut response = LocalMessage::from(LocalResponse::for_status(status_code));
                     let (written, length) =
-                        self.send_response(ctx, request, &response, false).await;
+                        self.send_response(ctx, request, &mut response, false).await;
                     if written.is_ok() {
                         status = Some(response.status());
                         sent = length;

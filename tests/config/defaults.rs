@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ballast::config::{
     Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, Failures,
-    HalfClose, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits, LogFormat,
-    LogTarget, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route, RouteAction, RouteMatch,
-    Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
+    LogFormat, LogTarget, PathRewrite, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route,
+    RouteAction, RouteMatch, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -95,6 +95,10 @@ fn everything_left_out_has_its_default() {
             redirect: None,
             respond: None,
         },
+        rewrite: PathRewrite::default(),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        security_headers: false,
         retry: Retry::Idempotent,
         access: Access::default(),
         rate: None,
