@@ -132,7 +132,7 @@ impl Exchange<'_> {
             Err((response, connection)) => {
                 let keep_alive = keep_alive && connection == Persistence::KeepAlive;
                 return self
-                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                    .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                     .await;
             }
         };
@@ -143,7 +143,7 @@ impl Exchange<'_> {
         if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
             let response = LocalResponse::OVERLOADED;
             return self
-                .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                 .await;
         }
         let response = self.engine.proxy.respond(request, self.peer.tls, &mut ctx);
@@ -156,7 +156,7 @@ impl Exchange<'_> {
             Ok(filter) => filter,
             Err(response) => {
                 return self
-                    .refuse(&mut ctx, request, response, false, &mut body)
+                    .refuse(&mut ctx, request, response.into(), false, &mut body)
                     .await;
             }
         };
@@ -172,7 +172,7 @@ impl Exchange<'_> {
                     _ => LocalResponse::NO_HOST,
                 };
                 return self
-                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                    .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                     .await;
             }
         }
@@ -202,14 +202,13 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        response: impl Into<LocalMessage>,
+        mut response: Box<LocalMessage>,
         keep_alive: bool,
         body: &mut BodyDecoder,
     ) -> AfterRequest {
         // A client that waits for "100 Continue" may never send the body: its next request would then be read as the
         // body.
         let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
-        let mut response = response.into();
         let (written, sent) = self
             .send_response(ctx, request, &mut response, keep_alive)
             .await;
@@ -322,7 +321,8 @@ impl Exchange<'_> {
                 let response =
                     failure::status_for(error).filter(|_| !ctx.has_client_left && status.is_none());
                 if let Some(status_code) = response {
-                    let mut response = LocalMessage::from(LocalResponse::for_status(status_code));
+                    let mut response =
+                        Box::<LocalMessage>::from(LocalResponse::for_status(status_code));
                     let (written, length) =
                         self.send_response(ctx, request, &mut response, false).await;
                     if written.is_ok() {

@@ -336,7 +336,7 @@ impl ProxyHttp for Proxy {
 async fn send(
     session: &mut Session,
     ctx: &mut RequestContext,
-    mut response: LocalMessage,
+    mut response: Box<LocalMessage>,
 ) -> Result<()> {
     let tls = is_over_tls(session);
     ctx.edit_local(&mut response, session.req_header().into(), tls);

@@ -41,6 +41,7 @@ mod reload;
 mod retries;
 #[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
+mod route_actions;
 mod routes;
 mod shortage;
 mod slow_start;

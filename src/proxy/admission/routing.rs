@@ -27,10 +27,10 @@ impl Proxy {
         request: RequestView<'_>,
         tls: bool,
         ctx: &mut RequestContext,
-    ) -> Option<LocalMessage> {
+    ) -> Option<Box<LocalMessage>> {
         let refused = self.refuse(request, ctx);
         if refused.is_some() {
-            return refused.map(LocalMessage::from);
+            return refused.map(Into::into);
         }
         let route = &ctx.active.routes[ctx.route?];
         if let Action::Pool(pool) = route.action.get() {
@@ -41,8 +41,8 @@ impl Proxy {
         let values = TemplateValues::new(ctx, request, tls);
         match ctx.route()?.action.get() {
             Action::Pool(_) => None,
-            Action::Redirect(redirect) => Some(values.redirect(redirect)),
-            Action::Respond(respond) => Some(values.respond(respond)),
+            Action::Redirect(redirect) => Some(Box::new(values.redirect(redirect))),
+            Action::Respond(respond) => Some(Box::new(values.respond(respond))),
         }
     }
 
