@@ -33,7 +33,7 @@ impl PoolLease {
         reason: SelectionReason,
     ) -> Option<Self> {
         let position = *pool.by_id.get(inner.host().id())?;
-        pool.members[position].request_counters().count();
+        pool.members[position].counters().count_attempt();
         Some(PoolLease {
             epoch: pool.members[position].epoch(),
             inner: Some(inner),
@@ -94,7 +94,7 @@ impl PoolLease {
         }
         let member = &self.pool.members[self.position];
         if outcome != Outcome::Success {
-            member.request_counters().count_error();
+            member.counters().count_error();
         }
         if self.probe {
             self.probe = false;

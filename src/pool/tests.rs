@@ -33,6 +33,10 @@ pub(super) fn ejection(base: Duration) -> config::Ejection {
 }
 
 pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Pool> {
+    Arc::new(pool_in(&mut HostRegistry::new(), weights, edit))
+}
+
+fn pool_in(registry: &mut HostRegistry, weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Pool {
     let hosts = weights.iter().enumerate().map(|(i, &weight)| config::Host {
         id: HostId::from(format!("127.0.0.1:{}", i + 1)),
         name: "127.0.0.1".to_owned(),
@@ -67,8 +71,7 @@ pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Poo
         slow_start: None,
     };
     edit(&mut configured);
-    let pool = Pool::new(&configured, &timeouts(), &mut HostRegistry::new());
-    Arc::new(pool.expect("a valid pool"))
+    Pool::new(&configured, &timeouts(), registry).expect("a valid pool")
 }
 
 fn leased(pool: &Arc<Pool>) -> Option<HostId> {
