@@ -9,7 +9,7 @@ use crate::support::{Backend, Setup, file, free, peer};
 const UNIT: &str = include_str!("../../conf/ballast.service");
 
 /// Names the test that covers the notifications on machines without systemd.
-const STAND_IN: &str = "a NOTIFY_SOCKET listener stands in for it in handover::notices";
+const STAND_IN: &str = "a NOTIFY_SOCKET listener stands in for it in handover::notifications";
 
 /// The script that runs inside the namespaces, where the unit is installed and `/tmp` is private.
 const INSIDE: &str = r#"

@@ -1,9 +1,9 @@
 //! The access log: one correct line for each request, and no request waits for the log.
 
-mod files;
-mod hurdles;
 mod lines;
 mod nginx;
+mod rotation;
+mod write_failures;
 
 use std::fs;
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::fmt;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::answers;
+use super::responses;
 use crate::corpus::origin::Plan;
 use crate::corpus::wire::find;
 
@@ -160,7 +160,7 @@ pub(super) fn exchange(random: &mut SmallRng, number: u64) -> Exchange {
         exchange.to_head |= method == "HEAD";
         let two = &mut exchange.two_authorities;
         bytes.extend(request(random, method, number, two));
-        let plan = answers::plan(random, method == "HEAD", pair);
+        let plan = responses::plan(random, method == "HEAD", pair);
         exchange.plans.push((number, plan));
     }
     exchange.pieces = split(random, bytes);

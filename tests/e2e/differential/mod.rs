@@ -1,9 +1,9 @@
 //! The same exchanges with the engine and with Pingora. Hosts and clients see the same from both, except for what HTTP
 //! leaves open and for the differences in `INTENDED`.
 
-mod answers;
 mod corpora;
 mod generate;
+mod responses;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};

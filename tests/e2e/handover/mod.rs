@@ -1,14 +1,14 @@
 //! One process hands over to the next: no request and no state is lost, and no failure on the way does harm.
 
+mod changed_paths;
 mod changes;
-mod classic;
 mod failures;
 mod http2;
-mod moved;
-mod notices;
+mod manual_successor;
+mod notifications;
 mod state;
+mod successor_watch;
 mod under_load;
-mod watch;
 
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! HTTP/2: every rule for requests holds for each stream, and the connection as a whole is bounded.
 
-mod bounds;
+mod content_length;
+mod external_clients;
 mod floods;
-mod graceful;
-mod hostile;
-mod lengths;
+mod graceful_shutdown;
+mod limits;
 mod paths;
-mod peers;
+mod slow_clients;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::Subject;
-use super::pools::in_front_of;
+use super::pool_faults::in_front_of;
 use crate::rig::{Hosts, Mode, Plan, Record};
 use crate::support::{Client, Connections, Load, SOON, long, resident};
 

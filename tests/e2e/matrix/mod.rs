@@ -3,16 +3,17 @@
 //! Each row checks the outcome for the client, the requests that each host got, and that the process returns to rest:
 //! [`Subject::settle`].
 //!
-//! Row 29, memory, is in `bounds.rs`. Row 36, a panic, is in `tests/panic.rs`, which has a filter that can panic.
+//! Row 29, memory, is in `connection_limits.rs`. Row 36, a panic, is in `tests/panic.rs`, which has a filter that can
+//! panic.
 
-mod answers;
-mod clients;
-mod connections;
-mod files;
+mod client_faults;
+mod connection_faults;
+mod file_faults;
 mod keys;
-mod machine;
+mod machine_faults;
 mod mixed;
-mod pools;
+mod pool_faults;
+mod response_faults;
 
 use std::net::SocketAddr;
 use std::time::Duration;

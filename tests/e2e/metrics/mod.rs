@@ -1,10 +1,10 @@
 //! What is counted: each request once, with any outcome; hosts while they are in the configuration; nothing that a
 //! client can multiply.
 
-mod files;
-mod peers;
-mod scale;
+mod cardinality;
+mod external_tools;
 pub(crate) mod scrape;
+mod shipped_files;
 
 use std::net::SocketAddr;
 use std::thread;

@@ -1,13 +1,13 @@
 //! A client that leaves ends its request at any stage: its place and its host connection are free at once, the host is
 //! not blamed, and the request is recorded as `client_gone`.
 
-mod guests;
+mod kinds;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use guests::{Guest, HTTP2, KINDS, Kind, PLAIN, TLS};
+use kinds::{Guest, HTTP2, KINDS, Kind, PLAIN, TLS};
 
 use crate::support::http2::Secure;
 use crate::support::{

@@ -97,7 +97,7 @@ fn row_28_ephemeral_ports_exhausted() {
         return;
     }
     let program = std::env::current_exe().expect("the program of the tests");
-    let name = "matrix::machine::row_28_ephemeral_ports_exhausted";
+    let name = "matrix::machine_faults::row_28_ephemeral_ports_exhausted";
     let program = program.to_str().expect("a path of letters");
     let end = alone(&[program, "--exact", name, "--nocapture"]);
     let said = String::from_utf8_lossy(&end.stdout);
