@@ -9,7 +9,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
-fn a_listener_lets_in_whom_it_is_told_to() {
+fn clients_are_served_by_the_allow_and_deny_lists_of_a_listener() {
     let backend = Backend::start_new("a");
     let listeners = |access: &str| format!("listeners: [{{ address: \"{LISTEN}\", {access} }}]");
     let setup = |access: &str| Setup::of(&[&backend]).top(&listeners(access));
@@ -31,7 +31,7 @@ fn a_listener_lets_in_whom_it_is_told_to() {
 }
 
 #[test]
-fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
+fn routes_check_the_client_address_that_trusted_proxies_forward() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("trusted_proxies: [127.0.0.7]")
@@ -40,9 +40,9 @@ fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
              { path: /open, pool: web, deny: [192.0.2.0/24] }, { pool: web }]",
         )
         .start();
-    let status = |source: &str, path: &str, told: &str| {
+    let status = |source: &str, path: &str, forwarded_for: &str| {
         let mut client = Client::from_ip(ip(source), ballast.address()).expect("connected");
-        let forwarded = match told {
+        let forwarded = match forwarded_for {
             "" => String::new(),
             client => format!("X-Forwarded-For: {client}\r\n"),
         };
@@ -61,7 +61,7 @@ fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
 }
 
 #[test]
-fn beyond_its_rate_a_client_gets_429_and_the_time_to_wait() {
+fn a_client_over_its_rate_gets_429_with_retry_after() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("limits: { rate: { requests: 1, burst: 3 } }")
@@ -85,7 +85,7 @@ fn beyond_its_rate_a_client_gets_429_and_the_time_to_wait() {
 }
 
 #[test]
-fn a_rate_may_be_for_one_route_and_by_a_field() {
+fn a_rate_limit_may_belong_to_one_route_and_count_by_a_header_field() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top(
@@ -104,7 +104,7 @@ fn a_rate_may_be_for_one_route_and_by_a_field() {
 }
 
 #[test]
-fn a_reload_that_moves_a_route_moves_its_counts_along() {
+fn rate_counts_stay_with_a_route_that_a_reload_moves() {
     let backend = Backend::start_new("a");
     let slow = "rate: { requests: 1, burst: 600 }";
     let setup = |before: &str| {

@@ -26,7 +26,7 @@ fn probe(admin: SocketAddr, path: &str) -> Option<u16> {
 }
 
 #[test]
-fn it_is_alive_at_once_and_ready_after_the_first_round_of_checks() {
+fn a_process_is_live_at_once_and_ready_after_the_first_checks() {
     let backend = Backend::start_new("a");
     backend.set_health(Reply::Hang);
     let check = format!("{{ type: http, path: {HEALTH_PATH}, interval: 60s, timeout: 1500ms }}");
@@ -42,7 +42,7 @@ fn it_is_alive_at_once_and_ready_after_the_first_round_of_checks() {
 }
 
 #[test]
-fn it_reads_and_changes_nothing() {
+fn it_is_read_only_without_a_token() {
     let backend = Backend::start_new("a");
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let _ballast = setup.start();
@@ -61,7 +61,7 @@ fn it_reads_and_changes_nothing() {
 }
 
 #[test]
-fn sigterm_is_not_ready_at_once_and_serves_on_for_the_drain_delay() {
+fn after_sigterm_it_is_not_ready_and_serves_for_the_drain_delay() {
     let backend = Backend::start_new("a");
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let mut ballast = setup.top("server: { drain_delay: 5s }").start();
@@ -78,12 +78,12 @@ fn sigterm_is_not_ready_at_once_and_serves_on_for_the_drain_delay() {
     }
     assert!(served > 0);
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
-    let took = signalled.elapsed();
-    assert!(took >= Duration::from_secs(5), "{took:?}");
+    let duration = signalled.elapsed();
+    assert!(duration >= Duration::from_secs(5), "{duration:?}");
 }
 
 #[test]
-fn another_sigterm_ends_the_drain() {
+fn a_second_sigterm_ends_the_drain() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     for server in ["grace_period: 60s", "drain_delay: 60s"] {
@@ -106,7 +106,7 @@ fn another_sigterm_ends_the_drain() {
 }
 
 #[test]
-fn it_answers_until_a_process_that_drains_has_ended() {
+fn it_responds_until_a_draining_process_exits() {
     let backend = Backend::start_new("a");
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let mut ballast = setup.start();

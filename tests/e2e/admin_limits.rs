@@ -14,12 +14,12 @@ fn running(backend: &Backend) -> (Ballast, SocketAddr) {
 }
 
 fn status(admin: SocketAddr, request: &str) -> u16 {
-    let answer = Client::connect(admin).request(request);
-    answer.expect("every request has an answer").status
+    let response = Client::connect(admin).request(request);
+    response.expect("every request has an answer").status
 }
 
 #[test]
-fn silent_strangers_do_not_take_the_probes_away() {
+fn silent_connections_do_not_block_probes() {
     let backend = Backend::start_new("a");
     let (_ballast, admin) = running(&backend);
     let silent = Vec::from_iter((0..400).map(|number| {
@@ -48,7 +48,7 @@ fn silent_strangers_do_not_take_the_probes_away() {
 }
 
 #[test]
-fn every_refusal_is_answered() {
+fn every_refused_request_gets_a_response() {
     let backend = Backend::start_new("a");
     let (_ballast, admin) = running(&backend);
     let large = "a".repeat(20_000);
@@ -84,36 +84,36 @@ fn every_refusal_is_answered() {
 }
 
 #[test]
-fn a_head_that_does_not_arrive_gets_a_response_after_ten_seconds() {
+fn an_incomplete_head_gets_a_response_after_ten_seconds() {
     let backend = Backend::start_new("a");
     let (_ballast, admin) = running(&backend);
     let mut client = Client::connect(admin);
     client.patience(Duration::from_secs(30));
     let start = Instant::now();
-    let answer = client.request("GET /ready HTTP/1.1\r\nHost: te");
-    assert_eq!(answer.expect("an answer").status, 408);
-    let took = start.elapsed().as_secs_f64();
-    assert!((9.0..30.0).contains(&took), "{took}");
+    let response = client.request("GET /ready HTTP/1.1\r\nHost: te");
+    assert_eq!(response.expect("an answer").status, 408);
+    let duration = start.elapsed().as_secs_f64();
+    assert!((9.0..30.0).contains(&duration), "{duration}");
 }
 
 #[test]
-fn previews_of_strangers_do_not_hold_up_a_reload() {
+fn reload_previews_of_unknown_clients_do_not_block_a_reload() {
     let backend = Backend::start_new("a");
     let (ballast, admin) = running(&backend);
     let request = "GET /api/v1/reload/preview HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let strangers = Vec::from_iter((0..50).map(|_| {
+    let clients = Vec::from_iter((0..50).map(|_| {
         thread::spawn(move || {
             Client::connect(admin)
                 .request(request)
-                .map(|answer| answer.status)
+                .map(|response| response.status)
         })
     }));
     let start = Instant::now();
     let reloaded = ballast.reload();
     assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
     assert!(start.elapsed() < SOON);
-    for stranger in strangers {
-        let status = stranger.join().expect("no panic").expect("an answer");
+    for client in clients {
+        let status = client.join().expect("no panic").expect("an answer");
         assert!(matches!(status, 200 | 503), "{status}");
     }
     assert_eq!(status(admin, request), 200);

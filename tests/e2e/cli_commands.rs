@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// A process with two hosts and frequent health checks.
-fn two() -> ([Backend; 2], Ballast) {
+fn start_with_two_hosts() -> ([Backend; 2], Ballast) {
     let hosts = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&hosts[0], &hosts[1]])
         .health("{ interval: 1s, timeout: 1s, fall: 1 }")
@@ -40,7 +40,7 @@ fn failed(end: &Finished) -> &str {
 
 /// The line about a host in a table.
 #[track_caller]
-fn line_of(table: &str, host: &Backend) -> String {
+fn line_with(table: &str, host: &Backend) -> String {
     let host = host.address().to_string();
     let mut lines = table.lines();
     let line = lines.find(|line| line.starts_with(&host));
@@ -49,12 +49,12 @@ fn line_of(table: &str, host: &Backend) -> String {
 }
 
 /// A command that runs until it is dropped, and its lines so far.
-struct Watching {
+struct StatusWatch {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
-impl Watching {
+impl StatusWatch {
     fn start(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
@@ -68,7 +68,7 @@ impl Watching {
                 kept.lock().expect("nobody panics with it").push(line);
             }
         });
-        Watching { child, lines }
+        StatusWatch { child, lines }
     }
 
     /// Waits for a new line that contains all of `parts`.
@@ -84,7 +84,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for StatusWatch {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -93,7 +93,7 @@ impl Drop for Watching {
 
 #[test]
 fn status_shows_each_host_with_its_state_and_the_reason() {
-    let ([a, b], ballast) = two();
+    let ([a, b], ballast) = start_with_two_hosts();
     for _ in 0..6 {
         get(ballast.address(), "/");
     }
@@ -107,7 +107,7 @@ fn status_shows_each_host_with_its_state_and_the_reason() {
     assert!(table.contains("web round_robin, 2 of 2 usable"), "{table}");
     assert!(table.contains("6 requests, 0 errors"), "{table}");
     for host in [&a, &b] {
-        let line = line_of(table, host);
+        let line = line_with(table, host);
         let words = Vec::from_iter(line.split_whitespace());
         assert_eq!((words[1], words[3], words[5]), ("up", "1", "3"), "{line}");
         assert!(line.contains("checks pass"), "{line}");
@@ -116,19 +116,19 @@ fn status_shows_each_host_with_its_state_and_the_reason() {
     b.stop();
     wait_until(SOON, "b is down", || {
         let end = ballast.command(&["status"]);
-        let line = line_of(done(&end), &b);
+        let line = line_with(done(&end), &b);
         line.contains(" down ") && line.contains("check failed")
     });
     done(&ballast.command(&["drain", &a.address().to_string()]));
     let end = ballast.command(&["status", "--pool", "web"]);
-    let line = line_of(done(&end), &a);
+    let line = line_with(done(&end), &a);
     assert!(line.contains(" draining "), "{line}");
     assert!(line.contains("[drained"), "{line}");
 }
 
 #[test]
-fn status_as_json_is_the_answer_of_the_process() {
-    let ([a, _b], ballast) = two();
+fn status_json_is_the_response_of_the_api() {
+    let ([a, _b], ballast) = start_with_two_hosts();
     let mut narrow = ballast.prepared(&["status", "--json"]);
     narrow.env("COLUMNS", "20");
     let end = finish(narrow);
@@ -173,9 +173,9 @@ fn no_line_is_wider_than_the_terminal() {
 }
 
 #[test]
-fn on_a_terminal_there_are_colours_unless_they_are_unwanted() {
+fn terminals_get_colours_unless_disabled() {
     let Some(script) = peer("script") else { return };
-    let (_hosts, ballast) = two();
+    let (_hosts, ballast) = start_with_two_hosts();
     let on_terminal = |variable: &str| {
         let inner = ballast.prepared(&["status"]);
         let words = std::iter::once(inner.get_program()).chain(inner.get_args());
@@ -200,9 +200,9 @@ fn on_a_terminal_there_are_colours_unless_they_are_unwanted() {
 }
 
 #[test]
-fn watching_survives_a_handover_and_shows_rates() {
-    let ([a, _b], ballast) = two();
-    let watching = Watching::start(ballast.prepared(&["status", "--watch"]));
+fn status_watch_survives_a_handover_and_shows_rates() {
+    let ([a, _b], ballast) = start_with_two_hosts();
+    let watching = StatusWatch::start(ballast.prepared(&["status", "--watch"]));
     watching.wait_for(&["pid", &ballast.pid().to_string()]);
     watching.wait_for(&["HOST", "REQ/S", "REASON"]);
     watching.wait_for(&[&a.address().to_string(), "checks pass"]);
@@ -223,8 +223,8 @@ fn watching_survives_a_handover_and_shows_rates() {
 }
 
 #[test]
-fn hosts_are_added_weighed_and_removed() {
-    let ([a, b], ballast) = two();
+fn hosts_are_added_reweighted_and_removed() {
+    let ([a, b], ballast) = start_with_two_hosts();
     let c = Backend::start_new("c");
     let [a, b, c_address] = [&a, &b, &c].map(|host| host.address().to_string());
     let end = ballast.command(&[
@@ -247,7 +247,7 @@ fn hosts_are_added_weighed_and_removed() {
         get(ballast.address(), "/").backend() == "c"
     });
     let end = ballast.command(&["status"]);
-    let line = line_of(done(&end), &c);
+    let line = line_with(done(&end), &c);
     assert!(line.contains("added"), "{line}");
     assert_eq!(line.split_whitespace().nth(3), Some("2"), "{line}");
 
@@ -273,8 +273,8 @@ fn hosts_are_added_weighed_and_removed() {
 }
 
 #[test]
-fn what_is_not_there_is_one_line_and_exit_1() {
-    let ([a, _b], ballast) = two();
+fn unknown_hosts_and_pools_print_one_line_and_exit_1() {
+    let ([a, _b], ballast) = start_with_two_hosts();
     let a = a.address().to_string();
     for (args, reason) in [
         (&["status", "--pool", "wbe"][..], "there is no pool `wbe`"),
@@ -306,7 +306,7 @@ fn what_is_not_there_is_one_line_and_exit_1() {
 }
 
 #[test]
-fn wrong_usage_exits_2() {
+fn usage_errors_exit_2() {
     for args in [
         &["host", "weight", "a:1", "10001", "--pool", "web"][..],
         &["host", "weight", "a:1", "-1", "--pool", "web"],
@@ -323,8 +323,8 @@ fn wrong_usage_exits_2() {
 }
 
 #[test]
-fn without_a_process_each_command_says_so() {
-    let (_hosts, mut ballast) = two();
+fn without_a_process_each_command_reports_that() {
+    let (_hosts, mut ballast) = start_with_two_hosts();
     ballast.signal(Signal::SIGINT);
     ballast.wait_exit(SOON);
     for args in [
@@ -337,13 +337,13 @@ fn without_a_process_each_command_says_so() {
         assert!(failed(&end).starts_with("no ballast runs with "), "{end:?}");
     }
     // With `--watch` the command waits for a process.
-    let watching = Watching::start(ballast.prepared(&["status", "--watch"]));
+    let watching = StatusWatch::start(ballast.prepared(&["status", "--watch"]));
     watching.wait_for(&["no ballast runs with "]);
 }
 
 #[test]
 fn the_log_level_is_shown_and_changed() {
-    let (_hosts, ballast) = two();
+    let (_hosts, ballast) = start_with_two_hosts();
     let before = ballast.command(&["log-level"]);
     assert!(done(&before).contains("info"), "{before:?}");
     let end = ballast.command(&["log-level", "debug,pingora=debug"]);

@@ -23,7 +23,7 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
-fn completions_know_every_command() {
+fn completions_contain_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish"] {
         let end = run(&["completions", shell]);
         assert_eq!(end.code, Some(0), "{end:?}");
@@ -37,7 +37,7 @@ fn completions_know_every_command() {
 }
 
 #[test]
-fn bash_takes_its_completions() {
+fn bash_loads_its_completions() {
     let Some(bash) = peer("bash") else { return };
     let script = run(&["completions", "bash"]).stdout;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -51,7 +51,7 @@ fn bash_takes_its_completions() {
 }
 
 #[test]
-fn every_command_has_a_page_that_man_reads() {
+fn every_command_has_a_manual_page_that_renders() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let pages = folder.path().join("man1");
     let end = run(&["man", &pages.display().to_string()]);
@@ -78,7 +78,7 @@ fn every_command_has_a_page_that_man_reads() {
 }
 
 #[test]
-fn pages_that_cannot_be_written_are_one_line_and_exit_1() {
+fn unwritable_pages_print_one_line_and_exit_1() {
     let end = run(&["man", "/proc/no/such"]);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.starts_with("cannot write to /proc/no/such: "));

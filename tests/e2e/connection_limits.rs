@@ -25,7 +25,7 @@ fn is_served(client: &mut Client) -> bool {
 }
 
 /// A value of `/proc/PID/status`, in bytes.
-fn memory(ballast: &Ballast, figure: &str) -> u64 {
+fn memory_per_connection(ballast: &Ballast, figure: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", ballast.pid()));
     let status = status.expect("it runs");
     let line = status.lines().find(|line| line.starts_with(figure));
@@ -34,7 +34,7 @@ fn memory(ballast: &Ballast, figure: &str) -> u64 {
 }
 
 #[test]
-fn beyond_max_connections_clients_wait_to_be_accepted() {
+fn connections_over_the_limit_wait_to_be_accepted() {
     let backend = Backend::start_new("a");
     let setup =
         |most| Setup::of(&[&backend]).top(&format!("limits: {{ max_connections: {most} }}"));
@@ -82,7 +82,7 @@ fn one_client_cannot_take_all_connections() {
 }
 
 #[test]
-fn the_last_request_of_a_connection_is_told_so() {
+fn the_last_response_of_a_connection_has_connection_close() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("limits: { max_requests_per_connection: 3 }")
@@ -97,7 +97,7 @@ fn the_last_request_of_a_connection_is_told_so() {
 }
 
 #[test]
-fn a_connection_has_a_thousand_requests_by_default() {
+fn a_connection_serves_a_thousand_requests_by_default() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -112,18 +112,18 @@ fn a_connection_has_a_thousand_requests_by_default() {
 }
 
 #[test]
-fn a_hundred_overlong_heads_cost_little() {
+fn a_hundred_overlong_heads_use_little_memory() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     assert_eq!(get(ballast.address(), "/").status, 200);
-    let before = memory(&ballast, "VmRSS");
+    let before = memory_per_connection(&ballast, "VmRSS");
     let clients = (0..100).map(|_| {
         let address = ballast.address();
         thread::spawn(move || {
             let mut stream = TcpStream::connect(address).expect("connected");
             stream.write_all(GET.as_bytes()).expect("sent");
-            let mut answer = [0; 15];
-            stream.read_exact(&mut answer).expect("an answer");
+            let mut response = [0; 15];
+            stream.read_exact(&mut response).expect("an answer");
             let _ = stream.write_all(b"GET / HTTP/1.1\r\nX: ");
             let _ = stream.write_all(&vec![b'x'; 1 << 20]);
             stream
@@ -131,7 +131,7 @@ fn a_hundred_overlong_heads_cost_little() {
     });
     let clients: Vec<_> = clients.collect();
     let open: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
-    let grown = memory(&ballast, "VmHWM").saturating_sub(before);
+    let grown = memory_per_connection(&ballast, "VmHWM").saturating_sub(before);
     println!("100 heads of 1 MB: {} KiB more at most", grown >> 10);
     assert!(grown < 10 << 20, "{grown} bytes");
     drop(open);
@@ -143,7 +143,7 @@ const IDLE: u64 = 48 << 10;
 const STALLED: u64 = 96 << 10;
 
 #[test]
-fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
+fn row_29_idle_and_stalled_connections_stay_within_the_documented_memory() {
     let idle = allowed_descriptors(11_000) * 10 / 11;
     if idle < 10_000 {
         println!("scaled down to {idle} idle connections by the limit of descriptors");
@@ -164,12 +164,12 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
             let mut stream = TcpStream::connect(ballast.address()).expect("connected");
             stream.write_all(GET.as_bytes()).expect("sent");
             // Reads the whole response. Its body is the backend's name.
-            let mut answer = Vec::new();
+            let mut response = Vec::new();
             let mut bytes = [0; 512];
-            while !answer.ends_with(b"\r\n\r\na") {
+            while !response.ends_with(b"\r\n\r\na") {
                 let count = stream.read(&mut bytes).expect("an answer");
                 assert!(count > 0, "closed");
-                answer.extend_from_slice(&bytes[..count]);
+                response.extend_from_slice(&bytes[..count]);
             }
             stream.write_all(then).expect("sent");
             stream
@@ -179,20 +179,20 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
     // The first 300 connections allocate what the process needs for that many requests at once, so that the figures
     // do not include it.
     drop(open(300, b""));
-    let begin = memory(&ballast, "VmRSS");
+    let begin = memory_per_connection(&ballast, "VmRSS");
     let resting = open(idle, b"");
-    let each = memory(&ballast, "VmRSS").saturating_sub(begin) / idle;
+    let each = memory_per_connection(&ballast, "VmRSS").saturating_sub(begin) / idle;
     println!(
         "{idle} idle connections: {each} bytes each, {:?}",
         start.elapsed()
     );
-    let begin = memory(&ballast, "VmRSS");
+    let begin = memory_per_connection(&ballast, "VmRSS");
     let head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; 31 << 10]].concat();
     let halted = open(stalled, &head);
     // A response on a newer connection shows that the process has read the bytes of all earlier ones.
     let mut last = Client::connect(ballast.address());
     assert_eq!(last.get("/").status, 200);
-    let each_stalled = memory(&ballast, "VmRSS").saturating_sub(begin) / stalled;
+    let each_stalled = memory_per_connection(&ballast, "VmRSS").saturating_sub(begin) / stalled;
     println!(
         "{stalled} stalled connections: {each_stalled} bytes each, {:?}",
         start.elapsed()
@@ -214,8 +214,8 @@ fn row_29_idle_and_stalled_connections_cost_no_more_memory_than_stated() {
             end => format!("{end}Host: test\r\n\r\n"),
         };
         stream.write_all(request.as_bytes()).expect("sent");
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).expect("an answer");
-        assert_eq!(&answer, b"HTTP/1.1 200");
+        let mut response = [0; 12];
+        stream.read_exact(&mut response).expect("an answer");
+        assert_eq!(&response, b"HTTP/1.1 200");
     }
 }

@@ -60,8 +60,8 @@ async fn serve(mut socket: TcpStream) {
         come.extend_from_slice(&piece[..count]);
         if come.ends_with(b"\r\n\r\n") {
             come.clear();
-            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-            if socket.write_all(answer).await.is_err() {
+            let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            if socket.write_all(response).await.is_err() {
                 return;
             }
         }

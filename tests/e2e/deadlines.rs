@@ -31,42 +31,45 @@ fn drip(address: SocketAddr, mut client: Client) -> (Duration, String) {
     let start = Instant::now();
     client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
     client.patience(Duration::from_millis(20));
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     while start.elapsed() < SLACK {
         if client.send("x").is_err() {
             break;
         }
         match client.wire().read_some(1_000) {
             Ok(bytes) if bytes.is_empty() => break,
-            Ok(bytes) => said.extend(bytes),
+            Ok(bytes) => received.extend(bytes),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(_) => break,
         }
     }
     assert_eq!(get(address, "/").status, 200, "others are served");
-    (start.elapsed(), String::from_utf8_lossy(&said).into_owned())
+    (
+        start.elapsed(),
+        String::from_utf8_lossy(&received).into_owned(),
+    )
 }
 
-fn assert_cut(outcome: (Duration, String)) {
-    let (after, said) = outcome;
-    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
-    assert!(said.contains("\r\nConnection: close\r\n"), "{said}");
+fn assert_408_in_time(outcome: (Duration, String)) {
+    let (after, received) = outcome;
+    assert!(received.starts_with("HTTP/1.1 408 "), "{received}");
+    assert!(received.contains("\r\nConnection: close\r\n"), "{received}");
     assert!(after >= HEAD, "{after:?}");
     assert!(after < SLACK, "{after:?}");
 }
 
 #[test]
-fn a_head_that_drips_is_answered_with_408_in_all() {
+fn a_dripping_head_gets_408_at_its_total_deadline() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let address = ballast.address();
-    assert_cut(drip(address, Client::connect(address)));
+    assert_408_in_time(drip(address, Client::connect(address)));
     assert_eq!(backend.requests(), 1);
     assert!(ballast.log_with(&["ERROR"]).is_empty());
 }
 
 #[test]
-fn a_head_that_drips_on_a_kept_connection_is_answered_with_408_as_well() {
+fn a_dripping_head_on_a_kept_connection_gets_408() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let address = ballast.address();
@@ -74,11 +77,11 @@ fn a_head_that_drips_on_a_kept_connection_is_answered_with_408_as_well() {
     for _ in 0..3 {
         assert_eq!(client.get("/").status, 200);
     }
-    assert_cut(drip(address, client));
+    assert_408_in_time(drip(address, client));
 }
 
 #[test]
-fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
+fn a_pipelined_head_has_its_own_deadline() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     for before in [
@@ -113,7 +116,7 @@ fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
 }
 
 #[test]
-fn within_tls_the_same_holds() {
+fn a_dripping_head_over_tls_gets_408() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("edge");
     let (certificate, key) = authority.issue(&["edge.test"]).write(folder.path(), "edge");
@@ -151,7 +154,7 @@ fn within_tls_the_same_holds() {
 }
 
 #[test]
-fn a_client_that_sends_nothing_is_sent_nothing() {
+fn a_silent_client_is_closed_without_a_response() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let mut client = Client::connect(ballast.address());
@@ -162,7 +165,7 @@ fn a_client_that_sends_nothing_is_sent_nothing() {
 }
 
 #[test]
-fn the_rest_between_two_requests_is_none_of_the_head() {
+fn idle_time_between_requests_does_not_count_for_the_head() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let mut client = Client::connect(ballast.address());
@@ -180,7 +183,7 @@ fn the_rest_between_two_requests_is_none_of_the_head() {
 }
 
 #[test]
-fn a_head_in_two_pieces_that_comes_in_time_is_served() {
+fn a_head_in_two_pieces_within_the_deadline_is_served() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let mut client = Client::connect(ballast.address());
@@ -199,7 +202,7 @@ fn a_head_in_two_pieces_that_comes_in_time_is_served() {
 }
 
 #[test]
-fn an_overlong_head_is_answered_with_431_before_it_ends() {
+fn an_overlong_head_gets_431_before_its_end() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -216,7 +219,7 @@ fn an_overlong_head_is_answered_with_431_before_it_ends() {
 }
 
 /// A client that sends many requests and reads no responses.
-fn deaf(address: SocketAddr, requests: usize) -> TcpStream {
+fn client_that_does_not_read(address: SocketAddr, requests: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the listener accepts connections");
     for _ in 0..requests {
         stream.write_all(GET.as_bytes()).expect("sent");
@@ -225,7 +228,7 @@ fn deaf(address: SocketAddr, requests: usize) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut_and_its_host_let_go() {
+fn a_client_that_does_not_read_is_disconnected_and_its_host_released() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { write: 500ms, read: 20s }")
@@ -233,7 +236,7 @@ fn a_client_that_does_not_read_is_cut_and_its_host_let_go() {
         .start();
     backend.set(Reply::ok().body(vec![b'x'; 64 << 20]));
     let start = Instant::now();
-    let stalled = deaf(ballast.address(), 1);
+    let stalled = client_that_does_not_read(ballast.address(), 1);
     wait_until(SOON, "the request reaches the host", || {
         backend.requests() == 1
     });
@@ -250,7 +253,7 @@ fn a_client_that_does_not_read_is_cut_and_its_host_let_go() {
 }
 
 #[test]
-fn a_client_that_reads_slowly_is_not_cut() {
+fn a_client_that_reads_slowly_is_not_disconnected() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { write: 4s }")
@@ -276,7 +279,7 @@ fn a_client_that_reads_slowly_is_not_cut() {
 }
 
 #[test]
-fn a_body_that_comes_too_slowly_is_answered_with_408() {
+fn a_slow_body_gets_408() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("limits: { min_body_rate: 1000 }")
@@ -287,7 +290,7 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
         .expect("sent");
     let start = Instant::now();
     client.patience(Duration::from_millis(100));
-    let said = loop {
+    let received = loop {
         assert!(start.elapsed() < SOON, "it is not cut");
         if client.send("x").is_err() {
             break Vec::new();
@@ -298,7 +301,7 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
             Err(_) => break Vec::new(),
         }
     };
-    assert!(said.starts_with(b"HTTP/1.1 408 "), "{said:?}");
+    assert!(received.starts_with(b"HTTP/1.1 408 "), "{received:?}");
     assert!(start.elapsed() > Duration::from_secs(4));
     // A client that sends fast enough may take as long.
     let mut client = Client::connect(ballast.address());
@@ -306,7 +309,7 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
 }
 
 #[test]
-fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
+fn a_response_head_has_a_total_deadline() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).top("timeouts: { read: 2s }").start();
     backend.set(Reply::Drip(Duration::from_millis(100)));
@@ -342,7 +345,7 @@ fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
 }
 
 #[test]
-fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
+fn the_response_deadline_does_not_depend_on_the_client() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { read: 2s }")
@@ -373,7 +376,7 @@ fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
 /// The bench `cargo bench --bench scenarios -- slow_clients` measures the whole claim. This test compares the medians
 /// of a few rounds, and repeats the comparison once if necessary, because any p99 varies on a busy machine.
 #[test]
-fn two_thousand_slow_clients_do_not_slow_the_others_down() {
+fn two_thousand_slow_clients_do_not_delay_others() {
     const SLOW: u64 = 2_000;
     const ROUNDS: u64 = 5;
     /// How much other tests on the same machine can add to any p99.
@@ -414,7 +417,7 @@ fn two_thousand_slow_clients_do_not_slow_the_others_down() {
 }
 
 #[test]
-fn slow_clients_are_no_trouble_for_the_others() {
+fn five_hundred_slow_clients_do_not_delay_others() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { client_head: 2s }")

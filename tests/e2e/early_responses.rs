@@ -35,12 +35,12 @@ const READ: [usize; 4] = [0, 1, 100_000, 3_000_000];
 const NAME: &str = "up.test";
 
 /// The host's response. Its body shows that the response is whole.
-const ANSWER: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nConnection: close\r\n\
+const RESPONSE: &str = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nConnection: close\r\n\
     Content-Length: 6\r\n\r\nno way";
 
 /// A host that responds with 401 before it has read the whole body, and closes. The kernel then resets the
 /// connection, because there are unread bytes.
-fn refuse(backend: &Backend) {
+fn refuse_uploads(backend: &Backend) {
     let turn = AtomicUsize::new(0);
     backend.set(Reply::script(move |_, wire| {
         let mut left = READ[turn.fetch_add(1, Ordering::Relaxed) % READ.len()];
@@ -51,14 +51,14 @@ fn refuse(backend: &Backend) {
             }
             left -= bytes.len();
         }
-        wire.send(ANSWER)?;
+        wire.send(RESPONSE)?;
         Ok(Next::Close)
     }));
 }
 
 fn refusing() -> Backend {
     let backend = Backend::start_new("a");
-    refuse(&backend);
+    refuse_uploads(&backend);
     backend
 }
 
@@ -105,7 +105,7 @@ fn secure(setup: Setup, authority: &Authority, folder: &Path) -> Ballast {
 struct Uploader {
     socket: TcpStream,
     tls: Option<ClientConnection>,
-    answer: Vec<u8>,
+    response: Vec<u8>,
     /// Number of bytes of the request that the client has sent.
     sent: usize,
 }
@@ -119,7 +119,7 @@ impl Uploader {
         Ok(Uploader {
             socket,
             tls: tls.transpose().map_err(io::Error::other)?,
-            answer: Vec::new(),
+            response: Vec::new(),
             sent: 0,
         })
     }
@@ -127,40 +127,40 @@ impl Uploader {
     /// Sends `request` until the response is whole. A write error counts as a failure: many clients give up then.
     fn upload(&mut self, request: &[u8]) -> io::Result<()> {
         let begin = Instant::now();
-        while !self.answer.ends_with(b"no way") {
-            if let Err(error) = self.pull()
+        while !self.response.ends_with(b"no way") {
+            if let Err(error) = self.receive()
                 && error.kind() != ErrorKind::WouldBlock
             {
-                return Err(self.told("reading", &error));
+                return Err(self.upload_error("reading", &error));
             }
             if begin.elapsed() > SOON {
-                return Err(self.told("waiting", &ErrorKind::TimedOut.into()));
+                return Err(self.upload_error("waiting", &ErrorKind::TimedOut.into()));
             }
             let end = request.len().min(self.sent + (16 << 10));
-            match self.push(&request[self.sent..end]) {
+            match self.send(&request[self.sent..end]) {
                 Ok(count) if count > 0 => self.sent += count,
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
-                    return Err(self.told("writing", &error));
+                    return Err(self.upload_error("writing", &error));
                 }
                 // The proxy is slower than the client.
                 _ => thread::sleep(Duration::from_micros(200)),
             }
         }
-        match self.answer.starts_with(b"HTTP/1.1 401 ") {
+        match self.response.starts_with(b"HTTP/1.1 401 ") {
             true => Ok(()),
-            false => Err(self.told("answered", &ErrorKind::InvalidData.into())),
+            false => Err(self.upload_error("answered", &ErrorKind::InvalidData.into())),
         }
     }
 
-    fn told(&self, what: &str, error: &io::Error) -> io::Error {
-        let answer = String::from_utf8_lossy(&self.answer);
+    fn upload_error(&self, what: &str, error: &io::Error) -> io::Error {
+        let response = String::from_utf8_lossy(&self.response);
         let sent = self.sent;
         io::Error::other(format!(
-            "{what} after {sent} bytes: {error}; got `{answer}`"
+            "{what} after {sent} bytes: {error}; got `{response}`"
         ))
     }
 
-    fn pull(&mut self) -> io::Result<()> {
+    fn receive(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 << 10];
         let count = match &mut self.tls {
             None => self.socket.read(&mut bytes)?,
@@ -173,14 +173,14 @@ impl Uploader {
         match count {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             _ => {
-                self.answer.extend_from_slice(&bytes[..count]);
+                self.response.extend_from_slice(&bytes[..count]);
                 Ok(())
             }
         }
     }
 
     /// Writes as much of `bytes` as the socket accepts.
-    fn push(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return match bytes {
                 [] => Ok(0),
@@ -198,7 +198,11 @@ impl Uploader {
 }
 
 /// Asserts that every upload gets the response. Returns the mean number of bytes that a client had sent by then.
-fn all_are_told(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, chunked: bool) -> usize {
+fn assert_all_get_the_response(
+    address: SocketAddr,
+    tls: Option<&Arc<ClientConfig>>,
+    chunked: bool,
+) -> usize {
     let request = request(chunked);
     let upload = || {
         let mut uploader = Uploader::connect(address, tls.cloned())?;
@@ -227,11 +231,11 @@ fn all_are_told(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, chunked: b
 }
 
 #[test]
-fn each_of_56_uploads_of_20_mb_gets_the_401_in_clear() {
+fn each_of_56_uploads_of_20_mb_gets_the_401_over_tcp() {
     let backend = refusing();
     let ballast = setup(&backend).start();
     for chunked in [false, true] {
-        let sent = all_are_told(ballast.address(), None, chunked);
+        let sent = assert_all_get_the_response(ballast.address(), None, chunked);
         println!("chunked {chunked}: {sent} bytes were sent each");
     }
     assert_eq!(backend.requests(), 2 * TRIES as u64);
@@ -244,20 +248,21 @@ fn each_of_56_uploads_of_20_mb_gets_the_401_over_tls() {
     let backend = refusing();
     let ballast = secure(setup(&backend), &authority, folder.path());
     for chunked in [false, true] {
-        let sent = all_are_told(ballast.address(), Some(&authority.client()), chunked);
+        let sent =
+            assert_all_get_the_response(ballast.address(), Some(&authority.client()), chunked);
         println!("chunked {chunked}: {sent} bytes were sent each");
     }
     assert_eq!(backend.requests(), 2 * TRIES as u64);
 }
 
 #[test]
-fn each_of_56_uploads_of_20_mb_gets_the_401_of_a_host_behind_tls() {
+fn each_of_56_uploads_of_20_mb_gets_the_401_of_a_tls_host() {
     let authority = Authority::new("the host's");
     let backend = Backend::start_tls("a", authority.issue(&[NAME]).server());
-    refuse(&backend);
+    refuse_uploads(&backend);
     let ballast = setup(&backend).pool("tls: { verify: false }").start();
     for chunked in [false, true] {
-        let sent = all_are_told(ballast.address(), None, chunked);
+        let sent = assert_all_get_the_response(ballast.address(), None, chunked);
         println!("chunked {chunked}: {sent} bytes were sent each");
     }
     assert_eq!(backend.requests(), 2 * TRIES as u64);
@@ -266,7 +271,7 @@ fn each_of_56_uploads_of_20_mb_gets_the_401_of_a_host_behind_tls() {
 /// The host responds and resets while the last bytes of the body are on their way to it. The proxy has read these
 /// bytes and never sends them.
 #[test]
-fn no_rest_of_a_body_is_taken_for_the_next_request() {
+fn the_rest_of_a_body_is_not_parsed_as_a_request() {
     const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: up.test\r\n\r\n";
     for close in [Next::Reset, Next::Close] {
         let backend = Backend::start_new("a");
@@ -294,8 +299,8 @@ fn no_rest_of_a_body_is_taken_for_the_next_request() {
         go.send(()).expect("the host waits for it");
         wait_until(SOON, "the host is done", || backend.open_connections() == 0);
         ballast.signal(Signal::SIGCONT);
-        let answer = client.read_response(false).expect("a whole answer");
-        assert_eq!(answer.status, 200);
+        let response = client.read_response(false).expect("a whole answer");
+        assert_eq!(response.status, 200);
         let next = client.get("/next");
         assert_eq!((next.status, next.text()), (200, "next".to_owned()));
         assert_eq!(backend.requests(), 2);
@@ -304,22 +309,25 @@ fn no_rest_of_a_body_is_taken_for_the_next_request() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_before_it_has_sent_20_mb_gets_the_401_as_well() {
+fn a_client_that_reads_only_after_20_mb_gets_the_401() {
     let backend = refusing();
     let ballast = setup(&backend).start();
     for chunked in [false, true] {
         let request = request(chunked);
         for number in 0..READ.len() {
             let mut client = Client::connect(ballast.address());
-            let answer = client.request(&request);
-            let answer = answer.unwrap_or_else(|error| panic!("{number}, {chunked}: {error}"));
-            assert_eq!((answer.status, answer.text()), (401, "no way".to_owned()));
+            let response = client.request(&request);
+            let response = response.unwrap_or_else(|error| panic!("{number}, {chunked}: {error}"));
+            assert_eq!(
+                (response.status, response.text()),
+                (401, "no way".to_owned())
+            );
         }
     }
 }
 
 #[test]
-fn curl_tells_of_the_401_each_of_56_times() {
+fn curl_reports_the_401_each_of_56_times() {
     let Some(curl) = peer("curl") else { return };
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("early");
@@ -362,25 +370,30 @@ fn curl_tells_of_the_401_each_of_56_times() {
         let some = |first: usize| Vec::from_iter((first..TRIES).step_by(AT_ONCE).map(ask));
         let clients = Vec::from_iter((0..AT_ONCE).map(|first| scope.spawn(move || some(first))));
         for client in clients {
-            for (number, code, told, error) in client.join().expect("no panic") {
-                assert_eq!((code, &*told), (Some(0), "401 6"), "{number}: {error}");
+            for (number, code, upload_error, error) in client.join().expect("no panic") {
+                assert_eq!(
+                    (code, &*upload_error),
+                    (Some(0), "401 6"),
+                    "{number}: {error}"
+                );
             }
         }
     });
 }
 
 /// A client sends more bytes after a request with `Connection: close`. It still reads the whole response.
-fn bytes_after_the_last_request_do_not_cut_its_answer(http1: &str) {
-    const ANSWER: usize = 200_000;
+fn bytes_after_the_last_request_do_not_cut_its_response(http1: &str) {
+    const RESPONSE: usize = 200_000;
     let backend = Backend::start_new("a");
-    backend.set(Reply::ok().body(vec![b'x'; ANSWER]));
+    backend.set(Reply::ok().body(vec![b'x'; RESPONSE]));
     let server = format!("server: {{ http1: {http1} }}");
     let ballast = Setup::of(&[&backend]).top(&server).start();
-    let behind = format!(
+    let trailing_bytes = format!(
         "GET /next HTTP/1.1\r\nHost: {NAME}\r\nX-A: {}",
         "a".repeat(150_000)
     );
-    let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n{behind}");
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n{trailing_bytes}");
     for number in 0..TRIES {
         let mut client = TcpStream::connect(ballast.address()).expect("connected");
         client.set_read_timeout(Some(SOON)).expect("a socket");
@@ -388,11 +401,11 @@ fn bytes_after_the_last_request_do_not_cut_its_answer(http1: &str) {
         let request = request.clone();
         // The connection may be cut while the client sends, but not before the client has the response.
         let sender = thread::spawn(move || sending.write_all(request.as_bytes()));
-        let mut answer = Vec::new();
-        let read = client.read_to_end(&mut answer);
-        let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
-        let body = head.map_or(0, |head| answer.len() - head - 4);
-        assert_eq!(body, ANSWER, "{number}: {read:?}");
+        let mut response = Vec::new();
+        let read = client.read_to_end(&mut response);
+        let head = response.windows(4).position(|end| end == b"\r\n\r\n");
+        let body = head.map_or(0, |head| response.len() - head - 4);
+        assert_eq!(body, RESPONSE, "{number}: {read:?}");
         drop(client);
         let _: io::Result<()> = sender.join().expect("no panic");
     }
@@ -400,11 +413,11 @@ fn bytes_after_the_last_request_do_not_cut_its_answer(http1: &str) {
 }
 
 #[test]
-fn with_the_engine_bytes_after_the_last_request_do_not_cut_its_answer() {
-    bytes_after_the_last_request_do_not_cut_its_answer("engine");
+fn with_the_engine_bytes_after_the_last_request_do_not_cut_its_response() {
+    bytes_after_the_last_request_do_not_cut_its_response("engine");
 }
 
 #[test]
-fn with_pingora_bytes_after_the_last_request_do_not_cut_its_answer() {
-    bytes_after_the_last_request_do_not_cut_its_answer("pingora");
+fn with_pingora_bytes_after_the_last_request_do_not_cut_its_response() {
+    bytes_after_the_last_request_do_not_cut_its_response("pingora");
 }

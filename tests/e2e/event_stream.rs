@@ -20,10 +20,10 @@ fn with_admin(backend: &Backend) -> (Ballast, SocketAddr) {
     (ballast, admin)
 }
 
-fn ask(admin: SocketAddr, path: &str) -> Response {
+fn get_from(admin: SocketAddr, path: &str) -> Response {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n\r\n");
-    let answer = Client::connect(admin).request(request);
-    answer.expect("a whole answer")
+    let response = Client::connect(admin).request(request);
+    response.expect("a whole answer")
 }
 
 /// An open stream, and the text that has arrived on it.
@@ -69,10 +69,10 @@ impl Stream {
 }
 
 #[test]
-fn the_page_and_its_files_may_load_nothing_else() {
+fn the_content_security_policy_allows_only_own_files() {
     let backend = Backend::start_new("a");
     let (_ballast, admin) = with_admin(&backend);
-    let page = ask(admin, "/").text();
+    let page = get_from(admin, "/").text();
     let is_file = |part: &&str| {
         [".css", ".js", ".svg"]
             .iter()
@@ -83,9 +83,9 @@ fn the_page_and_its_files_may_load_nothing_else() {
     files.dedup();
     assert_eq!(files.len(), 7, "{files:?}");
     for path in files.into_iter().chain(["/"]) {
-        let answer = ask(admin, path);
-        assert_eq!(answer.status, 200, "{path}");
-        let policy = answer.head.get("content-security-policy");
+        let response = get_from(admin, path);
+        assert_eq!(response.status, 200, "{path}");
+        let policy = response.head.get("content-security-policy");
         let policy = policy.unwrap_or_default();
         for part in [
             "default-src 'none'",
@@ -96,16 +96,16 @@ fn the_page_and_its_files_may_load_nothing_else() {
         }
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
         assert_eq!(
-            answer.head.get("x-content-type-options"),
+            response.head.get("x-content-type-options"),
             Some("nosniff"),
             "{path}"
         );
         assert_eq!(
-            answer.head.get("referrer-policy"),
+            response.head.get("referrer-policy"),
             Some("no-referrer"),
             "{path}"
         );
-        let text = answer.text();
+        let text = response.text();
         for foreign in ["http://", "https://", "innerHTML", "style=", "onclick"] {
             let found = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!found.contains(foreign), "{path} has {foreign}");
@@ -114,7 +114,7 @@ fn the_page_and_its_files_may_load_nothing_else() {
 }
 
 #[test]
-fn the_stream_tells_each_second_and_events_at_once() {
+fn the_stream_sends_updates_each_second_and_events_at_once() {
     let backend = Backend::start_new("a");
     let (ballast, admin) = with_admin(&backend);
     let mut stream = Stream::open(admin);
@@ -144,13 +144,13 @@ fn the_stream_tells_each_second_and_events_at_once() {
 }
 
 #[test]
-fn there_is_an_end_to_the_streams() {
+fn the_number_of_streams_is_limited() {
     let backend = Backend::start_new("a");
     let (_ballast, admin) = with_admin(&backend);
     let streams = Vec::from_iter((0..32).map(|_| Stream::open(admin)));
     assert!(streams.iter().all(|stream| stream.status == 200));
     assert_eq!(Stream::open(admin).status, 503);
-    assert_eq!(ask(admin, "/api/v1/status").status, 200);
+    assert_eq!(get_from(admin, "/api/v1/status").status, 200);
     drop(streams);
     wait_for(SOON, "there is room again", || {
         (Stream::open(admin).status == 200).then_some(())
@@ -158,7 +158,7 @@ fn there_is_an_end_to_the_streams() {
 }
 
 #[test]
-fn a_stream_ends_with_its_process() {
+fn streams_end_with_their_process() {
     let backend = Backend::start_new("a");
     let (mut ballast, admin) = with_admin(&backend);
     let mut stream = Stream::open(admin);
@@ -174,12 +174,13 @@ fn a_stream_ends_with_its_process() {
 }
 
 #[test]
-fn the_history_tells_rates_errors_and_latency() {
+fn the_history_has_rates_errors_and_latency() {
     let backend = Backend::start_new("a");
     let (ballast, admin) = with_admin(&backend);
     let load = Load::start(ballast.address(), 2, Connections::Kept);
     let newest = || {
-        let history: Value = serde_json::from_slice(&ask(admin, "/api/v1/history").body).ok()?;
+        let history: Value =
+            serde_json::from_slice(&get_from(admin, "/api/v1/history").body).ok()?;
         assert_eq!(history["interval_seconds"], 1.0);
         history["pools"]["web"].as_array()?.last().cloned()
     };
@@ -198,7 +199,7 @@ fn the_history_tells_rates_errors_and_latency() {
     assert_eq!(busy["bytes_in_per_second"], 0);
     // The backend writes its name into each response.
     assert!(busy["bytes_out_per_second"].as_u64() > Some(10), "{busy}");
-    let of_pool = |query: &str| ask(admin, &format!("/api/v1/history{query}"));
+    let of_pool = |query: &str| get_from(admin, &format!("/api/v1/history{query}"));
     assert_eq!(of_pool("?pool=web").status, 200);
     assert_eq!(of_pool("?pool=nope").status, 404);
     let sent = load.stop();
@@ -213,7 +214,7 @@ fn the_history_tells_rates_errors_and_latency() {
         newest().filter(|sample| sample["error_share"] == 1.0)
     });
     let status: Value =
-        serde_json::from_slice(&ask(admin, "/api/v1/pools/web").body).expect("JSON");
+        serde_json::from_slice(&get_from(admin, "/api/v1/pools/web").body).expect("JSON");
     // The figures of the pool and of its host cover the same time.
     for of in [&status, &status["hosts"][0]] {
         assert!(of["last_minute"]["requests"].as_u64() > Some(10), "{of}");

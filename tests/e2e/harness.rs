@@ -23,7 +23,7 @@ fn a_backend_counts_and_records_requests_and_connections() {
 }
 
 #[test]
-fn a_backend_misbehaves_as_it_is_told() {
+fn a_backend_misbehaves_as_configured() {
     let backend = Backend::start_new("a");
     let ask = || {
         let mut client = Client::connect(backend.address());
@@ -107,9 +107,9 @@ fn tls_shows_the_certificate_that_was_issued() {
     let mut client =
         Client::tls(backend.address(), "a.test", authority.client()).expect("connected");
     assert_eq!(client.get("/").backend(), "a");
-    let mut stranger =
+    let mut mismatched =
         Client::tls(backend.address(), "b.test", authority.client()).expect("connected");
-    let error = stranger
+    let error = mismatched
         .request("GET / HTTP/1.1\r\n\r\n")
         .expect_err("the name differs");
     assert!(error.to_string().contains("not valid for name"), "{error}");

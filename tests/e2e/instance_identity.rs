@@ -99,12 +99,12 @@ fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
 }
 
 #[test]
-fn the_file_of_a_config_map() {
+fn a_config_map_link_may_change() {
     is_found("..data", ["..2026_1", "..2026_2"], "ballast.yaml", true);
 }
 
 #[test]
-fn releases_behind_a_link() {
+fn a_link_to_the_current_release_may_change() {
     is_found(
         "current",
         ["releases/1", "releases/2"],
@@ -114,7 +114,7 @@ fn releases_behind_a_link() {
 }
 
 #[test]
-fn one_file_however_it_is_spelled() {
+fn all_spellings_of_a_path_identify_one_instance() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     ballast.file_ending(".sock");
@@ -136,7 +136,7 @@ fn one_file_however_it_is_spelled() {
 }
 
 #[test]
-fn paths_in_the_file_start_in_the_directory_that_it_was_named_in() {
+fn relative_paths_start_at_the_directory_in_the_given_path() {
     let backend = Backend::start_new("a");
     let [first, second] = ["first", "second"].map(Authority::new);
     let tls = "tls: { certificates: [{ certificate: own.crt, key: own.key }] }";
@@ -158,8 +158,8 @@ fn paths_in_the_file_start_in_the_directory_that_it_was_named_in() {
     let shows = |authority: &Authority| {
         let client = Client::tls(ballast.address(), "localhost", authority.client());
         client.is_ok_and(|mut client| {
-            let answer = client.request("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            answer.is_ok_and(|answer| answer.status == 200)
+            let response = client.request("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            response.is_ok_and(|response| response.status == 200)
         })
     };
     assert!(shows(&first) && !shows(&second));
@@ -171,7 +171,7 @@ fn paths_in_the_file_start_in_the_directory_that_it_was_named_in() {
 }
 
 #[test]
-fn check_says_when_it_could_not_ask_and_decides_by_the_file_alone() {
+fn check_without_a_process_reports_that_and_checks_only_the_file() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let yaml = "listeners: [\"127.0.0.1:8080\"]\npools: { web: { hosts: [\"127.0.0.1:8081\"] } }\n";
     write(folder.path(), "a.yaml", yaml);

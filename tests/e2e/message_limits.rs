@@ -17,7 +17,7 @@ fn ask(ballast: &Ballast, request: &str) -> Response {
 }
 
 #[test]
-fn too_large_a_head_or_target_is_refused_and_the_connection_closed() {
+fn an_oversized_head_or_target_is_refused_and_the_connection_closed() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let field = |length: usize| {
@@ -54,7 +54,7 @@ fn too_large_a_head_or_target_is_refused_and_the_connection_closed() {
 }
 
 #[test]
-fn a_request_line_that_is_none_is_refused_however_it_comes() {
+fn an_invalid_request_line_is_refused_however_it_is_split() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let good = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -106,7 +106,7 @@ const REQUESTS: [&str; 4] = [
 ];
 
 #[test]
-fn a_bad_request_line_behind_another_request_is_refused_too() {
+fn an_invalid_pipelined_request_line_is_refused() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     for (number, before) in REQUESTS.iter().enumerate() {
@@ -139,7 +139,7 @@ fn a_bad_request_line_behind_another_request_is_refused_too() {
 }
 
 #[test]
-fn chunks_that_are_none_are_refused() {
+fn invalid_chunks_are_refused() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let head = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -160,7 +160,7 @@ fn chunks_that_are_none_are_refused() {
 
 /// The proxy's own responses, whichever part of the proxy finds the error.
 #[test]
-fn what_cannot_be_read_and_connect_are_answered_by_ourselves() {
+fn the_proxy_itself_responds_to_malformed_requests_and_connect() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     for (request, status, text) in [
@@ -200,7 +200,7 @@ fn what_cannot_be_read_and_connect_are_answered_by_ourselves() {
 }
 
 #[test]
-fn a_good_request_line_passes_wherever_it_is_cut() {
+fn a_valid_request_line_may_be_split_anywhere() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let good = "\r\nGET /a%20b HTTP/1.1\nHost: test\r\n\r\n";
@@ -221,7 +221,7 @@ fn a_good_request_line_passes_wherever_it_is_cut() {
 }
 
 #[test]
-fn the_limits_of_a_message_are_those_of_the_file() {
+fn message_limits_are_configurable() {
     let backend = Backend::start_new("a");
     let ballast = with(&backend, "limits: { head: 1KiB, target: 100, fields: 10 }");
     let long = format!("/{}", "a".repeat(100));
@@ -246,7 +246,7 @@ fn the_limits_of_a_message_are_those_of_the_file() {
 const SMALL_BODY: &str = "limits: { body: 10 }";
 
 #[test]
-fn an_announced_body_that_is_too_large_is_refused_at_once() {
+fn a_declared_length_over_the_limit_is_refused_at_once() {
     let backend = Backend::start_new("a");
     let ballast = with(&backend, SMALL_BODY);
     let mut client = Client::connect(ballast.address());
@@ -295,7 +295,7 @@ fn a_body_that_grows_too_large_is_cut_off() {
 }
 
 #[test]
-fn a_client_that_is_still_sending_hears_that_it_is_too_much() {
+fn a_client_that_is_still_sending_gets_the_413() {
     const PIECE: &[u8] = &[b'a'; 64 * 1024];
     let backend = Backend::start_new("a");
     let ballast = with(&backend, SMALL_BODY);
@@ -355,7 +355,7 @@ fn a_client_that_neither_sends_the_rest_nor_closes_is_not_waited_for() {
 }
 
 #[test]
-fn what_a_message_may_be_changes_while_connections_stay() {
+fn a_reload_changes_message_limits_of_open_connections() {
     let backend = Backend::start_new("a");
     let setup = Setup::of(&[&backend]);
     let ballast = setup.start();
@@ -373,7 +373,7 @@ fn what_a_message_may_be_changes_while_connections_stay() {
 }
 
 #[test]
-fn a_body_that_is_sent_to_a_second_host_counts_once() {
+fn a_retried_body_counts_once() {
     let (broken, good) = (Backend::start_new("broken"), Backend::start_new("good"));
     broken.set(Reply::Reset);
     let ballast = Setup::of(&[&broken, &good]).top(SMALL_BODY).start();
@@ -388,7 +388,7 @@ fn a_body_that_is_sent_to_a_second_host_counts_once() {
 }
 
 #[test]
-fn requests_may_be_sent_before_the_answers_to_others_have_come() {
+fn pipelined_requests_are_served() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::script(|head, wire| {
@@ -426,7 +426,7 @@ fn requests_may_be_sent_before_the_answers_to_others_have_come() {
 }
 
 #[test]
-fn a_client_of_http_1_0_gets_no_chunks() {
+fn an_http_1_0_client_gets_no_chunks() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::ok().body("all of it").chunked());
@@ -448,7 +448,7 @@ fn a_client_of_http_1_0_gets_no_chunks() {
 }
 
 #[test]
-fn an_answer_bears_our_own_version() {
+fn responses_have_the_version_of_the_proxy() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::script(|_, wire| {
@@ -462,7 +462,7 @@ fn an_answer_bears_our_own_version() {
 }
 
 #[test]
-fn trace_and_the_last_hop_of_options_are_answered_here() {
+fn the_proxy_itself_responds_to_trace_and_to_options_on_its_last_hop() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -487,7 +487,7 @@ fn trace_and_the_last_hop_of_options_are_answered_here() {
 }
 
 #[test]
-fn what_is_refused_is_told_with_the_reason() {
+fn rejected_requests_get_the_reason() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     for (request, status, reason) in [
@@ -521,21 +521,21 @@ fn what_is_refused_is_told_with_the_reason() {
 }
 
 #[test]
-fn a_host_whose_answer_cannot_be_passed_on_has_failed() {
+fn a_response_that_cannot_be_forwarded_counts_as_a_failure() {
     let (bad, good) = (Backend::start_new("bad"), Backend::start_new("good"));
     let ballast = Setup::of(&[&bad]).start();
-    for answer in [
+    for malformed in [
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nok",
         "HTTP/1.1 777 Odd\r\nContent-Length: 2\r\n\r\nok",
     ] {
         bad.set(Reply::script(move |_, wire| {
-            wire.send(answer)?;
+            wire.send(malformed)?;
             Ok(Next::Keep)
         }));
         let mut client = Client::connect(ballast.address());
-        assert_eq!(client.get("/").status, 502, "{answer}");
+        assert_eq!(client.get("/").status, 502, "{malformed}");
         wait_until(SOON, "its connection is not used again", || {
             bad.open_connections() == 0
         });

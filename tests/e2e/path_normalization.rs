@@ -125,7 +125,7 @@ fn every_spelling_of_a_path_is_denied() {
 }
 
 #[test]
-fn every_spelling_of_a_path_counts_under_its_rate() {
+fn every_spelling_of_a_path_counts_for_its_rate_limit() {
     let scene = Scene::new(
         "routes: [{ path: /admin, pool: web, rate: { requests: 1, burst: 1, key: \"header:Host\" } }, { pool: web }]",
     );
@@ -140,7 +140,7 @@ fn every_spelling_of_a_path_counts_under_its_rate() {
 }
 
 #[test]
-fn every_spelling_takes_the_route_and_hosts_get_the_bytes_as_sent() {
+fn every_spelling_takes_the_route_and_reaches_hosts_unchanged() {
     let (admin, web) = (Backend::start_new("admin"), Backend::start_new("web"));
     let ballast = Ballast::start(&format!(
         "listeners: [\"{LISTEN}\"]\nroutes: [{{ path: /admin, pool: admin }}, {{ pool: web }}]\npools:\n  \
@@ -149,8 +149,12 @@ fn every_spelling_takes_the_route_and_hosts_get_the_bytes_as_sent() {
         web.address()
     ));
     for path in ADMIN {
-        let answer = get(ballast.address(), path);
-        assert_eq!((answer.status, answer.backend()), (200, "admin"), "{path}");
+        let response = get(ballast.address(), path);
+        assert_eq!(
+            (response.status, response.backend()),
+            (200, "admin"),
+            "{path}"
+        );
         assert_eq!(admin.last().head.word(1), *path);
     }
     // No route has a restriction, so these paths pass as well.
@@ -160,7 +164,7 @@ fn every_spelling_takes_the_route_and_hosts_get_the_bytes_as_sent() {
 }
 
 #[test]
-fn what_becomes_of_ambiguous_paths_can_be_told() {
+fn the_handling_of_ambiguous_paths_is_configurable() {
     let backend = Backend::start_new("a");
     let routes =
         "routes: [{ host: a.test, path: /admin, pool: web, deny: [0.0.0.0/0] }, { pool: web }]";
@@ -198,12 +202,12 @@ fn an_ambiguous_path_is_logged_as_a_bad_request_and_explained() {
             line["status"] == 400
         })
     });
-    let told = scene.ballast.command(&["explain", "--path", "/admin%2fx"]);
-    assert!(told.stdout.contains("ambiguous_path"), "{told:?}");
+    let explained = scene.ballast.command(&["explain", "--path", "/admin%2fx"]);
+    assert!(explained.stdout.contains("ambiguous_path"), "{explained:?}");
 }
 
 #[test]
-fn every_spelling_of_a_host_takes_its_route() {
+fn every_spelling_of_a_host_name_takes_its_route() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top(
@@ -240,7 +244,7 @@ fn every_spelling_of_a_host_takes_its_route() {
 }
 
 #[test]
-fn what_peers_let_pass_in_a_target_passes_and_a_fragment_does_not() {
+fn unusual_target_bytes_pass_and_fragments_do_not() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     for text in ["\"", "<", ">", "`", "{", "}", "|", "^", "\\", "[", "]", "'"] {

@@ -46,7 +46,7 @@ fn after(header: &[u8], ballast: &Ballast) -> Client {
 }
 
 #[test]
-fn the_announced_client_is_who_the_request_comes_from() {
+fn the_announced_client_is_the_client_of_the_request() {
     let backend = Backend::start_new("a");
     let ballast = behind_proxies(&backend, "", "");
     let tlv = [0x04, 0, 200].into_iter().chain([0; 200]);
@@ -85,7 +85,7 @@ fn the_announced_client_is_who_the_request_comes_from() {
 }
 
 #[test]
-fn what_is_said_of_clients_holds_for_the_announced_one() {
+fn client_rules_apply_to_the_announced_client() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .algorithm("ip_hash")
@@ -106,11 +106,11 @@ fn what_is_said_of_clients_holds_for_the_announced_one() {
 }
 
 #[test]
-fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
+fn connections_without_a_valid_header_from_a_trusted_proxy_are_closed() {
     let backend = Backend::start_new("a");
     let ballast = behind_proxies(&backend, "", "");
-    let stranger: IpAddr = "127.0.0.9".parse().expect("an address");
-    let mut client = Client::from_ip(stranger, ballast.address()).expect("connected");
+    let untrusted: IpAddr = "127.0.0.9".parse().expect("an address");
+    let mut client = Client::from_ip(untrusted, ballast.address()).expect("connected");
     let _ = client.send(line("192.0.2.7"));
     assert!(client.is_closed_within(SOON));
     ballast.wait_for_log(&["WARN", "127.0.0.9", "is not a trusted proxy"]);
@@ -148,7 +148,7 @@ fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
 }
 
 #[test]
-fn a_header_stands_before_tls() {
+fn the_header_precedes_tls() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("edge");
     let (certificate, key) = authority.issue(&["edge.test"]).write(folder.path(), "edge");
@@ -170,7 +170,7 @@ fn a_header_stands_before_tls() {
 }
 
 #[test]
-fn a_reload_begins_and_ends_it_for_new_connections() {
+fn a_reload_enables_and_disables_it_for_new_connections() {
     let backend = Backend::start_new("a");
     let setup = |more: &str| {
         let listeners = format!("listeners: [{{ address: \"{LISTEN}\"{more} }}]");
@@ -199,7 +199,7 @@ impl Drop for Haproxy {
 }
 
 #[test]
-fn haproxy_announces_its_clients_in_both_versions() {
+fn haproxy_sends_its_clients_in_both_versions() {
     let Some(program) = peer("haproxy") else {
         return;
     };
@@ -221,8 +221,8 @@ fn haproxy_announces_its_clients_in_both_versions() {
         wait_until(SOON, "haproxy passes requests on", || {
             let client = Client::from_ip(source, front);
             let request = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-            let answer = client.and_then(|mut client| client.request(request));
-            answer.is_ok_and(|answer| answer.status == 200)
+            let response = client.and_then(|mut client| client.request(request));
+            response.is_ok_and(|response| response.status == 200)
         });
         let last = backend.last();
         assert_eq!(

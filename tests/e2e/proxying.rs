@@ -10,7 +10,7 @@ use crate::support::{Backend, Client, Next, Reply, SOON, Setup, get, wait_until}
 const MANY: usize = 20 * 1024 * 1024;
 
 #[test]
-fn request_and_answer_pass_unchanged() {
+fn request_and_response_pass_unchanged() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(
@@ -57,7 +57,7 @@ fn every_method_passes() {
 }
 
 #[test]
-fn an_answer_streams_while_it_is_being_made() {
+fn response_bodies_are_streamed() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let (release, released) = mpsc::channel::<()>();
@@ -86,7 +86,7 @@ fn an_answer_streams_while_it_is_being_made() {
 }
 
 #[test]
-fn a_request_body_streams_while_it_is_being_sent() {
+fn request_bodies_are_streamed() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -170,7 +170,7 @@ fn connections_are_kept_on_both_sides() {
 }
 
 #[test]
-fn a_host_that_closes_after_each_answer_does_not_cost_the_client_its_connection() {
+fn a_host_that_closes_after_each_response_does_not_end_client_connections() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -188,7 +188,7 @@ fn a_host_that_closes_after_each_answer_does_not_cost_the_client_its_connection(
 }
 
 #[test]
-fn a_client_may_ask_for_the_end_of_its_connection() {
+fn a_client_may_request_connection_close() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -208,7 +208,7 @@ fn a_client_may_ask_for_the_end_of_its_connection() {
 }
 
 #[test]
-fn an_answer_that_comes_before_the_upload_ends_reaches_the_client() {
+fn an_early_response_reaches_the_client() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::Early(413));
@@ -220,7 +220,7 @@ fn an_answer_that_comes_before_the_upload_ends_reaches_the_client() {
 }
 
 #[test]
-fn continue_passes_when_the_client_waits_for_it() {
+fn continue_reaches_a_client_that_expects_it() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::script(|head, wire| {
@@ -240,7 +240,7 @@ fn continue_passes_when_the_client_waits_for_it() {
 }
 
 #[test]
-fn a_client_that_has_said_all_still_gets_its_answer_where_that_is_asked_for() {
+fn a_half_closed_client_gets_its_response_with_half_close_serve() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).top("half_close: serve").start();
     backend.set(Reply::ok().after(Duration::from_millis(100)));
@@ -253,7 +253,7 @@ fn a_client_that_has_said_all_still_gets_its_answer_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_body_cut_off_by_the_host_is_not_passed_off_as_whole() {
+fn a_truncated_response_body_does_not_look_complete() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::ResetMidBody);

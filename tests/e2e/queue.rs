@@ -17,8 +17,8 @@ fn ask(ballast: &Ballast, path: &str) -> thread::JoinHandle<(u16, Duration)> {
 
 /// The number of requests in the queue of the only pool.
 fn waiting(ballast: &Ballast) -> u64 {
-    let told = ballast.command(&["status", "--json"]);
-    let status: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let output = ballast.command(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
     status["pools"][0]["waiting"].as_u64().expect("a number")
 }
 
@@ -66,7 +66,7 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
 }
 
 #[test]
-fn requests_wait_in_line_and_are_served_in_turn() {
+fn queued_requests_are_served_in_order() {
     let backend = Backend::start_new("a");
     // The first request runs until all others are in the queue.
     backend.set(Reply::ok().after(Duration::from_secs(4)));
@@ -103,7 +103,7 @@ fn requests_wait_in_line_and_are_served_in_turn() {
 }
 
 #[test]
-fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
+fn a_full_queue_and_a_queue_timeout_give_503_with_retry_after() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let ballast = Setup::of(&[&backend])
@@ -128,9 +128,9 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
     assert!(times[1] >= Duration::from_millis(3_900), "{times:?}");
     assert!(start.elapsed() < SOON);
     let mut client = Client::connect(ballast.address());
-    let answer = client.get("/");
-    assert_eq!(answer.status, 503);
-    assert!(answer.head.get("retry-after").is_some());
+    let response = client.get("/");
+    assert_eq!(response.status, 503);
+    assert!(response.head.get("retry-after").is_some());
     // The connection stays open, and later requests are served.
     backend.set(Reply::ok());
     first.abort();
@@ -139,7 +139,7 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
 }
 
 #[test]
-fn a_key_whose_host_is_full_moves_on_and_comes_back() {
+fn the_key_of_a_full_host_moves_and_returns() {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
         .algorithm("{ name: consistent_hash, key: path }")
@@ -167,7 +167,7 @@ fn a_key_whose_host_is_full_moves_on_and_comes_back() {
 }
 
 #[test]
-fn a_request_in_line_is_served_when_the_pool_before_a_reload_frees_the_host() {
+fn a_queued_request_is_served_when_the_old_pool_releases_the_host() {
     let backend = Backend::start_new("a");
     let setup = |timeout: &str| {
         Setup::of(&[&backend]).pool(&format!(

@@ -57,7 +57,7 @@ fn many_sighups_under_load_fail_no_request_and_leave_a_websocket_alive() {
 }
 
 #[test]
-fn ballast_reload_tells_what_changed_and_which_way_it_went() {
+fn ballast_reload_reports_the_changes_and_the_method() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a]).start();
     let end = ballast.reload();
@@ -75,7 +75,7 @@ fn ballast_reload_tells_what_changed_and_which_way_it_went() {
         ),
     ] {
         assert!(
-            end.stdout.lines().any(|told| told == line),
+            end.stdout.lines().any(|preview| preview == line),
             "{line}\n{end:?}"
         );
     }
@@ -85,7 +85,7 @@ fn ballast_reload_tells_what_changed_and_which_way_it_went() {
 }
 
 #[test]
-fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
+fn sighup_refuses_reloads_that_need_a_new_process() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a]).start();
     let added = free();
@@ -115,7 +115,7 @@ fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
 }
 
 #[test]
-fn keys_of_the_hosts_that_stay_do_not_move() {
+fn keys_of_the_remaining_hosts_do_not_move() {
     let backends = ["a", "b", "c", "d"].map(Backend::start_new);
     let setup = |hosts: &[&Backend]| {
         Setup::of(hosts)
@@ -128,8 +128,8 @@ fn keys_of_the_hosts_that_stay_do_not_move() {
         let mut client = Client::connect(address);
         (0..300)
             .map(|key| {
-                let answer = client.get_with("/", &format!("X-Key: {key}\r\n"));
-                (key, answer.backend().to_owned())
+                let response = client.get_with("/", &format!("X-Key: {key}\r\n"));
+                (key, response.backend().to_owned())
             })
             .collect()
     };
@@ -147,7 +147,7 @@ fn keys_of_the_hosts_that_stay_do_not_move() {
 }
 
 #[test]
-fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
+fn reloads_readmit_no_host_before_its_checks_do() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let setup = |weight| {
         Setup::of(&[&a])
@@ -169,7 +169,7 @@ fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
 }
 
 #[test]
-fn checks_go_on_after_a_reload_when_they_are_due() {
+fn checks_keep_their_schedule_over_a_reload() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let setup = |weight| {
         Setup::of(&[&a])
@@ -201,7 +201,7 @@ fn a_new_host_is_checked_before_it_gets_a_request() {
 }
 
 #[test]
-fn a_pool_that_stays_the_same_is_left_alone() {
+fn a_reload_keeps_an_unchanged_pool() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let pools = |weight| {
         format!(
@@ -230,7 +230,7 @@ pools:
 }
 
 #[test]
-fn limits_and_routes_hold_for_the_next_request() {
+fn new_limits_and_routes_apply_to_the_next_request() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     let mut client = Client::connect(ballast.address());
@@ -256,7 +256,7 @@ fn limits_and_routes_hold_for_the_next_request() {
 }
 
 #[test]
-fn the_grace_period_of_the_newest_file_counts() {
+fn the_newest_grace_period_applies() {
     let a = Backend::start_new("a");
     a.set(Reply::Hang);
     let mut ballast = Setup::of(&[&a])
@@ -276,7 +276,7 @@ fn the_grace_period_of_the_newest_file_counts() {
 }
 
 #[test]
-fn certificates_are_shown_from_the_next_handshake_on() {
+fn new_certificates_are_used_from_the_next_handshake_on() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let [old, new] = ["old", "new"].map(Authority::new);
     let a = Backend::start_new("a");
@@ -307,7 +307,7 @@ fn certificates_are_shown_from_the_next_handshake_on() {
 }
 
 #[test]
-fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
+fn the_control_socket_is_private_and_removed_at_exit() {
     let a = Backend::start_new("a");
     let mut ballast = Setup::of(&[&a]).start();
     let socket = ballast.file_ending(".sock");
@@ -315,8 +315,8 @@ fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
     assert_eq!(found.permissions().mode() & 0o777, 0o600);
     assert_eq!(found.uid(), nix::unistd::geteuid().as_raw());
     // A peer with another user is refused, whatever the mode of the socket is.
-    if let Some(stranger) = stranger(&ballast, &socket) {
-        assert_eq!(stranger.code, Some(1), "{stranger:?}");
+    if let Some(reload_as_nobody) = reload_as_nobody(&ballast, &socket) {
+        assert_eq!(reload_as_nobody.code, Some(1), "{reload_as_nobody:?}");
         ballast.wait_for_log(&["control socket: refused"]);
     }
     ballast.signal(Signal::SIGTERM);
@@ -328,7 +328,10 @@ fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
 }
 
 /// Runs `ballast reload` as the user `nobody`, with the socket open to all users. Only root can do that.
-fn stranger(ballast: &Ballast, socket: &std::path::Path) -> Option<crate::support::Finished> {
+fn reload_as_nobody(
+    ballast: &Ballast,
+    socket: &std::path::Path,
+) -> Option<crate::support::Finished> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root can become somebody else");
         return None;
@@ -352,7 +355,7 @@ fn stranger(ballast: &Ballast, socket: &std::path::Path) -> Option<crate::suppor
 }
 
 #[test]
-fn a_second_process_with_the_same_file_is_told_who_runs() {
+fn a_second_process_with_the_same_file_reports_the_running_one() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     ballast.file_ending(".sock");
@@ -364,7 +367,7 @@ fn a_second_process_with_the_same_file_is_told_who_runs() {
 }
 
 #[test]
-fn a_socket_that_a_killed_process_left_is_replaced() {
+fn the_socket_of_a_killed_process_is_replaced() {
     let a = Backend::start_new("a");
     let mut first = Setup::of(&[&a]).start();
     let socket = first.file_ending(".sock");
@@ -381,7 +384,7 @@ fn a_socket_that_a_killed_process_left_is_replaced() {
 }
 
 #[test]
-fn health_checks_follow_the_file() {
+fn a_reload_changes_health_checks() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     assert_eq!(a.health_checks(), 0);
@@ -399,7 +402,7 @@ fn health_checks_follow_the_file() {
 }
 
 #[test]
-fn what_needs_a_new_process_gets_one_by_ballast_reload() {
+fn ballast_reload_starts_a_new_process_where_one_is_needed() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let mut ballast = Setup::of(&[&a]).start();
     let added = free();
@@ -425,7 +428,7 @@ fn what_needs_a_new_process_gets_one_by_ballast_reload() {
 }
 
 #[test]
-fn a_handover_that_fails_is_told_by_ballast_reload() {
+fn ballast_reload_reports_a_failed_handover() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -444,11 +447,11 @@ fn a_handover_that_fails_is_told_by_ballast_reload() {
 }
 
 #[test]
-fn check_tells_what_a_reload_would_do_and_applies_nothing() {
+fn check_previews_a_reload_and_applies_nothing() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let mut ballast = Setup::of(&[&a]).start();
     ballast.file_ending(".sock");
-    let told = |setup: &Setup| {
+    let preview = |setup: &Setup| {
         ballast.configure(&setup.yaml());
         let end = ballast.check();
         let words = end.stdout.split_once("the running process: ");
@@ -457,10 +460,10 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     };
     let same = Setup::of(&[&a]);
     assert_eq!(
-        told(&same),
+        preview(&same),
         (Some(0), "nothing to reload\n".to_owned(), String::new())
     );
-    let (code, words, _) = told(&Setup::of(&[&a]).host_entry(&weighted(&b, 4)));
+    let (code, words, _) = preview(&Setup::of(&[&a]).host_entry(&weighted(&b, 4)));
     assert_eq!(code, Some(0));
     let host = format!(
         "would reload in place\n  pools.web.hosts[{}] added\n",
@@ -471,7 +474,7 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
         Setup::of(&[&a]).top(&format!("listeners: [\"{LISTEN}\", \"{listener}\"]"))
     };
     let added = free();
-    let (code, words, _) = told(&with(&added.to_string()));
+    let (code, words, _) = preview(&with(&added.to_string()));
     assert_eq!(code, Some(0));
     assert!(words.starts_with("would reload by handover\n"), "{words}");
     let line = format!("listeners[{added}] added");
@@ -479,7 +482,7 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let taken = taken.local_addr().map(|address| (taken, address));
     let (_taken, address) = taken.expect("it is bound");
-    let (code, _, reason) = told(&with(&address.to_string()));
+    let (code, _, reason) = preview(&with(&address.to_string()));
     assert_eq!(code, Some(2));
     let line = format!("a reload would fail: cannot listen on {address}: address in use\n");
     assert_eq!(reason, line);

@@ -14,7 +14,7 @@ fn with_descriptors(most: u64, yaml: &str) -> Ballast {
 }
 
 #[test]
-fn a_start_with_too_few_descriptors_serves_or_is_one_line_and_exit_1() {
+fn a_start_with_too_few_descriptors_serves_or_prints_one_line_and_exits_1() {
     let backend = Backend::start_new("a");
     let mut refused = Vec::new();
     for threads in [1, 2] {
@@ -47,7 +47,7 @@ fn a_start_with_too_few_descriptors_serves_or_is_one_line_and_exit_1() {
 }
 
 /// Accepts connections on every loopback address and closes them at once. Returns the port.
-fn crowd() -> u16 {
+fn many_hosts() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     thread::spawn(move || listener.incoming().for_each(drop));
@@ -55,8 +55,8 @@ fn crowd() -> u16 {
 }
 
 #[test]
-fn three_hundred_hosts_are_checked_with_64_descriptors_and_none_is_blamed() {
-    let port = crowd();
+fn three_hundred_hosts_are_checked_with_64_descriptors_and_none_goes_down() {
+    let port = many_hosts();
     let mut setup = Setup::of(&[]).health("{ interval: 2s, timeout: 1s }");
     for number in 0..300 {
         let address = Ipv4Addr::new(127, 1, (number / 100) as u8, (number % 100 + 1) as u8);
@@ -72,7 +72,7 @@ fn three_hundred_hosts_are_checked_with_64_descriptors_and_none_is_blamed() {
 }
 
 #[test]
-fn a_shortage_that_comes_later_changes_no_verdict_and_is_one_line() {
+fn later_exhaustion_changes_no_host_state_and_logs_one_line() {
     let Some(prlimit) = peer("prlimit") else {
         return;
     };

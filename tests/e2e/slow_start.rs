@@ -21,7 +21,7 @@ fn share(ballast: &Ballast, backends: &[&Backend], of: usize, time: Duration) ->
     100.0 * got[of] as f64 / got.iter().sum::<u64>() as f64
 }
 
-fn recovered(algorithm: &str) {
+fn assert_recovered_host_ramps_up(algorithm: &str) {
     let backends: Vec<_> = (0..4)
         .map(|n| Backend::start_new(&format!("h{n}")))
         .collect();
@@ -59,27 +59,27 @@ fn recovered(algorithm: &str) {
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_p2c() {
-    recovered("p2c");
+fn a_recovered_host_ramps_up_with_p2c() {
+    assert_recovered_host_ramps_up("p2c");
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_least_load() {
-    recovered("least_load");
+fn a_recovered_host_ramps_up_with_least_load() {
+    assert_recovered_host_ramps_up("least_load");
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_round_robin() {
-    recovered("round_robin");
+fn a_recovered_host_ramps_up_with_round_robin() {
+    assert_recovered_host_ramps_up("round_robin");
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_random() {
-    recovered("random");
+fn a_recovered_host_ramps_up_with_random() {
+    assert_recovered_host_ramps_up("random");
 }
 
 #[test]
-fn a_host_that_a_reload_adds_comes_to_its_share_slowly_and_the_others_keep_theirs() {
+fn a_host_that_a_reload_adds_ramps_up_and_the_others_do_not() {
     let backends: Vec<_> = (0..4)
         .map(|n| Backend::start_new(&format!("h{n}")))
         .collect();

@@ -18,7 +18,7 @@ impl Scene {
         Scene { backends, setup }
     }
 
-    fn named(&self, name: &str) -> &Backend {
+    fn backend_named(&self, name: &str) -> &Backend {
         let mut backends = self.backends.iter();
         backends
             .find(|backend| backend.name() == name)
@@ -83,7 +83,7 @@ fn a_client_stays_with_its_host() {
 }
 
 #[test]
-fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
+fn the_cookie_has_its_attributes_and_cookies_of_the_host_pass() {
     let scene = Scene::new("{ cookie: stay, ttl: 90s }");
     let ballast = scene.setup.top("trusted_proxies: [127.0.0.1]");
     let ballast = ballast.start();
@@ -121,7 +121,7 @@ fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
 }
 
 #[test]
-fn answers_of_our_own_bring_no_cookie() {
+fn generated_responses_set_no_cookie() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     scene.backends.iter().for_each(Backend::stop);
@@ -131,7 +131,7 @@ fn answers_of_our_own_bring_no_cookie() {
 }
 
 #[test]
-fn a_token_that_is_not_ours_is_as_good_as_none() {
+fn forged_tokens_are_ignored() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     // Another process with the same pool but another key.
@@ -144,7 +144,7 @@ fn a_token_that_is_not_ours_is_as_good_as_none() {
         bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
         format!("stay={}", String::from_utf8_lossy(&bytes))
     };
-    let address = scene.named(&host).address();
+    let address = scene.backend_named(&host).address();
     let forged = [
         "stay=".to_owned(),
         format!("stay={address}"),
@@ -178,7 +178,7 @@ fn a_token_that_is_not_ours_is_as_good_as_none() {
 }
 
 #[test]
-fn a_token_is_renewed_while_it_is_used_and_ends_when_it_is_not() {
+fn a_token_is_renewed_by_use_and_expires_without_it() {
     let scene = Scene::new("{ cookie: stay, ttl: 2s }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
@@ -197,11 +197,11 @@ fn a_token_is_renewed_while_it_is_used_and_ends_when_it_is_not() {
 }
 
 #[test]
-fn a_host_that_is_gone_is_replaced_within_the_request() {
+fn an_unreachable_host_is_replaced_within_the_request() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
-    scene.named(&host).stop();
+    scene.backend_named(&host).stop();
     let response = ask(ballast.address(), Some(&first));
     assert_eq!(response.status, 200);
     let next = response.backend().to_owned();
@@ -209,16 +209,16 @@ fn a_host_that_is_gone_is_replaced_within_the_request() {
     let second = cookie(&response).expect("a new cookie").to_owned();
     assert_kept(ballast.address(), &next, &second);
     // The old host is back, but the client stays with its new host.
-    scene.named(&host).start();
+    scene.backend_named(&host).start();
     assert_kept(ballast.address(), &next, &second);
 }
 
 #[test]
-fn a_host_that_answers_with_a_failure_is_replaced_too() {
+fn a_host_that_sends_a_failure_status_is_replaced() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
-    scene.named(&host).set(Reply::status(503));
+    scene.backend_named(&host).set(Reply::status(503));
     let response = ask(ballast.address(), Some(&first));
     assert_eq!(response.status, 200);
     assert_ne!(response.backend(), host);
@@ -230,7 +230,7 @@ fn an_ejected_host_is_replaced() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, cookie) = new_client(ballast.address());
-    scene.named(&host).set(Reply::status(500));
+    scene.backend_named(&host).set(Reply::status(500));
     let post = || {
         let request = format!(
             "POST / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\nContent-Length: 0\r\n\r\n"
@@ -253,7 +253,7 @@ fn an_unhealthy_host_is_replaced() {
     let check = "{ type: http, path: /healthz, interval: 1s, timeout: 1s, fall: 1 }";
     let ballast = scene.setup.clone().health(check).start();
     let (host, first) = new_client(ballast.address());
-    scene.named(&host).set_health(Reply::status(500));
+    scene.backend_named(&host).set_health(Reply::status(500));
     wait_until(SOON, "its client is sent elsewhere", || {
         let response = ask(ballast.address(), Some(&first));
         assert_eq!(response.status, 200);
@@ -269,7 +269,7 @@ fn a_full_host_is_replaced() {
     let ballast = scene.setup.clone().pool("limits: { max_in_flight: 1 }");
     let ballast = ballast.start();
     let (host, first) = new_client(ballast.address());
-    let backend = scene.named(&host);
+    let backend = scene.backend_named(&host);
     backend.set(Reply::Hang);
     // The first request may still be counted when its client already has the response. In this case the next request
     // goes to another host.
@@ -308,7 +308,7 @@ fn a_draining_host_is_replaced() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
-    let address = scene.named(&host).address();
+    let address = scene.backend_named(&host).address();
     edit(
         &ballast,
         &format!("\"{address}\""),
@@ -332,7 +332,7 @@ fn a_reload_keeps_clients_and_removed_hosts_lose_them() {
     assert_kept(ballast.address(), &host, &first);
     edit(&ballast, "cookie: stay", "cookie: stay, ttl: 5m");
     assert_kept(ballast.address(), &host, &first);
-    let address = scene.named(&host).address();
+    let address = scene.backend_named(&host).address();
     let text = fs::read_to_string(ballast.file()).expect("it is there");
     let hosted = format!("\"{address}\"");
     let gone = if text.contains(&format!("{hosted}, ")) {

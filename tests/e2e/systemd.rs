@@ -148,8 +148,8 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
         .args(["bash", "-c", &script])
         .output()
         .expect("bash is there");
-    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (told(&output.stdout), told(&output.stderr));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     if output.status.code() == Some(77) {
         println!("skipped, systemd cannot be booted here; {STAND_IN}: {stderr}");
         return;
@@ -193,6 +193,6 @@ fn the_unit_is_hardened() {
         .arg(unit)
         .output()
         .expect("it is there");
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "more than 3.0:\n{told}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "more than 3.0:\n{text}");
 }

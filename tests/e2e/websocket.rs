@@ -38,7 +38,7 @@ fn messages_pass_both_ways() {
 }
 
 #[test]
-fn a_host_that_agrees_within_microseconds_gets_its_tunnel() {
+fn a_host_that_responds_within_microseconds_gets_its_tunnel() {
     // Pingora alone ends one in fifty of these tunnels at once (cloudflare/pingora#946).
     let backend = Backend::start_new("a");
     backend.set(echo());
@@ -70,7 +70,7 @@ fn a_tunnel_goes_to_another_host_when_the_first_cannot_be_reached() {
 }
 
 #[test]
-fn tunnels_reach_hosts_behind_tls_too() {
+fn tunnels_reach_tls_hosts() {
     let authority = Authority::new("any");
     let backend = Backend::start_tls("a", authority.issue(&["app.test"]).server());
     backend.set(echo());
@@ -86,7 +86,7 @@ fn tunnels_reach_hosts_behind_tls_too() {
 }
 
 #[test]
-fn a_refused_upgrade_is_an_ordinary_answer() {
+fn a_refused_upgrade_is_an_ordinary_response() {
     let backend = Backend::start_new("a");
     backend.set(Reply::status(403));
     let ballast = Setup::of(&[&backend]).start();
@@ -100,7 +100,7 @@ fn a_refused_upgrade_is_an_ordinary_answer() {
 }
 
 #[test]
-fn a_tunnel_lives_while_one_side_talks_and_ends_when_both_are_silent() {
+fn a_tunnel_stays_open_while_one_side_sends() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { tunnel: 3s, read: 2s, client_keepalive: 2s }")
@@ -151,7 +151,7 @@ fn a_tunnel_lives_while_one_side_talks_and_ends_when_both_are_silent() {
 }
 
 #[test]
-fn a_tunnel_is_not_bound_by_the_timeouts_of_requests() {
+fn request_timeouts_do_not_apply_to_tunnels() {
     let backend = Backend::start_new("a");
     backend.set(echo());
     let ballast = Setup::of(&[&backend])
@@ -164,7 +164,7 @@ fn a_tunnel_is_not_bound_by_the_timeouts_of_requests() {
 }
 
 #[test]
-fn nothing_stays_counted_after_a_tunnel() {
+fn a_closed_tunnel_is_no_longer_counted() {
     let backend = Backend::start_new("a");
     backend.set(echo());
     let ballast = Setup::of(&[&backend])
@@ -236,7 +236,7 @@ const NO_UPGRADES: [&str; 7] = [
 ];
 
 #[test]
-fn an_upgrade_that_is_none_is_an_ordinary_request() {
+fn an_invalid_upgrade_is_an_ordinary_request() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { read: 1s }")
@@ -270,7 +270,7 @@ fn an_upgrade_that_is_none_is_an_ordinary_request() {
 }
 
 #[test]
-fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
+fn request_deadlines_apply_after_a_refused_upgrade() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { read: 2s }")
@@ -315,8 +315,11 @@ fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
         Ok(Next::Keep)
     }));
     let mut client = Client::connect(ballast.address());
-    let answer = client.request(upgrade).expect("whole");
-    assert_eq!((answer.status, answer.text().as_str()), (200, "xxxxxxxxxx"));
+    let response = client.request(upgrade).expect("whole");
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (200, "xxxxxxxxxx")
+    );
     backend.set(Reply::ok());
     assert_eq!(client.get("/").status, 200);
 }

@@ -111,7 +111,7 @@ fn ask(clients: &mut [Vec<Client>; 2], requests: usize) -> [usize; 2] {
 }
 
 #[test]
-fn connections_and_requests_are_shared_out_evenly() {
+fn connections_and_requests_are_divided_evenly() {
     const CLIENTS: usize = 64;
     const REQUESTS: usize = 4_000;
     // During a round other processes may use one core and leave the other one alone.
@@ -133,7 +133,7 @@ fn connections_and_requests_are_shared_out_evenly() {
 }
 
 #[test]
-fn new_connections_go_to_the_worker_that_has_fewer() {
+fn new_connections_go_to_the_worker_with_fewer() {
     let backend = Backend::start_new("a");
     let two = Two::start(Setup::of(&[&backend]));
     let mut clients = two.connect_all(64);
@@ -179,8 +179,8 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
         });
         for (worker, client) in asking.iter_mut().enumerate() {
             for _ in 0..50 {
-                let answer = client.get("/");
-                assert_eq!(answer.backend(), "good", "{algorithm}, worker {worker}");
+                let response = client.get("/");
+                assert_eq!(response.backend(), "good", "{algorithm}, worker {worker}");
             }
         }
         assert_eq!(bad.requests(), 4, "{algorithm}");
@@ -188,7 +188,7 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
 }
 
 #[test]
-fn max_in_flight_of_the_process_holds_for_both_workers_together() {
+fn max_in_flight_of_the_process_applies_to_both_workers_together() {
     let backend = Backend::start_new("a");
     let two = Two::start(Setup::of(&[&backend]).top("limits: { max_in_flight: 4 }"));
     backend.set(Reply::Hang);
@@ -212,7 +212,7 @@ fn max_in_flight_of_the_process_holds_for_both_workers_together() {
 }
 
 #[test]
-fn the_limit_of_a_host_and_the_queue_are_those_of_both_workers_together() {
+fn workers_share_host_limits_and_queues() {
     let backend = Backend::start_new("a");
     let limits = "limits: { max_in_flight: 1, queue: 1, queue_timeout: 20s }";
     let two = Two::start(Setup::of(&[&backend]).pool(limits));
@@ -234,8 +234,8 @@ fn the_limit_of_a_host_and_the_queue_are_those_of_both_workers_together() {
             assert_eq!(client.get("/").status, 503, "the queue is full");
         }
         held.abort();
-        let answer = queued.read_response(false).expect("a whole answer");
-        assert_eq!(answer.status, 200, "its turn came with the other's end");
+        let response = queued.read_response(false).expect("a whole answer");
+        assert_eq!(response.status, 200, "its turn came with the other's end");
         drop((own, others, queued));
         wait_until(SOON, "all connections are gone", || {
             two.connections() == [0, 0]
@@ -244,7 +244,7 @@ fn the_limit_of_a_host_and_the_queue_are_those_of_both_workers_together() {
 }
 
 #[test]
-fn the_retry_budget_is_that_of_both_workers_together() {
+fn workers_share_the_retry_budget() {
     let (bad, hanging) = (Backend::start_new("bad"), Backend::start_new("hanging"));
     let setup = Setup::of(&[&bad, &hanging]).pool("ejection: none");
     let two = Two::start(setup.pool("retries: { budget: 0%, min: 1 }"));
@@ -261,8 +261,8 @@ fn the_retry_budget_is_that_of_both_workers_together() {
     assert!(holds, "hosts take turns");
     for client in &mut second {
         if send(client, [&bad, &hanging]) == 0 {
-            let answer = client.read_response(false).expect("a whole answer");
-            assert_eq!((answer.status, answer.backend()), (503, "bad"));
+            let response = client.read_response(false).expect("a whole answer");
+            assert_eq!((response.status, response.backend()), (503, "bad"));
         }
     }
     assert!(bad.requests() > 1, "hosts take turns");

@@ -12,7 +12,7 @@ use nix::unistd::{Group, User, getgid, getuid};
 use serde_json::Value;
 
 use super::{FILE, logging, objects, wait_for_lines};
-use crate::handover::Reign;
+use crate::handover::Service;
 use crate::support::{
     Backend, Client, Connections, Load, SOON, Setup, file, get, long, peer, wait_until,
 };
@@ -39,7 +39,7 @@ fn assert_each_once(files: &[PathBuf], load: Load) {
 }
 
 #[test]
-fn a_rotation_under_load_loses_and_tears_no_line() {
+fn rotation_under_load_keeps_every_line_whole() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json").start();
     let load = Load::start(ballast.address(), 8, Connections::Kept);
@@ -62,7 +62,7 @@ fn a_rotation_under_load_loses_and_tears_no_line() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_again_is_written_on() {
+fn a_file_that_cannot_be_reopened_stays_in_use() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json").start();
     get(ballast.address(), "/1");
@@ -77,7 +77,7 @@ fn a_file_that_cannot_be_opened_again_is_written_on() {
 }
 
 #[test]
-fn a_draining_process_opens_its_file_anew() {
+fn a_draining_process_reopens_its_file() {
     let backend = Backend::start_new("a");
     let setup = logging(Setup::of(&[&backend]), "format: json");
     let ballast = setup.top("server: { drain_delay: 60s }").start();
@@ -99,7 +99,7 @@ fn a_draining_process_opens_its_file_anew() {
 
 /// The shipped logrotate file, with this test's folder and user instead of those of the service.
 #[test]
-fn logrotate_rotates_by_the_file_that_is_shipped() {
+fn logrotate_works_with_the_shipped_configuration() {
     let Some(logrotate) = peer("logrotate") else {
         return;
     };
@@ -145,7 +145,7 @@ fn logrotate_rotates_by_the_file_that_is_shipped() {
 }
 
 #[test]
-fn a_reload_takes_a_changed_log_in_and_leaves_an_unchanged_one_alone() {
+fn a_reload_applies_a_changed_log_and_keeps_an_unchanged_one() {
     let backend = Backend::start_new("a");
     let setup = || Setup::of(&[&backend]);
     let ballast = logging(setup(), "format: json").start();
@@ -200,23 +200,23 @@ fn the_last_lines_are_written_before_the_process_ends() {
 }
 
 #[test]
-fn handovers_under_load_lose_and_tear_no_line() {
+fn handovers_under_load_keep_every_line_whole() {
     let backend = Backend::start_new("a");
     let setup = logging(
         Setup::of(&[&backend]).health("{ interval: 1s }"),
         "format: json",
     );
-    let reign = Reign::start(&setup);
-    let address = reign.ballast.address();
+    let service = Service::start(&setup);
+    let address = service.ballast.address();
     let load = Load::start_paced(address, 8, Connections::Kept, Duration::from_millis(5));
     for _ in 0..2 {
-        reign.hand_over();
+        service.hand_over();
     }
     // A rotation between two processes.
-    let current = reign.ballast.path(FILE);
-    let renamed = reign.ballast.path("renamed");
+    let current = service.ballast.path(FILE);
+    let renamed = service.ballast.path("renamed");
     fs::rename(&current, &renamed).expect("it is there");
-    reign.signal(Signal::SIGUSR1);
+    service.signal(Signal::SIGUSR1);
     wait_until(SOON, "the file is there again", || current.exists());
     let begun = load.done();
     wait_until(SOON, "requests go on", || load.done() > begun + 100);

@@ -23,17 +23,17 @@ fn fifo(folder: &Path) -> PathBuf {
 }
 
 /// The number at the end of the latest line in the process's log that contains `part`.
-fn last_number(ballast: &Ballast, part: &str) -> Option<usize> {
+fn last_count(ballast: &Ballast, part: &str) -> Option<usize> {
     let lines = ballast.log_with(&[part, "lines lost so far: "]);
     lines.last()?.rsplit(' ').next()?.parse().ok()
 }
 
 /// Sends requests until lines are lost, and then as many again. Returns the number of requests; all have a response.
 #[track_caller]
-fn ask_until_lines_are_lost(ballast: &Ballast) -> usize {
+fn request_until_lines_are_lost(ballast: &Ballast) -> usize {
     let load = Load::start(ballast.address(), 4, Connections::Kept);
     wait_until(SOON, "lines are lost", || {
-        last_number(ballast, "faster").is_some()
+        last_count(ballast, "faster").is_some()
     });
     let enough = load.done() * 2;
     wait_until(SOON, "requests go on", || load.done() >= enough);
@@ -43,7 +43,7 @@ fn ask_until_lines_are_lost(ballast: &Ballast) -> usize {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_costs_lines_alone_and_they_are_counted() {
+fn an_unread_pipe_loses_only_lines_and_counts_them() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let fifo = fifo(folder.path());
     let backend = Backend::start_new("a");
@@ -53,7 +53,7 @@ fn a_pipe_that_nobody_reads_costs_lines_alone_and_they_are_counted() {
             fifo.display()
         ))
         .start();
-    let asked = ask_until_lines_are_lost(&ballast);
+    let asked = request_until_lines_are_lost(&ballast);
 
     // From here on the test reads the pipe, so the writer continues.
     let reading = thread::spawn(move || {
@@ -66,16 +66,14 @@ fn a_pipe_that_nobody_reads_costs_lines_alone_and_they_are_counted() {
         let is_last = |line: &Value| line["target"] == "/last";
         objects.take_while(|line| !is_last(line)).count()
     });
-    let lost = wait_for(SOON, "it goes on", || {
-        last_number(&ballast, "written again")
-    });
+    let lost = wait_for(SOON, "it goes on", || last_count(&ballast, "written again"));
     assert_eq!(get(ballast.address(), "/last").status, 200);
     let read = reading.join().expect("reading does not panic");
     assert_eq!(read + lost, asked, "every line is read or counted as lost");
 }
 
 #[test]
-fn a_standard_output_that_nobody_reads_holds_nobody_up() {
+fn an_unread_standard_output_delays_no_request() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let fifo = fifo(folder.path());
     let backend = Backend::start_new("a");
@@ -85,38 +83,40 @@ fn a_standard_output_that_nobody_reads_holds_nobody_up() {
     let through = format!("exec \"$@\" 1<>{}", fifo.display());
     let mut ballast = Ballast::spawn_through(&yaml, &["sh", "-c", &through, "sh"]);
     assert!(ballast.listens_within(SOON));
-    ask_until_lines_are_lost(&ballast);
+    request_until_lines_are_lost(&ballast);
     // The blocked log does not delay the end of the process either.
     ballast.signal(Signal::SIGINT);
     ballast.wait_exit(SOON);
 }
 
 #[test]
-fn a_full_disk_costs_lines_alone_and_is_told_once_a_second() {
+fn a_full_disk_loses_only_lines_and_is_logged_once_a_second() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("access_log: { path: /dev/full }")
         .start();
     let start = Instant::now();
     let load = Load::start(ballast.address(), 4, Connections::Kept);
-    let told = || ballast.log_with(&["access log `/dev/full`: No space left", "lines lost"]);
-    wait_until(SOON, "it is told twice", || told().len() >= 2);
+    let failures = || ballast.log_with(&["access log `/dev/full`: No space left", "lines lost"]);
+    wait_until(SOON, "the failure is logged twice", || {
+        failures().len() >= 2
+    });
     load.stop().assert_all_ok("while the disk is full");
     let seconds = start.elapsed().as_secs() as usize;
     assert!(
-        told().len() <= seconds + 1,
+        failures().len() <= seconds + 1,
         "{} in {seconds} s",
-        told().len()
+        failures().len()
     );
 }
 
 #[test]
-fn a_log_that_cannot_be_opened_is_refused_before_it_matters() {
+fn a_log_that_cannot_be_opened_is_refused_by_check_start_and_reload() {
     let backend = Backend::start_new("a");
     let good = logging(Setup::of(&[&backend]), "format: json");
     let ballast = good.start();
     wait_for_lines(&ballast, 0);
-    for (path, told) in [
+    for (path, failures) in [
         ("nowhere/access.log", "No such file or directory"),
         ("run", "Is a directory"),
     ] {
@@ -124,17 +124,17 @@ fn a_log_that_cannot_be_opened_is_refused_before_it_matters() {
         let refused = ballast.hang_up(&bad.yaml());
         assert!(refused.contains("not reloaded"), "{refused}");
         assert!(refused.contains("access_log.path: cannot "), "{refused}");
-        assert!(refused.contains(told), "{refused}");
+        assert!(refused.contains(failures), "{refused}");
         let checked = ballast.check();
         assert_eq!(checked.code, Some(2), "{checked:?}");
         assert!(
             checked.stderr.contains("access_log.path: cannot "),
             "{checked:?}"
         );
-        assert!(checked.stderr.contains(told), "{checked:?}");
+        assert!(checked.stderr.contains(failures), "{checked:?}");
         let mut started = Ballast::spawn(&bad.yaml().replace("path: run", "path: /tmp"));
         assert_eq!(started.wait_exit(SOON).code(), Some(1));
-        started.wait_for_log(&["access_log.path: cannot open", told]);
+        started.wait_for_log(&["access_log.path: cannot open", failures]);
     }
     assert!(!ballast.path("nowhere").exists());
     // The refused reloads have changed nothing, and a check creates no file.
@@ -146,7 +146,7 @@ fn a_log_that_cannot_be_opened_is_refused_before_it_matters() {
 }
 
 #[test]
-fn a_reader_that_comes_late_and_goes_early_hurts_nobody() {
+fn a_pipe_may_be_opened_late_and_closed_early() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let fifo = fifo(folder.path());
     let backend = Backend::start_new("a");
@@ -195,7 +195,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn after_a_full_disk_every_line_is_whole_and_the_others_are_counted() {
+fn after_a_full_disk_lines_are_whole_and_lost_ones_counted() {
     let Some(disk) = SmallDisk::mount() else {
         return;
     };
@@ -212,12 +212,12 @@ fn after_a_full_disk_every_line_is_whole_and_the_others_are_counted() {
         get(ballast.address(), &format!("/{number}"));
     }
     wait_until(SOON, "the disk is full", || {
-        last_number(&ballast, "No space left").is_some()
+        last_count(&ballast, "No space left").is_some()
     });
     fs::remove_file(&filler).expect("it is there");
     get(ballast.address(), "/last");
     let lost = wait_for(SOON, "it is written again", || {
-        last_number(&ballast, "written again")
+        last_count(&ballast, "written again")
     });
     let text = fs::read_to_string(&path).expect("it is there");
     let whole = text.lines().map(serde_json::from_str::<Value>);

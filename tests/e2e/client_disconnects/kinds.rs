@@ -14,7 +14,7 @@ use crate::support::http2::{END_HEADERS, HEADERS, RST_STREAM, RawHttp2, Secure, 
 
 /// How a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Disconnect {
     /// The client ends its sending side and continues to read.
     Fin,
     /// The client closes its socket.
@@ -33,23 +33,27 @@ pub(super) enum Kind {
     Http2Close,
 }
 
-pub(super) const PLAIN: [Kind; 3] = [Kind::Fin, Kind::Close, Kind::Reset];
-pub(super) const TLS: [Kind; 3] = [Kind::TlsNotify, Kind::TlsFin, Kind::TlsReset];
-pub(super) const HTTP2: [Kind; 2] = [Kind::StreamReset, Kind::Http2Close];
-pub(super) const KINDS: [Kind; 8] = [
-    Kind::Fin,
-    Kind::Close,
-    Kind::Reset,
-    Kind::TlsNotify,
-    Kind::TlsFin,
-    Kind::TlsReset,
-    Kind::StreamReset,
-    Kind::Http2Close,
+pub(super) const PLAIN: [Disconnect; 3] = [Disconnect::Fin, Disconnect::Close, Disconnect::Reset];
+pub(super) const TLS: [Disconnect; 3] = [
+    Disconnect::TlsNotify,
+    Disconnect::TlsFin,
+    Disconnect::TlsReset,
+];
+pub(super) const HTTP2: [Disconnect; 2] = [Disconnect::StreamReset, Disconnect::Http2Close];
+pub(super) const KINDS: [Disconnect; 8] = [
+    Disconnect::Fin,
+    Disconnect::Close,
+    Disconnect::Reset,
+    Disconnect::TlsNotify,
+    Disconnect::TlsFin,
+    Disconnect::TlsReset,
+    Disconnect::StreamReset,
+    Disconnect::Http2Close,
 ];
 
 /// A client that will leave.
-pub(super) struct Guest {
-    kind: Kind,
+pub(super) struct DisconnectingClient {
+    kind: Disconnect,
     wire: Wire,
 }
 
@@ -59,8 +63,8 @@ enum Wire {
     Http2(RawHttp2),
 }
 
-impl Guest {
-    pub(super) fn enter(address: SocketAddr, secure: Option<&Secure>, kind: Kind) -> Self {
+impl DisconnectingClient {
+    pub(super) fn connect(address: SocketAddr, secure: Option<&Secure>, kind: Disconnect) -> Self {
         let connect = || {
             let socket = TcpStream::connect(address).expect("the listener accepts");
             socket
@@ -69,7 +73,7 @@ impl Guest {
             socket
         };
         let wire = match (kind, secure) {
-            (Kind::StreamReset | Kind::Http2Close, Some(secure)) => {
+            (Disconnect::StreamReset | Disconnect::Http2Close, Some(secure)) => {
                 Wire::Http2(secure.raw(address, &[]))
             }
             (_, Some(secure)) => {
@@ -80,7 +84,7 @@ impl Guest {
             }
             (_, None) => Wire::Plain(connect()),
         };
-        Guest { kind, wire }
+        DisconnectingClient { kind, wire }
     }
 
     pub(super) fn get(&mut self) {
@@ -149,29 +153,29 @@ impl Guest {
 
     /// Waits for a successful response.
     #[track_caller]
-    pub(super) fn answer(&mut self) {
+    pub(super) fn response(&mut self) {
         assert_eq!(self.status(), Some(200));
     }
 
     /// Leaves. Returns what the client still holds.
-    pub(super) fn leave(self) -> Box<dyn Any> {
+    pub(super) fn disconnect(self) -> Box<dyn Any> {
         match (self.wire, self.kind) {
-            (Wire::Plain(socket), Kind::Fin) => {
+            (Wire::Plain(socket), Disconnect::Fin) => {
                 socket.shutdown(Shutdown::Write).expect("it is open");
                 Box::new(socket)
             }
-            (Wire::Plain(socket), Kind::Reset) => reset(&socket),
-            (Wire::Tls(mut stream), Kind::TlsNotify) => {
+            (Wire::Plain(socket), Disconnect::Reset) => reset(&socket),
+            (Wire::Tls(mut stream), Disconnect::TlsNotify) => {
                 stream.conn.send_close_notify();
                 let _ = stream.conn.write_tls(&mut stream.sock);
                 Box::new(stream)
             }
-            (Wire::Tls(stream), Kind::TlsFin) => {
+            (Wire::Tls(stream), Disconnect::TlsFin) => {
                 stream.sock.shutdown(Shutdown::Write).expect("it is open");
                 Box::new(stream)
             }
-            (Wire::Tls(stream), Kind::TlsReset) => reset(&stream.sock),
-            (Wire::Http2(mut raw), Kind::StreamReset) => {
+            (Wire::Tls(stream), Disconnect::TlsReset) => reset(&stream.sock),
+            (Wire::Http2(mut raw), Disconnect::StreamReset) => {
                 // CANCEL
                 let cancel = frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]);
                 raw.send(&cancel).expect("sent");

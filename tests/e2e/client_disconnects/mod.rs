@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use kinds::{Guest, HTTP2, KINDS, Kind, PLAIN, TLS};
+use kinds::{Disconnect, DisconnectingClient, HTTP2, KINDS, PLAIN, TLS};
 
 use crate::support::http2::Secure;
 use crate::support::{
@@ -19,37 +19,37 @@ use crate::support::{
 const NOTICED: Duration = Duration::from_secs(9);
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-const LINE_OF_ONE: &str = "limits: { max_in_flight: 1, queue: 1, queue_timeout: 50s }";
+const QUEUE_OF_ONE: &str = "limits: { max_in_flight: 1, queue: 1, queue_timeout: 50s }";
 
 /// One failure ejects, so that any blame shows.
 const STRICT: &str = "ejection: { consecutive: 1, base: 1m }";
 
 /// Ballast with a log and with the listener that this kind of client needs.
-struct House {
+struct Proxy {
     ballast: Ballast,
     secure: Option<Secure>,
 }
 
-impl House {
-    fn start(setup: Setup, kind: Kind) -> Self {
+impl Proxy {
+    fn start(setup: Setup, kind: Disconnect) -> Self {
         let secure = (!PLAIN.contains(&kind)).then(Secure::new);
         let setup = setup.top("access_log: { path: access.log, format: json }");
         let setup = match &secure {
             Some(secure) => setup.top(&secure.listeners()),
             None => setup.top(&format!("listeners: [\"{LISTEN}\"]")),
         };
-        House {
+        Proxy {
             ballast: setup.start(),
             secure,
         }
     }
 
-    fn guest(&self, kind: Kind) -> Guest {
-        Guest::enter(self.ballast.address(), self.secure.as_ref(), kind)
+    fn client(&self, kind: Disconnect) -> DisconnectingClient {
+        DisconnectingClient::connect(self.ballast.address(), self.secure.as_ref(), kind)
     }
 
     /// The endings in the log so far.
-    fn endings(&self) -> Vec<Value> {
+    fn termination_reasons(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.ballast.path("access.log")).unwrap_or_default();
         let lines = text.lines().map(|line| {
             let line: Value = serde_json::from_str(line).expect("a line of JSON");
@@ -59,24 +59,24 @@ impl House {
     }
 
     fn has(&self, ending: &str) -> bool {
-        self.endings().contains(&json!(ending))
+        self.termination_reasons().contains(&json!(ending))
     }
 
-    fn waiting(&self, count: usize) -> bool {
-        let told = self.ballast.command(&["status"]).stdout;
+    fn queue_length_is(&self, count: usize) -> bool {
+        let status = self.ballast.command(&["status"]).stdout;
         match count {
-            0 => !told.contains(" waiting"),
-            count => told.contains(&format!("{count} waiting")),
+            0 => !status.contains(" waiting"),
+            count => status.contains(&format!("{count} waiting")),
         }
     }
 
     /// The request is recorded once, with a client that left, and no host is blamed.
     #[track_caller]
-    fn noticed(&self, kind: Kind) {
+    fn assert_recorded(&self, kind: Disconnect) {
         wait_until(NOTICED, &format!("{kind:?} is noticed"), || {
-            !self.endings().is_empty()
+            !self.termination_reasons().is_empty()
         });
-        let gone = self.endings();
+        let gone = self.termination_reasons();
         let gone = gone.iter().filter(|ending| **ending == "client_gone");
         assert_eq!(gone.count(), 1, "{kind:?}");
         assert!(self.ballast.log_with(&["ejected"]).is_empty(), "{kind:?}");
@@ -84,7 +84,7 @@ impl House {
 }
 
 #[track_caller]
-fn left(host: &Backend, kind: Kind) {
+fn wait_until_host_is_released(host: &Backend, kind: Disconnect) {
     wait_until(NOTICED, &format!("the host is left by {kind:?}"), || {
         host.open_connections() == 0
     });
@@ -95,50 +95,50 @@ fn in_the_queue() {
     for kind in KINDS {
         let host = Backend::start_new("a");
         host.set(Reply::Hang);
-        let setup = Setup::of(&[&host]).pool(LINE_OF_ONE).pool(STRICT);
-        let house = House::start(setup, kind);
-        let mut first = house.guest(kind);
+        let setup = Setup::of(&[&host]).pool(QUEUE_OF_ONE).pool(STRICT);
+        let proxy = Proxy::start(setup, kind);
+        let mut first = proxy.client(kind);
         first.get();
         wait_until(SOON, "the first runs", || host.requests() == 1);
-        let mut guest = house.guest(kind);
-        guest.get();
-        wait_until(SOON, "the guest waits in line", || house.waiting(1));
-        let _end = guest.leave();
-        house.noticed(kind);
-        wait_until(NOTICED, "its place is free", || house.waiting(0));
+        let mut client = proxy.client(kind);
+        client.get();
+        wait_until(SOON, "the guest waits in line", || proxy.queue_length_is(1));
+        let _connection = client.disconnect();
+        proxy.assert_recorded(kind);
+        wait_until(NOTICED, "its place is free", || proxy.queue_length_is(0));
         // The next request gets the place, and then the host.
-        let mut next = house.guest(kind);
+        let mut next = proxy.client(kind);
         next.get();
-        wait_until(SOON, "the next waits in line", || house.waiting(1));
+        wait_until(SOON, "the next waits in line", || proxy.queue_length_is(1));
         host.set(Reply::ok());
-        let _end = first.leave();
-        next.answer();
+        let _connection = first.disconnect();
+        next.response();
         assert_eq!(host.requests(), 2, "{kind:?}: the guest's never came");
     }
 }
 
 #[test]
-fn in_the_queue_amid_an_upload() {
+fn in_the_queue_during_an_upload() {
     for kind in KINDS {
         let host = Backend::start_new("a");
         host.set(Reply::Hang);
-        let setup = Setup::of(&[&host]).pool(LINE_OF_ONE).pool(STRICT);
-        let house = House::start(setup, kind);
-        let mut first = house.guest(kind);
+        let setup = Setup::of(&[&host]).pool(QUEUE_OF_ONE).pool(STRICT);
+        let proxy = Proxy::start(setup, kind);
+        let mut first = proxy.client(kind);
         first.get();
         wait_until(SOON, "the first runs", || host.requests() == 1);
-        let mut guest = house.guest(kind);
-        guest.begin_upload();
-        wait_until(SOON, "the guest waits in line", || house.waiting(1));
-        let _end = guest.leave();
-        house.noticed(kind);
-        wait_until(NOTICED, "its place is free", || house.waiting(0));
+        let mut client = proxy.client(kind);
+        client.begin_upload();
+        wait_until(SOON, "the guest waits in line", || proxy.queue_length_is(1));
+        let _connection = client.disconnect();
+        proxy.assert_recorded(kind);
+        wait_until(NOTICED, "its place is free", || proxy.queue_length_is(0));
         assert_eq!(host.requests(), 1, "{kind:?}");
     }
 }
 
 #[test]
-fn while_a_host_is_connected_to() {
+fn while_connecting_to_a_host() {
     for kind in KINDS {
         let full = FullHost::new();
         // Over HTTP/2, Ballast notices when the attempt to connect has ended.
@@ -148,34 +148,34 @@ fn while_a_host_is_connected_to() {
             .top(&format!("timeouts: {{ connect: {connect} }}"))
             .pool("retries: none")
             .pool(STRICT);
-        let house = House::start(setup, kind);
-        let mut guest = house.guest(kind);
-        guest.get();
+        let proxy = Proxy::start(setup, kind);
+        let mut client = proxy.client(kind);
+        client.get();
         // No other limit could keep the place taken.
-        assert_eq!(guest.status_within(Duration::from_secs(1)), None);
-        let _end = guest.leave();
-        house.noticed(kind);
+        assert_eq!(client.status_within(Duration::from_secs(1)), None);
+        let _connection = client.disconnect();
+        proxy.assert_recorded(kind);
     }
 }
 
 #[test]
-fn while_the_host_is_at_work() {
+fn while_waiting_for_the_response() {
     for kind in KINDS {
         let host = Backend::start_new("a");
         host.set(Reply::Hang);
-        let house = House::start(Setup::of(&[&host]).pool(STRICT), kind);
-        let mut guest = house.guest(kind);
-        guest.get();
+        let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
+        let mut client = proxy.client(kind);
+        client.get();
         wait_until(SOON, "it arrives", || host.requests() == 1);
-        let _end = guest.leave();
-        left(&host, kind);
-        house.noticed(kind);
+        let _connection = client.disconnect();
+        wait_until_host_is_released(&host, kind);
+        proxy.assert_recorded(kind);
         assert_eq!(host.requests(), 1);
     }
 }
 
 #[test]
-fn in_a_further_attempt() {
+fn during_a_retry() {
     for kind in KINDS {
         let broken = Backend::start_new("a");
         broken.set(Reply::Reset);
@@ -185,28 +185,28 @@ fn in_a_further_attempt() {
             .host(full.address())
             .top(&format!("timeouts: {{ connect: {connect} }}"))
             .pool("ejection: none");
-        let house = House::start(setup, kind);
-        let mut guest = house.guest(kind);
-        guest.get();
+        let proxy = Proxy::start(setup, kind);
+        let mut client = proxy.client(kind);
+        client.get();
         // Every second request begins with the host that fails it.
         while broken.requests() == 0 {
-            assert_eq!(guest.status_within(Duration::from_secs(1)), None);
+            assert_eq!(client.status_within(Duration::from_secs(1)), None);
             if broken.requests() == 0 {
-                guest = house.guest(kind);
-                guest.get();
+                client = proxy.client(kind);
+                client.get();
             }
         }
-        let before = house.endings().len();
-        let _end = guest.leave();
+        let before = proxy.termination_reasons().len();
+        let _connection = client.disconnect();
         wait_until(NOTICED, &format!("{kind:?} is noticed"), || {
-            house.endings().len() > before && house.has("client_gone")
+            proxy.termination_reasons().len() > before && proxy.has("client_gone")
         });
         assert_eq!(broken.requests(), 1, "{kind:?}");
     }
 }
 
 #[test]
-fn amid_the_answer() {
+fn during_the_response() {
     for kind in KINDS {
         let host = Backend::start_new("a");
         host.set(Reply::script(|_, wire| {
@@ -216,151 +216,158 @@ fn amid_the_answer() {
             while !wire.read_some(1_024)?.is_empty() {}
             Ok(Next::Close)
         }));
-        let house = House::start(Setup::of(&[&host]).pool(STRICT), kind);
-        let mut guest = house.guest(kind);
-        guest.get();
-        assert_eq!(guest.status(), Some(200), "{kind:?}");
-        let _end = guest.leave();
-        left(&host, kind);
-        house.noticed(kind);
+        let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
+        let mut client = proxy.client(kind);
+        client.get();
+        assert_eq!(client.status(), Some(200), "{kind:?}");
+        let _connection = client.disconnect();
+        wait_until_host_is_released(&host, kind);
+        proxy.assert_recorded(kind);
     }
 }
 
 #[test]
-fn amid_an_answer_that_it_does_not_read() {
+fn during_an_unread_response() {
     for kind in PLAIN.into_iter().chain(TLS) {
         let host = Backend::start_new("a");
         host.set(Reply::ok().body(vec![b'x'; 40 << 20]));
-        let house = House::start(Setup::of(&[&host]).pool(STRICT), kind);
-        let mut guest = house.guest(kind);
-        guest.get();
-        assert_eq!(guest.status(), Some(200), "{kind:?}");
-        let _end = guest.leave();
-        left(&host, kind);
-        house.noticed(kind);
+        let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
+        let mut client = proxy.client(kind);
+        client.get();
+        assert_eq!(client.status(), Some(200), "{kind:?}");
+        let _connection = client.disconnect();
+        wait_until_host_is_released(&host, kind);
+        proxy.assert_recorded(kind);
     }
 }
 
 #[test]
-fn amid_an_upload() {
+fn during_an_upload() {
     for kind in KINDS {
         let host = Backend::start_new("a");
         host.set(Reply::Hang);
-        let house = House::start(Setup::of(&[&host]).pool(STRICT), kind);
-        let mut guest = house.guest(kind);
-        guest.begin_upload();
+        let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
+        let mut client = proxy.client(kind);
+        client.begin_upload();
         wait_until(SOON, "it arrives", || host.requests() == 1);
-        let _end = guest.leave();
-        left(&host, kind);
-        house.noticed(kind);
+        let _connection = client.disconnect();
+        wait_until_host_is_released(&host, kind);
+        proxy.assert_recorded(kind);
     }
 }
 
 #[test]
-fn amid_a_tunnel() {
+fn during_a_tunnel() {
     for kind in PLAIN.into_iter().chain(TLS) {
         let host = Backend::start_new("a");
         host.set(tunnel());
-        let house = House::start(Setup::of(&[&host]).pool(STRICT), kind);
-        let mut guest = house.guest(kind);
-        guest.send(
+        let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
+        let mut client = proxy.client(kind);
+        client.send(
             "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         );
-        assert_eq!(guest.status(), Some(101), "{kind:?}");
-        let _end = guest.leave();
-        left(&host, kind);
-        wait_until(NOTICED, "it is told of", || house.endings().len() == 1);
+        assert_eq!(client.status(), Some(101), "{kind:?}");
+        let _connection = client.disconnect();
+        wait_until_host_is_released(&host, kind);
+        wait_until(NOTICED, "the request is logged", || {
+            proxy.termination_reasons().len() == 1
+        });
         // Tunnels normally end with an orderly close.
         assert!(
-            house.has("client_gone") || house.has("complete"),
+            proxy.has("client_gone") || proxy.has("complete"),
             "{kind:?}: {:?}",
-            house.endings()
+            proxy.termination_reasons()
         );
-        assert!(house.ballast.log_with(&["ejected"]).is_empty(), "{kind:?}");
+        assert!(proxy.ballast.log_with(&["ejected"]).is_empty(), "{kind:?}");
     }
 }
 
 #[test]
-fn with_requests_behind_the_running_one() {
+fn with_pipelined_requests() {
     for kind in PLAIN {
         let host = Backend::start_new("a");
         host.set(Reply::Hang);
-        let house = House::start(Setup::of(&[&host]).pool(STRICT), kind);
-        let mut guest = house.guest(kind);
-        guest.send(&GET.repeat(50));
+        let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
+        let mut client = proxy.client(kind);
+        client.send(&GET.repeat(50));
         wait_until(SOON, "the first arrives", || host.requests() == 1);
-        let _end = guest.leave();
-        left(&host, kind);
-        house.noticed(kind);
+        let _connection = client.disconnect();
+        wait_until_host_is_released(&host, kind);
+        proxy.assert_recorded(kind);
         assert_eq!(host.requests(), 1, "{kind:?}");
     }
 }
 
 #[test]
-fn a_guest_that_has_gone_proves_no_host_and_takes_nothing_from_the_budget() {
+fn a_disconnected_client_readmits_no_host_and_uses_no_retry_budget() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let ejection = "ejection: { consecutive: 1, base: 1s, rate: 0% }";
     let setup = Setup::of(&[&good, &bad])
         .pool(ejection)
         .pool("retries: none");
-    let house = House::start(setup.pool("slow_start: none"), Kind::Fin);
-    let address = house.ballast.address();
+    let proxy = Proxy::start(setup.pool("slow_start: none"), Disconnect::Fin);
+    let address = proxy.ballast.address();
     bad.set(Reply::status(500));
     wait_until(SOON, "it is ejected", || {
         get(address, "/");
-        !house.ballast.log_with(&["is ejected for"]).is_empty()
+        !proxy.ballast.log_with(&["is ejected for"]).is_empty()
     });
     bad.set(Reply::Hang);
     let before = bad.requests();
-    let guest = wait_for(SOON, "a request that is to prove it", || {
-        let mut guest = house.guest(Kind::Fin);
-        guest.get();
-        let answer = guest.status_within(Duration::from_secs(1));
-        (answer.is_none() && bad.requests() > before).then_some(guest)
+    let client = wait_for(SOON, "a request that is to prove it", || {
+        let mut client = proxy.client(Disconnect::Fin);
+        client.get();
+        let response = client.status_within(Duration::from_secs(1));
+        (response.is_none() && bad.requests() > before).then_some(client)
     });
-    let _end = guest.leave();
-    wait_until(NOTICED, "it has gone", || house.has("client_gone"));
-    let told = |part: &str| !house.ballast.log_with(&[part]).is_empty();
-    assert!(!told("stays ejected") && !told("is no longer ejected"));
+    let _connection = client.disconnect();
+    wait_until(NOTICED, "it has gone", || proxy.has("client_gone"));
+    let has_logged = |part: &str| !proxy.ballast.log_with(&[part]).is_empty();
+    assert!(!has_logged("stays ejected") && !has_logged("is no longer ejected"));
     // Another request has to bring the host back.
     bad.set(Reply::ok());
     wait_until(SOON, "it is back", || {
         get(address, "/");
-        told("is no longer ejected")
+        has_logged("is no longer ejected")
     });
 }
 
 #[test]
-fn those_who_stay_are_served_as_ever() {
+fn other_clients_are_still_served() {
     let host = Backend::start_new("a");
     host.set(Reply::ok().after(Duration::from_millis(50)));
-    let house = House::start(Setup::of(&[&host]), Kind::Fin);
-    let address = house.ballast.address();
+    let proxy = Proxy::start(Setup::of(&[&host]), Disconnect::Fin);
+    let address = proxy.ballast.address();
     let mut kept = Client::connect(address);
     for _ in 0..5 {
         assert_eq!(kept.get("/").status, 200);
         assert_eq!(kept.get_with("/", "Connection: close\r\n").status, 200);
         let mut old = Client::connect(address);
-        let answer = old.request("GET / HTTP/1.0\r\n\r\n").expect("whole");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "a\n"));
+        let response = old.request("GET / HTTP/1.0\r\n\r\n").expect("whole");
+        assert_eq!((response.status, response.text().as_str()), (200, "a\n"));
     }
     let mut eager = Client::connect(address);
     eager.send(GET.repeat(100)).expect("sent");
     for _ in 0..100 {
         assert_eq!(eager.read_response(false).expect("whole").status, 200);
     }
-    assert!(house.endings().iter().all(|ending| ending == "complete"));
+    assert!(
+        proxy
+            .termination_reasons()
+            .iter()
+            .all(|ending| ending == "complete")
+    );
 }
 
 #[test]
-fn half_close_serve_keeps_those_who_only_stop_sending() {
+fn half_close_serve_keeps_half_closed_clients() {
     let host = Backend::start_new("a");
-    let setup = Setup::of(&[&host]).pool(LINE_OF_ONE);
+    let setup = Setup::of(&[&host]).pool(QUEUE_OF_ONE);
     let serve = setup.clone().top("half_close: serve");
-    let house = House::start(setup, Kind::Fin);
+    let proxy = Proxy::start(setup, Disconnect::Fin);
     host.set(Reply::Hang);
     let half = || {
-        let mut client = Client::connect(house.ballast.address());
+        let mut client = Client::connect(proxy.ballast.address());
         client.send(GET).expect("sent");
         client.finish_sending();
         client
@@ -369,7 +376,7 @@ fn half_close_serve_keeps_those_who_only_stop_sending() {
     // With an in-place reload, which also applies to existing connections.
     let log = "access_log: { path: access.log, format: json }";
     let listen = format!("listeners: [\"{LISTEN}\"]");
-    let line = house.ballast.hang_up(&serve.top(log).top(&listen).yaml());
+    let line = proxy.ballast.hang_up(&serve.top(log).top(&listen).yaml());
     assert!(line.contains("half_close changed"), "{line}");
     host.set(Reply::ok().after(Duration::from_millis(200)));
     let (mut first, mut second) = (half(), half());
@@ -380,11 +387,11 @@ fn half_close_serve_keeps_those_who_only_stop_sending() {
     // A client that breaks the connection counts as one that left.
     host.set(Reply::Hang);
     let before = host.requests();
-    let mut broken = house.guest(Kind::Reset);
+    let mut broken = proxy.client(Disconnect::Reset);
     broken.get();
     wait_until(SOON, "it arrives", || host.requests() > before);
-    let _end = broken.leave();
-    left(&host, Kind::Reset);
+    let _connection = broken.disconnect();
+    wait_until_host_is_released(&host, Disconnect::Reset);
 }
 
 fn tunnel() -> Reply {

@@ -186,8 +186,8 @@ pub(super) fn field(random: &mut SmallRng, out: &mut Vec<u8>, name: &str, value:
         _ => name.to_owned(),
     };
     let before = one_of(random, &[" ", " ", " ", "", "\t", "  \t "]);
-    let behind = one_of(random, &["", "", "", " ", "\t "]);
-    out.extend(latin(&format!("{name}:{before}{value}{behind}\r\n")));
+    let after = one_of(random, &["", "", "", " ", "\t "]);
+    out.extend(latin(&format!("{name}:{before}{value}{after}\r\n")));
 }
 
 fn request(
@@ -295,9 +295,9 @@ impl fmt::Display for Exchange {
         };
         writeln!(f, "  sent: {}", shown(&self.pieces))?;
         for (number, plan) in &self.plans {
-            let answer = shown(&plan.pieces);
+            let response = shown(&plan.pieces);
             let Plan { early, close, .. } = plan;
-            writeln!(f, "  {number}: {answer} (early {early}, close {close})")?;
+            writeln!(f, "  {number}: {response} (early {early}, close {close})")?;
         }
         Ok(())
     }

@@ -124,17 +124,17 @@ impl Scene {
 fn differences(exchange: &Exchange, [engine, pingora]: &[Seen; 2]) -> BTreeMap<String, String> {
     let keys = engine.keys().chain(pingora.keys());
     let differ = keys.filter(|key| engine.get(*key) != pingora.get(*key));
-    let told = |seen: &Seen, key: &String| seen.get(key).cloned().unwrap_or("nothing".to_owned());
+    let shown = |seen: &Seen, key: &String| seen.get(key).cloned().unwrap_or("nothing".to_owned());
     let meant = |key: &String| {
-        let (engine, pingora) = (told(engine, key), told(pingora, key));
+        let (engine, pingora) = (shown(engine, key), shown(pingora, key));
         let mut meant = INTENDED.iter().filter(|meant| key.ends_with(meant.what));
         meant.any(|meant| (meant.is)(exchange, &engine, &pingora))
     };
     differ
         .filter(|key| !meant(key))
         .map(|key| {
-            let told = format!("{} / {}", told(engine, key), told(pingora, key));
-            (key.clone(), told)
+            let shown = format!("{} / {}", shown(engine, key), shown(pingora, key));
+            (key.clone(), shown)
         })
         .collect()
 }
@@ -151,8 +151,8 @@ fn compared(name: &str, top: &[&str], pool: &[&str], seed: u64, count: u64) -> V
             continue;
         }
         let mut text = format!("{name} {number}:\n");
-        for (key, told) in differing {
-            let _ = writeln!(text, "  {key}: {told}");
+        for (key, shown) in differing {
+            let _ = writeln!(text, "  {key}: {shown}");
         }
         different.push(format!("{text}{exchange}"));
     }
@@ -160,7 +160,7 @@ fn compared(name: &str, top: &[&str], pool: &[&str], seed: u64, count: u64) -> V
 }
 
 #[test]
-fn both_ways_of_http1_show_hosts_and_clients_the_same() {
+fn engine_and_pingora_show_hosts_and_clients_the_same() {
     let count = if long() { 20_000 } else { 600 };
     let different: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..)

@@ -5,90 +5,90 @@ use std::os::unix::net::UnixListener;
 
 use nix::sys::signal::{Signal, kill};
 
-use super::{Reign, is_gone};
+use super::{Service, is_gone};
 use crate::support::{Backend, Finished, SOON, Setup, get, run, wait_until};
 
 /// A process that accepts commands.
-fn start(backend: &Backend) -> Reign {
-    let reign = Reign::start(&Setup::of(&[backend]));
-    wait_until(SOON, "it takes commands", || is_socket(&reign, "control"));
-    reign
+fn start(backend: &Backend) -> Service {
+    let service = Service::start(&Setup::of(&[backend]));
+    wait_until(SOON, "it takes commands", || is_socket(&service, "control"));
+    service
 }
 
-fn edit(reign: &Reign, from: &str, to: &str) {
-    let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");
+fn edit(service: &Service, from: &str, to: &str) {
+    let text = std::fs::read_to_string(service.ballast.file()).expect("it is there");
     assert!(text.contains(from));
-    std::fs::write(reign.ballast.file(), text.replace(from, to)).expect("it can be written");
+    std::fs::write(service.ballast.file(), text.replace(from, to)).expect("it can be written");
 }
 
-fn is_socket(reign: &Reign, name: &str) -> bool {
-    let found = std::fs::symlink_metadata(reign.ballast.path(name));
+fn is_socket(service: &Service, name: &str) -> bool {
+    let found = std::fs::symlink_metadata(service.ballast.path(name));
     found.is_ok_and(|found| found.file_type().is_socket())
 }
 
 /// `ballast reload` through this socket.
-fn reload(reign: &Reign, socket: &str) -> Finished {
-    let socket = reign.ballast.path(socket).display().to_string();
+fn reload(service: &Service, socket: &str) -> Finished {
+    let socket = service.ballast.path(socket).display().to_string();
     run(&["reload", "--socket", &socket])
 }
 
 #[test]
-fn the_upgrade_socket_by_sigquit_and_by_reload() {
+fn the_upgrade_socket_can_move_by_sigquit_and_by_reload() {
     let backend = Backend::start_new("a");
-    let reign = start(&backend);
-    edit(&reign, "run/upgrade", "other/b.up");
-    let first = reign.hand_over();
+    let service = start(&backend);
+    edit(&service, "run/upgrade", "other/b.up");
+    let first = service.hand_over();
     wait_until(SOON, "the new one is there", || {
-        is_socket(&reign, "other/b.up")
+        is_socket(&service, "other/b.up")
     });
     wait_until(SOON, "the predecessor is gone", || is_gone(first));
-    assert!(!reign.ballast.path("run/upgrade").exists());
+    assert!(!service.ballast.path("run/upgrade").exists());
     // The next successor uses the new path.
-    let second = reign.hand_over();
-    edit(&reign, "other/b.up", "run/c.up");
+    let second = service.hand_over();
+    edit(&service, "other/b.up", "run/c.up");
     wait_until(SOON, "the predecessor is gone", || is_gone(second));
-    let end = reload(&reign, "control");
+    let end = reload(&service, "control");
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(end.stdout.starts_with("reloaded, handover\n"), "{end:?}");
     assert!(
         end.stdout.contains("server.upgrade_socket changed"),
         "{end:?}"
     );
-    assert!(is_socket(&reign, "run/c.up"));
-    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+    assert!(is_socket(&service, "run/c.up"));
+    assert_eq!(get(service.ballast.address(), "/").status, 200);
 }
 
 #[test]
-fn the_control_socket_and_the_pid_file() {
+fn the_control_socket_and_the_pid_file_can_move() {
     let backend = Backend::start_new("a");
-    let reign = start(&backend);
-    let before = reign.serving();
+    let service = start(&backend);
+    let before = service.serving();
     edit(
-        &reign,
+        &service,
         "control_socket: control",
         "control_socket: run/b.sock",
     );
     // The file is still at its old path.
-    let end = reload(&reign, "control");
+    let end = reload(&service, "control");
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(
         end.stdout.contains("server.control_socket changed"),
         "{end:?}"
     );
     wait_until(SOON, "it takes commands", || {
-        is_socket(&reign, "run/b.sock")
+        is_socket(&service, "run/b.sock")
     });
     wait_until(SOON, "the predecessor is gone", || is_gone(before));
-    assert!(!reign.ballast.path("control").exists());
-    let serving = reign.serving();
-    edit(&reign, "pid_file: pid", "pid_file: other.pid");
-    assert_eq!(reload(&reign, "run/b.sock").code, Some(0));
-    let other = reign.ballast.path("other.pid");
+    assert!(!service.ballast.path("control").exists());
+    let serving = service.serving();
+    edit(&service, "pid_file: pid", "pid_file: other.pid");
+    assert_eq!(reload(&service, "run/b.sock").code, Some(0));
+    let other = service.ballast.path("other.pid");
     let named = std::fs::read_to_string(other).expect("it is there");
     assert_ne!(named.trim(), serving.to_string());
     wait_until(SOON, "the predecessor is gone", || is_gone(serving));
     assert!(
-        !reign.ballast.path("pid").exists(),
+        !service.ballast.path("pid").exists(),
         "it went with its process"
     );
     let last = nix::unistd::Pid::from_raw(named.trim().parse().expect("a number"));
@@ -97,46 +97,48 @@ fn the_control_socket_and_the_pid_file() {
 }
 
 #[test]
-fn a_control_socket_that_is_said_at_last_is_found_where_it_was() {
+fn a_newly_configured_control_socket_path_takes_effect_at_reload() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     ballast.file_ending(".sock");
-    let said = Setup::of(&[&backend]).top("server: { control_socket: run/said }");
-    ballast.configure(&said.yaml());
-    let reign = Reign { ballast };
-    let end = reign.ballast.reload();
+    let configured = Setup::of(&[&backend]).top("server: { control_socket: run/configured }");
+    ballast.configure(&configured.yaml());
+    let service = Service { ballast };
+    let end = service.ballast.reload();
     assert_eq!(end.code, Some(0), "{end:?}");
-    wait_until(SOON, "it takes commands", || is_socket(&reign, "run/said"));
-    assert_eq!(reign.ballast.reload().code, Some(0));
+    wait_until(SOON, "it takes commands", || {
+        is_socket(&service, "run/configured")
+    });
+    assert_eq!(service.ballast.reload().code, Some(0));
 }
 
 #[test]
-fn a_place_where_somebody_else_answers_is_refused() {
+fn a_path_that_another_process_uses_is_refused() {
     let backend = Backend::start_new("a");
-    let reign = start(&backend);
-    let foreign = reign.ballast.path("run/foreign");
+    let service = start(&backend);
+    let foreign = service.ballast.path("run/foreign");
     let _foreign = UnixListener::bind(foreign).expect("the folder can be written");
-    edit(&reign, "run/upgrade", "run/foreign");
-    reign.fail_to_hand_over();
-    reign
+    edit(&service, "run/upgrade", "run/foreign");
+    service.fail_to_hand_over();
+    service
         .ballast
         .wait_for_log(&["run/foreign: another process answers there"]);
     edit(
-        &reign,
+        &service,
         "upgrade_socket: run/foreign",
         "upgrade_socket: run/upgrade",
     );
     edit(
-        &reign,
+        &service,
         "control_socket: control",
         "control_socket: run/foreign",
     );
-    reign.fail_to_hand_over();
-    reign
+    service.fail_to_hand_over();
+    service
         .ballast
         .wait_for_log(&["another ballast runs with this file"]);
-    edit(&reign, "run/foreign", "control");
-    edit(&reign, "run/upgrade", "run/b.up");
-    reign.hand_over();
-    assert!(is_socket(&reign, "run/b.up"));
+    edit(&service, "run/foreign", "control");
+    edit(&service, "run/upgrade", "run/b.up");
+    service.hand_over();
+    assert!(is_socket(&service, "run/b.up"));
 }

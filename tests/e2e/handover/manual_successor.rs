@@ -6,25 +6,25 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::{Reign, is_gone, yaml};
+use super::{Service, is_gone, yaml};
 use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, wait_until};
 
-fn waiting_successor(reign: &Reign) -> Ballast {
-    let successor = reign.ballast.successor();
+fn waiting_successor(service: &Service) -> Ballast {
+    let successor = service.ballast.successor();
     successor.wait_for_log(&["prepared; waiting"]);
     successor
 }
 
 #[test]
-fn a_successor_that_waits_takes_over_at_sigquit() {
+fn a_waiting_successor_takes_over_at_sigquit() {
     let backend = Backend::start_new("a");
-    let mut reign = Reign::start(&Setup::of(&[&backend]));
-    let mut successor = waiting_successor(&reign);
-    assert_eq!(reign.serving(), reign.ballast.pid());
-    reign.signal(Signal::SIGQUIT);
-    assert!(reign.ballast.wait_exit(SOON).success());
-    assert_eq!(reign.serving(), successor.pid());
-    assert!(reign.successors().is_empty());
+    let mut service = Service::start(&Setup::of(&[&backend]));
+    let mut successor = waiting_successor(&service);
+    assert_eq!(service.serving(), service.ballast.pid());
+    service.signal(Signal::SIGQUIT);
+    assert!(service.ballast.wait_exit(SOON).success());
+    assert_eq!(service.serving(), successor.pid());
+    assert!(service.successors().is_empty());
     assert_eq!(get(successor.address(), "/").status, 200);
     successor.signal(Signal::SIGTERM);
     assert!(successor.wait_exit(SOON).success());
@@ -33,66 +33,68 @@ fn a_successor_that_waits_takes_over_at_sigquit() {
 }
 
 #[test]
-fn a_later_successor_sends_an_earlier_one_away() {
+fn a_later_successor_replaces_an_earlier_one() {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    let mut first = waiting_successor(&reign);
-    let second = waiting_successor(&reign);
+    let service = Service::start(&Setup::of(&[&backend]));
+    let mut first = waiting_successor(&service);
+    let second = waiting_successor(&service);
     assert_eq!(first.wait_exit(SOON).code(), Some(1));
     first.wait_for_log(&["another successor has connected"]);
-    reign.hand_over();
-    assert_eq!(reign.serving(), second.pid());
+    service.hand_over();
+    assert_eq!(service.serving(), second.pid());
 }
 
 #[test]
-fn a_successor_that_left_is_replaced() {
+fn a_successor_that_exited_is_replaced() {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    drop(waiting_successor(&reign));
-    let before = reign.hand_over();
+    let service = Service::start(&Setup::of(&[&backend]));
+    drop(waiting_successor(&service));
+    let before = service.hand_over();
     wait_until(SOON, "the predecessor is gone", || is_gone(before));
-    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+    assert_eq!(get(service.ballast.address(), "/").status, 200);
 }
 
 #[test]
-fn a_successor_that_nobody_hands_over_to_gives_up() {
+fn a_successor_that_gets_no_handover_gives_up() {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    let mut successor = reign.ballast.successor_with(&["--upgrade-wait=300ms"]);
+    let service = Service::start(&Setup::of(&[&backend]));
+    let mut successor = service.ballast.successor_with(&["--upgrade-wait=300ms"]);
     assert_eq!(successor.wait_exit(SOON).code(), Some(1));
     successor.wait_for_log(&["no handover: the predecessor got no SIGQUIT within 300ms"]);
-    assert_eq!(reign.serving(), reign.ballast.pid());
-    let before = reign.hand_over();
+    assert_eq!(service.serving(), service.ballast.pid());
+    let before = service.hand_over();
     wait_until(SOON, "the predecessor is gone", || is_gone(before));
-    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+    assert_eq!(get(service.ballast.address(), "/").status, 200);
 }
 
 #[test]
-fn when_the_predecessor_is_killed_before_the_sockets_have_passed_the_successor_listens() {
+fn a_predecessor_killed_before_it_sent_its_sockets_is_replaced() {
     let backend = Backend::start_new("a");
-    let mut reign = Reign::start(&Setup::of(&[&backend]));
-    let successor = waiting_successor(&reign);
-    reign.signal(Signal::SIGKILL);
-    reign.ballast.wait_exit(SOON);
+    let mut service = Service::start(&Setup::of(&[&backend]));
+    let successor = waiting_successor(&service);
+    service.signal(Signal::SIGKILL);
+    service.ballast.wait_exit(SOON);
     wait_until(SOON, "the successor listens", || successor.listens());
     assert_eq!(get(successor.address(), "/").status, 200);
     wait_until(SOON, "the pid file is right", || {
-        reign.serving() == successor.pid()
+        service.serving() == successor.pid()
     });
 }
 
 #[test]
-fn when_the_predecessor_is_killed_after_the_sockets_have_passed_there_is_no_gap() {
+fn a_predecessor_killed_after_it_sent_its_sockets_leaves_no_gap() {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    let before = reign.serving();
-    reign.signal(Signal::SIGQUIT);
-    reign.ballast.wait_for_log(&["taken over"]);
+    let service = Service::start(&Setup::of(&[&backend]));
+    let before = service.serving();
+    service.signal(Signal::SIGQUIT);
+    service.ballast.wait_for_log(&["taken over"]);
     nix::sys::signal::kill(before, Signal::SIGKILL).expect("it drains at most");
     for _ in 0..50 {
-        assert_eq!(get(reign.ballast.address(), "/").status, 200);
+        assert_eq!(get(service.ballast.address(), "/").status, 200);
     }
-    wait_until(SOON, "the successor is known", || reign.serving() != before);
+    wait_until(SOON, "the successor is known", || {
+        service.serving() != before
+    });
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn without_a_predecessor_upgrade_is_a_start() {
     ballast.signal(Signal::SIGKILL);
     ballast.wait_exit(SOON);
     assert!(ballast.path("run/upgrade").exists() && ballast.path("pid").exists());
-    let next = Reign::of(ballast.successor());
+    let next = Service::of(ballast.successor());
     wait_until(SOON, "the pid file is right", || {
         next.serving() == next.ballast.pid()
     });
@@ -122,14 +124,14 @@ fn sockets(pid: Pid) -> HashSet<PathBuf> {
 }
 
 #[test]
-fn a_successor_gets_no_socket_by_accident() {
+fn a_successor_inherits_no_file_descriptors() {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    let mut client = Client::connect(reign.ballast.address());
+    let service = Service::start(&Setup::of(&[&backend]));
+    let mut client = Client::connect(service.ballast.address());
     client.get("/");
     let silent = Backend::start_new("silent");
     silent.set_health(Reply::Hang);
-    let text = std::fs::read_to_string(reign.ballast.file()).expect("it is there");
+    let text = std::fs::read_to_string(service.ballast.file()).expect("it is there");
     let slow = "{ type: http, path: /healthz, interval: 2s, timeout: 2s }";
     let slow = text
         .replace("health_check: none", &format!("health_check: {slow}"))
@@ -137,13 +139,13 @@ fn a_successor_gets_no_socket_by_accident() {
             &backend.address().to_string(),
             &silent.address().to_string(),
         );
-    std::fs::write(reign.ballast.file(), slow).expect("the folder can be written");
-    let before = reign.serving();
-    reign.signal(Signal::SIGQUIT);
+    std::fs::write(service.ballast.file(), slow).expect("the folder can be written");
+    let before = service.serving();
+    service.signal(Signal::SIGQUIT);
     wait_until(SOON, "the successor checks", || silent.health_checks() > 0);
-    let (old, new) = (sockets(before), sockets(reign.successors()[0]));
+    let (old, new) = (sockets(before), sockets(service.successors()[0]));
     assert!(old.len() >= 3, "a listener, a client, a host: {old:?}");
     assert_eq!(old.intersection(&new).count(), 0, "{old:?} {new:?}");
-    wait_until(SOON, "the successor serves", || reign.serving() != before);
+    wait_until(SOON, "the successor serves", || service.serving() != before);
     assert_eq!(client.get("/").status, 200);
 }

@@ -18,21 +18,21 @@ use nix::unistd::Pid;
 use crate::support::{Ballast, SOON, Setup, get, wait_until};
 
 /// A process and the successors that it starts. All are killed when this is dropped.
-pub(crate) struct Reign {
+pub(crate) struct Service {
     pub(crate) ballast: Ballast,
 }
 
-impl Reign {
+impl Service {
     #[track_caller]
     pub(crate) fn start(setup: &Setup) -> Self {
-        Reign::of(Ballast::start(&yaml(setup)))
+        Service::of(Ballast::start(&yaml(setup)))
     }
 
     #[track_caller]
     fn of(ballast: Ballast) -> Self {
-        let reign = Reign { ballast };
-        wait_until(SOON, "the pid file is there", || reign.find().is_some());
-        reign
+        let service = Service { ballast };
+        wait_until(SOON, "the pid file is there", || service.find().is_some());
+        service
     }
 
     fn find(&self) -> Option<Pid> {
@@ -92,7 +92,7 @@ impl Reign {
     }
 }
 
-impl Drop for Reign {
+impl Drop for Service {
     fn drop(&mut self) {
         let mut all = self.successors();
         all.extend(self.find());

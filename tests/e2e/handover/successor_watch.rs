@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Reign, is_gone, yaml};
+use super::{Service, is_gone, yaml};
 use crate::support::{
     Backend, Ballast, Client, Connections, LISTEN, Load, Reply, SOON, Setup, finish, free, get,
     wait_until,
@@ -19,32 +19,36 @@ const NOTICED: Duration = Duration::from_secs(15);
 
 /// Begins a handover and returns the successor as soon as it serves.
 #[track_caller]
-fn begin(reign: &Reign) -> Pid {
-    let known = reign.ballast.log_with(&["handed over: "]).len();
-    reign.signal(Signal::SIGQUIT);
+fn begin_handover(service: &Service) -> Pid {
+    let known = service.ballast.log_with(&["handed over: "]).len();
+    service.signal(Signal::SIGQUIT);
     wait_until(Duration::from_secs(30), "the successor serves", || {
-        reign.ballast.log_with(&["handed over: "]).len() > known
+        service.ballast.log_with(&["handed over: "]).len() > known
     });
-    *reign.successors().last().expect("it was started")
+    *service.successors().last().expect("it was started")
 }
 
 /// Ends or freezes the successor by `signal` under load.
 #[track_caller]
-fn lose_by(signal: Signal) {
+fn lose_successor(signal: Signal) {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]).health("{ interval: 1s }"));
-    let address = reign.ballast.address();
-    let before = reign.serving();
+    let service = Service::start(&Setup::of(&[&backend]).health("{ interval: 1s }"));
+    let address = service.ballast.address();
+    let before = service.serving();
     let pace = Duration::from_millis(5);
     let kept = Load::start_paced(address, 4, Connections::Kept, pace);
     let fresh = Load::start_paced(address, 4, Connections::OnePerRequest, pace);
-    let successor = begin(&reign);
+    let successor = begin_handover(&service);
     kill(successor, signal).expect("it runs");
     let lost = Instant::now();
-    reign.ballast.wait_for_log(&["no handover, serving again"]);
+    service
+        .ballast
+        .wait_for_log(&["no handover, serving again"]);
     assert_eq!(get(address, "/").status, 200);
     assert!(lost.elapsed() < NOTICED, "{:?}", lost.elapsed());
-    wait_until(SOON, "the pid file is right", || reign.serving() == before);
+    wait_until(SOON, "the pid file is right", || {
+        service.serving() == before
+    });
     assert!(is_gone(successor), "it would serve beside the other one");
     for (load, what) in [(kept, "kept"), (fresh, "fresh")] {
         let tally = load.stop();
@@ -57,35 +61,35 @@ fn lose_by(signal: Signal) {
     let kept = Load::start_paced(address, 4, Connections::Kept, pace);
     let mut client = Client::connect(address);
     for _ in 0..3 {
-        let answer = client.get("/");
-        assert!(!answer.head.has_token("connection", "close"));
+        let response = client.get("/");
+        assert!(!response.head.has_token("connection", "close"));
     }
     // Commands and the next successor find everything at its place.
-    let end = reign.ballast.reload();
+    let end = service.ballast.reload();
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(end.stdout.starts_with("reloaded, in-place"), "{end:?}");
-    reign.hand_over();
+    service.hand_over();
     wait_until(SOON, "the predecessor is gone", || is_gone(before));
     kept.stop().assert_all_ok("after the successor was lost");
     assert_eq!(get(address, "/").status, 200);
 }
 
 #[test]
-fn a_successor_that_is_killed_leaves_its_predecessor() {
-    lose_by(Signal::SIGKILL);
+fn the_predecessor_serves_again_if_its_successor_is_killed() {
+    lose_successor(Signal::SIGKILL);
 }
 
 #[test]
-fn a_successor_that_freezes_leaves_its_predecessor() {
-    lose_by(Signal::SIGSTOP);
+fn the_predecessor_serves_again_if_its_successor_freezes() {
+    lose_successor(Signal::SIGSTOP);
 }
 
 #[test]
-fn what_waits_to_be_accepted_is_served_by_the_predecessor() {
+fn pending_connections_are_served_by_the_predecessor() {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    let address = reign.ballast.address();
-    let successor = begin(&reign);
+    let service = Service::start(&Setup::of(&[&backend]));
+    let address = service.ballast.address();
+    let successor = begin_handover(&service);
     kill(successor, Signal::SIGSTOP).expect("it runs");
     wait_until(SOON, "it stands still", || {
         let stat = std::fs::read_to_string(format!("/proc/{successor}/stat")).unwrap_or_default();
@@ -104,66 +108,66 @@ fn what_waits_to_be_accepted_is_served_by_the_predecessor() {
 }
 
 #[test]
-fn a_successor_started_by_hand_is_watched_as_well() {
+fn a_manual_successor_is_watched() {
     let backend = Backend::start_new("a");
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    let mut successor = reign.ballast.successor();
+    let service = Service::start(&Setup::of(&[&backend]));
+    let mut successor = service.ballast.successor();
     successor.wait_for_log(&["prepared; waiting"]);
-    reign.signal(Signal::SIGQUIT);
-    reign.ballast.wait_for_log(&["handed over: "]);
+    service.signal(Signal::SIGQUIT);
+    service.ballast.wait_for_log(&["handed over: "]);
     successor.signal(Signal::SIGSTOP);
-    reign
+    service
         .ballast
         .wait_for_log(&["no handover, serving again", "has not answered"]);
     assert!(!successor.wait_exit(SOON).success(), "it was killed");
     wait_until(SOON, "the pid file is right", || {
-        reign.serving() == reign.ballast.pid()
+        service.serving() == service.ballast.pid()
     });
-    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+    assert_eq!(get(service.ballast.address(), "/").status, 200);
 }
 
 #[test]
-fn a_reload_tells_that_its_successor_was_lost() {
+fn a_reload_reports_a_lost_successor() {
     let backend = Backend::start_new("a");
     let admin = free();
     let setup = Setup::of(&[&backend]).top(&format!("admin: {{ address: \"{admin}\" }}"));
-    let reign = Reign::start(&setup);
-    let address = reign.ballast.address();
+    let service = Service::start(&setup);
+    let address = service.ballast.address();
     wait_until(SOON, "it takes commands", || {
-        reign.ballast.path("control").exists()
+        service.ballast.path("control").exists()
     });
     let more = setup.top(&format!("listeners: [\"{LISTEN}\", \"{}\"]", free()));
     let more = yaml(&more).replace(LISTEN, &address.to_string());
-    std::fs::write(reign.ballast.file(), more).expect("it can be written");
-    let reload = reign.ballast.prepared(&["reload"]);
+    std::fs::write(service.ballast.file(), more).expect("it can be written");
+    let reload = service.ballast.prepared(&["reload"]);
     let reload = thread::spawn(move || finish(reload));
-    reign.ballast.wait_for_log(&["handed over: "]);
-    kill(reign.successors()[0], Signal::SIGKILL).expect("it runs");
+    service.ballast.wait_for_log(&["handed over: "]);
+    kill(service.successors()[0], Signal::SIGKILL).expect("it runs");
     let end = reload.join().expect("it ends");
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.contains("serving again"), "{end:?}");
     assert!(end.stderr.contains("the successor has died"), "{end:?}");
     // The admin listener is open again, and the same reload succeeds.
     let probe = || {
-        let answer = Client::try_connect(admin)
+        let response = Client::try_connect(admin)
             .and_then(|mut client| client.request("GET /ready HTTP/1.1\r\nHost: test\r\n\r\n"));
-        answer.is_ok_and(|answer| answer.status == 200)
+        response.is_ok_and(|response| response.status == 200)
     };
     wait_until(SOON, "the admin listener answers", probe);
-    let end = reign.ballast.reload();
+    let end = service.ballast.reload();
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(end.stdout.starts_with("reloaded, handover"), "{end:?}");
     wait_until(SOON, "the admin listener answers", probe);
 }
 
 #[test]
-fn systemd_never_takes_a_successor_that_is_watched_for_the_main_process() {
+fn systemd_does_not_adopt_a_watched_successor() {
     let backend = Backend::start_new("a");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let path = folder.path().join("notify");
     let systemd = UnixDatagram::bind(&path).expect("the folder can be written");
     systemd.set_read_timeout(Some(SOON)).expect("not zero");
-    let hear = || {
+    let receive = || {
         let mut text = [0; 256];
         let length = systemd.recv(&mut text).expect("a notification");
         String::from_utf8_lossy(&text[..length]).into_owned()
@@ -171,55 +175,55 @@ fn systemd_never_takes_a_successor_that_is_watched_for_the_main_process() {
     let variable = format!("NOTIFY_SOCKET={}", path.display());
     let ballast = Ballast::spawn_with(&yaml(&Setup::of(&[&backend])), &[&variable]);
     let ready = |pid| format!("MAINPID={pid}\nREADY=1");
-    assert_eq!(hear(), ready(ballast.pid()));
-    let reign = Reign::of(ballast);
-    kill(begin(&reign), Signal::SIGKILL).expect("it runs");
-    assert_eq!(hear(), ready(reign.ballast.pid()));
+    assert_eq!(receive(), ready(ballast.pid()));
+    let service = Service::of(ballast);
+    kill(begin_handover(&service), Signal::SIGKILL).expect("it runs");
+    assert_eq!(receive(), ready(service.ballast.pid()));
     wait_until(SOON, "the pid file is right", || {
-        reign.serving() == reign.ballast.pid()
+        service.serving() == service.ballast.pid()
     });
-    let successor = begin(&reign);
-    assert_eq!(hear(), ready(successor));
+    let successor = begin_handover(&service);
+    assert_eq!(receive(), ready(successor));
 }
 
 #[test]
-fn a_sigterm_during_the_watch_ends_one_process_as_it_should() {
+fn sigterm_during_the_watch_stops_the_service_or_the_predecessor() {
     let backend = Backend::start_new("a");
-    // SIGTERM to the successor: both processes end, because the service was told to stop.
-    let mut reign = Reign::start(&Setup::of(&[&backend]));
-    let successor = begin(&reign);
+    // SIGTERM to the successor: both processes end, because the service is to stop.
+    let mut service = Service::start(&Setup::of(&[&backend]));
+    let successor = begin_handover(&service);
     kill(successor, Signal::SIGTERM).expect("it runs");
-    assert!(reign.ballast.wait_exit(SOON).success());
+    assert!(service.ballast.wait_exit(SOON).success());
     wait_until(SOON, "the successor is gone", || is_gone(successor));
-    assert!(reign.ballast.log_with(&["serving again"]).is_empty());
-    assert!(!reign.ballast.path("pid").exists());
+    assert!(service.ballast.log_with(&["serving again"]).is_empty());
+    assert!(!service.ballast.path("pid").exists());
     // SIGTERM to the predecessor: it ends, and the successor stays.
-    let mut reign = Reign::start(&Setup::of(&[&backend]));
-    let (before, successor) = (reign.serving(), begin(&reign));
+    let mut service = Service::start(&Setup::of(&[&backend]));
+    let (before, successor) = (service.serving(), begin_handover(&service));
     kill(before, Signal::SIGTERM).expect("it runs");
-    assert!(reign.ballast.wait_exit(SOON).success());
-    assert_eq!(reign.serving(), successor);
-    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+    assert!(service.ballast.wait_exit(SOON).success());
+    assert_eq!(service.serving(), successor);
+    assert_eq!(get(service.ballast.address(), "/").status, 200);
     kill(successor, Signal::SIGTERM).expect("it runs");
     wait_until(SOON, "the successor is gone", || is_gone(successor));
 }
 
 #[test]
-fn requests_of_the_predecessor_run_on_while_it_watches_and_after_it_took_over() {
+fn requests_of_the_predecessor_finish_although_its_successor_is_killed() {
     let backend = Backend::start_new("a");
     backend.set(Reply::ok().after(Duration::from_secs(4)));
-    let reign = Reign::start(&Setup::of(&[&backend]));
-    let address = reign.ballast.address();
+    let service = Service::start(&Setup::of(&[&backend]));
+    let address = service.ballast.address();
     let slow = thread::spawn(move || get(address, "/").status);
     wait_until(SOON, "the request is at the host", || {
         backend.requests() == 1
     });
-    kill(begin(&reign), Signal::SIGKILL).expect("it runs");
+    kill(begin_handover(&service), Signal::SIGKILL).expect("it runs");
     assert_eq!(slow.join().expect("an answer"), 200);
 }
 
 #[test]
-fn probes_come_through_any_listener_and_are_not_counted() {
+fn probes_use_any_listener_and_are_not_counted() {
     let backend = Backend::start_new("a");
     let admin = free();
     let others = [free(), free()];
@@ -232,16 +236,16 @@ fn probes_come_through_any_listener_and_are_not_counted() {
             others[0],
             others[1].port()
         ));
-    let reign = Reign::start(&setup);
-    let before = reign.hand_over();
-    let served = get(reign.ballast.address(), "/").status;
+    let service = Service::start(&setup);
+    let before = service.hand_over();
+    let served = get(service.ballast.address(), "/").status;
     assert_eq!(served, 200);
     wait_until(SOON, "the predecessor is gone", || is_gone(before));
     let mut metrics = String::new();
     wait_until(SOON, "the successor tells its metrics", || {
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let answer = Client::try_connect(admin).and_then(|mut client| client.request(request));
-        metrics = answer.map_or_else(|_| String::new(), |answer| answer.text());
+        let response = Client::try_connect(admin).and_then(|mut client| client.request(request));
+        metrics = response.map_or_else(|_| String::new(), |response| response.text());
         !metrics.is_empty()
     });
     let accepted = metrics
@@ -252,12 +256,12 @@ fn probes_come_through_any_listener_and_are_not_counted() {
         .sum();
     assert!(accepted <= 1.0, "{metrics}");
     assert!(
-        reign
+        service
             .ballast
             .log_with(&["no probe came through"])
             .is_empty()
     );
     for line in ["is not a trusted proxy", "no PROXY header"] {
-        assert!(reign.ballast.log_with(&[line]).is_empty());
+        assert!(service.ballast.log_with(&[line]).is_empty());
     }
 }

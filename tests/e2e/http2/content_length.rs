@@ -15,7 +15,7 @@ fn post(length: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_body_that_is_said_to_be_empty_is_so_before_the_host_hears_of_it() {
+fn a_body_with_content_length_0_is_checked_before_it_is_forwarded() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend])
@@ -73,7 +73,7 @@ fn a_body_that_is_said_to_be_empty_is_so_before_the_host_hears_of_it() {
 }
 
 #[test]
-fn a_head_that_ends_the_stream_has_no_length() {
+fn a_head_that_ends_the_stream_may_not_declare_a_body() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();

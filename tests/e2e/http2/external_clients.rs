@@ -42,8 +42,8 @@ fn nghttp_fetches() {
         .arg(format!("https://{}/", ballast.address()));
     let end = finish(command);
     assert_eq!(end.code, Some(0), "{end:?}");
-    let answers = end.stdout.matches(":status: 200").count();
-    assert_eq!(answers, 20, "{}", end.stdout);
+    let responses = end.stdout.matches(":status: 200").count();
+    assert_eq!(responses, 20, "{}", end.stdout);
     assert!(!end.stdout.contains("RST_STREAM"), "{}", end.stdout);
 }
 
@@ -68,12 +68,12 @@ fn h2load_fails_no_request_of_twenty_thousand() {
         ])
         .arg(format!("https://{}/", ballast.address()));
     let output = command.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    println!("{said}");
-    assert!(output.status.success(), "{said}");
+    let summary = String::from_utf8_lossy(&output.stdout);
+    println!("{summary}");
+    assert!(output.status.success(), "{summary}");
     assert!(
-        said.contains("20000 succeeded, 0 failed, 0 errored, 0 timeout"),
-        "{said}"
+        summary.contains("20000 succeeded, 0 failed, 0 errored, 0 timeout"),
+        "{summary}"
     );
     let served: u64 = backends.iter().map(Backend::requests).sum();
     assert_eq!(served, 20_000);

@@ -32,7 +32,7 @@ fn flood(raw: &mut RawHttp2, bytes: &[u8]) -> (bool, Option<u32>) {
 }
 
 #[test]
-fn twenty_thousand_of_any_kind_are_cut() {
+fn floods_of_twenty_thousand_frames_end_the_connection() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let secure = Secure::new();
@@ -107,7 +107,7 @@ fn twenty_thousand_of_any_kind_are_cut() {
 }
 
 #[test]
-fn what_clients_need_passes() {
+fn ordinary_numbers_of_frames_pass() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend])
@@ -165,7 +165,7 @@ fn what_clients_need_passes() {
 }
 
 #[test]
-fn a_tree_of_priorities_passes() {
+fn a_priority_tree_passes() {
     let Some(nghttp) = peer("nghttp") else { return };
     let backend = Backend::start_new("a");
     let secure = Secure::new();

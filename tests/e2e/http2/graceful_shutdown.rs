@@ -12,7 +12,7 @@ use crate::support::http2::{
 use crate::support::{Backend, Reply, SOON, Setup, wait_until};
 
 #[test]
-fn sigterm_lets_streams_finish_and_says_goaway() {
+fn sigterm_finishes_streams_and_sends_goaway() {
     let backend = Backend::start_new("a");
     backend.set(
         Reply::ok()
@@ -32,16 +32,16 @@ fn sigterm_lets_streams_finish_and_says_goaway() {
     assert_eq!(beside.wait_for(GOAWAY).reason(), NO_ERROR);
     assert_eq!(beside.wait_for(HEADERS).stream, 1);
     drop(beside);
-    for answer in client.all(open) {
-        let answer = answer.expect("a whole answer");
-        assert_eq!((answer.status, answer.body.len()), (200, 4 << 20));
+    for response in client.all(open) {
+        let response = response.expect("a whole answer");
+        assert_eq!((response.status, response.body.len()), (200, 4 << 20));
     }
     client.end().expect("an end without an error");
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
 }
 
 #[test]
-fn a_process_waits_for_what_its_clients_have_not_read() {
+fn a_process_waits_until_clients_have_read_their_responses() {
     const LENGTH: usize = 20 << 20;
     let backend = Backend::start_new("a");
     backend.set(Reply::ok().body(vec![b'x'; LENGTH]));

@@ -13,7 +13,7 @@ use crate::support::{Backend, Ballast, Reply, SOON, Setup, wait_until};
 const WINDOW: usize = 65_535;
 
 #[test]
-fn streams_that_descriptors_do_not_suffice_for_get_503_and_nothing_else_suffers() {
+fn streams_without_file_descriptors_get_503_and_others_are_served() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let yaml = Setup::of(&[&backend]).top(&secure.listeners()).yaml();
@@ -33,13 +33,13 @@ fn streams_that_descriptors_do_not_suffice_for_get_503_and_nothing_else_suffers(
     let mut another = secure.connect(ballast.address());
     let (mut served, mut refused) = (0, 0);
     for (client, asked) in clients.iter().zip(asked) {
-        for answer in client.all(asked) {
-            let answer = answer.expect("an answer, not a reset");
-            match answer.status {
+        for response in client.all(asked) {
+            let response = response.expect("an answer, not a reset");
+            match response.status {
                 200 => served += 1,
                 503 => {
                     refused += 1;
-                    assert_eq!(answer.field("retry-after"), "1");
+                    assert_eq!(response.field("retry-after"), "1");
                 }
                 other => panic!("{other}"),
             }
@@ -51,14 +51,14 @@ fn streams_that_descriptors_do_not_suffice_for_get_503_and_nothing_else_suffers(
     );
     backend.set(Reply::ok());
     assert_eq!(another.get("/").status, 200);
-    for trouble in ["descriptor", "is down", "ejected", "panicked"] {
-        let told = ballast.log_with(&[trouble]);
-        assert!(told.is_empty(), "{told:?}");
+    for problem in ["descriptor", "is down", "ejected", "panicked"] {
+        let lines = ballast.log_with(&[problem]);
+        assert!(lines.is_empty(), "{lines:?}");
     }
 }
 
 #[test]
-fn the_window_of_uploads_grows_with_use() {
+fn the_upload_window_grows_with_use() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -92,7 +92,7 @@ fn the_window_of_uploads_grows_with_use() {
 }
 
 #[test]
-fn uploads_that_no_host_takes_leave_room_for_others() {
+fn queued_uploads_leave_the_window_to_others() {
     let busy = Backend::start_new("busy");
     let backend = Backend::start_new("a");
     let secure = Secure::new();
@@ -115,15 +115,15 @@ pools:
     let waiting: Vec<_> = (0..8)
         .map(|_| {
             let opened = client.open(request("POST", "/wait"), false);
-            let (answer, mut stream) = opened.expect("opened");
+            let (response, mut stream) = opened.expect("opened");
             let body = Bytes::from(vec![0; WINDOW]);
             stream.send_data(body, false).expect("sent");
-            (answer, stream)
+            (response, stream)
         })
         .collect();
     let body = vec![b'x'; 1 << 20];
-    let answer = client.post("/upload", &body).expect("an answer");
-    assert_eq!(answer.status, 200);
+    let response = client.post("/upload", &body).expect("an answer");
+    assert_eq!(response.status, 200);
     assert_eq!(backend.last().body.len(), body.len());
     drop(waiting);
 }

@@ -28,7 +28,7 @@ fn with(mut request: Request<()>, name: &'static str, value: &str) -> Request<()
 }
 
 #[test]
-fn a_tls_listener_offers_it_unless_told_not_to() {
+fn a_tls_listener_offers_http2_unless_disabled() {
     let backend = Backend::start_new("a");
     for (further, both, new) in [
         ("", Some("h2"), Some("h2")),
@@ -51,7 +51,7 @@ fn a_tls_listener_offers_it_unless_told_not_to() {
 }
 
 #[test]
-fn whether_it_is_offered_changes_with_the_process() {
+fn a_reload_in_place_cannot_change_http2() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let setup = Setup::of(&[&backend]);
@@ -66,7 +66,7 @@ fn whether_it_is_offered_changes_with_the_process() {
 }
 
 #[test]
-fn a_request_goes_on_in_http_1_1_and_its_answer_comes_back() {
+fn requests_are_forwarded_over_http_1_1() {
     let backend = Backend::start_new("a");
     backend.set(
         Reply::ok()
@@ -81,14 +81,14 @@ fn a_request_goes_on_in_http_1_1_and_its_answer_comes_back() {
     let mut client = secure.connect(ballast.address());
     let mut asked = with(request("GET", "/a%7Eb?q=1"), "cookie", "a=1");
     asked = with(with(asked, "cookie", "b=2"), "te", "trailers");
-    let answer = client.ask(asked).expect("an answer");
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.body, "hello".repeat(10_000).as_bytes());
-    let two = answer.fields.get_all("x-two").iter().count();
+    let response = client.ask(asked).expect("an answer");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.body, "hello".repeat(10_000).as_bytes());
+    let two = response.fields.get_all("x-two").iter().count();
     assert_eq!(two, 2);
-    assert!(answer.fields.contains_key("date"));
+    assert!(response.fields.contains_key("date"));
     for forbidden in ["connection", "keep-alive", "transfer-encoding", "upgrade"] {
-        assert!(!answer.fields.contains_key(forbidden), "{forbidden}");
+        assert!(!response.fields.contains_key(forbidden), "{forbidden}");
     }
 
     let head = backend.last().head;
@@ -103,11 +103,11 @@ fn a_request_goes_on_in_http_1_1_and_its_answer_comes_back() {
     assert_eq!(head.get("te"), None);
 
     backend.set(Reply::ok());
-    let answer = client.ask(request("HEAD", "/")).expect("an answer");
-    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    let response = client.ask(request("HEAD", "/")).expect("an answer");
+    assert_eq!((response.status, response.body.len()), (200, 0));
     let sent = vec![b'x'; 300_000];
-    let answer = client.post("/", &sent).expect("an answer");
-    assert_eq!(answer.status, 200);
+    let response = client.post("/", &sent).expect("an answer");
+    assert_eq!(response.status, 200);
     assert_eq!(backend.last().body.len(), sent.len());
     backend.set(Reply::status(204));
     assert_eq!(client.get("/").status, 204);
@@ -127,16 +127,16 @@ fn streams_of_one_connection_do_not_wait_for_each_other() {
         .map(|number| client.open(request("GET", &format!("/{number}")), true))
         .collect();
     for opened in open {
-        let (answer, _) = opened.expect("a stream");
-        assert_eq!(client.whole(answer).expect("an answer").status, 200);
+        let (response, _) = opened.expect("a stream");
+        assert_eq!(client.whole(response).expect("an answer").status, 200);
     }
-    let took = start.elapsed();
-    assert!(took < SOON, "{took:?}: one after another");
+    let duration = start.elapsed();
+    assert!(duration < SOON, "{duration:?}: one after another");
     assert_eq!(backend.requests(), 51);
 }
 
 #[test]
-fn our_own_answers_end_a_stream_and_not_the_connection() {
+fn error_responses_end_the_stream_but_not_the_connection() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let dead = DeadHost::new();
@@ -166,10 +166,10 @@ fn our_own_answers_end_a_stream_and_not_the_connection() {
         ("GET", "/dead", 502),
         ("HEAD", "/dead", 502),
     ] {
-        let answer = client.ask(request(method, path)).expect("an answer");
-        assert_eq!(answer.status, status, "{method} {path}");
-        assert!(!answer.fields.contains_key("connection"), "{path}");
-        assert_eq!(answer.body.is_empty(), method == "HEAD", "{path}");
+        let response = client.ask(request(method, path)).expect("an answer");
+        assert_eq!(response.status, status, "{method} {path}");
+        assert!(!response.fields.contains_key("connection"), "{path}");
+        assert_eq!(response.body.is_empty(), method == "HEAD", "{path}");
         assert_eq!(client.get("/web").status, 200, "after {method} {path}");
     }
     let few = client.get("/few");
@@ -188,10 +188,10 @@ fn our_own_answers_end_a_stream_and_not_the_connection() {
     let large = with(request("GET", "/web"), "x-large", &"x".repeat(40_000));
     assert_eq!(client.ask(large).expect("an answer").status, 431);
     let declared = with(request("POST", "/web"), "content-length", "1001");
-    let (answer, _stream) = client.open(declared, false).expect("a stream");
-    assert_eq!(client.whole(answer).expect("an answer").status, 413);
-    let answer = client.post("/web", &[b'x'; 200_000]).expect("an answer");
-    assert_eq!(answer.status, 413);
+    let (response, _stream) = client.open(declared, false).expect("a stream");
+    assert_eq!(client.whole(response).expect("an answer").status, 413);
+    let response = client.post("/web", &[b'x'; 200_000]).expect("an answer");
+    assert_eq!(response.status, 413);
     assert_eq!(client.get("/web").status, 200);
 
     // The side that is late: the host with its response, or the client with its body.
@@ -200,16 +200,16 @@ fn our_own_answers_end_a_stream_and_not_the_connection() {
     backend.set(Reply::Drip(Duration::from_millis(100)));
     assert_eq!(client.get("/web").status, 504, "its head has 1 s in all");
     backend.set(Reply::ok());
-    let (answer, _stream) = client
+    let (response, _stream) = client
         .open(request("POST", "/web"), false)
         .expect("a stream");
-    assert_eq!(client.whole(answer).expect("an answer").status, 408);
+    assert_eq!(client.whole(response).expect("an answer").status, 408);
     assert_eq!(client.get("/web").status, 200);
     assert!(ballast.log_with(&["WARN"]).is_empty());
 }
 
 #[test]
-fn what_a_client_must_not_send_reaches_no_host() {
+fn malformed_requests_reach_no_host() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -269,7 +269,7 @@ fn what_a_client_must_not_send_reaches_no_host() {
 }
 
 #[test]
-fn a_body_that_is_not_as_long_as_it_says_reaches_no_host_as_a_whole() {
+fn a_body_of_the_wrong_length_reaches_no_host_complete() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -290,7 +290,7 @@ fn a_body_that_is_not_as_long_as_it_says_reaches_no_host_as_a_whole() {
 }
 
 #[test]
-fn a_host_that_breaks_amid_its_answer_ends_one_stream() {
+fn a_host_failure_during_a_response_ends_one_stream() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -309,7 +309,7 @@ fn a_host_that_breaks_amid_its_answer_ends_one_stream() {
 }
 
 #[test]
-fn what_breaks_is_repeated_as_in_http_1_1() {
+fn failed_requests_are_retried_as_in_http_1_1() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let secure = Secure::new();
     let ballast = Setup::of(&[&good, &bad])
@@ -332,18 +332,18 @@ fn what_breaks_is_repeated_as_in_http_1_1() {
 }
 
 #[test]
-fn a_request_that_its_client_gives_up_is_given_up_towards_the_host() {
+fn a_cancelled_stream_cancels_the_request_to_the_host() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
     let mut client = secure.connect(ballast.address());
-    let (answer, mut stream) = client.open(request("POST", "/"), false).expect("a stream");
+    let (response, mut stream) = client.open(request("POST", "/"), false).expect("a stream");
     stream
         .send_data(Bytes::from_static(b"begun"), false)
         .expect("sent");
     wait_until(SOON, "it has come", || backend.requests() == 1);
-    drop((answer, stream));
+    drop((response, stream));
     wait_until(SOON, "the host's connection is closed", || {
         backend.open_connections() == 0
     });
@@ -367,15 +367,15 @@ fn a_client_keeps_its_host_by_its_cookie() {
     let cookie = set.split(';').next().expect("a cookie").to_owned();
     for _ in 0..10 {
         let asked = with(request("GET", "/"), "cookie", "other=1");
-        let answer = client
+        let response = client
             .ask(with(asked, "cookie", &cookie))
             .expect("an answer");
-        assert_eq!(answer.field("x-backend"), first.field("x-backend"));
+        assert_eq!(response.field("x-backend"), first.field("x-backend"));
     }
 }
 
 #[test]
-fn the_last_request_of_a_connection_and_those_beside_it_are_served() {
+fn the_last_streams_of_a_connection_are_served() {
     let backend = Backend::start_new("a");
     backend.set(Reply::script(|_, wire| {
         wire.read_body(Framing::Length(0))?;
@@ -395,7 +395,7 @@ fn the_last_request_of_a_connection_and_those_beside_it_are_served() {
         .collect();
     let statuses: Vec<u16> = open
         .into_iter()
-        .map(|answer| client.whole(answer).expect("an answer").status)
+        .map(|response| client.whole(response).expect("an answer").status)
         .collect();
     assert_eq!(statuses, [200; 15]);
     client.end().expect("an end without an error");

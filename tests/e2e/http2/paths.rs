@@ -26,7 +26,7 @@ fn ask(raw: &mut RawHttp2, stream: u32, block: &[u8]) -> u8 {
 }
 
 #[test]
-fn those_that_peers_let_pass_reach_the_host() {
+fn unusual_paths_that_other_proxies_pass_reach_the_host() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -65,7 +65,7 @@ fn those_that_peers_let_pass_reach_the_host() {
 }
 
 #[test]
-fn others_get_a_status_and_the_connection_goes_on() {
+fn invalid_paths_get_400_and_the_connection_stays() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let (setup, admin) = with_admin(Setup::of(&[&backend]).top(&secure.listeners()));
@@ -111,7 +111,7 @@ fn others_get_a_status_and_the_connection_goes_on() {
 }
 
 #[test]
-fn curl_sends_them_in_huffmans_code() {
+fn huffman_coded_paths_of_curl_pass() {
     let Some(curl) = peer("curl") else { return };
     let backend = Backend::start_new("a");
     let secure = Secure::new();

@@ -32,13 +32,13 @@ fn drip(start: Instant, mut raw: RawHttp2, piece: &[u8]) -> Duration {
     start.elapsed()
 }
 
-fn assert_cut(after: Duration) {
+fn assert_closed_in_time(after: Duration) {
     assert!(after >= HEAD, "{after:?}");
     assert!(after < SLACK, "{after:?}");
 }
 
 #[test]
-fn preface_settings_and_heads_come_in_time_or_the_connection_ends() {
+fn preface_settings_and_heads_have_deadlines() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = start(&backend, &secure);
@@ -54,7 +54,7 @@ fn preface_settings_and_heads_come_in_time_or_the_connection_ends() {
         let mut silent = secure.silent(address);
         silent.send(start).expect("sent");
         assert!(silent.ends_within(SLACK), "{start:?}");
-        assert_cut(begin.elapsed());
+        assert_closed_in_time(begin.elapsed());
     }
     // A head that drips.
     let start = Instant::now();
@@ -62,7 +62,7 @@ fn preface_settings_and_heads_come_in_time_or_the_connection_ends() {
     begun
         .send(&frame(HEADERS, 5, 1, &[0x82; 200])[..20])
         .expect("sent");
-    assert_cut(drip(start, begun, &[0x82]));
+    assert_closed_in_time(drip(start, begun, &[0x82]));
     // After a request that was served.
     let mut begun = raw();
     begun.get(1, &[]);
@@ -78,7 +78,7 @@ fn preface_settings_and_heads_come_in_time_or_the_connection_ends() {
 }
 
 #[test]
-fn a_connection_without_a_stream_ends_with_goaway() {
+fn an_idle_connection_ends_with_goaway() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = start(&backend, &secure);
@@ -106,7 +106,7 @@ fn a_connection_without_a_stream_ends_with_goaway() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut() {
+fn a_client_that_does_not_read_is_disconnected() {
     let backend = Backend::start_new("a");
     backend.set(Reply::ok().body(vec![b'x'; 20 << 20]));
     let secure = Secure::new();
@@ -134,7 +134,7 @@ fn a_client_that_does_not_read_is_cut() {
 }
 
 #[test]
-fn no_more_than_a_hundred_streams_are_open() {
+fn at_most_a_hundred_streams_are_open() {
     let backend = Backend::start_new("a");
     backend.set(Reply::ok().after(Duration::from_secs(1)));
     let secure = Secure::new();
@@ -170,7 +170,7 @@ fn reset_rapidly(raw: &mut RawHttp2, between: impl Fn(&mut RawHttp2)) -> u32 {
 }
 
 #[test]
-fn rapid_resets_end_the_connection_and_reach_few_hosts() {
+fn rapid_resets_end_the_connection_and_send_hosts_few_requests() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let secure = Secure::new();
@@ -192,7 +192,7 @@ fn rapid_resets_end_the_connection_and_reach_few_hosts() {
 }
 
 #[test]
-fn who_resets_a_page_now_and_then_is_served_on() {
+fn occasional_resets_do_not_end_the_connection() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = start(&backend, &secure);
@@ -220,7 +220,7 @@ fn who_resets_a_page_now_and_then_is_served_on() {
 }
 
 #[test]
-fn floods_of_small_frames_cost_no_memory() {
+fn floods_of_small_frames_use_no_memory() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = start(&backend, &secure);
@@ -260,7 +260,7 @@ fn floods_of_small_frames_cost_no_memory() {
 
 /// The HTTP/2 bomb of 2026: a few bytes that stand for many fields, and no window for the responses.
 #[test]
-fn many_fields_of_few_bytes_are_not_kept() {
+fn hpack_bombs_use_little_memory() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = start(&backend, &secure);

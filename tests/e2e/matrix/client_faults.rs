@@ -34,7 +34,7 @@ fn row_14_half_close_after_the_request() {
 }
 
 #[test]
-fn row_14_half_close_after_the_request_where_it_is_served() {
+fn row_14_half_close_after_the_request_with_half_close_serve() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).top("half_close: serve"));
     host.set(Reply::ok().after(Duration::from_millis(100)));
@@ -53,7 +53,7 @@ fn row_14_half_close_after_the_request_where_it_is_served() {
 }
 
 #[test]
-fn row_15_client_gone_amid_the_upload_or_the_answer() {
+fn row_15_client_gone_during_the_upload_or_the_response() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]));
     let left = |what: &str| {

@@ -31,8 +31,8 @@ fn row_01_connection_refused() {
     good.stop();
     for method in ["GET", "POST"] {
         let request = format!("{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody");
-        let answer = Client::connect(subject.address()).request(request);
-        assert_eq!(answer.expect("a whole answer").status, 502, "{method}");
+        let response = Client::connect(subject.address()).request(request);
+        assert_eq!(response.expect("a whole answer").status, 502, "{method}");
     }
     assert_eq!(good.requests(), 12);
     drop(client);
@@ -55,11 +55,11 @@ fn row_02_blackhole() {
                 scope.spawn(move || {
                     let start = Instant::now();
                     let mut client = Client::connect(address);
-                    let answer = match number % 2 {
+                    let response = match number % 2 {
                         0 => client.get("/"),
                         _ => client.post("/", b"body"),
                     };
-                    assert_eq!(answer.backend(), "good");
+                    assert_eq!(response.backend(), "good");
                     assert!(start.elapsed() < SOON);
                 });
             }
@@ -88,8 +88,8 @@ fn row_03_connect_slow() {
     // The first SYN was lost; the kernel sends the next one after a second.
     let listener = slow.open_up();
     let serving = thread::spawn(move || serve_one(&listener));
-    let answer = client.read_response(false).expect("a whole answer");
-    assert_eq!(answer.backend(), "slow");
+    let response = client.read_response(false).expect("a whole answer");
+    assert_eq!(response.backend(), "slow");
     assert!(start.elapsed() >= Duration::from_millis(500));
     assert_eq!(other.requests(), 1, "it was not sent elsewhere");
     assert_eq!(serving.join().expect("no panic"), 1);
@@ -103,8 +103,8 @@ fn serve_one(listener: &TcpListener) -> usize {
         let (stream, _) = listener.accept().expect("a listener accepts");
         let mut wire = Wire::new(stream);
         if let Ok(Some(_)) = wire.read_head() {
-            let answer = "HTTP/1.1 200 OK\r\nX-Backend: slow\r\nContent-Length: 0\r\n\r\n";
-            wire.write_all(answer.as_bytes()).expect("sent");
+            let response = "HTTP/1.1 200 OK\r\nX-Backend: slow\r\nContent-Length: 0\r\n\r\n";
+            wire.write_all(response.as_bytes()).expect("sent");
             return 1;
         }
     }
@@ -142,7 +142,7 @@ fn row_04_reset_before_a_byte() {
 }
 
 #[test]
-fn row_05_idle_connection_closed_as_a_request_goes_out() {
+fn row_05_idle_connection_closed_as_a_request_is_sent() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).pool(NO_EJECTION));
     // The second request on a connection meets its end. The host may have seen the request, so it counts as seen.

@@ -9,7 +9,7 @@ use crate::support::{
 
 /// An invalid file changes nothing, however the reload is requested, and the reason is reported.
 #[track_caller]
-fn refuses(subject: &Subject, bad: &str, reason: &str) {
+fn assert_reload_refused(subject: &Subject, bad: &str, reason: &str) {
     let line = subject.ballast.hang_up(bad);
     assert!(line.contains("not reloaded"), "{reason}: {line}");
     subject.ballast.wait_for_log(&[reason]);
@@ -50,7 +50,7 @@ fn row_26_reload_with_a_bad_file() {
             "missing.pem",
         ),
     ] {
-        refuses(&subject, bad, reason);
+        assert_reload_refused(&subject, bad, reason);
         assert_eq!(get(subject.address(), "/").backend(), "a", "{reason}");
     }
     // A valid file works afterwards.
@@ -62,7 +62,7 @@ fn row_26_reload_with_a_bad_file() {
 }
 
 #[test]
-fn row_31_name_that_cannot_be_resolved() {
+fn row_31_unresolvable_name() {
     const REASON: &str = "cannot resolve `nowhere.invalid`";
     let host = Backend::start_new("a");
     let unknown = Setup::of(&[&host]).host_entry("\"nowhere.invalid:80\"");
@@ -75,13 +75,13 @@ fn row_31_name_that_cannot_be_resolved() {
     let known = Setup::of(&[]).host_entry(&format!("\"localhost:{port}\""));
     let subject = Subject::start(&known);
     assert_eq!(get(subject.address(), "/").backend(), "a");
-    refuses(&subject, &unknown.yaml(), REASON);
+    assert_reload_refused(&subject, &unknown.yaml(), REASON);
     assert_eq!(get(subject.address(), "/").backend(), "a");
     subject.settle(&[&host]);
 }
 
 #[test]
-fn row_33_certificates_of_hosts_and_of_its_own() {
+fn row_33_bad_certificates_of_hosts_and_listeners() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("all");
     let ca = authority.write(folder.path(), "ca.pem");
@@ -111,7 +111,7 @@ fn row_33_certificates_of_hosts_and_of_its_own() {
     }
     let line = subject.ballast.hang_up(&setup(&good, &own.0).yaml());
     assert!(line.contains("reloaded in place"), "{line}");
-    refuses(
+    assert_reload_refused(
         &subject,
         &setup(&expired, &folder.path().join("missing.crt")).yaml(),
         "missing.crt",

@@ -64,46 +64,48 @@ fn row_27_descriptors_exhausted() {
     wait_until(SOON, "new clients are served again", || {
         let mut client = Client::connect(subject.address());
         client.patience(Duration::from_millis(300));
-        client.request(GET).is_ok_and(|answer| answer.status == 200)
+        client
+            .request(GET)
+            .is_ok_and(|response| response.status == 200)
     });
     drop(inside);
     subject.settle(&[&host]);
 }
 
 /// Set if this test runs in its own network namespace.
-const IN_A_NETWORK_OF_ITS_OWN: &str = "BALLAST_TEST_IN_A_NETWORK_OF_ITS_OWN";
+const IN_OWN_NETWORK: &str = "BALLAST_TEST_IN_A_NETWORK_OF_ITS_OWN";
 
 #[test]
 fn row_28_ephemeral_ports_exhausted() {
     const SCRIPT: &str = "ip link set lo up && \
         echo 40000 40199 >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
-    if std::env::var_os(IN_A_NETWORK_OF_ITS_OWN).is_some() {
+    if std::env::var_os(IN_OWN_NETWORK).is_some() {
         return without_ephemeral_ports();
     }
     let (Some(unshare), Some(_)) = (peer("unshare"), peer("ip")) else {
         return;
     };
-    let alone = |then: &[&str]| {
+    let in_own_network = |then: &[&str]| {
         let mut command = Command::new(&unshare);
         command
             .args(["-rn", "--", "sh", "-c", SCRIPT, "sh"])
             .args(then)
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-            .env(IN_A_NETWORK_OF_ITS_OWN, "1");
+            .env(IN_OWN_NETWORK, "1");
         command.output().expect("unshare runs")
     };
-    if !alone(&["true"]).status.success() {
+    if !in_own_network(&["true"]).status.success() {
         println!("skipped: no right to make a network of its own");
         return;
     }
     let program = std::env::current_exe().expect("the program of the tests");
     let name = "matrix::machine_faults::row_28_ephemeral_ports_exhausted";
     let program = program.to_str().expect("a path of letters");
-    let end = alone(&[program, "--exact", name, "--nocapture"]);
-    let said = String::from_utf8_lossy(&end.stdout);
+    let end = in_own_network(&[program, "--exact", name, "--nocapture"]);
+    let printed = String::from_utf8_lossy(&end.stdout);
     let errors = String::from_utf8_lossy(&end.stderr);
-    assert!(end.status.success(), "{said}{errors}");
-    assert!(said.contains("1 passed"), "{said}{errors}");
+    assert!(end.status.success(), "{printed}{errors}");
+    assert!(printed.contains("1 passed"), "{printed}{errors}");
 }
 
 fn without_ephemeral_ports() {
@@ -126,25 +128,29 @@ fn without_ephemeral_ports() {
         wire.send("HTTP/1.1 200 OK\r\nX-Backend: a\r\nContent-Length: 0\r\n\r\n")?;
         Ok(Next::Keep)
     }));
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     for number in 0..PORTS + TOO_MANY {
-        let tell = tell.clone();
+        let sender = sender.clone();
         let source = IpAddr::from(Ipv4Addr::new(127, 0, 0, 2 + (number % 4) as u8));
         thread::spawn(move || {
             let status = Client::from_ip(source, address)
                 .and_then(|mut client| client.request("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n"))
-                .map(|answer| answer.status);
-            let _ = tell.send(status);
+                .map(|response| response.status);
+            let _ = sender.send(status);
         });
     }
     let next = || {
-        let outcome = told.recv_timeout(SOON).expect("an answer soon");
+        let outcome = receiver.recv_timeout(SOON).expect("an answer soon");
         outcome.expect("a whole answer")
     };
     // The kernel decides how many ports are left for the proxy: the ports of the clients come from the same range.
     let mut refused = Vec::new();
     wait_until(SOON, "all wait or are refused", || {
-        refused.extend(told.try_iter().map(|outcome| outcome.expect("an answer")));
+        refused.extend(
+            receiver
+                .try_iter()
+                .map(|outcome| outcome.expect("an answer")),
+        );
         refused.len() + host.requests() as usize == PORTS + TOO_MANY
     });
     let held = host.requests();
@@ -169,12 +175,12 @@ fn without_ephemeral_ports() {
 
 /// Sends requests to a pool whose only host is dead, each of which is worth a log line, and then to a pool that works.
 #[track_caller]
-fn serves_whatever_becomes_of_the_log(subject: &Subject) {
+fn assert_served_with_log(subject: &Subject) {
     for _ in 0..200 {
         let mut client = Client::connect(subject.address());
         client.patience(Duration::from_secs(5));
-        let answer = client.request("GET /dead HTTP/1.1\r\nHost: test\r\n\r\n");
-        assert_eq!(answer.expect("the log stops nobody").status, 502);
+        let response = client.request("GET /dead HTTP/1.1\r\nHost: test\r\n\r\n");
+        assert_eq!(response.expect("the log stops nobody").status, 502);
         assert_eq!(client.get("/").status, 200);
     }
 }
@@ -194,14 +200,14 @@ fn row_30_log_on_a_full_disk() {
     let (host, dead) = (Backend::start_new("a"), DeadHost::new());
     let through = ["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"];
     let subject = start_through(&with_a_dead_pool(&host, &dead), &through);
-    serves_whatever_becomes_of_the_log(&subject);
+    assert_served_with_log(&subject);
     host.close_idle();
     subject.rest();
     subject.end();
 }
 
 #[test]
-fn row_30_log_into_a_pipe_that_nobody_reads() {
+fn row_30_log_to_an_unread_pipe() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let pipe = folder.path().join("log");
     let made = Command::new("mkfifo").arg(&pipe).status();
@@ -218,7 +224,7 @@ fn row_30_log_into_a_pipe_that_nobody_reads() {
     let through = ["sh", "-c", &into, "sh"];
     let subject = start_through(&with_a_dead_pool(&host, &dead), &through);
     while end.write(&[b'x'; 4096]).is_ok() {}
-    serves_whatever_becomes_of_the_log(&subject);
+    assert_served_with_log(&subject);
     host.close_idle();
     subject.rest();
     subject.end();
@@ -329,7 +335,7 @@ impl Drop for Busy {
 }
 
 #[test]
-fn row_34_no_processor_to_spare() {
+fn row_34_processor_exhausted() {
     let Some(taskset) = peer("taskset") else {
         return;
     };

@@ -79,8 +79,8 @@ fn row_18_all_hosts_down() {
     let mut times: Vec<Duration> = (0..101)
         .map(|_| {
             let start = Instant::now();
-            let answer = client.get("/");
-            assert_eq!((answer.status, answer.backend()), (503, ""));
+            let response = client.get("/");
+            assert_eq!((response.status, response.backend()), (503, ""));
             let time = start.elapsed();
             thread::sleep(Duration::from_millis(5));
             time
@@ -134,13 +134,13 @@ fn row_19_flapping_health() {
             hosts[0].health_checks() >= until
         });
     }
-    let said = |what: &str| subject.ballast.log_with(&["host ", what]).len();
-    assert_eq!(said("is down"), 0);
+    let lines = |what: &str| subject.ballast.log_with(&["host ", what]).len();
+    assert_eq!(lines("is down"), 0);
 
     // A real failure moves the host's keys once, and its end moves them back.
-    let ups = said("is up");
+    let ups = lines("is up");
     hosts[0].set_health(Reply::status(500));
-    wait_until(SOON, "it is left out", || said("is down") == 1);
+    wait_until(SOON, "it is left out", || lines("is down") == 1);
     wait_until(SOON, "its keys have moved", || {
         owners().values().all(|owner| owner != "a")
     });
@@ -150,7 +150,7 @@ fn row_19_flapping_health() {
     }
     hosts[0].set_health(Reply::ok());
     wait_until(SOON, "it is used again", || owners() == before);
-    assert_eq!((said("is down"), said("is up")), (1, ups + 1));
+    assert_eq!((lines("is down"), lines("is up")), (1, ups + 1));
     drop(client);
     subject.settle(&hosts.each_ref());
 }
@@ -173,9 +173,9 @@ fn row_20_one_check_hangs() {
     subject
         .ballast
         .wait_for_log(&["host ", "is down", "timed out"]);
-    let took = start.elapsed();
+    let duration = start.elapsed();
     // Two checks time out; meanwhile the other hosts were checked as often.
-    assert!(took >= Duration::from_millis(600), "{took:?}");
+    assert!(duration >= Duration::from_millis(600), "{duration:?}");
     let after = checks();
     let made = [0, 1, 2].map(|number| after[number] - before[number]);
     assert!(made[0].min(made[1]) + 1 >= made[2], "{made:?}");
@@ -189,7 +189,7 @@ fn row_20_one_check_hangs() {
 }
 
 /// Ten hosts, the first of which is in this mode.
-fn ten_with_one(mode: Mode) -> Hosts {
+fn ten_hosts_with_one(mode: Mode) -> Hosts {
     let hosts = Hosts::start(10, 1);
     hosts.set(0, mode);
     hosts
@@ -207,7 +207,7 @@ fn share_of_the_first(hosts: &Hosts) -> f64 {
 fn row_21_slow_host() {
     let enough = if long() { 10_000 } else { 2_000 };
     for algorithm in ["p2c", "least_load"] {
-        let hosts = ten_with_one(Mode::Slow(100.0));
+        let hosts = ten_hosts_with_one(Mode::Slow(100.0));
         let subject = Subject::start(&in_front_of(&hosts).algorithm(algorithm));
         let load = Load::start(subject.address(), 30, Connections::Kept);
         load.wait_for_more(enough);
@@ -217,7 +217,7 @@ fn row_21_slow_host() {
         assert!(share > 0.0 && share <= 0.05, "{algorithm}: {share}");
         subject.settle_simulated(hosts);
     }
-    let hosts = ten_with_one(Mode::Slow(10.0));
+    let hosts = ten_hosts_with_one(Mode::Slow(10.0));
     let subject = Subject::start(&in_front_of(&hosts).algorithm("round_robin"));
     let load = Load::start(subject.address(), 4, Connections::Kept);
     load.wait_for_more(300);
@@ -235,7 +235,7 @@ fn row_22_host_that_fails_fast() {
     thread::scope(|scope| {
         for algorithm in ALGORITHMS {
             scope.spawn(move || {
-                let hosts = ten_with_one(Mode::Failing);
+                let hosts = ten_hosts_with_one(Mode::Failing);
                 let setup = in_front_of(&hosts).algorithm(algorithm).pool(&format!(
                     "ejection: {{ consecutive: {IN_A_ROW}, base: 5m }}"
                 ));

@@ -28,7 +28,7 @@ fn row_06_reset_or_close_within_the_body() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n";
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let subject = Subject::start(&Setup::of(&[&bad, &good]).pool(NO_EJECTION));
-    for (round, (answer, next)) in [
+    for (round, (response, next)) in [
         (LENGTH, Next::Reset),
         (LENGTH, Next::Close),
         (CHUNKED, Next::Reset),
@@ -37,7 +37,7 @@ fn row_06_reset_or_close_within_the_body() {
     .into_iter()
     .enumerate()
     {
-        bad.set(raw(answer, next));
+        bad.set(raw(response, next));
         let mut outcomes = [(); 2].map(|()| Client::connect(subject.address()).request(GET));
         outcomes.sort_by_key(io::Result::is_ok);
         let [cut, whole] = outcomes;
@@ -54,7 +54,7 @@ fn row_06_reset_or_close_within_the_body() {
 }
 
 #[test]
-fn row_07_length_that_is_not_that_of_the_body() {
+fn row_07_content_length_mismatch() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).pool(NO_EJECTION));
     let canary = |after: &str| {
@@ -65,30 +65,30 @@ fn row_07_length_that_is_not_that_of_the_body() {
         }
     };
     // The announced length exceeds the body.
-    for answer in [
+    for response in [
         "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nshort",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
     ] {
-        host.set(raw(answer, Next::Close));
+        host.set(raw(response, Next::Close));
         let outcome = Client::connect(subject.address()).request(GET);
         outcome.expect_err("the end is missing");
-        canary(answer);
+        canary(response);
     }
     // The announced length is below the body. The excess bytes belong to no response, and the connection is not reused.
-    for answer in [
+    for response in [
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright and wrong",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nrightHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nright\r\n0\r\n\r\nwrong",
     ] {
-        host.set(raw(answer, Next::Keep));
+        host.set(raw(response, Next::Keep));
         let before = host.connections();
         let mut client = Client::connect(subject.address());
         for _ in 0..3 {
             assert_eq!(client.get("/").text(), "right");
         }
-        assert!(host.connections() >= before + 2, "{answer}");
-        canary(answer);
+        assert!(host.connections() >= before + 2, "{response}");
+        canary(response);
     }
     subject.settle(&[&host]);
 }
@@ -150,7 +150,7 @@ fn row_09_body_that_drips() {
 }
 
 #[test]
-fn row_10_flood_of_interim_answers() {
+fn row_10_flood_of_interim_responses() {
     const ENOUGH: usize = 20_000;
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).pool(NO_EJECTION));
@@ -165,8 +165,8 @@ fn row_10_flood_of_interim_answers() {
     }));
     for _ in 0..3 {
         // The response is passed on or cut short: the client sees an end, and no data accumulates.
-        if let Ok(answer) = Client::connect(subject.address()).request(GET) {
-            assert!([200, 502].contains(&answer.status), "{}", answer.status);
+        if let Ok(response) = Client::connect(subject.address()).request(GET) {
+            assert!([200, 502].contains(&response.status), "{}", response.status);
         }
     }
     assert!(resident(subject.ballast.pid()) < before + SOME_MEMORY);
@@ -179,7 +179,7 @@ fn row_10_flood_of_interim_answers() {
 fn row_11_malformed_heads() {
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).pool(NO_EJECTION));
-    for (number, answer) in [
+    for (number, malformed) in [
         "this is not HTTP\r\n\r\n",
         "HTTP/1.1 abc OK\r\n\r\n",
         "HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
@@ -193,12 +193,12 @@ fn row_11_malformed_heads() {
     .into_iter()
     .enumerate()
     {
-        host.set(raw(answer, Next::Close));
+        host.set(raw(malformed, Next::Close));
         let response = Client::connect(subject.address()).post("/", b"x");
-        assert_eq!(response.status, 502, "{answer:?}");
-        assert!(!response.text().contains("wrong"), "{answer:?}");
+        assert_eq!(response.status, 502, "{malformed:?}");
+        assert!(!response.text().contains("wrong"), "{malformed:?}");
         // A response came, although a bad one, so the request is not sent again.
-        assert_eq!(host.requests(), 2 * number as u64 + 1, "{answer:?}");
+        assert_eq!(host.requests(), 2 * number as u64 + 1, "{malformed:?}");
         host.set(Reply::ok());
         assert_eq!(Client::connect(subject.address()).get("/").text(), "a\n");
     }
@@ -222,9 +222,9 @@ fn row_12_heads_of_20_kilobytes_2_megabytes_and_2000_fields() {
     let mut warm = u64::MAX;
     for round in 0..10 {
         host.set(raw(head(10, 2_000), Next::Keep));
-        let answer = get().expect("a whole answer");
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.head.get("x-9").map(str::len), Some(2_000));
+        let response = get().expect("a whole answer");
+        assert_eq!(response.status, 200);
+        assert_eq!(response.head.get("x-9").map(str::len), Some(2_000));
         for (what, head) in [
             ("2 megabytes", head(100, 20_000)),
             ("2 megabytes in one field", head(1, 2_000_000)),
@@ -246,7 +246,7 @@ fn row_12_heads_of_20_kilobytes_2_megabytes_and_2000_fields() {
 }
 
 #[test]
-fn row_13_answer_before_the_upload_has_ended() {
+fn row_13_response_before_the_upload_has_ended() {
     const LENGTH: usize = 1_000_000;
     let host = Backend::start_new("a");
     let subject = Subject::start(&Setup::of(&[&host]).top("timeouts: { read: 1s }"));
@@ -255,8 +255,8 @@ fn row_13_answer_before_the_upload_has_ended() {
         let mut client = Client::connect(subject.address());
         let head = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LENGTH}\r\n\r\n");
         client.send(head).expect("sent");
-        let answer = client.read_response(false).expect("a whole answer");
-        assert_eq!((answer.status, answer.backend()), (413, "a"));
+        let response = client.read_response(false).expect("a whole answer");
+        assert_eq!((response.status, response.backend()), (413, "a"));
         if number % 2 == 0 {
             // The proxy may drain the excess, or the connection may have ended.
             let _ = client.send(vec![b'x'; LENGTH]);

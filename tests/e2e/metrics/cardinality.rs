@@ -8,7 +8,7 @@ use crate::admin::with_admin;
 use crate::support::{Backend, Ballast, DeadHost, SOON, Setup, get, wait_until};
 
 /// A setup with this many hosts, one of which is up.
-fn of_hosts(backend: &Backend, count: usize, admin: &str) -> (Ballast, SocketAddr) {
+fn host_series(backend: &Backend, count: usize, admin: &str) -> (Ballast, SocketAddr) {
     let address = crate::support::free();
     let setup = (1..count).fold(Setup::of(&[backend]), |setup, number| {
         setup.host_entry(&format!(
@@ -38,15 +38,15 @@ fn lines_of_a_host(scrape: &Scrape) -> usize {
 }
 
 #[test]
-fn from_five_hundred_hosts_on_each_has_less_than_ten_lines() {
+fn from_five_hundred_hosts_on_each_has_fewer_than_ten_series() {
     let backend = Backend::start_new("a");
     for (hosts, brief) in [(499, false), (500, true)] {
-        let (_ballast, admin) = of_hosts(&backend, hosts, "");
+        let (_ballast, admin) = host_series(&backend, hosts, "");
         let lines = lines_of_a_host(&Scrape::of(admin));
         assert_eq!(lines < 10, brief, "{lines} lines at {hosts} hosts");
         assert!(lines > 0);
     }
-    let (_ballast, admin) = of_hosts(&backend, 5_000, "");
+    let (_ballast, admin) = host_series(&backend, 5_000, "");
     let scrape = Scrape::of(admin);
     assert!(lines_of_a_host(&scrape) < 10);
     assert!(scrape.text.len() < 6 << 20, "{} bytes", scrape.text.len());
@@ -54,12 +54,12 @@ fn from_five_hundred_hosts_on_each_has_less_than_ten_lines() {
 }
 
 #[test]
-fn the_detail_of_hosts_is_chosen_and_no_series_changes_its_meaning() {
+fn the_host_detail_is_configurable_and_series_keep_their_meaning() {
     let backend = Backend::start_new("a");
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let with = |detail: &str| {
-        let said = format!("{admin}\", metrics: {{ hosts: {detail} }} }}");
-        setup.yaml().replace(&format!("{admin}\" }}"), &said)
+        let section = format!("{admin}\", metrics: {{ hosts: {detail} }} }}");
+        setup.yaml().replace(&format!("{admin}\" }}"), &section)
     };
     let ballast = setup.start();
     get(ballast.address(), "/");
@@ -86,7 +86,7 @@ fn the_detail_of_hosts_is_chosen_and_no_series_changes_its_meaning() {
 }
 
 #[test]
-fn no_count_falls_over_reloads() {
+fn counters_never_decrease_over_reloads() {
     let backend = Backend::start_new("a");
     let dead = DeadHost::new();
     let base = |log: &str, retries: &str| {

@@ -11,12 +11,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::scrape::{Scrape, after};
-use super::{CHECKED, disturb, host};
+use super::{CHECKED, disrupt, host};
 use crate::admin::with_admin;
 use crate::support::{Backend, Client, SOON, Setup, file, free, get, peer, wait_until};
 
 #[test]
-fn promtool_finds_nothing_to_say() {
+fn promtool_reports_no_problems() {
     let Some(promtool) = peer("promtool") else {
         return;
     };
@@ -37,9 +37,9 @@ fn promtool_finds_nothing_to_say() {
         .write_all(scrape.text.as_bytes())
         .expect("promtool reads");
     drop(input);
-    let said = check.wait_with_output().expect("promtool ends");
-    let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
-    assert!(said.status.success() && text.is_empty(), "{text}");
+    let output = check.wait_with_output().expect("promtool ends");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && text.is_empty(), "{text}");
 }
 
 /// A running Prometheus that scrapes one target. It is killed when dropped.
@@ -79,8 +79,9 @@ impl Prometheus {
         thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).count());
         wait_until(Duration::from_secs(30), "prometheus is ready", || {
             let ready = "GET /-/ready HTTP/1.1\r\nHost: test\r\n\r\n";
-            let answer = Client::try_connect(address).and_then(|mut client| client.request(ready));
-            answer.is_ok_and(|answer| answer.status == 200)
+            let response =
+                Client::try_connect(address).and_then(|mut client| client.request(ready));
+            response.is_ok_and(|response| response.status == 200)
         });
         prometheus
     }
@@ -88,10 +89,10 @@ impl Prometheus {
     /// The value of a query; `None` if it has no value yet.
     fn query(&self, query: &str) -> Option<f64> {
         let query = query.replace(' ', "%20").replace('"', "%22");
-        let answer = get(self.address, &format!("/api/v1/query?query={query}"));
-        let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
-        assert_eq!(answer["status"], "success", "{answer}");
-        let value = answer["data"]["result"][0]["value"][1].as_str()?;
+        let response = get(self.address, &format!("/api/v1/query?query={query}"));
+        let response: Value = serde_json::from_slice(&response.body).expect("JSON");
+        assert_eq!(response["status"], "success", "{response}");
+        let value = response["data"]["result"][0]["value"][1].as_str()?;
         value.parse().ok()
     }
 
@@ -113,7 +114,7 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn a_real_prometheus_scrapes_and_knows_the_counts() {
+fn prometheus_scrapes_the_exact_counts() {
     let Some(program) = peer("prometheus") else {
         return;
     };
@@ -143,7 +144,7 @@ fn a_real_prometheus_scrapes_and_knows_the_counts() {
 }
 
 /// Counts the requests that wrk has begun; wrk builds one more before the first, to see what it will send.
-const COUNT_BEGUN: &str = "\
+const COUNT_STARTED: &str = "\
 begun = -1
 request = function() begun = begun + 1 return wrk.format('GET', '/' .. begun) end
 local threads = {}
@@ -161,7 +162,7 @@ end
 /// process may have handled completely or not at all. This script reports how many requests wrk has begun, so the
 /// counts can be compared to the exact request.
 #[test]
-fn wrk_and_the_counts_agree_to_the_request_after_faults() {
+fn counts_equal_those_of_wrk_after_faults() {
     const CONNECTIONS: u64 = 16;
     let Some(wrk) = peer("wrk") else { return };
     let backends = ["a", "b", "c"].map(Backend::start_new);
@@ -169,7 +170,7 @@ fn wrk_and_the_counts_agree_to_the_request_after_faults() {
     let (setup, admin) = with_admin(setup);
     let ballast = setup.start();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let script = file(folder.path(), "count.lua", COUNT_BEGUN);
+    let script = file(folder.path(), "count.lua", COUNT_STARTED);
     let run = Command::new(wrk)
         .args(["-t1", &format!("-c{CONNECTIONS}"), "-d4s", "-s"])
         .arg(script)
@@ -177,16 +178,18 @@ fn wrk_and_the_counts_agree_to_the_request_after_faults() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("wrk runs");
-    disturb(&ballast, &setup.yaml(), &backends);
+    disrupt(&ballast, &setup.yaml(), &backends);
     let output = run.wait_with_output().expect("wrk ends");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     println!("{text}");
-    let said = |name: &str| -> u64 {
+    let count_of = |name: &str| -> u64 {
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-        let (_, number) = lines.find(|(word, _)| *word == name).expect("it is said");
+        let (_, number) = lines
+            .find(|(word, _)| *word == name)
+            .expect("wrk prints every count");
         number.parse().expect("a number")
     };
-    let (completed, begun, lost) = (said("completed"), said("begun"), said("lost"));
+    let (completed, begun, lost) = (count_of("completed"), count_of("begun"), count_of("lost"));
     let abandoned = begun - completed - lost;
     assert!(completed > 0 && abandoned <= CONNECTIONS, "{text}");
     // The requests that wrk calls lost broke off after the process had read them: the host breaks off in the middle of
@@ -195,7 +198,7 @@ fn wrk_and_the_counts_agree_to_the_request_after_faults() {
     let failed = ["5xx", "500", "502", "503", "504"];
     let failed = failed.map(|code| scrape.sum("ballast_requests_total", &[("code", code)]));
     let failed = failed.iter().sum::<f64>();
-    let refused = said("refused") as f64;
+    let refused = count_of("refused") as f64;
     assert!(
         (refused..=refused + abandoned as f64).contains(&failed),
         "{failed} of {refused}"

@@ -31,7 +31,7 @@ fn wait_for(admin: SocketAddr, name: &str, labels: &[(&str, &str)], value: f64) 
 }
 
 #[test]
-fn a_request_is_counted_once_whatever_its_attempts() {
+fn a_request_is_counted_once_however_many_attempts_it_takes() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set(Reply::Reset);
     let dead = DeadHost::new();
@@ -58,12 +58,12 @@ fn a_request_is_counted_once_whatever_its_attempts() {
         scrape.sum("ballast_retries_total", &[("pool", "web")]),
         failed + refused
     );
-    let took = "ballast_request_duration_seconds_count";
-    assert_eq!(scrape.sum(took, &[]), 60.0);
+    let durations = "ballast_request_duration_seconds_count";
+    assert_eq!(scrape.sum(durations, &[]), 60.0);
 }
 
 #[test]
-fn every_way_out_is_counted_once() {
+fn every_outcome_is_counted_once() {
     let backend = Backend::start_new("a");
     let setup = Setup::of(&[&backend])
         .top("routes: [{ host: known.test, pool: web }]")
@@ -149,7 +149,7 @@ fn times_bytes_and_connections_are_measured() {
 }
 
 #[test]
-fn hosts_show_their_state_and_what_befell_them() {
+fn hosts_show_their_state_and_its_changes() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let setup = Setup::of(&[&bad])
         .host_entry(&format!("{{ address: \"{}\", weight: 7 }}", good.address()))
@@ -191,7 +191,7 @@ fn hosts_show_their_state_and_what_befell_them() {
 }
 
 #[test]
-fn the_line_in_front_of_full_hosts_has_a_length() {
+fn the_length_of_the_queue_is_measured() {
     let backend = Backend::start_new("a");
     backend.set(Reply::ok().after(Duration::from_millis(700)));
     let setup =
@@ -213,7 +213,7 @@ fn the_line_in_front_of_full_hosts_has_a_length() {
 }
 
 #[test]
-fn a_reload_keeps_the_counts_and_hosts_that_leave_disappear() {
+fn a_reload_keeps_the_counts_and_drops_removed_hosts() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let (setup, admin) = with_admin(Setup::of(&[&a, &b]));
     let ballast = setup.start();
@@ -255,7 +255,7 @@ fn a_reload_keeps_the_counts_and_hosts_that_leave_disappear() {
 }
 
 #[test]
-fn nothing_that_clients_or_hosts_send_makes_a_series() {
+fn clients_and_hosts_cannot_create_series() {
     let backend = Backend::start_new("a");
     backend.set(Reply::script(|head, wire| {
         // The status that the target asks for.
@@ -288,7 +288,7 @@ fn nothing_that_clients_or_hosts_send_makes_a_series() {
 }
 
 #[test]
-fn connections_that_bring_no_request_are_counted_by_reason() {
+fn connections_without_a_request_are_counted_by_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("own");
     let (certificate, key) = authority.issue(&["a.test"]).write(folder.path(), "a");
@@ -327,7 +327,7 @@ fn connections_that_bring_no_request_are_counted_by_reason() {
 const CHECKED: &str = "{ interval: 100ms, timeout: 100ms }";
 
 /// Stops and starts a host, lets another one fail in turn, and reloads, while clients send requests.
-fn disturb(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
+fn disrupt(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
     for fault in [
         Reply::Reset,
         Reply::status(503).into(),
@@ -346,13 +346,13 @@ fn disturb(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
 }
 
 #[test]
-fn every_client_and_the_counts_agree_to_the_request_after_faults() {
+fn counts_equal_those_of_the_clients_after_faults() {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let (setup, admin) = with_admin(Setup::of(&backends.each_ref()).health(CHECKED));
     let ballast = setup.start();
     let kept = Load::start(ballast.address(), 6, Connections::Kept);
     let new = Load::start(ballast.address(), 2, Connections::OnePerRequest);
-    disturb(&ballast, &setup.yaml(), &backends);
+    disrupt(&ballast, &setup.yaml(), &backends);
     let mut total = 0;
     for tally in [kept.stop(), new.stop()] {
         // A request whose response broke off counts as well; in this test no request is lost before it is read.

@@ -28,7 +28,7 @@ fn names(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
+fn dashboard_and_alerts_query_existing_metrics() {
     let backend = Backend::start_new("a");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let identity = Authority::new("any").issue(&["a.test"]);
@@ -66,10 +66,10 @@ fn promtool_accepts_the_alerts() {
     let Some(promtool) = peer("promtool") else {
         return;
     };
-    let said = Command::new(promtool)
+    let checked = Command::new(promtool)
         .args(["check", "rules", "--lint=all", "--lint-fatal"])
         .arg(conf("alerts.yml"))
         .output()
         .expect("promtool runs");
-    assert!(said.status.success(), "{said:?}");
+    assert!(checked.status.success(), "{checked:?}");
 }

@@ -61,7 +61,7 @@ impl Ballast {
             let text = ballast.log().join("\n");
             assert!(
                 text.contains("in use"),
-                "ballast does not listen; it said:\n{text}\nwith\n{yaml}"
+                "ballast does not listen; its output:\n{text}\nwith\n{yaml}"
             );
         }
         panic!("five ports in a row were taken by somebody else");
@@ -109,7 +109,7 @@ impl Ballast {
         let listens = ballast.listens_within(SOON);
         assert!(
             listens,
-            "ballast does not listen; it said:\n{}",
+            "ballast does not listen; its output:\n{}",
             ballast.log().join("\n")
         );
         ballast
@@ -199,7 +199,7 @@ impl Ballast {
         let mut ballast = Ballast::spawn_command(command, listen, Arc::new(folder));
         assert!(
             ballast.listens_within(SOON),
-            "the demo does not listen; it said:\n{}",
+            "the demo does not listen; its output:\n{}",
             ballast.log().join("\n")
         );
         wait_until(SOON, "the demo's dashboard can be had", || {
@@ -371,9 +371,9 @@ fn admin_address(yaml: &str) -> Option<SocketAddr> {
 
 /// Whether the process with this admin address reports that it is ready.
 fn is_ready(admin: SocketAddr) -> bool {
-    let answer = Client::try_connect(admin)
+    let response = Client::try_connect(admin)
         .and_then(|mut client| client.request("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    answer.is_ok_and(|answer| answer.status == 200)
+    response.is_ok_and(|response| response.status == 200)
 }
 
 impl Drop for Ballast {
@@ -386,7 +386,7 @@ impl Drop for Ballast {
             end_all_of(&self.folder.path().join("run"));
         }
         if std::thread::panicking() {
-            println!("--- ballast at {} said:", self.address);
+            println!("--- ballast at {} printed:", self.address);
             for line in self.log() {
                 println!("{line}");
             }
@@ -402,7 +402,7 @@ fn end_all_of(runtime_directory: &Path) {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment
             .split(|byte| *byte == 0)
-            .any(|said| said == wanted)
+            .any(|variable| variable == wanted)
     };
     for _ in 0..3 {
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -449,7 +449,7 @@ pub(crate) fn finish(mut command: Command) -> Finished {
     let stderr = stderr.join().expect("reading does not panic");
     assert!(
         ended,
-        "{command:?} has not ended; it said:\n{stdout}{stderr}"
+        "{command:?} has not ended; its output:\n{stdout}{stderr}"
     );
     Finished {
         code: status.code(),

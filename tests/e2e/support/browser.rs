@@ -21,7 +21,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 /// A browser with one tab. It ends when dropped.
 pub(crate) struct Browser {
     driver: Child,
-    /// `None`: the browser has been told to end.
+    /// `None`: the browser has received the command to end.
     commands: Option<ChildStdin>,
     outcomes: Mutex<Receiver<String>>,
 }
@@ -44,10 +44,10 @@ impl Browser {
             .expect("node can be run");
         let commands = driver.stdin.take();
         let stdout = driver.stdout.take().expect("it is piped");
-        let (told, outcomes) = channel();
+        let (sender, outcomes) = channel();
         thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.for_each(|line| drop(told.send(line)));
+            lines.for_each(|line| drop(sender.send(line)));
         });
         Some(Browser {
             driver,

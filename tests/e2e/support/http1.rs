@@ -29,7 +29,7 @@ fn with_http1(yaml: &str, mode: &str) -> String {
 }
 
 #[test]
-fn a_configuration_gets_the_mode_that_it_does_not_say() {
+fn a_configuration_without_a_mode_gets_the_one_of_the_environment() {
     let with = |yaml| with_http1(yaml, "pingora");
     assert_eq!(
         with("pools: {}\n"),
