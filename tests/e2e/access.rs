@@ -20,10 +20,11 @@ fn clients_are_served_by_the_allow_and_deny_lists_of_a_listener() {
         Some(response.ok()?.status)
     };
     assert_eq!(status("127.0.0.1"), Some(200));
-    assert_eq!(status("127.0.0.8"), None, "closed without a word");
+    assert_eq!(status("127.0.0.8"), None, "closed without a response");
     assert_eq!(status("127.1.2.3"), None);
     // A reload changes the lists in place. They apply to new connections.
-    let outcome = ballast.hang_up(&setup("allow: [127.0.0.0/16], deny: [127.0.0.9]").yaml());
+    let outcome =
+        ballast.reload_by_sighup(&setup("allow: [127.0.0.0/16], deny: [127.0.0.9]").yaml());
     assert!(outcome.contains("reloaded"), "{outcome}");
     assert_eq!(status("127.0.0.8"), Some(200));
     assert_eq!(status("127.1.2.3"), None);
@@ -79,7 +80,7 @@ fn a_client_over_its_rate_gets_429_with_retry_after() {
     let mut other = Client::from_ip(ip("127.0.0.2"), ballast.address()).expect("connected");
     assert_eq!(other.get("/").status, 200);
     // The connection is kept. After the stated time the client is served again.
-    wait_until(SOON, "the client may come back", || {
+    wait_until(SOON, "the client is served again", || {
         client.get("/").status == 200
     });
 }
@@ -115,7 +116,8 @@ fn rate_counts_stay_with_a_route_that_a_reload_moves() {
     let ballast = setup("").start();
     let mut client = Client::connect(ballast.address());
     while client.get("/a").status == 200 {}
-    let outcome = ballast.hang_up(&setup(&format!("{{ path: /b, pool: web, {slow} }}, ")).yaml());
+    let outcome =
+        ballast.reload_by_sighup(&setup(&format!("{{ path: /b, pool: web, {slow} }}, ")).yaml());
     assert!(outcome.contains("reloaded"), "{outcome}");
     assert_eq!(client.get("/a").status, 429);
     // The new route in its place has its own count.

@@ -15,7 +15,7 @@ fn running(backend: &Backend) -> (Ballast, SocketAddr) {
 
 fn status(admin: SocketAddr, request: &str) -> u16 {
     let response = Client::connect(admin).request(request);
-    response.expect("every request has an answer").status
+    response.expect("every request gets a response").status
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn silent_connections_do_not_block_probes() {
     // The process closed the oldest connections with a response.
     let mut response = String::new();
     let mut oldest = &silent[0];
-    oldest.read_to_string(&mut response).expect("an answer");
+    oldest.read_to_string(&mut response).expect("a response");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     assert!(
         response.to_lowercase().contains("retry-after: 1\r\n"),
@@ -88,10 +88,10 @@ fn an_incomplete_head_gets_a_response_after_ten_seconds() {
     let backend = Backend::start_new("a");
     let (_ballast, admin) = running(&backend);
     let mut client = Client::connect(admin);
-    client.patience(Duration::from_secs(30));
+    client.set_read_timeout(Duration::from_secs(30));
     let start = Instant::now();
     let response = client.request("GET /ready HTTP/1.1\r\nHost: te");
-    assert_eq!(response.expect("an answer").status, 408);
+    assert_eq!(response.expect("a response").status, 408);
     let duration = start.elapsed().as_secs_f64();
     assert!((9.0..30.0).contains(&duration), "{duration}");
 }
@@ -113,7 +113,7 @@ fn reload_previews_of_unknown_clients_do_not_block_a_reload() {
     assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
     assert!(start.elapsed() < SOON);
     for client in clients {
-        let status = client.join().expect("no panic").expect("an answer");
+        let status = client.join().expect("no panic").expect("a response");
         assert!(matches!(status, 200 | 503), "{status}");
     }
     assert_eq!(status(admin, request), 200);

@@ -20,8 +20,8 @@ const CHECK: &str = "{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }";
 /// Sends a request over the control socket. An empty response body becomes null.
 #[track_caller]
 fn ask(ballast: &Ballast, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let socket = ballast.file_ending(".sock");
-    let mut stream = UnixStream::connect(socket).expect("the control socket is there");
+    let socket = ballast.file_with_suffix(".sock");
+    let mut stream = UnixStream::connect(socket).expect("the control socket exists");
     stream.set_read_timeout(Some(SOON)).expect("not zero");
     let length = body.len();
     let request =
@@ -30,7 +30,7 @@ fn ask(ballast: &Ballast, method: &str, path: &str, body: &str) -> (u16, Value) 
     let mut response = String::new();
     stream
         .read_to_string(&mut response)
-        .expect("a whole answer");
+        .expect("a complete response");
     let (head, body) = response.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
     let body = serde_json::from_str(body).unwrap_or(Value::Null);
@@ -136,7 +136,7 @@ fn an_ejected_host_shows_the_reason_and_the_remaining_time() {
         .pool("ejection: { consecutive: 2, base: 60s }")
         .pool("retries: none")
         .start();
-    wait_until(SOON, "it is ejected", || {
+    wait_until(SOON, "the host is ejected", || {
         get(ballast.address(), "/");
         host(&ballast, &b)["state"] == "ejected"
     });
@@ -183,7 +183,7 @@ fn an_added_host_serves_after_its_first_good_check() {
     assert_eq!(added["configured_weight"], Value::Null);
     let (status, added) = add(dead.address());
     assert_eq!((status, &added["serving"]), (201, &json!(false)), "{added}");
-    wait_until(SOON, "it serves", || {
+    wait_until(SOON, "the added host serves", || {
         get(ballast.address(), "/").backend() == "b"
     });
     assert_refused(add(b.address()), 409, "has a host");
@@ -219,14 +219,20 @@ fn requests_on_a_removed_host_finish_and_the_last_host_stays() {
             .expect("sent");
         client
     });
-    wait_until(SOON, "one runs on each", || {
+    wait_until(SOON, "each host has a request", || {
         (a.requests(), b.requests()) == (1, 1)
     });
     let path = host_path(&b.address().to_string());
     let (status, removed) = ask(&ballast, "DELETE", &path, "");
     assert_eq!((status, &removed["in_flight"]), (200, &json!(1)));
     for client in &mut clients {
-        assert_eq!(client.read_response(false).expect("whole").text(), "end");
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .text(),
+            "end"
+        );
     }
     let last = host_path(&a.address().to_string());
     assert_refused(
@@ -286,7 +292,7 @@ fn file_edits_override_operator_changes_which_survive_other_reloads() {
         assert_eq!(ask(&ballast, "GET", &of_a, "").0, 404, "{what}");
     };
     as_changed("at once");
-    ballast.hang_up(&setup(1, "").algorithm("p2c").yaml());
+    ballast.reload_by_sighup(&setup(1, "").algorithm("p2c").yaml());
     as_changed("after a reload");
     ballast.configure(&setup(1, "server: { threads: 3 }").yaml());
     let end = ballast.reload();
@@ -486,7 +492,7 @@ fn with_token() -> (Backend, Ballast, SocketAddr) {
             token.display()
         ))
         .start();
-    wait_until(SOON, "it is ready", || {
+    wait_until(SOON, "the process is ready", || {
         over_tcp(admin, "GET", "/ready", "x", "").0 == 200
     });
     (backend, ballast, admin)
@@ -503,7 +509,7 @@ fn over_tcp(admin: SocketAddr, method: &str, path: &str, host: &str, fields: &st
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
     );
-    let response = client.request(request).expect("an answer");
+    let response = client.request(request).expect("a response");
     (
         response.status,
         serde_json::from_str(&response.text()).unwrap_or(Value::Null),
@@ -548,7 +554,7 @@ fn tcp_without_a_token_is_read_only() {
     let _ballast = Setup::of(&[&backend])
         .top(&format!("admin: {{ address: \"{admin}\" }}"))
         .start();
-    wait_until(SOON, "it is ready", || {
+    wait_until(SOON, "the process is ready", || {
         over_tcp(admin, "GET", "/ready", "x", "").0 == 200
     });
     for path in ["/api/v1/reload", "/api/v1/drain?host=x"] {
@@ -569,14 +575,14 @@ fn a_token_that_others_can_read_is_refused() {
     let token = ballast.path("token");
     std::fs::write(&token, TOKEN).expect("written");
     std::fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("set");
-    let line = ballast.hang_up(
+    let line = ballast.reload_by_sighup(
         &Setup::of(&[&backend])
             .top("admin: { token_file: token }")
             .yaml(),
     );
     assert!(line.contains("its mode is 0644"), "{line}");
     std::fs::set_permissions(&token, Permissions::from_mode(0o600)).expect("set");
-    let line = ballast.hang_up(
+    let line = ballast.reload_by_sighup(
         &Setup::of(&[&backend])
             .top("admin: { token_file: token }")
             .yaml(),
@@ -595,11 +601,11 @@ fn a_pool_with_too_few_usable_hosts_is_not_ready() {
         ))
         .start();
     let ready = || over_tcp(admin, "GET", "/ready", "x", "").0;
-    wait_until(SOON, "it is ready", || ready() == 200);
+    wait_until(SOON, "the process is ready", || ready() == 200);
     b.stop();
-    wait_until(SOON, "it is not ready", || ready() == 503);
+    wait_until(SOON, "the process is not ready", || ready() == 503);
     b.start();
-    wait_until(SOON, "it is ready again", || ready() == 200);
+    wait_until(SOON, "the process is ready again", || ready() == 200);
 }
 
 #[test]

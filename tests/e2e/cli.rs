@@ -22,7 +22,7 @@ const ALGORITHMS: [&str; 7] = [
 ];
 
 /// Runs a command on a file with the text `yaml`.
-fn on_file(command: &str, yaml: &str) -> Finished {
+fn run_on_file(command: &str, yaml: &str) -> Finished {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let path = file(folder.path(), "ballast.yaml", yaml);
     run(&[command, "-c", &path.display().to_string()])
@@ -37,10 +37,10 @@ fn lines(text: &str) -> Vec<&str> {
 #[test]
 fn a_port_in_use_prints_one_line_and_exits() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = taken.local_addr().expect("it is bound").to_string();
+    let address = taken.local_addr().expect("the socket is bound").to_string();
     let backend = Backend::start_new("a");
     let yaml = Setup::of(&[&backend]).yaml().replace(LISTEN, &address);
-    let end = on_file("run", &yaml);
+    let end = run_on_file("run", &yaml);
     assert_eq!(end.code, Some(1), "{end:?}");
     let about: Vec<&str> = lines(&end.stderr)
         .into_iter()
@@ -55,12 +55,12 @@ fn a_port_in_use_prints_one_line_and_exits() {
 #[test]
 fn one_port_in_use_among_several_listeners_ends_the_process() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = taken.local_addr().expect("it is bound").to_string();
+    let address = taken.local_addr().expect("the socket is bound").to_string();
     let backend = Backend::start_new("a");
     let yaml = Setup::of(&[&backend])
         .top(&format!("listeners: [\"{}\", \"{address}\"]", free()))
         .yaml();
-    let end = on_file("run", &yaml);
+    let end = run_on_file("run", &yaml);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.contains(&address), "{}", end.stderr);
 }
@@ -71,7 +71,7 @@ fn an_address_of_another_machine_ends_the_process() {
     let yaml = Setup::of(&[&backend])
         .yaml()
         .replace(LISTEN, "192.0.2.1:8080");
-    let end = on_file("run", &yaml);
+    let end = run_on_file("run", &yaml);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.contains("192.0.2.1:8080"), "{}", end.stderr);
 }
@@ -136,7 +136,7 @@ fn algorithms_lists_all_seven() {
 fn check_accepts_both_spellings_of_every_algorithm() {
     for name in ALGORITHMS {
         for name in [name.to_owned(), name.replace('_', "-")] {
-            let end = on_file(
+            let end = run_on_file(
                 "check",
                 &format!(
                     "listeners: [\"127.0.0.1:8080\"]\n\
@@ -154,8 +154,9 @@ fn check_refuses_an_upgrade_socket_in_an_open_directory() {
     let open = folder.path().join("open");
     std::fs::create_dir(&open).expect("the folder can be written");
     for (mode, code) in [(0o755, 2), (0o700, 0)] {
-        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-        let end = on_file(
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode))
+            .expect("the test owns the file");
+        let end = run_on_file(
             "check",
             &format!(
                 "listeners: [\"127.0.0.1:8080\"]\n\
@@ -176,7 +177,7 @@ fn check_reports_all_validation_errors_with_their_positions() {
                 routes: [{ pool: wbe }]\n\
                 pools: { web: { algorithm: round_robbin, hosts: [\"127.0.0.1:8081\", \"127.0.0.1:8081\"] } }\n";
     for command in ["check", "run"] {
-        let end = on_file(command, yaml);
+        let end = run_on_file(command, yaml);
         assert_eq!(end.code, Some(2), "{end:?}");
         for part in [
             "timeouts.connect",
@@ -188,7 +189,7 @@ fn check_reports_all_validation_errors_with_their_positions() {
             assert!(end.stderr.contains(part), "{part}:\n{}", end.stderr);
         }
     }
-    let end = on_file("check", "listeners: [\"127.0.0.1:8080\"]\npols: {}\n");
+    let end = run_on_file("check", "listeners: [\"127.0.0.1:8080\"]\npols: {}\n");
     assert_eq!(end.code, Some(2), "{end:?}");
     assert!(end.stderr.contains("ballast.yaml:2:"), "{}", end.stderr);
     assert!(end.stderr.contains("pools"), "a hint:\n{}", end.stderr);
@@ -226,7 +227,7 @@ fn both_wildcard_addresses_can_be_listened_on() {
     let ballast = Ballast::spawn(&yaml);
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         let address = address.parse().expect("an address");
-        wait_until(SOON, "it listens", || {
+        wait_until(SOON, "the process listens", || {
             std::net::TcpStream::connect(address).is_ok()
         });
         let response = Client::connect(address).get("/");
@@ -248,9 +249,16 @@ fn sigterm_waits_for_running_requests_and_then_exits() {
         .expect("sent");
     wait_until(SOON, "the request is under way", || backend.requests() == 1);
     ballast.signal(Signal::SIGTERM);
-    wait_until(SOON, "no new connections", || !ballast.listens());
-    assert!(ballast.runs());
-    assert_eq!(busy.read_response(false).expect("whole").text(), "slow");
+    wait_until(SOON, "no new connections are accepted", || {
+        !ballast.listens()
+    });
+    assert!(ballast.is_running());
+    assert_eq!(
+        busy.read_response(false)
+            .expect("a complete response")
+            .text(),
+        "slow"
+    );
     // `SOON` is far less than the grace period.
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
     assert!(idle.is_closed_within(SOON));
@@ -312,6 +320,6 @@ fn the_log_has_only_lines_of_the_chosen_level() {
     let ballast: Ballast = Setup::of(&[&backend]).start();
     Client::connect(ballast.address()).get("/");
     // The harness sets the level `info`.
-    assert!(!ballast.log().is_empty(), "a start worth a line");
+    assert!(!ballast.log().is_empty(), "the start is logged");
     assert!(ballast.log_with(&["DEBUG"]).is_empty());
 }

@@ -63,9 +63,9 @@ impl StatusWatch {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (out, kept) = (child.stdout.take(), Arc::clone(&lines));
         std::thread::spawn(move || {
-            let out = BufReader::new(out.expect("it is a pipe"));
+            let out = BufReader::new(out.expect("the output is piped"));
             for line in out.lines().map_while(Result::ok) {
-                kept.lock().expect("nobody panics with it").push(line);
+                kept.lock().expect("the lock is not poisoned").push(line);
             }
         });
         StatusWatch { child, lines }
@@ -74,7 +74,7 @@ impl StatusWatch {
     /// Waits for a new line that contains all of `parts`.
     #[track_caller]
     fn wait_for(&self, parts: &[&str]) {
-        let lines = || self.lines.lock().expect("nobody panics with it");
+        let lines = || self.lines.lock().expect("the lock is not poisoned");
         let seen = lines().len();
         wait_until(SOON, &format!("a line with {parts:?}"), || {
             let lines = lines();
@@ -112,7 +112,7 @@ fn status_shows_each_host_with_its_state_and_the_reason() {
         assert_eq!((words[1], words[3], words[5]), ("up", "1", "3"), "{line}");
         assert!(line.contains("checks pass"), "{line}");
     }
-    assert!(!table.contains('\x1b'), "colours are for terminals");
+    assert!(!table.contains('\x1b'), "no colours without a terminal");
     b.stop();
     wait_until(SOON, "b is down", || {
         let end = ballast.command(&["status"]);
@@ -129,7 +129,7 @@ fn status_shows_each_host_with_its_state_and_the_reason() {
 #[test]
 fn status_json_is_the_response_of_the_api() {
     let ([a, _b], ballast) = start_with_two_hosts();
-    let mut narrow = ballast.prepared(&["status", "--json"]);
+    let mut narrow = ballast.prepare_command(&["status", "--json"]);
     narrow.env("COLUMNS", "20");
     let end = finish(narrow);
     let status: Value = serde_json::from_str(done(&end)).expect("JSON");
@@ -156,13 +156,13 @@ fn no_line_is_wider_than_the_terminal() {
     });
     let mut widest = 0;
     for columns in [1, 20, 40, 60, 80, 100, 200] {
-        let mut command = ballast.prepared(&["status"]);
+        let mut command = ballast.prepare_command(&["status"]);
         command.env("COLUMNS", columns.to_string());
         let end = finish(command);
         let lines = done(&end).lines();
         let width = lines.map(|line| line.chars().count()).max().unwrap_or(0);
         assert!(width <= columns, "{columns}:\n{}", end.stdout);
-        assert!(width > widest, "{columns} columns are made use of");
+        assert!(width > widest, "the table uses {columns} columns");
         widest = width;
         assert!(
             end.stdout.contains("down") || columns < 40,
@@ -177,7 +177,7 @@ fn terminals_get_colours_unless_disabled() {
     let Some(script) = peer("script") else { return };
     let (_hosts, ballast) = start_with_two_hosts();
     let on_terminal = |variable: &str| {
-        let inner = ballast.prepared(&["status"]);
+        let inner = ballast.prepare_command(&["status"]);
         let words = std::iter::once(inner.get_program()).chain(inner.get_args());
         let words = Vec::from_iter(words.map(|word| word.to_string_lossy()));
         let mut command = Command::new(&script);
@@ -202,13 +202,13 @@ fn terminals_get_colours_unless_disabled() {
 #[test]
 fn status_watch_survives_a_handover_and_shows_rates() {
     let ([a, _b], ballast) = start_with_two_hosts();
-    let watching = StatusWatch::start(ballast.prepared(&["status", "--watch"]));
+    let watching = StatusWatch::start(ballast.prepare_command(&["status", "--watch"]));
     watching.wait_for(&["pid", &ballast.pid().to_string()]);
     watching.wait_for(&["HOST", "REQ/S", "REASON"]);
     watching.wait_for(&[&a.address().to_string(), "checks pass"]);
     let load = Load::start(ballast.address(), 1, Connections::OnePerRequest);
     wait_until(SOON, "a rate", || {
-        let lines = watching.lines.lock().expect("nobody panics with it");
+        let lines = watching.lines.lock().expect("the lock is not poisoned");
         let mut rates = lines.iter().filter(|line| line.starts_with("web "));
         rates.any(|line| !line.contains(" 0 req/s") && !line.contains(" - req/s"))
     });
@@ -216,7 +216,7 @@ fn status_watch_survives_a_handover_and_shows_rates() {
     ballast.signal(Signal::SIGQUIT);
     let old = format!("pid {},", ballast.pid());
     wait_until(SOON, "the successor is shown", || {
-        let lines = watching.lines.lock().expect("nobody panics with it");
+        let lines = watching.lines.lock().expect("the lock is not poisoned");
         let mut heads = lines.iter().rev().filter(|line| line.contains(", pid "));
         heads.next().is_some_and(|line| !line.contains(&old))
     });
@@ -337,7 +337,7 @@ fn without_a_process_each_command_reports_that() {
         assert!(failed(&end).starts_with("no ballast runs with "), "{end:?}");
     }
     // With `--watch` the command waits for a process.
-    let watching = StatusWatch::start(ballast.prepared(&["status", "--watch"]));
+    let watching = StatusWatch::start(ballast.prepare_command(&["status", "--watch"]));
     watching.wait_for(&["no ballast runs with "]);
 }
 

@@ -56,16 +56,16 @@ fn every_command_has_a_manual_page_that_renders() {
     let pages = folder.path().join("man1");
     let end = run(&["man", &pages.display().to_string()]);
     assert_eq!(end.code, Some(0), "{end:?}");
-    let files = fs::read_dir(&pages).expect("it was made");
-    let names = files.map(|file| file.expect("it can be read").file_name());
-    let names = names.map(|name| name.into_string().expect("plain letters"));
+    let files = fs::read_dir(&pages).expect("the folder exists");
+    let names = files.map(|file| file.expect("the entry can be read").file_name());
+    let names = names.map(|name| name.into_string().expect("a name in UTF-8"));
     let names = BTreeSet::from_iter(names);
     let subcommands = ["host-add", "host-remove", "host-weight"].map(str::to_owned);
     for command in commands().into_iter().chain(subcommands) {
         assert!(names.contains(&format!("ballast-{command}.1")), "{names:?}");
     }
     let single = run(&["man"]);
-    let page = fs::read_to_string(pages.join("ballast.1")).expect("it is there");
+    let page = fs::read_to_string(pages.join("ballast.1")).expect("the file exists");
     assert_eq!(single.stdout, page);
 
     let Some(groff) = peer("groff") else { return };

@@ -13,24 +13,24 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
 fn from(source: &str, address: SocketAddr) -> Client {
     let source: IpAddr = source.parse().expect("an address");
-    Client::from_ip(source, address).expect("the kernel takes the connection")
+    Client::from_ip(source, address).expect("the kernel accepts the connection")
 }
 
 /// Whether the client gets a response within 300 ms.
 fn is_served(client: &mut Client) -> bool {
-    client.patience(Duration::from_millis(300));
+    client.set_read_timeout(Duration::from_millis(300));
     let served = client.read_response(false).is_ok();
-    client.patience(SOON);
+    client.set_read_timeout(SOON);
     served
 }
 
 /// A value of `/proc/PID/status`, in bytes.
 fn memory_per_connection(ballast: &Ballast, figure: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", ballast.pid()));
-    let status = status.expect("it runs");
+    let status = status.expect("the process runs");
     let line = status.lines().find(|line| line.starts_with(figure));
     let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kilobytes.expect("the kernel tells it") * 1_024
+    kilobytes.expect("the kernel reports it") * 1_024
 }
 
 #[test]
@@ -44,19 +44,19 @@ fn connections_over_the_limit_wait_to_be_accepted() {
     let mut second = Client::connect(ballast.address());
     assert_eq!(second.get("/").status, 200);
     let mut third = Client::connect(ballast.address());
-    third.send(GET).expect("the kernel takes it");
+    third.send(GET).expect("the kernel accepts it");
     assert!(!is_served(&mut third));
     ballast.wait_for_log(&["WARN", "2 connections are open"]);
-    assert_eq!(first.get("/").status, 200, "those inside are served");
+    assert_eq!(first.get("/").status, 200, "open connections are served");
     drop(first);
-    assert_eq!(third.read_response(false).expect("an answer").status, 200);
+    assert_eq!(third.read_response(false).expect("a response").status, 200);
     // A reload that raises the limit makes room as well.
     let mut fourth = Client::connect(ballast.address());
-    fourth.send(GET).expect("the kernel takes it");
+    fourth.send(GET).expect("the kernel accepts it");
     assert!(!is_served(&mut fourth));
-    let outcome = ballast.hang_up(&setup(3).yaml());
+    let outcome = ballast.reload_by_sighup(&setup(3).yaml());
     assert!(outcome.contains("reloaded"), "{outcome}");
-    assert_eq!(fourth.read_response(false).expect("an answer").status, 200);
+    assert_eq!(fourth.read_response(false).expect("a response").status, 200);
     let lines = ballast.log_with(&["connections are open"]).len();
     assert!(lines <= 4, "{lines} lines");
 }
@@ -74,7 +74,7 @@ fn one_client_cannot_take_all_connections() {
     assert!(third.is_closed_within(SOON));
     assert_eq!(from("127.0.0.3", ballast.address()).get("/").status, 200);
     drop(first);
-    wait_until(SOON, "its place is free", || {
+    wait_until(SOON, "its slot is free", || {
         connect()
             .request(GET)
             .is_ok_and(|response| response.status == 200)
@@ -123,7 +123,7 @@ fn a_hundred_overlong_heads_use_little_memory() {
             let mut stream = TcpStream::connect(address).expect("connected");
             stream.write_all(GET.as_bytes()).expect("sent");
             let mut response = [0; 15];
-            stream.read_exact(&mut response).expect("an answer");
+            stream.read_exact(&mut response).expect("a response");
             let _ = stream.write_all(b"GET / HTTP/1.1\r\nX: ");
             let _ = stream.write_all(&vec![b'x'; 1 << 20]);
             stream
@@ -167,7 +167,7 @@ fn row_29_idle_and_stalled_connections_stay_within_the_documented_memory() {
             let mut response = Vec::new();
             let mut bytes = [0; 512];
             while !response.ends_with(b"\r\n\r\na") {
-                let count = stream.read(&mut bytes).expect("an answer");
+                let count = stream.read(&mut bytes).expect("a response");
                 assert!(count > 0, "closed");
                 response.extend_from_slice(&bytes[..count]);
             }
@@ -215,7 +215,7 @@ fn row_29_idle_and_stalled_connections_stay_within_the_documented_memory() {
         };
         stream.write_all(request.as_bytes()).expect("sent");
         let mut response = [0; 12];
-        stream.read_exact(&mut response).expect("an answer");
+        stream.read_exact(&mut response).expect("a response");
         assert_eq!(&response, b"HTTP/1.1 200");
     }
 }

@@ -55,11 +55,11 @@ impl Hosts {
 
 /// Sends a response to each head. The requests of this test have no bodies.
 async fn serve(mut socket: TcpStream) {
-    let (mut come, mut piece) = (Vec::new(), [0; 4_096]);
+    let (mut received, mut piece) = (Vec::new(), [0; 4_096]);
     while let Ok(count @ 1..) = socket.read(&mut piece).await {
-        come.extend_from_slice(&piece[..count]);
-        if come.ends_with(b"\r\n\r\n") {
-            come.clear();
+        received.extend_from_slice(&piece[..count]);
+        if received.ends_with(b"\r\n\r\n") {
+            received.clear();
             let response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
             if socket.write_all(response).await.is_err() {
                 return;

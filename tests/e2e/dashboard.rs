@@ -446,5 +446,5 @@ fn write_private(file: &std::path::Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(file, text).expect("the folder can be written");
     let mode = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(file, mode).expect("it is ours");
+    std::fs::set_permissions(file, mode).expect("the test owns the file");
 }

@@ -30,7 +30,7 @@ fn short_heads(backend: &Backend) -> Ballast {
 fn drip(address: SocketAddr, mut client: Client) -> (Duration, String) {
     let start = Instant::now();
     client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
-    client.patience(Duration::from_millis(20));
+    client.set_read_timeout(Duration::from_millis(20));
     let mut received = Vec::new();
     while start.elapsed() < SLACK {
         if client.send("x").is_err() {
@@ -95,9 +95,9 @@ fn a_pipelined_head_has_its_own_deadline() {
         let start = Instant::now();
         client.send(before.clone() + "GET / HT").expect("sent");
         for _ in 0..before.matches("HTTP/1.1").count() {
-            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            assert_eq!(client.read_response(false).expect("a response").status, 200);
         }
-        assert_eq!(client.read_response(false).expect("an answer").status, 408);
+        assert_eq!(client.read_response(false).expect("a response").status, 408);
         assert!(
             start.elapsed() < Duration::from_secs(9),
             "{:?}",
@@ -107,10 +107,10 @@ fn a_pipelined_head_has_its_own_deadline() {
         let mut client = Client::connect(ballast.address());
         client.send(before.clone() + "GET / HT").expect("sent");
         for _ in 0..before.matches("HTTP/1.1").count() {
-            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            assert_eq!(client.read_response(false).expect("a response").status, 200);
         }
         client.send("TP/1.1\r\nHost: test\r\n\r\n").expect("sent");
-        assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        assert_eq!(client.read_response(false).expect("a response").status, 200);
         assert_eq!(client.get("/").status, 200);
     }
 }
@@ -136,7 +136,7 @@ fn a_dripping_head_over_tls_gets_408() {
     for kept in [Some(kept), None] {
         let mut client = kept.unwrap_or_else(connect);
         client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
-        let response = client.read_response(false).expect("an answer");
+        let response = client.read_response(false).expect("a response");
         assert_eq!(response.status, 408);
     }
     // A handshake that does not start, and one that does not continue.
@@ -159,7 +159,7 @@ fn a_silent_client_is_closed_without_a_response() {
     let ballast = short_heads(&backend);
     let mut client = Client::connect(ballast.address());
     let start = Instant::now();
-    client.patience(SLACK);
+    client.set_read_timeout(SLACK);
     assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
     assert!(start.elapsed() >= HEAD - Duration::from_millis(50));
 }
@@ -177,7 +177,7 @@ fn idle_time_between_requests_does_not_count_for_the_head() {
     assert_eq!(client.get("/").status, 200);
     // The process closes the idle connection after its timeout, without a response.
     let start = Instant::now();
-    client.patience(SOON);
+    client.set_read_timeout(SOON);
     assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
     assert!(start.elapsed() > HEAD * 2, "{:?}", start.elapsed());
 }
@@ -190,12 +190,12 @@ fn a_head_in_two_pieces_within_the_deadline_is_served() {
     for _ in 0..5 {
         for half in ["GET / HTTP/1.1\r\nHo", "st: test\r\n\r\n"] {
             client.send(half).expect("sent");
-            client.patience(Duration::from_millis(50));
+            client.set_read_timeout(Duration::from_millis(50));
             if half.ends_with("\r\n\r\n") {
-                client.patience(SOON);
-                assert_eq!(client.read_response(false).expect("an answer").status, 200);
+                client.set_read_timeout(SOON);
+                assert_eq!(client.read_response(false).expect("a response").status, 200);
             } else {
-                assert!(client.wire().read_some(1).is_err(), "nothing to say yet");
+                assert!(client.wire().read_some(1).is_err(), "no response yet");
             }
         }
     }
@@ -210,7 +210,7 @@ fn an_overlong_head_gets_431_before_its_end() {
     client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
     // The process discards the rest of the megabyte, so that the response arrives.
     let _ = client.send(vec![b'x'; 1 << 20]);
-    let response = client.read_response(false).expect("an answer");
+    let response = client.read_response(false).expect("a response");
     assert_eq!(response.status, 431);
     assert!(response.head.has_token("connection", "close"));
     let mut client = Client::connect(ballast.address());
@@ -242,11 +242,11 @@ fn a_client_that_does_not_read_is_disconnected_and_its_host_released() {
     });
     backend.set(Reply::ok());
     let mut client = Client::connect(ballast.address());
-    wait_until(SOON, "its place is free again", || {
+    wait_until(SOON, "its slot is free again", || {
         client.get("/").status == 200
     });
     assert!(start.elapsed() >= Duration::from_millis(500));
-    wait_until(SOON, "its host is let go", || {
+    wait_until(SOON, "the host is released", || {
         backend.open_connections() <= 1
     });
     drop(stalled);
@@ -289,9 +289,9 @@ fn a_slow_body_gets_408() {
         .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
         .expect("sent");
     let start = Instant::now();
-    client.patience(Duration::from_millis(100));
+    client.set_read_timeout(Duration::from_millis(100));
     let received = loop {
-        assert!(start.elapsed() < SOON, "it is not cut");
+        assert!(start.elapsed() < SOON, "the connection is not closed");
         if client.send("x").is_err() {
             break Vec::new();
         }
@@ -362,12 +362,14 @@ fn the_response_deadline_does_not_depend_on_the_client() {
         let mut client = Client::connect(ballast.address());
         let start = Instant::now();
         client.send(GET).expect("sent");
-        wait_until(SOON, "the host has it", || backend.requests() > before);
+        wait_until(SOON, "the host has the request", || {
+            backend.requests() > before
+        });
         client.send(more).expect("sent");
         if ends {
             client.finish_sending();
         }
-        let status = client.read_response(false).expect("an answer").status;
+        let status = client.read_response(false).expect("a response").status;
         assert_eq!(status, 504, "{more:?}");
         assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
     }
@@ -413,7 +415,7 @@ fn two_thousand_slow_clients_do_not_delay_others() {
         println!("p99 beside {slow} slow clients {beside:.2?}, without {alone:.2?}");
         beside < 3 * alone.max(NOISE)
     };
-    assert!(is_fine() || is_fine(), "others are slowed down");
+    assert!(is_fine() || is_fine(), "other clients are delayed");
 }
 
 #[test]
@@ -431,7 +433,7 @@ fn five_hundred_slow_clients_do_not_delay_others() {
         .collect();
     let load = Load::start(ballast.address(), 2, Connections::Kept);
     for mut client in slow {
-        let response = client.read_response(false).expect("an answer");
+        let response = client.read_response(false).expect("a response");
         assert_eq!(response.status, 408);
     }
     load.stop().assert_all_ok("among slow clients");

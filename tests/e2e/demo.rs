@@ -44,7 +44,7 @@ fn a_demo_host_can_be_stopped() {
     for _ in 0..6 {
         assert_eq!(get(address, "/").status, 200);
     }
-    let rest = wait_for(SOON, "two hosts answer", || {
+    let rest = wait_for(SOON, "two hosts respond", || {
         let name = output.split(' ').next()?;
         let texts = [(); 4].map(|()| get(address, "/").text());
         (!texts.iter().any(|text| text.trim() == name)).then_some(texts)

@@ -36,7 +36,7 @@ fn a_drained_host_gets_no_new_requests_and_finishes_running_ones() {
             .expect("sent");
         client
     });
-    wait_until(SOON, "one runs on each", || {
+    wait_until(SOON, "each host has a request", || {
         (a.requests(), b.requests()) == (1, 1)
     });
     assert_output(
@@ -49,7 +49,13 @@ fn a_drained_host_gets_no_new_requests_and_finishes_running_ones() {
     }
     assert_served_only_by(&ballast, "a");
     for client in &mut clients {
-        assert_eq!(client.read_response(false).expect("whole").text(), "end");
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .text(),
+            "end"
+        );
     }
     // Health checks of the drained host continue.
     let seen = b.accepted();
@@ -60,7 +66,7 @@ fn a_drained_host_gets_no_new_requests_and_finishes_running_ones() {
         &["undrain", &host, "--pool", "web"],
         "no longer drained",
     );
-    wait_until(SOON, "it serves", || {
+    wait_until(SOON, "the host serves again", || {
         get(ballast.address(), "/").backend() == "b"
     });
     assert_output(&ballast, &["undrain", &host], "was not drained");
@@ -103,7 +109,7 @@ fn the_last_host_serves_although_it_is_drained() {
         get(ballast.address(), "/").backend() == "b"
     });
     a.start();
-    wait_until(SOON, "the other is back", || {
+    wait_until(SOON, "the other host is back", || {
         get(ballast.address(), "/").backend() == "a"
     });
     let host = a.address().to_string();
@@ -126,9 +132,9 @@ fn a_drain_survives_reload_and_handover_until_the_weight_is_edited() {
     let ballast = setup(1, "").start();
     let host = b.address().to_string();
     assert_output(&ballast, &["drain", &host], "is draining");
-    ballast.hang_up(&setup(1, "").algorithm("p2c").yaml());
+    ballast.reload_by_sighup(&setup(1, "").algorithm("p2c").yaml());
     assert_served_only_by(&ballast, "a");
-    ballast.hang_up(&setup(2, "").yaml());
+    ballast.reload_by_sighup(&setup(2, "").yaml());
     wait_until(SOON, "the edit beats the command", || {
         get(ballast.address(), "/").backend() == "b"
     });
@@ -138,7 +144,7 @@ fn a_drain_survives_reload_and_handover_until_the_weight_is_edited() {
     assert!(end.stdout.contains("handover"), "{end:?}");
     assert_served_only_by(&ballast, "a");
     assert_output(&ballast, &["undrain", &host], "no longer drained");
-    wait_until(SOON, "it serves", || {
+    wait_until(SOON, "the host serves again", || {
         get(ballast.address(), "/").backend() == "b"
     });
 }

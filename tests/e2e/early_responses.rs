@@ -148,7 +148,10 @@ impl Uploader {
         }
         match self.response.starts_with(b"HTTP/1.1 401 ") {
             true => Ok(()),
-            false => Err(self.upload_error("answered", &ErrorKind::InvalidData.into())),
+            false => Err(self.upload_error(
+                "a response other than the 401",
+                &ErrorKind::InvalidData.into(),
+            )),
         }
     }
 
@@ -299,7 +302,7 @@ fn the_rest_of_a_body_is_not_parsed_as_a_request() {
         go.send(()).expect("the host waits for it");
         wait_until(SOON, "the host is done", || backend.open_connections() == 0);
         ballast.signal(Signal::SIGCONT);
-        let response = client.read_response(false).expect("a whole answer");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!(response.status, 200);
         let next = client.get("/next");
         assert_eq!((next.status, next.text()), (200, "next".to_owned()));
@@ -344,7 +347,7 @@ fn curl_reports_the_401_each_of_56_times() {
         let mut command = Command::new(&curl);
         command
             .args(["--silent", "--show-error", "--http1.1", "--output"])
-            .arg(folder.path().join(format!("answer-{number}")))
+            .arg(folder.path().join(format!("response-{number}")))
             .args([
                 "--write-out",
                 "%{response_code} %{size_download}",

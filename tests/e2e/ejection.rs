@@ -26,7 +26,7 @@ fn wait_for_requests(ballast: &Ballast, backend: &Backend) {
 fn request_until_served(ballast: &Ballast, backend: &Backend, more: u64) {
     let wanted = backend.requests() + more;
     let mut client = Client::connect(ballast.address());
-    wait_until(SOON, "the host has got its requests", || {
+    wait_until(SOON, "the host has its requests", || {
         client.get("/");
         backend.requests() >= wanted
     });
@@ -147,7 +147,7 @@ fn client_errors_never_count_as_failures() {
         let mut stalling = Client::connect(ballast.address());
         stalling.send(upload).expect("sent");
         assert_eq!(
-            stalling.read_response(false).expect("an answer").status,
+            stalling.read_response(false).expect("a response").status,
             408
         );
     }
@@ -173,13 +173,13 @@ fn a_response_that_does_not_end_readmits_a_host() {
         Ok(crate::support::Next::Close)
     }));
     let (mut clients, before) = (Vec::new(), bad.requests());
-    wait_until(SOON, "the request that proves it", || {
+    wait_until(SOON, "the probing request", || {
         let total = good.requests() + bad.requests();
         let mut client = Client::connect(ballast.address());
         client
             .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             .expect("sent");
-        wait_until(SOON, "it has arrived", || {
+        wait_until(SOON, "the request has arrived", || {
             good.requests() + bad.requests() > total
         });
         clients.push(client);
@@ -199,7 +199,7 @@ fn a_post_readmits_a_host_if_there_are_only_posts() {
     bad.set(Reply::ok());
     let (start, before) = (Instant::now(), bad.requests());
     let mut client = Client::connect(ballast.address());
-    wait_until(SOON, "a POST proves it", || {
+    wait_until(SOON, "a POST readmits the host", || {
         assert_eq!(client.post("/", b"body").status, 200);
         bad.requests() > before
     });
@@ -261,7 +261,7 @@ fn an_ejection_survives_a_reload() {
     request_until_served(&ballast, &bad, 5);
     ballast.wait_for_log(&["is ejected for 60s"]);
     let before = bad.requests();
-    let line = ballast.hang_up(&setup.clone().algorithm("random").yaml());
+    let line = ballast.reload_by_sighup(&setup.clone().algorithm("random").yaml());
     assert!(line.contains("algorithm changed"), "{line}");
     let mut client = Client::connect(ballast.address());
     for _ in 0..30 {
@@ -338,8 +338,8 @@ fn only_statuses_that_indicate_a_host_failure_eject() {
     assert!(hosts.iter().all(|host| host.requests() > 1_000));
     for status in (500..600).filter(|status| indicates_a_host_failure(*status)) {
         let ballast = setup.start();
-        let asked = format!("/{status}");
-        assert_eq!(get(ballast.address(), &asked).status, status);
+        let path = format!("/{status}");
+        assert_eq!(get(ballast.address(), &path).status, status);
         ballast.wait_for_log(&["is ejected for", &format!("the last: status {status}")]);
     }
 }

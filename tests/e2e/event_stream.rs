@@ -23,7 +23,7 @@ fn with_admin(backend: &Backend) -> (Ballast, SocketAddr) {
 fn get_from(admin: SocketAddr, path: &str) -> Response {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n\r\n");
     let response = Client::connect(admin).request(request);
-    response.expect("a whole answer")
+    response.expect("a complete response")
 }
 
 /// An open stream, and the text that has arrived on it.

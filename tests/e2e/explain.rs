@@ -31,7 +31,7 @@ impl Scene {
             body.len()
         );
         let mut client = Client::connect(self.admin);
-        let response = client.request(request).expect("a whole answer");
+        let response = client.request(request).expect("a complete response");
         let value = serde_json::from_str(&response.text()).expect("JSON");
         (response.status, value)
     }
@@ -113,7 +113,7 @@ fn each_host_is_listed_with_its_reason() {
     let described = || json!({ "pool": "web" });
     down.stop();
     ejected.set(Reply::status(500));
-    wait_until(SOON, "one is down and one ejected", || {
+    wait_until(SOON, "one host is down and one is ejected", || {
         get(address, "/");
         let explained = scene.explain(described());
         verdict_state_reason(&explained, down)[1] == "down"
@@ -123,15 +123,17 @@ fn each_host_is_listed_with_its_reason() {
     let running = [busy, full];
     running.iter().for_each(|backend| backend.set(Reply::Hang));
     let before = running.map(Backend::requests);
-    let come = || [0, 1].map(|at| running[at].requests() - before[at]);
+    let arrived = || [0, 1].map(|at| running[at].requests() - before[at]);
     let mut clients = [1, 2].map(|count| {
         let mut client = Client::connect(address);
         (client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")).expect("sent");
         // The next request finds this one running, and goes to the other host.
-        wait_until(SOON, "it runs", || come().iter().sum::<u64>() == count);
+        wait_until(SOON, "the request runs", || {
+            arrived().iter().sum::<u64>() == count
+        });
         client
     });
-    assert_eq!(come(), [1, 1], "one runs on each");
+    assert_eq!(arrived(), [1, 1], "each host has a request");
     scene.drain("undrain", &[idle]);
 
     let requests = || backends.each_ref().map(Backend::requests);
@@ -204,7 +206,7 @@ fn the_explained_host_of_a_key_gets_the_request() {
             let user = format!("user{number}");
             let mut explained = Value::Null;
             // The previous request keeps its place for a moment after its response.
-            wait_until(SOON, "nothing runs", || {
+            wait_until(SOON, "no request runs", || {
                 explained = scene.explain(json!({ "headers": [["x-user", user]] }));
                 let mut candidates = candidates(&explained).iter();
                 // The previous request may end between the choice of the host and the reading of the counts.
@@ -353,7 +355,7 @@ fn requests_without_a_host_are_explained() {
     b.set(Reply::Hang);
     let mut client = Client::connect(scene.ballast.address());
     (client.send("GET /one HTTP/1.1\r\nHost: open.example\r\n\r\n")).expect("sent");
-    wait_until(SOON, "it runs", || b.requests() == 1);
+    wait_until(SOON, "the request runs", || b.requests() == 1);
     let none = |described: Value| scene.explain(described)["outcome"]["none"].clone();
     assert_eq!(
         none(json!({ "host": "open.example", "path": "/one" })),

@@ -50,7 +50,7 @@ fn an_idempotent_request_reset_before_its_response_fails_over() {
         }
         let put = "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody";
         for _ in 0..6 {
-            let response = client.request(put).expect("a whole answer");
+            let response = client.request(put).expect("a complete response");
             assert_eq!(response.backend(), "good", "{reply:?}");
             assert_eq!(good.last().body, b"body", "{reply:?}");
         }
@@ -98,18 +98,15 @@ fn a_host_that_closes_idle_connections_fails_no_request_and_repeats_no_post() {
                 assert_eq!(response.status, 502);
                 client = Client::connect(ballast.address());
             }
-            Err(error) => panic!("no answer to a POST: {error}"),
+            Err(error) => panic!("no response to a POST: {error}"),
         }
     }
     let arrived = a.requests() + b.requests() - before;
     assert!(
         (succeeded..=200).contains(&arrived),
-        "{succeeded} answers to 200 POSTs, and {arrived} arrived"
+        "{succeeded} of 200 POSTs succeeded, and {arrived} arrived"
     );
-    assert!(
-        succeeded > 100,
-        "only {succeeded} of 200 POSTs were answered"
-    );
+    assert!(succeeded > 100, "only {succeeded} of 200 POSTs succeeded");
 }
 
 #[test]
@@ -236,7 +233,7 @@ fn no_request_fails_with(algorithm: &str) {
         load.wait_for_more(ENOUGH);
         backends[1].stop();
         load.wait_for_more(ENOUGH);
-        wait_until(SOON, "it is known", is_down);
+        wait_until(SOON, "the host is known to be down", is_down);
         backends[1].start();
         let before = backends[1].requests();
         wait_until(SOON, "the host that came back gets requests", || {

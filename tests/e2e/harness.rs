@@ -38,22 +38,22 @@ fn a_backend_misbehaves_as_configured() {
     backend.set(Reply::ResetMidBody);
     ask().expect_err("cut off");
     backend.set(Reply::Drip(Duration::from_millis(1)));
-    assert_eq!(ask().expect("whole").text(), "ok");
+    assert_eq!(ask().expect("a complete response").text(), "ok");
     backend.set(Reply::ok().body("x".repeat(40_000)).chunked());
-    assert_eq!(ask().expect("whole").body.len(), 40_000);
+    assert_eq!(ask().expect("a complete response").body.len(), 40_000);
     backend.set(Reply::ok().then_close());
-    assert_eq!(ask().expect("whole").status, 200);
+    assert_eq!(ask().expect("a complete response").status, 200);
     backend.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 204 Done\r\n\r\n")?;
         Ok(Next::Close)
     }));
-    assert_eq!(ask().expect("whole").status, 204);
+    assert_eq!(ask().expect("a complete response").status, 204);
     backend.set(Reply::Hang);
     let mut client = Client::connect(backend.address());
     client.send("GET / HTTP/1.1\r\n\r\n").expect("sent");
     assert!(!client.is_closed_within(Duration::from_millis(50)));
     client.abort();
-    wait_until(SOON, "the abort arrives", || {
+    wait_until(SOON, "the host sees the abort", || {
         backend.open_connections() == 0
     });
 }

@@ -12,7 +12,10 @@ fn hosts_receive_forwarding_fields() {
     let source = "127.0.0.9".parse().expect("an address");
     let mut client = Client::from_ip(source, ballast.address()).expect("connected");
     let request = "GET / HTTP/1.1\r\nHost: shop.example:81\r\n\r\n";
-    assert_eq!(client.request(request).expect("whole").status, 200);
+    assert_eq!(
+        client.request(request).expect("a complete response").status,
+        200
+    );
     let head = backend.last().head;
     assert_eq!(head.all("x-forwarded-for"), ["127.0.0.9"]);
     assert_eq!(head.all("x-forwarded-proto"), ["http"]);
@@ -79,16 +82,16 @@ fn forged_identity_fields_reach_no_host() {
     for separator in ["-", "_"] {
         Client::connect(ballast.address()).get_with("/", &claims(separator));
         assert_no_identity_fields(&backend.last().head, ballast.address().port());
-        let mut asked = request("GET", "/");
+        let mut request_with_claims = request("GET", "/");
         for line in claims(separator).lines() {
             let name = line.split(':').next().expect("a name").to_lowercase();
             let name = http::HeaderName::try_from(name).expect("a name");
-            asked
+            request_with_claims
                 .headers_mut()
                 .append(name, "6.6.6.6".parse().expect("a value"));
         }
-        let response = secure.connect(over_tls.address()).ask(asked);
-        assert_eq!(response.expect("an answer").status, 200);
+        let response = secure.connect(over_tls.address()).ask(request_with_claims);
+        assert_eq!(response.expect("a response").status, 200);
         assert_no_identity_fields(&backend.last().head, over_tls.address().port());
     }
 }
@@ -246,12 +249,12 @@ fn fields_with_underscores_reach_hosts_only_if_configured() {
     let pass = Setup::of(&[&backend])
         .top("headers: { underscores: pass }")
         .start();
-    let twins = "X_Forwarded_For: 6.6.6.6\r\nx_user: me\r\nX-User: you\r\n_: 1\r\n";
-    Client::connect(drop.address()).get_with("/", twins);
+    let lookalikes = "X_Forwarded_For: 6.6.6.6\r\nx_user: me\r\nX-User: you\r\n_: 1\r\n";
+    Client::connect(drop.address()).get_with("/", lookalikes);
     let head = backend.last().head;
     assert!(head.fields.iter().all(|(name, _)| !name.contains('_')));
     assert_eq!(head.all("x-user"), ["you"]);
-    Client::connect(pass.address()).get_with("/", twins);
+    Client::connect(pass.address()).get_with("/", lookalikes);
     let head = backend.last().head;
     assert!(head.all("x_forwarded_for").is_empty());
     assert_eq!(head.all("x_user"), ["me"]);
@@ -272,7 +275,7 @@ fn hash_keys_ignore_fields_that_hosts_do_not_get() {
             response.backend().to_owned()
         })
         .collect();
-    assert_eq!(seen.len(), 4, "they take turns");
+    assert_eq!(seen.len(), 4, "the hosts take turns");
 }
 
 #[test]

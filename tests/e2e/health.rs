@@ -207,7 +207,11 @@ fn an_http_check_sends_the_configured_request() {
     assert_eq!(check.all("host"), ["check.example"]);
     let mut client = Client::connect(ballast.address());
     for _ in 0..10 {
-        assert_eq!(client.get("/").backend(), "a", "b answers 200, not 204");
+        assert_eq!(
+            client.get("/").backend(),
+            "a",
+            "b responds with 200, not 204"
+        );
     }
     b.set_health(Reply::status(302));
     wait_until_used(&ballast, "b");
@@ -286,7 +290,13 @@ fn running_requests_of_a_host_that_goes_down_finish() {
     for backend in [&a, &b] {
         backend.set_health(Reply::status(500));
     }
-    assert_eq!(client.read_response(false).expect("whole").text(), "end");
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .text(),
+        "end"
+    );
     wait_until(SOON, "503", || get(ballast.address(), "/").status == 503);
 }
 
@@ -324,12 +334,12 @@ fn a_check_timeout_does_not_remove_a_host_that_serves_requests() {
     assert!(ballast.log_with(&[&address, "is down"]).is_empty());
     // A wrong response to a check counts, whatever the requests show.
     b.set_health(Reply::status(500));
-    wait_until(SOON, "it is down", || {
+    wait_until(SOON, "the host is down", || {
         client.get("/");
         !ballast.log_with(&[&address, "is down"]).is_empty()
     });
     b.set_health(Reply::ok());
-    wait_until(SOON, "it is up again", || {
+    wait_until(SOON, "the host is up again", || {
         ballast.log_with(&[&address, "is up"]).len() == 2
     });
     // Without requests there is no proof that the host works.
@@ -364,8 +374,8 @@ fn simultaneous_check_timeouts_of_most_hosts_remove_none() {
             backend.set_health(Reply::ok());
         }
         ballast.wait_for_log(&["the correlated failure is over"]);
-        let begun = ballast.log_with(&["pool web: correlated failure"]).len();
-        assert!(begun <= 3, "{:#?}", ballast.log());
+        let before = ballast.log_with(&["pool web: correlated failure"]).len();
+        assert!(before <= 3, "{:#?}", ballast.log());
     }
 }
 
@@ -388,12 +398,12 @@ fn a_process_that_was_suspended_marks_no_host_down() {
         });
         ballast.signal(Signal::SIGSTOP);
         let start = Instant::now();
-        wait_until(SOON, "it was away longer than a check may take", || {
+        wait_until(SOON, "the pause exceeds the timeout of a check", || {
             start.elapsed() > Duration::from_secs(2)
         });
         ballast.signal(Signal::SIGCONT);
         let seen = (a.health_checks(), b.health_checks());
-        wait_until(SOON, "it checks on", || {
+        wait_until(SOON, "the checks continue", || {
             a.health_checks() > seen.0 && b.health_checks() > seen.1
         });
         assert_eq!(get(ballast.address(), "/").status, 200);

@@ -26,7 +26,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 
 /// The process ID in the pid file.
 fn serving(ballast: &Ballast) -> Pid {
-    let text = std::fs::read_to_string(ballast.file_ending(".pid")).expect("it is there");
+    let text = std::fs::read_to_string(ballast.file_with_suffix(".pid")).expect("the file exists");
     Pid::from_raw(text.trim().parse().expect("a number"))
 }
 
@@ -43,22 +43,22 @@ fn on(ballast: &Ballast, path: &Path, args: &[&str]) -> Finished {
 }
 
 /// Asserts that every command finds a process whose file is reached by `name`, after `link` leads to another folder.
-fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
+fn assert_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     // The first file stays in its place until the links exist.
-    let ballast = Ballast::start_behind(&Setup::of(&[&a]).yaml(), |folder| {
-        let yaml = std::fs::read_to_string(folder.join("ballast.yaml")).expect("it is there");
+    let ballast = Ballast::start_with_path(&Setup::of(&[&a]).yaml(), |folder| {
+        let yaml = std::fs::read_to_string(folder.join("ballast.yaml")).expect("the file exists");
         write(&folder.join(folders[0]), "ballast.yaml", &yaml);
         let other = yaml.replace(&a.address().to_string(), &b.address().to_string());
         write(&folder.join(folders[1]), "ballast.yaml", &other);
         symlink(folders[0], folder.join(link)).expect("the folder can be written");
         if direct {
-            std::fs::remove_file(folder.join("ballast.yaml")).expect("it is there");
+            std::fs::remove_file(folder.join("ballast.yaml")).expect("the file exists");
             symlink(format!("{link}/ballast.yaml"), folder.join("ballast.yaml")).expect("written");
         }
         folder.join(name)
     });
-    ballast.file_ending(".sock");
+    ballast.file_with_suffix(".sock");
     let file = ballast.path(name);
     let link = ballast.path(link);
     assert_eq!(get(ballast.address(), "/").backend(), "a");
@@ -77,7 +77,7 @@ fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
     // A successor process reads the new target, and the commands find it as well.
     swap(&link, folders[0]);
     let before = serving(&ballast);
-    kill(before, Signal::SIGQUIT).expect("it runs");
+    kill(before, Signal::SIGQUIT).expect("the process runs");
     wait_until(SOON, "the successor serves", || serving(&ballast) != before);
     assert_eq!(get(ballast.address(), "/").backend(), "a");
     wait_until(SOON, "the successor is found", || {
@@ -95,17 +95,17 @@ fn is_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
     let real = ballast.path(folders[0]).join("ballast.yaml");
     let end = on(&ballast, &real, &["status"]);
     assert_eq!(end.code, Some(1), "{end:?}");
-    kill(serving(&ballast), Signal::SIGTERM).expect("it runs");
+    kill(serving(&ballast), Signal::SIGTERM).expect("the process runs");
 }
 
 #[test]
 fn a_config_map_link_may_change() {
-    is_found("..data", ["..2026_1", "..2026_2"], "ballast.yaml", true);
+    assert_found("..data", ["..2026_1", "..2026_2"], "ballast.yaml", true);
 }
 
 #[test]
 fn a_link_to_the_current_release_may_change() {
-    is_found(
+    assert_found(
         "current",
         ["releases/1", "releases/2"],
         "current/ballast.yaml",
@@ -117,7 +117,7 @@ fn a_link_to_the_current_release_may_change() {
 fn all_spellings_of_a_path_identify_one_instance() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
-    ballast.file_ending(".sock");
+    ballast.file_with_suffix(".sock");
     std::fs::create_dir(ballast.path("sub")).expect("the folder can be written");
     for spelling in [
         "ballast.yaml",
@@ -143,8 +143,8 @@ fn relative_paths_start_at_the_directory_in_the_given_path() {
     let yaml = Setup::of(&[&backend])
         .top(&format!("listeners: [{{ address: \"{LISTEN}\", {tls} }}]"))
         .yaml();
-    let ballast = Ballast::start_behind(&yaml, |folder| {
-        let yaml = std::fs::read_to_string(folder.join("ballast.yaml")).expect("it is there");
+    let ballast = Ballast::start_with_path(&yaml, |folder| {
+        let yaml = std::fs::read_to_string(folder.join("ballast.yaml")).expect("the file exists");
         for (release, authority) in [("1", &first), ("2", &second)] {
             write(&folder.join(release), "ballast.yaml", &yaml);
             authority
@@ -154,7 +154,7 @@ fn relative_paths_start_at_the_directory_in_the_given_path() {
         symlink("1", folder.join("current")).expect("the folder can be written");
         folder.join("current/ballast.yaml")
     });
-    ballast.file_ending(".sock");
+    ballast.file_with_suffix(".sock");
     let shows = |authority: &Authority| {
         let client = Client::tls(ballast.address(), "localhost", authority.client());
         client.is_ok_and(|mut client| {
@@ -184,7 +184,7 @@ fn check_without_a_process_reports_that_and_checks_only_the_file() {
     assert_eq!(end.code, Some(0), "{end:?}");
     let mut lines = end.stdout.lines();
     assert_eq!(lines.next(), Some(&*format!("{file}: ok (1 pool, 1 host)")));
-    let line = lines.next().expect("what could not be asked");
+    let line = lines.next().expect("a line about the missing preview");
     for part in ["no preview of a reload: ", "/a-", ".sock", "no such socket"] {
         assert!(line.contains(part), "{line}");
     }
@@ -193,7 +193,11 @@ fn check_without_a_process_reports_that_and_checks_only_the_file() {
     let socket = socket.display().to_string();
     let end = run(&["check", "-c", &file, "--socket", &socket]);
     assert_eq!(end.code, Some(0), "{end:?}");
-    let line = end.stdout.lines().nth(1).expect("what could not be asked");
+    let line = end
+        .stdout
+        .lines()
+        .nth(1)
+        .expect("a line about the missing preview");
     assert!(line.contains(&socket) && line.contains("refused"), "{line}");
     write(folder.path(), "a.yaml", &format!("{yaml}nonsense: 1\n"));
     assert_eq!(run(&["check", "-c", &file]).code, Some(2));

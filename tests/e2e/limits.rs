@@ -32,7 +32,7 @@ const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\
 /// Waits until a request gets the status 200, which happens once no other request is counted.
 fn wait_until_served(address: SocketAddr, after: &str) {
     let mut client = Client::connect(address);
-    wait_until(SOON, &format!("the place is free after {after}"), || {
+    wait_until(SOON, &format!("the slot is free after {after}"), || {
         let status = client.get("/").status;
         assert!(status == 200 || status == 503, "{status} after {after}");
         status == 200
@@ -65,7 +65,7 @@ fn requests_over_max_in_flight_get_503_until_others_finish() {
     backend.set(Reply::ok());
     first.abort();
     second.abort();
-    wait_until_served(ballast.address(), "the first two have gone");
+    wait_until_served(ballast.address(), "the first two requests have ended");
     assert_eq!(third.get("/").status, 200);
 }
 
@@ -92,10 +92,10 @@ fn no_request_stays_counted_after_a_client_disconnects() {
         wait_until_served(ballast.address(), "an abort");
 
         pending(&ballast, &backend, UPLOAD).abort();
-        wait_until_served(ballast.address(), "an abort amid the upload");
+        wait_until_served(ballast.address(), "an abort during the upload");
 
         drop(pending(&ballast, &backend, UPLOAD));
-        wait_until_served(ballast.address(), "a close amid the upload");
+        wait_until_served(ballast.address(), "a close during the upload");
     }
     // The client aborts during the response.
     backend.set(Reply::ok().body(vec![b'x'; 8 * 1024 * 1024]));
@@ -104,13 +104,13 @@ fn no_request_stays_counted_after_a_client_disconnects() {
     client.read_head().expect("a head");
     client.abort();
     backend.set(Reply::ok());
-    wait_until_served(ballast.address(), "an abort amid the answer");
+    wait_until_served(ballast.address(), "an abort during the response");
     // A client that closes its connection while it waits counts as one that has sent everything. The end of the wait
     // frees the place.
     backend.set(Reply::ok().after(Duration::from_millis(200)));
     drop(pending(&ballast, &backend, GET));
     backend.set(Reply::ok());
-    wait_until_served(ballast.address(), "a close before the answer");
+    wait_until_served(ballast.address(), "a close before the response");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn no_request_stays_counted_after_a_host_fails() {
                 .request(format!(
                     "{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"
                 ))
-                .expect("a whole answer");
+                .expect("a complete response");
             assert_eq!(response.status, status, "{method} {reply:?}");
             backend.set(Reply::ok());
             wait_until_served(ballast.address(), &format!("{reply:?}"));
@@ -234,7 +234,7 @@ fn a_hot_key_spreads_over_a_bounded_pool() {
             client
         })
         .collect();
-    wait_until(SOON, "all forty have reached a host", || {
+    wait_until(SOON, "all forty requests have reached a host", || {
         backends.iter().map(Backend::requests).sum::<u64>() == 40
     });
     // ceil(1.25 · 40 / 5)

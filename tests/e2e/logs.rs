@@ -12,7 +12,9 @@ use crate::support::{Backend, Ballast, Client, DeadHost, SOON, Setup, wait_for, 
 fn suppressed_lines(ballast: &Ballast) -> usize {
     let lines = ballast.log_with(&["more lines like this"]);
     let counts = lines.iter().map(|line| {
-        let (before, _) = line.split_once(" more lines").expect("it is there");
+        let (before, _) = line
+            .split_once(" more lines")
+            .expect("the line has a count");
         let count = before.rsplit(' ').next().expect("a word");
         count.parse::<usize>().expect("a number")
     });
@@ -34,7 +36,7 @@ fn ten_thousand_failures_log_few_lines_with_the_exact_count() {
         thread::spawn(move || {
             for _ in 0..REQUESTS / CLIENTS {
                 let response = Client::connect(address).request(&request);
-                assert_eq!(response.expect("a whole answer").status, 502);
+                assert_eq!(response.expect("a complete response").status, 502);
             }
         })
     }));
@@ -71,7 +73,7 @@ fn the_first_line_and_each_reload_describe_the_instance() {
     let first = ballast.log().into_iter().next().expect("a line");
     assert!(parts.iter().all(|part| first.contains(*part)), "{first}");
     let more = setup.host_entry("\"127.0.0.1:9\"").yaml();
-    ballast.hang_up(&more);
+    ballast.reload_by_sighup(&more);
     ballast.wait_for_log(&[
         &version,
         &pid,
@@ -138,7 +140,7 @@ fn a_rejected_request_is_logged_with_the_status_that_was_sent() {
         format!("GET / HTTP/1.1\r\n{host}A"),
     ];
     let lines = |count: usize| {
-        wait_for(SOON, "the lines are there", || {
+        wait_for(SOON, "the lines are written", || {
             let text = fs::read_to_string(ballast.path("access.log")).ok()?;
             let lines = text
                 .lines()
@@ -149,7 +151,7 @@ fn a_rejected_request_is_logged_with_the_status_that_was_sent() {
     };
     for (number, request) in refused.iter().enumerate() {
         let response = Client::connect(ballast.address()).request(request);
-        let wire = response.expect("an answer").status;
+        let wire = response.expect("a response").status;
         let line = lines(number + 1).pop().expect("a line");
         let shown = request[..request.len().min(60)].escape_debug();
         assert!((400..=505).contains(&wire), "{wire} to {shown}");

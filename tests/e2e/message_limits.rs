@@ -13,7 +13,7 @@ fn with(backend: &Backend, top: &str) -> Ballast {
 #[track_caller]
 fn ask(ballast: &Ballast, request: &str) -> Response {
     let mut client = Client::connect(ballast.address());
-    client.request(request).expect("a whole answer")
+    client.request(request).expect("a complete response")
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn an_oversized_head_or_target_is_refused_and_the_connection_closed() {
         (fields(256), 431),
     ] {
         let mut client = Client::connect(ballast.address());
-        let response = client.request(bad).expect("a whole answer");
+        let response = client.request(bad).expect("a complete response");
         assert_eq!(response.status, status);
         assert_eq!(response.head.get("connection"), Some("close"));
         assert!(client.is_closed_within(SOON));
@@ -76,7 +76,7 @@ fn an_invalid_request_line_is_refused_however_it_is_split() {
             for octets in [false, true] {
                 let mut client = Client::connect(ballast.address());
                 if !before.is_empty() {
-                    assert_eq!(client.request(before).expect("an answer").status, 200);
+                    assert_eq!(client.request(before).expect("a response").status, 200);
                 }
                 let served = backend.requests();
                 if octets {
@@ -87,7 +87,7 @@ fn an_invalid_request_line_is_refused_however_it_is_split() {
                 } else {
                     client.send(bad).expect("sent");
                 }
-                let refused = client.read_response(false).expect("an answer");
+                let refused = client.read_response(false).expect("a response");
                 assert_eq!(refused.status, 400, "{bad:?}");
                 assert!(client.is_closed_within(SOON));
                 assert_eq!(backend.requests(), served, "{bad:?}");
@@ -117,10 +117,22 @@ fn an_invalid_pipelined_request_line_is_refused() {
             for cut in [all.len()].into_iter().chain(cuts) {
                 let mut client = Client::connect(ballast.address());
                 client.send(&all[..cut]).expect("sent");
-                assert_eq!(client.read_response(false).expect("whole").status, 200);
+                assert_eq!(
+                    client
+                        .read_response(false)
+                        .expect("a complete response")
+                        .status,
+                    200
+                );
                 let _ = client.send(&all[cut..]);
-                assert_eq!(client.read_response(false).expect("whole").status, 200);
-                let response = client.read_response(false).expect("whole");
+                assert_eq!(
+                    client
+                        .read_response(false)
+                        .expect("a complete response")
+                        .status,
+                    200
+                );
+                let response = client.read_response(false).expect("a complete response");
                 assert_eq!(response.status, 400, "{number} {bad:?} {cut}");
                 assert!(client.is_closed_within(SOON));
             }
@@ -129,7 +141,13 @@ fn an_invalid_pipelined_request_line_is_refused() {
         let mut client = Client::connect(ballast.address());
         client.send(REQUESTS.concat() + before).expect("sent");
         for _ in 0..=REQUESTS.len() {
-            assert_eq!(client.read_response(false).expect("whole").status, 200);
+            assert_eq!(
+                client
+                    .read_response(false)
+                    .expect("a complete response")
+                    .status,
+                200
+            );
         }
         assert_eq!(
             backend.last().body,
@@ -150,7 +168,9 @@ fn invalid_chunks_are_refused() {
         "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n",
     ] {
         let mut client = Client::connect(ballast.address());
-        let response = client.request([head, body].concat()).expect("whole");
+        let response = client
+            .request([head, body].concat())
+            .expect("a complete response");
         assert_eq!(response.status, 400, "{body:?}");
         assert!(client.is_closed_within(SOON));
     }
@@ -183,9 +203,15 @@ fn the_proxy_itself_responds_to_malformed_requests_and_connect() {
             let mut client = Client::connect(ballast.address());
             client.send([before, request].concat()).expect("sent");
             if !before.is_empty() {
-                assert_eq!(client.read_response(false).expect("whole").status, 200);
+                assert_eq!(
+                    client
+                        .read_response(false)
+                        .expect("a complete response")
+                        .status,
+                    200
+                );
             }
-            let response = client.read_response(false).expect("a whole answer");
+            let response = client.read_response(false).expect("a complete response");
             assert_eq!(response.status, status, "{request:?}");
             assert!(response.text().contains(text), "{}", response.text());
             assert_eq!(response.head.get("server"), None);
@@ -212,10 +238,10 @@ fn a_valid_request_line_may_be_split_anywhere() {
             let (first, second) = good.split_at(cut);
             let mut client = Client::connect(ballast.address());
             client.send(before.to_owned() + first).expect("sent");
-            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            assert_eq!(client.read_response(false).expect("a response").status, 200);
             client.send(second).expect("sent");
-            assert_eq!(client.read_response(false).expect("an answer").status, 200);
-            assert_eq!(client.request(good).expect("an answer").status, 200);
+            assert_eq!(client.read_response(false).expect("a response").status, 200);
+            assert_eq!(client.request(good).expect("a response").status, 200);
         }
     }
 }
@@ -258,7 +284,7 @@ fn a_declared_length_over_the_limit_is_refused_at_once() {
             .request(format!(
                 "POST / HTTP/1.1\r\nHost: test\r\n{expect}Content-Length: 11\r\n\r\n"
             ))
-            .expect("a whole answer");
+            .expect("a complete response");
         assert_eq!(response.status, 413);
         assert_eq!(response.head.get("connection"), Some("close"));
     }
@@ -278,10 +304,10 @@ fn a_body_that_grows_too_large_is_cut_off() {
     });
     client.send_chunk("a").expect("sent");
     client.send_chunk("").expect("sent");
-    let response = client.read_response(false).expect("a whole answer");
+    let response = client.read_response(false).expect("a complete response");
     assert_eq!(response.status, 413);
     assert!(client.is_closed_within(SOON));
-    wait_until(SOON, "the host is left alone with a part", || {
+    wait_until(SOON, "the host has a part of the body", || {
         backend.open_connections() == 0
     });
     // A host that is cut off in this way is not to blame, and the limit applies to each request separately.
@@ -290,7 +316,13 @@ fn a_body_that_grows_too_large_is_cut_off() {
         client.send(chunked).expect("sent");
         client.send_chunk("0123456789").expect("sent");
         client.send_chunk("").expect("sent");
-        assert_eq!(client.read_response(false).expect("whole").status, 200);
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .status,
+            200
+        );
     }
 }
 
@@ -316,7 +348,13 @@ fn a_client_that_is_still_sending_gets_the_413() {
     }
     growing.send_chunk("").expect("sent");
     for mut client in [announced, growing] {
-        assert_eq!(client.read_response(false).expect("whole").status, 413);
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .status,
+            413
+        );
         assert!(client.is_closed_within(SOON));
     }
 }
@@ -346,7 +384,7 @@ fn a_client_that_neither_sends_the_rest_nor_closes_is_not_waited_for() {
             }));
         }
         let mut client = Client::connect(ballast.address());
-        let response = client.request(request).expect("a whole answer");
+        let response = client.request(request).expect("a complete response");
         assert_eq!(response.status, 413);
         let start = Instant::now();
         assert!(client.is_closed_within(SOON), "{request:?}");
@@ -364,7 +402,7 @@ fn a_reload_changes_message_limits_of_open_connections() {
     assert_eq!(backend.last().head.all("via"), ["1.1 ballast"]);
     let changed = setup.top("headers: { via: none }").top(SMALL_BODY);
     ballast.configure(&changed.yaml());
-    wait_until(SOON, "the new file is taken in", || {
+    wait_until(SOON, "the new file is loaded", || {
         ballast.reload().code == Some(0)
     });
     assert_eq!(client.post("/", b"0123456789").status, 200);
@@ -380,7 +418,7 @@ fn a_retried_body_counts_once() {
     let mut client = Client::connect(ballast.address());
     for _ in 0..4 {
         let put = "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n0123456789";
-        let response = client.request(put).expect("a whole answer");
+        let response = client.request(put).expect("a complete response");
         assert_eq!(response.status, 200);
         assert_eq!(good.last().body, b"0123456789");
     }
@@ -407,20 +445,23 @@ fn pipelined_requests_are_served() {
     // The test sends the requests in one piece, and then in many pieces, split at any position.
     client.send(&bytes).expect("sent");
     for number in 0..50 {
-        let response = client.read_response(false).expect("whole");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!(response.text(), format!("/{number}"));
     }
     for piece in bytes.as_bytes().chunks(61) {
         client.send(piece).expect("sent");
     }
     for number in 0..50 {
-        let response = client.read_response(false).expect("whole");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!(response.text(), format!("/{number}"));
     }
     // The process ignores all bytes after a request that it refuses.
     let seen = backend.requests();
     let bad = "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nHost: test\r\n\r\n";
-    assert_eq!(client.request(bad).expect("whole").status, 400);
+    assert_eq!(
+        client.request(bad).expect("a complete response").status,
+        400
+    );
     assert!(client.is_closed_within(SOON));
     assert_eq!(backend.requests(), seen);
 }
@@ -434,7 +475,7 @@ fn an_http_1_0_client_gets_no_chunks() {
         let mut client = Client::connect(ballast.address());
         let response = client
             .request(format!("GET / HTTP/1.0\r\n{fields}\r\n"))
-            .expect("a whole answer");
+            .expect("a complete response");
         assert_eq!(response.text(), "all of it");
         assert_eq!(response.head.get("transfer-encoding"), None);
         assert_eq!(response.head.get("content-length"), None);
@@ -467,22 +508,31 @@ fn the_proxy_itself_responds_to_trace_and_to_options_on_its_last_hop() {
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
     let trace = "TRACE / HTTP/1.1\r\nHost: test\r\nCookie: secret\r\n\r\n";
-    let response = client.request(trace).expect("whole");
+    let response = client.request(trace).expect("a complete response");
     assert_eq!(response.status, 405);
     assert!(response.head.get("allow").is_some());
     assert!(!response.text().contains("secret"));
     let options =
         |count: &str| format!("OPTIONS / HTTP/1.1\r\nHost: test\r\nMax-Forwards: {count}\r\n\r\n");
-    let response = client.request(options("0")).expect("whole");
+    let response = client.request(options("0")).expect("a complete response");
     assert_eq!(response.status, 200);
     assert!(response.head.get("allow").is_some());
     assert_eq!(response.head.get("content-length"), Some("0"));
     assert_eq!(backend.requests(), 0);
-    assert_eq!(client.request(options("1")).expect("whole").status, 200);
+    assert_eq!(
+        client
+            .request(options("1"))
+            .expect("a complete response")
+            .status,
+        200
+    );
     assert_eq!(backend.last().head.all("max-forwards"), ["0"]);
     // An absolute target without a path means the server as a whole.
     let whole = "OPTIONS http://test HTTP/1.1\r\nHost: test\r\n\r\n";
-    assert_eq!(client.request(whole).expect("whole").status, 200);
+    assert_eq!(
+        client.request(whole).expect("a complete response").status,
+        200
+    );
     assert_eq!(backend.last().head.start, "OPTIONS * HTTP/1.1");
 }
 
@@ -512,7 +562,7 @@ fn rejected_requests_get_the_reason() {
         ),
     ] {
         let mut client = Client::connect(ballast.address());
-        let response = client.request(request).expect("a whole answer");
+        let response = client.request(request).expect("a complete response");
         assert_eq!(response.status, status, "{request}");
         assert!(response.text().contains(reason), "{}", response.text());
         assert!(client.is_closed_within(SOON), "{request}");
@@ -536,7 +586,7 @@ fn a_response_that_cannot_be_forwarded_counts_as_a_failure() {
         }));
         let mut client = Client::connect(ballast.address());
         assert_eq!(client.get("/").status, 502, "{malformed}");
-        wait_until(SOON, "its connection is not used again", || {
+        wait_until(SOON, "the connection is not used again", || {
             bad.open_connections() == 0
         });
     }

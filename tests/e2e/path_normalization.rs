@@ -87,7 +87,7 @@ impl Scene {
             ),
             Way::Http2 => {
                 let mut client = self.secure.connect(self.over_tls.address());
-                client.ask(request("GET", path)).expect("an answer").status
+                client.ask(request("GET", path)).expect("a response").status
             }
         }
     }
@@ -96,7 +96,7 @@ impl Scene {
 fn ask(address: SocketAddr, target: &str, host: &str) -> u16 {
     let mut client = Client::connect(address);
     let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    client.request(request).expect("a whole answer").status
+    client.request(request).expect("a complete response").status
 }
 
 #[test]

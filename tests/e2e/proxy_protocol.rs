@@ -18,7 +18,7 @@ fn line(client: &str) -> Vec<u8> {
 
 /// A header of version 2.
 fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(rest.len()).expect("it fits");
+    let length = u16::try_from(rest.len()).expect("the length fits");
     [SIGNATURE, &[command, family], &length.to_be_bytes(), rest].concat()
 }
 
@@ -73,12 +73,24 @@ fn the_announced_client_is_the_client_of_the_request() {
         let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
         let all = [&header[..], request].concat();
         let mut client = after(&all, &ballast);
-        assert_eq!(client.read_response(false).expect("whole").status, 200);
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .status,
+            200
+        );
         let mut client = Client::connect(ballast.address());
         for byte in &all {
             client.send([*byte]).expect("sent");
         }
-        assert_eq!(client.read_response(false).expect("whole").status, 200);
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .status,
+            200
+        );
         let last = backend.last();
         assert_eq!(last.head.all("x-forwarded-for"), [expected], "{shown}");
     }
@@ -161,7 +173,7 @@ fn the_header_precedes_tls() {
     let ballast = behind_proxies(&backend, "", &tls);
     for header in [line("192.0.2.7"), binary_of([192, 0, 2, 7], b"")] {
         let config = authority.client();
-        let client = Client::tls_behind(&header, ballast.address(), "edge.test", config);
+        let client = Client::tls_after(&header, ballast.address(), "edge.test", config);
         assert_eq!(client.expect("connected").get("/").status, 200);
         let last = backend.last();
         assert_eq!(last.head.all("x-forwarded-for"), ["192.0.2.7"]);
@@ -180,11 +192,11 @@ fn a_reload_enables_and_disables_it_for_new_connections() {
     let mut plain = Client::connect(ballast.address());
     assert_eq!(plain.get("/").status, 200);
     let announced = ", proxy_protocol: { trusted: [127.0.0.1] }";
-    let outcome = ballast.hang_up(&setup(announced).yaml());
+    let outcome = ballast.reload_by_sighup(&setup(announced).yaml());
     assert!(outcome.contains("proxy_protocol changed"), "{outcome}");
-    assert_eq!(plain.get("/").status, 200, "it stays");
+    assert_eq!(plain.get("/").status, 200, "the connection stays open");
     assert_eq!(after(&line("192.0.2.7"), &ballast).get("/").status, 200);
-    ballast.hang_up(&setup("").yaml());
+    ballast.reload_by_sighup(&setup("").yaml());
     assert_eq!(Client::connect(ballast.address()).get("/").status, 200);
 }
 

@@ -26,7 +26,7 @@ fn request_and_response_pass_unchanged() {
             "PUT /a%20b/c?d=e&d=f HTTP/1.1\r\nHost: shop.example:8080\r\nX-Mine: yes\r\n\
              Accept: */*\r\nContent-Length: 4\r\n\r\nbody",
         )
-        .expect("a whole answer");
+        .expect("a complete response");
     assert_eq!(response.status, 418);
     assert_eq!(response.text(), "teapot");
     assert_eq!(response.head.get("x-custom"), Some("one"));
@@ -101,7 +101,13 @@ fn request_bodies_are_streamed() {
     );
     client.send_chunk(" last").expect("sent");
     client.send_chunk("").expect("sent");
-    assert_eq!(client.read_response(false).expect("whole").status, 200);
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .status,
+        200
+    );
     assert_eq!(backend.last().body, b"first last");
 }
 
@@ -123,7 +129,13 @@ fn twenty_megabytes_pass_intact_both_ways() {
         client.send_chunk(piece).expect("sent");
     }
     client.send_chunk("").expect("sent");
-    assert!(client.read_response(false).expect("whole").body == body);
+    assert!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .body
+            == body
+    );
     assert!(backend.last().body == body);
 }
 
@@ -200,7 +212,9 @@ fn a_client_may_request_connection_close() {
 
     for _ in 0..10 {
         let mut old = Client::connect(ballast.address());
-        let response = old.request("GET / HTTP/1.0\r\n\r\n").expect("whole");
+        let response = old
+            .request("GET / HTTP/1.0\r\n\r\n")
+            .expect("a complete response");
         assert_eq!(response.text(), "a\n");
         assert!(old.is_closed_within(SOON));
     }
@@ -216,7 +230,13 @@ fn an_early_response_reaches_the_client() {
     client
         .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nthe beginning")
         .expect("sent");
-    assert_eq!(client.read_response(false).expect("whole").status, 413);
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .status,
+        413
+    );
 }
 
 #[test]
@@ -236,7 +256,13 @@ fn continue_reaches_a_client_that_expects_it() {
     let head = client.wire().read_head().expect("read").expect("a head");
     assert_eq!(head.word(1), "100");
     client.send("body").expect("sent");
-    assert_eq!(client.read_response(false).expect("whole").text(), "done");
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .text(),
+        "done"
+    );
 }
 
 #[test]
@@ -249,7 +275,13 @@ fn a_half_closed_client_gets_its_response_with_half_close_serve() {
         .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody")
         .expect("sent");
     client.finish_sending();
-    assert_eq!(client.read_response(false).expect("whole").text(), "a\n");
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .text(),
+        "a\n"
+    );
 }
 
 #[test]

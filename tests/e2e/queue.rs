@@ -47,7 +47,7 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
             .pool("limits: { max_in_flight: 2, queue: 0 }")
             .start();
         // There are five places, so the sixth request is refused at once.
-        let asked: Vec<_> = (0..6).map(|_| ask(&ballast, "/same")).collect();
+        let pending: Vec<_> = (0..6).map(|_| ask(&ballast, "/same")).collect();
         let total = || backends.iter().map(Backend::requests).sum::<u64>();
         wait_until(SOON, "five requests run", || total() == 5);
         assert_eq!(
@@ -55,9 +55,9 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
             [2, 2, 1],
             "{algorithm}"
         );
-        let mut statuses: Vec<u16> = asked
+        let mut statuses: Vec<u16> = pending
             .into_iter()
-            .map(|thread| thread.join().expect("an answer").0)
+            .map(|thread| thread.join().expect("a response").0)
             .collect();
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 200, 200, 200, 200, 503], "{algorithm}");
@@ -73,14 +73,14 @@ fn queued_requests_are_served_in_order() {
     let ballast = Setup::of(&[&backend])
         .pool("limits: { max_in_flight: 1, queue: 10, queue_timeout: 10s }")
         .start();
-    let asked: Vec<_> = (0..6)
+    let pending: Vec<_> = (0..6)
         .map(|number| {
             let thread = ask(&ballast, &format!("/{number}"));
             if number == 0 {
-                wait_until(SOON, "the first runs", || backend.requests() == 1);
+                wait_until(SOON, "the first request runs", || backend.requests() == 1);
                 backend.set(Reply::ok().after(Duration::from_millis(100)));
             } else {
-                wait_until(SOON, "it waits", || waiting(&ballast) == number);
+                wait_until(SOON, "the request waits", || waiting(&ballast) == number);
             }
             thread
         })
@@ -97,8 +97,8 @@ fn queued_requests_are_served_in_order() {
     }
     let expected: Vec<_> = (0..6).map(|n| format!("GET /{n} HTTP/1.1")).collect();
     assert_eq!(order, expected);
-    for thread in asked {
-        assert_eq!(thread.join().expect("an answer").0, 200);
+    for thread in pending {
+        assert_eq!(thread.join().expect("a response").0, 200);
     }
 }
 
@@ -114,11 +114,11 @@ fn a_full_queue_and_a_queue_timeout_give_503_with_retry_after() {
     first
         .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("sent");
-    wait_until(SOON, "the first runs", || backend.requests() == 1);
+    wait_until(SOON, "the first request runs", || backend.requests() == 1);
     let start = Instant::now();
     let both = [ask(&ballast, "/"), ask(&ballast, "/")];
     let mut times = both.map(|thread| {
-        let (status, time) = thread.join().expect("an answer");
+        let (status, time) = thread.join().expect("a response");
         assert_eq!(status, 503);
         time
     });
@@ -134,7 +134,7 @@ fn a_full_queue_and_a_queue_timeout_give_503_with_retry_after() {
     // The connection stays open, and later requests are served.
     backend.set(Reply::ok());
     first.abort();
-    wait_until(SOON, "the place is free", || client.get("/").status == 200);
+    wait_until(SOON, "the slot is free", || client.get("/").status == 200);
     assert_eq!(backend.requests(), 2);
 }
 
@@ -155,7 +155,7 @@ fn the_key_of_a_full_host_moves_and_returns() {
     stuck
         .send("GET /key HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("sent");
-    wait_until(SOON, "it is full", || at_home.requests() > before);
+    wait_until(SOON, "the host is full", || at_home.requests() > before);
     let elsewhere = client.get("/key").backend().to_owned();
     assert_ne!(elsewhere, home);
     assert_eq!(client.get("/key").backend(), elsewhere);
@@ -177,14 +177,14 @@ fn a_queued_request_is_served_when_the_old_pool_releases_the_host() {
     let ballast = setup("9s").start();
     backend.set(Reply::ok().after(Duration::from_secs(1)));
     let first = ask(&ballast, "/first");
-    wait_until(SOON, "the first runs", || backend.requests() == 1);
-    let line = ballast.hang_up(&setup("8s").yaml());
+    wait_until(SOON, "the first request runs", || backend.requests() == 1);
+    let line = ballast.reload_by_sighup(&setup("8s").yaml());
     assert!(
         line.contains("limits.queue_timeout changed from 9s to 8s"),
         "{line}"
     );
     backend.set(Reply::ok());
-    assert_eq!(ask(&ballast, "/second").join().expect("an answer").0, 200);
-    assert_eq!(first.join().expect("an answer").0, 200);
+    assert_eq!(ask(&ballast, "/second").join().expect("a response").0, 200);
+    assert_eq!(first.join().expect("a response").0, 200);
     assert_eq!(backend.requests(), 2);
 }

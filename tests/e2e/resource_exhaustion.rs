@@ -10,7 +10,7 @@ use crate::support::{Backend, Ballast, SOON, Setup, get, peer, wait_until};
 /// Starts a process with at most `most` file descriptors, a limit that the process cannot raise.
 fn with_descriptors(most: u64, yaml: &str) -> Ballast {
     let limited = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
-    Ballast::spawn_through(yaml, &["sh", "-c", &limited])
+    Ballast::spawn_with_wrapper(yaml, &["sh", "-c", &limited])
 }
 
 #[test]
@@ -24,9 +24,9 @@ fn a_start_with_too_few_descriptors_serves_or_prints_one_line_and_exits_1() {
         for most in (6..=80).step_by(if threads == 1 { 2 } else { 6 }) {
             let mut ballast = with_descriptors(most, &yaml);
             wait_until(SOON, &format!("{most}: it serves or ends"), || {
-                !ballast.runs() || ballast.listens()
+                !ballast.is_running() || ballast.listens()
             });
-            if ballast.runs() {
+            if ballast.is_running() {
                 assert_eq!(get(ballast.address(), "/").status, 200, "{most}");
             } else {
                 let end = ballast.wait_exit(SOON);
@@ -49,7 +49,7 @@ fn a_start_with_too_few_descriptors_serves_or_prints_one_line_and_exits_1() {
 /// Accepts connections on every loopback address and closes them at once. Returns the port.
 fn many_hosts() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
-    let port = listener.local_addr().expect("it is bound").port();
+    let port = listener.local_addr().expect("the socket is bound").port();
     thread::spawn(move || listener.incoming().for_each(drop));
     port
 }
@@ -99,7 +99,7 @@ fn later_exhaustion_changes_no_host_state_and_logs_one_line() {
     });
     allow(1_024);
     let seen = (a.accepted(), b.accepted());
-    wait_until(SOON, "they are checked again", || {
+    wait_until(SOON, "the hosts are checked again", || {
         a.accepted() > seen.0 + 2 && b.accepted() > seen.1 + 2
     });
     assert_eq!(ballast.log_with(&["is down"]).len(), down);

@@ -39,7 +39,7 @@ fn a_failure_status_is_retried_on_another_host() {
         for method in ["GET", "PUT", "DELETE", "OPTIONS", "HEAD"] {
             for _ in 0..2 {
                 let response = client.request(request(method, b"body"));
-                let response = response.expect("a whole answer");
+                let response = response.expect("a complete response");
                 assert_eq!(response.backend(), "good", "{method} after {status}");
                 assert_eq!(good.last().body, b"body", "{method} after {status}");
             }
@@ -133,7 +133,7 @@ fn a_retried_body_is_complete_or_not_sent() {
         for _ in 0..2 {
             let response = client.request(request("PUT", &body(length)));
             assert_eq!(
-                response.expect("a whole answer").backend(),
+                response.expect("a complete response").backend(),
                 "good",
                 "{length}"
             );
@@ -149,7 +149,7 @@ fn a_retried_body_is_complete_or_not_sent() {
             client.send_chunk(piece).expect("sent");
         }
         client.send_chunk("").expect("sent");
-        let response = client.read_response(false).expect("a whole answer");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!(response.backend(), "good");
         assert!(good.last().body == body(50_000));
     }
@@ -158,7 +158,7 @@ fn a_retried_body_is_complete_or_not_sent() {
     let mut statuses = Vec::new();
     for _ in 0..2 {
         let response = Client::connect(ballast.address()).request(request("PUT", &body(70_000)));
-        statuses.push(response.expect("a whole answer").status);
+        statuses.push(response.expect("a complete response").status);
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);
@@ -179,11 +179,11 @@ fn a_partly_received_body_is_retried() {
         client
             .send("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf")
             .expect("sent");
-        wait_until(SOON, "good has the beginning", || {
+        wait_until(SOON, "the good host has the first part", || {
             good.requests() > before[0] && good.last().body == b"half"
         });
         client.send("rest").expect("sent");
-        let response = client.read_response(false).expect("a whole answer");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!(response.backend(), "good");
         assert_eq!(good.last().body, b"halfrest");
     }
@@ -225,7 +225,7 @@ fn no_host_gets_a_request_twice_and_the_client_gets_the_last_response() {
     for round in 1..=10 {
         let response = client.get("/");
         assert_eq!(response.status, 503);
-        assert_ne!(response.backend(), "", "a host's answer, not ours");
+        assert_ne!(response.backend(), "", "the response comes from a host");
         assert_eq!([0, 1].map(|i| backends[i].requests()), [round; 2]);
     }
 }
@@ -333,7 +333,7 @@ fn retries_add_at_most_a_fifth_of_the_requests() {
     for backend in &backends {
         backend.set(Reply::Hang);
     }
-    let held = Vec::from_iter((0..HELD).map(|_| {
+    let waiting = Vec::from_iter((0..HELD).map(|_| {
         let mut client = Client::connect(ballast.address());
         client
             .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -348,7 +348,7 @@ fn retries_add_at_most_a_fifth_of_the_requests() {
         backend.set(Reply::status(503));
     }
     let load = Load::start(ballast.address(), IN_FLIGHT, Connections::Kept);
-    wait_until(4 * SOON, "the requests are answered", || {
+    wait_until(4 * SOON, "the requests get responses", || {
         load.done() >= REQUESTS
     });
     let tally = load.stop();
@@ -365,7 +365,7 @@ fn retries_add_at_most_a_fifth_of_the_requests() {
         arrived * 100 >= sent * 119,
         "{sent} requests, {arrived} attempts"
     );
-    drop(held);
+    drop(waiting);
 }
 
 /// How a host ends a connection that the proxy wants to reuse.
@@ -384,7 +384,7 @@ fn racing(backend: &Backend, race: Race) -> Arc<Mutex<HashMap<String, u32>>> {
     let counted = Arc::clone(&seen);
     backend.set(Reply::script(move |head, wire| {
         let count = |path: &str| {
-            let mut seen = counted.lock().expect("not poisoned");
+            let mut seen = counted.lock().expect("the lock is not poisoned");
             *seen.entry(path.to_owned()).or_default() += 1;
         };
         count(head.word(1));
@@ -421,7 +421,7 @@ fn send_one_by_one(address: SocketAddr, method: &str, round: &str, requests: usi
         let request = format!(
             "{method} /{round}/{number} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        let response = client.request(request).expect("a whole answer");
+        let response = client.request(request).expect("a complete response");
         if response.status == 200 {
             answered += 1;
         } else {
@@ -444,7 +444,7 @@ fn race(address: SocketAddr, backend: &Backend, race: Race, requests: usize) -> 
     let got = send_one_by_one(address, "GET", &format!("get{round}"), requests);
     assert_eq!(got, requests, "{race:?}: a GET failed");
     let (mut read, mut twice) = (0, 0);
-    for (path, count) in seen.lock().expect("not poisoned").iter() {
+    for (path, count) in seen.lock().expect("the lock is not poisoned").iter() {
         if path.starts_with("/post") {
             assert_eq!(*count, 1, "{race:?}: {path}");
             read += 1;

@@ -41,7 +41,7 @@ fn requests_go_to_pools_by_host_and_path_and_the_first_route_wins() {
     ] {
         let response = client
             .request(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
-            .expect("a whole answer");
+            .expect("a complete response");
         assert_eq!(response.backend(), pool, "{host}{path}");
     }
 }

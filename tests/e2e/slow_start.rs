@@ -46,13 +46,13 @@ fn assert_recovered_host_ramps_up(algorithm: &str) {
     let ups = || ballast.log_with(&[&address, "is up"]).len();
     let before = ups();
     backends[3].set_health(Reply::ok());
-    wait_until(SOON, "it is up again", || ups() > before);
+    wait_until(SOON, "the host is up again", || ups() > before);
     let early = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!(early < 16.0, "{algorithm}: {early} % at once");
     assert!(early > 0.5, "{algorithm}: {early} %, so it is not used");
-    let begun = Instant::now();
+    let start_of_window = Instant::now();
     wait_until(SOON, "the window is over", || {
-        begun.elapsed() > Duration::from_secs(10)
+        start_of_window.elapsed() > Duration::from_secs(10)
     });
     let late = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!(late > 15.0, "{algorithm}: {late} % after the window");
@@ -90,16 +90,16 @@ fn a_host_that_a_reload_adds_ramps_up_and_the_others_do_not() {
             .pool("slow_start: { window: 1m, floor: 10% }")
     };
     let ballast = setup(3).start();
-    let line = ballast.hang_up(&setup(4).yaml());
+    let line = ballast.reload_by_sighup(&setup(4).yaml());
     assert!(line.contains("added"), "{line}");
     let new = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!((0.1..10.0).contains(&new), "{new} %");
     // A slow start continues over a further reload.
-    ballast.hang_up(&setup(4).pool("when_all_down: try_all").yaml());
+    ballast.reload_by_sighup(&setup(4).pool("when_all_down: try_all").yaml());
     let new = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!((0.1..10.0).contains(&new), "{new} %");
     // With `slow_start: none` the host gets its full share at once.
-    ballast.hang_up(
+    ballast.reload_by_sighup(
         &setup(4)
             .yaml()
             .replace("{ window: 1m, floor: 10% }", "none"),

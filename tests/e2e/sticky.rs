@@ -78,7 +78,7 @@ fn a_client_stays_with_its_host() {
             "POST / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\nContent-Length: 4\r\n\r\nbody"
         );
         let response = Client::connect(ballast.address()).request(post);
-        assert_eq!(response.expect("a whole answer").backend(), host);
+        assert_eq!(response.expect("a complete response").backend(), host);
     }
 }
 
@@ -191,7 +191,7 @@ fn a_token_is_renewed_by_use_and_expires_without_it() {
             latest != first
         })
     });
-    wait_until(SOON, "the first cookie is too old to keep anybody", || {
+    wait_until(SOON, "the first cookie has expired", || {
         ask(ballast.address(), Some(&first)).backend() != host
     });
 }
@@ -236,13 +236,13 @@ fn an_ejected_host_is_replaced() {
             "POST / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\nContent-Length: 0\r\n\r\n"
         );
         let response = Client::connect(ballast.address()).request(request);
-        response.expect("a whole answer")
+        response.expect("a complete response")
     };
     for _ in 0..5 {
         let response = post();
         assert_eq!((response.status, response.backend()), (500, &*host));
     }
-    wait_until(SOON, "its client is sent elsewhere", || {
+    wait_until(SOON, "the client gets another host", || {
         post().status == 200
     });
 }
@@ -254,7 +254,7 @@ fn an_unhealthy_host_is_replaced() {
     let ballast = scene.setup.clone().health(check).start();
     let (host, first) = new_client(ballast.address());
     scene.backend_named(&host).set_health(Reply::status(500));
-    wait_until(SOON, "its client is sent elsewhere", || {
+    wait_until(SOON, "the client gets another host", || {
         let response = ask(ballast.address(), Some(&first));
         assert_eq!(response.status, 200);
         let moved = response.backend() != host;
@@ -296,10 +296,10 @@ fn a_full_host_is_replaced() {
 /// Replaces a piece of the configuration file and reloads it in place.
 #[track_caller]
 fn edit(ballast: &Ballast, old: &str, new: &str) {
-    let text = fs::read_to_string(ballast.file()).expect("it is there");
+    let text = fs::read_to_string(ballast.file()).expect("the file exists");
     let edited = text.replace(old, new);
     assert_ne!(text, edited);
-    let outcome = ballast.hang_up(&edited);
+    let outcome = ballast.reload_by_sighup(&edited);
     assert!(!outcome.contains("not reloaded"), "{outcome}");
 }
 
@@ -333,14 +333,14 @@ fn a_reload_keeps_clients_and_removed_hosts_lose_them() {
     edit(&ballast, "cookie: stay", "cookie: stay, ttl: 5m");
     assert_kept(ballast.address(), &host, &first);
     let address = scene.backend_named(&host).address();
-    let text = fs::read_to_string(ballast.file()).expect("it is there");
+    let text = fs::read_to_string(ballast.file()).expect("the file exists");
     let hosted = format!("\"{address}\"");
-    let gone = if text.contains(&format!("{hosted}, ")) {
+    let without_host = if text.contains(&format!("{hosted}, ")) {
         format!("{hosted}, ")
     } else {
         format!(", {hosted}")
     };
-    edit(&ballast, &gone, "");
+    edit(&ballast, &without_host, "");
     let response = ask(ballast.address(), Some(&first));
     assert_ne!(response.backend(), host);
     assert!(cookie(&response).is_some());
@@ -359,7 +359,7 @@ fn instances_with_the_same_secret_share_their_clients() {
     let (host, cookie) = new_client(instances[0].address());
     assert_kept(instances[1].address(), &host, &cookie);
     // A new secret makes the old cookies invalid.
-    fs::write(&secret, "another secret of sixteen bytes or more").expect("still");
+    fs::write(&secret, "another secret of sixteen bytes or more").expect("the file can be written");
     edit(&instances[0], "algorithm: round_robin", "algorithm: random");
     let renewed = ask(instances[0].address(), Some(&cookie));
     assert!(super::sticky::cookie(&renewed).is_some());

@@ -147,7 +147,7 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
         .arg(&units)
         .args(["bash", "-c", &script])
         .output()
-        .expect("bash is there");
+        .expect("bash is installed");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     if output.status.code() == Some(77) {
@@ -192,7 +192,7 @@ fn the_unit_is_hardened() {
         .args(["security", "--no-pager", "--offline=true", "--threshold=30"])
         .arg(unit)
         .output()
-        .expect("it is there");
+        .expect("the file exists");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "more than 3.0:\n{text}");
 }

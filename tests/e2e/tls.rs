@@ -84,7 +84,7 @@ fn a_listener_selects_the_certificate_by_sni() {
         for piece in &pieces[..pieces.len() - 1] {
             plain.send(piece).expect("sent");
         }
-        let response = plain.request(pieces[pieces.len() - 1]).expect("an answer");
+        let response = plain.request(pieces[pieces.len() - 1]).expect("a response");
         assert_eq!(response.status, 400, "{pieces:?}");
         assert!(response.text().contains("HTTPS"), "{}", response.text());
     }

@@ -346,21 +346,21 @@ fn a_reload_changes_the_collector() {
     let mut client = Client::connect(ballast.address());
     client.get_with("/", &traceparent_field("01"));
     one.spans_of(TRACE, 2);
-    let outcome = ballast.hang_up(&setup.clone().top(&other.section("")).yaml());
+    let outcome = ballast.reload_by_sighup(&setup.clone().top(&other.section("")).yaml());
     assert!(
         outcome.contains("tracing.otlp.endpoint changed"),
         "{outcome}"
     );
     client.get_with("/", &traceparent_field("01"));
     other.spans_of(TRACE, 2);
-    ballast.hang_up(&setup.yaml());
+    ballast.reload_by_sighup(&setup.yaml());
     client.get_with("/", &traceparent_field("03"));
     let field = host.last().head.get("traceparent").map(str::to_owned);
     assert_eq!(field, Some(format!("00-{TRACE}-{PARENT}-03")));
     assert_eq!((one.spans().len(), other.spans().len()), (2, 2));
     // The outcome of the reload does not show the headers that are sent to a collector.
     let dead = DeadHost::new();
-    let line = ballast.hang_up(
+    let line = ballast.reload_by_sighup(
         &setup
             .top(&traced_by(
                 dead.address(),

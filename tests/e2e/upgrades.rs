@@ -67,7 +67,7 @@ fn host<T: Send + 'static>(
     talk: impl FnOnce(TcpStream) -> io::Result<T> + Send + 'static,
 ) -> (SocketAddr, JoinHandle<io::Result<T>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
+    let address = listener.local_addr().expect("the socket is bound");
     let host_thread = thread::spawn(move || {
         let (mut stream, _) = listener.accept()?;
         stream.set_read_timeout(Some(SOON))?;
@@ -176,7 +176,7 @@ fn only_configured_protocols_are_upgraded_to() {
         let body = if request == post { "hi" } else { "" };
         let fields = format!("Connection: X-Y, keep-alive, Upgrade\r\nX-Y: 1\r\nUpgrade: {asked}");
         let request = format!("{request}{fields}\r\n\r\n{body}");
-        let response = client.request(&request).expect("an answer");
+        let response = client.request(&request).expect("a response");
         let seen = backend.last().head;
         let fields = (seen.all("upgrade"), seen.all("x-y").len());
         match expected {
@@ -206,10 +206,16 @@ fn a_reload_changes_upgrades_and_keeps_running_tunnels() {
     let setup = Setup::of(&[&backend]).top(&listen);
     let ballast = setup.clone().top(TCP).start();
     let mut old = tunnel(&ballast);
-    let line = ballast.hang_up(&setup.clone().top("upgrades: [websocket]").yaml());
+    let line = ballast.reload_by_sighup(&setup.clone().top("upgrades: [websocket]").yaml());
     assert!(line.contains("upgrades changed"), "{line}");
     let mut client = Client::connect(ballast.address());
-    assert_eq!(client.request(ask("tcp")).expect("whole").text(), "ok");
+    assert_eq!(
+        client
+            .request(ask("tcp"))
+            .expect("a complete response")
+            .text(),
+        "ok"
+    );
     old.send("still here").expect("sent");
     assert_eq!(read_exactly(old.wire(), 10), b"still here");
 }
@@ -245,10 +251,12 @@ fn a_101_that_does_not_match_the_request_gets_502() {
             Ok(Next::Close)
         }));
         let mut client = Client::connect(ballast.address());
-        let status = client.request(&request).expect("an answer").status;
+        let status = client.request(&request).expect("a response").status;
         assert_eq!(status, 502, "{request} {response}");
         assert!(client.is_closed_within(SOON));
-        wait_until(SOON, "the host is left", || backend.open_connections() == 0);
+        wait_until(SOON, "the host is released", || {
+            backend.open_connections() == 0
+        });
     }
     assert_eq!(line(&ballast, 502)["ending"], json!("host_malformed"));
 }
@@ -314,7 +322,7 @@ fn a_client_half_close_is_forwarded_and_the_host_may_continue() {
     host_thread
         .join()
         .expect("no panic")
-        .expect("it could go on");
+        .expect("the host could continue");
     assert_eq!(line(&ballast, 101)["ending"], json!("complete"));
 }
 
@@ -353,7 +361,10 @@ fn a_silent_client_is_closed_after_the_read_timeout_once_the_host_has_ended() {
     let mut client = tunnel(&ballast);
     let all = client.wire().read_body(Framing::UntilClose);
     assert!(all.expect("an end").is_empty());
-    host_thread.join().expect("no panic").expect("it ends");
+    host_thread
+        .join()
+        .expect("no panic")
+        .expect("the host sees the end");
     assert_eq!(line(&ballast, 101)["ending"], json!("client_timeout"));
 }
 
@@ -387,7 +398,11 @@ fn a_broken_tunnel_is_logged_and_no_longer_counted() {
             .pool("ejection: { consecutive: 1, base: 1m }")
             .start();
         let mut client = tunnel(&ballast);
-        assert_eq!(get(ballast.address(), "/").status, 503, "{who}: it counts");
+        assert_eq!(
+            get(ballast.address(), "/").status,
+            503,
+            "{who}: the tunnel counts"
+        );
         client.send("hello").expect("sent");
         match who {
             "client" => client.abort(),
@@ -420,7 +435,7 @@ fn a_stopping_process_waits_for_its_tunnels_for_the_grace_period() {
             .start();
         let mut client = tunnel(&ballast);
         ballast.signal(Signal::SIGTERM);
-        wait_until(SOON, "it listens no more", || {
+        wait_until(SOON, "the process no longer listens", || {
             Client::try_connect(ballast.address()).is_err()
         });
         if ends {

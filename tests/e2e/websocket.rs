@@ -177,7 +177,7 @@ fn a_closed_tunnel_is_no_longer_counted() {
         assert_eq!(get(ballast.address(), "/").status, 503, "a tunnel counts");
         drop(socket);
         backend.set(Reply::ok());
-        wait_until(SOON, "the place is free", || {
+        wait_until(SOON, "the slot is free", || {
             get(ballast.address(), "/").status == 200
         });
         backend.set(echo());
@@ -245,7 +245,7 @@ fn an_invalid_upgrade_is_an_ordinary_request() {
         .start();
     let ask = |request: &str| {
         let mut client = Client::connect(ballast.address());
-        client.request(request).expect("a whole answer").status
+        client.request(request).expect("a complete response").status
     };
     for _ in 0..5 {
         for request in NO_UPGRADES {
@@ -303,7 +303,9 @@ fn request_deadlines_apply_after_a_refused_upgrade() {
             .is_ok_and(|bytes| !bytes.is_empty())
         {}
         assert!(start.elapsed() < SOON, "{framing}");
-        wait_until(SOON, "the host is left", || backend.open_connections() == 0);
+        wait_until(SOON, "the host is released", || {
+            backend.open_connections() == 0
+        });
     }
     // The process does not cut a response that continues.
     backend.set(Reply::script(|_, wire| {
@@ -315,7 +317,7 @@ fn request_deadlines_apply_after_a_refused_upgrade() {
         Ok(Next::Keep)
     }));
     let mut client = Client::connect(ballast.address());
-    let response = client.request(upgrade).expect("whole");
+    let response = client.request(upgrade).expect("a complete response");
     assert_eq!(
         (response.status, response.text().as_str()),
         (200, "xxxxxxxxxx")

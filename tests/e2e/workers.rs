@@ -26,9 +26,11 @@ impl Two {
         let (setup, admin) = with_admin(setup.top("server: { threads: 2 }"));
         let ballast = setup.start();
         let two = Two { ballast, admin };
-        wait_until(SOON, "the look whether it listens is over", || {
-            two.connections() == [0, 0]
-        });
+        wait_until(
+            SOON,
+            "the connection that tests the listener is closed",
+            || two.connections() == [0, 0],
+        );
         two
     }
 
@@ -129,7 +131,11 @@ fn connections_and_requests_are_divided_evenly() {
     });
     println!("connections {connections:?}, requests {rounds:?}");
     assert!(is_even, "{rounds:?}");
-    assert_eq!(two.connections(), connections, "they stay where they are");
+    assert_eq!(
+        two.connections(),
+        connections,
+        "connections stay on their worker"
+    );
 }
 
 #[test]
@@ -234,8 +240,11 @@ fn workers_share_host_limits_and_queues() {
             assert_eq!(client.get("/").status, 503, "the queue is full");
         }
         held.abort();
-        let response = queued.read_response(false).expect("a whole answer");
-        assert_eq!(response.status, 200, "its turn came with the other's end");
+        let response = queued.read_response(false).expect("a complete response");
+        assert_eq!(
+            response.status, 200,
+            "the queued request is served when the other ends"
+        );
         drop((own, others, queued));
         wait_until(SOON, "all connections are gone", || {
             two.connections() == [0, 0]
@@ -255,24 +264,24 @@ fn workers_share_the_retry_budget() {
     let holds = first.iter_mut().any(|client| {
         let (failed, hung) = (bad.requests(), hanging.requests());
         client.send(GET).expect("sent");
-        wait_until(SOON, "it hangs", || hanging.requests() > hung);
+        wait_until(SOON, "the request hangs", || hanging.requests() > hung);
         bad.requests() > failed
     });
     assert!(holds, "hosts take turns");
     for client in &mut second {
         if send(client, [&bad, &hanging]) == 0 {
-            let response = client.read_response(false).expect("a whole answer");
+            let response = client.read_response(false).expect("a complete response");
             assert_eq!((response.status, response.backend()), (503, "bad"));
         }
     }
     assert!(bad.requests() > 1, "hosts take turns");
     drop(first);
-    wait_until(SOON, "the end of that retry makes room for another", || {
+    wait_until(SOON, "the end of the retry allows another", || {
         let mut client = Client::connect(two.ballast.address());
         if send(&mut client, [&bad, &hanging]) == 1 {
             return false;
         }
-        client.patience(Duration::from_millis(200));
+        client.set_read_timeout(Duration::from_millis(200));
         client.read_response(false).is_err()
     });
 }

@@ -55,12 +55,12 @@ fn a_line_has_every_field_with_its_correct_value() {
          X-Request-Id: id-7\r\nTraceparent: {traceparent}\r\nContent-Length: 4\r\n\r\nbody"
     );
     for _ in 0..2 {
-        assert_eq!(client.request(&request).expect("an answer").status, 200);
+        assert_eq!(client.request(&request).expect("a response").status, 200);
     }
     let host = backend.address().to_string();
     for (number, line) in wait_for_lines(&ballast, 2).iter().enumerate() {
-        let text = std::fs::read_to_string(ballast.path(super::FILE)).expect("it is there");
-        let places = KEYS.map(|key| text.find(&format!("\"{key}\":")).expect("it is there"));
+        let text = std::fs::read_to_string(ballast.path(super::FILE)).expect("the entry exists");
+        let places = KEYS.map(|key| text.find(&format!("\"{key}\":")).expect("the entry exists"));
         assert!(places.is_sorted(), "{text}");
         assert_eq!(line.as_object().expect("an object").len(), KEYS.len());
         for (key, value) in [
@@ -133,13 +133,13 @@ fn a_line_has_the_termination_reason() {
     assert_eq!(get(address, "/w/late").status, 504);
     backend.set(Reply::ResetMidBody);
     let cut = Client::connect(address).request("GET /w/reset HTTP/1.1\r\nHost: test\r\n\r\n");
-    cut.expect_err("half an answer");
+    cut.expect_err("an incomplete response");
     // More than all buffers on the way can hold.
     backend.set(Reply::ok().chunked().body(vec![b'x'; 32 << 20]));
     let mut client = Client::connect(address);
     let sent = client.send("GET /w/gone HTTP/1.1\r\nHost: test\r\n\r\n");
-    sent.expect("it is open");
-    client.read_head().expect("the answer has begun");
+    sent.expect("the connection is open");
+    client.read_head().expect("the response has begun");
     client.abort();
 
     let line = |target: &str| as_text(&wait_for_line(&ballast, target));
@@ -205,7 +205,7 @@ fn rejected_and_incomplete_requests_have_lines() {
     .into_iter()
     .enumerate()
     {
-        assert_eq!(ask(&bytes).expect("an answer"), status, "{bytes}");
+        assert_eq!(ask(&bytes).expect("a response"), status, "{bytes}");
         let lines = wait_for_lines(&ballast, number + 1);
         assert_eq!(as_text(&lines[number]), json!([status, ending, []]));
         assert_eq!(lines[number]["client"], "127.0.0.9");
@@ -215,9 +215,9 @@ fn rejected_and_incomplete_requests_have_lines() {
         };
         assert_eq!(lines[number]["target"], target);
     }
-    let mut gone = Client::connect(ballast.address());
-    gone.send("GET / HT").expect("it is open");
-    drop(gone);
+    let mut aborted = Client::connect(ballast.address());
+    aborted.send("GET / HT").expect("the connection is open");
+    drop(aborted);
     assert_eq!(
         as_text(&wait_for_lines(&ballast, 6)[5]),
         json!([null, "client_gone", []])
@@ -238,9 +238,9 @@ fn a_line_has_the_time_in_the_queue() {
     let address = ballast.address();
     backend.set(Reply::ok().after(Duration::from_millis(300)));
     let first = thread::spawn(move || get(address, "/first").status);
-    wait_until(SOON, "the first runs", || backend.requests() == 1);
+    wait_until(SOON, "the first request runs", || backend.requests() == 1);
     assert_eq!(get(address, "/second").status, 200);
-    assert_eq!(first.join().expect("an answer"), 200);
+    assert_eq!(first.join().expect("a response"), 200);
     assert_eq!(wait_for_line(&ballast, "/first")["queue_ms"], 0.0);
     let second = wait_for_line(&ballast, "/second");
     let [queued, total] = ["queue_ms", "total_ms"].map(|key| second[key].as_f64());
@@ -263,9 +263,9 @@ fn lines_of_tls_requests_are_marked() {
         .start();
     let tls = || Client::tls(ballast.address(), "a.test", authority.client()).expect("connected");
     let response = tls().request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-    assert_eq!(response.expect("an answer").status, 200);
+    assert_eq!(response.expect("a response").status, 200);
     let bad = tls().request("GET  / HTTP/1.1\r\n\r\n");
-    assert_eq!(bad.expect("an answer").status, 400);
+    assert_eq!(bad.expect("a response").status, 400);
     let lines = wait_for_lines(&ballast, 2);
     assert_eq!(lines[0]["tls"], true);
     assert_eq!(lines[1]["tls"], true);
@@ -289,7 +289,7 @@ fn no_bytes_of_a_client_break_a_line() {
         let head = b"GET /\"{}\\\xc3\xa9 HTTP/1.1\r\nHost: test\r\nUser-Agent: ";
         let request = [head, value, b"\r\nReferer: ", value, b"\r\n\r\n"].concat();
         let response = Client::connect(ballast.address()).request(request);
-        response.expect("an answer");
+        response.expect("a response");
     }
     let lines = wait_for_lines(&ballast, values.len());
     for (line, value) in lines.iter().zip(known) {

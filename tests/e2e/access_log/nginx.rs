@@ -36,7 +36,7 @@ impl Nginx {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("it is installed");
+            .expect("the program is installed");
         let nginx = Nginx { process, address };
         wait_until(SOON, "nginx listens", || {
             Client::try_connect(address).is_ok()
@@ -100,7 +100,7 @@ fn combined_lines_equal_those_of_nginx() {
         backend.set(Reply::status(status));
         for address in [nginx.address, ballast.address()] {
             let response = Client::connect(address).request(&request);
-            assert_eq!(response.expect("an answer").status, status);
+            assert_eq!(response.expect("a response").status, status);
         }
     }
     let files = [folder.path().join("nginx.log"), ballast.path(super::FILE)];

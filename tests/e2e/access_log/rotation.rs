@@ -46,12 +46,12 @@ fn rotation_under_load_keeps_every_line_whole() {
     let current = ballast.path(FILE);
     let mut files = Vec::new();
     for number in 0..if long() { 50 } else { 5 } {
-        let begun = load.done();
-        wait_until(SOON, "requests go on", || load.done() > begun + 200);
+        let before = load.done();
+        wait_until(SOON, "requests go on", || load.done() > before + 200);
         let renamed = ballast.path(&format!("{FILE}.{number}"));
-        fs::rename(&current, &renamed).expect("it is there");
+        fs::rename(&current, &renamed).expect("the file exists");
         ballast.signal(Signal::SIGUSR1);
-        wait_until(SOON, "the file is there again", || current.exists());
+        wait_until(SOON, "the file exists again", || current.exists());
         files.push(renamed);
     }
     files.push(current);
@@ -68,12 +68,12 @@ fn a_file_that_cannot_be_reopened_stays_in_use() {
     get(ballast.address(), "/1");
     wait_for_lines(&ballast, 1);
     let renamed = ballast.path("renamed");
-    fs::rename(ballast.path(FILE), &renamed).expect("it is there");
+    fs::rename(ballast.path(FILE), &renamed).expect("the file exists");
     fs::create_dir(ballast.path(FILE)).expect("the folder can be written");
     ballast.signal(Signal::SIGUSR1);
     ballast.wait_for_log(&["access_log.path: cannot open", "the old file is written on"]);
     get(ballast.address(), "/2");
-    wait_until(SOON, "the line is there", || objects(&renamed).len() == 2);
+    wait_until(SOON, "the line is written", || objects(&renamed).len() == 2);
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn a_draining_process_reopens_its_file() {
     ballast.signal(Signal::SIGTERM);
     ballast.wait_for_log(&["SIGTERM: not ready any more"]);
     let renamed = ballast.path("renamed");
-    fs::rename(ballast.path(FILE), &renamed).expect("it is there");
+    fs::rename(ballast.path(FILE), &renamed).expect("the file exists");
     ballast.signal(Signal::SIGUSR1);
-    wait_until(SOON, "the file is there again", || {
+    wait_until(SOON, "the file exists again", || {
         ballast.path(FILE).exists()
     });
     get(ballast.address(), "/2");
@@ -107,17 +107,17 @@ fn logrotate_works_with_the_shipped_configuration() {
     let setup = logging(Setup::of(&[&backend]), "format: json");
     let ballast = setup.top("server: { pid_file: ballast.pid }").start();
     let folder = ballast.path("");
-    fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("the test owns the file");
     let user = User::from_uid(getuid()).ok().flatten();
     let user = user.expect("the user of this process has a name").name;
     let group = Group::from_gid(getgid()).ok().flatten();
-    let group = group.expect("its group has a name").name;
+    let group = group.expect("the group has a name").name;
     let text = include_str!("../../../conf/logrotate")
         .replace("/var/log/ballast/", &format!("{}/", folder.display()))
         .replace("/run/ballast/", &format!("{}/", folder.display()))
         .replace("su ballast ballast", &format!("su {user} {group}"));
     let config = file(&folder, "logrotate", &text);
-    fs::set_permissions(&config, Permissions::from_mode(0o644)).expect("it is ours");
+    fs::set_permissions(&config, Permissions::from_mode(0o644)).expect("the test owns the file");
     let load = Load::start(ballast.address(), 4, Connections::Kept);
     let mut files = vec![ballast.path(FILE)];
     for number in 1..=2 {
@@ -129,7 +129,7 @@ fn logrotate_works_with_the_shipped_configuration() {
             .args(["--force", "--state"])
             .args([&folder.join("state"), &config])
             .output()
-            .expect("it is installed");
+            .expect("the program is installed");
         assert!(output.status.success(), "{output:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         files.push(ballast.path(&format!("{FILE}.{number}")));
@@ -153,10 +153,10 @@ fn a_reload_applies_a_changed_log_and_keeps_an_unchanged_one() {
     ask("/1");
     wait_for_lines(&ballast, 1);
     let renamed = ballast.path("renamed");
-    fs::rename(ballast.path(FILE), &renamed).expect("it is there");
+    fs::rename(ballast.path(FILE), &renamed).expect("the file exists");
     // A second format is a second log that writes to the same open file.
     let same = logging(setup(), "format: combined").top("limits: { body: 1MiB }");
-    let line = ballast.hang_up(&same.yaml());
+    let line = ballast.reload_by_sighup(&same.yaml());
     assert!(
         line.contains("access_log.format changed from json to combined"),
         "{line}"
@@ -164,22 +164,22 @@ fn a_reload_applies_a_changed_log_and_keeps_an_unchanged_one() {
     ask("/2");
     let has =
         |file: &PathBuf, part: &str| fs::read_to_string(file).is_ok_and(|text| text.contains(part));
-    wait_until(SOON, "the line is there", || {
+    wait_until(SOON, "the line is written", || {
         has(&renamed, "\"GET /2 HTTP/1.1\" 200 ")
     });
     assert!(!ballast.path(FILE).exists());
     let other = ballast.path("other.log");
-    let line = ballast.hang_up(&setup().top("access_log: { path: other.log }").yaml());
+    let line = ballast.reload_by_sighup(&setup().top("access_log: { path: other.log }").yaml());
     assert!(line.contains("access_log.path changed"), "{line}");
     ask("/3");
-    wait_until(SOON, "the line is there", || has(&other, "\"/3\""));
-    let line = ballast.hang_up(&setup().yaml());
+    wait_until(SOON, "the line is written", || has(&other, "\"/3\""));
+    let line = ballast.reload_by_sighup(&setup().yaml());
     assert!(line.contains("access_log changed"), "{line}");
     ask("/4");
-    ballast.hang_up(&setup().top("access_log: { path: other.log }").yaml());
+    ballast.reload_by_sighup(&setup().top("access_log: { path: other.log }").yaml());
     ask("/5");
-    wait_until(SOON, "the line is there", || has(&other, "\"/5\""));
-    assert_eq!(objects(&other).len(), 2, "nothing while there was no log");
+    wait_until(SOON, "the line is written", || has(&other, "\"/5\""));
+    assert_eq!(objects(&other).len(), 2, "no lines while there was no log");
 }
 
 #[test]
@@ -215,10 +215,10 @@ fn handovers_under_load_keep_every_line_whole() {
     // A rotation between two processes.
     let current = service.ballast.path(FILE);
     let renamed = service.ballast.path("renamed");
-    fs::rename(&current, &renamed).expect("it is there");
+    fs::rename(&current, &renamed).expect("the file exists");
     service.signal(Signal::SIGUSR1);
-    wait_until(SOON, "the file is there again", || current.exists());
-    let begun = load.done();
-    wait_until(SOON, "requests go on", || load.done() > begun + 100);
+    wait_until(SOON, "the file exists again", || current.exists());
+    let before = load.done();
+    wait_until(SOON, "requests go on", || load.done() > before + 100);
     assert_each_once(&[renamed, current], load);
 }

@@ -53,23 +53,25 @@ fn an_unread_pipe_loses_only_lines_and_counts_them() {
             fifo.display()
         ))
         .start();
-    let asked = request_until_lines_are_lost(&ballast);
+    let sent = request_until_lines_are_lost(&ballast);
 
     // From here on the test reads the pipe, so the writer continues.
     let reading = thread::spawn(move || {
         let pipe = OpenOptions::new()
             .read(true)
             .open(fifo)
-            .expect("it is there");
+            .expect("the file exists");
         let lines = BufReader::new(pipe).lines().map_while(Result::ok);
         let objects = lines.map(|line| serde_json::from_str(&line).expect("a whole line"));
         let is_last = |line: &Value| line["target"] == "/last";
         objects.take_while(|line| !is_last(line)).count()
     });
-    let lost = wait_for(SOON, "it goes on", || last_count(&ballast, "written again"));
+    let lost = wait_for(SOON, "the log continues", || {
+        last_count(&ballast, "written again")
+    });
     assert_eq!(get(ballast.address(), "/last").status, 200);
     let read = reading.join().expect("reading does not panic");
-    assert_eq!(read + lost, asked, "every line is read or counted as lost");
+    assert_eq!(read + lost, sent, "every line is read or counted as lost");
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn an_unread_standard_output_delays_no_request() {
         .top("access_log: { path: \"-\", buffer: 64KiB }")
         .yaml();
     let through = format!("exec \"$@\" 1<>{}", fifo.display());
-    let mut ballast = Ballast::spawn_through(&yaml, &["sh", "-c", &through, "sh"]);
+    let mut ballast = Ballast::spawn_with_wrapper(&yaml, &["sh", "-c", &through, "sh"]);
     assert!(ballast.listens_within(SOON));
     request_until_lines_are_lost(&ballast);
     // The blocked log does not delay the end of the process either.
@@ -121,7 +123,7 @@ fn a_log_that_cannot_be_opened_is_refused_by_check_start_and_reload() {
         ("run", "Is a directory"),
     ] {
         let bad = Setup::of(&[&backend]).top(&format!("access_log: {{ path: {path} }}"));
-        let refused = ballast.hang_up(&bad.yaml());
+        let refused = ballast.reload_by_sighup(&bad.yaml());
         assert!(refused.contains("not reloaded"), "{refused}");
         assert!(refused.contains("access_log.path: cannot "), "{refused}");
         assert!(refused.contains(failures), "{refused}");
@@ -159,7 +161,7 @@ fn a_pipe_may_be_opened_late_and_closed_early() {
             .read(true)
             .custom_flags(nix::libc::O_NONBLOCK)
             .open(&fifo);
-        let mut pipe = BufReader::new(pipe.expect("it is there"));
+        let mut pipe = BufReader::new(pipe.expect("the file exists"));
         let mut line = String::new();
         wait_until(SOON, "a line", || {
             let _ = pipe.read_line(&mut line);
@@ -203,7 +205,7 @@ fn after_a_full_disk_lines_are_whole_and_lost_ones_counted() {
     let path = disk.0.path().join("access.log");
     let filler = disk.0.path().join("filler");
     // Room for a few lines and a part of one more.
-    fs::write(&filler, vec![0; 56 << 10]).expect("it fits");
+    fs::write(&filler, vec![0; 56 << 10]).expect("the file fits");
     let ballast = Setup::of(&[&backend])
         .top(&format!("access_log: {{ path: {} }}", path.display()))
         .start();
@@ -214,12 +216,12 @@ fn after_a_full_disk_lines_are_whole_and_lost_ones_counted() {
     wait_until(SOON, "the disk is full", || {
         last_count(&ballast, "No space left").is_some()
     });
-    fs::remove_file(&filler).expect("it is there");
+    fs::remove_file(&filler).expect("the file exists");
     get(ballast.address(), "/last");
-    let lost = wait_for(SOON, "it is written again", || {
+    let lost = wait_for(SOON, "the log continues", || {
         last_count(&ballast, "written again")
     });
-    let text = fs::read_to_string(&path).expect("it is there");
+    let text = fs::read_to_string(&path).expect("the file exists");
     let whole = text.lines().map(serde_json::from_str::<Value>);
     let whole = Vec::from_iter(whole.map(|line| line.expect("every line is whole")));
     assert!(text.ends_with('\n'));

@@ -161,7 +161,9 @@ impl DisconnectingClient {
     pub(super) fn disconnect(self) -> Box<dyn Any> {
         match (self.wire, self.kind) {
             (Wire::Plain(socket), Disconnect::Fin) => {
-                socket.shutdown(Shutdown::Write).expect("it is open");
+                socket
+                    .shutdown(Shutdown::Write)
+                    .expect("the connection is open");
                 Box::new(socket)
             }
             (Wire::Plain(socket), Disconnect::Reset) => reset(&socket),
@@ -171,7 +173,10 @@ impl DisconnectingClient {
                 Box::new(stream)
             }
             (Wire::Tls(stream), Disconnect::TlsFin) => {
-                stream.sock.shutdown(Shutdown::Write).expect("it is open");
+                stream
+                    .sock
+                    .shutdown(Shutdown::Write)
+                    .expect("the connection is open");
                 Box::new(stream)
             }
             (Wire::Tls(stream), Disconnect::TlsReset) => reset(&stream.sock),
@@ -193,6 +198,6 @@ impl DisconnectingClient {
 fn reset(socket: &TcpStream) -> Box<dyn Any> {
     SockRef::from(socket)
         .set_linger(Some(Duration::ZERO))
-        .expect("it is open");
+        .expect("the connection is open");
     Box::new(())
 }

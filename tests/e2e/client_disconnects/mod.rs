@@ -58,8 +58,8 @@ impl Proxy {
         lines.collect()
     }
 
-    fn has(&self, ending: &str) -> bool {
-        self.termination_reasons().contains(&json!(ending))
+    fn has(&self, reason: &str) -> bool {
+        self.termination_reasons().contains(&json!(reason))
     }
 
     fn queue_length_is(&self, count: usize) -> bool {
@@ -73,21 +73,25 @@ impl Proxy {
     /// The request is recorded once, with a client that left, and no host is blamed.
     #[track_caller]
     fn assert_recorded(&self, kind: Disconnect) {
-        wait_until(NOTICED, &format!("{kind:?} is noticed"), || {
+        wait_until(NOTICED, &format!("{kind:?} is recorded"), || {
             !self.termination_reasons().is_empty()
         });
-        let gone = self.termination_reasons();
-        let gone = gone.iter().filter(|ending| **ending == "client_gone");
-        assert_eq!(gone.count(), 1, "{kind:?}");
+        let disconnects = self.termination_reasons();
+        let disconnects = disconnects
+            .iter()
+            .filter(|reason| **reason == "client_gone");
+        assert_eq!(disconnects.count(), 1, "{kind:?}");
         assert!(self.ballast.log_with(&["ejected"]).is_empty(), "{kind:?}");
     }
 }
 
 #[track_caller]
 fn wait_until_host_is_released(host: &Backend, kind: Disconnect) {
-    wait_until(NOTICED, &format!("the host is left by {kind:?}"), || {
-        host.open_connections() == 0
-    });
+    wait_until(
+        NOTICED,
+        &format!("the host is released after {kind:?}"),
+        || host.open_connections() == 0,
+    );
 }
 
 #[test]
@@ -99,21 +103,29 @@ fn in_the_queue() {
         let proxy = Proxy::start(setup, kind);
         let mut first = proxy.client(kind);
         first.get();
-        wait_until(SOON, "the first runs", || host.requests() == 1);
+        wait_until(SOON, "the first request runs", || host.requests() == 1);
         let mut client = proxy.client(kind);
         client.get();
-        wait_until(SOON, "the guest waits in line", || proxy.queue_length_is(1));
+        wait_until(SOON, "the client waits in the queue", || {
+            proxy.queue_length_is(1)
+        });
         let _connection = client.disconnect();
         proxy.assert_recorded(kind);
-        wait_until(NOTICED, "its place is free", || proxy.queue_length_is(0));
+        wait_until(NOTICED, "its slot is free", || proxy.queue_length_is(0));
         // The next request gets the place, and then the host.
         let mut next = proxy.client(kind);
         next.get();
-        wait_until(SOON, "the next waits in line", || proxy.queue_length_is(1));
+        wait_until(SOON, "the next request waits in the queue", || {
+            proxy.queue_length_is(1)
+        });
         host.set(Reply::ok());
         let _connection = first.disconnect();
         next.response();
-        assert_eq!(host.requests(), 2, "{kind:?}: the guest's never came");
+        assert_eq!(
+            host.requests(),
+            2,
+            "{kind:?}: the request of the disconnected client never arrived"
+        );
     }
 }
 
@@ -126,13 +138,15 @@ fn in_the_queue_during_an_upload() {
         let proxy = Proxy::start(setup, kind);
         let mut first = proxy.client(kind);
         first.get();
-        wait_until(SOON, "the first runs", || host.requests() == 1);
+        wait_until(SOON, "the first request runs", || host.requests() == 1);
         let mut client = proxy.client(kind);
         client.begin_upload();
-        wait_until(SOON, "the guest waits in line", || proxy.queue_length_is(1));
+        wait_until(SOON, "the client waits in the queue", || {
+            proxy.queue_length_is(1)
+        });
         let _connection = client.disconnect();
         proxy.assert_recorded(kind);
-        wait_until(NOTICED, "its place is free", || proxy.queue_length_is(0));
+        wait_until(NOTICED, "its slot is free", || proxy.queue_length_is(0));
         assert_eq!(host.requests(), 1, "{kind:?}");
     }
 }
@@ -166,7 +180,7 @@ fn while_waiting_for_the_response() {
         let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
         let mut client = proxy.client(kind);
         client.get();
-        wait_until(SOON, "it arrives", || host.requests() == 1);
+        wait_until(SOON, "the request arrives", || host.requests() == 1);
         let _connection = client.disconnect();
         wait_until_host_is_released(&host, kind);
         proxy.assert_recorded(kind);
@@ -198,7 +212,7 @@ fn during_a_retry() {
         }
         let before = proxy.termination_reasons().len();
         let _connection = client.disconnect();
-        wait_until(NOTICED, &format!("{kind:?} is noticed"), || {
+        wait_until(NOTICED, &format!("{kind:?} is recorded"), || {
             proxy.termination_reasons().len() > before && proxy.has("client_gone")
         });
         assert_eq!(broken.requests(), 1, "{kind:?}");
@@ -249,7 +263,7 @@ fn during_an_upload() {
         let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
         let mut client = proxy.client(kind);
         client.begin_upload();
-        wait_until(SOON, "it arrives", || host.requests() == 1);
+        wait_until(SOON, "the request arrives", || host.requests() == 1);
         let _connection = client.disconnect();
         wait_until_host_is_released(&host, kind);
         proxy.assert_recorded(kind);
@@ -290,7 +304,7 @@ fn with_pipelined_requests() {
         let proxy = Proxy::start(Setup::of(&[&host]).pool(STRICT), kind);
         let mut client = proxy.client(kind);
         client.send(&GET.repeat(50));
-        wait_until(SOON, "the first arrives", || host.requests() == 1);
+        wait_until(SOON, "the first request arrives", || host.requests() == 1);
         let _connection = client.disconnect();
         wait_until_host_is_released(&host, kind);
         proxy.assert_recorded(kind);
@@ -308,25 +322,27 @@ fn a_disconnected_client_readmits_no_host_and_uses_no_retry_budget() {
     let proxy = Proxy::start(setup.pool("slow_start: none"), Disconnect::Fin);
     let address = proxy.ballast.address();
     bad.set(Reply::status(500));
-    wait_until(SOON, "it is ejected", || {
+    wait_until(SOON, "the host is ejected", || {
         get(address, "/");
         !proxy.ballast.log_with(&["is ejected for"]).is_empty()
     });
     bad.set(Reply::Hang);
     let before = bad.requests();
-    let client = wait_for(SOON, "a request that is to prove it", || {
+    let client = wait_for(SOON, "a probing request", || {
         let mut client = proxy.client(Disconnect::Fin);
         client.get();
         let response = client.status_within(Duration::from_secs(1));
         (response.is_none() && bad.requests() > before).then_some(client)
     });
     let _connection = client.disconnect();
-    wait_until(NOTICED, "it has gone", || proxy.has("client_gone"));
+    wait_until(NOTICED, "the disconnect is recorded", || {
+        proxy.has("client_gone")
+    });
     let has_logged = |part: &str| !proxy.ballast.log_with(&[part]).is_empty();
     assert!(!has_logged("stays ejected") && !has_logged("is no longer ejected"));
     // Another request has to bring the host back.
     bad.set(Reply::ok());
-    wait_until(SOON, "it is back", || {
+    wait_until(SOON, "the host is readmitted", || {
         get(address, "/");
         has_logged("is no longer ejected")
     });
@@ -343,19 +359,27 @@ fn other_clients_are_still_served() {
         assert_eq!(kept.get("/").status, 200);
         assert_eq!(kept.get_with("/", "Connection: close\r\n").status, 200);
         let mut old = Client::connect(address);
-        let response = old.request("GET / HTTP/1.0\r\n\r\n").expect("whole");
+        let response = old
+            .request("GET / HTTP/1.0\r\n\r\n")
+            .expect("a complete response");
         assert_eq!((response.status, response.text().as_str()), (200, "a\n"));
     }
     let mut eager = Client::connect(address);
     eager.send(GET.repeat(100)).expect("sent");
     for _ in 0..100 {
-        assert_eq!(eager.read_response(false).expect("whole").status, 200);
+        assert_eq!(
+            eager
+                .read_response(false)
+                .expect("a complete response")
+                .status,
+            200
+        );
     }
     assert!(
         proxy
             .termination_reasons()
             .iter()
-            .all(|ending| ending == "complete")
+            .all(|reason| reason == "complete")
     );
 }
 
@@ -376,12 +400,20 @@ fn half_close_serve_keeps_half_closed_clients() {
     // With an in-place reload, which also applies to existing connections.
     let log = "access_log: { path: access.log, format: json }";
     let listen = format!("listeners: [\"{LISTEN}\"]");
-    let line = proxy.ballast.hang_up(&serve.top(log).top(&listen).yaml());
+    let line = proxy
+        .ballast
+        .reload_by_sighup(&serve.top(log).top(&listen).yaml());
     assert!(line.contains("half_close changed"), "{line}");
     host.set(Reply::ok().after(Duration::from_millis(200)));
     let (mut first, mut second) = (half(), half());
     for client in [&mut first, &mut second] {
-        assert_eq!(client.read_response(false).expect("whole").text(), "a\n");
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .text(),
+            "a\n"
+        );
         assert!(client.is_closed_within(SOON));
     }
     // A client that breaks the connection counts as one that left.
@@ -389,7 +421,7 @@ fn half_close_serve_keeps_half_closed_clients() {
     let before = host.requests();
     let mut broken = proxy.client(Disconnect::Reset);
     broken.get();
-    wait_until(SOON, "it arrives", || host.requests() > before);
+    wait_until(SOON, "the request arrives", || host.requests() > before);
     let _connection = broken.disconnect();
     wait_until_host_is_released(&host, Disconnect::Reset);
 }

@@ -170,7 +170,7 @@ fn checked(check: &str, records: &[Record], case: &Case) -> Option<String> {
             let mut targets = targets.map(|t| Vec::from_iter(t.chars().map(|c| c as u8)));
             fault(!targets.any(|wanted| wanted == target), check)
         }
-        other => panic!("nobody knows the check `{other}`"),
+        other => panic!("unknown check `{other}`"),
     }
 }
 

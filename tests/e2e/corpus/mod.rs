@@ -117,7 +117,7 @@ pub(crate) fn judge_in_parallel<T: Send>(
             .collect();
         let results = threads.into_iter().map(|thread| thread.join());
         results
-            .flat_map(|result| result.expect("its panic is in the output"))
+            .flat_map(|result| result.expect("the thread does not panic"))
             .collect()
     })
 }

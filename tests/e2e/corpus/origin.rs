@@ -87,7 +87,7 @@ impl Origin {
         // Another process may take a port between its choice and its use.
         let bind = || TcpListener::bind(free()).ok();
         let listener = (0..5).find_map(|_| bind()).expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the socket is bound");
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let serve: Arc<Serve> = Arc::new(serve);
@@ -118,7 +118,7 @@ impl Origin {
 
     /// The requests since the last call.
     pub(crate) fn take(&self) -> Vec<Record> {
-        std::mem::take(&mut *self.records.lock().expect("no thread panics with it"))
+        std::mem::take(&mut *self.records.lock().expect("the lock is not poisoned"))
     }
 }
 
@@ -251,7 +251,7 @@ fn record(
         seen.complete = read.is_ok();
         if let Some(record) = records
             .lock()
-            .expect("no thread panics with it")
+            .expect("the lock is not poisoned")
             .get_mut(number)
             .filter(|record| record.head == seen.head)
         {
@@ -275,7 +275,7 @@ fn record(
 
 /// The position of the record among those since the last call.
 fn add_record(records: &Mutex<Vec<Record>>, record: Record) -> usize {
-    let mut records = records.lock().expect("no thread panics with it");
+    let mut records = records.lock().expect("the lock is not poisoned");
     records.push(record);
     records.len() - 1
 }

@@ -1,6 +1,6 @@
 //! The raw cases of the corpus: a case that one implementation refuses, the other does not pass on.
 
-use super::{MODES, in_front_of};
+use super::{MODES, start_proxy};
 use crate::corpus::case::Case;
 use crate::corpus::judge_in_parallel;
 use crate::corpus::origin::Origin;
@@ -44,7 +44,7 @@ fn engine_and_pingora_forward_the_same_raw_requests() {
     let outcomes = MODES.map(|mode| {
         judge_in_parallel(&cases, |cases| {
             let origin = Origin::recording();
-            let ballast = in_front_of(&origin, mode, &[], &[]);
+            let ballast = start_proxy(&origin, mode, &[], &[]);
             let run = |case: &Case| {
                 let seen = exchange(ballast.address(), &case.raw(), case.fin, case.close, None);
                 let reached = origin
@@ -67,7 +67,7 @@ fn engine_and_pingora_forward_the_same_raw_responses() {
     let outcomes = MODES.map(|mode| {
         judge_in_parallel(&cases, |cases| {
             let origin = Origin::responding(cases);
-            let ballast = in_front_of(&origin, mode, &[], &[]);
+            let ballast = start_proxy(&origin, mode, &[], &[]);
             let run = |case: &Case| {
                 let (method, id) = (&case.method, &case.id);
                 let ask = format!("{method} /r/{id} HTTP/1.1\r\nHost: probe.example\r\n\r\n");

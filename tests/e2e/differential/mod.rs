@@ -74,7 +74,7 @@ fn encoded(target: &str) -> String {
 
 const MODES: [&str; 2] = ["engine", "pingora"];
 
-fn in_front_of(origin: &Origin, mode: &str, top: &[&str], pool: &[&str]) -> Ballast {
+fn start_proxy(origin: &Origin, mode: &str, top: &[&str], pool: &[&str]) -> Ballast {
     let setup = Setup::of(&[])
         .host(origin.address())
         .pool("ejection: none")
@@ -97,10 +97,10 @@ impl Scene {
         let planned = Arc::clone(&plans);
         let origin = Origin::planned(move |record| {
             let number = view::number(record)?;
-            let plans = planned.lock().expect("no thread panics with it");
+            let plans = planned.lock().expect("the lock is not poisoned");
             plans.get(&number).cloned()
         });
-        let both = MODES.map(|mode| in_front_of(&origin, mode, top, pool));
+        let both = MODES.map(|mode| start_proxy(&origin, mode, top, pool));
         Scene {
             plans,
             origin,
@@ -111,7 +111,7 @@ impl Scene {
     /// What host and client see of an exchange with each implementation.
     fn run(&self, exchange: &Exchange) -> [Seen; 2] {
         let plans = exchange.plans.iter().cloned();
-        *self.plans.lock().expect("no thread panics with it") = plans.collect();
+        *self.plans.lock().expect("the lock is not poisoned") = plans.collect();
         self.both.each_ref().map(|ballast| {
             let client = view::client(ballast.address(), exchange);
             let records: Vec<Record> = self.origin.take();
@@ -171,7 +171,7 @@ fn engine_and_pingora_show_hosts_and_clients_the_same() {
             .collect();
         let results = threads.into_iter().map(|thread| thread.join());
         results
-            .flat_map(|result| result.expect("its panic is in the output"))
+            .flat_map(|result| result.expect("the thread does not panic"))
             .collect()
     });
 

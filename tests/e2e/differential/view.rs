@@ -37,7 +37,7 @@ pub(super) fn number(record: &Record) -> Option<u64> {
 /// Sends an exchange on a new connection.
 pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     let mut seen = Client::default();
-    let mut socket = TcpStream::connect(address).expect("it listens");
+    let mut socket = TcpStream::connect(address).expect("the proxy listens");
     let _ = socket.set_nodelay(true);
     let _ = socket.set_read_timeout(Some(PATIENCE));
     for piece in &exchange.pieces {
@@ -71,7 +71,7 @@ pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     seen.finals.truncate(wanted);
     if !seen.open {
         // The host's connection may have closed; the next request must not meet that.
-        let mut socket = TcpStream::connect(address).expect("it listens");
+        let mut socket = TcpStream::connect(address).expect("the proxy listens");
         let _ = socket.set_read_timeout(Some(PATIENCE));
         let _ = socket.write_all(PROBE);
         let _ = socket.read_to_end(&mut Vec::new());

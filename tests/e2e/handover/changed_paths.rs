@@ -11,14 +11,17 @@ use crate::support::{Backend, Finished, SOON, Setup, get, run, wait_until};
 /// A process that accepts commands.
 fn start(backend: &Backend) -> Service {
     let service = Service::start(&Setup::of(&[backend]));
-    wait_until(SOON, "it takes commands", || is_socket(&service, "control"));
+    wait_until(SOON, "the control socket exists", || {
+        is_socket(&service, "control")
+    });
     service
 }
 
 fn edit(service: &Service, from: &str, to: &str) {
-    let text = std::fs::read_to_string(service.ballast.file()).expect("it is there");
+    let text = std::fs::read_to_string(service.ballast.file()).expect("the file exists");
     assert!(text.contains(from));
-    std::fs::write(service.ballast.file(), text.replace(from, to)).expect("it can be written");
+    std::fs::write(service.ballast.file(), text.replace(from, to))
+        .expect("the file can be written");
 }
 
 fn is_socket(service: &Service, name: &str) -> bool {
@@ -75,7 +78,7 @@ fn the_control_socket_and_the_pid_file_can_move() {
         end.stdout.contains("server.control_socket changed"),
         "{end:?}"
     );
-    wait_until(SOON, "it takes commands", || {
+    wait_until(SOON, "the control socket exists", || {
         is_socket(&service, "run/b.sock")
     });
     wait_until(SOON, "the predecessor is gone", || is_gone(before));
@@ -84,29 +87,29 @@ fn the_control_socket_and_the_pid_file_can_move() {
     edit(&service, "pid_file: pid", "pid_file: other.pid");
     assert_eq!(reload(&service, "run/b.sock").code, Some(0));
     let other = service.ballast.path("other.pid");
-    let named = std::fs::read_to_string(other).expect("it is there");
+    let named = std::fs::read_to_string(other).expect("the file exists");
     assert_ne!(named.trim(), serving.to_string());
     wait_until(SOON, "the predecessor is gone", || is_gone(serving));
     assert!(
         !service.ballast.path("pid").exists(),
-        "it went with its process"
+        "the pid file was removed at exit"
     );
     let last = nix::unistd::Pid::from_raw(named.trim().parse().expect("a number"));
-    kill(last, Signal::SIGTERM).expect("it serves");
-    wait_until(SOON, "it is gone", || is_gone(last));
+    kill(last, Signal::SIGTERM).expect("the process serves");
+    wait_until(SOON, "the process is gone", || is_gone(last));
 }
 
 #[test]
 fn a_newly_configured_control_socket_path_takes_effect_at_reload() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
-    ballast.file_ending(".sock");
+    ballast.file_with_suffix(".sock");
     let configured = Setup::of(&[&backend]).top("server: { control_socket: run/configured }");
     ballast.configure(&configured.yaml());
     let service = Service { ballast };
     let end = service.ballast.reload();
     assert_eq!(end.code, Some(0), "{end:?}");
-    wait_until(SOON, "it takes commands", || {
+    wait_until(SOON, "the control socket exists", || {
         is_socket(&service, "run/configured")
     });
     assert_eq!(service.ballast.reload().code, Some(0));

@@ -82,7 +82,7 @@ fn during_handovers(service: &Service, times: usize, work: impl Fn() -> bool + S
 fn start(setup: &Setup) -> (Service, PathBuf) {
     let service = Service::of(Ballast::start(&setup.clone().top(CONTROL).yaml()));
     let socket = service.ballast.path("control");
-    wait_until(SOON, "it takes commands", || socket.exists());
+    wait_until(SOON, "the control socket exists", || socket.exists());
     (service, socket)
 }
 
@@ -149,7 +149,7 @@ fn the_successor_has_each_acknowledged_change() {
     });
     let acknowledged = acknowledged.into_inner().expect("no panic");
     assert!(acknowledged.len() > 10, "{}", acknowledged.len());
-    let found = hosts(&socket).expect("it answers");
+    let found = hosts(&socket).expect("the control socket responds");
     let found: BTreeSet<_> = found
         .as_array()
         .expect("hosts")
@@ -173,15 +173,15 @@ fn the_successor_has_each_acknowledged_change() {
 fn the_successor_has_each_acknowledged_reload() {
     let backend = Backend::start_new("a");
     let (service, socket) = start(&Setup::of(&[&backend]));
-    let original = std::fs::read_to_string(service.ballast.file()).expect("it is there");
+    let original = std::fs::read_to_string(service.ballast.file()).expect("the file exists");
     let own = format!("\"{}\"", backend.address());
     let weight = AtomicU64::new(1);
     during_handovers(&service, 3, || {
         let weight = weight.fetch_add(1, Ordering::Relaxed) + 1;
         let host = format!("{{ address: {own}, weight: {weight} }}");
         let new = service.ballast.path("new");
-        std::fs::write(&new, original.replace(&own, &host)).expect("it can be written");
-        std::fs::rename(&new, service.ballast.file()).expect("it can be written");
+        std::fs::write(&new, original.replace(&own, &host)).expect("the file can be written");
+        std::fs::rename(&new, service.ballast.file()).expect("the file can be written");
         match ask(&socket, "POST", "/api/v1/reload", "") {
             Some((200, _)) => {
                 // Either process may receive this request.
@@ -207,16 +207,16 @@ fn a_process_that_has_handed_over_refuses_changes() {
         ("PUT", "/api/v1/log-level", "{\"level\":\"info\"}"),
         ("POST", "/api/v1/reload", ""),
     ] {
-        let old = UnixStream::connect(&socket).expect("it answers");
+        let old = UnixStream::connect(&socket).expect("the control socket responds");
         // The predecessor has accepted the connection once it has responded on a later one.
-        read(&socket, "/api/v1/version").expect("an answer");
+        read(&socket, "/api/v1/version").expect("a response");
         service.hand_over();
-        let (_, response) = response(old, method, path, body).expect("an answer");
+        let (_, response) = response(old, method, path, body).expect("a response");
         assert_refused(&response);
         wait_until(SOON, "the successor takes changes", || {
             ask(&socket, method, path, body).is_some_and(|(status, _)| status == 200)
         });
-        ask(&socket, "POST", &drain.replace("drain", "undrain"), "").expect("an answer");
+        ask(&socket, "POST", &drain.replace("drain", "undrain"), "").expect("a response");
     }
 }
 
@@ -226,9 +226,9 @@ fn changes_over_tcp_are_refused_or_kept() {
     let admin = free();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let token = folder.path().join("token");
-    std::fs::write(&token, TOKEN).expect("it can be written");
+    std::fs::write(&token, TOKEN).expect("the file can be written");
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&token, private).expect("it is ours");
+    std::fs::set_permissions(&token, private).expect("the test owns the file");
     let setup = Setup::of(&[&backend]).top(&format!(
         "admin: {{ address: \"{admin}\", token_file: {} }}",
         token.display()
@@ -250,7 +250,7 @@ fn changes_over_tcp_are_refused_or_kept() {
     let drained = || {
         let (status, text) = std::iter::repeat_with(|| ask("GET", &host))
             .find_map(|response| response)
-            .expect("an answer");
+            .expect("a response");
         assert_eq!(status, 200, "{text}");
         is_drained(&serde_json::from_str(&text).expect("JSON"))
     };
@@ -269,15 +269,15 @@ fn changes_over_tcp_are_refused_or_kept() {
 fn after_a_failed_handover_changes_are_accepted_again() {
     let backend = Backend::start_new("a");
     let (service, socket) = start(&Setup::of(&[&backend]));
-    let good = std::fs::read_to_string(service.ballast.file()).expect("it is there");
+    let good = std::fs::read_to_string(service.ballast.file()).expect("the file exists");
     std::fs::write(service.ballast.file(), format!("{good}nonsense: 1\n")).expect("written");
     service.fail_to_hand_over();
     std::fs::write(service.ballast.file(), good).expect("written");
     let drain = format!("/api/v1/drain?host={}", backend.address());
-    assert_eq!(ask(&socket, "POST", &drain, "").expect("an answer").0, 200);
+    assert_eq!(ask(&socket, "POST", &drain, "").expect("a response").0, 200);
     assert_eq!(
         ask(&socket, "POST", "/api/v1/reload", "")
-            .expect("an answer")
+            .expect("a response")
             .0,
         200
     );
@@ -289,16 +289,16 @@ fn the_successor_keeps_the_log_level() {
     let (service, socket) = start(&Setup::of(&[&backend]));
     let level = "{\"level\":\"info,pingora=error\"}";
     for _ in 0..2 {
-        if read(&socket, "/api/v1/log-level").expect("an answer")["level"] == "info" {
+        if read(&socket, "/api/v1/log-level").expect("a response")["level"] == "info" {
             let set = ask(&socket, "PUT", "/api/v1/log-level", level);
-            assert_eq!(set.expect("an answer").0, 200);
+            assert_eq!(set.expect("a response").0, 200);
         }
         let before = service.hand_over();
-        wait_until(SOON, "the successor answers", || {
+        wait_until(SOON, "the successor responds", || {
             let version = read(&socket, "/api/v1/version");
             version.is_some_and(|version| version["pid"] != before.as_raw())
         });
-        let document = read(&socket, "/api/v1/log-level").expect("an answer");
+        let document = read(&socket, "/api/v1/log-level").expect("a response");
         assert_eq!(document["level"], "info,pingora=error");
     }
 }
@@ -314,14 +314,14 @@ fn a_waiting_successor_applies_later_reloads() {
     let edited = yaml(&Setup::of(&[]).host_entry(&host));
     let edited = edited.replace(LISTEN, &service.ballast.address().to_string());
     std::fs::write(service.ballast.file(), edited).expect("the folder can be written");
-    let (status, response) = ask(&socket, "POST", "/api/v1/reload", "").expect("an answer");
+    let (status, response) = ask(&socket, "POST", "/api/v1/reload", "").expect("a response");
     assert_eq!(status, 200, "{response}");
     service.signal(Signal::SIGQUIT);
     wait_until(SOON, "the successor serves", || {
         service.serving() == successor.pid()
     });
     successor.wait_for_log(&["reloaded in place", "weight"]);
-    wait_until(SOON, "it has what was reloaded", || {
+    wait_until(SOON, "the successor has the reloaded configuration", || {
         hosts(&socket).is_some_and(|hosts| hosts[0]["weight"] == 5)
     });
 }

@@ -15,7 +15,7 @@ use crate::support::{Backend, Ballast, LISTEN, Reply, SOON, Setup, get, long, pe
 fn fails_with(change: impl FnOnce(&Service, &str) -> String, reason: &str) {
     let backend = Backend::start_new("a");
     let service = Service::start(&Setup::of(&[&backend]));
-    let good = std::fs::read_to_string(service.ballast.file()).expect("it is there");
+    let good = std::fs::read_to_string(service.ballast.file()).expect("the process exists");
     let bad = change(&service, &good);
     std::fs::write(service.ballast.file(), bad).expect("the folder can be written");
     let line = service.fail_to_hand_over();
@@ -47,7 +47,7 @@ fn an_unreadable_certificate_fails_the_handover() {
 #[test]
 fn a_port_in_use_fails_the_handover() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let other = taken.local_addr().expect("it is bound");
+    let other = taken.local_addr().expect("the socket is bound");
     let change = |service: &Service, good: &str| {
         let own = format!("\"{}\"", service.ballast.address());
         good.replace(&own, &format!("{own}, \"{other}\""))
@@ -63,7 +63,7 @@ fn a_broken_program_on_disk_fails_the_handover() {
     assert!(ballast.listens_within(SOON));
     let service = Service::of(ballast);
     let link = service.ballast.path("current");
-    std::fs::remove_file(&link).expect("it is ours");
+    std::fs::remove_file(&link).expect("the test owns the file");
     let line = service.fail_to_hand_over();
     assert!(line.contains("cannot start"), "{line}");
     symlink(broken, &link).expect("the folder can be written");
@@ -73,7 +73,7 @@ fn a_broken_program_on_disk_fails_the_handover() {
         "{line}"
     );
     // The next version.
-    std::fs::remove_file(&link).expect("it is ours");
+    std::fs::remove_file(&link).expect("the test owns the file");
     symlink(env!("CARGO_BIN_EXE_ballast"), &link).expect("the folder can be written");
     service.hand_over();
     assert_eq!(get(service.ballast.address(), "/").status, 200);
@@ -127,11 +127,11 @@ fn a_hanging_successor_is_abandoned() {
     service.signal(Signal::SIGQUIT);
     service.ballast.wait_for_log(&["started the successor"]);
     let successor = service.successors()[0];
-    kill(successor, Signal::SIGSTOP).expect("it is there");
-    wait_until(Duration::from_secs(60), "it is given up", || {
+    kill(successor, Signal::SIGSTOP).expect("the process exists");
+    wait_until(Duration::from_secs(60), "the handover is abandoned", || {
         service.failures() == 1
     });
-    wait_until(SOON, "it is gone", || is_gone(successor));
+    wait_until(SOON, "the process is gone", || is_gone(successor));
     assert_eq!(service.serving(), before);
     assert_eq!(get(service.ballast.address(), "/").status, 200);
 }
@@ -162,22 +162,26 @@ fn a_foreign_socket_is_neither_replaced_nor_trusted() {
     let mut upgrade = Ballast::spawn_with(&yaml, &["--upgrade"]);
     assert_eq!(upgrade.wait_exit(SOON).code(), Some(1));
     upgrade.wait_for_log(&["speaks another protocol"]);
-    assert_eq!(responses.join().expect("it does not panic").len(), 2);
+    assert_eq!(
+        responses.join().expect("the thread does not panic").len(),
+        2
+    );
 }
 
 #[test]
 fn other_protocols_at_the_upgrade_socket_are_rejected() {
     let backend = Backend::start_new("a");
     let service = Service::start(&Setup::of(&[&backend]));
-    let mut other_protocol =
-        UnixStream::connect(service.ballast.path("run/upgrade")).expect("it listens");
+    let mut other_protocol = UnixStream::connect(service.ballast.path("run/upgrade"))
+        .expect("the upgrade socket listens");
     other_protocol
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
-        .expect("it reads");
+        .expect("the upgrade socket reads");
     service
         .ballast
         .wait_for_log(&["a successor was rejected", "another protocol"]);
-    let silent = UnixStream::connect(service.ballast.path("run/upgrade")).expect("it listens");
+    let silent = UnixStream::connect(service.ballast.path("run/upgrade"))
+        .expect("the upgrade socket listens");
     let before = service.hand_over();
     drop(silent);
     wait_until(Duration::from_secs(5), "the predecessor is gone", || {
@@ -193,20 +197,20 @@ fn process_1_of_a_container_does_not_hand_over() {
     };
     assert!(ballast.listens_within(SOON));
     let pid_file = ballast.path("pid");
-    wait_until(SOON, "it is process 1", || {
+    wait_until(SOON, "the process is process 1", || {
         std::fs::read_to_string(&pid_file).is_ok_and(|text| text == "1\n")
     });
-    kill(ballast.child(), Signal::SIGQUIT).expect("it runs");
+    kill(ballast.child(), Signal::SIGQUIT).expect("the process runs");
     ballast.wait_for_log(&["no handover, serving on", "this is process 1"]);
     assert_eq!(get(ballast.address(), "/").status, 200);
     assert!(ballast.log_with(&["started the successor"]).is_empty());
-    kill(ballast.child(), Signal::SIGTERM).expect("it runs");
+    kill(ballast.child(), Signal::SIGTERM).expect("the process runs");
     assert!(ballast.wait_exit(SOON).success());
 }
 
 /// The parent of a process.
 fn parent(pid: nix::unistd::Pid) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
     line.expect("every process has one").to_owned()
 }
@@ -219,10 +223,10 @@ fn a_successor_is_detached_and_leaves_no_zombie() {
     service.ballast.wait_for_log(&["started the successor"]);
     let successor = service.successors()[0];
     assert_ne!(parent(successor), predecessor.to_string());
-    kill(successor, Signal::SIGKILL).expect("it runs");
-    wait_until(SOON, "the failure is noticed", || service.failures() == 1);
+    kill(successor, Signal::SIGKILL).expect("the process runs");
+    wait_until(SOON, "the failure is reported", || service.failures() == 1);
     let children = format!("/proc/{predecessor}/task/{predecessor}/children");
-    let children = std::fs::read_to_string(children).expect("it runs");
+    let children = std::fs::read_to_string(children).expect("the process runs");
     assert_eq!(children.trim(), "");
     assert_eq!(get(service.ballast.address(), "/").status, 200);
 }

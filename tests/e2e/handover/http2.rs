@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::runtime::Builder;
 
 use super::{Service, is_gone};
-use crate::support::http2::{Secure, request, whole};
+use crate::support::http2::{Secure, complete_response, request};
 use crate::support::{Backend, SOON, Setup, wait_until};
 
 /// Sends requests until stopped, and reconnects when a connection takes no more requests. Returns the reasons of all
@@ -30,7 +30,7 @@ async fn ask(
             (sender, _) = secure.open(address).await;
             continue;
         };
-        match whole(response).await {
+        match complete_response(response).await {
             Ok(response) if response.status == 200 => {}
             Ok(response) => failed.push(response.status.to_string()),
             Err(error) => failed.push(error.to_string()),
@@ -65,7 +65,7 @@ fn handovers_fail_no_stream() {
     let mut before = Vec::new();
     for _ in 0..3 {
         let answered = done.load(Ordering::Relaxed);
-        wait_until(SOON, "requests are answered", || {
+        wait_until(SOON, "requests get responses", || {
             done.load(Ordering::Relaxed) > answered + 100
         });
         before.push(service.hand_over());

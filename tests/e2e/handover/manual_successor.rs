@@ -76,7 +76,7 @@ fn a_predecessor_killed_before_it_sent_its_sockets_is_replaced() {
     service.ballast.wait_exit(SOON);
     wait_until(SOON, "the successor listens", || successor.listens());
     assert_eq!(get(successor.address(), "/").status, 200);
-    wait_until(SOON, "the pid file is right", || {
+    wait_until(SOON, "the pid file names the serving process", || {
         service.serving() == successor.pid()
     });
 }
@@ -88,7 +88,7 @@ fn a_predecessor_killed_after_it_sent_its_sockets_leaves_no_gap() {
     let before = service.serving();
     service.signal(Signal::SIGQUIT);
     service.ballast.wait_for_log(&["taken over"]);
-    nix::sys::signal::kill(before, Signal::SIGKILL).expect("it drains at most");
+    nix::sys::signal::kill(before, Signal::SIGKILL).expect("the process still drains");
     for _ in 0..50 {
         assert_eq!(get(service.ballast.address(), "/").status, 200);
     }
@@ -109,14 +109,14 @@ fn without_a_predecessor_upgrade_is_a_start() {
     ballast.wait_exit(SOON);
     assert!(ballast.path("run/upgrade").exists() && ballast.path("pid").exists());
     let next = Service::of(ballast.successor());
-    wait_until(SOON, "the pid file is right", || {
+    wait_until(SOON, "the pid file names the serving process", || {
         next.serving() == next.ballast.pid()
     });
 }
 
 /// The sockets that a process has open, by inode number.
 fn sockets(pid: Pid) -> HashSet<PathBuf> {
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there");
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process exists");
     let targets = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     targets
         .filter(|target| target.to_string_lossy().starts_with("socket:"))
@@ -131,7 +131,7 @@ fn a_successor_inherits_no_file_descriptors() {
     client.get("/");
     let silent = Backend::start_new("silent");
     silent.set_health(Reply::Hang);
-    let text = std::fs::read_to_string(service.ballast.file()).expect("it is there");
+    let text = std::fs::read_to_string(service.ballast.file()).expect("the file exists");
     let slow = "{ type: http, path: /healthz, interval: 2s, timeout: 2s }";
     let slow = text
         .replace("health_check: none", &format!("health_check: {slow}"))

@@ -31,7 +31,7 @@ impl Service {
     #[track_caller]
     fn of(ballast: Ballast) -> Self {
         let service = Service { ballast };
-        wait_until(SOON, "the pid file is there", || service.find().is_some());
+        wait_until(SOON, "the pid file exists", || service.find().is_some());
         service
     }
 
@@ -55,7 +55,7 @@ impl Service {
 
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(self.serving(), signal).expect("the process that serves is there");
+        kill(self.serving(), signal).expect("the serving process exists");
     }
 
     /// A complete handover; returns the process that served before.
@@ -84,7 +84,7 @@ impl Service {
             wait_until(SOON, "the successor is gone", || is_gone(last));
         }
         let lines = self.ballast.log_with(&["no handover, serving on"]);
-        lines.last().expect("it was counted").clone()
+        lines.last().expect("the line was counted").clone()
     }
 
     fn failures(&self) -> usize {

@@ -28,8 +28,10 @@ fn connections_of_a_draining_process_get_a_last_response_with_close() {
     let mut used = Client::connect(service.ballast.address());
     used.get("/");
     let mut unused = Client::connect(service.ballast.address());
-    let mut begun = Client::connect(service.ballast.address());
-    begun.send("GET / HTTP/1.1\r\nHo").expect("it is open");
+    let mut unfinished = Client::connect(service.ballast.address());
+    unfinished
+        .send("GET / HTTP/1.1\r\nHo")
+        .expect("the connection is open");
     // The predecessor has accepted the connections once it has served a later one.
     get(service.ballast.address(), "/");
     service.hand_over();
@@ -37,7 +39,7 @@ fn connections_of_a_draining_process_get_a_last_response_with_close() {
         let response = client.get("/");
         assert!(response.head.has_token("connection", "close"));
     }
-    let response = begun.request("st: test\r\n\r\n").expect("an answer");
+    let response = unfinished.request("st: test\r\n\r\n").expect("a response");
     assert_eq!(response.status, 200);
     assert!(
         !get(service.ballast.address(), "/")
@@ -57,7 +59,7 @@ fn readiness_probes_succeed_during_a_handover() {
         let response = client.request("GET /ready HTTP/1.1\r\nHost: test\r\n\r\n");
         Some(response.ok()?.status)
     };
-    wait_until(SOON, "it is ready", || probe() == Some(200));
+    wait_until(SOON, "the process is ready", || probe() == Some(200));
     let before = service.serving();
     service.signal(Signal::SIGQUIT);
     wait_until(SOON, "the predecessor is gone", || {

@@ -30,7 +30,7 @@ fn an_edited_check_discards_the_known_health() {
     let check = "{ type: http, path: /healthz, interval: 1s, timeout: 1s, rise: 1000 }";
     let service = Service::start(&Setup::of(&[&good, &bad]).health(check));
     bad.set_health(Reply::status(200));
-    let text = std::fs::read_to_string(service.ballast.file()).expect("it is there");
+    let text = std::fs::read_to_string(service.ballast.file()).expect("the file exists");
     let edited = text.replace("rise: 1000", "rise: 999");
     std::fs::write(service.ballast.file(), edited).expect("the folder can be written");
     service.hand_over();
@@ -85,7 +85,7 @@ fn an_edited_pool_has_only_its_new_hosts() {
         .host(dead.address())
         .health("{ interval: 1s }");
     let service = Service::start(&setup);
-    let text = std::fs::read_to_string(service.ballast.file()).expect("it is there");
+    let text = std::fs::read_to_string(service.ballast.file()).expect("the file exists");
     let edited = text.replace(&old.address().to_string(), &new.address().to_string());
     std::fs::write(service.ballast.file(), edited).expect("the folder can be written");
     service.hand_over();

@@ -25,7 +25,10 @@ fn begin_handover(service: &Service) -> Pid {
     wait_until(Duration::from_secs(30), "the successor serves", || {
         service.ballast.log_with(&["handed over: "]).len() > known
     });
-    *service.successors().last().expect("it was started")
+    *service
+        .successors()
+        .last()
+        .expect("a successor was started")
 }
 
 /// Ends or freezes the successor by `signal` under load.
@@ -39,24 +42,27 @@ fn lose_successor(signal: Signal) {
     let kept = Load::start_paced(address, 4, Connections::Kept, pace);
     let fresh = Load::start_paced(address, 4, Connections::OnePerRequest, pace);
     let successor = begin_handover(&service);
-    kill(successor, signal).expect("it runs");
+    kill(successor, signal).expect("the process runs");
     let lost = Instant::now();
     service
         .ballast
         .wait_for_log(&["no handover, serving again"]);
     assert_eq!(get(address, "/").status, 200);
     assert!(lost.elapsed() < NOTICED, "{:?}", lost.elapsed());
-    wait_until(SOON, "the pid file is right", || {
+    wait_until(SOON, "the pid file names the serving process", || {
         service.serving() == before
     });
-    assert!(is_gone(successor), "it would serve beside the other one");
+    assert!(is_gone(successor), "the frozen successor was killed");
     for (load, what) in [(kept, "kept"), (fresh, "fresh")] {
         let tally = load.stop();
         // The connections that the successor had accepted when it died: at most one request of each client.
         assert!(tally.errors.len() <= 4, "{what}: {:?}", tally.errors);
         let ok = tally.by_status.get(&200).copied().unwrap_or_default();
         assert_eq!(ok + tally.errors.len() as u64, tally.total(), "{what}");
-        println!("{what}: {ok} answered, {} lost", tally.errors.len());
+        println!(
+            "{what}: {ok} requests succeeded, {} failed",
+            tally.errors.len()
+        );
     }
     let kept = Load::start_paced(address, 4, Connections::Kept, pace);
     let mut client = Client::connect(address);
@@ -90,8 +96,8 @@ fn pending_connections_are_served_by_the_predecessor() {
     let service = Service::start(&Setup::of(&[&backend]));
     let address = service.ballast.address();
     let successor = begin_handover(&service);
-    kill(successor, Signal::SIGSTOP).expect("it runs");
-    wait_until(SOON, "it stands still", || {
+    kill(successor, Signal::SIGSTOP).expect("the process runs");
+    wait_until(SOON, "the successor is stopped", || {
         let stat = std::fs::read_to_string(format!("/proc/{successor}/stat")).unwrap_or_default();
         stat.rsplit(')')
             .next()
@@ -102,7 +108,7 @@ fn pending_connections_are_served_by_the_predecessor() {
         .map(|_| thread::spawn(move || get(address, "/").status))
         .collect();
     for client in clients {
-        assert_eq!(client.join().expect("an answer"), 200);
+        assert_eq!(client.join().expect("a response"), 200);
     }
     assert!(start.elapsed() < NOTICED, "{:?}", start.elapsed());
 }
@@ -119,8 +125,11 @@ fn a_manual_successor_is_watched() {
     service
         .ballast
         .wait_for_log(&["no handover, serving again", "has not answered"]);
-    assert!(!successor.wait_exit(SOON).success(), "it was killed");
-    wait_until(SOON, "the pid file is right", || {
+    assert!(
+        !successor.wait_exit(SOON).success(),
+        "the successor was killed"
+    );
+    wait_until(SOON, "the pid file names the serving process", || {
         service.serving() == service.ballast.pid()
     });
     assert_eq!(get(service.ballast.address(), "/").status, 200);
@@ -133,17 +142,17 @@ fn a_reload_reports_a_lost_successor() {
     let setup = Setup::of(&[&backend]).top(&format!("admin: {{ address: \"{admin}\" }}"));
     let service = Service::start(&setup);
     let address = service.ballast.address();
-    wait_until(SOON, "it takes commands", || {
+    wait_until(SOON, "the control socket exists", || {
         service.ballast.path("control").exists()
     });
     let more = setup.top(&format!("listeners: [\"{LISTEN}\", \"{}\"]", free()));
     let more = yaml(&more).replace(LISTEN, &address.to_string());
-    std::fs::write(service.ballast.file(), more).expect("it can be written");
-    let reload = service.ballast.prepared(&["reload"]);
+    std::fs::write(service.ballast.file(), more).expect("the file can be written");
+    let reload = service.ballast.prepare_command(&["reload"]);
     let reload = thread::spawn(move || finish(reload));
     service.ballast.wait_for_log(&["handed over: "]);
-    kill(service.successors()[0], Signal::SIGKILL).expect("it runs");
-    let end = reload.join().expect("it ends");
+    kill(service.successors()[0], Signal::SIGKILL).expect("the process runs");
+    let end = reload.join().expect("the reload ends");
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.contains("serving again"), "{end:?}");
     assert!(end.stderr.contains("the successor has died"), "{end:?}");
@@ -153,11 +162,11 @@ fn a_reload_reports_a_lost_successor() {
             .and_then(|mut client| client.request("GET /ready HTTP/1.1\r\nHost: test\r\n\r\n"));
         response.is_ok_and(|response| response.status == 200)
     };
-    wait_until(SOON, "the admin listener answers", probe);
+    wait_until(SOON, "the admin listener responds", probe);
     let end = service.ballast.reload();
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(end.stdout.starts_with("reloaded, handover"), "{end:?}");
-    wait_until(SOON, "the admin listener answers", probe);
+    wait_until(SOON, "the admin listener responds", probe);
 }
 
 #[test]
@@ -177,9 +186,9 @@ fn systemd_does_not_adopt_a_watched_successor() {
     let ready = |pid| format!("MAINPID={pid}\nREADY=1");
     assert_eq!(receive(), ready(ballast.pid()));
     let service = Service::of(ballast);
-    kill(begin_handover(&service), Signal::SIGKILL).expect("it runs");
+    kill(begin_handover(&service), Signal::SIGKILL).expect("the process runs");
     assert_eq!(receive(), ready(service.ballast.pid()));
-    wait_until(SOON, "the pid file is right", || {
+    wait_until(SOON, "the pid file names the serving process", || {
         service.serving() == service.ballast.pid()
     });
     let successor = begin_handover(&service);
@@ -192,7 +201,7 @@ fn sigterm_during_the_watch_stops_the_service_or_the_predecessor() {
     // SIGTERM to the successor: both processes end, because the service is to stop.
     let mut service = Service::start(&Setup::of(&[&backend]));
     let successor = begin_handover(&service);
-    kill(successor, Signal::SIGTERM).expect("it runs");
+    kill(successor, Signal::SIGTERM).expect("the process runs");
     assert!(service.ballast.wait_exit(SOON).success());
     wait_until(SOON, "the successor is gone", || is_gone(successor));
     assert!(service.ballast.log_with(&["serving again"]).is_empty());
@@ -200,11 +209,11 @@ fn sigterm_during_the_watch_stops_the_service_or_the_predecessor() {
     // SIGTERM to the predecessor: it ends, and the successor stays.
     let mut service = Service::start(&Setup::of(&[&backend]));
     let (before, successor) = (service.serving(), begin_handover(&service));
-    kill(before, Signal::SIGTERM).expect("it runs");
+    kill(before, Signal::SIGTERM).expect("the process runs");
     assert!(service.ballast.wait_exit(SOON).success());
     assert_eq!(service.serving(), successor);
     assert_eq!(get(service.ballast.address(), "/").status, 200);
-    kill(successor, Signal::SIGTERM).expect("it runs");
+    kill(successor, Signal::SIGTERM).expect("the process runs");
     wait_until(SOON, "the successor is gone", || is_gone(successor));
 }
 
@@ -218,8 +227,8 @@ fn requests_of_the_predecessor_finish_although_its_successor_is_killed() {
     wait_until(SOON, "the request is at the host", || {
         backend.requests() == 1
     });
-    kill(begin_handover(&service), Signal::SIGKILL).expect("it runs");
-    assert_eq!(slow.join().expect("an answer"), 200);
+    kill(begin_handover(&service), Signal::SIGKILL).expect("the process runs");
+    assert_eq!(slow.join().expect("a response"), 200);
 }
 
 #[test]
@@ -242,7 +251,7 @@ fn probes_use_any_listener_and_are_not_counted() {
     assert_eq!(served, 200);
     wait_until(SOON, "the predecessor is gone", || is_gone(before));
     let mut metrics = String::new();
-    wait_until(SOON, "the successor tells its metrics", || {
+    wait_until(SOON, "the successor exports its metrics", || {
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let response = Client::try_connect(admin).and_then(|mut client| client.request(request));
         metrics = response.map_or_else(|_| String::new(), |response| response.text());

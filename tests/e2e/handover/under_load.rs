@@ -55,7 +55,7 @@ fn handovers_in_a_row_fail_no_request() {
     }
     for upload in uploads {
         let status = upload.join().expect("an upload does not panic");
-        assert_eq!(status.expect("an upload is answered"), 200);
+        assert_eq!(status.expect("every upload gets a response"), 200);
     }
     fresh.stop().assert_all_ok("a connection per request");
     kept.stop().assert_all_ok("connections kept");
@@ -87,20 +87,22 @@ fn a_successor_killed_at_any_moment_costs_no_request() {
         thread::sleep(moment);
         let successor = service.successors()[known];
         // The successor reads what the predecessor wrote before it was stopped; the predecessor writes no more.
-        kill(successor, Signal::SIGSTOP).expect("it has not been waited for");
+        kill(successor, Signal::SIGSTOP).expect("the process has not been waited for");
         thread::sleep(Duration::from_millis(200));
         let handed_over = service.ballast.log_with(&["handed over: "]).len();
         if handed_over + service.failures() > known {
-            kill(successor, Signal::SIGCONT).expect("it serves");
-            wait_until(SOON, "it serves", || service.serving() == successor);
+            kill(successor, Signal::SIGCONT).expect("the successor serves");
+            wait_until(SOON, "the successor serves", || {
+                service.serving() == successor
+            });
             continue;
         }
-        kill(successor, Signal::SIGKILL).expect("it has not been waited for");
+        kill(successor, Signal::SIGKILL).expect("the process has not been waited for");
         killed += 1;
-        wait_until(SOON, "it is gone", || is_gone(successor));
+        wait_until(SOON, "the process is gone", || is_gone(successor));
         assert_eq!(service.serving(), before);
         assert_eq!(get(address, "/").status, 200);
-        wait_until(SOON, "the failure is noticed", || {
+        wait_until(SOON, "the failure is reported", || {
             service.failures() == killed
         });
     }
@@ -122,7 +124,7 @@ fn a_predecessor_killed_at_any_moment_leaves_no_gap() {
         service.signal(Signal::SIGQUIT);
         service.ballast.wait_for_log(&["started the successor"]);
         thread::sleep(Duration::from_millis(random.gen_range(0..150)));
-        kill(before, Signal::SIGKILL).expect("it drains at most");
+        kill(before, Signal::SIGKILL).expect("the process still drains");
         service.ballast.wait_exit(SOON);
         let responses = || {
             let response = Client::try_connect(address)
@@ -130,9 +132,9 @@ fn a_predecessor_killed_at_any_moment_leaves_no_gap() {
             response.is_ok_and(|response| response.status == 200)
         };
         if service.serving() != before {
-            assert!(responses(), "the sockets had passed");
+            assert!(responses(), "the sockets had been sent");
         }
-        wait_until(SOON, "the successor answers", responses);
-        wait_until(SOON, "it is known", || service.serving() != before);
+        wait_until(SOON, "the successor responds", responses);
+        wait_until(SOON, "the successor serves", || service.serving() != before);
     }
 }

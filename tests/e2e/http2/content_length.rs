@@ -65,7 +65,7 @@ fn a_body_with_content_length_0_is_checked_before_it_is_forwarded() {
     // The wait for the end is bounded. 408 is not in the static table.
     raw.send(&frame(HEADERS, END_HEADERS, 9, &post("0")))
         .expect("sent");
-    let late = raw.find(HEADERS, SOON).expect("an answer");
+    let late = raw.find(HEADERS, SOON).expect("a response");
     assert_eq!(late.stream, 9);
     assert_ne!(late.payload[0], 0x88);
     assert_eq!(backend.requests(), 4);

@@ -67,7 +67,7 @@ fn h2load_fails_no_request_of_twenty_thousand() {
             "--max-concurrent-streams=20",
         ])
         .arg(format!("https://{}/", ballast.address()));
-    let output = command.output().expect("it runs");
+    let output = command.output().expect("the client runs");
     let summary = String::from_utf8_lossy(&output.stdout);
     println!("{summary}");
     assert!(output.status.success(), "{summary}");

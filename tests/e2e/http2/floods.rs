@@ -132,11 +132,11 @@ fn ordinary_numbers_of_frames_pass() {
     backend.set(Reply::ok().body(vec![b'x'; length]));
     let mut raw = secure.raw(ballast.address(), &[(INITIAL_WINDOW_SIZE, 512)]);
     raw.get(1, &[]);
-    let mut come = 0;
-    while come < length {
+    let mut arrived = 0;
+    while arrived < length {
         let data = raw.wait_for(DATA);
         let count = data.payload.len();
-        come += count;
+        arrived += count;
         let more = u32::try_from(count).expect("a small frame").to_be_bytes();
         let updates = [
             frame(WINDOW_UPDATE, 0, 0, &more),
@@ -146,7 +146,7 @@ fn ordinary_numbers_of_frames_pass() {
             break;
         }
     }
-    assert_eq!(come, length);
+    assert_eq!(arrived, length);
     // An upload in small frames with many pings.
     backend.set(Reply::ok());
     let mut raw = secure.raw(ballast.address(), &[]);

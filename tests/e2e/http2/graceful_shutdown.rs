@@ -27,13 +27,15 @@ fn sigterm_finishes_streams_and_sends_goaway() {
         .collect();
     let mut beside = secure.raw(ballast.address(), &[]);
     beside.get(1, &[]);
-    wait_until(SOON, "they have come", || backend.requests() == 11);
+    wait_until(SOON, "the requests have arrived", || {
+        backend.requests() == 11
+    });
     ballast.signal(Signal::SIGTERM);
     assert_eq!(beside.wait_for(GOAWAY).reason(), NO_ERROR);
     assert_eq!(beside.wait_for(HEADERS).stream, 1);
     drop(beside);
     for response in client.all(open) {
-        let response = response.expect("a whole answer");
+        let response = response.expect("a complete response");
         assert_eq!((response.status, response.body.len()), (200, 4 << 20));
     }
     client.end().expect("an end without an error");

@@ -18,11 +18,11 @@ fn streams_without_file_descriptors_get_503_and_others_are_served() {
     let secure = Secure::new();
     let yaml = Setup::of(&[&backend]).top(&secure.listeners()).yaml();
     let limited = "ulimit -n 256; exec \"$0\" \"$@\"";
-    let ballast = Ballast::spawn_through(&yaml, &["sh", "-c", limited]);
-    wait_until(SOON, "it serves", || ballast.listens());
+    let ballast = Ballast::spawn_with_wrapper(&yaml, &["sh", "-c", limited]);
+    wait_until(SOON, "the listener is open", || ballast.listens());
     backend.set(Reply::ok().after(Duration::from_secs(2)));
     let mut clients = Vec::from_iter((0..6).map(|_| secure.connect(ballast.address())));
-    let asked: Vec<_> = clients
+    let pending: Vec<_> = clients
         .iter_mut()
         .map(|client| {
             let open = |_| client.open(request("GET", "/"), true).expect("opened").0;
@@ -32,9 +32,9 @@ fn streams_without_file_descriptors_get_503_and_others_are_served() {
     // While these are served, one more client can connect.
     let mut another = secure.connect(ballast.address());
     let (mut served, mut refused) = (0, 0);
-    for (client, asked) in clients.iter().zip(asked) {
-        for response in client.all(asked) {
-            let response = response.expect("an answer, not a reset");
+    for (client, pending) in clients.iter().zip(pending) {
+        for response in client.all(pending) {
+            let response = response.expect("a response, not a reset");
             match response.status {
                 200 => served += 1,
                 503 => {
@@ -83,7 +83,7 @@ fn the_upload_window_grows_with_use() {
         })
     };
     let mut grown = None;
-    wait_until(SOON, "a larger window", || {
+    wait_until(SOON, "the window is larger", || {
         let settings = raw.find(SETTINGS, SOON).expect("settings");
         grown = window(&settings.payload).filter(|size| *size > WINDOW);
         grown.is_some()
@@ -122,7 +122,7 @@ pools:
         })
         .collect();
     let body = vec![b'x'; 1 << 20];
-    let response = client.post("/upload", &body).expect("an answer");
+    let response = client.post("/upload", &body).expect("a response");
     assert_eq!(response.status, 200);
     assert_eq!(backend.last().body.len(), body.len());
     drop(waiting);

@@ -57,7 +57,7 @@ fn a_reload_in_place_cannot_change_http2() {
     let setup = Setup::of(&[&backend]);
     let ballast = setup.clone().top(&secure.listeners()).start();
     let without = secure.listeners().replace("}], ", "}], http2: false");
-    let outcome = ballast.hang_up(&setup.top(&without).yaml());
+    let outcome = ballast.reload_by_sighup(&setup.top(&without).yaml());
     assert!(
         outcome.contains("tls.http2 changed from true to false"),
         "{outcome}"
@@ -79,9 +79,9 @@ fn requests_are_forwarded_over_http_1_1() {
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
     let mut client = secure.connect(ballast.address());
-    let mut asked = with(request("GET", "/a%7Eb?q=1"), "cookie", "a=1");
-    asked = with(with(asked, "cookie", "b=2"), "te", "trailers");
-    let response = client.ask(asked).expect("an answer");
+    let mut request_to_send = with(request("GET", "/a%7Eb?q=1"), "cookie", "a=1");
+    request_to_send = with(with(request_to_send, "cookie", "b=2"), "te", "trailers");
+    let response = client.ask(request_to_send).expect("a response");
     assert_eq!(response.status, 200);
     assert_eq!(response.body, "hello".repeat(10_000).as_bytes());
     let two = response.fields.get_all("x-two").iter().count();
@@ -103,10 +103,10 @@ fn requests_are_forwarded_over_http_1_1() {
     assert_eq!(head.get("te"), None);
 
     backend.set(Reply::ok());
-    let response = client.ask(request("HEAD", "/")).expect("an answer");
+    let response = client.ask(request("HEAD", "/")).expect("a response");
     assert_eq!((response.status, response.body.len()), (200, 0));
     let sent = vec![b'x'; 300_000];
-    let response = client.post("/", &sent).expect("an answer");
+    let response = client.post("/", &sent).expect("a response");
     assert_eq!(response.status, 200);
     assert_eq!(backend.last().body.len(), sent.len());
     backend.set(Reply::status(204));
@@ -128,7 +128,13 @@ fn streams_of_one_connection_do_not_wait_for_each_other() {
         .collect();
     for opened in open {
         let (response, _) = opened.expect("a stream");
-        assert_eq!(client.whole(response).expect("an answer").status, 200);
+        assert_eq!(
+            client
+                .wait_for_response(response)
+                .expect("a response")
+                .status,
+            200
+        );
     }
     let duration = start.elapsed();
     assert!(duration < SOON, "{duration:?}: one after another");
@@ -166,7 +172,7 @@ fn error_responses_end_the_stream_but_not_the_connection() {
         ("GET", "/dead", 502),
         ("HEAD", "/dead", 502),
     ] {
-        let response = client.ask(request(method, path)).expect("an answer");
+        let response = client.ask(request(method, path)).expect("a response");
         assert_eq!(response.status, status, "{method} {path}");
         assert!(!response.fields.contains_key("connection"), "{path}");
         assert_eq!(response.body.is_empty(), method == "HEAD", "{path}");
@@ -176,7 +182,7 @@ fn error_responses_end_the_stream_but_not_the_connection() {
     assert!(few.field("retry-after").parse::<u64>().is_ok(), "{few:?}");
 
     let tunnel = Request::connect("test:443").body(()).expect("a request");
-    assert_eq!(client.ask(tunnel).expect("an answer").status, 405);
+    assert_eq!(client.ask(tunnel).expect("a response").status, 405);
 
     // Too large by the number of fields, by their bytes, by the announced length of the body, and by the received
     // length.
@@ -184,13 +190,19 @@ fn error_responses_end_the_stream_but_not_the_connection() {
     for _ in 0..21 {
         many = with(many, "x-many", "1");
     }
-    assert_eq!(client.ask(many).expect("an answer").status, 431);
+    assert_eq!(client.ask(many).expect("a response").status, 431);
     let large = with(request("GET", "/web"), "x-large", &"x".repeat(40_000));
-    assert_eq!(client.ask(large).expect("an answer").status, 431);
+    assert_eq!(client.ask(large).expect("a response").status, 431);
     let declared = with(request("POST", "/web"), "content-length", "1001");
     let (response, _stream) = client.open(declared, false).expect("a stream");
-    assert_eq!(client.whole(response).expect("an answer").status, 413);
-    let response = client.post("/web", &[b'x'; 200_000]).expect("an answer");
+    assert_eq!(
+        client
+            .wait_for_response(response)
+            .expect("a response")
+            .status,
+        413
+    );
+    let response = client.post("/web", &[b'x'; 200_000]).expect("a response");
     assert_eq!(response.status, 413);
     assert_eq!(client.get("/web").status, 200);
 
@@ -198,12 +210,22 @@ fn error_responses_end_the_stream_but_not_the_connection() {
     backend.set(Reply::Hang);
     assert_eq!(client.get("/web").status, 504);
     backend.set(Reply::Drip(Duration::from_millis(100)));
-    assert_eq!(client.get("/web").status, 504, "its head has 1 s in all");
+    assert_eq!(
+        client.get("/web").status,
+        504,
+        "the response head has a deadline of 1 s"
+    );
     backend.set(Reply::ok());
     let (response, _stream) = client
         .open(request("POST", "/web"), false)
         .expect("a stream");
-    assert_eq!(client.whole(response).expect("an answer").status, 408);
+    assert_eq!(
+        client
+            .wait_for_response(response)
+            .expect("a response")
+            .status,
+        408
+    );
     assert_eq!(client.get("/web").status, 200);
     assert!(ballast.log_with(&["WARN"]).is_empty());
 }
@@ -219,7 +241,7 @@ fn malformed_requests_reach_no_host() {
         raw.get(stream, further);
         let end = loop {
             let frame = raw.next(SOON);
-            let frame = frame.unwrap_or_else(|| panic!("no answer to {further:?}"));
+            let frame = frame.unwrap_or_else(|| panic!("no response to {further:?}"));
             if frame.stream == stream {
                 break frame;
             }
@@ -297,13 +319,16 @@ fn a_host_failure_during_a_response_ends_one_stream() {
     let mut client = secure.connect(ballast.address());
     backend.set(Reply::ok().after(Duration::from_millis(500)));
     let (beside, _) = client.open(request("GET", "/"), true).expect("a stream");
-    wait_until(SOON, "it has come", || backend.requests() == 1);
+    wait_until(SOON, "the request has arrived", || backend.requests() == 1);
     backend.set(Reply::ResetMidBody);
     let error = client
         .ask(request("GET", "/"))
-        .expect_err("a broken answer");
+        .expect_err("an invalid response");
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
-    assert_eq!(client.whole(beside).expect("an answer").status, 200);
+    assert_eq!(
+        client.wait_for_response(beside).expect("a response").status,
+        200
+    );
     backend.set(Reply::ok());
     assert_eq!(client.get("/").status, 200);
 }
@@ -321,10 +346,10 @@ fn failed_requests_are_retried_as_in_http_1_1() {
     for _ in 0..10 {
         assert_eq!(client.get("/").status, 200);
     }
-    assert!(bad.requests() >= 4, "it has its turns");
+    assert!(bad.requests() >= 4, "the host gets requests");
     let before = (good.requests(), bad.requests());
     let statuses: Vec<u16> = (0..10)
-        .map(|_| client.post("/", b"once").expect("an answer").status)
+        .map(|_| client.post("/", b"once").expect("a response").status)
         .collect();
     assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 5);
     let after = (good.requests(), bad.requests());
@@ -342,7 +367,7 @@ fn a_cancelled_stream_cancels_the_request_to_the_host() {
     stream
         .send_data(Bytes::from_static(b"begun"), false)
         .expect("sent");
-    wait_until(SOON, "it has come", || backend.requests() == 1);
+    wait_until(SOON, "the request has arrived", || backend.requests() == 1);
     drop((response, stream));
     wait_until(SOON, "the host's connection is closed", || {
         backend.open_connections() == 0
@@ -366,10 +391,10 @@ fn a_client_keeps_its_host_by_its_cookie() {
     assert!(set.contains("Secure"), "{set}");
     let cookie = set.split(';').next().expect("a cookie").to_owned();
     for _ in 0..10 {
-        let asked = with(request("GET", "/"), "cookie", "other=1");
+        let request_to_send = with(request("GET", "/"), "cookie", "other=1");
         let response = client
-            .ask(with(asked, "cookie", &cookie))
-            .expect("an answer");
+            .ask(with(request_to_send, "cookie", &cookie))
+            .expect("a response");
         assert_eq!(response.field("x-backend"), first.field("x-backend"));
     }
 }
@@ -395,7 +420,12 @@ fn the_last_streams_of_a_connection_are_served() {
         .collect();
     let statuses: Vec<u16> = open
         .into_iter()
-        .map(|response| client.whole(response).expect("an answer").status)
+        .map(|response| {
+            client
+                .wait_for_response(response)
+                .expect("a response")
+                .status
+        })
         .collect();
     assert_eq!(statuses, [200; 15]);
     client.end().expect("an end without an error");

@@ -58,21 +58,21 @@ fn preface_settings_and_heads_have_deadlines() {
     }
     // A head that drips.
     let start = Instant::now();
-    let mut begun = raw();
-    begun
+    let mut unfinished = raw();
+    unfinished
         .send(&frame(HEADERS, 5, 1, &[0x82; 200])[..20])
         .expect("sent");
-    assert_closed_in_time(drip(start, begun, &[0x82]));
+    assert_closed_in_time(drip(start, unfinished, &[0x82]));
     // After a request that was served.
-    let mut begun = raw();
-    begun.get(1, &[]);
-    begun.wait_for(HEADERS);
-    begun
+    let mut unfinished = raw();
+    unfinished.get(1, &[]);
+    unfinished.wait_for(HEADERS);
+    unfinished
         .send(&frame(HEADERS, 5, 3, &fields(&[]))[..12])
         .expect("sent");
-    let end = begun.wait_for(GOAWAY);
+    let end = unfinished.wait_for(GOAWAY);
     assert_eq!(end.reason(), ENHANCE_YOUR_CALM);
-    assert!(begun.ends_within(SLACK));
+    assert!(unfinished.ends_within(SLACK));
     assert_eq!(secure.connect(address).get("/").status, 200);
     assert!(ballast.log_with(&["ERROR"]).is_empty());
 }
@@ -125,8 +125,8 @@ fn a_client_that_does_not_read_is_disconnected() {
     raw.send(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0]))
         .expect("sent");
     raw.get(1, &[]);
-    wait_until(SOON, "it has come", || backend.requests() == 3);
-    wait_until(SLACK, "the host is let go", || {
+    wait_until(SOON, "the request has arrived", || backend.requests() == 3);
+    wait_until(SLACK, "the host is released", || {
         backend.open_connections() == 0
     });
     assert!(raw.ends_within(SLACK));
@@ -204,7 +204,9 @@ fn occasional_resets_do_not_end_the_connection() {
         for number in 0..40 {
             raw.get(stream + 2 * number, &[]);
         }
-        wait_until(SOON, "they have come", || backend.requests() == before + 40);
+        wait_until(SOON, "the requests have arrived", || {
+            backend.requests() == before + 40
+        });
         for number in 0..40 {
             let reset = frame(RST_STREAM, 0, stream + 2 * number, &[0, 0, 0, 8]);
             raw.send(&reset).expect("sent");
@@ -293,6 +295,6 @@ fn hpack_bombs_use_little_memory() {
         most = most.max(resident(ballast.pid()).saturating_sub(before));
     }
     println!("{sent} bytes cost {most}");
-    assert!(most < 10 * sent, "{sent} bytes cost {most}");
+    assert!(most < 10 * sent, "{sent} bytes use {most}");
     assert_eq!(secure.connect(ballast.address()).get("/").status, 200);
 }

@@ -24,8 +24,11 @@ fn row_14_half_close_after_the_request() {
         let before = host.requests();
         client.send(request).expect("sent");
         client.finish_sending();
-        assert!(client.is_closed_within(SOON), "without an answer");
-        wait_until(SOON, "the host is left, if it was asked", || {
+        assert!(
+            client.is_closed_within(SOON),
+            "the connection closes without a response"
+        );
+        wait_until(SOON, "the host is released", || {
             host.open_connections() == 0
         });
         assert!(host.requests() <= before + 1);
@@ -45,7 +48,13 @@ fn row_14_half_close_after_the_request_with_half_close_serve() {
         let mut client = Client::connect(subject.address());
         client.send(request).expect("sent");
         client.finish_sending();
-        assert_eq!(client.read_response(false).expect("whole").text(), "a\n");
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .text(),
+            "a\n"
+        );
         assert!(client.is_closed_within(SOON));
     }
     assert_eq!(host.requests(), 2);
@@ -68,7 +77,9 @@ fn row_15_client_gone_during_the_upload_or_the_response() {
         client
             .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nbegun")
             .expect("sent");
-        wait_until(SOON, "it arrives", || host.requests() == 2 * number - 1);
+        wait_until(SOON, "the request arrives", || {
+            host.requests() == 2 * number - 1
+        });
         if number % 2 == 0 {
             client.abort();
         } else {
@@ -143,16 +154,16 @@ fn row_16_slow_clients() {
         times.sort_unstable();
         times[times.len() * 99 / 100]
     });
-    wait_until(SOON, "hosts are left whose answers nobody reads", || {
+    wait_until(SOON, "hosts with unread responses are released", || {
         host.open_connections() <= OTHERS + 1
     });
     // The test does not control how long a first head may take.
     let owe_heads = slow.iter().filter(|(what, _)| *what == HEAD).count();
-    wait_until(SOON, "the slow clients are cut off", || {
+    wait_until(SOON, "the slow clients are disconnected", || {
         accepted_at(address) <= owe_heads + OTHERS + 1
     });
     drop(slow);
-    let p99 = slowest.join().expect("every request is answered");
+    let p99 = slowest.join().expect("every request gets a response");
     // A request that waited for a slow client would wait for the three seconds which that client may take.
     assert!(p99 < Duration::from_secs(2), "{p99:?}");
     others.stop().assert_all_ok("beside slow clients");

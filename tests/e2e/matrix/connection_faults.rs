@@ -32,7 +32,11 @@ fn row_01_connection_refused() {
     for method in ["GET", "POST"] {
         let request = format!("{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody");
         let response = Client::connect(subject.address()).request(request);
-        assert_eq!(response.expect("a whole answer").status, 502, "{method}");
+        assert_eq!(
+            response.expect("a complete response").status,
+            502,
+            "{method}"
+        );
     }
     assert_eq!(good.requests(), 12);
     drop(client);
@@ -82,16 +86,16 @@ fn row_03_connect_slow() {
     client.send(GET).expect("sent");
     let pid = subject.ballast.pid();
     // The connections to the client and to the other host, and the one that is being opened.
-    wait_until(SOON, "the connection is tried", || {
+    wait_until(SOON, "a connection is attempted", || {
         descriptors(pid) >= subject.descriptors + 3
     });
     // The first SYN was lost; the kernel sends the next one after a second.
     let listener = slow.open_up();
     let serving = thread::spawn(move || serve_one(&listener));
-    let response = client.read_response(false).expect("a whole answer");
+    let response = client.read_response(false).expect("a complete response");
     assert_eq!(response.backend(), "slow");
     assert!(start.elapsed() >= Duration::from_millis(500));
-    assert_eq!(other.requests(), 1, "it was not sent elsewhere");
+    assert_eq!(other.requests(), 1, "the request was not retried");
     assert_eq!(serving.join().expect("no panic"), 1);
     drop(client);
     subject.settle(&[&other]);
@@ -163,7 +167,11 @@ fn row_05_idle_connection_closed_as_a_request_is_sent() {
         // This request finds the new connection.
         assert_eq!(client.post("/", b"").status, 502);
         assert_eq!(seen.load(Ordering::SeqCst), 2 * number);
-        assert_eq!(host.requests(), 2 * number, "what was answered");
+        assert_eq!(
+            host.requests(),
+            2 * number,
+            "only requests with a response count"
+        );
     }
     subject.settle(&[&host]);
 }

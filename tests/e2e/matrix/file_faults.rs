@@ -10,7 +10,7 @@ use crate::support::{
 /// An invalid file changes nothing, however the reload is requested, and the reason is reported.
 #[track_caller]
 fn assert_reload_refused(subject: &Subject, bad: &str, reason: &str) {
-    let line = subject.ballast.hang_up(bad);
+    let line = subject.ballast.reload_by_sighup(bad);
     assert!(line.contains("not reloaded"), "{reason}: {line}");
     subject.ballast.wait_for_log(&[reason]);
     let end = subject.ballast.reload();
@@ -27,7 +27,7 @@ fn row_26_reload_with_a_bad_file() {
     let subject = Subject::start(&Setup::of(&[&a]));
     let good = Setup::of(&[&b]);
     let yaml = good.yaml();
-    let partial = &yaml[..yaml.rfind("algorithm").expect("it is there") + 4];
+    let partial = &yaml[..yaml.rfind("algorithm").expect("the key exists") + 4];
     let twice = good.clone().host(b.address()).yaml();
     let unknown = good.clone().top("timeoutz: { read: 1s }").yaml();
     let wrong = good.clone().top("timeouts: { read: [1s] }").yaml();
@@ -54,7 +54,7 @@ fn row_26_reload_with_a_bad_file() {
         assert_eq!(get(subject.address(), "/").backend(), "a", "{reason}");
     }
     // A valid file works afterwards.
-    let line = subject.ballast.hang_up(&yaml);
+    let line = subject.ballast.reload_by_sighup(&yaml);
     assert!(line.contains("reloaded in place"), "{line}");
     assert_eq!(get(subject.address(), "/").backend(), "b");
     a.close_idle();
@@ -103,20 +103,24 @@ fn row_33_bad_certificates_of_hosts_and_listeners() {
     let subject = Subject::start(&setup(&good, &own.0));
     assert_eq!(get(subject.address(), "/").backend(), "good");
     for (host, reason) in [(&expired, "xpired"), (&other, "app.test")] {
-        let line = subject.ballast.hang_up(&setup(host, &own.0).yaml());
+        let line = subject
+            .ballast
+            .reload_by_sighup(&setup(host, &own.0).yaml());
         assert!(line.contains("reloaded in place"), "{line}");
         assert_eq!(get(subject.address(), "/").status, 502, "{reason}");
         assert_eq!(host.requests(), 0, "{reason}");
         subject.ballast.wait_for_log(&[reason]);
     }
-    let line = subject.ballast.hang_up(&setup(&good, &own.0).yaml());
+    let line = subject
+        .ballast
+        .reload_by_sighup(&setup(&good, &own.0).yaml());
     assert!(line.contains("reloaded in place"), "{line}");
     assert_reload_refused(
         &subject,
         &setup(&expired, &folder.path().join("missing.crt")).yaml(),
         "missing.crt",
     );
-    wait_until(SOON, "what was there goes on", || {
+    wait_until(SOON, "the old configuration stays in use", || {
         Client::connect(subject.address()).get("/").backend() == "good"
     });
     for host in [&good, &expired, &other] {

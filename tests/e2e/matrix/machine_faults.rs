@@ -22,8 +22,8 @@ use crate::support::{
 
 /// Started by another program, which comes first in the command, with its arguments.
 #[track_caller]
-fn start_through(setup: &Setup, through: &[&str]) -> Subject {
-    let mut ballast = Ballast::spawn_through(&setup.yaml(), through);
+fn start_with_wrapper(setup: &Setup, through: &[&str]) -> Subject {
+    let mut ballast = Ballast::spawn_with_wrapper(&setup.yaml(), through);
     assert!(ballast.listens_within(SOON), "{:?}", ballast.log());
     Subject::over(ballast)
 }
@@ -47,12 +47,12 @@ fn row_27_descriptors_exhausted() {
     assert!(status.expect("prlimit runs").success());
     let start = Instant::now();
     let crowd: Vec<_> = (0..100)
-        .map(|_| TcpStream::connect(subject.address()).expect("the kernel takes it"))
+        .map(|_| TcpStream::connect(subject.address()).expect("the kernel accepts it"))
         .collect();
     let words = ["WARN", "no connection can be accepted", "open files"];
     subject.ballast.wait_for_log(&words);
     for _ in 0..20 {
-        assert_eq!(inside.get("/").status, 200, "those inside are served");
+        assert_eq!(inside.get("/").status, 200, "open connections are served");
         thread::sleep(Duration::from_millis(50));
     }
     let lines = subject.ballast.log_with(&words).len() as u64;
@@ -63,7 +63,7 @@ fn row_27_descriptors_exhausted() {
     drop(crowd);
     wait_until(SOON, "new clients are served again", || {
         let mut client = Client::connect(subject.address());
-        client.patience(Duration::from_millis(300));
+        client.set_read_timeout(Duration::from_millis(300));
         client
             .request(GET)
             .is_ok_and(|response| response.status == 200)
@@ -100,7 +100,7 @@ fn row_28_ephemeral_ports_exhausted() {
     }
     let program = std::env::current_exe().expect("the program of the tests");
     let name = "matrix::machine_faults::row_28_ephemeral_ports_exhausted";
-    let program = program.to_str().expect("a path of letters");
+    let program = program.to_str().expect("a path in UTF-8");
     let end = in_own_network(&[program, "--exact", name, "--nocapture"]);
     let printed = String::from_utf8_lossy(&end.stdout);
     let errors = String::from_utf8_lossy(&end.stderr);
@@ -140,8 +140,8 @@ fn without_ephemeral_ports() {
         });
     }
     let next = || {
-        let outcome = receiver.recv_timeout(SOON).expect("an answer soon");
-        outcome.expect("a whole answer")
+        let outcome = receiver.recv_timeout(SOON).expect("a response in time");
+        outcome.expect("a complete response")
     };
     // The kernel decides how many ports are left for the proxy: the ports of the clients come from the same range.
     let mut refused = Vec::new();
@@ -149,7 +149,7 @@ fn without_ephemeral_ports() {
         refused.extend(
             receiver
                 .try_iter()
-                .map(|outcome| outcome.expect("an answer")),
+                .map(|outcome| outcome.expect("a response")),
         );
         refused.len() + host.requests() as usize == PORTS + TOO_MANY
     });
@@ -178,9 +178,9 @@ fn without_ephemeral_ports() {
 fn assert_served_with_log(subject: &Subject) {
     for _ in 0..200 {
         let mut client = Client::connect(subject.address());
-        client.patience(Duration::from_secs(5));
+        client.set_read_timeout(Duration::from_secs(5));
         let response = client.request("GET /dead HTTP/1.1\r\nHost: test\r\n\r\n");
-        assert_eq!(response.expect("the log stops nobody").status, 502);
+        assert_eq!(response.expect("the log blocks no request").status, 502);
         assert_eq!(client.get("/").status, 200);
     }
 }
@@ -199,7 +199,7 @@ fn with_a_dead_pool(host: &Backend, dead: &DeadHost) -> Setup {
 fn row_30_log_on_a_full_disk() {
     let (host, dead) = (Backend::start_new("a"), DeadHost::new());
     let through = ["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"];
-    let subject = start_through(&with_a_dead_pool(&host, &dead), &through);
+    let subject = start_with_wrapper(&with_a_dead_pool(&host, &dead), &through);
     assert_served_with_log(&subject);
     host.close_idle();
     subject.rest();
@@ -218,11 +218,11 @@ fn row_30_log_to_an_unread_pipe() {
         .write(true)
         .custom_flags(NON_BLOCKING)
         .open(&pipe)
-        .expect("the pipe is there");
+        .expect("the pipe exists");
     let (host, dead) = (Backend::start_new("a"), DeadHost::new());
     let into = format!("exec \"$@\" 2>'{}'", pipe.display());
     let through = ["sh", "-c", &into, "sh"];
-    let subject = start_through(&with_a_dead_pool(&host, &dead), &through);
+    let subject = start_with_wrapper(&with_a_dead_pool(&host, &dead), &through);
     while end.write(&[b'x'; 4096]).is_ok() {}
     assert_served_with_log(&subject);
     host.close_idle();
@@ -234,11 +234,11 @@ fn row_30_log_to_an_unread_pipe() {
 fn faked_clock() -> Option<String> {
     let program = peer("faketime")?;
     let libraries = program.parent()?.parent()?.join("lib");
-    let folders = fs::read_dir(&libraries).expect("it lies beside its library");
+    let folders = fs::read_dir(&libraries).expect("the library is next to the program");
     let library = folders
         .filter_map(|folder| Some(folder.ok()?.path().join("faketime/libfaketimeMT.so.1")))
         .find(|library| library.is_file());
-    let library = library.expect("it lies beside its library");
+    let library = library.expect("the library is next to the program");
     Some(library.display().to_string())
 }
 
@@ -273,7 +273,7 @@ fn row_32_wall_clock_jumps() {
             "routes: [{ path: /limited, pool: web, rate: { requests: 1, burst: 5, key: \"header:X-Limited\" } }, { pool: web }]",
         )
         .pool("sticky: { cookie: seat, ttl: 1h, secure: false }");
-    let subject = start_through(&setup, &through);
+    let subject = start_with_wrapper(&setup, &through);
     let mut client = Client::connect(subject.address());
     wait_until(SOON, "the hosts are up", || client.get("/").status == 200);
     // As many requests as may run at once; the next one has to wait for a second of either clock.
@@ -283,7 +283,7 @@ fn row_32_wall_clock_jumps() {
             .filter(|_| client.get_with("/limited", &field).status == 200)
             .count()
     };
-    let hour = || subject.ballast.hang_up(&setup.yaml())[..14].to_owned();
+    let hour = || subject.ballast.reload_by_sighup(&setup.yaml())[..14].to_owned();
     for (number, to) in ["+3600", "-3600", "+0"].into_iter().enumerate() {
         let time = hour();
         let before = hosts.each_ref().map(Backend::accepted);
@@ -302,7 +302,7 @@ fn row_32_wall_clock_jumps() {
                 .all(|(host, before)| host.accepted() > before + 6)
         });
         load.stop().assert_all_ok(to);
-        assert_ne!(hour(), time, "the log tells that the clock has jumped");
+        assert_ne!(hour(), time, "the log shows that the clock has jumped");
     }
     let down = subject.ballast.log_with(&["is down"]);
     assert!(down.is_empty(), "{down:?}");
@@ -343,7 +343,7 @@ fn row_34_processor_exhausted() {
     let setup = Setup::of(&hosts.each_ref()).health(&format!(
         "{{ type: http, path: {HEALTH_PATH}, interval: 200ms, timeout: 100ms, rise: 1, fall: 2 }}"
     ));
-    let subject = start_through(&setup, &["taskset", "-c", "0"]);
+    let subject = start_with_wrapper(&setup, &["taskset", "-c", "0"]);
     wait_until(SOON, "the hosts are up", || {
         get(subject.address(), "/").status == 200
     });
@@ -394,7 +394,7 @@ fn row_35_thousands_of_connections_at_once() {
     }
     for stream in crowd {
         let mut wire = crate::support::Wire::new(stream);
-        let head = wire.read_head().expect("an answer").expect("an answer");
+        let head = wire.read_head().expect("a response").expect("a response");
         assert_eq!(head.word(1), "200");
     }
     println!("{count} connections at once: {:?}", start.elapsed());

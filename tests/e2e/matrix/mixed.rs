@@ -8,7 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::Subject;
-use super::pool_faults::in_front_of;
+use super::pool_faults::setup_of;
 use crate::rig::{Hosts, Mode, Plan, Record};
 use crate::support::{Client, Connections, Load, SOON, long, resident};
 
@@ -84,7 +84,7 @@ fn disconnect_early(subject: &Subject, stop: &AtomicBool) {
 fn mixed_faults_leave_nothing_behind() {
     let time = Duration::from_secs(if long() { 600 } else { 16 });
     let hosts = Hosts::start(HOSTS, 1);
-    let setup = in_front_of(&hosts)
+    let setup = setup_of(&hosts)
         .algorithm("least_load")
         .health("{ interval: 500ms, timeout: 500ms, rise: 1, fall: 2 }")
         .pool("ejection: { base: 500ms }")

@@ -47,12 +47,14 @@ impl Subject {
     fn over(ballast: Ballast) -> Self {
         let address = ballast.address();
         // The last socket that it opens.
-        wait_until(SOON, "it takes commands", || {
+        wait_until(SOON, "the control socket exists", || {
             ballast.command(&["status"]).code == Some(0)
         });
-        wait_until(SOON, "the look whether it listens is over", || {
-            accepted_at(address) == 0
-        });
+        wait_until(
+            SOON,
+            "the connection that tests the listener is closed",
+            || accepted_at(address) == 0,
+        );
         Subject {
             descriptors: descriptors(ballast.pid()),
             ballast,
@@ -94,7 +96,7 @@ impl Subject {
     #[track_caller]
     fn rest(&self) {
         let pid = self.ballast.pid();
-        wait_until(SOON, "the descriptors are those of the begin", || {
+        wait_until(SOON, "the number of descriptors is the initial one", || {
             descriptors(pid) <= self.descriptors
         });
     }
@@ -108,7 +110,7 @@ impl Subject {
         if requests().is_empty() {
             return;
         }
-        let outcome = self.ballast.hang_up(&limited.yaml());
+        let outcome = self.ballast.reload_by_sighup(&limited.yaml());
         assert!(outcome.contains("reloaded in place"), "{outcome}");
         hang();
         let before = requests();
@@ -117,7 +119,7 @@ impl Subject {
             let mut client = Client::connect(self.address());
             client.send(GET).expect("sent");
             // All hosts are busy, or one has just become busy.
-            client.patience(Duration::from_millis(100));
+            client.set_read_timeout(Duration::from_millis(100));
             if client.read_response(false).is_err() {
                 waiting.push(client);
             }

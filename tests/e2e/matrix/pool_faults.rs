@@ -24,7 +24,7 @@ const ALGORITHMS: [&str; 7] = [
     "ip_hash",
 ];
 
-pub(super) fn in_front_of(hosts: &Hosts) -> Setup {
+pub(super) fn setup_of(hosts: &Hosts) -> Setup {
     hosts.addresses().fold(Setup::of(&[]), Setup::host)
 }
 
@@ -46,7 +46,7 @@ fn each_host_restarts_in_turn(count: usize) {
     const ENOUGH: u64 = 400;
     let hosts = Hosts::start(count, 1);
     let restarted = if long() { hosts.count() } else { 3 };
-    let subject = Subject::start(&in_front_of(&hosts).algorithm("p2c").health("{}"));
+    let subject = Subject::start(&setup_of(&hosts).algorithm("p2c").health("{}"));
     let (away, back) = (Duration::from_secs(2), Duration::from_millis(500));
     let load = Load::start(subject.address(), CLIENTS, Connections::Kept);
     for number in 0..restarted {
@@ -70,7 +70,7 @@ fn row_18_all_hosts_down() {
     for host in &hosts {
         host.stop();
     }
-    wait_until(SOON, "it is known", || {
+    wait_until(SOON, "the hosts are known to be down", || {
         get(subject.address(), "/").status == 503
     });
     let mut client = Client::connect(subject.address());
@@ -89,11 +89,16 @@ fn row_18_all_hosts_down() {
     let worked = processor_time(pid) - worked;
     times.sort_unstable();
     assert!(times[50] < Duration::from_millis(250), "{:?}", times[50]);
-    assert!(worked < start.elapsed() / 4, "it spins: {worked:?}");
+    assert!(
+        worked < start.elapsed() / 4,
+        "the process spins: {worked:?}"
+    );
     assert!(hosts.iter().all(|host| host.requests() == 0));
 
     hosts[1].start();
-    wait_until(SOON, "it recovers", || client.get("/").backend() == "b");
+    wait_until(SOON, "the host is used again", || {
+        client.get("/").backend() == "b"
+    });
     drop(client);
     subject.settle(&[&hosts[1]]);
 }
@@ -140,8 +145,8 @@ fn row_19_flapping_health() {
     // A real failure moves the host's keys once, and its end moves them back.
     let ups = lines("is up");
     hosts[0].set_health(Reply::status(500));
-    wait_until(SOON, "it is left out", || lines("is down") == 1);
-    wait_until(SOON, "its keys have moved", || {
+    wait_until(SOON, "the host gets no requests", || lines("is down") == 1);
+    wait_until(SOON, "the keys have moved", || {
         owners().values().all(|owner| owner != "a")
     });
     let meanwhile = owners();
@@ -149,7 +154,7 @@ fn row_19_flapping_health() {
         assert!(owner == "a" || meanwhile[key] == *owner, "{key} has moved");
     }
     hosts[0].set_health(Reply::ok());
-    wait_until(SOON, "it is used again", || owners() == before);
+    wait_until(SOON, "the host is used again", || owners() == before);
     assert_eq!((lines("is down"), lines("is up")), (1, ups + 1));
     drop(client);
     subject.settle(&hosts.each_ref());
@@ -208,7 +213,7 @@ fn row_21_slow_host() {
     let enough = if long() { 10_000 } else { 2_000 };
     for algorithm in ["p2c", "least_load"] {
         let hosts = ten_hosts_with_one(Mode::Slow(100.0));
-        let subject = Subject::start(&in_front_of(&hosts).algorithm(algorithm));
+        let subject = Subject::start(&setup_of(&hosts).algorithm(algorithm));
         let load = Load::start(subject.address(), 30, Connections::Kept);
         load.wait_for_more(enough);
         load.stop().assert_all_ok(algorithm);
@@ -218,7 +223,7 @@ fn row_21_slow_host() {
         subject.settle_simulated(hosts);
     }
     let hosts = ten_hosts_with_one(Mode::Slow(10.0));
-    let subject = Subject::start(&in_front_of(&hosts).algorithm("round_robin"));
+    let subject = Subject::start(&setup_of(&hosts).algorithm("round_robin"));
     let load = Load::start(subject.address(), 4, Connections::Kept);
     load.wait_for_more(300);
     load.stop().assert_all_ok("round_robin");
@@ -236,7 +241,7 @@ fn row_22_host_that_fails_fast() {
         for algorithm in ALGORITHMS {
             scope.spawn(move || {
                 let hosts = ten_hosts_with_one(Mode::Failing);
-                let setup = in_front_of(&hosts).algorithm(algorithm).pool(&format!(
+                let setup = setup_of(&hosts).algorithm(algorithm).pool(&format!(
                     "ejection: {{ consecutive: {IN_A_ROW}, base: 5m }}"
                 ));
                 let subject = Subject::start(&setup);

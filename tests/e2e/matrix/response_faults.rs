@@ -41,8 +41,8 @@ fn row_06_reset_or_close_within_the_body() {
         let mut outcomes = [(); 2].map(|()| Client::connect(subject.address()).request(GET));
         outcomes.sort_by_key(io::Result::is_ok);
         let [cut, whole] = outcomes;
-        cut.expect_err("the end is missing, and the client sees that");
-        assert_eq!(whole.expect("a whole answer").backend(), "good");
+        cut.expect_err("the client sees that the end is missing");
+        assert_eq!(whole.expect("a complete response").backend(), "good");
         let round = round as u64 + 1;
         assert_eq!(
             (bad.requests(), good.requests()),
@@ -112,11 +112,13 @@ fn row_08_body_that_stalls() {
         outcome.expect_err("the rest never comes");
         assert!(start.elapsed() >= Duration::from_millis(900));
         assert!(start.elapsed() < SOON);
-        wait_until(SOON, "the host is left", || host.open_connections() == 0);
+        wait_until(SOON, "the host is released", || {
+            host.open_connections() == 0
+        });
         // The only place is free.
         host.set(Reply::ok());
         let mut client = Client::connect(subject.address());
-        wait_until(SOON, "the place is free", || client.get("/").status == 200);
+        wait_until(SOON, "the slot is free", || client.get("/").status == 200);
         drop(client);
         host.close_idle();
     }
@@ -142,7 +144,13 @@ fn row_09_body_that_drips() {
     host.set(Reply::ok());
     assert_eq!(Client::connect(subject.address()).get("/").status, 200);
     for mut client in dripping {
-        assert_eq!(client.read_response(false).expect("whole").text(), "ok");
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .text(),
+            "ok"
+        );
     }
     assert!(start.elapsed() >= Duration::from_millis(500));
     assert!(resident(subject.ballast.pid()) < before + SOME_MEMORY);
@@ -222,7 +230,7 @@ fn row_12_heads_of_20_kilobytes_2_megabytes_and_2000_fields() {
     let mut warm = u64::MAX;
     for round in 0..10 {
         host.set(raw(head(10, 2_000), Next::Keep));
-        let response = get().expect("a whole answer");
+        let response = get().expect("a complete response");
         assert_eq!(response.status, 200);
         assert_eq!(response.head.get("x-9").map(str::len), Some(2_000));
         for (what, head) in [
@@ -231,7 +239,7 @@ fn row_12_heads_of_20_kilobytes_2_megabytes_and_2000_fields() {
             ("2,000 fields", head(2_000, 10)),
         ] {
             host.set(raw(head, Next::Close));
-            assert_eq!(get().expect("a whole answer").status, 502, "{what}");
+            assert_eq!(get().expect("a complete response").status, 502, "{what}");
         }
         if round == 2 {
             warm = memory();
@@ -255,14 +263,17 @@ fn row_13_response_before_the_upload_has_ended() {
         let mut client = Client::connect(subject.address());
         let head = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {LENGTH}\r\n\r\n");
         client.send(head).expect("sent");
-        let response = client.read_response(false).expect("a whole answer");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!((response.status, response.backend()), (413, "a"));
         if number % 2 == 0 {
             // The proxy may drain the excess, or the connection may have ended.
             let _ = client.send(vec![b'x'; LENGTH]);
             let _ = client.request(GET);
         } else {
-            assert!(client.is_closed_within(SOON), "nobody waits for the rest");
+            assert!(
+                client.is_closed_within(SOON),
+                "the proxy does not wait for the rest"
+            );
         }
     }
     subject.settle(&[&host]);

@@ -65,8 +65,8 @@ fn the_host_detail_is_configurable_and_series_keep_their_meaning() {
     get(ballast.address(), "/");
     let host = backend.address().to_string();
     let total = |labels: &[(&str, &str)]| Scrape::of(admin).sum("ballast_requests_total", labels);
-    wait_until(SOON, "it is counted", || total(&[]) == 1.0);
-    ballast.hang_up(&with("brief"));
+    wait_until(SOON, "the request is counted", || total(&[]) == 1.0);
+    ballast.reload_by_sighup(&with("brief"));
     assert_eq!(
         total(&[("pool", "web"), ("host", "*"), ("code", "2xx")]),
         1.0
@@ -79,8 +79,8 @@ fn the_host_detail_is_configurable_and_series_keep_their_meaning() {
         1.0
     );
     get(ballast.address(), "/");
-    wait_until(SOON, "it is counted", || total(&[]) == 2.0);
-    ballast.hang_up(&with("full"));
+    wait_until(SOON, "the request is counted", || total(&[]) == 2.0);
+    ballast.reload_by_sighup(&with("full"));
     assert_eq!(total(&[("host", &host), ("code", "2xx")]), 2.0);
     assert_eq!(total(&[("host", "*")]), 0.0);
 }
@@ -128,7 +128,7 @@ fn counters_never_decrease_over_reloads() {
         ("other.log", "none"),
         ("/dev/full", "{ attempts: 1, budget: 10% }"),
     ] {
-        ballast.hang_up(&with(log, retries));
+        ballast.reload_by_sighup(&with(log, retries));
         let now = Scrape::of(admin);
         for name in names(&before) {
             if name == "ballast_retries_denied_total" && retries == "none" {

@@ -32,7 +32,7 @@ fn promtool_reports_no_problems() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool runs");
-    let mut input = check.stdin.take().expect("it is piped");
+    let mut input = check.stdin.take().expect("the output is piped");
     input
         .write_all(scrape.text.as_bytes())
         .expect("promtool reads");
@@ -75,7 +75,7 @@ impl Prometheus {
             _folder: folder,
         };
         // No other code reads the pipe, and a full pipe would stop Prometheus.
-        let log = prometheus.child.stderr.take().expect("it is piped");
+        let log = prometheus.child.stderr.take().expect("the output is piped");
         thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).count());
         wait_until(Duration::from_secs(30), "prometheus is ready", || {
             let ready = "GET /-/ready HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -134,12 +134,12 @@ fn prometheus_scrapes_the_exact_counts() {
     assert!((0.0..60.0).contains(&p99), "{p99}");
     // A removed host is gone at the next scrape.
     let left = Setup::of(&[&a]).top(&format!("admin: {{ address: \"{admin}\" }}"));
-    let line = ballast.hang_up(&left.yaml());
+    let line = ballast.reload_by_sighup(&left.yaml());
     assert!(line.contains("reloaded in place"), "{line}");
     prometheus.wait_for("count(ballast_host_serving)", 1.0);
-    let gone = format!("ballast_host_serving{{host=\"{}\"}}", host(&b));
+    let removed = format!("ballast_host_serving{{host=\"{}\"}}", host(&b));
     wait_until(SOON, "the host is gone", || {
-        prometheus.query(&gone).is_none()
+        prometheus.query(&removed).is_none()
     });
 }
 

@@ -72,7 +72,7 @@ fn every_outcome_is_counted_once() {
     let ballast = setup.start();
     let status = |request: &str| {
         let mut client = Client::connect(ballast.address());
-        client.request(request).expect("a whole answer").status
+        client.request(request).expect("a complete response").status
     };
     let known = "GET / HTTP/1.1\r\nHost: known.test\r\n\r\n";
     let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(40_000));
@@ -89,7 +89,7 @@ fn every_outcome_is_counted_once() {
     backend.set(Reply::Hang);
     let mut leaving = Client::connect(ballast.address());
     leaving.send(known).expect("sent");
-    wait_until(SOON, "the host has it", || backend.requests() == 2);
+    wait_until(SOON, "the host has the request", || backend.requests() == 2);
     wait_for(admin, "ballast_host_in_flight", &[], 1.0);
     wait_for(admin, "ballast_in_flight", &[], 1.0);
     leaving.abort();
@@ -222,32 +222,39 @@ fn a_reload_keeps_the_counts_and_drops_removed_hosts() {
     }
     let before = after(admin, 10);
     b.set(Reply::ok().after(Duration::from_millis(1_500)));
-    let asked = b.requests();
+    let arrived = b.requests();
     let address = ballast.address();
     let running = thread::spawn(move || {
         let mut client = Client::connect(address);
         // Of the two hosts in turn, one is slow.
         (client.get("/").status, client.get("/").status)
     });
-    wait_until(SOON, "a request runs on b", || b.requests() > asked);
+    wait_until(SOON, "a request runs on b", || b.requests() > arrived);
     let left = Setup::of(&[&a]).top(&format!("admin: {{ address: \"{admin}\" }}"));
-    let line = ballast.hang_up(&left.pool("limits: { queue: 5 }").yaml());
+    let line = ballast.reload_by_sighup(&left.pool("limits: { queue: 5 }").yaml());
     assert!(line.contains("reloaded in place"), "{line}");
-    let gone = Scrape::of(admin);
-    assert!(!gone.text.contains(&host(&b)), "{}", gone.text);
+    let after_removal = Scrape::of(admin);
+    assert!(
+        !after_removal.text.contains(&host(&b)),
+        "{}",
+        after_removal.text
+    );
     let of_a = [("host", &*host(&a)), ("code", "2xx")];
     let kept = before.sum("ballast_requests_total", &of_a);
-    assert!(gone.sum("ballast_requests_total", &of_a) >= kept && kept > 0.0);
+    assert!(after_removal.sum("ballast_requests_total", &of_a) >= kept && kept > 0.0);
     assert_eq!(running.join().expect("no panic"), (200, 200));
     wait_for(admin, "ballast_in_flight", &[], 0.0);
     let after_it = Scrape::of(admin);
-    assert!(!after_it.text.contains(&host(&b)), "it was brought back");
+    assert!(
+        !after_it.text.contains(&host(&b)),
+        "the host was readmitted"
+    );
     let in_place = [("way", "in_place"), ("outcome", "ok")];
     assert_eq!(after_it.sum("ballast_reloads_total", &in_place), 1.0);
     assert_ne!(before.values("hash"), after_it.values("hash"));
     let loaded = "ballast_config_load_timestamp_seconds";
     assert!(after_it.sum(loaded, &[]) > before.sum(loaded, &[]));
-    let line = ballast.hang_up("nonsense: 1\n");
+    let line = ballast.reload_by_sighup("nonsense: 1\n");
     assert!(line.contains("not reloaded"), "{line}");
     let failed = [("way", "in_place"), ("outcome", "failed")];
     wait_for(admin, "ballast_reloads_total", &failed, 1.0);
@@ -281,7 +288,7 @@ fn clients_and_hosts_cannot_create_series() {
         }
     }
     assert!(answered > 1_900, "{answered} of 2000");
-    wait_until(SOON, "they are counted", || {
+    wait_until(SOON, "the requests are counted", || {
         Scrape::of(admin).requests() > f64::from(answered)
     });
     assert_eq!(Scrape::of(admin).len(), before);
@@ -340,7 +347,7 @@ fn disrupt(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
         backends[1].start();
         thread::sleep(Duration::from_millis(250));
         backends[2].set(Reply::ok());
-        let line = ballast.hang_up(yaml);
+        let line = ballast.reload_by_sighup(yaml);
         assert!(line.contains("reloaded in place"), "{line}");
     }
 }

@@ -17,7 +17,7 @@ fn conf(name: &str) -> PathBuf {
 }
 
 fn read(name: &str) -> String {
-    std::fs::read_to_string(conf(name)).expect("the file is there")
+    std::fs::read_to_string(conf(name)).expect("the file exists")
 }
 
 /// The names of Ballast's metrics in a text.
@@ -48,12 +48,12 @@ fn dashboard_and_alerts_query_existing_metrics() {
     let targets = panels
         .iter()
         .filter_map(|panel| panel["targets"].as_array());
-    let asked = targets
+    let queried = targets
         .flatten()
         .filter_map(|target| target["expr"].as_str());
-    let asked: Vec<_> = asked.map(str::to_owned).collect();
-    assert!(asked.len() >= 12, "{} queries", asked.len());
-    for text in asked.into_iter().chain([read("alerts.yml")]) {
+    let queried: Vec<_> = queried.map(str::to_owned).collect();
+    assert!(queried.len() >= 12, "{} queries", queried.len());
+    for text in queried.into_iter().chain([read("alerts.yml")]) {
         let names = names(&text);
         assert!(!names.is_empty(), "{text}");
         let unknown: Vec<_> = names.difference(&exported).collect();

@@ -146,19 +146,19 @@ pub(crate) fn request(method: &str, path: &str) -> Request<()> {
         .method(method)
         .uri(format!("https://test{path}"))
         .version(http::Version::HTTP_2);
-    request.body(()).expect("tests ask for valid things")
+    request.body(()).expect("tests send valid requests")
 }
 
 impl Http2 {
     #[track_caller]
     pub(crate) fn get(&mut self, path: &str) -> Http2Response {
-        self.ask(request("GET", path)).expect("a whole answer")
+        self.ask(request("GET", path)).expect("a complete response")
     }
 
     /// Sends a request without a body.
     pub(crate) fn ask(&mut self, request: Request<()>) -> Result<Http2Response, h2::Error> {
         let (response, _) = self.open(request, true)?;
-        self.whole(response)
+        self.wait_for_response(response)
     }
 
     /// Sends a request with a body, as fast as the peer takes it.
@@ -169,7 +169,7 @@ impl Http2 {
         let upload = self
             .runtime
             .spawn(async move { upload(&mut stream, body).await });
-        let response = self.whole(response);
+        let response = self.wait_for_response(response);
         upload.abort();
         response
     }
@@ -187,10 +187,13 @@ impl Http2 {
     }
 
     /// Waits for a complete response.
-    pub(crate) fn whole(&self, response: ResponseFuture) -> Result<Http2Response, h2::Error> {
+    pub(crate) fn wait_for_response(
+        &self,
+        response: ResponseFuture,
+    ) -> Result<Http2Response, h2::Error> {
         self.runtime.block_on(async {
-            let whole = tokio::time::timeout(PATIENCE, whole(response));
-            whole.await.expect("an answer or an error in time")
+            let whole = tokio::time::timeout(PATIENCE, complete_response(response));
+            whole.await.expect("a response or an error in time")
         })
     }
 
@@ -201,13 +204,13 @@ impl Http2 {
     ) -> Vec<Result<Http2Response, h2::Error>> {
         let responses = responses.into_iter();
         let tasks: Vec<_> = responses
-            .map(|response| self.runtime.spawn(whole(response)))
+            .map(|response| self.runtime.spawn(complete_response(response)))
             .collect();
         let joined = tasks.into_iter().map(|task| {
             let joined = self
                 .runtime
                 .block_on(async { tokio::time::timeout(PATIENCE, task).await });
-            let joined = joined.expect("an answer or an error in time");
+            let joined = joined.expect("a response or an error in time");
             joined.expect("a client does not panic")
         });
         joined.collect()
@@ -228,7 +231,9 @@ impl Http2 {
     }
 }
 
-pub(crate) async fn whole(response: ResponseFuture) -> Result<Http2Response, h2::Error> {
+pub(crate) async fn complete_response(
+    response: ResponseFuture,
+) -> Result<Http2Response, h2::Error> {
     let (head, mut body) = response.await?.into_parts();
     Ok(Http2Response {
         status: head.status.as_u16(),
@@ -405,7 +410,8 @@ impl RawHttp2 {
                 }
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            self.client.patience(left.max(Duration::from_millis(1)));
+            self.client
+                .set_read_timeout(left.max(Duration::from_millis(1)));
             match self.client.wire().read_some(64 << 10) {
                 Ok(bytes) if !bytes.is_empty() => self.received.extend(bytes),
                 // The kernel may wake the thread slightly early, which is not the deadline.
