@@ -25,14 +25,14 @@ fn start_with_two_hosts() -> ([Backend; 2], Ballast) {
 
 /// The output of a command that succeeds.
 #[track_caller]
-fn done(end: &Finished) -> &str {
+fn assert_succeeds(end: &Finished) -> &str {
     assert_eq!((end.code, &*end.stderr), (Some(0), ""), "{end:?}");
     &end.stdout
 }
 
 /// The only line of a command that fails.
 #[track_caller]
-fn failed(end: &Finished) -> &str {
+fn assert_fails(end: &Finished) -> &str {
     assert_eq!((end.code, &*end.stdout), (Some(1), ""), "{end:?}");
     assert_eq!(end.stderr.lines().count(), 1, "{end:?}");
     end.stderr.trim_end()
@@ -98,7 +98,7 @@ fn status_shows_each_host_with_its_state_and_the_reason() {
         get(ballast.address(), "/");
     }
     let end = ballast.command(&["status"]);
-    let table = done(&end);
+    let table = assert_succeeds(&end);
     let first = table.lines().next().unwrap_or_default();
     let pid = ballast.pid().to_string();
     for part in ["ballast ", "ready", &pid, "ballast.yaml"] {
@@ -116,12 +116,12 @@ fn status_shows_each_host_with_its_state_and_the_reason() {
     b.stop();
     wait_until(SOON, "b is down", || {
         let end = ballast.command(&["status"]);
-        let line = line_with(done(&end), &b);
+        let line = line_with(assert_succeeds(&end), &b);
         line.contains(" down ") && line.contains("check failed")
     });
-    done(&ballast.command(&["drain", &a.address().to_string()]));
+    assert_succeeds(&ballast.command(&["drain", &a.address().to_string()]));
     let end = ballast.command(&["status", "--pool", "web"]);
-    let line = line_with(done(&end), &a);
+    let line = line_with(assert_succeeds(&end), &a);
     assert!(line.contains(" draining "), "{line}");
     assert!(line.contains("[drained"), "{line}");
 }
@@ -132,13 +132,13 @@ fn status_json_is_the_response_of_the_api() {
     let mut narrow = ballast.prepare_command(&["status", "--json"]);
     narrow.env("COLUMNS", "20");
     let end = finish(narrow);
-    let status: Value = serde_json::from_str(done(&end)).expect("JSON");
+    let status: Value = serde_json::from_str(assert_succeeds(&end)).expect("JSON");
     assert_eq!(status["ready"], true);
     assert_eq!(status["pid"], ballast.pid().as_raw());
     let host = &status["pools"][0]["hosts"][0];
     assert_eq!(host["id"], a.address().to_string());
     let end = ballast.command(&["status", "--json", "--pool", "web"]);
-    let pool: Value = serde_json::from_str(done(&end)).expect("JSON");
+    let pool: Value = serde_json::from_str(assert_succeeds(&end)).expect("JSON");
     assert_eq!(pool["name"], "web");
 }
 
@@ -159,7 +159,7 @@ fn no_line_is_wider_than_the_terminal() {
         let mut command = ballast.prepare_command(&["status"]);
         command.env("COLUMNS", columns.to_string());
         let end = finish(command);
-        let lines = done(&end).lines();
+        let lines = assert_succeeds(&end).lines();
         let width = lines.map(|line| line.chars().count()).max().unwrap_or(0);
         assert!(width <= columns, "{columns}:\n{}", end.stdout);
         assert!(width > widest, "the table uses {columns} columns");
@@ -238,7 +238,7 @@ fn hosts_are_added_reweighted_and_removed() {
         "--max-in-flight",
         "7",
     ]);
-    let line = done(&end);
+    let line = assert_succeeds(&end);
     assert!(
         line.starts_with(&format!("added {c_address} to web: ")),
         "{line}"
@@ -247,19 +247,19 @@ fn hosts_are_added_reweighted_and_removed() {
         get(ballast.address(), "/").backend() == "c"
     });
     let end = ballast.command(&["status"]);
-    let line = line_with(done(&end), &c);
+    let line = line_with(assert_succeeds(&end), &c);
     assert!(line.contains("added"), "{line}");
     assert_eq!(line.split_whitespace().nth(3), Some("2"), "{line}");
 
     let end = ballast.command(&["host", "weight", &c_address, "1", "--pool", "web"]);
     assert_eq!(
-        done(&end),
+        assert_succeeds(&end),
         format!("the weight of {c_address} in web is 1\n")
     );
     for host in [&a, &b] {
         let end = ballast.command(&["host", "remove", host, "--pool", "web"]);
         let expected = format!("removed {host} from web; requests still in flight: 0\n");
-        assert_eq!(done(&end), expected);
+        assert_eq!(assert_succeeds(&end), expected);
     }
     let mut client = Client::connect(ballast.address());
     for _ in 0..6 {
@@ -267,8 +267,8 @@ fn hosts_are_added_reweighted_and_removed() {
     }
     let remove = ["host", "remove", &c_address, "--pool", "web"];
     let end = ballast.command(&remove);
-    assert!(failed(&end).contains("last usable host"), "{end:?}");
-    done(&ballast.command(&[&remove[..], &["--force"]].concat()));
+    assert!(assert_fails(&end).contains("last usable host"), "{end:?}");
+    assert_succeeds(&ballast.command(&[&remove[..], &["--force"]].concat()));
     assert_eq!(get(ballast.address(), "/").status, 503);
 }
 
@@ -301,7 +301,7 @@ fn unknown_hosts_and_pools_print_one_line_and_exit_1() {
         (&["host", "add", "no-port", "--pool", "web"], "address: "),
     ] {
         let end = ballast.command(args);
-        assert!(failed(&end).contains(reason), "{args:?}: {end:?}");
+        assert!(assert_fails(&end).contains(reason), "{args:?}: {end:?}");
     }
 }
 
@@ -334,7 +334,10 @@ fn without_a_process_each_command_reports_that() {
         &["log-level"],
     ] {
         let end = ballast.command(args);
-        assert!(failed(&end).starts_with("no ballast runs with "), "{end:?}");
+        assert!(
+            assert_fails(&end).starts_with("no ballast runs with "),
+            "{end:?}"
+        );
     }
     // With `--watch` the command waits for a process.
     let watching = StatusWatch::start(ballast.prepare_command(&["status", "--watch"]));
@@ -345,14 +348,14 @@ fn without_a_process_each_command_reports_that() {
 fn the_log_level_is_shown_and_changed() {
     let (_hosts, ballast) = start_with_two_hosts();
     let before = ballast.command(&["log-level"]);
-    assert!(done(&before).contains("info"), "{before:?}");
+    assert!(assert_succeeds(&before).contains("info"), "{before:?}");
     let end = ballast.command(&["log-level", "debug,pingora=debug"]);
-    assert!(done(&end).contains("pingora=debug"), "{end:?}");
+    assert!(assert_succeeds(&end).contains("pingora=debug"), "{end:?}");
     let deadline = Duration::from_secs(5);
     wait_until(deadline, "a line at the level debug", || {
         get(ballast.address(), "/");
         !ballast.log_with(&["DEBUG"]).is_empty()
     });
     let end = ballast.command(&["log-level", "loud"]);
-    assert!(failed(&end).contains("loud"), "{end:?}");
+    assert!(assert_fails(&end).contains("loud"), "{end:?}");
 }

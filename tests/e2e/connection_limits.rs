@@ -11,7 +11,7 @@ use crate::support::{
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
-fn from(source: &str, address: SocketAddr) -> Client {
+fn connect_from(source: &str, address: SocketAddr) -> Client {
     let source: IpAddr = source.parse().expect("an address");
     Client::from_ip(source, address).expect("the kernel accepts the connection")
 }
@@ -67,12 +67,15 @@ fn one_client_cannot_take_all_connections() {
     let ballast = Setup::of(&[&backend])
         .top("limits: { max_connections_per_client: 2 }")
         .start();
-    let connect = || from("127.0.0.2", ballast.address());
+    let connect = || connect_from("127.0.0.2", ballast.address());
     let (mut first, mut second) = (connect(), connect());
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
     let mut third = connect();
     assert!(third.is_closed_within(SOON));
-    assert_eq!(from("127.0.0.3", ballast.address()).get("/").status, 200);
+    assert_eq!(
+        connect_from("127.0.0.3", ballast.address()).get("/").status,
+        200
+    );
     drop(first);
     wait_until(SOON, "its slot is free", || {
         connect()
@@ -188,7 +191,7 @@ fn row_29_idle_and_stalled_connections_stay_within_the_documented_memory() {
     );
     let begin = memory_per_connection(&ballast, "VmRSS");
     let head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; 31 << 10]].concat();
-    let halted = open(stalled, &head);
+    let stalled_clients = open(stalled, &head);
     // A response on a newer connection shows that the process has read the bytes of all earlier ones.
     let mut last = Client::connect(ballast.address());
     assert_eq!(last.get("/").status, 200);
@@ -203,8 +206,11 @@ fn row_29_idle_and_stalled_connections_stay_within_the_documented_memory() {
         "{each_stalled} bytes for a stalled one"
     );
     // All connections still work.
-    for mut stream in resting.iter().chain(&halted).step_by(997) {
-        let end = if halted.iter().any(|halted| std::ptr::eq(halted, stream)) {
+    for mut stream in resting.iter().chain(&stalled_clients).step_by(997) {
+        let end = if stalled_clients
+            .iter()
+            .any(|stalled_clients| std::ptr::eq(stalled_clients, stream))
+        {
             "\r\n"
         } else {
             ""

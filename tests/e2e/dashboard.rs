@@ -85,11 +85,11 @@ fn it_shows_the_states_of_hosts_and_drains_one() {
         "down"
     );
     // The headline and the pool show the same sentence.
-    let said_of_hosts = "2 of 3 hosts usable: 1 down";
+    let summary = "2 of 3 hosts usable: 1 down";
     browser.wait_for(&format!(
-        "document.querySelector('#headline').innerText === '{said_of_hosts}'"
+        "document.querySelector('#headline').innerText === '{summary}'"
     ));
-    assert_eq!(browser.text(".pool .usable"), said_of_hosts);
+    assert_eq!(browser.text(".pool .usable"), summary);
     assert_eq!(
         browser.text("#process [data-is=usable]"),
         "2of3",

@@ -237,10 +237,13 @@ fn an_explanation_does_not_use_up_a_turn() {
         for _ in 0..round % 3 {
             explained = scene.explain(json!({ "path": "/x?y" }));
         }
-        let whys = candidates(&explained)
+        let reasons = candidates(&explained)
             .iter()
             .map(|candidate| &candidate["why"]);
-        assert!(whys.eq(["balanced", "turn", "turn"].iter()), "{explained}");
+        assert!(
+            reasons.eq(["balanced", "turn", "turn"].iter()),
+            "{explained}"
+        );
         let response = get(scene.ballast.address(), "/");
         assert_eq!(
             host(&explained),
@@ -311,8 +314,8 @@ fn a_cookie_selects_its_host_unless_it_is_drained_or_tried() {
         ["taken", "up", "balanced"],
         "{explained}"
     );
-    let in_vain = "the client's cookie names it, but: drained by an operator";
-    assert!(explained.to_string().contains(in_vain), "{explained}");
+    let reason = "the client's cookie names it, but: drained by an operator";
+    assert!(explained.to_string().contains(reason), "{explained}");
     // After a failed attempt at its host, the request and its client move to another host.
     scene.drain("undrain", &[mine]);
     let failed = json!({

@@ -71,11 +71,11 @@ fn forged_identity_fields_reach_no_host() {
         String::from_iter(names.map(|name| format!("{name}: 6.6.6.6\r\n")))
     };
     let assert_no_identity_fields = |head: &Head, port: u16| {
-        let lies = head
+        let forged = head
             .fields
             .iter()
             .filter(|(_, value)| value.contains("6.6.6.6"));
-        assert_eq!(lies.count(), 0, "{:?}", head.fields);
+        assert_eq!(forged.count(), 0, "{:?}", head.fields);
         assert_eq!(head.all("x-real-ip"), ["127.0.0.1"]);
         assert_eq!(head.all("x-forwarded-port"), [port.to_string()]);
     };

@@ -143,9 +143,9 @@ fn a_silent_or_dripping_host_does_not_delay_the_checks_of_others() {
         ))
         .start();
     wait_until_used(&ballast, "dies");
-    let dying = dies.address().to_string();
+    let dead_address = dies.address().to_string();
     dies.set_health(Reply::status(500));
-    ballast.wait_for_log(&[&dying, "is down"]);
+    ballast.wait_for_log(&[&dead_address, "is down"]);
     dies.set_health(Reply::ok());
     wait_until_used(&ballast, "dies");
     let requests = silent.iter().map(Backend::requests).sum::<u64>();

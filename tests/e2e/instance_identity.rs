@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Replaces the target of a link in one step, as Kubernetes and deployment tools do.
-fn swap(link: &Path, target: &str) {
+fn replace_link(link: &Path, target: &str) {
     let fresh = link.with_file_name("fresh");
     symlink(target, &fresh).expect("the folder can be written");
     std::fs::rename(&fresh, link).expect("the folder can be written");
@@ -31,7 +31,7 @@ fn serving(ballast: &Ballast) -> Pid {
 }
 
 /// Runs a command for the file at `path`, in the folder of the instance.
-fn on(ballast: &Ballast, path: &Path, args: &[&str]) -> Finished {
+fn run_for(ballast: &Ballast, path: &Path, args: &[&str]) -> Finished {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ballast"));
     command
         .args(args)
@@ -62,38 +62,38 @@ fn assert_found(link: &str, folders: [&str; 2], name: &str, direct: bool) {
     let file = ballast.path(name);
     let link = ballast.path(link);
     assert_eq!(get(ballast.address(), "/").backend(), "a");
-    swap(&link, folders[1]);
-    let end = on(&ballast, &file, &["check"]);
+    replace_link(&link, folders[1]);
+    let end = run_for(&ballast, &file, &["check"]);
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(end.stdout.contains("would reload in place"), "{end:?}");
-    let end = on(&ballast, &file, &["reload"]);
+    let end = run_for(&ballast, &file, &["reload"]);
     assert_eq!(end.code, Some(0), "{end:?}");
     assert_eq!(get(ballast.address(), "/").backend(), "b");
     let host = b.address().to_string();
     for args in [&["status"][..], &["drain", &host], &["undrain", &host]] {
-        let end = on(&ballast, &file, args);
+        let end = run_for(&ballast, &file, args);
         assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
     }
     // A successor process reads the new target, and the commands find it as well.
-    swap(&link, folders[0]);
+    replace_link(&link, folders[0]);
     let before = serving(&ballast);
     kill(before, Signal::SIGQUIT).expect("the process runs");
     wait_until(SOON, "the successor serves", || serving(&ballast) != before);
     assert_eq!(get(ballast.address(), "/").backend(), "a");
     wait_until(SOON, "the successor is found", || {
-        let end = on(&ballast, &file, &["status", "--json"]);
+        let end = run_for(&ballast, &file, &["status", "--json"]);
         end.stdout
             .contains(&format!("\"pid\":{}", serving(&ballast)))
     });
     // A second instance with this file is refused. The target of the link counts as the file of another instance.
-    let end = on(&ballast, &file, &["run"]);
+    let end = run_for(&ballast, &file, &["run"]);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(
         end.stderr.contains("another ballast runs with this file"),
         "{end:?}"
     );
     let real = ballast.path(folders[0]).join("ballast.yaml");
-    let end = on(&ballast, &real, &["status"]);
+    let end = run_for(&ballast, &real, &["status"]);
     assert_eq!(end.code, Some(1), "{end:?}");
     kill(serving(&ballast), Signal::SIGTERM).expect("the process runs");
 }
@@ -125,9 +125,9 @@ fn all_spellings_of_a_path_identify_one_instance() {
         "sub/../ballast.yaml",
         ".//ballast.yaml",
     ] {
-        let end = on(&ballast, Path::new(spelling), &["status"]);
+        let end = run_for(&ballast, Path::new(spelling), &["status"]);
         assert_eq!(end.code, Some(0), "{spelling}: {end:?}");
-        let end = on(&ballast, Path::new(spelling), &["run"]);
+        let end = run_for(&ballast, Path::new(spelling), &["run"]);
         assert!(
             end.stderr.contains("another ballast runs"),
             "{spelling}: {end:?}"
@@ -163,9 +163,9 @@ fn relative_paths_start_at_the_directory_in_the_given_path() {
         })
     };
     assert!(shows(&first) && !shows(&second));
-    swap(&ballast.path("current"), "2");
+    replace_link(&ballast.path("current"), "2");
     let file = ballast.path("current/ballast.yaml");
-    let end = on(&ballast, &file, &["reload"]);
+    let end = run_for(&ballast, &file, &["reload"]);
     assert_eq!(end.code, Some(0), "{end:?}");
     assert!(shows(&second) && !shows(&first));
 }

@@ -6,7 +6,7 @@ use crate::support::{
     Backend, Ballast, Client, Next, Reply, Response, SOON, Setup, get, wait_until,
 };
 
-fn with(backend: &Backend, top: &str) -> Ballast {
+fn start_with(backend: &Backend, top: &str) -> Ballast {
     Setup::of(&[backend]).top(top).start()
 }
 
@@ -249,7 +249,7 @@ fn a_valid_request_line_may_be_split_anywhere() {
 #[test]
 fn message_limits_are_configurable() {
     let backend = Backend::start_new("a");
-    let ballast = with(&backend, "limits: { head: 1KiB, target: 100, fields: 10 }");
+    let ballast = start_with(&backend, "limits: { head: 1KiB, target: 100, fields: 10 }");
     let long = format!("/{}", "a".repeat(100));
     assert_eq!(get(ballast.address(), &long).status, 414);
     let mut client = Client::connect(ballast.address());
@@ -274,7 +274,7 @@ const SMALL_BODY: &str = "limits: { body: 10 }";
 #[test]
 fn a_declared_length_over_the_limit_is_refused_at_once() {
     let backend = Backend::start_new("a");
-    let ballast = with(&backend, SMALL_BODY);
+    let ballast = start_with(&backend, SMALL_BODY);
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.post("/", b"0123456789").status, 200);
     // The host gets no part of the body, and a client that waits for "100 Continue" never gets it.
@@ -294,7 +294,7 @@ fn a_declared_length_over_the_limit_is_refused_at_once() {
 #[test]
 fn a_body_that_grows_too_large_is_cut_off() {
     let backend = Backend::start_new("a");
-    let ballast = with(&backend, SMALL_BODY);
+    let ballast = start_with(&backend, SMALL_BODY);
     let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut client = Client::connect(ballast.address());
     client.send(chunked).expect("sent");
@@ -330,7 +330,7 @@ fn a_body_that_grows_too_large_is_cut_off() {
 fn a_client_that_is_still_sending_gets_the_413() {
     const PIECE: &[u8] = &[b'a'; 64 * 1024];
     let backend = Backend::start_new("a");
-    let ballast = with(&backend, SMALL_BODY);
+    let ballast = start_with(&backend, SMALL_BODY);
     let mut announced = Client::connect(ballast.address());
     let length = 50 * PIECE.len();
     announced

@@ -29,7 +29,7 @@ fn binary_of(client: [u8; 4], more: &[u8]) -> Vec<u8> {
 }
 
 /// A process that trusts proxies at 127.0.0.0 to 127.0.0.3.
-fn behind_proxies(backend: &Backend, more: &str, tls: &str) -> Ballast {
+fn start_with_trusted_proxies(backend: &Backend, more: &str, tls: &str) -> Ballast {
     Setup::of(&[backend])
         .top("timeouts: { client_head: 2s }")
         .top(&format!(
@@ -39,7 +39,7 @@ fn behind_proxies(backend: &Backend, more: &str, tls: &str) -> Ballast {
         .start()
 }
 
-fn after(header: &[u8], ballast: &Ballast) -> Client {
+fn connect_with(header: &[u8], ballast: &Ballast) -> Client {
     let mut client = Client::connect(ballast.address());
     client.send(header).expect("sent");
     client
@@ -48,7 +48,7 @@ fn after(header: &[u8], ballast: &Ballast) -> Client {
 #[test]
 fn the_announced_client_is_the_client_of_the_request() {
     let backend = Backend::start_new("a");
-    let ballast = behind_proxies(&backend, "", "");
+    let ballast = start_with_trusted_proxies(&backend, "", "");
     let tlv = [0x04, 0, 200].into_iter().chain([0; 200]);
     for (header, expected) in [
         (line("192.0.2.7"), "192.0.2.7"),
@@ -63,7 +63,7 @@ fn the_announced_client_is_the_client_of_the_request() {
         (binary(0x20, 0x11, &[192; 12]), "127.0.0.1"),
     ] {
         let shown = header.escape_ascii();
-        let mut client = after(&header, &ballast);
+        let mut client = connect_with(&header, &ballast);
         for _ in 0..2 {
             assert_eq!(client.get("/").status, 200, "{shown}");
             let last = backend.last();
@@ -72,7 +72,7 @@ fn the_announced_client_is_the_client_of_the_request() {
         // The header may come together with the request, or byte by byte.
         let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
         let all = [&header[..], request].concat();
-        let mut client = after(&all, &ballast);
+        let mut client = connect_with(&all, &ballast);
         assert_eq!(
             client
                 .read_response(false)
@@ -107,20 +107,20 @@ fn client_rules_apply_to_the_announced_client() {
              proxy_protocol: {{ trusted: [127.0.0.1] }} }}]"
         ))
         .start();
-    let mut denied = after(&line("192.0.2.66"), &ballast);
+    let mut denied = connect_with(&line("192.0.2.66"), &ballast);
     assert!(denied.is_closed_within(SOON));
-    let mut first = after(&line("192.0.2.1"), &ballast);
+    let mut first = connect_with(&line("192.0.2.1"), &ballast);
     assert_eq!([(); 3].map(|()| first.get("/").status), [200, 200, 429]);
-    let mut second = after(&line("192.0.2.1"), &ballast);
+    let mut second = connect_with(&line("192.0.2.1"), &ballast);
     assert!(second.is_closed_within(SOON), "one connection each");
-    let mut other = after(&line("192.0.2.2"), &ballast);
+    let mut other = connect_with(&line("192.0.2.2"), &ballast);
     assert_eq!(other.get("/").status, 200);
 }
 
 #[test]
 fn connections_without_a_valid_header_from_a_trusted_proxy_are_closed() {
     let backend = Backend::start_new("a");
-    let ballast = behind_proxies(&backend, "", "");
+    let ballast = start_with_trusted_proxies(&backend, "", "");
     let untrusted: IpAddr = "127.0.0.9".parse().expect("an address");
     let mut client = Client::from_ip(untrusted, ballast.address()).expect("connected");
     let _ = client.send(line("192.0.2.7"));
@@ -139,7 +139,7 @@ fn connections_without_a_valid_header_from_a_trusted_proxy_are_closed() {
         binary(0x21, 0x12, &[192; 12]),
         binary(0x21, 0x11, &[0; 5_000]),
     ] {
-        let mut client = after(&bad, &ballast);
+        let mut client = connect_with(&bad, &ballast);
         assert!(client.is_closed_within(SOON), "{}", bad.escape_ascii());
     }
     // The log does not have one line for each bad header.
@@ -149,7 +149,7 @@ fn connections_without_a_valid_header_from_a_trusted_proxy_are_closed() {
     // An incomplete header has the same deadline as a head.
     for part in [&b""[..], b"PROXY TCP4 192.0.2.7 19", SIGNATURE] {
         let start = Instant::now();
-        let mut client = after(part, &ballast);
+        let mut client = connect_with(part, &ballast);
         assert!(client.is_closed_within(SOON));
         assert!(start.elapsed() >= Duration::from_millis(1_900));
     }
@@ -170,7 +170,7 @@ fn the_header_precedes_tls() {
         certificate.display(),
         key.display()
     );
-    let ballast = behind_proxies(&backend, "", &tls);
+    let ballast = start_with_trusted_proxies(&backend, "", &tls);
     for header in [line("192.0.2.7"), binary_of([192, 0, 2, 7], b"")] {
         let config = authority.client();
         let client = Client::tls_after(&header, ballast.address(), "edge.test", config);
@@ -195,7 +195,10 @@ fn a_reload_enables_and_disables_it_for_new_connections() {
     let outcome = ballast.reload_by_sighup(&setup(announced).yaml());
     assert!(outcome.contains("proxy_protocol changed"), "{outcome}");
     assert_eq!(plain.get("/").status, 200, "the connection stays open");
-    assert_eq!(after(&line("192.0.2.7"), &ballast).get("/").status, 200);
+    assert_eq!(
+        connect_with(&line("192.0.2.7"), &ballast).get("/").status,
+        200
+    );
     ballast.reload_by_sighup(&setup("").yaml());
     assert_eq!(Client::connect(ballast.address()).get("/").status, 200);
 }
@@ -216,7 +219,7 @@ fn haproxy_sends_its_clients_in_both_versions() {
         return;
     };
     let backend = Backend::start_new("a");
-    let ballast = behind_proxies(&backend, "", "");
+    let ballast = start_with_trusted_proxies(&backend, "", "");
     for version in ["send-proxy check", "send-proxy-v2 check"] {
         let front: SocketAddr = free();
         let config = format!(

@@ -147,19 +147,21 @@ fn the_key_of_a_full_host_moves_and_returns() {
         .start();
     let mut client = Client::connect(ballast.address());
     let home = client.get("/key").backend().to_owned();
-    let at_home = backends.iter().find(|backend| backend.name() == home);
-    let at_home = at_home.expect("one of them");
-    at_home.set(Reply::Hang);
+    let home_backend = backends.iter().find(|backend| backend.name() == home);
+    let home_backend = home_backend.expect("one of them");
+    home_backend.set(Reply::Hang);
     let mut stuck = Client::connect(ballast.address());
-    let before = at_home.requests();
+    let before = home_backend.requests();
     stuck
         .send("GET /key HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("sent");
-    wait_until(SOON, "the host is full", || at_home.requests() > before);
-    let elsewhere = client.get("/key").backend().to_owned();
-    assert_ne!(elsewhere, home);
-    assert_eq!(client.get("/key").backend(), elsewhere);
-    at_home.set(Reply::ok());
+    wait_until(SOON, "the host is full", || {
+        home_backend.requests() > before
+    });
+    let other = client.get("/key").backend().to_owned();
+    assert_ne!(other, home);
+    assert_eq!(client.get("/key").backend(), other);
+    home_backend.set(Reply::ok());
     stuck.abort();
     wait_until(SOON, "the key is back", || {
         client.get("/key").backend() == home

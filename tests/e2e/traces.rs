@@ -282,7 +282,7 @@ fn a_hanging_collector_loses_only_spans() {
     ]);
     assert_eq!(ballast.log_with(&["cannot export traces to"]).len(), 1);
 
-    collector.take();
+    collector.accept();
     ballast.wait_for_log(&["INFO", "again; requests lost: "]);
     let mut client = Client::connect(ballast.address());
     wait_until(SOON, "a span of a new request", || {
@@ -318,7 +318,7 @@ fn permanently_refused_spans_are_not_sent_again() {
     let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
     get(ballast.address(), "/");
     ballast.wait_for_log(&["cannot export traces to", "status 400"]);
-    collector.take();
+    collector.accept();
     Client::connect(ballast.address()).get_with("/", &traceparent_field("01"));
     collector.spans_of(TRACE, 2);
     ballast.wait_for_log(&["again; requests lost: 1"]);

@@ -21,7 +21,8 @@ const LOG: &str = "access_log: { path: access.log, format: json }";
 const BY_ENGINE: &str = "server: { http1: engine }";
 
 /// Each combination of an encrypted or plain client connection and host connection.
-const ROADS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
+const TLS_COMBINATIONS: [(bool, bool); 4] =
+    [(false, false), (true, false), (false, true), (true, true)];
 
 fn ask(protocol: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
@@ -103,13 +104,13 @@ fn line(ballast: &Ballast, status: u16) -> Value {
 #[test]
 fn bytes_sent_with_a_head_arrive() {
     // More bytes than the process examines of what a client sends ahead.
-    let ahead = vec![b'a'; 100_000];
-    for (client_tls, host_tls) in ROADS {
+    let early_bytes = vec![b'a'; 100_000];
+    for (client_tls, host_tls) in TLS_COMBINATIONS {
         let backend = match host_tls {
             true => Backend::start_tls("a", Authority::new("any").issue(&["app.test"]).server()),
             false => Backend::start_new("a"),
         };
-        let length = ahead.len();
+        let length = early_bytes.len();
         backend.set(Reply::script(move |_, wire| {
             wire.send(switch("tcp") + "welcome")?;
             let bytes = wire.read_body(Framing::Length(length))?;
@@ -126,7 +127,7 @@ fn bytes_sent_with_a_head_arrive() {
             setup = setup.top(&secure.listeners());
         }
         let ballast = setup.start();
-        for ahead in [&ahead[..], &ahead[..1]] {
+        for early_bytes in [&early_bytes[..], &early_bytes[..1]] {
             let mut client = match &secure {
                 Some(secure) => {
                     let config = secure.offering(&["http/1.1"]);
@@ -135,14 +136,17 @@ fn bytes_sent_with_a_head_arrive() {
                 None => Client::connect(ballast.address()),
             };
             client
-                .send([ask("tcp").as_bytes(), ahead].concat())
+                .send([ask("tcp").as_bytes(), early_bytes].concat())
                 .expect("sent");
             assert_eq!(client.read_head().expect("a head").0, 101);
             assert_eq!(read_exactly(client.wire(), 7), b"welcome");
-            let rest = vec![b'b'; length - ahead.len()];
+            let rest = vec![b'b'; length - early_bytes.len()];
             client.send(&rest).expect("sent");
             let back = read_exactly(client.wire(), length);
-            assert!(back == [ahead, &rest].concat(), "{client_tls} {host_tls}");
+            assert!(
+                back == [early_bytes, &rest].concat(),
+                "{client_tls} {host_tls}"
+            );
         }
         wait_until(SOON, "the tunnels end", || backend.open_connections() == 0);
     }

@@ -225,7 +225,7 @@ fn upgraded(
 }
 
 /// Requests with an `Upgrade` field that do not ask for a WebSocket.
-const NO_UPGRADES: [&str; 7] = [
+const INVALID_UPGRADES: [&str; 7] = [
     "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
@@ -248,7 +248,7 @@ fn an_invalid_upgrade_is_an_ordinary_request() {
         client.request(request).expect("a complete response").status
     };
     for _ in 0..5 {
-        for request in NO_UPGRADES {
+        for request in INVALID_UPGRADES {
             assert_eq!(ask(request), 200, "{request}");
             let seen = backend.last().head;
             assert_eq!(seen.get("upgrade"), None, "{request}");
@@ -257,14 +257,14 @@ fn an_invalid_upgrade_is_an_ordinary_request() {
     // The requests share connections to the host. One may not be free again when the next request comes.
     assert!(backend.connections() <= 5, "{}", backend.connections());
     backend.set(Reply::Hang);
-    for request in NO_UPGRADES {
+    for request in INVALID_UPGRADES {
         let start = Instant::now();
         assert_eq!(ask(request), 504, "{request}");
         assert!(start.elapsed() < SOON, "{request}");
     }
     // A host that switches nevertheless has made a mistake.
     backend.set(echo());
-    for request in NO_UPGRADES {
+    for request in INVALID_UPGRADES {
         assert_eq!(ask(request), 502, "{request}");
     }
 }
@@ -277,7 +277,7 @@ fn request_deadlines_apply_after_a_refused_upgrade() {
         .pool("ejection: none")
         .start();
     let upgrade = "GET / HTTP/1.1\r\nHost: test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
-    let begun = || {
+    let send_upgrade = || {
         let mut client = Client::connect(ballast.address());
         client.send(upgrade).expect("sent");
         client.read_head().expect("a head");
@@ -295,7 +295,7 @@ fn request_deadlines_apply_after_a_refused_upgrade() {
             while !wire.read_some(1_024)?.is_empty() {}
             Ok(Next::Close)
         }));
-        let mut client = begun();
+        let mut client = send_upgrade();
         let start = Instant::now();
         while client
             .wire()

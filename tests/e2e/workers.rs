@@ -15,17 +15,17 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const MOST: usize = 60;
 
 /// A process with two workers, and the address of its metrics.
-struct Two {
+struct TwoWorkers {
     ballast: Ballast,
     admin: SocketAddr,
 }
 
-impl Two {
+impl TwoWorkers {
     #[track_caller]
     fn start(setup: Setup) -> Self {
         let (setup, admin) = with_admin(setup.top("server: { threads: 2 }"));
         let ballast = setup.start();
-        let two = Two { ballast, admin };
+        let two = TwoWorkers { ballast, admin };
         wait_until(
             SOON,
             "the connection that tests the listener is closed",
@@ -119,7 +119,7 @@ fn connections_and_requests_are_divided_evenly() {
     // During a round other processes may use one core and leave the other one alone.
     const ROUNDS: usize = 10;
     let backend = Backend::start_new("a");
-    let two = Two::start(Setup::of(&[&backend]));
+    let two = TwoWorkers::start(Setup::of(&[&backend]));
     let mut clients = two.connect_all(CLIENTS);
     let connections = clients.each_ref().map(Vec::len);
     assert!(is_even(connections), "{connections:?}");
@@ -141,7 +141,7 @@ fn connections_and_requests_are_divided_evenly() {
 #[test]
 fn new_connections_go_to_the_worker_with_fewer() {
     let backend = Backend::start_new("a");
-    let two = Two::start(Setup::of(&[&backend]));
+    let two = TwoWorkers::start(Setup::of(&[&backend]));
     let mut clients = two.connect_all(64);
     for worker in [1, 0] {
         let other = clients[1 - worker].len();
@@ -166,7 +166,7 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
     for algorithm in ["least_load", "p2c"] {
         let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
         let setup = Setup::of(&[&good, &bad]).algorithm(algorithm);
-        let two = Two::start(setup.pool("ejection: none"));
+        let two = TwoWorkers::start(setup.pool("ejection: none"));
         good.set(Reply::Hang);
         bad.set(Reply::Hang);
         let [mut first, mut second] = two.connect_all(18);
@@ -196,7 +196,7 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
 #[test]
 fn max_in_flight_of_the_process_applies_to_both_workers_together() {
     let backend = Backend::start_new("a");
-    let two = Two::start(Setup::of(&[&backend]).top("limits: { max_in_flight: 4 }"));
+    let two = TwoWorkers::start(Setup::of(&[&backend]).top("limits: { max_in_flight: 4 }"));
     backend.set(Reply::Hang);
     let mut clients = two.connect_all(6);
     let mut asking = clients.each_mut().map(|clients| clients.remove(0));
@@ -221,7 +221,7 @@ fn max_in_flight_of_the_process_applies_to_both_workers_together() {
 fn workers_share_host_limits_and_queues() {
     let backend = Backend::start_new("a");
     let limits = "limits: { max_in_flight: 1, queue: 1, queue_timeout: 20s }";
-    let two = Two::start(Setup::of(&[&backend]).pool(limits));
+    let two = TwoWorkers::start(Setup::of(&[&backend]).pool(limits));
     for worker in [0, 1] {
         backend.set(Reply::Hang);
         let [mut own, mut others] = match (worker, two.connect_all(4)) {
@@ -256,7 +256,7 @@ fn workers_share_host_limits_and_queues() {
 fn workers_share_the_retry_budget() {
     let (bad, hanging) = (Backend::start_new("bad"), Backend::start_new("hanging"));
     let setup = Setup::of(&[&bad, &hanging]).pool("ejection: none");
-    let two = Two::start(setup.pool("retries: { budget: 0%, min: 1 }"));
+    let two = TwoWorkers::start(setup.pool("retries: { budget: 0%, min: 1 }"));
     bad.set(Reply::status(503));
     hanging.set(Reply::Hang);
     let [mut first, mut second] = two.connect_all(8);

@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 /// The lines of all files together.
-fn all(files: &[PathBuf]) -> Vec<Value> {
+fn all_lines(files: &[PathBuf]) -> Vec<Value> {
     files.iter().flat_map(|file| objects(file)).collect()
 }
 
@@ -32,7 +32,7 @@ fn assert_each_once(files: &[PathBuf], load: Load) {
     wait_until(SOON, "every line is written", || {
         files.iter().map(count).sum::<usize>() >= total
     });
-    let lines = all(files);
+    let lines = all_lines(files);
     let key = |line: &Value| format!("{} {}", line["client"], line["target"]);
     let distinct: HashSet<_> = lines.iter().map(key).collect();
     assert_eq!([lines.len(), distinct.len()], [total, total]);

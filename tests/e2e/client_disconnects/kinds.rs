@@ -153,7 +153,7 @@ impl DisconnectingClient {
 
     /// Waits for a successful response.
     #[track_caller]
-    pub(super) fn response(&mut self) {
+    pub(super) fn expect_ok(&mut self) {
         assert_eq!(self.status(), Some(200));
     }
 

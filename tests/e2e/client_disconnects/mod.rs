@@ -58,7 +58,7 @@ impl Proxy {
         lines.collect()
     }
 
-    fn has(&self, reason: &str) -> bool {
+    fn has_logged(&self, reason: &str) -> bool {
         self.termination_reasons().contains(&json!(reason))
     }
 
@@ -120,7 +120,7 @@ fn in_the_queue() {
         });
         host.set(Reply::ok());
         let _connection = first.disconnect();
-        next.response();
+        next.expect_ok();
         assert_eq!(
             host.requests(),
             2,
@@ -213,7 +213,7 @@ fn during_a_retry() {
         let before = proxy.termination_reasons().len();
         let _connection = client.disconnect();
         wait_until(NOTICED, &format!("{kind:?} is recorded"), || {
-            proxy.termination_reasons().len() > before && proxy.has("client_gone")
+            proxy.termination_reasons().len() > before && proxy.has_logged("client_gone")
         });
         assert_eq!(broken.requests(), 1, "{kind:?}");
     }
@@ -288,7 +288,7 @@ fn during_a_tunnel() {
         });
         // Tunnels normally end with an orderly close.
         assert!(
-            proxy.has("client_gone") || proxy.has("complete"),
+            proxy.has_logged("client_gone") || proxy.has_logged("complete"),
             "{kind:?}: {:?}",
             proxy.termination_reasons()
         );
@@ -336,7 +336,7 @@ fn a_disconnected_client_readmits_no_host_and_uses_no_retry_budget() {
     });
     let _connection = client.disconnect();
     wait_until(NOTICED, "the disconnect is recorded", || {
-        proxy.has("client_gone")
+        proxy.has_logged("client_gone")
     });
     let has_logged = |part: &str| !proxy.ballast.log_with(&[part]).is_empty();
     assert!(!has_logged("stays ejected") && !has_logged("is no longer ejected"));
@@ -364,11 +364,11 @@ fn other_clients_are_still_served() {
             .expect("a complete response");
         assert_eq!((response.status, response.text().as_str()), (200, "a\n"));
     }
-    let mut eager = Client::connect(address);
-    eager.send(GET.repeat(100)).expect("sent");
+    let mut pipelining = Client::connect(address);
+    pipelining.send(GET.repeat(100)).expect("sent");
     for _ in 0..100 {
         assert_eq!(
-            eager
+            pipelining
                 .read_response(false)
                 .expect("a complete response")
                 .status,

@@ -76,7 +76,7 @@ impl Origin {
             .map(|case| (format!("/r/{}", case.id), case.clone()))
             .collect();
         Origin::start(Arc::default(), move |connection| {
-            response(connection, &cases)
+            respond(connection, &cases)
         })
     }
 
@@ -313,7 +313,7 @@ fn read_chunks(connection: &mut Connection, seen: &mut Record) -> io::Result<()>
     }
 }
 
-fn response(connection: &mut Connection, cases: &HashMap<String, Case>) -> io::Result<()> {
+fn respond(connection: &mut Connection, cases: &HashMap<String, Case>) -> io::Result<()> {
     loop {
         let head = connection.read_until(b"\r\n\r\n", None)?;
         let line = wire::split(&head, b"\r\n").next().unwrap_or_default();

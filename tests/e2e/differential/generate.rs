@@ -140,7 +140,7 @@ pub(super) fn latin(text: &str) -> impl Iterator<Item = u8> + '_ {
 
 impl Exchange {
     /// Whether the bytes that are sent contain this, ignoring case.
-    pub(super) fn says(&self, text: &str) -> bool {
+    pub(super) fn contains(&self, text: &str) -> bool {
         let sent = self.pieces.concat().to_ascii_lowercase();
         find(&sent, text.to_ascii_lowercase().as_bytes()).is_some()
     }

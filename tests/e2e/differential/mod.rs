@@ -56,7 +56,7 @@ const INTENDED: [Intended; 3] = [
             let closes = (engine, pingora) == ("nothing", "close")
                 || (engine, pingora) == ("true", "false")
                 || (exchange.plans.len() > 1 && pingora == "nothing");
-            closes && (exchange.says("HTTP/1.0") || exchange.says("Expect:"))
+            closes && (exchange.contains("HTTP/1.0") || exchange.contains("Expect:"))
         },
     },
     // The engine passes targets on unchanged; Pingora encodes characters that a URI cannot contain.
@@ -125,13 +125,15 @@ fn differences(exchange: &Exchange, [engine, pingora]: &[Seen; 2]) -> BTreeMap<S
     let keys = engine.keys().chain(pingora.keys());
     let differ = keys.filter(|key| engine.get(*key) != pingora.get(*key));
     let shown = |seen: &Seen, key: &String| seen.get(key).cloned().unwrap_or("nothing".to_owned());
-    let meant = |key: &String| {
+    let intended = |key: &String| {
         let (engine, pingora) = (shown(engine, key), shown(pingora, key));
-        let mut meant = INTENDED.iter().filter(|meant| key.ends_with(meant.what));
-        meant.any(|meant| (meant.is)(exchange, &engine, &pingora))
+        let mut intended = INTENDED
+            .iter()
+            .filter(|intended| key.ends_with(intended.what));
+        intended.any(|intended| (intended.is)(exchange, &engine, &pingora))
     };
     differ
-        .filter(|key| !meant(key))
+        .filter(|key| !intended(key))
         .map(|key| {
             let shown = format!("{} / {}", shown(engine, key), shown(pingora, key));
             (key.clone(), shown)

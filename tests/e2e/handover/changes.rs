@@ -20,10 +20,10 @@ const CONTROL: &str = "server: { pid_file: pid, control_socket: control, upgrade
 
 /// A response over the control socket; `None` if there is none.
 fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
-    response(UnixStream::connect(socket).ok()?, method, path, body)
+    exchange(UnixStream::connect(socket).ok()?, method, path, body)
 }
 
-fn response(mut stream: UnixStream, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+fn exchange(mut stream: UnixStream, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     stream.set_read_timeout(Some(SOON)).ok()?;
     let length = body.len();
     let request =
@@ -80,7 +80,7 @@ fn during_handovers(service: &Service, times: usize, work: impl Fn() -> bool + S
 }
 
 fn start(setup: &Setup) -> (Service, PathBuf) {
-    let service = Service::of(Ballast::start(&setup.clone().top(CONTROL).yaml()));
+    let service = Service::from_process(Ballast::start(&setup.clone().top(CONTROL).yaml()));
     let socket = service.ballast.path("control");
     wait_until(SOON, "the control socket exists", || socket.exists());
     (service, socket)
@@ -211,7 +211,7 @@ fn a_process_that_has_handed_over_refuses_changes() {
         // The predecessor has accepted the connection once it has responded on a later one.
         read(&socket, "/api/v1/version").expect("a response");
         service.hand_over();
-        let (_, response) = response(old, method, path, body).expect("a response");
+        let (_, response) = exchange(old, method, path, body).expect("a response");
         assert_refused(&response);
         wait_until(SOON, "the successor takes changes", || {
             ask(&socket, method, path, body).is_some_and(|(status, _)| status == 200)

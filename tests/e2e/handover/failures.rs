@@ -61,7 +61,7 @@ fn a_broken_program_on_disk_fails_the_handover() {
     let backend = Backend::start_new("a");
     let mut ballast = Ballast::spawn_link(&yaml(&Setup::of(&[&backend])), "current");
     assert!(ballast.listens_within(SOON));
-    let service = Service::of(ballast);
+    let service = Service::from_process(ballast);
     let link = service.ballast.path("current");
     std::fs::remove_file(&link).expect("the test owns the file");
     let line = service.fail_to_hand_over();

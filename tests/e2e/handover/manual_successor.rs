@@ -108,7 +108,7 @@ fn without_a_predecessor_upgrade_is_a_start() {
     ballast.signal(Signal::SIGKILL);
     ballast.wait_exit(SOON);
     assert!(ballast.path("run/upgrade").exists() && ballast.path("pid").exists());
-    let next = Service::of(ballast.successor());
+    let next = Service::from_process(ballast.successor());
     wait_until(SOON, "the pid file names the serving process", || {
         next.serving() == next.ballast.pid()
     });

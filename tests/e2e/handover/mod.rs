@@ -25,17 +25,17 @@ pub(crate) struct Service {
 impl Service {
     #[track_caller]
     pub(crate) fn start(setup: &Setup) -> Self {
-        Service::of(Ballast::start(&yaml(setup)))
+        Service::from_process(Ballast::start(&yaml(setup)))
     }
 
     #[track_caller]
-    fn of(ballast: Ballast) -> Self {
+    fn from_process(ballast: Ballast) -> Self {
         let service = Service { ballast };
-        wait_until(SOON, "the pid file exists", || service.find().is_some());
+        wait_until(SOON, "the pid file exists", || service.main_pid().is_some());
         service
     }
 
-    fn find(&self) -> Option<Pid> {
+    fn main_pid(&self) -> Option<Pid> {
         let text = std::fs::read_to_string(self.ballast.path("pid")).ok()?;
         text.trim().parse().ok().map(Pid::from_raw)
     }
@@ -43,7 +43,7 @@ impl Service {
     /// The process that serves.
     #[track_caller]
     fn serving(&self) -> Pid {
-        self.find().expect("a process serves")
+        self.main_pid().expect("a process serves")
     }
 
     /// The processes that were started to take over, in order.
@@ -95,7 +95,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         let mut all = self.successors();
-        all.extend(self.find());
+        all.extend(self.main_pid());
         for pid in all {
             if belongs_to(pid, &self.ballast) {
                 let _ = kill(pid, Signal::SIGKILL);

@@ -98,7 +98,7 @@ fn systemd_is_notified_of_the_serving_process() {
     let ballast = Ballast::spawn_with(&yaml(&Setup::of(&[&backend])), &[&variable]);
     let ready = |pid| format!("MAINPID={pid}\nREADY=1");
     assert_eq!(receive(), ready(ballast.pid()));
-    let service = Service::of(ballast);
+    let service = Service::from_process(ballast);
     service.signal(Signal::SIGHUP);
     let reloading = receive();
     let since = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");

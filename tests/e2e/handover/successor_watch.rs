@@ -185,7 +185,7 @@ fn systemd_does_not_adopt_a_watched_successor() {
     let ballast = Ballast::spawn_with(&yaml(&Setup::of(&[&backend])), &[&variable]);
     let ready = |pid| format!("MAINPID={pid}\nREADY=1");
     assert_eq!(receive(), ready(ballast.pid()));
-    let service = Service::of(ballast);
+    let service = Service::from_process(ballast);
     kill(begin_handover(&service), Signal::SIGKILL).expect("the process runs");
     assert_eq!(receive(), ready(service.ballast.pid()));
     wait_until(SOON, "the pid file names the serving process", || {

@@ -74,8 +74,8 @@ fn the_upload_window_grows_with_use() {
     let window = |payload: &[u8]| {
         payload.chunks(6).find_map(|setting| {
             let (name, value) = setting.split_at(2);
-            let is_it = name == INITIAL_WINDOW_SIZE.to_be_bytes();
-            is_it.then(|| {
+            let is_initial_window = name == INITIAL_WINDOW_SIZE.to_be_bytes();
+            is_initial_window.then(|| {
                 value
                     .iter()
                     .fold(0, |sum, byte| sum << 8 | usize::from(*byte))

@@ -21,7 +21,7 @@ use crate::support::http2::{
 use crate::support::{Backend, DeadHost, Framing, Next, Reply, SOON, Setup, wait_until};
 
 /// A request with one more field.
-fn with(mut request: Request<()>, name: &'static str, value: &str) -> Request<()> {
+fn with_field(mut request: Request<()>, name: &'static str, value: &str) -> Request<()> {
     let value = HeaderValue::from_str(value).expect("a valid value");
     request.headers_mut().append(name, value);
     request
@@ -79,8 +79,12 @@ fn requests_are_forwarded_over_http_1_1() {
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
     let mut client = secure.connect(ballast.address());
-    let mut request_to_send = with(request("GET", "/a%7Eb?q=1"), "cookie", "a=1");
-    request_to_send = with(with(request_to_send, "cookie", "b=2"), "te", "trailers");
+    let mut request_to_send = with_field(request("GET", "/a%7Eb?q=1"), "cookie", "a=1");
+    request_to_send = with_field(
+        with_field(request_to_send, "cookie", "b=2"),
+        "te",
+        "trailers",
+    );
     let response = client.ask(request_to_send).expect("a response");
     assert_eq!(response.status, 200);
     assert_eq!(response.body, "hello".repeat(10_000).as_bytes());
@@ -188,12 +192,12 @@ fn error_responses_end_the_stream_but_not_the_connection() {
     // length.
     let mut many = request("GET", "/web");
     for _ in 0..21 {
-        many = with(many, "x-many", "1");
+        many = with_field(many, "x-many", "1");
     }
     assert_eq!(client.ask(many).expect("a response").status, 431);
-    let large = with(request("GET", "/web"), "x-large", &"x".repeat(40_000));
+    let large = with_field(request("GET", "/web"), "x-large", &"x".repeat(40_000));
     assert_eq!(client.ask(large).expect("a response").status, 431);
-    let declared = with(request("POST", "/web"), "content-length", "1001");
+    let declared = with_field(request("POST", "/web"), "content-length", "1001");
     let (response, _stream) = client.open(declared, false).expect("a stream");
     assert_eq!(
         client
@@ -391,9 +395,9 @@ fn a_client_keeps_its_host_by_its_cookie() {
     assert!(set.contains("Secure"), "{set}");
     let cookie = set.split(';').next().expect("a cookie").to_owned();
     for _ in 0..10 {
-        let request_to_send = with(request("GET", "/"), "cookie", "other=1");
+        let request_to_send = with_field(request("GET", "/"), "cookie", "other=1");
         let response = client
-            .ask(with(request_to_send, "cookie", &cookie))
+            .ask(with_field(request_to_send, "cookie", &cookie))
             .expect("a response");
         assert_eq!(response.field("x-backend"), first.field("x-backend"));
     }

@@ -101,8 +101,8 @@ fn an_idle_connection_ends_with_goaway() {
     assert_eq!(client.get("/").status, 200);
     client.end().expect("an end without an error");
     // A client that does not say goodbye is disconnected a moment later.
-    let mut deaf = secure.raw(ballast.address(), &[]);
-    assert!(deaf.ends_within(SLACK));
+    let mut not_reading = secure.raw(ballast.address(), &[]);
+    assert!(not_reading.ends_within(SLACK));
 }
 
 #[test]

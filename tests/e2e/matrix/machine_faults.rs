@@ -46,7 +46,7 @@ fn row_27_descriptors_exhausted() {
         .status();
     assert!(status.expect("prlimit runs").success());
     let start = Instant::now();
-    let crowd: Vec<_> = (0..100)
+    let clients: Vec<_> = (0..100)
         .map(|_| TcpStream::connect(subject.address()).expect("the kernel accepts it"))
         .collect();
     let words = ["WARN", "no connection can be accepted", "open files"];
@@ -57,10 +57,10 @@ fn row_27_descriptors_exhausted() {
     }
     let lines = subject.ballast.log_with(&words).len() as u64;
     assert!(lines <= start.elapsed().as_secs() + 2, "{lines} lines");
-    for stream in &crowd {
+    for stream in &clients {
         let _ = stream.shutdown(Shutdown::Both);
     }
-    drop(crowd);
+    drop(clients);
     wait_until(SOON, "new clients are served again", || {
         let mut client = Client::connect(subject.address());
         client.set_read_timeout(Duration::from_millis(300));
@@ -388,11 +388,11 @@ fn row_35_thousands_of_connections_at_once() {
         .pool("limits: { max_in_flight: 50, queue: 5000, queue_timeout: 5m }");
     let subject = Subject::start(&setup);
     let start = Instant::now();
-    let mut crowd: Vec<TcpStream> = (0..count).map(|_| begin(subject.address())).collect();
-    for stream in &mut crowd {
+    let mut clients: Vec<TcpStream> = (0..count).map(|_| begin(subject.address())).collect();
+    for stream in &mut clients {
         stream.write_all(REQUEST.as_bytes()).expect("connected");
     }
-    for stream in crowd {
+    for stream in clients {
         let mut wire = crate::support::Wire::new(stream);
         let head = wire.read_head().expect("a response").expect("a response");
         assert_eq!(head.word(1), "200");

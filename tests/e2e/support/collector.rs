@@ -44,12 +44,12 @@ impl Collector {
             backend: Backend::start_new("collector"),
             received: Arc::default(),
         };
-        collector.take();
+        collector.accept();
         collector
     }
 
     /// Receives spans from now on.
-    pub(crate) fn take(&self) {
+    pub(crate) fn accept(&self) {
         let received = Arc::clone(&self.received);
         self.backend.set(Reply::script(move |head, wire| {
             let body = wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;

@@ -274,8 +274,8 @@ async fn connect(
         .expect("the listener accepts");
     socket.set_nodelay(true).expect("a socket");
     let name = ServerName::try_from("test").expect("a name");
-    let shaken = TlsConnector::from(config).connect(name, socket).await;
-    shaken.expect("the handshake succeeds")
+    let handshake = TlsConnector::from(config).connect(name, socket).await;
+    handshake.expect("the handshake succeeds")
 }
 
 fn runtime() -> Runtime {
