@@ -109,7 +109,7 @@ fn hosts_show_their_state_and_its_reason() {
     let reason = down["reason"].as_str().expect("a reason");
     assert!(reason.contains("connection refused"), "{reason}");
     // The other host drains, and is the last resort.
-    wait_until(SOON, "the drained one serves", || {
+    wait_until(SOON, "the drained host serves", || {
         host(&ballast, &b)["serving"] == true
     });
     let kinds = kinds(&ballast);

@@ -1,4 +1,4 @@
-//! Bounds on what clients may use: connections, requests per connection, memory, file descriptors.
+//! Limits on what clients may use: connections, requests per connection, memory, file descriptors.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

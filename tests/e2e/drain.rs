@@ -105,7 +105,7 @@ fn the_last_host_serves_although_it_is_drained() {
         .start();
     assert_served_only_by(&ballast, "a");
     a.stop();
-    wait_until(SOON, "the one of weight 0 serves", || {
+    wait_until(SOON, "the host of weight 0 serves", || {
         get(ballast.address(), "/").backend() == "b"
     });
     a.start();
@@ -135,7 +135,7 @@ fn a_drain_survives_reload_and_handover_until_the_weight_is_edited() {
     ballast.reload_by_sighup(&setup(1, "").algorithm("p2c").yaml());
     assert_served_only_by(&ballast, "a");
     ballast.reload_by_sighup(&setup(2, "").yaml());
-    wait_until(SOON, "the edit beats the command", || {
+    wait_until(SOON, "the edit overrides the drain", || {
         get(ballast.address(), "/").backend() == "b"
     });
     assert_output(&ballast, &["drain", &host], "is draining");

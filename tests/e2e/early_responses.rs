@@ -279,11 +279,11 @@ fn the_rest_of_a_body_is_not_parsed_as_a_request() {
     for close in [Next::Reset, Next::Close] {
         let backend = Backend::start_new("a");
         let ballast = setup(&backend).start();
-        let (go, gone) = mpsc::channel::<()>();
-        let gone = Mutex::new(gone);
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(released);
         backend.set(Reply::script(move |head, wire| {
             if head.word(0) == "POST" {
-                let waited = gone.lock().map(|gone| gone.recv_timeout(SOON));
+                let waited = released.lock().map(|released| released.recv_timeout(SOON));
                 assert!(matches!(waited, Ok(Ok(()))), "the body was never sent");
                 wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
                 return Ok(close);
@@ -299,7 +299,7 @@ fn the_rest_of_a_body_is_not_parsed_as_a_request() {
         // The body, the response and the end of the host's connection are all there when the process continues.
         ballast.signal(Signal::SIGSTOP);
         client.send(SMUGGLED).expect("sent");
-        go.send(()).expect("the host waits for it");
+        release.send(()).expect("the host waits for it");
         wait_until(SOON, "the host is done", || backend.open_connections() == 0);
         ballast.signal(Signal::SIGCONT);
         let response = client.read_response(false).expect("a complete response");

@@ -139,7 +139,7 @@ fn client_errors_never_count_as_failures() {
         assert_eq!(client.get("/").status, 404);
     }
     for _ in 0..10 {
-        // One client leaves during the upload, and another client never finishes it.
+        // One client disconnects during the upload, and another client never finishes it.
         let upload = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun";
         let mut leaving = Client::connect(ballast.address());
         leaving.send(upload).expect("sent");

@@ -205,7 +205,7 @@ fn the_explained_host_of_a_key_gets_the_request() {
         for number in 0..200 {
             let user = format!("user{number}");
             let mut explained = Value::Null;
-            // The previous request keeps its place for a moment after its response.
+            // The previous request keeps its slot for a moment after its response.
             wait_until(SOON, "no request runs", || {
                 explained = scene.explain(json!({ "headers": [["x-user", user]] }));
                 let mut candidates = candidates(&explained).iter();

@@ -12,7 +12,7 @@ use crate::support::{
 const HTTP: &str = "type: http, path: /healthz";
 
 /// Sends requests until `backend` is missing from `streak` responses in a row.
-fn wait_until_left_out(ballast: &Ballast, backend: &str) {
+fn wait_until_unused(ballast: &Ballast, backend: &str) {
     let mut client = Client::connect(ballast.address());
     let mut streak = 0;
     wait_until(SOON, &format!("{backend} gets no more requests"), || {
@@ -105,7 +105,7 @@ fn rise_and_fall_count_checks_and_each_change_logs_its_reason() {
     assert!((3..=5).contains(&failures), "down after {failures} checks");
     let line = ballast.log_with(&[&address]).pop().expect("a line");
     assert!(line.contains("500"), "without the reason: {line}");
-    wait_until_left_out(&ballast, "flaky");
+    wait_until_unused(&ballast, "flaky");
 
     let successes_from = flaky.health_checks();
     flaky.set_health(Reply::ok());
@@ -163,7 +163,7 @@ fn a_tcp_check_notices_a_stopped_host_and_its_return() {
     b.stop();
     let address = b.address().to_string();
     ballast.wait_for_log(&[&address, "is down"]);
-    wait_until_left_out(&ballast, "b");
+    wait_until_unused(&ballast, "b");
     b.start();
     wait_until_used(&ballast, "b");
 }
@@ -265,7 +265,7 @@ fn try_all_uses_every_host_if_all_are_down() {
     assert!(a.requests() > 0 && b.requests() > 0);
     // As soon as one host is healthy, only that host gets requests.
     a.set_health(Reply::ok());
-    wait_until_left_out(&ballast, "b");
+    wait_until_unused(&ballast, "b");
     assert_eq!(client.get("/").backend(), "a");
 }
 

@@ -106,7 +106,7 @@ fn no_request_stays_counted_after_a_client_disconnects() {
     backend.set(Reply::ok());
     wait_until_served(ballast.address(), "an abort during the response");
     // A client that closes its connection while it waits counts as one that has sent everything. The end of the wait
-    // frees the place.
+    // frees the slot.
     backend.set(Reply::ok().after(Duration::from_millis(200)));
     drop(pending(&ballast, &backend, GET));
     backend.set(Reply::ok());

@@ -299,7 +299,7 @@ fn a_body_that_grows_too_large_is_cut_off() {
     let mut client = Client::connect(ballast.address());
     client.send(chunked).expect("sent");
     client.send_chunk("0123456789").expect("sent");
-    wait_until(SOON, "what is within the limit passes", || {
+    wait_until(SOON, "the body up to the limit is forwarded", || {
         backend.requests() == 1 && backend.last().body == b"0123456789"
     });
     client.send_chunk("a").expect("sent");

@@ -294,15 +294,18 @@ fn new_certificates_are_used_from_the_next_handshake_on() {
         let client = Client::tls(ballast.address(), "host.test", authority.client());
         client.and_then(|mut client| client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n"))
     };
-    let mut kept =
-        Client::tls(ballast.address(), "host.test", old.client()).expect("the old one is shown");
+    let mut kept = Client::tls(ballast.address(), "host.test", old.client())
+        .expect("the old certificate is used");
     assert_eq!(kept.get("/").status, 200);
     // The same file names with new content, as in a renewal.
     new.issue(&["host.test"]).write(folder.path(), "host");
     let line = ballast.reload_by_sighup(&yaml);
     assert!(line.contains("tls.certificates has new content"), "{line}");
-    assert_eq!(shows(&new).expect("the new one is shown").status, 200);
-    shows(&old).expect_err("the old one is gone");
+    assert_eq!(
+        shows(&new).expect("the new certificate is used").status,
+        200
+    );
+    shows(&old).expect_err("the old certificate is no longer used");
     assert_eq!(kept.get("/").status, 200, "connections stay");
 }
 
@@ -333,7 +336,7 @@ fn reload_as_nobody(
     socket: &std::path::Path,
 ) -> Option<crate::support::Finished> {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can become somebody else");
+        println!("skipped: only root can change the user");
         return None;
     }
     let setpriv = crate::support::peer("setpriv")?;

@@ -1,4 +1,5 @@
-//! Shortages of the process or its machine: the log reports them in one line, and no host is blamed for them.
+//! The process or its machine runs out of a resource: the log reports it in one line, and no host is marked down for
+//! it.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;

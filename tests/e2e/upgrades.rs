@@ -470,7 +470,7 @@ fn idle_tunnels_hold_no_buffers() {
     let before = resident(ballast.pid());
     let tunnels = Vec::from_iter((0..TUNNELS).map(|_| open()));
     let each = resident(ballast.pid()).saturating_sub(before) / TUNNELS as u64;
-    println!("{each} bytes for a tunnel at rest");
-    assert!(each < 16 << 10, "{each} bytes for a tunnel at rest");
+    println!("{each} bytes for an idle tunnel");
+    assert!(each < 16 << 10, "{each} bytes for an idle tunnel");
     drop((first, tunnels));
 }

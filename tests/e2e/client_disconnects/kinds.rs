@@ -1,4 +1,4 @@
-//! Clients that leave in each of the possible ways.
+//! Clients that disconnect in each of the possible ways.
 
 use std::any::Any;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use socket2::SockRef;
 use crate::support::SOON;
 use crate::support::http2::{END_HEADERS, HEADERS, RST_STREAM, RawHttp2, Secure, fields, frame};
 
-/// How a client leaves.
+/// How a client disconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disconnect {
     /// The client ends its sending side and continues to read.
@@ -51,7 +51,7 @@ pub(super) const KINDS: [Disconnect; 8] = [
     Disconnect::Http2Close,
 ];
 
-/// A client that will leave.
+/// A client that is about to disconnect.
 pub(super) struct DisconnectingClient {
     kind: Disconnect,
     wire: Wire,
@@ -157,7 +157,7 @@ impl DisconnectingClient {
         assert_eq!(self.status(), Some(200));
     }
 
-    /// Leaves. Returns what the client still holds.
+    /// Disconnects. Returns what the client still holds open.
     pub(super) fn disconnect(self) -> Box<dyn Any> {
         match (self.wire, self.kind) {
             (Wire::Plain(socket), Disconnect::Fin) => {

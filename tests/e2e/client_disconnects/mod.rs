@@ -1,5 +1,5 @@
-//! A client that leaves ends its request at any stage: its place and its host connection are free at once, the host is
-//! not blamed, and the request is recorded as `client_gone`.
+//! A client that disconnects ends its request at any stage: its slot and its host connection are free at once, the
+//! request does not count as a failure of the host, and it is recorded as `client_gone`.
 
 mod kinds;
 
@@ -15,13 +15,13 @@ use crate::support::{
     wait_for, wait_until,
 };
 
-/// The longest time until Ballast notices a leaving client on a busy machine. Every timeout of these tests is longer.
+/// The longest time until Ballast notices a disconnect on a busy machine. Every timeout of these tests is longer.
 const NOTICED: Duration = Duration::from_secs(9);
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const QUEUE_OF_ONE: &str = "limits: { max_in_flight: 1, queue: 1, queue_timeout: 50s }";
 
-/// One failure ejects, so that any blame shows.
+/// One failure ejects, so that a counted failure shows.
 const STRICT: &str = "ejection: { consecutive: 1, base: 1m }";
 
 /// Ballast with a log and with the listener that this kind of client needs.
@@ -48,7 +48,7 @@ impl Proxy {
         DisconnectingClient::connect(self.ballast.address(), self.secure.as_ref(), kind)
     }
 
-    /// The endings in the log so far.
+    /// The termination reasons in the log so far.
     fn termination_reasons(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.ballast.path("access.log")).unwrap_or_default();
         let lines = text.lines().map(|line| {
@@ -70,7 +70,7 @@ impl Proxy {
         }
     }
 
-    /// The request is recorded once, with a client that left, and no host is blamed.
+    /// Asserts that the request is recorded once, as `client_gone`, and that no host is ejected.
     #[track_caller]
     fn assert_recorded(&self, kind: Disconnect) {
         wait_until(NOTICED, &format!("{kind:?} is recorded"), || {
@@ -112,7 +112,7 @@ fn in_the_queue() {
         let _connection = client.disconnect();
         proxy.assert_recorded(kind);
         wait_until(NOTICED, "its slot is free", || proxy.queue_length_is(0));
-        // The next request gets the place, and then the host.
+        // The next request gets the slot in the queue, and then the host.
         let mut next = proxy.client(kind);
         next.get();
         wait_until(SOON, "the next request waits in the queue", || {
@@ -165,7 +165,7 @@ fn while_connecting_to_a_host() {
         let proxy = Proxy::start(setup, kind);
         let mut client = proxy.client(kind);
         client.get();
-        // No other limit could keep the place taken.
+        // No other limit could keep the slot taken.
         assert_eq!(client.status_within(Duration::from_secs(1)), None);
         let _connection = client.disconnect();
         proxy.assert_recorded(kind);
@@ -416,7 +416,7 @@ fn half_close_serve_keeps_half_closed_clients() {
         );
         assert!(client.is_closed_within(SOON));
     }
-    // A client that breaks the connection counts as one that left.
+    // A reset counts as a disconnect.
     host.set(Reply::Hang);
     let before = host.requests();
     let mut broken = proxy.client(Disconnect::Reset);

@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::support::{Ballast, Setup, long};
 
-/// The tests mostly wait for things that do not come, so several threads share the cases.
+/// The tests mostly wait for timeouts, so several threads share the cases.
 const THREADS: usize = 8;
 
 const LEVELS: [&str; 4] = ["MUST", "SHOULD", "POLICY", "CONTROL"];

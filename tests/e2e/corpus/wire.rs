@@ -290,7 +290,8 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-/// Sends two good requests and returns what is wrong with the responses. They may meet what a bad request left behind.
+/// Sends two good requests and returns what is wrong with the responses. A bad request may have left bytes that precede
+/// them.
 pub(crate) fn canaries(address: SocketAddr, id: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for number in 0..2 {

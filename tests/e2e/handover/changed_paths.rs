@@ -41,7 +41,7 @@ fn the_upgrade_socket_can_move_by_sigquit_and_by_reload() {
     let service = start(&backend);
     edit(&service, "run/upgrade", "other/b.up");
     let first = service.hand_over();
-    wait_until(SOON, "the new one is there", || {
+    wait_until(SOON, "the new socket exists", || {
         is_socket(&service, "other/b.up")
     });
     wait_until(SOON, "the predecessor is gone", || is_gone(first));

@@ -1,4 +1,4 @@
-//! A successor that is started by hand, and how it fares when its predecessor ends.
+//! A successor that is started by hand: when it takes over, gives up, or replaces a predecessor that is killed.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! One process hands over to the next: no request and no state is lost, and no failure on the way does harm.
+//! A process hands over to its successor: no request and no state is lost, and a failed handover does no harm.
 
 mod changed_paths;
 mod changes;

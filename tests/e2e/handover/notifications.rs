@@ -1,4 +1,4 @@
-//! How a handover shows outside: the pid file, systemd, and clients whose process ends.
+//! What a handover notifies: the pid file, systemd, readiness probes, and clients of the draining process.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;

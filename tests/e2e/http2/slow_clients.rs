@@ -294,7 +294,7 @@ fn hpack_bombs_use_little_memory() {
     while begin.elapsed() < HEAD {
         most = most.max(resident(ballast.pid()).saturating_sub(before));
     }
-    println!("{sent} bytes cost {most}");
+    println!("{sent} bytes use {most}");
     assert!(most < 10 * sent, "{sent} bytes use {most}");
     assert_eq!(secure.connect(ballast.address()).get("/").status, 200);
 }

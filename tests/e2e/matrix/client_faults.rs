@@ -1,4 +1,4 @@
-//! Rows 14 to 16: clients that close one side, leave, or are slow.
+//! Rows 14 to 16: clients that close one side, disconnect, or are slow.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -126,6 +126,6 @@ fn row_33_bad_certificates_of_hosts_and_listeners() {
     for host in [&good, &expired, &other] {
         host.close_idle();
     }
-    subject.rest();
+    subject.wait_for_initial_descriptors();
     subject.end();
 }

@@ -25,7 +25,7 @@ use crate::support::{
 fn start_with_wrapper(setup: &Setup, through: &[&str]) -> Subject {
     let mut ballast = Ballast::spawn_with_wrapper(&setup.yaml(), through);
     assert!(ballast.listens_within(SOON), "{:?}", ballast.log());
-    Subject::over(ballast)
+    Subject::from_process(ballast)
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn row_30_log_on_a_full_disk() {
     let subject = start_with_wrapper(&with_a_dead_pool(&host, &dead), &through);
     assert_served_with_log(&subject);
     host.close_idle();
-    subject.rest();
+    subject.wait_for_initial_descriptors();
     subject.end();
 }
 
@@ -226,7 +226,7 @@ fn row_30_log_to_an_unread_pipe() {
     while end.write(&[b'x'; 4096]).is_ok() {}
     assert_served_with_log(&subject);
     host.close_idle();
-    subject.rest();
+    subject.wait_for_initial_descriptors();
     subject.end();
 }
 

@@ -60,7 +60,7 @@ fn recover(hosts: &Hosts, number: usize) {
     hosts.revive(number);
 }
 
-/// Clients that leave at every stage of a request.
+/// Clients that disconnect at every stage of a request.
 fn disconnect_early(subject: &Subject, stop: &AtomicBool) {
     let stages = [
         "GET / HTT",

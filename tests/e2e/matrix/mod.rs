@@ -39,12 +39,12 @@ struct Subject {
 impl Subject {
     #[track_caller]
     fn start(setup: &Setup) -> Self {
-        Subject::over(setup.start())
+        Subject::from_process(setup.start())
     }
 
     /// A process that has already been started and listens.
     #[track_caller]
-    fn over(ballast: Ballast) -> Self {
+    fn from_process(ballast: Ballast) -> Self {
         let address = ballast.address();
         // The last socket that it opens.
         wait_until(SOON, "the control socket exists", || {
@@ -73,9 +73,9 @@ impl Subject {
         let hang = || backends.iter().for_each(|backend| backend.set(Reply::Hang));
         let requests = || backends.iter().map(|backend| backend.requests()).collect();
         close();
-        self.rest();
+        self.wait_for_initial_descriptors();
         let setup = Setup::of(backends);
-        self.has_room_for_one(setup, hang, requests);
+        self.assert_each_host_accepts_one(setup, hang, requests);
         backends.iter().for_each(|backend| backend.set(Reply::ok()));
         close();
         self.end();
@@ -87,14 +87,14 @@ impl Subject {
         let numbers = || 0..hosts.count();
         let hang = || numbers().for_each(|number| hosts.set(number, Mode::Slow(1e6)));
         let setup = hosts.addresses().fold(Setup::of(&[]), Setup::host);
-        self.has_room_for_one(setup, hang, || hosts.requests());
+        self.assert_each_host_accepts_one(setup, hang, || hosts.requests());
         numbers().for_each(|number| hosts.kill(number));
-        self.rest();
+        self.wait_for_initial_descriptors();
         self.end();
     }
 
     #[track_caller]
-    fn rest(&self) {
+    fn wait_for_initial_descriptors(&self) {
         let pid = self.ballast.pid();
         wait_until(SOON, "the number of descriptors is the initial one", || {
             descriptors(pid) <= self.descriptors
@@ -103,7 +103,12 @@ impl Subject {
 
     /// If a host may get one request at a time, each host gets one.
     #[track_caller]
-    fn has_room_for_one(&self, setup: Setup, hang: impl FnOnce(), requests: impl Fn() -> Vec<u64>) {
+    fn assert_each_host_accepts_one(
+        &self,
+        setup: Setup,
+        hang: impl FnOnce(),
+        requests: impl Fn() -> Vec<u64>,
+    ) {
         let limited = setup
             .pool("limits: { max_in_flight: 1, queue: 0 }")
             .pool(NO_EJECTION);
