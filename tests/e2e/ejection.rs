@@ -272,7 +272,7 @@ fn an_ejection_survives_a_reload() {
 }
 
 #[test]
-fn a_passing_check_ends_an_ejection() {
+fn a_host_that_recovers_by_its_check_leaves_its_ejection() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")

@@ -28,7 +28,7 @@ first=$(main)
 [ "$(stat -c %a $RUN)" = 700 ]
 for socket in $RUN/*.sock $RUN/*.upgrade; do [ "$(stat -c %a $socket)" = 600 ]; done
 
-echo "what the process uses is told, whatever the unit hides of /proc"
+echo "process metrics are exported although the unit hides /proc"
 grep -q ProcSubset=pid /etc/systemd/system/ballast.service
 exec 3<>"/dev/tcp/127.0.0.1/$ADMIN"
 printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
@@ -42,14 +42,14 @@ age=$(( $(date +%s) - ${began%.*} ))
 [ $age -ge -2 ] && [ $age -le 120 ]
 [ "$(sed -n 's/^process_max_fds //p' /run/metrics)" -ge 1024 ]
 
-echo "a reload that suffices in place"
+echo "a reload in place"
 sed -i 's/grace_period: 5s/grace_period: 6s/' $FILE
 systemctl reload ballast
 [ "$(main)" = "$first" ]
 active
 answers $PORT
 
-echo "one that needs a new process, twice"
+echo "a reload that needs a new process, twice"
 before=$first
 for listeners in "\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"" "\"127.0.0.1:$PORT\""; do
     sed -i "s/^listeners: .*/listeners: [$listeners]/" $FILE
@@ -68,7 +68,7 @@ for listeners in "\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"" "\"127.0.0.1:$PORT
     before=$now
 done
 
-echo "a bad file"
+echo "an invalid file"
 cp $FILE $FILE.good
 echo 'nonsense: 1' >>$FILE
 if systemctl reload ballast; then echo "a bad file was taken" >&2; exit 1; fi
@@ -77,7 +77,7 @@ active
 answers $PORT
 cp $FILE.good $FILE
 
-echo "a clean stop, whichever version of cgroups this is"
+echo "a clean stop with any version of cgroups"
 systemctl stop ballast
 [ ! -e /proc/$before ]
 [ "$(systemctl show -P Result ballast)" = success ]
@@ -86,7 +86,7 @@ systemctl stop ballast
 [ "$(systemctl is-active ballast)" = inactive ]
 [ ! -e $RUN ]
 
-echo "a successor that crashes is noticed, and started again"
+echo "a crashed successor is detected and started again"
 systemctl start ballast
 before=$(main)
 sed -i "s/^listeners: .*/listeners: [\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"]/" $FILE

@@ -124,7 +124,7 @@ fn sockets(pid: Pid) -> HashSet<PathBuf> {
 }
 
 #[test]
-fn a_successor_inherits_no_file_descriptors() {
+fn a_successor_inherits_no_sockets() {
     let backend = Backend::start_new("a");
     let service = Service::start(&Setup::of(&[&backend]));
     let mut client = Client::connect(service.ballast.address());
