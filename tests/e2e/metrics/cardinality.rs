@@ -7,8 +7,8 @@ use super::scrape::Scrape;
 use crate::admin::with_admin;
 use crate::support::{Backend, Ballast, DeadHost, SOON, Setup, get, wait_until};
 
-/// A setup with this many hosts, one of which is up.
-fn host_series(backend: &Backend, count: usize, admin: &str) -> (Ballast, SocketAddr) {
+/// Starts a process with this many hosts, one of which is up. Returns it with its admin address.
+fn start_with_hosts(backend: &Backend, count: usize, admin: &str) -> (Ballast, SocketAddr) {
     let address = crate::support::free();
     let setup = (1..count).fold(Setup::of(&[backend]), |setup, number| {
         setup.host_entry(&format!(
@@ -41,12 +41,12 @@ fn lines_of_a_host(scrape: &Scrape) -> usize {
 fn from_five_hundred_hosts_on_each_has_fewer_than_ten_series() {
     let backend = Backend::start_new("a");
     for (hosts, brief) in [(499, false), (500, true)] {
-        let (_ballast, admin) = host_series(&backend, hosts, "");
+        let (_ballast, admin) = start_with_hosts(&backend, hosts, "");
         let lines = lines_of_a_host(&Scrape::of(admin));
         assert_eq!(lines < 10, brief, "{lines} lines at {hosts} hosts");
         assert!(lines > 0);
     }
-    let (_ballast, admin) = host_series(&backend, 5_000, "");
+    let (_ballast, admin) = start_with_hosts(&backend, 5_000, "");
     let scrape = Scrape::of(admin);
     assert!(lines_of_a_host(&scrape) < 10);
     assert!(scrape.text.len() < 6 << 20, "{} bytes", scrape.text.len());
