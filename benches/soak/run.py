@@ -213,9 +213,9 @@ async def sample(ballast, world, options, samples):
     begin = time.monotonic()
     while not world.over.is_set():
         try:
-            told = await asyncio.to_thread(ballast.metrics)
-            row = (time.monotonic() - begin, ballast.resident(), ballast.descriptors(), told["ballast_connections"],
-                   told["ballast_in_flight"])
+            metrics = await asyncio.to_thread(ballast.metrics)
+            row = (time.monotonic() - begin, ballast.resident(), ballast.descriptors(), metrics["ballast_connections"],
+                   metrics["ballast_in_flight"])
         except (OSError, urllib.error.URLError, ValueError, KeyError):
             # A handover is under way.
             row = None
@@ -247,8 +247,8 @@ async def come_to_rest(ballast, idle, problems):
     def rests():
         held.update({"descriptors": ballast.descriptors(), "predecessors": len(ballast.left())})
         try:
-            told = ballast.metrics()
-            held.update({name: told.get(name, 0.0) for name in names})
+            metrics = ballast.metrics()
+            held.update({name: metrics.get(name, 0.0) for name in names})
         except OSError as error:
             held["admin"] = error
             return False
@@ -297,10 +297,10 @@ async def soak(ballast, options):
         problems.append(f"{path}: {how}; in the access log: {ballast.logged(path)}")
     problems += [f"a wrong answer: {wrong}" for wrong in world.wrong[:20]]
     problems += [f"a request that no client sent: {start}" for host in hosts for start in host.strange[:5]]
-    told = ballast.metrics()
+    metrics = ballast.metrics()
     for name in ["ballast_panics_total", "ballast_task_panics_total"]:
-        if told.get(name, 0.0):
-            problems.append(f"{name} is {told[name]}")
+        if metrics.get(name, 0.0):
+            problems.append(f"{name} is {metrics[name]}")
     last = ballast.serving()
     os.kill(last, signal.SIGTERM)
     try:
@@ -308,7 +308,7 @@ async def soak(ballast, options):
     except TimeoutError as error:
         problems.append(str(error))
     if "panicked" in ballast.log():
-        problems.append("the log tells of a panic")
+        problems.append("the log contains a panic")
     return problems
 
 
