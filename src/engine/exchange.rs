@@ -323,7 +323,7 @@ impl Exchange<'_> {
                 }
             }
         }
-        ctx.account = None;
+        ctx.retry_handle = None;
         let transferred = Transferred {
             request,
             tls: self.peer.tls,

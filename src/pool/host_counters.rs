@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checks_are_counted_by_their_end() {
+    fn checks_are_counted_by_outcome() {
         for checked in CheckOutcome::ALL {
             let counters = HostCounters::default();
             counters.count_check(checked);

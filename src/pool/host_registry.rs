@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_registry_keeps_the_live_state_of_a_host_with_a_new_weight() {
+    fn a_host_with_a_new_weight_keeps_its_counters() {
         let mut host_registry = HostRegistry::new();
         let mut wanted = config::Host {
             id: HostId::from("a:80"),

@@ -75,9 +75,9 @@ impl PoolLease {
         self.probe
     }
 
-    /// The response has begun. That is enough for a probe or a check: the rest of a response may take hours. The
+    /// Reports that the response has started, which settles a probe: the rest of a response may take hours. The
     /// outcome of the whole request is still to be reported with [`observe`](Self::observe).
-    pub fn answered(&mut self, outcome: Outcome) {
+    pub fn response_started(&mut self, outcome: Outcome) {
         if outcome == Outcome::Success {
             self.member().count_success();
         }

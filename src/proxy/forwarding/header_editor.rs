@@ -22,35 +22,29 @@ pub(crate) trait HeaderEditor {
     fn remove(&mut self, name: &HeaderName);
 }
 
-impl HeaderEditor for RequestHeader {
-    fn set(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
-        self.insert_header(name, field_value(name, value)?)
-    }
+/// Implements [`HeaderEditor`] for Pingora's headers, whose methods have the same names but no common trait.
+macro_rules! edit_with_own_methods {
+    ($($header:ty),*) => {
+        $(
+            impl HeaderEditor for $header {
+                fn set(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
+                    self.insert_header(name, field_value(name, value)?)
+                }
 
-    fn append(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
-        self.append_header(name, field_value(name, value)?)
-            .map(drop)
-    }
+                fn append(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
+                    self.append_header(name, field_value(name, value)?)
+                        .map(drop)
+                }
 
-    fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
-    }
+                fn remove(&mut self, name: &HeaderName) {
+                    self.remove_header(name);
+                }
+            }
+        )*
+    };
 }
 
-impl HeaderEditor for ResponseHeader {
-    fn set(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
-        self.insert_header(name, field_value(name, value)?)
-    }
-
-    fn append(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
-        self.append_header(name, field_value(name, value)?)
-            .map(drop)
-    }
-
-    fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
-    }
-}
+edit_with_own_methods!(RequestHeader, ResponseHeader);
 
 fn field_value(name: &'static str, value: &[u8]) -> Result<HeaderValue> {
     HeaderValue::from_bytes(value)

@@ -17,7 +17,7 @@ const TABLE_HEADER: &str = "\
 
 Every key of the configuration file, in the order of [`conf/ballast.yaml`](../conf/ballast.yaml). Keys of maps follow a
 dot, `[]` stands for each element of a list, and `NAME` for a name of yours. The table, that file, `ballast schema` and
-ballast.yaml(5) come from the declarations in `src/config`; `BALLAST_RECORD=1 cargo test --test config shipped` writes the
+ballast.yaml(5) come from the declarations in `src/config`; `BALLAST_RECORD=1 cargo test --test config generated_files` writes the
 first two.
 
 ";
@@ -27,44 +27,44 @@ fn path(name: &str) -> PathBuf {
 }
 
 #[test]
-fn both_files_load() {
+fn both_configuration_files_load() {
     for name in ["conf/minimal.yaml", "conf/ballast.yaml"] {
         Config::load(&path(name)).unwrap_or_else(|errors| panic!("{errors}"));
     }
 }
 
 #[test]
-fn the_files_are_what_the_declarations_say() {
+fn the_files_match_the_declarations() {
     let table = format!("{TABLE_HEADER}{}", key_table());
     for (name, expected) in [
         ("conf/ballast.yaml", reference_file()),
         ("docs/configuration.md", table),
     ] {
         if std::env::var_os("BALLAST_RECORD").is_some() {
-            std::fs::write(path(name), &expected).expect("it can be written");
+            std::fs::write(path(name), &expected).expect("a writable file");
         }
-        let text = std::fs::read_to_string(path(name)).expect("it is there");
+        let text = std::fs::read_to_string(path(name)).expect("the generated file");
         assert!(
             text == expected,
-            "{name} is old; BALLAST_RECORD=1 writes it"
+            "{name} is out of date; BALLAST_RECORD=1 writes it"
         );
     }
 }
 
 #[test]
-fn the_reference_file_has_the_defaults() {
+fn the_reference_file_shows_the_defaults() {
     let written = parse(EVERY_KEY);
-    let left_out =
+    let omitted =
         parse("listeners: [\"0.0.0.0:8080\"]\npools: { web: { hosts: [\"127.0.0.1:8081\"] } }\n");
-    let shown = |mut config: Config| {
+    let without_digest = |mut config: Config| {
         config.digest = String::new();
         format!("{config:#?}")
     };
-    assert_eq!(shown(written), shown(left_out));
+    assert_eq!(without_digest(written), without_digest(omitted));
 }
 
 #[test]
-fn the_reference_file_has_the_algorithms_with_their_options() {
+fn the_reference_file_lists_the_algorithms_with_their_options() {
     for info in ALGORITHMS {
         let line = format!("#   {} ", info.name);
         assert!(EVERY_KEY.contains(&line), "{line}");
@@ -102,7 +102,7 @@ fn uncommented() -> String {
                 rest.replacen("# ", "", usize::from(rest != bare))
             );
         }
-        // The map replaces the word that turns the section off.
+        // The map replaces the value that turns the section off.
         let off = lines.iter().rposition(|before| {
             let word = before
                 .strip_suffix(": none")
@@ -118,7 +118,7 @@ fn uncommented() -> String {
 }
 
 #[test]
-fn every_comment_with_a_key_can_be_uncommented() {
+fn every_commented_key_can_be_uncommented() {
     let lines = errors(&uncommented());
     // The only remaining errors are that the example's files do not exist.
     assert_eq!(lines.len(), 5, "{lines:#?}");
@@ -152,7 +152,7 @@ fn count_known(value: &Value, schema: &Json, path: &str) -> usize {
         }
         Value::Sequence(list) => {
             let items = schemas.iter().find_map(|schema| schema.get("items"));
-            let items = items.unwrap_or_else(|| panic!("{path} is no list in the schema"));
+            let items = items.unwrap_or_else(|| panic!("{path} is not a list in the schema"));
             list.iter()
                 .map(|value| count_known(value, items, path))
                 .sum()

@@ -1,4 +1,4 @@
-//! Every value in each of its forms.
+//! Valid values: each key that takes a single value, a list or a map, in each of these forms.
 
 use std::time::Duration;
 
@@ -25,16 +25,16 @@ fn a_listener_is_an_address_or_a_map() {
 }
 
 #[test]
-fn a_listener_trusts_the_proxies_that_it_is_told() {
+fn proxy_protocol_trusts_the_listed_networks() {
     let config = parse(
         "listeners: [{ address: \"0.0.0.0:80\", proxy_protocol: { trusted: [10.0.0.0/8, \"::1\"] } }]
 pools: { web: { hosts: [\"127.0.0.1:1\"] } }
 ",
     );
-    let said = config.listeners[0].proxy_protocol.as_ref();
+    let proxy_protocol = config.listeners[0].proxy_protocol.as_ref();
     let trusts = |peer: &str| {
         let peer = peer.parse().expect("an address");
-        said.is_some_and(|said| said.trusts(peer))
+        proxy_protocol.is_some_and(|proxy_protocol| proxy_protocol.trusts(peer))
     };
     assert!(trusts("10.1.2.3") && trusts("::1") && trusts("::ffff:10.1.2.3"));
     assert!(!trusts("11.1.2.3") && !trusts("::2"));
@@ -46,7 +46,7 @@ fn a_host_is_an_address_a_name_or_a_map() {
         "hosts: [\"127.0.0.1:81\", \"App.internal:82\", { address: \"[::1]:83\", weight: 10000 }, \
          { address: \"app.internal:84\", weight: 0 }]",
     );
-    let shown = Vec::from_iter(pool.hosts.iter().map(|host| {
+    let found = Vec::from_iter(pool.hosts.iter().map(|host| {
         let (id, name) = (host.id.as_str(), host.name.as_str());
         (id, name, host.address.to_string(), host.weight)
     }));
@@ -58,7 +58,7 @@ fn a_host_is_an_address_a_name_or_a_map() {
     ];
     let expected =
         expected.map(|(id, name, address, weight)| (id, name, address.to_owned(), weight));
-    assert_eq!(shown, expected);
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -132,21 +132,21 @@ fn a_health_check_is_none_or_a_map() {
     assert_eq!(check.interval, Duration::from_secs(90));
     assert_eq!(check.timeout, Duration::from_millis(500));
     assert_eq!((check.rise, check.fall, check.initial), (1, 1, Initial::Up));
-    for (said, meant) in [
+    for (value, range) in [
         ("204", (204, 204)),
         ("200-299", (200, 299)),
         ("\"200-299\"", (200, 299)),
     ] {
-        let check = pool_with(&format!("health_check: {{ type: http, expect: {said} }}"));
+        let check = pool_with(&format!("health_check: {{ type: http, expect: {value} }}"));
         match check.health_check.expect("a check").probe {
-            Probe::Http { expect, .. } => assert_eq!(expect, [meant]),
+            Probe::Http { expect, .. } => assert_eq!(expect, [range]),
             Probe::Tcp => panic!("not an HTTP check"),
         }
     }
 }
 
 #[test]
-fn tls_to_the_hosts_is_a_word_or_a_map() {
+fn tls_to_the_hosts_is_a_boolean_or_a_map() {
     let all_defaults = PoolTls {
         server_name: None,
         verify: true,
@@ -166,7 +166,7 @@ fn tls_to_the_hosts_is_a_word_or_a_map() {
 }
 
 #[test]
-fn policies_have_two_words_each() {
+fn policies_have_two_values_each() {
     let pool = pool_with("host_header: upstream, when_all_down: try_all");
     assert_eq!(pool.host_header, HostHeader::Upstream);
     assert_eq!(pool.when_all_down, WhenAllDown::TryAll);
@@ -176,7 +176,7 @@ fn policies_have_two_words_each() {
 }
 
 #[test]
-fn the_top_sections_are_read() {
+fn top_level_sections() {
     let config = parse(&with_top(
         "server: { threads: 3, grace_period: 0s }\ntrusted_proxies: [10.0.0.0/8, \"::1\", 192.0.2.1]\n\
          limits: { max_in_flight: 1000, head: 8KiB, target: 2000, fields: 200, body: 10 MiB }\n\
@@ -216,7 +216,7 @@ fn upgrades_are_a_list_that_may_be_empty() {
 }
 
 #[test]
-fn limits_rates_and_access() {
+fn limits_rates_and_access_lists() {
     let config = parse(
         "listeners: [{ address: \"0.0.0.0:80\", allow: [10.0.0.0/8], deny: [10.1.0.0/16, \"::1\"] }]
 limits: { max_connections: 7, max_connections_per_client: 3, max_requests_per_connection: 0, min_body_rate: 100, rate: { requests: 10 } }

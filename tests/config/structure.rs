@@ -1,30 +1,30 @@
-//! Syntax, types and unknown keys: the error and its position.
+//! The structure of a file: syntax, types and unknown keys, each error with its position.
 
 use crate::{errors, with_pool};
 
 /// The errors, except those about sections that these short files lack.
-fn shape_errors(text: &str) -> Vec<String> {
-    let is_lack = |line: &String| {
-        let lacks = [
+fn structure_errors(text: &str) -> Vec<String> {
+    let is_missing_section = |line: &String| {
+        let messages = [
             "there is no ",
             "the pool has no hosts",
             " is missing; write it",
         ];
-        lacks.iter().any(|lack| line.contains(lack)) && !line.contains("unknown")
+        messages.iter().any(|message| line.contains(message)) && !line.contains("unknown")
     };
     let mut lines = errors(text);
-    lines.retain(|line| !is_lack(line));
+    lines.retain(|line| !is_missing_section(line));
     lines
 }
 
 fn only(text: &str) -> String {
-    let lines = shape_errors(text);
+    let lines = structure_errors(text);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     lines[0].clone()
 }
 
 #[test]
-fn syntax_is_told_with_its_place() {
+fn syntax_errors_have_their_position() {
     assert_eq!(
         only("listeners: [\n  a\npools: {}\n"),
         "b.yaml:3:6: the list that begins at 1:12 has no `]`, or a comma is missing here"
@@ -69,7 +69,7 @@ fn unknown_keys_are_refused_with_a_hint() {
 }
 
 #[test]
-fn keys_of_later_work_are_unknown() {
+fn unsupported_pool_keys_are_unknown() {
     for key in ["protocol", "timeouts"] {
         let line = only(&with_pool(&format!("{key}: {{}}")));
         assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
@@ -77,7 +77,7 @@ fn keys_of_later_work_are_unknown() {
 }
 
 #[test]
-fn a_key_given_twice_is_refused_everywhere() {
+fn duplicate_keys_are_refused_everywhere() {
     assert_eq!(
         only("listeners: []\npools: {}\nlisteners: []\n"),
         "b.yaml:3:1: the key `listeners` is here twice"
@@ -133,7 +133,7 @@ fn wrong_types_are_refused() {
 }
 
 #[test]
-fn a_key_with_nothing_behind_it_is_not_a_default() {
+fn an_empty_value_is_not_a_default() {
     assert_eq!(
         only("pools:\n  web:\n    tls:\n    hosts: []\n"),
         "b.yaml:3:5: pools.web.tls: a value is missing here; write one or leave the key out"
@@ -145,7 +145,7 @@ fn a_key_with_nothing_behind_it_is_not_a_default() {
 }
 
 #[test]
-fn an_empty_file_says_what_it_lacks() {
+fn an_empty_file_lacks_listeners_and_pools() {
     for text in ["", "\n", "# nothing\n"] {
         let lines = errors(text);
         assert_eq!(lines.len(), 2, "{lines:#?}");
@@ -157,22 +157,22 @@ fn an_empty_file_says_what_it_lacks() {
 }
 
 #[test]
-fn a_tab_is_named_where_it_is() {
+fn tabs_are_reported_at_their_position() {
     assert_eq!(
         only(
             "listeners: [\"127.0.0.1:27080\"]\npools:\n\tweb:\n\t  hosts: [\"127.0.0.1:19101\"]\n"
         ),
         "b.yaml:3:1: tabs cannot indent YAML; use spaces"
     );
-    let behind = only("pools:\n  web:\n  \thosts: []\n");
+    let after_spaces = only("pools:\n  web:\n  \thosts: []\n");
     assert!(
-        behind.starts_with("b.yaml:3:3: tabs cannot indent YAML"),
-        "{behind}"
+        after_spaces.starts_with("b.yaml:3:3: tabs cannot indent YAML"),
+        "{after_spaces}"
     );
 }
 
 #[test]
-fn brackets_that_are_not_closed_are_named() {
+fn unclosed_brackets_are_reported_with_their_start() {
     assert_eq!(
         only("listeners: [\"127.0.0.1:27080\"\npools:\n  web: { hosts: [\"127.0.0.1:19101\"] }\n"),
         "b.yaml:2:1: the list that begins at 1:12 has no `]`, or a comma is missing here"
@@ -185,8 +185,8 @@ fn brackets_that_are_not_closed_are_named() {
 }
 
 #[test]
-fn names_from_elsewhere_have_hints() {
-    for (said, meant) in [
+fn names_of_other_load_balancers_have_hints() {
+    for (name, hint) in [
         ("leastconn", "least_load"),
         ("least_conn", "least_load"),
         ("rr", "round_robin"),
@@ -194,10 +194,10 @@ fn names_from_elsewhere_have_hints() {
         ("ring-hash", "consistent_hash"),
         ("source", "ip_hash"),
     ] {
-        let text = with_pool(&format!("hosts: [\"127.0.0.1:1\"], algorithm: {said}"));
+        let text = with_pool(&format!("hosts: [\"127.0.0.1:1\"], algorithm: {name}"));
         let line = only(&text);
         assert!(
-            line.ends_with(&format!("; did you mean `{meant}`?")),
+            line.ends_with(&format!("; did you mean `{hint}`?")),
             "{line}"
         );
     }
@@ -206,18 +206,19 @@ fn names_from_elsewhere_have_hints() {
 }
 
 #[test]
-fn every_key_that_is_unknown_is_told() {
+fn every_unknown_key_is_reported() {
     let lines = errors(
         "listeners: [\"127.0.0.1:27080\"]\nfoo: 1\nbar: 2\nroute: on\npools:\n  \
          web: { hosts: [\"127.0.0.1:19101\"], port: 80, timeout: 3s }\n",
     );
-    let told = |line: &str| {
-        let (front, _) = line.split_once(", expected one of").expect("keys");
-        front.to_owned()
-    };
-    let told = Vec::from_iter(lines.iter().map(|line| told(line)));
+    let without_known_keys = Vec::from_iter(lines.iter().map(|line| {
+        let (message, _) = line
+            .split_once(", expected one of")
+            .expect("the known keys");
+        message.to_owned()
+    }));
     assert_eq!(
-        told,
+        without_known_keys,
         [
             "b.yaml:2:1: unknown key `foo`",
             "b.yaml:3:1: unknown key `bar`",
@@ -230,31 +231,31 @@ fn every_key_that_is_unknown_is_told() {
 }
 
 #[test]
-fn values_of_the_wrong_type_are_told_together_with_unknown_keys() {
-    let lines = shape_errors(
+fn wrong_types_are_reported_together_with_unknown_keys() {
+    let lines = structure_errors(
         "listeners: [{ address: \"127.0.0.1:1\", x: 1 }, [b]]\ntimeouts: 5\npools:\n  a.b: { tls: [1] }\n  \
          \"c[0]\": { hosts: [{ y: 2 }, { z: 3 }] }\n",
     );
-    let places = Vec::from_iter(lines.iter().map(|line| {
+    let positions = Vec::from_iter(lines.iter().map(|line| {
         let parts = Vec::from_iter(line.splitn(6, ':'));
         format!("{}:{}", parts[1], parts[2])
     }));
     assert_eq!(
-        places,
+        positions,
         ["1:39", "1:47", "2:11", "4:15", "5:11", "5:23", "5:33"],
         "{lines:#?}"
     );
 }
 
 #[test]
-fn a_single_text_is_a_list_of_one_and_every_wrong_value_is_told() {
+fn a_scalar_is_a_list_of_one_and_every_wrong_value_is_reported() {
     let lines = errors(
         "listeners: \"127.0.0.1:27080\"\npools:\n  web:\n    hosts: 127.0.0.1:19101\n    when_all_down: 503\n    \
          health_check: true\n    retries: 3\n    sticky: true\n",
     );
-    let places = Vec::from_iter(lines.iter().map(|line| line.split(": ").nth(1)));
+    let paths = Vec::from_iter(lines.iter().map(|line| line.split(": ").nth(1)));
     assert_eq!(
-        places,
+        paths,
         ["when_all_down", "health_check", "retries", "sticky"]
             .map(|key| Some(format!("pools.web.{key}")))
             .each_ref()
@@ -271,11 +272,11 @@ fn a_single_text_is_a_list_of_one_and_every_wrong_value_is_told() {
 }
 
 #[test]
-fn what_is_indented_too_little_is_told_whose_it_is() {
+fn an_underindented_key_is_reported_with_its_pool() {
     let lines = errors(
         "listeners: [\"127.0.0.1:27080\"]\npools:\n  web:\n  hosts: [\"127.0.0.1:19101\"]\n",
     );
-    let told =
+    let expected =
         "b.yaml:4:10: pools.hosts: `hosts` is indented too little: it belongs to the pool `web`";
-    assert_eq!(lines, [told]);
+    assert_eq!(lines, [expected]);
 }

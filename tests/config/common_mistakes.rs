@@ -1,4 +1,4 @@
-//! Mistakes that people make in a first file, and the corrections that the messages suggest.
+//! Common mistakes in a first configuration file, and the corrections that the messages suggest.
 
 use crate::{errors, pool_error, with_pool, with_top};
 
@@ -13,7 +13,7 @@ fn messages(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_tab_cannot_indent() {
+fn tabs_as_indentation() {
     let text =
         "listeners: [\"127.0.0.1:27080\"]\npools:\n\tweb:\n\t  hosts: [\"127.0.0.1:19101\"]\n";
     assert_eq!(
@@ -24,15 +24,15 @@ fn a_tab_cannot_indent() {
 
 #[test]
 fn algorithms_of_other_load_balancers() {
-    for (word, ours) in [
+    for (name, expected) in [
         ("leastconn", "least_load"),
         ("least_conn", "least_load"),
         ("rr", "round_robin"),
         ("wrr", "round_robin"),
         ("source", "ip_hash"),
     ] {
-        let message = pool_error(&format!("algorithm: {word}"));
-        let hint = format!("; did you mean `{ours}`?");
+        let message = pool_error(&format!("algorithm: {name}"));
+        let hint = format!("; did you mean `{expected}`?");
         assert!(message.ends_with(&hint), "{message}");
     }
 }
@@ -48,20 +48,20 @@ fn an_option_of_another_algorithm() {
 
 #[test]
 fn sizes_of_nginx() {
-    for (size, ours) in [
+    for (size, expected) in [
         ("8k", "8KiB"),
         ("10M", "10MiB"),
         ("1g", "1GiB"),
         ("32KB", "32KiB"),
     ] {
         let messages = messages(&with_top(&format!("limits: {{ body: {size} }}")));
-        let hint = format!("; did you mean `{ours}`?");
+        let hint = format!("; did you mean `{expected}`?");
         assert!(messages[0].ends_with(&hint), "{messages:?}");
     }
 }
 
 #[test]
-fn words_for_booleans() {
+fn on_and_off_for_booleans() {
     assert_eq!(
         pool_error("tls: on"),
         "pools.web.tls: `on` is neither `false` nor `true` nor a map; did you mean `true`?"
@@ -80,7 +80,7 @@ fn words_for_booleans() {
 }
 
 #[test]
-fn single_values_for_policies() {
+fn scalars_for_maps() {
     for (keys, hint) in [
         ("health_check: /healthz", "{ type: http, path: /healthz }"),
         ("health_check: true", "{ type: tcp }"),
@@ -98,7 +98,7 @@ fn single_values_for_policies() {
 }
 
 #[test]
-fn keys_of_a_pool_beside_it() {
+fn underindented_keys_of_a_pool() {
     let text = "listeners: [\"127.0.0.1:27080\"]\npools:\n  web:\n  hosts: [\"127.0.0.1:19101\"]\n  retries: none\n";
     assert_eq!(
         messages(text),
@@ -121,7 +121,7 @@ fn a_path_with_a_wildcard() {
 }
 
 #[test]
-fn times_of_zero() {
+fn zero_timeouts() {
     for zero in ["0", "0s", "0ms"] {
         let messages = messages(&with_top(&format!("timeouts: {{ read: {zero} }}")));
         assert!(messages[0].contains(" is not above 0; "), "{messages:?}");
@@ -129,23 +129,23 @@ fn times_of_zero() {
 }
 
 #[test]
-fn brackets_that_are_not_closed() {
+fn unclosed_brackets() {
     let text = "listeners: [\"127.0.0.1:27080\"\npools:\n  web: { hosts: [\"127.0.0.1:19101\"] }\n";
     assert!(messages(text)[0].contains("the list that begins at 1:12 has no `]`"));
 }
 
 #[test]
-fn all_mistakes_of_a_file_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let text = "listeners: [\"127.0.0.1:27080\"]\nfoo: 1\nbar: 2\ngzip: on\ntimeouts: { read: [1s], write: 0 }\npools:\n  \
                 web: { hosts: [\"127.0.0.1:19101\"], port: 80, timeout: 3s, algorithm: rr }\n";
     let messages = messages(text);
-    let places = Vec::from_iter(messages.iter().map(|line| {
+    let beginnings = Vec::from_iter(messages.iter().map(|line| {
         let front = line.split(", expected one of").next().unwrap_or_default();
         let front = front.split("; ").next().unwrap_or_default();
         front.split(", found").next().unwrap_or_default().to_owned()
     }));
     assert_eq!(
-        places[..7],
+        beginnings[..7],
         [
             "unknown key `foo`",
             "unknown key `bar`",
@@ -164,7 +164,7 @@ fn all_mistakes_of_a_file_at_once() {
 }
 
 #[test]
-fn null_is_never_a_text() {
+fn null_is_not_a_string() {
     for null in ["~", "null", ""] {
         let messages = messages(&with_top(&format!("server: {{ pid_file: {null} }}")));
         assert_eq!(
@@ -178,7 +178,7 @@ fn null_is_never_a_text() {
 }
 
 #[test]
-fn an_index_is_that_of_the_file() {
+fn indices_count_invalid_elements_too() {
     let text = "listeners: [\"nowhere\", \"127.0.0.1:1\", \"127.0.0.1:1\"]\npools: { web: { hosts: [\"x\", \"127.0.0.1:2\", \"127.0.0.1:2\"] } }\n";
     let messages = messages(text);
     assert_eq!(
@@ -192,7 +192,7 @@ fn an_index_is_that_of_the_file() {
 }
 
 #[test]
-fn listeners_that_overlap() {
+fn overlapping_listeners() {
     let listeners = |addresses: &str| {
         let text = with_pool("hosts: [\"127.0.0.1:1\"]").replace("\"127.0.0.1:8080\"", addresses);
         crate::try_parse(&text).map_or_else(|errors| errors.to_string(), |_| String::new())
@@ -208,7 +208,7 @@ fn listeners_that_overlap() {
 }
 
 #[test]
-fn paths_that_are_one_file() {
+fn two_paths_of_one_file() {
     let text = with_top("server: { control_socket: run/a.sock, upgrade_socket: ./run//a.sock }");
     assert_eq!(
         messages(&text),

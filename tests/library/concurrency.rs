@@ -1,4 +1,4 @@
-//! The same promises with eight and sixteen threads.
+//! The guarantees of the library under eight and sixteen threads.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{by_weight, hosts, weighted};
 const THREADS: u64 = 8;
 
 #[test]
-fn a_hundred_thousand_steps_by_eight_threads_leave_nothing_in_flight() {
+fn a_hundred_thousand_operations_by_eight_threads_leave_nothing_in_flight() {
     for info in ALGORITHMS {
         let name = info.name;
         let all = hosts(80);
@@ -42,7 +42,8 @@ fn a_hundred_thousand_steps_by_eight_threads_leave_nothing_in_flight() {
                                 if rng.gen_bool(0.8) {
                                     request = request.key(&key).client(client);
                                 }
-                                leases.push(balancer.lease(&request).expect("hosts are left"));
+                                leases
+                                    .push(balancer.lease(&request).expect("eligible hosts remain"));
                             }
                             _ if leases.is_empty() => {}
                             _ => drop(leases.swap_remove(rng.gen_range(0..leases.len()))),
@@ -58,7 +59,7 @@ fn a_hundred_thousand_steps_by_eight_threads_leave_nothing_in_flight() {
 }
 
 #[test]
-fn round_robin_is_exact_to_one_request() {
+fn round_robin_is_exact_to_one_request_per_host() {
     let weights = [5, 1, 1, 3];
     let all = by_weight(&weights);
     let balancer = build("round_robin", all.clone()).expect("a balancer");
@@ -130,7 +131,7 @@ fn bounded_loads_are_never_exceeded_by_sixteen_threads() {
 }
 
 #[test]
-fn bounded_keeps_its_total_while_busy_hosts_leave_and_return() {
+fn bounded_keeps_its_total_while_busy_hosts_are_removed_and_added() {
     let all = hosts(4);
     let balancer = build("bounded", all.clone()).expect("a balancer");
     thread::scope(|scope| {
@@ -170,7 +171,7 @@ fn bounded_keeps_its_total_while_busy_hosts_leave_and_return() {
 }
 
 #[test]
-fn least_load_finds_the_minimum_after_a_storm() {
+fn least_load_finds_the_minimum_after_concurrent_use() {
     let all: Vec<_> = (0..300).map(|i| weighted(i, 1 + i as u32 % 3)).collect();
     let balancer = build("least_load", all.clone()).expect("a balancer");
     thread::scope(|scope| {

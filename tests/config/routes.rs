@@ -12,7 +12,7 @@ fn with_routes(routes: &str) -> String {
 }
 
 #[test]
-fn routes_name_their_pools() {
+fn routes_refer_to_pools_by_name() {
     let config = parse(&with_routes(
         "{ host: Api.Example.COM, path: /v1/, pool: api }, { host: \"*.example.com\", pool: api }, \
          { host: \"[::1]\", pool: api }, { pool: web }",
@@ -40,7 +40,7 @@ fn routes_name_their_pools() {
 }
 
 #[test]
-fn a_route_has_its_path_and_address_in_the_normal_form() {
+fn host_and_path_are_normalized() {
     let routes = parse(&with_routes(
         "{ host: \"[2001:DB8:0::1]\", path: \"/%61//./b\", pool: api }, { pool: web }",
     ))
@@ -50,7 +50,7 @@ fn a_route_has_its_path_and_address_in_the_normal_form() {
 }
 
 #[test]
-fn a_route_tells_what_may_be_sent_twice() {
+fn retry_selects_the_methods() {
     let config = parse(&with_routes(
         "{ path: /v1/, pool: api, retry: any_method }, { pool: web, retry: idempotent }",
     ));
@@ -83,8 +83,8 @@ fn several_pools_need_routes_to_all_of_them() {
 }
 
 #[test]
-fn values_are_checked() {
-    for (said, told) in [
+fn values_are_validated() {
+    for (route, expected) in [
         (
             "{ host: a.org }",
             "b.yaml:2:10: routes[0]: `pool` is missing; write it as in `pool: web`",
@@ -127,14 +127,14 @@ fn values_are_checked() {
         ),
     ] {
         assert_eq!(
-            errors(&with_routes(&format!("{said}, {{ pool: web }}"))),
-            [told]
+            errors(&with_routes(&format!("{route}, {{ pool: web }}"))),
+            [expected]
         );
     }
 }
 
 #[test]
-fn a_route_behind_one_that_takes_all_of_it_is_refused() {
+fn a_shadowed_route_is_refused() {
     for (first, second) in [
         ("", "host: a.org, path: /v1"),
         ("path: /", "host: a.org"),
@@ -150,16 +150,16 @@ fn a_route_behind_one_that_takes_all_of_it_is_refused() {
         let separator = if first.is_empty() { "" } else { ", " };
         let routes = format!("{{ pool: web{separator}{first} }}, {{ pool: api, {second} }}");
         let column = 10 + routes.find("}, {").expect("two routes") + 3;
-        let told = format!(
+        let expected = format!(
             "b.yaml:2:{column}: routes[1]: no request gets here, because routes[0] matches all that this one \
              would match; put this one first or remove it"
         );
-        assert_eq!(errors(&with_routes(&routes)), [told]);
+        assert_eq!(errors(&with_routes(&routes)), [expected]);
     }
 }
 
 #[test]
-fn routes_that_overlap_in_part_are_fine() {
+fn partly_overlapping_routes_are_accepted() {
     for (first, second) in [
         ("path: /v1", "host: a.org"),
         ("host: a.org", "path: /v1"),

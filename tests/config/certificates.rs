@@ -1,37 +1,11 @@
-//! The configuration file itself, and the files that it names.
+//! Certificates, keys and authorities in PEM files.
 
-use std::error::Error;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ballast::config::Config;
 use rcgen::{CertificateParams, KeyPair};
-use tempfile::TempDir;
 
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a temporary directory")
-}
-
-fn write(directory: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-    let path = directory.path().join(name);
-    fs::write(&path, content).expect("a file");
-    path
-}
-
-/// The error lines about a file, without its name at the start.
-fn errors(file: &Path) -> Vec<String> {
-    let errors = match Config::load(file) {
-        Ok(config) => panic!("accepted: {config:#?}"),
-        Err(errors) => errors,
-    };
-    let as_error: &dyn Error = &errors;
-    let prefix = file.display().to_string();
-    let lines = as_error.to_string();
-    let stripped = lines
-        .lines()
-        .map(|line| line.strip_prefix(&prefix).expect("the file's name"));
-    stripped.map(str::to_owned).collect()
-}
+use crate::file::{directory, errors, write};
 
 /// A certificate for one name with its key, both PEM.
 fn certificate(name: &str) -> (String, String) {
@@ -42,51 +16,7 @@ fn certificate(name: &str) -> (String, String) {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_one_clear_line() {
-    let directory = directory();
-    assert_eq!(
-        errors(&directory.path().join("none.yaml")),
-        [": cannot read the configuration: there is no such file"]
-    );
-    let lines = errors(directory.path());
-    assert_eq!(lines.len(), 1);
-    assert!(
-        lines[0].starts_with(": cannot read the configuration: "),
-        "{lines:#?}"
-    );
-    let large = write(&directory, "large.yaml", vec![b'#'; (1 << 20) + 1]);
-    assert_eq!(
-        errors(&large),
-        [": cannot read the configuration: larger than 1 MiB"]
-    );
-    let garbage = Vec::from_iter(
-        (0..10 << 20).map(|byte: u32| (byte.wrapping_mul(2_654_435_761) >> 24) as u8),
-    );
-    let garbage = write(&directory, "garbage.yaml", garbage);
-    assert_eq!(
-        errors(&garbage),
-        [": cannot read the configuration: larger than 1 MiB"]
-    );
-    let latin = write(&directory, "latin.yaml", b"a: 1\nb: \xe4\n");
-    assert_eq!(errors(&latin), [": line 2 is not UTF-8 text"]);
-}
-
-#[test]
-fn names_are_resolved_by_the_system() {
-    let directory = directory();
-    let file = write(
-        &directory,
-        "b.yaml",
-        "listeners: [\"127.0.0.1:80\"]\npools: { web: { hosts: [\"localhost:81\"] } }\n",
-    );
-    let config = Config::load(&file).expect("a configuration");
-    let host = &config.pools[0].hosts[0];
-    assert!(host.address.ip().is_loopback());
-    assert_eq!(host.address.port(), 81);
-}
-
-#[test]
-fn certificates_are_found_beside_the_configuration() {
+fn relative_paths_start_at_the_configuration_file() {
     let directory = directory();
     let (certificate, key) = certificate("a.example.com");
     write(&directory, "a.pem", &certificate);
@@ -109,9 +39,10 @@ fn certificates_are_found_beside_the_configuration() {
     let ca = tls.ca.as_ref().expect("authorities");
     assert_eq!(ca.file, directory.path().join("a.pem"));
     assert_eq!(ca.certificates, served.certified.cert);
-    let said = std::fs::read_to_string(&file).expect("a file");
-    let without = said.replace("a.key }] }", "a.key }], http2: false }");
-    let config = Config::load(&write(&directory, "c.yaml", without)).expect("a configuration");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let without_http2 = text.replace("a.key }] }", "a.key }], http2: false }");
+    let config =
+        Config::load(&write(&directory, "c.yaml", without_http2)).expect("a configuration");
     let tls = config.listeners[0].tls.as_ref().expect("TLS");
     assert!(!tls.http2);
 }
@@ -127,7 +58,7 @@ fn certificates_that_cannot_serve_are_refused() {
     write(&directory, "empty.pem", "");
     write(
         &directory,
-        "torn.pem",
+        "truncated.pem",
         &certificate[..certificate.len() / 2],
     );
     write(
@@ -140,8 +71,8 @@ fn certificates_that_cannot_serve_are_refused() {
         "broken.key",
         "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
     );
-    let shown = |name: &str| directory.path().join(name).display().to_string();
-    let told = |certificate: &str, key: &str| {
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let error = |certificate: &str, key: &str| {
         let file = write(
             &directory,
             "b.yaml",
@@ -152,7 +83,7 @@ fn certificates_that_cannot_serve_are_refused() {
         );
         let lines = errors(&file);
         assert_eq!(lines.len(), 1, "{lines:#?}");
-        let (_, message) = lines[0].split_once(": ").expect("a place");
+        let (_, message) = lines[0].split_once(": ").expect("a position");
         message.replace("listeners[0].tls.certificates[0].", "")
     };
     let none = "No such file or directory (os error 2)";
@@ -160,19 +91,19 @@ fn certificates_that_cannot_serve_are_refused() {
         (
             "none.pem",
             "a.key",
-            format!("certificate: cannot read `{}`: {none}", shown("none.pem")),
+            format!("certificate: cannot read `{}`: {none}", path("none.pem")),
         ),
         (
             "a.pem",
             "none.key",
-            format!("key: cannot read `{}`: {none}", shown("none.key")),
+            format!("key: cannot read `{}`: {none}", path("none.key")),
         ),
         (
             "empty.pem",
             "a.key",
             format!(
                 "certificate: `{}` holds no certificate in PEM form",
-                shown("empty.pem")
+                path("empty.pem")
             ),
         ),
         (
@@ -180,33 +111,33 @@ fn certificates_that_cannot_serve_are_refused() {
             "a.key",
             format!(
                 "certificate: `{}` holds no certificate in PEM form",
-                shown("a.key")
+                path("a.key")
             ),
         ),
         (
             "a.pem",
             "a.pem",
-            format!("key: `{}` holds no private key in PEM form", shown("a.pem")),
+            format!("key: `{}` holds no private key in PEM form", path("a.pem")),
         ),
         (
             "a.pem",
             "b.key",
             format!(
                 "key: the key in `{}` does not belong to the certificate in `{}`",
-                shown("b.key"),
-                shown("a.pem")
+                path("b.key"),
+                path("a.pem")
             ),
         ),
     ] {
-        assert_eq!(told(certificate, key), expected);
+        assert_eq!(error(certificate, key), expected);
     }
     for (certificate, key, beginning) in [
         (
-            "torn.pem",
+            "truncated.pem",
             "a.key",
             format!(
                 "certificate: `{}` is not a proper PEM file: the section `CERTIFICATE` has no end",
-                shown("torn.pem")
+                path("truncated.pem")
             ),
         ),
         (
@@ -214,13 +145,13 @@ fn certificates_that_cannot_serve_are_refused() {
             "a.key",
             format!(
                 "key: the certificate in `{}` cannot be used: ",
-                shown("broken.pem")
+                path("broken.pem")
             ),
         ),
         (
             "a.pem",
             "broken.key",
-            format!("key: the key in `{}` cannot be used: ", shown("broken.key")),
+            format!("key: the key in `{}` cannot be used: ", path("broken.key")),
         ),
         (
             "a.pem",
@@ -228,13 +159,13 @@ fn certificates_that_cannot_serve_are_refused() {
             "key: cannot read `/dev/zero`: larger than 1 MiB".to_owned(),
         ),
     ] {
-        let line = told(certificate, key);
+        let line = error(certificate, key);
         assert!(line.starts_with(&beginning), "{line}");
     }
 }
 
 #[test]
-fn authorities_are_read_too() {
+fn unusable_authorities_are_refused() {
     let directory = directory();
     let file = write(
         &directory,
@@ -252,15 +183,15 @@ fn authorities_are_read_too() {
     // rustls would trust it; Pingora panics when it parses it.
     let wrong = include_str!("../fuzz/pem/thirteenth_month");
     write(&directory, "none.pem", wrong);
-    let told = errors(&file).concat();
+    let lines = errors(&file).concat();
     assert!(
-        told.contains("a certificate that cannot be used: "),
-        "{told}"
+        lines.contains("a certificate that cannot be used: "),
+        "{lines}"
     );
 }
 
 #[test]
-fn what_tls_says_is_checked_key_by_key() {
+fn every_key_of_a_tls_section_is_validated() {
     let directory = directory();
     let file = write(
         &directory,
@@ -278,12 +209,12 @@ fn what_tls_says_is_checked_key_by_key() {
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_named() {
+fn unusable_keys_are_described() {
     let directory = directory();
     let (certificate, _) = certificate("a.example.com");
     write(&directory, "a.pem", certificate);
     let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/keys");
-    let told = |key: &str| {
+    let error = |key: &str| {
         let file = format!(
             "listeners: [{{ address: \"127.0.0.1:443\", tls: {{ certificates: [{{ certificate: a.pem, key: {} }}] }} }}]\n\
              pools: {{ web: {{ hosts: [\"127.0.0.1:1\"] }} }}\n",
@@ -307,7 +238,7 @@ fn keys_that_cannot_be_used_are_named() {
         ("rsa8192.pem", "it is an RSA key of 8192 bits;"),
         ("rsa_pss.pem", "it is an RSA-PSS key;"),
     ] {
-        let line = told(key);
+        let line = error(key);
         assert!(line.contains(expected), "{key}: {line}");
         assert!(line.contains(key), "{key}: {line}");
         if !key.starts_with("encrypted") {
@@ -315,7 +246,7 @@ fn keys_that_cannot_be_used_are_named() {
         }
     }
     // A usable one, after its parameters.
-    let line = told("with_parameters.pem");
+    let line = error("with_parameters.pem");
     assert!(
         line.contains("does not belong to the certificate"),
         "{line}"
@@ -323,7 +254,7 @@ fn keys_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn the_key_that_fits_is_taken_from_a_file_with_several() {
+fn of_several_keys_in_a_file_the_matching_one_is_used() {
     let directory = directory();
     let (certificate, key) = certificate("a.example.com");
     let unusable = include_str!("keys/p521.pem");
@@ -344,15 +275,15 @@ fn the_key_that_fits_is_taken_from_a_file_with_several() {
         Config::load(&file).expect("a configuration");
     }
     write(&directory, "a.pem", format!("{other}{certificate}"));
-    let told = errors(&file).concat();
+    let lines = errors(&file).concat();
     assert!(
-        told.contains("does not belong to the certificate"),
-        "{told}"
+        lines.contains("does not belong to the certificate"),
+        "{lines}"
     );
 }
 
 #[test]
-fn no_certificate_is_left_out_in_silence() {
+fn no_certificate_is_skipped_silently() {
     let directory = directory();
     let (first, key) = certificate("a.example.com");
     let (second, _) = certificate("b.example.com");
@@ -363,10 +294,10 @@ fn no_certificate_is_left_out_in_silence() {
         "listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: [{ certificate: a.pem, key: a.key }] } }]\n\
          pools: { web: { hosts: [\"127.0.0.1:1\"], tls: { ca: a.pem } } }\n",
     );
-    let glued = format!("{}{second}", first.trim_end());
+    let on_one_line = format!("{}{second}", first.trim_end());
     for text in [
-        glued.clone(),
-        format!("\u{feff}{glued}"),
+        on_one_line.clone(),
+        format!("\u{feff}{on_one_line}"),
         format!(
             "{first}{}",
             second.replace("CERTIFICATE", "X509 CERTIFICATE")
@@ -417,46 +348,15 @@ fn no_certificate_is_left_out_in_silence() {
         ),
     ] {
         write(&directory, "a.pem", &text);
-        let told = errors(&file).concat();
-        assert!(told.contains(expected), "{told}");
+        let lines = errors(&file).concat();
+        assert!(lines.contains(expected), "{lines}");
         let line = first.lines().count() + 1;
         assert!(
-            expected.contains("no beginning") || told.contains(&format!("line {line}")),
-            "{told}"
+            expected.contains("no beginning") || lines.contains(&format!("line {line}")),
+            "{lines}"
         );
     }
     write(&directory, "a.pem", b"\x30\x82\x01\x00");
-    let told = errors(&file).concat();
-    assert!(told.contains("holds DER, not PEM"), "{told}");
-}
-
-#[test]
-fn a_byte_order_mark_is_no_part_of_any_text() {
-    let directory = directory();
-    let text = "listeners: [\"127.0.0.1:80\"]\nadmin: { address: \"127.0.0.1:81\", token_file: token }\n\
-                pools: { web: { hosts: [\"127.0.0.1:1\"] } }\n";
-    let token = write(&directory, "token", "\u{feff}0123456789abcdef\r\n");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(&token, mode).expect("it is ours");
-    let file = write(&directory, "b.yaml", format!("\u{feff}{text}"));
-    let config = Config::load(&file).expect("a configuration");
-    let token = config.admin.token_file.expect("a token");
-    assert_eq!(token.bytes, b"0123456789abcdef");
-    // Lines and columns are counted without the byte order mark.
-    let file = write(
-        &directory,
-        "b.yaml",
-        format!("\u{feff}{}", text.replace(":80", ":0")),
-    );
-    assert!(errors(&file).concat().starts_with(":1:13: listeners[0]: "));
-    let wide = Vec::from_iter(
-        format!("\u{feff}{text}")
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes),
-    );
-    let file = write(&directory, "b.yaml", wide);
-    assert_eq!(
-        errors(&file),
-        [": the file is UTF-16 text; save it as UTF-8"]
-    );
+    let lines = errors(&file).concat();
+    assert!(lines.contains("holds DER, not PEM"), "{lines}");
 }
