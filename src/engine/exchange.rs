@@ -338,7 +338,7 @@ impl Exchange<'_> {
                 }
             }
         }
-        ctx.account = None;
+        ctx.retry_handle = None;
         let transferred = Transferred {
             request,
             tls: self.peer.tls,

@@ -187,7 +187,7 @@ impl Exchange<'_> {
         tunnel: (HostConnection, Buffer),
     ) -> ExchangeOutcome {
         // A tunnel may last for hours and must not count in the retry budget.
-        ctx.account = None;
+        ctx.retry_handle = None;
         let tunnel = Tunnel::new(self.client, tunnel, ctx.active.timeouts);
         let ended = Box::pin(tunnel.run()).await;
         if let Err(error) = &ended.result {

@@ -299,7 +299,7 @@ impl ProxyHttp for Proxy {
             None => ctx.finish_attempt(),
             Some(_) => ctx.lease = None,
         }
-        ctx.account = None;
+        ctx.retry_handle = None;
         let status = session.response_written().map(|head| head.status);
         let is_final = |status: &StatusCode| {
             !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS

@@ -103,7 +103,7 @@ pub(super) fn filter_response(
     if upgraded {
         deadlines::begin_tunnel(session, ctx);
         // A tunnel may last for hours and should not count as open in the retry budget.
-        ctx.account = None;
+        ctx.retry_handle = None;
     }
     if ctx.in_flight.is_draining() {
         session.set_keepalive(None);
