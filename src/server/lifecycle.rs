@@ -4,20 +4,20 @@
 //! methods below; systemd notifications, readiness, the admin listener, the control socket and the edge ask it or watch
 //! it. A method that the current phase does not allow changes nothing and returns `false`.
 //!
-//! | method              | from                           | to                                            |
-//! |---------------------|--------------------------------|-----------------------------------------------|
-//! | `signals_installed` | `Starting`, no signal handlers | `Starting`, with signal handlers              |
-//! | `serve`             | `Starting`, with handlers      | `Serving`                                     |
-//! | `hand_over`         | `Serving`                      | `HandingOver`                                 |
-//! | `resume`            | `HandingOver`                  | `Serving`                                     |
-//! | `handed_over`       | `HandingOver`                  | `Draining`, a successor serves                |
-//! | `terminate`         | `Starting`                     | `Draining`, start aborted, accepting          |
-//! |                     | `Serving`                      | `Draining`, terminated, accepting             |
-//! |                     | `Draining`                     | the same phase                                |
-//! | `abort_start`       | `Starting`, `Serving`          | `Draining`, start aborted, accepting          |
-//! |                     | `Draining`, no successor       | `Draining`, start aborted, accepting as before |
-//! | `stop_accepting`    | `Draining`                     | `Draining`, not accepting                     |
-//! | `shut_down`         | all but `Stopped`              | `Stopped`                                     |
+//! | method              | from                             | to                                     |
+//! |---------------------|----------------------------------|----------------------------------------|
+//! | `signals_installed` | `Starting`, no signal handlers   | `Starting`, with signal handlers       |
+//! | `serve`             | `Starting`, with signal handlers | `Serving`                              |
+//! | `hand_over`         | `Serving`                        | `HandingOver`                          |
+//! | `resume`            | `HandingOver`                    | `Serving`                              |
+//! | `handed_over`       | `HandingOver`                    | `Draining`, handed over, not accepting |
+//! | `terminate`         | `Starting`                       | `Draining`, start aborted, accepting   |
+//! |                     | `Serving`                        | `Draining`, terminated, accepting      |
+//! |                     | `Draining`                       | the same phase                         |
+//! | `abort_start`       | `Starting`, `Serving`            | `Draining`, start aborted, accepting   |
+//! |                     | `Draining`, not handed over      | `Draining`, start aborted              |
+//! | `stop_accepting`    | `Draining`                       | `Draining`, not accepting              |
+//! | `shut_down`         | all but `Stopped`                | `Stopped`                              |
 //!
 //! A handover stops accepting in two steps. In `HandingOver` the process does not accept connections but keeps its
 //! listening sockets, so that it can resume if its successor dies or freezes. Once the successor has passed its watch,

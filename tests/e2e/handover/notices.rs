@@ -125,7 +125,8 @@ fn a_process_that_is_stopped_while_it_starts_never_reports_ready() {
     // The first check ends within the shortest drain, while the process still runs.
     backend.set_health(Reply::ok().after(Duration::from_secs(1)));
     let systemd = Notifications::bind();
-    let setup = Setup::of(&[&backend]).health("{ path: /health, timeout: 3s }");
+    let setup =
+        Setup::of(&[&backend]).health("{ type: http, path: /healthz, interval: 5s, timeout: 5s }");
     let mut ballast = systemd.spawn(&setup);
     wait_until(SOON, "a check runs and SIGTERM is handled", || {
         backend.health_checks() > 0 && handles(ballast.pid(), Signal::SIGTERM)
