@@ -92,7 +92,7 @@ impl ProcessIdentity {
     ) {
         if self.context.lifecycle.phase().is_ending() {
             if let Some(takeover) = takeover {
-                takeover.refuse("this process is stopping");
+                takeover.refuse("the successor was told to stop");
             }
             return;
         }

@@ -45,6 +45,26 @@ fn a_later_successor_sends_an_earlier_one_away() {
 }
 
 #[test]
+fn a_successor_that_was_told_to_stop_does_not_take_over() {
+    let backend = Backend::start_new("a");
+    let reign = Reign::start(&Setup::of(&[&backend]));
+    let mut successor = waiting_successor(&reign);
+    successor.signal(Signal::SIGTERM);
+    successor.wait_for_log(&["SIGTERM: no new connections"]);
+    reign.signal(Signal::SIGQUIT);
+    // On a busy machine the successor may have gone already; another one is started then.
+    wait_until(SOON, "the outcome of the handover", || {
+        let reason = ["no handover, serving on", "the successor was told to stop"];
+        [&reason[..], &["handed over: "]]
+            .iter()
+            .any(|parts| !reign.ballast.log_with(parts).is_empty())
+    });
+    assert!(successor.wait_exit(SOON).success());
+    assert_ne!(reign.serving(), successor.pid());
+    assert_eq!(get(reign.ballast.address(), "/").status, 200);
+}
+
+#[test]
 fn a_successor_that_left_is_replaced() {
     let backend = Backend::start_new("a");
     let reign = Reign::start(&Setup::of(&[&backend]));
