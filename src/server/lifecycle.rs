@@ -188,7 +188,6 @@ impl Lifecycle {
     }
 
     /// The start is over, and the process serves.
-    #[must_use]
     pub(super) fn serve(&self) -> bool {
         self.transition("serve", |phase| match phase {
             Phase::Starting {

@@ -127,10 +127,9 @@ impl ProcessIdentity {
             opened.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
         });
         self.publish(opened);
-        if !self.context.lifecycle.serve() {
-            // A signal has arrived meanwhile; a predecessor that watches serves again once this process has gone.
-            return;
-        }
+        // Refused if a signal has arrived meanwhile: this process then drains, does not notify systemd, and leaves the watch
+        // of its predecessor, which has stopped accepting and drains, too.
+        self.context.lifecycle.serve();
         match watch {
             // Until the watch ends, the predecessor stays the main process: otherwise systemd would end both when this
             // one dies.
