@@ -45,6 +45,26 @@ fn a_later_successor_replaces_an_earlier_one() {
 }
 
 #[test]
+fn a_successor_that_was_told_to_stop_does_not_take_over() {
+    let backend = Backend::start_new("a");
+    let service = Service::start(&Setup::of(&[&backend]));
+    let mut successor = waiting_successor(&service);
+    successor.signal(Signal::SIGTERM);
+    successor.wait_for_log(&["SIGTERM: no new connections"]);
+    service.signal(Signal::SIGQUIT);
+    // On a busy machine the successor may have gone already; another one is started then.
+    wait_until(SOON, "the outcome of the handover", || {
+        let reason = ["no handover, serving on", "the successor was told to stop"];
+        [&reason[..], &["handed over: "]]
+            .iter()
+            .any(|parts| !service.ballast.log_with(parts).is_empty())
+    });
+    assert!(successor.wait_exit(SOON).success());
+    assert_ne!(service.serving(), successor.pid());
+    assert_eq!(get(service.ballast.address(), "/").status, 200);
+}
+
+#[test]
 fn a_successor_that_exited_is_replaced() {
     let backend = Backend::start_new("a");
     let service = Service::start(&Setup::of(&[&backend]));

@@ -10,10 +10,13 @@ mod state;
 mod successor_watch;
 mod under_load;
 
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::support::{Ballast, SOON, Setup, get, wait_until};
 
@@ -102,6 +105,58 @@ impl Drop for Service {
             }
         }
     }
+}
+
+/// The notification socket of a stand-in for systemd.
+struct Notifications {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Notifications {
+    fn bind() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("the folder can be written");
+        Notifications {
+            socket,
+            path,
+            _folder: folder,
+        }
+    }
+
+    /// Starts a process that sends its notifications here.
+    fn spawn(&self, setup: &Setup) -> Ballast {
+        let variable = format!("NOTIFY_SOCKET={}", self.path.display());
+        Ballast::spawn_with(&yaml(setup), &[&variable])
+    }
+
+    /// Waits for the next notification.
+    #[track_caller]
+    fn receive(&self) -> String {
+        self.socket.set_nonblocking(false).expect("it is open");
+        let timeout = self.socket.set_read_timeout(Some(SOON));
+        timeout.expect("not zero");
+        self.next().expect("a notification")
+    }
+
+    /// The notifications that have arrived and were not received yet.
+    fn received(&self) -> Vec<String> {
+        self.socket.set_nonblocking(true).expect("it is open");
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    fn next(&self) -> Option<String> {
+        let mut text = [0; 256];
+        let length = self.socket.recv(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text[..length]).into_owned())
+    }
+}
+
+/// The notification that makes `pid` the main process of the service.
+fn main_process(pid: Pid) -> String {
+    format!("MAINPID={pid}\nREADY=1")
 }
 
 /// The configuration, with the files of the process next to it.

@@ -1,12 +1,13 @@
 //! What a handover notifies: the pid file, systemd, readiness probes, and clients of the draining process.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
-use super::{Service, is_gone, yaml};
-use crate::support::{Backend, Ballast, Client, SOON, Setup, free, get, wait_until};
+use super::{Notifications, Service, is_gone, main_process};
+use crate::support::{Backend, Client, Reply, SOON, Setup, free, get, wait_until};
 
 #[test]
 fn an_idle_predecessor_exits_within_five_seconds() {
@@ -85,30 +86,64 @@ fn the_pid_file_is_removed_at_exit() {
 #[test]
 fn systemd_is_notified_of_the_serving_process() {
     let backend = Backend::start_new("a");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).expect("the folder can be written");
-    systemd.set_read_timeout(Some(SOON)).expect("not zero");
-    let receive = || {
-        let mut text = [0; 256];
-        let length = systemd.recv(&mut text).expect("a notification");
-        String::from_utf8_lossy(&text[..length]).into_owned()
-    };
-    let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let ballast = Ballast::spawn_with(&yaml(&Setup::of(&[&backend])), &[&variable]);
-    let ready = |pid| format!("MAINPID={pid}\nREADY=1");
-    assert_eq!(receive(), ready(ballast.pid()));
+    let systemd = Notifications::bind();
+    let ballast = systemd.spawn(&Setup::of(&[&backend]));
+    assert_eq!(systemd.receive(), main_process(ballast.pid()));
     let service = Service::from_process(ballast);
     service.signal(Signal::SIGHUP);
-    let reloading = receive();
+    let reloading = systemd.receive();
     let since = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
     assert!(
         since.is_some_and(|since| since.parse::<u64>().is_ok()),
         "{reloading}"
     );
-    assert_eq!(receive(), "READY=1");
+    assert_eq!(systemd.receive(), "READY=1");
     service.hand_over();
-    assert_eq!(receive(), ready(service.serving()));
+    assert_eq!(systemd.receive(), main_process(service.serving()));
     service.signal(Signal::SIGTERM);
-    assert_eq!(receive(), "STOPPING=1");
+    assert_eq!(systemd.receive(), "STOPPING=1");
+}
+
+#[test]
+fn commands_reach_a_process_that_has_just_reported_ready() {
+    let backend = Backend::start_new("a");
+    let systemd = Notifications::bind();
+    let ballast = systemd.spawn(&Setup::of(&[&backend]));
+    let control = ballast.path("control");
+    assert_eq!(systemd.receive(), main_process(ballast.pid()));
+    UnixStream::connect(&control).expect("the control socket is open");
+    let end = ballast.command(&["status"]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.stdout.contains(" ready"), "{end:?}");
+    let service = Service::from_process(ballast);
+    service.hand_over();
+    assert_eq!(systemd.receive(), main_process(service.serving()));
+    UnixStream::connect(&control).expect("the control socket is open");
+}
+
+#[test]
+fn a_process_that_is_stopped_while_it_starts_never_reports_ready() {
+    let backend = Backend::start_new("a");
+    // The first check ends within the shortest drain, while the process still runs.
+    backend.set_health(Reply::ok().after(Duration::from_secs(1)));
+    let systemd = Notifications::bind();
+    let setup =
+        Setup::of(&[&backend]).health("{ type: http, path: /healthz, interval: 5s, timeout: 5s }");
+    let mut ballast = systemd.spawn(&setup);
+    wait_until(SOON, "a check runs and SIGTERM is handled", || {
+        backend.health_checks() > 0 && handles(ballast.pid(), Signal::SIGTERM)
+    });
+    ballast.signal(Signal::SIGTERM);
+    assert!(ballast.wait_exit(SOON).success());
+    assert_eq!(systemd.received(), Vec::<String>::new());
+    assert!(!ballast.path("control").exists());
+    assert!(!ballast.path("pid").exists());
+}
+
+/// Whether the process has installed a handler for `signal`.
+fn handles(pid: Pid, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as u32 - 1) & 1 == 1)
 }

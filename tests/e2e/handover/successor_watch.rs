@@ -1,16 +1,15 @@
 //! A successor dies or freezes right after it has begun to serve: its predecessor takes over again.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Service, is_gone, yaml};
+use super::{Notifications, Service, is_gone, main_process, yaml};
 use crate::support::{
-    Backend, Ballast, Client, Connections, LISTEN, Load, Reply, SOON, Setup, finish, free, get,
-    wait_until,
+    Backend, Client, Connections, LISTEN, Load, Reply, SOON, Setup, finish, free, get, wait_until,
 };
 
 /// The longest time that clients may wait while their process is frozen: the predecessor notices after 2.5 seconds, and
@@ -172,27 +171,19 @@ fn a_reload_reports_a_lost_successor() {
 #[test]
 fn systemd_does_not_adopt_a_watched_successor() {
     let backend = Backend::start_new("a");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let path = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).expect("the folder can be written");
-    systemd.set_read_timeout(Some(SOON)).expect("not zero");
-    let receive = || {
-        let mut text = [0; 256];
-        let length = systemd.recv(&mut text).expect("a notification");
-        String::from_utf8_lossy(&text[..length]).into_owned()
-    };
-    let variable = format!("NOTIFY_SOCKET={}", path.display());
-    let ballast = Ballast::spawn_with(&yaml(&Setup::of(&[&backend])), &[&variable]);
-    let ready = |pid| format!("MAINPID={pid}\nREADY=1");
-    assert_eq!(receive(), ready(ballast.pid()));
+    let systemd = Notifications::bind();
+    let ballast = systemd.spawn(&Setup::of(&[&backend]));
+    assert_eq!(systemd.receive(), main_process(ballast.pid()));
     let service = Service::from_process(ballast);
-    kill(begin_handover(&service), Signal::SIGKILL).expect("the process runs");
-    assert_eq!(receive(), ready(service.ballast.pid()));
-    wait_until(SOON, "the pid file names the serving process", || {
+    kill(begin_handover(&service), Signal::SIGKILL).expect("it runs");
+    assert_eq!(systemd.receive(), main_process(service.ballast.pid()));
+    // The successor had replaced the control socket.
+    UnixStream::connect(service.ballast.path("control")).expect("it is open again");
+    wait_until(SOON, "the pid file is right", || {
         service.serving() == service.ballast.pid()
     });
     let successor = begin_handover(&service);
-    assert_eq!(receive(), ready(successor));
+    assert_eq!(systemd.receive(), main_process(successor));
 }
 
 #[test]

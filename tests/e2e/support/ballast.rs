@@ -46,6 +46,13 @@ impl Ballast {
         for _ in 0..5 {
             let mut ballast = Ballast::spawn(yaml);
             if ballast.listens_within(SOON) {
+                // The control socket opens a moment after the listeners. Where the configuration names its path, the
+                // test waits.
+                if !yaml.contains("control_socket:") {
+                    wait_until(SOON, "the control socket is open", || {
+                        !ballast.runs() || ballast.find_file(".sock").is_some()
+                    });
+                }
                 // A separate service opens the admin listener, and reports a moment later that the process is ready.
                 if let Some(admin) = admin_address(yaml) {
                     wait_until(SOON, "the process is ready", || {
@@ -269,10 +276,14 @@ impl Ballast {
     #[track_caller]
     pub(crate) fn file_with_suffix(&self, ending: &str) -> PathBuf {
         wait_for(SOON, &format!("a file that ends in {ending}"), || {
-            let files = std::fs::read_dir(self.path("run")).ok()?;
-            let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
-            paths.find(|path| path.display().to_string().ends_with(ending))
+            self.find_file(ending)
         })
+    }
+
+    fn find_file(&self, ending: &str) -> Option<PathBuf> {
+        let files = std::fs::read_dir(self.path("run")).ok()?;
+        let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
+        paths.find(|path| path.display().to_string().ends_with(ending))
     }
 
     /// Replaces its configuration atomically; the process does not notice until it is signalled.
