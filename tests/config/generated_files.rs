@@ -75,7 +75,10 @@ fn the_reference_file_lists_the_algorithms_with_their_options() {
     }
 }
 
-/// The reference file with every key that is commented out.
+/// Keys that exclude others which the reference file has.
+const ALTERNATIVES: [&str; 4] = ["redirect", "respond", "replace_path", "file"];
+
+/// The reference file with every key that is commented out, without [`ALTERNATIVES`] and what is below them.
 fn uncommented() -> String {
     let is_key = |text: &str| {
         let text = text.trim_start();
@@ -85,7 +88,20 @@ fn uncommented() -> String {
         !key.is_empty() && key.chars().all(is_name) && (value.is_empty() || value.starts_with(' '))
     };
     let mut lines: Vec<String> = Vec::new();
+    let mut skipped = None;
     for line in EVERY_KEY.lines() {
+        let depth = line.len() - line.trim_start_matches([' ', '#']).len();
+        if skipped.is_some_and(|skipped| depth > skipped) {
+            continue;
+        }
+        let commented = line.trim_start().strip_prefix("# ");
+        let key = commented.map(|text| text.split(':').next().unwrap_or_default());
+        skipped = key
+            .filter(|key| ALTERNATIVES.contains(key))
+            .map(|_| depth);
+        if skipped.is_some() {
+            continue;
+        }
         let mut line = line.to_owned();
         let indent = line.len() - line.trim_start().len();
         while let Some(rest) = line[indent..].strip_prefix("# ") {

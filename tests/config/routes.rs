@@ -83,7 +83,7 @@ fn values_are_validated() {
     for (route, expected) in [
         (
             "{ host: a.org }",
-            "b.yaml:2:10: routes[0]: `pool` is missing; write it as in `pool: web`",
+            "b.yaml:2:10: routes[0]: a route needs one of `pool`, `redirect` and `respond`; write it as in `pool: web`",
         ),
         (
             "{ pool: apu }",
