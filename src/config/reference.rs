@@ -137,9 +137,9 @@ fn key_lines(key: &Key, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
     let name = key.name;
     let (value, is_commented) = match key.presence {
-        Presence::Default(value)
-        | Presence::Required(value)
-        | Presence::Alternative(value) => (value, false),
+        Presence::Default(value) | Presence::Required(value) | Presence::Alternative(value) => {
+            (value, false)
+        }
         Presence::Optional(example) | Presence::Conditional(example) => (example, true),
         Presence::Flat => return Vec::new(),
     };

@@ -96,9 +96,7 @@ fn uncommented() -> String {
         }
         let commented = line.trim_start().strip_prefix("# ");
         let key = commented.map(|text| text.split(':').next().unwrap_or_default());
-        skipped = key
-            .filter(|key| ALTERNATIVES.contains(key))
-            .map(|_| depth);
+        skipped = key.filter(|key| ALTERNATIVES.contains(key)).map(|_| depth);
         if skipped.is_some() {
             continue;
         }
