@@ -67,7 +67,7 @@ impl RequestBuffers {
 pub(super) struct Exchange<'c> {
     pub(super) engine: &'c Engine,
     pub(super) client: &'c mut ClientConnection,
-    pub(super) peer: ClientInfo,
+    pub(super) peer: &'c ClientInfo,
     /// The number of earlier requests on this connection.
     pub(super) requests: u64,
     /// When the whole head had been read.
@@ -155,8 +155,10 @@ impl Exchange<'_> {
                 .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                 .await;
         }
-        let connection = self.connection();
-        let response = self.engine.proxy.respond(request, connection, &mut ctx);
+        let response = {
+            let connection = self.connection();
+            self.engine.proxy.respond(request, connection, &mut ctx)
+        };
         if let Some(response) = response {
             return self
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)
