@@ -21,6 +21,7 @@ mod drain;
 mod early_responses;
 mod ejection;
 mod event_stream;
+mod examples;
 mod explain;
 mod failover;
 mod handover;

@@ -122,6 +122,20 @@ impl Ballast {
         ballast
     }
 
+    /// Runs a configuration in a folder with the files that it names, and waits until it listens. Further arguments and
+    /// environment variables are as for [`spawn_with`](Self::spawn_with).
+    #[track_caller]
+    pub(crate) fn start_in(folder: TempDir, yaml: &str, extra: &[&str]) -> Self {
+        let address = ports::free();
+        let text = yaml.replace(LISTEN, &address.to_string());
+        let path = file(folder.path(), "ballast.yaml", &text);
+        let mut ballast = Ballast::spawn_file(&path, extra, address, Arc::new(folder));
+        let listens = ballast.listens_within(SOON);
+        let log = ballast.log().join("\n");
+        assert!(listens, "ballast does not listen; its output:\n{log}");
+        ballast
+    }
+
     /// Runs a configuration as process 1 of a PID namespace, like in a container; `None` if that is not possible.
     pub(crate) fn spawn_as_process_1(yaml: &str) -> Option<Self> {
         let unshare = peer("unshare")?;
