@@ -9,6 +9,7 @@ mod robust;
 mod routing;
 mod shape;
 mod shipped;
+mod sources;
 mod tracing;
 
 use std::io;
