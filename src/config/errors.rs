@@ -107,9 +107,8 @@ pub(super) fn place(files: &[PathBuf], position: Position) -> String {
     format!("{}:{line}:{column}", file_name(files, file))
 }
 
-fn file_name(files: &[PathBuf], file: usize) -> impl fmt::Display {
-    files
-        .get(file)
-        .map_or(FilePath::new(""), PathBuf::as_path)
-        .display()
+/// The name of a file on one line: those that a pattern finds may have any characters but `/` in them.
+fn file_name(files: &[PathBuf], file: usize) -> String {
+    let file = files.get(file).map(|file| file.display().to_string());
+    one_line(&file.unwrap_or_default())
 }

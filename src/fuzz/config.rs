@@ -17,8 +17,9 @@ use crate::proxy::ActiveConfig;
 const FILE: &str = "b.yaml";
 /// A line that begins like this ends a file; the rest of it is the name of the next one.
 const NEXT_FILE: &str = "\n#file ";
-/// A message is cut off after 600 characters, each of which may be escaped; the rest is for the position.
-const MAX_LINE: usize = 600 * 10 + 100;
+/// The name of a file and a message are cut off after 600 characters, each of which may be escaped; the rest is for the
+/// position.
+const MAX_LINE: usize = 2 * 600 * 10 + 100;
 /// Fifty problems, and the number of further ones.
 const MAX_LINES: usize = 51;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
