@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_matches_any_subdomain_but_not_the_parent() {
+    fn a_wildcard_matches_any_subdomain_but_not_the_parent() {
         let router = router(&[(Some("*.example.com"), None)]);
         assert_eq!(pool(&router, b"a.example.com", b"/"), Some(0));
         assert_eq!(pool(&router, b"a.b.EXAMPLE.com:1", b"/"), Some(0));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_matches_at_segment_borders() {
+    fn a_path_matches_at_segment_boundaries() {
         let router = router(&[(None, Some("/v1"))]);
         for (path, found) in [
             ("/v1", true),

@@ -4,6 +4,7 @@ use http::header::{self, HeaderName};
 use serde_json::json;
 
 use super::document::Node;
+use super::field_name::{self, is_framing};
 use super::hints::quote;
 use super::scalars::is_token;
 use super::schema::{List, Reader, Scalar, choice, list, map_of, or_word, scalar, section};
@@ -11,17 +12,6 @@ use super::schema::{List, Reader, Scalar, choice, list, map_of, or_word, scalar,
 const MAX_PSEUDONYM_BYTES: usize = 64;
 /// Names in one list; each field of each request is compared with all of them.
 const MAX_NAMES: usize = 64;
-/// Fields that frame or route a message.
-const FRAMING_FIELDS: [HeaderName; 8] = [
-    header::HOST,
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::EXPECT,
-];
 /// Fields that this proxy sets, so that a client's own cannot pass.
 const PROXY_FIELDS: [&str; 5] = [
     "x-forwarded-for",
@@ -91,13 +81,12 @@ fn field_name(text: &str) -> Result<HeaderName, String> {
             quote(text)
         ));
     }
-    HeaderName::from_bytes(text.as_bytes())
-        .map_err(|_| format!("{} is not the name of a header field", quote(text)))
+    Ok(field_name::field_name(text)?.name)
 }
 
 fn dropped(text: &str) -> Result<HeaderName, String> {
     let name = field_name(text)?;
-    match FRAMING_FIELDS.contains(&name) || name == "keep-alive" || name == "proxy-connection" {
+    match is_framing(&name) || name == header::HOST {
         true => Err(format!(
             "{} says how a request is sent, and cannot be dropped",
             quote(text)

@@ -39,7 +39,7 @@ section! {
     pub struct ProxyProtocol: Eq {
         /// The networks of these load balancers.
         trusted: Vec<IpNet> {
-            networks().not_empty("no network is trusted, so nobody could connect"),
+            networks().not_empty("no network is trusted, so no load balancer could connect"),
             required "[10.0.0.0/8]"
         },
     }

@@ -13,6 +13,7 @@ mod document;
 mod ejection;
 mod environment;
 mod errors;
+mod field_name;
 mod headers;
 mod health_check;
 mod hints;
@@ -57,6 +58,7 @@ pub use algorithm::{Algorithm, KeySource};
 pub use ejection::{Ejection, Failures};
 pub use environment::{Environment, System};
 pub use errors::ConfigErrors;
+pub use field_name::FieldName;
 pub use headers::{ClientIdentity, Headers, Underscores};
 pub use health_check::{HealthCheck, Initial, Probe};
 pub use host::Host;
@@ -73,7 +75,10 @@ pub use reference::{json_schema, key_table, manual_page, reference_file};
 pub use retries::Retries;
 pub use root::{Config, HalfClose};
 pub(crate) use route::begins_with_segments;
-pub use route::{Action, PoolRef, Redirect, Respond, Retry, Route, RouteAction, RouteMatch};
+pub use route::{
+    Action, HeaderEdits, PathRewrite, PoolRef, Redirect, Respond, Retry, Route, RouteAction,
+    RouteMatch,
+};
 pub use schema::{Change, ChangeKind};
 pub use secret::Secret;
 pub use server::{Http1, Server};

@@ -189,7 +189,9 @@ fn key_lines(key: &Key, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
     let name = key.name;
     let (value, is_commented) = match key.presence {
-        Presence::Default(value) | Presence::Required(value) => (value, false),
+        Presence::Default(value) | Presence::Required(value) | Presence::Alternative(value) => {
+            (value, false)
+        }
         Presence::Optional(example) | Presence::Conditional(example) => (example, true),
         Presence::Flat => return Vec::new(),
     };
@@ -241,7 +243,12 @@ fn map_lines(keys: Vec<Key>, indent: usize) -> Vec<String> {
 
 /// An element of a list: its required keys first, so that one of them bears the dash.
 fn element_lines(keys: Vec<Key>, indent: usize) -> Vec<String> {
-    let is_required = |key: &Key| matches!(key.presence, Presence::Required(_));
+    let is_required = |key: &Key| {
+        matches!(
+            key.presence,
+            Presence::Required(_) | Presence::Alternative(_)
+        )
+    };
     let (required, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_required);
     let mut lines = map_lines(required.into_iter().chain(others).collect(), indent);
     let first = lines

@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_ipv6_has_its_brackets() {
+    fn an_ipv6_address_has_brackets() {
         let endpoint = Endpoint {
             tls: true,
             host: "::1".to_owned(),

@@ -132,7 +132,7 @@ impl Exchange<'_> {
             Err((response, connection)) => {
                 let keep_alive = keep_alive && connection == Persistence::KeepAlive;
                 return self
-                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                    .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                     .await;
             }
         };
@@ -143,7 +143,7 @@ impl Exchange<'_> {
         if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
             let response = LocalResponse::OVERLOADED;
             return self
-                .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                 .await;
         }
         let response = self.engine.proxy.respond(request, self.peer.tls, &mut ctx);
@@ -156,7 +156,7 @@ impl Exchange<'_> {
             Ok(filter) => filter,
             Err(response) => {
                 return self
-                    .refuse(&mut ctx, request, response, false, &mut body)
+                    .refuse(&mut ctx, request, response.into(), false, &mut body)
                     .await;
             }
         };
@@ -172,7 +172,7 @@ impl Exchange<'_> {
                     _ => LocalResponse::NO_HOST,
                 };
                 return self
-                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                    .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                     .await;
             }
         }
@@ -202,16 +202,15 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        response: impl Into<LocalMessage>,
+        mut response: Box<LocalMessage>,
         keep_alive: bool,
         body: &mut BodyDecoder,
     ) -> AfterRequest {
         // A client that waits for "100 Continue" may never send the body: its next request would then be read as the
         // body.
         let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
-        let response = response.into();
         let (written, sent) = self
-            .send_response(ctx, request, &response, keep_alive)
+            .send_response(ctx, request, &mut response, keep_alive)
             .await;
         ctx.refused = Some(response.termination());
         let transferred = Transferred {
@@ -240,10 +239,11 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        response: &LocalMessage,
+        response: &mut LocalMessage,
         keep_alive: bool,
     ) -> (pingora::Result<()>, u64) {
         ctx.in_flight.release_slot();
+        ctx.edit_local(response, request, self.peer.tls);
         let mut out = Vec::with_capacity(256);
         let head_only = *request.method == Method::HEAD;
         response.write(
@@ -321,9 +321,10 @@ impl Exchange<'_> {
                 let response =
                     failure::status_for(error).filter(|_| !ctx.has_client_left && status.is_none());
                 if let Some(status_code) = response {
-                    let response = LocalMessage::from(LocalResponse::for_status(status_code));
+                    let mut response =
+                        Box::<LocalMessage>::from(LocalResponse::for_status(status_code));
                     let (written, length) =
-                        self.send_response(ctx, request, &response, false).await;
+                        self.send_response(ctx, request, &mut response, false).await;
                     if written.is_ok() {
                         status = Some(response.status());
                         sent = length;
@@ -337,7 +338,7 @@ impl Exchange<'_> {
                 }
             }
         }
-        ctx.account = None;
+        ctx.retry_handle = None;
         let transferred = Transferred {
             request,
             tls: self.peer.tls,

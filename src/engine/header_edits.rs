@@ -5,6 +5,7 @@ use std::ops::Range;
 use http::HeaderName;
 use pingora::{Error, ErrorType, Result};
 
+use crate::config::FieldName;
 use crate::message::encode::write_field;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 
@@ -17,6 +18,8 @@ pub(super) struct HeaderEdits {
     /// Names whose received fields are replaced by the added ones.
     replaced: Vec<&'static str>,
     removed: Vec<HeaderName>,
+    /// Added fields whose names are from the configuration, with their values in `bytes`.
+    configured: Vec<(FieldName, Range<usize>)>,
 }
 
 impl HeaderEdits {
@@ -26,6 +29,7 @@ impl HeaderEdits {
         self.fields.clear();
         self.replaced.clear();
         self.removed.clear();
+        self.configured.clear();
     }
 
     /// Whether received fields of this name are not forwarded.
@@ -36,10 +40,23 @@ impl HeaderEdits {
             || self.removed.iter().any(|known| is(known.as_str()))
     }
 
+    /// Keeps the value of the added field `name`.
+    fn push_value(&mut self, name: &'static str, value: &[u8]) -> Result<Range<usize>> {
+        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, name);
+        }
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        Ok(begin..self.bytes.len())
+    }
+
     /// Appends the added fields to a head.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         for (name, value) in &self.fields {
             write_field(out, name.as_bytes(), &self.bytes[value.clone()]);
+        }
+        for (name, value) in &self.configured {
+            write_field(out, name.written.as_bytes(), &self.bytes[value.clone()]);
         }
     }
 }
@@ -54,18 +71,26 @@ impl HeaderEditor for HeaderEdits {
     }
 
     fn append(&mut self, name: &'static str, value: &[u8]) -> Result<()> {
-        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, name);
-        }
-        let begin = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        self.fields.push((name, begin..self.bytes.len()));
+        let value = self.push_value(name, value)?;
+        self.fields.push((name, value));
+        Ok(())
+    }
+
+    fn set_configured(&mut self, name: &FieldName, value: &[u8]) -> Result<()> {
+        self.remove(&name.name);
+        self.append_configured(name, value)
+    }
+
+    fn append_configured(&mut self, name: &FieldName, value: &[u8]) -> Result<()> {
+        let value = self.push_value("a configured field", value)?;
+        self.configured.push((name.clone(), value));
         Ok(())
     }
 
     fn remove(&mut self, name: &HeaderName) {
         let is = |known: &str| known.eq_ignore_ascii_case(name.as_str());
         self.fields.retain(|(known, _)| !is(known));
+        self.configured.retain(|(known, _)| known.name != name);
         self.removed.push(name.clone());
     }
 }

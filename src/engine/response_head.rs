@@ -11,6 +11,7 @@ use crate::message::encode::{write_field, write_head_end, write_status_line};
 use crate::message::framing::{self, ContentLength, TransferCoding};
 use crate::message::{MessageHead, ResponseView};
 use crate::proxy::forwarding::header_editor::HeaderEditor;
+use crate::proxy::forwarding::route_edits::RouteEdits;
 use crate::proxy::http_rules::{self, ResponseFieldFilter, Via};
 use crate::proxy::local_message::Persistence;
 
@@ -84,14 +85,18 @@ pub(super) fn write_head(
     response: ResponseView<'_>,
     length: ContentLength,
     (chunked, connection): (bool, Option<Persistence>),
-    (via, cookie): (Option<&Via>, Option<&str>),
+    (via, cookie, route): (Option<&Via>, Option<&str>, Option<RouteEdits<'_>>),
     edits: &mut HeaderEdits,
 ) -> Result<()> {
     edits.clear();
     http_rules::set_response_hop_fields((response.status, response.version), length, via, edits)?;
+    if let Some(route) = &route {
+        route.edit_response(response.fields, edits)?;
+    }
     if let Some(cookie) = cookie {
         edits.append("Set-Cookie", cookie.as_bytes())?;
     }
+    let route = route.filter(RouteEdits::restores);
     let reason = head.reason(bytes);
     write_status_line(out, response.status.as_u16(), Some(reason));
     let field_filter = ResponseFieldFilter::new(response);
@@ -102,7 +107,10 @@ pub(super) fn write_head(
             continue;
         }
         has_date |= is(DATE.as_str());
-        write_field(out, name, value);
+        match route.and_then(|route| route.restored(name, value)) {
+            Some(restored) => write_field(out, name, &restored),
+            None => write_field(out, name, value),
+        }
     }
     edits.write(out);
     if !has_date {

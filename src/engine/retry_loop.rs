@@ -187,7 +187,7 @@ impl Exchange<'_> {
         tunnel: (HostConnection, Buffer),
     ) -> ExchangeOutcome {
         // A tunnel may last for hours and must not count in the retry budget.
-        ctx.account = None;
+        ctx.retry_handle = None;
         let tunnel = Tunnel::new(self.client, tunnel, ctx.active.timeouts);
         let ended = Box::pin(tunnel.run()).await;
         if let Err(error) = &ended.result {
@@ -228,10 +228,16 @@ impl Exchange<'_> {
             port: self.peer.port,
         };
         ctx.set_upstream_fields(request, host, connection, edits)?;
+        let target = absolute
+            .as_ref()
+            .map_or(request.target, |(_, target)| target);
+        let mut rewritten = None;
+        if let Some(route) = ctx.request_edits(request, self.peer.tls) {
+            route.edit_request(edits)?;
+            rewritten = route.target(target);
+        }
+        let target = rewritten.as_deref().unwrap_or(target);
         sender.start_attempt(self.client, |out| {
-            let target = absolute
-                .as_ref()
-                .map_or(request.target, |(_, target)| target);
             write_request_line(out, request.method.as_str().as_bytes(), target);
             for (name, value) in request.fields.iter() {
                 let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());

@@ -174,8 +174,8 @@ fn assert_nothing_is_left_out(config: &Config, input: &[u8]) {
         }
     }
     for tls in config.pools.iter().filter_map(|pool| pool.tls.as_ref()) {
-        let taken = tls.ca.as_ref().map_or(begun, |ca| ca.certificates.len());
-        assert_eq!(taken, begun);
+        let authorities = tls.ca.as_ref().map_or(begun, |ca| ca.certificates.len());
+        assert_eq!(authorities, begun);
     }
 }
 
@@ -226,8 +226,8 @@ fn assert_sound(config: &Config) {
 
 /// Asserts one line for each problem, each with a valid position, and with the file's name if that is the only one.
 fn assert_readable(errors: &ConfigErrors, text: &str, may_include: bool) {
-    let shown = errors.to_string();
-    let lines = Vec::from_iter(shown.split('\n'));
+    let lines = errors.to_string();
+    let lines = Vec::from_iter(lines.split('\n'));
     assert!(lines.len() <= MAX_LINES, "{} lines", lines.len());
     // One more, for errors at the end of the file.
     let last = text

@@ -1,7 +1,7 @@
 //! Applies the rules for headers to Pingora's header types.
 
 use http::Version;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{self, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -10,6 +10,7 @@ use super::respond;
 use crate::config::Limits;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
+use crate::proxy::forwarding::route_edits::RouteEdits;
 use crate::proxy::http_rules::{self, ContentLength, ResponseFieldFilter, Via};
 use crate::proxy::local_message::Persistence;
 use crate::record::TerminationReason;
@@ -67,6 +68,33 @@ pub(crate) fn filter_response(
     // A proxy sends its own protocol version, RFC 9110 6.2.
     response.set_version(Version::HTTP_11);
     Ok(())
+}
+
+/// Makes the changes of the request's route.
+pub(crate) fn edit_response(response: &mut ResponseHeader, route: &RouteEdits<'_>) -> Result<()> {
+    if route.restores() {
+        for name in [
+            header::LOCATION,
+            header::CONTENT_LOCATION,
+            header::SET_COOKIE,
+        ] {
+            let values = Vec::from_iter(response.headers.get_all(&name).iter().cloned());
+            let restored = values.iter().map(|value| {
+                let restored = route.restored(name.as_str().as_bytes(), value.as_bytes());
+                restored.and_then(|value| HeaderValue::from_bytes(&value).ok())
+            });
+            let restored = Vec::from_iter(restored);
+            if restored.iter().all(Option::is_none) {
+                continue;
+            }
+            response.remove_header(&name);
+            for (value, restored) in values.into_iter().zip(restored) {
+                response.append_header(name.clone(), restored.unwrap_or(value))?;
+            }
+        }
+    }
+    let received = response.headers.clone();
+    route.edit_response((&received).into(), response)
 }
 
 /// Delimits a body of unknown length for the client's version: HTTP/1.0 has no chunks, so closing the connection ends

@@ -25,7 +25,6 @@ use crate::proxy::failure;
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse, ceil_seconds};
 use crate::proxy::{Proxy, http_rules};
-use crate::record::TerminationReason;
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -83,18 +82,17 @@ impl ProxyHttp for Proxy {
         }
         http_rules::drop_fields(session.req_header_mut(), &ctx.active, ctx.is_trusted());
         if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
-            let response = LocalMessage::from(LocalResponse::OVERLOADED);
-            respond::send(session, &response, Persistence::KeepAlive).await?;
-            ctx.refused = Some(TerminationReason::Overloaded);
+            let response = LocalResponse::OVERLOADED.into();
+            send(session, ctx, response).await?;
             return Ok(true);
         }
         let tls = is_over_tls(session);
         let response = self.respond(session.req_header().into(), tls, ctx);
-        if let Some(response) = &response {
-            respond::send(session, response, Persistence::KeepAlive).await?;
-            ctx.refused = Some(response.termination());
+        let responds = response.is_some();
+        if let Some(response) = response {
+            send(session, ctx, response).await?;
         }
-        Ok(response.is_some())
+        Ok(responds)
     }
 
     // The first host is leased here and not in `upstream_peer`, because an error there closes the client's connection.
@@ -109,9 +107,7 @@ impl ProxyHttp for Proxy {
             Err(LeaseError::Refused(BalancerError::Busy)) => LocalResponse::QUEUE_FULL,
             Err(LeaseError::Refused(_)) => LocalResponse::NO_HOST,
         };
-        let response = LocalMessage::from(response);
-        respond::send(session, &response, Persistence::KeepAlive).await?;
-        ctx.refused = Some(response.termination());
+        send(session, ctx, response.into()).await?;
         Ok(false)
     }
 
@@ -279,12 +275,13 @@ impl ProxyHttp for Proxy {
         let status = failure::status_for(error).filter(|_| !ctx.has_client_left);
         // A client that caused the error gets no further time, except to read the response to a body that is too large.
         let linger = *error.esource() != ErrorSource::Downstream || status == Some(413);
-        if let Some(status) = status
-            && let Err(error) =
-                respond::send_and_close(session, &LocalResponse::for_status(status).into(), linger)
-                    .await
-        {
-            log::debug!("the response with status {status} did not reach the client: {error}");
+        if let Some(status) = status {
+            let mut response = LocalMessage::from(LocalResponse::for_status(status));
+            let tls = is_over_tls(session);
+            ctx.edit_local(&mut response, session.req_header().into(), tls);
+            if let Err(error) = respond::send_and_close(session, &response, linger).await {
+                log::debug!("the response with status {status} did not reach the client: {error}");
+            }
         }
         FailToProxy {
             error_code: status.unwrap_or(0),
@@ -302,7 +299,7 @@ impl ProxyHttp for Proxy {
             None => ctx.finish_attempt(),
             Some(_) => ctx.lease = None,
         }
-        ctx.account = None;
+        ctx.retry_handle = None;
         let status = session.response_written().map(|head| head.status);
         let is_final = |status: &StatusCode| {
             !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS
@@ -333,6 +330,19 @@ impl ProxyHttp for Proxy {
         // health check reports it in one line.
         true
     }
+}
+
+/// Sends a response of the proxy's own instead of a host's.
+async fn send(
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    mut response: Box<LocalMessage>,
+) -> Result<()> {
+    let tls = is_over_tls(session);
+    ctx.edit_local(&mut response, session.req_header().into(), tls);
+    respond::send(session, &response, Persistence::KeepAlive).await?;
+    ctx.refused = Some(response.termination());
+    Ok(())
 }
 
 /// Leases a host for the next attempt. Waits in the queue while every host is at its limit and the client stays

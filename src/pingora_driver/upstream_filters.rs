@@ -7,6 +7,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::{deadlines, header_rules, is_over_tls};
+use crate::message::RequestView;
 use crate::proxy::context::RequestContext;
 use crate::proxy::failure::SentRequest;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
@@ -44,7 +45,15 @@ pub(super) fn filter_request(
     };
     let host = request.headers.get(header::HOST).cloned();
     let host = host.as_ref().map(HeaderValue::as_bytes);
-    ctx.set_upstream_fields(session.req_header().into(), host, connection, request)
+    let received = RequestView::from(session.req_header());
+    ctx.set_upstream_fields(received, host, connection, request)?;
+    if let Some(route) = ctx.request_edits(received, connection.tls) {
+        route.edit_request(request)?;
+        if let Some(target) = route.target(request.raw_path()) {
+            request.set_raw_path(&target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Prepares the head of a host's response for the client, and records it in `ctx`.
@@ -84,13 +93,17 @@ pub(super) fn filter_response(
         return Err(Error::explain(status, "the request is retried on another host").into_up());
     }
     let request = session.req_header().into();
-    if let Some(cookie) = sticky::set_cookie(request, is_over_tls(session), ctx) {
+    let cookie = sticky::set_cookie(request, is_over_tls(session), ctx);
+    if !upgraded && let Some(route) = ctx.response_edits(request, is_over_tls(session)) {
+        header_rules::edit_response(response, &route)?;
+    }
+    if let Some(cookie) = cookie {
         response.append("Set-Cookie", cookie.as_bytes())?;
     }
     if upgraded {
         deadlines::begin_tunnel(session, ctx);
         // A tunnel may last for hours and should not count as open in the retry budget.
-        ctx.account = None;
+        ctx.retry_handle = None;
     }
     if ctx.in_flight.is_draining() {
         session.set_keepalive(None);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date;
@@ -20,7 +20,7 @@ pub(crate) struct LocalMessage {
     /// Recorded as the reason why the request ended.
     pub(super) termination: TerminationReason,
     pub(super) status: u16,
-    pub(super) fields: Vec<(HeaderName, HeaderValue)>,
+    pub(super) fields: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -32,14 +32,20 @@ impl From<LocalResponse> for LocalMessage {
             message.set_body(text, Bytes::from_static(response.text.as_bytes()));
         }
         if let Some(seconds) = response.retry_after {
-            message.fields.push((RETRY_AFTER, seconds.into()));
+            message.fields.insert(RETRY_AFTER, seconds.into());
         }
         if response.allow {
-            message
-                .fields
-                .push((ALLOW, HeaderValue::from_static(METHODS)));
+            let methods = HeaderValue::from_static(METHODS);
+            message.fields.insert(ALLOW, methods);
         }
         message
+    }
+}
+
+// Futures of requests are small because what few of them need is not within them.
+impl From<LocalResponse> for Box<LocalMessage> {
+    fn from(response: LocalResponse) -> Self {
+        Box::new(response.into())
     }
 }
 
@@ -49,7 +55,7 @@ impl LocalMessage {
         LocalMessage {
             termination,
             status,
-            fields: Vec::new(),
+            fields: HeaderMap::new(),
             body: Bytes::new(),
         }
     }
@@ -57,14 +63,13 @@ impl LocalMessage {
     /// A redirect to `location`.
     pub(super) fn redirect(status: u16, location: HeaderValue) -> Self {
         let mut message = LocalMessage::new(TerminationReason::Complete, status);
-        message.fields.push((LOCATION, location));
+        message.fields.insert(LOCATION, location);
         message
     }
 
     /// Replaces the body.
     pub(super) fn set_body(&mut self, media_type: HeaderValue, body: Bytes) {
-        self.fields.retain(|(name, _)| name != CONTENT_TYPE);
-        self.fields.push((CONTENT_TYPE, media_type));
+        self.fields.insert(CONTENT_TYPE, media_type);
         self.body = body;
     }
 
@@ -81,7 +86,7 @@ impl LocalMessage {
         let date = date::get_cached_date();
         encode::write_field(out, b"Date", date.as_bytes());
         for (name, value) in &self.fields {
-            encode::write_field(out, name.as_str().as_bytes(), value.as_bytes());
+            encode::write_field(out, &title_case(name), value.as_bytes());
         }
         if self.has_length() {
             encode::write_number_field(out, b"Content-Length", self.body.len() as u64);
@@ -100,7 +105,7 @@ impl LocalMessage {
     pub(crate) fn to_header(&self) -> Result<ResponseHeader> {
         let mut head = ResponseHeader::build(self.status, Some(self.fields.len() + 2))?;
         for (name, value) in &self.fields {
-            head.append_header(name, value)?;
+            head.append_header(name.clone(), value)?;
         }
         if self.has_length() {
             head.insert_header(http::header::CONTENT_LENGTH, self.body.len())?;
@@ -125,6 +130,20 @@ impl LocalMessage {
     pub(crate) fn body(&self) -> &Bytes {
         &self.body
     }
+}
+
+/// A name as HTTP/1.1 usually writes it: each word begins with a capital.
+fn title_case(name: &HeaderName) -> Vec<u8> {
+    let mut previous = b'-';
+    let title = name.as_str().bytes().map(|byte| {
+        let is_first = std::mem::replace(&mut previous, byte) == b'-';
+        if is_first {
+            byte.to_ascii_uppercase()
+        } else {
+            byte
+        }
+    });
+    title.collect()
 }
 
 /// Whether the client's connection stays open after a response.

@@ -34,8 +34,7 @@ enum Escaping {
 
 impl<'a> TemplateValues<'a> {
     /// The values of `request`. `tls`: whether its connection is encrypted.
-    pub(crate) fn new(ctx: &'a mut RequestContext, request: RequestView<'a>, tls: bool) -> Self {
-        ctx.id.get_or_insert_with(RequestId::generate);
+    pub(crate) fn new(ctx: &'a RequestContext, request: RequestView<'a>, tls: bool) -> Self {
         TemplateValues {
             ctx,
             request,
@@ -89,7 +88,7 @@ impl<'a> TemplateValues<'a> {
     }
 
     /// Whether the client's own connection is encrypted, as far as trusted proxies tell.
-    fn is_https(&self) -> bool {
+    pub(super) fn is_https(&self) -> bool {
         let origin = self.ctx.origin;
         origin.map_or(self.tls, |origin| {
             origin.is_https(self.request.fields, self.tls)

@@ -103,7 +103,7 @@ fn path() -> Scalar<String> {
     scalar("the beginning of a path", parse_path, |path| json!(path))
 }
 
-fn parse_path(text: &str) -> Result<String, String> {
+pub(super) fn parse_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!("{} does not begin with `/`", quote(text)));
     }

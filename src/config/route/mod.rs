@@ -1,7 +1,9 @@
 //! `routes`: what happens to which requests.
 
 mod action;
+mod header_edits;
 mod matching;
+mod path_rewrite;
 mod redirect;
 mod respond;
 
@@ -9,11 +11,13 @@ use super::access::Access;
 use super::document::{Content, Node, Position};
 use super::environment::System;
 use super::rate::{Rate, rate};
-use super::schema::{Kind, List, Reader, choice, list, map_of, section};
+use super::schema::{Kind, List, Reader, boolean, choice, list, map_of, section};
 
 pub use action::{Action, PoolRef, RouteAction};
+pub use header_edits::HeaderEdits;
 pub use matching::RouteMatch;
 pub(crate) use matching::begins_with_segments;
+pub use path_rewrite::PathRewrite;
 pub use redirect::Redirect;
 pub use respond::Respond;
 
@@ -27,6 +31,16 @@ section! {
         matches: RouteMatch { map_of::<RouteMatch>(), flat },
         /// What the route does with them.
         action: RouteAction { map_of::<RouteAction>(), flat },
+        /// The path that hosts get.
+        rewrite: PathRewrite { map_of::<PathRewrite>(), flat },
+        /// What is changed of the header fields of requests. A changed Host reaches the hosts whatever host_header says.
+        request_headers: HeaderEdits { map_of::<HeaderEdits>(), default "{}" },
+        /// What is changed of the header fields of responses, those of this proxy included.
+        response_headers: HeaderEdits { map_of::<HeaderEdits>(), default "{}" },
+        /// Whether responses get header fields by which browsers protect their users, where the host does not send them:
+        /// X-Content-Type-Options: nosniff, X-Frame-Options: SAMEORIGIN, Referrer-Policy: strict-origin-when-cross-origin, and
+        /// to clients that use https Strict-Transport-Security: max-age=31536000.
+        security_headers: bool { boolean(), default "false" },
         /// Which requests may go to a second host after a first one has got them. `any_method`: POST as well.
         retry: Retry {
             choice(&[("idempotent", Retry::Idempotent), ("any_method", Retry::AnyMethod)]),
@@ -62,6 +76,16 @@ impl Route {
         let mut route = route.expect("every other key of a route may be left out");
         route.action.pool = Some(pool);
         route
+    }
+
+    /// Whether the route changes requests on their way.
+    pub(crate) fn edits_requests(&self) -> bool {
+        !(self.rewrite.is_empty() && self.request_headers.is_empty())
+    }
+
+    /// Whether the route changes responses on their way.
+    pub(crate) fn edits_responses(&self) -> bool {
+        self.security_headers || !(self.rewrite.is_empty() && self.response_headers.is_empty())
     }
 }
 

@@ -11,6 +11,7 @@ mod policy;
 mod reader;
 mod scalar;
 mod section;
+mod table;
 
 pub(super) use diff::Diff;
 pub use diff::{Change, ChangeKind};
@@ -23,3 +24,4 @@ pub(super) use scalar::{
     whole,
 };
 pub(super) use section::{Key, Presence, Section, SectionKind, map_of, read_key, section};
+pub(super) use table::table;

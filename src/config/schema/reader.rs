@@ -17,7 +17,7 @@ pub(in crate::config) struct Reader<'a> {
     pub(in crate::config) names: Names,
     /// The names of the pools, in the order of the file.
     pub(in crate::config) pools: Vec<String>,
-    /// The limit of hosts that have none of their own, in the pool that is being read.
+    /// The default limit of the hosts of the pool that is being read.
     pub(in crate::config) pool_max_in_flight: Option<u64>,
     /// The positions of values that are not known; nothing that is said about these would be true.
     pub(in crate::config) unknown: HashSet<Position>,

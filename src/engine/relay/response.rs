@@ -170,7 +170,7 @@ impl Relay<'_> {
                     response,
                     content_length,
                     framing,
-                    (via, None),
+                    (via, None, None),
                     edits,
                 )?;
             }
@@ -201,13 +201,17 @@ impl Relay<'_> {
             && !self.ctx.in_flight.is_draining();
         let connection = (!switched).then(|| Persistence::from_keep_alive(self.keep_alive));
         let active = &self.ctx.active;
+        let route = match switched {
+            true => None,
+            false => self.ctx.response_edits(self.request, self.tls),
+        };
         response_head::write_head(
             &mut self.buffers.outgoing.staged,
             (head, bytes),
             response,
             content_length,
             (framing.chunked, connection),
-            (active.via.as_ref(), cookie.as_deref()),
+            (active.via.as_ref(), cookie.as_deref(), route),
             &mut self.buffers.edits,
         )?;
         self.inbound.consume(length);

@@ -10,6 +10,7 @@ use crate::message::RequestView;
 use crate::proxy::Proxy;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::context::RequestContext;
+use crate::proxy::forwarding::request_id::RequestId;
 use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::request_target::RequestTarget;
@@ -26,24 +27,22 @@ impl Proxy {
         request: RequestView<'_>,
         tls: bool,
         ctx: &mut RequestContext,
-    ) -> Option<LocalMessage> {
+    ) -> Option<Box<LocalMessage>> {
         let refused = self.refuse(request, ctx);
         if refused.is_some() {
-            return refused.map(LocalMessage::from);
+            return refused.map(Into::into);
         }
-        let active = std::sync::Arc::clone(&ctx.active);
-        let route = &active.routes[ctx.route?];
-        match route.action.get() {
-            Action::Pool(pool) => {
-                (ctx.pool, ctx.has_pool) = (pool.index, true);
-                None
-            }
-            Action::Redirect(redirect) => {
-                Some(TemplateValues::new(ctx, request, tls).redirect(redirect))
-            }
-            Action::Respond(respond) => {
-                Some(TemplateValues::new(ctx, request, tls).respond(respond))
-            }
+        let route = &ctx.active.routes[ctx.route?];
+        if let Action::Pool(pool) = route.action.get() {
+            (ctx.pool, ctx.has_pool) = (pool.index, true);
+            return None;
+        }
+        ctx.id.get_or_insert_with(RequestId::generate);
+        let values = TemplateValues::new(ctx, request, tls);
+        match ctx.route()?.action.get() {
+            Action::Pool(_) => None,
+            Action::Redirect(redirect) => Some(Box::new(values.redirect(redirect))),
+            Action::Respond(respond) => Some(Box::new(values.respond(respond))),
         }
     }
 

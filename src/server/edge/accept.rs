@@ -72,7 +72,9 @@ impl AcceptLoop {
         loop {
             let accepts = !*closing.borrow_and_update();
             tokio::select! {
-                () = self.accept_some(), if accepts => {}
+                // A connection that arrives after a handover belongs to the successor, even if this task has not run
+                // since.
+                biased;
                 changed = closing.changed() => {
                     if changed.is_err() {
                         return;
@@ -83,6 +85,7 @@ impl AcceptLoop {
                         return;
                     }
                 }
+                () = self.accept_some(), if accepts => {}
             }
         }
     }

@@ -1,0 +1,75 @@
+//! `request_headers` and `response_headers`: what a route changes of the header fields that pass.
+
+use serde_json::json;
+
+use crate::config::field_name::{FieldName, editable_field};
+use crate::config::hints::quote;
+use crate::config::schema::{Kind, List, Scalar, list, scalar, section, table};
+use crate::config::template::{Template, Variable, template};
+
+/// Entries in each of the maps and lists.
+const MAX_EDITS: usize = 64;
+
+section! {
+    /// What is changed of the header fields of a message: first `remove`, then `set`, then `add`.
+    pub struct HeaderEdits: Eq, Default {
+        /// Fields with their values, instead of those that there are. {client_ip}, {host}, {method}, {path}, {pool}, {query},
+        /// {request_id}, {scheme}, {upstream} and {uri} stand for those of the request.
+        set: Vec<(FieldName, Template)> { fields(), default "{}" },
+        /// Fields with their values, beside those that there are.
+        add: Vec<(FieldName, Template)> { fields(), default "{}" },
+        /// Names of fields that do not pass.
+        remove: Vec<FieldName> { names(), default "[]" },
+    }
+}
+
+impl HeaderEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// The variables in values.
+const VARIABLES: &[Variable] = &[
+    Variable::ClientIp,
+    Variable::Host,
+    Variable::Method,
+    Variable::Path,
+    Variable::Pool,
+    Variable::Query,
+    Variable::RequestId,
+    Variable::Scheme,
+    Variable::Upstream,
+    Variable::Uri,
+];
+
+fn fields() -> impl Kind<Value = Vec<(FieldName, Template)>> {
+    let value = template("a value", VARIABLES, |text| {
+        let wrong = |c: &char| c.is_control() && *c != '\t';
+        match text.chars().find(wrong) {
+            Some(wrong) => Err(format!(
+                "{} has {wrong:?} in it, which no header field may have",
+                quote(text)
+            )),
+            None => Ok(()),
+        }
+    });
+    let dump = |name: &FieldName| name.written.clone();
+    table(
+        "a map of header fields",
+        MAX_EDITS,
+        editable_field,
+        dump,
+        value,
+    )
+}
+
+fn names() -> List<Scalar<FieldName>> {
+    let name = scalar(
+        "the name of a header field",
+        editable_field,
+        |name: &FieldName| json!(name.written),
+    );
+    list("names", name).up_to(MAX_EDITS)
+}
