@@ -524,7 +524,7 @@ fn a_new_file_beside_the_others_is_taken_and_an_error_in_it_names_it() {
         .top("include: conf.d/*.yaml")
         .top(&route("", "web"))
         .yaml();
-    let ballast = Ballast::start_behind(&yaml, |folder| {
+    let ballast = Ballast::start_with_path(&yaml, |folder| {
         std::fs::create_dir(folder.join("conf.d")).expect("a new folder");
         folder.join("ballast.yaml")
     });
@@ -541,14 +541,14 @@ fn a_new_file_beside_the_others_is_taken_and_an_error_in_it_names_it() {
     let end = ballast.check();
     assert_eq!(end.code, Some(2), "{end:?}");
     assert!(end.stderr.starts_with(&place), "{end:?}");
-    let line = ballast.hang_up(&yaml);
+    let line = ballast.reload_by_sighup(&yaml);
     assert!(
         line.contains("not reloaded") && line.contains(&place),
         "{line}"
     );
     assert_eq!(get(ballast.address(), "/shop").backend(), "web");
     site(&shop.address().to_string());
-    let line = ballast.hang_up(&yaml);
+    let line = ballast.reload_by_sighup(&yaml);
     assert!(line.contains("pools.shop added"), "{line}");
     assert_eq!(get(ballast.address(), "/shop").backend(), "shop");
     assert_eq!(get(ballast.address(), "/").backend(), "web");
