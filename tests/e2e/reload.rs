@@ -537,7 +537,7 @@ fn a_new_file_beside_the_others_is_taken_and_an_error_in_it_names_it() {
         file.display().to_string()
     };
     let file = site("127.0.0.1");
-    let place = format!("{file}:3:18: pools.shop.hosts[0]: ");
+    let place = format!("{file}:3:19: pools.shop.hosts[0]: ");
     let end = ballast.check();
     assert_eq!(end.code, Some(2), "{end:?}");
     assert!(end.stderr.starts_with(&place), "{end:?}");
