@@ -45,8 +45,8 @@ pub(super) fn directory_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
-/// The files that the value of `include` in `main` stands for, in the order in which they are read. Patterns that are not
-/// valid are left out: reading the key reports them.
+/// The files that the value of `include` in `main` stands for, in the order in which they are read. Values that are not
+/// texts are left out: reading the key reports them.
 pub(super) fn find(
     include: &Node,
     main: &Path,
@@ -67,14 +67,10 @@ pub(super) fn find(
             path.push_index(index);
         }
         let problem = |message: &str| Problem::with_path(pattern.position, &path, message);
-        let Some(Ok((folder, name))) = pattern.text().map(split) else {
+        let Some(text) = pattern.text() else {
             continue;
         };
-        let names = match is_pattern(name) {
-            true => matching_names(folder, name, main, environment),
-            false => Ok(vec![Path::new(folder).join(name)]),
-        };
-        let names = match names {
+        let names = match matching_names(text, main, environment) {
             Ok(names) => names,
             Err(message) => {
                 problems.push(problem(&message));
@@ -89,8 +85,8 @@ pub(super) fn find(
                     "{shown} is this file itself; put the others into a directory of their own, as in `conf.d/*.yaml`"
                 )));
             } else if known.insert(path.clone()) {
-                let if_missing = (names_one_file(pattern))
-                    .then(|| problem(&format!("there is no file {shown}")));
+                let if_missing =
+                    (!is_pattern(text)).then(|| problem(&format!("there is no file {shown}")));
                 files.push(IncludedFile {
                     name,
                     path,
@@ -107,17 +103,16 @@ pub(super) fn find(
     files
 }
 
-fn names_one_file(pattern: &Node) -> bool {
-    pattern.text().is_some_and(|text| !is_pattern(text))
-}
-
-/// The files in a directory whose names match, sorted by name.
+/// The file of this name, or the files in its directory whose names match, sorted by name.
 fn matching_names(
-    folder: &str,
-    name: &str,
+    text: &str,
     main: &Path,
     environment: &dyn Environment,
 ) -> Result<Vec<PathBuf>, String> {
+    let (folder, name) = split(text)?;
+    if !is_pattern(name) {
+        return Ok(vec![PathBuf::from(text)]);
+    }
     let pattern = Pattern::new(name).map_err(|error| error.to_string())?;
     let directory = directory_of(main).join(folder);
     let directory = match directory.as_os_str().is_empty() {
