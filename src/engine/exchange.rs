@@ -25,6 +25,7 @@ use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::http_rules::{self, RequestFieldFilter};
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse};
@@ -66,7 +67,7 @@ impl RequestBuffers {
 pub(super) struct Exchange<'c> {
     pub(super) engine: &'c Engine,
     pub(super) client: &'c mut ClientConnection,
-    pub(super) peer: ClientInfo,
+    pub(super) peer: &'c ClientInfo,
     /// The number of earlier requests on this connection.
     pub(super) requests: u64,
     /// When the whole head had been read.
@@ -97,6 +98,14 @@ fn is_persistent(request: RequestView<'_>) -> bool {
 }
 
 impl Exchange<'_> {
+    /// The client's connection.
+    pub(super) fn connection(&self) -> ConnectionInfo {
+        ConnectionInfo {
+            tls: self.peer.tls,
+            local: self.peer.listener,
+        }
+    }
+
     /// Serves the request. With `refused`, sends that response before any other decision.
     pub(super) async fn run(
         mut self,
@@ -146,7 +155,10 @@ impl Exchange<'_> {
                 .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                 .await;
         }
-        let response = self.engine.proxy.respond(request, self.peer.tls, &mut ctx);
+        let response = {
+            let connection = self.connection();
+            self.engine.proxy.respond(request, connection, &mut ctx)
+        };
         if let Some(response) = response {
             return self
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)

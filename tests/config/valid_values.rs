@@ -20,6 +20,7 @@ fn a_listener_is_an_address_or_a_map() {
         tls: None,
         access: Access::default(),
         proxy_protocol: None,
+        redirect_https: false,
     };
     assert_eq!(config.listeners, [plain("0.0.0.0:80"), plain("[::1]:8080")]);
 }

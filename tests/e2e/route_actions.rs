@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use http::HeaderMap;
 
 use crate::support::http2::{Http2, Secure, request};
-use crate::support::{Backend, Ballast, Client, Reply, Setup};
+use crate::support::{Backend, Ballast, Client, LISTEN, Reply, Setup};
 
 /// Two processes with the same routes: one for HTTP/1.1, one for HTTP/2.
 struct Both {
@@ -139,6 +139,29 @@ fn a_route_redirects_or_responds_itself() {
         assert_eq!(seen.status, 200);
     }
     assert_eq!(backend.requests(), 2);
+}
+
+#[test]
+fn a_listener_redirects_to_https() {
+    let backend = Backend::start_new("a");
+    let listener = format!("listeners: [{{ address: \"{LISTEN}\", redirect_https: true }}]");
+    let setup = Setup::of(&[&backend]).top(&listener);
+    let ballast = setup.clone().top("trusted_proxies: [127.0.0.1]").start();
+    let mut client = Client::connect(ballast.address());
+    let response = client
+        .request("POST /a?b HTTP/1.1\r\nHost: Shop.example:8080\r\nContent-Length: 0\r\n\r\n")
+        .expect("a whole response");
+    assert_eq!(response.status, 308);
+    let location = response.head.all("location");
+    assert_eq!(location, ["https://Shop.example/a?b"]);
+    let status = |client: &mut Client, path: &str| client.get(path).status;
+    assert_eq!(status(&mut client, "/.well-known/acme-challenge/x"), 200);
+    assert_eq!(status(&mut client, "/.well-known/acme-challenge/../x"), 308);
+    // The client's own connection ends at the trusted proxy.
+    let behind_proxy = client.get_with("/", "X-Forwarded-Proto: https\r\n");
+    assert_eq!(behind_proxy.status, 200);
+    ballast.reload_by_sighup(&setup.clone().yaml().replace("redirect_https: true", ""));
+    assert_eq!(status(&mut client, "/"), 200);
 }
 
 #[test]

@@ -83,7 +83,7 @@ async fn a_panic_in_a_tunnel_leaks_no_count() {
     let peer = ClientInfo {
         address: None,
         tls: true,
-        port: None,
+        listener: None,
     };
     let serving = engine.serve_tls(Box::new(near), peer);
     let conversation = async {

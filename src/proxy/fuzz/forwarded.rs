@@ -95,7 +95,7 @@ fn assert_forwarded_fields(
     }
     let connection = ConnectionInfo {
         tls,
-        port: Some(8443),
+        local: Some(([127, 0, 0, 1], 8443).into()),
     };
     let received = request.clone();
     let fields = FieldsView::from(&received.headers);

@@ -52,8 +52,6 @@ pub(super) struct AcceptLoop {
 /// The parts of the process that serve the connections of a listener.
 pub(super) struct ListenerContext {
     pub(super) address: SocketAddr,
-    /// The local port of the listener.
-    pub(super) port: u16,
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) workers: Workers,
     pub(super) engine: Arc<Engine>,
@@ -226,7 +224,7 @@ impl ListenerContext {
         let peer = engine::ClientInfo {
             address: Some(address.ip()),
             tls: self.tls.is_some(),
-            port: Some(self.port),
+            listener: Some(self.address),
         };
         let uses_engine = self.active.load().http1 == Http1::Engine;
         let client = match &self.tls {

@@ -64,7 +64,7 @@ impl EventContext {
     }
 }
 
-/// Waits for the running handover; never completes if there is none.
+/// Waits for the running handover; without one it never completes.
 pub(super) async fn handover_outcome(
     running: &mut Option<RunningHandover<'_>>,
 ) -> (Result<(), HandoverFailure>, Option<HandoverRequest>) {
