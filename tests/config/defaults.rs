@@ -15,6 +15,7 @@ use crate::{parse, pool_with, with_top};
 #[test]
 fn every_key_has_its_default() {
     let config = parse(&with_top(""));
+    assert!(config.include.is_empty());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     assert_eq!(
         config.server,

@@ -20,6 +20,11 @@ dot, `[]` stands for each element of a list, and `NAME` for a name of yours. The
 ballast.yaml(5) come from the declarations in `src/config`; `BALLAST_RECORD=1 cargo test --test config generated_files` writes the
 first two.
 
+`${NAME}` within a value stands for an environment variable of the process, `${NAME:-default}` has a default for one that
+is not set or empty, and `$${` is a literal `${`; a value that is a secret belongs into the file of a key such as
+`token_file`. Anchors (`&name`), aliases (`*name`) and merges (`<<: *name`) work within each file, and keys at the top that
+begin with `x-` are places for anchors. An error in such a value is reported where the anchor is.
+
 ";
 
 fn path(name: &str) -> PathBuf {
@@ -110,11 +115,8 @@ fn uncommented() -> String {
             if !is_key(bare) {
                 break;
             }
-            line = format!(
-                "{}{}",
-                &line[..indent],
-                rest.replacen("# ", "", usize::from(rest != bare))
-            );
+            let signs = rest[..rest.len() - bare.len()].replace("# ", "");
+            line = format!("{}{signs}{bare}", &line[..indent]);
         }
         // The map replaces the value that turns the section off.
         let off = lines.iter().rposition(|before| {
@@ -135,7 +137,7 @@ fn uncommented() -> String {
 fn every_commented_key_can_be_uncommented() {
     let lines = errors(&uncommented());
     // The only remaining errors are that the example's files do not exist.
-    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
     for line in lines {
         assert!(line.contains("cannot read `/etc/ballast/"), "{line}");
     }
@@ -180,10 +182,14 @@ fn the_schema_has_every_key() {
     let document: Value = serde_yaml::from_str(&uncommented()).expect("YAML");
     let count = count_known(&document, &json_schema(), "");
     assert!(count > 120, "{count} keys");
-    assert_eq!(
-        json_schema()["properties"]["timeouts"]["properties"]["read"]["default"],
-        "60s"
-    );
+    let schema = json_schema();
+    let of_key = |section: &str, key: &str| &schema["properties"][section]["properties"][key];
+    assert_eq!(of_key("timeouts", "read")["default"], "60s");
+    // A variable may stand for a number.
+    let threads = of_key("server", "threads")["anyOf"].as_array();
+    let threads = threads.expect("forms of a value");
+    assert_eq!(threads[0]["type"], "integer");
+    assert_eq!(threads[1]["pattern"], r"\$\{");
 }
 
 #[test]

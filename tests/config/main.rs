@@ -7,6 +7,7 @@ mod file;
 mod generated_files;
 mod robustness;
 mod routes;
+mod sources;
 mod structure;
 mod tracing;
 mod valid_values;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ballast::config::{Otlp, Share, Tracing};
+use ballast::config::{Config, Otlp, Share, Tracing};
 
 use crate::{errors, only_message, parse, with_top};
 
@@ -109,4 +109,39 @@ fn header_values_are_not_shown_in_errors_or_debug_output() {
     assert!(lines[0].contains("`a b` is not the name of a header field"));
     assert!(lines[1].contains("`Host` is set by the exporter itself"));
     assert!(!lines[2].contains("hu"), "{}", lines[2]);
+}
+
+#[test]
+fn secret_fields_may_be_in_a_file() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).expect("a file");
+        directory.path().join(name)
+    };
+    let file = write(
+        "b.yaml",
+        &with_top(
+            "tracing: { otlp: { endpoint: \"http://a\", headers: { x-a: 1 }, headers_file: fields } }",
+        ),
+    );
+    write("fields", "Authorization: Bearer a:b\r\n\nx-b: 2\n");
+    let config = Config::load(&file).expect("a configuration");
+    let otlp = config.tracing.as_ref().and_then(|it| it.otlp.as_ref());
+    let fields = &otlp
+        .and_then(|it| it.headers_file.as_ref())
+        .expect("a file")
+        .fields;
+    assert_eq!(fields[0].1, "Bearer a:b");
+    assert_eq!(fields[1].0, "x-b");
+    assert!(!format!("{config:?}").contains("a:b"));
+    assert!(!config.dump().to_string().contains("a:b"));
+    for (text, expected) in [
+        ("x-a: 1\nhush\n", "line 2 of `"),
+        ("host: hush", "`host` is set by the exporter itself"),
+    ] {
+        write("fields", text);
+        let told = Config::load(&file).expect_err("a wrong file").to_string();
+        assert!(told.contains(expected), "{told}");
+        assert!(!told.contains("hush"), "{told}");
+    }
 }

@@ -515,3 +515,41 @@ fn check_previews_a_reload_and_applies_nothing() {
     );
     assert_eq!(end.stdout.lines().count(), 2, "{end:?}");
 }
+
+#[test]
+fn a_new_file_beside_the_others_is_taken_and_an_error_in_it_names_it() {
+    let [web, shop] = ["web", "shop"].map(Backend::start_new);
+    let route = |path: &str, pool: &str| format!("routes: [{{ {path} pool: {pool} }}]");
+    let yaml = Setup::of(&[&web])
+        .top("include: conf.d/*.yaml")
+        .top(&route("", "web"))
+        .yaml();
+    let ballast = Ballast::start_with_path(&yaml, |folder| {
+        std::fs::create_dir(folder.join("conf.d")).expect("a new folder");
+        folder.join("ballast.yaml")
+    });
+    assert_eq!(get(ballast.address(), "/shop").backend(), "web");
+    let site = |host: &str| {
+        let route = route("path: /shop,", "shop");
+        let text = format!("{route}\npools:\n  shop: {{ hosts: [\"{host}\"] }}\n");
+        let file = ballast.path("conf.d/shop.yaml");
+        std::fs::write(&file, text).expect("the folder can be written");
+        file.display().to_string()
+    };
+    let file = site("127.0.0.1");
+    let place = format!("{file}:3:19: pools.shop.hosts[0]: ");
+    let end = ballast.check();
+    assert_eq!(end.code, Some(2), "{end:?}");
+    assert!(end.stderr.starts_with(&place), "{end:?}");
+    let line = ballast.reload_by_sighup(&yaml);
+    assert!(
+        line.contains("not reloaded") && line.contains(&place),
+        "{line}"
+    );
+    assert_eq!(get(ballast.address(), "/shop").backend(), "web");
+    site(&shop.address().to_string());
+    let line = ballast.reload_by_sighup(&yaml);
+    assert!(line.contains("pools.shop added"), "{line}");
+    assert_eq!(get(ballast.address(), "/shop").backend(), "shop");
+    assert_eq!(get(ballast.address(), "/").backend(), "web");
+}

@@ -45,9 +45,13 @@ fn is_failure(received: &ReceivedSpan) -> bool {
 #[test]
 fn a_request_is_a_span_of_its_clients_trace_with_its_attempt_as_child() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
-    let ballast = Setup::of(&[&host])
-        .top(&collector.section("service: edge, headers: { authorization: Bearer x }"))
-        .start();
+    let secrets = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(&secrets, "x-key: hush\n").expect("it can be written");
+    let more = format!(
+        "service: edge, headers: {{ authorization: Bearer x }}, headers_file: {}",
+        secrets.path().display()
+    );
+    let ballast = Setup::of(&[&host]).top(&collector.section(&more)).start();
     let fields = traceparent_field("01") + "tracestate: a=1,b=2\r\nUser-Agent: test/1\r\n";
     let response = Client::connect(ballast.address()).get_with("/a/b?secret=1", &fields);
     assert_eq!(response.status, 200);
@@ -70,6 +74,7 @@ fn a_request_is_a_span_of_its_clients_trace_with_its_attempt_as_child() {
     assert!(inner.end_time_unix_nano <= outer.end_time_unix_nano);
     assert_eq!(request.head.word(1), "/v1/traces");
     assert_eq!(request.head.get("authorization"), Some("Bearer x"));
+    assert_eq!(request.head.get("x-key"), Some("hush"));
     assert_eq!(request.resource["service.name"], "edge");
     let address = host.address();
     let port = address.port().to_string();

@@ -7,8 +7,6 @@ mod path_rewrite;
 mod redirect;
 mod respond;
 
-use std::path::Path;
-
 use super::access::Access;
 use super::document::{Content, Node, Position};
 use super::environment::System;
@@ -68,7 +66,7 @@ pub enum Retry {
 impl Route {
     /// A route that sends all requests to a pool.
     pub fn to_pool(pool: PoolRef) -> Self {
-        let mut reader = Reader::new(Path::new(""), &System, Vec::new());
+        let mut reader = Reader::new(&[], &System, Vec::new());
         reader.pools = vec![pool.name.clone()];
         let name = Node {
             position: Position::START,
@@ -115,8 +113,14 @@ fn report_hidden(node: &Node, routes: &[(usize, Route)], reader: &mut Reader<'_>
             earlier.find(|(_, earlier)| earlier.matches.covers(&route.matches))
             && let Some(element) = node.elements().get(*index)
         {
+            let mut place = String::new();
+            if let Some(first) = node.elements().get(*first)
+                && first.position.file != element.position.file
+            {
+                place = format!(", at {},", reader.place(first));
+            }
             let message = format!(
-                "no request gets here, because routes[{first}] matches all that this one would match; put this one first or remove it"
+                "no request gets here, because routes[{first}]{place} matches all that this one would match; put this one first or remove it"
             );
             reader.in_element(*index, |reader| reader.problem(element, message));
         }
