@@ -114,7 +114,9 @@ fn uncommented() -> String {
         }
         lines.push(line);
     }
-    lines.join("\n").replace("type: tcp ", "type: http ")
+    let lines = lines.join("\n").replace("type: tcp ", "type: http ");
+    // An exception with the host of its route would be all of that.
+    lines.replace("- host: api.example.com", "- host: other.example.com")
 }
 
 #[test]
