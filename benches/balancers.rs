@@ -24,16 +24,14 @@ fn address(i: usize) -> String {
     format!("10.{}.{}.{}:80", i >> 16, i >> 8 & 255, i & 255)
 }
 
-fn ours(algorithm: &str, n: usize) -> Step {
+fn ballast(algorithm: &str, n: usize) -> Step {
     let hosts = (0..n).map(|i| Arc::new(Host::new(address(i).parse().expect("an address"))));
     let balancer: Box<dyn Balancer> = build(algorithm, hosts).expect("a balancer");
     Box::new(move |i| {
         let key = i.wrapping_mul(2_654_435_761).to_le_bytes();
         let client = IpAddr::V4(Ipv4Addr::from(key));
         let request = Selection::new().key(&key).client(client);
-        drop(black_box(
-            balancer.lease(&request).expect("hosts are there"),
-        ));
+        drop(black_box(balancer.lease(&request).expect("a host")));
     })
 }
 
@@ -45,12 +43,12 @@ where
     let balancer = LoadBalancer::<S>::try_from_iter((0..n).map(address)).expect("addresses");
     Box::new(move |i| {
         let key = i.wrapping_mul(2_654_435_761).to_le_bytes();
-        black_box(balancer.select(&key, 256).expect("hosts are there"));
+        black_box(balancer.select(&key, 256).expect("a host"));
     })
 }
 
 /// Pingora's counterpart, if it exists.
-fn theirs(algorithm: &str, n: usize) -> Option<Step> {
+fn pingora_counterpart(algorithm: &str, n: usize) -> Option<Step> {
     match algorithm {
         "random" => Some(pingora::<Random>(n)),
         "round_robin" => Some(pingora::<RoundRobin>(n)),
@@ -101,8 +99,8 @@ fn criterion_runs(criterion: &mut Criterion) {
                         bencher.iter_custom(|steps| timed(step, threads, steps));
                     });
                 };
-                run("ballast", &ours(info.name, n));
-                if let Some(step) = theirs(info.name, n) {
+                run("ballast", &ballast(info.name, n));
+                if let Some(step) = pingora_counterpart(info.name, n) {
                     run("pingora", &step);
                 }
             }
@@ -137,11 +135,11 @@ fn table() {
         println!("|---|{}", "---|".repeat(HOSTS.len()));
         for info in ALGORITHMS {
             let cell = |n| {
-                let ours = ours(info.name, n);
-                match theirs(info.name, n) {
-                    None => format!("{:.0}", medians(&[&ours], threads)[0]),
-                    Some(theirs) => {
-                        let found = medians(&[&ours, &theirs], threads);
+                let ballast = ballast(info.name, n);
+                match pingora_counterpart(info.name, n) {
+                    None => format!("{:.0}", medians(&[&ballast], threads)[0]),
+                    Some(pingora) => {
+                        let found = medians(&[&ballast, &pingora], threads);
                         format!("{:.0} ({:.0})", found[0], found[1])
                     }
                 }

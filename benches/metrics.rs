@@ -29,8 +29,8 @@ fn active() -> ActiveConfig {
     ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration")
 }
 
-/// Reports `times` requests to `observer`, with a response from a host over an existing connection.
-fn count(observer: &dyn Observer, active: &ActiveConfig, times: u64) -> Duration {
+/// Reports `times` requests to `observer`, each with a response from a host over an existing connection.
+fn report(observer: &dyn Observer, active: &ActiveConfig, times: u64) -> Duration {
     let pool = &active.pools[0];
     let now = Instant::now();
     let mut attempt = Attempt::begin(pool.members()[1].host(), 1, SelectionReason::Balanced, now);
@@ -73,7 +73,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("ended");
     group.bench_function("one thread", |bench| {
-        bench.iter_custom(|times| count(&*observer, &active, times));
+        bench.iter_custom(|times| report(&*observer, &active, times));
     });
     group.bench_function("two threads at one host", |bench| {
         bench.iter_custom(|times| {
@@ -83,11 +83,11 @@ fn main() {
                 let begin = Arc::clone(&begin);
                 thread::spawn(move || {
                     begin.wait();
-                    count(&*observer, &active, times)
+                    report(&*observer, &active, times)
                 })
             });
-            let took = threads.map(|thread| thread.join().expect("no panic"));
-            took.into_iter().max().unwrap_or_default()
+            let times = threads.map(|thread| thread.join().expect("no panic"));
+            times.into_iter().max().unwrap_or_default()
         });
     });
     group.finish();

@@ -56,7 +56,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_address_is_as_the_standard_library_has_it(address: IpAddr) {
+        fn an_address_is_written_as_by_the_standard_library(address: IpAddr) {
             let (text, expected) = (AddressText::new(address), address.to_string());
             prop_assert_eq!(text.as_bytes(), expected.as_bytes());
         }

@@ -1,4 +1,4 @@
-//! What this process or this machine can be short of, such as descriptors; said in words that tell an operator what to do.
+//! What this process or this machine can be short of, such as descriptors, and advice to the operator.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,7 +46,7 @@ pub(crate) fn advice(shortage: Errno) -> String {
 /// Takes `wanted` descriptors and gives them back.
 ///
 /// # Errors
-/// How many there were, and why there were no more.
+/// How many descriptors could be taken, and why the next one could not.
 pub(crate) fn probe_descriptors(wanted: usize) -> Result<(), (usize, io::Error)> {
     let stderr = io::stderr();
     let mut taken: Vec<OwnedFd> = Vec::with_capacity(wanted);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_shortage_says_what_to_do() {
+    fn each_shortage_has_its_advice() {
         let text = advice(Errno::EMFILE);
         assert!(text.contains("LimitNOFILE"), "{text}");
         assert!(text.contains(&descriptor_limit().to_string()), "{text}");
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_that_were_tried_out_are_given_back() {
+    fn probed_descriptors_are_closed() {
         for _ in 0..200 {
             assert!(probe_descriptors(20).is_ok());
         }

@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn the_backoff_doubles_up_to_the_maximum() {
         let mut supervisor = Supervisor::new(Task::Traces, "");
-        let backoffs = [(); 11].map(|()| supervisor.record_panic(&"words", Duration::ZERO));
+        let backoffs = [(); 11].map(|()| supervisor.record_panic(&"a message", Duration::ZERO));
         let tenths = backoffs.map(|backoff| backoff.as_millis() / 100);
         assert_eq!(tenths, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     }
@@ -221,15 +221,15 @@ mod tests {
     fn a_long_run_resets_the_backoff() {
         let mut supervisor = Supervisor::new(Task::Traces, "");
         assert_eq!(
-            supervisor.record_panic(&"words", Duration::ZERO),
+            supervisor.record_panic(&"a message", Duration::ZERO),
             INITIAL_BACKOFF
         );
         assert_eq!(
-            supervisor.record_panic(&"words", Duration::ZERO),
+            supervisor.record_panic(&"a message", Duration::ZERO),
             INITIAL_BACKOFF * 2
         );
         assert_eq!(
-            supervisor.record_panic(&"words", BACKOFF_RESET),
+            supervisor.record_panic(&"a message", BACKOFF_RESET),
             INITIAL_BACKOFF
         );
     }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_numbered_in_their_order() {
+    fn tasks_are_numbered_in_order() {
         for (number, task) in Task::ALL.into_iter().enumerate() {
             assert_eq!(task as usize, number, "{task:?}");
         }

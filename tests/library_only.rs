@@ -5,13 +5,13 @@ use std::process::Command;
 #[test]
 fn without_default_features_there_is_neither_pingora_nor_tokio() {
     let banned = |name: &&String| name.starts_with("pingora") || name.starts_with("tokio");
-    let alone = packages(&["--no-default-features"]);
-    assert!(alone.iter().any(|name| name == "ballast"));
-    assert_eq!(alone.iter().find(banned), None);
-    // The same check of the whole crate finds them, so the check itself works.
-    let whole = packages(&[]);
-    assert!(whole.iter().any(|name| name == "pingora"));
-    assert!(whole.iter().any(|name| name == "tokio"));
+    let library = packages(&["--no-default-features"]);
+    assert!(library.iter().any(|name| name == "ballast"));
+    assert_eq!(library.iter().find(banned), None);
+    // With the default features the same check finds them, so the check itself works.
+    let everything = packages(&[]);
+    assert!(everything.iter().any(|name| name == "pingora"));
+    assert!(everything.iter().any(|name| name == "tokio"));
 }
 
 /// The packages that a normal build of the crate links.

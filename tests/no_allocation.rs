@@ -8,12 +8,15 @@ use std::time::Duration;
 use ballast::balancer::{ALGORITHMS, Host, HostId, Options, Selection, build_with};
 
 #[test]
-fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
+fn no_pick_and_no_lease_allocates() {
     for info in ALGORITHMS {
         for n in [1, 3, 1_000] {
             let hosts: Vec<Arc<Host>> = (0..n)
                 .map(|i| Host::new(([10, 0, (i >> 8) as u8, i as u8], 80).into()))
-                .map(|host| host.with_weight(1 + i_of(&host) % 3).expect("in range"))
+                .map(|host| {
+                    host.with_weight(1 + last_octet(&host) % 3)
+                        .expect("in range")
+                })
                 .map(Arc::new)
                 .collect();
             let tried: Vec<HostId> = hosts[..n / 2]
@@ -30,15 +33,15 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
                 }
                 let plain = Selection::new();
                 let keyed = plain.key(b"some key").client(IpAddr::from([192, 0, 2, 1]));
-                // Everything at once: limits, slow start, failures. After that, none of it.
-                for troubled in [true, false] {
+                // First with limits, slow start and failures, then without them.
+                for degraded in [true, false] {
                     let options = options.clone().slow_start(Duration::from_secs(3_600), 0.1);
-                    let limit = NonZeroU64::new(2).filter(|_| troubled);
+                    let limit = NonZeroU64::new(2).filter(|_| degraded);
                     let hosts = hosts
                         .iter()
                         .map(|host| Arc::new(host.with_max_in_flight(limit)));
                     let balancer = build_with(info.name, hosts, &options).expect("a balancer");
-                    if troubled {
+                    if degraded {
                         for id in &tried {
                             balancer
                                 .begin_slow_start(id, Duration::ZERO)
@@ -50,9 +53,9 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
                             for _ in 0..10 {
                                 drop(balancer.balance_host(&request));
                                 let lease = balancer.lease(&request).expect("a host");
-                                lease.observe(Duration::from_millis(1), !troubled);
-                                let also = balancer.lease_of(lease.host().id());
-                                drop((balancer.lease(&request), also));
+                                lease.observe(Duration::from_millis(1), !degraded);
+                                let second = balancer.lease_of(lease.host().id());
+                                drop((balancer.lease(&request), second));
                             }
                         }
                     };
@@ -61,7 +64,7 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
                     let counted = allocation_counter::measure(picks);
                     assert_eq!(
                         counted.count_total, 0,
-                        "{} with {load}, {n} hosts, troubled: {troubled}",
+                        "{} with {load}, {n} hosts, degraded: {degraded}",
                         info.name
                     );
                 }
@@ -70,8 +73,8 @@ fn neither_a_pick_nor_a_lease_nor_its_end_allocates() {
     }
 }
 
-/// The last number of the address.
-fn i_of(host: &Host) -> u32 {
+/// The last octet of the address.
+fn last_octet(host: &Host) -> u32 {
     match host.address().ip() {
         IpAddr::V4(v4) => u32::from(v4.octets()[3]),
         IpAddr::V6(_) => 0,

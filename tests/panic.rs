@@ -37,11 +37,11 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
-/// Ballast's proxy up to the choice of a host, followed by a panic if the request asks for it.
-struct Panicking(Proxy);
+/// Ballast's proxy, which panics in a filter if the path of the request demands it.
+struct PanickingProxy(Proxy);
 
 #[async_trait]
-impl ProxyHttp for Panicking {
+impl ProxyHttp for PanickingProxy {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
@@ -86,7 +86,10 @@ impl ProxyHttp for Panicking {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        assert!(request.uri.path() != "/panic", "as the client asked for");
+        assert!(
+            request.uri.path() != "/panic",
+            "the panic that the client requested"
+        );
         self.0.upstream_request_filter(session, request, ctx).await
     }
 
@@ -110,7 +113,10 @@ impl ProxyHttp for Panicking {
     ) -> Result<Option<Duration>> {
         let path = session.req_header().uri.path();
         let begun = session.response_written().is_some();
-        assert!(path != AMID || !begun, "as the client asked for");
+        assert!(
+            path != PANIC_IN_BODY || !begun,
+            "the panic that the client requested"
+        );
         Ok(None)
     }
 
@@ -124,12 +130,12 @@ impl ProxyHttp for Panicking {
     }
 }
 
-/// Keeps the log.
-struct Lines(Mutex<Vec<String>>);
+/// Records the log.
+struct LogLines(Mutex<Vec<String>>);
 
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
+static LINES: LogLines = LogLines(Mutex::new(Vec::new()));
 
-impl Log for Lines {
+impl Log for LogLines {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -142,14 +148,14 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Keeps the ending of every request.
+/// Records the outcome of every request.
 #[derive(Debug, Default)]
-struct Endings(Mutex<Vec<(Option<u16>, TerminationReason, usize)>>);
+struct Outcomes(Mutex<Vec<(Option<u16>, TerminationReason, usize)>>);
 
-impl Observer for Endings {
+impl Observer for Outcomes {
     fn on_request_end(&self, record: &ballast::record::RequestRecord<'_>) {
-        let mut endings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        endings.push((
+        let mut outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.push((
             record.summary.status,
             record.summary.termination,
             record.attempts.len(),
@@ -157,7 +163,7 @@ impl Observer for Endings {
     }
 }
 
-impl Endings {
+impl Outcomes {
     fn take(&self) -> Vec<(Option<u16>, TerminationReason, usize)> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -168,11 +174,11 @@ fn logged(part: &str) -> usize {
     lines.iter().filter(|line| line.contains(part)).count()
 }
 
-/// The path of a request that panics after the client has got a part of the response.
-const AMID: &str = "/panic-amid-the-answer";
+/// The path of a request that panics after the client has received a part of the response.
+const PANIC_IN_BODY: &str = "/panic-in-body";
 
-/// Whether the client has got the first part of such a response.
-static HAS_A_PART: AtomicBool = AtomicBool::new(false);
+/// Whether the client has received the first part of such a response.
+static CLIENT_HAS_FIRST_PART: AtomicBool = AtomicBool::new(false);
 
 fn within_seconds(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -198,9 +204,9 @@ fn host() -> SocketAddr {
                         ""
                     );
                     let _ = stream.write_all(answer.as_bytes());
-                    if buffer.starts_with(format!("GET {AMID} ").as_bytes()) {
-                        within_seconds("the client has got a part", || {
-                            HAS_A_PART.swap(false, Ordering::SeqCst)
+                    if buffer.starts_with(format!("GET {PANIC_IN_BODY} ").as_bytes()) {
+                        within_seconds("the client has received a part", || {
+                            CLIENT_HAS_FIRST_PART.swap(false, Ordering::SeqCst)
                         });
                     }
                     let _ = stream.write_all(b"k");
@@ -213,7 +219,7 @@ fn host() -> SocketAddr {
 
 /// Serves `app` in this process until the test ends, with TLS if configured.
 fn serve(
-    app: Panicking,
+    app: PanickingProxy,
     active: Arc<ArcSwap<ActiveConfig>>,
     traffic: Arc<TrafficState>,
     tls: Option<TlsSettings>,
@@ -246,7 +252,7 @@ fn serve(
     address
 }
 
-fn ask(address: SocketAddr, path: &str) -> String {
+fn request(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the proxy listens");
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
@@ -259,7 +265,7 @@ fn ask(address: SocketAddr, path: &str) -> String {
         .expect("the proxy reads");
     let mut answer = vec![0];
     if stream.read_exact(&mut answer).is_ok() {
-        HAS_A_PART.store(path == AMID, Ordering::SeqCst);
+        CLIENT_HAS_FIRST_PART.store(path == PANIC_IN_BODY, Ordering::SeqCst);
     }
     // A reset is also an acceptable end here.
     let _ = stream.read_to_end(&mut answer);
@@ -267,21 +273,21 @@ fn ask(address: SocketAddr, path: &str) -> String {
 }
 
 /// A proxy in this process, and the record of its requests.
-struct Started {
+struct RunningProxy {
     address: SocketAddr,
     traffic: Arc<TrafficState>,
     pool: Arc<Pool>,
-    endings: Arc<Endings>,
+    outcomes: Arc<Outcomes>,
 }
 
-impl Started {
-    fn is_at_rest(&self) -> bool {
+impl RunningProxy {
+    fn is_idle(&self) -> bool {
         self.traffic.present() == 0 && self.pool.members()[0].host().in_flight() == 0
     }
 }
 
 /// Starts the proxy, with TLS if configured.
-fn start(tls: Option<TlsSettings>) -> Started {
+fn start(tls: Option<TlsSettings>) -> RunningProxy {
     let host = host();
     let text = format!(
         "listeners: [\"127.0.0.1:1\"]\nlimits: {{ max_in_flight: 1 }}\n\
@@ -289,40 +295,40 @@ fn start(tls: Option<TlsSettings>) -> Started {
     );
     let config = Config::parse(&text, Path::new("panic.yaml")).expect("a configuration");
     let mut active = ActiveConfig::new(&config, &mut HostRegistry::new()).expect("a configuration");
-    let endings = Arc::new(Endings::default());
-    active.observers = vec![Arc::clone(&endings) as Arc<dyn Observer>];
+    let outcomes = Arc::new(Outcomes::default());
+    active.observers = vec![Arc::clone(&outcomes) as Arc<dyn Observer>];
     let pool = Arc::clone(&active.pools[0]);
     pool.begin();
     let traffic = Arc::new(TrafficState::default());
     let active = Arc::new(ArcSwap::from_pointee(active));
     let proxy = Proxy::new(Arc::clone(&active), Arc::clone(&traffic));
-    let address = serve(Panicking(proxy), active, Arc::clone(&traffic), tls);
-    Started {
+    let address = serve(PanickingProxy(proxy), active, Arc::clone(&traffic), tls);
+    RunningProxy {
         address,
         traffic,
         pool,
-        endings,
+        outcomes,
     }
 }
 
 #[test]
 fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
     let started = start(None);
-    let Started {
+    let RunningProxy {
         address,
         ref traffic,
-        ref endings,
+        ref outcomes,
         ..
     } = started;
     log::set_logger(&LINES).expect("the only logger");
     log::set_max_level(LevelFilter::Info);
 
     for round in 1..=3 {
-        let answer = ask(address, "/panic");
+        let answer = request(address, "/panic");
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
         assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
         // If a part of a response may have been sent, a second response must not follow.
-        let answer = ask(address, AMID);
+        let answer = request(address, PANIC_IN_BODY);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert!(answer.ends_with('o'), "{answer}");
         assert_eq!(traffic.panics(), 2 * round);
@@ -331,25 +337,25 @@ fn row_36_a_panic_in_a_filter_releases_what_the_request_held() {
             2 * round
         );
         assert_eq!(logged(&line), 1);
-        within_seconds("the request is counted no more", || started.is_at_rest());
-        // With room for one request only, this one is served because the panic released its place.
-        let answer = ask(address, "/");
+        within_seconds("the request is no longer counted", || started.is_idle());
+        // With capacity for only one request, this one is served because the panic released the capacity.
+        let answer = request(address, "/");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         within_seconds("the last request has ended", || traffic.present() == 0);
-        let told = [
+        let expected = [
             (Some(500), TerminationReason::Internal, 1),
             (Some(200), TerminationReason::Internal, 1),
             (Some(200), TerminationReason::Complete, 1),
         ];
-        assert_eq!(endings.take(), told, "each request is told of once");
+        assert_eq!(outcomes.take(), expected, "each request is reported once");
     }
 }
 
 /// The one certificate of a listener.
 #[derive(Debug)]
-struct Only(Arc<CertifiedKey>);
+struct SingleCertificate(Arc<CertifiedKey>);
 
-impl ResolvesServerCert for Only {
+impl ResolvesServerCert for SingleCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0))
     }
@@ -362,7 +368,7 @@ fn tls() -> (TlsSettings, Arc<ClientConfig>) {
     let key = any_supported_type(&key).expect("a key");
     let chain = vec![made.cert.der().clone()];
     let mut settings = TlsSettings::intermediate("", "").expect("settings");
-    settings.set_cert_resolver(Arc::new(Only(Arc::new(CertifiedKey::new(
+    settings.set_cert_resolver(Arc::new(SingleCertificate(Arc::new(CertifiedKey::new(
         chain.clone(),
         key,
     )))));
@@ -384,7 +390,7 @@ fn a_panic_in_a_stream_ends_no_other() {
     let (settings, config) = tls();
     let started = start(Some(settings));
     let address = started.address;
-    let ask = async {
+    let requests = async {
         let socket = tokio::net::TcpStream::connect(address).await;
         let name = ServerName::try_from("x").expect("a name");
         let stream = TlsConnector::from(config)
@@ -398,14 +404,16 @@ fn a_panic_in_a_stream_ends_no_other() {
             let opened = sender.send_request(request.expect("a request"), true);
             let (head, mut body) = opened.expect("a stream").0.await?.into_parts();
             while let Some(more) = body.data().await {
-                HAS_A_PART.store(path == AMID, Ordering::SeqCst);
+                CLIENT_HAS_FIRST_PART.store(path == PANIC_IN_BODY, Ordering::SeqCst);
                 body.flow_control().release_capacity(more?.len())?;
             }
             Ok::<_, h2::Error>(head.status.as_u16())
         };
         for _ in 0..3 {
             assert_eq!(status("/panic").await.expect("an answer"), 500);
-            let error = status(AMID).await.expect_err("the rest is missing");
+            let error = status(PANIC_IN_BODY)
+                .await
+                .expect_err("the rest is missing");
             assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
             assert_eq!(status("/").await.expect("an answer"), 200);
         }
@@ -414,16 +422,16 @@ fn a_panic_in_a_stream_ends_no_other() {
         .worker_threads(1)
         .enable_all()
         .build();
-    let asked = runtime
+    let finished = runtime
         .expect("a runtime")
-        .block_on(async { tokio::time::timeout(Duration::from_secs(20), ask).await });
-    asked.expect("answers in time");
-    within_seconds("no request is counted any more", || started.is_at_rest());
+        .block_on(async { tokio::time::timeout(Duration::from_secs(20), requests).await });
+    finished.expect("answers in time");
+    within_seconds("no request is counted any longer", || started.is_idle());
     assert_eq!(started.traffic.panics(), 6);
-    let told = [
+    let expected = [
         (Some(500), TerminationReason::Internal, 1),
         (Some(200), TerminationReason::Internal, 1),
         (Some(200), TerminationReason::Complete, 1),
     ];
-    assert_eq!(started.endings.take(), [told; 3].concat());
+    assert_eq!(started.outcomes.take(), [expected; 3].concat());
 }

@@ -36,11 +36,11 @@ const CLIENTS: u16 = 1_000;
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// After this a request counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a restarting host is down, and how long it is up before the next one goes down.
-const AWAY: Duration = Duration::from_secs(2);
-const BACK: Duration = Duration::from_millis(500);
+const DOWNTIME: Duration = Duration::from_secs(2);
+const UPTIME: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Parser)]
 #[command(
@@ -106,7 +106,7 @@ impl Scenario {
         }
     }
 
-    /// Puts the hosts into their state at the start.
+    /// Sets the behaviour of the hosts at the start.
     fn prepare(self, hosts: &Hosts) {
         match self {
             Scenario::Slow => hosts.set(0, Mode::Slow(10.0)),
@@ -145,7 +145,7 @@ struct Run {
 impl Run {
     /// The load on one balancer; `None` if it is not installed. The second value is the share of the requests that the
     /// first host got or, with slow clients, p99 as a multiple of p99 on the same balancer without them.
-    fn on(self, contender: &Contender) -> Option<(Record, f64)> {
+    fn measure(self, contender: &Contender) -> Option<(Record, f64)> {
         let hosts = Hosts::start(HOSTS, self.seed);
         let running = contender.start(&hosts)?;
         self.scenario.prepare(&hosts);
@@ -154,7 +154,7 @@ impl Run {
             rate: self.rate,
             duration: self.duration,
             clients: CLIENTS,
-            patience: PATIENCE,
+            patience: REQUEST_TIMEOUT,
             seed: self.seed,
         };
         if self.scenario == Scenario::SlowClients {
@@ -164,13 +164,13 @@ impl Run {
             let ratio = record.latency(0.99).as_secs_f64() / alone.as_secs_f64();
             return Some((record, ratio));
         }
-        let over = AtomicBool::new(false);
+        let finished = AtomicBool::new(false);
         let record = thread::scope(|scope| {
             if self.scenario == Scenario::Restart {
-                scope.spawn(|| restart(&hosts, &over));
+                scope.spawn(|| restart(&hosts, &finished));
             }
             let record = plan.run();
-            over.store(true, Ordering::Relaxed);
+            finished.store(true, Ordering::Relaxed);
             record
         });
         let requests = hosts.requests();
@@ -224,14 +224,14 @@ impl Run {
 }
 
 /// Takes each host down in turn until the load is over.
-fn restart(hosts: &Hosts, over: &AtomicBool) {
+fn restart(hosts: &Hosts, finished: &AtomicBool) {
     thread::sleep(WARM_UP);
     for number in (0..hosts.count()).cycle() {
         for (time, act) in [
-            (AWAY, Hosts::kill as fn(&Hosts, usize)),
-            (BACK, Hosts::revive),
+            (DOWNTIME, Hosts::kill as fn(&Hosts, usize)),
+            (UPTIME, Hosts::revive),
         ] {
-            if over.load(Ordering::Relaxed) {
+            if finished.load(Ordering::Relaxed) {
                 return;
             }
             act(hosts, number);
@@ -268,7 +268,7 @@ fn main() {
             if !name.contains(&options.only) {
                 continue;
             }
-            if let Some((record, figure)) = run.on(contender) {
+            if let Some((record, figure)) = run.measure(contender) {
                 run.row(&name, &record, figure);
             }
         }

@@ -5,7 +5,7 @@ import collections
 import random
 import ssl
 
-from hosts import BIG, BREAKS, answer_to, read_body, read_head, reset
+from hosts import BIG, BREAKS, response_body, read_body, read_head, reset
 
 PATIENCE = 40
 
@@ -44,7 +44,7 @@ def head(method, path, host, *fields):
     return "\r\n".join(lines).encode()
 
 
-async def read_answer(reader, method="GET"):
+async def read_response(reader, method="GET"):
     """The status, the fields and the body of the next final response."""
     while True:
         start, fields = await read_head(reader)
@@ -58,7 +58,7 @@ async def read_answer(reader, method="GET"):
 
 def check(world, path, sent, status, got):
     """Records a response that a valid request cannot get, whatever the hosts do."""
-    expected = answer_to(path, sent)
+    expected = response_body(path, sent)
     # If a host ends its response by closing, a part of the response looks complete.
     is_own = expected.startswith(got) if "until_close" in path else got == expected
     if status not in (200, 401, 502, 503, 504) or (status == 200 and not is_own):
@@ -88,8 +88,8 @@ async def sound(world, number, keeps, tls=False):
                 connection = connection or await world.connect(tls)
                 reader, writer = connection
                 writer.write(head(method, path, "sound.test", *fields) + body)
-                status, fields, got = await read_answer(reader)
-            if status != 200 or got != answer_to(path, body):
+                status, fields, got = await read_response(reader)
+            if status != 200 or got != response_body(path, body):
                 world.failures.append((path, f"{method}, status {status}, {len(got)} bytes"))
             if ends(fields):
                 writer.close()
@@ -117,7 +117,7 @@ async def kept(world, chance, reader, writer):
             # The response of a host that does not wait for the body may come at the same time.
             await asyncio.sleep(chance.uniform(0, 0.005))
         writer.write(body)
-        status, fields, got = await read_answer(reader)
+        status, fields, got = await read_response(reader)
         check(world, path, body, status, got)
         world.outcomes["kept, each request", status] += 1
         if ends(fields):
@@ -134,7 +134,7 @@ async def drips(world, chance, reader, writer):
     for byte in head("GET", "/small/1", "mixed.test"):
         writer.write(bytes([byte]))
         await asyncio.sleep(0.005)
-    return (await read_answer(reader))[0]
+    return (await read_response(reader))[0]
 
 
 async def reads_slowly(world, chance, reader, writer):
@@ -146,13 +146,13 @@ async def reads_slowly(world, chance, reader, writer):
     return "whole" if got > BIG else "cut"
 
 
-async def leaves_amid_the_answer(world, chance, reader, writer):
+async def leaves_during_the_response(world, chance, reader, writer):
     writer.write(head("GET", "/big/1", "mixed.test"))
     await reader.read(chance.choice([1, 20_000]))
     chance.choice([reset, lambda writer: writer.close()])(writer)
 
 
-async def leaves_before_the_answer(world, chance, reader, writer):
+async def leaves_before_the_response(world, chance, reader, writer):
     writer.write(head("GET", "/small/1", "mixed.test"))
     await asyncio.sleep(chance.uniform(0, 0.05))
     chance.choice([reset, lambda writer: writer.close()])(writer)
@@ -171,22 +171,22 @@ async def aborts_an_upload(world, chance, reader, writer):
 
 async def uploads(world, chance, reader, writer):
     writer.write(head("POST", "/upload/1", "mixed.test", f"Content-Length: {2 * BIG}") + bytes(2 * BIG))
-    return (await read_answer(reader))[0]
+    return (await read_response(reader))[0]
 
 
 async def pipelines(world, chance, reader, writer):
     writer.write(b"".join(head("GET", f"/small/{number}", "mixed.test") for number in range(5)))
     for number in range(5):
-        status, fields, got = await read_answer(reader)
+        status, fields, got = await read_response(reader)
         check(world, f"/small/{number}", b"", status, got)
         if ends(fields):
             break
     return status
 
 
-async def has_too_much_of_a_head(world, chance, reader, writer):
+async def sends_an_oversized_head(world, chance, reader, writer):
     writer.write(head("GET", "/small/1", "mixed.test", f"X-Large: {'x' * chance.choice([40_000, 200_000])}"))
-    return (await read_answer(reader))[0]
+    return (await read_response(reader))[0]
 
 
 async def sends_garbage(world, chance, reader, writer):
@@ -194,22 +194,22 @@ async def sends_garbage(world, chance, reader, writer):
     return (await reader.read(12))[-3:].decode("latin-1")
 
 
-async def stops_amid_a_head(world, chance, reader, writer):
+async def stops_within_a_head(world, chance, reader, writer):
     request = head("GET", "/small/1", "mixed.test")
     writer.write(request[:chance.randrange(len(request))])
     await asyncio.sleep(chance.uniform(0, 0.1))
     chance.choice([reset, lambda writer: writer.close()])(writer)
 
 
-async def says_nothing(world, chance, reader, writer):
+async def sends_nothing(world, chance, reader, writer):
     await asyncio.sleep(chance.uniform(0, 2))
 
 
 # The function of each kind, its number of clients, and the pause of each.
 MIXED = {
-    kept: (6, 0.05), single: (4, 0.05), drips: (2, 0.1), reads_slowly: (2, 0.1), leaves_amid_the_answer: (2, 0.1),
-    leaves_before_the_answer: (2, 0.05), aborts_an_upload: (2, 0.1), uploads: (2, 0.2), pipelines: (2, 0.1),
-    has_too_much_of_a_head: (1, 0.2), sends_garbage: (1, 0.1), stops_amid_a_head: (2, 0.05), says_nothing: (3, 0.1),
+    kept: (6, 0.05), single: (4, 0.05), drips: (2, 0.1), reads_slowly: (2, 0.1), leaves_during_the_response: (2, 0.1),
+    leaves_before_the_response: (2, 0.05), aborts_an_upload: (2, 0.1), uploads: (2, 0.2), pipelines: (2, 0.1),
+    sends_an_oversized_head: (1, 0.2), sends_garbage: (1, 0.1), stops_within_a_head: (2, 0.05), sends_nothing: (3, 0.1),
 }
 
 

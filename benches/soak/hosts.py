@@ -31,7 +31,7 @@ def reset(writer):
     writer.transport.abort()
 
 
-def answer_to(path, body):
+def response_body(path, body):
     """The body of a valid response. It depends on the request, so that a mix-up shows."""
     own = f"{path} {zlib.crc32(body)}\n".encode()
     size = {"big": BIG, "chunks": CHUNKS}.get(path.split("/")[1], len(own))
@@ -154,7 +154,7 @@ class Host:
             return False
         if mode == "slow":
             await asyncio.sleep(self.random.uniform(0.05, 0.5))
-        answer = answer_to(path, body)
+        answer = response_body(path, body)
         kind = path.split("/")[1]
         head = "HTTP/1.1 200 OK\r\nX-Port: %d\r\n" % self.port
         if kind == "chunks":

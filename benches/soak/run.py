@@ -44,7 +44,7 @@ MIXED = [["well", "reset", "hang", "cut", "slow", "fail", "garbage", "early", "a
 GROWTH = 1.2
 
 # How long the shutdown may take.
-REST = 60
+IDLE_TIMEOUT = 60
 
 CONFIG = """
 server: {{ threads: 2, http1: {http1}, pid_file: pid, control_socket: control, upgrade_socket: run/upgrade }}
@@ -107,7 +107,7 @@ class Ballast:
         self.rig.start([self.options.binary, "run", "-c", self.folder / "ballast.yaml"], self.admin)
         # The process opens these last.
         files = [self.folder / name for name in ("pid", "control", "run/upgrade")]
-        await until(lambda: all(file.exists() for file in files), "the begin")
+        await wait_until(lambda: all(file.exists() for file in files), "the begin")
         self.pids.append(self.serving())
 
     def serving(self):
@@ -127,12 +127,12 @@ class Ballast:
         self.reloads += 1
         self.configure()
         os.kill(self.serving(), signal.SIGHUP)
-        await until(lambda: "reloaded" in self.log(before), "a reload")
+        await wait_until(lambda: "reloaded" in self.log(before), "a reload")
 
     async def hand_over(self):
         before = self.serving()
         os.kill(before, signal.SIGQUIT)
-        await until(lambda: self.serving() != before, "a handover")
+        await wait_until(lambda: self.serving() != before, "a handover")
         self.pids.append(self.serving())
 
     def logged(self, path):
@@ -179,7 +179,7 @@ def runs(pid):
     return own and stat.rsplit(")", 1)[1].split()[0] != "Z"
 
 
-async def until(condition, what, seconds=30):
+async def wait_until(condition, what, seconds=30):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -213,9 +213,9 @@ async def sample(ballast, world, options, samples):
     begin = time.monotonic()
     while not world.over.is_set():
         try:
-            told = await asyncio.to_thread(ballast.metrics)
-            row = (time.monotonic() - begin, ballast.resident(), ballast.descriptors(), told["ballast_connections"],
-                   told["ballast_in_flight"])
+            metrics = await asyncio.to_thread(ballast.metrics)
+            row = (time.monotonic() - begin, ballast.resident(), ballast.descriptors(), metrics["ballast_connections"],
+                   metrics["ballast_in_flight"])
         except (OSError, urllib.error.URLError, ValueError, KeyError):
             # A handover is under way.
             row = None
@@ -227,7 +227,7 @@ async def sample(ballast, world, options, samples):
         await world.pause(1)
 
 
-def judge_memory(samples, seconds, problems):
+def check_memory(samples, seconds, problems):
     """Compares the thirds of the run; the first one is the warm-up."""
     thirds = [[row[1] for row in samples if part <= 3 * row[0] / seconds < part + 1] for part in range(3)]
     if not all(thirds):
@@ -239,23 +239,23 @@ def judge_memory(samples, seconds, problems):
         problems.append(f"memory grew from {means[1]:.1f} to {means[2]:.1f} MiB")
 
 
-async def come_to_rest(ballast, idle, problems):
+async def wait_until_idle(ballast, idle, problems):
     """Waits until the process holds what it held before."""
     names = ["ballast_connections", "ballast_in_flight", "ballast_host_in_flight", "ballast_queue_length"]
     held = {}
 
-    def rests():
+    def is_idle():
         held.update({"descriptors": ballast.descriptors(), "predecessors": len(ballast.left())})
         try:
-            told = ballast.metrics()
-            held.update({name: told.get(name, 0.0) for name in names})
+            metrics = ballast.metrics()
+            held.update({name: metrics.get(name, 0.0) for name in names})
         except OSError as error:
             held["admin"] = error
             return False
         return held["descriptors"] <= idle and not any(held[name] for name in ["predecessors", *names])
 
     try:
-        await until(rests, "coming to rest", REST)
+        await wait_until(is_idle, "an idle process", IDLE_TIMEOUT)
     except TimeoutError as error:
         problems.append(f"{error}; {held}, idle descriptors were {idle}")
     print(f"at rest, {ballast.resident():.1f} MiB: {held}")
@@ -273,7 +273,7 @@ async def soak(ballast, options):
     for _ in range(20):
         counts.append(ballast.descriptors())
         await asyncio.sleep(0.1)
-    # A health check holds one more for a moment.
+    # A health check briefly holds one more.
     idle = statistics.mode(counts)
     print(f"idle: {idle} descriptors, {ballast.resident():.1f} MiB", flush=True)
     world = clients.World(ballast.port, ballast.tls_port, ballast.folder / "certificate.pem")
@@ -287,28 +287,28 @@ async def soak(ballast, options):
     problems += [f"the soak itself failed: {error!r}" for error in results if isinstance(error, BaseException)]
     for host in hosts:
         await host.close()
-    await come_to_rest(ballast, idle, problems)
+    await wait_until_idle(ballast, idle, problems)
     report(ballast, world, hosts)
     if not options.handovers:
-        judge_memory(samples, options.seconds, problems)
+        check_memory(samples, options.seconds, problems)
     if not world.sound or world.failures:
         problems.append(f"{len(world.failures)} of {world.sound} sound requests failed")
     for path, how in world.failures[:20]:
         problems.append(f"{path}: {how}; in the access log: {ballast.logged(path)}")
-    problems += [f"a wrong answer: {wrong}" for wrong in world.wrong[:20]]
+    problems += [f"a wrong response: {wrong}" for wrong in world.wrong[:20]]
     problems += [f"a request that no client sent: {start}" for host in hosts for start in host.strange[:5]]
-    told = ballast.metrics()
+    metrics = ballast.metrics()
     for name in ["ballast_panics_total", "ballast_task_panics_total"]:
-        if told.get(name, 0.0):
-            problems.append(f"{name} is {told[name]}")
+        if metrics.get(name, 0.0):
+            problems.append(f"{name} is {metrics[name]}")
     last = ballast.serving()
     os.kill(last, signal.SIGTERM)
     try:
-        await until(lambda: not runs(last), "the end of the process")
+        await wait_until(lambda: not runs(last), "the end of the process")
     except TimeoutError as error:
         problems.append(str(error))
     if "panicked" in ballast.log():
-        problems.append("the log tells of a panic")
+        problems.append("the log contains a panic")
     return problems
 
 

@@ -145,7 +145,7 @@ impl EntryQueue {
         self.count_lost(self.state(), lines, reason);
     }
 
-    /// Records that the whole batch was written. Logs the recovery after a logged loss, once no more lines are lost.
+    /// Records that the whole batch was written. Logs the recovery after a logged loss, once lines are no longer lost.
     pub(super) fn batch_written(&self) {
         let mut state = self.state();
         if state.last_warning.is_some() && !state.is_recovery_logged && !state.lost_since_take {

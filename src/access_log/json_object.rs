@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    fn shown(fill: impl Fn(&mut JsonObject<'_>)) -> String {
+    fn object_text(fill: impl Fn(&mut JsonObject<'_>)) -> String {
         let mut line = Vec::new();
         let mut object = JsonObject::begin(&mut line);
         fill(&mut object);
@@ -213,7 +213,7 @@ mod tests {
             (b"\x7f\xc2\x9b31m", "{\"a\":\"\u{fffd}\u{fffd}31m\"}"),
         ] {
             assert_eq!(
-                shown(|object| object.escaped_str(key!("a"), Some(sent))),
+                object_text(|object| object.escaped_str(key!("a"), Some(sent))),
                 written
             );
         }
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn values_and_lists_are_json() {
-        let text = shown(|object| {
+        let text = object_text(|object| {
             object.number(key!("a"), Some(7_u16));
             object.number(key!("b"), None::<u64>);
             object.boolean(key!("c"), true);

@@ -297,19 +297,19 @@ mod tests {
     #[derive(Debug, Default)]
     struct Disk {
         content: Vec<u8>,
-        room: usize,
+        free: usize,
         /// The maximum number of bytes per write.
         max: usize,
     }
 
     impl Output for Disk {
         fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let count = bytes.len().min(self.room).min(self.max);
+            let count = bytes.len().min(self.free).min(self.max);
             if count == 0 {
                 return Err(ErrorKind::StorageFull.into());
             }
             self.content.extend_from_slice(&bytes[..count]);
-            self.room -= count;
+            self.free -= count;
             Ok(count)
         }
 
@@ -336,8 +336,8 @@ mod tests {
         ) {
             let mut file = file_on(Disk::default());
             let (mut number, mut lost) = (0, 0);
-            for (room, max, lines) in steps {
-                (file.out.room, file.out.max) = (room, max);
+            for (free, max, lines) in steps {
+                (file.out.free, file.out.max) = (free, max);
                 let text = String::from_iter((0..lines).map(|_| {
                     number += 1;
                     format!("<{number}>\n")
@@ -346,8 +346,8 @@ mod tests {
                     lost += unwritten.lines;
                 }
             }
-            (file.out.room, file.out.max) = (100, 100);
-            file.write(b"<end>\n").expect("there is room");
+            (file.out.free, file.out.max) = (100, 100);
+            file.write(b"<end>\n").expect("enough space");
             let content = str::from_utf8(&file.out.content).expect("text");
             let whole = content.lines().all(|line| line.starts_with('<') && line.ends_with('>'));
             prop_assert!(whole && content.ends_with('\n'), "{content}");
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn a_partial_line_is_lost_if_its_beginning_was_truncated() {
         let mut file = file_on(Disk {
-            room: 8,
+            free: 8,
             max: 100,
             ..Disk::default()
         });
@@ -370,8 +370,8 @@ mod tests {
             .expect_err("it is full");
         assert_eq!(failed.lines, 1, "the second one waits");
         file.out.content.clear();
-        file.out.room = 100;
-        let lost = file.write(b"next\n").expect_err("the second one has gone");
+        file.out.free = 100;
+        let lost = file.write(b"next\n").expect_err("the second one is lost");
         assert_eq!(lost.lines, 1);
         assert_eq!(file.out.content, b"next\n");
     }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_when_there_are_too_many() {
+    fn the_oldest_is_displaced_when_too_many_wait() {
         let pending_heads = PendingHeads::default();
         let first = pending_heads.register();
         let mut others = Vec::from_iter((1..MAX_PENDING).map(|_| pending_heads.register()));

@@ -8,7 +8,6 @@ mod api_server;
 mod dashboard;
 mod head_reader;
 mod process_handle;
-mod readiness;
 mod response;
 
 pub use api::{
@@ -20,4 +19,3 @@ pub use api_server::{ApiServer, Caller};
 pub use process_handle::{
     ChangeError, HeldPermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad,
 };
-pub use readiness::Readiness;

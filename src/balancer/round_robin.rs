@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn five_one_one_is_laid_out_like_nginx_does() {
+    fn weights_5_1_1_are_interleaved_as_by_nginx() {
         assert_eq!(smooth(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
     }
 

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn deny_wins_and_an_empty_allow_is_everybody() {
+    fn deny_wins_and_an_empty_allow_list_permits_all() {
         let permits = |allow: &[&str], deny: &[&str], address: &str| {
             let (allow, deny) = (networks(allow), networks(deny));
             Access { allow, deny }.permits(address.parse().expect("an address"))

@@ -1,21 +1,31 @@
-//! A YAML file as a tree of values, each with its line and column.
+//! YAML files as a tree of values, each with its line and column.
 //!
 //! Scalars keep their text as written, and whether they are quoted: `1.10` is not `1.1` here, and `~` is not a file name.
 
 use std::fmt;
 
 use super::hints::quote;
-use super::yaml;
+use super::yaml::{self, NodeBudget};
 
-/// A line and a column, both counted from 1; columns count characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A file, a line and a column. Lines and columns are counted from 1; columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Position {
+    /// 0 is the main file; included files follow in the order in which they are read.
+    pub(super) file: usize,
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
 impl Position {
-    pub(super) const START: Position = Position { line: 1, column: 1 };
+    pub(super) const START: Position = Position::start_of(0);
+
+    pub(super) const fn start_of(file: usize) -> Position {
+        Position {
+            file,
+            line: 1,
+            column: 1,
+        }
+    }
 }
 
 /// A value and where it stands.
@@ -78,8 +88,8 @@ impl Node {
                 content,
             };
         }
-        let document =
-            yaml::parse(text).expect("defaults and examples are valid YAML, which a test checks");
+        let document = yaml::parse(text, 0, &mut NodeBudget::default())
+            .expect("defaults and examples are valid YAML, which a test checks");
         document.root
     }
 
@@ -172,6 +182,18 @@ impl Node {
             Content::Null | Content::Scalar { .. } => 0,
         };
         inner + 1
+    }
+
+    /// How many lists and maps are nested here, this one included.
+    pub(super) fn depth(&self) -> usize {
+        match &self.content {
+            Content::List(list) => 1 + list.iter().map(Node::depth).max().unwrap_or(0),
+            Content::Map(entries) => {
+                let values = entries.iter().map(|entry| entry.value.depth());
+                1 + values.max().unwrap_or(0)
+            }
+            Content::Null | Content::Scalar { .. } => 0,
+        }
     }
 }
 

@@ -26,9 +26,9 @@ section! {
         /// request and count only if they are named. A client's fault never counts, nor does a connection that breaks
         /// within an upload, after an upgrade, or after an uncommon method or a head of more than 8 KiB.
         failures: Failures { failures(), default "[connect, timeout, reset, malformed, 500, 502-504, 520-529]" },
-        /// Failures in a row that eject the host; 0: a row does not.
+        /// Failures in a row that eject the host; 0: off.
         consecutive: Option<u32> { or_zero(whole(0..=MAX_CONSECUTIVE)), default "5" },
-        /// The percentage of failures within `window` that ejects the host; 0%: no percentage does.
+        /// The percentage of failures within `window` that ejects the host; 0%: off.
         rate: Option<u32> { or_zero(percent(0..=100)), default "50%" },
         /// The time over which the percentage is taken.
         window: Duration { time(), default "10s" },

@@ -1,7 +1,9 @@
-//! What reading a configuration needs beside its text: names to resolve, files to read.
+//! What reading a configuration needs beside its text: names to resolve, files to read, and variables.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
+use std::env::{self, VarError};
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +16,7 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Names that are resolved at the same time. Each that fails may take the resolver's full timeout of several seconds.
 const CONCURRENT_LOOKUPS: usize = 16;
 
-/// Resolves names and reads files. Tests replace [`System`] with their own, so that parsing is a function of the text.
+/// Resolves names, reads files and knows the environment variables. Tests replace [`System`] with their own, so that parsing is a function of the text.
 pub trait Environment: Sync {
     /// The addresses of a host name, best first.
     ///
@@ -35,9 +37,25 @@ pub trait Environment: Sync {
     fn read_private(&self, file: &Path) -> io::Result<Vec<u8>> {
         self.read(file)
     }
+
+    /// The names in a directory, in any order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    fn list(&self, _directory: &Path) -> io::Result<Vec<OsString>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// An environment variable.
+    ///
+    /// # Errors
+    /// It is not set, or not UTF-8.
+    fn variable(&self, _name: &str) -> Result<String, VarError> {
+        Err(VarError::NotPresent)
+    }
 }
 
-/// The system's resolver and its files.
+/// The system's resolver and its files, and the variables of this process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct System;
 
@@ -62,6 +80,15 @@ impl Environment for System {
             ));
         }
         whole(file)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let entries = fs::read_dir(directory)?;
+        entries.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn variable(&self, name: &str) -> Result<String, VarError> {
+        env::var(name)
     }
 }
 

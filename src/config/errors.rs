@@ -10,13 +10,14 @@ use super::hints::one_line;
 /// Problems that are listed; of further ones only the number is reported.
 pub(super) const MAX_LISTED: usize = 50;
 
-/// Everything that is wrong with a configuration file, at least one problem.
+/// Everything that is wrong with a configuration, at least one problem.
 ///
 /// Displayed it is one line for each: `FILE:LINE:COLUMN: pools.web.hosts[2]: message`, as far as a problem has a
-/// position in the file, with lines and columns counted from 1.
+/// position in its file, with lines and columns counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
-    file: PathBuf,
+    /// The main file and the included ones.
+    files: Vec<PathBuf>,
     problems: Vec<Problem>,
     unlisted: usize,
 }
@@ -24,14 +25,16 @@ pub struct ConfigErrors {
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
+    file: usize,
     position: Option<Position>,
     pub(super) message: String,
 }
 
 impl Problem {
-    /// A problem with the file as a whole.
-    pub(super) fn of_file(message: &str) -> Self {
+    /// A problem with a file as a whole, known by its index.
+    pub(super) fn of_file(file: usize, message: &str) -> Self {
         Problem {
+            file,
             position: None,
             message: one_line(message),
         }
@@ -40,6 +43,7 @@ impl Problem {
     /// A problem of syntax.
     pub(super) fn at(position: Position, message: &str) -> Self {
         Problem {
+            file: position.file,
             position: Some(position),
             message: one_line(message),
         }
@@ -57,16 +61,16 @@ impl Problem {
 impl ConfigErrors {
     /// One problem with the file as a whole.
     pub(super) fn of_file(file: &FilePath, message: &str) -> Self {
-        ConfigErrors::new(file, vec![Problem::of_file(message)])
+        ConfigErrors::new(vec![file.to_owned()], vec![Problem::of_file(0, message)])
     }
 
-    /// These problems, in the order of the file.
-    pub(super) fn new(file: &FilePath, mut problems: Vec<Problem>) -> Self {
-        problems.sort_by_key(|problem| problem.position);
+    /// These problems, in the order of the files.
+    pub(super) fn new(files: Vec<PathBuf>, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| (problem.file, problem.position));
         let unlisted = problems.len().saturating_sub(MAX_LISTED);
         problems.truncate(MAX_LISTED);
         ConfigErrors {
-            file: file.to_owned(),
+            files,
             problems,
             unlisted,
         }
@@ -75,19 +79,20 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
         for (number, problem) in self.problems.iter().enumerate() {
             if number > 0 {
                 f.write_str("\n")?;
             }
+            let file = file_name(&self.files, problem.file);
             match problem.position {
-                Some(Position { line, column }) => {
+                Some(Position { line, column, .. }) => {
                     write!(f, "{file}:{line}:{column}: {}", problem.message)?;
                 }
                 None => write!(f, "{file}: {}", problem.message)?,
             }
         }
         if self.unlisted > 0 {
+            let file = file_name(&self.files, 0);
             write!(f, "\n{file}: and {} more problems", self.unlisted)?;
         }
         Ok(())
@@ -95,3 +100,15 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl Error for ConfigErrors {}
+
+/// Where a value is, as in `FILE:LINE:COLUMN`.
+pub(super) fn place(files: &[PathBuf], position: Position) -> String {
+    let Position { file, line, column } = position;
+    format!("{}:{line}:{column}", file_name(files, file))
+}
+
+/// The name of a file on one line: those that a pattern finds may have any characters but `/` in them.
+fn file_name(files: &[PathBuf], file: usize) -> String {
+    let file = files.get(file).map(|file| file.display().to_string());
+    one_line(&file.unwrap_or_default())
+}

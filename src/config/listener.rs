@@ -31,6 +31,18 @@ section! {
         /// Load balancers in front that announce the client with the PROXY protocol, version 1 or 2. The announced address
         /// then counts for everything. Only these networks may connect, and only with such a header.
         proxy_protocol: Option<ProxyProtocol> { map_of::<ProxyProtocol>(), optional "" },
+        /// Whether plain requests are redirected to https://, with the same host, path and query, on port 443 (308). Those
+        /// below /.well-known/acme-challenge/ are not, nor those that came to a trusted proxy over https.
+        redirect_https: bool { boolean(), default "false" },
+    }
+    check redirects_plain_requests;
+}
+
+fn redirects_plain_requests(listener: &mut Listener, map: &Node, reader: &mut Reader<'_>) {
+    if listener.redirect_https && listener.tls.is_some() {
+        let message =
+            "requests over TLS are https already; this key is for the listener of plain HTTP";
+        reader.problem_of_key(map, "redirect_https", message);
     }
 }
 
@@ -39,7 +51,7 @@ section! {
     pub struct ProxyProtocol: Eq {
         /// The networks of these load balancers.
         trusted: Vec<IpNet> {
-            networks().not_empty("no network is trusted, so nobody could connect"),
+            networks().not_empty("no network is trusted, so no load balancer could connect"),
             required "[10.0.0.0/8]"
         },
     }

@@ -1,6 +1,7 @@
 //! The configuration: from a YAML file to values that need no further checks.
 //!
-//! `yaml` reads a file into a tree of values with positions, which `document` defines. `schema` says how keys are declared;
+//! `yaml` reads a file into a tree of values with positions, which `document` defines. `sources` makes one tree of all
+//! files: `include` finds them, `merge` joins them, and `substitute` puts variables in their places. `schema` says how keys are declared;
 //! each of the other files declares the keys of one section, with the checks that compare keys with each other, beginning
 //! with `root`. `reference` writes what the declarations say for people and editors.
 
@@ -17,9 +18,11 @@ mod headers;
 mod health_check;
 mod hints;
 mod host;
+mod include;
 mod limits;
 mod listener;
 mod load;
+mod merge;
 mod page;
 mod paths;
 mod pattern;
@@ -38,8 +41,10 @@ mod secret;
 mod server;
 mod share;
 mod slow_start;
+mod sources;
 mod status;
 mod sticky;
+mod substitute;
 mod template;
 mod timeouts;
 mod tracing;
@@ -84,4 +89,4 @@ pub use slow_start::SlowStart;
 pub use sticky::{SameSite, Secure, Sticky};
 pub use template::{Template, Variable};
 pub use timeouts::Timeouts;
-pub use tracing::{Endpoint, Otlp, Tracing};
+pub use tracing::{Endpoint, FieldsFile, Otlp, Tracing};

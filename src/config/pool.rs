@@ -32,7 +32,7 @@ section! {
         algorithm: Algorithm { AlgorithmKind, default "p2c" },
         /// The servers, each as host:port or as a map.
         hosts: Vec<Host> { host::hosts(), default "[]" },
-        /// How a host is found to work or to fail; `none`: there is no check.
+        /// How a host is found to work or to fail; `none`: no check.
         health_check: Option<HealthCheck> { or_none(HealthCheckKind, health_check::hint), default "{}" },
         /// The Host field that hosts see. `preserve`: the client's. `upstream`: their own host:port.
         host_header: HostHeader {
@@ -54,7 +54,7 @@ section! {
         /// goes out again only if its method is idempotent (or the route says `retry: any_method`), the client has got
         /// nothing yet, and the part of the body that came fits into 64 KiB.
         retries: Option<Retries> { or_none(map_of::<Retries>(), retries::hint), default "{}" },
-        /// A cookie that keeps a client with its host; `none`: there is none. Its value is an authenticated token, not the
+        /// A cookie that keeps a client with its host; `none`: no cookie. Its value is an authenticated token, not the
         /// host's address. If the host is gone, failing, draining or full, another one takes its place, and the cookie
         /// changes.
         sticky: Option<Sticky> { or_none(map_of::<Sticky>(), sticky::hint), default "none" },

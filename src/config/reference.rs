@@ -22,16 +22,62 @@ const HEADER: &str = "\
 # Check a file before it is used:    ballast check -c FILE
 #
 # Times have a unit: 500ms, 2s, 1m, 1h, or 1m30s; none may be longer than 24h.
-# Paths of files begin in the directory of the configuration unless they begin with a slash.
+# Paths of files begin in the directory of the file that names them unless they begin with a slash.
+#
+# ${NAME} within a value stands for an environment variable of the process, ${NAME:-default} has a default for one that is
+# not set or empty, and $${ is a literal ${. Within brackets such a value needs quotes. The API shows the values that came
+# of it, so secrets belong into the files that token_file, secret_file, headers_file and key name.
+#
+# A value that stands in several places has an anchor (&name) in one of them and an alias (*name) in the others; `<<: *name`
+# takes over the keys of a map that are not written. Keys at the top that begin with x- are places for anchors and otherwise
+# ignored. An alias is good for its own file.
 ";
 
 /// The JSON Schema of a configuration, by which editors complete and check.
 pub fn json_schema() -> Json {
     let mut schema = map_of::<Config>().schema();
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    // Places for anchors.
+    schema["patternProperties"] = json!({ "^x-": {} });
+    allow_variables(&mut schema);
     schema["title"] = json!("Configuration of Ballast");
     schema["type"] = json!("object");
     schema
+}
+
+/// Lets a variable stand where a schema has a number, a word or a text of some form.
+fn allow_variables(schema: &mut Json) {
+    const FORM: [&str; 6] = ["type", "minimum", "maximum", "pattern", "enum", "const"];
+    let Some(map) = schema.as_object_mut() else {
+        return;
+    };
+    for key in ["properties", "patternProperties"] {
+        let properties = map.get_mut(key).and_then(Json::as_object_mut);
+        properties
+            .into_iter()
+            .flatten()
+            .for_each(|(_, schema)| allow_variables(schema));
+    }
+    for key in ["anyOf", "oneOf"] {
+        let schemas = map.get_mut(key).and_then(Json::as_array_mut);
+        schemas.into_iter().flatten().for_each(allow_variables);
+    }
+    for key in ["items", "additionalProperties"] {
+        map.get_mut(key).into_iter().for_each(allow_variables);
+    }
+    let is_number = map
+        .get("type")
+        .is_some_and(|it| it == "integer" || it == "boolean");
+    if is_number
+        || ["pattern", "enum", "const"]
+            .iter()
+            .any(|key| map.contains_key(*key))
+    {
+        let form = FORM.iter().filter_map(|key| map.remove_entry(*key));
+        let form = Json::Object(form.collect());
+        let variable = json!({ "type": "string", "pattern": "\\$\\{" });
+        map.insert("anyOf".to_owned(), json!([form, variable]));
+    }
 }
 
 /// A file with every key, its default or an example, and its documentation.
@@ -79,7 +125,13 @@ pub fn manual_page() -> String {
     page.control("SH", ["DESCRIPTION"]);
     page.text([roman(
         "A YAML file. Unknown keys are refused. Times have a unit, as in 500ms, 2s or 1m30s, and sizes may have one: KiB, \
-         MiB or GiB. Paths of files begin in the directory of the configuration.",
+         MiB or GiB. Paths of files begin in the directory of the file that names them.",
+    )]);
+    page.control("PP", []);
+    page.text([roman(
+        "${NAME} within a value stands for an environment variable, ${NAME:-default} has a default for one that is not set \
+         or empty, and $${ is a literal ${. Anchors, aliases and merges (<<) of YAML work within a file; keys at the top \
+         that begin with x- are places for anchors and otherwise ignored.",
     )]);
     page.control("SH", ["KEYS"]);
     visit(keys(), "", &mut |path, key| {
@@ -137,7 +189,9 @@ fn key_lines(key: &Key, indent: usize) -> Vec<String> {
     let margin = " ".repeat(indent);
     let name = key.name;
     let (value, is_commented) = match key.presence {
-        Presence::Default(value) | Presence::Required(value) => (value, false),
+        Presence::Default(value) | Presence::Required(value) | Presence::Alternative(value) => {
+            (value, false)
+        }
         Presence::Optional(example) | Presence::Conditional(example) => (example, true),
         Presence::Flat => return Vec::new(),
     };
@@ -189,7 +243,12 @@ fn map_lines(keys: Vec<Key>, indent: usize) -> Vec<String> {
 
 /// An element of a list: its required keys first, so that one of them bears the dash.
 fn element_lines(keys: Vec<Key>, indent: usize) -> Vec<String> {
-    let is_required = |key: &Key| matches!(key.presence, Presence::Required(_));
+    let is_required = |key: &Key| {
+        matches!(
+            key.presence,
+            Presence::Required(_) | Presence::Alternative(_)
+        )
+    };
     let (required, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_required);
     let mut lines = map_lines(required.into_iter().chain(others).collect(), indent);
     let first = lines

@@ -10,6 +10,7 @@ use super::admin::Admin;
 use super::document::Node;
 use super::headers::Headers;
 use super::hints::quote;
+use super::include;
 use super::limits::Limits;
 use super::listener::{self, Listener};
 use super::paths::Paths;
@@ -24,6 +25,12 @@ use super::upgrades::upgrades;
 section! {
     /// A whole configuration.
     pub struct Config {
+        /// Further files, as a path or a list, relative to the directory of this one. Their names may have `*`, `?` and
+        /// `[...]` in them, as in `conf.d/*.yaml`; such files are read in the order of their names, and there may be none.
+        /// An included file has the same keys as this one but `include`. Sections are merged key by key, and lists are
+        /// joined, those of included files first: this file can end `routes` with one for all other requests. Any other
+        /// key may be in one file only, and so may a pool.
+        include: Vec<String> { include::patterns(), default "[]" },
         /// The process itself.
         server: Server { map_of::<Server>(), default "{}" },
         /// The TCP listener for operators and monitoring: /healthz answers 200 while the process runs, /ready while it wants
@@ -75,7 +82,8 @@ section! {
         /// The hosts, in pools, whose names are yours.
         pools: Vec<Pool> { Pools, default "{}" },
         .. {
-            /// The SHA-256 of the file's text, in hexadecimal.
+            /// The SHA-256 of the file, in hexadecimal. With included files it is that of the lines that `sha256sum`
+            /// prints about all files in the directory of the main one.
             digest: String = String::new(),
         }
     }

@@ -62,18 +62,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_takes_its_part() {
-        let taken = |percent| {
+    fn a_share_selects_its_percentage() {
+        let selected = |percent| {
             let share = Share::of_percent(percent);
             let step = u64::MAX / 100_000;
             (0..100_000)
-                .filter(|place| share.takes(place * step + step / 2))
+                .filter(|position| share.takes(position * step + step / 2))
                 .count()
         };
-        assert_eq!(taken(0.0), 0);
-        assert_eq!(taken(100.0), 100_000);
-        assert_eq!(taken(12.5), 12_500);
-        assert_eq!(taken(0.001), 1);
+        assert_eq!(selected(0.0), 0);
+        assert_eq!(selected(100.0), 100_000);
+        assert_eq!(selected(12.5), 12_500);
+        assert_eq!(selected(0.001), 1);
         assert!(Share::of_percent(100.0).takes(u64::MAX));
         assert!(!Share::of_percent(0.0).takes(0));
     }

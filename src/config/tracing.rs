@@ -1,6 +1,7 @@
 //! `tracing`: distributed traces.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -8,9 +9,10 @@ use http::uri::{Scheme, Uri};
 use serde_json::{Map, Value as Json, json};
 
 use super::document::{Content, Node};
+use super::environment::without_bom;
 use super::hints::quote;
 use super::schema::{
-    Describe, Kind, Reader, Scalar, boolean, map_of, scalar, section, time, whole,
+    Describe, Kind, Reader, Scalar, boolean, file, map_of, scalar, section, time, whole,
 };
 use super::share::{Share, share};
 
@@ -48,6 +50,8 @@ section! {
         endpoint: Endpoint { endpoint(), required "http://127.0.0.1:4318" },
         /// Header fields of each request to it, such as `{ authorization: "Bearer secret" }`.
         headers: Vec<(HeaderName, HeaderValue)> { Fields, default "{}" },
+        /// A file with further header fields, for what is secret: a line for each, as in `authorization: Bearer secret`.
+        headers_file: Option<FieldsFile> { fields_file(), optional "/etc/ballast/otlp.headers" },
         /// The name of this proxy there (service.name).
         service: String { service(), default "ballast" },
         /// For one request to it, from resolving its name to the end of its response.
@@ -57,6 +61,15 @@ section! {
         /// How many requests may wait to be sent, also while the collector is away.
         queue: usize { whole(1..=MAX_QUEUE), default "2048" },
     }
+}
+
+/// Header fields that are in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldsFile {
+    /// The file.
+    pub file: PathBuf,
+    /// The fields in it.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The URL of a collector.
@@ -190,6 +203,33 @@ impl Kind for Fields {
     }
 }
 
+fn fields_file() -> Scalar<FieldsFile> {
+    let read = |path: PathBuf, reader: &Reader<'_>| {
+        let shown = path.display();
+        let content = reader.environment.read(&path);
+        let content = content.map_err(|error| format!("cannot read `{shown}`: {error}"))?;
+        let text = std::str::from_utf8(without_bom(&content))
+            .map_err(|_| format!("`{shown}` is not UTF-8 text"))?;
+        let lines = (1..).zip(text.lines());
+        let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+        let fields = lines.map(|(number, line)| {
+            let field = match line.split_once(':') {
+                Some((name, value)) => field(name.trim(), value.trim()),
+                None => Err("there is no colon; write it as in `name: value`".to_owned()),
+            };
+            field.map_err(|problem| format!("line {number} of `{shown}`: {problem}"))
+        });
+        let fields = fields.collect::<Result<Vec<_>, String>>()?;
+        Ok(FieldsFile {
+            fields,
+            file: path.clone(),
+        })
+    };
+    file("the path of a file", read, |fields: &FieldsFile| {
+        json!(fields.file)
+    })
+}
+
 fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     let known = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("{} is not the name of a header field", quote(name)))?;
@@ -207,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_ipv6_has_its_brackets() {
+    fn an_ipv6_address_has_brackets() {
         let endpoint = Endpoint {
             tls: true,
             host: "::1".to_owned(),

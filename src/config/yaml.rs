@@ -8,15 +8,28 @@ use super::document::{Content, Entry, Node, Path, Position};
 use super::errors::Problem;
 use super::hints::quote;
 
-/// Values in one file, aliases expanded. A file of 1 MiB without aliases cannot hold more; aliases of aliases could
-/// expand to more than any memory holds.
+/// Values in all files, aliases expanded. Aliases of aliases could expand to more than any memory holds.
 const MAX_NODES: usize = 1_000_000;
 
 /// Nested lists and maps. Reading a value recurses into it.
 const MAX_DEPTH: usize = 64;
+const TOO_DEEP: &str = "the values are nested too deeply";
 
 /// Brackets that are open at the same time. The scanner reads them all before this module sees the first one.
 const MAX_BRACKETS: usize = 256;
+
+/// The key whose value is a map, or a list of maps, with further keys.
+const MERGE_KEY: &str = "<<";
+
+/// How many values may still be read.
+#[derive(Debug)]
+pub(super) struct NodeBudget(usize);
+
+impl Default for NodeBudget {
+    fn default() -> Self {
+        NodeBudget(MAX_NODES)
+    }
+}
 
 /// A file that could be read to its end.
 #[derive(Debug)]
@@ -26,21 +39,22 @@ pub(super) struct Document {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Reads a whole file.
+/// Reads a whole file, whose index is `file`.
 ///
 /// # Errors
 /// The text is not YAML, holds more than one document, or is nested too deeply.
-pub(super) fn parse(text: &str) -> Result<Document, Problem> {
+pub(super) fn parse(text: &str, file: usize, budget: &mut NodeBudget) -> Result<Document, Problem> {
     if has_too_many_brackets(text) {
-        return Err(Problem::of_file("the brackets are nested too deeply"));
+        return Err(Problem::of_file(file, "the brackets are nested too deeply"));
     }
     let mut builder = Builder {
         text,
+        file,
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         open: Vec::new(),
         path: Path::default(),
-        nodes_left: MAX_NODES,
+        budget,
         problems: Vec::new(),
     };
     let root = builder.document()?;
@@ -65,12 +79,14 @@ fn has_too_many_brackets(text: &str) -> bool {
 
 struct Builder<'a> {
     text: &'a str,
+    file: usize,
     parser: Parser<'a, StrInput<'a>>,
-    anchors: HashMap<usize, Node>,
+    /// Values with anchors, each with the number of nested lists and maps in it.
+    anchors: HashMap<usize, (Node, usize)>,
     /// Where the lists and maps begin that have not ended yet.
     open: Vec<Span>,
     path: Path,
-    nodes_left: usize,
+    budget: &'a mut NodeBudget,
     problems: Vec<Problem>,
 }
 
@@ -84,14 +100,14 @@ impl<'a> Builder<'a> {
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
                 Event::DocumentStart(_) if root.is_some() => {
                     let message = "there is more than one document (`---`) in this file";
-                    return Err(Problem::of_file(message));
+                    return Err(Problem::of_file(self.file, message));
                 }
                 Event::DocumentStart(_) => {}
                 event => root = Some(self.node(event, span)?),
             }
         }
         Ok(root.unwrap_or(Node {
-            position: Position::START,
+            position: Position::start_of(self.file),
             content: Content::Null,
         }))
     }
@@ -105,11 +121,8 @@ impl<'a> Builder<'a> {
     }
 
     fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, Problem> {
-        let position = self::position(&span);
-        self.nodes_left = self.nodes_left.saturating_sub(1);
-        if self.nodes_left == 0 {
-            return Err(too_many_nodes(position));
-        }
+        let position = self.position(&span);
+        self.charge(1, position)?;
         let (content, anchor, tag) = match event {
             Event::Alias(anchor) => return self.alias(anchor, position),
             Event::Scalar(text, style, anchor, tag) => {
@@ -133,34 +146,42 @@ impl<'a> Builder<'a> {
         }
         let node = Node { position, content };
         if anchor > 0 {
-            self.charge(&node)?;
-            self.anchors.insert(anchor, node.clone());
+            self.charge(node.size(), position)?;
+            self.anchors.insert(anchor, (node.clone(), node.depth()));
         }
         Ok(node)
     }
 
+    /// A copy of the value with this anchor. Its positions stay those of the anchor, where its errors can be corrected.
     fn alias(&mut self, anchor: usize, position: Position) -> Result<Node, Problem> {
-        let Some(node) = self.anchors.get(&anchor).cloned() else {
+        let Some((node, depth)) = self.anchors.get(&anchor).cloned() else {
             return Err(Problem::at(
                 position,
                 "this alias stands within its own anchor",
             ));
         };
-        self.charge(&node)?;
-        Ok(Node { position, ..node })
+        if self.open.len() + depth > MAX_DEPTH {
+            return Err(Problem::at(position, TOO_DEEP));
+        }
+        self.charge(node.size(), position)?;
+        Ok(node)
     }
 
-    /// Counts a copy of a value.
-    fn charge(&mut self, node: &Node) -> Result<(), Problem> {
-        let left = self.nodes_left.checked_sub(node.size());
-        self.nodes_left = left.ok_or_else(|| too_many_nodes(node.position))?;
+    /// Counts values.
+    fn charge(&mut self, count: usize, position: Position) -> Result<(), Problem> {
+        let left = self.budget.0.checked_sub(count);
+        self.budget.0 = left.ok_or_else(|| {
+            let message = format!(
+                "there are too many values, those of aliases included; the limit is {MAX_NODES}"
+            );
+            Problem::at(position, &message)
+        })?;
         Ok(())
     }
 
     fn enter(&mut self, span: Span) -> Result<(), Problem> {
         if self.open.len() == MAX_DEPTH {
-            let message = "the values are nested too deeply";
-            return Err(Problem::at(position(&span), message));
+            return Err(Problem::at(self.position(&span), TOO_DEEP));
         }
         self.open.push(span);
         Ok(())
@@ -184,19 +205,27 @@ impl<'a> Builder<'a> {
     fn entries(&mut self) -> Result<Vec<Entry>, Problem> {
         let mut entries = Vec::new();
         let mut keys = HashSet::new();
+        let mut merged = None;
         loop {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
                 break;
             }
-            let position = self::position(&span);
-            let Event::Scalar(key, ..) = event else {
+            let position = self.position(&span);
+            let Event::Scalar(key, style, ..) = event else {
                 return Err(Problem::at(position, "a key is a single value"));
             };
+            let is_merge = key == MERGE_KEY && style == ScalarStyle::Plain;
             let key = key.into_owned();
             let is_new = keys.insert(key.clone());
             if !is_new {
-                self.note(position, &format!("the key {} is here twice", quote(&key)));
+                let hint = if is_merge {
+                    "; write `<<: [*one, *other]`"
+                } else {
+                    ""
+                };
+                let message = format!("the key {} is here twice{hint}", quote(&key));
+                self.note(position, &message);
             }
             let (event, span) = self.next()?;
             self.path.push_key(&key);
@@ -206,7 +235,9 @@ impl<'a> Builder<'a> {
                 // The parser sees that a value is missing only at what follows.
                 value.position = position;
             }
-            if is_new {
+            if is_new && is_merge {
+                merged = Some(value);
+            } else if is_new {
                 entries.push(Entry {
                     key,
                     position,
@@ -216,7 +247,35 @@ impl<'a> Builder<'a> {
             }
         }
         self.open.pop();
+        if let Some(merged) = merged {
+            self.path.push_key(MERGE_KEY);
+            self.merge(merged, &mut entries, keys);
+            self.path.pop();
+        }
         Ok(entries)
+    }
+
+    /// Adds the entries of a map, or of a list of maps, whose keys are not there yet.
+    fn merge(&mut self, merged: Node, entries: &mut Vec<Entry>, mut keys: HashSet<String>) {
+        let maps = match merged.content {
+            Content::List(list) => list,
+            _ => vec![merged],
+        };
+        for map in maps {
+            match map.content {
+                Content::Map(further) => {
+                    let new = further.into_iter();
+                    entries.extend(new.filter(|entry| keys.insert(entry.key.clone())));
+                }
+                _ => {
+                    let message = format!(
+                        "expected a map or a list of maps, as in `<<: *defaults`, found {}",
+                        map.describe()
+                    );
+                    self.note(map.position, &message);
+                }
+            }
+        }
     }
 
     fn note(&mut self, position: Position, message: &str) {
@@ -227,6 +286,7 @@ impl<'a> Builder<'a> {
     /// A syntax error in the words of people who write YAML by hand.
     fn syntax(&self, error: &ScanError) -> Problem {
         let position = Position {
+            file: self.file,
             line: error.marker().line(),
             column: error.marker().col() + 1,
         };
@@ -243,9 +303,14 @@ impl<'a> Builder<'a> {
                 '{' => ("map", '}'),
                 _ => return None,
             };
-            let Position { line, column } = self::position(span);
+            let Position { line, column, .. } = self.position(span);
+            let mut lines = self.text.lines().take(position.line).skip(line - 1);
+            let hint = match lines.any(|line| line.contains("${")) {
+                true => "; within brackets, a value with `${` stands in quotes",
+                false => "",
+            };
             Some(format!(
-                "the {what} that begins at {line}:{column} has no `{end}`, or a comma is missing here"
+                "the {what} that begins at {line}:{column} has no `{end}`, or a comma is missing here{hint}"
             ))
         });
         Problem::at(position, &bracket.unwrap_or(error.info().to_owned()))
@@ -257,22 +322,20 @@ impl<'a> Builder<'a> {
         lines.into_iter().find_map(|(line, text)| {
             let indentation = &text[..text.len() - text.trim_start().len()];
             let column = indentation.find('\t')? + 1;
-            Some(Position { line, column })
+            Some(Position {
+                file: self.file,
+                line,
+                column,
+            })
         })
     }
-}
 
-fn too_many_nodes(position: Position) -> Problem {
-    Problem::at(
-        position,
-        "the aliases of this file expand to too many values",
-    )
-}
-
-/// Where a span begins.
-fn position(span: &Span) -> Position {
-    Position {
-        line: span.start.line(),
-        column: span.start.col() + 1,
+    /// Where a span begins.
+    fn position(&self, span: &Span) -> Position {
+        Position {
+            file: self.file,
+            line: span.start.line(),
+            column: span.start.col() + 1,
+        }
     }
 }

@@ -60,7 +60,7 @@ impl ClientConnection {
         self.write_stall + pending.unwrap_or_default()
     }
 
-    /// Reads up to `size` bytes or more. 0 means that the client sends no more.
+    /// Reads up to `size` bytes or more. 0 means that the client has finished sending.
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

@@ -207,7 +207,7 @@ impl<'e> ConnectionTask<'e> {
             let exchange = Exchange {
                 engine: self.engine,
                 client: &mut self.client,
-                peer: self.peer,
+                peer: &self.peer,
                 requests: self.requests,
                 began: began.into_std(),
                 length,
@@ -215,7 +215,8 @@ impl<'e> ConnectionTask<'e> {
             // Boxed, so that an idle connection does not reserve memory for a request.
             let mut running = Box::pin(exchange.run(&mut buffers, refused));
             // The future is moved for each request, so it has to stay small; rarely used futures inside it are boxed.
-            debug_assert!(size_of_val(&*running) <= 2_048);
+            let size = size_of_val(&*running);
+            debug_assert!(size <= 2_048, "{size} bytes");
             poll_fn(|context| {
                 // Unwind safety: everything a panic leaves in an odd state is dropped. What outlives it is built for
                 // that: counters that decrease on drop, locks whose poison is ignored, and the client's socket, which

@@ -25,6 +25,7 @@ use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::http_rules::{self, RequestFieldFilter};
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse};
@@ -66,7 +67,7 @@ impl RequestBuffers {
 pub(super) struct Exchange<'c> {
     pub(super) engine: &'c Engine,
     pub(super) client: &'c mut ClientConnection,
-    pub(super) peer: ClientInfo,
+    pub(super) peer: &'c ClientInfo,
     /// The number of earlier requests on this connection.
     pub(super) requests: u64,
     /// When the whole head had been read.
@@ -97,6 +98,14 @@ fn is_persistent(request: RequestView<'_>) -> bool {
 }
 
 impl Exchange<'_> {
+    /// The client's connection.
+    pub(super) fn connection(&self) -> ConnectionInfo {
+        ConnectionInfo {
+            tls: self.peer.tls,
+            local: self.peer.listener,
+        }
+    }
+
     /// Serves the request. With `refused`, sends that response before any other decision.
     pub(super) async fn run(
         mut self,
@@ -132,7 +141,7 @@ impl Exchange<'_> {
             Err((response, connection)) => {
                 let keep_alive = keep_alive && connection == Persistence::KeepAlive;
                 return self
-                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                    .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                     .await;
             }
         };
@@ -143,10 +152,13 @@ impl Exchange<'_> {
         if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
             let response = LocalResponse::OVERLOADED;
             return self
-                .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                 .await;
         }
-        let response = self.engine.proxy.respond(request, self.peer.tls, &mut ctx);
+        let response = {
+            let connection = self.connection();
+            self.engine.proxy.respond(request, connection, &mut ctx)
+        };
         if let Some(response) = response {
             return self
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)
@@ -156,7 +168,7 @@ impl Exchange<'_> {
             Ok(filter) => filter,
             Err(response) => {
                 return self
-                    .refuse(&mut ctx, request, response, false, &mut body)
+                    .refuse(&mut ctx, request, response.into(), false, &mut body)
                     .await;
             }
         };
@@ -172,7 +184,7 @@ impl Exchange<'_> {
                     _ => LocalResponse::NO_HOST,
                 };
                 return self
-                    .refuse(&mut ctx, request, response, keep_alive, &mut body)
+                    .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                     .await;
             }
         }
@@ -202,14 +214,13 @@ impl Exchange<'_> {
         &mut self,
         ctx: &mut RequestContext,
         request: RequestView<'_>,
-        response: impl Into<LocalMessage>,
+        mut response: Box<LocalMessage>,
         keep_alive: bool,
         body: &mut BodyDecoder,
     ) -> AfterRequest {
         // A client that waits for "100 Continue" may never send the body: its next request would then be read as the
         // body.
         let keep_alive = keep_alive && !request.fields.contains(&EXPECT);
-        let mut response = response.into();
         let (written, sent) = self
             .send_response(ctx, request, &mut response, keep_alive)
             .await;
@@ -322,7 +333,8 @@ impl Exchange<'_> {
                 let response =
                     failure::status_for(error).filter(|_| !ctx.has_client_left && status.is_none());
                 if let Some(status_code) = response {
-                    let mut response = LocalMessage::from(LocalResponse::for_status(status_code));
+                    let mut response =
+                        Box::<LocalMessage>::from(LocalResponse::for_status(status_code));
                     let (written, length) =
                         self.send_response(ctx, request, &mut response, false).await;
                     if written.is_ok() {
@@ -338,7 +350,7 @@ impl Exchange<'_> {
                 }
             }
         }
-        ctx.account = None;
+        ctx.retry_handle = None;
         let transferred = Transferred {
             request,
             tls: self.peer.tls,

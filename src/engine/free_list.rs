@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_values_stay_as_were_in_use_at_once() {
+    fn as_many_values_stay_as_were_in_use_concurrently() {
         let mut free_list = FreeList::new();
         for number in 0..10 {
             free_list.put(number);

@@ -79,7 +79,7 @@ impl IdleConnections {
         None
     }
 
-    /// Closes one idle connection; `false` if there is none.
+    /// Closes one idle connection; `false` if no connection is idle.
     fn evict(&mut self) -> bool {
         let mut kept = self.0.values_mut();
         match kept.find(|kept| !kept.is_empty()) {

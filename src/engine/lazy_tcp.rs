@@ -179,7 +179,7 @@ mod tests {
     fn pair() -> (StdTcpStream, LazyTcp) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let client = StdTcpStream::connect(listener.local_addr().expect("bound"));
-        let (accepted, _) = listener.accept().expect("there is one");
+        let (accepted, _) = listener.accept().expect("a connection");
         accepted.set_nonblocking(true).expect("a socket");
         (client.expect("connected"), LazyTcp::from(accepted))
     }
@@ -192,16 +192,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_registers_when_it_has_to_wait() {
+    async fn a_socket_registers_when_a_read_has_to_wait() {
         let (mut client, mut socket) = pair();
         client.write_all(b"one").expect("sent");
         assert_eq!(read(&mut socket).await.expect("bytes"), b"one");
         let written = poll_fn(|context| socket.poll_write(context, [b"two", b""])).await;
-        assert_eq!(written.expect("room"), 3);
+        assert_eq!(written.expect("a write"), 3);
         assert!(socket.is_unregistered());
-        let mut answer = [0; 3];
-        client.read_exact(&mut answer).expect("an answer");
-        assert_eq!(&answer, b"two");
+        let mut received = [0; 3];
+        client.read_exact(&mut received).expect("three bytes");
+        assert_eq!(&received, b"two");
         let more = std::thread::spawn(move || client.write_all(b"more").map(|()| client));
         assert_eq!(read(&mut socket).await.expect("bytes"), b"more");
         assert!(!socket.is_unregistered());
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_has_to_wait_goes_on_when_there_is_room() {
+    async fn a_write_that_had_to_wait_continues() {
         let (mut client, mut socket) = pair();
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();
@@ -220,7 +220,7 @@ mod tests {
         while sent < bytes.len() {
             let parts = [&bytes[sent..], b""];
             let written = poll_fn(|context| socket.poll_write(context, parts)).await;
-            sent += written.expect("room");
+            sent += written.expect("a write");
         }
         drop(socket);
         assert_eq!(reader.join().expect("no panic").expect("all"), 32 << 20);

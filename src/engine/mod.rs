@@ -22,7 +22,7 @@ mod send_buffer;
 mod transport;
 mod tunnel;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ pub struct ClientInfo {
     pub address: Option<IpAddr>,
     /// Whether the connection uses TLS.
     pub tls: bool,
-    /// The local port that the client connected to.
-    pub port: Option<u16>,
+    /// The address of the listener that the client connected to.
+    pub listener: Option<SocketAddr>,
 }
 
 impl Engine {
@@ -144,7 +144,7 @@ mod tests {
         let peer = ClientInfo {
             address: None,
             tls: false,
-            port: None,
+            listener: None,
         };
         let size = size_of_val(&engine.serve_tcp(socket.into(), peer));
         assert!(size <= 2_048, "{size} bytes");

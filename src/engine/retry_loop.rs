@@ -27,7 +27,6 @@ use crate::proxy::attempt;
 use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
-use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::http_rules::RequestFieldFilter;
 
 /// How a request that was not refused ended.
@@ -187,7 +186,7 @@ impl Exchange<'_> {
         tunnel: (HostConnection, Buffer),
     ) -> ExchangeOutcome {
         // A tunnel may last for hours and must not count in the retry budget.
-        ctx.account = None;
+        ctx.retry_handle = None;
         let tunnel = Tunnel::new(self.client, tunnel, ctx.active.timeouts);
         let ended = Box::pin(tunnel.run()).await;
         if let Err(error) = &ended.result {
@@ -223,10 +222,7 @@ impl Exchange<'_> {
             }
             None => request.get(&HOST),
         };
-        let connection = ConnectionInfo {
-            tls: self.peer.tls,
-            port: self.peer.port,
-        };
+        let connection = self.connection();
         ctx.set_upstream_fields(request, host, connection, edits)?;
         let target = absolute
             .as_ref()

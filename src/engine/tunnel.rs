@@ -35,9 +35,9 @@ enum DirectionState {
     /// Bytes flow.
     #[default]
     Open,
-    /// The sender has shut down; the receiver does not know yet.
+    /// The sender has shut down; the receiver has not been informed yet.
     Closing,
-    /// The receiver knows, or accepts no more bytes.
+    /// The receiver has been informed, or no longer accepts bytes.
     Closed,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Tunnel<'t> {
     down: Direction,
     /// When the last byte was forwarded.
     idle_since: Instant,
-    /// The error of a side that accepts no more bytes; reported once both directions are closed.
+    /// The error of a side that no longer accepts bytes; reported once both directions are closed.
     write_error: Option<Box<Error>>,
 }
 
@@ -161,7 +161,7 @@ impl<'t> Tunnel<'t> {
                 client.inbound.consume(count);
                 self.up.on_written(count);
             }
-            // The host accepts no more, but what it has already sent must still reach the client.
+            // The host no longer accepts bytes, but those that it has already sent must still reach the client.
             Poll::Ready(Err(error)) => {
                 client.inbound.consume(client.inbound.len());
                 // This is an error only while both directions are open: a host that has shut down its sending side may

@@ -1,6 +1,8 @@
 //! Fuzz targets: the configuration file, and PEM files.
 
 use std::collections::BTreeSet;
+use std::env::VarError;
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -13,14 +15,18 @@ use crate::pool::HostRegistry;
 use crate::proxy::ActiveConfig;
 
 const FILE: &str = "b.yaml";
-/// A message is cut off after 600 characters, each of which may be escaped; the rest is for the position.
-const MAX_LINE: usize = 600 * 10 + 100;
+/// A line that begins like this ends a file; the rest of it is the name of the next one.
+const NEXT_FILE: &str = "\n#file ";
+/// The name of a file and a message are cut off after 600 characters, each of which may be escaped; the rest is for the
+/// position.
+const MAX_LINE: usize = 2 * 600 * 10 + 100;
 /// Fifty problems, and the number of further ones.
 const MAX_LINES: usize = 51;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Resolves names without a resolver, gives every file the same content, and records all requests.
+/// Resolves names without a resolver, gives every file the same content unless the input has it, and records all requests.
 struct FakeEnvironment<'a> {
+    included: Vec<(&'a str, &'a str)>,
     content: Option<&'a [u8]>,
     names: Mutex<Vec<String>>,
     files: Mutex<Vec<PathBuf>>,
@@ -29,10 +35,23 @@ struct FakeEnvironment<'a> {
 impl<'a> FakeEnvironment<'a> {
     fn new(content: Option<&'a [u8]>) -> Self {
         FakeEnvironment {
+            included: Vec::new(),
             content,
             names: Mutex::default(),
             files: Mutex::default(),
         }
+    }
+
+    /// The main file of an input, and an environment with the others.
+    fn split(input: &'a str) -> (&'a str, Self) {
+        let mut files = input.split(NEXT_FILE);
+        let main = files.next().unwrap_or_default();
+        let included = files.map(|file| file.split_once('\n').unwrap_or((file, "")));
+        let environment = FakeEnvironment {
+            included: included.collect(),
+            ..FakeEnvironment::new(None)
+        };
+        (main, environment)
     }
 }
 
@@ -48,8 +67,29 @@ impl Environment for FakeEnvironment<'_> {
 
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         self.files.lock().expect("no panic").push(file.to_owned());
+        let mut included = self.included.iter();
+        if let Some((_, text)) = included.find(|(name, _)| Path::new(name) == file) {
+            return Ok(text.as_bytes().to_owned());
+        }
         let content = self.content.ok_or(io::ErrorKind::NotFound)?;
         Ok(content.to_owned())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let files = self.included.iter().map(|(name, _)| Path::new(name));
+        let files = files.filter(|file| file.parent() == Some(directory));
+        Ok(files
+            .filter_map(|file| file.file_name().map(OsString::from))
+            .collect())
+    }
+
+    fn variable(&self, name: &str) -> Result<String, VarError> {
+        match name.len() % 4 {
+            0 => Err(VarError::NotPresent),
+            1 => Ok("1s, a: [\n".to_owned()),
+            2 => Ok(String::new()),
+            _ => Ok("${A}".to_owned()),
+        }
     }
 }
 
@@ -60,20 +100,23 @@ fn parse(text: &str, environment: &FakeEnvironment<'_>) -> Result<Config, Config
 /// Any text is parsed or refused, and the result depends on nothing but the text.
 fn text(input: &[u8]) {
     let text = &*String::from_utf8_lossy(input);
-    let environment = FakeEnvironment::new(None);
-    let outcome = parse(text, &environment);
+    let (main, environment) = FakeEnvironment::split(text);
+    let outcome = parse(main, &environment);
     let mut names = environment.names.into_inner().expect("no panic");
     names.sort();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
     match &outcome {
         Ok(config) => assert_sound(config),
-        Err(errors) => assert_readable(errors, text),
+        Err(errors) => assert_readable(errors, text, true),
     }
-    let again = parse(text, &FakeEnvironment::new(None));
+    let again = parse(main, &FakeEnvironment::split(text).1);
     assert_same(&outcome, &again);
     // A comment in front moves every line and changes nothing else but the digest.
     if !text.starts_with(['\u{feff}', '%']) {
-        let mut commented = parse(&format!("# a comment\n{text}"), &FakeEnvironment::new(None));
+        let mut commented = parse(
+            &format!("# a comment\n{main}"),
+            &FakeEnvironment::split(text).1,
+        );
         assert_eq!(commented.is_ok(), outcome.is_ok());
         if let (Ok(config), Ok(commented)) = (&outcome, &mut commented) {
             assert_ne!(commented.digest, config.digest);
@@ -105,7 +148,7 @@ fn pem(input: &[u8]) {
                 assert_sound(&config);
                 assert_nothing_is_left_out(&config, input);
             }
-            Err(errors) => assert_readable(&errors, text),
+            Err(errors) => assert_readable(&errors, text, false),
         }
         let read = environment.files.into_inner().expect("no panic");
         assert!(read.len() <= files, "{read:?}");
@@ -131,8 +174,8 @@ fn assert_nothing_is_left_out(config: &Config, input: &[u8]) {
         }
     }
     for tls in config.pools.iter().filter_map(|pool| pool.tls.as_ref()) {
-        let taken = tls.ca.as_ref().map_or(begun, |ca| ca.certificates.len());
-        assert_eq!(taken, begun);
+        let authorities = tls.ca.as_ref().map_or(begun, |ca| ca.certificates.len());
+        assert_eq!(authorities, begun);
     }
 }
 
@@ -181,10 +224,10 @@ fn assert_sound(config: &Config) {
     assert_eq!(active.pools.len(), config.pools.len());
 }
 
-/// Asserts one line for each problem, each with the file's name and a valid position.
-fn assert_readable(errors: &ConfigErrors, text: &str) {
-    let shown = errors.to_string();
-    let lines = Vec::from_iter(shown.split('\n'));
+/// Asserts one line for each problem, each with a valid position, and with the file's name if that is the only one.
+fn assert_readable(errors: &ConfigErrors, text: &str, may_include: bool) {
+    let lines = errors.to_string();
+    let lines = Vec::from_iter(lines.split('\n'));
     assert!(lines.len() <= MAX_LINES, "{} lines", lines.len());
     // One more, for errors at the end of the file.
     let last = text
@@ -195,7 +238,13 @@ fn assert_readable(errors: &ConfigErrors, text: &str) {
         assert!(line.len() <= MAX_LINE, "{} bytes", line.len());
         assert!(!line.chars().any(char::is_control), "{line:?}");
         let rest = line.strip_prefix("b.yaml:");
-        let rest = rest.unwrap_or_else(|| panic!("{line:?} does not begin with the file"));
+        let Some(rest) = rest else {
+            assert!(
+                may_include && text.contains("include"),
+                "{line:?} does not begin with the file"
+            );
+            continue;
+        };
         if let Some((number, _)) = rest.split_once(':')
             && let Ok(number) = number.parse::<usize>()
         {
@@ -270,6 +319,13 @@ fn fuzz_config() {
         "\u{feff}",
         "\u{2028}",
         "ü",
+        "include: ",
+        "a/*.yaml",
+        "\n#file a/b.yaml\n",
+        "${A}",
+        "${ABCD:-1s}",
+        "$${",
+        "x-a: ",
     ];
     super::run("config", WORDS, text);
 }

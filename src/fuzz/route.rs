@@ -82,8 +82,8 @@ fn find(input: &[u8]) {
 
     // All spellings of the path go to the same route.
     for spelling in spellings(path) {
-        let shown = spelling.escape_ascii().to_string();
-        assert_eq!(find(&spelling), found, "{shown}");
+        let escaped = spelling.escape_ascii().to_string();
+        assert_eq!(find(&spelling), found, "{escaped}");
     }
     // Upper case, a port and a trailing dot do not change the host.
     let same = |authority: &[u8]| {

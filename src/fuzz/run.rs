@@ -184,8 +184,8 @@ impl Running {
         if let Some(Begun { at, input }) = &*self.now()
             && at.elapsed() > TIMEOUT
         {
-            let shown = input.escape_ascii();
-            panic!("longer than {TIMEOUT:?} for the input\nb\"{shown}\"");
+            let escaped = input.escape_ascii();
+            panic!("longer than {TIMEOUT:?} for the input\nb\"{escaped}\"");
         }
     }
 

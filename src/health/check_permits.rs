@@ -1,5 +1,5 @@
 //! Limits concurrent health checks to what the process's file descriptors allow, and logs at most one line a minute if
-//! they run out nevertheless.
+//! they still run out.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_half_and_two_at_least() {
+    fn more_than_half_and_at_least_two_failures_are_correlated() {
         let correlated_failure = of(4);
         assert!(!correlated_failure.report(0, true, None));
         assert!(!correlated_failure.report(1, true, None));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_starved_process_judges_no_host() {
+    fn a_starved_process_gives_no_verdict() {
         let starved = Some(Duration::from_secs(1));
         let correlated_failure = of(1);
         assert!(correlated_failure.report(0, true, starved));

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_have_a_reason_and_timeouts_have_none() {
+    fn failures_have_a_reason_and_timeouts_do_not() {
         let refused = Error::new_up(ErrorType::ConnectRefused);
         assert_eq!(reason(&refused).unwrap(), "connection refused");
         assert_eq!(reason(&Error::new_up(ErrorType::ReadTimedout)), None);

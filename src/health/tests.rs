@@ -59,7 +59,7 @@ impl<F: Fn(usize) -> Result<()> + Send + Sync> HealthCheck for Scripted<F> {
 }
 
 /// Runs a test on a pool of one host that is checked every 20 ms with scripted outcomes.
-async fn monitored(
+async fn with_monitored_pool(
     check: impl Fn(usize) -> Result<()> + Send + Sync + 'static,
     test: impl AsyncFnOnce(&Pool),
 ) {
@@ -83,27 +83,27 @@ pools:
     test(&pool).await;
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
-    while !is_so() {
+    while !condition() {
         assert!(started.elapsed() < Duration::from_secs(20), "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
-async fn a_check_that_panics_does_not_freeze_the_verdict() {
+async fn a_panicking_check_does_not_freeze_the_verdict() {
     let before = Task::HealthCheck.panics();
     let check = |number: usize| match number {
         0 | 3 => panic!("check {number}"),
         1 | 2 | 10.. => Ok(()),
         _ => Err(Error::new_up(ErrorType::ConnectRefused)),
     };
-    monitored(check, async |pool| {
+    with_monitored_pool(check, async |pool| {
         let host = &pool.members()[0];
-        until("it is up after a panic", || host.is_usable()).await;
-        until("it is down after another one", || !host.is_usable()).await;
-        until("it is up again", || host.is_usable()).await;
+        wait_until("it is up after a panic", || host.is_usable()).await;
+        wait_until("it is down after another one", || !host.is_usable()).await;
+        wait_until("it is up again", || host.is_usable()).await;
     })
     .await;
     assert!(Task::HealthCheck.panics() >= before + 2);
@@ -124,14 +124,14 @@ async fn exhausted_resources_are_no_verdict_at_the_first_check_or_later() {
         21..30 => out_of(Errno::EADDRNOTAVAIL),
         _ => Ok(()),
     };
-    monitored(check, async |pool| {
+    with_monitored_pool(check, async |pool| {
         let host = &pool.members()[0];
         let kinds = || {
             let events = pool.event_log().since(0);
             let events = events.iter().map(|event| event.kind);
             Vec::from_iter(events.map(|kind| format!("{kind:?}")))
         };
-        until("three changes", || kinds().len() >= 3).await;
+        wait_until("three changes", || kinds().len() >= 3).await;
         assert_eq!(kinds(), ["Up", "Down", "Up"]);
         assert!(host.is_usable());
     })
@@ -139,7 +139,7 @@ async fn exhausted_resources_are_no_verdict_at_the_first_check_or_later() {
 }
 
 #[test]
-fn checks_that_run_at_a_time_leave_descriptors_for_the_rest() {
+fn concurrent_checks_leave_descriptors_for_the_rest() {
     for (descriptors, expected) in [(8, 4), (64, 8), (1_024, 128), (1 << 20, 1 << 17)] {
         assert_eq!(check_permits::max_concurrent(descriptors), expected);
     }

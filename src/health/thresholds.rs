@@ -103,12 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn a_carried_row_of_any_length_is_counted_on() {
+    fn a_carried_row_of_any_length_continues() {
         assert_eq!(changes(Thresholds::new(2, 3, up(usize::MAX)), "-+"), "-.");
     }
 
     #[test]
-    fn the_first_result_decides_alone_then_rows_do() {
+    fn the_first_result_decides_alone_then_rows_decide() {
         assert_eq!(
             changes(Thresholds::new(2, 3, None), "+--+---+-++"),
             "+.....-...+"
@@ -117,18 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_starts_up_takes_the_whole_fall() {
+    fn a_host_that_starts_up_needs_the_whole_fall() {
         assert_eq!(changes(Thresholds::new(2, 3, up(0)), "+---"), "...-");
     }
 
     #[test]
-    fn a_row_that_began_elsewhere_goes_on() {
+    fn a_row_carries_over_from_a_predecessor() {
         assert_eq!(changes(Thresholds::new(2, 3, up(2)), "-++"), "-.+");
         assert_eq!(changes(Thresholds::new(2, 3, up(2)), "+--"), "...");
     }
 
     #[test]
-    fn what_comes_too_late_counts_from_the_second_on_and_what_says_nothing_never() {
+    fn late_results_count_from_the_second_on_and_results_without_evidence_never() {
         assert_eq!(changes(Thresholds::new(1, 1, up(0)), "~+~~+"), "...-+");
         assert_eq!(changes(Thresholds::new(1, 1, up(0)), "~-"), ".-");
         assert_eq!(changes(Thresholds::new(2, 3, up(0)), "~~~"), "..-");

@@ -26,31 +26,22 @@ impl Default for LatencyHistogram {
     }
 }
 
-impl Default for LatencySnapshot {
-    /// An empty snapshot.
-    fn default() -> Self {
-        LatencySnapshot([0; STEPS * DOUBLINGS])
-    }
-}
-
 impl LatencyHistogram {
     /// Counts one duration.
     pub(super) fn count(&self, duration: Duration) {
         self.0[bucket(duration)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Moves all counts to `taken`; returns how many there were.
-    pub(super) fn take(&self, taken: &mut LatencySnapshot) -> u64 {
-        let mut all = 0;
-        for (counter, sum) in self.0.iter().zip(&mut taken.0) {
+    /// Takes all counts.
+    pub(super) fn take(&self) -> LatencySnapshot {
+        let mut taken = LatencySnapshot([0; STEPS * DOUBLINGS]);
+        for (counter, count) in self.0.iter().zip(&mut taken.0) {
             // Most counters are 0, and a read is cheaper than a write.
             if counter.load(Ordering::Relaxed) > 0 {
-                let count = counter.swap(0, Ordering::Relaxed);
-                *sum = sum.saturating_add(count);
-                all += u64::from(count);
+                *count = counter.swap(0, Ordering::Relaxed);
             }
         }
-        all
+        taken
     }
 }
 
@@ -109,21 +100,15 @@ mod tests {
     #[test]
     fn quantiles_cover_the_durations_since_the_last_take() {
         let durations = LatencyHistogram::default();
-        let take = || {
-            let mut taken = LatencySnapshot::default();
-            let count = durations.take(&mut taken);
-            (taken, count)
-        };
-        assert_eq!(take().0.quantile(0.5), None);
+        assert_eq!(durations.take().quantile(0.5), None);
         for millis in 1..=100 {
             durations.count(Duration::from_millis(millis));
         }
-        let (taken, count) = take();
-        assert_eq!(count, 100);
+        let taken = durations.take();
         for (share, millis) in [(0.5, 50.0), (0.99, 99.0), (0.0, 1.0), (1.0, 100.0)] {
             let value = taken.quantile(share).unwrap().as_secs_f64() * 1e3;
             assert!((value / millis - 1.0).abs() < 0.07, "{share}: {value}");
         }
-        assert_eq!(take().0.quantile(0.5), None);
+        assert_eq!(durations.take().quantile(0.5), None);
     }
 }

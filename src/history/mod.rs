@@ -1,7 +1,8 @@
 //! The recent history of each pool, one sample a second, for the charts of the admin page.
 //!
 //! Metrics only grow: Prometheus derives rates from two scrapes, in a few wide buckets. The admin page needs the last
-//! minutes at once when it is opened, and the median of each second.
+//! minutes at once when it is opened, and the median of each second. So durations are counted here once more, in
+//! buckets too many to have for each host; all else is read from the pool's counters.
 
 mod latency_histogram;
 mod observer;
@@ -11,14 +12,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::metrics::{MetricsCounters, PoolTraffic, Traffic};
-use crate::pool::{Pool, RequestCounters};
+use crate::pool::{LastMinute, Pool, PoolTotals, STATUS_CLASSES};
 use crate::record::Observer;
 use crate::timestamp::Timestamp;
 
 pub use sample::{HistorySample, Responses};
 
-use observer::{HistoryObserver, PoolObserver};
+use latency_histogram::LatencyHistogram;
+use observer::HistoryObserver;
 
 /// The interval of samples.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const MAX_SAMPLES: usize = 300;
 
 /// Samples for each step of the last minute of hosts and pools.
-const SAMPLES_PER_STEP: u64 = RequestCounters::STEP.as_secs() / INTERVAL.as_secs();
+const SAMPLES_PER_STEP: u64 = LastMinute::STEP.as_secs() / INTERVAL.as_secs();
 
 /// The newest [`MAX_SAMPLES`] samples of each active pool, by name.
 #[derive(Debug, Default)]
@@ -38,9 +39,8 @@ pub struct History {
 /// The history of one pool.
 #[derive(Debug)]
 struct PoolHistory {
-    observer: Arc<PoolObserver>,
-    /// The pool's traffic counters; `None` before its first observer.
-    traffic: Option<PoolTraffic>,
+    /// Of the requests that ended since the last sample.
+    latencies: Arc<LatencyHistogram>,
     read: CounterReading,
     samples: VecDeque<HistorySample>,
     /// The number of samples taken so far.
@@ -51,23 +51,17 @@ struct PoolHistory {
 #[derive(Debug, Clone, Copy)]
 struct CounterReading {
     at: Instant,
-    requests: u64,
-    errors: u64,
-    traffic: Traffic,
+    totals: PoolTotals,
 }
 
 impl History {
-    /// An observer for requests to these pools. Values that `counts` already has are read from there.
-    pub fn observer(&self, pools: &[Arc<Pool>], counts: &MetricsCounters) -> Arc<dyn Observer> {
+    /// An observer for requests to these pools.
+    pub fn observer(&self, pools: &[Arc<Pool>]) -> Arc<dyn Observer> {
         let mut histories = self.histories();
-        let observers = pools.iter().map(|pool| {
-            let history = history_of(&mut histories, pool);
-            let traffic = history.traffic.insert(counts.traffic(pool.name()));
-            // The counters of a pool that was removed and added again may have grown or been reset meanwhile.
-            history.read.traffic = traffic.read();
-            Arc::clone(&history.observer)
-        });
-        Arc::new(HistoryObserver(observers.collect()))
+        let latencies = pools
+            .iter()
+            .map(|pool| Arc::clone(&history_of(&mut histories, pool).latencies));
+        Arc::new(HistoryObserver(latencies.collect()))
     }
 
     /// Takes a sample of each of these pools, and forgets all other pools.
@@ -106,9 +100,8 @@ fn history_of<'a>(
     histories
         .entry(pool.name().to_owned())
         .or_insert_with(|| PoolHistory {
-            observer: Arc::default(),
-            traffic: None,
-            read: CounterReading::of(pool, None),
+            latencies: Arc::default(),
+            read: CounterReading::of(pool),
             samples: VecDeque::with_capacity(MAX_SAMPLES),
             sample_count: 0,
         })
@@ -116,18 +109,21 @@ fn history_of<'a>(
 
 impl PoolHistory {
     fn sample(&mut self, pool: &Pool) -> HistorySample {
-        let now = CounterReading::of(pool, self.traffic.as_ref());
+        let now = CounterReading::of(pool);
         let before = std::mem::replace(&mut self.read, now);
         let seconds = (now.at - before.at).as_secs_f64().max(0.001);
-        let per_second = |before, now| increase(before, now) as f64 / seconds;
-        let requests = increase(before.requests, now.requests);
-        let errors = increase(before.errors, now.errors);
-        let (counts, latencies) = self.observer.take();
+        let (then, totals) = (before.totals, now.totals);
+        let per_second = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
+        let responses: [u64; STATUS_CLASSES] = std::array::from_fn(|class| {
+            totals.responses[class].saturating_sub(then.responses[class])
+        });
+        let requests: u64 = responses.iter().sum();
+        let errors = totals.errors.saturating_sub(then.errors);
+        let latencies = self.latencies.take();
         let millis = |share| {
             let time = latencies.quantile(share)?;
             Some(rounded(time.as_secs_f64() * 1e3))
         };
-        let (then, traffic) = (before.traffic, now.traffic);
         let members = pool.members().iter();
         let sample = HistorySample {
             t: Timestamp::now(),
@@ -136,17 +132,14 @@ impl PoolHistory {
             p50_ms: millis(0.5),
             p99_ms: millis(0.99),
             in_flight: members.map(|member| member.host().in_flight()).sum(),
-            responses: Responses::of(counts.map(|count| rounded(count as f64 / seconds) as f32)),
-            retries_per_second: rounded(per_second(then.retries, traffic.retries)) as f32,
-            bytes_in_per_second: per_second(then.received, traffic.received) as u64,
-            bytes_out_per_second: per_second(then.sent, traffic.sent) as u64,
+            responses: Responses::of(responses.map(|count| rounded(count as f64 / seconds) as f32)),
+            retries_per_second: rounded(per_second(then.retries, totals.retries)) as f32,
+            bytes_in_per_second: per_second(then.received, totals.received) as u64,
+            bytes_out_per_second: per_second(then.sent, totals.sent) as u64,
         };
         self.sample_count += 1;
         if self.sample_count.is_multiple_of(SAMPLES_PER_STEP) {
-            pool.request_counters().step();
-            for member in pool.members() {
-                member.request_counters().step();
-            }
+            pool.step_last_minute();
         }
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
@@ -157,19 +150,12 @@ impl PoolHistory {
 }
 
 impl CounterReading {
-    fn of(pool: &Pool, traffic: Option<&PoolTraffic>) -> Self {
+    fn of(pool: &Pool) -> Self {
         CounterReading {
             at: Instant::now(),
-            requests: pool.request_counters().requests(),
-            errors: pool.request_counters().errors(),
-            traffic: traffic.map(PoolTraffic::read).unwrap_or_default(),
+            totals: pool.counters().totals(),
         }
     }
-}
-
-/// The increase of a counter; a counter that fell was reset.
-fn increase(before: u64, now: u64) -> u64 {
-    now.checked_sub(before).unwrap_or(now)
 }
 
 /// Three decimal places: more would be noise, and a third of the response's bytes.
@@ -183,12 +169,12 @@ mod tests {
 
     #[test]
     fn five_minutes_of_128_pools_fit_into_six_megabytes() {
-        let observer = size_of::<PoolObserver>();
+        let latencies = size_of::<LatencyHistogram>();
         let samples = MAX_SAMPLES * size_of::<HistorySample>();
-        let all = 128 * (observer + samples);
+        let all = 128 * (latencies + samples);
         assert!(
             all <= 6_000_000,
-            "{observer} + {samples} a pool, {all} in all"
+            "{latencies} + {samples} a pool, {all} in all"
         );
     }
 }

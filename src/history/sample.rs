@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::pool::STATUS_CLASSES;
 use crate::timestamp::Timestamp;
-
-use super::observer::CLASSES;
 
 /// The activity of a pool in one second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,7 +54,7 @@ pub struct Responses {
 
 impl Responses {
     /// From the classes in order, requests without a status first.
-    pub(super) fn of(per_second: [f32; CLASSES]) -> Self {
+    pub(super) fn of(per_second: [f32; STATUS_CLASSES]) -> Self {
         let [
             none,
             switched,

@@ -124,7 +124,7 @@ impl LogRateLimiter {
     }
 
     /// Takes the summaries of the kinds whose window ends by `now`; `None`: of all kinds. Also returns when the next
-    /// window with suppressed lines ends; if there is none, the calling thread must end.
+    /// window with suppressed lines ends; if no such window is open, the calling thread must end.
     pub(super) fn take_summaries(
         &self,
         now: Option<Instant>,
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_writes_summaries_and_ends_when_none_are_left() {
+    fn one_thread_writes_all_summaries_and_ends() {
         let (limiter, now) = (LogRateLimiter::default(), Instant::now());
         let decisions = [(); 7].map(|()| check(&limiter, "pingora_proxy", "same", now));
         assert_eq!(decisions[..5], [RateLimitDecision::Write; 5]);

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_as_it_was_announced() {
+    fn a_body_ends_as_announced() {
         assert_eq!(
             first(BodyDecoder::Length(5), b"hello0"),
             (&b"hello"[..], 5, true)

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_all_but_sizes_extensions_and_trailers() {
+    fn data_excludes_sizes_extensions_and_trailers() {
         let body = b"5;a=b\r\nhello\r\n1\r\n \r\n00A \t;x\r\n0\r\n\r\nworld\r\n0\r\nX: y\r\n\r\n";
         for size in 1..=body.len() {
             assert_eq!(data(body, size), b"hello 0\r\n\r\nworld", "{size}");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_chunks_are_refused() {
         let long = |part: &str, count| part.repeat(count);
         for body in [
             "\r\n".to_owned(),

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_chunked_alone_is_a_known_coding() {
+    fn chunked_is_the_only_known_coding() {
         let cases: &[(&[&[u8]], TransferCoding)] = &[
             (&[], TransferCoding::Absent),
             (&[b"chunked"], TransferCoding::Chunked),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_goes_over_all_values() {
+    fn a_list_spans_all_values() {
         let parts = |values: &[&'static str]| {
             let values = values.iter().map(|value| value.as_bytes());
             Vec::from_iter(list(values).map(|part| String::from_utf8_lossy(part).into_owned()))
@@ -192,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_four_bytes_besides_name_and_value() {
+    fn a_line_has_four_bytes_more_than_name_and_value() {
         let line = "Name: value\r\n";
         assert_eq!(wire_size([(&b"Name"[..], &b"value"[..])]), line.len());
     }
 
     #[test]
-    fn only_spaces_and_tabs_are_taken_off() {
+    fn only_spaces_and_tabs_are_trimmed() {
         assert_eq!(trim(b" \ta b\t "), b"a b");
         assert_eq!(trim(b" "), b"");
         assert_eq!(trim(b"\x0bx\x0c"), b"\x0bx\x0c");
@@ -206,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_is_read_and_nothing_else(number in any::<u64>(), text in ".{0,8}") {
+        fn only_decimal_numbers_are_read(number in any::<u64>(), text in ".{0,8}") {
             let shown = number.to_string();
             let read = super::number(shown.as_bytes());
             prop_assert_eq!(read, i64::try_from(number).is_ok().then_some(number));

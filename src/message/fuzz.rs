@@ -98,7 +98,7 @@ fn assert_requests_agree(input: &[u8]) {
     let length = match ours {
         Ok(HeadProgress::Complete(length)) => length,
         Err(HeadError::FragmentInTarget) => return,
-        _ => return assert!(!matches!(theirs, Ok(Some(_))), "only Pingora takes it"),
+        _ => return assert!(!matches!(theirs, Ok(Some(_))), "only Pingora accepts it"),
     };
     match theirs {
         Ok(Some(read)) => {
@@ -134,7 +134,7 @@ fn assert_responses_agree(input: &[u8]) {
     let mut session = client::HttpSession::new(Box::new(Cursor::new(input.to_owned())));
     let theirs = poll_now(session.read_response());
     let Ok(HeadProgress::Complete(length)) = ours else {
-        return assert!(theirs.is_err(), "only Pingora takes it");
+        return assert!(theirs.is_err(), "only Pingora accepts it");
     };
     match theirs {
         Ok(read) => {
@@ -224,7 +224,7 @@ fn decoded(input: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), Malforme
                 consumed,
                 data: range,
             } = chunks.next_data(piece).inspect_err(|error| {
-                assert_eq!(taken, Err(*error), "both ways refuse the same");
+                assert_eq!(taken, Err(*error), "both ways report the same error");
             })?;
             assert!(consumed > 0 && range.end <= consumed);
             data.extend_from_slice(&piece[range]);

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_http_crate_refuses_in_a_target_is_escaped_there_alone() {
+    fn only_target_bytes_that_the_http_crate_refuses_are_escaped() {
         let escaped = |line: &[u8]| {
             let whole = RequestLineScanner::START.escaped(line);
             for at in 0..line.len() {

@@ -1,8 +1,8 @@
 //! Prometheus metrics.
 //!
 //! Requests are counted when they end, by an [`Observer`] that finds its counters by the number of the pool and the
-//! host's position in it, so no label is looked up on the path of a request. Gauges (requests in flight, weights,
-//! health) are read from the pools at each scrape.
+//! host's position in it, so no label is looked up on the path of a request. What the pools count themselves (retries,
+//! bytes, checks, ejections) and gauges (requests in flight, weights, health) are read from them at each scrape.
 //!
 //! There are series for the active pools and hosts only: a removed host disappears even with requests in flight. Counts
 //! of the others survive a reload. Label values come from the configuration and from fixed lists: nothing that a client
@@ -16,7 +16,6 @@ mod pools;
 mod process;
 mod series;
 mod series_registry;
-mod traffic;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -31,7 +30,6 @@ use crate::record::Observer;
 use crate::timestamp::Timestamp;
 
 pub use counters::{HandshakeOutcome, MetricsCounters, RejectReason, ReloadOutcome};
-pub use traffic::{PoolTraffic, Traffic};
 
 /// The source of gauges, which are read at each scrape.
 pub trait MetricsSource: Debug + Send + Sync {

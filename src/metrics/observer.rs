@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::counters::MetricsCounters;
-use super::series::{HostSeries, PoolSeries};
+use super::series::{HostSeries, RequestSeries};
 use crate::pool::Pool;
 use crate::record::{Observer, RequestRecord};
 
@@ -16,7 +16,8 @@ pub(super) struct MetricsObserver {
 
 #[derive(Debug)]
 struct PoolHandles {
-    counters: Arc<PoolSeries>,
+    /// Requests that reached no host.
+    without_host: Arc<RequestSeries>,
     /// By position in the pool.
     hosts: Vec<Arc<HostSeries>>,
 }
@@ -28,7 +29,7 @@ impl MetricsObserver {
         let handles = pools.iter().map(|pool| {
             let ids = pool.members().iter().map(|member| member.host().id());
             PoolHandles {
-                counters: series.pool(pool.name()),
+                without_host: series.without_host(pool.name()),
                 hosts: ids.map(|id| series.host(pool.name(), id)).collect(),
             }
         });
@@ -46,7 +47,6 @@ impl Observer for MetricsObserver {
         let Some(pool) = pool else {
             return self.counts.unrouted().count(record);
         };
-        pool.counters.count(record);
         let mut last = None;
         for attempt in record.attempts {
             last = pool.hosts.get(attempt.position);
@@ -54,7 +54,7 @@ impl Observer for MetricsObserver {
                 host.count(attempt);
             }
         }
-        let requests = last.map_or(&pool.counters.without_host, |host| &host.requests);
+        let requests = last.map_or(&*pool.without_host, |host| &host.requests);
         requests.count(record);
     }
 }

@@ -6,7 +6,7 @@ use prometheus::proto::MetricFamily;
 
 use super::counters::MetricsCounters;
 use super::family::Family;
-use super::series::{HostSeries, PoolSeries, RequestSeries};
+use super::series::{HostSeries, RequestSeries};
 use crate::balancer::HostId;
 use crate::pool::{Member, Pool};
 
@@ -32,9 +32,8 @@ pub(super) fn families(
     let mut series = counts.series().lock();
     for pool in pools {
         let name = pool.name();
-        let counters = series.pool(name);
-        requests.put(name, NONE, &counters.without_host);
-        pool_families.put(pool, &counters);
+        requests.put(name, NONE, &series.without_host(name));
+        pool_families.put(pool);
         for member in pool.members() {
             let host = member.host().id();
             let counters = series.host(name, host);
@@ -145,15 +144,16 @@ impl PoolFamilies {
         }
     }
 
-    fn put(&mut self, pool: &Pool, counters: &PoolSeries) {
+    fn put(&mut self, pool: &Pool) {
         let name = [pool.name()];
-        self.retries.put(name, counters.retries.get() as f64);
+        let totals = pool.counters().totals();
+        self.retries.put(name, totals.retries as f64);
         if let Some(budget) = pool.budget() {
-            self.denied.put(name, budget.counts().denied as f64);
+            self.denied.put(name, totals.denied_retries as f64);
             self.balance.put(name, budget.balance());
         }
-        self.received.put(name, counters.received.get() as f64);
-        self.sent.put(name, counters.sent.get() as f64);
+        self.received.put(name, totals.received as f64);
+        self.sent.put(name, totals.sent as f64);
         self.queue.put(name, pool.waiting() as f64);
     }
 

@@ -1,4 +1,4 @@
-//! Counters of requests. They are independent of each other, so relaxed ordering suffices.
+//! Counters of requests and attempts. They are independent of each other, so relaxed ordering suffices.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,10 +36,7 @@ pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     pub(super) fn add(&self, count: u64) {
-        // Many requests have no body, and concurrent writes to one cache line are slow.
-        if count > 0 {
-            self.0.fetch_add(count, Ordering::Relaxed);
-        }
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> u64 {
@@ -75,28 +72,6 @@ impl RequestSeries {
     pub(super) fn by_code(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.by_code.iter().map(Counter::get);
         CODES.into_iter().zip(counts)
-    }
-}
-
-/// The counters of a pool, apart from its hosts.
-#[derive(Debug, Default)]
-pub(super) struct PoolSeries {
-    /// Requests that reached no host.
-    pub(super) without_host: RequestSeries,
-    /// Attempts beyond the first of each request.
-    pub(super) retries: Counter,
-    /// Body bytes of requests.
-    pub(super) received: Counter,
-    /// Body bytes of responses.
-    pub(super) sent: Counter,
-}
-
-impl PoolSeries {
-    pub(super) fn count(&self, record: &RequestRecord<'_>) {
-        self.retries
-            .add(record.attempts.len().saturating_sub(1) as u64);
-        self.received.add(record.summary.received);
-        self.sent.add(record.summary.sent);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::series::{HostSeries, PoolSeries};
+use super::series::{HostSeries, RequestSeries};
 use crate::balancer::HostId;
 
 /// With more counters than this, those without an observer are forgotten. They take about 600 bytes each.
@@ -16,7 +16,8 @@ pub(super) struct SeriesRegistry(Mutex<SeriesMap>);
 
 #[derive(Debug, Default)]
 pub(super) struct SeriesMap {
-    pools: HashMap<String, Arc<PoolSeries>>,
+    /// Requests that reached no host, by pool.
+    pools: HashMap<String, Arc<RequestSeries>>,
     hosts: HashMap<(String, HostId), Arc<HostSeries>>,
     /// The sums of forgotten hosts by pool, so that sums over a pool's hosts never fall.
     forgotten: HashMap<String, HostSeries>,
@@ -31,8 +32,8 @@ impl SeriesRegistry {
 }
 
 impl SeriesMap {
-    /// The counters of a pool; created if it has none.
-    pub(super) fn pool(&mut self, pool: &str) -> Arc<PoolSeries> {
+    /// The counters of a pool's requests that reached no host; created if it has none.
+    pub(super) fn without_host(&mut self, pool: &str) -> Arc<RequestSeries> {
         Arc::clone(self.pools.entry(pool.to_owned()).or_default())
     }
 
@@ -92,25 +93,23 @@ mod tests {
         let registry = SeriesRegistry::default();
         let mut series = registry.lock();
         let host = HostId::from("127.0.0.1:80");
-        let (pool, first) = (series.pool("a"), series.host("a", &host));
-        pool.retries.add(3);
-        assert_eq!(series.pool("a").retries.get(), 3);
+        let observe = |series: &RequestSeries| series.duration.observe(Duration::from_secs(1));
+        let count = |series: &RequestSeries| series.duration.read().count();
+        let (pool, first) = (series.without_host("a"), series.host("a", &host));
+        observe(&pool);
+        assert_eq!(count(&series.without_host("a")), 1);
         assert!(Arc::ptr_eq(&series.host("a", &host), &first));
         assert!(!Arc::ptr_eq(&series.host("b", &host), &first));
         series.prune();
         drop((pool, first));
-        assert_eq!(series.pool("a").retries.get(), 3, "it has come back");
-        let kept = series.pool("b");
-        series
-            .host("b", &host)
-            .requests
-            .duration
-            .observe(Duration::from_secs(1));
+        assert_eq!(count(&series.without_host("a")), 1, "it has come back");
+        let kept = series.without_host("b");
+        observe(&series.host("b", &host).requests);
         series.prune_to(1);
         assert!(series.hosts.is_empty());
-        assert_eq!(series.sums()["b"].requests.duration.read().count(), 1);
+        assert_eq!(count(&series.sums()["b"].requests), 1);
         assert_eq!(series.pools.len(), 1);
-        assert!(Arc::ptr_eq(&series.pool("b"), &kept));
-        assert_eq!(series.pool("a").retries.get(), 0);
+        assert!(Arc::ptr_eq(&series.without_host("b"), &kept));
+        assert_eq!(count(&series.without_host("a")), 0);
     }
 }

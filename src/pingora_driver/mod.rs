@@ -13,9 +13,20 @@ mod upstream_filters;
 
 use pingora::proxy::Session;
 
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+
 pub use client::{ClientStream, PanicGuard};
 
 /// Whether the client's connection is encrypted.
+/// The client's connection.
+fn connection(session: &Session) -> ConnectionInfo {
+    let local = session.server_addr().and_then(|local| local.as_inet());
+    ConnectionInfo {
+        tls: is_over_tls(session),
+        local: local.copied(),
+    }
+}
+
 fn is_over_tls(session: &Session) -> bool {
     session
         .digest()

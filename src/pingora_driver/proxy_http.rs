@@ -14,7 +14,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::{
-    client, deadlines, header_rules, is_over_tls, respond, upgrade_connector, upstream_filters,
+    client, connection, deadlines, header_rules, is_over_tls, respond, upgrade_connector,
+    upstream_filters,
 };
 use crate::balancer::BalancerError;
 use crate::config::HalfClose;
@@ -86,8 +87,8 @@ impl ProxyHttp for Proxy {
             send(session, ctx, response).await?;
             return Ok(true);
         }
-        let tls = is_over_tls(session);
-        let response = self.respond(session.req_header().into(), tls, ctx);
+        let connection = connection(session);
+        let response = self.respond(session.req_header().into(), connection, ctx);
         let responds = response.is_some();
         if let Some(response) = response {
             send(session, ctx, response).await?;
@@ -299,7 +300,7 @@ impl ProxyHttp for Proxy {
             None => ctx.finish_attempt(),
             Some(_) => ctx.lease = None,
         }
-        ctx.account = None;
+        ctx.retry_handle = None;
         let status = session.response_written().map(|head| head.status);
         let is_final = |status: &StatusCode| {
             !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS
@@ -336,7 +337,7 @@ impl ProxyHttp for Proxy {
 async fn send(
     session: &mut Session,
     ctx: &mut RequestContext,
-    mut response: LocalMessage,
+    mut response: Box<LocalMessage>,
 ) -> Result<()> {
     let tls = is_over_tls(session);
     ctx.edit_local(&mut response, session.req_header().into(), tls);

@@ -6,13 +6,12 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::{deadlines, header_rules, is_over_tls};
+use super::{connection, deadlines, header_rules, is_over_tls};
 use crate::message::RequestView;
 use crate::proxy::context::RequestContext;
 use crate::proxy::failure::SentRequest;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
-use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::http_rules;
 use crate::proxy::selection::sticky;
 
@@ -38,11 +37,7 @@ pub(super) fn filter_request(
     if session.is_body_done() {
         deadlines::set_response_deadline(session, ctx);
     }
-    let port = session.server_addr().and_then(|address| address.as_inet());
-    let connection = ConnectionInfo {
-        tls: is_over_tls(session),
-        port: port.map(|address| address.port()),
-    };
+    let connection = connection(session);
     let host = request.headers.get(header::HOST).cloned();
     let host = host.as_ref().map(HeaderValue::as_bytes);
     let received = RequestView::from(session.req_header());
@@ -103,7 +98,7 @@ pub(super) fn filter_response(
     if upgraded {
         deadlines::begin_tunnel(session, ctx);
         // A tunnel may last for hours and should not count as open in the retry budget.
-        ctx.account = None;
+        ctx.retry_handle = None;
     }
     if ctx.in_flight.is_draining() {
         session.set_keepalive(None);

@@ -1,4 +1,5 @@
-//! Carries counters and budgets over from the pool that this one replaces in the same process.
+//! Carries budgets and recent counts over from the pool that this one replaces in the same process. Counters need not
+//! be carried: the [`HostRegistry`](super::HostRegistry) has them.
 //!
 //! State that can be serialized travels as [`PoolState`](super::PoolState), as in a handover to another process.
 //! Requests that wait in the old pool's queue keep waiting there, for a host that both pools have.
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use super::{Member, Pool};
 
 impl Pool {
-    /// This pool as the replacement of `before`: it continues with the retry budget and the counters of `before`.
+    /// This pool as the replacement of `before`: it continues with the retry budget and the last minute of `before`.
     pub fn carry_over_from(mut self, before: &Pool) -> Self {
         if let (Some(budget), Some(earlier)) = (&mut self.budget, &before.budget) {
             match budget.policy() == earlier.policy() {
@@ -16,7 +17,7 @@ impl Pool {
                 false => budget.grant(earlier.balance()),
             }
         }
-        self.request_counters = Arc::clone(&before.request_counters);
+        self.last_minute = Arc::clone(&before.last_minute);
         for member in &mut self.members {
             let earlier = before.member(member.host().id());
             if let Some(earlier) = earlier {
@@ -32,9 +33,9 @@ impl Pool {
 }
 
 impl Member {
-    /// Continues with the counters of `before`, the same host in another pool of this name.
+    /// Continues with the recent counts of `before`, the same host in another pool of this name.
     fn carry_over(&mut self, before: &Member) {
-        self.request_counters = Arc::clone(&before.request_counters);
+        self.last_minute = Arc::clone(&before.last_minute);
         self.count_successes(before.successes());
     }
 }

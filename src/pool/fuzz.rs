@@ -12,31 +12,34 @@ const HOSTS: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
 /// byte.
 fn token(input: &[u8]) {
     let pool = |name, secret| sticky(name, &HOSTS, Some(secret));
-    let ours = pool("web", "0123456789abcdef");
+    let tokens = pool("web", "0123456789abcdef");
     let others = [
         pool("web", "another secret..."),
         pool("api", "0123456789abcdef"),
     ];
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    assert_eq!(ours.read(input, now), None, "nobody can guess a token");
+    assert_eq!(tokens.read(input, now), None, "a guessed token is refused");
 
     let [high, low, host, edits @ ..] = input else {
         return;
     };
     let age = Duration::from_secs(u16::from_be_bytes([*high, *low]).into());
     let host = &HostId::from(HOSTS[usize::from(host % 2)]);
-    let good = ours.token(host, now - age);
-    let mut edited = good.clone().into_bytes();
+    let valid = tokens.token(host, now - age);
+    let mut edited = valid.clone().into_bytes();
     for edit in edits.chunks_exact(2) {
-        let place = usize::from(edit[0]) % edited.len();
-        edited[place] = edit[1];
+        let position = usize::from(edit[0]) % edited.len();
+        edited[position] = edit[1];
     }
-    let claim = ours.read(&edited, now);
-    if edited == good.as_bytes() && age < TTL {
-        let claim = claim.expect("a good token");
-        assert_eq!((&claim.host, claim.needs_renewal), (host, age >= TTL / 2));
+    let affinity = tokens.read(&edited, now);
+    if edited == valid.as_bytes() && age < TTL {
+        let affinity = affinity.expect("a valid token");
+        assert_eq!(
+            (&affinity.host, affinity.needs_renewal),
+            (host, age >= TTL / 2)
+        );
     } else {
-        assert_eq!(claim, None, "{}", edited.escape_ascii());
+        assert_eq!(affinity, None, "{}", edited.escape_ascii());
     }
     for other in others {
         assert_eq!(other.read(&edited, now), None);

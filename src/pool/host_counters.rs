@@ -1,11 +1,15 @@
-//! Counters of events on a host in a pool.
+//! Counters of a host in a pool.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::RequestCounts;
 
 /// Counters of a host in a pool. They only grow and survive a rebuild of the pool. No counter depends on another, so
 /// relaxed ordering suffices.
 #[derive(Debug, Default)]
 pub struct HostCounters {
+    attempts: AtomicU64,
+    errors: AtomicU64,
     ejections: AtomicU64,
     checks: [AtomicU64; CheckOutcome::ALL.len()],
 }
@@ -44,6 +48,23 @@ impl CheckOutcome {
 }
 
 impl HostCounters {
+    /// Attempts that have begun, and those of which the host failed. An attempt that failed because of the client or
+    /// its request is not an error of the host.
+    pub fn counts(&self) -> RequestCounts {
+        RequestCounts {
+            requests: self.attempts.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn count_attempt(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How often the host was ejected, failed probes included.
     pub fn ejections(&self) -> u64 {
         self.ejections.load(Ordering::Relaxed)
@@ -71,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checks_are_counted_by_their_end() {
+    fn checks_are_counted_by_outcome() {
         for checked in CheckOutcome::ALL {
             let counters = HostCounters::default();
             counters.count_check(checked);

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use super::HostCounters;
+use super::{HostCounters, PoolCounters};
 use crate::balancer::{BalancerError, Host, HostId};
 use crate::config;
 use crate::event_log::EventLog;
@@ -16,9 +15,9 @@ pub struct HostRegistry {
     hosts: HashMap<HostId, Arc<Host>>,
     event_log: Arc<EventLog>,
     /// By pool and host. The counters of removed hosts stay for a while, so that a host that comes back continues them.
-    counters: HashMap<(String, HostId), Arc<HostCounters>>,
-    /// Retries that the budgets refused, by pool. Bounded by the number of pool names ever configured.
-    denied: HashMap<String, Arc<AtomicU64>>,
+    host_counters: HashMap<(String, HostId), Arc<HostCounters>>,
+    /// By pool. Bounded by the number of pool names ever configured.
+    pool_counters: HashMap<String, Arc<PoolCounters>>,
 }
 
 /// With more counters than this, those without a host are forgotten.
@@ -65,22 +64,23 @@ impl HostRegistry {
     }
 
     /// The counters of a host in a pool; new ones if no pool of that name had the host recently.
-    pub fn counters(&mut self, pool: &str, host: &HostId) -> Arc<HostCounters> {
+    pub(super) fn host_counters(&mut self, pool: &str, host: &HostId) -> Arc<HostCounters> {
         let key = (pool.to_owned(), host.clone());
-        Arc::clone(self.counters.entry(key).or_default())
+        Arc::clone(self.host_counters.entry(key).or_default())
     }
 
-    /// The counter of retries that the budgets of a pool refused.
-    pub(super) fn denied(&mut self, pool: &str) -> Arc<AtomicU64> {
-        Arc::clone(self.denied.entry(pool.to_owned()).or_default())
+    /// The counters of a pool; new ones if no pool ever had that name.
+    pub(super) fn pool_counters(&mut self, pool: &str) -> Arc<PoolCounters> {
+        Arc::clone(self.pool_counters.entry(pool.to_owned()).or_default())
     }
 
     /// Forgets the hosts that `wanted` does not name.
     pub fn retain<'a>(&mut self, wanted: impl Iterator<Item = &'a HostId>) {
         let wanted: HashSet<_> = wanted.collect();
         self.hosts.retain(|id, _| wanted.contains(id));
-        if self.counters.len() > MAX_COUNTERS {
-            self.counters.retain(|_, held| Arc::strong_count(held) > 1);
+        if self.host_counters.len() > MAX_COUNTERS {
+            self.host_counters
+                .retain(|_, held| Arc::strong_count(held) > 1);
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_registry_keeps_the_live_state_of_a_host_with_a_new_weight() {
+    fn a_host_with_a_new_weight_keeps_its_counters() {
         let mut host_registry = HostRegistry::new();
         let mut wanted = config::Host {
             id: HostId::from("a:80"),

@@ -33,7 +33,7 @@ impl PoolLease {
         reason: SelectionReason,
     ) -> Option<Self> {
         let position = *pool.by_id.get(inner.host().id())?;
-        pool.members[position].request_counters().count();
+        pool.members[position].counters().count_attempt();
         Some(PoolLease {
             epoch: pool.members[position].epoch(),
             inner: Some(inner),
@@ -75,9 +75,9 @@ impl PoolLease {
         self.probe
     }
 
-    /// The response has begun. That is enough for a probe or a check: the rest of a response may take hours. The
+    /// Reports that the response has started, which settles a probe: the rest of a response may take hours. The
     /// outcome of the whole request is still to be reported with [`observe`](Self::observe).
-    pub fn answered(&mut self, outcome: Outcome) {
+    pub fn response_started(&mut self, outcome: Outcome) {
         if outcome == Outcome::Success {
             self.member().count_success();
         }
@@ -94,7 +94,7 @@ impl PoolLease {
         }
         let member = &self.pool.members[self.position];
         if outcome != Outcome::Success {
-            member.request_counters().count_error();
+            member.counters().count_error();
         }
         if self.probe {
             self.probe = false;

@@ -13,9 +13,8 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::host_status::StatusDetails;
 use super::outlier_detector::OutlierDetector;
-use super::request_counters::RequestCounters;
 use super::tiers::{Tier, TierInputs};
-use super::{HealthVerdict, HostCounters};
+use super::{HealthVerdict, HostCounters, LastMinute};
 use crate::balancer::Host;
 use crate::config;
 
@@ -47,12 +46,13 @@ pub struct Member {
     successes: AtomicU64,
     /// For people; no request depends on it.
     status_details: Mutex<StatusDetails>,
-    pub(super) request_counters: Arc<RequestCounters>,
     /// The weight in the file; `None` if an operator added the host.
     file_weight: Option<u32>,
     /// The display name.
     label: Option<String>,
     counters: Arc<HostCounters>,
+    /// Of the attempts; shared with the same host in the pool that this one replaces.
+    pub(super) last_minute: Arc<LastMinute>,
 }
 
 impl Member {
@@ -83,9 +83,9 @@ impl Member {
             epoch: AtomicU32::new(0),
             successes: AtomicU64::new(0),
             status_details: Mutex::new(StatusDetails::new()),
-            request_counters: Arc::default(),
             file_weight: configured.file_weight,
             label: configured.label.clone(),
+            last_minute: Arc::new(LastMinute::new(counters.counts())),
             counters,
         })
     }
@@ -135,14 +135,9 @@ impl Member {
         self.label.as_deref()
     }
 
-    /// Counters of checks and ejections.
+    /// Counters of attempts, checks and ejections.
     pub fn counters(&self) -> &HostCounters {
         &self.counters
-    }
-
-    /// Attempts at this host, and failed ones.
-    pub fn request_counters(&self) -> &RequestCounters {
-        &self.request_counters
     }
 
     pub(super) fn tier_inputs(&self) -> TierInputs {

@@ -32,7 +32,7 @@ impl Membership {
         if self.begun {
             return Some(Duration::ZERO);
         }
-        // When the process starts, every host is new: slow start would spare none of them.
+        // When the process starts, every host is new, and slow start would not protect any of them.
         match self.predecessor.as_ref()?.get(host) {
             Some(ramping) => *ramping,
             None => Some(Duration::ZERO),

@@ -11,14 +11,15 @@ mod fuzz;
 mod host_counters;
 mod host_registry;
 mod host_status;
+mod last_minute;
 mod lease;
 mod member;
 mod membership;
 mod outcome;
 mod outlier_detector;
+mod pool_counters;
 mod pool_state;
 mod pool_status;
-mod request_counters;
 mod retry_budget;
 mod select;
 mod selection_reason;
@@ -44,14 +45,15 @@ pub use explain::{CandidateStatus, HostExplanation, PoolExplanation, SelectionOu
 pub use host_counters::{CheckOutcome, HostCounters};
 pub use host_registry::HostRegistry;
 pub use host_status::{CheckResult, HostState};
+pub use last_minute::{LastMinute, RequestCounts};
 pub use lease::PoolLease;
 pub use member::Member;
 pub(crate) use outcome::exhausted_resource;
 pub use outcome::{Failure, Outcome, lacks_resources};
+pub use pool_counters::{CountedRequest, PoolCounters, PoolTotals, STATUS_CLASSES};
 pub use pool_state::{HealthVerdict, PoolState};
 pub use pool_status::{HostStatus, PoolStatus, RetryStatus};
-pub use request_counters::{RecentCounts, RequestCounters};
-pub use retry_budget::{RetryBudget, RetryCounts, RetryHandle};
+pub use retry_budget::{RetryBudget, RetryHandle};
 pub use selection_reason::SelectionReason;
 pub use sticky::{Affinity, StickyTokens};
 
@@ -83,8 +85,9 @@ pub struct Pool {
     /// The number of hosts that wait for a probe.
     probes_due: AtomicUsize,
     changed: Notify,
-    /// Requests of clients.
-    request_counters: Arc<RequestCounters>,
+    counters: Arc<PoolCounters>,
+    /// Shared with the pool that this one replaces, as the counters are.
+    last_minute: Arc<LastMinute>,
     /// Hosts of the file that an operator removed, and when.
     removed: Vec<(config::Host, Timestamp)>,
     event_log: Arc<EventLog>,
@@ -135,11 +138,12 @@ impl Pool {
                 let live = host_registry
                     .host(host)
                     .map_err(|error| fail(error.to_string()))?;
-                let counters = host_registry.counters(&pool.name, &host.id);
+                let counters = host_registry.host_counters(&pool.name, &host.id);
                 Member::new(live, counters, host, &peer_template).map_err(fail)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let hosts = members.iter().map(|member| member.host().clone()).collect();
+        let counters = host_registry.pool_counters(&pool.name);
         Ok(Pool {
             name: pool.name.clone(),
             algorithm: info.name,
@@ -158,7 +162,7 @@ impl Pool {
             budget: pool
                 .retries
                 .as_ref()
-                .map(|policy| Arc::new(RetryBudget::new(policy, host_registry.denied(&pool.name)))),
+                .map(|policy| Arc::new(RetryBudget::new(policy, Arc::clone(&counters)))),
             sticky: pool.sticky.as_ref().map(|config| {
                 StickyTokens::new(config, &pool.name, pool.hosts.iter().map(|host| &host.id))
             }),
@@ -168,7 +172,8 @@ impl Pool {
             membership: Mutex::default(),
             probes_due: AtomicUsize::new(0),
             changed: Notify::new(),
-            request_counters: Arc::default(),
+            last_minute: Arc::new(LastMinute::new(counters.counts())),
+            counters,
             removed: pool.removed.clone(),
             event_log: Arc::clone(host_registry.event_log()),
         })
@@ -224,9 +229,17 @@ impl Pool {
         self.members.iter().filter(|host| host.is_usable()).count()
     }
 
-    /// Clients' requests that have ended, and failed ones.
-    pub fn request_counters(&self) -> &RequestCounters {
-        &self.request_counters
+    /// Counters of clients' requests that have ended.
+    pub fn counters(&self) -> &PoolCounters {
+        &self.counters
+    }
+
+    /// Moves the last minute of the pool and its hosts on. To be called every [`LastMinute::STEP`].
+    pub fn step_last_minute(&self) {
+        self.last_minute.step(self.counters.counts());
+        for member in &self.members {
+            member.last_minute.step(member.counters().counts());
+        }
     }
 
     /// The log of events on the hosts.

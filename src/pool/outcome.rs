@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn exhausted_resources_of_this_machine_are_no_fault_of_a_host() {
+    fn exhausted_local_resources_do_not_count_against_a_host() {
         let with = |number: Errno| {
             let cause = io::Error::from_raw_os_error(number as i32);
             let error = Error::because(ErrorType::ConnectError, "connect", cause);

@@ -144,7 +144,7 @@ impl OutlierDetector {
         }
     }
 
-    /// Begins the probe of a host that waits for one; `false` if it does not.
+    /// Begins the probe of an ejected host; `false` if no probe is due.
     pub(super) fn begin_probe(&mut self) -> bool {
         let EjectionStage::ProbeDue { since } = self.stage else {
             return false;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::host_status::{CheckResult, HostState};
 use super::outlier_detector::EjectionStage;
 use super::tiers::Tier;
-use super::{Member, Pool, RecentCounts};
+use super::{Member, Pool, RequestCounts};
 use crate::balancer::StatsSnapshot;
 use crate::config;
 use crate::timestamp::Timestamp;
@@ -36,7 +36,7 @@ pub struct PoolStatus {
     /// Requests that ended in a 5xx or without a complete response, through no fault of the client.
     pub errors: u64,
     /// Requests and errors of the last minute.
-    pub last_minute: RecentCounts,
+    pub last_minute: RequestCounts,
     /// The retry budget; `None` if the pool does not retry.
     pub retries: Option<RetryStatus>,
     /// The name of the affinity cookie, if the pool is sticky.
@@ -96,7 +96,7 @@ pub struct HostStatus {
     /// Failed attempts.
     pub errors: u64,
     /// Attempts and errors of the last minute.
-    pub last_minute: RecentCounts,
+    pub last_minute: RequestCounts,
     /// What an operator changed at run time, for people; empty if nothing.
     pub operator: Vec<String>,
 }
@@ -108,6 +108,7 @@ impl Pool {
         let members = self.members.iter();
         let members = members.map(|member| self.host_status_in(member, best));
         let hosts = Vec::from_iter(members.chain(self.removed()));
+        let counts = self.counters.counts();
         PoolStatus {
             name: self.name.clone(),
             algorithm: self.algorithm.to_owned(),
@@ -117,9 +118,9 @@ impl Pool {
             queue_limit: self.queue.size(),
             in_flight: hosts.iter().map(|host| host.in_flight).sum(),
             hosts,
-            requests: self.request_counters.requests(),
-            errors: self.request_counters.errors(),
-            last_minute: self.request_counters.last_minute(),
+            requests: counts.requests,
+            errors: counts.errors,
+            last_minute: self.last_minute.until(counts),
             retries: self.budget.as_ref().map(|budget| RetryStatus {
                 balance: budget.balance(),
                 running: budget.free_retries_running(),
@@ -155,6 +156,7 @@ impl Pool {
         };
         let next_check = member.next_check();
         let serving = self.serves_in(member, best);
+        let counts = member.counters().counts();
         HostStatus {
             id: host.id().as_str().to_owned(),
             name: member.label().map(str::to_owned),
@@ -174,9 +176,9 @@ impl Pool {
             next_check_seconds: next_check
                 .map(|due| due.saturating_duration_since(now).as_secs_f64()),
             last_check: status_details.last_check,
-            requests: member.request_counters().requests(),
-            errors: member.request_counters().errors(),
-            last_minute: member.request_counters().last_minute(),
+            requests: counts.requests,
+            errors: counts.errors,
+            last_minute: member.last_minute.until(counts),
             operator: operator_changes(member),
         }
     }
@@ -203,7 +205,7 @@ impl Pool {
             last_check: None,
             requests: 0,
             errors: 0,
-            last_minute: RecentCounts::default(),
+            last_minute: RequestCounts::default(),
             operator: vec!["removed".to_owned()],
         })
     }

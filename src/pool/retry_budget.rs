@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::PoolCounters;
 use crate::config::Retries;
 
 /// The units of one retry. A request deposits `share` of them: with a share in percent they are whole.
@@ -33,38 +34,26 @@ pub struct RetryBudget {
     min: u64,
     /// Requests in flight, and free retries among them: one atomic, so that both are read and changed together.
     running: AtomicU64,
+    /// Requests that have begun since this budget did. Each deposits its share.
     requests: AtomicU64,
-    retries: AtomicU64,
-    /// Shared with the budgets that this one replaces: a counter never falls.
-    denied: Arc<AtomicU64>,
+    /// The pool's counters, which outlive this budget.
+    counters: Arc<PoolCounters>,
     /// The initial balance, in units.
     granted: AtomicU64,
     /// Withdrawals and what exceeded the maximum balance, in units.
     spent: AtomicU64,
 }
 
-/// The counters of a retry budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryCounts {
-    /// Requests, each counted once.
-    pub requests: u64,
-    /// Retries that may have reached a host.
-    pub retries: u64,
-    /// Retries that the budget denied.
-    pub denied: u64,
-}
-
 impl RetryBudget {
-    /// A budget without balance. Retries that it denies are added to `denied`.
-    pub fn new(policy: &Retries, denied: Arc<AtomicU64>) -> Self {
+    /// A budget without balance. Retries that it denies are counted in `counters`.
+    pub fn new(policy: &Retries, counters: Arc<PoolCounters>) -> Self {
         RetryBudget {
             policy: policy.clone(),
             share: policy.budget.into(),
             min: policy.min.into(),
             running: AtomicU64::new(0),
             requests: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-            denied,
+            counters,
             granted: AtomicU64::new(0),
             spent: AtomicU64::new(0),
         }
@@ -82,15 +71,6 @@ impl RetryBudget {
         RetryHandle {
             budget: Arc::clone(self),
             free: false,
-        }
-    }
-
-    /// The current counters.
-    pub fn counts(&self) -> RetryCounts {
-        RetryCounts {
-            requests: self.requests.load(Ordering::Relaxed),
-            retries: self.retries.load(Ordering::Relaxed),
-            denied: self.denied.load(Ordering::Relaxed),
         }
     }
 
@@ -178,12 +158,9 @@ impl RetryHandle {
         let paid = budget.withdraw();
         self.free = !paid && budget.begin_free();
         let allowed = paid || self.free;
-        let count: &AtomicU64 = if allowed {
-            &budget.retries
-        } else {
-            &budget.denied
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+        if !allowed {
+            budget.counters.count_denied_retry();
+        }
         allowed
     }
 

@@ -3,23 +3,30 @@ mod concurrency;
 mod ejection;
 mod serving;
 
+use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::balancer::{AlgorithmInfo, Options, Selection};
+use crate::balancer::{AlgorithmInfo, Selection};
 
-fn timeouts() -> config::Timeouts {
-    let second = Duration::from_secs(1);
-    config::Timeouts {
-        connect: second,
-        read: second,
-        write: second,
-        idle: second,
-        client_head: second,
-        client_keepalive: second,
-        tunnel: second,
-    }
-}
+/// A pool of one host that balances at random. Everything that can be turned off is off.
+const FILE: &str = "
+listeners: [\"127.0.0.1:8080\"]
+pools:
+  web:
+    algorithm: random
+    hosts: [\"127.0.0.1:1\"]
+    health_check: none
+    retries: none
+    ejection: none
+    slow_start: none
+";
+
+static CONFIG: LazyLock<config::Config> = LazyLock::new(|| {
+    let config = config::Config::parse(FILE, Path::new("test.yaml"));
+    config.expect("a configuration")
+});
 
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -32,43 +39,24 @@ pub(super) fn ejection(base: Duration) -> config::Ejection {
     }
 }
 
+/// The pool of [`FILE`], with a host for each of `weights`, after `edit`.
 pub(super) fn pool(weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Arc<Pool> {
-    let hosts = weights.iter().enumerate().map(|(i, &weight)| config::Host {
-        id: HostId::from(format!("127.0.0.1:{}", i + 1)),
-        name: "127.0.0.1".to_owned(),
-        label: None,
-        address: ([127, 0, 0, 1], i as u16 + 1).into(),
+    Arc::new(pool_in(&mut HostRegistry::new(), weights, edit))
+}
+
+fn pool_in(registry: &mut HostRegistry, weights: &[u32], edit: impl Fn(&mut config::Pool)) -> Pool {
+    let mut configured = CONFIG.pools[0].clone();
+    let host = configured.hosts.remove(0);
+    let hosts = weights.iter().zip(1..).map(|(&weight, port)| config::Host {
+        id: HostId::from(format!("127.0.0.1:{port}")),
+        address: ([127, 0, 0, 1], port).into(),
         weight,
         file_weight: Some(weight),
-        backup: false,
-        max_in_flight: None,
+        ..host.clone()
     });
-    let mut configured = config::Pool {
-        name: "web".to_owned(),
-        algorithm: config::Algorithm {
-            info: AlgorithmInfo::find("random").expect("random is registered"),
-            options: Options::new(),
-            key: config::KeySource::ClientIp,
-        },
-        hosts: hosts.collect(),
-        removed: Vec::new(),
-        health_check: None,
-        host_header: config::HostHeader::Preserve,
-        when_all_down: config::WhenAllDown::Error,
-        retries: None,
-        sticky: None,
-        tls: None,
-        ejection: None,
-        limits: config::PoolLimits {
-            max_in_flight: None,
-            queue: 128,
-            queue_timeout: Duration::from_secs(1),
-        },
-        slow_start: None,
-    };
+    configured.hosts = hosts.collect();
     edit(&mut configured);
-    let pool = Pool::new(&configured, &timeouts(), &mut HostRegistry::new());
-    Arc::new(pool.expect("a valid pool"))
+    Pool::new(&configured, &CONFIG.timeouts, registry).expect("a valid pool")
 }
 
 fn leased(pool: &Arc<Pool>) -> Option<HostId> {

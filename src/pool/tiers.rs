@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn ejected_hosts_serve_where_nobody_else_does() {
+    fn ejected_hosts_serve_if_no_other_host_does() {
         assert_eq!(tiers(&[DEAD, EJECTED]), [Tier::Out, Tier::Primary]);
         assert_eq!(tiers(&[DRAINING, EJECTED]), [Tier::Draining, Tier::Out]);
         assert_eq!(tiers(&[DEAD, DEAD]), [Tier::Out, Tier::Out]);
@@ -132,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn while_a_host_is_healthy_one_serves(flags in prop::collection::vec(any::<(bool, bool, bool, bool)>(), 1..20)) {
+        fn while_a_host_is_healthy_a_host_serves(flags in prop::collection::vec(any::<(bool, bool, bool, bool)>(), 1..20)) {
             let inputs: Vec<_> = flags
                 .into_iter()
                 .map(|(healthy, ejected, draining, backup)| TierInputs { healthy, ejected, draining, backup })

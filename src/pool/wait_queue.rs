@@ -161,13 +161,13 @@ mod tests {
             assert_eq!(short.wait(busy).await, Err(BalancerError::Busy));
             assert!(start.elapsed() >= Duration::from_millis(30));
             assert_eq!(short.waiting(), 0);
-            let gone = || Err::<(), _>(BalancerError::NoHosts);
-            assert_eq!(short.wait(gone).await, Err(BalancerError::NoHosts));
+            let no_hosts = || Err::<(), _>(BalancerError::NoHosts);
+            assert_eq!(short.wait(no_hosts).await, Err(BalancerError::NoHosts));
         });
     }
 
     #[test]
-    fn a_request_that_leaves_lets_the_next_one_through() {
+    fn a_cancelled_request_lets_the_next_one_through() {
         block_on(async {
             let queue = queue(2, Duration::from_secs(10));
             let busy = || Err::<(), _>(BalancerError::Busy);

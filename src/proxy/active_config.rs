@@ -66,6 +66,7 @@ pub struct ListenerPolicy {
     listener: SocketAddr,
     access: Access,
     proxy_protocol: Option<ProxyProtocol>,
+    redirect_https: bool,
 }
 
 impl ActiveConfig {
@@ -109,6 +110,7 @@ impl ActiveConfig {
                     listener: listener.address,
                     access: listener.access.clone(),
                     proxy_protocol: listener.proxy_protocol.clone(),
+                    redirect_https: listener.redirect_https,
                 })
                 .collect(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -137,6 +139,18 @@ impl ActiveConfig {
     /// The PROXY protocol settings of the listener at `address`. `None`: clients connect to it directly.
     pub fn proxy_protocol(&self, address: SocketAddr) -> Option<&ProxyProtocol> {
         self.listener(address)?.proxy_protocol.as_ref()
+    }
+
+    /// Whether plain requests to `local`, the address of a listener or of a connection, are redirected to https.
+    pub(crate) fn redirects_to_https(&self, local: Option<SocketAddr>) -> bool {
+        let redirects = self.listeners.iter().filter(|policy| policy.redirect_https);
+        let Some(local) = local else { return false };
+        let ip = local.ip().to_canonical();
+        redirects.into_iter().any(|policy| {
+            let listener = policy.listener;
+            listener.port() == local.port()
+                && (listener.ip().is_unspecified() || listener.ip().to_canonical() == ip)
+        })
     }
 
     fn listener(&self, address: SocketAddr) -> Option<&ListenerPolicy> {

@@ -98,7 +98,7 @@ impl RequestContext {
             attempt.status = Some(status);
         }
         if let Some(lease) = &mut self.lease {
-            lease.answered(outcome);
+            lease.response_started(outcome);
         }
     }
 

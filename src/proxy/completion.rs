@@ -13,7 +13,7 @@ use super::context::RequestContext;
 use super::failure;
 use super::forwarding::request_id::RequestId;
 use crate::message::RequestView;
-use crate::pool::Failure;
+use crate::pool::{CountedRequest, Failure};
 use crate::record::{AttemptOutcome, DebugLine, RequestRecord, RequestSummary, TerminationReason};
 
 /// What the proxy and the client have exchanged.
@@ -97,10 +97,14 @@ impl RequestContext {
             id: self.id.as_ref().map(RequestId::as_bytes),
         };
         if let Some((_, pool)) = record.pool {
-            pool.request_counters().count();
-            if record.summary.is_failure() {
-                pool.request_counters().count_error();
-            }
+            let summary = &record.summary;
+            pool.counters().count(CountedRequest {
+                status: summary.status,
+                is_failure: summary.is_failure(),
+                attempts: record.attempts.len(),
+                received: summary.received,
+                sent: summary.sent,
+            });
         }
         debug!("{}", DebugLine(&record));
         for observer in &self.active.observers {

@@ -40,8 +40,8 @@ pub struct RequestContext {
     pub(crate) trace: Option<TraceContext>,
     /// The protocol to which the request asks to upgrade the connection.
     pub(crate) upgrade: Option<Arc<str>>,
-    /// The request's share in the retry budget of its pool, from the first attempt on. `None`: the pool does not retry.
-    pub(crate) account: Option<RetryHandle>,
+    /// The request's handle on its pool's retry budget, from the first attempt on. `None`: the pool does not retry.
+    pub(crate) retry_handle: Option<RetryHandle>,
     /// The host named by the client's affinity cookie. `None`: the response must set a new cookie.
     pub(crate) affinity_host: Option<HostId>,
     /// When the request's head was complete.
@@ -115,7 +115,7 @@ impl RequestContext {
             id: None,
             trace: None,
             upgrade: None,
-            account: None,
+            retry_handle: None,
             affinity_host: None,
             began: now,
             attempts: Vec::new(),
@@ -152,15 +152,15 @@ impl RequestContext {
             attempt.span = self.trace.map(|_| TraceContext::new_span());
             self.attempts.push(attempt);
         }
-        if self.account.is_none() {
-            self.account = self.pool().budget().map(|budget| budget.begin_request());
+        if self.retry_handle.is_none() {
+            self.retry_handle = self.pool().budget().map(|budget| budget.begin_request());
         }
     }
 
     /// Whether the retry policy permits one more attempt, by number and by time.
     pub(crate) fn has_another_attempt(&self) -> bool {
-        self.account.as_ref().is_some_and(|account| {
-            let policy = account.policy();
+        self.retry_handle.as_ref().is_some_and(|handle| {
+            let policy = handle.policy();
             let first = self.attempts.first();
             self.attempts.len() <= policy.attempts
                 && first.is_some_and(|first| first.began.elapsed() < policy.deadline)
@@ -170,13 +170,13 @@ impl RequestContext {
     /// Takes one retry from the pool's budget, needed if a host may have received the request. `false`: the budget is
     /// exhausted.
     pub(crate) fn pay_for_retry(&mut self) -> bool {
-        self.account.as_mut().is_some_and(RetryHandle::retry)
+        self.retry_handle.as_mut().is_some_and(RetryHandle::retry)
     }
 
     /// Whether the retry policy lists a status, so that the client should rather get the response of another host.
     pub(crate) fn is_retryable_status(&self, status: StatusCode) -> bool {
-        let account = self.account.as_ref();
-        account.is_some_and(|account| account.policy().includes(status.as_u16()))
+        let handle = self.retry_handle.as_ref();
+        handle.is_some_and(|handle| handle.policy().includes(status.as_u16()))
     }
 
     /// What matters for resending the request. `replayable`: the body read so far is buffered; `answered`: the client

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn client_errors_and_timeouts_are_no_broken_connection() {
+    fn client_errors_and_timeouts_are_not_broken_connections() {
         assert!(is_connection_broken(&Error::new_up(
             ErrorType::ConnectionClosed
         )));
@@ -277,27 +277,27 @@ mod tests {
 
     #[test]
     fn only_a_repeatable_request_without_a_response_is_sent_again() {
-        let good = SentRequest {
+        let resendable = SentRequest {
             repeatable: true,
             replayable: true,
             answered: false,
         };
-        assert!(good.can_resend());
-        for bad in [
+        assert!(resendable.can_resend());
+        for other in [
             SentRequest {
                 repeatable: false,
-                ..good
+                ..resendable
             },
             SentRequest {
                 replayable: false,
-                ..good
+                ..resendable
             },
             SentRequest {
                 answered: true,
-                ..good
+                ..resendable
             },
         ] {
-            assert!(!bad.can_resend(), "{bad:?}");
+            assert!(!other.can_resend(), "{other:?}");
         }
     }
 }

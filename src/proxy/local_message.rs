@@ -42,6 +42,13 @@ impl From<LocalResponse> for LocalMessage {
     }
 }
 
+// Futures of requests are small because what few of them need is not within them.
+impl From<LocalResponse> for Box<LocalMessage> {
+    fn from(response: LocalResponse) -> Self {
+        Box::new(response.into())
+    }
+}
+
 impl LocalMessage {
     /// A response without a body.
     pub(super) fn new(termination: TerminationReason, status: u16) -> Self {

@@ -30,7 +30,7 @@ pub(crate) enum TargetForm {
 }
 
 impl TargetForm {
-    /// The form of a request's target. `None`: it has none of these forms.
+    /// The form of a request's target. `None`: an invalid target.
     pub(crate) fn of(request: RequestView<'_>) -> Option<Self> {
         match request.target {
             [b'/', ..] => Some(TargetForm::Origin),

@@ -111,11 +111,15 @@ impl<'a> TemplateValues<'a> {
             let end = location.iter().position(|&byte| !is_slash(byte));
             location.splice(..end.unwrap_or(location.len()), [b'/']);
         }
-        match HeaderValue::from_bytes(&location) {
-            Ok(location) => LocalMessage::redirect(redirect.status, location),
-            // A request with control characters has been refused before.
-            Err(_) => LocalMessage::new(TerminationReason::BadRequest, 400),
-        }
+        redirect_to(redirect.status, &location)
+    }
+
+    /// The redirect to the same URL over https, on the usual port.
+    pub(super) fn https_redirect(&self) -> LocalMessage {
+        let mut location = b"https://".to_vec();
+        self.append(Variable::Host, &mut location);
+        self.append(Variable::Uri, &mut location);
+        redirect_to(308, &location)
     }
 
     /// The response that the configuration has for this request.
@@ -142,6 +146,14 @@ impl<'a> TemplateValues<'a> {
             escaping.append(&value, out);
         });
         message.set_body(media_type, Bytes::from(body));
+    }
+}
+
+fn redirect_to(status: u16, location: &[u8]) -> LocalMessage {
+    match HeaderValue::from_bytes(location) {
+        Ok(location) => LocalMessage::redirect(status, location),
+        // Unreachable: a request with control characters has been refused before.
+        Err(_) => LocalMessage::new(TerminationReason::BadRequest, 400),
     }
 }
 

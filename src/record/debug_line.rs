@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_sent_is_escaped_and_cut() {
+    fn received_bytes_are_escaped_and_truncated() {
         assert_eq!(Escaped(b"/a?b=\x1b[31m\n").to_string(), "/a?b=\\x1b[31m\\n");
         let long = Escaped(&[b'a'; 20_000]).to_string();
         assert!(long.ends_with("a… (19744 bytes more)"), "{long}");

@@ -90,8 +90,9 @@ mod tests {
         assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
         assert!(trace.sampled && trace.span != 0);
         assert_eq!(trace.to_traceparent(0x00f0_67aa_0ba9_02b7), GOOD.as_bytes());
-        let quiet = TraceContext::from_traceparent(GOOD.replace("-01", "-00").as_bytes()).unwrap();
-        assert!(!quiet.sampled);
+        let unsampled =
+            TraceContext::from_traceparent(GOOD.replace("-01", "-00").as_bytes()).unwrap();
+        assert!(!unsampled.sampled);
         // Unknown flags are ignored and not passed on.
         let more = TraceContext::from_traceparent(GOOD.replace("-01", "-ff").as_bytes()).unwrap();
         assert_eq!(more.to_traceparent(0x00f0_67aa_0ba9_02b7), GOOD.as_bytes());

@@ -100,7 +100,7 @@ fn hosts_are_compared_without_case_and_port() {
 }
 
 #[test]
-fn a_star_matches_any_subdomain_but_not_the_parent() {
+fn a_wildcard_matches_any_subdomain_but_not_the_parent() {
     let router = router(&["host: \"*.example.com\""]);
     assert_eq!(find(&router, "a.example.com", "/"), Some(0));
     assert_eq!(find(&router, "a.b.EXAMPLE.com:1", "/"), Some(0));
@@ -110,7 +110,7 @@ fn a_star_matches_any_subdomain_but_not_the_parent() {
 }
 
 #[test]
-fn a_path_matches_at_segment_borders() {
+fn a_path_matches_at_segment_boundaries() {
     let router = router(&["path: /v1"]);
     for (path, found) in [
         ("/v1", true),

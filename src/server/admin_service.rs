@@ -17,8 +17,7 @@ use tokio::sync::watch;
 use super::edge::inherited_listeners;
 use super::lifecycle::{Lifecycle, Phase};
 use super::listening_service::BoundSocket;
-use super::process_identity::ProcessIdentity;
-use crate::admin::{Api, ApiServer, Caller, Readiness};
+use crate::admin::{Api, ApiServer, Caller};
 
 /// Serves the API on the admin address.
 pub(super) struct AdminService {
@@ -26,8 +25,6 @@ pub(super) struct AdminService {
     api: Arc<Api>,
     /// `None`: the socket is inherited from the predecessor.
     socket: Option<BoundSocket>,
-    readiness: Arc<Readiness>,
-    process_identity: Arc<ProcessIdentity>,
     lifecycle: Arc<Lifecycle>,
 }
 
@@ -36,16 +33,12 @@ impl AdminService {
         address: SocketAddr,
         socket: Option<BoundSocket>,
         api: Arc<Api>,
-        readiness: Arc<Readiness>,
-        process_identity: Arc<ProcessIdentity>,
         lifecycle: Arc<Lifecycle>,
     ) -> Self {
         AdminService {
             address,
             api,
             socket,
-            readiness,
-            process_identity,
             lifecycle,
         }
     }
@@ -74,7 +67,7 @@ impl Service for AdminService {
         _shutdown: ShutdownWatch,
         listeners_per_fd: usize,
     ) {
-        self.process_identity.wait_signals_ready().await;
+        self.lifecycle.wait_signals_installed().await;
         match (self.socket.take(), &fds) {
             (Some(socket), Some(table)) => {
                 if let Err(reason) = socket.listen(table) {
@@ -82,7 +75,7 @@ impl Service for AdminService {
                     process::exit(1);
                 }
             }
-            _ => self.readiness.wait().await,
+            _ => self.lifecycle.wait_ready().await,
         }
         let mut phase = self.lifecycle.watch_phase();
         loop {
@@ -92,9 +85,7 @@ impl Service for AdminService {
             let serving = service.start_service(fds.clone(), stopped, listeners_per_fd);
             // A draining process keeps responding to operators until a successor does.
             let succeeded = async {
-                let succeeded =
-                    |phase: &Phase| matches!(phase, Phase::HandingOver | Phase::HandedOver);
-                if phase.wait_for(succeeded).await.is_ok() {
+                if phase.wait_for(|phase| phase.has_successor()).await.is_ok() {
                     stop.send_replace(true);
                 }
                 std::future::pending::<()>().await

@@ -50,7 +50,7 @@ fn line(change: &Change) -> String {
     }
 }
 
-/// A value that fits into a line; `None`: it does not.
+/// A value that fits into a line; `None`: it is too long.
 fn shown(value: &Json) -> Option<String> {
     let text = match value {
         Json::Null => "nothing".to_owned(),

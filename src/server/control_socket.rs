@@ -1,5 +1,9 @@
 //! The control socket: a Unix socket for commands to this process, open to its owner and root only.
+//!
+//! The start opens it before the process reports that it is ready: a command that follows the report finds a socket. The
+//! service accepts the connections once the process is ready.
 
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +18,10 @@ use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 
-use crate::admin::{ApiServer, Readiness};
+use crate::admin::ApiServer;
 use crate::supervisor::{Supervisor, Task};
 
 use super::handover::is_trusted;
@@ -42,35 +47,85 @@ pub(super) fn ensure_single_instance(path: &Path, predecessor: Option<Pid>) -> R
     ))
 }
 
-/// Accepts commands as soon as the process serves; until then a predecessor does.
+/// The file of the control socket. Its listeners go to the [`ControlService`].
+#[derive(Debug)]
+pub(super) struct ControlSocket {
+    path: PathBuf,
+    file: SocketFile,
+    opened: mpsc::UnboundedSender<StdUnixListener>,
+}
+
+impl ControlSocket {
+    /// The socket at `path`, not open yet, and the receiver of its listeners.
+    pub(super) fn new(path: PathBuf) -> (Self, mpsc::UnboundedReceiver<StdUnixListener>) {
+        let (opened, listeners) = mpsc::unbounded_channel();
+        let file = SocketFile::default();
+        (ControlSocket { path, file, opened }, listeners)
+    }
+
+    /// Listens, in the place of another process or of an earlier listener of this one. A failure is logged: a process
+    /// without a control socket still serves.
+    pub(super) fn open(&self) {
+        match self.file.listen(&self.path) {
+            // The receiver is gone only if this process ends.
+            Ok(listener) => drop(self.opened.send(listener)),
+            Err(error) => {
+                let path = self.path.display();
+                error!("cannot listen on the control socket {path}: {error}");
+            }
+        }
+    }
+
+    /// Removes the file unless another process has replaced it.
+    pub(super) fn remove(&self) {
+        self.file.remove();
+    }
+
+    /// Waits until another process has replaced the file, for `wait` at most.
+    pub(super) async fn wait_replaced(&self, wait: Duration) {
+        self.file.wait_replaced(wait).await;
+    }
+}
+
+/// Accepts commands as soon as the process is ready; until then a predecessor does.
 pub(super) struct ControlService {
-    pub(super) path: PathBuf,
-    pub(super) file: Arc<SocketFile>,
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) api_server: Arc<ApiServer>,
-    pub(super) lifecycle: Arc<Lifecycle>,
+    listeners: Mutex<mpsc::UnboundedReceiver<StdUnixListener>>,
+    api_server: Arc<ApiServer>,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl ControlService {
+    pub(super) fn new(
+        listeners: mpsc::UnboundedReceiver<StdUnixListener>,
+        api_server: ApiServer,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Self {
+        ControlService {
+            listeners: Mutex::new(listeners),
+            api_server: Arc::new(api_server),
+            lifecycle,
+        }
+    }
 }
 
 #[async_trait]
 impl BackgroundService for ControlService {
     async fn start(&self, shutdown: ShutdownWatch) {
-        self.readiness.wait().await;
-        loop {
-            let listener = self.file.listen(&self.path);
-            let listener = match listener.and_then(UnixListener::from_std) {
-                Ok(listener) => listener,
+        let mut listeners = self.listeners.lock().await;
+        self.lifecycle.wait_ready().await;
+        let mut latest = listeners.recv().await;
+        while let Some(listener) = latest {
+            latest = match UnixListener::from_std(listener) {
+                Ok(listener) => tokio::select! {
+                    () = self.keep_accepting(&listener, &shutdown) => None,
+                    // A failed successor had replaced the socket file.
+                    reopened = listeners.recv() => reopened,
+                },
                 Err(error) => {
-                    // A process without a control socket still serves.
-                    let path = self.path.display();
-                    error!("cannot listen on the control socket {path}: {error}");
-                    return;
+                    error!("the control socket cannot be watched: {error}");
+                    listeners.recv().await
                 }
             };
-            tokio::select! {
-                () = self.keep_accepting(&listener, &shutdown) => {}
-                // The failed successor has replaced the socket file; listen again.
-                () = self.lifecycle.resumed() => {}
-            }
         }
     }
 }

@@ -31,12 +31,12 @@ use self::preview::preview;
 use self::reload::reload;
 use self::signals::Signals;
 use super::change_lock::{ChangeLocks, ChangePermit};
+use super::control_socket::ControlSocket;
 use super::handover::HandoverCoordinator;
 use super::lifecycle::{Lifecycle, Phase};
 use super::process_identity::ProcessIdentity;
 use super::reload_preview::ReloadPreviewer;
 use super::reloader::{ReloaderHandle, note_outcome};
-use super::socket_file::SocketFile;
 
 /// Bound of the queue of handover requests; all but the first are refused.
 const MAX_HANDOVER_REQUESTS: usize = 16;
@@ -58,7 +58,7 @@ pub(super) struct EventContext {
     pub(super) previewer: ReloadPreviewer,
     pub(super) handover: Arc<HandoverCoordinator>,
     pub(super) process_identity: Arc<ProcessIdentity>,
-    pub(super) control_socket: Arc<SocketFile>,
+    pub(super) control_socket: Arc<ControlSocket>,
     pub(super) logs: Arc<OpenLogs>,
 }
 
@@ -85,7 +85,7 @@ impl ShutdownSignalWatch for EventLoop {
             error!("cannot watch for signals: {error}");
             process::exit(1);
         });
-        context.process_identity.set_signals_ready();
+        context.lifecycle.signals_installed();
         let mut commands = self.commands.lock().await;
         let (requests, mut requested) = mpsc::channel(MAX_HANDOVER_REQUESTS);
         let mut running: Option<RunningHandover<'_>> = None;
@@ -172,8 +172,8 @@ impl ShutdownSignalWatch for EventLoop {
                             let stop_signals = (signals.interrupt, signals.terminate);
                             return context.drain("the successor serves", stop_signals, 1);
                         }
-                        Err(reason) => {
-                            let text = context.handover_failed(&reason);
+                        Err(failure) => {
+                            let text = context.handover_failed(&failure);
                             context.log_event(EventKind::HandoverFailed, &text);
                             if let Some(request) = request {
                                 let _ = request.answer.send(Err(ChangeError::Conflict(text)));

@@ -21,6 +21,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use super::handover::{Successor, Takeover};
+use super::lifecycle::Lifecycle;
 use super::process_identity::ProcessIdentity;
 use crate::logging;
 
@@ -114,6 +115,7 @@ pub(super) struct ListeningService<S> {
     /// Receives the remaining sockets from the predecessor.
     successor: Option<Successor>,
     process_identity: Arc<ProcessIdentity>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl<S: Service> ListeningService<S> {
@@ -127,6 +129,7 @@ impl<S: Service> ListeningService<S> {
         addresses: Vec<SocketAddr>,
         successor: Option<Successor>,
         process_identity: Arc<ProcessIdentity>,
+        lifecycle: Arc<Lifecycle>,
         timeout: Duration,
     ) -> Result<Self, String> {
         let inherited = |address| successor.as_ref().is_some_and(|s| s.inherits(address));
@@ -142,6 +145,7 @@ impl<S: Service> ListeningService<S> {
             released: None,
             successor,
             process_identity,
+            lifecycle,
         })
     }
 
@@ -190,7 +194,7 @@ impl<S: Service + 'static> Service for ListeningService<S> {
         let (Some(mut service), Some(table)) = (self.service.take(), fds) else {
             return;
         };
-        self.process_identity.wait_signals_ready().await;
+        self.lifecycle.wait_signals_installed().await;
         let takeover = match self.listen(&table).await {
             Ok(takeover) => takeover,
             Err(reason) => {

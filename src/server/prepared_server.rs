@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::StartError;
 use super::admin_service::AdminService;
-use super::control_socket::{ControlService, ensure_single_instance};
+use super::control_socket::{ControlService, ControlSocket, ensure_single_instance};
 use super::edge::{ConnectionHandlers, Connections, Edge};
 use super::event_loop::{EventContext, EventLoop};
 use super::handover::{HandoverCoordinator, HandoverSources, Program, Successor, TakeoverRequest};
@@ -84,29 +84,31 @@ impl PreparedServer {
             Some(successor) => !successor.is_connected_to(&runtime_paths.upgrade_socket),
             None => true,
         };
-        let control_path = runtime_paths.control_socket.clone();
+        let (control_socket, control_listeners) =
+            ControlSocket::new(runtime_paths.control_socket.clone());
+        let control_socket = Arc::new(control_socket);
 
         let initial = InitialState::build(config, file, successor.as_ref())?;
         let shared = initial.shared.clone();
         let handover = handover_coordinator(&initial, program, file.is_some());
-        let process_identity = process_identity(&initial, runtime_paths, &handover);
+        let process_identity =
+            process_identity(&initial, runtime_paths, &handover, &control_socket);
 
         let mut server = Server::new_with_opt_and_conf(None, server_conf(initial.idle));
         let mut edge = edge(&initial, &server);
         let (api, commands) = api(&shared, edge.connections());
-        let control = ControlService {
-            path: control_path,
-            file: Arc::clone(&shared.control_socket),
-            readiness: Arc::clone(&shared.readiness),
-            api_server: Arc::new(ApiServer::new(Arc::clone(&api), Caller::Owner)),
-            lifecycle: Arc::clone(&shared.lifecycle),
-        };
+        let control = ControlService::new(
+            control_listeners,
+            ApiServer::new(Arc::clone(&api), Caller::Owner),
+            Arc::clone(&shared.lifecycle),
+        );
         let certificates = add_listeners(&mut edge, &initial.config)?;
         let mut listening = ListeningService::new(
             edge,
             addresses(&initial.config),
             successor,
             Arc::clone(&process_identity),
+            Arc::clone(&shared.lifecycle),
             bind_timeout,
         )
         .map_err(StartError::Listen)?;
@@ -125,8 +127,6 @@ impl PreparedServer {
                 address,
                 listening.release(address),
                 api,
-                Arc::clone(&shared.readiness),
-                Arc::clone(&process_identity),
                 Arc::clone(&shared.lifecycle),
             ));
         }
@@ -152,7 +152,7 @@ impl PreparedServer {
             previewer,
             handover,
             process_identity: Arc::clone(&process_identity),
-            control_socket: shared.control_socket,
+            control_socket,
             logs: Arc::clone(&shared.observers.logs),
         };
         Ok(PreparedServer {
@@ -234,6 +234,7 @@ fn process_identity(
     initial: &InitialState,
     runtime_paths: RuntimePaths,
     handover: &Arc<HandoverCoordinator>,
+    control_socket: &Arc<ControlSocket>,
 ) -> Arc<ProcessIdentity> {
     let listeners = initial.config.listeners.iter();
     let shared = &initial.shared;
@@ -244,8 +245,7 @@ fn process_identity(
             active: Arc::clone(&shared.active),
             event_log: Arc::clone(&shared.event_log),
             reloads: shared.reloads.clone(),
-            readiness: Arc::clone(&shared.readiness),
-            control: Arc::clone(&shared.control_socket),
+            control_socket: Arc::clone(control_socket),
             logs: Arc::clone(&shared.observers.logs),
             lifecycle: Arc::clone(&shared.lifecycle),
             listeners: listeners.map(|listener| listener.address).collect(),
@@ -302,7 +302,7 @@ fn api(
         active: Arc::clone(&shared.active),
         traffic: Arc::clone(&shared.traffic),
         connections,
-        readiness: Arc::clone(&shared.readiness),
+        lifecycle: Arc::clone(&shared.lifecycle),
         event_log: Arc::clone(&shared.event_log),
         reloads: shared.reloads.clone(),
         changes: Arc::clone(&shared.change_locks.changes),

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,11 @@ use log::{error, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pingora::server::ListenFds;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::control_socket::ControlSocket;
 use super::handover::{
     ExpectedProbes, HandoverCoordinator, HandoverListener, PredecessorWatch, Takeover,
 };
@@ -23,10 +23,8 @@ use super::lifecycle::{Lifecycle, Phase};
 use super::pid_file::PidFile;
 use super::reloader::{ReloaderHandle, note_outcome};
 use super::runtime_paths::RuntimePaths;
-use super::socket_file::SocketFile;
-use super::systemd::{self, notify};
+use super::systemd;
 use crate::access_log::OpenLogs;
-use crate::admin::Readiness;
 use crate::event_log::{EventKind, EventLog};
 use crate::logging;
 use crate::proxy::ActiveConfig;
@@ -45,9 +43,6 @@ pub(super) struct ProcessIdentity {
     /// Bound at start, unless a predecessor listens on it. `None` once the coordinator has it.
     handover_listener: Mutex<Option<HandoverListener>>,
     context: IdentityContext,
-    /// Whether signal handlers are installed; until then a signal would kill the process.
-    signals_ready: watch::Sender<bool>,
-    is_serving: AtomicBool,
     /// Ends the predecessor's watch over this process, and waits for the task that responds to it.
     predecessor_watch: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
@@ -59,9 +54,7 @@ pub(super) struct IdentityContext {
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     pub(super) event_log: Arc<EventLog>,
     pub(super) reloads: ReloaderHandle,
-    pub(super) readiness: Arc<Readiness>,
-    /// The control socket.
-    pub(super) control: Arc<SocketFile>,
+    pub(super) control_socket: Arc<ControlSocket>,
     pub(super) logs: Arc<OpenLogs>,
     pub(super) lifecycle: Arc<Lifecycle>,
     /// The addresses of the listeners for clients.
@@ -76,25 +69,8 @@ impl ProcessIdentity {
             runtime_paths,
             handover_listener: Mutex::new(None),
             context,
-            signals_ready: watch::Sender::new(false),
-            is_serving: AtomicBool::new(false),
             predecessor_watch: Mutex::new(None),
         }
-    }
-
-    /// Signal handlers are installed.
-    pub(super) fn set_signals_ready(&self) {
-        self.signals_ready.send_replace(true);
-    }
-
-    /// Waits until signal handlers are installed: a peer that sees the process respond may send a signal.
-    pub(super) async fn wait_signals_ready(&self) {
-        // The sender lives as long as `self`, so this cannot fail.
-        let _ = self
-            .signals_ready
-            .subscribe()
-            .wait_for(|ready| *ready)
-            .await;
     }
 
     /// Binds the upgrade socket ahead of time, where no predecessor listens on it.
@@ -114,6 +90,12 @@ impl ProcessIdentity {
         table: ListenFds,
         takeover: Option<Takeover>,
     ) {
+        if self.context.lifecycle.phase().is_ending() {
+            if let Some(takeover) = takeover {
+                takeover.refuse("the successor was told to stop");
+            }
+            return;
+        }
         let mut watch = None;
         let mut reloaded = false;
         if let Some(takeover) = takeover {
@@ -145,8 +127,9 @@ impl ProcessIdentity {
             opened.map_err(|error| format!("cannot watch the upgrade socket: {error}"))
         });
         self.publish(opened);
-        self.context.readiness.set(true);
-        self.is_serving.store(true, Ordering::SeqCst);
+        // Refused if a signal has arrived meanwhile: this process then drains, does not notify systemd, and leaves the watch
+        // of its predecessor, which has stopped accepting and drains, too.
+        self.context.lifecycle.serve();
         match watch {
             // Until the watch ends, the predecessor stays the main process: otherwise systemd would end both when this
             // one dies.
@@ -201,7 +184,7 @@ impl ProcessIdentity {
                 Err(reason) => {
                     error!("this process has to go: {reason}");
                     // systemd would take further notifications for those of the service.
-                    this.is_serving.store(false, Ordering::SeqCst);
+                    this.context.lifecycle.abort_start();
                     let _ = kill(Pid::this(), Signal::SIGTERM);
                 }
             }
@@ -219,10 +202,8 @@ impl ProcessIdentity {
         }
     }
 
-    /// Serves again after the successor has failed.
-    pub(super) fn resume_serving(&self) {
-        // First accept the connections that have queued up in the kernel.
-        self.context.lifecycle.enter(Phase::Serving);
+    /// Publishes this process again after its successor has failed.
+    pub(super) fn republish(&self) {
         let handover_listener = HandoverListener::take_over(&self.runtime_paths.upgrade_socket);
         self.publish(handover_listener.and_then(|handover_listener| {
             let open = self.context.handover.listen(handover_listener);
@@ -231,7 +212,8 @@ impl ProcessIdentity {
         self.notify_main_pid();
     }
 
-    /// Publishes this process as the serving one: the pid file is written, and a missing upgrade socket is logged.
+    /// Publishes this process as the serving one: the pid file is written, the control socket is opened, and a missing
+    /// upgrade socket is logged. Call it before the process reports that it is ready.
     fn publish(&self, upgrade_socket: Result<(), String>) {
         if let Err(reason) = upgrade_socket {
             error!("{reason}; this process cannot hand over");
@@ -241,45 +223,50 @@ impl ProcessIdentity {
         }
         // A log rotation until now has signalled the other process.
         self.context.logs.reopen();
+        self.context.control_socket.open();
     }
 
     /// Tells systemd that this is the main process, and that it is ready.
     fn notify_main_pid(&self) {
-        notify(&format!("MAINPID={}\nREADY=1", process::id()));
+        self.notify(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
     /// Notifies that an in-place reload, triggered by a signal, begins.
     pub(super) fn notify_reloading(&self) {
-        if self.is_serving.load(Ordering::SeqCst) {
+        if self.may_notify_systemd() {
             systemd::notify_reloading();
         }
     }
 
     /// Notifies that the in-place reload has ended, successful or not.
     pub(super) fn notify_reloaded(&self) {
-        // A process that does not serve yet must not report READY.
-        if self.is_serving.load(Ordering::SeqCst) {
-            notify("READY=1");
+        self.notify("READY=1");
+    }
+
+    /// Notifies that the process stops without a successor.
+    pub(super) fn notify_stopping(&self) {
+        self.notify("STOPPING=1");
+    }
+
+    fn notify(&self, state: &str) {
+        if self.may_notify_systemd() {
+            systemd::notify(state);
         }
     }
 
-    /// Reports not ready and stopping: the process stops without a successor.
-    pub(super) fn set_stopping(&self) {
-        self.context.readiness.set(false);
-        // STOPPING from a rejected successor would end the whole service.
-        if self.is_serving.load(Ordering::SeqCst) {
-            notify("STOPPING=1");
-        }
+    fn may_notify_systemd(&self) -> bool {
+        self.context.lifecycle.phase().may_notify_systemd()
     }
 
     /// Removes the files of this process, except those that a successor has replaced, and flushes observers and the
     /// log. Call it last.
     pub(super) fn shut_down(&self) {
+        self.context.lifecycle.shut_down();
         if let Some(handover_listener) = self.lock_handover_listener().take() {
             handover_listener.remove_file();
         }
         self.context.handover.remove_socket();
-        self.context.control.remove();
+        self.context.control_socket.remove();
         self.pid_file.remove();
         self.context.logs.flush();
         let deadline = Instant::now() + FLUSH_TIMEOUT;

@@ -33,7 +33,7 @@ impl RequestObservers {
         _before: Option<&ActiveConfig>,
     ) -> Result<Vec<Arc<dyn Observer>>, String> {
         let mut observers: Vec<Arc<dyn Observer>> = vec![
-            self.history.observer(&active.pools, &self.counts),
+            self.history.observer(&active.pools),
             self.counts.observer(&active.pools),
         ];
         if let Some(log) = &config.access_log {

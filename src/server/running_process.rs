@@ -8,10 +8,9 @@ use async_trait::async_trait;
 use super::change_lock::ChangeLock;
 use super::edge::Connections;
 use super::event_loop::HANDOVER_UNDER_WAY;
+use super::lifecycle::Lifecycle;
 use super::reloader::ReloaderHandle;
-use crate::admin::{
-    ChangeError, HeldPermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad, Readiness,
-};
+use crate::admin::{ChangeError, HeldPermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad};
 use crate::event_log::EventLog;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -27,7 +26,7 @@ pub(super) struct RunningProcess {
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     pub(super) traffic: Arc<TrafficState>,
     pub(super) connections: Arc<Connections>,
-    pub(super) readiness: Arc<Readiness>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) event_log: Arc<EventLog>,
     pub(super) reloads: ReloaderHandle,
     pub(super) changes: Arc<ChangeLock>,
@@ -50,9 +49,10 @@ impl ProcessHandle for RunningProcess {
     }
 
     fn load(&self) -> ProcessLoad {
+        let phase = self.lifecycle.phase();
         ProcessLoad {
-            ready: self.readiness.is_ready(),
-            draining: self.traffic.is_draining(),
+            ready: phase.is_ready(),
+            draining: phase.closes_connections(),
             in_flight: self.traffic.present(),
             connections: self.connections.open(),
             panics: self.traffic.panics(),

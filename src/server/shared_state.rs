@@ -15,8 +15,7 @@ use super::lifecycle::Lifecycle;
 use super::reloader::{ReloaderCommands, ReloaderHandle};
 use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
-use super::socket_file::SocketFile;
-use crate::admin::{LoadedConfig, Readiness};
+use crate::admin::LoadedConfig;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::pool::HostRegistry;
@@ -32,8 +31,6 @@ pub(super) struct SharedState {
     pub(super) traffic: Arc<TrafficState>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) change_locks: ChangeLocks,
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) control_socket: Arc<SocketFile>,
     pub(super) probes: Arc<ExpectedProbes>,
     pub(super) event_log: Arc<EventLog>,
     pub(super) observers: RequestObservers,
@@ -101,8 +98,6 @@ impl InitialState {
             lifecycle: Arc::new(Lifecycle::new(Arc::clone(&traffic))),
             traffic,
             change_locks: ChangeLocks::default(),
-            readiness: Arc::default(),
-            control_socket: Arc::default(),
             probes: Arc::default(),
             event_log,
             observers,

@@ -49,7 +49,7 @@ impl CollectorClient {
     pub(super) fn new(config: &Otlp) -> Self {
         CollectorClient {
             endpoint: config.endpoint.clone(),
-            headers: config.headers.clone(),
+            headers: headers(config),
             timeout: config.timeout,
             connector: Connector::new(None),
         }
@@ -139,6 +139,12 @@ impl CollectorClient {
         }
         Ok(Box::new(head))
     }
+}
+
+/// The configured fields, those in a file as well.
+fn headers(config: &Otlp) -> Vec<(HeaderName, HeaderValue)> {
+    let more = config.headers_file.iter().flat_map(|file| &file.fields);
+    config.headers.iter().chain(more).cloned().collect()
 }
 
 /// The number of rejected spans according to the response.

@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_has_a_name_and_maybe_a_port() {
+    fn an_authority_has_a_name_and_an_optional_port() {
         assert_eq!(split_authority("a.example"), ("a.example", None));
         assert_eq!(split_authority("a:81"), ("a", Some(81)));
         assert_eq!(split_authority("[::1]:81"), ("::1", Some(81)));

@@ -14,8 +14,9 @@ use ballast::config::{
 use crate::{parse, pool_with, with_top};
 
 #[test]
-fn everything_left_out_has_its_default() {
+fn every_key_has_its_default() {
     let config = parse(&with_top(""));
+    assert!(config.include.is_empty());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     assert_eq!(
         config.server,
@@ -83,7 +84,7 @@ fn everything_left_out_has_its_default() {
     assert_eq!(config.upgrades, [Arc::from("websocket")]);
     assert_eq!(config.access_log, None);
     assert_eq!(config.listeners[0].tls, None);
-    let everything = Route {
+    let catch_all = Route {
         matches: RouteMatch {
             conditions: RequestConditions {
                 host: None,
@@ -112,7 +113,7 @@ fn everything_left_out_has_its_default() {
         access: Access::default(),
         rate: None,
     };
-    assert_eq!(config.routes, [everything]);
+    assert_eq!(config.routes, [catch_all]);
 
     let [pool] = config.pools.as_slice() else {
         panic!("{:#?}", config.pools);
@@ -181,10 +182,10 @@ fn everything_left_out_has_its_default() {
 }
 
 #[test]
-fn an_access_log_needs_no_more_than_a_path() {
-    let said = |keys: &str| parse(&with_top(&format!("access_log: {{ {keys} }}"))).access_log;
+fn an_access_log_needs_only_a_path() {
+    let access_log = |keys: &str| parse(&with_top(&format!("access_log: {{ {keys} }}"))).access_log;
     assert_eq!(
-        said("path: logs/access"),
+        access_log("path: logs/access"),
         Some(AccessLog {
             path: LogTarget::File("logs/access".into()),
             format: LogFormat::Json,
@@ -192,13 +193,13 @@ fn an_access_log_needs_no_more_than_a_path() {
             buffer: 4 << 20,
         })
     );
-    let stdout = said("path: \"-\", format: combined").expect("a log");
+    let stdout = access_log("path: \"-\", format: combined").expect("a log");
     assert_eq!(stdout.path, LogTarget::Stdout);
     assert_eq!(stdout.format, LogFormat::Combined);
 }
 
 #[test]
-fn a_host_has_the_limit_of_its_pool_unless_it_has_its_own() {
+fn a_host_inherits_the_limit_of_its_pool() {
     let config = parse(
         "listeners: [\"127.0.0.1:80\"]
 pools:
@@ -216,14 +217,14 @@ fn policies_can_be_turned_off() {
     assert_eq!(pool_with("ejection: none").ejection, None);
     assert_eq!(pool_with("slow_start: none").slow_start, None);
     let ejection = pool_with("ejection: { failures: [connect, 503], consecutive: 0, rate: 0% }");
-    let ejection = ejection.ejection.expect("some is left");
+    let ejection = ejection.ejection.expect("an ejection");
     assert_eq!((ejection.consecutive, ejection.rate), (None, None));
     assert_eq!(ejection.failures.statuses, [(503, 503)]);
     assert!(ejection.failures.connect && !ejection.failures.reset);
 }
 
 #[test]
-fn an_http_check_asks_for_the_root() {
+fn an_http_check_requests_the_root_path() {
     let check = pool_with("health_check: { type: http }").health_check;
     assert_eq!(
         check.expect("a check").probe,
@@ -237,7 +238,7 @@ fn an_http_check_asks_for_the_root() {
 }
 
 #[test]
-fn empty_sections_are_as_good_as_none() {
+fn empty_sections_have_the_defaults() {
     let config = parse(&with_top(
         "server:\nadmin:\ntimeouts: {}\nlimits:\ntrusted_proxies:\nroutes: []",
     ));

@@ -1,15 +1,17 @@
 //! The configuration through its public interface: what it accepts, what it refuses, and the messages.
 
+mod certificates;
+mod common_mistakes;
 mod defaults;
-mod files;
-mod forms;
-mod meaning;
-mod mistakes;
-mod robust;
-mod routing;
-mod shape;
-mod shipped;
+mod file;
+mod generated_files;
+mod robustness;
+mod routes;
+mod sources;
+mod structure;
 mod tracing;
+mod valid_values;
+mod validation;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,9 +20,9 @@ use std::path::Path;
 use ballast::config::{Config, ConfigErrors, Environment, Pool};
 
 /// An environment in which one name resolves and no file exists.
-struct Nowhere;
+struct FakeEnvironment;
 
-impl Environment for Nowhere {
+impl Environment for FakeEnvironment {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         match name {
             "app.internal" => Ok(vec![
@@ -38,7 +40,7 @@ impl Environment for Nowhere {
 }
 
 fn try_parse(text: &str) -> Result<Config, ConfigErrors> {
-    Config::parse_with(text, Path::new("b.yaml"), &Nowhere)
+    Config::parse_with(text, Path::new("b.yaml"), &FakeEnvironment)
 }
 
 /// The configuration in a valid text.

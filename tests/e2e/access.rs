@@ -9,7 +9,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
-fn a_listener_lets_in_whom_it_is_told_to() {
+fn clients_are_served_by_the_allow_and_deny_lists_of_a_listener() {
     let backend = Backend::start_new("a");
     let listeners = |access: &str| format!("listeners: [{{ address: \"{LISTEN}\", {access} }}]");
     let setup = |access: &str| Setup::of(&[&backend]).top(&listeners(access));
@@ -20,10 +20,11 @@ fn a_listener_lets_in_whom_it_is_told_to() {
         Some(response.ok()?.status)
     };
     assert_eq!(status("127.0.0.1"), Some(200));
-    assert_eq!(status("127.0.0.8"), None, "closed without a word");
+    assert_eq!(status("127.0.0.8"), None, "closed without a response");
     assert_eq!(status("127.1.2.3"), None);
     // A reload changes the lists in place. They apply to new connections.
-    let outcome = ballast.hang_up(&setup("allow: [127.0.0.0/16], deny: [127.0.0.9]").yaml());
+    let outcome =
+        ballast.reload_by_sighup(&setup("allow: [127.0.0.0/16], deny: [127.0.0.9]").yaml());
     assert!(outcome.contains("reloaded"), "{outcome}");
     assert_eq!(status("127.0.0.8"), Some(200));
     assert_eq!(status("127.1.2.3"), None);
@@ -31,7 +32,7 @@ fn a_listener_lets_in_whom_it_is_told_to() {
 }
 
 #[test]
-fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
+fn routes_check_the_client_address_that_trusted_proxies_forward() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("trusted_proxies: [127.0.0.7]")
@@ -40,9 +41,9 @@ fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
              { path: /open, pool: web, deny: [192.0.2.0/24] }, { pool: web }]",
         )
         .start();
-    let status = |source: &str, path: &str, told: &str| {
+    let status = |source: &str, path: &str, forwarded_for: &str| {
         let mut client = Client::from_ip(ip(source), ballast.address()).expect("connected");
-        let forwarded = match told {
+        let forwarded = match forwarded_for {
             "" => String::new(),
             client => format!("X-Forwarded-For: {client}\r\n"),
         };
@@ -61,7 +62,7 @@ fn a_route_serves_clients_by_their_address_as_trusted_proxies_tell_it() {
 }
 
 #[test]
-fn beyond_its_rate_a_client_gets_429_and_the_time_to_wait() {
+fn a_client_over_its_rate_gets_429_with_retry_after() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("limits: { rate: { requests: 1, burst: 3 } }")
@@ -79,13 +80,13 @@ fn beyond_its_rate_a_client_gets_429_and_the_time_to_wait() {
     let mut other = Client::from_ip(ip("127.0.0.2"), ballast.address()).expect("connected");
     assert_eq!(other.get("/").status, 200);
     // The connection is kept. After the stated time the client is served again.
-    wait_until(SOON, "the client may come back", || {
+    wait_until(SOON, "the client is served again", || {
         client.get("/").status == 200
     });
 }
 
 #[test]
-fn a_rate_may_be_for_one_route_and_by_a_field() {
+fn a_rate_limit_may_belong_to_one_route_and_count_by_a_header_field() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top(
@@ -104,7 +105,7 @@ fn a_rate_may_be_for_one_route_and_by_a_field() {
 }
 
 #[test]
-fn a_reload_that_moves_a_route_moves_its_counts_along() {
+fn rate_counts_stay_with_a_route_that_a_reload_moves() {
     let backend = Backend::start_new("a");
     let slow = "rate: { requests: 1, burst: 600 }";
     let setup = |before: &str| {
@@ -115,7 +116,8 @@ fn a_reload_that_moves_a_route_moves_its_counts_along() {
     let ballast = setup("").start();
     let mut client = Client::connect(ballast.address());
     while client.get("/a").status == 200 {}
-    let outcome = ballast.hang_up(&setup(&format!("{{ path: /b, pool: web, {slow} }}, ")).yaml());
+    let outcome =
+        ballast.reload_by_sighup(&setup(&format!("{{ path: /b, pool: web, {slow} }}, ")).yaml());
     assert!(outcome.contains("reloaded"), "{outcome}");
     assert_eq!(client.get("/a").status, 429);
     // The new route in its place has its own count.

@@ -26,27 +26,31 @@ fn probe(admin: SocketAddr, path: &str) -> Option<u16> {
 }
 
 #[test]
-fn it_is_alive_at_once_and_ready_after_the_first_round_of_checks() {
+fn a_process_is_live_at_once_and_ready_after_the_first_checks() {
     let backend = Backend::start_new("a");
     backend.set_health(Reply::Hang);
     let check = format!("{{ type: http, path: {HEALTH_PATH}, interval: 60s, timeout: 1500ms }}");
     let (setup, admin) = with_admin(Setup::of(&[&backend]).health(&check));
     let ballast = Ballast::spawn(&setup.yaml());
-    wait_until(SOON, "it is alive", || {
+    wait_until(SOON, "the process is live", || {
         probe(admin, "/healthz") == Some(200)
     });
     assert_eq!(probe(admin, "/ready"), Some(503));
     assert!(!ballast.listens());
-    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
-    wait_until(SOON, "it listens", || ballast.listens());
+    wait_until(SOON, "the process is ready", || {
+        probe(admin, "/ready") == Some(200)
+    });
+    wait_until(SOON, "the listener is open", || ballast.listens());
 }
 
 #[test]
-fn it_reads_and_changes_nothing() {
+fn it_is_read_only_without_a_token() {
     let backend = Backend::start_new("a");
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let _ballast = setup.start();
-    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
+    wait_until(SOON, "the process is ready", || {
+        probe(admin, "/ready") == Some(200)
+    });
     // The `Host` of the request is not a name of this process.
     assert_eq!(probe(admin, "/"), Some(403));
     assert_eq!(probe(admin, "/nowhere"), Some(404));
@@ -61,14 +65,16 @@ fn it_reads_and_changes_nothing() {
 }
 
 #[test]
-fn sigterm_is_not_ready_at_once_and_serves_on_for_the_drain_delay() {
+fn after_sigterm_it_is_not_ready_and_serves_for_the_drain_delay() {
     let backend = Backend::start_new("a");
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let mut ballast = setup.top("server: { drain_delay: 5s }").start();
-    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
+    wait_until(SOON, "the process is ready", || {
+        probe(admin, "/ready") == Some(200)
+    });
     let signalled = Instant::now();
     ballast.signal(Signal::SIGTERM);
-    wait_until(SOON, "it is not ready", || {
+    wait_until(SOON, "the process is not ready", || {
         probe(admin, "/ready") == Some(503)
     });
     let mut served = 0;
@@ -78,12 +84,12 @@ fn sigterm_is_not_ready_at_once_and_serves_on_for_the_drain_delay() {
     }
     assert!(served > 0);
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
-    let took = signalled.elapsed();
-    assert!(took >= Duration::from_secs(5), "{took:?}");
+    let duration = signalled.elapsed();
+    assert!(duration >= Duration::from_secs(5), "{duration:?}");
 }
 
 #[test]
-fn another_sigterm_ends_the_drain() {
+fn a_second_sigterm_ends_the_drain() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     for server in ["grace_period: 60s", "drain_delay: 60s"] {
@@ -99,18 +105,20 @@ fn another_sigterm_ends_the_drain() {
         });
         ballast.signal(Signal::SIGTERM);
         ballast.wait_for_log(&["SIGTERM"]);
-        assert!(ballast.runs());
+        assert!(ballast.is_running());
         ballast.signal(Signal::SIGTERM);
         assert_eq!(ballast.wait_exit(SOON).code(), Some(0), "{server}");
     }
 }
 
 #[test]
-fn it_answers_until_a_process_that_drains_has_ended() {
+fn it_responds_until_a_draining_process_exits() {
     let backend = Backend::start_new("a");
     let (setup, admin) = with_admin(Setup::of(&[&backend]));
     let mut ballast = setup.start();
-    wait_until(SOON, "it is ready", || probe(admin, "/ready") == Some(200));
+    wait_until(SOON, "the process is ready", || {
+        probe(admin, "/ready") == Some(200)
+    });
     backend.set(Reply::ok().after(Duration::from_secs(6)));
     let before = backend.requests();
     let mut busy = Client::connect(ballast.address());
@@ -120,13 +128,20 @@ fn it_answers_until_a_process_that_drains_has_ended() {
         backend.requests() > before
     });
     ballast.signal(Signal::SIGTERM);
-    wait_until(SOON, "no new connections", || !ballast.listens());
+    wait_until(SOON, "no new connections are accepted", || {
+        !ballast.listens()
+    });
     let draining = Instant::now();
     while draining.elapsed() < Duration::from_secs(1) {
         assert_eq!(probe(admin, "/healthz"), Some(200));
         assert_eq!(probe(admin, "/ready"), Some(503));
     }
-    assert_eq!(busy.read_response(false).expect("whole").status, 200);
+    assert_eq!(
+        busy.read_response(false)
+            .expect("a complete response")
+            .status,
+        200
+    );
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
     assert_eq!(probe(admin, "/healthz"), None);
 }

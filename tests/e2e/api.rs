@@ -20,16 +20,18 @@ const CHECK: &str = "{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }";
 /// Sends a request over the control socket. An empty response body becomes null.
 #[track_caller]
 fn ask(ballast: &Ballast, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let socket = ballast.file_ending(".sock");
-    let mut stream = UnixStream::connect(socket).expect("the control socket is there");
+    let socket = ballast.file_with_suffix(".sock");
+    let mut stream = UnixStream::connect(socket).expect("the control socket exists");
     stream.set_read_timeout(Some(SOON)).expect("not zero");
     let length = body.len();
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("a whole answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let mut response = String::new();
+    stream
+        .read_to_string(&mut response)
+        .expect("a complete response");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
     let body = serde_json::from_str(body).unwrap_or(Value::Null);
     (status.expect("a status"), body)
@@ -43,9 +45,9 @@ fn read(ballast: &Ballast, path: &str) -> Value {
 }
 
 #[track_caller]
-fn refused(answer: (u16, Value), status: u16, reason: &str) {
-    let error = answer.1["error"].as_str().unwrap_or_default();
-    assert_eq!(answer.0, status, "{}", answer.1);
+fn assert_refused(response: (u16, Value), status: u16, reason: &str) {
+    let error = response.1["error"].as_str().unwrap_or_default();
+    assert_eq!(response.0, status, "{}", response.1);
     assert!(error.contains(reason), "{reason}\n{error}");
     assert!(!error.contains('\n'), "{error}");
 }
@@ -72,7 +74,7 @@ fn kinds(ballast: &Ballast) -> Vec<String> {
 }
 
 #[test]
-fn hosts_tell_their_state_with_its_reason() {
+fn hosts_show_their_state_and_its_reason() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let dead = DeadHost::new();
     let ballast = Setup::of(&[&a, &b])
@@ -107,7 +109,7 @@ fn hosts_tell_their_state_with_its_reason() {
     let reason = down["reason"].as_str().expect("a reason");
     assert!(reason.contains("connection refused"), "{reason}");
     // The other host drains, and is the last resort.
-    wait_until(SOON, "the drained one serves", || {
+    wait_until(SOON, "the drained host serves", || {
         host(&ballast, &b)["serving"] == true
     });
     let kinds = kinds(&ballast);
@@ -127,14 +129,14 @@ fn hosts_tell_their_state_with_its_reason() {
 }
 
 #[test]
-fn an_ejected_host_says_what_for_and_for_how_long() {
+fn an_ejected_host_shows_the_reason_and_the_remaining_time() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     b.set(Reply::status(500));
     let ballast = Setup::of(&[&a, &b])
         .pool("ejection: { consecutive: 2, base: 60s }")
         .pool("retries: none")
         .start();
-    wait_until(SOON, "it is ejected", || {
+    wait_until(SOON, "the host is ejected", || {
         get(ballast.address(), "/");
         host(&ballast, &b)["state"] == "ejected"
     });
@@ -181,10 +183,10 @@ fn an_added_host_serves_after_its_first_good_check() {
     assert_eq!(added["configured_weight"], Value::Null);
     let (status, added) = add(dead.address());
     assert_eq!((status, &added["serving"]), (201, &json!(false)), "{added}");
-    wait_until(SOON, "it serves", || {
+    wait_until(SOON, "the added host serves", || {
         get(ballast.address(), "/").backend() == "b"
     });
-    refused(add(b.address()), 409, "has a host");
+    assert_refused(add(b.address()), 409, "has a host");
     let (status, removed) = ask(&ballast, "DELETE", &host_path(&b.address().to_string()), "");
     assert_eq!(
         (status, removed),
@@ -204,7 +206,7 @@ fn an_added_host_serves_after_its_first_good_check() {
 }
 
 #[test]
-fn what_runs_on_a_removed_host_ends_and_the_last_one_stays() {
+fn requests_on_a_removed_host_finish_and_the_last_host_stays() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a, &b]).start();
     for backend in [&a, &b] {
@@ -217,22 +219,28 @@ fn what_runs_on_a_removed_host_ends_and_the_last_one_stays() {
             .expect("sent");
         client
     });
-    wait_until(SOON, "one runs on each", || {
+    wait_until(SOON, "each host has a request", || {
         (a.requests(), b.requests()) == (1, 1)
     });
     let path = host_path(&b.address().to_string());
     let (status, removed) = ask(&ballast, "DELETE", &path, "");
     assert_eq!((status, &removed["in_flight"]), (200, &json!(1)));
     for client in &mut clients {
-        assert_eq!(client.read_response(false).expect("whole").text(), "end");
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .text(),
+            "end"
+        );
     }
     let last = host_path(&a.address().to_string());
-    refused(
+    assert_refused(
         ask(&ballast, "DELETE", &last, ""),
         409,
         "the last usable host",
     );
-    refused(
+    assert_refused(
         ask(&ballast, "DELETE", &format!("{last}?force=1"), ""),
         400,
         "force",
@@ -253,7 +261,7 @@ fn what_runs_on_a_removed_host_ends_and_the_last_one_stays() {
 }
 
 #[test]
-fn an_edited_file_beats_an_operator_who_beats_what_was_there() {
+fn file_edits_override_operator_changes_which_survive_other_reloads() {
     let [a, b, c] = ["a", "b", "c"].map(Backend::start_new);
     let setup = |weight: u32, more: &str| {
         Setup::of(&[&a])
@@ -284,7 +292,7 @@ fn an_edited_file_beats_an_operator_who_beats_what_was_there() {
         assert_eq!(ask(&ballast, "GET", &of_a, "").0, 404, "{what}");
     };
     as_changed("at once");
-    ballast.hang_up(&setup(1, "").algorithm("p2c").yaml());
+    ballast.reload_by_sighup(&setup(1, "").algorithm("p2c").yaml());
     as_changed("after a reload");
     ballast.configure(&setup(1, "server: { threads: 3 }").yaml());
     let end = ballast.reload();
@@ -307,7 +315,7 @@ fn an_edited_file_beats_an_operator_who_beats_what_was_there() {
     assert_eq!(read(&ballast, &of_c)["operator"], json!([]));
     // The operator did not edit the entry of this host in the file.
     assert_eq!(ask(&ballast, "GET", &of_a, "").0, 404);
-    refused(
+    assert_refused(
         ask(
             &ballast,
             "POST",
@@ -460,10 +468,10 @@ fn invalid_requests_get_a_reason() {
         ),
         ("GET", "/api/v1/reload", "", 405, "accepts only POST"),
     ] {
-        refused(ask(&ballast, method, path, body), status, reason);
+        assert_refused(ask(&ballast, method, path, body), status, reason);
     }
     let long = format!(r#"{{"weight":1,"x":"{}"}}"#, "x".repeat(70_000));
-    refused(
+    assert_refused(
         ask(&ballast, "PATCH", &of_a, &long),
         413,
         "larger than 65536 bytes",
@@ -484,7 +492,7 @@ fn with_token() -> (Backend, Ballast, SocketAddr) {
             token.display()
         ))
         .start();
-    wait_until(SOON, "it is ready", || {
+    wait_until(SOON, "the process is ready", || {
         over_tcp(admin, "GET", "/ready", "x", "").0 == 200
     });
     (backend, ballast, admin)
@@ -501,21 +509,21 @@ fn over_tcp(admin: SocketAddr, method: &str, path: &str, host: &str, fields: &st
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"
     );
-    let answer = client.request(request).expect("an answer");
+    let response = client.request(request).expect("a response");
     (
-        answer.status,
-        serde_json::from_str(&answer.text()).unwrap_or(Value::Null),
+        response.status,
+        serde_json::from_str(&response.text()).unwrap_or(Value::Null),
     )
 }
 
 #[test]
-fn over_tcp_writing_takes_the_token() {
+fn tcp_writes_need_the_token() {
     let (backend, _ballast, admin) = with_token();
     let path = host_path(&backend.address().to_string());
     let write = |fields: &str| over_tcp(admin, "PATCH", &path, "127.0.0.1", fields);
-    refused(write(""), 401, "needs the token");
-    refused(write("Authorization: Bearer wrong\r\n"), 401, "wrong token");
-    refused(
+    assert_refused(write(""), 401, "needs the token");
+    assert_refused(write("Authorization: Bearer wrong\r\n"), 401, "wrong token");
+    assert_refused(
         write("Authorization: Basic YTpi\r\n"),
         401,
         "needs the token",
@@ -525,7 +533,7 @@ fn over_tcp_writing_takes_the_token() {
     assert_eq!((status, &weighed["weight"]), (200, &json!(2)), "{weighed}");
     let (status, body) = over_tcp(admin, "GET", "/api/v1/status", "localhost:1", "");
     assert_eq!((status, &body["writable"]), (200, &json!(true)));
-    refused(
+    assert_refused(
         over_tcp(admin, "GET", "/api/v1/status", "evil.example", ""),
         403,
         "is not in admin.hosts",
@@ -540,17 +548,17 @@ fn over_tcp_writing_takes_the_token() {
 }
 
 #[test]
-fn over_tcp_without_a_token_nothing_is_changed() {
+fn tcp_without_a_token_is_read_only() {
     let backend = Backend::start_new("a");
     let admin = free();
     let _ballast = Setup::of(&[&backend])
         .top(&format!("admin: {{ address: \"{admin}\" }}"))
         .start();
-    wait_until(SOON, "it is ready", || {
+    wait_until(SOON, "the process is ready", || {
         over_tcp(admin, "GET", "/ready", "x", "").0 == 200
     });
     for path in ["/api/v1/reload", "/api/v1/drain?host=x"] {
-        refused(
+        assert_refused(
             over_tcp(admin, "POST", path, "localhost", ""),
             403,
             "set admin.token_file",
@@ -567,14 +575,14 @@ fn a_token_that_others_can_read_is_refused() {
     let token = ballast.path("token");
     std::fs::write(&token, TOKEN).expect("written");
     std::fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("set");
-    let line = ballast.hang_up(
+    let line = ballast.reload_by_sighup(
         &Setup::of(&[&backend])
             .top("admin: { token_file: token }")
             .yaml(),
     );
     assert!(line.contains("its mode is 0644"), "{line}");
     std::fs::set_permissions(&token, Permissions::from_mode(0o600)).expect("set");
-    let line = ballast.hang_up(
+    let line = ballast.reload_by_sighup(
         &Setup::of(&[&backend])
             .top("admin: { token_file: token }")
             .yaml(),
@@ -593,15 +601,15 @@ fn a_pool_with_too_few_usable_hosts_is_not_ready() {
         ))
         .start();
     let ready = || over_tcp(admin, "GET", "/ready", "x", "").0;
-    wait_until(SOON, "it is ready", || ready() == 200);
+    wait_until(SOON, "the process is ready", || ready() == 200);
     b.stop();
-    wait_until(SOON, "it is not ready", || ready() == 503);
+    wait_until(SOON, "the process is not ready", || ready() == 503);
     b.start();
-    wait_until(SOON, "it is ready again", || ready() == 200);
+    wait_until(SOON, "the process is ready again", || ready() == 200);
 }
 
 #[test]
-fn the_level_of_the_log_changes_at_run_time() {
+fn the_log_level_changes_at_run_time() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     assert_eq!(
@@ -637,7 +645,7 @@ fn the_level_of_the_log_changes_at_run_time() {
 
 /// The process serves every path and method of the description, and each response is as described.
 #[test]
-fn answers_are_as_the_description_says() {
+fn responses_match_the_openapi_description() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a])
         .pool("sticky: { cookie: c }")
@@ -662,35 +670,35 @@ fn answers_are_as_the_description_says() {
                 example => example.to_string(),
             };
             let method = method.to_uppercase();
-            let (status, answer) = ask(&ballast, &method, &path, &body);
+            let (status, document) = ask(&ballast, &method, &path, &body);
             assert!(status != 405, "{method} {path}");
             let response = &operation["responses"][status.to_string()];
-            assert!(response.is_object(), "{method} {path}: {status} {answer}");
+            assert!(response.is_object(), "{method} {path}: {status} {document}");
             let response = match response["$ref"].as_str() {
-                Some(name) => referred(&description, name),
+                Some(name) => resolve(&description, name),
                 None => response,
             };
             let schema = &response["content"]["application/json"]["schema"];
             if schema.is_object() {
-                holds(&description, schema, &answer, &format!("{method} {path}"));
+                assert_matches_schema(&description, schema, &document, &format!("{method} {path}"));
             }
         }
     }
 }
 
-fn referred<'a>(description: &'a Value, name: &str) -> &'a Value {
+fn resolve<'a>(description: &'a Value, name: &str) -> &'a Value {
     let found = description.pointer(name.trim_start_matches('#'));
     found.unwrap_or_else(|| panic!("{name} is not there"))
 }
 
 /// Checks a value against a schema. Supports as much of JSON Schema as the description uses.
 #[track_caller]
-fn holds(description: &Value, schema: &Value, value: &Value, at: &str) {
+fn assert_matches_schema(description: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {
-        return holds(description, referred(description, name), value, at);
+        return assert_matches_schema(description, resolve(description, name), value, at);
     }
     for part in schema["allOf"].as_array().into_iter().flatten() {
-        holds(description, part, value, at);
+        assert_matches_schema(description, part, value, at);
     }
     if let Some(known) = schema["enum"].as_array() {
         assert!(known.contains(value), "{at}: {value} is none of {known:?}");
@@ -713,7 +721,7 @@ fn holds(description: &Value, schema: &Value, value: &Value, at: &str) {
     assert!(types.is_empty() || fits, "{at}: {value} is no {types:?}");
     if let Value::Array(items) = value {
         for item in items.iter().filter(|_| schema["items"].is_object()) {
-            holds(description, &schema["items"], item, at);
+            assert_matches_schema(description, &schema["items"], item, at);
         }
     }
     let (Value::Object(fields), Some(known)) = (value, schema["properties"].as_object()) else {
@@ -729,7 +737,9 @@ fn holds(description: &Value, schema: &Value, value: &Value, at: &str) {
     let closed = schema["additionalProperties"] == false;
     for (name, value) in fields {
         match known.get(name) {
-            Some(schema) => holds(description, schema, value, &format!("{at}: {name}")),
+            Some(schema) => {
+                assert_matches_schema(description, schema, value, &format!("{at}: {name}"))
+            }
             None => assert!(!closed, "{at}: `{name}` is not described"),
         }
     }

@@ -21,7 +21,7 @@ fn backups_serve_only_while_no_primary_does() {
     a.set_health(Reply::status(500));
     ballast.wait_for_log(&[&a.address().to_string(), "is down"]);
     // The log line comes a moment before the process acts on it.
-    wait_until(SOON, "the other one serves", || {
+    wait_until(SOON, "the other host serves", || {
         client.get("/").backend() == "b" && client.get("/").backend() == "b"
     });
     for _ in 0..20 {

@@ -22,7 +22,7 @@ const ALGORITHMS: [&str; 7] = [
 ];
 
 /// Runs a command on a file with the text `yaml`.
-fn on_file(command: &str, yaml: &str) -> Finished {
+fn run_on_file(command: &str, yaml: &str) -> Finished {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let path = file(folder.path(), "ballast.yaml", yaml);
     run(&[command, "-c", &path.display().to_string()])
@@ -35,12 +35,12 @@ fn lines(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_port_in_use_is_one_clear_line_and_the_end() {
+fn a_port_in_use_prints_one_line_and_exits() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = taken.local_addr().expect("it is bound").to_string();
+    let address = taken.local_addr().expect("the socket is bound").to_string();
     let backend = Backend::start_new("a");
     let yaml = Setup::of(&[&backend]).yaml().replace(LISTEN, &address);
-    let end = on_file("run", &yaml);
+    let end = run_on_file("run", &yaml);
     assert_eq!(end.code, Some(1), "{end:?}");
     let about: Vec<&str> = lines(&end.stderr)
         .into_iter()
@@ -53,31 +53,31 @@ fn a_port_in_use_is_one_clear_line_and_the_end() {
 }
 
 #[test]
-fn one_taken_port_among_several_listeners_ends_the_process_too() {
+fn one_port_in_use_among_several_listeners_ends_the_process() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = taken.local_addr().expect("it is bound").to_string();
+    let address = taken.local_addr().expect("the socket is bound").to_string();
     let backend = Backend::start_new("a");
     let yaml = Setup::of(&[&backend])
         .top(&format!("listeners: [\"{}\", \"{address}\"]", free()))
         .yaml();
-    let end = on_file("run", &yaml);
+    let end = run_on_file("run", &yaml);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.contains(&address), "{}", end.stderr);
 }
 
 #[test]
-fn an_address_that_is_not_this_machines_ends_the_process() {
+fn an_address_of_another_machine_ends_the_process() {
     let backend = Backend::start_new("a");
     let yaml = Setup::of(&[&backend])
         .yaml()
         .replace(LISTEN, "192.0.2.1:8080");
-    let end = on_file("run", &yaml);
+    let end = run_on_file("run", &yaml);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.contains("192.0.2.1:8080"), "{}", end.stderr);
 }
 
 #[test]
-fn a_missing_file_is_one_clear_line_and_exit_2() {
+fn a_missing_file_prints_one_line_and_exits_2() {
     for command in ["run", "check"] {
         let end = run(&[command, "-c", "/nonexistent/ballast.yaml"]);
         assert_eq!(end.code, Some(2), "{end:?}");
@@ -87,7 +87,7 @@ fn a_missing_file_is_one_clear_line_and_exit_2() {
 }
 
 #[test]
-fn wrong_usage_is_explained_and_exits_2() {
+fn usage_errors_are_explained_and_exit_2() {
     for arguments in [
         &["dance"][..],
         &[],
@@ -104,7 +104,7 @@ fn wrong_usage_is_explained_and_exits_2() {
 }
 
 #[test]
-fn help_and_version_say_what_there_is() {
+fn help_lists_the_commands_and_version_prints_the_version() {
     let help = run(&["--help"]);
     assert_eq!(help.code, Some(0));
     for command in ["run", "check", "demo", "algorithms"] {
@@ -133,10 +133,10 @@ fn algorithms_lists_all_seven() {
 }
 
 #[test]
-fn check_accepts_every_algorithm_by_both_spellings() {
+fn check_accepts_both_spellings_of_every_algorithm() {
     for name in ALGORITHMS {
         for name in [name.to_owned(), name.replace('_', "-")] {
-            let end = on_file(
+            let end = run_on_file(
                 "check",
                 &format!(
                     "listeners: [\"127.0.0.1:8080\"]\n\
@@ -149,13 +149,14 @@ fn check_accepts_every_algorithm_by_both_spellings() {
 }
 
 #[test]
-fn check_finds_a_directory_that_the_upgrade_socket_cannot_lie_in() {
+fn check_refuses_an_upgrade_socket_in_an_open_directory() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let open = folder.path().join("open");
     std::fs::create_dir(&open).expect("the folder can be written");
     for (mode, code) in [(0o755, 2), (0o700, 0)] {
-        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-        let end = on_file(
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode))
+            .expect("the test owns the file");
+        let end = run_on_file(
             "check",
             &format!(
                 "listeners: [\"127.0.0.1:8080\"]\n\
@@ -170,13 +171,13 @@ fn check_finds_a_directory_that_the_upgrade_socket_cannot_lie_in() {
 }
 
 #[test]
-fn check_reports_all_errors_of_meaning_at_once_with_their_places() {
+fn check_reports_all_validation_errors_with_their_positions() {
     let yaml = "listeners: [\"127.0.0.1:8080\"]\n\
                 timeouts: { connect: 0s }\n\
                 routes: [{ pool: wbe }]\n\
                 pools: { web: { algorithm: round_robbin, hosts: [\"127.0.0.1:8081\", \"127.0.0.1:8081\"] } }\n";
     for command in ["check", "run"] {
-        let end = on_file(command, yaml);
+        let end = run_on_file(command, yaml);
         assert_eq!(end.code, Some(2), "{end:?}");
         for part in [
             "timeouts.connect",
@@ -188,14 +189,14 @@ fn check_reports_all_errors_of_meaning_at_once_with_their_places() {
             assert!(end.stderr.contains(part), "{part}:\n{}", end.stderr);
         }
     }
-    let end = on_file("check", "listeners: [\"127.0.0.1:8080\"]\npols: {}\n");
+    let end = run_on_file("check", "listeners: [\"127.0.0.1:8080\"]\npols: {}\n");
     assert_eq!(end.code, Some(2), "{end:?}");
     assert!(end.stderr.contains("ballast.yaml:2:"), "{}", end.stderr);
     assert!(end.stderr.contains("pools"), "a hint:\n{}", end.stderr);
 }
 
 #[test]
-fn schema_and_manual_page_have_the_keys() {
+fn schema_and_manual_page_contain_the_keys() {
     let end = run(&["schema"]);
     assert_eq!(end.code, Some(0), "{end:?}");
     let schema: serde_json::Value = serde_json::from_str(&end.stdout).expect("JSON");
@@ -226,7 +227,7 @@ fn both_wildcard_addresses_can_be_listened_on() {
     let ballast = Ballast::spawn(&yaml);
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         let address = address.parse().expect("an address");
-        wait_until(SOON, "it listens", || {
+        wait_until(SOON, "the process listens", || {
             std::net::TcpStream::connect(address).is_ok()
         });
         let response = Client::connect(address).get("/");
@@ -236,7 +237,7 @@ fn both_wildcard_addresses_can_be_listened_on() {
 }
 
 #[test]
-fn sigterm_lets_a_request_end_and_then_exits_at_once() {
+fn sigterm_waits_for_running_requests_and_then_exits() {
     let backend = Backend::start_new("a");
     let mut ballast = Setup::of(&[&backend])
         .top("server: { grace_period: 30s }")
@@ -248,16 +249,23 @@ fn sigterm_lets_a_request_end_and_then_exits_at_once() {
         .expect("sent");
     wait_until(SOON, "the request is under way", || backend.requests() == 1);
     ballast.signal(Signal::SIGTERM);
-    wait_until(SOON, "no new connections", || !ballast.listens());
-    assert!(ballast.runs());
-    assert_eq!(busy.read_response(false).expect("whole").text(), "slow");
+    wait_until(SOON, "no new connections are accepted", || {
+        !ballast.listens()
+    });
+    assert!(ballast.is_running());
+    assert_eq!(
+        busy.read_response(false)
+            .expect("a complete response")
+            .text(),
+        "slow"
+    );
     // `SOON` is far less than the grace period.
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
     assert!(idle.is_closed_within(SOON));
 }
 
 #[test]
-fn sigterm_without_requests_exits_soon() {
+fn sigterm_without_requests_exits_at_once() {
     let backend = Backend::start_new("a");
     let mut ballast = Setup::of(&[&backend]).start();
     let mut kept = Client::connect(ballast.address());
@@ -289,7 +297,7 @@ fn sigterm_waits_no_longer_than_the_grace_period() {
 }
 
 #[test]
-fn sigint_exits_now() {
+fn sigint_exits_at_once() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let mut ballast = Setup::of(&[&backend]).start();
@@ -307,11 +315,11 @@ fn sigint_exits_now() {
 }
 
 #[test]
-fn the_log_is_as_loud_as_asked() {
+fn the_log_has_only_lines_of_the_chosen_level() {
     let backend = Backend::start_new("a");
     let ballast: Ballast = Setup::of(&[&backend]).start();
     Client::connect(ballast.address()).get("/");
     // The harness sets the level `info`.
-    assert!(!ballast.log().is_empty(), "a start worth a line");
+    assert!(!ballast.log().is_empty(), "the start is logged");
     assert!(ballast.log_with(&["DEBUG"]).is_empty());
 }

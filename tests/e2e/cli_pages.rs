@@ -23,7 +23,7 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
-fn completions_know_every_command() {
+fn completions_contain_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish"] {
         let end = run(&["completions", shell]);
         assert_eq!(end.code, Some(0), "{end:?}");
@@ -37,7 +37,7 @@ fn completions_know_every_command() {
 }
 
 #[test]
-fn bash_takes_its_completions() {
+fn bash_loads_its_completions() {
     let Some(bash) = peer("bash") else { return };
     let script = run(&["completions", "bash"]).stdout;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -51,21 +51,21 @@ fn bash_takes_its_completions() {
 }
 
 #[test]
-fn every_command_has_a_page_that_man_reads() {
+fn every_command_has_a_manual_page_that_renders() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let pages = folder.path().join("man1");
     let end = run(&["man", &pages.display().to_string()]);
     assert_eq!(end.code, Some(0), "{end:?}");
-    let files = fs::read_dir(&pages).expect("it was made");
-    let names = files.map(|file| file.expect("it can be read").file_name());
-    let names = names.map(|name| name.into_string().expect("plain letters"));
+    let files = fs::read_dir(&pages).expect("the folder exists");
+    let names = files.map(|file| file.expect("the entry can be read").file_name());
+    let names = names.map(|name| name.into_string().expect("a name in UTF-8"));
     let names = BTreeSet::from_iter(names);
     let subcommands = ["host-add", "host-remove", "host-weight"].map(str::to_owned);
     for command in commands().into_iter().chain(subcommands) {
         assert!(names.contains(&format!("ballast-{command}.1")), "{names:?}");
     }
     let single = run(&["man"]);
-    let page = fs::read_to_string(pages.join("ballast.1")).expect("it is there");
+    let page = fs::read_to_string(pages.join("ballast.1")).expect("the file exists");
     assert_eq!(single.stdout, page);
 
     let Some(groff) = peer("groff") else { return };
@@ -78,7 +78,7 @@ fn every_command_has_a_page_that_man_reads() {
 }
 
 #[test]
-fn pages_that_cannot_be_written_are_one_line_and_exit_1() {
+fn unwritable_pages_print_one_line_and_exit_1() {
     let end = run(&["man", "/proc/no/such"]);
     assert_eq!(end.code, Some(1), "{end:?}");
     assert!(end.stderr.starts_with("cannot write to /proc/no/such: "));

@@ -22,7 +22,7 @@ fn assert_no_complaints(browser: &Browser) {
 }
 
 #[test]
-fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
+fn it_shows_the_states_of_hosts_and_drains_one() {
     let (listen, admin) = (free(), free());
     let Some(browser) = Browser::start(1440, 900) else {
         return;
@@ -85,11 +85,11 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
         "down"
     );
     // The headline and the pool show the same sentence.
-    let said_of_hosts = "2 of 3 hosts usable: 1 down";
+    let summary = "2 of 3 hosts usable: 1 down";
     browser.wait_for(&format!(
-        "document.querySelector('#headline').innerText === '{said_of_hosts}'"
+        "document.querySelector('#headline').innerText === '{summary}'"
     ));
-    assert_eq!(browser.text(".pool .usable"), said_of_hosts);
+    assert_eq!(browser.text(".pool .usable"), summary);
     assert_eq!(
         browser.text("#process [data-is=usable]"),
         "2of3",
@@ -156,7 +156,7 @@ fn it_shows_what_becomes_of_the_hosts_and_drains_one() {
 }
 
 #[test]
-fn it_follows_a_handover_and_asks_for_the_token() {
+fn it_reconnects_after_a_handover_and_asks_for_the_token() {
     let Some(browser) = Browser::start(1280, 800) else {
         return;
     };
@@ -248,7 +248,7 @@ fn opened(setup: &Setup) -> Option<(Ballast, Browser)> {
 }
 
 #[test]
-fn the_title_says_that_the_process_has_ended_and_recovers() {
+fn the_title_shows_that_the_process_has_ended_and_recovers() {
     let backend = Backend::start_new("a");
     let setup = Setup::of(&[&backend]).top("server: { drain_delay: 2s }");
     let Some((mut ballast, browser)) = opened(&setup) else {
@@ -267,7 +267,7 @@ fn the_title_says_that_the_process_has_ended_and_recovers() {
 }
 
 #[test]
-fn a_drained_host_that_serves_everything_is_called_the_last_resort() {
+fn a_drained_host_that_serves_everything_is_shown_as_last_resort() {
     let backends = [Backend::start_new("a"), Backend::start_new("b")];
     let Some((ballast, browser)) = opened(&Setup::of(&[&backends[0], &backends[1]])) else {
         return;
@@ -296,7 +296,7 @@ fn a_drained_host_that_serves_everything_is_called_the_last_resort() {
 }
 
 #[test]
-fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
+fn charts_show_values_at_the_pointer_and_by_keyboard() {
     let backend = Backend::start_new("a");
     let Some((ballast, browser)) = opened(&Setup::of(&[&backend])) else {
         return;
@@ -355,7 +355,7 @@ fn charts_tell_values_under_the_pointer_and_by_the_keyboard() {
 }
 
 #[test]
-fn many_pools_of_many_hosts_fit_on_a_page_that_filters_and_sorts() {
+fn many_pools_of_many_hosts_can_be_filtered_and_sorted() {
     let backend = Backend::start_new("a");
     let port = backend.address().port();
     let pools = (0..12).map(|pool| {
@@ -446,5 +446,5 @@ fn write_private(file: &std::path::Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(file, text).expect("the folder can be written");
     let mode = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(file, mode).expect("it is ours");
+    std::fs::set_permissions(file, mode).expect("the test owns the file");
 }

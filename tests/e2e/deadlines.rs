@@ -30,43 +30,46 @@ fn short_heads(backend: &Backend) -> Ballast {
 fn drip(address: SocketAddr, mut client: Client) -> (Duration, String) {
     let start = Instant::now();
     client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
-    client.patience(Duration::from_millis(20));
-    let mut said = Vec::new();
+    client.set_read_timeout(Duration::from_millis(20));
+    let mut received = Vec::new();
     while start.elapsed() < SLACK {
         if client.send("x").is_err() {
             break;
         }
         match client.wire().read_some(1_000) {
             Ok(bytes) if bytes.is_empty() => break,
-            Ok(bytes) => said.extend(bytes),
+            Ok(bytes) => received.extend(bytes),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(_) => break,
         }
     }
     assert_eq!(get(address, "/").status, 200, "others are served");
-    (start.elapsed(), String::from_utf8_lossy(&said).into_owned())
+    (
+        start.elapsed(),
+        String::from_utf8_lossy(&received).into_owned(),
+    )
 }
 
-fn assert_cut(outcome: (Duration, String)) {
-    let (after, said) = outcome;
-    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
-    assert!(said.contains("\r\nConnection: close\r\n"), "{said}");
+fn assert_408_in_time(outcome: (Duration, String)) {
+    let (after, received) = outcome;
+    assert!(received.starts_with("HTTP/1.1 408 "), "{received}");
+    assert!(received.contains("\r\nConnection: close\r\n"), "{received}");
     assert!(after >= HEAD, "{after:?}");
     assert!(after < SLACK, "{after:?}");
 }
 
 #[test]
-fn a_head_that_drips_is_answered_with_408_in_all() {
+fn a_dripping_head_gets_408_at_its_total_deadline() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let address = ballast.address();
-    assert_cut(drip(address, Client::connect(address)));
+    assert_408_in_time(drip(address, Client::connect(address)));
     assert_eq!(backend.requests(), 1);
     assert!(ballast.log_with(&["ERROR"]).is_empty());
 }
 
 #[test]
-fn a_head_that_drips_on_a_kept_connection_is_answered_with_408_as_well() {
+fn a_dripping_head_on_a_kept_connection_gets_408() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let address = ballast.address();
@@ -74,11 +77,11 @@ fn a_head_that_drips_on_a_kept_connection_is_answered_with_408_as_well() {
     for _ in 0..3 {
         assert_eq!(client.get("/").status, 200);
     }
-    assert_cut(drip(address, client));
+    assert_408_in_time(drip(address, client));
 }
 
 #[test]
-fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
+fn a_pipelined_head_has_its_own_deadline() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     for before in [
@@ -92,9 +95,9 @@ fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
         let start = Instant::now();
         client.send(before.clone() + "GET / HT").expect("sent");
         for _ in 0..before.matches("HTTP/1.1").count() {
-            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            assert_eq!(client.read_response(false).expect("a response").status, 200);
         }
-        assert_eq!(client.read_response(false).expect("an answer").status, 408);
+        assert_eq!(client.read_response(false).expect("a response").status, 408);
         assert!(
             start.elapsed() < Duration::from_secs(9),
             "{:?}",
@@ -104,16 +107,16 @@ fn a_head_that_begins_behind_the_request_before_it_has_its_deadline_too() {
         let mut client = Client::connect(ballast.address());
         client.send(before.clone() + "GET / HT").expect("sent");
         for _ in 0..before.matches("HTTP/1.1").count() {
-            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+            assert_eq!(client.read_response(false).expect("a response").status, 200);
         }
         client.send("TP/1.1\r\nHost: test\r\n\r\n").expect("sent");
-        assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        assert_eq!(client.read_response(false).expect("a response").status, 200);
         assert_eq!(client.get("/").status, 200);
     }
 }
 
 #[test]
-fn within_tls_the_same_holds() {
+fn a_dripping_head_over_tls_gets_408() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("edge");
     let (certificate, key) = authority.issue(&["edge.test"]).write(folder.path(), "edge");
@@ -133,7 +136,7 @@ fn within_tls_the_same_holds() {
     for kept in [Some(kept), None] {
         let mut client = kept.unwrap_or_else(connect);
         client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
-        let response = client.read_response(false).expect("an answer");
+        let response = client.read_response(false).expect("a response");
         assert_eq!(response.status, 408);
     }
     // A handshake that does not start, and one that does not continue.
@@ -151,18 +154,18 @@ fn within_tls_the_same_holds() {
 }
 
 #[test]
-fn a_client_that_sends_nothing_is_sent_nothing() {
+fn a_silent_client_is_closed_without_a_response() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let mut client = Client::connect(ballast.address());
     let start = Instant::now();
-    client.patience(SLACK);
+    client.set_read_timeout(SLACK);
     assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
     assert!(start.elapsed() >= HEAD - Duration::from_millis(50));
 }
 
 #[test]
-fn the_rest_between_two_requests_is_none_of_the_head() {
+fn idle_time_between_requests_does_not_count_for_the_head() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let mut client = Client::connect(ballast.address());
@@ -174,32 +177,32 @@ fn the_rest_between_two_requests_is_none_of_the_head() {
     assert_eq!(client.get("/").status, 200);
     // The process closes the idle connection after its timeout, without a response.
     let start = Instant::now();
-    client.patience(SOON);
+    client.set_read_timeout(SOON);
     assert_eq!(client.wire().read_some(1).expect("closed in order"), b"");
     assert!(start.elapsed() > HEAD * 2, "{:?}", start.elapsed());
 }
 
 #[test]
-fn a_head_in_two_pieces_that_comes_in_time_is_served() {
+fn a_head_in_two_pieces_within_the_deadline_is_served() {
     let backend = Backend::start_new("a");
     let ballast = short_heads(&backend);
     let mut client = Client::connect(ballast.address());
     for _ in 0..5 {
         for half in ["GET / HTTP/1.1\r\nHo", "st: test\r\n\r\n"] {
             client.send(half).expect("sent");
-            client.patience(Duration::from_millis(50));
+            client.set_read_timeout(Duration::from_millis(50));
             if half.ends_with("\r\n\r\n") {
-                client.patience(SOON);
-                assert_eq!(client.read_response(false).expect("an answer").status, 200);
+                client.set_read_timeout(SOON);
+                assert_eq!(client.read_response(false).expect("a response").status, 200);
             } else {
-                assert!(client.wire().read_some(1).is_err(), "nothing to say yet");
+                assert!(client.wire().read_some(1).is_err(), "no response yet");
             }
         }
     }
 }
 
 #[test]
-fn an_overlong_head_is_answered_with_431_before_it_ends() {
+fn an_overlong_head_gets_431_before_its_end() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -207,7 +210,7 @@ fn an_overlong_head_is_answered_with_431_before_it_ends() {
     client.send("GET / HTTP/1.1\r\nX: ").expect("sent");
     // The process discards the rest of the megabyte, so that the response arrives.
     let _ = client.send(vec![b'x'; 1 << 20]);
-    let response = client.read_response(false).expect("an answer");
+    let response = client.read_response(false).expect("a response");
     assert_eq!(response.status, 431);
     assert!(response.head.has_token("connection", "close"));
     let mut client = Client::connect(ballast.address());
@@ -216,7 +219,7 @@ fn an_overlong_head_is_answered_with_431_before_it_ends() {
 }
 
 /// A client that sends many requests and reads no responses.
-fn deaf(address: SocketAddr, requests: usize) -> TcpStream {
+fn client_that_does_not_read(address: SocketAddr, requests: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the listener accepts connections");
     for _ in 0..requests {
         stream.write_all(GET.as_bytes()).expect("sent");
@@ -225,7 +228,7 @@ fn deaf(address: SocketAddr, requests: usize) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut_and_its_host_let_go() {
+fn a_client_that_does_not_read_is_disconnected_and_its_host_released() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { write: 500ms, read: 20s }")
@@ -233,24 +236,24 @@ fn a_client_that_does_not_read_is_cut_and_its_host_let_go() {
         .start();
     backend.set(Reply::ok().body(vec![b'x'; 64 << 20]));
     let start = Instant::now();
-    let stalled = deaf(ballast.address(), 1);
+    let stalled = client_that_does_not_read(ballast.address(), 1);
     wait_until(SOON, "the request reaches the host", || {
         backend.requests() == 1
     });
     backend.set(Reply::ok());
     let mut client = Client::connect(ballast.address());
-    wait_until(SOON, "its place is free again", || {
+    wait_until(SOON, "its slot is free again", || {
         client.get("/").status == 200
     });
     assert!(start.elapsed() >= Duration::from_millis(500));
-    wait_until(SOON, "its host is let go", || {
+    wait_until(SOON, "the host is released", || {
         backend.open_connections() <= 1
     });
     drop(stalled);
 }
 
 #[test]
-fn a_client_that_reads_slowly_is_not_cut() {
+fn a_client_that_reads_slowly_is_not_disconnected() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { write: 4s }")
@@ -276,7 +279,7 @@ fn a_client_that_reads_slowly_is_not_cut() {
 }
 
 #[test]
-fn a_body_that_comes_too_slowly_is_answered_with_408() {
+fn a_slow_body_gets_408() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("limits: { min_body_rate: 1000 }")
@@ -286,9 +289,9 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
         .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
         .expect("sent");
     let start = Instant::now();
-    client.patience(Duration::from_millis(100));
-    let said = loop {
-        assert!(start.elapsed() < SOON, "it is not cut");
+    client.set_read_timeout(Duration::from_millis(100));
+    let received = loop {
+        assert!(start.elapsed() < SOON, "the connection is not closed");
         if client.send("x").is_err() {
             break Vec::new();
         }
@@ -298,7 +301,7 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
             Err(_) => break Vec::new(),
         }
     };
-    assert!(said.starts_with(b"HTTP/1.1 408 "), "{said:?}");
+    assert!(received.starts_with(b"HTTP/1.1 408 "), "{received:?}");
     assert!(start.elapsed() > Duration::from_secs(4));
     // A client that sends fast enough may take as long.
     let mut client = Client::connect(ballast.address());
@@ -306,7 +309,7 @@ fn a_body_that_comes_too_slowly_is_answered_with_408() {
 }
 
 #[test]
-fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
+fn a_response_head_has_a_total_deadline() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).top("timeouts: { read: 2s }").start();
     backend.set(Reply::Drip(Duration::from_millis(100)));
@@ -342,7 +345,7 @@ fn the_head_of_a_hosts_answer_has_a_deadline_in_all() {
 }
 
 #[test]
-fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
+fn the_response_deadline_does_not_depend_on_the_client() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { read: 2s }")
@@ -359,12 +362,14 @@ fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
         let mut client = Client::connect(ballast.address());
         let start = Instant::now();
         client.send(GET).expect("sent");
-        wait_until(SOON, "the host has it", || backend.requests() > before);
+        wait_until(SOON, "the host has the request", || {
+            backend.requests() > before
+        });
         client.send(more).expect("sent");
         if ends {
             client.finish_sending();
         }
-        let status = client.read_response(false).expect("an answer").status;
+        let status = client.read_response(false).expect("a response").status;
         assert_eq!(status, 504, "{more:?}");
         assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
     }
@@ -373,7 +378,7 @@ fn a_hosts_deadline_holds_whatever_its_client_does_meanwhile() {
 /// The bench `cargo bench --bench scenarios -- slow_clients` measures the whole claim. This test compares the medians
 /// of a few rounds, and repeats the comparison once if necessary, because any p99 varies on a busy machine.
 #[test]
-fn two_thousand_slow_clients_do_not_slow_the_others_down() {
+fn two_thousand_slow_clients_do_not_delay_others() {
     const SLOW: u64 = 2_000;
     const ROUNDS: u64 = 5;
     /// How much other tests on the same machine can add to any p99.
@@ -410,11 +415,11 @@ fn two_thousand_slow_clients_do_not_slow_the_others_down() {
         println!("p99 beside {slow} slow clients {beside:.2?}, without {alone:.2?}");
         beside < 3 * alone.max(NOISE)
     };
-    assert!(is_fine() || is_fine(), "others are slowed down");
+    assert!(is_fine() || is_fine(), "other clients are delayed");
 }
 
 #[test]
-fn slow_clients_are_no_trouble_for_the_others() {
+fn five_hundred_slow_clients_do_not_delay_others() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { client_head: 2s }")
@@ -428,7 +433,7 @@ fn slow_clients_are_no_trouble_for_the_others() {
         .collect();
     let load = Load::start(ballast.address(), 2, Connections::Kept);
     for mut client in slow {
-        let response = client.read_response(false).expect("an answer");
+        let response = client.read_response(false).expect("a response");
         assert_eq!(response.status, 408);
     }
     load.stop().assert_all_ok("among slow clients");

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::support::{Ballast, Client, SOON, free, get, run, wait_for};
 
 #[test]
-fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
+fn the_demo_balances_evenly_and_survives_reload_signals() {
     let (address, admin) = (free(), free());
     let mut ballast = Ballast::demo(address, admin);
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
@@ -18,9 +18,9 @@ fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
     }
     assert_eq!(counts.len(), 3, "{counts:?}");
     assert!(counts.values().all(|count| *count == 3), "{counts:?}");
-    let said = ballast.log().join("\n");
+    let output = ballast.log().join("\n");
     for part in [format!("curl {address}"), format!("http://{admin}/#token=")] {
-        assert!(said.contains(&part), "{part} in {said}");
+        assert!(output.contains(&part), "{part} in {output}");
     }
     // The hosts of the demo would not survive a handover, so the process refuses it and continues.
     ballast.signal(Signal::SIGQUIT);
@@ -34,18 +34,18 @@ fn the_demo_shares_requests_evenly_and_outlives_signals_to_reload() {
 }
 
 #[test]
-fn a_demo_host_stops_when_it_is_asked_to() {
+fn a_demo_host_can_be_stopped() {
     let (address, admin) = (free(), free());
     let ballast = Ballast::demo(address, admin);
-    let said = Client::connect(address).post("/stop", b"").text();
-    let host = said.split(' ').nth(2).expect("red at HOST stops");
-    assert!(said.contains("stops for 30 seconds"), "{said}");
+    let output = Client::connect(address).post("/stop", b"").text();
+    let host = output.split(' ').nth(2).expect("red at HOST stops");
+    assert!(output.contains("stops for 30 seconds"), "{output}");
     ballast.wait_for_log(&[host, "is down", "refused"]);
     for _ in 0..6 {
         assert_eq!(get(address, "/").status, 200);
     }
-    let rest = wait_for(SOON, "two hosts answer", || {
-        let name = said.split(' ').next()?;
+    let rest = wait_for(SOON, "two hosts respond", || {
+        let name = output.split(' ').next()?;
         let texts = [(); 4].map(|()| get(address, "/").text());
         (!texts.iter().any(|text| text.trim() == name)).then_some(texts)
     });
@@ -53,7 +53,7 @@ fn a_demo_host_stops_when_it_is_asked_to() {
 }
 
 #[test]
-fn the_demo_is_where_the_documents_say() {
+fn demo_help_names_the_documented_addresses() {
     let help = run(&["demo", "--help"]).stdout;
     for address in ["127.0.0.1:8080", "127.0.0.1:9901"] {
         assert!(help.contains(address), "{help}");

@@ -12,14 +12,14 @@ fn assert_output(ballast: &Ballast, args: &[&str], expected: &str) {
 }
 
 #[track_caller]
-fn served_only_by(ballast: &Ballast, backend: &str) {
+fn assert_served_only_by(ballast: &Ballast, backend: &str) {
     for _ in 0..12 {
         assert_eq!(get(ballast.address(), "/").backend(), backend);
     }
 }
 
 #[test]
-fn no_new_requests_while_those_that_run_end() {
+fn a_drained_host_gets_no_new_requests_and_finishes_running_ones() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a, &b])
         .health("{ interval: 1s, timeout: 1s }")
@@ -36,7 +36,7 @@ fn no_new_requests_while_those_that_run_end() {
             .expect("sent");
         client
     });
-    wait_until(SOON, "one runs on each", || {
+    wait_until(SOON, "each host has a request", || {
         (a.requests(), b.requests()) == (1, 1)
     });
     assert_output(
@@ -47,9 +47,15 @@ fn no_new_requests_while_those_that_run_end() {
     for backend in [&a, &b] {
         backend.set(Reply::ok());
     }
-    served_only_by(&ballast, "a");
+    assert_served_only_by(&ballast, "a");
     for client in &mut clients {
-        assert_eq!(client.read_response(false).expect("whole").text(), "end");
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .text(),
+            "end"
+        );
     }
     // Health checks of the drained host continue.
     let seen = b.accepted();
@@ -60,7 +66,7 @@ fn no_new_requests_while_those_that_run_end() {
         &["undrain", &host, "--pool", "web"],
         "no longer drained",
     );
-    wait_until(SOON, "it serves", || {
+    wait_until(SOON, "the host serves again", || {
         get(ballast.address(), "/").backend() == "b"
     });
     assert_output(&ballast, &["undrain", &host], "was not drained");
@@ -68,7 +74,7 @@ fn no_new_requests_while_those_that_run_end() {
 }
 
 #[test]
-fn keys_of_a_drained_host_move_on_and_come_back() {
+fn keys_of_a_drained_host_move_and_return() {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
         .algorithm("{ name: consistent_hash, key: path }")
@@ -91,19 +97,19 @@ fn keys_of_a_drained_host_move_on_and_come_back() {
 }
 
 #[test]
-fn the_last_one_serves_though_it_drains() {
+fn the_last_host_serves_although_it_is_drained() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a])
         .host_entry(&format!("{{ address: \"{}\", weight: 0 }}", b.address()))
         .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")
         .start();
-    served_only_by(&ballast, "a");
+    assert_served_only_by(&ballast, "a");
     a.stop();
-    wait_until(SOON, "the one of weight 0 serves", || {
+    wait_until(SOON, "the host of weight 0 serves", || {
         get(ballast.address(), "/").backend() == "b"
     });
     a.start();
-    wait_until(SOON, "the other is back", || {
+    wait_until(SOON, "the other host is back", || {
         get(ballast.address(), "/").backend() == "a"
     });
     let host = a.address().to_string();
@@ -112,7 +118,7 @@ fn the_last_one_serves_though_it_drains() {
 }
 
 #[test]
-fn a_drain_holds_over_reload_and_handover_until_the_weight_is_edited() {
+fn a_drain_survives_reload_and_handover_until_the_weight_is_edited() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let setup = |weight: u32, more: &str| {
         Setup::of(&[&a])
@@ -126,25 +132,25 @@ fn a_drain_holds_over_reload_and_handover_until_the_weight_is_edited() {
     let ballast = setup(1, "").start();
     let host = b.address().to_string();
     assert_output(&ballast, &["drain", &host], "is draining");
-    ballast.hang_up(&setup(1, "").algorithm("p2c").yaml());
-    served_only_by(&ballast, "a");
-    ballast.hang_up(&setup(2, "").yaml());
-    wait_until(SOON, "the edit beats the command", || {
+    ballast.reload_by_sighup(&setup(1, "").algorithm("p2c").yaml());
+    assert_served_only_by(&ballast, "a");
+    ballast.reload_by_sighup(&setup(2, "").yaml());
+    wait_until(SOON, "the edit overrides the drain", || {
         get(ballast.address(), "/").backend() == "b"
     });
     assert_output(&ballast, &["drain", &host], "is draining");
     ballast.configure(&setup(2, "server: { threads: 3 }").yaml());
     let end = ballast.reload();
     assert!(end.stdout.contains("handover"), "{end:?}");
-    served_only_by(&ballast, "a");
+    assert_served_only_by(&ballast, "a");
     assert_output(&ballast, &["undrain", &host], "no longer drained");
-    wait_until(SOON, "it serves", || {
+    wait_until(SOON, "the host serves again", || {
         get(ballast.address(), "/").backend() == "b"
     });
 }
 
 #[test]
-fn who_is_not_there_cannot_be_drained() {
+fn unknown_hosts_cannot_be_drained() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     let host = a.address().to_string();
@@ -163,5 +169,5 @@ fn who_is_not_there_cannot_be_drained() {
         assert_eq!(end.code, Some(1), "{end:?}");
         assert!(end.stderr.contains(reason), "{reason}\n{end:?}");
     }
-    served_only_by(&ballast, "a");
+    assert_served_only_by(&ballast, "a");
 }

@@ -23,17 +23,17 @@ fn wait_for_requests(ballast: &Ballast, backend: &Backend) {
 }
 
 /// Sends GETs until `backend` has had `more` further requests.
-fn until_served(ballast: &Ballast, backend: &Backend, more: u64) {
+fn request_until_served(ballast: &Ballast, backend: &Backend, more: u64) {
     let wanted = backend.requests() + more;
     let mut client = Client::connect(ballast.address());
-    wait_until(SOON, "the host has got its requests", || {
+    wait_until(SOON, "the host has its requests", || {
         client.get("/");
         backend.requests() >= wanted
     });
 }
 
 #[test]
-fn five_failures_in_a_row_eject_and_one_good_request_brings_the_host_back() {
+fn five_consecutive_failures_eject_and_one_success_readmits() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let ballast = Setup::of(&[&good, &bad])
         .pool(&ejection("300ms"))
@@ -41,7 +41,7 @@ fn five_failures_in_a_row_eject_and_one_good_request_brings_the_host_back() {
         .start();
     let address = bad.address().to_string();
     bad.set(Reply::status(500));
-    until_served(&ballast, &bad, 5);
+    request_until_served(&ballast, &bad, 5);
     let line = ballast.wait_for_log(&[&address, "ejected for 300ms"]);
     assert!(
         line.contains("5 failures in a row, the last: status 500"),
@@ -49,17 +49,17 @@ fn five_failures_in_a_row_eject_and_one_good_request_brings_the_host_back() {
     );
     assert_eq!(bad.requests(), 5);
     // The host still fails: each time it gets one request, after twice the time.
-    ballast_until(&ballast, &[&address, "stays ejected for 600ms"]);
+    request_until_logged(&ballast, &[&address, "stays ejected for 600ms"]);
     assert_eq!(bad.requests(), 6);
-    ballast_until(&ballast, &[&address, "stays ejected for 1.2s"]);
+    request_until_logged(&ballast, &[&address, "stays ejected for 1.2s"]);
     assert_eq!(bad.requests(), 7);
     bad.set(Reply::ok());
-    ballast_until(&ballast, &[&address, "is no longer ejected"]);
+    request_until_logged(&ballast, &[&address, "is no longer ejected"]);
     wait_for_requests(&ballast, &bad);
 }
 
 /// Sends GETs until the log has a line with these parts.
-fn ballast_until(ballast: &Ballast, parts: &[&str]) {
+fn request_until_logged(ballast: &Ballast, parts: &[&str]) {
     let mut client = Client::connect(ballast.address());
     wait_until(SOON, &format!("a line with {parts:?}"), || {
         client.get("/");
@@ -68,7 +68,7 @@ fn ballast_until(ballast: &Ballast, parts: &[&str]) {
 }
 
 #[test]
-fn the_last_usable_host_stays_and_half_of_the_hosts_at_least() {
+fn the_last_usable_host_and_half_of_the_hosts_are_never_ejected() {
     let backends = ["a", "b", "c", "d"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
         .pool(&ejection("1m"))
@@ -97,7 +97,7 @@ fn the_last_usable_host_stays_and_half_of_the_hosts_at_least() {
 }
 
 #[test]
-fn a_rate_of_failures_ejects_where_no_row_does() {
+fn a_failure_rate_ejects_without_consecutive_failures() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let ballast = Setup::of(&[&good, &bad])
         .pool("ejection: { consecutive: 0, rate: 40%, min_requests: 10, base: 1m }")
@@ -109,7 +109,7 @@ fn a_rate_of_failures_ejects_where_no_row_does() {
         wire.send(format!("HTTP/1.1 {status} T\r\nContent-Length: 0\r\n\r\n"))?;
         Ok(crate::support::Next::Keep)
     }));
-    ballast_until(
+    request_until_logged(
         &ballast,
         &[&bad.address().to_string(), "is ejected for 60s"],
     );
@@ -125,7 +125,7 @@ fn a_rate_of_failures_ejects_where_no_row_does() {
 }
 
 #[test]
-fn what_a_client_does_wrong_never_counts() {
+fn client_errors_never_count_as_failures() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .pool(&ejection("1m"))
@@ -139,7 +139,7 @@ fn what_a_client_does_wrong_never_counts() {
         assert_eq!(client.get("/").status, 404);
     }
     for _ in 0..10 {
-        // One client leaves during the upload, and another client never finishes it.
+        // One client disconnects during the upload, and another client never finishes it.
         let upload = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun";
         let mut leaving = Client::connect(ballast.address());
         leaving.send(upload).expect("sent");
@@ -147,7 +147,7 @@ fn what_a_client_does_wrong_never_counts() {
         let mut stalling = Client::connect(ballast.address());
         stalling.send(upload).expect("sent");
         assert_eq!(
-            stalling.read_response(false).expect("an answer").status,
+            stalling.read_response(false).expect("a response").status,
             408
         );
     }
@@ -159,27 +159,27 @@ fn what_a_client_does_wrong_never_counts() {
 }
 
 #[test]
-fn an_answer_that_does_not_end_proves_a_host_as_well() {
+fn a_response_that_does_not_end_readmits_a_host() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let ballast = Setup::of(&[&good, &bad])
         .pool(&ejection("200ms"))
         .pool("slow_start: none")
         .start();
     bad.set(Reply::status(500));
-    until_served(&ballast, &bad, 5);
+    request_until_served(&ballast, &bad, 5);
     bad.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")?;
         while !wire.read_some(1024)?.is_empty() {}
         Ok(crate::support::Next::Close)
     }));
     let (mut clients, before) = (Vec::new(), bad.requests());
-    wait_until(SOON, "the request that proves it", || {
+    wait_until(SOON, "the probing request", || {
         let total = good.requests() + bad.requests();
         let mut client = Client::connect(ballast.address());
         client
             .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             .expect("sent");
-        wait_until(SOON, "it has arrived", || {
+        wait_until(SOON, "the request has arrived", || {
             good.requests() + bad.requests() > total
         });
         clients.push(client);
@@ -189,17 +189,17 @@ fn an_answer_that_does_not_end_proves_a_host_as_well() {
 }
 
 #[test]
-fn where_only_posts_come_one_of_them_has_to_prove_a_host() {
+fn a_post_readmits_a_host_if_there_are_only_posts() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let ballast = Setup::of(&[&good, &bad]).pool(&ejection("100ms")).start();
     bad.set(Reply::status(500));
-    until_served(&ballast, &bad, 5);
+    request_until_served(&ballast, &bad, 5);
     let address = bad.address().to_string();
     ballast.wait_for_log(&[&address, "is ejected for"]);
     bad.set(Reply::ok());
     let (start, before) = (Instant::now(), bad.requests());
     let mut client = Client::connect(ballast.address());
-    wait_until(SOON, "a POST proves it", || {
+    wait_until(SOON, "a POST readmits the host", || {
         assert_eq!(client.post("/", b"body").status, 200);
         bad.requests() > before
     });
@@ -209,16 +209,16 @@ fn where_only_posts_come_one_of_them_has_to_prove_a_host() {
 }
 
 #[test]
-fn turned_off_nobody_is_ejected() {
+fn ejection_none_ejects_no_host() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set(Reply::status(500));
     let ballast = Setup::of(&[&good, &bad]).pool("ejection: none").start();
-    until_served(&ballast, &bad, 30);
+    request_until_served(&ballast, &bad, 30);
     assert!(ballast.log_with(&["ejected"]).is_empty());
 }
 
 #[test]
-fn a_host_that_fails_at_once_costs_few_requests_with_every_algorithm() {
+fn a_fast_failing_host_gets_few_requests_with_every_algorithm() {
     for algorithm in [
         "random",
         "round_robin",
@@ -258,10 +258,10 @@ fn an_ejection_survives_a_reload() {
     let setup = Setup::of(&[&good, &bad]).pool(&ejection("1m"));
     let ballast = setup.start();
     bad.set(Reply::status(500));
-    until_served(&ballast, &bad, 5);
+    request_until_served(&ballast, &bad, 5);
     ballast.wait_for_log(&["is ejected for 60s"]);
     let before = bad.requests();
-    let line = ballast.hang_up(&setup.clone().algorithm("random").yaml());
+    let line = ballast.reload_by_sighup(&setup.clone().algorithm("random").yaml());
     assert!(line.contains("algorithm changed"), "{line}");
     let mut client = Client::connect(ballast.address());
     for _ in 0..30 {
@@ -272,7 +272,7 @@ fn an_ejection_survives_a_reload() {
 }
 
 #[test]
-fn a_host_that_a_check_sees_recover_need_not_wait() {
+fn a_host_that_recovers_by_its_check_leaves_its_ejection() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health("{ interval: 1s, timeout: 1s, rise: 1, fall: 1 }")
@@ -280,7 +280,7 @@ fn a_host_that_a_check_sees_recover_need_not_wait() {
         .start();
     let address = b.address().to_string();
     b.stop();
-    ballast_until(&ballast, &[&address, "is down"]);
+    request_until_logged(&ballast, &[&address, "is down"]);
     b.start();
     ballast.wait_for_log(&[&address, "is up"]);
     wait_for_requests(&ballast, &b);
@@ -304,12 +304,12 @@ fn status_of_the_path() -> Reply {
     })
 }
 
-fn is_the_hosts(status: u16) -> bool {
+fn indicates_a_host_failure(status: u16) -> bool {
     matches!(status, 500 | 502..=504 | 520..=529)
 }
 
 #[test]
-fn only_statuses_that_tell_of_the_host_eject_it_whatever_one_client_asks_for() {
+fn only_statuses_that_indicate_a_host_failure_eject() {
     let hosts = [Backend::start_new("a"), Backend::start_new("b")];
     hosts.iter().for_each(|host| host.set(status_of_the_path()));
     let setup = Setup::of(&hosts.each_ref())
@@ -323,12 +323,12 @@ fn only_statuses_that_tell_of_the_host_eject_it_whatever_one_client_asks_for() {
             *client = Client::connect(ballast.address());
         }
     };
-    let others = (200..600).filter(|status| !is_the_hosts(*status));
+    let others = (200..600).filter(|status| !indicates_a_host_failure(*status));
     for status in others {
         for method in METHODS {
             ask(&mut client, method, status);
-            let told = ballast.log_with(&["ejected"]);
-            assert!(told.is_empty(), "{method} {status}: {told:?}");
+            let ejections = ballast.log_with(&["ejected"]);
+            assert!(ejections.is_empty(), "{method} {status}: {ejections:?}");
         }
         client = match status % 50 {
             0 => Client::connect(ballast.address()),
@@ -336,16 +336,16 @@ fn only_statuses_that_tell_of_the_host_eject_it_whatever_one_client_asks_for() {
         };
     }
     assert!(hosts.iter().all(|host| host.requests() > 1_000));
-    for status in (500..600).filter(|status| is_the_hosts(*status)) {
+    for status in (500..600).filter(|status| indicates_a_host_failure(*status)) {
         let ballast = setup.start();
-        let asked = format!("/{status}");
-        assert_eq!(get(ballast.address(), &asked).status, status);
+        let path = format!("/{status}");
+        assert_eq!(get(ballast.address(), &path).status, status);
         ballast.wait_for_log(&["is ejected for", &format!("the last: status {status}")]);
     }
 }
 
 #[test]
-fn what_the_file_names_counts_as_it_says() {
+fn configured_statuses_count_as_failures() {
     let hosts = [Backend::start_new("a"), Backend::start_new("b")];
     hosts.iter().for_each(|host| host.set(status_of_the_path()));
     let ejects = |failures: &str, status: u16| {
@@ -377,7 +377,7 @@ fn what_the_file_names_counts_as_it_says() {
 
 /// Behaves like Python's `http.server`, and like less polite servers: it reads no body, and an unknown method, a
 /// large head or an upload ends the connection.
-fn plain_server(polite: bool) -> Reply {
+fn ordinary_server(polite: bool) -> Reply {
     Reply::script(move |head, wire| {
         use crate::support::Next;
         let known = matches!(head.word(0), "GET" | "HEAD");
@@ -400,10 +400,12 @@ fn plain_server(polite: bool) -> Reply {
 }
 
 #[test]
-fn a_client_cannot_have_a_plain_server_ejected_by_what_it_asks_for() {
+fn a_client_cannot_eject_an_ordinary_server_by_its_requests() {
     for polite in [true, false] {
         let hosts = [Backend::start_new("a"), Backend::start_new("b")];
-        hosts.iter().for_each(|host| host.set(plain_server(polite)));
+        hosts
+            .iter()
+            .for_each(|host| host.set(ordinary_server(polite)));
         let ballast = Setup::of(&hosts.each_ref())
             .pool("ejection: { consecutive: 2, min_requests: 5, base: 1m }")
             .start();
@@ -427,9 +429,12 @@ fn a_client_cannot_have_a_plain_server_ejected_by_what_it_asks_for() {
                 // The host may have closed before the client has sent the whole request.
                 let _ = client.send(request);
                 let _ = client.read_response(false);
-                let told = ballast.log_with(&["ejected"]);
+                let ejections = ballast.log_with(&["ejected"]);
                 let start = &request[..20];
-                assert!(told.is_empty(), "{start} (polite: {polite}): {told:?}");
+                assert!(
+                    ejections.is_empty(),
+                    "{start} (polite: {polite}): {ejections:?}"
+                );
             }
         }
         assert!(hosts.iter().all(|host| host.requests() >= 40));

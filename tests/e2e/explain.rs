@@ -31,9 +31,9 @@ impl Scene {
             body.len()
         );
         let mut client = Client::connect(self.admin);
-        let answer = client.request(request).expect("a whole answer");
-        let value = serde_json::from_str(&answer.text()).expect("JSON");
-        (answer.status, value)
+        let response = client.request(request).expect("a complete response");
+        let value = serde_json::from_str(&response.text()).expect("JSON");
+        (response.status, value)
     }
 
     #[track_caller]
@@ -75,16 +75,16 @@ fn candidates(explained: &Value) -> &[Value] {
 
 /// Verdict, state and reason.
 #[track_caller]
-fn told<'a>(explained: &'a Value, backend: &Backend) -> [&'a str; 3] {
+fn verdict_state_reason<'a>(explained: &'a Value, backend: &Backend) -> [&'a str; 3] {
     let found = candidate(explained, backend);
     ["verdict", "state", "why"].map(|key| found[key].as_str().expect("a word"))
 }
 
 /// The address of the host that sent the response.
 #[track_caller]
-fn reached(answer: &Response, backends: &[Backend]) -> String {
+fn host_of_response(response: &Response, backends: &[Backend]) -> String {
     let mut backends = backends.iter();
-    let found = backends.find(|backend| backend.name() == answer.backend());
+    let found = backends.find(|backend| backend.name() == response.backend());
     found.expect("the name of a backend").address().to_string()
 }
 
@@ -96,7 +96,7 @@ fn host(explained: &Value) -> &str {
 }
 
 #[test]
-fn each_host_is_told_with_its_reason() {
+fn each_host_is_listed_with_its_reason() {
     let names = ["idle", "busy", "full", "drained", "ejected", "down"];
     let backends = names.map(Backend::start_new);
     let [idle, busy, full, drained, ejected, down] = &backends;
@@ -113,24 +113,27 @@ fn each_host_is_told_with_its_reason() {
     let described = || json!({ "pool": "web" });
     down.stop();
     ejected.set(Reply::status(500));
-    wait_until(SOON, "one is down and one ejected", || {
+    wait_until(SOON, "one host is down and one is ejected", || {
         get(address, "/");
         let explained = scene.explain(described());
-        told(&explained, down)[1] == "down" && told(&explained, ejected)[1] == "ejected"
+        verdict_state_reason(&explained, down)[1] == "down"
+            && verdict_state_reason(&explained, ejected)[1] == "ejected"
     });
     scene.drain("drain", &[drained, idle]);
     let running = [busy, full];
     running.iter().for_each(|backend| backend.set(Reply::Hang));
     let before = running.map(Backend::requests);
-    let come = || [0, 1].map(|at| running[at].requests() - before[at]);
+    let arrived = || [0, 1].map(|at| running[at].requests() - before[at]);
     let mut clients = [1, 2].map(|count| {
         let mut client = Client::connect(address);
         (client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")).expect("sent");
         // The next request finds this one running, and goes to the other host.
-        wait_until(SOON, "it runs", || come().iter().sum::<u64>() == count);
+        wait_until(SOON, "the request runs", || {
+            arrived().iter().sum::<u64>() == count
+        });
         client
     });
-    assert_eq!(come(), [1, 1], "one runs on each");
+    assert_eq!(arrived(), [1, 1], "each host has a request");
     scene.drain("undrain", &[idle]);
 
     let requests = || backends.each_ref().map(Backend::requests);
@@ -150,7 +153,11 @@ fn each_host_is_told_with_its_reason() {
             (ejected, ["skipped", "ejected", "ejected"]),
             (down, ["skipped", "down", "down"]),
         ] {
-            assert_eq!(told(&explained, backend), expected, "{explained}");
+            assert_eq!(
+                verdict_state_reason(&explained, backend),
+                expected,
+                "{explained}"
+            );
         }
         for backend in &backends {
             let running = u64::from(["busy", "full"].contains(&backend.name()));
@@ -187,7 +194,7 @@ fn each_host_is_told_with_its_reason() {
 }
 
 #[test]
-fn the_host_of_a_key_is_the_one_that_gets_the_request() {
+fn the_explained_host_of_a_key_gets_the_request() {
     let backends = ["a", "b", "c", "d", "e"].map(Backend::start_new);
     for algorithm in ["consistent_hash", "bounded"] {
         let scene = Scene::new(
@@ -198,8 +205,8 @@ fn the_host_of_a_key_is_the_one_that_gets_the_request() {
         for number in 0..200 {
             let user = format!("user{number}");
             let mut explained = Value::Null;
-            // The previous request keeps its place for a moment after its response.
-            wait_until(SOON, "nothing runs", || {
+            // The previous request keeps its slot for a moment after its response.
+            wait_until(SOON, "no request runs", || {
                 explained = scene.explain(json!({ "headers": [["x-user", user]] }));
                 let mut candidates = candidates(&explained).iter();
                 // The previous request may end between the choice of the host and the reading of the counts.
@@ -208,8 +215,12 @@ fn the_host_of_a_key_is_the_one_that_gets_the_request() {
             assert_eq!(explained["route"], 1, "{explained}");
             let key = json!({ "source": "header:x-user", "value": user });
             assert_eq!(explained["key"], key);
-            let answer = client.get_with("/", &format!("X-User: {user}\r\n"));
-            assert_eq!(host(&explained), reached(&answer, &backends), "{explained}");
+            let response = client.get_with("/", &format!("X-User: {user}\r\n"));
+            assert_eq!(
+                host(&explained),
+                host_of_response(&response, &backends),
+                "{explained}"
+            );
         }
         let keyless = scene.explain(json!({}));
         assert_eq!(keyless["key"]["value"], Value::Null);
@@ -218,7 +229,7 @@ fn the_host_of_a_key_is_the_one_that_gets_the_request() {
 }
 
 #[test]
-fn an_explained_turn_is_still_the_next_one() {
+fn an_explanation_does_not_use_up_a_turn() {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let scene = Scene::new(Setup::of(&backends.each_ref()));
     for round in 0..20 {
@@ -226,17 +237,24 @@ fn an_explained_turn_is_still_the_next_one() {
         for _ in 0..round % 3 {
             explained = scene.explain(json!({ "path": "/x?y" }));
         }
-        let whys = candidates(&explained)
+        let reasons = candidates(&explained)
             .iter()
             .map(|candidate| &candidate["why"]);
-        assert!(whys.eq(["balanced", "turn", "turn"].iter()), "{explained}");
-        let answer = get(scene.ballast.address(), "/");
-        assert_eq!(host(&explained), reached(&answer, &backends), "{explained}");
+        assert!(
+            reasons.eq(["balanced", "turn", "turn"].iter()),
+            "{explained}"
+        );
+        let response = get(scene.ballast.address(), "/");
+        assert_eq!(
+            host(&explained),
+            host_of_response(&response, &backends),
+            "{explained}"
+        );
     }
 }
 
 #[test]
-fn clients_behind_a_proxy_are_told_apart_as_they_are_served() {
+fn forwarded_clients_are_explained_as_they_are_served() {
     let backends = ["a", "b", "c", "d"].map(Backend::start_new);
     let setup = Setup::of(&backends.each_ref()).algorithm("ip_hash");
     let scene = Scene::new(setup.top("trusted_proxies: [127.0.0.1/32]"));
@@ -251,23 +269,27 @@ fn clients_behind_a_proxy_are_told_apart_as_they_are_served() {
         assert_eq!(scores.len(), 4, "{explained}");
         assert!(scores.is_sorted_by(|a, b| a > b), "{explained}");
         let mut connection = Client::connect(scene.ballast.address());
-        let answer = connection.get_with("/", &format!("X-Forwarded-For: {client}\r\n"));
-        assert_eq!(host(&explained), reached(&answer, &backends), "{explained}");
+        let response = connection.get_with("/", &format!("X-Forwarded-For: {client}\r\n"));
+        assert_eq!(
+            host(&explained),
+            host_of_response(&response, &backends),
+            "{explained}"
+        );
     }
 }
 
 #[test]
-fn a_cookie_and_what_stands_against_it() {
+fn a_cookie_selects_its_host_unless_it_is_drained_or_tried() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let scene = Scene::new(
         Setup::of(&[&a, &b])
             .pool("sticky: { cookie: stay }")
             .pool("slow_start: none"),
     );
-    let answer = get(scene.ballast.address(), "/");
-    let cookie = answer.head.get("set-cookie").expect("a cookie");
+    let response = get(scene.ballast.address(), "/");
+    let cookie = response.head.get("set-cookie").expect("a cookie");
     let cookie = cookie.split(';').next().expect("a pair").to_owned();
-    let (mine, other) = match answer.backend() {
+    let (mine, other) = match response.backend() {
         "a" => (&a, &b),
         _ => (&b, &a),
     };
@@ -275,12 +297,12 @@ fn a_cookie_and_what_stands_against_it() {
     for _ in 0..3 {
         let explained = scene.explain(described.clone());
         assert_eq!(
-            told(&explained, mine),
+            verdict_state_reason(&explained, mine),
             ["taken", "up", "sticky"],
             "{explained}"
         );
         assert_eq!(
-            told(&explained, other),
+            verdict_state_reason(&explained, other),
             ["skipped", "up", "not_asked"],
             "{explained}"
         );
@@ -288,12 +310,12 @@ fn a_cookie_and_what_stands_against_it() {
     scene.drain("drain", &[mine]);
     let explained = scene.explain(described.clone());
     assert_eq!(
-        told(&explained, other),
+        verdict_state_reason(&explained, other),
         ["taken", "up", "balanced"],
         "{explained}"
     );
-    let in_vain = "the client's cookie names it, but: drained by an operator";
-    assert!(explained.to_string().contains(in_vain), "{explained}");
+    let reason = "the client's cookie names it, but: drained by an operator";
+    assert!(explained.to_string().contains(reason), "{explained}");
     // After a failed attempt at its host, the request and its client move to another host.
     scene.drain("undrain", &[mine]);
     let failed = json!({
@@ -301,19 +323,19 @@ fn a_cookie_and_what_stands_against_it() {
     });
     let explained = scene.explain(failed);
     assert_eq!(
-        told(&explained, mine),
+        verdict_state_reason(&explained, mine),
         ["skipped", "up", "tried"],
         "{explained}"
     );
     assert_eq!(
-        told(&explained, other),
+        verdict_state_reason(&explained, other),
         ["taken", "up", "balanced"],
         "{explained}"
     );
 }
 
 #[test]
-fn a_request_that_gets_no_host_is_told_why() {
+fn requests_without_a_host_are_explained() {
     let [a, b, c] = ["a", "b", "c"].map(Backend::start_new);
     let pool = |name: &str, backend: &Backend, rest: &str| {
         let address = backend.address();
@@ -336,7 +358,7 @@ fn a_request_that_gets_no_host_is_told_why() {
     b.set(Reply::Hang);
     let mut client = Client::connect(scene.ballast.address());
     (client.send("GET /one HTTP/1.1\r\nHost: open.example\r\n\r\n")).expect("sent");
-    wait_until(SOON, "it runs", || b.requests() == 1);
+    wait_until(SOON, "the request runs", || b.requests() == 1);
     let none = |described: Value| scene.explain(described)["outcome"]["none"].clone();
     assert_eq!(
         none(json!({ "host": "open.example", "path": "/one" })),
@@ -374,7 +396,7 @@ fn a_request_that_gets_no_host_is_told_why() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_with_the_reason() {
+fn invalid_descriptions_are_refused_with_the_reason() {
     let a = Backend::start_new("a");
     let scene = Scene::new(Setup::of(&[&a]));
     let many = json!({ "tried": vec![a.address().to_string(); 50] }).to_string();
@@ -414,14 +436,14 @@ fn what_is_no_request_is_refused_with_the_reason() {
         ),
         (&many, 400, "tried: 50 hosts"),
     ] {
-        let (answer, told) = scene.ask(body);
-        let error = told["error"].as_str().expect("an error");
-        assert_eq!(answer, status, "{body}: {error}");
+        let (actual, document) = scene.ask(body);
+        let error = document["error"].as_str().expect("an error");
+        assert_eq!(actual, status, "{body}: {error}");
         assert!(error.contains(reason), "{body}: {error}");
         assert_eq!(error.lines().count(), 1, "{body}: {error}");
     }
-    let answer = get(scene.admin, "/api/v1/explain");
-    assert_eq!(answer.status, 405);
+    let response = get(scene.admin, "/api/v1/explain");
+    assert_eq!(response.status, 405);
     for (args, code, reason) in [
         (vec!["--pool", "other"], 1, "there is no pool `other`"),
         (vec!["--header", "x"], 2, "`x` has no colon"),

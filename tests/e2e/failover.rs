@@ -18,7 +18,7 @@ const QUICK_CHECK: &str = "{ interval: 500ms, timeout: 500ms, rise: 1, fall: 1 }
 const ENOUGH: u64 = 200;
 
 #[test]
-fn a_refused_connection_is_made_to_another_host_whatever_the_method() {
+fn refused_connections_fail_over_for_every_method() {
     let backend = Backend::start_new("a");
     let dead = [DeadHost::new(), DeadHost::new()];
     let ballast = Setup::of(&[&backend])
@@ -38,7 +38,7 @@ fn a_refused_connection_is_made_to_another_host_whatever_the_method() {
 }
 
 #[test]
-fn an_idempotent_request_reset_before_a_byte_goes_to_another_host() {
+fn an_idempotent_request_reset_before_its_response_fails_over() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let ballast = Setup::of(&[&good, &bad]).pool("ejection: none").start();
     for reply in [Reply::Reset, Reply::Close] {
@@ -50,7 +50,7 @@ fn an_idempotent_request_reset_before_a_byte_goes_to_another_host() {
         }
         let put = "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody";
         for _ in 0..6 {
-            let response = client.request(put).expect("a whole answer");
+            let response = client.request(put).expect("a complete response");
             assert_eq!(response.backend(), "good", "{reply:?}");
             assert_eq!(good.last().body, b"body", "{reply:?}");
         }
@@ -79,7 +79,7 @@ fn a_post_that_was_sent_is_never_sent_again() {
 }
 
 #[test]
-fn a_host_that_drops_idle_connections_costs_no_request_and_doubles_no_post() {
+fn a_host_that_closes_idle_connections_fails_no_request_and_repeats_no_post() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b]).pool("ejection: none").start();
     // The responses do not announce the end, so the connections go back to the pool and end there.
@@ -90,23 +90,23 @@ fn a_host_that_drops_idle_connections_costs_no_request_and_doubles_no_post() {
         assert_eq!(client.get("/").status, 200);
     }
     let before = a.requests() + b.requests();
-    let mut answered = 0;
+    let mut succeeded = 0;
     for _ in 0..200 {
         match client.try_post("/", b"pay") {
-            Ok(response) if response.status == 200 => answered += 1,
+            Ok(response) if response.status == 200 => succeeded += 1,
             Ok(response) => {
                 assert_eq!(response.status, 502);
                 client = Client::connect(ballast.address());
             }
-            Err(error) => panic!("no answer to a POST: {error}"),
+            Err(error) => panic!("no response to a POST: {error}"),
         }
     }
     let arrived = a.requests() + b.requests() - before;
     assert!(
-        (answered..=200).contains(&arrived),
-        "{answered} answers to 200 POSTs, and {arrived} arrived"
+        (succeeded..=200).contains(&arrived),
+        "{succeeded} of 200 POSTs succeeded, and {arrived} arrived"
     );
-    assert!(answered > 100, "only {answered} of 200 POSTs were answered");
+    assert!(succeeded > 100, "only {succeeded} of 200 POSTs succeeded");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_restarted_host_is_used_again_over_fresh_connections() {
 }
 
 #[test]
-fn errors_mean_what_they_say() {
+fn error_statuses_match_their_causes() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { connect: 2s, read: 2s }")
@@ -158,7 +158,7 @@ fn errors_mean_what_they_say() {
 }
 
 #[test]
-fn a_host_that_lets_connections_wait_is_left_after_the_connect_timeout() {
+fn a_host_that_does_not_accept_is_left_after_the_connect_timeout() {
     let full = FullHost::new();
     let backend = Backend::start_new("a");
     let alone = Setup::of(&[])
@@ -186,7 +186,7 @@ fn a_host_that_lets_connections_wait_is_left_after_the_connect_timeout() {
 }
 
 #[test]
-fn without_a_usable_host_503_comes_at_once_and_the_connection_stays() {
+fn without_a_usable_host_503_is_immediate_and_the_connection_stays() {
     let backend = Backend::start_new("a");
     backend.set_health(Reply::status(500));
     let ballast = Setup::of(&[&backend])
@@ -233,7 +233,7 @@ fn no_request_fails_with(algorithm: &str) {
         load.wait_for_more(ENOUGH);
         backends[1].stop();
         load.wait_for_more(ENOUGH);
-        wait_until(SOON, "it is known", is_down);
+        wait_until(SOON, "the host is known to be down", is_down);
         backends[1].start();
         let before = backends[1].requests();
         wait_until(SOON, "the host that came back gets requests", || {
@@ -330,7 +330,7 @@ fn long_a_minute_of_wrk_without_a_failed_request() {
 }
 
 #[test]
-fn a_broken_host_is_left_out_evenly() {
+fn the_load_of_a_broken_host_is_divided_evenly() {
     // The requests of a dead host must not all go to a single other host.
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())

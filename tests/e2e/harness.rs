@@ -23,7 +23,7 @@ fn a_backend_counts_and_records_requests_and_connections() {
 }
 
 #[test]
-fn a_backend_misbehaves_as_it_is_told() {
+fn a_backend_misbehaves_as_configured() {
     let backend = Backend::start_new("a");
     let ask = || {
         let mut client = Client::connect(backend.address());
@@ -38,22 +38,22 @@ fn a_backend_misbehaves_as_it_is_told() {
     backend.set(Reply::ResetMidBody);
     ask().expect_err("cut off");
     backend.set(Reply::Drip(Duration::from_millis(1)));
-    assert_eq!(ask().expect("whole").text(), "ok");
+    assert_eq!(ask().expect("a complete response").text(), "ok");
     backend.set(Reply::ok().body("x".repeat(40_000)).chunked());
-    assert_eq!(ask().expect("whole").body.len(), 40_000);
+    assert_eq!(ask().expect("a complete response").body.len(), 40_000);
     backend.set(Reply::ok().then_close());
-    assert_eq!(ask().expect("whole").status, 200);
+    assert_eq!(ask().expect("a complete response").status, 200);
     backend.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 204 Done\r\n\r\n")?;
         Ok(Next::Close)
     }));
-    assert_eq!(ask().expect("whole").status, 204);
+    assert_eq!(ask().expect("a complete response").status, 204);
     backend.set(Reply::Hang);
     let mut client = Client::connect(backend.address());
     client.send("GET / HTTP/1.1\r\n\r\n").expect("sent");
     assert!(!client.is_closed_within(Duration::from_millis(50)));
     client.abort();
-    wait_until(SOON, "the abort arrives", || {
+    wait_until(SOON, "the host sees the abort", || {
         backend.open_connections() == 0
     });
 }
@@ -107,9 +107,9 @@ fn tls_shows_the_certificate_that_was_issued() {
     let mut client =
         Client::tls(backend.address(), "a.test", authority.client()).expect("connected");
     assert_eq!(client.get("/").backend(), "a");
-    let mut stranger =
+    let mut mismatched =
         Client::tls(backend.address(), "b.test", authority.client()).expect("connected");
-    let error = stranger
+    let error = mismatched
         .request("GET / HTTP/1.1\r\n\r\n")
         .expect_err("the name differs");
     assert!(error.to_string().contains("not valid for name"), "{error}");

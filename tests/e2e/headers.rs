@@ -6,13 +6,16 @@ use crate::support::http2::{Secure, request};
 use crate::support::{Backend, Client, Head, Reply, Setup, get};
 
 #[test]
-fn a_host_learns_where_a_request_comes_from() {
+fn hosts_receive_forwarding_fields() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let source = "127.0.0.9".parse().expect("an address");
     let mut client = Client::from_ip(source, ballast.address()).expect("connected");
     let request = "GET / HTTP/1.1\r\nHost: shop.example:81\r\n\r\n";
-    assert_eq!(client.request(request).expect("whole").status, 200);
+    assert_eq!(
+        client.request(request).expect("a complete response").status,
+        200
+    );
     let head = backend.last().head;
     assert_eq!(head.all("x-forwarded-for"), ["127.0.0.9"]);
     assert_eq!(head.all("x-forwarded-proto"), ["http"]);
@@ -26,7 +29,7 @@ const CLAIMS: &str = "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-For: 203.0.11
                       X-Forwarded-Proto: https\r\nX-Forwarded-Host: bank.example\r\n";
 
 #[test]
-fn what_an_untrusted_client_claims_is_replaced() {
+fn forwarding_fields_of_an_untrusted_client_are_replaced() {
     let backend = Backend::start_new("a");
     // The client is not in one of the trusted networks.
     let ballast = Setup::of(&[&backend])
@@ -56,7 +59,7 @@ const IDENTITY: &[&str] = &[
 ];
 
 #[test]
-fn no_field_by_which_a_stranger_could_lie_about_itself_reaches_a_host() {
+fn forged_identity_fields_reach_no_host() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let setup = Setup::of(&[&backend]).top("headers: { underscores: pass }");
@@ -67,41 +70,41 @@ fn no_field_by_which_a_stranger_could_lie_about_itself_reaches_a_host() {
         let names = names.map(|name| name.replace('-', separator));
         String::from_iter(names.map(|name| format!("{name}: 6.6.6.6\r\n")))
     };
-    let assert_clean = |head: &Head, port: u16| {
-        let lies = head
+    let assert_no_identity_fields = |head: &Head, port: u16| {
+        let forged = head
             .fields
             .iter()
             .filter(|(_, value)| value.contains("6.6.6.6"));
-        assert_eq!(lies.count(), 0, "{:?}", head.fields);
+        assert_eq!(forged.count(), 0, "{:?}", head.fields);
         assert_eq!(head.all("x-real-ip"), ["127.0.0.1"]);
         assert_eq!(head.all("x-forwarded-port"), [port.to_string()]);
     };
     for separator in ["-", "_"] {
         Client::connect(ballast.address()).get_with("/", &claims(separator));
-        assert_clean(&backend.last().head, ballast.address().port());
-        let mut asked = request("GET", "/");
+        assert_no_identity_fields(&backend.last().head, ballast.address().port());
+        let mut request_with_claims = request("GET", "/");
         for line in claims(separator).lines() {
             let name = line.split(':').next().expect("a name").to_lowercase();
             let name = http::HeaderName::try_from(name).expect("a name");
-            asked
+            request_with_claims
                 .headers_mut()
                 .append(name, "6.6.6.6".parse().expect("a value"));
         }
-        let answer = secure.connect(over_tls.address()).ask(asked);
-        assert_eq!(answer.expect("an answer").status, 200);
-        assert_clean(&backend.last().head, over_tls.address().port());
+        let response = secure.connect(over_tls.address()).ask(request_with_claims);
+        assert_eq!(response.expect("a response").status, 200);
+        assert_no_identity_fields(&backend.last().head, over_tls.address().port());
     }
 }
 
 #[test]
-fn further_names_are_dropped_and_some_pass_if_told_to() {
+fn identity_fields_can_be_dropped_or_passed_by_name() {
     let backend = Backend::start_new("a");
     let identity = "headers: { client_identity: { drop: [CF-Connecting-IP, X-Original-URL], \
                     pass: [X-Forwarded-Prefix, Forwarded] } }";
     let setup = Setup::of(&[&backend]).top(identity);
     let fields = "CF-Connecting-IP: 6.6.6.6\r\nx-original-url: /admin\r\nX-Forwarded-Prefix: /a\r\n\
                   Forwarded: for=a\r\nX-Forwarded-Server: b\r\n";
-    let told = |setup: &Setup| {
+    let forwarded = |setup: &Setup| {
         let ballast = setup.start();
         Client::connect(ballast.address()).get_with("/", fields);
         let head = backend.last().head;
@@ -114,13 +117,13 @@ fn further_names_are_dropped_and_some_pass_if_told_to() {
         ]
         .map(|name| head.get(name).is_some())
     };
-    assert_eq!(told(&setup), [false, false, true, true, false]);
+    assert_eq!(forwarded(&setup), [false, false, true, true, false]);
     let trusted = setup.clone().top("trusted_proxies: [127.0.0.1]");
-    assert_eq!(told(&trusted), [true; 5]);
+    assert_eq!(forwarded(&trusted), [true; 5]);
 }
 
 #[test]
-fn a_trusted_proxy_says_port_and_client() {
+fn a_trusted_proxy_sets_port_and_client() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("trusted_proxies: [127.0.0.1]")
@@ -145,7 +148,7 @@ fn a_trusted_proxy_says_port_and_client() {
 }
 
 #[test]
-fn what_a_trusted_proxy_says_is_kept_and_added_to() {
+fn forwarding_fields_of_a_trusted_proxy_are_extended() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("trusted_proxies: [127.0.0.0/8]")
@@ -166,7 +169,7 @@ fn what_a_trusted_proxy_says_is_kept_and_added_to() {
 }
 
 #[test]
-fn a_client_cannot_have_forwarding_fields_removed_on_the_way() {
+fn connection_options_cannot_remove_forwarding_fields() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -184,7 +187,7 @@ fn a_client_cannot_have_forwarding_fields_removed_on_the_way() {
 }
 
 #[test]
-fn each_request_has_an_id_of_its_own_unless_it_brings_one() {
+fn each_request_gets_a_unique_id_unless_it_has_one() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -202,7 +205,7 @@ fn each_request_has_an_id_of_its_own_unless_it_brings_one() {
 }
 
 #[test]
-fn the_host_field_is_the_clients_or_the_hosts_own() {
+fn the_host_field_is_kept_or_replaced_by_the_hosts_own() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let preserve = Setup::of(&[&a]).pool("host_header: preserve").start();
     let upstream = Setup::of(&[&b]).pool("host_header: upstream").start();
@@ -215,15 +218,15 @@ fn the_host_field_is_the_clients_or_the_hosts_own() {
 }
 
 #[test]
-fn each_proxy_on_the_way_leaves_its_name_unless_told_not_to() {
+fn each_proxy_adds_via_unless_disabled() {
     let backend = Backend::start_new("a");
     backend.set(Reply::ok().field("Via", "1.1 inner"));
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
     // A client cannot remove the field of the proxy.
-    let answer = client.get_with("/", "Via: 1.1 outer\r\n");
+    let response = client.get_with("/", "Via: 1.1 outer\r\n");
     assert_eq!(backend.last().head.all("via"), ["1.1 outer", "1.1 ballast"]);
-    assert_eq!(answer.head.all("via"), ["1.1 inner", "1.1 ballast"]);
+    assert_eq!(response.head.all("via"), ["1.1 inner", "1.1 ballast"]);
     client.get_with("/", "Connection: Via\r\n");
     assert_eq!(backend.last().head.all("via"), ["1.1 ballast"]);
 
@@ -234,24 +237,24 @@ fn each_proxy_on_the_way_leaves_its_name_unless_told_not_to() {
     assert_eq!(backend.last().head.all("via"), ["1.1 edge-1"]);
 
     let silent = Setup::of(&[&backend]).top("headers: { via: none }").start();
-    let answer = get(silent.address(), "/");
+    let response = get(silent.address(), "/");
     assert_eq!(backend.last().head.get("via"), None);
-    assert_eq!(answer.head.all("via"), ["1.1 inner"]);
+    assert_eq!(response.head.all("via"), ["1.1 inner"]);
 }
 
 #[test]
-fn fields_with_underscores_reach_hosts_only_if_told_to() {
+fn fields_with_underscores_reach_hosts_only_if_configured() {
     let backend = Backend::start_new("a");
     let drop = Setup::of(&[&backend]).start();
     let pass = Setup::of(&[&backend])
         .top("headers: { underscores: pass }")
         .start();
-    let twins = "X_Forwarded_For: 6.6.6.6\r\nx_user: me\r\nX-User: you\r\n_: 1\r\n";
-    Client::connect(drop.address()).get_with("/", twins);
+    let lookalikes = "X_Forwarded_For: 6.6.6.6\r\nx_user: me\r\nX-User: you\r\n_: 1\r\n";
+    Client::connect(drop.address()).get_with("/", lookalikes);
     let head = backend.last().head;
     assert!(head.fields.iter().all(|(name, _)| !name.contains('_')));
     assert_eq!(head.all("x-user"), ["you"]);
-    Client::connect(pass.address()).get_with("/", twins);
+    Client::connect(pass.address()).get_with("/", lookalikes);
     let head = backend.last().head;
     assert!(head.all("x_forwarded_for").is_empty());
     assert_eq!(head.all("x_user"), ["me"]);
@@ -259,7 +262,7 @@ fn fields_with_underscores_reach_hosts_only_if_told_to() {
 }
 
 #[test]
-fn a_key_is_not_taken_from_a_field_that_hosts_do_not_see() {
+fn hash_keys_ignore_fields_that_hosts_do_not_get() {
     let backends = [0, 1, 2, 3].map(|n| Backend::start_new(&format!("h{n}")));
     let refs: Vec<&Backend> = backends.iter().collect();
     let ballast = Setup::of(&refs)
@@ -272,11 +275,11 @@ fn a_key_is_not_taken_from_a_field_that_hosts_do_not_see() {
             response.backend().to_owned()
         })
         .collect();
-    assert_eq!(seen.len(), 4, "they take turns");
+    assert_eq!(seen.len(), 4, "the hosts take turns");
 }
 
 #[test]
-fn what_concerns_one_connection_stays_on_it_both_ways() {
+fn hop_by_hop_fields_are_not_forwarded() {
     let backend = Backend::start_new("a");
     backend.set(
         Reply::ok()
@@ -289,7 +292,7 @@ fn what_concerns_one_connection_stays_on_it_both_ways() {
     );
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
-    let answer = client.get_with(
+    let response = client.get_with(
         "/",
         "Connection: X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTE: gzip\r\n\
          Trailer: x\r\nUpgrade: h2c\r\nX-Yours: 1\r\n",
@@ -302,11 +305,11 @@ fn what_concerns_one_connection_stays_on_it_both_ways() {
         "te",
         "trailer",
     ];
-    for head in [&backend.last().head, &answer.head] {
+    for head in [&backend.last().head, &response.head] {
         for name in mine {
             assert_eq!(head.get(name), None, "{name}");
         }
         assert_eq!(head.get("x-yours"), Some("1"));
     }
-    assert_eq!(answer.head.get("connection"), Some("keep-alive"));
+    assert_eq!(response.head.get("connection"), Some("keep-alive"));
 }

@@ -12,7 +12,7 @@ use crate::support::{
 const HTTP: &str = "type: http, path: /healthz";
 
 /// Sends requests until `backend` is missing from `streak` responses in a row.
-fn wait_until_left_out(ballast: &Ballast, backend: &str) {
+fn wait_until_unused(ballast: &Ballast, backend: &str) {
     let mut client = Client::connect(ballast.address());
     let mut streak = 0;
     wait_until(SOON, &format!("{backend} gets no more requests"), || {
@@ -32,7 +32,7 @@ fn wait_until_used(ballast: &Ballast, backend: &str) {
 }
 
 #[test]
-fn no_request_meets_a_host_never_proven() {
+fn no_request_reaches_an_unchecked_host() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set_health(Reply::status(503));
     let ballast = Setup::of(&[&bad, &good])
@@ -48,7 +48,7 @@ fn no_request_meets_a_host_never_proven() {
 }
 
 #[test]
-fn the_listener_opens_after_the_first_round_which_a_silent_host_cannot_draw_out() {
+fn a_silent_host_does_not_delay_the_first_round_of_checks() {
     let (good, silent) = (Backend::start_new("good"), Backend::start_new("silent"));
     silent.set_health(Reply::Hang);
     let yaml = Setup::of(&[&good, &silent])
@@ -81,7 +81,7 @@ fn initial_up_serves_before_the_first_round() {
 }
 
 #[test]
-fn rise_and_fall_are_counted_in_checks_and_each_change_is_one_line_with_the_reason() {
+fn rise_and_fall_count_checks_and_each_change_logs_its_reason() {
     let (steady, flaky) = (Backend::start_new("steady"), Backend::start_new("flaky"));
     let ballast = Setup::of(&[&steady, &flaky])
         .health(&format!(
@@ -95,21 +95,21 @@ fn rise_and_fall_are_counted_in_checks_and_each_change_is_one_line_with_the_reas
         lines.len()
     };
     wait_until_used(&ballast, "flaky");
-    let told = lines();
+    let initial = lines();
 
     let failures_from = flaky.health_checks();
     flaky.set_health(Reply::status(500));
-    wait_until(SOON, "the line on the failure", || lines() > told);
+    wait_until(SOON, "the line on the failure", || lines() > initial);
     let failures = flaky.health_checks() - failures_from;
     // A check that was running at the switch may count on either side.
     assert!((3..=5).contains(&failures), "down after {failures} checks");
     let line = ballast.log_with(&[&address]).pop().expect("a line");
     assert!(line.contains("500"), "without the reason: {line}");
-    wait_until_left_out(&ballast, "flaky");
+    wait_until_unused(&ballast, "flaky");
 
     let successes_from = flaky.health_checks();
     flaky.set_health(Reply::ok());
-    wait_until(SOON, "the line on the recovery", || lines() > told + 1);
+    wait_until(SOON, "the line on the recovery", || lines() > initial + 1);
     let successes = flaky.health_checks() - successes_from;
     assert!((4..=6).contains(&successes), "up after {successes} checks");
     wait_until_used(&ballast, "flaky");
@@ -122,7 +122,7 @@ fn rise_and_fall_are_counted_in_checks_and_each_change_is_one_line_with_the_reas
     wait_until(SOON, "more checks", || flaky.health_checks() > seen + 5);
     wait_until_used(&ballast, "flaky");
     assert!(flaky.requests() > used);
-    assert_eq!(lines(), told + 2, "{:#?}", ballast.log());
+    assert_eq!(lines(), initial + 2, "{:#?}", ballast.log());
 }
 
 #[test]
@@ -143,9 +143,9 @@ fn a_silent_or_dripping_host_does_not_delay_the_checks_of_others() {
         ))
         .start();
     wait_until_used(&ballast, "dies");
-    let dying = dies.address().to_string();
+    let dead_address = dies.address().to_string();
     dies.set_health(Reply::status(500));
-    ballast.wait_for_log(&[&dying, "is down"]);
+    ballast.wait_for_log(&[&dead_address, "is down"]);
     dies.set_health(Reply::ok());
     wait_until_used(&ballast, "dies");
     let requests = silent.iter().map(Backend::requests).sum::<u64>();
@@ -163,13 +163,13 @@ fn a_tcp_check_notices_a_stopped_host_and_its_return() {
     b.stop();
     let address = b.address().to_string();
     ballast.wait_for_log(&[&address, "is down"]);
-    wait_until_left_out(&ballast, "b");
+    wait_until_unused(&ballast, "b");
     b.start();
     wait_until_used(&ballast, "b");
 }
 
 #[test]
-fn without_a_word_on_health_a_tcp_check_runs_with_two_seconds_between() {
+fn the_default_check_is_tcp_every_two_seconds() {
     let backend = Backend::start_new("a");
     let ballast = Ballast::start(
         &Setup::of(&[&backend])
@@ -192,7 +192,7 @@ fn without_a_word_on_health_a_tcp_check_runs_with_two_seconds_between() {
 }
 
 #[test]
-fn an_http_check_asks_what_it_was_told_to_ask() {
+fn an_http_check_sends_the_configured_request() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     a.set_health(Reply::status(204));
     b.set_health(Reply::status(200));
@@ -207,14 +207,18 @@ fn an_http_check_asks_what_it_was_told_to_ask() {
     assert_eq!(check.all("host"), ["check.example"]);
     let mut client = Client::connect(ballast.address());
     for _ in 0..10 {
-        assert_eq!(client.get("/").backend(), "a", "b answers 200, not 204");
+        assert_eq!(
+            client.get("/").backend(),
+            "a",
+            "b responds with 200, not 204"
+        );
     }
     b.set_health(Reply::status(302));
     wait_until_used(&ballast, "b");
 }
 
 #[test]
-fn an_http_check_is_for_the_host_itself_unless_told_otherwise() {
+fn an_http_check_names_the_host_itself_by_default() {
     let backend = Backend::start_new("a");
     let _ballast = Setup::of(&[&backend])
         .health(&format!("{{ {HTTP} }}"))
@@ -243,7 +247,7 @@ fn when_all_hosts_are_down_clients_get_503_until_one_recovers() {
 }
 
 #[test]
-fn try_all_asks_every_host_rather_than_none() {
+fn try_all_uses_every_host_if_all_are_down() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     for backend in [&a, &b] {
         backend.set_health(Reply::status(500));
@@ -261,12 +265,12 @@ fn try_all_asks_every_host_rather_than_none() {
     assert!(a.requests() > 0 && b.requests() > 0);
     // As soon as one host is healthy, only that host gets requests.
     a.set_health(Reply::ok());
-    wait_until_left_out(&ballast, "b");
+    wait_until_unused(&ballast, "b");
     assert_eq!(client.get("/").backend(), "a");
 }
 
 #[test]
-fn requests_under_way_on_a_host_that_is_taken_out_may_end() {
+fn running_requests_of_a_host_that_goes_down_finish() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health(&format!(
@@ -286,7 +290,13 @@ fn requests_under_way_on_a_host_that_is_taken_out_may_end() {
     for backend in [&a, &b] {
         backend.set_health(Reply::status(500));
     }
-    assert_eq!(client.read_response(false).expect("whole").text(), "end");
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .text(),
+        "end"
+    );
     wait_until(SOON, "503", || get(ballast.address(), "/").status == 503);
 }
 
@@ -306,7 +316,7 @@ fn sigterm_during_the_first_round_ends_the_process() {
 }
 
 #[test]
-fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
+fn a_check_timeout_does_not_remove_a_host_that_serves_requests() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health(&format!(
@@ -324,12 +334,12 @@ fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
     assert!(ballast.log_with(&[&address, "is down"]).is_empty());
     // A wrong response to a check counts, whatever the requests show.
     b.set_health(Reply::status(500));
-    wait_until(SOON, "it is down", || {
+    wait_until(SOON, "the host is down", || {
         client.get("/");
         !ballast.log_with(&[&address, "is down"]).is_empty()
     });
     b.set_health(Reply::ok());
-    wait_until(SOON, "it is up again", || {
+    wait_until(SOON, "the host is up again", || {
         ballast.log_with(&[&address, "is up"]).len() == 2
     });
     // Without requests there is no proof that the host works.
@@ -339,7 +349,7 @@ fn a_check_that_takes_too_long_does_not_remove_a_host_that_answers_requests() {
 }
 
 #[test]
-fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
+fn simultaneous_check_timeouts_of_most_hosts_remove_none() {
     for fall in [1, 3] {
         let backends = ["a", "b", "c", "d"].map(Backend::start_new);
         let ballast = Setup::of(&backends.each_ref())
@@ -364,13 +374,13 @@ fn when_the_checks_of_most_hosts_take_too_long_at_once_nobody_is_taken_out() {
             backend.set_health(Reply::ok());
         }
         ballast.wait_for_log(&["the correlated failure is over"]);
-        let begun = ballast.log_with(&["pool web: correlated failure"]).len();
-        assert!(begun <= 3, "{:#?}", ballast.log());
+        let before = ballast.log_with(&["pool web: correlated failure"]).len();
+        assert!(before <= 3, "{:#?}", ballast.log());
     }
 }
 
 #[test]
-fn a_process_that_was_stopped_judges_nobody() {
+fn a_process_that_was_suspended_marks_no_host_down() {
     let (a, b) = (Backend::start_new("a"), Backend::start_new("b"));
     let ballast = Setup::of(&[&a, &b])
         .health(&format!(
@@ -378,7 +388,7 @@ fn a_process_that_was_stopped_judges_nobody() {
         ))
         .start();
     // The first check of a host decides alone, and may have failed on a busy machine.
-    let told = ballast.log_with(&["is down"]).len();
+    let initial = ballast.log_with(&["is down"]).len();
     for _ in 0..3 {
         let seen = (a.health_checks(), b.health_checks());
         a.set_health(Reply::ok().after(Duration::from_millis(500)));
@@ -388,19 +398,19 @@ fn a_process_that_was_stopped_judges_nobody() {
         });
         ballast.signal(Signal::SIGSTOP);
         let start = Instant::now();
-        wait_until(SOON, "it was away longer than a check may take", || {
+        wait_until(SOON, "the pause exceeds the timeout of a check", || {
             start.elapsed() > Duration::from_secs(2)
         });
         ballast.signal(Signal::SIGCONT);
         let seen = (a.health_checks(), b.health_checks());
-        wait_until(SOON, "it checks on", || {
+        wait_until(SOON, "the checks continue", || {
             a.health_checks() > seen.0 && b.health_checks() > seen.1
         });
         assert_eq!(get(ballast.address(), "/").status, 200);
     }
     assert_eq!(
         ballast.log_with(&["is down"]).len(),
-        told,
+        initial,
         "{:?}",
         ballast.log()
     );

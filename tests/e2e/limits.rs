@@ -8,7 +8,7 @@ use crate::support::{
     Backend, Ballast, Client, DeadHost, Next, Reply, SOON, Setup, get, wait_until,
 };
 
-fn one_at_a_time(backend: &Backend) -> Ballast {
+fn one_request_at_a_time(backend: &Backend) -> Ballast {
     Setup::of(&[backend])
         .top("limits: { max_in_flight: 1 }")
         .top("timeouts: { read: 2s }")
@@ -30,9 +30,9 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nbegun";
 
 /// Waits until a request gets the status 200, which happens once no other request is counted.
-fn frees_up(address: SocketAddr, after: &str) {
+fn wait_until_served(address: SocketAddr, after: &str) {
     let mut client = Client::connect(address);
-    wait_until(SOON, &format!("the place is free after {after}"), || {
+    wait_until(SOON, &format!("the slot is free after {after}"), || {
         let status = client.get("/").status;
         assert!(status == 200 || status == 503, "{status} after {after}");
         status == 200
@@ -40,7 +40,7 @@ fn frees_up(address: SocketAddr, after: &str) {
 }
 
 #[test]
-fn beyond_max_in_flight_requests_get_503_at_once_and_later_they_are_served_again() {
+fn requests_over_max_in_flight_get_503_until_others_finish() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("limits: { max_in_flight: 2 }")
@@ -65,14 +65,14 @@ fn beyond_max_in_flight_requests_get_503_at_once_and_later_they_are_served_again
     backend.set(Reply::ok());
     first.abort();
     second.abort();
-    frees_up(ballast.address(), "the first two have gone");
+    wait_until_served(ballast.address(), "the first two requests have ended");
     assert_eq!(third.get("/").status, 200);
 }
 
 #[test]
-fn an_answered_request_is_no_longer_counted() {
+fn a_completed_request_is_no_longer_counted() {
     let backend = Backend::start_new("a");
-    let ballast = one_at_a_time(&backend);
+    let ballast = one_request_at_a_time(&backend);
     let mut client = Client::connect(ballast.address());
     for _ in 0..200 {
         assert_eq!(client.get("/").status, 200);
@@ -80,7 +80,7 @@ fn an_answered_request_is_no_longer_counted() {
 }
 
 #[test]
-fn nothing_stays_counted_after_a_client_has_left() {
+fn no_request_stays_counted_after_a_client_disconnects() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("limits: { max_in_flight: 1 }")
@@ -89,13 +89,13 @@ fn nothing_stays_counted_after_a_client_has_left() {
         backend.set(Reply::Hang);
         pending(&ballast, &backend, GET).abort();
         backend.set(Reply::ok());
-        frees_up(ballast.address(), "an abort");
+        wait_until_served(ballast.address(), "an abort");
 
         pending(&ballast, &backend, UPLOAD).abort();
-        frees_up(ballast.address(), "an abort amid the upload");
+        wait_until_served(ballast.address(), "an abort during the upload");
 
         drop(pending(&ballast, &backend, UPLOAD));
-        frees_up(ballast.address(), "a close amid the upload");
+        wait_until_served(ballast.address(), "a close during the upload");
     }
     // The client aborts during the response.
     backend.set(Reply::ok().body(vec![b'x'; 8 * 1024 * 1024]));
@@ -104,19 +104,19 @@ fn nothing_stays_counted_after_a_client_has_left() {
     client.read_head().expect("a head");
     client.abort();
     backend.set(Reply::ok());
-    frees_up(ballast.address(), "an abort amid the answer");
+    wait_until_served(ballast.address(), "an abort during the response");
     // A client that closes its connection while it waits counts as one that has sent everything. The end of the wait
-    // frees the place.
+    // frees the slot.
     backend.set(Reply::ok().after(Duration::from_millis(200)));
     drop(pending(&ballast, &backend, GET));
     backend.set(Reply::ok());
-    frees_up(ballast.address(), "a close before the answer");
+    wait_until_served(ballast.address(), "a close before the response");
 }
 
 #[test]
-fn nothing_stays_counted_after_a_host_has_failed() {
+fn no_request_stays_counted_after_a_host_fails() {
     let backend = Backend::start_new("a");
-    let ballast = one_at_a_time(&backend);
+    let ballast = one_request_at_a_time(&backend);
     for (reply, status) in [(Reply::Reset, 502), (Reply::Close, 502), (Reply::Hang, 504)] {
         for method in ["GET", "POST"] {
             backend.set(reply.clone());
@@ -124,24 +124,24 @@ fn nothing_stays_counted_after_a_host_has_failed() {
                 .request(format!(
                     "{method} / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n"
                 ))
-                .expect("a whole answer");
+                .expect("a complete response");
             assert_eq!(response.status, status, "{method} {reply:?}");
             backend.set(Reply::ok());
-            frees_up(ballast.address(), &format!("{reply:?}"));
+            wait_until_served(ballast.address(), &format!("{reply:?}"));
         }
     }
     backend.set(Reply::ResetMidBody);
     let _ = Client::connect(ballast.address()).request(GET);
     backend.set(Reply::ok());
-    frees_up(ballast.address(), "a body cut off");
+    wait_until_served(ballast.address(), "a body cut off");
     backend.stop();
     assert_eq!(get(ballast.address(), "/").status, 502);
     backend.start();
-    frees_up(ballast.address(), "a refused connection");
+    wait_until_served(ballast.address(), "a refused connection");
 }
 
 /// Causes many failures of each kind in a pool. A lease that is not released would then count against its host.
-fn shares_evenly_after_trouble(algorithm: &str) {
+fn assert_even_shares_after_faults(algorithm: &str) {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
         .host(DeadHost::new().address())
@@ -199,17 +199,17 @@ fn shares_evenly_after_trouble(algorithm: &str) {
 
 #[test]
 fn least_load_shares_evenly_after_aborts_errors_and_retries() {
-    shares_evenly_after_trouble("least_load");
+    assert_even_shares_after_faults("least_load");
 }
 
 #[test]
 fn bounded_shares_evenly_after_aborts_errors_and_retries() {
-    shares_evenly_after_trouble("{ name: bounded, key: uri }");
+    assert_even_shares_after_faults("{ name: bounded, key: uri }");
 }
 
 #[test]
 fn p2c_shares_evenly_after_aborts_errors_and_retries() {
-    shares_evenly_after_trouble("p2c");
+    assert_even_shares_after_faults("p2c");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_hot_key_spreads_over_a_bounded_pool() {
             client
         })
         .collect();
-    wait_until(SOON, "all forty have reached a host", || {
+    wait_until(SOON, "all forty requests have reached a host", || {
         backends.iter().map(Backend::requests).sum::<u64>() == 40
     });
     // ceil(1.25 · 40 / 5)

@@ -9,10 +9,12 @@ use serde_json::Value;
 use crate::support::{Backend, Ballast, Client, DeadHost, SOON, Setup, wait_for, wait_until};
 
 /// The number of suppressed lines, in total.
-fn held_back(ballast: &Ballast) -> usize {
-    let told = ballast.log_with(&["more lines like this"]);
-    let counts = told.iter().map(|line| {
-        let (before, _) = line.split_once(" more lines").expect("it is there");
+fn suppressed_lines(ballast: &Ballast) -> usize {
+    let lines = ballast.log_with(&["more lines like this"]);
+    let counts = lines.iter().map(|line| {
+        let (before, _) = line
+            .split_once(" more lines")
+            .expect("the line has a count");
         let count = before.rsplit(' ').next().expect("a word");
         count.parse::<usize>().expect("a number")
     });
@@ -20,7 +22,7 @@ fn held_back(ballast: &Ballast) -> usize {
 }
 
 #[test]
-fn ten_thousand_failures_are_a_few_short_lines_and_their_exact_number() {
+fn ten_thousand_failures_log_few_lines_with_the_exact_count() {
     const REQUESTS: usize = 10_000;
     const CLIENTS: usize = 4;
     let dead = DeadHost::new();
@@ -33,8 +35,8 @@ fn ten_thousand_failures_are_a_few_short_lines_and_their_exact_number() {
         let request = request.clone();
         thread::spawn(move || {
             for _ in 0..REQUESTS / CLIENTS {
-                let answer = Client::connect(address).request(&request);
-                assert_eq!(answer.expect("a whole answer").status, 502);
+                let response = Client::connect(address).request(&request);
+                assert_eq!(response.expect("a complete response").status, 502);
             }
         })
     }));
@@ -44,10 +46,10 @@ fn ten_thousand_failures_are_a_few_short_lines_and_their_exact_number() {
     ballast.signal(nix::sys::signal::Signal::SIGTERM);
     ballast.wait_exit(SOON);
     let failures = || ballast.log_with(&["Fail to proxy", "status: 502"]);
-    wait_until(SOON, "all of them are told", || {
-        failures().len() + held_back(&ballast) >= REQUESTS
+    wait_until(SOON, "every failure is logged or counted", || {
+        failures().len() + suppressed_lines(&ballast) >= REQUESTS
     });
-    assert_eq!(failures().len() + held_back(&ballast), REQUESTS);
+    assert_eq!(failures().len() + suppressed_lines(&ballast), REQUESTS);
     let log = ballast.log();
     let longest = log.iter().map(String::len).max();
     assert!(longest < Some(2_300), "{longest:?}");
@@ -58,7 +60,7 @@ fn ten_thousand_failures_are_a_few_short_lines_and_their_exact_number() {
 }
 
 #[test]
-fn the_first_line_says_what_runs_and_a_reload_says_it_again() {
+fn the_first_line_and_each_reload_describe_the_instance() {
     let backend = Backend::start_new("a");
     let (setup, admin) = crate::admin::with_admin(Setup::of(&[&backend]));
     let ballast = setup.start();
@@ -71,7 +73,7 @@ fn the_first_line_says_what_runs_and_a_reload_says_it_again() {
     let first = ballast.log().into_iter().next().expect("a line");
     assert!(parts.iter().all(|part| first.contains(*part)), "{first}");
     let more = setup.host_entry("\"127.0.0.1:9\"").yaml();
-    ballast.hang_up(&more);
+    ballast.reload_by_sighup(&more);
     ballast.wait_for_log(&[
         &version,
         &pid,
@@ -82,15 +84,15 @@ fn the_first_line_says_what_runs_and_a_reload_says_it_again() {
 }
 
 #[test]
-fn at_debug_each_request_has_a_line_with_its_choice() {
+fn debug_logs_the_selection_for_each_request() {
     let backend = Backend::start_new("a");
     let yaml = Setup::of(&[&backend]).yaml();
     let ballast = Ballast::start(&yaml);
-    let told = || ballast.log_with(&["/asked"]);
+    let lines = || ballast.log_with(&["/asked"]);
     assert_eq!(Client::connect(ballast.address()).get("/asked").status, 200);
     let level = ballast.command(&["log-level", "debug"]);
     assert_eq!(level.code, Some(0), "{level:?}");
-    assert!(told().is_empty(), "{:?}", told());
+    assert!(lines().is_empty(), "{:?}", lines());
     assert_eq!(Client::connect(ballast.address()).get("/asked").status, 200);
     let host = format!("attempt 1: host {}", backend.address());
     let why = "the choice of the algorithm";
@@ -103,12 +105,12 @@ fn at_debug_each_request_has_a_line_with_its_choice() {
         "status 200 in ",
         "complete",
     ]);
-    assert_eq!(told().len(), 1, "{:?}", told());
+    assert_eq!(lines().len(), 1, "{:?}", lines());
 }
 
 /// Whatever refuses a request, the log has the status that the client received, and the duration.
 #[test]
-fn a_refusal_is_recorded_with_the_status_on_the_wire() {
+fn a_rejected_request_is_logged_with_the_status_that_was_sent() {
     let backend = Backend::start_new("a");
     let setup = Setup::of(&[&backend])
         .top("access_log: { path: access.log }")
@@ -138,7 +140,7 @@ fn a_refusal_is_recorded_with_the_status_on_the_wire() {
         format!("GET / HTTP/1.1\r\n{host}A"),
     ];
     let lines = |count: usize| {
-        wait_for(SOON, "the lines are there", || {
+        wait_for(SOON, "the lines are written", || {
             let text = fs::read_to_string(ballast.path("access.log")).ok()?;
             let lines = text
                 .lines()
@@ -148,15 +150,15 @@ fn a_refusal_is_recorded_with_the_status_on_the_wire() {
         })
     };
     for (number, request) in refused.iter().enumerate() {
-        let answer = Client::connect(ballast.address()).request(request);
-        let wire = answer.expect("an answer").status;
+        let response = Client::connect(ballast.address()).request(request);
+        let wire = response.expect("a response").status;
         let line = lines(number + 1).pop().expect("a line");
         let shown = request[..request.len().min(60)].escape_debug();
         assert!((400..=505).contains(&wire), "{wire} to {shown}");
         assert_eq!(line["status"], wire, "{shown}: {line}");
         if wire == 408 {
-            let took = line["total_ms"].as_f64().expect("a number");
-            assert!((900.0..5_000.0).contains(&took), "{line}");
+            let elapsed = line["total_ms"].as_f64().expect("a number");
+            assert!((900.0..5_000.0).contains(&elapsed), "{line}");
         }
     }
     assert!(

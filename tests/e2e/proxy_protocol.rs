@@ -18,7 +18,7 @@ fn line(client: &str) -> Vec<u8> {
 
 /// A header of version 2.
 fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(rest.len()).expect("it fits");
+    let length = u16::try_from(rest.len()).expect("the length fits");
     [SIGNATURE, &[command, family], &length.to_be_bytes(), rest].concat()
 }
 
@@ -29,7 +29,7 @@ fn binary_of(client: [u8; 4], more: &[u8]) -> Vec<u8> {
 }
 
 /// A process that trusts proxies at 127.0.0.0 to 127.0.0.3.
-fn behind_proxies(backend: &Backend, more: &str, tls: &str) -> Ballast {
+fn start_with_trusted_proxies(backend: &Backend, more: &str, tls: &str) -> Ballast {
     Setup::of(&[backend])
         .top("timeouts: { client_head: 2s }")
         .top(&format!(
@@ -39,16 +39,16 @@ fn behind_proxies(backend: &Backend, more: &str, tls: &str) -> Ballast {
         .start()
 }
 
-fn after(header: &[u8], ballast: &Ballast) -> Client {
+fn connect_with(header: &[u8], ballast: &Ballast) -> Client {
     let mut client = Client::connect(ballast.address());
     client.send(header).expect("sent");
     client
 }
 
 #[test]
-fn the_announced_client_is_who_the_request_comes_from() {
+fn the_announced_client_is_the_client_of_the_request() {
     let backend = Backend::start_new("a");
-    let ballast = behind_proxies(&backend, "", "");
+    let ballast = start_with_trusted_proxies(&backend, "", "");
     let tlv = [0x04, 0, 200].into_iter().chain([0; 200]);
     for (header, expected) in [
         (line("192.0.2.7"), "192.0.2.7"),
@@ -63,7 +63,7 @@ fn the_announced_client_is_who_the_request_comes_from() {
         (binary(0x20, 0x11, &[192; 12]), "127.0.0.1"),
     ] {
         let shown = header.escape_ascii();
-        let mut client = after(&header, &ballast);
+        let mut client = connect_with(&header, &ballast);
         for _ in 0..2 {
             assert_eq!(client.get("/").status, 200, "{shown}");
             let last = backend.last();
@@ -72,20 +72,32 @@ fn the_announced_client_is_who_the_request_comes_from() {
         // The header may come together with the request, or byte by byte.
         let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
         let all = [&header[..], request].concat();
-        let mut client = after(&all, &ballast);
-        assert_eq!(client.read_response(false).expect("whole").status, 200);
+        let mut client = connect_with(&all, &ballast);
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .status,
+            200
+        );
         let mut client = Client::connect(ballast.address());
         for byte in &all {
             client.send([*byte]).expect("sent");
         }
-        assert_eq!(client.read_response(false).expect("whole").status, 200);
+        assert_eq!(
+            client
+                .read_response(false)
+                .expect("a complete response")
+                .status,
+            200
+        );
         let last = backend.last();
         assert_eq!(last.head.all("x-forwarded-for"), [expected], "{shown}");
     }
 }
 
 #[test]
-fn what_is_said_of_clients_holds_for_the_announced_one() {
+fn client_rules_apply_to_the_announced_client() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .algorithm("ip_hash")
@@ -95,22 +107,22 @@ fn what_is_said_of_clients_holds_for_the_announced_one() {
              proxy_protocol: {{ trusted: [127.0.0.1] }} }}]"
         ))
         .start();
-    let mut denied = after(&line("192.0.2.66"), &ballast);
+    let mut denied = connect_with(&line("192.0.2.66"), &ballast);
     assert!(denied.is_closed_within(SOON));
-    let mut first = after(&line("192.0.2.1"), &ballast);
+    let mut first = connect_with(&line("192.0.2.1"), &ballast);
     assert_eq!([(); 3].map(|()| first.get("/").status), [200, 200, 429]);
-    let mut second = after(&line("192.0.2.1"), &ballast);
+    let mut second = connect_with(&line("192.0.2.1"), &ballast);
     assert!(second.is_closed_within(SOON), "one connection each");
-    let mut other = after(&line("192.0.2.2"), &ballast);
+    let mut other = connect_with(&line("192.0.2.2"), &ballast);
     assert_eq!(other.get("/").status, 200);
 }
 
 #[test]
-fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
+fn connections_without_a_valid_header_from_a_trusted_proxy_are_closed() {
     let backend = Backend::start_new("a");
-    let ballast = behind_proxies(&backend, "", "");
-    let stranger: IpAddr = "127.0.0.9".parse().expect("an address");
-    let mut client = Client::from_ip(stranger, ballast.address()).expect("connected");
+    let ballast = start_with_trusted_proxies(&backend, "", "");
+    let untrusted: IpAddr = "127.0.0.9".parse().expect("an address");
+    let mut client = Client::from_ip(untrusted, ballast.address()).expect("connected");
     let _ = client.send(line("192.0.2.7"));
     assert!(client.is_closed_within(SOON));
     ballast.wait_for_log(&["WARN", "127.0.0.9", "is not a trusted proxy"]);
@@ -127,7 +139,7 @@ fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
         binary(0x21, 0x12, &[192; 12]),
         binary(0x21, 0x11, &[0; 5_000]),
     ] {
-        let mut client = after(&bad, &ballast);
+        let mut client = connect_with(&bad, &ballast);
         assert!(client.is_closed_within(SOON), "{}", bad.escape_ascii());
     }
     // The log does not have one line for each bad header.
@@ -137,7 +149,7 @@ fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
     // An incomplete header has the same deadline as a head.
     for part in [&b""[..], b"PROXY TCP4 192.0.2.7 19", SIGNATURE] {
         let start = Instant::now();
-        let mut client = after(part, &ballast);
+        let mut client = connect_with(part, &ballast);
         assert!(client.is_closed_within(SOON));
         assert!(start.elapsed() >= Duration::from_millis(1_900));
     }
@@ -148,7 +160,7 @@ fn without_a_good_header_from_a_trusted_proxy_nobody_comes_in() {
 }
 
 #[test]
-fn a_header_stands_before_tls() {
+fn the_header_precedes_tls() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("edge");
     let (certificate, key) = authority.issue(&["edge.test"]).write(folder.path(), "edge");
@@ -158,10 +170,10 @@ fn a_header_stands_before_tls() {
         certificate.display(),
         key.display()
     );
-    let ballast = behind_proxies(&backend, "", &tls);
+    let ballast = start_with_trusted_proxies(&backend, "", &tls);
     for header in [line("192.0.2.7"), binary_of([192, 0, 2, 7], b"")] {
         let config = authority.client();
-        let client = Client::tls_behind(&header, ballast.address(), "edge.test", config);
+        let client = Client::tls_after(&header, ballast.address(), "edge.test", config);
         assert_eq!(client.expect("connected").get("/").status, 200);
         let last = backend.last();
         assert_eq!(last.head.all("x-forwarded-for"), ["192.0.2.7"]);
@@ -170,7 +182,7 @@ fn a_header_stands_before_tls() {
 }
 
 #[test]
-fn a_reload_begins_and_ends_it_for_new_connections() {
+fn a_reload_enables_and_disables_it_for_new_connections() {
     let backend = Backend::start_new("a");
     let setup = |more: &str| {
         let listeners = format!("listeners: [{{ address: \"{LISTEN}\"{more} }}]");
@@ -180,11 +192,14 @@ fn a_reload_begins_and_ends_it_for_new_connections() {
     let mut plain = Client::connect(ballast.address());
     assert_eq!(plain.get("/").status, 200);
     let announced = ", proxy_protocol: { trusted: [127.0.0.1] }";
-    let outcome = ballast.hang_up(&setup(announced).yaml());
+    let outcome = ballast.reload_by_sighup(&setup(announced).yaml());
     assert!(outcome.contains("proxy_protocol changed"), "{outcome}");
-    assert_eq!(plain.get("/").status, 200, "it stays");
-    assert_eq!(after(&line("192.0.2.7"), &ballast).get("/").status, 200);
-    ballast.hang_up(&setup("").yaml());
+    assert_eq!(plain.get("/").status, 200, "the connection stays open");
+    assert_eq!(
+        connect_with(&line("192.0.2.7"), &ballast).get("/").status,
+        200
+    );
+    ballast.reload_by_sighup(&setup("").yaml());
     assert_eq!(Client::connect(ballast.address()).get("/").status, 200);
 }
 
@@ -199,12 +214,12 @@ impl Drop for Haproxy {
 }
 
 #[test]
-fn haproxy_announces_its_clients_in_both_versions() {
+fn haproxy_sends_its_clients_in_both_versions() {
     let Some(program) = peer("haproxy") else {
         return;
     };
     let backend = Backend::start_new("a");
-    let ballast = behind_proxies(&backend, "", "");
+    let ballast = start_with_trusted_proxies(&backend, "", "");
     for version in ["send-proxy check", "send-proxy-v2 check"] {
         let front: SocketAddr = free();
         let config = format!(
@@ -221,8 +236,8 @@ fn haproxy_announces_its_clients_in_both_versions() {
         wait_until(SOON, "haproxy passes requests on", || {
             let client = Client::from_ip(source, front);
             let request = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-            let answer = client.and_then(|mut client| client.request(request));
-            answer.is_ok_and(|answer| answer.status == 200)
+            let response = client.and_then(|mut client| client.request(request));
+            response.is_ok_and(|response| response.status == 200)
         });
         let last = backend.last();
         assert_eq!(

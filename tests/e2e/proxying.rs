@@ -10,7 +10,7 @@ use crate::support::{Backend, Client, Next, Reply, SOON, Setup, get, wait_until}
 const MANY: usize = 20 * 1024 * 1024;
 
 #[test]
-fn request_and_answer_pass_unchanged() {
+fn request_and_response_pass_unchanged() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(
@@ -26,7 +26,7 @@ fn request_and_answer_pass_unchanged() {
             "PUT /a%20b/c?d=e&d=f HTTP/1.1\r\nHost: shop.example:8080\r\nX-Mine: yes\r\n\
              Accept: */*\r\nContent-Length: 4\r\n\r\nbody",
         )
-        .expect("a whole answer");
+        .expect("a complete response");
     assert_eq!(response.status, 418);
     assert_eq!(response.text(), "teapot");
     assert_eq!(response.head.get("x-custom"), Some("one"));
@@ -57,7 +57,7 @@ fn every_method_passes() {
 }
 
 #[test]
-fn an_answer_streams_while_it_is_being_made() {
+fn response_bodies_are_streamed() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let (release, released) = mpsc::channel::<()>();
@@ -86,7 +86,7 @@ fn an_answer_streams_while_it_is_being_made() {
 }
 
 #[test]
-fn a_request_body_streams_while_it_is_being_sent() {
+fn request_bodies_are_streamed() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -101,7 +101,13 @@ fn a_request_body_streams_while_it_is_being_sent() {
     );
     client.send_chunk(" last").expect("sent");
     client.send_chunk("").expect("sent");
-    assert_eq!(client.read_response(false).expect("whole").status, 200);
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .status,
+        200
+    );
     assert_eq!(backend.last().body, b"first last");
 }
 
@@ -123,7 +129,13 @@ fn twenty_megabytes_pass_intact_both_ways() {
         client.send_chunk(piece).expect("sent");
     }
     client.send_chunk("").expect("sent");
-    assert!(client.read_response(false).expect("whole").body == body);
+    assert!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .body
+            == body
+    );
     assert!(backend.last().body == body);
 }
 
@@ -170,7 +182,7 @@ fn connections_are_kept_on_both_sides() {
 }
 
 #[test]
-fn a_host_that_closes_after_each_answer_does_not_cost_the_client_its_connection() {
+fn a_host_that_closes_after_each_response_does_not_end_client_connections() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -188,7 +200,7 @@ fn a_host_that_closes_after_each_answer_does_not_cost_the_client_its_connection(
 }
 
 #[test]
-fn a_client_may_ask_for_the_end_of_its_connection() {
+fn a_client_may_request_connection_close() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     let mut client = Client::connect(ballast.address());
@@ -200,7 +212,9 @@ fn a_client_may_ask_for_the_end_of_its_connection() {
 
     for _ in 0..10 {
         let mut old = Client::connect(ballast.address());
-        let response = old.request("GET / HTTP/1.0\r\n\r\n").expect("whole");
+        let response = old
+            .request("GET / HTTP/1.0\r\n\r\n")
+            .expect("a complete response");
         assert_eq!(response.text(), "a\n");
         assert!(old.is_closed_within(SOON));
     }
@@ -208,7 +222,7 @@ fn a_client_may_ask_for_the_end_of_its_connection() {
 }
 
 #[test]
-fn an_answer_that_comes_before_the_upload_ends_reaches_the_client() {
+fn an_early_response_reaches_the_client() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::Early(413));
@@ -216,11 +230,17 @@ fn an_answer_that_comes_before_the_upload_ends_reaches_the_client() {
     client
         .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nthe beginning")
         .expect("sent");
-    assert_eq!(client.read_response(false).expect("whole").status, 413);
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .status,
+        413
+    );
 }
 
 #[test]
-fn continue_passes_when_the_client_waits_for_it() {
+fn continue_reaches_a_client_that_expects_it() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::script(|head, wire| {
@@ -236,11 +256,17 @@ fn continue_passes_when_the_client_waits_for_it() {
     let head = client.wire().read_head().expect("read").expect("a head");
     assert_eq!(head.word(1), "100");
     client.send("body").expect("sent");
-    assert_eq!(client.read_response(false).expect("whole").text(), "done");
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .text(),
+        "done"
+    );
 }
 
 #[test]
-fn a_client_that_has_said_all_still_gets_its_answer_where_that_is_asked_for() {
+fn a_half_closed_client_gets_its_response_with_half_close_serve() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).top("half_close: serve").start();
     backend.set(Reply::ok().after(Duration::from_millis(100)));
@@ -249,11 +275,17 @@ fn a_client_that_has_said_all_still_gets_its_answer_where_that_is_asked_for() {
         .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody")
         .expect("sent");
     client.finish_sending();
-    assert_eq!(client.read_response(false).expect("whole").text(), "a\n");
+    assert_eq!(
+        client
+            .read_response(false)
+            .expect("a complete response")
+            .text(),
+        "a\n"
+    );
 }
 
 #[test]
-fn a_body_cut_off_by_the_host_is_not_passed_off_as_whole() {
+fn a_truncated_response_body_does_not_look_complete() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend]).start();
     backend.set(Reply::ResetMidBody);

@@ -17,8 +17,8 @@ fn ask(ballast: &Ballast, path: &str) -> thread::JoinHandle<(u16, Duration)> {
 
 /// The number of requests in the queue of the only pool.
 fn waiting(ballast: &Ballast) -> u64 {
-    let told = ballast.command(&["status", "--json"]);
-    let status: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let output = ballast.command(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
     status["pools"][0]["waiting"].as_u64().expect("a number")
 }
 
@@ -47,7 +47,7 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
             .pool("limits: { max_in_flight: 2, queue: 0 }")
             .start();
         // There are five places, so the sixth request is refused at once.
-        let asked: Vec<_> = (0..6).map(|_| ask(&ballast, "/same")).collect();
+        let pending: Vec<_> = (0..6).map(|_| ask(&ballast, "/same")).collect();
         let total = || backends.iter().map(Backend::requests).sum::<u64>();
         wait_until(SOON, "five requests run", || total() == 5);
         assert_eq!(
@@ -55,9 +55,9 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
             [2, 2, 1],
             "{algorithm}"
         );
-        let mut statuses: Vec<u16> = asked
+        let mut statuses: Vec<u16> = pending
             .into_iter()
-            .map(|thread| thread.join().expect("an answer").0)
+            .map(|thread| thread.join().expect("a response").0)
             .collect();
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 200, 200, 200, 200, 503], "{algorithm}");
@@ -66,21 +66,21 @@ fn no_host_gets_more_than_its_limit_with_any_algorithm() {
 }
 
 #[test]
-fn requests_wait_in_line_and_are_served_in_turn() {
+fn queued_requests_are_served_in_order() {
     let backend = Backend::start_new("a");
     // The first request runs until all others are in the queue.
     backend.set(Reply::ok().after(Duration::from_secs(4)));
     let ballast = Setup::of(&[&backend])
         .pool("limits: { max_in_flight: 1, queue: 10, queue_timeout: 10s }")
         .start();
-    let asked: Vec<_> = (0..6)
+    let pending: Vec<_> = (0..6)
         .map(|number| {
             let thread = ask(&ballast, &format!("/{number}"));
             if number == 0 {
-                wait_until(SOON, "the first runs", || backend.requests() == 1);
+                wait_until(SOON, "the first request runs", || backend.requests() == 1);
                 backend.set(Reply::ok().after(Duration::from_millis(100)));
             } else {
-                wait_until(SOON, "it waits", || waiting(&ballast) == number);
+                wait_until(SOON, "the request waits", || waiting(&ballast) == number);
             }
             thread
         })
@@ -97,13 +97,13 @@ fn requests_wait_in_line_and_are_served_in_turn() {
     }
     let expected: Vec<_> = (0..6).map(|n| format!("GET /{n} HTTP/1.1")).collect();
     assert_eq!(order, expected);
-    for thread in asked {
-        assert_eq!(thread.join().expect("an answer").0, 200);
+    for thread in pending {
+        assert_eq!(thread.join().expect("a response").0, 200);
     }
 }
 
 #[test]
-fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
+fn a_full_queue_and_a_queue_timeout_give_503_with_retry_after() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let ballast = Setup::of(&[&backend])
@@ -114,11 +114,11 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
     first
         .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("sent");
-    wait_until(SOON, "the first runs", || backend.requests() == 1);
+    wait_until(SOON, "the first request runs", || backend.requests() == 1);
     let start = Instant::now();
     let both = [ask(&ballast, "/"), ask(&ballast, "/")];
     let mut times = both.map(|thread| {
-        let (status, time) = thread.join().expect("an answer");
+        let (status, time) = thread.join().expect("a response");
         assert_eq!(status, 503);
         time
     });
@@ -128,18 +128,18 @@ fn a_full_line_and_a_long_wait_end_in_503_with_retry_after() {
     assert!(times[1] >= Duration::from_millis(3_900), "{times:?}");
     assert!(start.elapsed() < SOON);
     let mut client = Client::connect(ballast.address());
-    let answer = client.get("/");
-    assert_eq!(answer.status, 503);
-    assert!(answer.head.get("retry-after").is_some());
+    let response = client.get("/");
+    assert_eq!(response.status, 503);
+    assert!(response.head.get("retry-after").is_some());
     // The connection stays open, and later requests are served.
     backend.set(Reply::ok());
     first.abort();
-    wait_until(SOON, "the place is free", || client.get("/").status == 200);
+    wait_until(SOON, "the slot is free", || client.get("/").status == 200);
     assert_eq!(backend.requests(), 2);
 }
 
 #[test]
-fn a_key_whose_host_is_full_moves_on_and_comes_back() {
+fn the_key_of_a_full_host_moves_and_returns() {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let ballast = Setup::of(&backends.each_ref())
         .algorithm("{ name: consistent_hash, key: path }")
@@ -147,19 +147,21 @@ fn a_key_whose_host_is_full_moves_on_and_comes_back() {
         .start();
     let mut client = Client::connect(ballast.address());
     let home = client.get("/key").backend().to_owned();
-    let at_home = backends.iter().find(|backend| backend.name() == home);
-    let at_home = at_home.expect("one of them");
-    at_home.set(Reply::Hang);
+    let home_backend = backends.iter().find(|backend| backend.name() == home);
+    let home_backend = home_backend.expect("one of them");
+    home_backend.set(Reply::Hang);
     let mut stuck = Client::connect(ballast.address());
-    let before = at_home.requests();
+    let before = home_backend.requests();
     stuck
         .send("GET /key HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("sent");
-    wait_until(SOON, "it is full", || at_home.requests() > before);
-    let elsewhere = client.get("/key").backend().to_owned();
-    assert_ne!(elsewhere, home);
-    assert_eq!(client.get("/key").backend(), elsewhere);
-    at_home.set(Reply::ok());
+    wait_until(SOON, "the host is full", || {
+        home_backend.requests() > before
+    });
+    let other = client.get("/key").backend().to_owned();
+    assert_ne!(other, home);
+    assert_eq!(client.get("/key").backend(), other);
+    home_backend.set(Reply::ok());
     stuck.abort();
     wait_until(SOON, "the key is back", || {
         client.get("/key").backend() == home
@@ -167,7 +169,7 @@ fn a_key_whose_host_is_full_moves_on_and_comes_back() {
 }
 
 #[test]
-fn a_request_in_line_is_served_when_the_pool_before_a_reload_frees_the_host() {
+fn a_queued_request_is_served_when_the_old_pool_releases_the_host() {
     let backend = Backend::start_new("a");
     let setup = |timeout: &str| {
         Setup::of(&[&backend]).pool(&format!(
@@ -177,14 +179,14 @@ fn a_request_in_line_is_served_when_the_pool_before_a_reload_frees_the_host() {
     let ballast = setup("9s").start();
     backend.set(Reply::ok().after(Duration::from_secs(1)));
     let first = ask(&ballast, "/first");
-    wait_until(SOON, "the first runs", || backend.requests() == 1);
-    let line = ballast.hang_up(&setup("8s").yaml());
+    wait_until(SOON, "the first request runs", || backend.requests() == 1);
+    let line = ballast.reload_by_sighup(&setup("8s").yaml());
     assert!(
         line.contains("limits.queue_timeout changed from 9s to 8s"),
         "{line}"
     );
     backend.set(Reply::ok());
-    assert_eq!(ask(&ballast, "/second").join().expect("an answer").0, 200);
-    assert_eq!(first.join().expect("an answer").0, 200);
+    assert_eq!(ask(&ballast, "/second").join().expect("a response").0, 200);
+    assert_eq!(first.join().expect("a response").0, 200);
     assert_eq!(backend.requests(), 2);
 }

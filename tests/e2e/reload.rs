@@ -47,7 +47,7 @@ fn many_sighups_under_load_fail_no_request_and_leave_a_websocket_alive() {
                 .top("timeouts: { read: 30s }"),
             _ => Setup::of(&[&b, &a]).algorithm("least_load"),
         };
-        let line = ballast.hang_up(&setup.health(check).yaml());
+        let line = ballast.reload_by_sighup(&setup.health(check).yaml());
         assert!(line.contains("reloaded in place"), "{line}");
     }
     kept.stop().assert_all_ok("kept connections");
@@ -57,7 +57,7 @@ fn many_sighups_under_load_fail_no_request_and_leave_a_websocket_alive() {
 }
 
 #[test]
-fn ballast_reload_tells_what_changed_and_which_way_it_went() {
+fn ballast_reload_reports_the_changes_and_the_method() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a]).start();
     let end = ballast.reload();
@@ -75,7 +75,7 @@ fn ballast_reload_tells_what_changed_and_which_way_it_went() {
         ),
     ] {
         assert!(
-            end.stdout.lines().any(|told| told == line),
+            end.stdout.lines().any(|preview| preview == line),
             "{line}\n{end:?}"
         );
     }
@@ -85,7 +85,7 @@ fn ballast_reload_tells_what_changed_and_which_way_it_went() {
 }
 
 #[test]
-fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
+fn sighup_refuses_reloads_that_need_a_new_process() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let ballast = Setup::of(&[&a]).start();
     let added = free();
@@ -104,7 +104,7 @@ fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
             "needs a new process: server.control_socket changed".to_owned(),
         ),
     ] {
-        let line = ballast.hang_up(&Setup::of(&[&b]).top(top).yaml());
+        let line = ballast.reload_by_sighup(&Setup::of(&[&b]).top(top).yaml());
         assert!(line.contains("not reloaded"), "{line}");
         assert!(line.contains(&words), "{words}\n{line}");
         for _ in 0..4 {
@@ -115,7 +115,7 @@ fn what_needs_a_new_process_is_refused_as_a_whole_by_sighup() {
 }
 
 #[test]
-fn keys_of_the_hosts_that_stay_do_not_move() {
+fn keys_of_the_remaining_hosts_do_not_move() {
     let backends = ["a", "b", "c", "d"].map(Backend::start_new);
     let setup = |hosts: &[&Backend]| {
         Setup::of(hosts)
@@ -128,13 +128,13 @@ fn keys_of_the_hosts_that_stay_do_not_move() {
         let mut client = Client::connect(address);
         (0..300)
             .map(|key| {
-                let answer = client.get_with("/", &format!("X-Key: {key}\r\n"));
-                (key, answer.backend().to_owned())
+                let response = client.get_with("/", &format!("X-Key: {key}\r\n"));
+                (key, response.backend().to_owned())
             })
             .collect()
     };
     let before = mapping(ballast.address());
-    ballast.hang_up(&setup(&all[..3]).yaml());
+    ballast.reload_by_sighup(&setup(&all[..3]).yaml());
     let after = mapping(ballast.address());
     for (key, host) in &before {
         if host != "d" {
@@ -142,12 +142,12 @@ fn keys_of_the_hosts_that_stay_do_not_move() {
         }
     }
     assert!(after.values().all(|host| host != "d"));
-    ballast.hang_up(&setup(&all).yaml());
+    ballast.reload_by_sighup(&setup(&all).yaml());
     assert_eq!(mapping(ballast.address()), before);
 }
 
 #[test]
-fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
+fn reloads_readmit_no_host_before_its_checks_do() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let setup = |weight| {
         Setup::of(&[&a])
@@ -159,7 +159,7 @@ fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
     b.set_health(Reply::ok());
     // The host would work now, but it first needs two good checks in a row, a minute apart.
     for weight in 2..6 {
-        ballast.hang_up(&setup(weight).yaml());
+        ballast.reload_by_sighup(&setup(weight).yaml());
         for _ in 0..10 {
             assert_eq!(get(ballast.address(), "/").backend(), "a");
         }
@@ -169,7 +169,7 @@ fn reloads_bring_no_host_back_sooner_than_its_checks_would() {
 }
 
 #[test]
-fn checks_go_on_after_a_reload_when_they_are_due() {
+fn checks_keep_their_schedule_over_a_reload() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let setup = |weight| {
         Setup::of(&[&a])
@@ -179,7 +179,7 @@ fn checks_go_on_after_a_reload_when_they_are_due() {
     b.set_health(Reply::status(503));
     let ballast = setup(1).start();
     b.set_health(Reply::ok());
-    ballast.hang_up(&setup(2).yaml());
+    ballast.reload_by_sighup(&setup(2).yaml());
     wait_until(SOON, "the host is back", || {
         get(ballast.address(), "/").backend() == "b"
     });
@@ -192,7 +192,7 @@ fn a_new_host_is_checked_before_it_gets_a_request() {
     b.set_health(Reply::status(500));
     let ballast = Setup::of(&[&a]).health(CHECKED).start();
     let with_new = Setup::of(&[&a, &b]).host(dead.address()).health(CHECKED);
-    ballast.hang_up(&with_new.yaml());
+    ballast.reload_by_sighup(&with_new.yaml());
     for _ in 0..20 {
         assert_eq!(get(ballast.address(), "/").backend(), "a");
     }
@@ -201,7 +201,7 @@ fn a_new_host_is_checked_before_it_gets_a_request() {
 }
 
 #[test]
-fn a_pool_that_stays_the_same_is_left_alone() {
+fn a_reload_keeps_an_unchanged_pool() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let pools = |weight| {
         format!(
@@ -220,22 +220,22 @@ pools:
     client.get("/");
     let connections = a.connections();
     for weight in 2..6 {
-        ballast.hang_up(&pools(weight));
+        ballast.reload_by_sighup(&pools(weight));
         assert_eq!(client.get("/").backend(), "a");
         assert_eq!(client.get("/b").backend(), "b");
     }
-    assert_eq!(a.health_checks(), 1, "its checks go on as they were");
-    assert_eq!(a.connections(), connections, "its idle connection is used");
+    assert_eq!(a.health_checks(), 1, "the checks continue");
+    assert_eq!(a.connections(), connections, "the idle connection is used");
     assert_eq!(b.health_checks(), 1, "known, and not due");
 }
 
 #[test]
-fn limits_and_routes_hold_for_the_next_request() {
+fn new_limits_and_routes_apply_to_the_next_request() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     let mut client = Client::connect(ballast.address());
     assert_eq!(client.get("/").status, 200);
-    ballast.hang_up(
+    ballast.reload_by_sighup(
         &Setup::of(&[&a])
             .top("routes: [{ path: /only, pool: web }]")
             .yaml(),
@@ -247,16 +247,16 @@ fn limits_and_routes_hold_for_the_next_request() {
     busy.send("GET /only HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("sent");
     wait_until(SOON, "the request is under way", || a.requests() == 3);
-    ballast.hang_up(&Setup::of(&[&a]).top("limits: { max_in_flight: 1 }").yaml());
+    ballast.reload_by_sighup(&Setup::of(&[&a]).top("limits: { max_in_flight: 1 }").yaml());
     a.set(Reply::ok());
     // The request from before the reload counts towards the process's limit of concurrent requests.
     assert_eq!(client.get("/").status, 503);
     drop(busy);
-    wait_until(SOON, "the place is free", || client.get("/").status == 200);
+    wait_until(SOON, "the slot is free", || client.get("/").status == 200);
 }
 
 #[test]
-fn the_grace_period_of_the_newest_file_counts() {
+fn the_newest_grace_period_applies() {
     let a = Backend::start_new("a");
     a.set(Reply::Hang);
     let mut ballast = Setup::of(&[&a])
@@ -266,7 +266,7 @@ fn the_grace_period_of_the_newest_file_counts() {
     busy.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("sent");
     wait_until(SOON, "the request is under way", || a.requests() == 1);
-    ballast.hang_up(
+    ballast.reload_by_sighup(
         &Setup::of(&[&a])
             .top("server: { grace_period: 100ms }")
             .yaml(),
@@ -276,7 +276,7 @@ fn the_grace_period_of_the_newest_file_counts() {
 }
 
 #[test]
-fn certificates_are_shown_from_the_next_handshake_on() {
+fn new_certificates_are_used_from_the_next_handshake_on() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let [old, new] = ["old", "new"].map(Authority::new);
     let a = Backend::start_new("a");
@@ -294,29 +294,32 @@ fn certificates_are_shown_from_the_next_handshake_on() {
         let client = Client::tls(ballast.address(), "host.test", authority.client());
         client.and_then(|mut client| client.request("GET / HTTP/1.1\r\nHost: test\r\n\r\n"))
     };
-    let mut kept =
-        Client::tls(ballast.address(), "host.test", old.client()).expect("the old one is shown");
+    let mut kept = Client::tls(ballast.address(), "host.test", old.client())
+        .expect("the old certificate is used");
     assert_eq!(kept.get("/").status, 200);
     // The same file names with new content, as in a renewal.
     new.issue(&["host.test"]).write(folder.path(), "host");
-    let line = ballast.hang_up(&yaml);
+    let line = ballast.reload_by_sighup(&yaml);
     assert!(line.contains("tls.certificates has new content"), "{line}");
-    assert_eq!(shows(&new).expect("the new one is shown").status, 200);
-    shows(&old).expect_err("the old one is gone");
+    assert_eq!(
+        shows(&new).expect("the new certificate is used").status,
+        200
+    );
+    shows(&old).expect_err("the old certificate is no longer used");
     assert_eq!(kept.get("/").status, 200, "connections stay");
 }
 
 #[test]
-fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
+fn the_control_socket_is_private_and_removed_at_exit() {
     let a = Backend::start_new("a");
     let mut ballast = Setup::of(&[&a]).start();
-    let socket = ballast.file_ending(".sock");
-    let found = std::fs::metadata(&socket).expect("it is there");
+    let socket = ballast.file_with_suffix(".sock");
+    let found = std::fs::metadata(&socket).expect("the file exists");
     assert_eq!(found.permissions().mode() & 0o777, 0o600);
     assert_eq!(found.uid(), nix::unistd::geteuid().as_raw());
     // A peer with another user is refused, whatever the mode of the socket is.
-    if let Some(stranger) = stranger(&ballast, &socket) {
-        assert_eq!(stranger.code, Some(1), "{stranger:?}");
+    if let Some(reload_as_nobody) = reload_as_nobody(&ballast, &socket) {
+        assert_eq!(reload_as_nobody.code, Some(1), "{reload_as_nobody:?}");
         ballast.wait_for_log(&["control socket: refused"]);
     }
     ballast.signal(Signal::SIGTERM);
@@ -328,14 +331,18 @@ fn the_control_socket_is_for_the_owner_and_goes_with_the_process() {
 }
 
 /// Runs `ballast reload` as the user `nobody`, with the socket open to all users. Only root can do that.
-fn stranger(ballast: &Ballast, socket: &std::path::Path) -> Option<crate::support::Finished> {
+fn reload_as_nobody(
+    ballast: &Ballast,
+    socket: &std::path::Path,
+) -> Option<crate::support::Finished> {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can become somebody else");
+        println!("skipped: only root can change the user");
         return None;
     }
     let setpriv = crate::support::peer("setpriv")?;
     let open = |path: &std::path::Path| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("it is ours");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))
+            .expect("the test owns the file");
     };
     let binary = ballast.folder().join("ballast");
     std::fs::copy(env!("CARGO_BIN_EXE_ballast"), &binary).expect("there is room");
@@ -352,22 +359,26 @@ fn stranger(ballast: &Ballast, socket: &std::path::Path) -> Option<crate::suppor
 }
 
 #[test]
-fn a_second_process_with_the_same_file_is_told_who_runs() {
+fn a_second_process_with_the_same_file_reports_the_running_one() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
-    ballast.file_ending(".sock");
+    ballast.file_with_suffix(".sock");
     let end = ballast.run_again();
     assert_eq!(end.code, Some(1), "{end:?}");
     let words = format!("another ballast runs with this file, pid {}", ballast.pid());
     assert!(end.stderr.contains(&words), "{end:?}");
-    assert_eq!(ballast.reload().code, Some(0), "the first one keeps it");
+    assert_eq!(
+        ballast.reload().code,
+        Some(0),
+        "the first process keeps the socket"
+    );
 }
 
 #[test]
-fn a_socket_that_a_killed_process_left_is_replaced() {
+fn the_socket_of_a_killed_process_is_replaced() {
     let a = Backend::start_new("a");
     let mut first = Setup::of(&[&a]).start();
-    let socket = first.file_ending(".sock");
+    let socket = first.file_with_suffix(".sock");
     first.signal(Signal::SIGKILL);
     first.wait_exit(SOON);
     assert!(socket.exists());
@@ -377,29 +388,31 @@ fn a_socket_that_a_killed_process_left_is_replaced() {
             socket.display()
         ))
         .start();
-    wait_until(SOON, "it answers", || second.reload().code == Some(0));
+    wait_until(SOON, "the second process responds", || {
+        second.reload().code == Some(0)
+    });
 }
 
 #[test]
-fn health_checks_follow_the_file() {
+fn a_reload_changes_health_checks() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     assert_eq!(a.health_checks(), 0);
     let check = format!("{{ type: http, path: {HEALTH_PATH}, interval: 20ms, timeout: 20ms }}");
-    ballast.hang_up(&Setup::of(&[&a]).health(&check).yaml());
+    ballast.reload_by_sighup(&Setup::of(&[&a]).health(&check).yaml());
     wait_until(SOON, "checks", || a.health_checks() > 3);
-    ballast.hang_up(&Setup::of(&[&a]).yaml());
+    ballast.reload_by_sighup(&Setup::of(&[&a]).yaml());
     // One check may still be running.
     let since = a.health_checks() + 1;
     for _ in 0..20 {
         assert_eq!(get(ballast.address(), "/").status, 200);
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(a.health_checks() <= since, "they have ended");
+    assert!(a.health_checks() <= since, "the checks have ended");
 }
 
 #[test]
-fn what_needs_a_new_process_gets_one_by_ballast_reload() {
+fn ballast_reload_starts_a_new_process_where_one_is_needed() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let mut ballast = Setup::of(&[&a]).start();
     let added = free();
@@ -418,14 +431,14 @@ fn what_needs_a_new_process_gets_one_by_ballast_reload() {
         ballast.reload().stdout,
         "reloaded, in-place\n  nothing changed\n"
     );
-    let pid = std::fs::read_to_string(ballast.file_ending(".pid")).expect("it is there");
+    let pid = std::fs::read_to_string(ballast.file_with_suffix(".pid")).expect("the file exists");
     let pid = nix::unistd::Pid::from_raw(pid.trim().parse().expect("a number"));
-    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it runs");
-    wait_until(SOON, "it ends", || !ballast.listens());
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("the process runs");
+    wait_until(SOON, "the process ends", || !ballast.listens());
 }
 
 #[test]
-fn a_handover_that_fails_is_told_by_ballast_reload() {
+fn ballast_reload_reports_a_failed_handover() {
     let a = Backend::start_new("a");
     let ballast = Setup::of(&[&a]).start();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -444,11 +457,11 @@ fn a_handover_that_fails_is_told_by_ballast_reload() {
 }
 
 #[test]
-fn check_tells_what_a_reload_would_do_and_applies_nothing() {
+fn check_previews_a_reload_and_applies_nothing() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let mut ballast = Setup::of(&[&a]).start();
-    ballast.file_ending(".sock");
-    let told = |setup: &Setup| {
+    ballast.file_with_suffix(".sock");
+    let preview = |setup: &Setup| {
         ballast.configure(&setup.yaml());
         let end = ballast.check();
         let words = end.stdout.split_once("the running process: ");
@@ -457,10 +470,10 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     };
     let same = Setup::of(&[&a]);
     assert_eq!(
-        told(&same),
+        preview(&same),
         (Some(0), "nothing to reload\n".to_owned(), String::new())
     );
-    let (code, words, _) = told(&Setup::of(&[&a]).host_entry(&weighted(&b, 4)));
+    let (code, words, _) = preview(&Setup::of(&[&a]).host_entry(&weighted(&b, 4)));
     assert_eq!(code, Some(0));
     let host = format!(
         "would reload in place\n  pools.web.hosts[{}] added\n",
@@ -471,15 +484,15 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
         Setup::of(&[&a]).top(&format!("listeners: [\"{LISTEN}\", \"{listener}\"]"))
     };
     let added = free();
-    let (code, words, _) = told(&with(&added.to_string()));
+    let (code, words, _) = preview(&with(&added.to_string()));
     assert_eq!(code, Some(0));
     assert!(words.starts_with("would reload by handover\n"), "{words}");
     let line = format!("listeners[{added}] added");
     assert!(words.contains(&line), "{words}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let taken = taken.local_addr().map(|address| (taken, address));
-    let (_taken, address) = taken.expect("it is bound");
-    let (code, _, reason) = told(&with(&address.to_string()));
+    let (_taken, address) = taken.expect("the socket is bound");
+    let (code, _, reason) = preview(&with(&address.to_string()));
     assert_eq!(code, Some(2));
     let line = format!("a reload would fail: cannot listen on {address}: address in use\n");
     assert_eq!(reason, line);
@@ -490,11 +503,53 @@ fn check_tells_what_a_reload_would_do_and_applies_nothing() {
     ballast.signal(Signal::SIGTERM);
     ballast.wait_exit(SOON);
     let end = ballast.check();
-    assert_eq!(end.code, Some(0), "nobody tries to listen there: {end:?}");
+    assert_eq!(
+        end.code,
+        Some(0),
+        "check does not listen without a process: {end:?}"
+    );
     let line = end.stdout.lines().nth(1).unwrap_or_default();
     assert!(
         line.starts_with("no preview of a reload: no ballast runs"),
         "{end:?}"
     );
     assert_eq!(end.stdout.lines().count(), 2, "{end:?}");
+}
+
+#[test]
+fn a_new_file_beside_the_others_is_taken_and_an_error_in_it_names_it() {
+    let [web, shop] = ["web", "shop"].map(Backend::start_new);
+    let route = |path: &str, pool: &str| format!("routes: [{{ {path} pool: {pool} }}]");
+    let yaml = Setup::of(&[&web])
+        .top("include: conf.d/*.yaml")
+        .top(&route("", "web"))
+        .yaml();
+    let ballast = Ballast::start_with_path(&yaml, |folder| {
+        std::fs::create_dir(folder.join("conf.d")).expect("a new folder");
+        folder.join("ballast.yaml")
+    });
+    assert_eq!(get(ballast.address(), "/shop").backend(), "web");
+    let site = |host: &str| {
+        let route = route("path: /shop,", "shop");
+        let text = format!("{route}\npools:\n  shop: {{ hosts: [\"{host}\"] }}\n");
+        let file = ballast.path("conf.d/shop.yaml");
+        std::fs::write(&file, text).expect("the folder can be written");
+        file.display().to_string()
+    };
+    let file = site("127.0.0.1");
+    let place = format!("{file}:3:19: pools.shop.hosts[0]: ");
+    let end = ballast.check();
+    assert_eq!(end.code, Some(2), "{end:?}");
+    assert!(end.stderr.starts_with(&place), "{end:?}");
+    let line = ballast.reload_by_sighup(&yaml);
+    assert!(
+        line.contains("not reloaded") && line.contains(&place),
+        "{line}"
+    );
+    assert_eq!(get(ballast.address(), "/shop").backend(), "web");
+    site(&shop.address().to_string());
+    let line = ballast.reload_by_sighup(&yaml);
+    assert!(line.contains("pools.shop added"), "{line}");
+    assert_eq!(get(ballast.address(), "/shop").backend(), "shop");
+    assert_eq!(get(ballast.address(), "/").backend(), "web");
 }

@@ -29,7 +29,7 @@ fn request(method: &str, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_failure_status_is_answered_by_another_host() {
+fn a_failure_status_is_retried_on_another_host() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad]).start();
     let mut client = Client::connect(ballast.address());
@@ -39,7 +39,7 @@ fn a_failure_status_is_answered_by_another_host() {
         for method in ["GET", "PUT", "DELETE", "OPTIONS", "HEAD"] {
             for _ in 0..2 {
                 let response = client.request(request(method, b"body"));
-                let response = response.expect("a whole answer");
+                let response = response.expect("a complete response");
                 assert_eq!(response.backend(), "good", "{method} after {status}");
                 assert_eq!(good.last().body, b"body", "{method} after {status}");
             }
@@ -49,7 +49,7 @@ fn a_failure_status_is_answered_by_another_host() {
 }
 
 #[test]
-fn a_post_keeps_the_answer_of_its_host() {
+fn a_failed_post_gets_the_response_of_its_host() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::status(503).field("Retry-After", "7").body("not now"));
@@ -69,7 +69,7 @@ fn a_post_keeps_the_answer_of_its_host() {
 }
 
 #[test]
-fn other_statuses_are_answers_like_any() {
+fn other_statuses_are_not_retried() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad]).start();
     let mut client = Client::connect(ballast.address());
@@ -82,7 +82,7 @@ fn other_statuses_are_answers_like_any() {
 }
 
 #[test]
-fn the_set_of_statuses_is_the_pools() {
+fn retried_statuses_are_configured_per_pool() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad])
         .pool("retries: { statuses: [404, 500-501] }")
@@ -98,7 +98,7 @@ fn the_set_of_statuses_is_the_pools() {
 }
 
 #[test]
-fn a_route_may_let_every_method_go_twice() {
+fn a_route_may_retry_every_method() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad])
         .top("routes: [{ path: /twice, pool: web, retry: any_method }, { pool: web }]")
@@ -123,7 +123,7 @@ fn a_route_may_let_every_method_go_twice() {
 }
 
 #[test]
-fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
+fn a_retried_body_is_complete_or_not_sent() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::status(503));
@@ -133,7 +133,7 @@ fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
         for _ in 0..2 {
             let response = client.request(request("PUT", &body(length)));
             assert_eq!(
-                response.expect("a whole answer").backend(),
+                response.expect("a complete response").backend(),
                 "good",
                 "{length}"
             );
@@ -149,7 +149,7 @@ fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
             client.send_chunk(piece).expect("sent");
         }
         client.send_chunk("").expect("sent");
-        let response = client.read_response(false).expect("a whole answer");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!(response.backend(), "good");
         assert!(good.last().body == body(50_000));
     }
@@ -158,7 +158,7 @@ fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
     let mut statuses = Vec::new();
     for _ in 0..2 {
         let response = Client::connect(ballast.address()).request(request("PUT", &body(70_000)));
-        statuses.push(response.expect("a whole answer").status);
+        statuses.push(response.expect("a complete response").status);
     }
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503]);
@@ -169,7 +169,7 @@ fn a_body_arrives_whole_at_the_second_host_or_is_not_sent_there() {
 }
 
 #[test]
-fn a_body_on_its_way_follows_to_the_second_host() {
+fn a_partly_received_body_is_retried() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::Early(503));
@@ -179,11 +179,11 @@ fn a_body_on_its_way_follows_to_the_second_host() {
         client
             .send("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nhalf")
             .expect("sent");
-        wait_until(SOON, "good has the beginning", || {
+        wait_until(SOON, "the good host has the first part", || {
             good.requests() > before[0] && good.last().body == b"half"
         });
         client.send("rest").expect("sent");
-        let response = client.read_response(false).expect("a whole answer");
+        let response = client.read_response(false).expect("a complete response");
         assert_eq!(response.backend(), "good");
         assert_eq!(good.last().body, b"halfrest");
     }
@@ -191,7 +191,7 @@ fn a_body_on_its_way_follows_to_the_second_host() {
 }
 
 #[test]
-fn an_interim_answer_that_was_passed_on_is_no_reason_for_a_broken_one() {
+fn a_retry_after_an_interim_response_gives_a_valid_response() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad]).start();
     bad.set(Reply::script(|head, wire| {
@@ -213,7 +213,7 @@ fn an_interim_answer_that_was_passed_on_is_no_reason_for_a_broken_one() {
 }
 
 #[test]
-fn no_host_gets_a_request_twice_and_the_last_answer_is_the_clients() {
+fn no_host_gets_a_request_twice_and_the_client_gets_the_last_response() {
     let backends = ["a", "b"].map(Backend::start_new);
     let ballast = setup(&backends.each_ref())
         .pool("retries: { attempts: 5, min: 100 }")
@@ -225,13 +225,13 @@ fn no_host_gets_a_request_twice_and_the_last_answer_is_the_clients() {
     for round in 1..=10 {
         let response = client.get("/");
         assert_eq!(response.status, 503);
-        assert_ne!(response.backend(), "", "a host's answer, not ours");
+        assert_ne!(response.backend(), "", "the response comes from a host");
         assert_eq!([0, 1].map(|i| backends[i].requests()), [round; 2]);
     }
 }
 
 #[test]
-fn an_answer_is_not_given_up_for_a_place_in_a_line() {
+fn a_response_is_not_discarded_for_a_place_in_a_queue() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad])
         .pool("limits: { max_in_flight: 1, queue_timeout: 10m }")
@@ -250,7 +250,7 @@ fn an_answer_is_not_given_up_for_a_place_in_a_line() {
 }
 
 #[test]
-fn attempts_are_counted() {
+fn attempts_are_limited() {
     for attempts in 1..=4 {
         let backends = ["a", "b", "c", "d", "e"].map(Backend::start_new);
         let ballast = setup(&backends.each_ref())
@@ -266,7 +266,7 @@ fn attempts_are_counted() {
 }
 
 #[test]
-fn none_means_none() {
+fn retries_none_disables_retries() {
     let (good, bad) = good_and_bad();
     let dead = DeadHost::new();
     let ballast = setup(&[&good, &bad])
@@ -288,7 +288,7 @@ fn none_means_none() {
 }
 
 #[test]
-fn after_the_deadline_no_attempt_begins() {
+fn no_attempt_begins_after_the_deadline() {
     let (good, bad) = good_and_bad();
     let ballast = setup(&[&good, &bad])
         .pool("retries: { deadline: 100ms }")
@@ -303,7 +303,7 @@ fn after_the_deadline_no_attempt_begins() {
 }
 
 #[test]
-fn without_budget_only_what_was_not_sent_goes_out_again() {
+fn without_budget_only_unsent_requests_are_retried() {
     let (good, bad) = good_and_bad();
     let dead = DeadHost::new();
     let ballast = setup(&[&good, &bad])
@@ -323,7 +323,7 @@ fn without_budget_only_what_was_not_sent_goes_out_again() {
 
 /// All hosts fail, and retries do not overload them: they get at most 1.2 times the requests that the clients send.
 #[test]
-fn failing_hosts_get_a_fifth_more_requests_at_most() {
+fn retries_add_at_most_a_fifth_of_the_requests() {
     const REQUESTS: u64 = 2_000;
     const IN_FLIGHT: usize = 64;
     // Enough requests that the budget's share is greater than its minimum all the time.
@@ -333,7 +333,7 @@ fn failing_hosts_get_a_fifth_more_requests_at_most() {
     for backend in &backends {
         backend.set(Reply::Hang);
     }
-    let held = Vec::from_iter((0..HELD).map(|_| {
+    let waiting = Vec::from_iter((0..HELD).map(|_| {
         let mut client = Client::connect(ballast.address());
         client
             .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -348,7 +348,7 @@ fn failing_hosts_get_a_fifth_more_requests_at_most() {
         backend.set(Reply::status(503));
     }
     let load = Load::start(ballast.address(), IN_FLIGHT, Connections::Kept);
-    wait_until(4 * SOON, "the requests are answered", || {
+    wait_until(4 * SOON, "the requests get responses", || {
         load.done() >= REQUESTS
     });
     let tally = load.stop();
@@ -365,7 +365,7 @@ fn failing_hosts_get_a_fifth_more_requests_at_most() {
         arrived * 100 >= sent * 119,
         "{sent} requests, {arrived} attempts"
     );
-    drop(held);
+    drop(waiting);
 }
 
 /// How a host ends a connection that the proxy wants to reuse.
@@ -384,7 +384,7 @@ fn racing(backend: &Backend, race: Race) -> Arc<Mutex<HashMap<String, u32>>> {
     let counted = Arc::clone(&seen);
     backend.set(Reply::script(move |head, wire| {
         let count = |path: &str| {
-            let mut seen = counted.lock().expect("not poisoned");
+            let mut seen = counted.lock().expect("the lock is not poisoned");
             *seen.entry(path.to_owned()).or_default() += 1;
         };
         count(head.word(1));
@@ -421,7 +421,7 @@ fn send_one_by_one(address: SocketAddr, method: &str, round: &str, requests: usi
         let request = format!(
             "{method} /{round}/{number} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        let response = client.request(request).expect("a whole answer");
+        let response = client.request(request).expect("a complete response");
         if response.status == 200 {
             answered += 1;
         } else {
@@ -444,7 +444,7 @@ fn race(address: SocketAddr, backend: &Backend, race: Race, requests: usize) -> 
     let got = send_one_by_one(address, "GET", &format!("get{round}"), requests);
     assert_eq!(got, requests, "{race:?}: a GET failed");
     let (mut read, mut twice) = (0, 0);
-    for (path, count) in seen.lock().expect("not poisoned").iter() {
+    for (path, count) in seen.lock().expect("the lock is not poisoned").iter() {
         if path.starts_with("/post") {
             assert_eq!(*count, 1, "{race:?}: {path}");
             read += 1;
@@ -457,7 +457,7 @@ fn race(address: SocketAddr, backend: &Backend, race: Race, requests: usize) -> 
 }
 
 #[test]
-fn a_connection_that_ends_while_a_request_goes_out_doubles_no_post_and_costs_no_get() {
+fn a_connection_closed_during_a_request_repeats_no_post_and_fails_no_get() {
     const REQUESTS: usize = 20;
     let backend = Backend::start_new("a");
     let ballast = setup(&[&backend]).start();
@@ -470,11 +470,11 @@ fn a_connection_that_ends_while_a_request_goes_out_doubles_no_post_and_costs_no_
             lost += REQUESTS - posted;
         }
     }
-    println!("{lost} POSTs were lost and told so");
+    println!("{lost} POSTs failed and their clients got an error");
 }
 
 #[test]
-fn a_post_that_was_read_before_its_connection_ended_is_not_sent_to_a_fresh_one() {
+fn a_post_that_was_read_before_its_connection_ended_is_not_retried() {
     for next in [Next::Close, Next::Reset] {
         let backend = Backend::start_new("a");
         let ballast = setup(&[&backend]).start();

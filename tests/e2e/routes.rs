@@ -42,13 +42,13 @@ fn requests_go_to_pools_by_host_and_path_and_the_first_route_wins() {
     ] {
         let response = client
             .request(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
-            .expect("a whole answer");
+            .expect("a complete response");
         assert_eq!(response.backend(), pool, "{host}{path}");
     }
 }
 
 #[test]
-fn a_request_that_no_route_wants_gets_404_and_keeps_its_connection() {
+fn a_request_without_a_route_gets_404_and_keeps_its_connection() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("routes: [{ path: /only/, pool: web }]")
@@ -181,7 +181,7 @@ fn ip_hash_keeps_a_client_on_its_host() {
 }
 
 #[test]
-fn weights_share_requests() {
+fn requests_are_divided_by_weight() {
     let (a, b, idle) = (
         Backend::start_new("a"),
         Backend::start_new("b"),

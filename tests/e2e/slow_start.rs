@@ -21,7 +21,7 @@ fn share(ballast: &Ballast, backends: &[&Backend], of: usize, time: Duration) ->
     100.0 * got[of] as f64 / got.iter().sum::<u64>() as f64
 }
 
-fn recovered(algorithm: &str) {
+fn assert_recovered_host_ramps_up(algorithm: &str) {
     let backends: Vec<_> = (0..4)
         .map(|n| Backend::start_new(&format!("h{n}")))
         .collect();
@@ -46,40 +46,40 @@ fn recovered(algorithm: &str) {
     let ups = || ballast.log_with(&[&address, "is up"]).len();
     let before = ups();
     backends[3].set_health(Reply::ok());
-    wait_until(SOON, "it is up again", || ups() > before);
+    wait_until(SOON, "the host is up again", || ups() > before);
     let early = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!(early < 16.0, "{algorithm}: {early} % at once");
     assert!(early > 0.5, "{algorithm}: {early} %, so it is not used");
-    let begun = Instant::now();
+    let start_of_window = Instant::now();
     wait_until(SOON, "the window is over", || {
-        begun.elapsed() > Duration::from_secs(10)
+        start_of_window.elapsed() > Duration::from_secs(10)
     });
     let late = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!(late > 15.0, "{algorithm}: {late} % after the window");
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_p2c() {
-    recovered("p2c");
+fn a_recovered_host_ramps_up_with_p2c() {
+    assert_recovered_host_ramps_up("p2c");
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_least_load() {
-    recovered("least_load");
+fn a_recovered_host_ramps_up_with_least_load() {
+    assert_recovered_host_ramps_up("least_load");
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_round_robin() {
-    recovered("round_robin");
+fn a_recovered_host_ramps_up_with_round_robin() {
+    assert_recovered_host_ramps_up("round_robin");
 }
 
 #[test]
-fn a_recovered_host_comes_to_its_share_slowly_with_random() {
-    recovered("random");
+fn a_recovered_host_ramps_up_with_random() {
+    assert_recovered_host_ramps_up("random");
 }
 
 #[test]
-fn a_host_that_a_reload_adds_comes_to_its_share_slowly_and_the_others_keep_theirs() {
+fn a_host_that_a_reload_adds_ramps_up_and_the_others_do_not() {
     let backends: Vec<_> = (0..4)
         .map(|n| Backend::start_new(&format!("h{n}")))
         .collect();
@@ -90,16 +90,16 @@ fn a_host_that_a_reload_adds_comes_to_its_share_slowly_and_the_others_keep_their
             .pool("slow_start: { window: 1m, floor: 10% }")
     };
     let ballast = setup(3).start();
-    let line = ballast.hang_up(&setup(4).yaml());
+    let line = ballast.reload_by_sighup(&setup(4).yaml());
     assert!(line.contains("added"), "{line}");
     let new = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!((0.1..10.0).contains(&new), "{new} %");
     // A slow start continues over a further reload.
-    ballast.hang_up(&setup(4).pool("when_all_down: try_all").yaml());
+    ballast.reload_by_sighup(&setup(4).pool("when_all_down: try_all").yaml());
     let new = share(&ballast, &refs, 3, Duration::from_millis(500));
     assert!((0.1..10.0).contains(&new), "{new} %");
     // With `slow_start: none` the host gets its full share at once.
-    ballast.hang_up(
+    ballast.reload_by_sighup(
         &setup(4)
             .yaml()
             .replace("{ window: 1m, floor: 10% }", "none"),

@@ -18,7 +18,7 @@ impl Scene {
         Scene { backends, setup }
     }
 
-    fn named(&self, name: &str) -> &Backend {
+    fn backend_named(&self, name: &str) -> &Backend {
         let mut backends = self.backends.iter();
         backends
             .find(|backend| backend.name() == name)
@@ -78,12 +78,12 @@ fn a_client_stays_with_its_host() {
             "POST / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\nContent-Length: 4\r\n\r\nbody"
         );
         let response = Client::connect(ballast.address()).request(post);
-        assert_eq!(response.expect("a whole answer").backend(), host);
+        assert_eq!(response.expect("a complete response").backend(), host);
     }
 }
 
 #[test]
-fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
+fn the_cookie_has_its_attributes_and_cookies_of_the_host_pass() {
     let scene = Scene::new("{ cookie: stay, ttl: 90s }");
     let ballast = scene.setup.top("trusted_proxies: [127.0.0.1]");
     let ballast = ballast.start();
@@ -121,7 +121,7 @@ fn the_cookie_has_its_attributes_and_those_of_the_host_stay() {
 }
 
 #[test]
-fn answers_of_our_own_bring_no_cookie() {
+fn generated_responses_set_no_cookie() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     scene.backends.iter().for_each(Backend::stop);
@@ -131,7 +131,7 @@ fn answers_of_our_own_bring_no_cookie() {
 }
 
 #[test]
-fn a_token_that_is_not_ours_is_as_good_as_none() {
+fn forged_tokens_are_ignored() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     // Another process with the same pool but another key.
@@ -144,7 +144,7 @@ fn a_token_that_is_not_ours_is_as_good_as_none() {
         bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
         format!("stay={}", String::from_utf8_lossy(&bytes))
     };
-    let address = scene.named(&host).address();
+    let address = scene.backend_named(&host).address();
     let forged = [
         "stay=".to_owned(),
         format!("stay={address}"),
@@ -178,7 +178,7 @@ fn a_token_that_is_not_ours_is_as_good_as_none() {
 }
 
 #[test]
-fn a_token_is_renewed_while_it_is_used_and_ends_when_it_is_not() {
+fn a_token_is_renewed_by_use_and_expires_without_it() {
     let scene = Scene::new("{ cookie: stay, ttl: 2s }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
@@ -191,17 +191,17 @@ fn a_token_is_renewed_while_it_is_used_and_ends_when_it_is_not() {
             latest != first
         })
     });
-    wait_until(SOON, "the first cookie is too old to keep anybody", || {
+    wait_until(SOON, "the first cookie has expired", || {
         ask(ballast.address(), Some(&first)).backend() != host
     });
 }
 
 #[test]
-fn a_host_that_is_gone_is_replaced_within_the_request() {
+fn an_unreachable_host_is_replaced_within_the_request() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
-    scene.named(&host).stop();
+    scene.backend_named(&host).stop();
     let response = ask(ballast.address(), Some(&first));
     assert_eq!(response.status, 200);
     let next = response.backend().to_owned();
@@ -209,16 +209,16 @@ fn a_host_that_is_gone_is_replaced_within_the_request() {
     let second = cookie(&response).expect("a new cookie").to_owned();
     assert_kept(ballast.address(), &next, &second);
     // The old host is back, but the client stays with its new host.
-    scene.named(&host).start();
+    scene.backend_named(&host).start();
     assert_kept(ballast.address(), &next, &second);
 }
 
 #[test]
-fn a_host_that_answers_with_a_failure_is_replaced_too() {
+fn a_host_that_sends_a_failure_status_is_replaced() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
-    scene.named(&host).set(Reply::status(503));
+    scene.backend_named(&host).set(Reply::status(503));
     let response = ask(ballast.address(), Some(&first));
     assert_eq!(response.status, 200);
     assert_ne!(response.backend(), host);
@@ -230,19 +230,19 @@ fn an_ejected_host_is_replaced() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, cookie) = new_client(ballast.address());
-    scene.named(&host).set(Reply::status(500));
+    scene.backend_named(&host).set(Reply::status(500));
     let post = || {
         let request = format!(
             "POST / HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\nContent-Length: 0\r\n\r\n"
         );
         let response = Client::connect(ballast.address()).request(request);
-        response.expect("a whole answer")
+        response.expect("a complete response")
     };
     for _ in 0..5 {
         let response = post();
         assert_eq!((response.status, response.backend()), (500, &*host));
     }
-    wait_until(SOON, "its client is sent elsewhere", || {
+    wait_until(SOON, "the client gets another host", || {
         post().status == 200
     });
 }
@@ -253,8 +253,8 @@ fn an_unhealthy_host_is_replaced() {
     let check = "{ type: http, path: /healthz, interval: 1s, timeout: 1s, fall: 1 }";
     let ballast = scene.setup.clone().health(check).start();
     let (host, first) = new_client(ballast.address());
-    scene.named(&host).set_health(Reply::status(500));
-    wait_until(SOON, "its client is sent elsewhere", || {
+    scene.backend_named(&host).set_health(Reply::status(500));
+    wait_until(SOON, "the client gets another host", || {
         let response = ask(ballast.address(), Some(&first));
         assert_eq!(response.status, 200);
         let moved = response.backend() != host;
@@ -269,7 +269,7 @@ fn a_full_host_is_replaced() {
     let ballast = scene.setup.clone().pool("limits: { max_in_flight: 1 }");
     let ballast = ballast.start();
     let (host, first) = new_client(ballast.address());
-    let backend = scene.named(&host);
+    let backend = scene.backend_named(&host);
     backend.set(Reply::Hang);
     // The first request may still be counted when its client already has the response. In this case the next request
     // goes to another host.
@@ -296,10 +296,10 @@ fn a_full_host_is_replaced() {
 /// Replaces a piece of the configuration file and reloads it in place.
 #[track_caller]
 fn edit(ballast: &Ballast, old: &str, new: &str) {
-    let text = fs::read_to_string(ballast.file()).expect("it is there");
+    let text = fs::read_to_string(ballast.file()).expect("the file exists");
     let edited = text.replace(old, new);
     assert_ne!(text, edited);
-    let outcome = ballast.hang_up(&edited);
+    let outcome = ballast.reload_by_sighup(&edited);
     assert!(!outcome.contains("not reloaded"), "{outcome}");
 }
 
@@ -308,7 +308,7 @@ fn a_draining_host_is_replaced() {
     let scene = Scene::new("{ cookie: stay }");
     let ballast = scene.setup.start();
     let (host, first) = new_client(ballast.address());
-    let address = scene.named(&host).address();
+    let address = scene.backend_named(&host).address();
     edit(
         &ballast,
         &format!("\"{address}\""),
@@ -332,15 +332,15 @@ fn a_reload_keeps_clients_and_removed_hosts_lose_them() {
     assert_kept(ballast.address(), &host, &first);
     edit(&ballast, "cookie: stay", "cookie: stay, ttl: 5m");
     assert_kept(ballast.address(), &host, &first);
-    let address = scene.named(&host).address();
-    let text = fs::read_to_string(ballast.file()).expect("it is there");
+    let address = scene.backend_named(&host).address();
+    let text = fs::read_to_string(ballast.file()).expect("the file exists");
     let hosted = format!("\"{address}\"");
-    let gone = if text.contains(&format!("{hosted}, ")) {
+    let without_host = if text.contains(&format!("{hosted}, ")) {
         format!("{hosted}, ")
     } else {
         format!(", {hosted}")
     };
-    edit(&ballast, &gone, "");
+    edit(&ballast, &without_host, "");
     let response = ask(ballast.address(), Some(&first));
     assert_ne!(response.backend(), host);
     assert!(cookie(&response).is_some());
@@ -359,7 +359,7 @@ fn instances_with_the_same_secret_share_their_clients() {
     let (host, cookie) = new_client(instances[0].address());
     assert_kept(instances[1].address(), &host, &cookie);
     // A new secret makes the old cookies invalid.
-    fs::write(&secret, "another secret of sixteen bytes or more").expect("still");
+    fs::write(&secret, "another secret of sixteen bytes or more").expect("the file can be written");
     edit(&instances[0], "algorithm: round_robin", "algorithm: random");
     let renewed = ask(instances[0].address(), Some(&cookie));
     assert!(super::sticky::cookie(&renewed).is_some());

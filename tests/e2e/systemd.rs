@@ -9,7 +9,7 @@ use crate::support::{Backend, Setup, file, free, peer};
 const UNIT: &str = include_str!("../../conf/ballast.service");
 
 /// Names the test that covers the notifications on machines without systemd.
-const STAND_IN: &str = "a NOTIFY_SOCKET listener stands in for it in handover::notices";
+const STAND_IN: &str = "a NOTIFY_SOCKET listener stands in for it in handover::notifications";
 
 /// The script that runs inside the namespaces, where the unit is installed and `/tmp` is private.
 const INSIDE: &str = r#"
@@ -28,7 +28,7 @@ first=$(main)
 [ "$(stat -c %a $RUN)" = 700 ]
 for socket in $RUN/*.sock $RUN/*.upgrade; do [ "$(stat -c %a $socket)" = 600 ]; done
 
-echo "what the process uses is told, whatever the unit hides of /proc"
+echo "process metrics are exported although the unit hides /proc"
 grep -q ProcSubset=pid /etc/systemd/system/ballast.service
 exec 3<>"/dev/tcp/127.0.0.1/$ADMIN"
 printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
@@ -42,14 +42,14 @@ age=$(( $(date +%s) - ${began%.*} ))
 [ $age -ge -2 ] && [ $age -le 120 ]
 [ "$(sed -n 's/^process_max_fds //p' /run/metrics)" -ge 1024 ]
 
-echo "a reload that suffices in place"
+echo "a reload in place"
 sed -i 's/grace_period: 5s/grace_period: 6s/' $FILE
 systemctl reload ballast
 [ "$(main)" = "$first" ]
 active
 answers $PORT
 
-echo "one that needs a new process, twice"
+echo "a reload that needs a new process, twice"
 before=$first
 for listeners in "\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"" "\"127.0.0.1:$PORT\""; do
     sed -i "s/^listeners: .*/listeners: [$listeners]/" $FILE
@@ -68,7 +68,7 @@ for listeners in "\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"" "\"127.0.0.1:$PORT
     before=$now
 done
 
-echo "a bad file"
+echo "an invalid file"
 cp $FILE $FILE.good
 echo 'nonsense: 1' >>$FILE
 if systemctl reload ballast; then echo "a bad file was taken" >&2; exit 1; fi
@@ -77,7 +77,7 @@ active
 answers $PORT
 cp $FILE.good $FILE
 
-echo "a clean stop, whichever version of cgroups this is"
+echo "a clean stop with any version of cgroups"
 systemctl stop ballast
 [ ! -e /proc/$before ]
 [ "$(systemctl show -P Result ballast)" = success ]
@@ -86,7 +86,7 @@ systemctl stop ballast
 [ "$(systemctl is-active ballast)" = inactive ]
 [ ! -e $RUN ]
 
-echo "a successor that crashes is noticed, and started again"
+echo "a crashed successor is detected and started again"
 systemctl start ballast
 before=$(main)
 sed -i "s/^listeners: .*/listeners: [\"127.0.0.1:$PORT\", \"127.0.0.1:$SECOND\"]/" $FILE
@@ -147,9 +147,9 @@ fn the_unit_starts_reloads_and_stops_under_a_real_systemd() {
         .arg(&units)
         .args(["bash", "-c", &script])
         .output()
-        .expect("bash is there");
-    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (told(&output.stdout), told(&output.stderr));
+        .expect("bash is installed");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     if output.status.code() == Some(77) {
         println!("skipped, systemd cannot be booted here; {STAND_IN}: {stderr}");
         return;
@@ -192,7 +192,7 @@ fn the_unit_is_hardened() {
         .args(["security", "--no-pager", "--offline=true", "--threshold=30"])
         .arg(unit)
         .output()
-        .expect("it is there");
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "more than 3.0:\n{told}");
+        .expect("the file exists");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "more than 3.0:\n{text}");
 }

@@ -20,7 +20,11 @@ fn entry(files: &(std::path::PathBuf, std::path::PathBuf)) -> String {
 }
 
 /// The status of a request over TLS for `name`, from a client that trusts only the authority `trust`.
-fn answers(address: std::net::SocketAddr, name: &str, trust: &Authority) -> Result<u16, String> {
+fn status_over_tls(
+    address: std::net::SocketAddr,
+    name: &str,
+    trust: &Authority,
+) -> Result<u16, String> {
     let mut client =
         Client::tls(address, name, trust.client()).map_err(|error| error.to_string())?;
     client
@@ -30,7 +34,7 @@ fn answers(address: std::net::SocketAddr, name: &str, trust: &Authority) -> Resu
 }
 
 #[test]
-fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
+fn a_listener_selects_the_certificate_by_sni() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("both");
     let first = authority
@@ -47,7 +51,7 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
             entry(&second)
         ))
         .start();
-    let ask = |name| answers(ballast.address(), name, &authority);
+    let ask = |name| status_over_tls(ballast.address(), name, &authority);
     assert_eq!(ask("first.test"), Ok(200));
     assert_eq!(ask("second.test"), Ok(200));
     assert_eq!(ask("SECOND.test"), Ok(200));
@@ -80,9 +84,9 @@ fn a_listener_shows_the_certificate_for_the_name_that_is_asked_for() {
         for piece in &pieces[..pieces.len() - 1] {
             plain.send(piece).expect("sent");
         }
-        let answer = plain.request(pieces[pieces.len() - 1]).expect("an answer");
-        assert_eq!(answer.status, 400, "{pieces:?}");
-        assert!(answer.text().contains("HTTPS"), "{}", answer.text());
+        let response = plain.request(pieces[pieces.len() - 1]).expect("a response");
+        assert_eq!(response.status, 400, "{pieces:?}");
+        assert!(response.text().contains("HTTPS"), "{}", response.text());
     }
     assert_eq!(backend.requests(), requests);
     assert_eq!(ask("second.test"), Ok(200));
@@ -104,7 +108,7 @@ fn status_with(names: &[&str], tls: impl Fn(&Path) -> String) -> u16 {
 }
 
 #[test]
-fn a_host_must_show_a_certificate_that_is_trusted_and_its_own() {
+fn a_host_must_present_a_trusted_certificate_for_its_name() {
     let ca = |folder: &Path| folder.join("ca.pem").display().to_string();
     let other = |folder: &Path| folder.join("other.pem").display().to_string();
     let with = |names: &[&str], name: &str, file: &dyn Fn(&Path) -> String| {
@@ -125,7 +129,7 @@ fn a_host_must_show_a_certificate_that_is_trusted_and_its_own() {
 }
 
 #[test]
-fn verification_can_be_turned_off() {
+fn verification_can_be_disabled() {
     assert_eq!(
         status_with(&["app.test"], |_| "{ verify: false }".to_owned()),
         200
@@ -168,7 +172,7 @@ fn health_checks_of_a_tls_pool_use_tls() {
 }
 
 #[test]
-fn a_bad_certificate_is_one_clear_line_and_exit_2() {
+fn an_invalid_certificate_prints_one_line_and_exits_2() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("any");
     let good = authority.issue(&["a.test"]).write(folder.path(), "good");
@@ -221,7 +225,7 @@ fn listener(entries: &[String]) -> String {
 }
 
 #[test]
-fn every_certificate_of_a_chain_is_shown_however_the_file_was_put_together() {
+fn the_whole_chain_is_sent_however_the_file_is_formatted() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let root = Authority::new("the root");
     let between = root.subordinate("the one between");
@@ -263,7 +267,7 @@ fn every_certificate_of_a_chain_is_shown_however_the_file_was_put_together() {
             .top(&listener(&[entry(&(certificate, key.clone()))]))
             .start();
         assert_eq!(
-            answers(ballast.address(), "a.test", &root),
+            status_over_tls(ballast.address(), "a.test", &root),
             Ok(200),
             "{how}"
         );
@@ -287,7 +291,7 @@ fn expiry(admin: SocketAddr, certificate: &Path) -> Option<f64> {
 }
 
 #[test]
-fn a_certificate_out_of_date_is_a_warning_at_check_start_and_reload_and_its_expiry_a_metric() {
+fn an_expired_certificate_gives_warnings_and_its_expiry_is_a_metric() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("any");
     let good = authority.issue_between(&["a.test"], 2020, 2100);
@@ -349,7 +353,7 @@ fn a_certificate_out_of_date_is_a_warning_at_check_start_and_reload_and_its_expi
 }
 
 #[test]
-fn an_intermediate_and_an_authority_out_of_date_and_a_chain_out_of_order_are_warnings_too() {
+fn expired_intermediates_and_authorities_and_unordered_chains_give_warnings() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let root = Authority::new("the root");
     let old = root.issue_expired(&["whatever.test"]);

@@ -16,12 +16,12 @@ const CLIENT: i32 = 3;
 const ERROR: i32 = 2;
 
 /// The header field of a client that sends a trace with its request.
-fn brought(flags: &str) -> String {
+fn traceparent_field(flags: &str) -> String {
     format!("traceparent: 00-{TRACE}-{PARENT}-{flags}\r\n")
 }
 
 /// The trace, the span and the flags that a host received.
-fn told_to(host: &Backend) -> (String, String, String) {
+fn traceparent_of(host: &Backend) -> (String, String, String) {
     let head = host.last().head;
     let fields = head.all("traceparent");
     assert_eq!(fields.len(), 1, "{fields:?}");
@@ -34,23 +34,28 @@ fn told_to(host: &Backend) -> (String, String, String) {
     )
 }
 
-fn is_failure(told: &ReceivedSpan) -> bool {
-    told.span
+fn is_failure(received: &ReceivedSpan) -> bool {
+    received
+        .span
         .status
         .as_ref()
         .is_some_and(|status| status.code == ERROR)
 }
 
 #[test]
-fn a_request_is_a_span_of_its_clients_trace_and_its_attempt_one_below() {
+fn a_request_is_a_span_of_its_clients_trace_with_its_attempt_as_child() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
-    let ballast = Setup::of(&[&host])
-        .top(&collector.section("service: edge, headers: { authorization: Bearer x }"))
-        .start();
-    let fields = brought("01") + "tracestate: a=1,b=2\r\nUser-Agent: test/1\r\n";
+    let secrets = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(&secrets, "x-key: hush\n").expect("it can be written");
+    let more = format!(
+        "service: edge, headers: {{ authorization: Bearer x }}, headers_file: {}",
+        secrets.path().display()
+    );
+    let ballast = Setup::of(&[&host]).top(&collector.section(&more)).start();
+    let fields = traceparent_field("01") + "tracestate: a=1,b=2\r\nUser-Agent: test/1\r\n";
     let response = Client::connect(ballast.address()).get_with("/a/b?secret=1", &fields);
     assert_eq!(response.status, 200);
-    let (trace, parent, flags) = told_to(&host);
+    let (trace, parent, flags) = traceparent_of(&host);
     assert_eq!((&*trace, &*flags), (TRACE, "01"));
     assert_eq!(host.last().head.get("tracestate"), Some("a=1,b=2"));
 
@@ -69,6 +74,7 @@ fn a_request_is_a_span_of_its_clients_trace_and_its_attempt_one_below() {
     assert!(inner.end_time_unix_nano <= outer.end_time_unix_nano);
     assert_eq!(request.head.word(1), "/v1/traces");
     assert_eq!(request.head.get("authorization"), Some("Bearer x"));
+    assert_eq!(request.head.get("x-key"), Some("hush"));
     assert_eq!(request.resource["service.name"], "edge");
     let address = host.address();
     let port = address.port().to_string();
@@ -94,18 +100,18 @@ fn a_request_is_a_span_of_its_clients_trace_and_its_attempt_one_below() {
         (attempt, "http.response.status_code", "200"),
         (attempt, "http.request.resend_count", ""),
     ];
-    for (told, key, value) in expected {
-        assert_eq!(told.get(key), value, "{key} of {told:#?}");
+    for (span, key, value) in expected {
+        assert_eq!(span.get(key), value, "{key} of {span:#?}");
     }
     let id = host.last().head.get("x-request-id").map(str::to_owned);
     assert_eq!(Some(request.get("ballast.request_id")), id);
 }
 
 #[test]
-fn a_trace_that_is_not_valid_or_not_there_is_replaced() {
+fn an_invalid_or_missing_traceparent_is_replaced() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
-    let valid = brought("01");
+    let valid = traceparent_field("01");
     for fields in [
         String::new(),
         valid.to_uppercase(),
@@ -116,7 +122,7 @@ fn a_trace_that_is_not_valid_or_not_there_is_replaced() {
     ] {
         let fields = fields + "tracestate: a=1\r\n";
         Client::connect(ballast.address()).get_with("/", &fields);
-        let (trace, parent, flags) = told_to(&host);
+        let (trace, parent, flags) = traceparent_of(&host);
         assert!(trace != TRACE && parent != PARENT, "{fields}");
         assert_eq!((trace.len(), parent.len(), &*flags), (32, 16, "01"));
         assert_eq!(host.last().head.get("tracestate"), None, "{fields}");
@@ -126,25 +132,25 @@ fn a_trace_that_is_not_valid_or_not_there_is_replaced() {
 }
 
 #[test]
-fn without_a_word_on_it_traces_pass_as_they_came() {
+fn without_tracing_trace_fields_pass_unchanged() {
     let host = Backend::start_new("a");
     let ballast = Setup::of(&[&host]).start();
-    let fields = brought("03") + "tracestate: a=1\r\n";
+    let fields = traceparent_field("03") + "tracestate: a=1\r\n";
     Client::connect(ballast.address()).get_with("/", &fields);
     let head = host.last().head;
-    let said = format!("00-{TRACE}-{PARENT}-03");
-    assert_eq!(head.get("traceparent"), Some(&*said));
+    let traceparent = format!("00-{TRACE}-{PARENT}-03");
+    assert_eq!(head.get("traceparent"), Some(&*traceparent));
     assert_eq!(head.get("tracestate"), Some("a=1"));
     get(ballast.address(), "/");
     assert_eq!(host.last().head.get("traceparent"), None);
 }
 
 #[test]
-fn traces_go_on_without_a_collector() {
+fn traces_are_continued_without_a_collector() {
     let host = Backend::start_new("a");
     let ballast = Setup::of(&[&host]).top("tracing: { sample: 100% }").start();
-    Client::connect(ballast.address()).get_with("/", &brought("01"));
-    let (trace, parent, flags) = told_to(&host);
+    Client::connect(ballast.address()).get_with("/", &traceparent_field("01"));
+    let (trace, parent, flags) = traceparent_of(&host);
     assert_eq!((&*trace, &*flags), (TRACE, "01"));
     assert_ne!(parent, PARENT);
 }
@@ -161,11 +167,11 @@ fn each_attempt_is_a_span_with_its_reason() {
         .pool("ejection: none")
         .top(&collector.section(""))
         .start();
-    let response = Client::connect(ballast.address()).get_with("/", &brought("01"));
+    let response = Client::connect(ballast.address()).get_with("/", &traceparent_field("01"));
     assert_eq!(response.backend(), "good");
     let spans = collector.spans_of(TRACE, 4);
     let attempts = &spans[1..];
-    let of = |key| Vec::from_iter(attempts.iter().map(|told| told.get(key)));
+    let of = |key| Vec::from_iter(attempts.iter().map(|span| span.get(key)));
     assert_eq!(of("ballast.reason"), ["connect", "status", "ok"]);
     assert_eq!(of("http.response.status_code"), ["", "503", "200"]);
     assert_eq!(of("http.request.resend_count"), ["", "1", "2"]);
@@ -177,19 +183,19 @@ fn each_attempt_is_a_span_with_its_reason() {
         assert_eq!(attempt.span.parent_span_id, spans[0].span.span_id);
     }
     // Each host received the span of its own attempt.
-    let told = |host: &Backend| told_to(host).1;
-    assert_eq!(told(&bad), hex(&attempts[1].span.span_id));
-    assert_eq!(told(&good), hex(&attempts[2].span.span_id));
+    let parent_of = |host: &Backend| traceparent_of(host).1;
+    assert_eq!(parent_of(&bad), hex(&attempts[1].span.span_id));
+    assert_eq!(parent_of(&good), hex(&attempts[2].span.span_id));
 }
 
 #[test]
-fn a_request_that_no_host_gets_is_a_span_as_well() {
+fn a_request_without_a_host_is_a_span() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     let ballast = Setup::of(&[&host])
         .top("routes: [{ path: /a, pool: web }]")
         .top(&collector.section(""))
         .start();
-    let response = Client::connect(ballast.address()).get_with("/b", &brought("01"));
+    let response = Client::connect(ballast.address()).get_with("/b", &traceparent_field("01"));
     assert_eq!(response.status, 404);
     let spans = collector.spans_of(TRACE, 1);
     assert_eq!(spans[0].get("ballast.ending"), "no_route");
@@ -199,7 +205,7 @@ fn a_request_that_no_host_gets_is_a_span_as_well() {
 }
 
 #[test]
-fn what_is_recorded_is_for_a_trusted_client_to_say_or_else_drawn() {
+fn trusted_clients_decide_on_sampling_and_others_are_sampled_at_random() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     let section = collector.section("");
     let none_section = section.replace("100%", "0%");
@@ -220,24 +226,24 @@ fn what_is_recorded_is_for_a_trusted_client_to_say_or_else_drawn() {
     // They live to the end: a process that is killed may still have spans to export.
     let cases = [
         (&none, String::new(), "00"),
-        (&none, brought("01"), "00"),
-        (&trusting(&none_section), brought("01"), "01"),
-        (&trusting(&section), brought("00"), "00"),
-        (&believing(&none_section), brought("01"), "01"),
-        (&believing(&section), brought("00"), "00"),
+        (&none, traceparent_field("01"), "00"),
+        (&trusting(&none_section), traceparent_field("01"), "01"),
+        (&trusting(&section), traceparent_field("00"), "00"),
+        (&believing(&none_section), traceparent_field("01"), "01"),
+        (&believing(&section), traceparent_field("00"), "00"),
         (&all, String::new(), "01"),
-        (&all, brought("00"), "01"),
+        (&all, traceparent_field("00"), "01"),
     ];
     for (ballast, fields, flags) in &cases {
         Client::connect(ballast.address()).get_with("/", fields);
-        assert_eq!(told_to(&host).2, *flags, "{fields}");
+        assert_eq!(traceparent_of(&host).2, *flags, "{fields}");
         recorded += usize::from(*flags == "01");
     }
     let mut client = Client::connect(half.address());
     let mut drawn = 0;
     for _ in 0..200 {
         client.get("/");
-        drawn += usize::from(told_to(&host).2 == "01");
+        drawn += usize::from(traceparent_of(&host).2 == "01");
     }
     // The chance that a count is outside these bounds is less than one in a billion.
     assert!((55..=145).contains(&drawn), "{drawn}");
@@ -248,20 +254,20 @@ fn what_is_recorded_is_for_a_trusted_client_to_say_or_else_drawn() {
     // All spans go the same way, so an unexpected span would have arrived by now.
     let mut last = Client::connect(all.address());
     last.get_with("/", "");
-    let (trace, ..) = told_to(&host);
+    let (trace, ..) = traceparent_of(&host);
     collector.spans_of(&trace, 2);
     assert_eq!(collector.spans().len(), expected + 2);
 }
 
 #[test]
-fn a_collector_that_hangs_costs_spans_and_nothing_else() {
+fn a_hanging_collector_loses_only_spans() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     collector.backend.set(Reply::Hang);
     let mut ballast = Setup::of(&[&host])
         .top(&collector.section("queue: 16, timeout: 300ms"))
         .start();
     let load = Load::start(ballast.address(), 4, Connections::Kept);
-    wait_until(SOON, "tries to tell the collector", || {
+    wait_until(SOON, "the process tries to export", || {
         collector.backend.requests() >= 2
     });
     let before = (host.requests(), resident(ballast.pid()));
@@ -281,13 +287,15 @@ fn a_collector_that_hangs_costs_spans_and_nothing_else() {
     ]);
     assert_eq!(ballast.log_with(&["cannot export traces to"]).len(), 1);
 
-    collector.take();
+    collector.accept();
     ballast.wait_for_log(&["INFO", "again; requests lost: "]);
     let mut client = Client::connect(ballast.address());
     wait_until(SOON, "a span of a new request", || {
-        client.get_with("/", &brought("01"));
+        client.get_with("/", &traceparent_field("01"));
         let spans = collector.spans();
-        spans.iter().any(|told| hex(&told.span.trace_id) == TRACE)
+        spans
+            .iter()
+            .any(|received| hex(&received.span.trace_id) == TRACE)
     });
 
     collector.backend.set(Reply::Hang);
@@ -297,11 +305,11 @@ fn a_collector_that_hangs_costs_spans_and_nothing_else() {
 }
 
 #[test]
-fn a_collector_that_is_not_there_is_told_later() {
+fn an_unreachable_collector_gets_the_spans_later() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     collector.backend.stop();
     let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
-    Client::connect(ballast.address()).get_with("/", &brought("01"));
+    Client::connect(ballast.address()).get_with("/", &traceparent_field("01"));
     ballast.wait_for_log(&["cannot export traces to"]);
     collector.backend.start();
     collector.spans_of(TRACE, 2);
@@ -309,25 +317,25 @@ fn a_collector_that_is_not_there_is_told_later() {
 }
 
 #[test]
-fn what_a_collector_refuses_for_good_is_not_sent_again() {
+fn permanently_refused_spans_are_not_sent_again() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     collector.backend.set(Reply::status(400));
     let ballast = Setup::of(&[&host]).top(&collector.section("")).start();
     get(ballast.address(), "/");
     ballast.wait_for_log(&["cannot export traces to", "status 400"]);
-    collector.take();
-    Client::connect(ballast.address()).get_with("/", &brought("01"));
+    collector.accept();
+    Client::connect(ballast.address()).get_with("/", &traceparent_field("01"));
     collector.spans_of(TRACE, 2);
     ballast.wait_for_log(&["again; requests lost: 1"]);
     assert_eq!(collector.spans().len(), 2);
 }
 
 #[test]
-fn what_waits_at_the_end_is_told() {
+fn pending_spans_are_sent_at_exit() {
     let (host, collector) = (Backend::start_new("a"), Collector::start_new());
     let section = collector.section("").replace("10ms", "1h");
     let mut ballast = Setup::of(&[&host]).top(&section).start();
-    Client::connect(ballast.address()).get_with("/", &brought("01"));
+    Client::connect(ballast.address()).get_with("/", &traceparent_field("01"));
     assert!(collector.spans().is_empty());
     ballast.signal(Signal::SIGTERM);
     assert_eq!(ballast.wait_exit(SOON).code(), Some(0));
@@ -341,23 +349,23 @@ fn a_reload_changes_the_collector() {
     let setup = Setup::of(&[&host]);
     let ballast = setup.clone().top(&one.section("")).start();
     let mut client = Client::connect(ballast.address());
-    client.get_with("/", &brought("01"));
+    client.get_with("/", &traceparent_field("01"));
     one.spans_of(TRACE, 2);
-    let outcome = ballast.hang_up(&setup.clone().top(&other.section("")).yaml());
+    let outcome = ballast.reload_by_sighup(&setup.clone().top(&other.section("")).yaml());
     assert!(
         outcome.contains("tracing.otlp.endpoint changed"),
         "{outcome}"
     );
-    client.get_with("/", &brought("01"));
+    client.get_with("/", &traceparent_field("01"));
     other.spans_of(TRACE, 2);
-    ballast.hang_up(&setup.yaml());
-    client.get_with("/", &brought("03"));
+    ballast.reload_by_sighup(&setup.yaml());
+    client.get_with("/", &traceparent_field("03"));
     let field = host.last().head.get("traceparent").map(str::to_owned);
     assert_eq!(field, Some(format!("00-{TRACE}-{PARENT}-03")));
     assert_eq!((one.spans().len(), other.spans().len()), (2, 2));
     // The outcome of the reload does not show the headers that are sent to a collector.
     let dead = DeadHost::new();
-    let line = ballast.hang_up(
+    let line = ballast.reload_by_sighup(
         &setup
             .top(&traced_by(
                 dead.address(),

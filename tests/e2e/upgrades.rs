@@ -21,7 +21,8 @@ const LOG: &str = "access_log: { path: access.log, format: json }";
 const BY_ENGINE: &str = "server: { http1: engine }";
 
 /// Each combination of an encrypted or plain client connection and host connection.
-const ROADS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
+const TLS_COMBINATIONS: [(bool, bool); 4] =
+    [(false, false), (true, false), (false, true), (true, true)];
 
 fn ask(protocol: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
@@ -67,8 +68,8 @@ fn host<T: Send + 'static>(
     talk: impl FnOnce(TcpStream) -> io::Result<T> + Send + 'static,
 ) -> (SocketAddr, JoinHandle<io::Result<T>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    let talking = thread::spawn(move || {
+    let address = listener.local_addr().expect("the socket is bound");
+    let host_thread = thread::spawn(move || {
         let (mut stream, _) = listener.accept()?;
         stream.set_read_timeout(Some(SOON))?;
         stream.set_write_timeout(Some(SOON))?;
@@ -81,7 +82,7 @@ fn host<T: Send + 'static>(
         stream.write_all(switch("tcp").as_bytes())?;
         talk(stream)
     });
-    (address, talking)
+    (address, host_thread)
 }
 
 fn setup(address: SocketAddr) -> Setup {
@@ -101,15 +102,15 @@ fn line(ballast: &Ballast, status: u16) -> Value {
 }
 
 #[test]
-fn what_either_side_sends_with_its_head_arrives() {
+fn bytes_sent_with_a_head_arrive() {
     // More bytes than the process examines of what a client sends ahead.
-    let ahead = vec![b'a'; 100_000];
-    for (client_tls, host_tls) in ROADS {
+    let early_bytes = vec![b'a'; 100_000];
+    for (client_tls, host_tls) in TLS_COMBINATIONS {
         let backend = match host_tls {
             true => Backend::start_tls("a", Authority::new("any").issue(&["app.test"]).server()),
             false => Backend::start_new("a"),
         };
-        let length = ahead.len();
+        let length = early_bytes.len();
         backend.set(Reply::script(move |_, wire| {
             wire.send(switch("tcp") + "welcome")?;
             let bytes = wire.read_body(Framing::Length(length))?;
@@ -126,7 +127,7 @@ fn what_either_side_sends_with_its_head_arrives() {
             setup = setup.top(&secure.listeners());
         }
         let ballast = setup.start();
-        for ahead in [&ahead[..], &ahead[..1]] {
+        for early_bytes in [&early_bytes[..], &early_bytes[..1]] {
             let mut client = match &secure {
                 Some(secure) => {
                     let config = secure.offering(&["http/1.1"]);
@@ -135,21 +136,24 @@ fn what_either_side_sends_with_its_head_arrives() {
                 None => Client::connect(ballast.address()),
             };
             client
-                .send([ask("tcp").as_bytes(), ahead].concat())
+                .send([ask("tcp").as_bytes(), early_bytes].concat())
                 .expect("sent");
             assert_eq!(client.read_head().expect("a head").0, 101);
             assert_eq!(read_exactly(client.wire(), 7), b"welcome");
-            let rest = vec![b'b'; length - ahead.len()];
+            let rest = vec![b'b'; length - early_bytes.len()];
             client.send(&rest).expect("sent");
             let back = read_exactly(client.wire(), length);
-            assert!(back == [ahead, &rest].concat(), "{client_tls} {host_tls}");
+            assert!(
+                back == [early_bytes, &rest].concat(),
+                "{client_tls} {host_tls}"
+            );
         }
         wait_until(SOON, "the tunnels end", || backend.open_connections() == 0);
     }
 }
 
 #[test]
-fn only_what_the_configuration_names_is_upgraded_to() {
+fn only_configured_protocols_are_upgraded_to() {
     let backend = Backend::start_new("a");
     backend.set(echo());
     let get = "GET / HTTP/1.1\r\nHost: test\r\n";
@@ -176,20 +180,20 @@ fn only_what_the_configuration_names_is_upgraded_to() {
         let body = if request == post { "hi" } else { "" };
         let fields = format!("Connection: X-Y, keep-alive, Upgrade\r\nX-Y: 1\r\nUpgrade: {asked}");
         let request = format!("{request}{fields}\r\n\r\n{body}");
-        let answer = client.request(&request).expect("an answer");
+        let response = client.request(&request).expect("a response");
         let seen = backend.last().head;
         let fields = (seen.all("upgrade"), seen.all("x-y").len());
         match expected {
             Some(protocol) => {
-                assert_eq!(answer.status, 101, "{key} {request}");
+                assert_eq!(response.status, 101, "{key} {request}");
                 assert_eq!(fields, (vec![protocol], 0), "{key} {request}");
                 assert_eq!(seen.all("connection"), ["upgrade"], "{key} {request}");
-                assert_eq!(answer.head.all("upgrade"), [protocol]);
+                assert_eq!(response.head.all("upgrade"), [protocol]);
                 client.send("through").expect("sent");
                 assert_eq!(read_exactly(client.wire(), 7), b"through");
             }
             None => {
-                assert_eq!(answer.text(), "ok", "{key} {request}");
+                assert_eq!(response.text(), "ok", "{key} {request}");
                 assert_eq!(fields, (vec![], 0), "{key} {request}");
                 assert!(!seen.has_token("connection", "upgrade"), "{key} {request}");
                 assert_eq!(client.get("/").status, 200);
@@ -199,23 +203,29 @@ fn only_what_the_configuration_names_is_upgraded_to() {
 }
 
 #[test]
-fn the_key_changes_in_place_and_running_tunnels_stay() {
+fn a_reload_changes_upgrades_and_keeps_running_tunnels() {
     let backend = Backend::start_new("a");
     backend.set(echo());
     let listen = format!("listeners: [\"{LISTEN}\"]");
     let setup = Setup::of(&[&backend]).top(&listen);
     let ballast = setup.clone().top(TCP).start();
     let mut old = tunnel(&ballast);
-    let line = ballast.hang_up(&setup.clone().top("upgrades: [websocket]").yaml());
+    let line = ballast.reload_by_sighup(&setup.clone().top("upgrades: [websocket]").yaml());
     assert!(line.contains("upgrades changed"), "{line}");
     let mut client = Client::connect(ballast.address());
-    assert_eq!(client.request(ask("tcp")).expect("whole").text(), "ok");
+    assert_eq!(
+        client
+            .request(ask("tcp"))
+            .expect("a complete response")
+            .text(),
+        "ok"
+    );
     old.send("still here").expect("sent");
     assert_eq!(read_exactly(old.wire(), 10), b"still here");
 }
 
 #[test]
-fn a_101_that_does_not_answer_the_request_is_none() {
+fn a_101_that_does_not_match_the_request_gets_502() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top(TCP)
@@ -225,7 +235,7 @@ fn a_101_that_does_not_answer_the_request_is_none() {
         .start();
     let unfinished = format!("POST {}", &ask("tcp")["GET ".len()..])
         .replace("\r\n\r\n", "\r\nContent-Length: 9\r\n\r\nhalf");
-    for (request, answer) in [
+    for (request, response) in [
         (
             ask("tcp"),
             "HTTP/1.1 101 Fine\r\nConnection: Upgrade\r\n\r\n".to_owned(),
@@ -238,25 +248,27 @@ fn a_101_that_does_not_answer_the_request_is_none() {
         // The host sends this response before the request is complete.
         (unfinished, switch("tcp")),
     ] {
-        let told = answer.clone();
+        let sent = response.clone();
         backend.set(Reply::script(move |_, wire| {
-            wire.send(&told)?;
+            wire.send(&sent)?;
             while !wire.read_some(1_024)?.is_empty() {}
             Ok(Next::Close)
         }));
         let mut client = Client::connect(ballast.address());
-        let status = client.request(&request).expect("an answer").status;
-        assert_eq!(status, 502, "{request} {answer}");
+        let status = client.request(&request).expect("a response").status;
+        assert_eq!(status, 502, "{request} {response}");
         assert!(client.is_closed_within(SOON));
-        wait_until(SOON, "the host is left", || backend.open_connections() == 0);
+        wait_until(SOON, "the host is released", || {
+            backend.open_connections() == 0
+        });
     }
     assert_eq!(line(&ballast, 502)["ending"], json!("host_malformed"));
 }
 
 #[test]
-fn both_ways_are_full_at_once_and_neither_waits_for_the_other() {
+fn both_directions_may_be_full_without_a_deadlock() {
     const MUCH: usize = 8 << 20;
-    let (address, talking) = host(|mut stream| {
+    let (address, host_thread) = host(|mut stream| {
         // The host reads nothing until the client has taken all these bytes.
         stream.write_all(&vec![b'd'; MUCH])?;
         let mut bytes = vec![0; MUCH];
@@ -283,7 +295,7 @@ fn both_ways_are_full_at_once_and_neither_waits_for_the_other() {
         }
     }
     sent.join().expect("no panic").expect("taken");
-    assert!(talking.join().expect("no panic").expect("all of it"));
+    assert!(host_thread.join().expect("no panic").expect("all of it"));
     drop(client);
     let line = line(&ballast, 101);
     assert_eq!(
@@ -297,8 +309,8 @@ fn both_ways_are_full_at_once_and_neither_waits_for_the_other() {
 }
 
 #[test]
-fn the_end_of_the_clients_sending_is_passed_on_and_the_host_may_go_on() {
-    let (address, talking) = host(|mut stream| {
+fn a_client_half_close_is_forwarded_and_the_host_may_continue() {
+    let (address, host_thread) = host(|mut stream| {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes)?;
         stream.write_all(b"all of it: ")?;
@@ -309,15 +321,18 @@ fn the_end_of_the_clients_sending_is_passed_on_and_the_host_may_go_on() {
     let mut client = tunnel(&ballast);
     client.send("input").expect("sent");
     client.finish_sending();
-    let answer = client.wire().read_body(Framing::UntilClose).expect("all");
-    assert_eq!(answer, b"all of it: input");
-    talking.join().expect("no panic").expect("it could go on");
+    let response = client.wire().read_body(Framing::UntilClose).expect("all");
+    assert_eq!(response, b"all of it: input");
+    host_thread
+        .join()
+        .expect("no panic")
+        .expect("the host could continue");
     assert_eq!(line(&ballast, 101)["ending"], json!("complete"));
 }
 
 #[test]
-fn the_end_of_the_hosts_sending_is_passed_on_and_the_client_may_go_on() {
-    let (address, talking) = host(|mut stream| {
+fn a_host_half_close_is_forwarded_and_the_client_may_continue() {
+    let (address, host_thread) = host(|mut stream| {
         stream.write_all(b"that is all")?;
         stream.shutdown(Shutdown::Write)?;
         let mut bytes = Vec::new();
@@ -330,13 +345,16 @@ fn the_end_of_the_hosts_sending_is_passed_on_and_the_client_may_go_on() {
     assert_eq!(all, b"that is all");
     client.send("thanks").expect("sent");
     client.finish_sending();
-    assert_eq!(talking.join().expect("no panic").expect("more"), b"thanks");
+    assert_eq!(
+        host_thread.join().expect("no panic").expect("more"),
+        b"thanks"
+    );
     assert_eq!(line(&ballast, 101)["ending"], json!("complete"));
 }
 
 #[test]
-fn a_client_that_stays_silent_behind_the_hosts_end_is_not_waited_for_as_long_as_a_tunnel() {
-    let (address, talking) = host(|mut stream| {
+fn a_silent_client_is_closed_after_the_read_timeout_once_the_host_has_ended() {
+    let (address, host_thread) = host(|mut stream| {
         stream.shutdown(Shutdown::Write)?;
         stream.read_to_end(&mut Vec::new())
     });
@@ -347,12 +365,15 @@ fn a_client_that_stays_silent_behind_the_hosts_end_is_not_waited_for_as_long_as_
     let mut client = tunnel(&ballast);
     let all = client.wire().read_body(Framing::UntilClose);
     assert!(all.expect("an end").is_empty());
-    talking.join().expect("no panic").expect("it ends");
+    host_thread
+        .join()
+        .expect("no panic")
+        .expect("the host sees the end");
     assert_eq!(line(&ballast, 101)["ending"], json!("client_timeout"));
 }
 
 #[test]
-fn a_tunnel_that_breaks_is_told_and_counted_no_more() {
+fn a_broken_tunnel_is_logged_and_no_longer_counted() {
     // Which side breaks the tunnel, and how the log reports it.
     for (who, expected) in [
         ("client", "client_gone"),
@@ -381,15 +402,19 @@ fn a_tunnel_that_breaks_is_told_and_counted_no_more() {
             .pool("ejection: { consecutive: 1, base: 1m }")
             .start();
         let mut client = tunnel(&ballast);
-        assert_eq!(get(ballast.address(), "/").status, 503, "{who}: it counts");
+        assert_eq!(
+            get(ballast.address(), "/").status,
+            503,
+            "{who}: the tunnel counts"
+        );
         client.send("hello").expect("sent");
         match who {
             "client" => client.abort(),
             _ => assert!(client.is_closed_within(SOON), "{who}"),
         }
-        let told = line(&ballast, 101);
+        let logged = line(&ballast, 101);
         assert_eq!(
-            (&told["status"], &told["ending"], &told["received"]),
+            (&logged["status"], &logged["ending"], &logged["received"]),
             (&json!(101), &json!(expected), &json!(5)),
             "{who}"
         );
@@ -404,7 +429,7 @@ fn a_tunnel_that_breaks_is_told_and_counted_no_more() {
 }
 
 #[test]
-fn a_process_that_stops_lets_its_tunnels_end_for_the_grace_period() {
+fn a_stopping_process_waits_for_its_tunnels_for_the_grace_period() {
     for (grace, ends) in [("50s", true), ("1s", false)] {
         let backend = Backend::start_new("a");
         backend.set(echo());
@@ -414,7 +439,7 @@ fn a_process_that_stops_lets_its_tunnels_end_for_the_grace_period() {
             .start();
         let mut client = tunnel(&ballast);
         ballast.signal(Signal::SIGTERM);
-        wait_until(SOON, "it listens no more", || {
+        wait_until(SOON, "the process no longer listens", || {
             Client::try_connect(ballast.address()).is_err()
         });
         if ends {
@@ -427,7 +452,7 @@ fn a_process_that_stops_lets_its_tunnels_end_for_the_grace_period() {
 }
 
 #[test]
-fn tunnels_at_rest_hold_no_buffers() {
+fn idle_tunnels_hold_no_buffers() {
     const TUNNELS: usize = 500;
     let backend = Backend::start_new("a");
     backend.set(echo());
@@ -445,7 +470,7 @@ fn tunnels_at_rest_hold_no_buffers() {
     let before = resident(ballast.pid());
     let tunnels = Vec::from_iter((0..TUNNELS).map(|_| open()));
     let each = resident(ballast.pid()).saturating_sub(before) / TUNNELS as u64;
-    println!("{each} bytes for a tunnel at rest");
-    assert!(each < 16 << 10, "{each} bytes for a tunnel at rest");
+    println!("{each} bytes for an idle tunnel");
+    assert!(each < 16 << 10, "{each} bytes for an idle tunnel");
     drop((first, tunnels));
 }

@@ -38,7 +38,7 @@ fn messages_pass_both_ways() {
 }
 
 #[test]
-fn a_host_that_agrees_within_microseconds_gets_its_tunnel() {
+fn a_host_that_responds_within_microseconds_gets_its_tunnel() {
     // Pingora alone ends one in fifty of these tunnels at once (cloudflare/pingora#946).
     let backend = Backend::start_new("a");
     backend.set(echo());
@@ -70,7 +70,7 @@ fn a_tunnel_goes_to_another_host_when_the_first_cannot_be_reached() {
 }
 
 #[test]
-fn tunnels_reach_hosts_behind_tls_too() {
+fn tunnels_reach_tls_hosts() {
     let authority = Authority::new("any");
     let backend = Backend::start_tls("a", authority.issue(&["app.test"]).server());
     backend.set(echo());
@@ -86,7 +86,7 @@ fn tunnels_reach_hosts_behind_tls_too() {
 }
 
 #[test]
-fn a_refused_upgrade_is_an_ordinary_answer() {
+fn a_refused_upgrade_is_an_ordinary_response() {
     let backend = Backend::start_new("a");
     backend.set(Reply::status(403));
     let ballast = Setup::of(&[&backend]).start();
@@ -100,7 +100,7 @@ fn a_refused_upgrade_is_an_ordinary_answer() {
 }
 
 #[test]
-fn a_tunnel_lives_while_one_side_talks_and_ends_when_both_are_silent() {
+fn a_tunnel_stays_open_while_one_side_sends() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { tunnel: 3s, read: 2s, client_keepalive: 2s }")
@@ -151,7 +151,7 @@ fn a_tunnel_lives_while_one_side_talks_and_ends_when_both_are_silent() {
 }
 
 #[test]
-fn a_tunnel_is_not_bound_by_the_timeouts_of_requests() {
+fn request_timeouts_do_not_apply_to_tunnels() {
     let backend = Backend::start_new("a");
     backend.set(echo());
     let ballast = Setup::of(&[&backend])
@@ -164,7 +164,7 @@ fn a_tunnel_is_not_bound_by_the_timeouts_of_requests() {
 }
 
 #[test]
-fn nothing_stays_counted_after_a_tunnel() {
+fn a_closed_tunnel_is_no_longer_counted() {
     let backend = Backend::start_new("a");
     backend.set(echo());
     let ballast = Setup::of(&[&backend])
@@ -177,7 +177,7 @@ fn nothing_stays_counted_after_a_tunnel() {
         assert_eq!(get(ballast.address(), "/").status, 503, "a tunnel counts");
         drop(socket);
         backend.set(Reply::ok());
-        wait_until(SOON, "the place is free", || {
+        wait_until(SOON, "the slot is free", || {
             get(ballast.address(), "/").status == 200
         });
         backend.set(echo());
@@ -225,7 +225,7 @@ fn upgraded(
 }
 
 /// Requests with an `Upgrade` field that do not ask for a WebSocket.
-const NO_UPGRADES: [&str; 7] = [
+const INVALID_UPGRADES: [&str; 7] = [
     "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: test\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
@@ -236,7 +236,7 @@ const NO_UPGRADES: [&str; 7] = [
 ];
 
 #[test]
-fn an_upgrade_that_is_none_is_an_ordinary_request() {
+fn an_invalid_upgrade_is_an_ordinary_request() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { read: 1s }")
@@ -245,10 +245,10 @@ fn an_upgrade_that_is_none_is_an_ordinary_request() {
         .start();
     let ask = |request: &str| {
         let mut client = Client::connect(ballast.address());
-        client.request(request).expect("a whole answer").status
+        client.request(request).expect("a complete response").status
     };
     for _ in 0..5 {
-        for request in NO_UPGRADES {
+        for request in INVALID_UPGRADES {
             assert_eq!(ask(request), 200, "{request}");
             let seen = backend.last().head;
             assert_eq!(seen.get("upgrade"), None, "{request}");
@@ -257,27 +257,27 @@ fn an_upgrade_that_is_none_is_an_ordinary_request() {
     // The requests share connections to the host. One may not be free again when the next request comes.
     assert!(backend.connections() <= 5, "{}", backend.connections());
     backend.set(Reply::Hang);
-    for request in NO_UPGRADES {
+    for request in INVALID_UPGRADES {
         let start = Instant::now();
         assert_eq!(ask(request), 504, "{request}");
         assert!(start.elapsed() < SOON, "{request}");
     }
     // A host that switches nevertheless has made a mistake.
     backend.set(echo());
-    for request in NO_UPGRADES {
+    for request in INVALID_UPGRADES {
         assert_eq!(ask(request), 502, "{request}");
     }
 }
 
 #[test]
-fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
+fn request_deadlines_apply_after_a_refused_upgrade() {
     let backend = Backend::start_new("a");
     let ballast = Setup::of(&[&backend])
         .top("timeouts: { read: 2s }")
         .pool("ejection: none")
         .start();
     let upgrade = "GET / HTTP/1.1\r\nHost: test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
-    let begun = || {
+    let send_upgrade = || {
         let mut client = Client::connect(ballast.address());
         client.send(upgrade).expect("sent");
         client.read_head().expect("a head");
@@ -295,7 +295,7 @@ fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
             while !wire.read_some(1_024)?.is_empty() {}
             Ok(Next::Close)
         }));
-        let mut client = begun();
+        let mut client = send_upgrade();
         let start = Instant::now();
         while client
             .wire()
@@ -303,7 +303,9 @@ fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
             .is_ok_and(|bytes| !bytes.is_empty())
         {}
         assert!(start.elapsed() < SOON, "{framing}");
-        wait_until(SOON, "the host is left", || backend.open_connections() == 0);
+        wait_until(SOON, "the host is released", || {
+            backend.open_connections() == 0
+        });
     }
     // The process does not cut a response that continues.
     backend.set(Reply::script(|_, wire| {
@@ -315,8 +317,11 @@ fn after_another_answer_than_101_the_deadlines_of_requests_hold() {
         Ok(Next::Keep)
     }));
     let mut client = Client::connect(ballast.address());
-    let answer = client.request(upgrade).expect("whole");
-    assert_eq!((answer.status, answer.text().as_str()), (200, "xxxxxxxxxx"));
+    let response = client.request(upgrade).expect("a complete response");
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (200, "xxxxxxxxxx")
+    );
     backend.set(Reply::ok());
     assert_eq!(client.get("/").status, 200);
 }

@@ -15,20 +15,22 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const MOST: usize = 60;
 
 /// A process with two workers, and the address of its metrics.
-struct Two {
+struct TwoWorkers {
     ballast: Ballast,
     admin: SocketAddr,
 }
 
-impl Two {
+impl TwoWorkers {
     #[track_caller]
     fn start(setup: Setup) -> Self {
         let (setup, admin) = with_admin(setup.top("server: { threads: 2 }"));
         let ballast = setup.start();
-        let two = Two { ballast, admin };
-        wait_until(SOON, "the look whether it listens is over", || {
-            two.connections() == [0, 0]
-        });
+        let two = TwoWorkers { ballast, admin };
+        wait_until(
+            SOON,
+            "the connection that tests the listener is closed",
+            || two.connections() == [0, 0],
+        );
         two
     }
 
@@ -111,13 +113,13 @@ fn ask(clients: &mut [Vec<Client>; 2], requests: usize) -> [usize; 2] {
 }
 
 #[test]
-fn connections_and_requests_are_shared_out_evenly() {
+fn connections_and_requests_are_divided_evenly() {
     const CLIENTS: usize = 64;
     const REQUESTS: usize = 4_000;
     // During a round other processes may use one core and leave the other one alone.
     const ROUNDS: usize = 10;
     let backend = Backend::start_new("a");
-    let two = Two::start(Setup::of(&[&backend]));
+    let two = TwoWorkers::start(Setup::of(&[&backend]));
     let mut clients = two.connect_all(CLIENTS);
     let connections = clients.each_ref().map(Vec::len);
     assert!(is_even(connections), "{connections:?}");
@@ -129,13 +131,17 @@ fn connections_and_requests_are_shared_out_evenly() {
     });
     println!("connections {connections:?}, requests {rounds:?}");
     assert!(is_even, "{rounds:?}");
-    assert_eq!(two.connections(), connections, "they stay where they are");
+    assert_eq!(
+        two.connections(),
+        connections,
+        "connections stay on their worker"
+    );
 }
 
 #[test]
-fn new_connections_go_to_the_worker_that_has_fewer() {
+fn new_connections_go_to_the_worker_with_fewer() {
     let backend = Backend::start_new("a");
-    let two = Two::start(Setup::of(&[&backend]));
+    let two = TwoWorkers::start(Setup::of(&[&backend]));
     let mut clients = two.connect_all(64);
     for worker in [1, 0] {
         let other = clients[1 - worker].len();
@@ -160,7 +166,7 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
     for algorithm in ["least_load", "p2c"] {
         let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
         let setup = Setup::of(&[&good, &bad]).algorithm(algorithm);
-        let two = Two::start(setup.pool("ejection: none"));
+        let two = TwoWorkers::start(setup.pool("ejection: none"));
         good.set(Reply::Hang);
         bad.set(Reply::Hang);
         let [mut first, mut second] = two.connect_all(18);
@@ -179,8 +185,8 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
         });
         for (worker, client) in asking.iter_mut().enumerate() {
             for _ in 0..50 {
-                let answer = client.get("/");
-                assert_eq!(answer.backend(), "good", "{algorithm}, worker {worker}");
+                let response = client.get("/");
+                assert_eq!(response.backend(), "good", "{algorithm}, worker {worker}");
             }
         }
         assert_eq!(bad.requests(), 4, "{algorithm}");
@@ -188,9 +194,9 @@ fn a_host_that_hangs_on_one_worker_is_avoided_on_the_other() {
 }
 
 #[test]
-fn max_in_flight_of_the_process_holds_for_both_workers_together() {
+fn max_in_flight_of_the_process_applies_to_both_workers_together() {
     let backend = Backend::start_new("a");
-    let two = Two::start(Setup::of(&[&backend]).top("limits: { max_in_flight: 4 }"));
+    let two = TwoWorkers::start(Setup::of(&[&backend]).top("limits: { max_in_flight: 4 }"));
     backend.set(Reply::Hang);
     let mut clients = two.connect_all(6);
     let mut asking = clients.each_mut().map(|clients| clients.remove(0));
@@ -212,10 +218,10 @@ fn max_in_flight_of_the_process_holds_for_both_workers_together() {
 }
 
 #[test]
-fn the_limit_of_a_host_and_the_queue_are_those_of_both_workers_together() {
+fn workers_share_host_limits_and_queues() {
     let backend = Backend::start_new("a");
     let limits = "limits: { max_in_flight: 1, queue: 1, queue_timeout: 20s }";
-    let two = Two::start(Setup::of(&[&backend]).pool(limits));
+    let two = TwoWorkers::start(Setup::of(&[&backend]).pool(limits));
     for worker in [0, 1] {
         backend.set(Reply::Hang);
         let [mut own, mut others] = match (worker, two.connect_all(4)) {
@@ -234,8 +240,11 @@ fn the_limit_of_a_host_and_the_queue_are_those_of_both_workers_together() {
             assert_eq!(client.get("/").status, 503, "the queue is full");
         }
         held.abort();
-        let answer = queued.read_response(false).expect("a whole answer");
-        assert_eq!(answer.status, 200, "its turn came with the other's end");
+        let response = queued.read_response(false).expect("a complete response");
+        assert_eq!(
+            response.status, 200,
+            "the queued request is served when the other ends"
+        );
         drop((own, others, queued));
         wait_until(SOON, "all connections are gone", || {
             two.connections() == [0, 0]
@@ -244,10 +253,10 @@ fn the_limit_of_a_host_and_the_queue_are_those_of_both_workers_together() {
 }
 
 #[test]
-fn the_retry_budget_is_that_of_both_workers_together() {
+fn workers_share_the_retry_budget() {
     let (bad, hanging) = (Backend::start_new("bad"), Backend::start_new("hanging"));
     let setup = Setup::of(&[&bad, &hanging]).pool("ejection: none");
-    let two = Two::start(setup.pool("retries: { budget: 0%, min: 1 }"));
+    let two = TwoWorkers::start(setup.pool("retries: { budget: 0%, min: 1 }"));
     bad.set(Reply::status(503));
     hanging.set(Reply::Hang);
     let [mut first, mut second] = two.connect_all(8);
@@ -255,24 +264,24 @@ fn the_retry_budget_is_that_of_both_workers_together() {
     let holds = first.iter_mut().any(|client| {
         let (failed, hung) = (bad.requests(), hanging.requests());
         client.send(GET).expect("sent");
-        wait_until(SOON, "it hangs", || hanging.requests() > hung);
+        wait_until(SOON, "the request hangs", || hanging.requests() > hung);
         bad.requests() > failed
     });
     assert!(holds, "hosts take turns");
     for client in &mut second {
         if send(client, [&bad, &hanging]) == 0 {
-            let answer = client.read_response(false).expect("a whole answer");
-            assert_eq!((answer.status, answer.backend()), (503, "bad"));
+            let response = client.read_response(false).expect("a complete response");
+            assert_eq!((response.status, response.backend()), (503, "bad"));
         }
     }
     assert!(bad.requests() > 1, "hosts take turns");
     drop(first);
-    wait_until(SOON, "the end of that retry makes room for another", || {
+    wait_until(SOON, "the end of the retry allows another", || {
         let mut client = Client::connect(two.ballast.address());
         if send(&mut client, [&bad, &hanging]) == 1 {
             return false;
         }
-        client.patience(Duration::from_millis(200));
+        client.set_read_timeout(Duration::from_millis(200));
         client.read_response(false).is_err()
     });
 }

@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// How much above the record fails, and how much below it is worth recording.
+/// The tolerance: more above the record fails, more below it is worth recording.
 const MARGIN: f64 = 0.05;
 
-const AGAIN: &str = "`BALLAST_RECORD=1 cargo test --test instructions`";
+const RECORD_COMMAND: &str = "`BALLAST_RECORD=1 cargo test --test instructions`";
 
 /// Instructions by scenario, the calibration first, and the compiler of the counted program.
 pub(crate) struct Record {
@@ -20,7 +20,7 @@ pub(crate) struct Record {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
     Within,
-    /// A notice for the reader that is not a failure.
+    /// A notice, not a failure.
     Note(String),
     /// Built with another optimisation level than the record.
     Incomparable(String),
@@ -32,7 +32,7 @@ impl Record {
     pub(crate) fn now(figures: Vec<(String, u64)>) -> Self {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(rustc).arg("--version").output();
-        let output = output.expect("the compiler is at hand").stdout;
+        let output = output.expect("the compiler can run").stdout;
         Record {
             rustc: String::from_utf8_lossy(&output).trim().to_owned(),
             figures,
@@ -41,10 +41,13 @@ impl Record {
 
     pub(crate) fn read() -> Self {
         let text = std::fs::read_to_string(path()).unwrap_or_else(|error| {
-            panic!("{}: {error}; {AGAIN} records it", path().display());
+            panic!("{}: {error}; {RECORD_COMMAND} records it", path().display());
         });
         Record::parse(&text).unwrap_or_else(|| {
-            panic!("{} cannot be read; {AGAIN} records it", path().display());
+            panic!(
+                "{} cannot be read; {RECORD_COMMAND} records it",
+                path().display()
+            );
         })
     }
 
@@ -79,7 +82,7 @@ impl Record {
         )
     }
 
-    fn of(&self, name: &str) -> Option<u64> {
+    fn count_of(&self, name: &str) -> Option<u64> {
         let mut figures = self.figures.iter();
         figures.find(|figure| figure.0 == name).map(|(_, n)| *n)
     }
@@ -93,7 +96,7 @@ impl Record {
         let (mut above, mut below, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         let mut comparable = true;
         for (name, count) in &self.figures {
-            let Some(recorded) = old.of(name) else {
+            let Some(recorded) = old.count_of(name) else {
                 let _ = writeln!(table, "{name:<28} {count:>9} {:>9} {:>6}", "-", "-");
                 missing.push(name.as_str());
                 continue;
@@ -108,8 +111,8 @@ impl Record {
                 below.push(name.as_str());
             }
         }
-        let gone = old.figures.iter().map(|(name, _)| name.as_str());
-        missing.extend(gone.filter(|name| self.of(name).is_none()));
+        let removed = old.figures.iter().map(|(name, _)| name.as_str());
+        missing.extend(removed.filter(|name| self.count_of(name).is_none()));
         let outcome = self.outcome(old, comparable, &above, &below, &missing);
         (table, outcome)
     }
@@ -125,31 +128,31 @@ impl Record {
         let percent = MARGIN * 100.0;
         if self.rustc != old.rustc {
             return Outcome::Note(format!(
-                "WARNING: nothing is checked, as the figures were recorded with {}, and this is {}: {AGAIN} records anew",
+                "WARNING: nothing is checked, as the figures were recorded with {}, and this is {}: {RECORD_COMMAND} records new figures",
                 old.rustc, self.rustc
             ));
         }
         if !comparable {
             return Outcome::Incomparable(
-                "the tests are built with another optimisation than the recorded figures, as the calibration shows".to_owned(),
+                "the tests are built with another optimization level than the recorded figures, as the calibration shows".to_owned(),
             );
         }
         if !missing.is_empty() {
             return Outcome::Failure(format!(
-                "measured or recorded, but not both: {}; {AGAIN} records anew",
+                "measured or recorded, but not both: {}; {RECORD_COMMAND} records new figures",
                 missing.join("; ")
             ));
         }
         if !above.is_empty() {
             return Outcome::Failure(format!(
-                "more than {percent} % above the recorded figure: {}. If it has to be, {AGAIN} records anew, and the change \
-                 says why",
+                "more than {percent} % above the recorded figure: {}. If the increase is justified, {RECORD_COMMAND} records new figures; \
+                 the commit message then gives the reason",
                 above.join("; ")
             ));
         }
         if !below.is_empty() {
             return Outcome::Note(format!(
-                "more than {percent} % below the recorded figure: {}. Please keep the gain: {AGAIN} records anew",
+                "more than {percent} % below the recorded figure: {}. To keep the gain, {RECORD_COMMAND} records new figures",
                 below.join("; ")
             ));
         }
@@ -193,11 +196,11 @@ mod tests {
         assert!(
             matches!(outcome(105_001), Outcome::Failure(text) if text.contains("above") && text.contains("request"))
         );
-        assert!(matches!(outcome(94_999), Outcome::Note(text) if text.contains(AGAIN)));
+        assert!(matches!(outcome(94_999), Outcome::Note(text) if text.contains(RECORD_COMMAND)));
     }
 
     #[test]
-    fn with_another_compiler_there_is_a_warning_and_no_failure() {
+    fn another_compiler_is_a_warning_and_no_failure() {
         let mut new = record(200_000);
         new.rustc = "rustc 1.96.0".to_owned();
         let (_, outcome) = new.compare(&record(100_000));
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn with_another_optimisation_nothing_is_compared() {
+    fn another_optimization_level_is_not_compared() {
         let mut new = record(200_000);
         new.figures[0].1 = 4_000;
         let (_, outcome) = new.compare(&record(100_000));
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_on_one_side_only_fails() {
+    fn a_figure_on_one_side_only_is_a_failure() {
         let mut less = record(100_000);
         less.figures.pop();
         let failed =
@@ -223,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read_and_the_table_shows_all_of_it() {
-        let old = Record::parse(&record(100_000).to_json()).expect("it is a record");
+    fn a_written_record_can_be_read_and_the_table_lists_it() {
+        let old = Record::parse(&record(100_000).to_json()).expect("a record");
         let (table, outcome) = record(103_000).compare(&old);
         assert_eq!(outcome, Outcome::Within);
         let line = table.lines().find(|line| line.starts_with("request"));
-        let fields: Vec<&str> = line.expect("it has a line").split_whitespace().collect();
+        let fields: Vec<&str> = line.expect("a line").split_whitespace().collect();
         assert_eq!(fields, ["request", "103000", "100000", "1.030"]);
     }
 }

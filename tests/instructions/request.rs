@@ -1,4 +1,4 @@
-//! One proxied request: the real binary between a client and a host that take turns in one thread.
+//! One proxied request: the real binary between a client and a host that alternate in one thread.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ const FEW: u32 = 100;
 const MANY: u32 = 500;
 /// The interval between two requests. Requests within 10 ms share Pingora's timers, and on a faster machine more of
 /// them would; at longer intervals each request pays for its own.
-const PAUSE: Duration = Duration::from_millis(11);
+const INTERVAL: Duration = Duration::from_millis(11);
 /// For any step under callgrind, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -31,7 +31,7 @@ pub(crate) fn measure(valgrind: &Path) -> u64 {
     let [few, many] = thread::scope(|scope| {
         [FEW, MANY]
             .map(|requests| scope.spawn(move || serve(valgrind, requests)))
-            .map(|run| run.join().expect("the requests were answered"))
+            .map(|run| run.join().expect("every request had a response"))
     });
     (many - few) / u64::from(MANY - FEW)
 }
@@ -45,7 +45,7 @@ fn serve(valgrind: &Path, requests: u32) -> u64 {
     let mut client = proxy.connect();
     let mut from_proxy = None;
     for _ in 0..requests {
-        thread::sleep(PAUSE);
+        thread::sleep(INTERVAL);
         client
             .write_all(
                 b"GET /1k HTTP/1.1\r\nHost: ballast.test\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n",
@@ -53,19 +53,19 @@ fn serve(valgrind: &Path, requests: u32) -> u64 {
             .expect("the proxy reads");
         let from_proxy = from_proxy.get_or_insert_with(|| accept(&host));
         read_until(from_proxy, |bytes| bytes.ends_with(b"\r\n\r\n"));
-        from_proxy.write_all(&answer()).expect("the proxy reads");
+        from_proxy.write_all(&response()).expect("the proxy reads");
         read_until(&mut client, |bytes| {
             let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
             head.is_some_and(|head| bytes.len() >= head + 4 + BODY)
         });
     }
     proxy.stop();
-    busiest_but_first(folder.path())
+    serving_thread_count(folder.path())
 }
 
-/// Only one thread serves. The first thread starts everything; the others run clocks and the like, and their counts
+/// Only one thread serves. The first thread starts everything; the others run timers, and their counts
 /// grow with the duration of the run.
-fn busiest_but_first(folder: &Path) -> u64 {
+fn serving_thread_count(folder: &Path) -> u64 {
     let counts = callgrind::counts(folder);
     let others = counts.into_iter().filter(|(thread, _)| *thread > 1);
     others
@@ -74,7 +74,7 @@ fn busiest_but_first(folder: &Path) -> u64 {
         .expect("it has several threads")
 }
 
-fn answer() -> Vec<u8> {
+fn response() -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\nServer: host\r\nDate: Sat, 28 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n\
          Content-Length: {BODY}\r\n\r\n"
@@ -83,19 +83,19 @@ fn answer() -> Vec<u8> {
 }
 
 fn accept(host: &TcpListener) -> TcpStream {
-    host.set_nonblocking(true).expect("a socket has that");
+    host.set_nonblocking(true).expect("a socket option");
     let (stream, _) = wait_for(DEADLINE, "the proxy connects to its host", || {
         host.accept().ok()
     });
-    stream.set_nonblocking(false).expect("a socket has that");
-    patient(stream)
+    stream.set_nonblocking(false).expect("a socket option");
+    with_deadlines(stream)
 }
 
-fn patient(stream: TcpStream) -> TcpStream {
+fn with_deadlines(stream: TcpStream) -> TcpStream {
     stream
         .set_read_timeout(Some(DEADLINE))
-        .expect("a socket has that");
-    stream.set_nodelay(true).expect("a socket has that");
+        .expect("a socket option");
+    stream.set_nodelay(true).expect("a socket option");
     stream
 }
 
@@ -145,7 +145,7 @@ impl Proxy {
 
     fn connect(&mut self) -> TcpStream {
         let stream = wait_for(DEADLINE, "the proxy listens", || {
-            let ended = self.child.try_wait().expect("it is our child");
+            let ended = self.child.try_wait().expect("our own child process");
             assert!(
                 ended.is_none(),
                 "the proxy ended:\n{}",
@@ -153,7 +153,7 @@ impl Proxy {
             );
             TcpStream::connect(self.address).ok()
         });
-        patient(stream)
+        with_deadlines(stream)
     }
 
     /// Ends it, and returns once callgrind has written its counts.
@@ -161,7 +161,7 @@ impl Proxy {
         let pid = Pid::from_raw(self.child.id() as i32);
         kill(pid, Signal::SIGINT).expect("it runs");
         wait_for(DEADLINE, "the proxy ends", || {
-            self.child.try_wait().expect("it is our child")
+            self.child.try_wait().expect("our own child process")
         });
     }
 }

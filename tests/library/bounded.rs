@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use super::{by_weight, host, hosts, pick};
 
 #[test]
-fn a_hot_key_spreads() {
+fn a_hot_key_spreads_over_several_hosts() {
     let all = hosts(10);
     let balancer = build("bounded", all.clone()).expect("a balancer");
-    let home = pick(&*balancer, Selection::new().key(b"hot"));
+    let ring_host = pick(&*balancer, Selection::new().key(b"hot"));
     let leases: Vec<Lease> = (0..100)
         .map(|_| {
             balancer
@@ -21,7 +21,7 @@ fn a_hot_key_spreads() {
     assert_eq!(busiest, Some(13));
     assert_eq!(
         all.iter()
-            .find(|host| *host.id() == home)
+            .find(|host| *host.id() == ring_host)
             .map(|host| host.in_flight()),
         Some(13)
     );
@@ -33,7 +33,7 @@ fn a_hot_key_spreads() {
 }
 
 #[test]
-fn while_there_is_room_keys_stay_where_the_ring_puts_them() {
+fn below_capacity_keys_stay_on_their_ring_host() {
     let all = hosts(10);
     let (bounded, ring) = (
         build("bounded", all.clone()),
@@ -49,7 +49,7 @@ fn while_there_is_room_keys_stay_where_the_ring_puts_them() {
 }
 
 #[test]
-fn the_total_follows_a_busy_host_that_leaves_and_returns() {
+fn the_total_counts_the_requests_of_members_only() {
     let all = hosts(2);
     let balancer = build("bounded", all.clone()).expect("a balancer");
     let request = Selection::new().key(b"k");
@@ -70,7 +70,7 @@ fn the_total_follows_a_busy_host_that_leaves_and_returns() {
     balancer
         .add_host(Arc::clone(&all[busy]))
         .expect("no member");
-    // m is 11 with the 7 that still run there: the capacity is ceil(1.25 · 12 / 3) = 5, and 7 is above it.
+    // m is 11 with the 7 that are still in flight there: the capacity is ceil(1.25 · 12 / 3) = 5, and 7 is above it.
     let after = balancer.lease(&request).expect("a host");
     assert_ne!(after.host().id(), all[busy].id());
     drop((before, next, after));
@@ -78,7 +78,7 @@ fn the_total_follows_a_busy_host_that_leaves_and_returns() {
 }
 
 #[test]
-fn the_factor_must_leave_room_for_every_request() {
+fn the_factor_is_between_1_and_100() {
     for bad in ["0.99", "0", "-1", "NaN", "inf", "101", "1,25"] {
         let options = Options::new().set("factor", bad);
         let error = build_with("bounded", hosts(2), &options).expect_err("no such factor");

@@ -17,7 +17,7 @@ fn balancer(hosts: &[Arc<Host>]) -> Box<dyn Balancer> {
 }
 
 #[test]
-fn a_new_host_takes_its_share_and_nothing_else_moves() {
+fn a_new_host_takes_its_share_and_no_other_key_moves() {
     for n in [5, 10, 100] {
         let balancer = balancer(&hosts(n));
         let before = owners(&*balancer);
@@ -30,7 +30,7 @@ fn a_new_host_takes_its_share_and_nothing_else_moves() {
                 assert_eq!(
                     after,
                     host(n).id(),
-                    "n = {n}: a key moved between survivors"
+                    "n = {n}: a key moved between other hosts"
                 );
             }
         }
@@ -43,7 +43,7 @@ fn a_new_host_takes_its_share_and_nothing_else_moves() {
         assert_eq!(
             owners(&*balancer),
             before,
-            "n = {n}: what left did not come back the same"
+            "n = {n}: the keys did not return to their owners"
         );
     }
 }
@@ -63,7 +63,7 @@ fn the_order_of_the_hosts_does_not_matter() {
 }
 
 #[test]
-fn keys_return_when_their_host_does() {
+fn keys_return_with_their_host() {
     let all = hosts(10);
     let balancer = balancer(&all);
     let before = owners(&*balancer);
@@ -79,7 +79,7 @@ fn keys_return_when_their_host_does() {
 }
 
 #[test]
-fn a_retry_goes_where_the_key_will_be_when_its_host_is_gone() {
+fn a_retry_goes_to_the_next_owner_of_the_key() {
     let all = hosts(10);
     let balancer = balancer(&all);
     for key in 0..200u32 {
@@ -98,7 +98,7 @@ fn a_retry_goes_where_the_key_will_be_when_its_host_is_gone() {
 }
 
 #[test]
-fn requests_without_a_key_do_not_meet_on_one_host() {
+fn requests_without_a_key_are_spread() {
     for name in ["consistent_hash", "bounded", "ip_hash"] {
         let all = hosts(10);
         let balancer = build(name, all.clone()).expect("a balancer");

@@ -1,4 +1,4 @@
-//! An explanation is the next choice, and changes nothing.
+//! An explanation predicts the next pick and changes nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -15,8 +15,8 @@ use rand::{Rng, SeedableRng};
 
 use super::{by_weight, hosts, seeded, weighted};
 
-/// Each algorithm with its options.
-fn each(test: impl Fn(&'static str, &Options)) {
+/// Runs `test` for each algorithm with its options.
+fn for_each_algorithm(test: impl Fn(&'static str, &Options)) {
     for info in ALGORITHMS {
         test(info.name, &Options::new());
     }
@@ -29,8 +29,8 @@ fn each(test: impl Fn(&'static str, &Options)) {
     );
 }
 
-/// A balancer with the requests that run on its hosts. Two with the same seed stay equal under the same operations.
-struct World {
+/// A balancer with requests in flight. Two scenarios of the same seed stay equal under the same operations.
+struct Scenario {
     clock: Clock,
     balancer: Box<dyn Balancer>,
     hosts: Vec<Arc<Host>>,
@@ -38,7 +38,7 @@ struct World {
     rng: SmallRng,
 }
 
-impl World {
+impl Scenario {
     fn new(name: &str, options: &Options, seed: u64) -> Self {
         let rng = &mut SmallRng::seed_from_u64(seed);
         let n = *[1, 2, 3, 7, 20, 150].choose(rng).expect("sizes");
@@ -56,7 +56,7 @@ impl World {
         let options = options.clone().seed(seed).clock(clock.clone());
         let options = options.slow_start(Duration::from_secs(10), 0.1);
         let balancer = build_with(name, hosts.iter().cloned(), &options).expect("a balancer");
-        World {
+        Scenario {
             clock,
             balancer,
             hosts,
@@ -65,10 +65,10 @@ impl World {
         }
     }
 
-    /// Performs an operation, then asks for a host; `ask` may inspect the balancer before that.
+    /// Performs a random operation, then picks a host; `inspect` sees the balancer before the pick.
     fn step(
         &mut self,
-        ask: impl Fn(&dyn Balancer, &Selection<'_>),
+        inspect: impl Fn(&dyn Balancer, &Selection<'_>),
     ) -> (Result<HostId, BalancerError>, Vec<HostId>) {
         let rng = &mut self.rng;
         let id = self.hosts.choose(rng).expect("hosts").id().clone();
@@ -101,7 +101,7 @@ impl World {
         if rng.gen_bool(0.8) {
             request = request.key(&key).client(IpAddr::V4(Ipv4Addr::from(key)));
         }
-        ask(&*self.balancer, &request);
+        inspect(&*self.balancer, &request);
         let found = match rng.gen_bool(0.5) {
             true => self.balancer.balance_host(&request).map(|h| h.id().clone()),
             false => self.balancer.lease(&request).map(|lease| {
@@ -120,7 +120,7 @@ impl World {
 
 /// The invariants of every explanation.
 #[track_caller]
-fn holds(explained: &Explanation, hosts: &[Arc<Host>], what: &str) {
+fn assert_invariants(explained: &Explanation, hosts: &[Arc<Host>], what: &str) {
     let candidates = &explained.candidates;
     let mut ids: Vec<&HostId> = candidates.iter().map(|c| c.host.id()).collect();
     ids.sort_unstable();
@@ -165,26 +165,26 @@ fn holds(explained: &Explanation, hosts: &[Arc<Host>], what: &str) {
 }
 
 #[test]
-fn it_is_the_next_choice_and_leaves_no_trace() {
-    each(|name, options| {
+fn an_explanation_predicts_the_next_pick_and_changes_nothing() {
+    for_each_algorithm(|name, options| {
         for seed in 0..40 {
             let what = format!("{name} {options:?}, seed {seed}");
-            let mut asked = World::new(name, options, seed);
-            let mut untouched = World::new(name, options, seed);
+            let mut observed = Scenario::new(name, options, seed);
+            let mut untouched = Scenario::new(name, options, seed);
             for step in 0..150 {
-                let hosts = asked.hosts.clone();
-                let told = std::cell::RefCell::new(Vec::new());
-                let (found, tried) = asked.step(|balancer, request| {
+                let hosts = observed.hosts.clone();
+                let explanations = std::cell::RefCell::new(Vec::new());
+                let (found, tried) = observed.step(|balancer, request| {
                     let before: Vec<u64> = hosts.iter().map(|host| host.in_flight()).collect();
                     for _ in 0..step % 3 {
                         let explained = balancer.explain(request);
-                        holds(&explained, &hosts, &what);
-                        told.borrow_mut().push(explained);
+                        assert_invariants(&explained, &hosts, &what);
+                        explanations.borrow_mut().push(explained);
                     }
                     let after: Vec<u64> = hosts.iter().map(|host| host.in_flight()).collect();
                     assert_eq!(before, after, "{what}");
                 });
-                for explained in told.take() {
+                for explained in explanations.take() {
                     assert_eq!(
                         explained.outcome, found,
                         "{what}, step {step}: {explained:?}"
@@ -200,7 +200,7 @@ fn it_is_the_next_choice_and_leaves_no_trace() {
                 let (same, _) = untouched.step(|_, _| ());
                 assert_eq!(found, same, "{what}, step {step}");
                 assert_eq!(
-                    asked.in_flight(),
+                    observed.in_flight(),
                     untouched.in_flight(),
                     "{what}, step {step}"
                 );
@@ -210,20 +210,20 @@ fn it_is_the_next_choice_and_leaves_no_trace() {
 }
 
 #[test]
-fn without_a_seed_it_is_a_choice_that_may_come() {
-    each(|name, options| {
+fn without_a_seed_the_explanation_is_a_possible_pick() {
+    for_each_algorithm(|name, options| {
         let hosts = by_weight(&[1, 2, 0, 3]);
         let balancer = build_with(name, hosts.iter().cloned(), options).expect("a balancer");
         for _ in 0..100 {
             let explained = balancer.explain(&Selection::new());
-            holds(&explained, &hosts, name);
+            assert_invariants(&explained, &hosts, name);
             assert!(explained.outcome.is_ok(), "{name}");
         }
     });
 }
 
 /// Identities and reasons in order.
-fn told(balancer: &dyn Balancer, request: &Selection<'_>) -> Vec<(HostId, CandidateReason)> {
+fn reasons(balancer: &dyn Balancer, request: &Selection<'_>) -> Vec<(HostId, CandidateReason)> {
     let candidates = balancer.explain(request).candidates.into_iter();
     candidates
         .map(|c| (c.host.id().clone(), c.reason))
@@ -231,7 +231,7 @@ fn told(balancer: &dyn Balancer, request: &Selection<'_>) -> Vec<(HostId, Candid
 }
 
 #[test]
-fn turns_are_told_in_their_order() {
+fn round_robin_lists_the_hosts_in_turn_order() {
     let hosts = hosts(4);
     let balancer = seeded("round_robin", &hosts, 1);
     for first in 0..9 {
@@ -244,7 +244,7 @@ fn turns_are_told_in_their_order() {
             (hosts[(first + i) % 4].id().clone(), reason)
         });
         assert_eq!(
-            told(&*balancer, &Selection::new()),
+            reasons(&*balancer, &Selection::new()),
             expected.collect::<Vec<_>>()
         );
         balancer.balance_host(&Selection::new()).expect("a host");
@@ -252,7 +252,7 @@ fn turns_are_told_in_their_order() {
 }
 
 #[test]
-fn the_order_of_hashed_hosts_is_that_in_which_a_request_moves_on() {
+fn hashing_algorithms_list_the_hosts_in_retry_order() {
     for name in ["consistent_hash", "ip_hash"] {
         let hosts = by_weight(&[1, 2, 3, 1, 1, 5]);
         let balancer = seeded(name, &hosts, 1);
@@ -261,7 +261,7 @@ fn the_order_of_hashed_hosts_is_that_in_which_a_request_moves_on() {
             let request = Selection::new()
                 .key(&key)
                 .client(IpAddr::V4(Ipv4Addr::from(key)));
-            let order: Vec<HostId> = told(&*balancer, &request)
+            let order: Vec<HostId> = reasons(&*balancer, &request)
                 .into_iter()
                 .map(|c| c.0)
                 .collect();
@@ -274,7 +274,7 @@ fn the_order_of_hashed_hosts_is_that_in_which_a_request_moves_on() {
 }
 
 #[test]
-fn loads_are_those_that_are_compared() {
+fn the_loads_are_those_that_the_algorithm_compares() {
     let hosts = by_weight(&[1, 2, 1]);
     for (name, expected) in [("least_load", 1.0), ("p2c", 1.0)] {
         let balancer = seeded(name, &hosts, 1);
@@ -308,7 +308,7 @@ fn loads_are_those_that_are_compared() {
         .collect();
     let explained = balancer.explain(&request);
     for candidate in &explained.candidates {
-        // Nine requests, including this one, by weights of four in all.
+        // Nine requests, including this one, and a total weight of four.
         let share = 9.0 / 4.0 * f64::from(candidate.host.weight());
         let load = candidate.load.expect("a load");
         assert!((load - candidate.in_flight as f64 / share).abs() < 1e-9);

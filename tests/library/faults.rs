@@ -1,4 +1,4 @@
-//! One host of eight is slow or fails: what clients see with the algorithms that weigh loads.
+//! One of eight hosts is slow or fails: what clients see with the algorithms that compare loads.
 
 use std::time::Duration;
 
@@ -7,94 +7,97 @@ use ballast::balancer::{Clock, Lease, Options, Selection, build_with};
 use super::hosts;
 use super::simulation::{Service, Simulation, quantile, share};
 
-const WEIGHING: [&str; 2] = ["p2c", "least_load"];
+const LOAD_AWARE: [&str; 2] = ["p2c", "least_load"];
 const SEEDS: std::ops::Range<u64> = 0..5;
 
-/// Which of the eight hosts is the odd one.
-const ODD: usize = 3;
+/// The position of the faulty host.
+const FAULTY: usize = 3;
 
-/// A pool of eight, warmed up for 5 s at `rate`, in which one host is `odd` from the beginning.
-fn pool_with(odd: Service, name: &str, rate: f64, seed: u64) -> Simulation {
-    let mut services = [Service::USUAL; 8];
-    services[ODD] = odd;
+/// A pool of eight, warmed up for 5 s at `rate`, in which one host behaves as `faulty` from the beginning.
+fn pool_with(faulty: Service, name: &str, rate: f64, seed: u64) -> Simulation {
+    let mut services = [Service::NORMAL; 8];
+    services[FAULTY] = faulty;
     let mut pool = Simulation::new(name, &services, Options::new(), seed);
     pool.run(rate, Duration::from_secs(5));
     pool
 }
 
 #[test]
-fn clients_do_not_notice_a_slow_host_and_it_is_not_forgotten() {
-    for name in WEIGHING {
+fn a_slow_host_hardly_affects_latency_and_still_gets_some_requests() {
+    for name in LOAD_AWARE {
         for seed in SEEDS {
             let mut pool = pool_with(Service::TEN_TIMES_SLOWER, name, 2_000.0, seed);
             let done = pool.run(2_000.0, Duration::from_secs(20));
-            let (p99, slow) = (quantile(&done, 0.99), share(&done, ODD));
+            let (p99, slow) = (quantile(&done, 0.99), share(&done, FAULTY));
             assert!(
                 p99 <= Duration::from_millis(55),
                 "{name}, seed {seed}: {p99:?}"
             );
             assert!(
                 (0.002..0.01).contains(&slow),
-                "{name}, seed {seed}: it got {slow}"
+                "{name}, seed {seed}: its share is {slow}"
             );
         }
     }
 }
 
 #[test]
-fn a_host_that_was_slow_has_its_share_again_within_seconds() {
-    for name in WEIGHING {
+fn a_host_that_was_slow_regains_its_share_within_seconds() {
+    for name in LOAD_AWARE {
         let mut pool = pool_with(Service::TEN_TIMES_SLOWER, name, 2_000.0, 1);
-        pool.services[ODD] = Service::USUAL;
+        pool.services[FAULTY] = Service::NORMAL;
         pool.run(2_000.0, Duration::from_secs(5));
         let done = pool.run(2_000.0, Duration::from_secs(5));
-        let recovered = share(&done, ODD);
+        let recovered = share(&done, FAULTY);
         assert!(recovered > 0.1, "{name}: {recovered} of 0.125");
     }
 }
 
 #[test]
 fn a_host_that_fails_fast_does_not_look_idle() {
-    for name in WEIGHING {
+    for name in LOAD_AWARE {
         for seed in SEEDS {
             for rate in [200.0, 2_000.0, 4_000.0] {
                 let mut pool = pool_with(Service::FAILS_AT_ONCE, name, rate, seed);
                 let done = pool.run(rate, Duration::from_secs(10));
-                let failed = share(&done, ODD);
+                let failed = share(&done, FAULTY);
                 assert!(failed < 0.005, "{name}, {rate} a second: {failed} failed");
-                assert!(failed > 0.0, "{name}, {rate} a second: it was given up");
+                assert!(
+                    failed > 0.0,
+                    "{name}, {rate} a second: the host gets no requests"
+                );
             }
         }
     }
 }
 
 #[test]
-fn a_host_that_begins_to_fail_is_left_within_the_first_second() {
-    for name in WEIGHING {
-        let mut pool = pool_with(Service::USUAL, name, 2_000.0, 1);
-        pool.services[ODD] = Service::FAILS_AT_ONCE;
+fn a_host_that_begins_to_fail_is_avoided_within_a_second() {
+    for name in LOAD_AWARE {
+        let mut pool = pool_with(Service::NORMAL, name, 2_000.0, 1);
+        pool.services[FAULTY] = Service::FAILS_AT_ONCE;
         let first = pool.run(2_000.0, Duration::from_secs(1));
-        let failed = share(&first, ODD);
+        let failed = share(&first, FAULTY);
         assert!(failed < 0.02, "{name}: {failed} failed");
     }
 }
 
 #[test]
-fn a_host_that_failed_has_its_share_again_within_seconds() {
-    for name in WEIGHING {
+fn a_host_that_failed_regains_its_share_within_seconds() {
+    for name in LOAD_AWARE {
         for rate in [200.0, 2_000.0, 4_000.0] {
             let mut pool = pool_with(Service::FAILS_AT_ONCE, name, rate, 1);
-            pool.services[ODD] = Service::USUAL;
+            pool.services[FAULTY] = Service::NORMAL;
             pool.run(rate, Duration::from_secs(8));
             let done = pool.run(rate, Duration::from_secs(10));
-            let recovered = share(&done, ODD);
+            let recovered = share(&done, FAULTY);
             assert!(recovered > 0.1, "{name}, {rate} a second: {recovered}");
         }
     }
 }
 
-/// The requests on two hosts after five, if the first host has failed one `ago` before them.
-fn failed_once(name: &str, ago: Duration, seed: u64) -> Vec<u64> {
+/// How five requests spread over two hosts, of which the first failed a request `ago` before them.
+fn spread_after_failure(name: &str, ago: Duration, seed: u64) -> Vec<u64> {
     let all = hosts(2);
     let clock = Clock::manual();
     let options = Options::new().seed(seed).clock(clock.clone());
@@ -112,14 +115,15 @@ fn failed_once(name: &str, ago: Duration, seed: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_failure_counts_like_a_request_in_flight_until_it_has_faded() {
-    for name in WEIGHING {
-        let first = |seconds, seed| failed_once(name, Duration::from_secs(seconds), seed)[0];
+fn a_failure_counts_as_a_request_in_flight_until_it_decays() {
+    for name in LOAD_AWARE {
+        let first =
+            |seconds, seed| spread_after_failure(name, Duration::from_secs(seconds), seed)[0];
         // Loads 1 and 0: the first request goes to the other host, and an even number more keeps them level.
         assert!(SEEDS.clone().all(|seed| first(0, seed) == 2), "{name}");
         // Less than a request, so it decides each tie in favour of the other host.
         assert!(SEEDS.clone().all(|seed| first(2, seed) == 2), "{name}");
-        // The penalty is over: chance decides.
+        // The penalty has ended: the choice is random.
         let firsts: Vec<u64> = (0..20).map(|seed| first(4, seed)).collect();
         assert!(
             firsts.contains(&2) && firsts.contains(&3),
@@ -129,8 +133,8 @@ fn a_failure_counts_like_a_request_in_flight_until_it_has_faded() {
 }
 
 #[test]
-fn failures_are_brought_along_into_another_balancer() {
-    for name in WEIGHING {
+fn failures_carry_over_to_another_balancer() {
+    for name in LOAD_AWARE {
         let all = hosts(2);
         let clock = Clock::manual();
         let options = Options::new().seed(1).clock(clock.clone());
@@ -150,8 +154,8 @@ fn failures_are_brought_along_into_another_balancer() {
 }
 
 #[test]
-fn answers_that_take_no_time_are_no_slowness() {
-    for name in WEIGHING {
+fn zero_latencies_do_not_make_a_host_slow() {
+    for name in LOAD_AWARE {
         let all = hosts(3);
         let balancer = super::seeded(name, &all, 1);
         for _ in 0..300 {

@@ -23,7 +23,7 @@ fn balancer(hosts: &[Arc<Host>]) -> Box<dyn Balancer> {
     build("ip_hash", hosts.iter().cloned()).expect("a balancer")
 }
 
-fn with(option: &str, bits: u32) -> Box<dyn Balancer> {
+fn with_option(option: &str, bits: u32) -> Box<dyn Balancer> {
     build_with("ip_hash", hosts(50), &Options::new().set(option, bits)).expect("a balancer")
 }
 
@@ -40,7 +40,7 @@ fn shares_are_even_and_follow_the_weights() {
 }
 
 #[test]
-fn a_removed_host_moves_its_own_clients_and_gets_exactly_them_back() {
+fn a_removed_host_moves_only_its_own_clients_and_gets_them_back() {
     for weights in [vec![1; 10], vec![3, 1, 1, 2, 10]] {
         let all = by_weight(&weights);
         let balancer = balancer(&all);
@@ -66,7 +66,7 @@ fn the_order_of_the_hosts_does_not_matter() {
 }
 
 #[test]
-fn the_mapping_never_changes_between_versions() {
+fn the_mapping_is_the_same_in_every_version() {
     // Recorded once. A change here moves the clients of every installation that upgrades.
     let balancer = balancer(&hosts(10));
     let found: Vec<String> = [
@@ -94,7 +94,7 @@ fn an_ipv4_mapped_address_is_the_ipv4_address() {
 }
 
 #[test]
-fn only_the_prefix_counts() {
+fn only_the_prefix_is_hashed() {
     let v6 = |last: u64| {
         IpAddr::V6(Ipv6Addr::from_bits(
             0x2001_0DB8_0000_0001 << 64 | u128::from(last),
@@ -107,14 +107,14 @@ fn only_the_prefix_counts() {
     let default = balancer(&hosts(50));
     assert!(same(&*default, &v6));
     assert!(!same(&*default, &v4));
-    assert!(!same(&*with("prefix_v6", 128), &v6));
-    assert!(same(&*with("prefix_v4", 24), &v4));
-    assert!(!same(&*with("prefix_v4", 25), &v4));
+    assert!(!same(&*with_option("prefix_v6", 128), &v6));
+    assert!(same(&*with_option("prefix_v4", 24), &v4));
+    assert!(!same(&*with_option("prefix_v4", 25), &v4));
     let subnet = |i: u64| {
         IpAddr::V6(Ipv6Addr::from_bits(
             (0x2001_0DB8_0000_0000 + u128::from(i)) << 64,
         ))
     };
     assert!(!same(&*default, &subnet));
-    assert!(same(&*with("prefix_v6", 48), &subnet));
+    assert!(same(&*with_option("prefix_v6", 48), &subnet));
 }

@@ -31,7 +31,7 @@ fn ties_are_spread_over_many_groups() {
 }
 
 #[test]
-fn loads_are_level_at_any_size() {
+fn loads_are_equal_for_any_number_of_hosts() {
     for n in [1, 2, 10, 63, 64, 65, 130, 1_000] {
         let all = hosts(n);
         let balancer = seeded("least_load", &all, 1);
@@ -71,7 +71,7 @@ fn loads_follow_the_weights_exactly() {
 }
 
 #[test]
-fn a_host_that_returns_with_requests_running_is_heard_of_when_they_end() {
+fn a_readded_host_is_chosen_once_its_old_requests_end() {
     let all = hosts(200);
     let balancer = seeded("least_load", &all, 1);
     let mut leases: Vec<Lease> = (0..400)

@@ -1,4 +1,4 @@
-//! No pick exceeds the limit of a host, and none fails while a host has room.
+//! `max_in_flight`: no pick exceeds the limit of a host, and no pick fails while a host has capacity.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU64;
@@ -21,7 +21,7 @@ fn all_limited(hosts: &[Arc<Host>], limit: u64) -> Vec<Arc<Host>> {
     hosts.iter().map(|host| limited(host, limit)).collect()
 }
 
-/// A request with or without the key that some algorithms look at.
+/// A request with or without the key that some algorithms use.
 fn request(keyed: bool, key: &[u8; 4]) -> Selection<'_> {
     let client = IpAddr::V4(Ipv4Addr::from(*key));
     match keyed {
@@ -30,7 +30,7 @@ fn request(keyed: bool, key: &[u8; 4]) -> Selection<'_> {
     }
 }
 
-fn each(test: impl Fn(&'static str, bool)) {
+fn for_each_algorithm(test: impl Fn(&'static str, bool)) {
     for info in ALGORITHMS {
         test(info.name, false);
         test(info.name, true);
@@ -38,7 +38,7 @@ fn each(test: impl Fn(&'static str, bool)) {
 }
 
 #[test]
-fn a_limit_goes_with_the_host_and_its_weight() {
+fn a_change_of_weight_keeps_the_limit() {
     let plain = host(1);
     assert_eq!(plain.max_in_flight(), None);
     let limit = NonZeroU64::new(7);
@@ -56,8 +56,8 @@ fn a_limit_goes_with_the_host_and_its_weight() {
 }
 
 #[test]
-fn the_choice_moves_on_until_all_are_full() {
-    each(|name, keyed| {
+fn other_hosts_are_chosen_until_all_are_full() {
+    for_each_algorithm(|name, keyed| {
         // 130 hosts are three groups of least_load.
         for n in [1, 3, 130] {
             let all = all_limited(&hosts(n), 2);
@@ -78,12 +78,12 @@ fn the_choice_moves_on_until_all_are_full() {
             ] {
                 assert_eq!(error, Some(BalancerError::Busy), "{name}");
             }
-            // A host that has room again is found, whatever its position.
+            // A host with capacity again is found, whatever its position.
             let freed = leases.swap_remove(n / 2).host().id().clone();
             assert_eq!(pick(&*balancer, request), freed, "{name}");
-            let lease = balancer.lease(&request).expect("room for one");
+            let lease = balancer.lease(&request).expect("capacity for one");
             assert_eq!(*lease.host().id(), freed, "{name}");
-            // `inc` counts regardless of the limit, and the end of a request above the limit makes no room.
+            // `inc` counts regardless of the limit, and the end of a request above the limit frees no capacity.
             balancer.inc(&freed).expect("a member");
             drop(lease);
             assert_eq!(balancer.lease(&request).err(), Some(BalancerError::Busy));
@@ -95,7 +95,7 @@ fn the_choice_moves_on_until_all_are_full() {
 
 #[test]
 fn busy_is_not_no_hosts() {
-    each(|name, keyed| {
+    for_each_algorithm(|name, keyed| {
         let request = request(keyed, &[1, 2, 3, 4]);
         let only = limited(&host(1), 1);
         let idle = by_weight(&[0]);
@@ -118,19 +118,21 @@ fn busy_is_not_no_hosts() {
 }
 
 #[test]
-fn a_full_host_that_is_left_does_not_let_a_tried_one_be_taken_again() {
-    each(|name, keyed| {
+fn a_tried_host_is_not_chosen_again_while_an_untried_one_is_full() {
+    for_each_algorithm(|name, keyed| {
         let request = request(keyed, &[1, 2, 3, 4]);
         let all = all_limited(&hosts(2), 1);
         let balancer = build(name, all.clone()).expect("a balancer");
-        let lease = balancer.lease_of(all[0].id()).expect("a member with room");
+        let lease = balancer
+            .lease_of(all[0].id())
+            .expect("a member with capacity");
         let tried = [all[1].id().clone()];
         assert_eq!(
             balancer.lease(&request.tried(&tried)).err(),
             Some(BalancerError::Busy),
             "{name}"
         );
-        // Once every host has been tried, those with room are chosen again.
+        // Once every host has been tried, those with capacity are chosen again.
         let tried: Vec<HostId> = all.iter().map(|host| host.id().clone()).collect();
         assert_eq!(
             pick(&*balancer, request.tried(&tried)),
@@ -142,8 +144,8 @@ fn a_full_host_that_is_left_does_not_let_a_tried_one_be_taken_again() {
 }
 
 #[test]
-fn a_lease_of_a_named_host_counts_like_any_other() {
-    each(|name, _| {
+fn lease_of_counts_like_any_other_lease() {
+    for_each_algorithm(|name, _| {
         let all = hosts(2);
         let balancer = build(name, all.clone()).expect("a balancer");
         let lease = balancer.lease_of(all[1].id()).expect("a member");
@@ -151,17 +153,17 @@ fn a_lease_of_a_named_host_counts_like_any_other() {
         assert_eq!((all[0].in_flight(), all[1].in_flight()), (0, 1), "{name}");
         drop(lease);
         assert_eq!(all[1].in_flight(), 0, "{name}");
-        let stranger = host(9);
+        let unknown = host(9);
         assert_eq!(
-            balancer.lease_of(stranger.id()).err(),
-            Some(BalancerError::UnknownHost(stranger.id().clone())),
+            balancer.lease_of(unknown.id()).err(),
+            Some(BalancerError::UnknownHost(unknown.id().clone())),
             "{name}"
         );
     });
 }
 
 #[test]
-fn fullness_spills_to_the_next_on_the_ring() {
+fn requests_of_a_full_host_go_to_the_next_hosts_on_the_ring() {
     for n in [5, 300] {
         let all = all_limited(&hosts(n), 1);
         let balancer = build("consistent_hash", all.clone()).expect("a balancer");
@@ -170,7 +172,7 @@ fn fullness_spills_to_the_next_on_the_ring() {
             let request = Selection::new().key(&key);
             let mut order = Vec::new();
             let mut tried = Vec::new();
-            // A retry goes where the key would belong without the hosts that were tried before.
+            // A retry goes to the owner that the key would have without the tried hosts.
             for _ in 0..5 {
                 let next = pick(&*balancer, request.tried(&tried));
                 order.push(next.clone());
@@ -179,8 +181,8 @@ fn fullness_spills_to_the_next_on_the_ring() {
             let leases: Vec<Lease> = (0..5)
                 .map(|_| balancer.lease(&request).expect("a host"))
                 .collect();
-            let spilt: Vec<HostId> = leases.iter().map(|l| l.host().id().clone()).collect();
-            assert_eq!(spilt, order);
+            let chosen: Vec<HostId> = leases.iter().map(|l| l.host().id().clone()).collect();
+            assert_eq!(chosen, order);
         }
     }
 }
@@ -220,14 +222,14 @@ proptest! {
                 drop(leases.swap_remove(usize::from(key[0]) % leases.len()));
                 continue;
             }
-            let room = all.iter().any(|host| {
+            let has_capacity = all.iter().any(|host| {
                 host.max_in_flight().is_none_or(|limit| host.in_flight() < limit.get())
             });
             match balancer.lease(&request(keyed, &key)) {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     prop_assert_eq!(error, BalancerError::Busy);
-                    prop_assert!(!room, "{} had room", name);
+                    prop_assert!(!has_capacity, "{} had capacity", name);
                 }
             }
             for host in &all {
@@ -243,7 +245,7 @@ fn sixteen_threads_never_exceed_a_limit() {
     const THREADS: u64 = 16;
     const EACH: u32 = 3_000;
     const LIMIT: u64 = 3;
-    each(|name, keyed| {
+    for_each_algorithm(|name, keyed| {
         let all = all_limited(&hosts(10), LIMIT);
         let balancer = build(name, all.clone()).expect("a balancer");
         thread::scope(|scope| {
@@ -253,7 +255,7 @@ fn sixteen_threads_never_exceed_a_limit() {
                     let rng = &mut SmallRng::seed_from_u64(thread);
                     let mut leases: Vec<Lease> = Vec::new();
                     for _ in 0..EACH {
-                        // 16 threads with up to 3 leases want 48 places; there are 30.
+                        // 16 threads with up to 3 leases would hold 48 requests; the limits allow 30.
                         if leases.len() == 3 || !leases.is_empty() && rng.gen_bool(0.4) {
                             drop(leases.swap_remove(rng.gen_range(0..leases.len())));
                             continue;
@@ -271,7 +273,7 @@ fn sixteen_threads_never_exceed_a_limit() {
             }
         });
         assert!(all.iter().all(|host| host.in_flight() == 0), "{name}");
-        // No place was lost: exactly as many requests find room as there are places.
+        // No capacity was lost: exactly as many requests succeed as the limits allow.
         let leases: Vec<_> = (0..40)
             .filter_map(|_| balancer.lease(&request(keyed, &[0; 4])).ok())
             .collect();

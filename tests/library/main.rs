@@ -1,6 +1,7 @@
 //! The balancing library through its public interface.
 
 mod bounded;
+mod concurrency;
 mod consistent_hash;
 mod contract;
 mod explain;
@@ -8,20 +9,20 @@ mod faults;
 mod ip_hash;
 mod least_load;
 mod limits;
+mod model;
 mod nginx;
 mod p2c;
 mod random;
 mod round_robin;
 mod simulation;
 mod slow_start;
-mod threads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use ballast::balancer::{Balancer, Host, HostId, Options, Selection, build_with};
 
-/// The seeds for which every claim about chance must hold.
+/// The seeds for which every statistical assertion must hold.
 const SEEDS: std::ops::Range<u64> = 0..100;
 
 /// Host number `i`, with its own identity.

@@ -1,4 +1,4 @@
-//! The ring compared with a real nginx: 1,000 rows recorded from one, and a live one where it is installed.
+//! The ring compared with nginx: with 1,000 recorded rows, and with a running nginx where it is installed.
 //!
 //! `BALLAST_RECORD=1 cargo test --test library nginx` records the rows again.
 
@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 
 const ROWS: usize = 1_000;
 
-/// The hosts of the recorded rows: their own loopback addresses, so that their ports are free everywhere.
+/// The hosts of the recorded rows. Each has its own loopback address, so that its port is free on every machine.
 const RECORDED: [(&str, u32); 12] = [
     ("127.3.0.1:18081", 1),
     ("127.3.0.2:18081", 1),
@@ -33,7 +33,7 @@ const RECORDED: [(&str, u32); 12] = [
     ("127.3.0.11:18086", 1),
 ];
 
-fn golden() -> PathBuf {
+fn recorded_rows_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/library/nginx_golden.tsv")
 }
 
@@ -62,7 +62,7 @@ fn keys(seed: u64) -> Vec<String> {
 }
 
 /// The host to which Ballast sends each key.
-fn ours(hosts: &[(String, u32)], keys: &[String]) -> Vec<String> {
+fn ballast_owners(hosts: &[(String, u32)], keys: &[String]) -> Vec<String> {
     let members = hosts.iter().map(|(id, weight)| {
         let host = Host::named(id.as_str(), "127.0.0.1:1".parse().expect("an address"));
         Arc::new(host.with_weight(*weight).expect("a weight in range"))
@@ -147,7 +147,7 @@ impl Nginx {
                 "nginx does not listen: {}",
                 log()
             );
-            std::thread::sleep(Duration::from_millis(10)); // between two looks at the port
+            std::thread::sleep(Duration::from_millis(10)); // between two attempts to connect
         }
         Some(nginx)
     }
@@ -168,7 +168,7 @@ impl Nginx {
             let mut length = 0;
             loop {
                 let mut line = String::new();
-                stream.read_line(&mut line).expect("nginx answers");
+                stream.read_line(&mut line).expect("nginx responds");
                 let line = line.trim_end().to_ascii_lowercase();
                 if let Some(value) = line.strip_prefix("content-length: ") {
                     length = value.parse().expect("a length");
@@ -203,9 +203,9 @@ fn a_thousand_recorded_rows_agree() {
         let text: String = rows
             .map(|(key, owner)| format!("{key}\t{owner}\n"))
             .collect();
-        fs::write(golden(), text).expect("a file");
+        fs::write(recorded_rows_path(), text).expect("a file");
     }
-    let recorded = fs::read_to_string(golden()).expect("the recorded rows");
+    let recorded = fs::read_to_string(recorded_rows_path()).expect("the recorded rows");
     let rows: Vec<(&str, &str)> = recorded
         .lines()
         .map(|row| row.split_once('\t').expect("two columns"))
@@ -216,14 +216,14 @@ fn a_thousand_recorded_rows_agree() {
         "recorded with other keys"
     );
     let theirs: Vec<String> = rows.iter().map(|row| row.1.to_owned()).collect();
-    let different = differences(&ours(&hosts, &keys), &theirs, &keys);
+    let different = differences(&ballast_owners(&hosts, &keys), &theirs, &keys);
     assert!(different.is_empty(), "{different:#?}");
 }
 
 #[test]
-fn a_live_nginx_agrees() {
+fn a_running_nginx_agrees() {
     let rng = &mut SmallRng::seed_from_u64(2);
-    // Held until all are found, so that no two are the same.
+    // All listeners stay open until every port is chosen, so that no two are the same.
     let held: Vec<TcpListener> = (0..20)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
         .collect();
@@ -241,6 +241,6 @@ fn a_live_nginx_agrees() {
     let Some(nginx) = Nginx::start("live", &hosts) else {
         return;
     };
-    let different = differences(&ours(&hosts, &keys), &nginx.owners(&keys), &keys);
+    let different = differences(&ballast_owners(&hosts, &keys), &nginx.owners(&keys), &keys);
     assert!(different.is_empty(), "{different:#?}");
 }

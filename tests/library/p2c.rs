@@ -23,7 +23,7 @@ fn fill(n: usize, m: usize, seed: u64) -> (u64, u64) {
 }
 
 #[test]
-fn the_busiest_host_stays_within_the_bound_of_theory() {
+fn the_maximum_load_stays_within_the_theoretical_bound() {
     for (n, m, most) in [
         (10, 10, 3),
         (10, 1_000, 103),
@@ -55,7 +55,7 @@ fn loads_follow_the_weights() {
 }
 
 #[test]
-fn the_key_does_not_choose_the_pair() {
+fn the_key_has_no_influence_on_the_pair() {
     let all = hosts(10);
     let balancer = seeded("p2c", &all, 3);
     let request = Selection::new()
@@ -69,7 +69,7 @@ fn the_key_does_not_choose_the_pair() {
 }
 
 /// A balancer with `load: peak_ewma` over three hosts that have all responded once in 10 ms.
-fn ewma(clock: &Clock) -> (Vec<Arc<Host>>, Box<dyn Balancer>) {
+fn peak_ewma(clock: &Clock) -> (Vec<Arc<Host>>, Box<dyn Balancer>) {
     let all = hosts(3);
     let options = Options::new()
         .seed(1)
@@ -78,7 +78,7 @@ fn ewma(clock: &Clock) -> (Vec<Arc<Host>>, Box<dyn Balancer>) {
     let balancer = build_with("p2c", all.iter().cloned(), &options).expect("a balancer");
     while !all
         .iter()
-        .all(|host| answer(&*balancer, host, clock, 10, true))
+        .all(|host| send_request(&*balancer, host, clock, 10, true))
     {}
     (all, balancer)
 }
@@ -89,7 +89,7 @@ thread_local! {
 
 /// Sends one request. If it went to `host`, its latency is the given one, otherwise 10 ms; both vary by up to a fifth,
 /// as with real hosts. Returns whether it went to `host`.
-fn answer(
+fn send_request(
     balancer: &dyn Balancer,
     host: &Arc<Host>,
     clock: &Clock,
@@ -97,12 +97,16 @@ fn answer(
     succeeded: bool,
 ) -> bool {
     let lease = balancer.lease(&Selection::new()).expect("a host");
-    let ours = lease.host().id() == host.id();
+    let is_chosen = lease.host().id() == host.id();
     clock.advance(Duration::from_millis(10));
-    let (ms, succeeded) = if ours { (ms, succeeded) } else { (10, true) };
+    let (ms, succeeded) = if is_chosen {
+        (ms, succeeded)
+    } else {
+        (10, true)
+    };
     let jitter = JITTER.with_borrow_mut(|rng| rng.gen_range(0.8..1.2));
     lease.observe(Duration::from_millis(ms).mul_f64(jitter), succeeded);
-    ours
+    is_chosen
 }
 
 /// How many of `m` requests, one every 10 ms, go to `host`.
@@ -115,31 +119,31 @@ fn share(
     m: usize,
 ) -> usize {
     (0..m)
-        .filter(|_| answer(balancer, host, clock, ms, succeeded))
+        .filter(|_| send_request(balancer, host, clock, ms, succeeded))
         .count()
 }
 
 #[test]
-fn ewma_sends_a_slow_host_little_but_something() {
+fn peak_ewma_sends_a_slow_host_a_few_requests() {
     let clock = Clock::manual();
-    let (all, balancer) = ewma(&clock);
+    let (all, balancer) = peak_ewma(&clock);
     // 60 s of 100 requests per second: one every 3 s is forced.
     let slow = share(&*balancer, &all[1], &clock, 100, true, 6_000);
     assert!((10..=30).contains(&slow), "{slow}");
 }
 
 #[test]
-fn ewma_is_not_fooled_by_a_host_that_fails_fast() {
+fn peak_ewma_avoids_a_host_that_fails_fast() {
     let clock = Clock::manual();
-    let (all, balancer) = ewma(&clock);
+    let (all, balancer) = peak_ewma(&clock);
     let failing = share(&*balancer, &all[1], &clock, 1, false, 6_000);
     assert!((10..=60).contains(&failing), "{failing}");
 }
 
 #[test]
-fn ewma_takes_a_recovered_host_back() {
+fn peak_ewma_returns_to_a_recovered_host() {
     let clock = Clock::manual();
-    let (all, balancer) = ewma(&clock);
+    let (all, balancer) = peak_ewma(&clock);
     share(&*balancer, &all[1], &clock, 100, false, 1_000);
     share(&*balancer, &all[1], &clock, 10, true, 1_000);
     let recovered = share(&*balancer, &all[1], &clock, 10, true, 3_000);
@@ -147,14 +151,14 @@ fn ewma_takes_a_recovered_host_back() {
 }
 
 #[test]
-fn ewma_gives_an_unknown_host_one_request_until_it_answers() {
+fn peak_ewma_sends_a_new_host_one_request_until_it_responds() {
     let clock = Clock::manual();
-    let (_, balancer) = ewma(&clock);
-    let unknown = super::host(9);
-    balancer.add_host(Arc::clone(&unknown)).expect("no member");
+    let (_, balancer) = peak_ewma(&clock);
+    let new_host = super::host(9);
+    balancer.add_host(Arc::clone(&new_host)).expect("no member");
     let leases: Vec<Lease> = (0..60)
         .map(|_| balancer.lease(&Selection::new()).expect("a host"))
         .collect();
-    assert_eq!(unknown.in_flight(), 1);
+    assert_eq!(new_host.in_flight(), 1);
     drop(leases);
 }

@@ -31,7 +31,7 @@ fn shares_follow_the_weights_for_every_seed() {
 }
 
 #[test]
-fn a_seed_repeats_itself() {
+fn the_same_seed_gives_the_same_picks() {
     let all = hosts(10);
     let run = |seed| {
         let balancer = seeded("random", &all, seed);

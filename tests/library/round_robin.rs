@@ -22,7 +22,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 }
 
 #[test]
-fn five_one_one_is_spread_out() {
+fn weights_5_1_1_are_interleaved() {
     let all = by_weight(&[5, 1, 1]);
     let found = sequence(&*seeded("round_robin", &all, 1), &all, 7);
     assert_eq!(found, [0, 0, 1, 0, 2, 0, 0]);
@@ -82,13 +82,13 @@ fn beyond_the_longest_cycle_shares_are_within_one_percent() {
 }
 
 #[test]
-fn a_change_goes_on_with_the_host_whose_turn_it_is() {
+fn a_membership_change_keeps_the_turn() {
     let all = hosts(6);
     let balancer = seeded("round_robin", &all[..5], 1);
     assert_eq!(sequence(&*balancer, &all, 3), [0, 1, 2]);
     balancer.add_host(host(5)).expect("no member");
     assert_eq!(sequence(&*balancer, &all, 4), [3, 4, 5, 0]);
-    // The host whose turn it is leaves: the one after it follows, and no host comes twice.
+    // If the next host is removed, the one after it follows, and no host is repeated.
     balancer.remove_host(all[1].id()).expect("a member");
     assert_eq!(sequence(&*balancer, &all, 6), [2, 3, 4, 5, 0, 2]);
     balancer.remove_host(all[0].id()).expect("a member");
@@ -96,7 +96,7 @@ fn a_change_goes_on_with_the_host_whose_turn_it_is() {
 }
 
 #[test]
-fn a_flapping_host_does_not_favour_the_first() {
+fn a_flapping_host_does_not_favour_the_first_host() {
     let all = hosts(5);
     let balancer = seeded("round_robin", &all, 1);
     let mut counts = [0usize; 5];
@@ -139,7 +139,7 @@ fn retries_of_a_failing_host_spread_over_all_others() {
 }
 
 #[test]
-fn another_balancer_goes_on_from_the_same_turn() {
+fn another_balancer_continues_from_the_cursor() {
     for weights in [vec![1, 1, 1, 1], vec![5, 1, 1], vec![3, 2, 7]] {
         let all = by_weight(&weights);
         let cycle: u32 = weights.iter().sum();
@@ -161,11 +161,11 @@ fn another_balancer_goes_on_from_the_same_turn() {
 }
 
 #[test]
-fn the_turn_of_a_stranger_changes_nothing() {
+fn a_cursor_at_an_unknown_host_is_ignored() {
     let all = hosts(3);
     let balancer = seeded("round_robin", &all, 1);
     sequence(&*balancer, &all, 1);
-    let turn = seeded("round_robin", &[host(9)], 1).cursor();
-    balancer.seek(&turn.expect("hosts take turns"));
+    let cursor = seeded("round_robin", &[host(9)], 1).cursor();
+    balancer.seek(&cursor.expect("hosts take turns"));
     assert_eq!(sequence(&*balancer, &all, 3), [1, 2, 0]);
 }

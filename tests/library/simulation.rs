@@ -16,26 +16,26 @@ use super::hosts;
 pub(super) struct Service {
     /// Mean of the exponentially distributed service time.
     pub(super) mean: Duration,
-    /// Requests that it serves at once; others wait in its queue.
-    pub(super) at_once: usize,
+    /// The number of requests that it serves at a time; others wait in its queue.
+    pub(super) concurrency: usize,
     pub(super) succeeds: bool,
 }
 
 impl Service {
-    /// 10 ms of service, eight requests at once.
-    pub(super) const USUAL: Service = Service {
+    /// 10 ms of service, eight requests at a time.
+    pub(super) const NORMAL: Service = Service {
         mean: Duration::from_millis(10),
-        at_once: 8,
+        concurrency: 8,
         succeeds: true,
     };
     pub(super) const TEN_TIMES_SLOWER: Service = Service {
         mean: Duration::from_millis(100),
-        ..Service::USUAL
+        ..Service::NORMAL
     };
     pub(super) const FAILS_AT_ONCE: Service = Service {
         mean: Duration::from_millis(1),
         succeeds: false,
-        ..Service::USUAL
+        ..Service::NORMAL
     };
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Simulation {
     now: u64,
     rng: SmallRng,
     queues: Vec<Queue>,
-    /// The next events: when, the number of the request, on which host.
+    /// The ends of running requests: time, number of the request, host.
     ends: BinaryHeap<Reverse<(u64, u64, usize)>>,
     running: std::collections::HashMap<u64, Running>,
     number: u64,
@@ -95,7 +95,7 @@ impl Simulation {
         }
     }
 
-    /// Sends requests at random moments, `rate` per second on average, for `time`. Returns the finished requests, in
+    /// Sends requests at random times, `rate` per second on average, for `time`. Returns the finished requests, in
     /// the order of their ends, without those still running.
     pub(super) fn run(&mut self, rate: f64, time: Duration) -> Vec<Done> {
         let mut done = Vec::new();
@@ -133,7 +133,7 @@ impl Simulation {
             arrived: self.now,
         };
         let queue = &mut self.queues[host];
-        if queue.working == self.services[host].at_once {
+        if queue.working == self.services[host].concurrency {
             queue.waiting.push_back(running);
         } else {
             self.start(host, running);

@@ -1,4 +1,4 @@
-//! Hosts that are new or recovered get their share step by step.
+//! Slow start: hosts that are new or recovered reach their full share gradually.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -21,13 +21,13 @@ fn options() -> Options {
     Options::new().slow_start(WINDOW, FLOOR)
 }
 
-fn slowly(name: &str, hosts: &[Arc<Host>], clock: &Clock) -> Box<dyn Balancer> {
+fn with_slow_start(name: &str, hosts: &[Arc<Host>], clock: &Clock) -> Box<dyn Balancer> {
     let options = options().seed(1).clock(clock.clone());
     build_with(name, hosts.iter().cloned(), &options).expect("a balancer")
 }
 
-/// Each algorithm that supports slow start, and p2c with its other load.
-fn each(test: impl Fn(&str, Options)) {
+/// Runs `test` for each algorithm that supports slow start, and p2c with its other load.
+fn for_each_algorithm(test: impl Fn(&str, Options)) {
     for info in ALGORITHMS {
         if !BY_KEY.contains(&info.name) {
             test(info.name, options());
@@ -37,8 +37,8 @@ fn each(test: impl Fn(&str, Options)) {
 }
 
 #[test]
-fn the_share_of_an_idle_host_rises_in_a_straight_line() {
-    each(|name, options| {
+fn the_share_of_an_idle_host_rises_linearly() {
+    for_each_algorithm(|name, options| {
         for weights in [[1, 1, 1, 1, 1], [2, 4, 1, 1, 2]] {
             for seconds in [0, 3, 5, 9, 10, 60] {
                 let all = by_weight(&weights);
@@ -64,8 +64,8 @@ fn the_share_of_an_idle_host_rises_in_a_straight_line() {
 }
 
 #[test]
-fn time_alone_gives_a_host_its_share_back() {
-    each(|name, options| {
+fn slow_start_ends_by_time_alone() {
+    for_each_algorithm(|name, options| {
         let clock = Clock::manual();
         let all = hosts(4);
         let options = options.seed(1).clock(clock.clone());
@@ -95,7 +95,7 @@ fn time_alone_gives_a_host_its_share_back() {
 
 #[test]
 fn a_recovered_host_gets_at_most_twice_its_share_in_the_first_second() {
-    each(|name, options| {
+    for_each_algorithm(|name, options| {
         for (n, rate) in [
             (8, 40.0),
             (8, 400.0),
@@ -103,7 +103,7 @@ fn a_recovered_host_gets_at_most_twice_its_share_in_the_first_second() {
             (8, 5_000.0),
             (64, 16_000.0),
         ] {
-            let mut pool = Simulation::new(name, &vec![Service::USUAL; n], options.clone(), 1);
+            let mut pool = Simulation::new(name, &vec![Service::NORMAL; n], options.clone(), 1);
             let recovered = Arc::clone(&pool.hosts[3]);
             let fair = 1.0 / n as f64;
             pool.balancer.remove_host(recovered.id()).expect("a member");
@@ -139,8 +139,8 @@ fn a_recovered_host_gets_at_most_twice_its_share_in_the_first_second() {
 }
 
 #[test]
-fn a_lone_host_that_starts_slowly_gets_everything() {
-    each(|name, options| {
+fn a_single_host_in_slow_start_gets_all_requests() {
+    for_each_algorithm(|name, options| {
         let all = hosts(2);
         let options = options.clock(Clock::manual());
         let balancer = build_with(name, all.iter().cloned(), &options).expect("a balancer");
@@ -159,7 +159,7 @@ fn a_lone_host_that_starts_slowly_gets_everything() {
         // The same holds when all other hosts are full.
         let full = all[1].with_max_in_flight(NonZeroU64::new(1));
         balancer.add_host(Arc::new(full)).expect("no member");
-        let lease = balancer.lease_of(all[1].id()).expect("room for one");
+        let lease = balancer.lease_of(all[1].id()).expect("capacity for one");
         for _ in 0..100 {
             let chosen = balancer.lease(&Selection::new()).expect("a host");
             assert_eq!(chosen.host().id(), all[0].id(), "{name}");
@@ -170,8 +170,8 @@ fn a_lone_host_that_starts_slowly_gets_everything() {
 }
 
 #[test]
-fn hosts_that_all_start_slowly_share_equally() {
-    each(|name, options| {
+fn hosts_that_are_all_in_slow_start_share_equally() {
+    for_each_algorithm(|name, options| {
         let all = hosts(5);
         let options = options.seed(1).clock(Clock::manual());
         let balancer = build_with(name, all.iter().cloned(), &options).expect("a balancer");
@@ -187,11 +187,14 @@ fn hosts_that_all_start_slowly_share_equally() {
 }
 
 #[test]
-fn where_keys_belong_to_hosts_nobody_starts_slowly() {
+fn hashing_algorithms_have_no_slow_start() {
     for name in BY_KEY {
         let clock = Clock::manual();
         let all = hosts(4);
-        let (balancer, plain) = (slowly(name, &all, &clock), super::seeded(name, &all, 1));
+        let (balancer, plain) = (
+            with_slow_start(name, &all, &clock),
+            super::seeded(name, &all, 1),
+        );
         balancer
             .begin_slow_start(all[2].id(), Duration::ZERO)
             .expect("a member");
@@ -208,16 +211,16 @@ fn where_keys_belong_to_hosts_nobody_starts_slowly() {
 }
 
 #[test]
-fn a_slow_start_needs_a_member_and_ends_when_it_leaves() {
+fn slow_start_needs_a_member_and_ends_with_its_removal() {
     for info in ALGORITHMS {
         let all = hosts(2);
-        let balancer = slowly(info.name, &all, &Clock::manual());
-        let stranger = host(9);
+        let balancer = with_slow_start(info.name, &all, &Clock::manual());
+        let unknown = host(9);
         assert_eq!(
-            balancer.begin_slow_start(stranger.id(), Duration::ZERO),
-            Err(BalancerError::UnknownHost(stranger.id().clone()))
+            balancer.begin_slow_start(unknown.id(), Duration::ZERO),
+            Err(BalancerError::UnknownHost(unknown.id().clone()))
         );
-        assert_eq!(balancer.slow_start_elapsed(stranger.id()), None);
+        assert_eq!(balancer.slow_start_elapsed(unknown.id()), None);
         balancer
             .begin_slow_start(all[0].id(), Duration::ZERO)
             .expect("a member");
@@ -239,8 +242,8 @@ fn a_slow_start_needs_a_member_and_ends_when_it_leaves() {
 }
 
 #[test]
-fn what_is_held_back_under_eight_threads_is_not_counted() {
-    each(|name, options| {
+fn hosts_skipped_by_slow_start_are_not_counted() {
+    for_each_algorithm(|name, options| {
         let limit = NonZeroU64::new(4);
         let limited = |host: &Arc<Host>| Arc::new(host.with_max_in_flight(limit));
         let all: Vec<Arc<Host>> = hosts(70).iter().map(limited).collect();
@@ -269,7 +272,7 @@ fn what_is_held_back_under_eight_threads_is_not_counted() {
 }
 
 #[test]
-fn the_floor_must_be_a_share() {
+fn the_floor_is_above_0_and_at_most_1() {
     for floor in [0.0, -0.1, 1.01, f64::NAN, f64::INFINITY] {
         let options = Options::new().slow_start(WINDOW, floor);
         let error = build_with("p2c", hosts(1), &options).expect_err("no such floor");

@@ -121,7 +121,7 @@ impl Record {
 struct Client {
     source: Ipv4Addr,
     target: SocketAddr,
-    resting: Mutex<Vec<TcpStream>>,
+    idle: Mutex<Vec<TcpStream>>,
 }
 
 impl Client {
@@ -130,18 +130,18 @@ impl Client {
         Client {
             source: Ipv4Addr::from(FIRST + u32::from(number)),
             target,
-            resting: Mutex::default(),
+            idle: Mutex::default(),
         }
     }
 
-    fn resting(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The status of a complete response.
     async fn get(&self, path: &str) -> Option<u16> {
-        let resting = self.resting().pop();
-        let mut stream = match resting {
+        let idle = self.idle().pop();
+        let mut stream = match idle {
             Some(stream) => stream,
             None => {
                 let socket = TcpSocket::new_v4().ok()?;
@@ -155,7 +155,7 @@ impl Client {
         stream.write_all(request.as_bytes()).await.ok()?;
         let (status, keep) = read_answer(&mut stream).await?;
         if keep {
-            self.resting().push(stream);
+            self.idle().push(stream);
         }
         Some(status)
     }

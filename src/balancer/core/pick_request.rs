@@ -124,7 +124,7 @@ const TOLERATED_SLOWNESS: f64 = 1.5;
 pub(crate) struct LoadModel<'a> {
     /// The time, if any host has failed recently.
     failing: Option<u64>,
-    /// 1 divided by the latency, in nanoseconds, from which a host is slow; 0 if there is none.
+    /// 1 divided by the latency, in nanoseconds, from which a host is slow; 0 if no latency counts as slow.
     inverse_slow_latency: f64,
     ramp: Option<Ramp<'a>>,
 }

@@ -228,7 +228,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_ring_made_step_by_step_is_the_ring_made_at_once(
+        fn a_ring_built_stepwise_equals_one_built_at_once(
             steps in proptest::collection::vec((0usize..8, 0u32..4), 1..30),
         ) {
             let names = ["a:1", "b:1", "c:1", "d:2", "e:2", "f", "[::1]:80", "h:80"];
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_stays_bounded_whatever_the_weights() {
+    fn the_ring_is_bounded_for_any_weights() {
         let names: Vec<String> = (0..2_000).map(|i| format!("h{i}:80")).collect();
         let hosts: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 10_000)).collect();
         let ring = RingBuilder::default().ring(&slots(&hosts));

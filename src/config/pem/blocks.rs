@@ -28,7 +28,7 @@ pub(super) struct Block<'a> {
     pub(super) der: Vec<u8>,
 }
 
-/// Every section of `text`, in order. The text between sections is for people, and a section may begin within a line.
+/// Every section of `text`, in order. Text between sections is ignored, and a section may begin within a line.
 ///
 /// # Errors
 /// A section is incomplete or not base64, or a line looks like the beginning or the end of one.
@@ -163,7 +163,7 @@ fn decoded(body: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Vec<(String, usize, Vec<u8>)> {
+    fn sections(text: &str) -> Vec<(String, usize, Vec<u8>)> {
         let blocks = blocks(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         let all = blocks.into_iter();
         all.map(|block| (block.label.to_owned(), block.line, block.der))
@@ -171,19 +171,20 @@ mod tests {
     }
 
     #[test]
-    fn sections_are_found_however_they_stand() {
+    fn sections_are_found_in_any_layout() {
         let two = [
             ("A".to_owned(), 1, vec![0; 3]),
             ("B C".to_owned(), 4, vec![4]),
         ];
         let text = "-----BEGIN A-----\nAAAA\n-----END A-----\n-----BEGIN B C-----\nBA==\n-----END B C-----\n";
-        assert_eq!(told(text), two);
-        assert_eq!(told(&text.replace('\n', "\r\n")), two);
-        assert_eq!(told(&text.replace('\n', " \t\n")), two);
-        assert_eq!(told(&text.replace('\n', "\n   ")), two);
-        assert_eq!(told(text.trim_end()), two);
-        assert_eq!(told(&text.replace("BA==", "BA")), two);
-        let labels = |text: &str| Vec::from_iter(told(text).into_iter().map(|(label, ..)| label));
+        assert_eq!(sections(text), two);
+        assert_eq!(sections(&text.replace('\n', "\r\n")), two);
+        assert_eq!(sections(&text.replace('\n', " \t\n")), two);
+        assert_eq!(sections(&text.replace('\n', "\n   ")), two);
+        assert_eq!(sections(text.trim_end()), two);
+        assert_eq!(sections(&text.replace("BA==", "BA")), two);
+        let labels =
+            |text: &str| Vec::from_iter(sections(text).into_iter().map(|(label, ..)| label));
         assert_eq!(
             labels(&text.replace("-----\n-----BEGIN", "----------BEGIN")),
             ["A", "B C"]
@@ -193,9 +194,9 @@ mod tests {
             ["A", "B C"]
         );
         assert_eq!(labels(&text.replace('\n', "")), ["A", "B C"]);
-        let people = "Certificate:\n    Data: -- BEGIN\nsubject=CN = a\n---\n";
-        assert_eq!(labels(&format!("{people}{text}{people}")), ["A", "B C"]);
-        assert_eq!(told(""), []);
+        let comment = "Certificate:\n    Data: -- BEGIN\nsubject=CN = a\n---\n";
+        assert_eq!(labels(&format!("{comment}{text}{comment}")), ["A", "B C"]);
+        assert_eq!(sections(""), []);
     }
 
     #[test]
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_torn_is_an_error_with_its_line() {
+    fn truncated_sections_are_errors_with_their_line() {
         for (text, expected) in [
             (
                 "\n-----BEGIN A----\nAAAA\n-----END A-----\n",

@@ -12,7 +12,7 @@ section! {
     /// What a route does with a request that it matches: one of these keys.
     pub struct RouteAction: Eq {
         /// The name of the pool that gets the requests.
-        pool: Option<PoolRef> { pool(), optional "web" },
+        pool: Option<PoolRef> { pool(), alternative "web" },
         /// The requests are redirected to this URL: a text, or a map with `to` and `status`. `https://{host}{uri}` is the
         /// same URL over https.
         redirect: Option<Redirect> { redirect(), optional "\"https://{host}{uri}\"" },

@@ -28,8 +28,9 @@ pub(super) fn report(node: &Node, routes: &[(usize, Route)], reader: &mut Reader
             Some("no request gets here, because `not` has all that this route would match; change one of them".to_owned())
         } else {
             earlier.covering(route).map(|first| {
+                let place = place(node, first, *index, reader);
                 format!(
-                    "no request gets here, because routes[{first}] matches all that this one would match; put this one first or remove it"
+                    "no request gets here, because routes[{first}]{place} matches all that this one would match; put this one first or remove it"
                 )
             })
         };
@@ -37,6 +38,17 @@ pub(super) fn report(node: &Node, routes: &[(usize, Route)], reader: &mut Reader
             reader.in_element(*index, |reader| reader.problem(element, message));
         }
         earlier.push(*index, route);
+    }
+}
+
+/// Where an element is, if that is another file than that of `other`.
+fn place(node: &Node, index: usize, other: usize, reader: &Reader<'_>) -> String {
+    let element = |index: usize| node.elements().get(index);
+    match (element(index), element(other)) {
+        (Some(found), Some(other)) if found.position.file != other.position.file => {
+            format!(", at {},", reader.place(found))
+        }
+        _ => String::new(),
     }
 }
 

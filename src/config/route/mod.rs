@@ -11,8 +11,6 @@ mod path_rewrite;
 mod redirect;
 mod respond;
 
-use std::path::Path;
-
 use super::access::Access;
 use super::document::{Content, Node, Position};
 use super::environment::System;
@@ -73,7 +71,7 @@ pub enum Retry {
 impl Route {
     /// A route that sends all requests to a pool.
     pub fn to_pool(pool: PoolRef) -> Self {
-        let mut reader = Reader::new(Path::new(""), &System, Vec::new());
+        let mut reader = Reader::new(&[], &System, Vec::new());
         reader.pools = vec![pool.name.clone()];
         let name = Node {
             position: Position::START,

@@ -1,52 +1,67 @@
 //! What reading a file has at hand, and the problems found so far.
 
+use std::collections::HashSet;
 use std::path::{Path as FilePath, PathBuf};
 
-use crate::config::document::{Node, Path};
+use crate::config::document::{Node, Path, Position};
 use crate::config::environment::{Environment, Names};
-use crate::config::errors::{MAX_LISTED, Problem};
+use crate::config::errors::{MAX_LISTED, Problem, place};
+use crate::config::include::directory_of;
 
-/// Reads one file.
+/// Reads the tree of all files.
 pub(in crate::config) struct Reader<'a> {
-    /// Where the file is; relative paths in it begin there.
-    pub(in crate::config) directory: &'a FilePath,
+    /// The main file and the included ones.
+    files: &'a [PathBuf],
     pub(in crate::config) environment: &'a dyn Environment,
     /// The addresses of the hosts' names.
     pub(in crate::config) names: Names,
     /// The names of the pools, in the order of the file.
     pub(in crate::config) pools: Vec<String>,
-    /// The limit of hosts that have none of their own, in the pool that is being read.
+    /// The default limit of the hosts of the pool that is being read.
     pub(in crate::config) pool_max_in_flight: Option<u64>,
+    /// The positions of values that are not known; nothing that is said about these would be true.
+    pub(in crate::config) unknown: HashSet<Position>,
+    /// The index of the file with the value that is being read; relative paths in it begin in its directory.
+    file: usize,
     path: Path,
     problems: Vec<Problem>,
+    is_last_noted: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(in crate::config) fn new(
-        directory: &'a FilePath,
+        files: &'a [PathBuf],
         environment: &'a dyn Environment,
         problems: Vec<Problem>,
     ) -> Self {
         Reader {
-            directory,
+            files,
             environment,
             names: Names::new(),
             pools: Vec::new(),
             pool_max_in_flight: None,
+            unknown: HashSet::new(),
+            file: 0,
             path: Path::default(),
             problems,
+            is_last_noted: false,
         }
     }
 
     /// A file that the configuration names.
     pub(in crate::config) fn file(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        let file = self.files.get(self.file);
+        file.map_or(FilePath::new(""), |file| directory_of(file))
+            .join(name)
     }
 
     /// Notes a problem with the value that is being read.
     pub(in crate::config) fn problem(&mut self, node: &Node, message: impl AsRef<str>) {
-        let problem = Problem::with_path(node.position, &self.path, message.as_ref());
-        self.problems.push(problem);
+        self.is_last_noted = !self.unknown.contains(&node.position);
+        if self.is_last_noted {
+            let problem = Problem::with_path(node.position, &self.path, message.as_ref());
+            self.problems.push(problem);
+        }
     }
 
     /// Notes that a value is not `what`. A null is never taken for a value.
@@ -62,7 +77,7 @@ impl<'a> Reader<'a> {
 
     /// Adds to the last problem.
     pub(in crate::config) fn extend_problem(&mut self, text: &str) {
-        if let Some(problem) = self.problems.last_mut() {
+        if let Some(problem) = self.problems.last_mut().filter(|_| self.is_last_noted) {
             problem.message.push_str(text);
         }
     }
@@ -84,6 +99,19 @@ impl<'a> Reader<'a> {
                 self.in_key(key, |reader| reader.problem(node, message));
             }
         }
+    }
+
+    /// Where a value is, for a message about another one.
+    pub(in crate::config) fn place(&self, node: &Node) -> String {
+        place(self.files, node.position)
+    }
+
+    /// Begins to read a single value, which may name a file. Returns whether the value is known; a problem with another one
+    /// was noted before.
+    pub(in crate::config) fn begin(&mut self, node: &Node) -> bool {
+        self.file = node.position.file;
+        self.is_last_noted = false;
+        !self.unknown.contains(&node.position)
     }
 
     /// The value of a result; an error is noted.

@@ -84,6 +84,9 @@ impl<T: PartialEq> Kind for Scalar<T> {
     fn read(&self, node: &Node, reader: &mut Reader<'_>) -> Option<T> {
         match &node.content {
             Content::Scalar { text, .. } => {
+                if !reader.begin(node) {
+                    return None;
+                }
                 let value = (self.read)(text, reader);
                 reader.take(node, value)
             }

@@ -30,6 +30,8 @@ pub(in crate::config) enum Presence {
     Required(&'static str),
     /// Nothing; an example.
     Optional(&'static str),
+    /// Nothing, since another key may stand for it; an example that makes the reference file valid.
+    Alternative(&'static str),
     /// The key stands for those of another section, among which there is no map of its own.
     Flat,
 }
@@ -49,6 +51,10 @@ impl Presence {
 
     pub(in crate::config) const fn optional(example: &'static str) -> Self {
         Presence::Optional(example)
+    }
+
+    pub(in crate::config) const fn alternative(value: &'static str) -> Self {
+        Presence::Alternative(value)
     }
 
     pub(in crate::config) const fn flat() -> Self {
@@ -260,7 +266,7 @@ pub(in crate::config) fn read_key<K: Kind>(
             reader.problem(map, message);
             None
         }
-        (None, Presence::Optional(_) | Presence::Flat) => None,
+        (None, Presence::Optional(_) | Presence::Alternative(_) | Presence::Flat) => None,
     }
 }
 
@@ -280,7 +286,8 @@ pub(in crate::config) fn read_key<K: Kind>(
 /// ```
 ///
 /// `default` takes the value that holds where the key is left out. `conditional` does so for a key that may only be written
-/// where another key says so. `required` and `optional` take an example. `flat` puts the keys of another section among
+/// where another key says so. `required` and `optional` take an example, and so does `alternative`, for an optional key
+/// that the reference file shows because one of several keys has to be there. `flat` puts the keys of another section among
 /// these. `new_process` after it marks a key whose value, or whose list of elements, a running process cannot change; the
 /// keys below have marks of their own.
 ///
@@ -358,6 +365,7 @@ macro_rules! section {
         }
     };
     (@kind optional $kind:expr) => { crate::config::schema::Optional($kind) };
+    (@kind alternative $kind:expr) => { crate::config::schema::Optional($kind) };
     (@kind $presence:ident $kind:expr) => { $kind };
     (@has flat $type:ty, $key:expr, $name:expr) => { <$type as crate::config::schema::Section>::has_key($name) };
     (@has $presence:ident $type:ty, $key:expr, $name:expr) => { $name == $key };
@@ -369,6 +377,7 @@ macro_rules! section {
             ),
         }
     };
+    (@read alternative $($read:tt)*) => { section!(@read optional $($read)*) };
     (@read $presence:ident $map:expr, $name:expr, $kind:expr, $presence_value:expr, $reader:expr) => {
         crate::config::schema::read_key($map, $name, &$kind, $presence_value, $reader)
     };

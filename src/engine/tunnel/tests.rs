@@ -18,21 +18,24 @@ use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 
 /// A socket that panics when it reads a `!`.
 #[derive(Debug)]
-struct Panicking(DuplexStream);
+struct PanickingSocket(DuplexStream);
 
-impl AsyncRead for Panicking {
+impl AsyncRead for PanickingSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.0).poll_read(context, into);
-        assert!(!into.filled().contains(&b'!'), "as the client asked for");
+        assert!(
+            !into.filled().contains(&b'!'),
+            "the panic that the client requested"
+        );
         outcome
     }
 }
 
-impl AsyncWrite for Panicking {
+impl AsyncWrite for PanickingSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -50,7 +53,7 @@ impl AsyncWrite for Panicking {
     }
 }
 
-impl VirtualSocket for Panicking {
+impl VirtualSocket for PanickingSocket {
     fn set_socket_option(&self, _option: VirtualSockOpt) -> io::Result<()> {
         Ok(())
     }
@@ -59,7 +62,7 @@ impl VirtualSocket for Panicking {
 #[tokio::test]
 async fn a_panic_in_a_tunnel_leaks_no_count() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let address = listener.local_addr().expect("it is bound");
+    let address = listener.local_addr().expect("bound");
     let file = format!(
         "listeners: [\"127.0.0.1:8080\"]\npools: {{ web: {{ algorithm: bounded, hosts: [\"{address}\"], health_check: none }} }}"
     );
@@ -76,17 +79,17 @@ async fn a_panic_in_a_tunnel_leaks_no_count() {
     let in_flight = || pool.members()[0].host().in_flight();
 
     let (mut client, near) = duplex(1 << 10);
-    let near: Stream = VirtualSocketStream::new(Box::new(Panicking(near))).into();
+    let near: Stream = VirtualSocketStream::new(Box::new(PanickingSocket(near))).into();
     let peer = ClientInfo {
         address: None,
         tls: true,
-        port: None,
+        listener: None,
     };
     let serving = engine.serve_tls(Box::new(near), peer);
     let conversation = async {
-        let ask =
+        let request =
             "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-        client.write_all(ask.as_bytes()).await.expect("sent");
+        client.write_all(request.as_bytes()).await.expect("sent");
         let (mut host, _) = listener.accept().await.expect("accepted");
         let switch = "HTTP/1.1 101 Fine\r\nUpgrade: websocket\r\n\r\n";
         host.write_all(switch.as_bytes()).await.expect("sent");

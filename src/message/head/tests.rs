@@ -14,7 +14,7 @@ fn whole(kind: MessageKind, bytes: &[u8]) -> (MessageHead, Result<HeadProgress, 
 }
 
 /// The fields as `name: value`.
-fn shown(head: &MessageHead, bytes: &[u8]) -> Vec<String> {
+fn fields_of(head: &MessageHead, bytes: &[u8]) -> Vec<String> {
     let fields = head.fields(bytes).map(|HeaderField { name, value }| {
         let (name, value) = (name.escape_ascii(), value.escape_ascii());
         format!("{name}: {value}")
@@ -31,7 +31,7 @@ fn the_parts_of_a_request_are_where_they_were_sent() {
     assert_eq!(head.method(bytes), b"POST");
     assert_eq!(head.target(bytes), b"/a<b>\"`\xc3\xa9?{q}");
     assert_eq!(head.version(), HeadVersion::Http10);
-    assert_eq!(shown(&head, bytes), ["Host: a", "X-Y: b c", "x-y: "]);
+    assert_eq!(fields_of(&head, bytes), ["Host: a", "X-Y: b c", "x-y: "]);
     assert_eq!(head.len(), 3);
     assert_eq!(head.get(bytes, "host"), Some(&b"a"[..]));
     assert_eq!(head.get(bytes, "hos"), None);
@@ -41,7 +41,7 @@ fn the_parts_of_a_request_are_where_they_were_sent() {
         [&b"b c"[..], b""]
     );
     head.remove(bytes, |name| name.eq_ignore_ascii_case(b"x-y"));
-    assert_eq!(shown(&head, bytes), ["Host: a"]);
+    assert_eq!(fields_of(&head, bytes), ["Host: a"]);
     assert_eq!((head.len(), head.get(bytes, "x-y")), (1, None));
 }
 
@@ -52,7 +52,7 @@ fn the_parts_of_a_response_are_where_they_were_sent() {
     assert_eq!(outcome, Ok(HeadProgress::Complete(bytes.len())));
     assert_eq!((head.status(), head.version()), (404, HeadVersion::Http11));
     assert_eq!(head.reason(bytes), b"Not here");
-    assert_eq!(shown(&head, bytes), ["A: b", "Content-Length: 0"]);
+    assert_eq!(fields_of(&head, bytes), ["A: b", "Content-Length: 0"]);
 }
 
 const OK: fn(usize) -> Result<HeadProgress, HeadError> =
@@ -69,7 +69,7 @@ fn assert_read(
     let (head, outcome) = whole(kind, bytes);
     assert_eq!(outcome, expected, "{}", bytes.escape_ascii());
     if outcome.is_ok() {
-        assert_eq!(shown(&head, bytes), fields, "{}", bytes.escape_ascii());
+        assert_eq!(fields_of(&head, bytes), fields, "{}", bytes.escape_ascii());
     }
     fuzz::heads(bytes);
 }
@@ -213,7 +213,7 @@ fn first_lines_are_read_and_refused_as_pingora_does() {
 }
 
 #[test]
-fn too_many_fields_and_a_fragment_leave_the_request_line_to_be_shown() {
+fn too_many_fields_and_a_fragment_leave_the_request_line_readable() {
     let bytes = b"GET /a HTTP/1.1\r\nA: b\r\nC: d\r\n\r\n";
     let mut head = MessageHead::default();
     assert_eq!(head.read_request(bytes, 2), OK(bytes.len()));
@@ -229,7 +229,7 @@ fn too_many_fields_and_a_fragment_leave_the_request_line_to_be_shown() {
         Err(HeadError::FragmentInTarget)
     );
     assert_eq!(head.target(bytes), b"/a#b");
-    assert_eq!(shown(&head, bytes), ["A: b"]);
+    assert_eq!(fields_of(&head, bytes), ["A: b"]);
     // More fields than Pingora accepts are too many, whatever the limit.
     let many = ["GET / HTTP/1.1\r\n", &"A: b\r\n".repeat(257), "\r\n"].concat();
     let outcome = head.read_request(many.as_bytes(), 1_000);
@@ -237,18 +237,18 @@ fn too_many_fields_and_a_fragment_leave_the_request_line_to_be_shown() {
 }
 
 #[test]
-fn a_name_is_as_long_as_the_http_crate_takes_it() {
-    for (length, taken) in [(65_535, true), (65_536, false)] {
+fn the_longest_name_is_that_of_the_http_crate() {
+    for (length, accepted) in [(65_535, true), (65_536, false)] {
         let head = ["HTTP/1.1 200 OK\r\n", &"a".repeat(length), ": b\r\n\r\n"].concat();
         let (_, outcome) = whole(MessageKind::Response, head.as_bytes());
-        assert_eq!(outcome.is_ok(), taken, "{length}");
+        assert_eq!(outcome.is_ok(), accepted, "{length}");
         let name = http::HeaderName::from_bytes("a".repeat(length).as_bytes());
-        assert_eq!(name.is_ok(), taken, "{length}");
+        assert_eq!(name.is_ok(), accepted, "{length}");
     }
 }
 
 #[test]
-fn what_can_be_no_head_is_refused_before_its_end() {
+fn an_invalid_head_is_refused_before_its_end() {
     for (kind, bytes) in [
         (MessageKind::Request, &b"\x16\x03\x01\x02"[..]),
         (MessageKind::Request, b"G<T"),
@@ -262,7 +262,7 @@ fn what_can_be_no_head_is_refused_before_its_end() {
 }
 
 #[test]
-fn a_head_in_single_octets_is_parsed_a_few_times_only() {
+fn a_head_in_single_bytes_is_parsed_only_a_few_times() {
     let fields = "A: 0123456789\r\n".repeat(90);
     let bytes = ["GET / HTTP/1.1\r\n", &fields, "\r\n"]
         .concat()
@@ -280,7 +280,7 @@ fn a_head_in_single_octets_is_parsed_a_few_times_only() {
 }
 
 #[test]
-fn a_head_given_up_leaves_nothing_behind() {
+fn an_abandoned_head_leaves_no_state() {
     let mut head = MessageHead::default();
     let partial = head.read_request(b"GET /long/target HTTP/1.1\r\nA: b", MANY);
     assert_eq!(partial, Ok(HeadProgress::Partial));

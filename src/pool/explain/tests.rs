@@ -21,7 +21,7 @@ fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<PoolLease>) {
     let backups: Vec<bool> = weights.iter().map(|_| rng.gen_bool(0.3)).collect();
     let limit = rng.gen_bool(0.5).then(|| rng.gen_range(1..4));
     let try_all = rng.gen_bool(0.5);
-    // Over at once, or not during the test.
+    // The ejection ends at once, or not during the test.
     let base = *[Duration::ZERO, Duration::from_secs(60)]
         .choose(rng)
         .expect("times");
@@ -61,7 +61,7 @@ fn any_pool(rng: &mut SmallRng) -> (Arc<Pool>, Vec<PoolLease>) {
 }
 
 #[test]
-fn it_is_the_next_lease() {
+fn an_explanation_predicts_the_next_lease() {
     let mut reasons = std::collections::BTreeSet::new();
     for seed in 0..3_000 {
         let rng = &mut SmallRng::seed_from_u64(seed);
@@ -89,19 +89,21 @@ fn it_is_the_next_lease() {
         };
         assert_eq!(explained.outcome, expected, "seed {seed}: {explained:?}");
         assert_eq!(explained.candidates.len(), ids.len(), "seed {seed}");
-        let taken = explained
+        let selected = explained
             .candidates
             .iter()
             .filter(|c| c.verdict == CandidateStatus::Selected);
-        let taken: Vec<_> = taken.map(|c| (c.host.clone(), c.why.clone())).collect();
+        let selected: Vec<_> = selected.map(|c| (c.host.clone(), c.why.clone())).collect();
         match explained.outcome {
-            SelectionOutcome::Host { host, why } => assert_eq!(taken, [(host, why)], "seed {seed}"),
-            SelectionOutcome::None { .. } => assert!(taken.is_empty(), "seed {seed}"),
+            SelectionOutcome::Host { host, why } => {
+                assert_eq!(selected, [(host, why)], "seed {seed}")
+            }
+            SelectionOutcome::None { .. } => assert!(selected.is_empty(), "seed {seed}"),
         }
         reasons.extend(explained.candidates.into_iter().map(|c| c.why));
         drop(leases);
     }
-    // Every reason was met.
+    // Every reason has occurred.
     for reason in [
         "balanced",
         "sticky",
@@ -120,7 +122,7 @@ fn it_is_the_next_lease() {
     ] {
         assert!(
             reasons.contains(reason),
-            "{reason} never came up: {reasons:?}"
+            "{reason} never occurred: {reasons:?}"
         );
     }
 }

@@ -26,7 +26,7 @@ pub(in crate::pool) fn rules() -> Ejection {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn five_failures_in_a_row_eject_and_a_success_between_begins_anew() {
+fn five_failures_in_a_row_eject_and_a_success_resets_the_row() {
     let (rules, now) = (rules(), Instant::now());
     let mut outlier_detector = OutlierDetector::new(now);
     for _ in 0..4 {
@@ -68,7 +68,7 @@ fn half_of_twenty_requests_eject_within_the_window_only() {
 }
 
 #[test]
-fn ejections_grow_to_the_longest_and_are_forgotten_after_a_long_good_time() {
+fn ejections_grow_to_the_maximum_and_reset_after_a_long_time_without_one() {
     let (rules, mut now) = (rules(), Instant::now());
     let mut outlier_detector = OutlierDetector::new(now);
     let mut times = Vec::new();
@@ -92,7 +92,7 @@ fn ejections_grow_to_the_longest_and_are_forgotten_after_a_long_good_time() {
 }
 
 #[test]
-fn one_probe_at_a_time_and_none_before_its_time() {
+fn one_probe_at_a_time_and_none_before_the_ejection_ends() {
     let (rules, now) = (rules(), Instant::now());
     let mut outlier_detector = OutlierDetector::new(now);
     outlier_detector.eject(&rules, now);
@@ -109,49 +109,49 @@ fn one_probe_at_a_time_and_none_before_its_time() {
 }
 
 #[test]
-fn what_is_left_of_an_ejection_goes_on_elsewhere() {
+fn the_rest_of_an_ejection_carries_over() {
     let (rules, now) = (rules(), Instant::now());
-    let mut here = OutlierDetector::new(now);
-    assert_eq!(here.export(now), None);
-    here.eject(&rules, now);
-    let carried = here.export(now + 4 * SECOND).expect("it is ejected");
-    let mut there = OutlierDetector::new(now);
-    there.resume(&rules, carried, now);
-    there.tick(now + 5 * SECOND);
-    assert!(!there.begin_probe());
-    there.tick(now + 6 * SECOND);
-    assert!(there.begin_probe());
-    assert_eq!(there.eject(&rules, now), 20 * SECOND);
+    let mut before = OutlierDetector::new(now);
+    assert_eq!(before.export(now), None);
+    before.eject(&rules, now);
+    let carried = before.export(now + 4 * SECOND).expect("it is ejected");
+    let mut after = OutlierDetector::new(now);
+    after.resume(&rules, carried, now);
+    after.tick(now + 5 * SECOND);
+    assert!(!after.begin_probe());
+    after.tick(now + 6 * SECOND);
+    assert!(after.begin_probe());
+    assert_eq!(after.eject(&rules, now), 20 * SECOND);
 }
 
 proptest! {
     /// Never more hosts than allowed are ejected, and never the last usable one.
     #[test]
-    fn a_pool_is_never_ejected_away(
+    fn a_pool_is_never_ejected_completely(
         hosts in 1_usize..12,
         percent in 1_u32..=100,
         events in prop::collection::vec((0_usize..12, any::<bool>(), 0_u64..4_000), 0..300),
     ) {
         let rules = Ejection { max_ejected: percent, ..rules() };
         let mut now = Instant::now();
-        let mut records: Vec<_> = (0..hosts).map(|_| OutlierDetector::new(now)).collect();
+        let mut detectors: Vec<_> = (0..hosts).map(|_| OutlierDetector::new(now)).collect();
         for (host, failed, millis) in events {
             let host = host % hosts;
             now += Duration::from_millis(millis);
-            for outlier_detector in &mut records {
+            for outlier_detector in &mut detectors {
                 outlier_detector.tick(now);
                 if outlier_detector.begin_probe() {
                     outlier_detector.uneject(now);
                 }
             }
-            let reason = records[host].observe(&rules, now, failed);
-            let ejected = records.iter().filter(|outlier_detector| outlier_detector.is_ejected()).count();
-            let others = hosts - ejected - usize::from(!records[host].is_ejected());
+            let reason = detectors[host].observe(&rules, now, failed);
+            let ejected = detectors.iter().filter(|outlier_detector| outlier_detector.is_ejected()).count();
+            let others = hosts - ejected - usize::from(!detectors[host].is_ejected());
             if reason.is_some() && may_eject(percent, hosts, ejected, others) {
-                let time = records[host].eject(&rules, now);
+                let time = detectors[host].eject(&rules, now);
                 prop_assert!(time >= rules.base && time <= rules.max);
             }
-            let ejected = records.iter().filter(|outlier_detector| outlier_detector.is_ejected()).count();
+            let ejected = detectors.iter().filter(|outlier_detector| outlier_detector.is_ejected()).count();
             prop_assert!(ejected < hosts);
             prop_assert!(ejected <= (hosts * percent as usize / 100).max(1));
         }

@@ -33,20 +33,20 @@ fn a_token_names_its_host_until_it_expires() {
     let token = sticky.token(&host, at(NOW));
     assert_eq!(token.len(), TEXT_LENGTH);
     let read = |seconds| sticky.read(token.as_bytes(), at(seconds));
-    let claim = |needs_renewal| {
+    let affinity = |needs_renewal| {
         Some(Affinity {
             host: host.clone(),
             needs_renewal,
         })
     };
-    assert_eq!(read(NOW), claim(false));
-    assert_eq!(read(NOW + 299), claim(false));
-    assert_eq!(read(NOW + 300), claim(true));
-    assert_eq!(read(NOW + 599), claim(true));
+    assert_eq!(read(NOW), affinity(false));
+    assert_eq!(read(NOW + 299), affinity(false));
+    assert_eq!(read(NOW + 300), affinity(true));
+    assert_eq!(read(NOW + 599), affinity(true));
     assert_eq!(read(NOW + 600), None);
     // A clock that was set back.
-    assert_eq!(read(NOW - 10_000), claim(false));
-    assert_eq!(read(0), claim(false));
+    assert_eq!(read(NOW - 10_000), affinity(false));
+    assert_eq!(read(0), affinity(false));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn tokens_of_other_pools_keys_and_hosts_are_invalid() {
 }
 
 #[test]
-fn a_random_key_is_carried_and_a_secret_is_not() {
+fn a_random_key_carries_over_and_a_secret_does_not() {
     let hosts = ["a:1", "b:1"];
     let before = sticky("web", &hosts, None);
     let token = before.token(&HostId::from("b:1"), at(NOW));
@@ -85,7 +85,7 @@ fn a_random_key_is_carried_and_a_secret_is_not() {
 }
 
 #[test]
-fn a_token_shows_no_address() {
+fn a_token_reveals_no_address() {
     let sticky = sticky("web", &["10.0.0.1:80"], None);
     let token = sticky.token(&HostId::from("10.0.0.1:80"), at(NOW));
     let bytes = BASE64URL.decode(&token).expect("base64url");

@@ -2,6 +2,14 @@
 
 use super::*;
 
+const FINISHED: CountedRequest = CountedRequest {
+    status: Some(200),
+    is_failure: false,
+    attempts: 1,
+    received: 0,
+    sent: 0,
+};
+
 #[test]
 fn the_state_carries_over_to_the_next_pool() {
     let rules = |pool: &mut config::Pool| {
@@ -63,26 +71,51 @@ fn the_state_carries_over_to_the_next_pool() {
 }
 
 #[test]
-fn the_counters_carry_over_to_the_next_pool() {
+fn the_next_pool_continues_the_counts() {
     let rules = ejection(Duration::from_secs(60));
     let edit = |pool: &mut config::Pool| pool.ejection = Some(rules.clone());
-    let before = pool(&[1, 1], edit);
+    let mut registry = HostRegistry::new();
+    let before = Arc::new(pool_in(&mut registry, &[1, 1], edit));
     before.begin();
     let ids = ids(&before);
-    for _ in 0..4 {
-        let lease = before.lease_of(&ids[0]).expect("it serves");
+    let fail = |pool: &Arc<Pool>| {
+        let lease = pool.lease_of(&ids[0]).expect("it serves");
         lease.observe(SHORT, Outcome::Failure(Failure::Reset));
-    }
-    before.request_counters().count();
-    let fresh = Arc::into_inner(pool(&[1, 1], edit)).expect("the only reference");
+    };
+    (0..4).for_each(|_| fail(&before));
+    before.counters().count(FINISHED);
+    let fresh = pool_in(&mut registry, &[1, 1], edit);
     let next = Arc::new(fresh.carry_over_from(&before));
     next.restore(&before.state());
     next.begin();
-    assert_eq!(next.members()[0].request_counters().errors(), 4);
-    assert_eq!(next.request_counters().requests(), 1);
+    // A request of the old pool counts for both.
+    before.counters().count(FINISHED);
+    let status = next.status();
+    assert_eq!((status.requests, status.last_minute.requests), (2, 2));
+    assert_eq!(status.hosts[0].last_minute.errors, 4);
     // The fifth failure in a row.
-    let lease = next.lease_of(&ids[0]).expect("it serves");
-    lease.observe(SHORT, Outcome::Failure(Failure::Reset));
+    fail(&next);
     assert!(next.members()[0].is_ejected());
-    assert_eq!(before.members()[0].request_counters().errors(), 5);
+    assert_eq!(before.members()[0].counters().counts().errors, 5);
+}
+
+#[test]
+fn a_pool_and_a_host_that_come_back_continue_their_counters_with_a_new_minute() {
+    let mut registry = HostRegistry::new();
+    let before = Arc::new(pool_in(&mut registry, &[1, 1], |_| {}));
+    before.begin();
+    let id = before.members()[1].host().id().clone();
+    before
+        .lease_of(&id)
+        .expect("it serves")
+        .observe(SHORT, Outcome::Success);
+    before.counters().count(FINISHED);
+    let without = pool_in(&mut registry, &[1], |_| {}).carry_over_from(&before);
+    let back = pool_in(&mut registry, &[1, 1], |_| {}).carry_over_from(&without);
+    let status = back.status();
+    assert_eq!((status.requests, status.last_minute.requests), (1, 1));
+    let host = &status.hosts[1];
+    assert_eq!((host.requests, host.last_minute.requests), (1, 0));
+    let status = pool_in(&mut registry, &[1, 1], |_| {}).status();
+    assert_eq!((status.requests, status.last_minute.requests), (1, 0));
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
+fn a_failing_host_is_ejected_probed_once_and_serves_again() {
     let pool = pool(&[1, 1], |pool| {
         pool.ejection = Some(ejection(Duration::from_millis(20)));
     });
@@ -17,7 +17,7 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
     (0..5).for_each(|_| fail(&ids[0]));
     assert!(pool.members()[0].is_ejected());
     assert!(pool.lease_of(&ids[0]).is_err());
-    // The last usable host is not ejected, whatever it does.
+    // The last usable host is not ejected, however often it fails.
     (0..20).for_each(|_| fail(&ids[1]));
     assert_eq!(leased(&pool).as_ref(), Some(&ids[1]));
 
@@ -45,7 +45,7 @@ fn a_host_that_fails_is_ejected_tried_once_and_serves_again() {
 
 /// An ejected host may have recovered.
 #[test]
-fn an_ejected_host_comes_before_one_that_failed_the_request() {
+fn an_ejected_host_is_preferred_to_one_that_failed_the_request() {
     let pool = pool(&[1, 1, 1], |pool| {
         pool.ejection = Some(ejection(Duration::from_secs(60)));
     });

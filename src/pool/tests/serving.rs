@@ -38,14 +38,14 @@ fn try_all_uses_every_host_while_none_is_usable() {
 }
 
 #[test]
-fn the_tiers_serve_one_after_another() {
+fn the_tiers_serve_in_order() {
     let pool = pool(&[1, 1, 0], |pool| pool.hosts[1].backup = true);
     pool.begin();
     let ids = ids(&pool);
     for _ in 0..20 {
         assert_eq!(leased(&pool).as_ref(), Some(&ids[0]));
     }
-    // A request that has failed on some hosts goes on to the next.
+    // A request that has failed on some hosts is sent to the next one.
     let next = |tried: &[HostId]| {
         let lease = pool.lease(&Selection::new().tried(tried), true);
         lease.expect("a host").member().host().id().clone()
@@ -62,7 +62,7 @@ fn the_tiers_serve_one_after_another() {
 }
 
 #[test]
-fn a_host_that_serves_without_being_usable_says_why() {
+fn the_status_of_an_unusable_host_that_serves_has_a_reason() {
     let reasons = |pool: &Pool| pool.status().hosts.into_iter().map(|host| host.reason);
     let pool = pool(&[1, 1], |pool| {
         pool.when_all_down = config::WhenAllDown::TryAll;

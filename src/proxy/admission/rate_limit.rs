@@ -138,14 +138,14 @@ mod tests {
         assert_eq!(clients.spend(8, &rate, second), Ok(()), "another client");
         assert_eq!(clients.spend(7, &rate, second + wait), Ok(()));
         assert_eq!(clients.spend(7, &rate, second + wait), Err(wait));
-        // After an idle period the client has one full burst again, and no more.
+        // After an idle period the client has exactly one full burst again.
         let later = second * 100;
         let passed = (0..10).filter(|_| clients.spend(7, &rate, later).is_ok());
         assert_eq!(passed.count(), 3);
     }
 
     #[test]
-    fn a_million_clients_use_constant_memory_and_evict_no_busy_one() {
+    fn a_million_clients_use_constant_memory_and_evict_no_active_client() {
         let clients = RateLimiter::default();
         let rate = rate(10, 100);
         let now = Duration::from_secs(1);
@@ -171,7 +171,7 @@ mod tests {
     proptest! {
         /// In any time span, no more requests pass than the burst plus what the rate allows for that span.
         #[test]
-        fn the_rate_is_kept_in_every_span(
+        fn the_rate_holds_in_every_time_span(
             requests in 1_u32..1_000,
             burst in 1_u32..50,
             gaps in proptest::collection::vec(0_u64..20_000_000, 1..300),

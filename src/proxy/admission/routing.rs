@@ -7,10 +7,12 @@ use http::Method;
 use super::rate_limit::RateScope;
 use crate::config::{Action, Route};
 use crate::message::RequestView;
+use crate::normalize;
 use crate::proxy::Proxy;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::context::RequestContext;
 use crate::proxy::forwarding::request_id::RequestId;
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::request_target::RequestTarget;
@@ -20,17 +22,22 @@ use crate::route::{AmbiguousPath, RoutingInput};
 impl Proxy {
     /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
     /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, or the
-    /// request exceeds the rate of the route), or if the route responds itself. `tls`: whether the client's connection
-    /// is encrypted.
+    /// request exceeds the rate of the route), if the route responds itself, or if its listener redirects to https.
     pub(crate) fn respond(
         &self,
         request: RequestView<'_>,
-        tls: bool,
+        connection: ConnectionInfo,
         ctx: &mut RequestContext,
-    ) -> Option<LocalMessage> {
+    ) -> Option<Box<LocalMessage>> {
+        if ctx.active.redirects_to_https(connection.local) && !is_acme_challenge(request) {
+            let values = TemplateValues::new(ctx, request, connection.tls);
+            if !values.is_https() {
+                return Some(Box::new(values.https_redirect()));
+            }
+        }
         let refused = self.refuse(request, ctx);
         if refused.is_some() {
-            return refused.map(LocalMessage::from);
+            return refused.map(Into::into);
         }
         let route = &ctx.active.routes[ctx.route?];
         if let Action::Pool(pool) = route.action.get() {
@@ -38,11 +45,11 @@ impl Proxy {
             return None;
         }
         ctx.id.get_or_insert_with(RequestId::generate);
-        let values = TemplateValues::new(ctx, request, tls);
+        let values = TemplateValues::new(ctx, request, connection.tls);
         match ctx.route()?.action.get() {
             Action::Pool(_) => None,
-            Action::Redirect(redirect) => Some(values.redirect(redirect)),
-            Action::Respond(respond) => Some(values.respond(respond)),
+            Action::Redirect(redirect) => Some(Box::new(values.redirect(redirect))),
+            Action::Respond(respond) => Some(Box::new(values.respond(respond))),
         }
     }
 
@@ -69,6 +76,13 @@ impl Proxy {
         let scope = RateScope::Route(&route.matches);
         rate_exceeded(scope, route.rate.as_ref()?)
     }
+}
+
+/// Whether the request is an authority's for the answer to an ACME challenge, which it asks for over plain HTTP (RFC
+/// 8555 8.3).
+fn is_acme_challenge(request: RequestView<'_>) -> bool {
+    let path = normalize::path(RequestTarget::of(request).path()).path;
+    path.starts_with(b"/.well-known/acme-challenge/")
 }
 
 /// The route of a request, and its index. `client`: the client's address, as trusted proxies tell it.

@@ -3,7 +3,7 @@
 //! These fields are only believed if the peer is in `trusted_proxies`: fields from other clients are dropped as
 //! [spoofable](crate::spoofable_headers). Fields of a trusted proxy are continued.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -23,8 +23,8 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 pub(crate) struct ConnectionInfo {
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
-    /// The local port of the connection.
-    pub(crate) port: Option<u16>,
+    /// The local address of the connection, or that of its listener.
+    pub(crate) local: Option<SocketAddr>,
 }
 
 /// Where a request comes from.
@@ -100,7 +100,10 @@ impl ClientOrigin {
             // If a trusted proxy reports the scheme but no port, the client used the default port of that scheme.
             let reported = self.trusted.then(|| scheme(received)).flatten();
             let default = |scheme| if is_secure(scheme) { 443 } else { 80 };
-            match reported.map(default).or(connection.port) {
+            match reported
+                .map(default)
+                .or(connection.local.map(|local| local.port()))
+            {
                 Some(port) => {
                     let mut digits = itoa::Buffer::new();
                     request.set("X-Forwarded-Port", digits.format(port).as_bytes())?;
@@ -139,7 +142,7 @@ fn address(hop: &[u8]) -> Option<IpAddr> {
     let hop = str::from_utf8(hop).ok()?.trim_ascii();
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']'));
     let address = bare.unwrap_or(hop).parse::<IpAddr>().ok();
-    let with_port = || hop.parse::<std::net::SocketAddr>().ok();
+    let with_port = || hop.parse::<SocketAddr>().ok();
     Some(address.or_else(|| Some(with_port()?.ip()))?.to_canonical())
 }
 
@@ -208,7 +211,7 @@ mod tests {
         let origin = ClientOrigin::new(peer.parse().unwrap(), fields, &trusted);
         let connection = ConnectionInfo {
             tls: true,
-            port: Some(8443),
+            local: Some(([127, 0, 0, 1], 8443).into()),
         };
         let host = fields.get(&http::header::HOST);
         let outcome = origin.set_forwarded_fields(fields, host, connection, &mut request);

@@ -180,8 +180,8 @@ mod tests {
         let mut response = response(status, fields);
         filter_response(&mut response, Some("websocket"), &LIMITS, None).ok()?;
         let fields = response.headers.iter();
-        let shown = fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
-        Some(shown.collect())
+        let lines = fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+        Some(lines.collect())
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn hop_by_hop_fields_are_not_forwarded() {
-        let kept = forwarded(
+        let fields = forwarded(
             200,
             &[
                 ("Connection", "close, X-Foo , ,keep-alive"),
@@ -240,7 +240,7 @@ mod tests {
                 ("X-Bar", "1"),
             ],
         );
-        assert_eq!(kept.unwrap(), ["x-bar: 1"]);
+        assert_eq!(fields.unwrap(), ["x-bar: 1"]);
         let named = [
             ("Connection", "\"x\", content-length"),
             ("Content-Length", "5"),
@@ -252,9 +252,9 @@ mod tests {
             ("X-Foo", "1"),
             ("Proxy-Connection", "x"),
         ];
-        let mut kept = forwarded(101, &switch).unwrap();
-        kept.sort();
-        assert_eq!(kept, ["connection: Upgrade", "upgrade: websocket"]);
+        let mut fields = forwarded(101, &switch).unwrap();
+        fields.sort();
+        assert_eq!(fields, ["connection: Upgrade", "upgrade: websocket"]);
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn via_tells_the_version_of_the_host() {
+    fn via_has_the_version_of_the_host() {
         let via = Via::new("ballast");
         let mut head = response(200, &[("Via", "1.1 inner")]);
         filter_response(&mut head, None, &LIMITS, Some(&via)).unwrap();

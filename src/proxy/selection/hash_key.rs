@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn query_and_uri_are_taken_as_sent_and_the_path_in_its_normal_form() {
+    fn query_and_uri_are_used_as_sent_and_the_path_normalized() {
         let user = KeySource::Query("user".to_owned());
         assert_eq!(
             key(&user, "/p?a=1&user=%41b&user=c", &[]).as_deref(),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_found_whatever_their_case() {
+    fn headers_are_found_in_any_case() {
         let user = KeySource::Header("x-user".parse().unwrap());
         assert_eq!(key(&user, "/", &[("X-USER", "u1")]).as_deref(), Some("u1"));
         assert_eq!(key(&user, "/", &[("X-User", "")]), None);

@@ -52,8 +52,6 @@ pub(super) struct AcceptLoop {
 /// The parts of the process that serve the connections of a listener.
 pub(super) struct ListenerContext {
     pub(super) address: SocketAddr,
-    /// The local port of the listener.
-    pub(super) port: u16,
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) workers: Workers,
     pub(super) engine: Arc<Engine>,
@@ -72,7 +70,9 @@ impl AcceptLoop {
         loop {
             let accepts = !*closing.borrow_and_update();
             tokio::select! {
-                () = self.accept_some(), if accepts => {}
+                // A connection that arrives after a handover belongs to the successor, even if this task has not run
+                // since.
+                biased;
                 changed = closing.changed() => {
                     if changed.is_err() {
                         return;
@@ -83,6 +83,7 @@ impl AcceptLoop {
                         return;
                     }
                 }
+                () = self.accept_some(), if accepts => {}
             }
         }
     }
@@ -223,7 +224,7 @@ impl ListenerContext {
         let peer = engine::ClientInfo {
             address: Some(address.ip()),
             tls: self.tls.is_some(),
-            port: Some(self.port),
+            listener: Some(self.address),
         };
         let uses_engine = self.active.load().http1 == Http1::Engine;
         let client = match &self.tls {

@@ -118,7 +118,6 @@ impl Edge {
                 // Accepted connections inherit the option. Each head is written in one piece, so a delay saves no
                 // packets.
                 rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
-                let port = listener.local_addr()?.port();
                 #[expect(
                     deprecated,
                     reason = "what takes its place is unsafe, for the sake of types that change their descriptor"
@@ -131,7 +130,6 @@ impl Edge {
                     probes: Arc::clone(&self.probes),
                     context: Arc::new(ListenerContext {
                         address,
-                        port,
                         tls,
                         workers: workers.clone(),
                         engine: Arc::clone(&self.engine),

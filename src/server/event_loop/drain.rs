@@ -14,7 +14,6 @@ use super::EventContext;
 use super::signals::Signals;
 use crate::proxy::TrafficState;
 use crate::server::edge::LAME_DUCK;
-use crate::server::lifecycle::Phase;
 use crate::server::process_identity::ProcessIdentity;
 
 /// How often a draining process checks whether its last request has ended.
@@ -30,7 +29,8 @@ const MIN_CLOSE_TIME: Duration = Duration::from_millis(250);
 impl EventContext {
     /// Reports not ready at once; stops accepting connections after the drain delay; ends with the last request.
     pub(super) async fn terminate(&self, mut signals: Signals) -> ShutdownSignal {
-        self.process_identity.set_stopping();
+        self.lifecycle.terminate();
+        self.process_identity.notify_stopping();
         self.reopen_logs_on_signal(signals.user_1);
         let delay = self.loaded_config.load().config.server.drain_delay;
         if !delay.is_zero() {
@@ -63,9 +63,7 @@ impl EventContext {
             "{cause}: no new connections; stopping with the last request ({} now), at the latest in {grace:?}",
             self.traffic.present()
         );
-        if self.lifecycle.phase() != Phase::HandedOver {
-            self.lifecycle.enter(Phase::Stopping);
-        }
+        self.lifecycle.stop_accepting();
         let since = self.lifecycle.since();
         let (traffic, process_identity) = (
             Arc::clone(&self.traffic),

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::EventContext;
 use crate::admin::{ChangeError, ReloadResult};
-use crate::server::lifecycle::Phase;
+use crate::server::handover::HandoverFailure;
 
 /// How long a caller waits for the successor's control socket. A serving successor opens it within milliseconds, unless
 /// its configuration names another path. Shorter than [`LAME_DUCK`](crate::server::edge::LAME_DUCK), the earliest end of this
@@ -23,7 +23,7 @@ pub(super) struct HandoverRequest {
 
 /// A handover in progress, and the caller who waits for its result.
 pub(super) struct RunningHandover<'a> {
-    attempt: Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>,
+    attempt: Pin<Box<dyn Future<Output = Result<(), HandoverFailure>> + Send + 'a>>,
     request: Option<HandoverRequest>,
 }
 
@@ -38,7 +38,7 @@ impl EventContext {
 
     /// The successor serves, and its watch is over. The caller gets its response once the successor accepts commands.
     pub(super) fn handed_over(&self, request: Option<HandoverRequest>) {
-        self.lifecycle.enter(Phase::HandedOver);
+        self.lifecycle.handed_over();
         let Some(HandoverRequest { changes, answer }) = request else {
             return;
         };
@@ -53,19 +53,21 @@ impl EventContext {
     }
 
     /// Recovers from a failed handover, and returns the text for log and caller.
-    pub(super) fn handover_failed(&self, reason: &str) -> String {
-        if self.lifecycle.phase() != Phase::HandingOver {
-            return format!("no handover, serving on: {reason}");
+    pub(super) fn handover_failed(&self, failure: &HandoverFailure) -> String {
+        match failure {
+            HandoverFailure::Serving(reason) => format!("no handover, serving on: {reason}"),
+            HandoverFailure::Resumed(reason) => {
+                self.process_identity.republish();
+                format!("no handover, serving again: {reason}")
+            }
         }
-        self.process_identity.resume_serving();
-        format!("no handover, serving again: {reason}")
     }
 }
 
-/// Waits for the running handover; never completes if there is none.
+/// Waits for the running handover; without one it never completes.
 pub(super) async fn handover_outcome(
     running: &mut Option<RunningHandover<'_>>,
-) -> (Result<(), String>, Option<HandoverRequest>) {
+) -> (Result<(), HandoverFailure>, Option<HandoverRequest>) {
     match running {
         Some(running) => {
             let outcome = running.attempt.as_mut().await;

@@ -39,6 +39,15 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 const HANDOVER_RUNNING: &str = "a handover is running";
 
+/// Why there was no handover. This process serves.
+#[derive(Debug)]
+pub(in crate::server) enum HandoverFailure {
+    /// It has accepted connections all along.
+    Serving(String),
+    /// It had stopped to accept connections, and accepts them again. The files of the successor remain.
+    Resumed(String),
+}
+
 /// The sources of the state that a successor receives.
 #[derive(Debug)]
 pub(in crate::server) struct HandoverSources {
@@ -220,14 +229,14 @@ impl HandoverCoordinator {
     /// the successor; if the successor serves already, only the watch.
     ///
     /// # Errors
-    /// Why there was no handover. The successor has been ended; the phase tells whether this process has stopped
-    /// accepting and must resume.
-    pub(in crate::server) async fn hand_over(&self) -> Result<(), String> {
+    /// Why there was no handover. The successor has been ended.
+    pub(in crate::server) async fn hand_over(&self) -> Result<(), HandoverFailure> {
         if let Some(obstacle) = self.obstacle {
-            return Err(obstacle.to_owned());
+            return Err(HandoverFailure::Serving(obstacle.to_owned()));
         }
         if self.sockets.get().is_none() {
-            return Err("this process does not serve yet".to_owned());
+            let reason = "this process does not serve yet".to_owned();
+            return Err(HandoverFailure::Serving(reason));
         }
         let mut attempt = HandoverAttempt::start(self);
         let outcome = match timeout(HANDOVER_TIMEOUT, attempt.run()).await {
@@ -238,7 +247,7 @@ impl HandoverCoordinator {
         };
         if let Err(reason) = outcome {
             attempt.set_refusal(&reason);
-            return Err(reason);
+            return Err(HandoverFailure::Serving(reason));
         }
         attempt.watch_successor().await
     }

@@ -51,7 +51,7 @@ impl ExpectedProbes {
         std::mem::take(&mut self.table().accepted)
     }
 
-    /// Ends the watch: no more probes are expected.
+    /// Ends the watch: no further probes are expected.
     pub(super) fn clear(&self) {
         self.has_any.store(false, Ordering::SeqCst);
         *self.table() = ProbeTable::default();

@@ -36,7 +36,7 @@ mod successor;
 mod successor_process;
 mod successor_watch;
 
-pub(super) use coordinator::{HandoverCoordinator, HandoverSources};
+pub(super) use coordinator::{HandoverCoordinator, HandoverFailure, HandoverSources};
 pub(super) use expected_probes::ExpectedProbes;
 pub(super) use handover_listener::{HandoverListener, check_directory_mode, is_trusted};
 pub use successor::TakeoverRequest;

@@ -37,14 +37,14 @@ const KEYS: [&str; 22] = [
 ];
 
 /// The parts of a line that do not depend on times and ports.
-fn shown(line: &Value) -> Value {
+fn as_text(line: &Value) -> Value {
     let attempts = line["attempts"].as_array().expect("a list").iter();
     let reasons = attempts.map(|attempt| attempt["reason"].clone());
     json!([line["status"], line["ending"], Vec::from_iter(reasons)])
 }
 
 #[test]
-fn a_line_has_every_field_and_each_is_true() {
+fn a_line_has_every_field_with_its_correct_value() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json").start();
     backend.set(Reply::ok().after(Duration::from_millis(60)).body("answer"));
@@ -55,12 +55,12 @@ fn a_line_has_every_field_and_each_is_true() {
          X-Request-Id: id-7\r\nTraceparent: {traceparent}\r\nContent-Length: 4\r\n\r\nbody"
     );
     for _ in 0..2 {
-        assert_eq!(client.request(&request).expect("an answer").status, 200);
+        assert_eq!(client.request(&request).expect("a response").status, 200);
     }
     let host = backend.address().to_string();
     for (number, line) in wait_for_lines(&ballast, 2).iter().enumerate() {
-        let text = std::fs::read_to_string(ballast.path(super::FILE)).expect("it is there");
-        let places = KEYS.map(|key| text.find(&format!("\"{key}\":")).expect("it is there"));
+        let text = std::fs::read_to_string(ballast.path(super::FILE)).expect("the entry exists");
+        let places = KEYS.map(|key| text.find(&format!("\"{key}\":")).expect("the entry exists"));
         assert!(places.is_sorted(), "{text}");
         assert_eq!(line.as_object().expect("an object").len(), KEYS.len());
         for (key, value) in [
@@ -111,7 +111,7 @@ fn a_line_has_every_field_and_each_is_true() {
 }
 
 #[test]
-fn whatever_ends_a_request_stands_in_its_line() {
+fn a_line_has_the_termination_reason() {
     let backend = Backend::start_new("a");
     let dead = DeadHost::new();
     let ballast = logging(Setup::of(&[&backend]), "format: json")
@@ -133,16 +133,16 @@ fn whatever_ends_a_request_stands_in_its_line() {
     assert_eq!(get(address, "/w/late").status, 504);
     backend.set(Reply::ResetMidBody);
     let cut = Client::connect(address).request("GET /w/reset HTTP/1.1\r\nHost: test\r\n\r\n");
-    cut.expect_err("half an answer");
+    cut.expect_err("an incomplete response");
     // More than all buffers on the way can hold.
     backend.set(Reply::ok().chunked().body(vec![b'x'; 32 << 20]));
     let mut client = Client::connect(address);
     let sent = client.send("GET /w/gone HTTP/1.1\r\nHost: test\r\n\r\n");
-    sent.expect("it is open");
-    client.read_head().expect("the answer has begun");
+    sent.expect("the connection is open");
+    client.read_head().expect("the response has begun");
     client.abort();
 
-    let line = |target: &str| shown(&wait_for_line(&ballast, target));
+    let line = |target: &str| as_text(&wait_for_line(&ballast, target));
     let tried = [line("/w/1"), line("/w/2")];
     assert!(tried.contains(&json!([200, "complete", ["ok"]])));
     assert!(tried.contains(&json!([200, "complete", ["connect", "ok"]])));
@@ -162,20 +162,20 @@ fn whatever_ends_a_request_stands_in_its_line() {
 }
 
 #[test]
-fn a_line_has_the_place_in_the_trace_that_the_host_was_told() {
+fn a_line_has_the_trace_and_span_that_the_host_received() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json")
         .top("tracing: { sample: 0% }")
         .start();
     get(ballast.address(), "/traced");
-    let told = backend.last().head.get("traceparent").map(str::to_owned);
-    assert!(told.is_some());
+    let traceparent = backend.last().head.get("traceparent").map(str::to_owned);
+    assert!(traceparent.is_some());
     let line = wait_for_line(&ballast, "/traced");
-    assert_eq!(line["traceparent"].as_str().map(str::to_owned), told);
+    assert_eq!(line["traceparent"].as_str().map(str::to_owned), traceparent);
 }
 
 #[test]
-fn what_never_became_a_request_has_a_line_as_well() {
+fn rejected_and_incomplete_requests_have_lines() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json")
         .top("timeouts: { client_head: 2s }")
@@ -205,9 +205,9 @@ fn what_never_became_a_request_has_a_line_as_well() {
     .into_iter()
     .enumerate()
     {
-        assert_eq!(ask(&bytes).expect("an answer"), status, "{bytes}");
+        assert_eq!(ask(&bytes).expect("a response"), status, "{bytes}");
         let lines = wait_for_lines(&ballast, number + 1);
-        assert_eq!(shown(&lines[number]), json!([status, ending, []]));
+        assert_eq!(as_text(&lines[number]), json!([status, ending, []]));
         assert_eq!(lines[number]["client"], "127.0.0.9");
         let target = match status {
             405 => json!("a:1"),
@@ -215,11 +215,11 @@ fn what_never_became_a_request_has_a_line_as_well() {
         };
         assert_eq!(lines[number]["target"], target);
     }
-    let mut gone = Client::connect(ballast.address());
-    gone.send("GET / HT").expect("it is open");
-    drop(gone);
+    let mut aborted = Client::connect(ballast.address());
+    aborted.send("GET / HT").expect("the connection is open");
+    drop(aborted);
     assert_eq!(
-        shown(&wait_for_lines(&ballast, 6)[5]),
+        as_text(&wait_for_lines(&ballast, 6)[5]),
         json!([null, "client_gone", []])
     );
     // A connection without a request is not logged.
@@ -230,7 +230,7 @@ fn what_never_became_a_request_has_a_line_as_well() {
 }
 
 #[test]
-fn the_time_in_line_is_told() {
+fn a_line_has_the_time_in_the_queue() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json")
         .pool("limits: { max_in_flight: 1, queue: 1, queue_timeout: 9s }")
@@ -238,9 +238,9 @@ fn the_time_in_line_is_told() {
     let address = ballast.address();
     backend.set(Reply::ok().after(Duration::from_millis(300)));
     let first = thread::spawn(move || get(address, "/first").status);
-    wait_until(SOON, "the first runs", || backend.requests() == 1);
+    wait_until(SOON, "the first request runs", || backend.requests() == 1);
     assert_eq!(get(address, "/second").status, 200);
-    assert_eq!(first.join().expect("an answer"), 200);
+    assert_eq!(first.join().expect("a response"), 200);
     assert_eq!(wait_for_line(&ballast, "/first")["queue_ms"], 0.0);
     let second = wait_for_line(&ballast, "/second");
     let [queued, total] = ["queue_ms", "total_ms"].map(|key| second[key].as_f64());
@@ -248,7 +248,7 @@ fn the_time_in_line_is_told() {
 }
 
 #[test]
-fn a_request_over_tls_says_so() {
+fn lines_of_tls_requests_are_marked() {
     let authority = Authority::new("test");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let (certificate, key) = authority.issue(&["a.test"]).write(folder.path(), "a");
@@ -262,10 +262,10 @@ fn a_request_over_tls_says_so() {
         ))
         .start();
     let tls = || Client::tls(ballast.address(), "a.test", authority.client()).expect("connected");
-    let answer = tls().request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-    assert_eq!(answer.expect("an answer").status, 200);
+    let response = tls().request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!(response.expect("a response").status, 200);
     let bad = tls().request("GET  / HTTP/1.1\r\n\r\n");
-    assert_eq!(bad.expect("an answer").status, 400);
+    assert_eq!(bad.expect("a response").status, 400);
     let lines = wait_for_lines(&ballast, 2);
     assert_eq!(lines[0]["tls"], true);
     assert_eq!(lines[1]["tls"], true);
@@ -273,7 +273,7 @@ fn a_request_over_tls_says_so() {
 }
 
 #[test]
-fn nothing_that_a_client_sends_breaks_a_line() {
+fn no_bytes_of_a_client_break_a_line() {
     let backend = Backend::start_new("a");
     let ballast = logging(Setup::of(&[&backend]), "format: json").start();
     let values: [&[u8]; 6] = [
@@ -288,8 +288,8 @@ fn nothing_that_a_client_sends_breaks_a_line() {
     for value in values {
         let head = b"GET /\"{}\\\xc3\xa9 HTTP/1.1\r\nHost: test\r\nUser-Agent: ";
         let request = [head, value, b"\r\nReferer: ", value, b"\r\n\r\n"].concat();
-        let answer = Client::connect(ballast.address()).request(request);
-        answer.expect("an answer");
+        let response = Client::connect(ballast.address()).request(request);
+        response.expect("a response");
     }
     let lines = wait_for_lines(&ballast, values.len());
     for (line, value) in lines.iter().zip(known) {
@@ -303,7 +303,7 @@ fn nothing_that_a_client_sends_breaks_a_line() {
 }
 
 #[test]
-fn of_some_statuses_a_share_has_lines() {
+fn lines_can_be_sampled_by_status() {
     let backend = Backend::start_new("a");
     let sample = "sample: [{ statuses: 200, share: 20% }, { statuses: [300-399, 404], share: 0% }]";
     let ballast = logging(Setup::of(&[&backend]), sample).start();

@@ -1,9 +1,9 @@
 //! The access log: one correct line for each request, and no request waits for the log.
 
-mod files;
-mod hurdles;
 mod lines;
 mod nginx;
+mod rotation;
+mod write_failures;
 
 use std::fs;
 use std::path::Path;
@@ -23,8 +23,11 @@ fn logging(setup: Setup, keys: &str) -> Setup {
 /// The lines of a file; each must be complete.
 #[track_caller]
 fn lines(file: &Path) -> Vec<String> {
-    let text = fs::read_to_string(file).expect("it is there");
-    assert!(text.is_empty() || text.ends_with('\n'), "a torn line");
+    let text = fs::read_to_string(file).expect("the file exists");
+    assert!(
+        text.is_empty() || text.ends_with('\n'),
+        "an incomplete line"
+    );
     text.lines().map(str::to_owned).collect()
 }
 

@@ -36,7 +36,7 @@ impl Nginx {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("it is installed");
+            .expect("the program is installed");
         let nginx = Nginx { process, address };
         wait_until(SOON, "nginx listens", || {
             Client::try_connect(address).is_ok()
@@ -63,7 +63,7 @@ fn fields(line: &str) -> (jiff::Timestamp, [&str; 2]) {
 }
 
 #[test]
-fn combined_lines_are_those_of_nginx() {
+fn combined_lines_equal_those_of_nginx() {
     let Some(program) = peer("nginx") else { return };
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let backend = Backend::start_new("a");
@@ -99,8 +99,8 @@ fn combined_lines_are_those_of_nginx() {
     for (status, request) in requests {
         backend.set(Reply::status(status));
         for address in [nginx.address, ballast.address()] {
-            let answer = Client::connect(address).request(&request);
-            assert_eq!(answer.expect("an answer").status, status);
+            let response = Client::connect(address).request(&request);
+            assert_eq!(response.expect("a response").status, status);
         }
     }
     let files = [folder.path().join("nginx.log"), ballast.path(super::FILE)];

@@ -47,8 +47,8 @@ pub(super) fn request(case: &Case, proxy: SocketAddr, origin: &Origin) -> Verdic
             .strip_prefix(b"/c?")
             .and_then(|id| str::from_utf8(id).ok());
         // A changed case keeps its id.
-        let elses = id.is_some_and(|id| !case.id.starts_with(id) && is_id(id));
-        !elses && !target.starts_with(b"/canary/")
+        let is_of_another_case = id.is_some_and(|id| !case.id.starts_with(id) && is_id(id));
+        !is_of_another_case && !target.starts_with(b"/canary/")
     });
     let complete = records.iter().filter(|record| record.complete).count();
     let mut add = |fault: String| faults.push(fault);
@@ -79,7 +79,9 @@ pub(super) fn request(case: &Case, proxy: SocketAddr, origin: &Origin) -> Verdic
             };
             match seen.finals.first() {
                 _ if reached => add("ACCEPTED".to_owned()),
-                Some(answer) if answer.status < 400 => add(format!("ANSWERED_{}", answer.status)),
+                Some(response) if response.status < 400 => {
+                    add(format!("ANSWERED_{}", response.status))
+                }
                 _ => {}
             }
         }
@@ -92,7 +94,7 @@ pub(super) fn request(case: &Case, proxy: SocketAddr, origin: &Origin) -> Verdic
     let echoed = seen
         .finals
         .iter()
-        .filter(|answer| answer.status == 200 && answer.body.starts_with(b"T="));
+        .filter(|response| response.status == 200 && response.body.starts_with(b"T="));
     if echoed.count() > case.n {
         add("EXTRA".to_owned());
     }
@@ -105,12 +107,12 @@ pub(super) fn request(case: &Case, proxy: SocketAddr, origin: &Origin) -> Verdic
         add("NOT_CLOSED".to_owned());
     }
     let shown = |bytes: &[u8]| bytes[..bytes.len().min(500)].escape_ascii().to_string();
-    let told = format!(
+    let observed = format!(
         "host: {:?}\nclient: {}",
         Vec::from_iter(records.iter().map(|record| shown(&record.head))),
         shown(&seen.data)
     );
-    Verdict::new(case, faults, told)
+    Verdict::new(case, faults, observed)
 }
 
 /// Whether a query is the id of a case: a class and a number.
@@ -168,12 +170,12 @@ fn checked(check: &str, records: &[Record], case: &Case) -> Option<String> {
             let mut targets = targets.map(|t| Vec::from_iter(t.chars().map(|c| c as u8)));
             fault(!targets.any(|wanted| wanted == target), check)
         }
-        other => panic!("nobody knows the check `{other}`"),
+        other => panic!("unknown check `{other}`"),
     }
 }
 
 /// Lets the host respond with a case and checks what the client got.
-pub(super) fn answer(case: &Case, proxy: SocketAddr) -> Verdict {
+pub(super) fn response(case: &Case, proxy: SocketAddr) -> Verdict {
     let ask = |method: &str, path: &str| {
         format!("{method} {path} HTTP/1.1\r\nHost: probe.example\r\n\r\n").into_bytes()
     };
@@ -186,26 +188,30 @@ pub(super) fn answer(case: &Case, proxy: SocketAddr) -> Verdict {
         faults.push("HANG".to_owned());
     }
     let got = seen.finals.first();
-    let status = got.map_or(0, |answer| answer.status);
-    let whole = got.is_some_and(|answer| answer.whole);
-    let body = got.map_or(&b""[..], |answer| &answer.body);
+    let status = got.map_or(0, |response| response.status);
+    let whole = got.is_some_and(|response| response.whole);
+    let body = got.map_or(&b""[..], |response| &response.body);
     let wanted = case.body.as_deref().map(str::as_bytes);
-    if let Some(answer) = got {
-        let lints = wire::lint(&answer.head, false).0;
+    if let Some(response) = got {
+        let lints = wire::lint(&response.head, false).0;
         faults.extend(lints.into_iter().map(|fault| format!("FWD:{fault}")));
         for name in &case.absent {
-            if answer.has(name) > 0 {
+            if response.has(name) > 0 {
                 faults.push(format!("HAS-{name}"));
             }
         }
         if case
             .cookies
-            .is_some_and(|count| answer.has("set-cookie") != count)
+            .is_some_and(|count| response.has("set-cookie") != count)
         {
             faults.push("COOKIES".to_owned());
         }
     }
-    if seen.finals.iter().any(|answer| answer.body == b"poisoned") {
+    if seen
+        .finals
+        .iter()
+        .any(|response| response.body == b"poisoned")
+    {
         faults.push("POISON-SAME-CONN".to_owned());
     }
     if let Some(second) = seen.finals.get(1)
@@ -218,7 +224,7 @@ pub(super) fn answer(case: &Case, proxy: SocketAddr) -> Verdict {
         "ok" => {
             let raw = case.raw();
             let statuses = wire::finals(&raw, case.method == "HEAD", true);
-            let expected = statuses.first().map_or(0, |answer| answer.status);
+            let expected = statuses.first().map_or(0, |response| response.status);
             let without = case.method == "HEAD" || matches!(status, 204 | 304);
             if status != expected {
                 faults.push(format!("GOT_{status}"));

@@ -19,8 +19,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::support::{Ballast, Setup, long};
 
-/// The tests mostly wait for things that do not come, so several threads share the cases.
-const SIDE_BY_SIDE: usize = 8;
+/// The tests mostly wait for timeouts, so several threads share the cases.
+const THREADS: usize = 8;
 
 const LEVELS: [&str; 4] = ["MUST", "SHOULD", "POLICY", "CONTROL"];
 /// The case damages the request or response of another client.
@@ -31,14 +31,14 @@ const SEVERE: [&str; 8] = [
 #[test]
 fn corpus_of_requests() {
     let cases = Case::all(include_str!("requests.jsonl"));
-    let verdicts = shared_out(&cases, judge_requests);
+    let verdicts = judge_in_parallel(&cases, judge_requests);
     report("requests", &verdicts);
 }
 
 #[test]
-fn corpus_of_answers() {
+fn corpus_of_responses() {
     let cases = Case::all(include_str!("answers.jsonl"));
-    let verdicts = shared_out(&cases, judge_answers);
+    let verdicts = judge_in_parallel(&cases, judge_responses);
     report("answers", &verdicts);
 }
 
@@ -56,7 +56,7 @@ fn mutated(cases: &[Case]) -> Vec<Case> {
         .collect()
 }
 
-fn nothing_bad_in(verdicts: &[Verdict]) {
+fn assert_no_severe_fault(verdicts: &[Verdict]) {
     let mut bad = Vec::new();
     for Verdict { case, faults, seen } in verdicts {
         let is_bad = |fault: &String| NEVER.iter().any(|never| fault.starts_with(never));
@@ -70,17 +70,17 @@ fn nothing_bad_in(verdicts: &[Verdict]) {
 }
 
 #[test]
-fn whatever_a_client_sends_the_host_gets_whole_requests_and_others_are_unharmed() {
+fn mutated_requests_harm_neither_hosts_nor_other_clients() {
     let cases = mutated(&Case::all(include_str!("requests.jsonl")));
-    let verdicts = shared_out(&cases, judge_requests);
-    nothing_bad_in(&verdicts);
+    let verdicts = judge_in_parallel(&cases, judge_requests);
+    assert_no_severe_fault(&verdicts);
 }
 
 #[test]
-fn whatever_a_host_sends_the_client_gets_good_heads_and_others_are_unharmed() {
+fn mutated_responses_harm_neither_their_client_nor_others() {
     let cases = mutated(&Case::all(include_str!("answers.jsonl")));
-    let verdicts = shared_out(&cases, judge_answers);
-    nothing_bad_in(&verdicts);
+    let verdicts = judge_in_parallel(&cases, judge_responses);
+    assert_no_severe_fault(&verdicts);
 }
 
 fn judge_requests(cases: &[Case]) -> Vec<Verdict> {
@@ -90,10 +90,10 @@ fn judge_requests(cases: &[Case]) -> Vec<Verdict> {
     cases.iter().map(judge).collect()
 }
 
-fn judge_answers(cases: &[Case]) -> Vec<Verdict> {
-    let origin = Origin::answering(cases);
+fn judge_responses(cases: &[Case]) -> Vec<Verdict> {
+    let origin = Origin::responding(cases);
     let ballast = proxy_of(origin.address());
-    let judge = |case| judge::answer(case, ballast.address());
+    let judge = |case| judge::response(case, ballast.address());
     cases.iter().map(judge).collect()
 }
 
@@ -105,19 +105,19 @@ fn proxy_of(host: SocketAddr) -> Ballast {
 }
 
 /// The results of `judge` for the cases, which a few threads share.
-pub(crate) fn shared_out<T: Send>(
+pub(crate) fn judge_in_parallel<T: Send>(
     cases: &[Case],
     judge: impl Fn(&[Case]) -> Vec<T> + Sync,
 ) -> Vec<T> {
     let judge = &judge;
     std::thread::scope(|scope| {
-        let shares = cases.chunks(cases.len().div_ceil(SIDE_BY_SIDE));
+        let shares = cases.chunks(cases.len().div_ceil(THREADS));
         let threads: Vec<_> = shares
             .map(|share| scope.spawn(move || judge(share)))
             .collect();
         let results = threads.into_iter().map(|thread| thread.join());
         results
-            .flat_map(|result| result.expect("its panic is in the output"))
+            .flat_map(|result| result.expect("the thread does not panic"))
             .collect()
     })
 }

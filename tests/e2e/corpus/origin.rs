@@ -70,12 +70,14 @@ impl Origin {
     }
 
     /// A host that responds to `/r/ID` with the raw bytes of that case, and to other requests with a valid response.
-    pub(crate) fn answering(cases: &[Case]) -> Self {
+    pub(crate) fn responding(cases: &[Case]) -> Self {
         let cases: HashMap<String, Case> = cases
             .iter()
             .map(|case| (format!("/r/{}", case.id), case.clone()))
             .collect();
-        Origin::start(Arc::default(), move |connection| answer(connection, &cases))
+        Origin::start(Arc::default(), move |connection| {
+            respond(connection, &cases)
+        })
     }
 
     fn start(
@@ -85,7 +87,7 @@ impl Origin {
         // Another process may take a port between its choice and its use.
         let bind = || TcpListener::bind(free()).ok();
         let listener = (0..5).find_map(|_| bind()).expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the socket is bound");
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let serve: Arc<Serve> = Arc::new(serve);
@@ -116,7 +118,7 @@ impl Origin {
 
     /// The requests since the last call.
     pub(crate) fn take(&self) -> Vec<Record> {
-        std::mem::take(&mut *self.records.lock().expect("no thread panics with it"))
+        std::mem::take(&mut *self.records.lock().expect("the lock is not poisoned"))
     }
 }
 
@@ -135,7 +137,7 @@ struct Connection {
 impl Connection {
     /// Reads until `end` finds something, and removes it together with the bytes before it. If `end` finds nothing in
     /// time, the bytes that have arrived stay in the buffer.
-    fn until(&mut self, end: &[u8], patience: Option<Duration>) -> io::Result<Vec<u8>> {
+    fn read_until(&mut self, end: &[u8], patience: Option<Duration>) -> io::Result<Vec<u8>> {
         loop {
             if let Some(at) = wire::find(&self.unread, end) {
                 let taken = self.unread[..at].to_vec();
@@ -146,7 +148,7 @@ impl Connection {
         }
     }
 
-    fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+    fn read_exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
         while self.unread.len() < count {
             self.fill(Some(PATIENCE))?;
         }
@@ -167,7 +169,7 @@ impl Connection {
         }
     }
 
-    fn follow(&mut self, plan: &Plan) -> io::Result<()> {
+    fn send_plan(&mut self, plan: &Plan) -> io::Result<()> {
         plan.pieces
             .iter()
             .try_for_each(|piece| self.socket.write_all(piece))
@@ -192,12 +194,12 @@ fn record(
     const BAD: &[u8] =
         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     loop {
-        let head = match connection.until(b"\r\n\r\n", Some(PARTIAL)) {
+        let head = match connection.read_until(b"\r\n\r\n", Some(PARTIAL)) {
             Err(error) if wire::is_timeout(&error) => {
                 let head = std::mem::take(&mut connection.unread);
                 let mut faults = wire::lint(head.trim_ascii_end(), true).0;
                 faults.push("unterminated-head");
-                note(
+                add_record(
                     records,
                     Record {
                         head,
@@ -217,14 +219,14 @@ fn record(
             faults,
             ..Record::default()
         };
-        let number = note(records, seen.clone());
+        let number = add_record(records, seen.clone());
         if bad {
             return connection.socket.write_all(BAD);
         }
         let plan = plan(&seen);
         let early = plan.as_ref().filter(|plan| plan.early);
         if let Some(plan) = early {
-            connection.follow(plan)?;
+            connection.send_plan(plan)?;
         }
         let first = |name: &[u8]| fields.get(name).and_then(|values| values.first());
         let continues = early.is_none();
@@ -242,14 +244,14 @@ fn record(
                 .ok()
                 .and_then(|text| text.parse().ok());
             let length = length.ok_or(io::ErrorKind::InvalidData)?;
-            connection.exactly(length).map(|body| seen.body = body)
+            connection.read_exactly(length).map(|body| seen.body = body)
         } else {
             Ok(())
         };
         seen.complete = read.is_ok();
         if let Some(record) = records
             .lock()
-            .expect("no thread panics with it")
+            .expect("the lock is not poisoned")
             .get_mut(number)
             .filter(|record| record.head == seen.head)
         {
@@ -258,7 +260,7 @@ fn record(
         read?;
         if let Some(plan) = &plan {
             if !plan.early {
-                connection.follow(plan)?;
+                connection.send_plan(plan)?;
             }
             if plan.close {
                 return Ok(());
@@ -272,15 +274,15 @@ fn record(
 }
 
 /// The position of the record among those since the last call.
-fn note(records: &Mutex<Vec<Record>>, record: Record) -> usize {
-    let mut records = records.lock().expect("no thread panics with it");
+fn add_record(records: &Mutex<Vec<Record>>, record: Record) -> usize {
+    let mut records = records.lock().expect("the lock is not poisoned");
     records.push(record);
     records.len() - 1
 }
 
 fn read_chunks(connection: &mut Connection, seen: &mut Record) -> io::Result<()> {
     loop {
-        let line = connection.until(b"\r\n", Some(PATIENCE))?;
+        let line = connection.read_until(b"\r\n", Some(PATIENCE))?;
         let size = line.split(|&byte| byte == b';').next().unwrap_or_default();
         let size = str::from_utf8(size)
             .ok()
@@ -293,14 +295,14 @@ fn read_chunks(connection: &mut Connection, seen: &mut Record) -> io::Result<()>
         if size == 0 {
             break;
         }
-        seen.body.extend(connection.exactly(size)?);
-        if connection.exactly(2)? != b"\r\n" {
+        seen.body.extend(connection.read_exactly(size)?);
+        if connection.read_exactly(2)? != b"\r\n" {
             seen.faults.push("chunk-end");
             return Err(io::ErrorKind::InvalidData.into());
         }
     }
     loop {
-        let line = connection.until(b"\r\n", Some(PATIENCE))?;
+        let line = connection.read_until(b"\r\n", Some(PATIENCE))?;
         if line.is_empty() {
             return Ok(());
         }
@@ -311,9 +313,9 @@ fn read_chunks(connection: &mut Connection, seen: &mut Record) -> io::Result<()>
     }
 }
 
-fn answer(connection: &mut Connection, cases: &HashMap<String, Case>) -> io::Result<()> {
+fn respond(connection: &mut Connection, cases: &HashMap<String, Case>) -> io::Result<()> {
     loop {
-        let head = connection.until(b"\r\n\r\n", None)?;
+        let head = connection.read_until(b"\r\n\r\n", None)?;
         let line = wire::split(&head, b"\r\n").next().unwrap_or_default();
         let (method, target) = wire::request_line(line).ok_or(io::ErrorKind::InvalidData)?;
         let Some(case) = str::from_utf8(target)

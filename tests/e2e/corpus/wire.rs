@@ -138,7 +138,7 @@ impl Final {
 
 /// The final responses in the bytes that a client got; the first may be to HEAD. `closed`: no more bytes will come.
 pub(crate) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     let mut interim = Vec::new();
     let mut rest = data;
     while let Some(end) = find(rest, b"\r\n\r\n") {
@@ -157,23 +157,23 @@ pub(crate) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
         }
         let (_, fields) = lint(head, false);
         let value = |name: &[u8]| fields.get(name).and_then(|values| values.first());
-        let (body, used, whole) = if (to_head && answers.is_empty()) || matches!(status, 204 | 304)
-        {
-            (Vec::new(), 0, true)
-        } else if value(b"transfer-encoding").is_some() {
-            dechunk(after)
-        } else if let Some(length) = value(b"content-length") {
-            let length = str::from_utf8(length)
-                .ok()
-                .and_then(|text| text.parse().ok());
-            let length: usize = length.unwrap_or(usize::MAX);
-            let there = length.min(after.len());
-            (after[..there].to_vec(), there, length <= after.len())
-        } else {
-            (after.to_vec(), after.len(), closed)
-        };
+        let (body, used, whole) =
+            if (to_head && responses.is_empty()) || matches!(status, 204 | 304) {
+                (Vec::new(), 0, true)
+            } else if value(b"transfer-encoding").is_some() {
+                dechunk(after)
+            } else if let Some(length) = value(b"content-length") {
+                let length = str::from_utf8(length)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
+                let length: usize = length.unwrap_or(usize::MAX);
+                let there = length.min(after.len());
+                (after[..there].to_vec(), there, length <= after.len())
+            } else {
+                (after.to_vec(), after.len(), closed)
+            };
         rest = &after[used..];
-        answers.push(Final {
+        responses.push(Final {
             status,
             head: head.to_vec(),
             body,
@@ -181,7 +181,7 @@ pub(crate) fn finals(data: &[u8], to_head: bool, closed: bool) -> Vec<Final> {
             interim: std::mem::take(&mut interim),
         });
     }
-    answers
+    responses
 }
 
 /// The body, the number of bytes it took, and whether it is complete.
@@ -290,7 +290,8 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-/// Sends two good requests and returns what is wrong with the responses. They may meet what a bad request left behind.
+/// Sends two good requests and returns what is wrong with the responses. A bad request may have left bytes that precede
+/// them.
 pub(crate) fn canaries(address: SocketAddr, id: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for number in 0..2 {
@@ -301,8 +302,8 @@ pub(crate) fn canaries(address: SocketAddr, id: &str) -> Vec<String> {
         faults.extend(match seen.finals.first() {
             _ if seen.refused => Some("CRASH".to_owned()),
             None => Some("CANARY_LOST".to_owned()),
-            Some(answer) if answer.status != 200 => Some(format!("CANARY_{}", answer.status)),
-            Some(answer) if answer.body != format!("T={path}").as_bytes() => {
+            Some(response) if response.status != 200 => Some(format!("CANARY_{}", response.status)),
+            Some(response) if response.body != format!("T={path}").as_bytes() => {
                 Some("DESYNC".to_owned())
             }
             Some(_) => None,

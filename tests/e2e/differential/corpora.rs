@@ -1,16 +1,16 @@
 //! The raw cases of the corpus: a case that one implementation refuses, the other does not pass on.
 
-use super::{MODES, in_front_of};
+use super::{MODES, start_proxy};
 use crate::corpus::case::Case;
+use crate::corpus::judge_in_parallel;
 use crate::corpus::origin::Origin;
-use crate::corpus::shared_out;
 use crate::corpus::wire::{Exchange, exchange};
 
 /// What the client got, in short form: the exact status of a refusal does not matter.
 fn outcome(seen: &Exchange) -> String {
-    let statuses = seen.finals.iter().map(|answer| match answer.status {
+    let statuses = seen.finals.iter().map(|response| match response.status {
         400.. => "refused".to_owned(),
-        status if answer.whole => status.to_string(),
+        status if response.whole => status.to_string(),
         // Whether the fault shows before or after the head depends on the operating system.
         _ => "refused".to_owned(),
     });
@@ -39,12 +39,12 @@ fn different(cases: &[Case], outcomes: [Vec<String>; 2]) -> Vec<String> {
 }
 
 #[test]
-fn both_ways_of_http1_pass_the_same_raw_requests() {
+fn engine_and_pingora_forward_the_same_raw_requests() {
     let cases = Case::all(include_str!("../corpus/requests.jsonl"));
     let outcomes = MODES.map(|mode| {
-        shared_out(&cases, |cases| {
+        judge_in_parallel(&cases, |cases| {
             let origin = Origin::recording();
-            let ballast = in_front_of(&origin, mode, &[], &[]);
+            let ballast = start_proxy(&origin, mode, &[], &[]);
             let run = |case: &Case| {
                 let seen = exchange(ballast.address(), &case.raw(), case.fin, case.close, None);
                 let reached = origin
@@ -62,12 +62,12 @@ fn both_ways_of_http1_pass_the_same_raw_requests() {
 }
 
 #[test]
-fn both_ways_of_http1_pass_the_same_raw_answers() {
+fn engine_and_pingora_forward_the_same_raw_responses() {
     let cases = Case::all(include_str!("../corpus/answers.jsonl"));
     let outcomes = MODES.map(|mode| {
-        shared_out(&cases, |cases| {
-            let origin = Origin::answering(cases);
-            let ballast = in_front_of(&origin, mode, &[], &[]);
+        judge_in_parallel(&cases, |cases| {
+            let origin = Origin::responding(cases);
+            let ballast = start_proxy(&origin, mode, &[], &[]);
             let run = |case: &Case| {
                 let (method, id) = (&case.method, &case.id);
                 let ask = format!("{method} /r/{id} HTTP/1.1\r\nHost: probe.example\r\n\r\n");

@@ -5,7 +5,7 @@ use std::fmt;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::answers;
+use super::responses;
 use crate::corpus::origin::Plan;
 use crate::corpus::wire::find;
 
@@ -140,7 +140,7 @@ pub(super) fn latin(text: &str) -> impl Iterator<Item = u8> + '_ {
 
 impl Exchange {
     /// Whether the bytes that are sent contain this, ignoring case.
-    pub(super) fn says(&self, text: &str) -> bool {
+    pub(super) fn contains(&self, text: &str) -> bool {
         let sent = self.pieces.concat().to_ascii_lowercase();
         find(&sent, text.to_ascii_lowercase().as_bytes()).is_some()
     }
@@ -160,7 +160,7 @@ pub(super) fn exchange(random: &mut SmallRng, number: u64) -> Exchange {
         exchange.to_head |= method == "HEAD";
         let two = &mut exchange.two_authorities;
         bytes.extend(request(random, method, number, two));
-        let plan = answers::plan(random, method == "HEAD", pair);
+        let plan = responses::plan(random, method == "HEAD", pair);
         exchange.plans.push((number, plan));
     }
     exchange.pieces = split(random, bytes);
@@ -186,8 +186,8 @@ pub(super) fn field(random: &mut SmallRng, out: &mut Vec<u8>, name: &str, value:
         _ => name.to_owned(),
     };
     let before = one_of(random, &[" ", " ", " ", "", "\t", "  \t "]);
-    let behind = one_of(random, &["", "", "", " ", "\t "]);
-    out.extend(latin(&format!("{name}:{before}{value}{behind}\r\n")));
+    let after = one_of(random, &["", "", "", " ", "\t "]);
+    out.extend(latin(&format!("{name}:{before}{value}{after}\r\n")));
 }
 
 fn request(
@@ -295,9 +295,9 @@ impl fmt::Display for Exchange {
         };
         writeln!(f, "  sent: {}", shown(&self.pieces))?;
         for (number, plan) in &self.plans {
-            let answer = shown(&plan.pieces);
+            let response = shown(&plan.pieces);
             let Plan { early, close, .. } = plan;
-            writeln!(f, "  {number}: {answer} (early {early}, close {close})")?;
+            writeln!(f, "  {number}: {response} (early {early}, close {close})")?;
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The same exchanges with the engine and with Pingora. Hosts and clients see the same from both, except for what HTTP
 //! leaves open and for the differences in `INTENDED`.
 
-mod answers;
 mod corpora;
 mod generate;
+mod responses;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -56,7 +56,7 @@ const INTENDED: [Intended; 3] = [
             let closes = (engine, pingora) == ("nothing", "close")
                 || (engine, pingora) == ("true", "false")
                 || (exchange.plans.len() > 1 && pingora == "nothing");
-            closes && (exchange.says("HTTP/1.0") || exchange.says("Expect:"))
+            closes && (exchange.contains("HTTP/1.0") || exchange.contains("Expect:"))
         },
     },
     // The engine passes targets on unchanged; Pingora encodes characters that a URI cannot contain.
@@ -74,7 +74,7 @@ fn encoded(target: &str) -> String {
 
 const MODES: [&str; 2] = ["engine", "pingora"];
 
-fn in_front_of(origin: &Origin, mode: &str, top: &[&str], pool: &[&str]) -> Ballast {
+fn start_proxy(origin: &Origin, mode: &str, top: &[&str], pool: &[&str]) -> Ballast {
     let setup = Setup::of(&[])
         .host(origin.address())
         .pool("ejection: none")
@@ -97,10 +97,10 @@ impl Scene {
         let planned = Arc::clone(&plans);
         let origin = Origin::planned(move |record| {
             let number = view::number(record)?;
-            let plans = planned.lock().expect("no thread panics with it");
+            let plans = planned.lock().expect("the lock is not poisoned");
             plans.get(&number).cloned()
         });
-        let both = MODES.map(|mode| in_front_of(&origin, mode, top, pool));
+        let both = MODES.map(|mode| start_proxy(&origin, mode, top, pool));
         Scene {
             plans,
             origin,
@@ -111,7 +111,7 @@ impl Scene {
     /// What host and client see of an exchange with each implementation.
     fn run(&self, exchange: &Exchange) -> [Seen; 2] {
         let plans = exchange.plans.iter().cloned();
-        *self.plans.lock().expect("no thread panics with it") = plans.collect();
+        *self.plans.lock().expect("the lock is not poisoned") = plans.collect();
         self.both.each_ref().map(|ballast| {
             let client = view::client(ballast.address(), exchange);
             let records: Vec<Record> = self.origin.take();
@@ -124,17 +124,19 @@ impl Scene {
 fn differences(exchange: &Exchange, [engine, pingora]: &[Seen; 2]) -> BTreeMap<String, String> {
     let keys = engine.keys().chain(pingora.keys());
     let differ = keys.filter(|key| engine.get(*key) != pingora.get(*key));
-    let told = |seen: &Seen, key: &String| seen.get(key).cloned().unwrap_or("nothing".to_owned());
-    let meant = |key: &String| {
-        let (engine, pingora) = (told(engine, key), told(pingora, key));
-        let mut meant = INTENDED.iter().filter(|meant| key.ends_with(meant.what));
-        meant.any(|meant| (meant.is)(exchange, &engine, &pingora))
+    let shown = |seen: &Seen, key: &String| seen.get(key).cloned().unwrap_or("nothing".to_owned());
+    let intended = |key: &String| {
+        let (engine, pingora) = (shown(engine, key), shown(pingora, key));
+        let mut intended = INTENDED
+            .iter()
+            .filter(|intended| key.ends_with(intended.what));
+        intended.any(|intended| (intended.is)(exchange, &engine, &pingora))
     };
     differ
-        .filter(|key| !meant(key))
+        .filter(|key| !intended(key))
         .map(|key| {
-            let told = format!("{} / {}", told(engine, key), told(pingora, key));
-            (key.clone(), told)
+            let shown = format!("{} / {}", shown(engine, key), shown(pingora, key));
+            (key.clone(), shown)
         })
         .collect()
 }
@@ -151,8 +153,8 @@ fn compared(name: &str, top: &[&str], pool: &[&str], seed: u64, count: u64) -> V
             continue;
         }
         let mut text = format!("{name} {number}:\n");
-        for (key, told) in differing {
-            let _ = writeln!(text, "  {key}: {told}");
+        for (key, shown) in differing {
+            let _ = writeln!(text, "  {key}: {shown}");
         }
         different.push(format!("{text}{exchange}"));
     }
@@ -160,7 +162,7 @@ fn compared(name: &str, top: &[&str], pool: &[&str], seed: u64, count: u64) -> V
 }
 
 #[test]
-fn both_ways_of_http1_show_hosts_and_clients_the_same() {
+fn engine_and_pingora_show_hosts_and_clients_the_same() {
     let count = if long() { 20_000 } else { 600 };
     let different: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..)
@@ -171,7 +173,7 @@ fn both_ways_of_http1_show_hosts_and_clients_the_same() {
             .collect();
         let results = threads.into_iter().map(|thread| thread.join());
         results
-            .flat_map(|result| result.expect("its panic is in the output"))
+            .flat_map(|result| result.expect("the thread does not panic"))
             .collect()
     });
 

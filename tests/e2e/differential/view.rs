@@ -37,7 +37,7 @@ pub(super) fn number(record: &Record) -> Option<u64> {
 /// Sends an exchange on a new connection.
 pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     let mut seen = Client::default();
-    let mut socket = TcpStream::connect(address).expect("it listens");
+    let mut socket = TcpStream::connect(address).expect("the proxy listens");
     let _ = socket.set_nodelay(true);
     let _ = socket.set_read_timeout(Some(PATIENCE));
     for piece in &exchange.pieces {
@@ -49,7 +49,7 @@ pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     let mut bytes = [0; 16 * 1024];
     loop {
         seen.finals = wire::finals(&data, exchange.to_head, ended);
-        let whole = seen.finals.iter().filter(|answer| answer.whole).count();
+        let whole = seen.finals.iter().filter(|response| response.whole).count();
         if ended {
             break;
         }
@@ -71,7 +71,7 @@ pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
     seen.finals.truncate(wanted);
     if !seen.open {
         // The host's connection may have closed; the next request must not meet that.
-        let mut socket = TcpStream::connect(address).expect("it listens");
+        let mut socket = TcpStream::connect(address).expect("the proxy listens");
         let _ = socket.set_read_timeout(Some(PATIENCE));
         let _ = socket.write_all(PROBE);
         let _ = socket.read_to_end(&mut Vec::new());
@@ -80,9 +80,9 @@ pub(super) fn client(address: SocketAddr, exchange: &Exchange) -> Client {
 }
 
 /// Whether a response says that the connection ends after it.
-fn closes(answer: &Final) -> bool {
-    let head = answer.head.to_ascii_lowercase();
-    answer.says_close()
+fn closes(response: &Final) -> bool {
+    let head = response.head.to_ascii_lowercase();
+    response.says_close()
         || (head.starts_with(b"http/1.0")
             && wire::find(&head, b"\r\nconnection: keep-alive").is_none())
 }
@@ -118,17 +118,17 @@ pub(super) fn seen(
         }
         seen.insert(format!("{of} faults"), record.faults.join(", "));
     }
-    for (at, answer) in client.finals.iter().enumerate() {
+    for (at, response) in client.finals.iter().enumerate() {
         let of = format!("client {at}");
-        for (at, head) in answer.interim.iter().enumerate() {
-            answer_head(&mut seen, &format!("{of} interim {at}"), head, early);
+        for (at, head) in response.interim.iter().enumerate() {
+            response_head(&mut seen, &format!("{of} interim {at}"), head, early);
         }
-        answer_head(&mut seen, &of, &answer.head, early);
+        response_head(&mut seen, &of, &response.head, early);
         // Where a reset cuts the body off depends on the operating system.
-        if answer.whole {
-            seen.insert(format!("{of} body"), shown(&answer.body));
+        if response.whole {
+            seen.insert(format!("{of} body"), shown(&response.body));
         }
-        seen.insert(format!("{of} whole"), answer.whole.to_string());
+        seen.insert(format!("{of} whole"), response.whole.to_string());
     }
     seen.insert("client hangs".to_owned(), client.hangs.to_string());
     if !early {
@@ -137,15 +137,15 @@ pub(super) fn seen(
     seen
 }
 
-fn answer_head(seen: &mut Seen, of: &str, head: &[u8], early: bool) {
+fn response_head(seen: &mut Seen, of: &str, head: &[u8], early: bool) {
     let line = wire::split(head, b"\r\n").next().unwrap_or_default();
     seen.insert(format!("{of} line"), shown(line));
     let (faults, mut all) = wire::lint(head, false);
     all.remove(&b"date"[..]);
     let connection = all.get(&b"connection"[..]);
-    let is_said_twice = connection.is_some_and(|said| *said == [b"keep-alive"]);
+    let is_repeated = connection.is_some_and(|values| *values == [b"keep-alive"]);
     // Whether the whole request has arrived before an early response depends on the operating system.
-    if early || (is_said_twice && line.starts_with(b"HTTP/1.1")) {
+    if early || (is_repeated && line.starts_with(b"HTTP/1.1")) {
         all.remove(&b"connection"[..]);
     }
     seen.insert(format!("{of} faults"), faults.join(", "));

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::runtime::Builder;
 
-use super::{Reign, is_gone};
-use crate::support::http2::{Secure, request, whole};
+use super::{Service, is_gone};
+use crate::support::http2::{Secure, complete_response, request};
 use crate::support::{Backend, SOON, Setup, wait_until};
 
 /// Sends requests until stopped, and reconnects when a connection takes no more requests. Returns the reasons of all
@@ -25,14 +25,14 @@ async fn ask(
             Ok(mut ready) => ready.send_request(request("GET", "/"), true),
             Err(error) => Err(error),
         };
-        let Ok((answer, _)) = opened else {
+        let Ok((response, _)) = opened else {
             // No bytes of the request have been sent.
             (sender, _) = secure.open(address).await;
             continue;
         };
-        match whole(answer).await {
-            Ok(answer) if answer.status == 200 => {}
-            Ok(answer) => failed.push(answer.status.to_string()),
+        match complete_response(response).await {
+            Ok(response) if response.status == 200 => {}
+            Ok(response) => failed.push(response.status.to_string()),
             Err(error) => failed.push(error.to_string()),
         }
         done.fetch_add(1, Ordering::Relaxed);
@@ -45,8 +45,8 @@ fn handovers_fail_no_stream() {
     let backend = Backend::start_new("a");
     let secure = Arc::new(Secure::new());
     let setup = Setup::of(&[&backend]).top(&secure.listeners());
-    let reign = Reign::start(&setup);
-    let address = reign.ballast.address();
+    let service = Service::start(&setup);
+    let address = service.ballast.address();
     let (stop, done) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
@@ -65,10 +65,10 @@ fn handovers_fail_no_stream() {
     let mut before = Vec::new();
     for _ in 0..3 {
         let answered = done.load(Ordering::Relaxed);
-        wait_until(SOON, "requests are answered", || {
+        wait_until(SOON, "requests get responses", || {
             done.load(Ordering::Relaxed) > answered + 100
         });
-        before.push(reign.hand_over());
+        before.push(service.hand_over());
     }
     wait_until(SOON, "every predecessor is gone", || {
         before.iter().copied().all(is_gone)

@@ -1,41 +1,44 @@
-//! One process hands over to the next: no request and no state is lost, and no failure on the way does harm.
+//! A process hands over to its successor: no request and no state is lost, and a failed handover does no harm.
 
+mod changed_paths;
 mod changes;
-mod classic;
 mod failures;
 mod http2;
-mod moved;
-mod notices;
+mod manual_successor;
+mod notifications;
 mod state;
+mod successor_watch;
 mod under_load;
-mod watch;
 
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::support::{Ballast, SOON, Setup, get, wait_until};
 
 /// A process and the successors that it starts. All are killed when this is dropped.
-pub(crate) struct Reign {
+pub(crate) struct Service {
     pub(crate) ballast: Ballast,
 }
 
-impl Reign {
+impl Service {
     #[track_caller]
     pub(crate) fn start(setup: &Setup) -> Self {
-        Reign::of(Ballast::start(&yaml(setup)))
+        Service::from_process(Ballast::start(&yaml(setup)))
     }
 
     #[track_caller]
-    fn of(ballast: Ballast) -> Self {
-        let reign = Reign { ballast };
-        wait_until(SOON, "the pid file is there", || reign.find().is_some());
-        reign
+    fn from_process(ballast: Ballast) -> Self {
+        let service = Service { ballast };
+        wait_until(SOON, "the pid file exists", || service.main_pid().is_some());
+        service
     }
 
-    fn find(&self) -> Option<Pid> {
+    fn main_pid(&self) -> Option<Pid> {
         let text = std::fs::read_to_string(self.ballast.path("pid")).ok()?;
         text.trim().parse().ok().map(Pid::from_raw)
     }
@@ -43,7 +46,7 @@ impl Reign {
     /// The process that serves.
     #[track_caller]
     fn serving(&self) -> Pid {
-        self.find().expect("a process serves")
+        self.main_pid().expect("a process serves")
     }
 
     /// The processes that were started to take over, in order.
@@ -55,7 +58,7 @@ impl Reign {
 
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(self.serving(), signal).expect("the process that serves is there");
+        kill(self.serving(), signal).expect("the serving process exists");
     }
 
     /// A complete handover; returns the process that served before.
@@ -84,7 +87,7 @@ impl Reign {
             wait_until(SOON, "the successor is gone", || is_gone(last));
         }
         let lines = self.ballast.log_with(&["no handover, serving on"]);
-        lines.last().expect("it was counted").clone()
+        lines.last().expect("the line was counted").clone()
     }
 
     fn failures(&self) -> usize {
@@ -92,16 +95,68 @@ impl Reign {
     }
 }
 
-impl Drop for Reign {
+impl Drop for Service {
     fn drop(&mut self) {
         let mut all = self.successors();
-        all.extend(self.find());
+        all.extend(self.main_pid());
         for pid in all {
             if belongs_to(pid, &self.ballast) {
                 let _ = kill(pid, Signal::SIGKILL);
             }
         }
     }
+}
+
+/// The notification socket of a stand-in for systemd.
+struct Notifications {
+    socket: UnixDatagram,
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Notifications {
+    fn bind() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("the folder can be written");
+        Notifications {
+            socket,
+            path,
+            _folder: folder,
+        }
+    }
+
+    /// Starts a process that sends its notifications here.
+    fn spawn(&self, setup: &Setup) -> Ballast {
+        let variable = format!("NOTIFY_SOCKET={}", self.path.display());
+        Ballast::spawn_with(&yaml(setup), &[&variable])
+    }
+
+    /// Waits for the next notification.
+    #[track_caller]
+    fn receive(&self) -> String {
+        self.socket.set_nonblocking(false).expect("it is open");
+        let timeout = self.socket.set_read_timeout(Some(SOON));
+        timeout.expect("not zero");
+        self.next().expect("a notification")
+    }
+
+    /// The notifications that have arrived and were not received yet.
+    fn received(&self) -> Vec<String> {
+        self.socket.set_nonblocking(true).expect("it is open");
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    fn next(&self) -> Option<String> {
+        let mut text = [0; 256];
+        let length = self.socket.recv(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text[..length]).into_owned())
+    }
+}
+
+/// The notification that makes `pid` the main process of the service.
+fn main_process(pid: Pid) -> String {
+    format!("MAINPID={pid}\nREADY=1")
 }
 
 /// The configuration, with the files of the process next to it.

@@ -32,7 +32,7 @@ fn flood(raw: &mut RawHttp2, bytes: &[u8]) -> (bool, Option<u32>) {
 }
 
 #[test]
-fn twenty_thousand_of_any_kind_are_cut() {
+fn floods_of_twenty_thousand_frames_end_the_connection() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let secure = Secure::new();
@@ -107,7 +107,7 @@ fn twenty_thousand_of_any_kind_are_cut() {
 }
 
 #[test]
-fn what_clients_need_passes() {
+fn ordinary_numbers_of_frames_pass() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend])
@@ -132,11 +132,11 @@ fn what_clients_need_passes() {
     backend.set(Reply::ok().body(vec![b'x'; length]));
     let mut raw = secure.raw(ballast.address(), &[(INITIAL_WINDOW_SIZE, 512)]);
     raw.get(1, &[]);
-    let mut come = 0;
-    while come < length {
+    let mut arrived = 0;
+    while arrived < length {
         let data = raw.wait_for(DATA);
         let count = data.payload.len();
-        come += count;
+        arrived += count;
         let more = u32::try_from(count).expect("a small frame").to_be_bytes();
         let updates = [
             frame(WINDOW_UPDATE, 0, 0, &more),
@@ -146,7 +146,7 @@ fn what_clients_need_passes() {
             break;
         }
     }
-    assert_eq!(come, length);
+    assert_eq!(arrived, length);
     // An upload in small frames with many pings.
     backend.set(Reply::ok());
     let mut raw = secure.raw(ballast.address(), &[]);
@@ -165,7 +165,7 @@ fn what_clients_need_passes() {
 }
 
 #[test]
-fn a_tree_of_priorities_passes() {
+fn a_priority_tree_passes() {
     let Some(nghttp) = peer("nghttp") else { return };
     let backend = Backend::start_new("a");
     let secure = Secure::new();

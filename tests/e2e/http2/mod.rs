@@ -1,12 +1,12 @@
 //! HTTP/2: every rule for requests holds for each stream, and the connection as a whole is bounded.
 
-mod bounds;
+mod content_length;
+mod external_clients;
 mod floods;
-mod graceful;
-mod hostile;
-mod lengths;
+mod graceful_shutdown;
+mod limits;
 mod paths;
-mod peers;
+mod slow_clients;
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ use crate::support::http2::{
 use crate::support::{Backend, DeadHost, Framing, Next, Reply, SOON, Setup, wait_until};
 
 /// A request with one more field.
-fn with(mut request: Request<()>, name: &'static str, value: &str) -> Request<()> {
+fn with_field(mut request: Request<()>, name: &'static str, value: &str) -> Request<()> {
     let value = HeaderValue::from_str(value).expect("a valid value");
     request.headers_mut().append(name, value);
     request
 }
 
 #[test]
-fn a_tls_listener_offers_it_unless_told_not_to() {
+fn a_tls_listener_offers_http2_unless_disabled() {
     let backend = Backend::start_new("a");
     for (further, both, new) in [
         ("", Some("h2"), Some("h2")),
@@ -51,13 +51,13 @@ fn a_tls_listener_offers_it_unless_told_not_to() {
 }
 
 #[test]
-fn whether_it_is_offered_changes_with_the_process() {
+fn a_reload_in_place_cannot_change_http2() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let setup = Setup::of(&[&backend]);
     let ballast = setup.clone().top(&secure.listeners()).start();
     let without = secure.listeners().replace("}], ", "}], http2: false");
-    let outcome = ballast.hang_up(&setup.top(&without).yaml());
+    let outcome = ballast.reload_by_sighup(&setup.top(&without).yaml());
     assert!(
         outcome.contains("tls.http2 changed from true to false"),
         "{outcome}"
@@ -66,7 +66,7 @@ fn whether_it_is_offered_changes_with_the_process() {
 }
 
 #[test]
-fn a_request_goes_on_in_http_1_1_and_its_answer_comes_back() {
+fn requests_are_forwarded_over_http_1_1() {
     let backend = Backend::start_new("a");
     backend.set(
         Reply::ok()
@@ -79,16 +79,20 @@ fn a_request_goes_on_in_http_1_1_and_its_answer_comes_back() {
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
     let mut client = secure.connect(ballast.address());
-    let mut asked = with(request("GET", "/a%7Eb?q=1"), "cookie", "a=1");
-    asked = with(with(asked, "cookie", "b=2"), "te", "trailers");
-    let answer = client.ask(asked).expect("an answer");
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.body, "hello".repeat(10_000).as_bytes());
-    let two = answer.fields.get_all("x-two").iter().count();
+    let mut request_to_send = with_field(request("GET", "/a%7Eb?q=1"), "cookie", "a=1");
+    request_to_send = with_field(
+        with_field(request_to_send, "cookie", "b=2"),
+        "te",
+        "trailers",
+    );
+    let response = client.ask(request_to_send).expect("a response");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.body, "hello".repeat(10_000).as_bytes());
+    let two = response.fields.get_all("x-two").iter().count();
     assert_eq!(two, 2);
-    assert!(answer.fields.contains_key("date"));
+    assert!(response.fields.contains_key("date"));
     for forbidden in ["connection", "keep-alive", "transfer-encoding", "upgrade"] {
-        assert!(!answer.fields.contains_key(forbidden), "{forbidden}");
+        assert!(!response.fields.contains_key(forbidden), "{forbidden}");
     }
 
     let head = backend.last().head;
@@ -103,11 +107,11 @@ fn a_request_goes_on_in_http_1_1_and_its_answer_comes_back() {
     assert_eq!(head.get("te"), None);
 
     backend.set(Reply::ok());
-    let answer = client.ask(request("HEAD", "/")).expect("an answer");
-    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    let response = client.ask(request("HEAD", "/")).expect("a response");
+    assert_eq!((response.status, response.body.len()), (200, 0));
     let sent = vec![b'x'; 300_000];
-    let answer = client.post("/", &sent).expect("an answer");
-    assert_eq!(answer.status, 200);
+    let response = client.post("/", &sent).expect("a response");
+    assert_eq!(response.status, 200);
     assert_eq!(backend.last().body.len(), sent.len());
     backend.set(Reply::status(204));
     assert_eq!(client.get("/").status, 204);
@@ -127,16 +131,22 @@ fn streams_of_one_connection_do_not_wait_for_each_other() {
         .map(|number| client.open(request("GET", &format!("/{number}")), true))
         .collect();
     for opened in open {
-        let (answer, _) = opened.expect("a stream");
-        assert_eq!(client.whole(answer).expect("an answer").status, 200);
+        let (response, _) = opened.expect("a stream");
+        assert_eq!(
+            client
+                .wait_for_response(response)
+                .expect("a response")
+                .status,
+            200
+        );
     }
-    let took = start.elapsed();
-    assert!(took < SOON, "{took:?}: one after another");
+    let duration = start.elapsed();
+    assert!(duration < SOON, "{duration:?}: one after another");
     assert_eq!(backend.requests(), 51);
 }
 
 #[test]
-fn our_own_answers_end_a_stream_and_not_the_connection() {
+fn error_responses_end_the_stream_but_not_the_connection() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let dead = DeadHost::new();
@@ -166,50 +176,66 @@ fn our_own_answers_end_a_stream_and_not_the_connection() {
         ("GET", "/dead", 502),
         ("HEAD", "/dead", 502),
     ] {
-        let answer = client.ask(request(method, path)).expect("an answer");
-        assert_eq!(answer.status, status, "{method} {path}");
-        assert!(!answer.fields.contains_key("connection"), "{path}");
-        assert_eq!(answer.body.is_empty(), method == "HEAD", "{path}");
+        let response = client.ask(request(method, path)).expect("a response");
+        assert_eq!(response.status, status, "{method} {path}");
+        assert!(!response.fields.contains_key("connection"), "{path}");
+        assert_eq!(response.body.is_empty(), method == "HEAD", "{path}");
         assert_eq!(client.get("/web").status, 200, "after {method} {path}");
     }
     let few = client.get("/few");
     assert!(few.field("retry-after").parse::<u64>().is_ok(), "{few:?}");
 
     let tunnel = Request::connect("test:443").body(()).expect("a request");
-    assert_eq!(client.ask(tunnel).expect("an answer").status, 405);
+    assert_eq!(client.ask(tunnel).expect("a response").status, 405);
 
     // Too large by the number of fields, by their bytes, by the announced length of the body, and by the received
     // length.
     let mut many = request("GET", "/web");
     for _ in 0..21 {
-        many = with(many, "x-many", "1");
+        many = with_field(many, "x-many", "1");
     }
-    assert_eq!(client.ask(many).expect("an answer").status, 431);
-    let large = with(request("GET", "/web"), "x-large", &"x".repeat(40_000));
-    assert_eq!(client.ask(large).expect("an answer").status, 431);
-    let declared = with(request("POST", "/web"), "content-length", "1001");
-    let (answer, _stream) = client.open(declared, false).expect("a stream");
-    assert_eq!(client.whole(answer).expect("an answer").status, 413);
-    let answer = client.post("/web", &[b'x'; 200_000]).expect("an answer");
-    assert_eq!(answer.status, 413);
+    assert_eq!(client.ask(many).expect("a response").status, 431);
+    let large = with_field(request("GET", "/web"), "x-large", &"x".repeat(40_000));
+    assert_eq!(client.ask(large).expect("a response").status, 431);
+    let declared = with_field(request("POST", "/web"), "content-length", "1001");
+    let (response, _stream) = client.open(declared, false).expect("a stream");
+    assert_eq!(
+        client
+            .wait_for_response(response)
+            .expect("a response")
+            .status,
+        413
+    );
+    let response = client.post("/web", &[b'x'; 200_000]).expect("a response");
+    assert_eq!(response.status, 413);
     assert_eq!(client.get("/web").status, 200);
 
     // The side that is late: the host with its response, or the client with its body.
     backend.set(Reply::Hang);
     assert_eq!(client.get("/web").status, 504);
     backend.set(Reply::Drip(Duration::from_millis(100)));
-    assert_eq!(client.get("/web").status, 504, "its head has 1 s in all");
+    assert_eq!(
+        client.get("/web").status,
+        504,
+        "the response head has a deadline of 1 s"
+    );
     backend.set(Reply::ok());
-    let (answer, _stream) = client
+    let (response, _stream) = client
         .open(request("POST", "/web"), false)
         .expect("a stream");
-    assert_eq!(client.whole(answer).expect("an answer").status, 408);
+    assert_eq!(
+        client
+            .wait_for_response(response)
+            .expect("a response")
+            .status,
+        408
+    );
     assert_eq!(client.get("/web").status, 200);
     assert!(ballast.log_with(&["WARN"]).is_empty());
 }
 
 #[test]
-fn what_a_client_must_not_send_reaches_no_host() {
+fn malformed_requests_reach_no_host() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -219,7 +245,7 @@ fn what_a_client_must_not_send_reaches_no_host() {
         raw.get(stream, further);
         let end = loop {
             let frame = raw.next(SOON);
-            let frame = frame.unwrap_or_else(|| panic!("no answer to {further:?}"));
+            let frame = frame.unwrap_or_else(|| panic!("no response to {further:?}"));
             if frame.stream == stream {
                 break frame;
             }
@@ -269,7 +295,7 @@ fn what_a_client_must_not_send_reaches_no_host() {
 }
 
 #[test]
-fn a_body_that_is_not_as_long_as_it_says_reaches_no_host_as_a_whole() {
+fn a_body_of_the_wrong_length_reaches_no_host_complete() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -290,26 +316,29 @@ fn a_body_that_is_not_as_long_as_it_says_reaches_no_host_as_a_whole() {
 }
 
 #[test]
-fn a_host_that_breaks_amid_its_answer_ends_one_stream() {
+fn a_host_failure_during_a_response_ends_one_stream() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
     let mut client = secure.connect(ballast.address());
     backend.set(Reply::ok().after(Duration::from_millis(500)));
     let (beside, _) = client.open(request("GET", "/"), true).expect("a stream");
-    wait_until(SOON, "it has come", || backend.requests() == 1);
+    wait_until(SOON, "the request has arrived", || backend.requests() == 1);
     backend.set(Reply::ResetMidBody);
     let error = client
         .ask(request("GET", "/"))
-        .expect_err("a broken answer");
+        .expect_err("an invalid response");
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
-    assert_eq!(client.whole(beside).expect("an answer").status, 200);
+    assert_eq!(
+        client.wait_for_response(beside).expect("a response").status,
+        200
+    );
     backend.set(Reply::ok());
     assert_eq!(client.get("/").status, 200);
 }
 
 #[test]
-fn what_breaks_is_repeated_as_in_http_1_1() {
+fn failed_requests_are_retried_as_in_http_1_1() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let secure = Secure::new();
     let ballast = Setup::of(&[&good, &bad])
@@ -321,10 +350,10 @@ fn what_breaks_is_repeated_as_in_http_1_1() {
     for _ in 0..10 {
         assert_eq!(client.get("/").status, 200);
     }
-    assert!(bad.requests() >= 4, "it has its turns");
+    assert!(bad.requests() >= 4, "the host gets requests");
     let before = (good.requests(), bad.requests());
     let statuses: Vec<u16> = (0..10)
-        .map(|_| client.post("/", b"once").expect("an answer").status)
+        .map(|_| client.post("/", b"once").expect("a response").status)
         .collect();
     assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 5);
     let after = (good.requests(), bad.requests());
@@ -332,18 +361,18 @@ fn what_breaks_is_repeated_as_in_http_1_1() {
 }
 
 #[test]
-fn a_request_that_its_client_gives_up_is_given_up_towards_the_host() {
+fn a_cancelled_stream_cancels_the_request_to_the_host() {
     let backend = Backend::start_new("a");
     backend.set(Reply::Hang);
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
     let mut client = secure.connect(ballast.address());
-    let (answer, mut stream) = client.open(request("POST", "/"), false).expect("a stream");
+    let (response, mut stream) = client.open(request("POST", "/"), false).expect("a stream");
     stream
         .send_data(Bytes::from_static(b"begun"), false)
         .expect("sent");
-    wait_until(SOON, "it has come", || backend.requests() == 1);
-    drop((answer, stream));
+    wait_until(SOON, "the request has arrived", || backend.requests() == 1);
+    drop((response, stream));
     wait_until(SOON, "the host's connection is closed", || {
         backend.open_connections() == 0
     });
@@ -366,16 +395,16 @@ fn a_client_keeps_its_host_by_its_cookie() {
     assert!(set.contains("Secure"), "{set}");
     let cookie = set.split(';').next().expect("a cookie").to_owned();
     for _ in 0..10 {
-        let asked = with(request("GET", "/"), "cookie", "other=1");
-        let answer = client
-            .ask(with(asked, "cookie", &cookie))
-            .expect("an answer");
-        assert_eq!(answer.field("x-backend"), first.field("x-backend"));
+        let request_to_send = with_field(request("GET", "/"), "cookie", "other=1");
+        let response = client
+            .ask(with_field(request_to_send, "cookie", &cookie))
+            .expect("a response");
+        assert_eq!(response.field("x-backend"), first.field("x-backend"));
     }
 }
 
 #[test]
-fn the_last_request_of_a_connection_and_those_beside_it_are_served() {
+fn the_last_streams_of_a_connection_are_served() {
     let backend = Backend::start_new("a");
     backend.set(Reply::script(|_, wire| {
         wire.read_body(Framing::Length(0))?;
@@ -395,7 +424,12 @@ fn the_last_request_of_a_connection_and_those_beside_it_are_served() {
         .collect();
     let statuses: Vec<u16> = open
         .into_iter()
-        .map(|answer| client.whole(answer).expect("an answer").status)
+        .map(|response| {
+            client
+                .wait_for_response(response)
+                .expect("a response")
+                .status
+        })
         .collect();
     assert_eq!(statuses, [200; 15]);
     client.end().expect("an end without an error");

@@ -17,7 +17,7 @@ fn ask(raw: &mut RawHttp2, stream: u32, block: &[u8]) -> u8 {
     let head = frame(HEADERS, END_HEADERS | END_STREAM, stream, block);
     raw.send(&head).expect("sent");
     loop {
-        let frame = raw.next(SOON).expect("an answer");
+        let frame = raw.next(SOON).expect("a response");
         if frame.stream == stream && frame.kind != 0 {
             assert_eq!(frame.kind, HEADERS, "{frame:?}");
             return frame.payload[0];
@@ -26,7 +26,7 @@ fn ask(raw: &mut RawHttp2, stream: u32, block: &[u8]) -> u8 {
 }
 
 #[test]
-fn those_that_peers_let_pass_reach_the_host() {
+fn unusual_paths_that_other_proxies_pass_reach_the_host() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
@@ -53,11 +53,11 @@ fn those_that_peers_let_pass_reach_the_host() {
         assert_eq!(ask(&mut raw, stream, &again), OK, "{sent}, again");
         assert_eq!(backend.last().head.word(1), got, "{sent}, again");
         let head = backend.last().head;
-        let ours = head
+        let from_proxy = head
             .fields
             .iter()
             .filter(|it| it.0.contains("ballast-path"));
-        assert_eq!(ours.count(), 0);
+        assert_eq!(from_proxy.count(), 0);
         stream += 2;
     }
     assert_eq!(ask(&mut raw, stream, &fields_of(b"/\xff<", true, &[])), OK);
@@ -65,7 +65,7 @@ fn those_that_peers_let_pass_reach_the_host() {
 }
 
 #[test]
-fn others_get_a_status_and_the_connection_goes_on() {
+fn invalid_paths_get_400_and_the_connection_stays() {
     let backend = Backend::start_new("a");
     let secure = Secure::new();
     let (setup, admin) = with_admin(Setup::of(&[&backend]).top(&secure.listeners()));
@@ -101,7 +101,7 @@ fn others_get_a_status_and_the_connection_goes_on() {
     assert_eq!(ask(&mut raw, stream, &fields(&[])), OK);
     let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let scrape = Client::connect(admin).request(request);
-    let text = scrape.expect("a whole answer").text();
+    let text = scrape.expect("a complete response").text();
     let line = text
         .lines()
         .find(|line| line.starts_with("ballast_rejects_total") && line.contains("\"bad_request\""));
@@ -111,7 +111,7 @@ fn others_get_a_status_and_the_connection_goes_on() {
 }
 
 #[test]
-fn curl_sends_them_in_huffmans_code() {
+fn huffman_coded_paths_of_curl_pass() {
     let Some(curl) = peer("curl") else { return };
     let backend = Backend::start_new("a");
     let secure = Secure::new();

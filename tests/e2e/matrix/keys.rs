@@ -26,7 +26,7 @@ fn row_37_pathological_keys() {
             client
         })
         .collect();
-    wait_until(SOON, "all forty have reached a host", || {
+    wait_until(SOON, "all forty requests have reached a host", || {
         hosts.iter().map(Backend::requests).sum::<u64>() == 40
     });
     assert!(hosts.iter().all(|host| host.requests() <= 10));

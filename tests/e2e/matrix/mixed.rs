@@ -8,13 +8,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::Subject;
-use super::pools::in_front_of;
+use super::pool_faults::setup_of;
 use crate::rig::{Hosts, Mode, Plan, Record};
 use crate::support::{Client, Connections, Load, SOON, long, resident};
 
 /// The number of hosts, and how many of them are faulty at a time.
 const HOSTS: usize = 8;
-const TROUBLED: usize = 3;
+const FAULTY: usize = 3;
 
 /// Requests per second, which any machine should serve in time, and the median that shows whether this one does.
 const RATE: f64 = 300.0;
@@ -24,16 +24,16 @@ const IN_TIME: Duration = Duration::from_millis(50);
 const SOME_MEMORY: u64 = 16 << 20;
 
 /// Makes random hosts faulty and sound again until stopped; then all are sound.
-fn trouble(hosts: &Hosts, stop: &AtomicBool) {
+fn inject_faults(hosts: &Hosts, stop: &AtomicBool) {
     let mut random = SmallRng::seed_from_u64(39);
-    let mut troubled: Vec<usize> = Vec::new();
+    let mut faulty: Vec<usize> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        if troubled.len() == TROUBLED {
-            recover(hosts, troubled.remove(0));
+        if faulty.len() == FAULTY {
+            recover(hosts, faulty.remove(0));
         }
         let number = random.gen_range(0..HOSTS);
-        if !troubled.contains(&number) {
-            troubled.push(number);
+        if !faulty.contains(&number) {
+            faulty.push(number);
             match random.gen_range(0..4) {
                 0 => hosts.kill(number),
                 1 => hosts.set(number, Mode::Failing),
@@ -60,8 +60,8 @@ fn recover(hosts: &Hosts, number: usize) {
     hosts.revive(number);
 }
 
-/// Clients that leave at every stage of a request.
-fn leave_early(subject: &Subject, stop: &AtomicBool) {
+/// Clients that disconnect at every stage of a request.
+fn disconnect_early(subject: &Subject, stop: &AtomicBool) {
     let stages = [
         "GET / HTT",
         "GET / HTTP/1.1\r\nHost: test\r\n\r\n",
@@ -84,7 +84,7 @@ fn leave_early(subject: &Subject, stop: &AtomicBool) {
 fn mixed_faults_leave_nothing_behind() {
     let time = Duration::from_secs(if long() { 600 } else { 16 });
     let hosts = Hosts::start(HOSTS, 1);
-    let setup = in_front_of(&hosts)
+    let setup = setup_of(&hosts)
         .algorithm("least_load")
         .health("{ interval: 500ms, timeout: 500ms, rise: 1, fall: 2 }")
         .pool("ejection: { base: 500ms }")
@@ -101,8 +101,8 @@ fn mixed_faults_leave_nothing_behind() {
     };
     let stop = AtomicBool::new(false);
     let (records, memory, fresh) = thread::scope(|scope| {
-        scope.spawn(|| trouble(&hosts, &stop));
-        scope.spawn(|| leave_early(&subject, &stop));
+        scope.spawn(|| inject_faults(&hosts, &stop));
+        scope.spawn(|| disconnect_early(&subject, &stop));
         let pause = Duration::from_millis(20);
         let fresh = Load::start_paced(subject.address(), 4, Connections::OnePerRequest, pause);
         // The first quarter is the warm-up.

@@ -3,16 +3,17 @@
 //! Each row checks the outcome for the client, the requests that each host got, and that the process returns to rest:
 //! [`Subject::settle`].
 //!
-//! Row 29, memory, is in `bounds.rs`. Row 36, a panic, is in `tests/panic.rs`, which has a filter that can panic.
+//! Row 29, memory, is in `connection_limits.rs`. Row 36, a panic, is in `tests/panic.rs`, which has a filter that can
+//! panic.
 
-mod answers;
-mod clients;
-mod connections;
-mod files;
+mod client_faults;
+mod connection_faults;
+mod file_faults;
 mod keys;
-mod machine;
+mod machine_faults;
 mod mixed;
-mod pools;
+mod pool_faults;
+mod response_faults;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,20 +39,22 @@ struct Subject {
 impl Subject {
     #[track_caller]
     fn start(setup: &Setup) -> Self {
-        Subject::over(setup.start())
+        Subject::from_process(setup.start())
     }
 
     /// A process that has already been started and listens.
     #[track_caller]
-    fn over(ballast: Ballast) -> Self {
+    fn from_process(ballast: Ballast) -> Self {
         let address = ballast.address();
         // The last socket that it opens.
-        wait_until(SOON, "it takes commands", || {
+        wait_until(SOON, "the control socket exists", || {
             ballast.command(&["status"]).code == Some(0)
         });
-        wait_until(SOON, "the look whether it listens is over", || {
-            accepted_at(address) == 0
-        });
+        wait_until(
+            SOON,
+            "the connection that tests the listener is closed",
+            || accepted_at(address) == 0,
+        );
         Subject {
             descriptors: descriptors(ballast.pid()),
             ballast,
@@ -70,9 +73,9 @@ impl Subject {
         let hang = || backends.iter().for_each(|backend| backend.set(Reply::Hang));
         let requests = || backends.iter().map(|backend| backend.requests()).collect();
         close();
-        self.rest();
+        self.wait_for_initial_descriptors();
         let setup = Setup::of(backends);
-        self.has_room_for_one(setup, hang, requests);
+        self.assert_each_host_accepts_one(setup, hang, requests);
         backends.iter().for_each(|backend| backend.set(Reply::ok()));
         close();
         self.end();
@@ -84,30 +87,35 @@ impl Subject {
         let numbers = || 0..hosts.count();
         let hang = || numbers().for_each(|number| hosts.set(number, Mode::Slow(1e6)));
         let setup = hosts.addresses().fold(Setup::of(&[]), Setup::host);
-        self.has_room_for_one(setup, hang, || hosts.requests());
+        self.assert_each_host_accepts_one(setup, hang, || hosts.requests());
         numbers().for_each(|number| hosts.kill(number));
-        self.rest();
+        self.wait_for_initial_descriptors();
         self.end();
     }
 
     #[track_caller]
-    fn rest(&self) {
+    fn wait_for_initial_descriptors(&self) {
         let pid = self.ballast.pid();
-        wait_until(SOON, "the descriptors are those of the begin", || {
+        wait_until(SOON, "the number of descriptors is the initial one", || {
             descriptors(pid) <= self.descriptors
         });
     }
 
     /// If a host may get one request at a time, each host gets one.
     #[track_caller]
-    fn has_room_for_one(&self, setup: Setup, hang: impl FnOnce(), requests: impl Fn() -> Vec<u64>) {
+    fn assert_each_host_accepts_one(
+        &self,
+        setup: Setup,
+        hang: impl FnOnce(),
+        requests: impl Fn() -> Vec<u64>,
+    ) {
         let limited = setup
             .pool("limits: { max_in_flight: 1, queue: 0 }")
             .pool(NO_EJECTION);
         if requests().is_empty() {
             return;
         }
-        let outcome = self.ballast.hang_up(&limited.yaml());
+        let outcome = self.ballast.reload_by_sighup(&limited.yaml());
         assert!(outcome.contains("reloaded in place"), "{outcome}");
         hang();
         let before = requests();
@@ -116,7 +124,7 @@ impl Subject {
             let mut client = Client::connect(self.address());
             client.send(GET).expect("sent");
             // All hosts are busy, or one has just become busy.
-            client.patience(Duration::from_millis(100));
+            client.set_read_timeout(Duration::from_millis(100));
             if client.read_response(false).is_err() {
                 waiting.push(client);
             }

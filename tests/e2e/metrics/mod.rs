@@ -1,10 +1,10 @@
 //! What is counted: each request once, with any outcome; hosts while they are in the configuration; nothing that a
 //! client can multiply.
 
-mod files;
-mod peers;
-mod scale;
+mod cardinality;
+mod external_tools;
 pub(crate) mod scrape;
+mod shipped_files;
 
 use std::net::SocketAddr;
 use std::thread;
@@ -31,7 +31,7 @@ fn wait_for(admin: SocketAddr, name: &str, labels: &[(&str, &str)], value: f64) 
 }
 
 #[test]
-fn a_request_is_counted_once_whatever_its_attempts() {
+fn a_request_is_counted_once_however_many_attempts_it_takes() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     bad.set(Reply::Reset);
     let dead = DeadHost::new();
@@ -58,12 +58,12 @@ fn a_request_is_counted_once_whatever_its_attempts() {
         scrape.sum("ballast_retries_total", &[("pool", "web")]),
         failed + refused
     );
-    let took = "ballast_request_duration_seconds_count";
-    assert_eq!(scrape.sum(took, &[]), 60.0);
+    let durations = "ballast_request_duration_seconds_count";
+    assert_eq!(scrape.sum(durations, &[]), 60.0);
 }
 
 #[test]
-fn every_way_out_is_counted_once() {
+fn every_outcome_is_counted_once() {
     let backend = Backend::start_new("a");
     let setup = Setup::of(&[&backend])
         .top("routes: [{ host: known.test, pool: web }]")
@@ -72,7 +72,7 @@ fn every_way_out_is_counted_once() {
     let ballast = setup.start();
     let status = |request: &str| {
         let mut client = Client::connect(ballast.address());
-        client.request(request).expect("a whole answer").status
+        client.request(request).expect("a complete response").status
     };
     let known = "GET / HTTP/1.1\r\nHost: known.test\r\n\r\n";
     let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(40_000));
@@ -89,7 +89,7 @@ fn every_way_out_is_counted_once() {
     backend.set(Reply::Hang);
     let mut leaving = Client::connect(ballast.address());
     leaving.send(known).expect("sent");
-    wait_until(SOON, "the host has it", || backend.requests() == 2);
+    wait_until(SOON, "the host has the request", || backend.requests() == 2);
     wait_for(admin, "ballast_host_in_flight", &[], 1.0);
     wait_for(admin, "ballast_in_flight", &[], 1.0);
     leaving.abort();
@@ -149,7 +149,7 @@ fn times_bytes_and_connections_are_measured() {
 }
 
 #[test]
-fn hosts_show_their_state_and_what_befell_them() {
+fn hosts_show_their_state_and_its_changes() {
     let (good, bad) = (Backend::start_new("good"), Backend::start_new("bad"));
     let setup = Setup::of(&[&bad])
         .host_entry(&format!("{{ address: \"{}\", weight: 7 }}", good.address()))
@@ -191,7 +191,7 @@ fn hosts_show_their_state_and_what_befell_them() {
 }
 
 #[test]
-fn the_line_in_front_of_full_hosts_has_a_length() {
+fn the_length_of_the_queue_is_measured() {
     let backend = Backend::start_new("a");
     backend.set(Reply::ok().after(Duration::from_millis(700)));
     let setup =
@@ -213,7 +213,7 @@ fn the_line_in_front_of_full_hosts_has_a_length() {
 }
 
 #[test]
-fn a_reload_keeps_the_counts_and_hosts_that_leave_disappear() {
+fn a_reload_keeps_the_counts_and_drops_removed_hosts() {
     let [a, b] = ["a", "b"].map(Backend::start_new);
     let (setup, admin) = with_admin(Setup::of(&[&a, &b]));
     let ballast = setup.start();
@@ -222,32 +222,39 @@ fn a_reload_keeps_the_counts_and_hosts_that_leave_disappear() {
     }
     let before = after(admin, 10);
     b.set(Reply::ok().after(Duration::from_millis(1_500)));
-    let asked = b.requests();
+    let arrived = b.requests();
     let address = ballast.address();
     let running = thread::spawn(move || {
         let mut client = Client::connect(address);
         // Of the two hosts in turn, one is slow.
         (client.get("/").status, client.get("/").status)
     });
-    wait_until(SOON, "a request runs on b", || b.requests() > asked);
+    wait_until(SOON, "a request runs on b", || b.requests() > arrived);
     let left = Setup::of(&[&a]).top(&format!("admin: {{ address: \"{admin}\" }}"));
-    let line = ballast.hang_up(&left.pool("limits: { queue: 5 }").yaml());
+    let line = ballast.reload_by_sighup(&left.pool("limits: { queue: 5 }").yaml());
     assert!(line.contains("reloaded in place"), "{line}");
-    let gone = Scrape::of(admin);
-    assert!(!gone.text.contains(&host(&b)), "{}", gone.text);
+    let after_removal = Scrape::of(admin);
+    assert!(
+        !after_removal.text.contains(&host(&b)),
+        "{}",
+        after_removal.text
+    );
     let of_a = [("host", &*host(&a)), ("code", "2xx")];
     let kept = before.sum("ballast_requests_total", &of_a);
-    assert!(gone.sum("ballast_requests_total", &of_a) >= kept && kept > 0.0);
+    assert!(after_removal.sum("ballast_requests_total", &of_a) >= kept && kept > 0.0);
     assert_eq!(running.join().expect("no panic"), (200, 200));
     wait_for(admin, "ballast_in_flight", &[], 0.0);
     let after_it = Scrape::of(admin);
-    assert!(!after_it.text.contains(&host(&b)), "it was brought back");
+    assert!(
+        !after_it.text.contains(&host(&b)),
+        "the host was readmitted"
+    );
     let in_place = [("way", "in_place"), ("outcome", "ok")];
     assert_eq!(after_it.sum("ballast_reloads_total", &in_place), 1.0);
     assert_ne!(before.values("hash"), after_it.values("hash"));
     let loaded = "ballast_config_load_timestamp_seconds";
     assert!(after_it.sum(loaded, &[]) > before.sum(loaded, &[]));
-    let line = ballast.hang_up("nonsense: 1\n");
+    let line = ballast.reload_by_sighup("nonsense: 1\n");
     assert!(line.contains("not reloaded"), "{line}");
     let failed = [("way", "in_place"), ("outcome", "failed")];
     wait_for(admin, "ballast_reloads_total", &failed, 1.0);
@@ -255,7 +262,7 @@ fn a_reload_keeps_the_counts_and_hosts_that_leave_disappear() {
 }
 
 #[test]
-fn nothing_that_clients_or_hosts_send_makes_a_series() {
+fn clients_and_hosts_cannot_create_series() {
     let backend = Backend::start_new("a");
     backend.set(Reply::script(|head, wire| {
         // The status that the target asks for.
@@ -281,14 +288,14 @@ fn nothing_that_clients_or_hosts_send_makes_a_series() {
         }
     }
     assert!(answered > 1_900, "{answered} of 2000");
-    wait_until(SOON, "they are counted", || {
+    wait_until(SOON, "the requests are counted", || {
         Scrape::of(admin).requests() > f64::from(answered)
     });
     assert_eq!(Scrape::of(admin).len(), before);
 }
 
 #[test]
-fn connections_that_bring_no_request_are_counted_by_reason() {
+fn connections_without_a_request_are_counted_by_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let authority = Authority::new("own");
     let (certificate, key) = authority.issue(&["a.test"]).write(folder.path(), "a");
@@ -327,7 +334,7 @@ fn connections_that_bring_no_request_are_counted_by_reason() {
 const CHECKED: &str = "{ interval: 100ms, timeout: 100ms }";
 
 /// Stops and starts a host, lets another one fail in turn, and reloads, while clients send requests.
-fn disturb(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
+fn disrupt(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
     for fault in [
         Reply::Reset,
         Reply::status(503).into(),
@@ -340,19 +347,19 @@ fn disturb(ballast: &Ballast, yaml: &str, backends: &[Backend; 3]) {
         backends[1].start();
         thread::sleep(Duration::from_millis(250));
         backends[2].set(Reply::ok());
-        let line = ballast.hang_up(yaml);
+        let line = ballast.reload_by_sighup(yaml);
         assert!(line.contains("reloaded in place"), "{line}");
     }
 }
 
 #[test]
-fn every_client_and_the_counts_agree_to_the_request_after_faults() {
+fn counts_equal_those_of_the_clients_after_faults() {
     let backends = ["a", "b", "c"].map(Backend::start_new);
     let (setup, admin) = with_admin(Setup::of(&backends.each_ref()).health(CHECKED));
     let ballast = setup.start();
     let kept = Load::start(ballast.address(), 6, Connections::Kept);
     let new = Load::start(ballast.address(), 2, Connections::OnePerRequest);
-    disturb(&ballast, &setup.yaml(), &backends);
+    disrupt(&ballast, &setup.yaml(), &backends);
     let mut total = 0;
     for tally in [kept.stop(), new.stop()] {
         // A request whose response broke off counts as well; in this test no request is lost before it is read.

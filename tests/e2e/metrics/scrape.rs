@@ -29,7 +29,7 @@ impl Scrape {
         });
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let response = Client::connect(admin).request(request);
-        let response = response.expect("a whole answer");
+        let response = response.expect("a complete response");
         assert_eq!(response.status, 200);
         let kind = response.head.get("content-type");
         assert_eq!(kind, Some("text/plain; version=0.0.4"));

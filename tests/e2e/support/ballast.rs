@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::http1::in_asked_mode;
+use super::http1::in_requested_mode;
 use super::peers::peer;
 use super::ports;
 use super::wait::{SOON, wait_for, wait_until};
@@ -46,13 +46,20 @@ impl Ballast {
         for _ in 0..5 {
             let mut ballast = Ballast::spawn(yaml);
             if ballast.listens_within(SOON) {
+                // The control socket opens a moment after the listeners. Where the configuration names its path, the
+                // test waits.
+                if !yaml.contains("control_socket:") {
+                    wait_until(SOON, "the control socket is open", || {
+                        !ballast.is_running() || ballast.find_file(".sock").is_some()
+                    });
+                }
                 // A separate service opens the admin listener, and reports a moment later that the process is ready.
                 if let Some(admin) = admin_address(yaml) {
                     wait_until(SOON, "the process is ready", || {
                         match yaml.contains("ready:") {
                             // The hosts that readiness waits for may not be up yet.
                             true => TcpStream::connect(admin).is_ok(),
-                            false => !ballast.runs() || is_ready(admin),
+                            false => !ballast.is_running() || is_ready(admin),
                         }
                     });
                 }
@@ -61,7 +68,7 @@ impl Ballast {
             let text = ballast.log().join("\n");
             assert!(
                 text.contains("in use"),
-                "ballast does not listen; it said:\n{text}\nwith\n{yaml}"
+                "ballast does not listen; its output:\n{text}\nwith\n{yaml}"
             );
         }
         panic!("five ports in a row were taken by somebody else");
@@ -102,16 +109,30 @@ impl Ballast {
     /// Runs a configuration by the path that `arrange` returns, after `arrange` has prepared the folder with the
     /// configuration `ballast.yaml`. Waits until it listens.
     #[track_caller]
-    pub(crate) fn start_behind(yaml: &str, arrange: impl FnOnce(&Path) -> PathBuf) -> Self {
+    pub(crate) fn start_with_path(yaml: &str, arrange: impl FnOnce(&Path) -> PathBuf) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
         let file = arrange(folder.path());
         let mut ballast = Ballast::spawn_file(&file, &[], address, Arc::new(folder));
         let listens = ballast.listens_within(SOON);
         assert!(
             listens,
-            "ballast does not listen; it said:\n{}",
+            "ballast does not listen; its output:\n{}",
             ballast.log().join("\n")
         );
+        ballast
+    }
+
+    /// Runs a configuration in a folder with the files that it names, and waits until it listens. Further arguments and
+    /// environment variables are as for [`spawn_with`](Self::spawn_with).
+    #[track_caller]
+    pub(crate) fn start_in(folder: TempDir, yaml: &str, extra: &[&str]) -> Self {
+        let address = ports::free();
+        let text = yaml.replace(LISTEN, &address.to_string());
+        let path = file(folder.path(), "ballast.yaml", &text);
+        let mut ballast = Ballast::spawn_file(&path, extra, address, Arc::new(folder));
+        let listens = ballast.listens_within(SOON);
+        let log = ballast.log().join("\n");
+        assert!(listens, "ballast does not listen; its output:\n{log}");
         ballast
     }
 
@@ -125,12 +146,12 @@ impl Ballast {
             return None;
         }
         let through = [&["unshare"][..], &alone].concat();
-        Some(Ballast::spawn_through(yaml, &through))
+        Some(Ballast::spawn_with_wrapper(yaml, &through))
     }
 
     /// Runs a configuration by a program that sets something up and then runs the command that follows its own
     /// arguments.
-    pub(crate) fn spawn_through(yaml: &str, through: &[&str]) -> Self {
+    pub(crate) fn spawn_with_wrapper(yaml: &str, through: &[&str]) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
         let mut command = Command::new(through[0]);
         command
@@ -148,8 +169,8 @@ impl Ballast {
     pub(crate) fn child(&self) -> Pid {
         let pid = self.pid();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let children = children.expect("it runs");
-        Pid::from_raw(children.trim().parse().expect("it has one child"))
+        let children = children.expect("the process runs");
+        Pid::from_raw(children.trim().parse().expect("the process has one child"))
     }
 
     /// One more process with the same file, which takes over from this one.
@@ -199,10 +220,10 @@ impl Ballast {
         let mut ballast = Ballast::spawn_command(command, listen, Arc::new(folder));
         assert!(
             ballast.listens_within(SOON),
-            "the demo does not listen; it said:\n{}",
+            "the demo does not listen; its output:\n{}",
             ballast.log().join("\n")
         );
-        wait_until(SOON, "the demo's dashboard can be had", || {
+        wait_until(SOON, "the demo's dashboard is served", || {
             TcpStream::connect(admin).is_ok()
         });
         ballast
@@ -267,12 +288,16 @@ impl Ballast {
 
     /// The path of its pid file or socket that has this suffix.
     #[track_caller]
-    pub(crate) fn file_ending(&self, ending: &str) -> PathBuf {
+    pub(crate) fn file_with_suffix(&self, ending: &str) -> PathBuf {
         wait_for(SOON, &format!("a file that ends in {ending}"), || {
-            let files = std::fs::read_dir(self.path("run")).ok()?;
-            let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
-            paths.find(|path| path.display().to_string().ends_with(ending))
+            self.find_file(ending)
         })
+    }
+
+    fn find_file(&self, ending: &str) -> Option<PathBuf> {
+        let files = std::fs::read_dir(self.path("run")).ok()?;
+        let mut paths = files.filter_map(|file| Some(file.ok()?.path()));
+        paths.find(|path| path.display().to_string().ends_with(ending))
     }
 
     /// Replaces its configuration atomically; the process does not notice until it is signalled.
@@ -284,7 +309,7 @@ impl Ballast {
 
     /// Replaces its configuration and sends SIGHUP; returns the log line about the outcome.
     #[track_caller]
-    pub(crate) fn hang_up(&self, yaml: &str) -> String {
+    pub(crate) fn reload_by_sighup(&self, yaml: &str) -> String {
         let outcomes = || self.log_with(&["reloaded"]);
         let before = outcomes().len();
         self.configure(yaml);
@@ -315,11 +340,11 @@ impl Ballast {
     /// Runs a command with its configuration.
     #[track_caller]
     pub(crate) fn command(&self, args: &[&str]) -> Finished {
-        finish(self.prepared(args))
+        finish(self.prepare_command(args))
     }
 
     /// A command with its configuration that has not been started.
-    pub(crate) fn prepared(&self, args: &[&str]) -> Command {
+    pub(crate) fn prepare_command(&self, args: &[&str]) -> Command {
         let mut command = command();
         command
             .args(args)
@@ -334,9 +359,12 @@ impl Ballast {
     }
 
     /// Whether it still runs.
-    pub(crate) fn runs(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         if self.exit.is_none() {
-            self.exit = self.child.try_wait().expect("it is this process's child");
+            self.exit = self
+                .child
+                .try_wait()
+                .expect("the process is a child of this one");
         }
         self.exit.is_none()
     }
@@ -344,14 +372,14 @@ impl Ballast {
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
-        wait_until(deadline, "ballast exits", || !self.runs());
-        self.exit.expect("it has ended")
+        wait_until(deadline, "ballast exits", || !self.is_running());
+        self.exit.expect("the process has ended")
     }
 
     pub(crate) fn listens_within(&mut self, deadline: Duration) -> bool {
         let start = Instant::now();
         while start.elapsed() < deadline {
-            if !self.runs() {
+            if !self.is_running() {
                 return false;
             }
             if self.listens() {
@@ -371,22 +399,22 @@ fn admin_address(yaml: &str) -> Option<SocketAddr> {
 
 /// Whether the process with this admin address reports that it is ready.
 fn is_ready(admin: SocketAddr) -> bool {
-    let answer = Client::try_connect(admin)
+    let response = Client::try_connect(admin)
         .and_then(|mut client| client.request("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    answer.is_ok_and(|answer| answer.status == 200)
+    response.is_ok_and(|response| response.status == 200)
 }
 
 impl Drop for Ballast {
     fn drop(&mut self) {
-        if self.runs() {
+        if self.is_running() {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
         if Arc::strong_count(&self.folder) == 1 {
-            end_all_of(&self.folder.path().join("run"));
+            kill_successors(&self.folder.path().join("run"));
         }
         if std::thread::panicking() {
-            println!("--- ballast at {} said:", self.address);
+            println!("--- ballast at {} printed:", self.address);
             for line in self.log() {
                 println!("{line}");
             }
@@ -395,14 +423,14 @@ impl Drop for Ballast {
 }
 
 /// Ends the successors of a process, which are not children of the test: the remaining ones, and one that is starting.
-fn end_all_of(runtime_directory: &Path) {
+fn kill_successors(runtime_directory: &Path) {
     let mut wanted = b"RUNTIME_DIRECTORY=".to_vec();
     wanted.extend_from_slice(runtime_directory.as_os_str().as_encoded_bytes());
     let is_one = |pid: &Pid| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment
             .split(|byte| *byte == 0)
-            .any(|said| said == wanted)
+            .any(|variable| variable == wanted)
     };
     for _ in 0..3 {
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -438,18 +466,18 @@ pub(crate) fn finish(mut command: Command) -> Finished {
         std::thread::sleep(Duration::from_millis(2));
         ended = child
             .try_wait()
-            .expect("it is this process's child")
+            .expect("the process is a child of this one")
             .is_some();
     }
     if !ended {
         let _ = child.kill();
     }
-    let status = child.wait().expect("it is this process's child");
+    let status = child.wait().expect("the process is a child of this one");
     let stdout = stdout.join().expect("reading does not panic");
     let stderr = stderr.join().expect("reading does not panic");
     assert!(
         ended,
-        "{command:?} has not ended; it said:\n{stdout}{stderr}"
+        "{command:?} has not ended; its output:\n{stdout}{stderr}"
     );
     Finished {
         code: status.code(),
@@ -462,7 +490,7 @@ pub(crate) fn finish(mut command: Command) -> Finished {
 pub(crate) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     let text = match name.ends_with(".yaml") {
-        true => in_asked_mode(text),
+        true => in_requested_mode(text),
         false => text.into(),
     };
     std::fs::write(&path, text.as_ref()).expect("the folder can be written");

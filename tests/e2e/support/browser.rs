@@ -21,7 +21,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 /// A browser with one tab. It ends when dropped.
 pub(crate) struct Browser {
     driver: Child,
-    /// `None`: the browser has been told to end.
+    /// `None`: the browser has received the command to end.
     commands: Option<ChildStdin>,
     outcomes: Mutex<Receiver<String>>,
 }
@@ -43,11 +43,11 @@ impl Browser {
             .spawn()
             .expect("node can be run");
         let commands = driver.stdin.take();
-        let stdout = driver.stdout.take().expect("it is piped");
-        let (told, outcomes) = channel();
+        let stdout = driver.stdout.take().expect("the output is piped");
+        let (sender, outcomes) = channel();
         thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.for_each(|line| drop(told.send(line)));
+            lines.for_each(|line| drop(sender.send(line)));
         });
         Some(Browser {
             driver,
@@ -59,9 +59,9 @@ impl Browser {
     /// Sends a command to the driver and returns its result.
     #[track_caller]
     fn command(&self, command: &Value) -> Value {
-        let mut commands = self.commands.as_ref().expect("it has not ended");
+        let mut commands = self.commands.as_ref().expect("the driver has not ended");
         writeln!(commands, "{command}").expect("the driver reads");
-        let outcomes = self.outcomes.lock().expect("nobody panics with it");
+        let outcomes = self.outcomes.lock().expect("the lock is not poisoned");
         let line = outcomes.recv_timeout(PATIENCE);
         let line = line.unwrap_or_else(|error| panic!("no outcome of {command}: {error}"));
         let mut outcome: Value = serde_json::from_str(&line).expect("the driver speaks JSON");

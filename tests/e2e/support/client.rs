@@ -68,11 +68,11 @@ impl Client {
         name: &str,
         config: Arc<rustls::ClientConfig>,
     ) -> io::Result<Self> {
-        Client::tls_behind(b"", address, name, config)
+        Client::tls_after(b"", address, name, config)
     }
 
     /// The same, with bytes before the handshake.
-    pub(crate) fn tls_behind(
+    pub(crate) fn tls_after(
         first: &[u8],
         address: SocketAddr,
         name: &str,
@@ -80,7 +80,7 @@ impl Client {
     ) -> io::Result<Self> {
         let mut socket = connect(Ipv4Addr::LOCALHOST.into(), address)?;
         socket.write_all(first)?;
-        let name = ServerName::try_from(name.to_owned()).expect("tests ask for valid names");
+        let name = ServerName::try_from(name.to_owned()).expect("tests use valid names");
         let session = rustls::ClientConnection::new(config, name).map_err(io::Error::other)?;
         let stream = rustls::StreamOwned::new(session, socket.try_clone()?);
         Ok(Client::over(stream, socket))
@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// Reconnects if the last response ended the connection, as every client does for its next request.
-    fn go_on(&mut self) {
+    fn reconnect_if_closed(&mut self) {
         if let (true, Some((source, address))) = (self.ends, self.origin) {
             *self = Client::from_ip(source, address).expect("the listener accepts connections");
         }
@@ -108,20 +108,19 @@ impl Client {
         self.get_with(path, "")
     }
 
-    /// GET with further fields, each ended by `\r
-    /// `.
+    /// GET with further fields, each ended by CR LF.
     #[track_caller]
     pub(crate) fn get_with(&mut self, path: &str, fields: &str) -> Response {
-        self.go_on();
+        self.reconnect_if_closed();
         self.request(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n"))
-            .expect("a whole answer")
+            .expect("a complete response")
     }
 
     /// POST of a body of known length.
     #[track_caller]
     pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Response {
-        self.go_on();
-        self.try_post(path, body).expect("a whole answer")
+        self.reconnect_if_closed();
+        self.try_post(path, body).expect("a complete response")
     }
 
     pub(crate) fn try_post(&mut self, path: &str, body: &[u8]) -> io::Result<Response> {
@@ -166,7 +165,7 @@ impl Client {
     pub(crate) fn read_head(&mut self) -> io::Result<(u16, Head)> {
         loop {
             let head = self.wire.read_head()?.ok_or_else(|| {
-                io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer")
+                io::Error::new(io::ErrorKind::UnexpectedEof, "closed without a response")
             })?;
             let status: u16 = head.word(1).parse().map_err(io::Error::other)?;
             if status == 101 || status >= 200 {
@@ -196,7 +195,7 @@ impl Client {
 
     /// Whether the other side ends the connection within `time` without sending any more bytes.
     pub(crate) fn is_closed_within(&mut self, time: Duration) -> bool {
-        self.patience(time);
+        self.set_read_timeout(time);
         let closed = match self.wire.read_some(1) {
             Ok(bytes) => bytes.is_empty(),
             Err(error) => !matches!(
@@ -204,12 +203,12 @@ impl Client {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
             ),
         };
-        self.patience(PATIENCE);
+        self.set_read_timeout(PATIENCE);
         closed
     }
 
     /// Sets the timeout of reads.
-    pub(crate) fn patience(&self, time: Duration) {
+    pub(crate) fn set_read_timeout(&self, time: Duration) {
         self.socket
             .set_read_timeout(Some(time))
             .expect("the timeout is not zero");

@@ -35,38 +35,39 @@ impl ReceivedSpan {
 /// Receives spans and keeps them.
 pub(crate) struct Collector {
     pub(crate) backend: Backend,
-    told: Arc<Mutex<Vec<ReceivedSpan>>>,
+    received: Arc<Mutex<Vec<ReceivedSpan>>>,
 }
 
 impl Collector {
     pub(crate) fn start_new() -> Self {
         let collector = Collector {
             backend: Backend::start_new("collector"),
-            told: Arc::default(),
+            received: Arc::default(),
         };
-        collector.take();
+        collector.accept();
         collector
     }
 
     /// Receives spans from now on.
-    pub(crate) fn take(&self) {
-        let told = Arc::clone(&self.told);
+    pub(crate) fn accept(&self) {
+        let received = Arc::clone(&self.received);
         self.backend.set(Reply::script(move |head, wire| {
             let body = wire.read_body(head.framing().unwrap_or(Framing::Length(0)))?;
             let request = ExportTraceServiceRequest::decode(body.as_slice())?;
             for of_resource in request.resource_spans {
                 let resource = of_resource.resource.unwrap_or_default();
                 let spans = of_resource.scope_spans.into_iter();
-                let told_now = spans
+                let new_spans = spans
                     .flat_map(|scope| scope.spans)
                     .map(|span| ReceivedSpan {
                         head: head.clone(),
                         resource: texts(&resource.attributes),
                         span,
                     });
-                told.lock()
+                received
+                    .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .extend(told_now);
+                    .extend(new_spans);
             }
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
             Ok(Next::Keep)
@@ -80,23 +81,23 @@ impl Collector {
 
     /// All spans so far.
     pub(crate) fn spans(&self) -> Vec<ReceivedSpan> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.clone()
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.clone()
     }
 
     /// The spans of a trace once there are this many, the earliest first.
     #[track_caller]
     pub(crate) fn spans_of(&self, trace: &str, count: usize) -> Vec<ReceivedSpan> {
         let of_trace = || {
-            let mut told = self.spans();
-            told.retain(|told| hex(&told.span.trace_id) == trace);
-            told
+            let mut received = self.spans();
+            received.retain(|received| hex(&received.span.trace_id) == trace);
+            received
         };
         wait_until(SOON, "the spans of a trace", || of_trace().len() >= count);
-        let mut told = of_trace();
-        assert_eq!(told.len(), count, "{told:#?}");
-        told.sort_by_key(|told| told.span.start_time_unix_nano);
-        told
+        let mut received = of_trace();
+        assert_eq!(received.len(), count, "{received:#?}");
+        received.sort_by_key(|received| received.span.start_time_unix_nano);
+        received
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// A configuration with the `server.http1` that the environment asks for, unless the configuration sets one.
-pub(crate) fn in_asked_mode(yaml: &str) -> Cow<'_, str> {
+pub(crate) fn in_requested_mode(yaml: &str) -> Cow<'_, str> {
     match std::env::var("BALLAST_TEST_HTTP1") {
         Ok(mode) if !yaml.contains("http1:") => Cow::Owned(with_http1(yaml, &mode)),
         _ => Cow::Borrowed(yaml),
@@ -29,7 +29,7 @@ fn with_http1(yaml: &str, mode: &str) -> String {
 }
 
 #[test]
-fn a_configuration_gets_the_mode_that_it_does_not_say() {
+fn a_configuration_without_a_mode_gets_the_one_of_the_environment() {
     let with = |yaml| with_http1(yaml, "pingora");
     assert_eq!(
         with("pools: {}\n"),

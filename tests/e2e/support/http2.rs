@@ -100,7 +100,7 @@ impl Secure {
         let client = Client::tls(address, "test", self.offering(&["h2"])).expect("connected");
         RawHttp2 {
             client,
-            come: Vec::new(),
+            received: Vec::new(),
         }
     }
 
@@ -127,13 +127,13 @@ pub(crate) struct Http2 {
 
 /// A complete response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Http2Response {
     pub(crate) status: u16,
     pub(crate) fields: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl Http2Response {
     pub(crate) fn field(&self, name: &str) -> &str {
         let value = self.fields.get(name).map(|value| value.to_str());
         value.and_then(Result::ok).unwrap_or_default()
@@ -146,32 +146,32 @@ pub(crate) fn request(method: &str, path: &str) -> Request<()> {
         .method(method)
         .uri(format!("https://test{path}"))
         .version(http::Version::HTTP_2);
-    request.body(()).expect("tests ask for valid things")
+    request.body(()).expect("tests send valid requests")
 }
 
 impl Http2 {
     #[track_caller]
-    pub(crate) fn get(&mut self, path: &str) -> Answer {
-        self.ask(request("GET", path)).expect("a whole answer")
+    pub(crate) fn get(&mut self, path: &str) -> Http2Response {
+        self.ask(request("GET", path)).expect("a complete response")
     }
 
     /// Sends a request without a body.
-    pub(crate) fn ask(&mut self, request: Request<()>) -> Result<Answer, h2::Error> {
-        let (answer, _) = self.open(request, true)?;
-        self.whole(answer)
+    pub(crate) fn ask(&mut self, request: Request<()>) -> Result<Http2Response, h2::Error> {
+        let (response, _) = self.open(request, true)?;
+        self.wait_for_response(response)
     }
 
     /// Sends a request with a body, as fast as the peer takes it.
-    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, h2::Error> {
-        let (answer, mut stream) = self.open(request("POST", path), false)?;
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Result<Http2Response, h2::Error> {
+        let (response, mut stream) = self.open(request("POST", path), false)?;
         let body = Bytes::copy_from_slice(body);
         // The response may come before the end of the body, and end it.
         let upload = self
             .runtime
             .spawn(async move { upload(&mut stream, body).await });
-        let answer = self.whole(answer);
+        let response = self.wait_for_response(response);
         upload.abort();
-        answer
+        response
     }
 
     /// Begins a request.
@@ -187,27 +187,30 @@ impl Http2 {
     }
 
     /// Waits for a complete response.
-    pub(crate) fn whole(&self, answer: ResponseFuture) -> Result<Answer, h2::Error> {
+    pub(crate) fn wait_for_response(
+        &self,
+        response: ResponseFuture,
+    ) -> Result<Http2Response, h2::Error> {
         self.runtime.block_on(async {
-            let whole = tokio::time::timeout(PATIENCE, whole(answer));
-            whole.await.expect("an answer or an error in time")
+            let whole = tokio::time::timeout(PATIENCE, complete_response(response));
+            whole.await.expect("a response or an error in time")
         })
     }
 
     /// Waits for complete responses that come in parallel.
     pub(crate) fn all(
         &self,
-        answers: impl IntoIterator<Item = ResponseFuture>,
-    ) -> Vec<Result<Answer, h2::Error>> {
-        let answers = answers.into_iter();
-        let tasks: Vec<_> = answers
-            .map(|answer| self.runtime.spawn(whole(answer)))
+        responses: impl IntoIterator<Item = ResponseFuture>,
+    ) -> Vec<Result<Http2Response, h2::Error>> {
+        let responses = responses.into_iter();
+        let tasks: Vec<_> = responses
+            .map(|response| self.runtime.spawn(complete_response(response)))
             .collect();
         let joined = tasks.into_iter().map(|task| {
             let joined = self
                 .runtime
                 .block_on(async { tokio::time::timeout(PATIENCE, task).await });
-            let joined = joined.expect("an answer or an error in time");
+            let joined = joined.expect("a response or an error in time");
             joined.expect("a client does not panic")
         });
         joined.collect()
@@ -228,9 +231,11 @@ impl Http2 {
     }
 }
 
-pub(crate) async fn whole(answer: ResponseFuture) -> Result<Answer, h2::Error> {
-    let (head, mut body) = answer.await?.into_parts();
-    Ok(Answer {
+pub(crate) async fn complete_response(
+    response: ResponseFuture,
+) -> Result<Http2Response, h2::Error> {
+    let (head, mut body) = response.await?.into_parts();
+    Ok(Http2Response {
         status: head.status.as_u16(),
         fields: head.headers,
         body: read(&mut body).await?,
@@ -269,8 +274,8 @@ async fn connect(
         .expect("the listener accepts");
     socket.set_nodelay(true).expect("a socket");
     let name = ServerName::try_from("test").expect("a name");
-    let shaken = TlsConnector::from(config).connect(name, socket).await;
-    shaken.expect("the handshake succeeds")
+    let handshake = TlsConnector::from(config).connect(name, socket).await;
+    handshake.expect("the handshake succeeds")
 }
 
 fn runtime() -> Runtime {
@@ -330,7 +335,7 @@ impl Frame {
 /// A connection whose frames the test makes itself.
 pub(crate) struct RawHttp2 {
     client: Client,
-    come: Vec<u8>,
+    received: Vec<u8>,
 }
 
 /// The bytes of a frame.
@@ -391,7 +396,7 @@ impl RawHttp2 {
     pub(crate) fn next(&mut self, time: Duration) -> Option<Frame> {
         let deadline = Instant::now() + time;
         loop {
-            if let [high, middle, low, kind, flags, a, b, c, d, rest @ ..] = &*self.come {
+            if let [high, middle, low, kind, flags, a, b, c, d, rest @ ..] = &*self.received {
                 let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
                 if rest.len() >= length {
                     let frame = Frame {
@@ -400,14 +405,15 @@ impl RawHttp2 {
                         stream: u32::from_be_bytes([*a, *b, *c, *d]),
                         payload: rest[..length].to_vec(),
                     };
-                    self.come.drain(..9 + length);
+                    self.received.drain(..9 + length);
                     return Some(frame);
                 }
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            self.client.patience(left.max(Duration::from_millis(1)));
+            self.client
+                .set_read_timeout(left.max(Duration::from_millis(1)));
             match self.client.wire().read_some(64 << 10) {
-                Ok(bytes) if !bytes.is_empty() => self.come.extend(bytes),
+                Ok(bytes) if !bytes.is_empty() => self.received.extend(bytes),
                 // The kernel may wake the thread slightly early, which is not the deadline.
                 Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {}
                 _ => return None,

@@ -145,7 +145,7 @@ fn ask(
     let mut kept: Option<Client> = None;
     let mut request: u32 = 0;
     while !stop.load(Ordering::Relaxed) {
-        let answer = kept
+        let outcome = kept
             .take()
             .map_or_else(|| Client::from_ip(source(request), address), Ok)
             .and_then(|mut client| {
@@ -156,7 +156,7 @@ fn ask(
                 Ok((client, response))
             });
         request += 1;
-        match answer {
+        match outcome {
             Ok((client, response)) => {
                 *tally.by_status.entry(response.status).or_default() += 1;
                 *tally

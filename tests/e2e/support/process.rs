@@ -22,7 +22,7 @@ pub(crate) fn allowed_descriptors(wanted: u64) -> u64 {
 /// Resident memory, in bytes.
 #[track_caller]
 pub(crate) fn resident(pid: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
     let kilobytes: u64 = kilobytes.and_then(|n| n.parse().ok()).expect("a number");
@@ -37,7 +37,7 @@ pub(crate) fn processor_time(pid: Pid) -> Duration {
         let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
         text.split(' ').next()?.parse::<u64>().ok()
     };
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     Duration::from_nanos(tasks.filter_map(|task| time(task.ok()?)).sum())
 }
 

@@ -20,7 +20,7 @@ type ScriptFn = dyn Fn(&Head, &mut Wire) -> io::Result<Next> + Send + Sync;
 /// What a backend does with a request.
 #[derive(Clone)]
 pub(crate) enum Reply {
-    Answer(Answer),
+    Response(CannedResponse),
     /// Reads the request and resets the connection before the first byte of the response.
     Reset,
     /// Reads the request and closes the connection in an orderly way before the first byte of the response.
@@ -39,7 +39,7 @@ pub(crate) enum Reply {
 
 /// A well-formed response.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct CannedResponse {
     status: u16,
     fields: String,
     /// `None`: the name of the backend.
@@ -50,12 +50,12 @@ pub(crate) struct Answer {
 }
 
 impl Reply {
-    pub(crate) fn ok() -> Answer {
+    pub(crate) fn ok() -> CannedResponse {
         Reply::status(200)
     }
 
-    pub(crate) fn status(status: u16) -> Answer {
-        Answer {
+    pub(crate) fn status(status: u16) -> CannedResponse {
+        CannedResponse {
             status,
             fields: String::new(),
             body: None,
@@ -72,7 +72,7 @@ impl Reply {
     }
 }
 
-impl Answer {
+impl CannedResponse {
     /// Adds a field.
     pub(crate) fn field(mut self, name: &str, value: &str) -> Self {
         self.fields.push_str(&format!("{name}: {value}\r\n"));
@@ -141,16 +141,16 @@ impl Answer {
     }
 }
 
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Self {
-        Reply::Answer(answer)
+impl From<CannedResponse> for Reply {
+    fn from(response: CannedResponse) -> Self {
+        Reply::Response(response)
     }
 }
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reply::Answer(answer) => answer.fmt(f),
+            Reply::Response(response) => response.fmt(f),
             Reply::Reset => f.write_str("Reset"),
             Reply::Close => f.write_str("Close"),
             Reply::ResetMidBody => f.write_str("ResetMidBody"),

@@ -143,14 +143,14 @@ fn respond(
         }
     })?;
     match reply {
-        Reply::Answer(answer) => {
+        Reply::Response(response) => {
             shared.unanswered.fetch_add(1, Ordering::SeqCst);
-            shared.pause(answer.delay());
+            shared.pause(response.delay());
             shared.unanswered.fetch_sub(1, Ordering::SeqCst);
             if shared.stopping.load(Ordering::SeqCst) {
                 return Ok(Next::Reset);
             }
-            answer.send(&shared.name, to_head, wire)
+            response.send(&shared.name, to_head, wire)
         }
         Reply::Reset => Ok(Next::Reset),
         Reply::ResetMidBody => {
@@ -161,11 +161,11 @@ fn respond(
             Ok(Next::Reset)
         }
         Reply::Drip(pause) => {
-            let answer = format!(
+            let response = format!(
                 "HTTP/1.1 200 OK\r\nX-Backend: {0}\r\nContent-Length: 2\r\n\r\nok",
                 shared.name
             );
-            for byte in answer.as_bytes() {
+            for byte in response.as_bytes() {
                 wire.send([*byte])?;
                 shared.pause(*pause);
                 if shared.stopping.load(Ordering::SeqCst) {

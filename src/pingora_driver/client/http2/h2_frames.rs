@@ -205,9 +205,9 @@ mod tests {
             frame(CONTINUATION, 0, 0),
             frame(CONTINUATION, END_HEADERS, 7)
         ]));
-        let mut torn = frame(HEADERS, END_HEADERS, 5);
-        torn.pop();
-        assert!(after(&[torn]));
+        let mut truncated = frame(HEADERS, END_HEADERS, 5);
+        truncated.pop();
+        assert!(after(&[truncated]));
         // A frame header is due within the head timeout, but the body of a request is not.
         let data = frame(DATA, 0, 500);
         assert!(after(&[data[..3].to_vec()]));

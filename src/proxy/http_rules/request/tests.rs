@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits {
     rate: None,
 };
 
-/// The status of the response to a request, 0 if the request is valid, and whether the connection is kept.
+/// The status of the response to a request, 0 if the request is valid, and whether the connection stays open.
 fn verdict(line: &str, fields: &[(&'static str, &str)]) -> (u16, bool) {
     let words: Vec<&str> = line.split(' ').collect();
     let mut request = RequestHeader::build(words[0], words[1].as_bytes(), None).unwrap();
@@ -134,23 +134,23 @@ fn each_limit_has_its_own_status() {
 }
 
 #[test]
-fn connect_trace_and_final_options_are_answered_locally() {
-    let ask = |method: &str, value: &str| {
+fn connect_trace_and_final_options_get_a_local_response() {
+    let check = |method: &str, value: &str| {
         let fields = [("Host", "a"), ("Max-Forwards", value)];
         verdict(&format!("{method} / HTTP/1.1"), &fields)
     };
-    assert_eq!(ask("TRACE", "5"), (405, true));
-    assert_eq!(ask("OPTIONS", "0"), (200, true));
-    assert_eq!(ask("OPTIONS", "000"), (200, true));
-    assert_eq!(ask("OPTIONS", "1").0, 0);
+    assert_eq!(check("TRACE", "5"), (405, true));
+    assert_eq!(check("OPTIONS", "0"), (200, true));
+    assert_eq!(check("OPTIONS", "000"), (200, true));
+    assert_eq!(check("OPTIONS", "1").0, 0);
     assert_eq!(
         verdict("CONNECT a:443 HTTP/1.1", &[("Host", "a:443")]),
         (405, false)
     );
     for bad in ["", "-1", "+1", "a", "1 1", "0x1"] {
-        assert_eq!(ask("OPTIONS", bad), (400, false), "{bad}");
+        assert_eq!(check("OPTIONS", bad), (400, false), "{bad}");
     }
-    assert_eq!(ask("GET", "0").0, 0);
+    assert_eq!(check("GET", "0").0, 0);
 }
 
 #[test]
@@ -180,22 +180,22 @@ fn max_forwards_decreases_and_via_grows() {
 
 #[test]
 fn close_counts_in_any_connection_field() {
-    let says = |values: &[&str]| {
+    let closes = |values: &[&str]| {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         for value in values {
             request.append_header("Connection", *value).unwrap();
         }
         has_connection_close((&request).into())
     };
-    assert!(says(&["keep-alive", "x, Close"]));
-    assert!(!says(&["keep-alive", "closed"]));
-    assert!(!says(&[]));
+    assert!(closes(&["keep-alive", "x, Close"]));
+    assert!(!closes(&["keep-alive", "closed"]));
+    assert!(!closes(&[]));
 }
 
 #[test]
 fn an_upgrade_needs_the_protocol_and_the_connection_option() {
     let allowed = ["websocket", "SPDY/3.1"].map(Arc::from);
-    let ask = |method: &str, version, fields: &[(&'static str, &str)]| {
+    let check = |method: &str, version, fields: &[(&'static str, &str)]| {
         let mut request = RequestHeader::build(method, b"/", None).expect("a request");
         request.set_version(version);
         for (name, value) in fields {
@@ -252,9 +252,9 @@ fn an_upgrade_needs_the_protocol_and_the_connection_option() {
             None,
         ),
     ] {
-        let asked = ask(method, version, fields);
+        let forwarded = check(method, version, fields);
         assert_eq!(
-            asked.as_deref(),
+            forwarded.as_deref(),
             expected,
             "{method} {version:?} {fields:?}"
         );

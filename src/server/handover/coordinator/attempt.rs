@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{
-    HANDOVER_RUNNING, HandoverCoordinator, PendingSuccessor, WaitingSuccessor, lock, unexpected,
+    HANDOVER_RUNNING, HandoverCoordinator, HandoverFailure, PendingSuccessor, WaitingSuccessor,
+    lock, unexpected,
 };
 use crate::server::change_lock::ChangeLockGuard;
 use crate::server::handover::connection::{HandoverError, Peer};
 use crate::server::handover::message::{Message, export};
 use crate::server::handover::successor_process::{SuccessorProcess, send_signal};
 use crate::server::handover::successor_watch::{self, WATCH_PERIOD};
-use crate::server::lifecycle::Phase;
 
 /// A killed process ends within milliseconds, unless the kernel is busy freeing its memory.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,8 +34,6 @@ pub(super) struct HandoverAttempt<'a> {
     locks: Vec<ChangeLockGuard>,
     /// The addresses on which the successor accepts connections.
     listeners: Vec<SocketAddr>,
-    /// Whether the successor serves.
-    is_serving: bool,
 }
 
 impl<'a> HandoverAttempt<'a> {
@@ -48,7 +46,6 @@ impl<'a> HandoverAttempt<'a> {
             refusal: "the predecessor is stopping".to_owned(),
             locks: Vec::new(),
             listeners: Vec::new(),
-            is_serving: false,
         }
     }
 
@@ -154,12 +151,16 @@ impl<'a> HandoverAttempt<'a> {
     }
 
     /// Stops accepting connections, and watches the successor that accepts them.
-    pub(super) async fn watch_successor(&mut self) -> Result<(), String> {
+    pub(super) async fn watch_successor(&mut self) -> Result<(), HandoverFailure> {
         let Some(waiting) = self.waiting.take() else {
-            return Err("the successor has gone".to_owned());
+            let reason = "the successor has gone".to_owned();
+            return Err(HandoverFailure::Serving(reason));
         };
-        self.handover.lifecycle.enter(Phase::HandingOver);
-        self.is_serving = true;
+        if !self.handover.lifecycle.hand_over() {
+            let reason = "this process does not serve".to_owned();
+            waiting.connection.refuse(&reason);
+            return Err(HandoverFailure::Serving(reason));
+        }
         let can_watch = waiting.watched;
         info!(
             "handed over: no new connections; {}",
@@ -179,11 +180,13 @@ impl<'a> HandoverAttempt<'a> {
             Ok(()) => Ok(()),
             Err(error) => Err(error.to_string()),
         };
-        if outcome.is_err() {
-            self.is_serving = false;
-            self.kill_successor().await;
-        }
-        outcome
+        let Err(reason) = outcome else {
+            return Ok(());
+        };
+        self.kill_successor().await;
+        // Accepts the connections that have queued up in the kernel.
+        self.handover.lifecycle.resume();
+        Err(HandoverFailure::Resumed(reason))
     }
 
     /// Kills a successor that has served, and waits for its end: a frozen one must not wake up later and serve beside
@@ -220,7 +223,7 @@ impl<'a> HandoverAttempt<'a> {
 
 impl Drop for HandoverAttempt<'_> {
     fn drop(&mut self) {
-        if !self.is_serving {
+        if !self.handover.lifecycle.phase().has_successor() {
             if let Some(waiting) = self.waiting.take() {
                 waiting.connection.refuse(&self.refusal);
             }

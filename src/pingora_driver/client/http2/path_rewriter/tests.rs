@@ -122,8 +122,8 @@ fn a_long_path_spans_several_frames() {
 fn a_path_is_odd_if_http_changes_or_rejects_it() {
     let mut path = b"/a?b".to_vec();
     for octet in 0..=255 {
-        for place in [1, 3] {
-            path[place] = octet;
+        for position in [1, 3] {
+            path[position] = octet;
             let uri = http::uri::PathAndQuery::try_from(&*path);
             let takes = uri.is_ok_and(|uri| uri.as_str().as_bytes() == path);
             assert_eq!(is_odd(&path), !takes, "{}", path.escape_ascii());

@@ -1,0 +1,83 @@
+//! `pools`: names, policies, TLS to the hosts, ejection, limits and slow start.
+
+use crate::{only_message, pool_error};
+
+#[test]
+fn names() {
+    let line = only_message(
+        "listeners: [\"127.0.0.1:80\"]\npools: { \"a b\": { hosts: [\"127.0.0.1:1\"] } }\n",
+    );
+    assert_eq!(
+        line,
+        "pools.a b: `a b` is not a name of a pool: letters, digits, `_`, `-` and `.`"
+    );
+}
+
+#[test]
+fn policies_and_tls() {
+    for (keys, expected) in [
+        (
+            "host_header: keep",
+            "host_header: `keep` is not one of `preserve`, `upstream`",
+        ),
+        (
+            "when_all_down: try-all",
+            "when_all_down: `try-all` is not one of `error`, `try_all`; did you mean `try_all`?",
+        ),
+        (
+            "tls: maybe",
+            "tls: `maybe` is neither `false` nor `true` nor a map",
+        ),
+        (
+            "tls: { verify: no }",
+            "tls.verify: `no` is not one of `true`, `false`; did you mean `false`?",
+        ),
+        (
+            "tls: { server_name: \"a b\" }",
+            "tls.server_name: `a b` is not a server name",
+        ),
+        (
+            "ejection: off",
+            "ejection: `off` is neither `none` nor a map; did you mean `none`?",
+        ),
+        (
+            "ejection: { failures: [conect] }",
+            "ejection.failures[0]: `conect` is not one of `connect`, `timeout`, `reset`, `malformed`, `5xx` nor a status \
+             from 100 to 599; did you mean `connect`?",
+        ),
+        (
+            "ejection: { failures: [] }",
+            "ejection.failures: nothing counts as a failure; did you mean `ejection: none`?",
+        ),
+        (
+            "ejection: { rate: 50 }",
+            "ejection.rate: `50` has no percent sign; write `50%`",
+        ),
+        (
+            "ejection: { max_ejected: 0% }",
+            "ejection.max_ejected: `0%` is not a whole percentage from 1% to 100%",
+        ),
+        (
+            "ejection: { base: 2m, max: 1m }",
+            "ejection.max: the longest ejection of 1m is shorter than the first one of 2m",
+        ),
+        (
+            "ejection: { base: 6m }",
+            "ejection.base: the longest ejection of 5m is shorter than the first one of 6m",
+        ),
+        (
+            "limits: { queue: many }",
+            "limits.queue: `many` is not a whole number from 0 to 1000000",
+        ),
+        (
+            "limits: { queue_timeout: 0s }",
+            "limits.queue_timeout: `0s` is not above 0; write a time such as `500ms` or `2s`",
+        ),
+        (
+            "slow_start: { floor: 0% }",
+            "slow_start.floor: `0%` is not a whole percentage from 1% to 100%",
+        ),
+    ] {
+        assert_eq!(pool_error(keys), format!("pools.web.{expected}"));
+    }
+}

@@ -1,0 +1,316 @@
+//! The files of conf/examples: each is started with hosts and files of the test, and does what its comment says.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::{
+    Authority, Backend, Ballast, Client, LISTEN, Reply, Response, SOON, file, free, wait_until,
+};
+
+/// A running example.
+struct Example {
+    ballast: Ballast,
+    /// The listener for TLS, if the example has one.
+    tls: SocketAddr,
+    authority: Authority,
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples")
+}
+
+/// Starts an example, with `backends` in the places of 127.0.0.1:8081, 8082 and so on.
+fn start(name: &str, backends: &[&Backend]) -> Example {
+    let authority = Authority::new("authority");
+    let tls = free();
+    let prepare = |folder: &Path, text: &str| {
+        let mut text = text
+            .replace("0.0.0.0:80", LISTEN)
+            .replace("0.0.0.0:443", &tls.to_string())
+            .replace("127.0.0.1:9900", &free().to_string())
+            .replace("/etc/ballast", &folder.display().to_string());
+        for (number, backend) in backends.iter().enumerate() {
+            let example = format!("127.0.0.1:{}", 8081 + number);
+            text = text.replace(&example, &backend.address().to_string());
+        }
+        text
+    };
+    // LISTEN is replaced in the text that the process is started with, and the rest is copied beside it.
+    let text = fs::read_to_string(directory().join(name)).expect("the example can be read");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let text = prepare(folder.path(), &text);
+    copy(&directory(), folder.path(), &|text| {
+        prepare(folder.path(), text)
+    });
+    for site in ["example.com", "example.org"] {
+        let (chain, key) = authority.issue(&[site]).write(folder.path(), site);
+        fs::rename(chain, folder.path().join(format!("{site}.pem"))).expect("written");
+        fs::rename(key, folder.path().join(format!("{site}.key"))).expect("written");
+    }
+    for secret in ["token", "sticky.secret"] {
+        let path = file(folder.path(), secret, "0123456789abcdef0123456789abcdef\n");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("changed");
+    }
+    let ballast = Ballast::start_in(folder, &text, &["ENVIRONMENT=test"]);
+    Example {
+        ballast,
+        tls,
+        authority,
+    }
+}
+
+/// Copies all files of a directory and of those in it.
+fn copy(from: &Path, to: &Path, prepare: &dyn Fn(&str) -> String) {
+    for entry in fs::read_dir(from).expect("it can be read") {
+        let entry = entry.expect("it can be read");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir(&target).expect("it can be made");
+            copy(&entry.path(), &target, prepare);
+        } else {
+            let text = fs::read_to_string(entry.path()).expect("it is text");
+            fs::write(&target, prepare(&text)).expect("it can be written");
+        }
+    }
+}
+
+impl Example {
+    /// A request, once hosts have passed their first checks.
+    fn ask(&self, head: &str) -> Response {
+        let mut response = None;
+        wait_until(SOON, "a host is usable", || {
+            let mut client = Client::connect(self.ballast.address());
+            let got = client
+                .request(format!("{head}\r\n"))
+                .expect("a complete response");
+            let is_ready = got.head.get("retry-after").is_some() || got.status != 503;
+            response = Some(got);
+            is_ready
+        });
+        response.expect("asked at least once")
+    }
+
+    fn get(&self, host: &str, path: &str) -> Response {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n"))
+    }
+}
+
+fn backends<const N: usize>() -> [Backend; N] {
+    std::array::from_fn(|number| Backend::start_new(&format!("h{}", 8081 + number)))
+}
+
+/// Every example has a test here.
+#[test]
+fn every_example_is_tested() {
+    let here = include_str!("examples.rs");
+    for entry in fs::read_dir(directory()).expect("it can be read") {
+        let name = entry.expect("it can be read").file_name();
+        let name = name.to_str().expect("a name in UTF-8");
+        if name.ends_with(".yaml") {
+            assert!(here.contains(&format!("start(\"{name}\"")), "{name}");
+        }
+    }
+}
+
+#[test]
+fn three_applications() {
+    let hosts: [Backend; 4] = backends();
+    let example = start("three-apps.yaml", &hosts.each_ref());
+    for (host, expected) in [
+        ("shop.example.com", &["h8081", "h8082"][..]),
+        ("blog.example.com", &["h8083"]),
+        ("wiki.intern.example.com", &["h8084"]),
+    ] {
+        let response = example.get(host, "/");
+        assert!(expected.contains(&response.backend()), "{host}");
+    }
+    assert_eq!(example.get("other.example.com", "/").status, 404);
+}
+
+#[test]
+fn sites_over_https_and_a_redirect() {
+    let hosts: [Backend; 9] = backends();
+    let example = start("sni-redirect.yaml", &hosts.each_ref());
+    let response = example.get("example.org", "/a?b");
+    assert_eq!(response.head.all("location"), ["https://example.org/a?b"]);
+    let challenge = example.get("example.org", "/.well-known/acme-challenge/x");
+    assert_eq!(challenge.backend(), "h8089");
+    for (site, expected) in [("example.com", "h8081"), ("example.org", "h8082")] {
+        // The client checks the certificate against the name.
+        let mut client =
+            Client::tls(example.tls, site, example.authority.client()).expect("a handshake");
+        let request = format!("GET / HTTP/1.1\r\nHost: {site}\r\n\r\n");
+        let response = client.request(request).expect("a complete response");
+        assert_eq!(response.backend(), expected);
+    }
+}
+
+#[test]
+fn an_api_and_static_files() {
+    let hosts: [Backend; 3] = backends();
+    let example = start("api-and-static.yaml", &hosts.each_ref());
+    for api in &hosts[..2] {
+        api.set(Reply::ok().field("Location", "/v1/users/7"));
+    }
+    let response = example.get("example.com", "/api/v1/users?x");
+    assert_eq!(response.head.all("location"), ["/api/v1/users/7"]);
+    let targets = hosts[..2].iter().filter(|api| api.requests() > 0);
+    let targets = targets.map(|api| api.last().head.word(1).to_owned());
+    assert_eq!(Vec::from_iter(targets), ["/v1/users?x"]);
+    let assets = example.get("example.com", "/assets/a.js");
+    assert!(
+        assets
+            .head
+            .get("cache-control")
+            .expect("set")
+            .contains("immutable")
+    );
+    example.get("example.com", "/profile/7");
+    assert_eq!(hosts[2].last().head.word(1), "/index.html");
+}
+
+#[test]
+fn sessions_stay_with_their_host() {
+    let hosts: [Backend; 2] = backends();
+    let example = start("php-sticky.yaml", &hosts.each_ref());
+    let first = example.get("example.com", "/");
+    let cookie = first.head.get("set-cookie").expect("a cookie");
+    let cookie = cookie.split(';').next().expect("a pair");
+    for _ in 0..5 {
+        let again = example.ask(&format!(
+            "GET / HTTP/1.1\r\nHost: example.com\r\nCookie: {cookie}\r\n"
+        ));
+        assert_eq!(again.backend(), first.backend());
+    }
+}
+
+#[test]
+fn websockets_have_hosts_of_their_own() {
+    let hosts: [Backend; 3] = backends();
+    let example = start("websocket.yaml", &hosts.each_ref());
+    assert_eq!(example.get("example.com", "/").backend(), "h8083");
+    assert_ne!(example.get("example.com", "/ws/").backend(), "h8083");
+}
+
+#[test]
+fn a_canary_gets_its_share_and_its_testers() {
+    let hosts: [Backend; 3] = backends();
+    let example = start("canary.yaml", &hosts.each_ref());
+    let tester = example.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Canary: 1\r\n");
+    assert_eq!(tester.backend(), "h8083");
+    let pool = |session: usize| {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: session={session}\r\n");
+        example.ask(&head).backend() == "h8083"
+    };
+    let canaries = Vec::from_iter((0..200).filter(|session| pool(*session)));
+    assert!((2..=25).contains(&canaries.len()), "{canaries:?}");
+    for session in canaries {
+        assert!(pool(session), "a session stays with its version");
+    }
+}
+
+#[test]
+fn logins_are_few_for_each_client() {
+    let hosts: [Backend; 2] = backends();
+    let example = start("login-rate.yaml", &hosts.each_ref());
+    let login = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n";
+    let responses = Vec::from_iter((0..12).map(|_| example.ask(login)));
+    let last = responses.last().expect("there are some");
+    assert_eq!(responses[0].status, 200);
+    assert_eq!(last.status, 429);
+    assert!(last.text().starts_with("Too many logins."));
+    assert_eq!(example.get("a", "/login").status, 200);
+}
+
+#[test]
+fn errors_have_pages() {
+    let hosts: [Backend; 1] = backends();
+    let example = start("error-pages.yaml", &hosts.each_ref());
+    assert_eq!(example.get("a", "/app/").status, 200);
+    let missing = example.get("a", "/<b>");
+    assert_eq!(missing.status, 404);
+    assert!(
+        missing.text().contains("There is no page"),
+        "{}",
+        missing.text()
+    );
+    let end = example.ballast.command(&["maintenance", "on", "web"]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let closed = example.get("a", "/app/");
+    assert_eq!(closed.status, 503);
+    assert!(
+        closed.text().contains("We will be right back"),
+        "{}",
+        closed.text()
+    );
+    assert!(closed.head.get("retry-after").is_some());
+}
+
+#[test]
+fn a_cdn_tells_who_the_client_is() {
+    let hosts: [Backend; 2] = backends();
+    let example = start("behind-cdn.yaml", &hosts.each_ref());
+    let response = example.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n");
+    let host = hosts.iter().find(|host| host.name() == response.backend());
+    let head = host.expect("one of them").last().head;
+    assert_eq!(head.all("x-real-ip"), ["203.0.113.9"]);
+}
+
+#[test]
+fn each_site_has_a_file() {
+    let hosts: [Backend; 3] = backends();
+    let example = start("many-sites.yaml", &hosts.each_ref());
+    assert_eq!(example.get("blog.example.com", "/").backend(), "h8081");
+    let shops = BTreeSet::from(["h8082".to_owned(), "h8083".to_owned()]);
+    let shop = example.get("shop.example.com", "/");
+    assert!(shops.contains(shop.backend()));
+    let unknown = example.get("other.example", "/");
+    assert_eq!(unknown.status, 404);
+    assert_eq!(unknown.text(), "there is no site other.example\n");
+}
+
+#[test]
+fn values_come_from_the_environment_and_secrets_from_files() {
+    let hosts: [Backend; 1] = backends();
+    let example = start("secrets.yaml", &hosts.each_ref());
+    let response = example.get("a", "/");
+    assert_eq!(response.status, 200);
+    assert!(
+        response
+            .head
+            .get("set-cookie")
+            .expect("set")
+            .starts_with("srv=")
+    );
+    assert_eq!(hosts[0].last().head.all("x-environment"), ["test"]);
+}
+
+#[test]
+fn one_name_leads_to_the_other() {
+    let hosts: [Backend; 1] = backends();
+    let example = start("www-to-apex.yaml", &hosts.each_ref());
+    let response = example.get("www.example.com", "/a?b");
+    assert_eq!(response.status, 308);
+    assert_eq!(response.head.all("location"), ["https://example.com/a?b"]);
+    let old = example.get("example.com", "/old-shop");
+    assert_eq!(
+        (old.status, old.head.all("location")),
+        (301, vec!["https://shop.example.com/"])
+    );
+    assert_eq!(example.get("example.com", "/old-shop/x").status, 200);
+}
+
+#[test]
+fn browsers_are_told_how_to_protect_their_users() {
+    let hosts: [Backend; 1] = backends();
+    let example = start("security-headers.yaml", &hosts.each_ref());
+    hosts[0].set(Reply::ok().field("Server", "secret/1.0"));
+    let head = example.get("a", "/").head;
+    assert_eq!(head.all("server"), [] as [&str; 0]);
+    assert_eq!(head.all("x-content-type-options"), ["nosniff"]);
+    assert_eq!(head.all("content-security-policy"), ["default-src 'self'"]);
+    assert_eq!(hosts[0].last().head.all("x-request-from"), ["127.0.0.1"]);
+}

@@ -1,0 +1,277 @@
+//! What routes do with requests: redirects and responses from the configuration; and what they change on the way of
+//! those that go to a pool. Over HTTP/1.1 and HTTP/2.
+
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+
+use crate::support::http2::{Http2, Secure, request};
+use crate::support::{Backend, Ballast, Client, LISTEN, Reply, Setup};
+
+/// Two processes with the same routes: one for HTTP/1.1, one for HTTP/2.
+struct Both {
+    plain: Ballast,
+    over_tls: Ballast,
+    http2: Http2,
+    http1: Client,
+}
+
+/// A response, however it came.
+#[derive(Debug)]
+struct Seen {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Seen {
+    fn all(&self, name: &str) -> Vec<&str> {
+        let values = self.headers.get_all(name).iter();
+        values.map(|value| value.to_str().expect("text")).collect()
+    }
+}
+
+impl Both {
+    fn start(setup: &Setup) -> Self {
+        let secure = Secure::new();
+        let plain = setup.start();
+        let over_tls = setup.clone().top(&secure.listeners()).start();
+        Both {
+            http1: Client::connect(plain.address()),
+            http2: secure.connect(over_tls.address()),
+            plain,
+            over_tls,
+        }
+    }
+
+    /// The same request in both protocols: the response over HTTP/1.1 and the one over HTTP/2.
+    fn ask(&mut self, host: &str, path: &str) -> [(Seen, SocketAddr, &'static str); 2] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let response = self.http1.request(head).expect("a whole response");
+        let mut headers = HeaderMap::new();
+        for (name, value) in &response.head.fields {
+            let name = http::HeaderName::try_from(name.as_str()).expect("a name");
+            headers.append(name, value.parse().expect("a value"));
+        }
+        let http1 = Seen {
+            status: response.status,
+            headers,
+            body: response.text(),
+        };
+        let mut asked = request("GET", path);
+        *asked.uri_mut() = format!("https://{host}{path}").parse().expect("a URI");
+        let answer = self.http2.ask(asked).expect("a whole response");
+        let http2 = Seen {
+            status: answer.status,
+            headers: answer.fields.clone(),
+            body: String::from_utf8(answer.body).expect("text"),
+        };
+        [
+            (http1, self.plain.address(), "http"),
+            (http2, self.over_tls.address(), "https"),
+        ]
+    }
+}
+
+#[test]
+fn a_route_redirects_or_responds_itself() {
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend]).top(
+        r#"routes:
+- { host: www.example.com, redirect: "https://example.com{uri}" }
+- { path: /old/, redirect: { to: "{scheme}://{host}/new?was={path}&q={query}", status: 302 } }
+- { path: /open/, redirect: "{uri}" }
+- { path: /health, respond: { status: 200, body: "{\"host\": \"{host}\", \"uri\": \"{uri}\"}", type: application/json } }
+- { path: /page, respond: { status: 403, body: "<p>{uri}", type: text/html } }
+- { path: /gone, respond: 410 }
+- { path: /empty, respond: 204 }
+- { pool: web }"#,
+    );
+    let mut both = Both::start(&setup);
+    for (host, path, status, location) in [
+        (
+            "www.example.com",
+            "/a/b?c=d",
+            308,
+            "https://example.com/a/b?c=d",
+        ),
+        ("WWW.Example.com.", "//x", 308, "https://example.com//x"),
+        (
+            "shop.example:8443",
+            "/old/a%20b?x",
+            302,
+            "SCHEME://shop.example/new?was=/old/a%20b&q=x",
+        ),
+    ] {
+        for (seen, _, scheme) in both.ask(host, path) {
+            assert_eq!(seen.status, status, "{path}");
+            assert_eq!(seen.all("location"), [location.replace("SCHEME", scheme)]);
+            assert_eq!(seen.body, "");
+        }
+    }
+    for (seen, ..) in both.ask("test", "//open/x") {
+        // Not `//open/x`, which leads to another site.
+        assert_eq!(seen.all("location"), ["/open/x"]);
+    }
+    for (path, status, media_type, body) in [
+        (
+            "/health?'",
+            200,
+            "application/json",
+            r#"{"host": "test", "uri": "/health?'"}"#,
+        ),
+        ("/page?'b'", 403, "text/html", "<p>/page?&#39;b&#39;"),
+    ] {
+        for (seen, ..) in both.ask("test", path) {
+            assert_eq!(seen.status, status);
+            assert_eq!(seen.all("content-type"), [media_type]);
+            assert_eq!(seen.body, body);
+        }
+    }
+    for (path, status, length) in [("/gone", 410, vec!["0"]), ("/empty", 204, vec![])] {
+        for (seen, ..) in both.ask("test", path) {
+            assert_eq!((seen.status, seen.body.as_str()), (status, ""));
+            assert_eq!(seen.all("content-length"), length, "{path}");
+        }
+    }
+    assert_eq!(backend.requests(), 0);
+    for (seen, ..) in both.ask("test", "/") {
+        assert_eq!(seen.status, 200);
+    }
+    assert_eq!(backend.requests(), 2);
+}
+
+#[test]
+fn a_listener_redirects_to_https() {
+    let backend = Backend::start_new("a");
+    let listener = format!("listeners: [{{ address: \"{LISTEN}\", redirect_https: true }}]");
+    let setup = Setup::of(&[&backend]).top(&listener);
+    let ballast = setup.clone().top("trusted_proxies: [127.0.0.1]").start();
+    let mut client = Client::connect(ballast.address());
+    let response = client
+        .request("POST /a?b HTTP/1.1\r\nHost: Shop.example:8080\r\nContent-Length: 0\r\n\r\n")
+        .expect("a whole response");
+    assert_eq!(response.status, 308);
+    let location = response.head.all("location");
+    assert_eq!(location, ["https://Shop.example/a?b"]);
+    let status = |client: &mut Client, path: &str| client.get(path).status;
+    assert_eq!(status(&mut client, "/.well-known/acme-challenge/x"), 200);
+    assert_eq!(status(&mut client, "/.well-known/acme-challenge/../x"), 308);
+    // The client's own connection ends at the trusted proxy.
+    let behind_proxy = client.get_with("/", "X-Forwarded-Proto: https\r\n");
+    assert_eq!(behind_proxy.status, 200);
+    ballast.reload_by_sighup(&setup.clone().yaml().replace("redirect_https: true", ""));
+    assert_eq!(status(&mut client, "/"), 200);
+}
+
+#[test]
+fn a_route_changes_paths_and_the_way_back() {
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend]).top(
+        r#"routes:
+- { path: /api/, strip_prefix: /api, pool: web }
+- { path: /app, strip_prefix: /app, add_prefix: /v2/app, pool: web }
+- { path: /spa/, replace_path: /index.html, pool: web }
+- { pool: web }"#,
+    );
+    let mut both = Both::start(&setup);
+    for (path, expected) in [
+        ("/api/", "/"),
+        ("/api/v1/a%2Cb;c=d?x=/api/", "/v1/a%2Cb;c=d?x=/api/"),
+        ("/%61pi/v1", "/v1"),
+        ("/api//x", "/x"),
+        ("/app?x", "/v2/app/?x"),
+        ("/app/a/../b", "/v2/app/b"),
+        ("/spa/a/b?c", "/index.html?c"),
+        ("/other", "/other"),
+    ] {
+        let before = backend.requests();
+        both.ask("test", path);
+        assert_eq!(backend.requests(), before + 2);
+        assert_eq!(backend.last().head.word(1), expected, "{path}");
+    }
+    let reply = |address: SocketAddr| {
+        Reply::ok()
+            .field("Location", &format!("http://{address}/login"))
+            .field("Set-Cookie", "a=1; Path=/; HttpOnly")
+            .field("Set-Cookie", "b=2")
+    };
+    backend.set(reply(backend.address()));
+    for (seen, ..) in both.ask("test", "/api/x") {
+        // The host names itself, which clients cannot reach.
+        assert_eq!(seen.all("location"), ["/api/login"]);
+        assert_eq!(seen.all("set-cookie"), ["a=1; Path=/api; HttpOnly", "b=2"]);
+    }
+    for (seen, ..) in both.ask("test", "/other") {
+        let location = format!("http://{}/login", backend.address());
+        assert_eq!(seen.all("location"), [location]);
+    }
+}
+
+#[test]
+fn a_route_changes_header_fields() {
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend]).top(
+        r#"routes:
+- path: /x
+  pool: web
+  request_headers:
+    set: { Host: app.internal, X-Client: "{client_ip} {method}", X-Proto: "{scheme}", X-Pool: "{pool} at {upstream}" }
+    add: { X-Proto: more }
+    remove: [Accept-Language, X-Forwarded-Port]
+  response_headers:
+    set: { Cache-Control: no-store, X-Host: "{host}" }
+    add: { Vary: Origin }
+    remove: [Server, X-Powered-By]
+  security_headers: true
+- { path: /none, respond: 404, response_headers: { set: { X-Route: "{path}" } }, security_headers: true }
+- { pool: web }"#,
+    );
+    let reply = Reply::ok()
+        .field("Server", "secret/1.0")
+        .field("X-Powered-By", "secrets")
+        .field("Cache-Control", "public")
+        .field("Vary", "Accept")
+        .field("X-Frame-Options", "DENY");
+    backend.set(reply);
+    let mut both = Both::start(&setup);
+    for (seen, _, scheme) in both.ask("shop.example:8080", "/x") {
+        assert_eq!(seen.all("server"), [] as [&str; 0]);
+        assert_eq!(seen.all("x-powered-by"), [] as [&str; 0]);
+        assert_eq!(seen.all("cache-control"), ["no-store"]);
+        assert_eq!(seen.all("x-host"), ["shop.example"]);
+        assert_eq!(seen.all("vary"), ["Accept", "Origin"]);
+        assert_eq!(seen.all("x-content-type-options"), ["nosniff"]);
+        assert_eq!(
+            seen.all("x-frame-options"),
+            ["DENY"],
+            "the host's own stays"
+        );
+        let strict = seen.all("strict-transport-security");
+        assert_eq!(strict.len(), usize::from(scheme == "https"));
+    }
+    let mut proxied = Client::connect(both.plain.address());
+    proxied.get_with("/x", "Accept-Language: de\r\nX-Proto: mine\r\n");
+    let head = backend.last().head;
+    assert_eq!(head.all("host"), ["app.internal"]);
+    assert_eq!(head.all("x-client"), ["127.0.0.1 GET"]);
+    assert_eq!(head.all("x-proto"), ["http", "more"]);
+    assert_eq!(
+        head.all("x-pool"),
+        [format!("web at {}", backend.address())]
+    );
+    assert_eq!(head.all("accept-language"), [] as [&str; 0]);
+    assert_eq!(head.all("x-forwarded-port"), [] as [&str; 0]);
+    for (seen, ..) in both.ask("test", "/none") {
+        assert_eq!(seen.status, 404);
+        assert_eq!(seen.all("x-route"), ["/none"]);
+        assert_eq!(
+            seen.all("referrer-policy"),
+            ["strict-origin-when-cross-origin"]
+        );
+    }
+    for (seen, ..) in both.ask("test", "/") {
+        assert_eq!(seen.all("server"), ["secret/1.0"]);
+        assert_eq!(seen.all("cache-control"), ["public"]);
+    }
+}
