@@ -7,7 +7,7 @@ use super::control_client::{parse, request};
 use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::API_EXPLAIN;
 use crate::pool::{CandidateStatus, HostExplanation, SelectionOutcome};
-use crate::proxy::{ExplainRequest, RequestExplanation};
+use crate::proxy::{ExplainRequest, RequestExplanation, UnmatchedRoute};
 
 /// The process responds at once; this only bounds a hung process.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,9 +72,10 @@ pub(super) fn explain(args: &RequestArg) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The matched pool, the outcome, and a line for each host.
+/// The matched pool, the outcome, and a line for each earlier route and each host.
 fn render(explanation: &RequestExplanation) -> String {
     let mut lines = vec![headline(explanation), outcome(&explanation.outcome)];
+    lines.extend(unmatched(&explanation.unmatched));
     if !explanation.candidates.is_empty() {
         lines.push(String::new());
         lines.extend(table(&explanation.candidates));
@@ -94,7 +95,10 @@ fn truncate(line: String) -> String {
 
 fn headline(explanation: &RequestExplanation) -> String {
     let Some(pool) = &explanation.pool else {
-        return "no pool".to_owned();
+        return match explanation.route {
+            Some(route) => format!("no pool, by route {route}"),
+            None => "no pool".to_owned(),
+        };
     };
     let mut line = format!("pool {pool}");
     if let Some(route) = explanation.route {
@@ -112,6 +116,34 @@ fn headline(explanation: &RequestExplanation) -> String {
     line
 }
 
+/// Why the earlier routes do not match.
+fn unmatched(routes: &[UnmatchedRoute]) -> Vec<String> {
+    let first = routes.first().map_or(1, |route| route.route);
+    let before = (first > 1).then(|| format!("not by the {} routes before these", first - 1));
+    let lines = routes.iter().map(|route| {
+        let UnmatchedRoute {
+            route,
+            matches,
+            why,
+        } = route;
+        let matches: String = matches.chars().flat_map(shown).collect();
+        let why = match why.as_str() {
+            "not" => "one of its exceptions fits".to_owned(),
+            condition => format!("the {condition} does not fit"),
+        };
+        format!("not by route {route}, because {why}: {matches}")
+    });
+    before.into_iter().chain(lines).collect()
+}
+
+/// A character, escaped if it is a control character.
+pub(super) fn shown(c: char) -> Vec<char> {
+    match c.is_control() {
+        true => c.escape_default().collect(),
+        false => vec![c],
+    }
+}
+
 fn outcome(outcome: &SelectionOutcome) -> String {
     match outcome {
         SelectionOutcome::Host { host, why } => format!("goes to {host}: {why}"),
@@ -121,7 +153,9 @@ fn outcome(outcome: &SelectionOutcome) -> String {
                 "no_host" => "no host is usable (no_host)",
                 "busy" => "every host is full, so it waits in the queue (busy)",
                 "tried" => "every usable host has been tried (tried)",
-                "no_route" => "no route matches this host and path (no_route)",
+                "no_route" => "no route matches it (no_route)",
+                "redirect" => "its route redirects it (redirect)",
+                "respond" => "its route responds itself (respond)",
                 "ambiguous_path" => {
                     "its path is ambiguous, so it is rejected with 400 (ambiguous_path)"
                 }
@@ -231,6 +265,11 @@ mod tests {
         let explanation = RequestExplanation {
             pool: Some("web".to_owned()),
             route: Some(2),
+            unmatched: vec![UnmatchedRoute {
+                route: 1,
+                matches: "/v1/, header X-A: ~ \n".to_owned(),
+                why: "header X-A".to_owned(),
+            }],
             algorithm: Some("p2c".to_owned()),
             key: Some(ExplainedKey {
                 source: "path".to_owned(),
@@ -262,18 +301,22 @@ mod tests {
         );
         assert_eq!(lines[1], "goes to b:1: balanced");
         assert_eq!(
-            lines[3],
+            lines[2],
+            "not by route 1, because the header X-A does not fit: /v1/, header X-A: ~ \\n"
+        );
+        assert_eq!(
+            lines[4],
             "  HOST              STATE      IN FLIGHT  WEIGHT   LOAD  WHY"
         );
         assert!(
-            lines[4].contains("       3       1  12.50  loaded: long"),
+            lines[5].contains("       3       1  12.50  loaded: long"),
             "{text}"
         );
         assert_eq!(
-            lines[5],
+            lines[6],
             "> b:1               up                 3       1         loaded: short"
         );
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 7);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod generate;
 mod host;
 mod log_level;
 mod reload;
+mod routes;
 mod status;
 mod terminal;
 
@@ -94,6 +95,10 @@ enum CliCommand {
         after_help = "Example:\n  ballast explain --pool web --client 10.1.2.3 -c ballast.yaml"
     )]
     Explain(explain::RequestArg),
+    /// List the routes of a configuration in their order: what each matches and what it does. A route that no request can
+    /// reach is an error of the file
+    #[command(after_help = "Example:\n  ballast routes -c ballast.yaml")]
+    Routes(ConfigArg),
     /// Show the log level of the running process, or change it until the process ends
     #[command(after_help = "Example:\n  ballast log-level debug -c ballast.yaml")]
     LogLevel(log_level::LevelArg),
@@ -169,6 +174,7 @@ pub fn main() -> ExitCode {
         CliCommand::Schema => generate::schema(),
         CliCommand::Man(folder) => generate::man(&folder),
         CliCommand::Explain(request) => explain::explain(&request),
+        CliCommand::Routes(config) => routes::routes(&config),
         CliCommand::Algorithms => {
             print!("{}", algorithms::table());
             Ok(())

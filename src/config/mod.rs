@@ -25,6 +25,7 @@ mod load;
 mod merge;
 mod page;
 mod paths;
+mod pattern;
 mod pem;
 mod pool;
 mod pool_limits;
@@ -67,6 +68,7 @@ pub use listener::{Certificate, Listener, ListenerTls, ProxyProtocol};
 pub use load::control_socket;
 pub use page::{Page, PageFile};
 pub use paths::{Ambiguous, Paths};
+pub use pattern::{RegexPattern, ValuePattern};
 pub use pool::{HostHeader, Pool, WhenAllDown};
 pub use pool_limits::PoolLimits;
 pub use pool_tls::{Authorities, PoolTls};
@@ -76,8 +78,8 @@ pub use retries::Retries;
 pub use root::{Config, HalfClose};
 pub(crate) use route::begins_with_segments;
 pub use route::{
-    Action, HeaderEdits, PathRewrite, PoolRef, Redirect, Respond, Retry, Route, RouteAction,
-    RouteMatch,
+    Action, HeaderEdits, PathPattern, PathRewrite, PoolRef, Redirect, RequestConditions, Respond,
+    Retry, Route, RouteAction, RouteMatch,
 };
 pub use schema::{Change, ChangeKind};
 pub use secret::Secret;

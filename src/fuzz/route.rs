@@ -1,34 +1,83 @@
 //! Fuzz target: routing.
 
-use crate::config::{Ambiguous, PoolRef, Route, RouteMatch};
-use crate::route::Router;
+use http::{HeaderMap, HeaderValue, Method};
 
-/// Routes as lines `HOST PATH` with `-` for none, an empty line, then the request's authority and path.
+use crate::config::{
+    Ambiguous, FieldName, PathPattern, PoolRef, RegexPattern, RequestConditions, Route, RouteMatch,
+    ValuePattern,
+};
+use crate::message::FieldsView;
+use crate::route::{Router, RoutingInput};
+
+/// Routes as lines `HOST PATH` with `-` for none, an empty line, then the request's authority and path, and a line with
+/// its method and the values of its header fields. `PATH` may be `=PATH` or `~REGEX`, and ` POST` and ` X=VALUE` may
+/// follow.
 fn find(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let routes = lines.by_ref().take_while(|line| !line.is_empty());
     let mut routes = Vec::from_iter(routes.enumerate().map(|(pool, line)| route(pool, line)));
     let authority = lines.next().unwrap_or_default();
     let path = lines.next().unwrap_or_default();
+    let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+    let method = Method::from_bytes(words.next().unwrap_or_default()).unwrap_or_default();
+    let values = words.filter_map(|value| HeaderValue::from_bytes(value).ok());
+    let fields = HeaderMap::from_iter(values.map(|value| (field().name, value)));
+    let request = RoutingInput {
+        method: &method,
+        authority,
+        path,
+        query: b"",
+        fields: FieldsView::Map(&fields),
+        client: None,
+    };
     let router = Router::new(&routes, Ambiguous::Pass);
-    let find = |path: &[u8]| router.find(authority, path).unwrap_or_default();
+    let find = |path: &[u8]| {
+        let found = router.find(RoutingInput { path, ..request });
+        found.unwrap_or_default()
+    };
     let found = find(path);
 
     // A second, simpler implementation as the model.
     let name = name(authority);
     let sent = normal(path);
     let expected = routes.iter().position(|route| {
-        let host = route.matches.host.as_ref();
+        let conditions = &route.matches.conditions;
+        let host = conditions.host.as_ref();
         let host = host.is_none_or(|host| match host.strip_prefix('*') {
             Some(parent) => name.len() > parent.len() && name.ends_with(parent),
             None => name == *host,
         });
-        let begin = route.matches.path.as_ref();
-        host && begin.is_none_or(|begin| sent.as_ref().is_some_and(|path| is_below(path, begin)))
+        let path = conditions.path.as_ref().is_none_or(|pattern| {
+            sent.as_ref().is_some_and(|path| match pattern {
+                PathPattern::Prefix(begin) => is_below(path, begin),
+                PathPattern::Exact(exact) => path == exact.as_bytes(),
+                PathPattern::Regex(regex) => has(path, regex.text()),
+            })
+        });
+        let mut headers = conditions.headers.iter();
+        host && path
+            && (conditions.methods.is_empty() || conditions.methods[0] == method)
+            && headers.all(|(_, pattern)| match pattern {
+                ValuePattern::Exact(text) => fields.values().any(|value| *value == text.as_str()),
+                ValuePattern::Any => !fields.is_empty(),
+                ValuePattern::Regex(_) => false,
+            })
     });
     // The model covers neither IPv6 addresses nor percent-encoded names.
     if !name.contains(['[', '%']) && sent.is_some() {
         assert_eq!(found, expected);
+    }
+    // Many routes are found by a table. The further ones do not match.
+    let mut many = routes.clone();
+    let further = || {
+        let mut route = Route::to_pool(pool(0));
+        route.matches.conditions.methods = vec![Method::TRACE];
+        route
+    };
+    many.resize_with(routes.len() + 20, further);
+    if method != Method::TRACE {
+        let many = Router::new(&many, Ambiguous::Pass);
+        assert_eq!(many.find(request), Ok(found));
     }
 
     // All spellings of the path go to the same route.
@@ -38,7 +87,11 @@ fn find(input: &[u8]) {
     }
     // Upper case, a port and a trailing dot do not change the host.
     let same = |authority: &[u8]| {
-        let again = router.find(authority, path).unwrap_or_default();
+        let again = router.find(RoutingInput {
+            authority,
+            ..request
+        });
+        let again = again.unwrap_or_default();
         assert_eq!(again, found, "{}", authority.escape_ascii());
     };
     same(&authority.to_ascii_uppercase());
@@ -52,8 +105,22 @@ fn find(input: &[u8]) {
     // A catch-all route at the end gets the unmatched requests only.
     let last = routes.len();
     routes.push(Route::to_pool(pool(last)));
-    let all = Router::new(&routes, Ambiguous::Pass).find(authority, path);
+    let all = Router::new(&routes, Ambiguous::Pass).find(request);
     assert_eq!(all, Ok(found.or(Some(last))));
+}
+
+/// Whether a regular expression of the fuzz target, which is a text after `^`, before `$`, both or neither, matches.
+fn has(path: &[u8], regex: &str) -> bool {
+    let begin = regex.strip_prefix('^');
+    let text = begin.unwrap_or(regex);
+    let end = text.strip_suffix('$');
+    let text = end.unwrap_or(text).as_bytes();
+    match (begin, end) {
+        (Some(_), Some(_)) => path == text,
+        (Some(_), None) => path.starts_with(text),
+        (None, Some(_)) => path.ends_with(text),
+        (None, None) => (0..=path.len()).any(|at| path[at..].starts_with(text)),
+    }
 }
 
 /// Other spellings of a path that starts with a slash.
@@ -146,14 +213,61 @@ fn normal(path: &[u8]) -> Option<Vec<u8>> {
 /// A route as the configuration would have it: lower case, and ASCII.
 fn route(index: usize, line: &[u8]) -> Route {
     let line = line.escape_ascii().to_string();
-    let (host, path) = line.split_once(' ').unwrap_or((&line, "-"));
-    let given = |text: &str| (text != "-").then(|| text.to_owned());
+    let mut words = line.split(' ');
+    let mut given = || words.next().filter(|word| *word != "-");
+    let mut conditions = RequestConditions {
+        host: given().map(|host| match host.strip_prefix('*') {
+            // Only a dot follows the star.
+            Some(name) if !name.starts_with('.') => name.to_ascii_lowercase(),
+            _ => host.to_ascii_lowercase(),
+        }),
+        path: given().map(|path| match path.split_at_checked(1) {
+            Some(("=", path)) => PathPattern::Exact(path.to_owned()),
+            Some(("~", regex)) => self::regex(regex),
+            _ => PathPattern::Prefix(path.to_owned()),
+        }),
+        ..RequestConditions::default()
+    };
+    for word in words {
+        match word.split_once('=') {
+            Some((_, "*")) => conditions.headers.push((field(), ValuePattern::Any)),
+            Some((_, text)) => {
+                let pattern = ValuePattern::Exact(text.to_owned());
+                conditions.headers.push((field(), pattern));
+            }
+            None => conditions.methods = vec![Method::POST],
+        }
+    }
     let mut route = Route::to_pool(pool(index));
     route.matches = RouteMatch {
-        host: given(&host.to_ascii_lowercase()),
-        path: given(path),
+        conditions,
+        not: None,
     };
     route
+}
+
+/// An expression of letters, digits and slashes, anchored as in the line.
+fn regex(line: &str) -> PathPattern {
+    let mut text = line.replace(|c: char| !c.is_ascii_alphanumeric() && c != '/', "");
+    if line.starts_with('^') {
+        text.insert(0, '^');
+    }
+    if line.ends_with('$') && line.len() > 1 {
+        text.push('$');
+    }
+    match RegexPattern::new(&text) {
+        Ok(regex) => PathPattern::Regex(regex),
+        // Without a character there is no expression.
+        Err(_) => PathPattern::Exact(String::new()),
+    }
+}
+
+/// The header field of the routes.
+fn field() -> FieldName {
+    FieldName {
+        written: "X".to_owned(),
+        name: http::HeaderName::from_static("x"),
+    }
 }
 
 fn pool(index: usize) -> PoolRef {
@@ -205,6 +319,15 @@ fn fuzz_route() {
         "/v1",
         "/x",
         " -",
+        " =/v1",
+        " =/v1/x",
+        " ~/x",
+        " ~^/v1",
+        " ~/v1$",
+        " POST",
+        " X=*",
+        " X=1",
+        "POST 1",
         "\n\n",
         "- -\n",
         "/%61",

@@ -14,10 +14,13 @@ use super::request_target::TargetForm;
 use super::selection::input::SelectionInput;
 use super::{ActiveConfig, MAX_ATTEMPTS, admission, http_rules};
 use crate::balancer::HostId;
-use crate::config::{Action, Retry};
+use crate::config::{Action, Retry, Route};
 use crate::message::RequestView;
 use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
+
+/// Earlier routes that are listed; large files have thousands.
+const MAX_UNMATCHED: usize = 20;
 
 /// The description of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +49,9 @@ pub struct RequestExplanation {
     pub pool: Option<String>,
     /// The number of the route in the configuration, from 1. `None`: the description names a pool, or no route matches.
     pub route: Option<usize>,
+    /// The routes before it that do not match, or the last ones of all if none does: up to 20, in the order of the file.
+    #[serde(default)]
+    pub unmatched: Vec<UnmatchedRoute>,
     /// The algorithm of the pool.
     pub algorithm: Option<String>,
     /// `None`: the algorithm does not hash, or hashes the client's address by default.
@@ -54,6 +60,18 @@ pub struct RequestExplanation {
     pub outcome: SelectionOutcome,
     /// All hosts of the pool.
     pub candidates: Vec<HostExplanation>,
+}
+
+/// A route that does not match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmatchedRoute {
+    /// Its number in the configuration, from 1.
+    pub route: usize,
+    /// What it matches.
+    pub matches: String,
+    /// The first of its conditions that the request does not fit: host, path, method, header NAME, query NAME, cookie
+    /// NAME, client, or `not` if the request fits an exception.
+    pub why: String,
 }
 
 /// The hash key of a request.
@@ -109,24 +127,42 @@ pub fn explain(
             SelectionInput::new(request, pool, client, tried.len(), &tried, Retry::default());
         return Ok(RequestExplanation::new(pool, None, &input));
     }
-    let (number, route) = match admission::route(active, request) {
-        Ok(Some(found)) => found,
-        Ok(None) => return Ok(RequestExplanation::without_pool("no_route")),
+    let found = match admission::route(active, request, client) {
+        Ok(found) => found,
         Err(AmbiguousPath) => return Ok(RequestExplanation::without_pool("ambiguous_path")),
     };
-    let pool = match route.action.get() {
-        Action::Pool(pool) => &active.pools[pool.index],
-        Action::Redirect(_) => return Ok(RequestExplanation::of_route(number + 1, "redirect")),
-        Action::Respond(_) => return Ok(RequestExplanation::of_route(number + 1, "respond")),
+    let end = found.map_or(active.routes.len(), |(number, _)| number);
+    let unmatched = unmatched_before(end, active, request, client);
+    let explanation = match found {
+        Some((number, route)) => {
+            described.explain_route(active, (number, route), request, client)?
+        }
+        None => RequestExplanation::without_pool("no_route"),
     };
-    let tried = described.tried_of(pool)?;
-    let input = SelectionInput::new(request, pool, client, tried.len(), &tried, route.retry);
-    let mut explanation = RequestExplanation::new(pool, Some(number + 1), &input);
-    if !admission::permits(route, client) {
-        explanation.outcome = SelectionOutcome::none("forbidden");
-        explanation.candidates.clear();
-    }
-    Ok(explanation)
+    Ok(RequestExplanation {
+        unmatched,
+        ..explanation
+    })
+}
+
+/// Why the routes before `end` do not match.
+fn unmatched_before(
+    end: usize,
+    active: &ActiveConfig,
+    request: RequestView<'_>,
+    client: Option<IpAddr>,
+) -> Vec<UnmatchedRoute> {
+    let input = admission::routing_input(request, client);
+    let earlier = end.saturating_sub(MAX_UNMATCHED)..end;
+    let unmatched = earlier.filter_map(|number| {
+        let mismatch = active.router.mismatch(number, input)?;
+        Some(UnmatchedRoute {
+            route: number + 1,
+            matches: active.routes[number].matches.to_string(),
+            why: mismatch.to_string(),
+        })
+    });
+    unmatched.collect()
 }
 
 impl ExplainRequest {
@@ -151,6 +187,28 @@ impl ExplainRequest {
             request.append_header(name, value).map_err(|_| invalid())?;
         }
         Ok(request)
+    }
+
+    fn explain_route(
+        &self,
+        active: &ActiveConfig,
+        (number, route): (usize, &Route),
+        request: RequestView<'_>,
+        client: Option<IpAddr>,
+    ) -> Result<RequestExplanation, ExplainError> {
+        let pool = match route.action.get() {
+            Action::Pool(pool) => &active.pools[pool.index],
+            Action::Redirect(_) => return Ok(RequestExplanation::of_route(number + 1, "redirect")),
+            Action::Respond(_) => return Ok(RequestExplanation::of_route(number + 1, "respond")),
+        };
+        let tried = self.tried_of(pool)?;
+        let input = SelectionInput::new(request, pool, client, tried.len(), &tried, route.retry);
+        let mut explanation = RequestExplanation::new(pool, Some(number + 1), &input);
+        if !admission::permits(route, client) {
+            explanation.outcome = SelectionOutcome::none("forbidden");
+            explanation.candidates.clear();
+        }
+        Ok(explanation)
     }
 
     /// The ids of the hosts in `tried`, all of which must belong to `pool`.
@@ -187,6 +245,7 @@ impl RequestExplanation {
         RequestExplanation {
             pool: Some(pool.name().to_owned()),
             route,
+            unmatched: Vec::new(),
             algorithm: Some(pool.algorithm().to_owned()),
             key: pool.key().map(|source| ExplainedKey {
                 source: source.to_string(),
@@ -211,6 +270,7 @@ impl RequestExplanation {
         RequestExplanation {
             pool: None,
             route: None,
+            unmatched: Vec::new(),
             algorithm: None,
             key: None,
             outcome: SelectionOutcome::none(why),

@@ -31,7 +31,9 @@ use admission::rate_limit::RateLimiter;
 pub use active_config::{ActiveConfig, PreviousPool};
 pub use admission::{TrafficState, client_network};
 pub use context::RequestContext;
-pub use explain::{ExplainError, ExplainRequest, ExplainedKey, RequestExplanation, explain};
+pub use explain::{
+    ExplainError, ExplainRequest, ExplainedKey, RequestExplanation, UnmatchedRoute, explain,
+};
 
 /// Maximum number of attempts per request, including the first. Passed to Pingora as its limit, it is above anything a
 /// pool can be configured to. Pingora's own default, 16, would suffice but is not documented.

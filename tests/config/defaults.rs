@@ -6,8 +6,9 @@ use std::time::Duration;
 use ballast::config::{
     Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, Failures,
     HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
-    LogFormat, LogTarget, PathRewrite, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route,
-    RouteAction, RouteMatch, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    LogFormat, LogTarget, PathRewrite, PoolLimits, PoolRef, Probe, Ready, RequestConditions,
+    Retries, Retry, Route, RouteAction, RouteMatch, Server, SlowStart, Timeouts, Underscores,
+    WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -85,8 +86,16 @@ fn every_key_has_its_default() {
     assert_eq!(config.listeners[0].tls, None);
     let catch_all = Route {
         matches: RouteMatch {
-            host: None,
-            path: None,
+            conditions: RequestConditions {
+                host: None,
+                path: None,
+                methods: Vec::new(),
+                headers: Vec::new(),
+                query: Vec::new(),
+                cookies: Vec::new(),
+                client: Vec::new(),
+            },
+            not: None,
         },
         action: RouteAction {
             pool: Some(PoolRef {

@@ -1,6 +1,9 @@
 //! Routes: what they match, and routes that cannot match any request.
 
-use ballast::config::{PoolRef, Retry, Route};
+use std::time::{Duration, Instant};
+
+use ballast::config::{PathPattern, PoolRef, Retry, Route};
+use serde_json::json;
 
 use crate::{errors, parse};
 
@@ -20,8 +23,9 @@ fn routes_refer_to_pools_by_name() {
     let route = |host: Option<&str>, path: Option<&str>, (index, name): (usize, &str)| {
         let name = name.to_owned();
         let mut route = Route::to_pool(PoolRef { name, index });
-        route.matches.host = host.map(str::to_owned);
-        route.matches.path = path.map(str::to_owned);
+        let conditions = &mut route.matches.conditions;
+        conditions.host = host.map(str::to_owned);
+        conditions.path = path.map(|path| PathPattern::Prefix(path.to_owned()));
         route
     };
     assert_eq!(
@@ -41,8 +45,10 @@ fn host_and_path_are_normalized() {
         "{ host: \"[2001:DB8:0::1]\", path: \"/%61//./b\", pool: api }, { pool: web }",
     ))
     .routes;
-    assert_eq!(routes[0].matches.host.as_deref(), Some("[2001:db8::1]"));
-    assert_eq!(routes[0].matches.path.as_deref(), Some("/a/b"));
+    let conditions = &routes[0].matches.conditions;
+    assert_eq!(conditions.host.as_deref(), Some("[2001:db8::1]"));
+    let path = PathPattern::Prefix("/a/b".to_owned());
+    assert_eq!(conditions.path, Some(path));
 }
 
 #[test]
@@ -121,6 +127,82 @@ fn values_are_validated() {
             "{ path: \"/v1?a\", pool: api }",
             "b.yaml:2:18: routes[0].path: `/v1?a` has '?' in it, which the path of a request never has",
         ),
+        (
+            "{ path: /v1/*, pool: api }",
+            "b.yaml:2:18: routes[0].path: `/v1/*` has a `*`, but a path is a prefix of whole segments already; did you mean `/v1/`?",
+        ),
+        (
+            "{ path: = v1, pool: api }",
+            "b.yaml:2:18: routes[0].path: `v1` does not begin with `/`",
+        ),
+        (
+            "{ path: \"~* [.]PHP$\", pool: api }",
+            "b.yaml:2:18: routes[0].path: `~*` is nginx's form for expressions without case; write `~ (?i)[.]PHP$`",
+        ),
+        (
+            "{ path: ^~ /v1, pool: api }",
+            "b.yaml:2:18: routes[0].path: `^~` is nginx's form, but the first route that matches counts here, whatever its path; write `/v1`",
+        ),
+        (
+            "{ path: ~ (a, pool: api }",
+            "b.yaml:2:18: routes[0].path: `(a` is not a regular expression: unclosed group",
+        ),
+        (
+            "{ path: \"~ a{999}{999}\", pool: api }",
+            "b.yaml:2:18: routes[0].path: the regular expression `a{999}{999}` takes more than 64 KiB of memory",
+        ),
+        (
+            "{ path: \"~ \", pool: api }",
+            "b.yaml:2:18: routes[0].path: the regular expression after `~` is missing",
+        ),
+        (
+            "{ path: ~, pool: api }",
+            "b.yaml:2:12: routes[0].path: a value is missing here; write one or leave the key out",
+        ),
+        (
+            "{ methods: [GET, post], pool: api }",
+            "b.yaml:2:27: routes[0].methods[1]: `post` is not a method of HTTP, where case counts; did you mean `POST`?",
+        ),
+        (
+            "{ headers: { Host: a.org }, pool: api }",
+            "b.yaml:2:23: routes[0].headers.Host: the host of a request is matched by `host`",
+        ),
+        (
+            "{ headers: { X-A: }, pool: api }",
+            "b.yaml:2:23: routes[0].headers.X-A: a value is missing here; write one or leave the key out",
+        ),
+        (
+            "{ headers: { X-A: = 1 }, pool: api }",
+            "b.yaml:2:28: routes[0].headers.X-A: `= 1` is not how values are written; did you mean `1`?",
+        ),
+        (
+            "{ query: { a: \"~ [\" }, pool: api }",
+            "b.yaml:2:24: routes[0].query.a: `[` is not a regular expression: unclosed character class",
+        ),
+        (
+            "{ cookies: { \"a b\": 1 }, pool: api }",
+            "b.yaml:2:23: routes[0].cookies.a b: `a b` is not the name of a cookie",
+        ),
+        (
+            "{ client: 10.0.0.1/8, pool: api }",
+            "b.yaml:2:20: routes[0].client: `10.0.0.1/8` has bits set after its prefix; did you mean `10.0.0.0/8`?",
+        ),
+        (
+            "{ not: { hots: a.org }, pool: api }",
+            "b.yaml:2:19: routes[0].not: unknown key `hots`, expected one of `host`, `path`, `methods`, `headers`, `query`, `cookies`, `client`; did you mean `host`?",
+        ),
+        (
+            "{ not: [{ host: a.org }, {}], pool: api }",
+            "b.yaml:2:35: routes[0].not[1]: every request fits an empty map, so no request would get here; write a key",
+        ),
+        (
+            "{ not: [], pool: api }",
+            "b.yaml:2:17: routes[0].not: there is nothing in `not`; write a map with at least one key or leave it out",
+        ),
+        (
+            "{ path: /v1/, not: { path: /v1 }, pool: api }",
+            "b.yaml:2:10: routes[0]: no request gets here, because `not` has all that this route would match; change one of them",
+        ),
     ] {
         assert_eq!(
             errors(&with_routes(&format!("{route}, {{ pool: web }}"))),
@@ -136,6 +218,19 @@ fn a_shadowed_route_is_refused() {
         ("path: /", "host: a.org"),
         ("path: /v1", "path: /v1/users"),
         ("host: a.org", "host: A.org, path: /v1"),
+        ("path: /v1", "path: = /v1"),
+        ("path: = /v1", "path: = /v1"),
+        ("path: ~ ^/v1", "path: ~ ^/v1"),
+        ("", "path: ~ ^/v1"),
+        ("methods: [GET, POST]", "methods: POST, host: a.org"),
+        ("headers: { X-A: \"*\" }", "headers: { X-B: 1, x-a: ~ ^1 }"),
+        ("query: { a: ~ ^1 }", "query: { a: 12 }"),
+        ("cookies: { a: 1 }", "cookies: { a: 1 }, path: /v1"),
+        (
+            "client: [10.0.0.0/8, 11.0.0.0/8]",
+            "client: [10.1.0.0/16, 11.0.0.1]",
+        ),
+        ("not: { path: /v1/x }", "path: /v2, not: { path: /v1 }"),
         ("host: \"*.a.org\"", "host: b.a.org"),
         ("host: \"*.a.org\"", "host: \"*.b.a.org\""),
         (
@@ -159,6 +254,15 @@ fn partly_overlapping_routes_are_accepted() {
     for (first, second) in [
         ("path: /v1", "host: a.org"),
         ("host: a.org", "path: /v1"),
+        ("path: = /v1", "path: /v1"),
+        ("path: ~ ^/v1", "path: /v1"),
+        ("path: ~ ^/v", "path: ~ ^/v1"),
+        ("methods: GET", "methods: [GET, POST]"),
+        ("headers: { X-A: 1 }", "headers: { X-A: \"*\" }"),
+        ("query: { a: 1 }", "cookies: { a: 1 }"),
+        ("client: 10.1.0.0/16", "client: 10.0.0.0/8"),
+        ("not: { path: /v1 }", ""),
+        ("not: { path: /v1 }", "not: { path: /v1/x }"),
         ("path: /v1/users", "path: /v1"),
         ("host: \"*.a.org\"", "host: a.org"),
         ("host: \"*.a.org\"", "host: ba.org"),
@@ -166,8 +270,9 @@ fn partly_overlapping_routes_are_accepted() {
         ("host: b.a.org", "host: \"*.a.org\""),
         ("host: a.org, path: /v1", "host: a.org"),
     ] {
+        let comma = if second.is_empty() { "" } else { ", " };
         parse(&with_routes(&format!(
-            "{{ pool: web, {first} }}, {{ pool: api, {second} }}"
+            "{{ pool: web, {first} }}, {{ pool: api{comma}{second} }}"
         )));
     }
 }
@@ -232,4 +337,40 @@ fn actions_and_edits_are_validated() {
             "{route}\n{expected}\n{lines:#?}"
         );
     }
+fn conditions_are_dumped_as_they_are_written() {
+    let written = "{ host: a.org, path: = /v1, methods: [GET], headers: { X-A: \"*\" }, query: { a b: ~ ^1 }, \
+                   cookies: { c: 1 }, client: 10.0.0.0/8, not: { path: ~ x }, pool: api }, { pool: web }";
+    let config = parse(&with_routes(written));
+    let dumped = config.dump()["routes"][0].clone();
+    assert_eq!(dumped["path"], "= /v1");
+    assert_eq!(dumped["methods"], json!(["GET"]));
+    assert_eq!(dumped["headers"], json!({ "X-A": "*" }));
+    assert_eq!(dumped["query"], json!({ "a b": "~ ^1" }));
+    assert_eq!(dumped["cookies"], json!({ "c": "1" }));
+    assert_eq!(dumped["client"], json!(["10.0.0.0/8"]));
+    assert_eq!(dumped["not"][0]["path"], "~ x");
+    assert_eq!(
+        config.routes[0].matches.to_string(),
+        "a.org, = /v1, GET, header X-A: *, query a b: ~ ^1, cookie c: 1, client 10.0.0.0/8, not (~ x)"
+    );
+}
+
+/// Thousands of routes are not compared pair by pair.
+#[test]
+fn twenty_thousand_routes_are_checked_soon() {
+    let mut text = with_routes("");
+    let end = text.find("]\npools").expect("the end of the routes");
+    let routes = (0..19_999).map(|number| match number % 2 {
+        0 => format!("{{host: h{number}.org, pool: web}},"),
+        _ => format!("{{path: /p{number}/, pool: api}},"),
+    });
+    let last = "{host: h2.org, path: /p1/x, pool: api}";
+    text.insert_str(end, &(String::from_iter(routes) + last));
+    let begin = Instant::now();
+    let lines = errors(&text);
+    let told = "routes[19999]: no request gets here, because routes[1] matches";
+    assert!(lines.len() == 1 && lines[0].contains(told), "{lines:?}");
+    // On a busy machine; all pairs would take minutes.
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    println!("{:?}", begin.elapsed());
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use crate::support::http2::Secure;
 use crate::support::{Backend, Ballast, Client, LISTEN, Setup};
 
 #[test]
@@ -196,4 +197,152 @@ fn requests_are_divided_by_weight() {
         client.get("/");
     }
     assert_eq!((a.requests(), b.requests(), idle.requests()), (30, 10, 0));
+}
+
+#[test]
+fn requests_are_matched_by_all_that_a_route_can_ask_for() {
+    const ROUTES: [&str; 10] = [
+        "path: = /exact",
+        "path: ~ [.]php$, not: [{ methods: POST }, { headers: { X-Raw: \"*\" } }]",
+        "methods: [PUT, DELETE]",
+        "headers: { X-Stage: canary, User-Agent: ~ (?i)bot }",
+        "query: { lang: ~ ^de, q: a b }",
+        "cookies: { beta: \"1\" }",
+        "client: 10.0.0.0/8",
+        "host: \"*.test\", path: /api",
+        "host: other, not: { path: /open/, methods: GET }",
+        "path: /last, methods: GET, headers: { X-A: \"*\" }, query: { a: \"*\" }, cookies: { a: \"*\" }",
+    ];
+    let backend = Backend::start_new("rest");
+    let secure = Secure::new();
+    let routes = ROUTES.iter().enumerate().map(|(number, route)| {
+        let status = 201 + number;
+        format!("{{ {route}, respond: {status} }}, ")
+    });
+    let ballast = Ballast::start(&format!(
+        "{}\ntrusted_proxies: [127.0.0.1]\nroutes: [{}{{ pool: web }}]\n\
+         pools: {{ web: {{ hosts: [\"{}\"], health_check: none }} }}\n",
+        secure.listeners(),
+        String::from_iter(routes),
+        backend.address()
+    ));
+    let http1 = secure.offering(&["http/1.1"]);
+    let mut http1 = Client::tls(ballast.address(), "test", http1).expect("connected");
+    let mut http2 = secure.connect(ballast.address());
+    let (canary, bot) = (("X-Stage", "canary"), ("User-Agent", "A Bot"));
+    // The number of the route, from 1; the last one leads to the pool.
+    for (route, method, url, fields) in [
+        (1, "GET", "test/exact?a=1", &[][..]),
+        (1, "POST", "test/x/../%65xact", &[]),
+        (11, "GET", "test/exact/", &[]),
+        (2, "GET", "test/x/index.php", &[]),
+        (11, "POST", "test/x/index.php", &[]),
+        (11, "GET", "test/x/index.php", &[("X-Raw", "")]),
+        (3, "PUT", "test/", &[]),
+        (4, "GET", "test/", &[canary, bot]),
+        (4, "GET", "test/", &[("X-Stage", "live"), canary, bot]),
+        (11, "GET", "test/", &[("X-Stage", "canary2"), bot]),
+        (11, "GET", "test/", &[canary]),
+        (5, "GET", "test/?x&lang=en&lang=de-AT&q=a%20b", &[]),
+        (5, "GET", "test/?l%61ng=de&q=a+b", &[]),
+        (11, "GET", "test/?lang=de", &[]),
+        (6, "GET", "test/", &[("Cookie", "a=2; beta=1")]),
+        (11, "GET", "test/", &[("Cookie", "beta=12; xbeta=1")]),
+        (7, "GET", "test/", &[("X-Forwarded-For", "10.1.2.3")]),
+        (11, "GET", "test/", &[("X-Forwarded-For", "11.1.2.3")]),
+        (8, "GET", "a.test/api/x", &[]),
+        (11, "GET", "a.test/apis", &[]),
+        (9, "GET", "other/", &[]),
+        (11, "GET", "other/open/x", &[]),
+        (10, "GET", "test/last?a=", &[("X-A", "1"), ("Cookie", "a=")]),
+        (11, "GET", "test/last?b=", &[("X-A", "1"), ("Cookie", "a=")]),
+    ] {
+        let status = match route {
+            11 => 200,
+            number => 200 + number,
+        };
+        let shown = format!("{method} {url} {fields:?}");
+        let (host, path) = url.split_once('/').expect("a path");
+        let lines = fields.iter();
+        let lines = lines.map(|(name, value)| format!("{name}: {value}\r\n"));
+        let lines = String::from_iter(lines);
+        let length = if method == "GET" {
+            ""
+        } else {
+            "Content-Length: 0\r\n"
+        };
+        let head = format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\n{length}{lines}\r\n");
+        let answer = http1.request(head).expect("a whole answer");
+        assert_eq!(answer.status, status, "HTTP/1.1: {shown}");
+
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://{url}"))
+            .version(http::Version::HTTP_2);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
+        let answer = http2.ask(request).expect("a whole answer");
+        assert_eq!(answer.status, status, "HTTP/2: {shown}");
+    }
+}
+
+#[test]
+fn routes_are_listed_in_their_order_and_explained() {
+    let backend = Backend::start_new("a");
+    let routes = [
+        "{ host: a.org, path: = /x, redirect: { to: \"https://b.org{uri}\", status: 302 } }",
+        "{ methods: [GET, HEAD], headers: { X-A: \"*\" }, not: { path: /y }, respond: 404 }",
+        "{ path: /admin/, pool: web, retry: any_method, allow: [10.0.0.0/8], rate: { requests: 5 } }",
+        "{ pool: web }",
+    ];
+    let ballast = Setup::of(&[&backend])
+        .top(&format!("routes: [{}]", routes.join(", ")))
+        .start();
+    let end = ballast.command(&["routes"]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let expected = "\
+#  MATCHES                                   DOES
+1  a.org, = /x                               redirect 302 https://b.org{uri}
+2  GET or HEAD, header X-A: *, not (/y)      respond 404
+3  /admin/                                   pool web, retry any_method, allow 10.0.0.0/8, rate 5/s, burst 5
+4  everything                                pool web
+";
+    let squeezed = |text: &str| {
+        let lines = text.lines();
+        let lines = lines.map(|line| Vec::from_iter(line.split_whitespace()).join(" "));
+        Vec::from_iter(lines)
+    };
+    assert_eq!(squeezed(&end.stdout), squeezed(expected), "{end:?}");
+
+    let explain = |args: &[&str]| {
+        let end = ballast.command(&[&["explain"], args].concat());
+        assert_eq!(end.code, Some(0), "{end:?}");
+        end.stdout
+    };
+    let told = explain(&["--host", "a.org", "--path", "/y", "--header", "X-A: 1"]);
+    let lines = [
+        "pool web by route 4",
+        "not by route 1, because the path does not fit: a.org, = /x",
+        "not by route 2, because one of its exceptions fits: GET or HEAD, header X-A: *, not (/y)",
+        "not by route 3, because the path does not fit: /admin/",
+    ];
+    for line in lines {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    let told = explain(&["--path", "/x", "--header", "X-A: 1"]);
+    let lines = [
+        "no pool, by route 2",
+        "(respond)",
+        "because the host does not fit",
+    ];
+    for line in lines {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    let told = explain(&["--json", "--path", "/z", "--method", "PUT"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let whys = told["unmatched"].as_array().expect("a list").iter();
+    let whys = Vec::from_iter(whys.map(|unmatched| unmatched["why"].as_str().expect("a text")));
+    assert_eq!(whys, ["host", "method", "path"]);
 }

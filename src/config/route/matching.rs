@@ -1,149 +1,231 @@
 //! Which requests a route matches.
 
-use std::net::Ipv6Addr;
-
+use http::Method;
+use ipnet::IpNet;
 use serde_json::json;
 
+use super::host_name::host;
+use super::path_pattern::{PathPattern, path};
+use crate::config::access::networks;
+use crate::config::field_name::{FieldName, field_name};
 use crate::config::hints::quote;
-use crate::config::schema::{Scalar, scalar, section};
-use crate::normalize;
+use crate::config::pattern::{ValuePattern, value_pattern};
+use crate::config::scalars::is_token;
+use crate::config::schema::{Kind, List, Scalar, list, map_of, scalar, section, table};
+
+/// Entries in each of the maps and lists.
+const MAX_CONDITIONS: usize = 64;
 
 section! {
-    /// Which requests a route matches: those that fit all of these keys.
+    /// Which requests a route matches.
     pub struct RouteMatch: Eq, Hash, Default {
+        /// What requests have to fit.
+        conditions: RequestConditions { map_of::<RequestConditions>(), flat },
+        /// Requests that the route does not match although they fit the keys above: a map with the same keys, or a list of
+        /// such maps.
+        not: Option<Vec<RequestConditions>> { exceptions(), optional "[]" },
+    }
+}
+
+section! {
+    /// What requests have to fit: all of these keys.
+    pub struct RequestConditions: Eq, Hash, Default {
         /// The host name of the request, without port; `*.example.com` is any name below example.com.
         host: Option<String> { host(), optional "api.example.com" },
-        /// What the path begins with, in whole segments: `/v1` matches /v1 and /v1/x, but not /v10. See `paths`.
-        path: Option<String> { path(), optional "/v1/" },
+        /// What the path begins with, in whole segments: `/v1` matches /v1 and /v1/x, but not /v10. `= /v1` is this path
+        /// alone, and `~ [.]php$` a regular expression. See `paths`.
+        path: Option<PathPattern> { path(), optional "/v1/" },
+        /// The method: one of these. GET does not stand for HEAD.
+        methods: Vec<Method> { methods(), default "[]" },
+        /// Header fields, all of them: the whole value, `~` and a regular expression, or `*` for any value. Of a field with
+        /// several values one has to fit.
+        headers: Vec<(FieldName, ValuePattern)> { headers(), default "{}" },
+        /// Parameters of the query, with values as in `headers`. They are compared without their encoding.
+        query: Vec<(String, ValuePattern)> { query(), default "{}" },
+        /// Cookies, with values as in `headers`.
+        cookies: Vec<(String, ValuePattern)> { cookies(), default "{}" },
+        /// The client: an address of one of these networks, as trusted proxies tell it.
+        client: Vec<IpNet> { networks(), default "[]" },
     }
 }
 
 impl RouteMatch {
-    /// Whether every request that `narrow` matches is matched by this one too.
+    /// The requests that the route does not match.
+    pub fn exceptions(&self) -> &[RequestConditions] {
+        self.not.as_deref().unwrap_or_default()
+    }
+
+    /// Whether every request that `narrow` matches is certainly matched by this one too.
     pub(super) fn covers(&self, narrow: &RouteMatch) -> bool {
-        let host = match (self.host.as_deref(), narrow.host.as_deref()) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(wide), Some(narrow)) => match wide.strip_prefix('*') {
-                // ".example.com" ends what it covers: names and patterns below example.com, but not that name itself.
-                Some(ending) => {
-                    narrow.strip_prefix('*').unwrap_or(narrow).ends_with(ending)
-                        && narrow.len() > ending.len()
-                }
-                None => wide == narrow,
-            },
+        let is_excepted = |exception: &RequestConditions| {
+            let mut others = narrow.exceptions().iter();
+            others.any(|other| other.covers(exception))
         };
-        // Every path begins with "/".
-        let path = |one: &RouteMatch| one.path.clone().unwrap_or_else(|| "/".to_owned());
-        host && begins_with_segments(path(narrow).as_bytes(), path(self).as_bytes())
+        self.conditions.covers(&narrow.conditions) && self.exceptions().iter().all(is_excepted)
+    }
+
+    /// Whether an exception has all that the route would match.
+    pub(super) fn matches_nothing(&self) -> bool {
+        let mut exceptions = self.exceptions().iter();
+        exceptions.any(|exception| exception.covers(&self.conditions))
     }
 }
 
-/// Whether `path` begins with the segments of `prefix`: `/v1` is the beginning of `/v1` and `/v1/x`, not of `/v10`, and
-/// `/v1/` only of what is below it.
-pub(crate) fn begins_with_segments(path: &[u8], prefix: &[u8]) -> bool {
-    match path.strip_prefix(prefix) {
-        None => false,
-        Some(rest) => {
-            prefix.is_empty() || prefix.ends_with(b"/") || matches!(rest, [] | [b'/', ..])
+impl RequestConditions {
+    /// Whether every request fits.
+    pub fn is_empty(&self) -> bool {
+        self.host.is_none() && self.path.is_none() && !self.has_further()
+    }
+
+    /// Whether there are conditions beside host and path.
+    pub fn has_further(&self) -> bool {
+        let RequestConditions {
+            host: _,
+            path: _,
+            methods,
+            headers,
+            query,
+            cookies,
+            client,
+        } = self;
+        !(methods.is_empty()
+            && headers.is_empty()
+            && query.is_empty()
+            && cookies.is_empty()
+            && client.is_empty())
+    }
+
+    /// Whether every request that fits `narrow` certainly fits these conditions too.
+    fn covers(&self, narrow: &RequestConditions) -> bool {
+        let RequestConditions {
+            host,
+            path,
+            methods,
+            headers,
+            query,
+            cookies,
+            client,
+        } = self;
+        covers_host(host.as_deref(), narrow.host.as_deref())
+            && PathPattern::covers(path.as_ref(), narrow.path.as_ref())
+            && covers_some(methods, &narrow.methods, |wide, narrow| wide == narrow)
+            && covers_values(headers, &narrow.headers)
+            && covers_values(query, &narrow.query)
+            && covers_values(cookies, &narrow.cookies)
+            && covers_some(client, &narrow.client, |wide, narrow| wide.contains(narrow))
+    }
+}
+
+fn covers_host(wide: Option<&str>, narrow: Option<&str>) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(narrow)) => match wide.strip_prefix('*') {
+            // ".example.com" ends what it covers: names and patterns below example.com, but not that name itself.
+            Some(ending) => {
+                narrow.strip_prefix('*').unwrap_or(narrow).ends_with(ending)
+                    && narrow.len() > ending.len()
+            }
+            None => wide == narrow,
+        },
+    }
+}
+
+/// Lists of which one element has to fit; an empty one asks for nothing.
+fn covers_some<T>(wide: &[T], narrow: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+    let has = |narrow: &T| wide.iter().any(|wide| covers(wide, narrow));
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(has))
+}
+
+/// Lists of which all elements have to fit.
+fn covers_values<N: PartialEq>(wide: &[(N, ValuePattern)], narrow: &[(N, ValuePattern)]) -> bool {
+    wide.iter().all(|(name, wide)| {
+        let mut narrow = narrow.iter();
+        narrow.any(|(other, narrow)| other == name && wide.covers(narrow))
+    })
+}
+
+/// A map, or a list of maps, none of them empty.
+fn exceptions() -> List<impl Kind<Value = RequestConditions>> {
+    list("maps", map_of::<RequestConditions>())
+        .or_single_map()
+        .up_to(MAX_CONDITIONS)
+        .not_empty("there is nothing in `not`; write a map with at least one key or leave it out")
+        .checked(|node, exceptions, reader| {
+            let empty = exceptions.iter().filter(|(_, it)| it.is_empty());
+            for (index, _) in empty {
+                let message =
+                    "every request fits an empty map, so no request would get here; write a key";
+                match node.elements().get(*index) {
+                    Some(element) => {
+                        reader.in_element(*index, |reader| reader.problem(element, message));
+                    }
+                    None => reader.problem(node, message),
+                }
+            }
+        })
+}
+
+fn methods() -> List<Scalar<Method>> {
+    let method = scalar("a method", method, |method: &Method| json!(method.as_str()));
+    list("methods", method).up_to(MAX_CONDITIONS)
+}
+
+/// Methods whose names are often written in lower case.
+const COMMON_METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT",
+];
+
+fn method(text: &str) -> Result<Method, String> {
+    let upper = text.to_ascii_uppercase();
+    if upper != text && COMMON_METHODS.contains(&upper.as_str()) {
+        return Err(format!(
+            "{} is not a method of HTTP, where case counts; did you mean `{upper}`?",
+            quote(text)
+        ));
+    }
+    Method::from_bytes(text.as_bytes())
+        .map_err(|_| format!("{} is not a method such as `GET`", quote(text)))
+}
+
+fn headers() -> impl Kind<Value = Vec<(FieldName, ValuePattern)>> {
+    let read = |text: &str| match field_name(text) {
+        Ok(field) if field.name == http::header::HOST => {
+            Err("the host of a request is matched by `host`".to_owned())
         }
-    }
+        field => field,
+    };
+    let dump = |name: &FieldName| name.written.clone();
+    table(
+        "a map of header fields",
+        MAX_CONDITIONS,
+        read,
+        dump,
+        value_pattern(),
+    )
 }
 
-/// A host name, with or without `*.` before it.
-fn host() -> Scalar<String> {
-    scalar("a host name", parse_host, |host| json!(host))
+fn query() -> impl Kind<Value = Vec<(String, ValuePattern)>> {
+    let read = |text: &str| Ok(text.to_owned());
+    table(
+        "a map of parameters",
+        MAX_CONDITIONS,
+        read,
+        String::clone,
+        value_pattern(),
+    )
 }
 
-fn parse_host(text: &str) -> Result<String, String> {
-    let shown = quote(text);
-    let lower = text.to_lowercase();
-    let is_v6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
-    if let Some(address) = lower
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        && let Ok(address) = address.parse::<Ipv6Addr>()
-    {
-        return Ok(format!("[{address}]"));
-    }
-    if is_v6(&lower) {
-        return Err(format!("{shown} needs brackets; did you mean `[{lower}]`?"));
-    }
-    if let Some((name, port)) = lower.rsplit_once(':')
-        && port.parse::<u16>().is_ok()
-    {
-        return Err(format!(
-            "{shown} has a port, but routes match the name alone; did you mean {}?",
-            quote(name)
-        ));
-    }
-    if let Some(name) = lower.strip_suffix('.')
-        && !name.is_empty()
-    {
-        return Err(format!(
-            "{shown} ends with a dot, and names are compared without it; did you mean {}?",
-            quote(name)
-        ));
-    }
-    let name = lower.strip_prefix("*.").unwrap_or(&lower);
-    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if name
-        .split('.')
-        .all(|label| !label.is_empty() && label.chars().all(proper))
-    {
-        return Ok(lower);
-    }
-    Err(format!(
-        "{shown} is not a host name such as `api.example.com` or `*.example.com`"
-    ))
-}
-
-/// The beginning of a path.
-fn path() -> Scalar<String> {
-    scalar("the beginning of a path", parse_path, |path| json!(path))
-}
-
-pub(super) fn parse_path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err(format!("{} does not begin with `/`", quote(text)));
-    }
-    if let Some(prefix) = text.strip_suffix('*')
-        && !prefix.contains('*')
-    {
-        return Err(format!(
-            "{} has a `*`, but a path is a prefix of whole segments already; did you mean {}?",
-            quote(text),
-            quote(prefix)
-        ));
-    }
-    match text
-        .chars()
-        .find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#'))
-    {
-        None => normal_path(text),
-        Some(wrong) => Err(format!(
-            "{} has {wrong:?} in it, which the path of a request never has",
-            quote(text)
-        )),
-    }
-}
-
-/// The normal form, in which paths of requests are compared. A prefix that no path has in that form is refused.
-fn normal_path(text: &str) -> Result<String, String> {
-    let normalize::NormalizedPath { path, ambiguous } = normalize::path(text.as_bytes());
-    let normal = String::from_utf8_lossy(&path).into_owned();
-    if ambiguous {
-        return Err(format!(
-            "{} is a path that hosts read in several ways",
-            quote(text)
-        ));
-    }
-    if let Some(wrong) = text.chars().find(|c| matches!(c, ';' | '\\')) {
-        return Err(format!(
-            "{} has {wrong:?} in it, and paths are compared without that; did you mean {}?",
-            quote(text),
-            quote(&normal)
-        ));
-    }
-    Ok(normal)
+fn cookies() -> impl Kind<Value = Vec<(String, ValuePattern)>> {
+    let read = |text: &str| match is_token(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{} is not the name of a cookie", quote(text))),
+    };
+    table(
+        "a map of cookies",
+        MAX_CONDITIONS,
+        read,
+        String::clone,
+        value_pattern(),
+    )
 }

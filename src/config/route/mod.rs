@@ -1,8 +1,12 @@
 //! `routes`: what happens to which requests.
 
 mod action;
+mod description;
 mod header_edits;
+mod hidden;
+mod host_name;
 mod matching;
+mod path_pattern;
 mod path_rewrite;
 mod redirect;
 mod respond;
@@ -15,14 +19,15 @@ use super::schema::{Kind, List, Reader, boolean, choice, list, map_of, section};
 
 pub use action::{Action, PoolRef, RouteAction};
 pub use header_edits::HeaderEdits;
-pub use matching::RouteMatch;
-pub(crate) use matching::begins_with_segments;
+pub use matching::{RequestConditions, RouteMatch};
+pub use path_pattern::PathPattern;
+pub(crate) use path_pattern::begins_with_segments;
 pub use path_rewrite::PathRewrite;
 pub use redirect::Redirect;
 pub use respond::Respond;
 
-/// Every route is compared with all before it.
-const MAX_ROUTES: usize = 4_096;
+/// More than a file of 1 MiB has room for, unless its routes are very short.
+const MAX_ROUTES: usize = 20_000;
 
 section! {
     /// Which requests go to which pool.
@@ -93,36 +98,5 @@ impl Route {
 pub(super) fn routes() -> List<impl Kind<Value = Route>> {
     list("routes", map_of::<Route>())
         .up_to(MAX_ROUTES)
-        .checked(report_hidden)
-}
-
-/// Reports each route that no request can reach, because an earlier one matches all that it would match.
-fn report_hidden(node: &Node, routes: &[(usize, Route)], reader: &mut Reader<'_>) {
-    if routes.is_empty() && node.elements().is_empty() && reader.pools.len() > 1 {
-        let message =
-            "there is no route; with more than one pool, `routes` says which requests go where";
-        reader.problem(node, message);
-    }
-    if routes.len() < node.elements().len() {
-        // The earlier ones are not all known.
-        return;
-    }
-    for (position, (index, route)) in routes.iter().enumerate() {
-        let mut earlier = routes[..position].iter();
-        if let Some((first, _)) =
-            earlier.find(|(_, earlier)| earlier.matches.covers(&route.matches))
-            && let Some(element) = node.elements().get(*index)
-        {
-            let mut place = String::new();
-            if let Some(first) = node.elements().get(*first)
-                && first.position.file != element.position.file
-            {
-                place = format!(", at {},", reader.place(first));
-            }
-            let message = format!(
-                "no request gets here, because routes[{first}]{place} matches all that this one would match; put this one first or remove it"
-            );
-            reader.in_element(*index, |reader| reader.problem(element, message));
-        }
-    }
+        .checked(hidden::report)
 }

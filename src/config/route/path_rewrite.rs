@@ -5,7 +5,7 @@ use crate::config::hints::quote;
 use crate::config::schema::{Reader, Scalar, scalar, section};
 use crate::config::template::{Template, Variable, template};
 
-use super::matching::parse_path;
+use super::path_pattern::parse_path;
 
 section! {
     /// The path that hosts get. The query stays, and so does what `key: path` and `key: uri` look at.

@@ -12,6 +12,7 @@ pub(in crate::config) struct List<K: Kind> {
     kind: K,
     what: &'static str,
     max: usize,
+    takes_map: bool,
     empty: Option<&'static str>,
     identity: Option<&'static str>,
     is_ordered: bool,
@@ -27,6 +28,7 @@ pub(in crate::config) fn list<K: Kind>(what: &'static str, kind: K) -> List<K> {
         kind,
         what,
         max: usize::MAX,
+        takes_map: false,
         empty: None,
         identity: None,
         is_ordered: false,
@@ -38,6 +40,12 @@ impl<K: Kind> List<K> {
     /// Refuses more than `max` elements.
     pub(in crate::config) fn up_to(mut self, max: usize) -> Self {
         self.max = max;
+        self
+    }
+
+    /// A single map is a list of one as well.
+    pub(in crate::config) fn or_single_map(mut self) -> Self {
+        self.takes_map = true;
         self
     }
 
@@ -68,7 +76,10 @@ impl<K: Kind> List<K> {
 
 impl<K: Kind> Describe for List<K> {
     fn phrase(&self) -> String {
-        format!("a list of {}", self.what)
+        match self.takes_map {
+            true => format!("a map, or a list of {}", self.what),
+            false => format!("a list of {}", self.what),
+        }
     }
 
     fn schema(&self) -> Json {
@@ -81,8 +92,8 @@ impl<K: Kind> Describe for List<K> {
             list["minItems"] = json!(1);
         }
         match self.kind.nested() {
-            Some(_) => list,
-            None => json!({ "anyOf": [list, self.kind.schema()] }),
+            Some(_) if !self.takes_map => list,
+            _ => json!({ "anyOf": [list, self.kind.schema()] }),
         }
     }
 
@@ -104,6 +115,7 @@ impl<K: Kind> Kind for List<K> {
             Content::List(list) => list.len(),
             Content::Null => 0,
             Content::Scalar { .. } => 1,
+            Content::Map(_) if self.takes_map => 1,
             Content::Map(_) => {
                 reader.wrong_type(node, &self.phrase());
                 return None;
@@ -125,12 +137,20 @@ impl<K: Kind> Kind for List<K> {
         if let Content::Scalar { .. } = &node.content {
             return Some(Vec::from_iter(self.kind.read(node, reader)));
         }
-        let elements = node.elements().iter().enumerate();
-        let values = elements.filter_map(|(index, element)| {
-            let value = reader.in_element(index, |reader| self.kind.read(element, reader));
-            Some((index, value?))
-        });
-        let values = Vec::from_iter(values);
+        let values = match &node.content {
+            Content::Map(_) => {
+                let value = self.kind.read(node, reader);
+                Vec::from_iter(value.map(|value| (0, value)))
+            }
+            _ => {
+                let elements = node.elements().iter().enumerate();
+                let values = elements.filter_map(|(index, element)| {
+                    let value = reader.in_element(index, |reader| self.kind.read(element, reader));
+                    Some((index, value?))
+                });
+                Vec::from_iter(values)
+            }
+        };
         if let Some(check) = self.check {
             check(node, &values, reader);
         }

@@ -67,6 +67,9 @@ pub(in crate::config) trait Section: Sized + PartialEq {
     /// The keys in the order of the declaration.
     fn keys() -> Vec<Key>;
 
+    /// Whether `name` is one of these keys, without making their kinds.
+    fn has_key(name: &str) -> bool;
+
     /// Reads the keys of this section from `map`, which may have others. `None` after at least one problem was noted.
     fn read_keys(map: &Node, reader: &mut Reader<'_>) -> Option<Self>;
 
@@ -213,15 +216,13 @@ impl<T: Section> Kind for SectionKind<T> {
 }
 
 fn refuse_unknown_keys<T: Section>(map: &Node, reader: &mut Reader<'_>) {
-    if map.is_null() {
+    let mut unknown = map.entries().iter().filter(|entry| !T::has_key(&entry.key));
+    let Some(first) = unknown.next() else {
         return;
-    }
+    };
     let keys = flat_keys(T::keys());
     let names = || keys.iter().map(|key| key.name);
-    for entry in map.entries() {
-        if names().any(|name| name == entry.key) {
-            continue;
-        }
+    for entry in [first].into_iter().chain(unknown) {
         let known = Vec::from_iter(names().map(quote)).join(", ");
         let hint = did_you_mean(&entry.key, names());
         let at = Node {
@@ -332,6 +333,10 @@ macro_rules! section {
                 }),*]
             }
 
+            fn has_key(name: &str) -> bool {
+                $(section!(@has $presence $type, stringify!($key).trim_start_matches("r#"), name))||*
+            }
+
             fn read_keys(
                 map: &crate::config::document::Node,
                 reader: &mut crate::config::schema::Reader<'_>,
@@ -362,6 +367,8 @@ macro_rules! section {
     (@kind optional $kind:expr) => { crate::config::schema::Optional($kind) };
     (@kind alternative $kind:expr) => { crate::config::schema::Optional($kind) };
     (@kind $presence:ident $kind:expr) => { $kind };
+    (@has flat $type:ty, $key:expr, $name:expr) => { <$type as crate::config::schema::Section>::has_key($name) };
+    (@has $presence:ident $type:ty, $key:expr, $name:expr) => { $name == $key };
     (@read optional $map:expr, $name:expr, $kind:expr, $presence_value:expr, $reader:expr) => {
         match $map.get($name) {
             None => Some(None),

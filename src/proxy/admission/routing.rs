@@ -17,7 +17,7 @@ use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::request_target::RequestTarget;
 use crate::proxy::template_values::TemplateValues;
-use crate::route::AmbiguousPath;
+use crate::route::{AmbiguousPath, RoutingInput};
 
 impl Proxy {
     /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
@@ -67,7 +67,7 @@ impl Proxy {
         if refused.is_some() {
             return refused;
         }
-        let (number, route) = match route(&ctx.active, request) {
+        let (number, route) = match route(&ctx.active, request, client) {
             Ok(Some(found)) => found,
             Ok(None) => return Some(LocalResponse::NO_ROUTE),
             Err(AmbiguousPath) => return Some(LocalResponse::AMBIGUOUS_PATH),
@@ -88,19 +88,31 @@ fn is_acme_challenge(request: RequestView<'_>) -> bool {
     path.starts_with(b"/.well-known/acme-challenge/")
 }
 
-/// The route of a request, and its index.
+/// The route of a request, and its index. `client`: the client's address, as trusted proxies tell it.
 pub(crate) fn route<'a>(
     active: &'a ActiveConfig,
     request: RequestView<'_>,
+    client: Option<IpAddr>,
 ) -> Result<Option<(usize, &'a Route)>, AmbiguousPath> {
-    let target = RequestTarget::of(request);
-    let path = match target.uri {
-        // An absolute target without a path reaches the host as `OPTIONS *`.
-        b"" if *request.method == Method::OPTIONS => b"*",
-        _ => target.path(),
-    };
-    let number = active.router.find(target.authority, path)?;
+    let number = active.router.find(routing_input(request, client))?;
     Ok(number.map(|number| (number, &active.routes[number])))
+}
+
+/// What routes look at.
+pub(crate) fn routing_input(request: RequestView<'_>, client: Option<IpAddr>) -> RoutingInput<'_> {
+    let target = RequestTarget::of(request);
+    RoutingInput {
+        method: request.method,
+        authority: target.authority,
+        path: match target.uri {
+            // An absolute target without a path reaches the host as `OPTIONS *`.
+            b"" if *request.method == Method::OPTIONS => b"*",
+            _ => target.path(),
+        },
+        query: target.query(),
+        fields: request.fields,
+        client,
+    }
 }
 
 /// Whether a route permits a client. A client without an IP address is always permitted.
