@@ -229,6 +229,12 @@ pub(crate) fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
+/// The host name of an authority as sent, without port and trailing dots. What is percent-encoded in it stays so: decoded
+/// it may be a line break.
+pub(crate) fn encoded_host(authority: &[u8]) -> &[u8] {
+    without_dots(without_port(authority))
+}
+
 fn without_port(authority: &[u8]) -> &[u8] {
     // The colons of an IPv6 literal are inside its brackets.
     match authority

@@ -34,14 +34,14 @@ pub enum Task {
     AccessLog,
     /// Accepts commands on the control socket.
     Control,
+    /// Ends the ejections of a pool.
+    EjectionTimer,
     /// Accepts successors on the upgrade socket.
     Handover,
     /// Checks a host.
     HealthCheck,
     /// Samples the history and publishes updates to the event streams.
     History,
-    /// Updates a pool at the times that matter to it, such as the end of an ejection.
-    PoolKeeper,
     /// Applies reloads and operators' changes.
     Reload,
     /// Exports traces.
@@ -54,10 +54,10 @@ impl Task {
         Task::Accept,
         Task::AccessLog,
         Task::Control,
+        Task::EjectionTimer,
         Task::Handover,
         Task::HealthCheck,
         Task::History,
-        Task::PoolKeeper,
         Task::Reload,
         Task::Traces,
     ];
@@ -68,10 +68,10 @@ impl Task {
             Task::Accept => "accept",
             Task::AccessLog => "access_log",
             Task::Control => "control",
+            Task::EjectionTimer => "ejection_timer",
             Task::Handover => "handover",
             Task::HealthCheck => "health_check",
             Task::History => "history",
-            Task::PoolKeeper => "pool_keeper",
             Task::Reload => "reload",
             Task::Traces => "traces",
         }

@@ -108,11 +108,9 @@ fn one_source(page: &mut Page, map: &Node, reader: &mut Reader<'_>) {
 }
 
 fn page_file() -> Scalar<PageFile> {
-    file(
-        "the path of a text file",
-        |path, reader| read_page(path, reader),
-        |file: &PageFile| json!(file.path),
-    )
+    file("the path of a text file", read_page, |file: &PageFile| {
+        json!(file.path)
+    })
 }
 
 fn read_page(path: PathBuf, reader: &Reader<'_>) -> Result<PageFile, String> {

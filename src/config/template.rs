@@ -64,11 +64,10 @@ impl Variable {
         ("status", Variable::Status),
     ];
 
-    /// What every request has before its pool is known.
-    pub(super) const OF_REQUEST: &'static [Variable] = &[
+    /// What can be a part of a URL: a request has it before its pool is known, and it has no spaces.
+    pub(super) const OF_URL: &'static [Variable] = &[
         Variable::ClientIp,
         Variable::Host,
-        Variable::RequestId,
         Variable::Scheme,
         Variable::Uri,
         Variable::Path,

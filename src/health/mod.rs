@@ -95,7 +95,7 @@ async fn monitor_host(mut monitor: HostMonitor, unchecked: Option<mpsc::Sender<I
 
 /// Reconciles a pool at the end of each ejection, forever.
 async fn run_ejection_timer(pool: Arc<Pool>) {
-    let mut supervisor = Supervisor::new(Task::PoolKeeper, format!("pool {}", pool.name()));
+    let mut supervisor = Supervisor::new(Task::EjectionTimer, format!("pool {}", pool.name()));
     loop {
         supervisor.run(ejection_timer::run(&pool)).await;
     }

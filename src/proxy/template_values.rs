@@ -52,7 +52,7 @@ impl<'a> TemplateValues<'a> {
                 let client = ctx.origin.map(|origin| origin.client.to_string());
                 out.extend_from_slice(client.unwrap_or_default().as_bytes());
             }
-            Variable::Host => out.extend_from_slice(&normalize::host(target().authority)),
+            Variable::Host => out.extend_from_slice(normalize::encoded_host(target().authority)),
             Variable::RequestId => {
                 let id = ctx.id.as_ref().map(RequestId::as_bytes);
                 out.extend_from_slice(id.unwrap_or_default());

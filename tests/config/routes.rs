@@ -278,6 +278,65 @@ fn partly_overlapping_routes_are_accepted() {
 }
 
 #[test]
+fn actions_and_edits_are_validated() {
+    for (route, expected) in [
+        (
+            "{ path: /a, pool: web, redirect: \"https://a/\" }",
+            "b.yaml:2:43: routes[0].redirect: `pool` says what this route does already; a route does one thing",
+        ),
+        (
+            "{ path: /a, redirect: example.com }",
+            "b.yaml:2:32: routes[0].redirect: `example.com` is neither a URL such as `https://{host}{uri}` nor a path that begins with `/`",
+        ),
+        (
+            "{ path: /a, redirect: { to: \"https://{hots}/\", status: 200 } }",
+            "b.yaml:2:38: routes[0].redirect.to: `{hots}` is not a variable that can stand here, which are {client_ip}, {host}, {scheme}, {uri}, {path}, {query}, {method}; did you mean `host`?",
+        ),
+        (
+            "{ path: /a, respond: { status: 204, body: no } }",
+            "b.yaml:2:52: routes[0].respond.body: a response with status 204 has no body",
+        ),
+        (
+            "{ path: /a, respond: { file: a, body: b } }",
+            "b.yaml:2:39: routes[0].respond.file: cannot use `a`:",
+        ),
+        (
+            "{ path: /a, respond: { status: 200, type: html, body: a } }",
+            "b.yaml:2:52: routes[0].respond.type: `html` is not a media type such as `text/html`",
+        ),
+        (
+            "{ path: /a, pool: api, strip_prefix: / }",
+            "b.yaml:2:47: routes[0].strip_prefix: `/` is the beginning of every path",
+        ),
+        (
+            "{ path: /a, pool: api, strip_prefix: /a, replace_path: /b }",
+            "b.yaml:2:47: routes[0].strip_prefix: `replace_path` is the whole path; leave one of them out",
+        ),
+        (
+            "{ path: /a, pool: api, request_headers: { set: { Content-Length: 1 } } }",
+            "b.yaml:2:59: routes[0].request_headers.set.Content-Length: `Content-Length` says how a message is sent, and is the proxy's own",
+        ),
+        (
+            "{ path: /a, pool: api, request_headers: { remove: [Host] } }",
+            "b.yaml:2:61: routes[0].request_headers.remove[0]: a request has one `Host` field; change it with `set`",
+        ),
+        (
+            "{ path: /a, pool: api, response_headers: { set: { \"X y\": 1 } } }",
+            "b.yaml:2:60: routes[0].response_headers.set.X y: `X y` is not the name of a header field",
+        ),
+        (
+            "{ path: /a, pool: api, response_headers: { set: { X-A: \"a\\nb\" } } }",
+            "b.yaml:2:65: routes[0].response_headers.set.X-A: ",
+        ),
+    ] {
+        let lines = errors(&with_routes(&format!(
+            "{route}, {{ pool: api }}, {{ host: b, pool: web }}"
+        )));
+        assert!(
+            lines.iter().any(|line| line.starts_with(expected)),
+            "{route}\n{expected}\n{lines:#?}"
+        );
+    }
 fn conditions_are_dumped_as_they_are_written() {
     let written = "{ host: a.org, path: = /v1, methods: [GET], headers: { X-A: \"*\" }, query: { a b: ~ ^1 }, \
                    cookies: { c: 1 }, client: 10.0.0.0/8, not: { path: ~ x }, pool: api }, { pool: web }";

@@ -97,6 +97,12 @@ fn a_route_redirects_or_responds_itself() {
         ),
         ("WWW.Example.com.", "//x", 308, "https://example.com//x"),
         (
+            "a%0d%0aX-Y.example",
+            "/old/",
+            302,
+            "SCHEME://a%0d%0aX-Y.example/new?was=/old/&q=",
+        ),
+        (
             "shop.example:8443",
             "/old/a%20b?x",
             302,

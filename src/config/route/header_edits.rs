@@ -1,5 +1,6 @@
 //! `request_headers` and `response_headers`: what a route changes of the header fields that pass.
 
+use http::header;
 use serde_json::json;
 
 use crate::config::field_name::{FieldName, editable_field};
@@ -15,9 +16,9 @@ section! {
     pub struct HeaderEdits: Eq, Default {
         /// Fields with their values, instead of those that there are. {client_ip}, {host}, {method}, {path}, {pool}, {query},
         /// {request_id}, {scheme}, {upstream} and {uri} stand for those of the request.
-        set: Vec<(FieldName, Template)> { fields(), default "{}" },
+        set: Vec<(FieldName, Template)> { fields(editable_field), default "{}" },
         /// Fields with their values, beside those that there are.
-        add: Vec<(FieldName, Template)> { fields(), default "{}" },
+        add: Vec<(FieldName, Template)> { fields(not_host), default "{}" },
         /// Names of fields that do not pass.
         remove: Vec<FieldName> { names(), default "[]" },
     }
@@ -44,7 +45,21 @@ const VARIABLES: &[Variable] = &[
     Variable::Uri,
 ];
 
-fn fields() -> impl Kind<Value = Vec<(FieldName, Template)>> {
+/// A name of fields of which a message may have none or several.
+fn not_host(text: &str) -> Result<FieldName, String> {
+    let field = editable_field(text)?;
+    match field.name == header::HOST {
+        true => Err(format!(
+            "a request has one {} field; change it with `set`",
+            quote(text)
+        )),
+        false => Ok(field),
+    }
+}
+
+fn fields(
+    read_name: fn(&str) -> Result<FieldName, String>,
+) -> impl Kind<Value = Vec<(FieldName, Template)>> {
     let value = template("a value", VARIABLES, |text| {
         let wrong = |c: &char| c.is_control() && *c != '\t';
         match text.chars().find(wrong) {
@@ -56,19 +71,13 @@ fn fields() -> impl Kind<Value = Vec<(FieldName, Template)>> {
         }
     });
     let dump = |name: &FieldName| name.written.clone();
-    table(
-        "a map of header fields",
-        MAX_EDITS,
-        editable_field,
-        dump,
-        value,
-    )
+    table("a map of header fields", MAX_EDITS, read_name, dump, value)
 }
 
 fn names() -> List<Scalar<FieldName>> {
     let name = scalar(
         "the name of a header field",
-        editable_field,
+        not_host,
         |name: &FieldName| json!(name.written),
     );
     list("names", name).up_to(MAX_EDITS)

@@ -15,7 +15,7 @@ section! {
         strip_prefix: Option<String> { prefix(), optional "/api" },
         /// What is put in front, after `strip_prefix`. In responses, Location and the Path of cookies lose it.
         add_prefix: Option<String> { prefix(), optional "/app" },
-        /// The whole path instead, with {client_ip}, {host}, {method}, {path}, {request_id} and {scheme}.
+        /// The whole path instead, with {client_ip}, {host}, {method}, {path} and {scheme}.
         replace_path: Option<Template> { replacement(), optional "/index.html" },
     }
     check one_way;
@@ -62,7 +62,6 @@ fn replacement() -> Scalar<Template> {
         Variable::Host,
         Variable::Method,
         Variable::Path,
-        Variable::RequestId,
         Variable::Scheme,
     ];
     template("a path", VARIABLES, |text| {

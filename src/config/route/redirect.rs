@@ -23,7 +23,7 @@ pub(super) fn redirect() -> SectionKind<Redirect> {
 }
 
 fn target() -> Scalar<Template> {
-    template("a URL", Variable::OF_REQUEST, |text| {
+    template("a URL", Variable::OF_URL, |text| {
         if let Some(wrong) = text.chars().find(|c| !c.is_ascii_graphic()) {
             return Err(format!(
                 "{} has {wrong:?} in it, which has to be encoded in a URL",

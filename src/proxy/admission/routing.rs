@@ -31,6 +31,9 @@ impl Proxy {
     ) -> Option<Box<LocalMessage>> {
         if ctx.active.redirects_to_https(connection.local) && !is_acme_challenge(request) {
             let values = TemplateValues::new(ctx, request, connection.tls);
+            if RequestTarget::of(request).authority.is_empty() {
+                return Some(LocalResponse::BAD_HOST.into());
+            }
             if !values.is_https() {
                 return Some(Box::new(values.https_redirect()));
             }
