@@ -239,7 +239,7 @@ fn ascending(mut lengths: Vec<usize>) -> Vec<usize> {
     lengths
 }
 
-/// The hash of a text, in which case does not count: FNV-1a over words of eight bytes, mixed at the end.
+/// The hash of a text, in which case does not count. It mixes words of eight bytes by multiplication.
 fn hash(text: &[u8]) -> u64 {
     /// The bit that tells small letters from capitals.
     const SMALL: u64 = 0x2020_2020_2020_2020;

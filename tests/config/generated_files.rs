@@ -130,7 +130,12 @@ fn uncommented() -> String {
         }
         lines.push(line);
     }
-    lines.join("\n").replace("type: tcp ", "type: http ")
+    let lines = lines.join("\n").replace("type: tcp ", "type: http ");
+    // A route must not except all that it matches.
+    lines.replace(
+        "\n      host: api.example.com",
+        "\n      host: other.example.com",
+    )
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::config::field_name::{FieldName, field_name};
 use crate::config::hints::quote;
 use crate::config::pattern::{ValuePattern, value_pattern};
 use crate::config::scalars::is_token;
-use crate::config::schema::{Kind, List, Scalar, list, map_of, scalar, section, table};
+use crate::config::schema::{Kind, List, Scalar, Section, list, map_of, scalar, section, table};
 
 /// Entries in each of the maps and lists.
 const MAX_CONDITIONS: usize = 64;
@@ -33,7 +33,7 @@ section! {
         /// The host name of the request, without port; `*.example.com` is any name below example.com.
         host: Option<String> { host(), optional "api.example.com" },
         /// What the path begins with, in whole segments: `/v1` matches /v1 and /v1/x, but not /v10. `= /v1` is this path
-        /// alone, and `~ [.]php$` a regular expression. See `paths`.
+        /// alone, and `~ \.php$` a regular expression. See `paths`.
         path: Option<PathPattern> { path(), optional "/v1/" },
         /// The method: one of these. GET does not stand for HEAD.
         methods: Vec<Method> { methods(), default "[]" },
@@ -154,9 +154,15 @@ fn exceptions() -> List<impl Kind<Value = RequestConditions>> {
         .checked(|node, exceptions, reader| {
             let empty = exceptions.iter().filter(|(_, it)| it.is_empty());
             for (index, _) in empty {
+                let element = node.elements().get(*index);
+                let mut keys = element.unwrap_or(node).entries().iter();
+                if keys.any(|entry| !RequestConditions::has_key(&entry.key)) {
+                    // An unknown key is reported already.
+                    continue;
+                }
                 let message =
                     "every request fits an empty map, so no request would get here; write a key";
-                match node.elements().get(*index) {
+                match element {
                     Some(element) => {
                         reader.in_element(*index, |reader| reader.problem(element, message));
                     }

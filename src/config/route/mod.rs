@@ -26,7 +26,7 @@ pub use path_rewrite::PathRewrite;
 pub use redirect::Redirect;
 pub use respond::Respond;
 
-/// More than a file of 1 MiB has room for, unless its routes are very short.
+/// Checking so many takes a second without optimization.
 const MAX_ROUTES: usize = 20_000;
 
 section! {

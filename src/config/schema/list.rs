@@ -99,10 +99,11 @@ impl<K: Kind> Describe for List<K> {
 
     fn nested(&self) -> Option<Nested> {
         let nested = self.kind.nested()?;
-        Some(Nested {
-            nesting: Nesting::List,
-            ..nested
-        })
+        let nesting = match self.takes_map {
+            true => Nesting::Map,
+            false => Nesting::List,
+        };
+        Some(Nested { nesting, ..nested })
     }
 }
 
