@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use super::document::Node;
 use super::environment::{Environment, MAX_BYTES, System, resolve_all};
 use super::errors::ConfigErrors;
 use super::pool;
@@ -78,6 +79,14 @@ pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
     let socket = server.and_then(|server| server.get("control_socket")?.text());
     let directory = path.parent().unwrap_or(Path::new(""));
     Ok(socket.map(|socket| directory.join(socket)))
+}
+
+/// The values of a file as they stand there.
+///
+/// # Errors
+/// The file cannot be read, or it is not YAML.
+pub(super) fn root(path: &Path) -> Result<Node, ConfigErrors> {
+    Ok(document(&text(path)?, path)?.root)
 }
 
 fn document(text: &str, file: &Path) -> Result<yaml::Document, ConfigErrors> {

@@ -148,6 +148,7 @@ impl Exchange<'_> {
         }
         let response = self.engine.proxy.respond(request, self.peer.tls, &mut ctx);
         if let Some(response) = response {
+            let keep_alive = keep_alive && response.persistence() == Persistence::KeepAlive;
             return self
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)
                 .await;
@@ -251,7 +252,7 @@ impl Exchange<'_> {
             Persistence::from_keep_alive(keep_alive),
             head_only,
         );
-        let limit = ctx.active.timeouts.write;
+        let limit = ctx.timeouts().write;
         let written = self.client.write_all(&out, limit).await;
         (
             written,
