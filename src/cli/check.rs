@@ -5,13 +5,22 @@ use std::time::Duration;
 use super::control_client::send;
 use super::{CliError, ProcessArg, load, usage_error};
 use crate::admin::{API_PREVIEW, ReloadPreview};
-use crate::config::Config;
+use crate::config::{Config, EffectiveScope};
 use crate::server;
 
 /// How long the running process may take for the preview: it resolves the host names of the file.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn check(process: &ProcessArg) -> Result<(), CliError> {
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArg {
+    /// Print what is in force for each pool and each route, and which key of the file says so, instead of the preview
+    #[arg(long)]
+    effective: bool,
+    #[command(flatten)]
+    process: ProcessArg,
+}
+
+pub(super) fn check(CheckArg { effective, process }: &CheckArg) -> Result<(), CliError> {
     let file = &process.config.config;
     let config = load(file)?;
     server::check(&config).map_err(usage_error)?;
@@ -24,6 +33,11 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), CliError> {
         count(pools, "pool"),
         count(hosts, "host")
     );
+    if *effective {
+        let scopes = config.effective(file).map_err(usage_error)?;
+        print!("{}", render(&scopes));
+        return Ok(());
+    }
     let response = match send(process, "GET", API_PREVIEW, TIMEOUT) {
         Ok(response) => response,
         // A file is valid even if no process runs with it.
@@ -43,6 +57,34 @@ pub(super) fn check(process: &ProcessArg) -> Result<(), CliError> {
             Ok(())
         }
     }
+}
+
+/// A block for each scope: a line for each value with the key that says so.
+fn render(scopes: &[EffectiveScope]) -> String {
+    let values = || scopes.iter().flat_map(|scope| &scope.values);
+    let key_width = values().map(|value| value.key.len()).max().unwrap_or(0);
+    let widths = values().map(|value| value.value.chars().count());
+    let value_width = widths.max().unwrap_or(0);
+    let mut text = String::new();
+    for EffectiveScope {
+        name,
+        about,
+        values,
+    } in scopes
+    {
+        text += &format!("\n{}\n", format!("{name} {about}").trim_end());
+        for value in values {
+            let place = value.place.as_ref().map(|place| format!(", {place}"));
+            text += &format!(
+                "  {:key_width$}  {:value_width$}  {}{}\n",
+                value.key,
+                value.value,
+                value.origin,
+                place.unwrap_or_default()
+            );
+        }
+    }
+    text
 }
 
 /// Prints the warnings about a valid configuration.

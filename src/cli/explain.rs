@@ -7,7 +7,7 @@ use super::control_client::{parse, request};
 use super::{CliError, ProcessArg, runtime_error};
 use crate::admin::API_EXPLAIN;
 use crate::pool::{CandidateStatus, HostExplanation, SelectionOutcome};
-use crate::proxy::{ExplainRequest, RequestExplanation, UnmatchedRoute};
+use crate::proxy::{ExplainRequest, ExplainedSplit, RequestExplanation, UnmatchedRoute};
 
 /// The process responds at once; this only bounds a hung process.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,7 +74,9 @@ pub(super) fn explain(args: &RequestArg) -> Result<(), CliError> {
 
 /// The matched pool, the outcome, and a line for each earlier route and each host.
 fn render(explanation: &RequestExplanation) -> String {
-    let mut lines = vec![headline(explanation), outcome(&explanation.outcome)];
+    let mut lines = vec![headline(explanation)];
+    lines.extend(explanation.split.as_ref().map(split));
+    lines.push(outcome(&explanation.outcome));
     lines.extend(unmatched(&explanation.unmatched));
     if !explanation.candidates.is_empty() {
         lines.push(String::new());
@@ -144,6 +146,24 @@ pub(super) fn shown(c: char) -> Vec<char> {
     }
 }
 
+/// The shares of the pools, and what decides among them.
+fn split(split: &ExplainedSplit) -> String {
+    let sum: u32 = split.shares.iter().map(|share| share.weight).sum();
+    let shares = split.shares.iter().map(|share| {
+        let percent = f64::from(share.weight) / f64::from(sum.max(1)) * 100.0;
+        let percent = (percent * 100.0).round() / 100.0;
+        format!("{} {percent}%", share.pool)
+    });
+    let decides = match &split.key {
+        None => "at random".to_owned(),
+        Some(key) => match &key.value {
+            Some(value) => format!("by {} = `{}`", key.source, value.escape_debug()),
+            None => format!("at random without {}", key.source),
+        },
+    };
+    format!("split {decides}: {}", Vec::from_iter(shares).join(", "))
+}
+
 fn outcome(outcome: &SelectionOutcome) -> String {
     match outcome {
         SelectionOutcome::Host { host, why } => format!("goes to {host}: {why}"),
@@ -159,6 +179,7 @@ fn outcome(outcome: &SelectionOutcome) -> String {
                 "ambiguous_path" => {
                     "its path is ambiguous, so it is rejected with 400 (ambiguous_path)"
                 }
+                "split" => "its pool is left to chance; --pool NAME explains one of them (split)",
                 "forbidden" => "its route does not allow this client (forbidden)",
                 other => other,
             }
@@ -270,6 +291,7 @@ mod tests {
                 matches: "/v1/, header X-A: ~ \n".to_owned(),
                 why: "header X-A".to_owned(),
             }],
+            split: None,
             algorithm: Some("p2c".to_owned()),
             key: Some(ExplainedKey {
                 source: "path".to_owned(),

@@ -70,7 +70,7 @@ enum CliCommand {
     /// Check a configuration without serving: exit code 0 if it is valid, 2 if not. If a process runs with it, also
     /// show what a reload would do; nothing is applied
     #[command(after_help = "Example:\n  ballast check -c ballast.yaml")]
-    Check(ProcessArg),
+    Check(check::CheckArg),
     /// Reload the configuration of the running process: in place if that suffices, otherwise by a handover to a new
     /// process
     #[command(after_help = "Example:\n  ballast reload -c ballast.yaml")]
@@ -163,7 +163,7 @@ pub fn main() -> ExitCode {
             upgrade,
             upgrade_wait,
         } => run(&config.config, upgrade.then_some(upgrade_wait)),
-        CliCommand::Check(process) => check::check(&process),
+        CliCommand::Check(arg) => check::check(&arg),
         CliCommand::Reload(process) => reload::reload(&process),
         CliCommand::Status(status) => status::status(&status),
         CliCommand::Drain(host) => drain::drain(&host),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::explain::shown;
 use super::{CliError, ConfigArg, load};
-use crate::config::{Access, Action, Rate, RateKey, Retry, Route};
+use crate::config::{Access, Action, Retry, Route};
 
 /// The widest column of what routes match. A longer text moves only its own line out of alignment.
 const MAX_COLUMN: usize = 60;
@@ -39,6 +39,13 @@ fn table(routes: &[Route]) -> String {
 fn action(route: &Route) -> String {
     let mut parts = vec![match route.action.get() {
         Action::Pool(pool) => format!("pool {}", pool.name),
+        Action::Split(shares, key) => {
+            let shares = shares.iter();
+            let shares = shares.map(|share| format!("{} {}", share.pool.name, share.weight));
+            let shares = Vec::from_iter(shares).join(", ");
+            let key = key.map(|key| format!(" by {key}"));
+            format!("pools {shares}{}", key.unwrap_or_default())
+        }
         Action::Redirect(redirect) => {
             format!("redirect {} {}", redirect.status, redirect.to.text())
         }
@@ -55,17 +62,8 @@ fn action(route: &Route) -> String {
             parts.push(format!("{key} {}", networks.join(" ")));
         }
     }
-    if let Some(Rate {
-        requests,
-        burst,
-        key,
-    }) = &route.rate
-    {
-        let key = match key {
-            RateKey::ClientIp => String::new(),
-            RateKey::Header(name) => format!(" by header:{name}"),
-        };
-        parts.push(format!("rate {requests}/s, burst {burst}{key}"));
+    if let Some(rate) = &route.rate {
+        parts.push(format!("rate {rate}"));
     }
     parts.join(", ")
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::document::{Content, Node};
 use super::hints::{did_you_mean, quote};
 use super::scalars::is_token;
-use super::schema::{Describe, Diff, Kind, Reader};
+use super::schema::{Describe, Diff, Kind, Reader, Scalar, scalar};
 use crate::balancer::{ALGORITHMS, AlgorithmInfo, BalancerError, Options};
 
 /// The keys of every algorithm's map, beside the algorithm's own options.
@@ -247,6 +247,11 @@ fn key_source(text: &str, info: &AlgorithmInfo) -> Result<KeySource, String> {
             quote(text)
         ));
     }
+    parse_key(text)
+}
+
+/// Reads what is hashed.
+fn parse_key(text: &str) -> Result<KeySource, String> {
     let shown = quote(text);
     let (kind, name) = match text.split_once(':') {
         Some((kind, name)) => (kind, Some(name)),
@@ -277,6 +282,17 @@ fn key_source(text: &str, info: &AlgorithmInfo) -> Result<KeySource, String> {
             ))
         }
     }
+}
+
+/// A part of a request by which requests are told apart.
+pub(super) fn request_key() -> Scalar<KeySource> {
+    let pattern = "^(client_ip|path|uri|(header|cookie|query):.+)$";
+    scalar(
+        "`client_ip`, `path`, `uri`, `header:NAME`, `cookie:NAME` or `query:NAME`",
+        parse_key,
+        |key: &KeySource| json!(key.to_string()),
+    )
+    .with_schema(json!({ "type": "string", "pattern": pattern }))
 }
 
 /// Whether this can stand in front of `=` in a query as it is sent.

@@ -39,3 +39,13 @@ section! {
         body: Option<u64> { or_zero(size::<u64>(0..=u64::MAX)), default "0" },
     }
 }
+
+section! {
+    /// How much there may be of anything on one route.
+    pub struct RouteLimits: Copy, Eq, Default {
+        /// Bytes of a request's body; beyond it 413, at once if it is announced. 0: no limit, whatever the top level says.
+        body: Option<Option<u64>> { or_zero(size::<u64>(0..=u64::MAX)), optional "100MiB" },
+        /// Requests of the route at the same time; beyond it 503. 0: no limit but that of the process.
+        max_in_flight: Option<u64> { or_zero(whole(0..=u64::MAX)), default "0" },
+    }
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use super::document::Node;
 use super::environment::{Environment, System, resolve_all};
 use super::errors::ConfigErrors;
 use super::pool;
@@ -78,6 +79,15 @@ impl Config {
 /// The file cannot be read, it is not YAML, or the value has a variable that is not set.
 pub fn control_socket(path: &Path) -> Result<Option<PathBuf>, ConfigErrors> {
     sources::control_socket(&text(path)?, path, &System)
+}
+
+/// The values of a file and those that it includes, as they stand there, and the files.
+///
+/// # Errors
+/// As [`Config::load`], but for values that are wrong.
+pub(super) fn root(path: &Path) -> Result<(Node, Vec<PathBuf>), ConfigErrors> {
+    let sources = Sources::read(&text(path)?, path, &System)?;
+    Ok((sources.root, sources.files))
 }
 
 fn text(path: &Path) -> Result<String, ConfigErrors> {

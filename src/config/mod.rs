@@ -10,6 +10,7 @@ mod access_log;
 mod admin;
 mod algorithm;
 mod document;
+mod effective;
 mod ejection;
 mod environment;
 mod errors;
@@ -56,6 +57,7 @@ pub use access::Access;
 pub use access_log::{AccessLog, LogFormat, LogTarget, Sample};
 pub use admin::{Admin, AdminMetrics, HostMetrics, Ready};
 pub use algorithm::{Algorithm, KeySource};
+pub use effective::{EffectiveScope, EffectiveValue};
 pub use ejection::{Ejection, Failures};
 pub use environment::{Environment, System};
 pub use errors::ConfigErrors;
@@ -63,7 +65,7 @@ pub use field_name::FieldName;
 pub use headers::{ClientIdentity, Headers, Underscores};
 pub use health_check::{HealthCheck, Initial, Probe};
 pub use host::Host;
-pub use limits::Limits;
+pub use limits::{Limits, RouteLimits};
 pub use listener::{Certificate, Listener, ListenerTls, ProxyProtocol};
 pub use load::control_socket;
 pub use page::{Page, PageFile};
@@ -72,14 +74,14 @@ pub use pattern::{RegexPattern, ValuePattern};
 pub use pool::{HostHeader, Pool, WhenAllDown};
 pub use pool_limits::PoolLimits;
 pub use pool_tls::{Authorities, PoolTls};
-pub use rate::{Rate, RateKey};
+pub use rate::{Period, Rate, RateKey};
 pub use reference::{json_schema, key_table, manual_page, reference_file};
-pub use retries::Retries;
+pub use retries::{Retries, RouteRetries};
 pub use root::{Config, HalfClose};
 pub(crate) use route::begins_with_segments;
 pub use route::{
-    Action, HeaderEdits, PathPattern, PathRewrite, PoolRef, Redirect, RequestConditions, Respond,
-    Retry, Route, RouteAction, RouteMatch,
+    Action, HeaderEdits, PathPattern, PathRewrite, PoolRef, PoolShare, Redirect, RequestConditions,
+    Respond, Retry, Route, RouteAction, RouteMatch,
 };
 pub use schema::{Change, ChangeKind};
 pub use secret::Secret;
@@ -88,5 +90,5 @@ pub use share::Share;
 pub use slow_start::SlowStart;
 pub use sticky::{SameSite, Secure, Sticky};
 pub use template::{Template, Variable};
-pub use timeouts::Timeouts;
+pub use timeouts::{PoolTimeouts, RouteTimeouts, Timeouts};
 pub use tracing::{Endpoint, FieldsFile, Otlp, Tracing};

@@ -20,6 +20,7 @@ use super::schema::{
 };
 use super::slow_start::SlowStart;
 use super::sticky::{self, Sticky};
+use super::timeouts::PoolTimeouts;
 use crate::timestamp::Timestamp;
 
 /// Keeps the comparison of routes and pools short.
@@ -63,6 +64,8 @@ section! {
         ejection: Option<Ejection> { or_none(map_of::<Ejection>(), boolean_hint), default "{}" },
         /// Requests at the same time. Another host is chosen while one is full; while all are full, requests wait.
         limits: PoolLimits { map_of::<PoolLimits>(), default "{}" },
+        /// What differs from the top level's `timeouts` for requests to this pool.
+        timeouts: PoolTimeouts { map_of::<PoolTimeouts>(), default "{}" },
         /// Hosts that recover, are no longer drained or are added by a reload come to their share of requests slowly; `none`:
         /// at once. Not for consistent_hash, bounded and ip_hash, which send keys where they belong.
         slow_start: Option<SlowStart> { or_none(map_of::<SlowStart>(), boolean_hint), default "{}" },

@@ -31,6 +31,31 @@ section! {
     }
 }
 
+section! {
+    /// What a route says of its pool's `retries` itself; the rest comes from the pool, and so does the budget.
+    pub struct RouteRetries: Eq, Default {
+        /// Retries of one request at most; the first attempt does not count.
+        attempts: Option<usize> { attempts(), optional "1" },
+        /// Statuses of responses after which another host is asked, also ranges such as 500-599; `[]`: none.
+        statuses: Option<Vec<(u16, u16)>> { failures(), optional "[502, 503]" },
+        /// No retry begins later than this after the first attempt.
+        deadline: Option<Duration> { time(), optional "2s" },
+    }
+}
+
+impl RouteRetries {
+    /// The retries of the route's requests, where `above` has those of their pool.
+    pub fn over(&self, above: &Retries) -> Retries {
+        let statuses = self.statuses.as_ref().unwrap_or(&above.statuses);
+        Retries {
+            attempts: self.attempts.unwrap_or(above.attempts),
+            statuses: statuses.clone(),
+            deadline: self.deadline.unwrap_or(above.deadline),
+            ..*above
+        }
+    }
+}
+
 impl Retries {
     /// The highest number of retries that a file can ask for.
     pub const MAX_ATTEMPTS: usize = MAX_ATTEMPTS;

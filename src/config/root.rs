@@ -120,6 +120,32 @@ fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
         }
         _ => report_unreached(config, root, reader),
     }
+    report_retries_without_budget(config, root, reader);
+}
+
+/// Reports each route that asks for retries of requests to a pool without retries, and so without a budget for them.
+fn report_retries_without_budget(config: &Config, root: &Node, reader: &mut Reader<'_>) {
+    let elements = root.get("routes").map(Node::elements).unwrap_or_default();
+    for (index, (route, element)) in config.routes.iter().zip(elements).enumerate() {
+        let mut pools = route.action.pools();
+        if matches!(route.retries, Some(Some(_)))
+            && let Some(pool) = pools.find(|pool| {
+                let pool = config.pools.get(pool.index);
+                pool.is_some_and(|pool| pool.retries.is_none())
+            })
+        {
+            let name = quote(&pool.name);
+            let message = format!(
+                "the pool {name} has `retries: none`, so there is no budget; give the pool retries and take them from \
+                 the other routes with `retries: none`"
+            );
+            reader.in_key("routes", |reader| {
+                reader.in_element(index, |reader| {
+                    reader.problem_of_key(element, "retries", message);
+                });
+            });
+        }
+    }
 }
 
 /// Reports each pool that no route leads to.

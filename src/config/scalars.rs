@@ -113,6 +113,16 @@ pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, String
     }
 }
 
+/// A number of bytes as a person writes it, in the largest unit that fits.
+pub(super) fn format_size(bytes: u64) -> String {
+    let mut units = UNITS.iter();
+    let fitting = units.find(|(_, unit)| bytes > 0 && bytes % unit == 0);
+    fitting.map_or_else(
+        || bytes.to_string(),
+        |(name, unit)| format!("{}{name}", bytes / unit),
+    )
+}
+
 /// nginx and HAProxy write `8k` and `10m`.
 fn unit_hint(digits: &str, unit: &str) -> String {
     let known = match unit.to_ascii_lowercase().as_str() {

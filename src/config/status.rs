@@ -32,6 +32,18 @@ pub(super) fn dump_range((from, to): (u16, u16)) -> Json {
     }
 }
 
+/// Ranges as a person writes them.
+pub(super) fn format_ranges(ranges: &[(u16, u16)]) -> String {
+    let ranges = ranges.iter().map(|(from, to)| match from == to {
+        true => from.to_string(),
+        false => format!("{from}-{to}"),
+    });
+    match Vec::from_iter(ranges).join(", ") {
+        none if none.is_empty() => "none".to_owned(),
+        ranges => ranges,
+    }
+}
+
 /// Whether a status is within one of `ranges`.
 pub(super) fn includes(ranges: &[(u16, u16)], status: u16) -> bool {
     let mut ranges = ranges.iter();

@@ -160,6 +160,7 @@ impl Exchange<'_> {
             self.engine.proxy.respond(request, connection, &mut ctx)
         };
         if let Some(response) = response {
+            let keep_alive = keep_alive && response.persistence() == Persistence::KeepAlive;
             return self
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)
                 .await;
@@ -263,7 +264,7 @@ impl Exchange<'_> {
             Persistence::from_keep_alive(keep_alive),
             head_only,
         );
-        let limit = ctx.active.timeouts.write;
+        let limit = ctx.timeouts().write;
         let written = self.client.write_all(&out, limit).await;
         (
             written,

@@ -180,13 +180,13 @@ impl<'r> Relay<'r> {
     }
 
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
-        let timeouts = self.ctx.active.timeouts;
+        let limit = self.ctx.timeouts().write;
         loop {
             let written = self
                 .buffers
                 .outgoing
                 .poll_write_all(&mut self.inbound, |parts| {
-                    self.client.poll_write(context, parts, timeouts.write)
+                    self.client.poll_write(context, parts, limit)
                 });
             match written {
                 Poll::Pending => return Ok(Poll::Pending),
@@ -194,7 +194,7 @@ impl<'r> Relay<'r> {
             }
             match &mut self.state.down {
                 ResponseState::Done => return Ok(Poll::Ready(())),
-                ResponseState::Flushing => match self.client.poll_flush(context, timeouts.write) {
+                ResponseState::Flushing => match self.client.poll_flush(context, limit) {
                     Poll::Pending => return Ok(Poll::Pending),
                     Poll::Ready(flushed) => {
                         flushed?;
@@ -229,8 +229,7 @@ impl<'r> Relay<'r> {
             {
                 Poll::Pending => {
                     if matches!(self.state.down, ResponseState::ReceivingBody(_))
-                        && let Poll::Ready(flushed) =
-                            self.client.poll_flush(context, timeouts.write)
+                        && let Poll::Ready(flushed) = self.client.poll_flush(context, limit)
                     {
                         flushed?;
                     }

@@ -194,11 +194,7 @@ impl RequestSender {
                         continue;
                     }
                     self.received += data.len() as u64;
-                    http_rules::count_body_bytes(
-                        &mut self.counted,
-                        data.len(),
-                        ctx.active.limits.body,
-                    )?;
+                    http_rules::count_body_bytes(&mut self.counted, data.len(), ctx.limits().body)?;
                     chunked::write_chunk_start(&mut self.outgoing.staged, data.len());
                     self.outgoing.staged.extend_from_slice(data);
                     self.outgoing.staged.extend_from_slice(chunked::CHUNK_END);
@@ -214,7 +210,7 @@ impl RequestSender {
                 let count = body.take(bytes).map_err(|_| malformed())?;
                 self.outgoing.passthrough = count;
                 self.received += count as u64;
-                http_rules::count_body_bytes(&mut self.counted, count, ctx.active.limits.body)?;
+                http_rules::count_body_bytes(&mut self.counted, count, ctx.limits().body)?;
                 append_replay(&mut self.replay, &mut self.truncated, &bytes[..count]);
             }
         }
@@ -243,7 +239,7 @@ impl RequestSender {
         let wait_began = *self.waiting_since.get_or_insert_with(Instant::now);
         if client
             .timer
-            .has_elapsed(wait_began + ctx.active.timeouts.read, context)
+            .has_elapsed(wait_began + ctx.timeouts().read, context)
         {
             let late = "the client does not send the body";
             return Poll::Ready(Err(
@@ -259,7 +255,7 @@ impl RequestSender {
         client: &mut ClientConnection,
         ctx: &RequestContext,
     ) -> Poll<Result<()>> {
-        let limit = ctx.active.timeouts.write;
+        let limit = ctx.timeouts().write;
         let deadline = *self
             .write_deadline
             .get_or_insert_with(|| Instant::now() + limit);

@@ -19,7 +19,6 @@ use super::relay::{Relay, Relayed, ResponseBuffers};
 use super::request_sender::RequestSender;
 use super::tunnel::Tunnel;
 use crate::balancer::BalancerError;
-use crate::config::HalfClose;
 use crate::message::RequestView;
 use crate::message::encode::{write_field, write_head_end, write_number_field, write_request_line};
 use crate::message::framing::ContentLength;
@@ -98,7 +97,7 @@ impl Exchange<'_> {
             let (host, reused) =
                 match idle_connections::take(&peer, Instant::from_std(ctx.attempt_started)) {
                     Some(host) => (host, true),
-                    None => match self.connect(&peer, ctx.active.half_close).await {
+                    None => match self.connect(&peer, ctx).await {
                         Ok(host) => (host, false),
                         Err(error) if *error.esource() == ErrorSource::Downstream => {
                             ctx.client_left_while_connecting();
@@ -169,9 +168,20 @@ impl Exchange<'_> {
     }
 
     /// Connects to a host, and gives up if the client disconnects.
-    async fn connect(&mut self, peer: &HttpPeer, half_close: HalfClose) -> Result<HostConnection> {
+    async fn connect(
+        &mut self,
+        peer: &Arc<HttpPeer>,
+        ctx: &RequestContext,
+    ) -> Result<HostConnection> {
+        let (half_close, limit) = (ctx.active.half_close, Some(ctx.timeouts().connect));
+        let mut peer = Arc::clone(peer);
+        if peer.options.connection_timeout != limit {
+            // The route has a timeout of its own.
+            let options = &mut Arc::make_mut(&mut peer).options;
+            (options.connection_timeout, options.total_connection_timeout) = (limit, limit);
+        }
         // Boxed, because most requests reuse a connection and need no memory for it.
-        let mut connecting = Box::pin(host_connection::connect(&self.engine.connector, peer));
+        let mut connecting = Box::pin(host_connection::connect(&self.engine.connector, &peer));
         poll_fn(|context| match connecting.as_mut().poll(context) {
             Poll::Ready(connected) => Poll::Ready(connected),
             Poll::Pending => self.client.poll_disconnect(context, half_close).map(Err),
@@ -187,7 +197,7 @@ impl Exchange<'_> {
     ) -> ExchangeOutcome {
         // A tunnel may last for hours and must not count in the retry budget.
         ctx.retry_handle = None;
-        let tunnel = Tunnel::new(self.client, tunnel, ctx.active.timeouts);
+        let tunnel = Tunnel::new(self.client, tunnel, *ctx.timeouts());
         let ended = Box::pin(tunnel.run()).await;
         if let Err(error) = &ended.result {
             ctx.tunnel_failed(error);

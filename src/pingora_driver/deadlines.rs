@@ -20,7 +20,6 @@ pub(super) fn note_request_head(session: &mut Session, ctx: &mut RequestContext)
     let state = client::state_of(session.as_downstream());
     ctx.response_started = state.map(|state| state.response_started());
     let Some(client) = ClientStream::of(session.as_downstream()) else {
-        session.set_write_timeout(Some(ctx.active.timeouts.write));
         return;
     };
     client.note_head_read(body);
@@ -28,6 +27,17 @@ pub(super) fn note_request_head(session: &mut Session, ctx: &mut RequestContext)
     let max_requests = ctx.active.limits.max_requests_per_connection;
     if max_requests.is_some_and(|max_requests| client.request_number() >= max_requests) {
         session.set_keepalive(None);
+    }
+}
+
+/// Sets the timeouts for reading from and writing to the client: first those of the top level, then those of the request's
+/// route and pool.
+pub(super) fn set_timeouts(session: &mut Session, ctx: &RequestContext) {
+    let timeouts = ctx.timeouts();
+    session.set_read_timeout(Some(timeouts.read));
+    match ClientStream::of(session.as_downstream()) {
+        Some(client) => client.state().set_write_timeout(timeouts.write),
+        None => session.set_write_timeout(Some(timeouts.write)),
     }
 }
 
@@ -42,7 +52,7 @@ pub(super) fn note_response_end(session: &mut Session) {
 
 /// The connection is now a tunnel.
 pub(super) fn begin_tunnel(session: &mut Session, ctx: &RequestContext) {
-    session.set_read_timeout(Some(ctx.active.timeouts.tunnel));
+    session.set_read_timeout(Some(ctx.timeouts().tunnel));
     if let Some(client) = ClientStream::of(session.as_downstream()) {
         client.note_head_read(BodyDecoder::UntilClose);
     }
@@ -74,7 +84,7 @@ pub(super) fn check_body_rate(session: &Session, ctx: &RequestContext) -> Result
 /// timeout of a tunnel.
 pub(super) fn set_response_deadline(session: &Session, ctx: &RequestContext) {
     if let Some(state) = client::state_of(session.as_downstream()) {
-        state.set_response_deadline(Some(ctx.active.timeouts.read));
+        state.set_response_deadline(Some(ctx.timeouts().read));
     }
 }
 

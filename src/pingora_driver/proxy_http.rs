@@ -60,7 +60,7 @@ impl ProxyHttp for Proxy {
             // is seconds, and 0 would mean no limit.
             session.set_keepalive(Some(ceil_seconds(ctx.active.timeouts.client_keepalive)));
         }
-        session.set_read_timeout(Some(ctx.active.timeouts.read));
+        deadlines::set_timeouts(session, ctx);
         deadlines::note_request_head(session, ctx);
         session.set_total_drain_timeout(Some(LINGER));
         session.set_abort_on_close(ctx.active.half_close == HalfClose::Abort);
@@ -89,6 +89,7 @@ impl ProxyHttp for Proxy {
         }
         let connection = connection(session);
         let response = self.respond(session.req_header().into(), connection, ctx);
+        deadlines::set_timeouts(session, ctx);
         let responds = response.is_some();
         if let Some(response) = response {
             send(session, ctx, response).await?;
@@ -130,9 +131,15 @@ impl ProxyHttp for Proxy {
             }
         }
         let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
+        let timeouts = ctx.timeouts();
+        let options = &mut peer.options;
+        options.connection_timeout = Some(timeouts.connect);
+        options.total_connection_timeout = Some(timeouts.connect);
+        options.read_timeout = Some(timeouts.read);
+        options.write_timeout = Some(timeouts.write);
         if ctx.upgrade.is_some() {
             // Pingora has one read timeout for the handshake and for the tunnel; `deadlines` limits the handshake.
-            peer.options.read_timeout = Some(ctx.active.timeouts.tunnel);
+            options.read_timeout = Some(timeouts.tunnel);
             upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
         } else if let Some(state) = client::lend_socket(session.as_downstream_mut()) {
             peer.options.custom_l4 = Some(state);
@@ -192,7 +199,8 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         deadlines::check_body_rate(session, ctx)?;
         if let Some(more) = body.as_ref().filter(|_| !session.was_upgraded()) {
-            http_rules::count_body_bytes(&mut ctx.body_bytes, more.len(), ctx.active.limits.body)?;
+            let limit = ctx.limits().body;
+            http_rules::count_body_bytes(&mut ctx.body_bytes, more.len(), limit)?;
         }
         // The latency of the host starts only after a slow upload has ended.
         if end_of_stream && ctx.host_response.is_none() && !session.is_body_empty() {
@@ -341,7 +349,12 @@ async fn send(
 ) -> Result<()> {
     let tls = is_over_tls(session);
     ctx.edit_local(&mut response, session.req_header().into(), tls);
-    respond::send(session, &response, Persistence::KeepAlive).await?;
+    match response.persistence() {
+        Persistence::KeepAlive => {
+            respond::send(session, &response, Persistence::KeepAlive).await?;
+        }
+        Persistence::Close => respond::send_and_close(session, &response, true).await?,
+    }
     ctx.refused = Some(response.termination());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The running configuration of the proxy, as one immutable value that a reload replaces as a whole.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -7,9 +8,10 @@ use ipnet::IpNet;
 
 use super::forwarding::trace_context::TraceSampling;
 use super::http_rules::Via;
+use super::request_limits::{RequestLimits, RouteState};
 use crate::config::{
-    self, Access, ClientIdentity, Config, HalfClose, Http1, Limits, ProxyProtocol, Timeouts,
-    Underscores,
+    self, Access, ClientIdentity, Config, HalfClose, Http1, Limits, ProxyProtocol, RouteMatch,
+    Timeouts, Underscores,
 };
 use crate::pool::{HostRegistry, Pool, PoolError};
 use crate::record::Observer;
@@ -35,10 +37,14 @@ pub struct ActiveConfig {
     pub upgrades: Vec<Arc<str>>,
     /// Which driver serves HTTP/1.1: the engine or Pingora.
     pub http1: Http1,
-    /// Timeouts of clients and hosts.
+    /// Timeouts of connections, and of requests whose route is not known yet.
     pub timeouts: Timeouts,
-    /// Limits on sizes, counts and rates.
+    /// Limits on sizes, counts and rates. That of the body is the longest one that any route permits.
     pub limits: Limits,
+    /// What requests may take, by route and pool. The first element is for requests without a route.
+    pub(crate) request_limits: Vec<RequestLimits>,
+    /// What the routes have at run time, in the order of `routes`.
+    pub(crate) route_states: Vec<RouteState>,
     /// What happens to request fields with `_` in their names.
     pub(crate) underscores: Underscores,
     /// Fields by which a client could claim a false identity.
@@ -99,6 +105,7 @@ impl ActiveConfig {
                 _ => fresh,
             }))
         });
+        let (request_limits, route_states) = RequestLimits::of_routes(config);
         Ok(ActiveConfig {
             router: Router::new(&config.routes, config.paths.ambiguous),
             routes: config.routes.clone(),
@@ -118,7 +125,12 @@ impl ActiveConfig {
             upgrades: config.upgrades.clone(),
             http1: config.server.http1,
             timeouts: config.timeouts,
-            limits: config.limits.clone(),
+            limits: Limits {
+                body: RequestLimits::largest_body(&request_limits),
+                ..config.limits.clone()
+            },
+            request_limits,
+            route_states,
             underscores: config.headers.underscores,
             client_identity: config.headers.client_identity.clone(),
             sampling: config.tracing.as_ref().map(|tracing| TraceSampling {
@@ -128,6 +140,19 @@ impl ActiveConfig {
             observers: Vec::new(),
             via: config.headers.via.as_deref().map(Via::new),
         })
+    }
+
+    /// Takes over the requests in flight of the routes that were there `before`. What a route matches identifies it.
+    pub(crate) fn continue_routes(&mut self, before: &ActiveConfig) {
+        let known = before.routes.iter().zip(&before.route_states);
+        let known = HashMap::<&RouteMatch, _>::from_iter(
+            known.filter_map(|(route, state)| Some((&route.matches, state.slots.as_ref()?))),
+        );
+        for (route, state) in self.routes.iter().zip(&mut self.route_states) {
+            if let (Some(slots), Some(known)) = (&mut state.slots, known.get(&route.matches)) {
+                slots.continue_from(known);
+            }
+        }
     }
 
     /// Whether `peer` may connect to the listener at `address`.

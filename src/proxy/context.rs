@@ -12,9 +12,10 @@ use super::admission::traffic_state::InFlightGuard;
 use super::failure::SentRequest;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ClientOrigin;
-use super::selection::input::{SelectionInput, is_repeatable};
+use super::request_limits::RequestLimits;
+use super::selection::input::{RetryRules, SelectionInput, is_repeatable};
 use crate::balancer::{BalancerError, HostId};
-use crate::config::Retry;
+use crate::config::{Retry, Timeouts};
 use crate::message::RequestView;
 use crate::pool::{Affinity, Failure, Outcome, Pool, PoolLease, RetryHandle};
 use crate::record::{Attempt, AttemptOutcome, TerminationReason, TraceContext};
@@ -28,6 +29,8 @@ pub struct RequestContext {
     pub(crate) route: Option<usize>,
     /// Index into the pools of `active`; set once the route is known.
     pub(crate) pool: usize,
+    /// What the request may take, as an index into the request limits of `active`.
+    pub(crate) limits: usize,
     /// Whether the route leads to a pool.
     pub(crate) has_pool: bool,
     /// Which requests may be retried; set once the route is known.
@@ -109,6 +112,7 @@ impl RequestContext {
             active,
             route: None,
             pool: 0,
+            limits: 0,
             has_pool: false,
             retry: Retry::default(),
             origin: None,
@@ -135,6 +139,16 @@ impl RequestContext {
         }
     }
 
+    /// What the request may take: by its route and pool, once they are known.
+    pub(crate) fn limits(&self) -> &RequestLimits {
+        &self.active.request_limits[self.limits]
+    }
+
+    /// The timeouts of the request: of its route and pool, once they are known.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.limits().timeouts
+    }
+
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.active.pools[self.pool]
     }
@@ -159,11 +173,12 @@ impl RequestContext {
 
     /// Whether the retry policy permits one more attempt, by number and by time.
     pub(crate) fn has_another_attempt(&self) -> bool {
-        self.retry_handle.as_ref().is_some_and(|handle| {
-            let policy = handle.policy();
+        let retries = self.limits().retries.as_ref();
+        retries.is_some_and(|retries| {
             let first = self.attempts.first();
-            self.attempts.len() <= policy.attempts
-                && first.is_some_and(|first| first.began.elapsed() < policy.deadline)
+            self.retry_handle.is_some()
+                && self.attempts.len() <= retries.attempts
+                && first.is_some_and(|first| first.began.elapsed() < retries.deadline)
         })
     }
 
@@ -175,8 +190,9 @@ impl RequestContext {
 
     /// Whether the retry policy lists a status, so that the client should rather get the response of another host.
     pub(crate) fn is_retryable_status(&self, status: StatusCode) -> bool {
-        let handle = self.retry_handle.as_ref();
-        handle.is_some_and(|handle| handle.policy().includes(status.as_u16()))
+        let retries = self.limits().retries.as_ref();
+        self.retry_handle.is_some()
+            && retries.is_some_and(|retries| retries.includes(status.as_u16()))
     }
 
     /// What matters for resending the request. `replayable`: the body read so far is buffered; `answered`: the client
@@ -262,7 +278,12 @@ impl RequestContext {
     fn selection_input<'a>(&'a self, request: RequestView<'a>) -> SelectionInput<'a> {
         let client = self.origin.map(|origin| origin.client);
         let (attempts, tried) = (self.attempts.len(), &self.tried);
-        SelectionInput::new(request, self.pool(), client, attempts, tried, self.retry)
+        let retries = self.limits().retries.as_ref();
+        let retry = RetryRules {
+            methods: self.retry,
+            attempts: retries.map_or(0, |retries| retries.attempts),
+        };
+        SelectionInput::new(request, self.pool(), client, attempts, tried, retry)
     }
 
     /// Ends the attempt and counts a failure of the host.

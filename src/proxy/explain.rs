@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::forwarding::x_forwarded::ClientOrigin;
 use super::request_target::TargetForm;
-use super::selection::input::SelectionInput;
+use super::selection::input::{RetryRules, SelectionInput};
+use super::selection::split;
 use super::{ActiveConfig, MAX_ATTEMPTS, admission, http_rules};
 use crate::balancer::HostId;
-use crate::config::{Action, Retry, Route};
+use crate::config::{Action, KeySource, PoolShare, Retry, Route};
 use crate::message::RequestView;
 use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
@@ -45,13 +46,16 @@ pub struct ExplainRequest {
 /// Which host a request would be sent to, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestExplanation {
-    /// `None`: no route matches.
+    /// `None`: no route matches, or the route has no pool or leaves it to chance.
     pub pool: Option<String>,
     /// The number of the route in the configuration, from 1. `None`: the description names a pool, or no route matches.
     pub route: Option<usize>,
     /// The routes before it that do not match, or the last ones of all if none does: up to 20, in the order of the file.
     #[serde(default)]
     pub unmatched: Vec<UnmatchedRoute>,
+    /// How the route splits its requests among pools. `None`: it does not.
+    #[serde(default)]
+    pub split: Option<ExplainedSplit>,
     /// The algorithm of the pool.
     pub algorithm: Option<String>,
     /// `None`: the algorithm does not hash, or hashes the client's address by default.
@@ -81,6 +85,24 @@ pub struct ExplainedKey {
     pub source: String,
     /// `None`: the request has no such value, and the algorithm's fallback selects.
     pub value: Option<String>,
+}
+
+/// How a route splits its requests among pools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedSplit {
+    /// The pools with their weights, in the order of the file.
+    pub shares: Vec<ExplainedShare>,
+    /// The key that decides. `None`: each request goes to one of the pools at random.
+    pub key: Option<ExplainedKey>,
+}
+
+/// A pool and its share of a route's requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedShare {
+    /// The name of the pool.
+    pub pool: String,
+    /// Its part of the sum of all weights.
+    pub weight: u32,
 }
 
 /// Why a description is rejected.
@@ -123,8 +145,11 @@ pub fn explain(
             ExplainError::Unknown(format!("there is no pool `{}`", name.escape_debug()))
         })?;
         let tried = described.tried_of(pool)?;
-        let input =
-            SelectionInput::new(request, pool, client, tried.len(), &tried, Retry::default());
+        let retry = RetryRules {
+            methods: Retry::default(),
+            attempts: pool.budget().map_or(0, |budget| budget.policy().attempts),
+        };
+        let input = SelectionInput::new(request, pool, client, tried.len(), &tried, retry);
         return Ok(RequestExplanation::new(pool, None, &input));
     }
     let found = match admission::route(active, request, client) {
@@ -165,6 +190,38 @@ fn unmatched_before(
     unmatched.collect()
 }
 
+/// How a split treats a request, and the pool that the request goes to, as an index into `shares`. `None`: that is left
+/// to chance.
+fn explain_split(
+    shares: &[PoolShare],
+    key: Option<&KeySource>,
+    request: RequestView<'_>,
+    client: Option<IpAddr>,
+) -> (ExplainedSplit, Option<usize>) {
+    let found = key.and_then(|source| split::by_key(shares, source, request, client));
+    let mut weighted = (0..shares.len()).filter(|&index| shares[index].weight > 0);
+    let only = match (weighted.next(), weighted.next()) {
+        (only, None) => only,
+        _ => None,
+    };
+    let split = ExplainedSplit {
+        shares: shares
+            .iter()
+            .map(|share| ExplainedShare {
+                pool: share.pool.name.clone(),
+                weight: share.weight,
+            })
+            .collect(),
+        key: key.map(|source| ExplainedKey {
+            source: source.to_string(),
+            value: found
+                .as_ref()
+                .map(|(_, key)| String::from_utf8_lossy(key).into_owned()),
+        }),
+    };
+    (split, found.map(|(index, _)| index).or(only))
+}
+
 impl ExplainRequest {
     fn request(&self) -> Result<RequestHeader, String> {
         let method = self.method.as_deref().unwrap_or("GET");
@@ -196,14 +253,35 @@ impl ExplainRequest {
         request: RequestView<'_>,
         client: Option<IpAddr>,
     ) -> Result<RequestExplanation, ExplainError> {
+        let (mut split, mut position) = (None, 0);
         let pool = match route.action.get() {
             Action::Pool(pool) => &active.pools[pool.index],
+            Action::Split(shares, key) => {
+                let (explained, chosen) = explain_split(shares, key, request, client);
+                split = Some(explained);
+                let Some(chosen) = chosen else {
+                    let mut explanation = RequestExplanation::of_route(number + 1, "split");
+                    explanation.split = split;
+                    return Ok(explanation);
+                };
+                position = chosen;
+                &active.pools[shares[chosen].pool.index]
+            }
             Action::Redirect(_) => return Ok(RequestExplanation::of_route(number + 1, "redirect")),
             Action::Respond(_) => return Ok(RequestExplanation::of_route(number + 1, "respond")),
         };
         let tried = self.tried_of(pool)?;
-        let input = SelectionInput::new(request, pool, client, tried.len(), &tried, route.retry);
+        let limits = &active.request_limits[active.route_states[number].limits + position];
+        let retry = RetryRules {
+            methods: route.retry,
+            attempts: limits
+                .retries
+                .as_ref()
+                .map_or(0, |retries| retries.attempts),
+        };
+        let input = SelectionInput::new(request, pool, client, tried.len(), &tried, retry);
         let mut explanation = RequestExplanation::new(pool, Some(number + 1), &input);
+        explanation.split = split;
         if !admission::permits(route, client) {
             explanation.outcome = SelectionOutcome::none("forbidden");
             explanation.candidates.clear();
@@ -246,6 +324,7 @@ impl RequestExplanation {
             pool: Some(pool.name().to_owned()),
             route,
             unmatched: Vec::new(),
+            split: None,
             algorithm: Some(pool.algorithm().to_owned()),
             key: pool.key().map(|source| ExplainedKey {
                 source: source.to_string(),
@@ -271,6 +350,7 @@ impl RequestExplanation {
             pool: None,
             route: None,
             unmatched: Vec::new(),
+            split: None,
             algorithm: None,
             key: None,
             outcome: SelectionOutcome::none(why),

@@ -123,6 +123,11 @@ impl LocalMessage {
         self.termination
     }
 
+    /// Whether the client's connection may stay open. A client whose body is too long may still send all of it.
+    pub(crate) fn persistence(&self) -> Persistence {
+        Persistence::from_keep_alive(self.termination != TerminationReason::TooLarge)
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.status
     }

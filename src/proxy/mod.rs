@@ -17,6 +17,7 @@ mod fuzz;
 pub(crate) mod http_rules;
 pub(crate) mod local_message;
 pub(crate) mod local_response;
+mod request_limits;
 mod request_target;
 pub(crate) mod selection;
 mod template_values;
@@ -32,7 +33,8 @@ pub use active_config::{ActiveConfig, PreviousPool};
 pub use admission::{TrafficState, client_network};
 pub use context::RequestContext;
 pub use explain::{
-    ExplainError, ExplainRequest, ExplainedKey, RequestExplanation, UnmatchedRoute, explain,
+    ExplainError, ExplainRequest, ExplainedKey, ExplainedShare, ExplainedSplit, RequestExplanation,
+    UnmatchedRoute, explain,
 };
 
 /// Maximum number of attempts per request, including the first. Passed to Pingora as its limit, it is above anything a

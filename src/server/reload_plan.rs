@@ -41,6 +41,7 @@ impl ReloadPlan {
         };
         let mut active = ActiveConfig::replacing(&config, &mut host_registry, previous)
             .map_err(|error| ReloadError::Invalid(error.to_string()))?;
+        active.continue_routes(&before);
         let built = observers.build(&config, &active, Some(&before));
         active.observers = built.map_err(ReloadError::Invalid)?;
         let is_kept = |pool: &Arc<Pool>| before.pools.iter().any(|old| Arc::ptr_eq(old, pool));

@@ -6,9 +6,9 @@ use std::time::Duration;
 use ballast::config::{
     Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, Failures,
     HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
-    LogFormat, LogTarget, PathRewrite, PoolLimits, PoolRef, Probe, Ready, RequestConditions,
-    Retries, Retry, Route, RouteAction, RouteMatch, Server, SlowStart, Timeouts, Underscores,
-    WhenAllDown,
+    LogFormat, LogTarget, PathRewrite, PoolLimits, PoolRef, PoolTimeouts, Probe, Ready,
+    RequestConditions, Retries, Retry, Route, RouteAction, RouteLimits, RouteMatch, RouteTimeouts,
+    Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -102,6 +102,8 @@ fn every_key_has_its_default() {
                 name: "web".to_owned(),
                 index: 0,
             }),
+            pools: None,
+            split_by: None,
             redirect: None,
             respond: None,
         },
@@ -110,6 +112,12 @@ fn every_key_has_its_default() {
         response_headers: HeaderEdits::default(),
         security_headers: false,
         retry: Retry::Idempotent,
+        retries: None,
+        timeouts: RouteTimeouts::default(),
+        limits: RouteLimits {
+            body: None,
+            max_in_flight: None,
+        },
         access: Access::default(),
         rate: None,
     };
@@ -135,6 +143,16 @@ fn every_key_has_its_default() {
         })
     );
     assert_eq!(pool.sticky, None);
+    assert_eq!(
+        pool.timeouts,
+        PoolTimeouts {
+            connect: None,
+            read: None,
+            write: None,
+            idle: None,
+            tunnel: None,
+        }
+    );
     assert_eq!(pool.tls, None);
     let check = pool.health_check.as_ref().expect("a check");
     assert_eq!(check.probe, Probe::Tcp);

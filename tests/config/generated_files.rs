@@ -81,7 +81,14 @@ fn the_reference_file_lists_the_algorithms_with_their_options() {
 }
 
 /// Keys that exclude others which the reference file has.
-const ALTERNATIVES: [&str; 4] = ["redirect", "respond", "replace_path", "file"];
+const ALTERNATIVES: [&str; 6] = [
+    "pools",
+    "split_by",
+    "redirect",
+    "respond",
+    "replace_path",
+    "file",
+];
 
 /// The reference file with every key that is commented out, without [`ALTERNATIVES`] and what is below them.
 fn uncommented() -> String {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ballast::config::{PathPattern, PoolRef, Retry, Route};
+use ballast::config::{Action, Config, KeySource, PathPattern, PoolRef, Retry, Route};
 use serde_json::json;
 
 use crate::{errors, parse};
@@ -89,7 +89,7 @@ fn values_are_validated() {
     for (route, expected) in [
         (
             "{ host: a.org }",
-            "b.yaml:2:10: routes[0]: a route needs one of `pool`, `redirect` and `respond`; write it as in `pool: web`",
+            "b.yaml:2:10: routes[0]: a route needs one of `pool`, `pools`, `redirect` and `respond`; write it as in `pool: web`",
         ),
         (
             "{ pool: apu }",
@@ -340,6 +340,56 @@ fn actions_and_edits_are_validated() {
 }
 
 #[test]
+fn a_split_names_pools_with_weights() {
+    let config = parse(&with_routes(
+        "{ pools: [{ pool: web, weight: 95 }, { pool: api, weight: 5 }], split_by: \"cookie:session\" }",
+    ));
+    let Action::Split(shares, key) = config.routes[0].action.get() else {
+        panic!("{:?}", config.routes[0]);
+    };
+    let shares = shares.iter().map(|share| (share.pool.index, share.weight));
+    assert_eq!(Vec::from_iter(shares), [(0, 95), (1, 5)]);
+    assert_eq!(key, Some(&KeySource::Cookie("session".to_owned())));
+    for (route, expected) in [
+        (
+            "{ pools: [] }",
+            "routes[0].pools: there is no pool; write `[{ pool: web, weight: 95 }, { pool: next, weight: 5 }]`",
+        ),
+        (
+            "{ pools: }",
+            "routes[0].pools: there is no pool; write `[{ pool: web, weight: 95 }, { pool: next, weight: 5 }]`",
+        ),
+        (
+            "{ pools: [{ pool: web, weight: 0 }, { pool: api, weight: 0 }] }",
+            "routes[0].pools: all weights are 0; at least one pool has to get requests",
+        ),
+        (
+            "{ pools: [{ pool: web }, { pool: api, weight: 10001 }] }",
+            "routes[0].pools[1].weight: `10001` is not a whole number from 0 to 10000",
+        ),
+        (
+            "{ pools: [{ pool: web }, { pool: web }, { pool: api }] }",
+            "routes[0].pools[1].pool: the pool `web` is in pools[0] already; add the weights",
+        ),
+        (
+            "{ pools: [{ pool: web }, { pool: api }], split_by: user }",
+            "routes[0].split_by: `user` is not one of `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path`, `uri`",
+        ),
+        (
+            "{ pool: web, pools: [{ pool: api }] }",
+            "routes[0].pools: `pool` says what this route does already; a route does one thing",
+        ),
+        (
+            "{ path: /a/, pool: web, split_by: client_ip }, { pool: api }",
+            "routes[0].split_by: there is nothing to split; `split_by` belongs to a route with `pools`",
+        ),
+    ] {
+        let errors = errors(&with_routes(route));
+        assert!(errors[0].ends_with(expected), "{errors:#?}");
+    }
+}
+
+#[test]
 fn conditions_are_dumped_as_they_are_written() {
     let written = "{ host: a.org, path: = /v1, methods: [GET], headers: { X-A: \"*\" }, query: { a b: ~ ^1 }, \
                    cookies: { c: 1 }, client: 10.0.0.0/8, not: { path: ~ x }, pool: api }, { pool: web }";
@@ -375,4 +425,112 @@ fn twenty_thousand_routes_are_checked_soon() {
     assert!(lines.len() == 1 && lines[0].contains(told), "{lines:?}");
     // On a busy machine; all pairs would take minutes.
     assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn what_a_pool_or_a_route_leaves_out_comes_from_above() {
+    let config = parse(
+        "listeners: [\"127.0.0.1:80\"]\ntimeouts: { read: 1s, write: 2s }\nlimits: { body: 1KiB }\nroutes:\n\
+         - { path: /a/, pool: web, timeouts: { write: 3s }, limits: { body: 0, max_in_flight: 7 }, retries: none }\n\
+         - { path: /b/, pool: web, retries: { attempts: 1 }, limits: { body: 2KiB } }\n- { pool: web }\n\
+         pools:\n  web: { hosts: [\"127.0.0.1:1\"], timeouts: { read: 4s, tunnel: 5s }, retries: { deadline: 6s } }\n",
+    );
+    let (pool, routes) = (&config.pools[0], &config.routes);
+    let times = |route: &Route| {
+        let timeouts = config.request_timeouts(route, Some(pool));
+        [
+            timeouts.connect,
+            timeouts.read,
+            timeouts.write,
+            timeouts.tunnel,
+        ]
+        .map(|time| time.as_secs())
+    };
+    assert_eq!(times(&routes[0]), [3, 4, 3, 5]);
+    assert_eq!(times(&routes[2]), [3, 4, 2, 5]);
+    let bodies = routes.iter().map(|route| config.body_limit(route));
+    assert_eq!(Vec::from_iter(bodies), [None, Some(2048), Some(1024)]);
+    assert_eq!(routes[0].limits.max_in_flight, Some(7));
+    let retries = routes.iter().map(|route| {
+        let retries = Config::request_retries(route, pool)?;
+        Some((retries.attempts, retries.deadline.as_secs()))
+    });
+    assert_eq!(Vec::from_iter(retries), [None, Some((1, 6)), Some((2, 6))]);
+}
+
+#[test]
+fn values_of_routes_are_checked_as_those_above() {
+    for (route, expected) in [
+        (
+            "{ pool: web, timeouts: { read: 5 } }",
+            "routes[0].timeouts.read: `5` has no unit; write `5s` for seconds or `5ms` for milliseconds",
+        ),
+        (
+            "{ pool: web, timeouts: { idle: 5s } }",
+            "routes[0].timeouts: unknown key `idle`, expected one of `connect`, `read`, `write`, `tunnel`",
+        ),
+        (
+            "{ pool: web, timeouts: { read: } }",
+            "routes[0].timeouts.read: a value is missing here; write one or leave the key out",
+        ),
+        (
+            "{ pool: web, limits: { body: 10m } }",
+            "routes[0].limits.body: `10m` is not a number of bytes such as `512`, `32KiB` or `10MiB`; did you mean `10MiB`?",
+        ),
+        (
+            "{ pool: web, retries: 3 }",
+            "routes[0].retries: `3` is neither `none` nor a map; did you mean `{ attempts: 3 }`?",
+        ),
+        (
+            "{ pool: web, retries: { budget: 5% } }",
+            "routes[0].retries: unknown key `budget`, expected one of `attempts`, `statuses`, `deadline`",
+        ),
+    ] {
+        let errors = errors(&with_routes(&format!(
+            "{route}, {{ path: /x/, pool: api }}"
+        )));
+        assert!(errors[0].ends_with(expected), "{errors:#?}");
+    }
+    let text = "listeners: [\"127.0.0.1:80\"]\nroutes: [{ pool: web, retries: { attempts: 1 } }]\n\
+                pools: { web: { hosts: [\"127.0.0.1:1\"], retries: none } }\n";
+    assert_eq!(
+        errors(text),
+        [
+            "b.yaml:2:32: routes[0].retries: the pool `web` has `retries: none`, so there is no budget; give the pool retries \
+             and take them from the other routes with `retries: none`"
+        ]
+    );
+}
+
+#[test]
+fn rates_have_a_short_form() {
+    let rate = |text: &str| {
+        let route = format!("{{ path: /a/, pool: api, rate: {text} }}, {{ pool: web }}");
+        let config = parse(&with_routes(&route));
+        let rate = config.routes[0].rate.clone().expect("a rate");
+        (rate.interval(), rate.burst.get(), rate.to_string())
+    };
+    let second = 1_000_000_000;
+    let shown = |text: &str| text.to_owned();
+    assert_eq!(
+        rate("5/min"),
+        (12 * second, 1, shown("5/min, burst 1, by client_ip"))
+    );
+    assert_eq!(
+        rate("0.5/s"),
+        (2 * second, 1, shown("0.5/s, burst 1, by client_ip"))
+    );
+    assert_eq!(
+        rate("100/s"),
+        (second / 100, 100, shown("100/s, burst 100, by client_ip"))
+    );
+    assert_eq!(
+        rate("9000/h"),
+        (second * 2 / 5, 3, shown("9000/h, burst 3, by client_ip"))
+    );
+    let map = "{ requests: 90, per: min, burst: 9, key: \"header:X-Key\" }";
+    let by_key = shown("90/min, burst 9, by header:x-key");
+    assert_eq!(rate(map), (60 * second / 90, 9, by_key.clone()));
+    let map = "{ requests: 90/min, burst: 9, key: \"header:X-Key\" }";
+    assert_eq!(rate(map), (60 * second / 90, 9, by_key));
 }

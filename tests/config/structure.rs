@@ -55,7 +55,7 @@ fn unknown_keys_are_refused_with_a_hint() {
     );
     assert_eq!(
         only("limits: { rate: { per_second: 3 } }\n"),
-        "b.yaml:1:19: limits.rate: unknown key `per_second`, expected one of `requests`, `burst`, `key`"
+        "b.yaml:1:19: limits.rate: unknown key `per_second`, expected one of `requests`, `per`, `burst`, `key`"
     );
     assert_eq!(
         only(&with_pool("hosts: [{ adress: \"127.0.0.1:1\" }]")),
@@ -70,10 +70,8 @@ fn unknown_keys_are_refused_with_a_hint() {
 
 #[test]
 fn unsupported_pool_keys_are_unknown() {
-    for key in ["protocol", "timeouts"] {
-        let line = only(&with_pool(&format!("{key}: {{}}")));
-        assert!(line.contains(&format!("unknown key `{key}`")), "{line}");
-    }
+    let line = only(&with_pool("protocol: {}"));
+    assert!(line.contains("unknown key `protocol`"), "{line}");
 }
 
 #[test]

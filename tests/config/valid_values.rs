@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ballast::balancer::ALGORITHMS;
 use ballast::config::{
-    Access, HalfClose, HostHeader, Initial, KeySource, Listener, PoolTls, Probe, Rate, RateKey,
-    Underscores, WhenAllDown,
+    Access, HalfClose, HostHeader, Initial, KeySource, Listener, Period, PoolTls, Probe, Rate,
+    RateKey, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool, pool_with, with_top};
@@ -234,9 +234,10 @@ pools: { web: { hosts: [\"127.0.0.1:1\"] } }
     assert_eq!(limits.max_connections_per_client, Some(3));
     assert_eq!(limits.max_requests_per_connection, None);
     assert_eq!(limits.min_body_rate, Some(100));
-    let rate = |requests, burst, key| {
+    let rate = |requests: u64, burst, key| {
         Some(Rate {
-            requests: std::num::NonZeroU32::new(requests).expect("above 0"),
+            thousandths: std::num::NonZeroU64::new(requests * 1_000).expect("above 0"),
+            per: Period::Second,
             burst: std::num::NonZeroU32::new(burst).expect("above 0"),
             key,
         })

@@ -45,6 +45,7 @@ mod retries;
 #[path = "../../benches/scenarios/rig/mod.rs"]
 mod rig;
 mod route_actions;
+mod route_limits;
 mod routes;
 mod slow_start;
 mod sticky;

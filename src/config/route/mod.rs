@@ -10,12 +10,16 @@ mod path_pattern;
 mod path_rewrite;
 mod redirect;
 mod respond;
+mod split;
 
 use super::access::Access;
 use super::document::{Content, Node, Position};
 use super::environment::System;
+use super::limits::RouteLimits;
 use super::rate::{Rate, rate};
-use super::schema::{Kind, List, Reader, boolean, choice, list, map_of, section};
+use super::retries::{self, RouteRetries};
+use super::schema::{Kind, List, Reader, boolean, choice, list, map_of, or_none, section};
+use super::timeouts::RouteTimeouts;
 
 pub use action::{Action, PoolRef, RouteAction};
 pub use header_edits::HeaderEdits;
@@ -25,6 +29,7 @@ pub(crate) use path_pattern::begins_with_segments;
 pub use path_rewrite::PathRewrite;
 pub use redirect::Redirect;
 pub use respond::Respond;
+pub use split::PoolShare;
 
 /// Checking so many takes a second without optimization.
 const MAX_ROUTES: usize = 20_000;
@@ -51,6 +56,12 @@ section! {
             choice(&[("idempotent", Retry::Idempotent), ("any_method", Retry::AnyMethod)]),
             default "idempotent"
         },
+        /// What differs from the pool's `retries` on this route; `none`: no retries. They take from the pool's budget.
+        retries: Option<Option<RouteRetries>> { or_none(map_of::<RouteRetries>(), retries::hint), optional "" },
+        /// What differs on this route from the `timeouts` of the pool and the top level.
+        timeouts: RouteTimeouts { map_of::<RouteTimeouts>(), default "{}" },
+        /// How much there may be of anything on this route.
+        limits: RouteLimits { map_of::<RouteLimits>(), default "{}" },
         /// Whose requests are served, by the client's address; others get 403.
         access: Access { map_of::<Access>(), flat },
         /// How many requests a client may send on this route.

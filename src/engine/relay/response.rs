@@ -64,7 +64,7 @@ impl Relay<'_> {
         if !is_due {
             return Ok(Poll::Pending);
         }
-        let limit = self.ctx.active.timeouts.read;
+        let limit = self.ctx.timeouts().read;
         let wait_began = || match self.state.down {
             ResponseState::AwaitingHead => Instant::from_std(self.ctx.attempt_started),
             _ => Instant::now(),

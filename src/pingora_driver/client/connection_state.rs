@@ -98,6 +98,8 @@ pub(crate) struct ConnectionState {
     head_began: AtomicU64,
     /// Deadline for the host's response head, in microseconds since `opened_at`. 0: no deadline.
     response_deadline: AtomicU64,
+    /// How long a write to the client may stall in the current request, in microseconds. 0: not known yet.
+    write_timeout: AtomicU64,
     /// Whether that deadline has expired.
     host_timed_out: AtomicBool,
     /// How long an HTTP/2 stream has waited for its client, in microseconds.
@@ -130,6 +132,7 @@ impl ConnectionState {
             opened_at: Instant::now(),
             head_began: AtomicU64::new(0),
             response_deadline: AtomicU64::new(0),
+            write_timeout: AtomicU64::new(0),
             host_timed_out: AtomicBool::new(false),
             client_wait: AtomicU64::new(0),
             heads_pending: AtomicBool::new(false),
@@ -229,6 +232,19 @@ impl ConnectionState {
             u64::try_from(deadline).unwrap_or(u64::MAX)
         });
         self.response_deadline.store(deadline, Ordering::Relaxed);
+    }
+
+    /// Sets how long a write to the client may stall in the current request.
+    pub(crate) fn set_write_timeout(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        self.write_timeout.store(limit, Ordering::Relaxed);
+    }
+
+    /// How long a write to the client may stall in the current request. `None`: not known yet, or HTTP/2, where requests
+    /// share the connection.
+    pub(crate) fn write_timeout(&self) -> Option<Duration> {
+        let limit = self.write_timeout.load(Ordering::Relaxed);
+        (limit > 0).then(|| Duration::from_micros(limit))
     }
 
     pub(crate) fn response_deadline(&self) -> Option<Instant> {

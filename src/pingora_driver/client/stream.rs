@@ -36,7 +36,7 @@ use crate::proxy::ActiveConfig;
 /// - it returns no bytes after a request before Pingora asks for the next one;
 /// - on HTTP/2 the preface and each head must be complete within the same time; the time between them is not limited
 ///   here;
-/// - a write must make progress within `timeouts.write`.
+/// - a write must make progress within `timeouts.write`, which on HTTP/1 may be the one of the request's route.
 pub struct ClientStream {
     /// `None` while it is lent, and after it was left in the state.
     socket: Option<ClientSocket>,
@@ -168,9 +168,10 @@ impl ClientStream {
                 return Poll::Ready(Err(error));
             }
         }
-        let write_by = *self
-            .write_by
-            .get_or_insert_with(|| Instant::now() + self.active.load().timeouts.write);
+        let write_by = *self.write_by.get_or_insert_with(|| {
+            let limit = self.state.write_timeout();
+            Instant::now() + limit.unwrap_or_else(|| self.active.load().timeouts.write)
+        });
         if self.write_timer.has_elapsed(write_by, context) {
             let stalled = io::Error::new(ErrorKind::TimedOut, "the client does not read");
             return Poll::Ready(Err(stalled));

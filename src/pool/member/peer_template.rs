@@ -11,7 +11,7 @@ use crate::config;
 
 /// The connection settings that all members of a pool share.
 pub(in crate::pool) struct PeerTemplate<'a> {
-    timeouts: &'a config::Timeouts,
+    timeouts: config::Timeouts,
     tls: Option<&'a config::PoolTls>,
     ca: Option<Arc<CaType>>,
     /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
@@ -20,12 +20,12 @@ pub(in crate::pool) struct PeerTemplate<'a> {
 }
 
 impl<'a> PeerTemplate<'a> {
-    pub(in crate::pool) fn new(pool: &'a config::Pool, timeouts: &'a config::Timeouts) -> Self {
+    pub(in crate::pool) fn new(pool: &'a config::Pool, timeouts: &config::Timeouts) -> Self {
         let tls = pool.tls.as_ref();
         let mut hasher = DefaultHasher::new();
         pool.name.hash(&mut hasher);
         PeerTemplate {
-            timeouts,
+            timeouts: pool.timeouts.over(*timeouts),
             tls,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
             group_key: if tls.is_some() { hasher.finish() } else { 0 },

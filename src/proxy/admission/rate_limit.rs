@@ -89,8 +89,8 @@ impl RateLimiter {
 
     fn spend(&self, hash: u64, rate: &Rate, now: Duration) -> Result<(), Duration> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let interval = 1_000_000_000 / u64::from(rate.requests.get());
-        let allowance = interval * u64::from(rate.burst.get());
+        let interval = rate.interval();
+        let allowance = interval.saturating_mul(rate.burst.get().into());
         let set = &self.sets[hash as usize % SETS];
         // An entry is always written as a whole, so a poisoned lock leaves nothing half-written.
         let mut known = set.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +98,7 @@ impl RateLimiter {
         let oldest = || (0..WAYS).min_by_key(|&index| known[index].arrival);
         let index = position.or_else(oldest).unwrap_or_default();
         let previous = position.map_or(0, |index| known[index].arrival);
-        let arrival = previous.max(now) + interval;
+        let arrival = previous.max(now).saturating_add(interval);
         match (arrival - now).checked_sub(allowance) {
             None | Some(0) => {
                 known[index] = RateEntry { hash, arrival };
@@ -111,15 +111,17 @@ impl RateLimiter {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::num::{NonZeroU32, NonZeroU64};
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Period;
 
     fn rate(requests: u32, burst: u32) -> Rate {
         Rate {
-            requests: NonZeroU32::new(requests).expect("above 0"),
+            thousandths: NonZeroU64::new(u64::from(requests) * 1_000).expect("above 0"),
+            per: Period::Second,
             burst: NonZeroU32::new(burst).expect("above 0"),
             key: RateKey::ClientIp,
         }
@@ -142,6 +144,21 @@ mod tests {
         let later = second * 100;
         let passed = (0..10).filter(|_| clients.spend(7, &rate, later).is_ok());
         assert_eq!(passed.count(), 3);
+    }
+
+    #[test]
+    fn a_rate_may_be_slower_than_one_request_per_second() {
+        let clients = RateLimiter::default();
+        let rate = Rate {
+            per: Period::Minute,
+            ..rate(5, 1)
+        };
+        let (second, interval) = (Duration::from_secs(1), Duration::from_secs(12));
+        assert_eq!(clients.spend(7, &rate, second), Ok(()));
+        assert_eq!(clients.spend(7, &rate, second), Err(interval));
+        let early = second + interval - Duration::from_nanos(1);
+        assert_eq!(clients.spend(7, &rate, early), Err(Duration::from_nanos(1)));
+        assert_eq!(clients.spend(7, &rate, second + interval), Ok(()));
     }
 
     #[test]

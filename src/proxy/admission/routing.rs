@@ -1,4 +1,5 @@
-//! Which requests are served and by which route: global rate, route, access, rate of the route.
+//! Which requests are served and by which route: global rate, route, access, rate and limits of the route; and to which
+//! pool they go.
 
 use std::net::IpAddr;
 
@@ -13,16 +14,19 @@ use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::context::RequestContext;
 use crate::proxy::forwarding::request_id::RequestId;
 use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+use crate::proxy::http_rules;
 use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::request_target::RequestTarget;
+use crate::proxy::selection::split;
 use crate::proxy::template_values::TemplateValues;
 use crate::route::{AmbiguousPath, RoutingInput};
 
 impl Proxy {
     /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
     /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, or the
-    /// request exceeds the rate of the route), if the route responds itself, or if its listener redirects to https.
+    /// request exceeds the rate of the route or one of its limits), if the route responds itself, or if its listener
+    /// redirects to https.
     pub(crate) fn respond(
         &self,
         request: RequestView<'_>,
@@ -43,14 +47,24 @@ impl Proxy {
             return refused.map(Into::into);
         }
         let route = &ctx.active.routes[ctx.route?];
-        if let Action::Pool(pool) = route.action.get() {
-            (ctx.pool, ctx.has_pool) = (pool.index, true);
-            return None;
+        match route.action.get() {
+            Action::Pool(pool) => {
+                (ctx.pool, ctx.has_pool) = (pool.index, true);
+                return None;
+            }
+            Action::Split(shares, key) => {
+                let client = ctx.origin.map(|origin| origin.client);
+                let chosen = split::choose(shares, key, request, client);
+                (ctx.pool, ctx.has_pool) = (shares[chosen].pool.index, true);
+                ctx.limits += chosen;
+                return None;
+            }
+            Action::Redirect(_) | Action::Respond(_) => {}
         }
         ctx.id.get_or_insert_with(RequestId::generate);
         let values = TemplateValues::new(ctx, request, connection.tls);
         match ctx.route()?.action.get() {
-            Action::Pool(_) => None,
+            Action::Pool(_) | Action::Split(..) => None,
             Action::Redirect(redirect) => Some(Box::new(values.redirect(redirect))),
             Action::Respond(respond) => Some(Box::new(values.respond(respond))),
         }
@@ -72,12 +86,24 @@ impl Proxy {
             Ok(None) => return Some(LocalResponse::NO_ROUTE),
             Err(AmbiguousPath) => return Some(LocalResponse::AMBIGUOUS_PATH),
         };
-        (ctx.route, ctx.retry) = (Some(number), route.retry);
+        let state = &ctx.active.route_states[number];
+        (ctx.route, ctx.retry, ctx.limits) = (Some(number), route.retry, state.limits);
         if !permits(route, client) {
             return Some(LocalResponse::FORBIDDEN);
         }
         let scope = RateScope::Route(&route.matches);
-        rate_exceeded(scope, route.rate.as_ref()?)
+        let rate = route.rate.as_ref();
+        let refused = rate.and_then(|rate| rate_exceeded(scope, rate));
+        if refused.is_some() {
+            return refused;
+        }
+        // Before the route was known, the body was only compared with the longest one that any route permits.
+        let body = ctx.active.request_limits[state.limits].body;
+        if body != ctx.active.limits.body && http_rules::exceeds(request, body) {
+            return Some(LocalResponse::BODY_TOO_LARGE);
+        }
+        let slots = state.slots.as_ref()?;
+        (!ctx.in_flight.admit_to_route(slots)).then_some(LocalResponse::OVERLOADED)
     }
 }
 

@@ -87,6 +87,7 @@ impl TrafficState {
         InFlightGuard {
             traffic: Arc::clone(self),
             admitted: false,
+            route: None,
         }
     }
 }
@@ -96,6 +97,31 @@ impl TrafficState {
 pub(crate) struct InFlightGuard {
     traffic: Arc<TrafficState>,
     admitted: bool,
+    /// The count of its route, if the request holds one of the route's slots.
+    route: Option<Arc<AtomicU64>>,
+}
+
+/// The requests of one route that may be in flight at the same time.
+#[derive(Debug, Clone)]
+pub(crate) struct RouteSlots {
+    /// Requests that hold a slot. Shared with the same route of the configuration before.
+    taken: Arc<AtomicU64>,
+    limit: u64,
+}
+
+impl RouteSlots {
+    /// `limit` slots, all of them free.
+    pub(crate) fn new(limit: u64) -> Self {
+        RouteSlots {
+            taken: Arc::default(),
+            limit,
+        }
+    }
+
+    /// Takes over the requests in flight of the same route in the configuration before.
+    pub(crate) fn continue_from(&mut self, before: &RouteSlots) {
+        self.taken = Arc::clone(&before.taken);
+    }
 }
 
 impl InFlightGuard {
@@ -103,21 +129,27 @@ impl InFlightGuard {
     /// slots are taken.
     pub(crate) fn admit(&mut self, limit: Option<u64>) -> bool {
         let limit = limit.unwrap_or(u64::MAX).min(self.traffic.admission_limit);
-        self.admitted = self
-            .traffic
-            .admitted
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < limit).then_some(n + 1)
-            })
-            .is_ok();
+        self.admitted = take_slot(&self.traffic.admitted, limit);
         self.admitted
     }
 
-    /// Releases the slot early, once the host has sent the whole response and only the client still has to read it. A
-    /// client that has read it may send its next request at once, and must find the slot free.
+    /// Takes one of the slots of the request's route. `false`: all slots are taken.
+    pub(crate) fn admit_to_route(&mut self, slots: &RouteSlots) -> bool {
+        let admitted = take_slot(&slots.taken, slots.limit);
+        if admitted {
+            self.route = Some(Arc::clone(&slots.taken));
+        }
+        admitted
+    }
+
+    /// Releases the slots early, once the host has sent the whole response and only the client still has to read it. A
+    /// client that has read it may send its next request at once, and must find the slots free.
     pub(crate) fn release_slot(&mut self) {
         if std::mem::take(&mut self.admitted) {
             self.traffic.admitted.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(taken) = self.route.take() {
+            taken.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -129,6 +161,15 @@ impl InFlightGuard {
     pub(crate) fn is_draining(&self) -> bool {
         self.traffic.is_draining()
     }
+}
+
+/// Adds one to `taken` unless it has reached `limit`.
+fn take_slot(taken: &AtomicU64, limit: u64) -> bool {
+    taken
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+            (taken < limit).then_some(taken + 1)
+        })
+        .is_ok()
 }
 
 impl Drop for InFlightGuard {
@@ -157,6 +198,22 @@ mod tests {
         assert_eq!(traffic.present(), 1);
         drop(second);
         assert_eq!(traffic.present(), 0);
+    }
+
+    #[test]
+    fn the_slots_of_a_route_outlive_its_configuration() {
+        let traffic = Arc::new(TrafficState::default());
+        let old = RouteSlots::new(1);
+        let mut first = traffic.enter();
+        assert!(first.admit_to_route(&old));
+        let mut new = RouteSlots::new(2);
+        new.continue_from(&old);
+        let (mut second, mut third) = (traffic.enter(), traffic.enter());
+        assert!(second.admit_to_route(&new));
+        assert!(!third.admit_to_route(&new));
+        first.release_slot();
+        drop(first);
+        assert!(third.admit_to_route(&new));
     }
 
     #[test]

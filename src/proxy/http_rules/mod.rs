@@ -15,7 +15,7 @@ mod via;
 pub(crate) use drop_fields::{drop_fields, names_where};
 pub(crate) use fields::ContentLength;
 pub(crate) use request::{
-    RequestFieldFilter, count_body_bytes, has_connection_close, is_dropped, request_body,
+    RequestFieldFilter, count_body_bytes, exceeds, has_connection_close, is_dropped, request_body,
     requested_upgrade, set_request_hop_fields, validate_request,
 };
 pub(crate) use response::{

@@ -61,14 +61,11 @@ pub(crate) fn validate_request(
         TransferCoding::Unknown => return close(LocalResponse::UNKNOWN_CODING),
     }
     let length = fields::content_length(request.fields);
-    match (length, limits.body) {
-        (ContentLength::Invalid, _) => return close(LocalResponse::BAD_LENGTH),
-        (ContentLength::Canonical(length) | ContentLength::NonCanonical(length), Some(limit))
-            if length > limit =>
-        {
-            return close(LocalResponse::BODY_TOO_LARGE);
-        }
-        _ => {}
+    if length == ContentLength::Invalid {
+        return close(LocalResponse::BAD_LENGTH);
+    }
+    if is_longer(length, limits.body) {
+        return close(LocalResponse::BODY_TOO_LARGE);
     }
     if *request.method == Method::TRACE {
         // TRACE would show a script what proxies and browsers add to a request, including credentials.
@@ -78,6 +75,20 @@ pub(crate) fn validate_request(
         Err(InvalidMaxForwards) => close(LocalResponse::BAD_MAX_FORWARDS),
         Ok(Some(0)) => Err((LocalResponse::OPTIONS, Persistence::KeepAlive)),
         Ok(_) => Ok(length),
+    }
+}
+
+/// Whether a request announces a body of more than `limit` bytes.
+pub(crate) fn exceeds(request: RequestView<'_>, limit: Option<u64>) -> bool {
+    is_longer(fields::content_length(request.fields), limit)
+}
+
+fn is_longer(length: ContentLength, limit: Option<u64>) -> bool {
+    match (length, limit) {
+        (ContentLength::Canonical(length) | ContentLength::NonCanonical(length), Some(limit)) => {
+            length > limit
+        }
+        _ => false,
     }
 }
 

@@ -19,7 +19,16 @@ pub(crate) struct SelectionInput<'a> {
     derived: Option<DerivedKey<'a>>,
     tried: &'a [HostId],
     attempts: usize,
-    retry: Retry,
+    retry: RetryRules,
+}
+
+/// Whether and how often a request may be sent again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RetryRules {
+    /// Which methods.
+    pub(crate) methods: Retry,
+    /// How often at most.
+    pub(crate) attempts: usize,
 }
 
 impl<'a> SelectionInput<'a> {
@@ -30,7 +39,7 @@ impl<'a> SelectionInput<'a> {
         client: Option<IpAddr>,
         attempts: usize,
         tried: &'a [HostId],
-        retry: Retry,
+        retry: RetryRules,
     ) -> Self {
         let derived = pool.key();
         let derived = derived.and_then(|source| DerivedKey::of(source, request, client));
@@ -71,9 +80,7 @@ impl<'a> SelectionInput<'a> {
 
     /// Whether an attempt that begins now may be retried, as far as that is known in advance.
     pub(crate) fn can_be_retried(&self) -> bool {
-        let budget = self.pool.budget();
-        budget.is_some_and(|budget| self.attempts < budget.policy().attempts)
-            && is_repeatable(self.request, self.retry)
+        self.attempts < self.retry.attempts && is_repeatable(self.request, self.retry.methods)
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod hash_key;
 pub(crate) mod input;
+pub(crate) mod split;
 pub(crate) mod sticky;

@@ -180,7 +180,35 @@ fn limits_rates_and_access_lists() {
         ),
         (
             "limits: { rate: { requests: 0 } }",
-            "limits.rate.requests: `0` is not a whole number from 1 to 10000000",
+            "limits.rate.requests: `0` is not from 0.001 to 10000000 requests",
+        ),
+        (
+            "limits: { rate: 5r/m }",
+            "limits.rate: `5r/m` is not a number of requests such as `100/s`, `5/min`, `1000/h` or `0.5/s`; did you mean `5/min`?",
+        ),
+        (
+            "limits: { rate: 5/day }",
+            "limits.rate: `5/day` is not a number of requests such as `100/s`, `5/min`, `1000/h` or `0.5/s`",
+        ),
+        (
+            "limits: { rate: 5 }",
+            "limits.rate: `5` has no period; write `5/s`, `5/min` or `5/h`",
+        ),
+        (
+            "limits: { rate: { requests: 5/s, per: min } }",
+            "limits.rate.per: `requests` has a period already; write one of the two",
+        ),
+        (
+            "limits: { rate: { requests: 5, per: m } }",
+            "limits.rate.per: `m` is not one of `s`, `min`, `h`; did you mean `min`?",
+        ),
+        (
+            "limits: { rate: { requests: 1, per: h, burst: 10000 } }",
+            "limits.rate.burst: 10000 requests at this rate take more than a year",
+        ),
+        (
+            "limits: { rate: }",
+            "limits.rate: `requests` is missing; write it as in `requests: 100`",
         ),
         (
             "limits: { rate: { requests: 1, key: cookie } }",

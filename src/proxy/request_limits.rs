@@ -1,0 +1,70 @@
+//! What a request may take, once its route and its pool are known: made when a configuration becomes active, so that a
+//! request only looks it up by its number.
+
+use super::admission::traffic_state::RouteSlots;
+use crate::config::{Config, Retries, Timeouts};
+
+/// Timeouts, the size of the body and retries of a request. What a route leaves out is its pool's, or else the top
+/// level's.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestLimits {
+    pub(crate) timeouts: Timeouts,
+    /// Bytes of the body. `None`: no limit.
+    pub(crate) body: Option<u64>,
+    /// `None`: the request is sent once.
+    pub(crate) retries: Option<Retries>,
+}
+
+/// What a route has at run time.
+#[derive(Debug)]
+pub(crate) struct RouteState {
+    /// The number of its limits in [`ActiveConfig::request_limits`](super::ActiveConfig::request_limits). A route with
+    /// `pools` has as many of them as pools, in that order.
+    pub(crate) limits: usize,
+    /// `None`: no limit on its requests in flight.
+    pub(crate) slots: Option<RouteSlots>,
+}
+
+impl RequestLimits {
+    /// The limits of requests without a route, then those of all routes.
+    pub(super) fn of_routes(config: &Config) -> (Vec<RequestLimits>, Vec<RouteState>) {
+        let mut limits = vec![RequestLimits {
+            timeouts: config.timeouts,
+            body: config.limits.body,
+            retries: None,
+        }];
+        let states = config.routes.iter().map(|route| {
+            let first = limits.len();
+            let mut pools = route.action.pools().peekable();
+            let body = config.body_limit(route);
+            if pools.peek().is_none() {
+                limits.push(RequestLimits {
+                    timeouts: config.request_timeouts(route, None),
+                    body,
+                    retries: None,
+                });
+            }
+            limits.extend(pools.map(|pool| {
+                let pool = &config.pools[pool.index];
+                RequestLimits {
+                    timeouts: config.request_timeouts(route, Some(pool)),
+                    body,
+                    retries: Config::request_retries(route, pool),
+                }
+            }));
+            RouteState {
+                limits: first,
+                slots: route.limits.max_in_flight.map(RouteSlots::new),
+            }
+        });
+        let states = states.collect();
+        (limits, states)
+    }
+
+    /// The longest body that any request may have. `None`: some have no limit.
+    pub(super) fn largest_body(limits: &[RequestLimits]) -> Option<u64> {
+        let bodies = limits.iter().map(|limits| limits.body);
+        let bodies = bodies.collect::<Option<Vec<_>>>()?;
+        bodies.into_iter().max()
+    }
+}
