@@ -182,7 +182,7 @@ fn checked(keys: RateKeys, node: &Node, reader: &mut Reader<'_>) -> Option<Rate>
 
 fn requests() -> Scalar<Requests> {
     let dump = |requests: &Requests| match requests.per {
-        None if requests.thousandths.get() % SCALE == 0 => {
+        None if requests.thousandths.get().is_multiple_of(SCALE) => {
             json!(requests.thousandths.get() / SCALE)
         }
         None => json!(requests.thousandths.get() as f64 / SCALE as f64),

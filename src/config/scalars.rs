@@ -116,7 +116,7 @@ pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, String
 /// A number of bytes as a person writes it, in the largest unit that fits.
 pub(super) fn format_size(bytes: u64) -> String {
     let mut units = UNITS.iter();
-    let fitting = units.find(|(_, unit)| bytes > 0 && bytes % unit == 0);
+    let fitting = units.find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
     fitting.map_or_else(
         || bytes.to_string(),
         |(name, unit)| format!("{}{name}", bytes / unit),

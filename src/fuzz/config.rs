@@ -219,6 +219,18 @@ fn assert_sound(config: &Config) {
     let used = config.routes.iter().flat_map(|route| route.action.pools());
     let used = BTreeSet::from_iter(used.map(|pool| pool.index));
     assert!(used.into_iter().eq(0..config.pools.len()));
+    let shares = config
+        .routes
+        .iter()
+        .filter_map(|route| route.action.pools.as_ref());
+    for shares in shares {
+        assert!(shares.iter().any(|share| share.weight > 0));
+    }
+    let rates = config.routes.iter().filter_map(|route| route.rate.as_ref());
+    for rate in rates.chain(&config.limits.rate) {
+        let burst = rate.interval().checked_mul(rate.burst.get().into());
+        assert!(burst.is_some_and(|burst| burst > 0), "{rate}");
+    }
     let active = ActiveConfig::new(config, &mut HostRegistry::new());
     let active = active.expect("what was checked can be built");
     assert_eq!(active.pools.len(), config.pools.len());
@@ -316,6 +328,8 @@ fn fuzz_config() {
         "/v1/",
         "header:X-User",
         "cookie:",
+        "weight: ",
+        "5/min",
         "\u{feff}",
         "\u{2028}",
         "ü",

@@ -146,11 +146,6 @@ pub struct RetryHandle {
 }
 
 impl RetryHandle {
-    /// The pool's retry policy.
-    pub fn policy(&self) -> &Retries {
-        self.budget.policy()
-    }
-
     /// Asks for one retry, in place of an earlier one of this request. `false` if the budget denies it.
     pub fn retry(&mut self) -> bool {
         self.end_free();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::http2::{Http2, Secure};
-use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, wait_until};
+use crate::support::{Backend, Ballast, Client, Next, Reply, SOON, Setup, get, wait_until};
 
 /// How a process is asked.
 const WAYS: [&str; 3] = ["engine", "pingora", "http2"];
@@ -110,6 +110,35 @@ fn a_route_and_a_pool_have_read_timeouts_of_their_own() {
 }
 
 #[test]
+fn a_route_says_how_long_its_tunnels_may_be_silent() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::script(|_, wire| {
+        wire.send("HTTP/1.1 101 Fine\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")?;
+        while !wire.read_some(1_000)?.is_empty() {}
+        Ok(Next::Close)
+    }));
+    let setup = Setup::of(&[&backend])
+        .top("upgrades: [tcp]\ntimeouts: { tunnel: 700ms }")
+        .top("routes:\n- { path: /long/, pool: web, timeouts: { tunnel: 30s } }\n- { pool: web }");
+    for way in ["engine", "pingora"] {
+        let asked = Asked::start(&setup, way);
+        let open = |path: &str| {
+            let mut client = Client::connect(asked.ballast.address());
+            let upgrade = "Connection: upgrade\r\nUpgrade: tcp\r\n";
+            let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{upgrade}\r\n");
+            client.send(head).expect("sent");
+            assert_eq!(client.read_head().expect("a head").0, 101, "{way} {path}");
+            client
+        };
+        let mut long = open("/long/");
+        let mut short = open("/");
+        assert!(short.is_closed_within(SOON), "{way}");
+        // It has been silent for longer than the other one.
+        assert!(!long.is_closed_within(Duration::from_millis(200)), "{way}");
+    }
+}
+
+#[test]
 fn a_route_has_a_body_limit_of_its_own() {
     let backend = Backend::start_new("a");
     let setup = Setup::of(&[&backend]).top("limits: { body: 1000 }").top(
@@ -123,7 +152,7 @@ fn a_route_has_a_body_limit_of_its_own() {
             assert_eq!(asked.post(path, most + 1), [413; 2], "{way} {path}");
         }
     }
-    // Whoever is refused may send the rest, which nobody wants: the connection ends.
+    // A client whose body is refused may still send all of it, so the connection ends.
     let ballast = setup.start();
     let mut client = Client::connect(ballast.address());
     let response = client.post("/small/", &[b'x'; 101]);
@@ -248,7 +277,7 @@ fn requests_are_split_by_weight_and_steadily_by_a_key() {
     ballast.reload_by_sighup(&by_cookie(60).yaml());
     let after = pools_of(&ballast);
     for (user, (before, after)) in before.iter().zip(&after).enumerate() {
-        // Nobody moves away from the pool whose share grows.
+        // No user moves away from the pool whose share grows.
         assert!(before == after || (before == "a" && after == "b"), "{user}");
     }
     assert_ne!(before, after);

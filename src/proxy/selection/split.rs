@@ -103,7 +103,7 @@ mod tests {
         }
         // 5 % of them, with a standard deviation of 31.
         assert!((850..1_150).contains(&moved), "{moved}");
-        // Known values: another version must not move anybody's clients.
+        // Known values: another version must not move clients.
         let pools =
             ["alice", "bob", "carol", "dave"].map(|name| position_of(name.as_bytes()) >> 60);
         assert_eq!(pools, [2, 8, 4, 6]);
