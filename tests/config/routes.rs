@@ -337,6 +337,9 @@ fn actions_and_edits_are_validated() {
             "{route}\n{expected}\n{lines:#?}"
         );
     }
+}
+
+#[test]
 fn conditions_are_dumped_as_they_are_written() {
     let written = "{ host: a.org, path: = /v1, methods: [GET], headers: { X-A: \"*\" }, query: { a b: ~ ^1 }, \
                    cookies: { c: 1 }, client: 10.0.0.0/8, not: { path: ~ x }, pool: api }, { pool: web }";
