@@ -125,6 +125,7 @@ fn outcome(outcome: &SelectionOutcome) -> String {
                 "ambiguous_path" => {
                     "its path is ambiguous, so it is rejected with 400 (ambiguous_path)"
                 }
+                "maintenance" => "its pool is in maintenance, so it gets 503 (maintenance)",
                 "forbidden" => "its route does not allow this client (forbidden)",
                 other => other,
             }

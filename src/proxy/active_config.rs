@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::forwarding::trace_context::TraceSampling;
 use super::http_rules::Via;
 use crate::config::{
-    self, Access, ClientIdentity, Config, HalfClose, Http1, Limits, ProxyProtocol, Timeouts,
-    Underscores,
+    self, Access, ClientIdentity, Config, ErrorPages, HalfClose, Http1, Limits, ProxyProtocol,
+    Timeouts, Underscores,
 };
 use crate::pool::{HostRegistry, Pool, PoolError};
 use crate::record::Observer;
@@ -23,6 +23,8 @@ pub struct ActiveConfig {
     pub router: Router,
     /// The routes. The router returns indices into this list.
     pub routes: Vec<config::Route>,
+    /// Pages for responses of the proxy's own, where the route has none.
+    pub(crate) errors: ErrorPages,
     /// The pools. A route refers to its pool by an index into this list.
     pub pools: Vec<Arc<Pool>>,
     /// Access rules of each listener.
@@ -101,6 +103,7 @@ impl ActiveConfig {
         Ok(ActiveConfig {
             router: Router::new(&config.routes, config.paths.ambiguous),
             routes: config.routes.clone(),
+            errors: config.errors.clone(),
             pools: pools.collect::<Result<_, _>>()?,
             listeners: config
                 .listeners

@@ -107,7 +107,7 @@ pub fn explain(
         let tried = described.tried_of(pool)?;
         let input =
             SelectionInput::new(request, pool, client, tried.len(), &tried, Retry::default());
-        return Ok(RequestExplanation::new(pool, None, &input));
+        return Ok(RequestExplanation::new(pool, None, &input).with_maintenance(pool, client));
     }
     let (number, route) = match admission::route(active, request) {
         Ok(Some(found)) => found,
@@ -121,7 +121,8 @@ pub fn explain(
     };
     let tried = described.tried_of(pool)?;
     let input = SelectionInput::new(request, pool, client, tried.len(), &tried, route.retry);
-    let mut explanation = RequestExplanation::new(pool, Some(number + 1), &input);
+    let explanation = RequestExplanation::new(pool, Some(number + 1), &input);
+    let mut explanation = explanation.with_maintenance(pool, client);
     if !admission::permits(route, client) {
         explanation.outcome = SelectionOutcome::none("forbidden");
         explanation.candidates.clear();
@@ -197,6 +198,15 @@ impl RequestExplanation {
             outcome,
             candidates,
         }
+    }
+
+    /// The explanation if `pool` may be in maintenance.
+    fn with_maintenance(mut self, pool: &Pool, client: Option<IpAddr>) -> Self {
+        if admission::maintenance(pool, client).is_some() {
+            self.outcome = SelectionOutcome::none("maintenance");
+            self.candidates.clear();
+        }
+        self
     }
 
     /// A request that its route responds to without a pool.

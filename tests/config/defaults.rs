@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, Failures,
+    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, ErrorPages, Failures,
     HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
-    LogFormat, LogTarget, PathRewrite, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route,
+    LogFormat, LogTarget, Page, PathRewrite, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route,
     RouteAction, RouteMatch, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
@@ -99,11 +99,13 @@ fn every_key_has_its_default() {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         security_headers: false,
+        errors: ErrorPages::default(),
         retry: Retry::Idempotent,
         access: Access::default(),
         rate: None,
     };
     assert_eq!(config.routes, [catch_all]);
+    assert_eq!(config.errors, ErrorPages::default());
 
     let [pool] = config.pools.as_slice() else {
         panic!("{:#?}", config.pools);
@@ -126,6 +128,13 @@ fn every_key_has_its_default() {
     );
     assert_eq!(pool.sticky, None);
     assert_eq!(pool.tls, None);
+    assert_eq!(pool.maintenance, None);
+    let maintenance = pool_with("maintenance: true").maintenance;
+    let maintenance = maintenance.expect("it is on");
+    assert_eq!(maintenance.message, "the service is under maintenance");
+    assert_eq!(maintenance.page, Page::default());
+    assert_eq!(maintenance.retry_after, Duration::from_secs(300));
+    assert_eq!(maintenance.allow, []);
     let check = pool.health_check.as_ref().expect("a check");
     assert_eq!(check.probe, Probe::Tcp);
     assert_eq!(check.interval, Duration::from_secs(2));

@@ -5,5 +5,5 @@ mod routing;
 pub(crate) mod traffic_state;
 
 pub use rate_limit::client_network;
-pub(crate) use routing::{permits, route};
+pub(crate) use routing::{maintenance, permits, route};
 pub use traffic_state::TrafficState;

@@ -1,12 +1,14 @@
 //! Which requests are served and by which route: global rate, route, access, rate of the route.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::Method;
 
 use super::rate_limit::RateScope;
-use crate::config::{Action, Route};
+use crate::config::{Action, Maintenance, Route};
 use crate::message::RequestView;
+use crate::pool::Pool;
 use crate::proxy::Proxy;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::context::RequestContext;
@@ -19,8 +21,8 @@ use crate::route::AmbiguousPath;
 
 impl Proxy {
     /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
-    /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, or the
-    /// request exceeds the rate of the route), or if the route responds itself. `tls`: whether the client's connection
+    /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, the
+    /// request exceeds the rate of the route, or its pool is in maintenance), or if the route responds itself. `tls`: whether the client's connection
     /// is encrypted.
     pub(crate) fn respond(
         &self,
@@ -35,7 +37,9 @@ impl Proxy {
         let route = &ctx.active.routes[ctx.route?];
         if let Action::Pool(pool) = route.action.get() {
             (ctx.pool, ctx.has_pool) = (pool.index, true);
-            return None;
+            let client = ctx.origin.map(|origin| origin.client);
+            let maintenance = maintenance(ctx.pool(), client)?;
+            return Some(Box::new(LocalMessage::maintenance(&maintenance)));
         }
         ctx.id.get_or_insert_with(RequestId::generate);
         let values = TemplateValues::new(ctx, request, tls);
@@ -69,6 +73,13 @@ impl Proxy {
         let scope = RateScope::Route(&route.matches);
         rate_exceeded(scope, route.rate.as_ref()?)
     }
+}
+
+/// The maintenance of a pool, unless it lets the client in. A client without an IP address never is.
+pub(crate) fn maintenance(pool: &Pool, client: Option<IpAddr>) -> Option<Arc<Maintenance>> {
+    let maintenance = pool.maintenance()?;
+    let is_served = client.is_some_and(|client| maintenance.permits(client));
+    (!is_served).then_some(maintenance)
 }
 
 /// The route of a request, and its index.
