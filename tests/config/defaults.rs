@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, ErrorPages, Failures,
-    HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
-    LogFormat, LogTarget, Page, PathRewrite, PoolLimits, PoolRef, Probe, Ready, Retries, Retry, Route,
-    RouteAction, RouteMatch, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, ErrorPages,
+    Failures, HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource,
+    Limits, LogFormat, LogTarget, Page, PathRewrite, PoolLimits, PoolRef, Probe, Ready, Retries,
+    Retry, Route, RouteAction, RouteMatch, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};

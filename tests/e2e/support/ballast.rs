@@ -50,7 +50,7 @@ impl Ballast {
                 // test waits.
                 if !yaml.contains("control_socket:") {
                     wait_until(SOON, "the control socket is open", || {
-                        !ballast.runs() || ballast.find_file(".sock").is_some()
+                        !ballast.is_running() || ballast.find_file(".sock").is_some()
                     });
                 }
                 // A separate service opens the admin listener, and reports a moment later that the process is ready.
