@@ -4,7 +4,9 @@
 use http::HeaderMap;
 
 use crate::support::http2::{Http2, Secure, request};
-use crate::support::{Backend, Ballast, Client, Next, Reply, SOON, Setup, get, wait_until};
+use crate::support::{
+    Backend, Ballast, Client, DeadHost, Next, Reply, SOON, Setup, get, wait_until,
+};
 
 /// A response, however it came.
 #[derive(Debug)]
@@ -78,10 +80,13 @@ const ID: (&str, &str) = ("X-Request-Id", "from-a-client");
 
 #[test]
 fn an_error_of_the_proxy_has_the_page_of_its_route_or_else_of_the_file() {
-    let backend = Backend::start_new("a");
+    let (backend, dead) = (Backend::start_new("a"), DeadHost::new());
     let setup = Setup::of(&[&backend])
         .pool("retries: none")
-        .pool("ejection: none\n  down: { hosts: [] }")
+        .pool(&format!(
+            "ejection: none\n  down: {{ hosts: [\"{}\"], health_check: {{ interval: 1s }} }}",
+            dead.address()
+        ))
         .top("timeouts: { read: 300ms }")
         .top("limits: { body: 10 }")
         .top("trusted_proxies: [127.0.0.1]")
