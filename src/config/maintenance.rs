@@ -10,6 +10,7 @@ use serde_json::json;
 use super::access::{network, networks};
 use super::document::Node;
 use super::environment::System;
+use super::hints::quote;
 use super::page::Page;
 use super::scalars;
 use super::schema::{Kind, Reader, Scalar, map_of, scalar, section, time};
@@ -81,8 +82,15 @@ fn message() -> Scalar<String> {
 }
 
 fn parse_message(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" => Err("the text is empty; clients would not know what they wait for".to_owned()),
-        text => Ok(text.to_owned()),
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("the text is empty; clients would not know what they wait for".to_owned());
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(wrong) => Err(format!(
+            "{} has {wrong:?} in it, but it is one line; `page` may have more",
+            quote(text)
+        )),
+        None => Ok(text.to_owned()),
     }
 }

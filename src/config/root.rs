@@ -73,8 +73,8 @@ section! {
         /// Pages for responses of this proxy itself, by status or range of statuses from 400 to 599, as in
         /// `{ 502-504: { file: /etc/ballast/sorry.html }, 429: { body: "slow down, {request_id}" } }`: each has `body` or
         /// `file`, and `type`, as `respond` has. {message} in it says what is wrong. The first entry with the status counts.
-        /// Responses of hosts and of `respond` stay as they are. Clients whose Accept prefers JSON get an object with
-        /// `status`, `error` and `request_id` instead, unless the page is JSON.
+        /// Responses of hosts and of `respond` stay as they are, and what is not HTTP gets plain text. Clients whose Accept
+        /// prefers JSON get an object with `status`, `error` and `request_id` instead, unless the page is JSON.
         errors: ErrorPages { error_pages(), default "{}" },
         /// Which requests go to which pool. The first route that matches counts, so special ones go first. With a single pool
         /// all of this may be left out.

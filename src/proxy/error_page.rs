@@ -25,8 +25,8 @@ struct JsonError<'a> {
 }
 
 impl RequestContext {
-    /// Gives an error response the page that the configuration has for it, or JSON if the client asks for it. `tls`: whether
-    /// the client's connection is encrypted.
+    /// Gives an error response the page that the configuration has for it, or JSON if the client asks for it. `tls`:
+    /// whether the client's connection is encrypted.
     pub(super) fn set_error_page(
         &mut self,
         message: &mut LocalMessage,

@@ -404,5 +404,8 @@ mod tests {
         let text = r#"{"web":{"added":[{"id":"a:1","address":"127.0.0.1:1","words":{"weight":1,"backup":false,"max_in_flight":null}}],"removed":[],"weighed":[{"id":"b:2","weight":5,"said":1}]}}"#;
         let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
         assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
+        let text = r#"{"web":{"added":[],"removed":[],"weighed":[],"maintenance":{"on":true,"message":"soon","retry_after":null,"allow":["::1"],"in_file":false}}}"#;
+        let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
+        assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
     }
 }

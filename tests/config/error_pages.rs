@@ -98,6 +98,10 @@ fn maintenance_is_a_boolean_or_a_map() {
             ".message: the text is empty; clients would not know what they wait for",
         ),
         (
+            "{ message: \"one\\ntwo\" }",
+            ".message: `one\\ntwo` has '\\n' in it, but it is one line; `page` may have more",
+        ),
+        (
             "{ retry_after: 300 }",
             ".retry_after: `300` has no unit; write `300s` for seconds or `300ms` for milliseconds",
         ),
