@@ -5,7 +5,7 @@ use http::HeaderMap;
 
 use crate::support::http2::{Http2, Secure, request};
 use crate::support::{
-    Backend, Ballast, Client, DeadHost, Next, Reply, SOON, Setup, get, wait_until,
+    Backend, Ballast, Client, DeadHost, Next, Reply, SOON, Setup, get, wait_for, wait_until,
 };
 
 /// A response, however it came.
@@ -26,7 +26,7 @@ impl Seen {
 /// Two processes with the same file: one for HTTP/1.1, one for HTTP/2.
 struct Both {
     plain: Ballast,
-    _over_tls: Ballast,
+    over_tls: Ballast,
     http2: Http2,
 }
 
@@ -37,7 +37,7 @@ impl Both {
         Both {
             plain: setup.start(),
             http2: secure.connect(over_tls.address()),
-            _over_tls: over_tls,
+            over_tls,
         }
     }
 
@@ -187,18 +187,28 @@ errors:
 #[test]
 fn without_pages_json_goes_to_those_who_ask_for_it() {
     let backend = Backend::start_new("a");
-    let setup = Setup::of(&[&backend]).top("routes: [{ path: /web, pool: web }]");
+    let setup = Setup::of(&[&backend])
+        .top("routes: [{ path: /web, pool: web }]")
+        .top("access_log: { path: access.log, format: json }");
     let mut both = Both::start(&setup);
     for seen in both.ask("GET", "/", &[BROWSER]) {
         assert_eq!(seen.body, "404 no route for this host and path\n");
         assert_eq!(seen.field("content-type"), "text/plain");
     }
-    for seen in both.ask("GET", "/", &[JSON]) {
+    let seen = both.ask("GET", "/json", &[JSON]);
+    for (seen, ballast) in seen.iter().zip([&both.plain, &both.over_tls]) {
         let error: serde_json::Value = serde_json::from_str(&seen.body).expect("JSON");
         assert_eq!(error["status"], 404);
-        assert_eq!(error["request_id"].as_str().map(str::len), Some(32));
         let length = seen.body.len().to_string();
         assert_eq!(seen.field("content-length"), length);
+        let line = wait_for(SOON, "the line of the access log", || {
+            let log = std::fs::read_to_string(ballast.path("access.log")).ok()?;
+            let line = log.lines().find(|line| line.contains("/json"))?;
+            serde_json::from_str::<serde_json::Value>(line).ok()
+        });
+        assert_eq!(line["request_id"], error["request_id"]);
+        assert_eq!(line["request_id"].as_str().map(str::len), Some(32));
+        assert_eq!(line["sent"].to_string(), length);
     }
 }
 

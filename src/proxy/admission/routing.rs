@@ -22,8 +22,8 @@ use crate::route::AmbiguousPath;
 impl Proxy {
     /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
     /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, the
-    /// request exceeds the rate of the route, or its pool is in maintenance), or if the route responds itself. `tls`: whether the client's connection
-    /// is encrypted.
+    /// request exceeds the rate of the route, or its pool is in maintenance), or if the route responds itself. `tls`:
+    /// whether the client's connection is encrypted.
     pub(crate) fn respond(
         &self,
         request: RequestView<'_>,
