@@ -52,6 +52,10 @@ pub enum EventKind {
     Removed,
     /// An operator changed a host's weight.
     Weighed,
+    /// An operator began maintenance of a pool, or changed its settings.
+    MaintenanceBegun,
+    /// An operator ended the maintenance of a pool.
+    MaintenanceEnded,
     /// The configuration was reloaded.
     Reloaded,
     /// A reload failed; the old configuration stays.

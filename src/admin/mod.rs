@@ -17,5 +17,6 @@ pub use api::{
 };
 pub use api_server::{ApiServer, Caller};
 pub use process_handle::{
-    ChangeError, HeldPermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad,
+    ChangeError, HeldPermit, LoadedConfig, MaintenanceSettings, PoolChange, ProcessHandle,
+    ProcessLoad,
 };

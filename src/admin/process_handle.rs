@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::balancer::HostId;
 use crate::config::{Config, Host};
@@ -52,15 +53,15 @@ pub trait ProcessHandle: Debug + Send + Sync {
     ///
     /// # Errors
     /// The change was refused; nothing has changed.
-    async fn change(&self, pool: &str, change: HostChange) -> Result<(), ChangeError>;
+    async fn change(&self, pool: &str, change: PoolChange) -> Result<(), ChangeError>;
 }
 
 /// Permission for one change; dropping it ends the change.
 pub type HeldPermit = Box<dyn Debug + Send>;
 
-/// A change to a pool's hosts that an operator requests at run time.
+/// A change to a pool that an operator requests at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostChange {
+pub enum PoolChange {
     /// Add a host. It gets its first request after its first successful check.
     Add(Host),
     /// Remove a host: it gets no new requests and no checks; its requests in flight may finish.
@@ -77,6 +78,22 @@ pub enum HostChange {
         /// The new weight, at most [`MAX_WEIGHT`](crate::balancer::MAX_WEIGHT).
         weight: u32,
     },
+    /// Begin maintenance of the pool, or change its settings.
+    BeginMaintenance(MaintenanceSettings),
+    /// End the maintenance of the pool.
+    EndMaintenance,
+}
+
+/// What an operator says about the maintenance of a pool. What is left out is as in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaintenanceSettings {
+    /// What clients read where there is no page.
+    pub message: Option<String>,
+    /// The time for Retry-After, as in a file: `10m`.
+    pub retry_after: Option<String>,
+    /// Networks or addresses of clients that are served all the same.
+    pub allow: Vec<String>,
 }
 
 /// Why a change was refused; each variant holds one line for a person.
@@ -84,6 +101,8 @@ pub enum HostChange {
 pub enum ChangeError {
     /// The pool or host does not exist.
     Unknown(String),
+    /// A value of the change is not valid.
+    Invalid(String),
     /// The change conflicts with the current state.
     Conflict(String),
     /// The process cannot apply it now; the client may retry.

@@ -91,6 +91,7 @@ impl ApiResponse {
     pub(crate) fn from_change_error(error: ChangeError) -> Self {
         match error {
             ChangeError::Unknown(reason) => ApiResponse::error(StatusCode::NOT_FOUND, reason),
+            ChangeError::Invalid(reason) => ApiResponse::error(StatusCode::BAD_REQUEST, reason),
             ChangeError::Conflict(reason) => ApiResponse::error(StatusCode::CONFLICT, reason),
             ChangeError::Busy(reason) => {
                 ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, reason)

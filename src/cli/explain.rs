@@ -180,6 +180,7 @@ fn outcome(outcome: &SelectionOutcome) -> String {
                     "its path is ambiguous, so it is rejected with 400 (ambiguous_path)"
                 }
                 "split" => "its pool is left to chance; --pool NAME explains one of them (split)",
+                "maintenance" => "its pool is in maintenance, so it gets 503 (maintenance)",
                 "forbidden" => "its route does not allow this client (forbidden)",
                 other => other,
             }

@@ -8,6 +8,7 @@ mod explain;
 mod generate;
 mod host;
 mod log_level;
+mod maintenance;
 mod reload;
 mod routes;
 mod status;
@@ -89,6 +90,10 @@ enum CliCommand {
     /// file
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Begin or end the maintenance of a pool of the running process: its clients get 503. Health checks go on. It
+    /// survives reloads until `maintenance` of the pool is turned on or off in the file
+    #[command(subcommand)]
+    Maintenance(maintenance::MaintenanceCommand),
     /// Explain which host the running process would send a request to, and why. The result comes from the code that
     /// balances requests; nothing is sent or counted
     #[command(
@@ -169,6 +174,7 @@ pub fn main() -> ExitCode {
         CliCommand::Drain(host) => drain::drain(&host),
         CliCommand::Undrain(host) => drain::undrain(&host),
         CliCommand::Host(command) => host::host(command),
+        CliCommand::Maintenance(command) => maintenance::maintenance(command),
         CliCommand::LogLevel(level) => log_level::log_level(&level),
         CliCommand::Completions(shell) => generate::completions(&shell),
         CliCommand::Schema => generate::schema(),

@@ -26,7 +26,7 @@ pub(super) fn networks() -> List<Scalar<IpNet>> {
     list("networks", network)
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }

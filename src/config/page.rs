@@ -13,10 +13,10 @@ use super::template::{Template, Variable, template};
 
 section! {
     /// The body of a response: text, with the variables {client_ip}, {host}, {request_id}, {scheme}, {uri}, {path}, {query},
-    /// {method}, {pool} and {status}.
+    /// {method}, {pool}, {status} and {message}.
     pub struct Page: Eq, Default {
         /// The text of the body. {client_ip}, {host}, {method}, {path}, {pool}, {query}, {request_id}, {scheme}, {status} and
-        /// {uri} stand for those of the request.
+        /// {uri} stand for those of the request, and {message} for what is wrong with it.
         body: Option<Template> { template("a text", VARIABLES, |_| Ok(())), optional "\"out of order\"" },
         /// A file with the text instead, which is read again at each reload; at most 1 MiB.
         file: Option<PageFile> { page_file(), optional "/etc/ballast/503.html" },
@@ -39,6 +39,7 @@ pub struct PageFile {
 const VARIABLES: &[Variable] = &[
     Variable::ClientIp,
     Variable::Host,
+    Variable::Message,
     Variable::Method,
     Variable::Path,
     Variable::Pool,
@@ -84,6 +85,11 @@ impl Page {
         }
     }
 
+    /// Whether the text is JSON.
+    pub fn is_json(&self) -> bool {
+        is_json(self.media_type().as_bytes())
+    }
+
     /// The key that the text is from.
     pub(super) fn source(&self) -> Option<&'static str> {
         match (&self.body, &self.file) {
@@ -92,6 +98,14 @@ impl Page {
             (None, None) => None,
         }
     }
+}
+
+/// Whether a media type is JSON or based on it, as in `application/problem+json`.
+pub(crate) fn is_json(media_type: &[u8]) -> bool {
+    let end = media_type.iter().position(|&byte| byte == b';');
+    let essence = media_type[..end.unwrap_or(media_type.len())].trim_ascii();
+    let from = essence.len().checked_sub(b"json".len());
+    from.is_some_and(|from| essence[from..].eq_ignore_ascii_case(b"json"))
 }
 
 fn one_source(page: &mut Page, map: &Node, reader: &mut Reader<'_>) {

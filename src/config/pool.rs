@@ -10,6 +10,7 @@ use super::ejection::Ejection;
 use super::health_check::{self, HealthCheck, HealthCheckKind};
 use super::hints::quote;
 use super::host::{self, Host};
+use super::maintenance::Maintenance;
 use super::pool_limits::PoolLimits;
 use super::pool_tls::PoolTls;
 use super::retries::{self, Retries};
@@ -71,12 +72,26 @@ section! {
         slow_start: Option<SlowStart> { or_none(map_of::<SlowStart>(), boolean_hint), default "{}" },
         /// TLS to the hosts; `true`: with its defaults.
         tls: Option<PoolTls> { or_false(map_of::<PoolTls>()), default "false" },
+        /// Whether clients get 503 with Retry-After instead of being sent to a host; `true`: with its defaults. Health checks go
+        /// on. `ballast maintenance` turns it on and off at run time.
+        maintenance: Option<Maintenance> { or_false(map_of::<Maintenance>()), default "false" },
         .. {
             /// The name in the file.
             name: String = String::new(),
             /// Hosts of the file that an operator has removed since, and when.
             removed: Vec<(Host, Timestamp)> = Vec::new(),
         }
+    }
+}
+
+impl Pool {
+    /// Whether a pool has the same settings but for `maintenance`, for which nothing has to be built anew.
+    pub(crate) fn is_built_as(&self, other: &Pool) -> bool {
+        let built = |pool: &Pool| Pool {
+            maintenance: None,
+            ..pool.clone()
+        };
+        self.name == other.name && built(self) == built(other)
     }
 }
 

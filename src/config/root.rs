@@ -8,6 +8,7 @@ use super::access::networks;
 use super::access_log::AccessLog;
 use super::admin::Admin;
 use super::document::Node;
+use super::error_pages::{ErrorPages, error_pages};
 use super::headers::Headers;
 use super::hints::quote;
 use super::include;
@@ -76,6 +77,12 @@ section! {
         /// names, or begins one; hosts get a traceparent of their own for each attempt. Without it traceparent and tracestate
         /// are passed on unchanged.
         tracing: Option<Tracing> { map_of::<Tracing>(), optional "" },
+        /// Pages for responses of this proxy itself, by status or range of statuses from 400 to 599, as in
+        /// `{ 502-504: { file: /etc/ballast/sorry.html }, 429: { body: "slow down, {request_id}" } }`: each has `body` or
+        /// `file`, and `type`, as `respond` has. {message} in it says what is wrong. The first entry with the status counts.
+        /// Responses of hosts and of `respond` stay as they are, and what is not HTTP gets plain text. Clients whose Accept
+        /// prefers JSON get an object with `status`, `error` and `request_id` instead, unless the page is JSON.
+        errors: ErrorPages { error_pages(), default "{}" },
         /// Which requests go to which pool. The first route that matches counts, so special ones go first. With a single pool
         /// all of this may be left out.
         routes: Vec<Route> { route::routes(), default "[]" },

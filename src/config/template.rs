@@ -47,10 +47,12 @@ pub enum Variable {
     Upstream,
     /// The status of the response.
     Status,
+    /// What is wrong with the request, as the proxy says it; empty if nothing is.
+    Message,
 }
 
 impl Variable {
-    const ALL: [(&'static str, Variable); 11] = [
+    const ALL: [(&'static str, Variable); 12] = [
         ("client_ip", Variable::ClientIp),
         ("host", Variable::Host),
         ("request_id", Variable::RequestId),
@@ -62,6 +64,7 @@ impl Variable {
         ("pool", Variable::Pool),
         ("upstream", Variable::Upstream),
         ("status", Variable::Status),
+        ("message", Variable::Message),
     ];
 
     /// What can be a part of a URL: a request has it before its pool is known, and it has no spaces.

@@ -106,6 +106,7 @@ struct PoolFamilies {
     received: Family<1>,
     sent: Family<1>,
     queue: Family<1>,
+    maintenance: Family<1>,
 }
 
 impl PoolFamilies {
@@ -141,6 +142,11 @@ impl PoolFamilies {
                 "Requests that wait because every host is full.",
                 ["pool"],
             ),
+            maintenance: Family::gauge(
+                "ballast_pool_maintenance",
+                "1 if the clients of a pool get 503 because it is in maintenance, else 0.",
+                ["pool"],
+            ),
         }
     }
 
@@ -155,9 +161,11 @@ impl PoolFamilies {
         self.received.put(name, totals.received as f64);
         self.sent.put(name, totals.sent as f64);
         self.queue.put(name, pool.waiting() as f64);
+        let maintenance = pool.maintenance().is_some();
+        self.maintenance.put(name, f64::from(u8::from(maintenance)));
     }
 
-    fn into_families(self) -> [MetricFamily; 6] {
+    fn into_families(self) -> [MetricFamily; 7] {
         [
             self.retries.into(),
             self.denied.into(),
@@ -165,6 +173,7 @@ impl PoolFamilies {
             self.received.into(),
             self.sent.into(),
             self.queue.into(),
+            self.maintenance.into(),
         ]
     }
 }

@@ -6,20 +6,20 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::respond;
+use super::{is_over_tls, respond};
 use crate::config::Limits;
-use crate::proxy::active_config::ActiveConfig;
+use crate::proxy::context::RequestContext;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::forwarding::route_edits::RouteEdits;
 use crate::proxy::http_rules::{self, ContentLength, ResponseFieldFilter, Via};
-use crate::proxy::local_message::Persistence;
+use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::record::TerminationReason;
 
 /// Sends a response to a request that must not be forwarded, and returns its termination reason. An equivalent but
 /// unusual Content-Length is rewritten in its canonical form.
 pub(crate) async fn check_request(
     session: &mut Session,
-    active: &ActiveConfig,
+    ctx: &mut RequestContext,
 ) -> Result<Option<TerminationReason>> {
     if http_rules::has_connection_close(session.req_header().into()) {
         // Pingora evaluates only the first Connection field.
@@ -28,14 +28,16 @@ pub(crate) async fn check_request(
     let raw = session
         .as_http1()
         .map(|http1| http1.get_headers_raw_bytes());
-    match http_rules::validate_request(session.req_header().into(), raw.as_deref(), &active.limits)
-    {
-        Err((response, Persistence::KeepAlive)) => {
-            respond::send(session, &response.into(), Persistence::KeepAlive).await?;
-            return Ok(Some(response.termination()));
-        }
-        Err((response, Persistence::Close)) => {
-            respond::send_and_close(session, &response.into(), true).await?;
+    let limits = &ctx.active.limits;
+    match http_rules::validate_request(session.req_header().into(), raw.as_deref(), limits) {
+        Err((response, persistence)) => {
+            let mut response = Box::<LocalMessage>::from(response);
+            let tls = is_over_tls(session);
+            ctx.edit_local(&mut response, session.req_header().into(), tls);
+            match persistence {
+                Persistence::KeepAlive => respond::send(session, &response, persistence).await?,
+                Persistence::Close => respond::send_and_close(session, &response, true).await?,
+            }
             return Ok(Some(response.termination()));
         }
         Ok(ContentLength::NonCanonical(length)) => {

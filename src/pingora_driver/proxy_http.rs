@@ -77,7 +77,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        if let Some(termination) = header_rules::check_request(session, &ctx.active).await? {
+        if let Some(termination) = header_rules::check_request(session, ctx).await? {
             ctx.refused = Some(termination);
             return Ok(true);
         }

@@ -13,6 +13,7 @@ mod host_registry;
 mod host_status;
 mod last_minute;
 mod lease;
+mod maintenance;
 mod member;
 mod membership;
 mod outcome;
@@ -52,11 +53,12 @@ pub(crate) use outcome::exhausted_resource;
 pub use outcome::{Failure, Outcome, lacks_resources};
 pub use pool_counters::{CountedRequest, PoolCounters, PoolTotals, STATUS_CLASSES};
 pub use pool_state::{HealthVerdict, PoolState};
-pub use pool_status::{HostStatus, PoolStatus, RetryStatus};
+pub use pool_status::{HostStatus, MaintenanceStatus, PoolStatus, RetryStatus};
 pub use retry_budget::{RetryBudget, RetryHandle};
 pub use selection_reason::SelectionReason;
 pub use sticky::{Affinity, StickyTokens};
 
+use maintenance::MaintenanceSwitch;
 use membership::Membership;
 use tiers::Tier;
 use wait_queue::WaitQueue;
@@ -81,6 +83,7 @@ pub struct Pool {
     ejection: Option<config::Ejection>,
     slow_start: Option<config::SlowStart>,
     queue: WaitQueue,
+    maintenance: MaintenanceSwitch,
     membership: Mutex<Membership>,
     /// The number of hosts that wait for a probe.
     probes_due: AtomicUsize,
@@ -169,6 +172,7 @@ impl Pool {
             ejection: pool.ejection.clone(),
             slow_start: pool.slow_start,
             queue: WaitQueue::new(&pool.limits),
+            maintenance: MaintenanceSwitch::new(pool.maintenance.as_ref()),
             membership: Mutex::default(),
             probes_due: AtomicUsize::new(0),
             changed: Notify::new(),

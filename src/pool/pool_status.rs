@@ -43,6 +43,21 @@ pub struct PoolStatus {
     pub sticky: Option<String>,
     /// What happens while no host is usable: `error` or `try_all`.
     pub when_all_down: String,
+    /// The maintenance that the pool is in; `None` if it serves.
+    pub maintenance: Option<MaintenanceStatus>,
+}
+
+/// The maintenance of a pool, whose clients get 503.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaintenanceStatus {
+    /// What clients read where there is no page.
+    pub message: String,
+    /// The Retry-After of the response, as in a file.
+    pub retry_after: String,
+    /// Networks of clients that are served all the same.
+    pub allow: Vec<String>,
+    /// Whether an operator has begun it, and not the file.
+    pub by_operator: bool,
 }
 
 /// The state of a pool's retry budget.
@@ -130,6 +145,12 @@ impl Pool {
                 .as_ref()
                 .map(|sticky| sticky.config().cookie.clone()),
             when_all_down: if self.try_all { "try_all" } else { "error" }.to_owned(),
+            maintenance: self.maintenance().map(|settings| MaintenanceStatus {
+                message: settings.message.clone(),
+                retry_after: settings.retry_after_text(),
+                allow: Vec::from_iter(settings.allow.iter().map(|network| network.to_string())),
+                by_operator: settings.by_operator,
+            }),
         }
     }
 

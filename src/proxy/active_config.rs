@@ -10,8 +10,8 @@ use super::forwarding::trace_context::TraceSampling;
 use super::http_rules::Via;
 use super::request_limits::{RequestLimits, RouteState};
 use crate::config::{
-    self, Access, ClientIdentity, Config, HalfClose, Http1, Limits, ProxyProtocol, RouteMatch,
-    Timeouts, Underscores,
+    self, Access, ClientIdentity, Config, ErrorPages, HalfClose, Http1, Limits, ProxyProtocol,
+    RouteMatch, Timeouts, Underscores,
 };
 use crate::pool::{HostRegistry, Pool, PoolError};
 use crate::record::Observer;
@@ -25,6 +25,8 @@ pub struct ActiveConfig {
     pub router: Router,
     /// The routes. The router returns indices into this list.
     pub routes: Vec<config::Route>,
+    /// Pages for responses of the proxy's own, where the route has none.
+    pub(crate) errors: ErrorPages,
     /// The pools. A route refers to its pool by an index into this list.
     pub pools: Vec<Arc<Pool>>,
     /// Access rules of each listener.
@@ -109,6 +111,7 @@ impl ActiveConfig {
         Ok(ActiveConfig {
             router: Router::new(&config.routes, config.paths.ambiguous),
             routes: config.routes.clone(),
+            errors: config.errors.clone(),
             pools: pools.collect::<Result<_, _>>()?,
             listeners: config
                 .listeners

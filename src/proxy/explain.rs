@@ -150,7 +150,7 @@ pub fn explain(
             attempts: pool.budget().map_or(0, |budget| budget.policy().attempts),
         };
         let input = SelectionInput::new(request, pool, client, tried.len(), &tried, retry);
-        return Ok(RequestExplanation::new(pool, None, &input));
+        return Ok(RequestExplanation::new(pool, None, &input).with_maintenance(pool, client));
     }
     let found = match admission::route(active, request, client) {
         Ok(found) => found,
@@ -280,7 +280,8 @@ impl ExplainRequest {
                 .map_or(0, |retries| retries.attempts),
         };
         let input = SelectionInput::new(request, pool, client, tried.len(), &tried, retry);
-        let mut explanation = RequestExplanation::new(pool, Some(number + 1), &input);
+        let explanation = RequestExplanation::new(pool, Some(number + 1), &input);
+        let mut explanation = explanation.with_maintenance(pool, client);
         explanation.split = split;
         if !admission::permits(route, client) {
             explanation.outcome = SelectionOutcome::none("forbidden");
@@ -335,6 +336,15 @@ impl RequestExplanation {
             outcome,
             candidates,
         }
+    }
+
+    /// The explanation if `pool` may be in maintenance.
+    fn with_maintenance(mut self, pool: &Pool, client: Option<IpAddr>) -> Self {
+        if admission::maintenance(pool, client).is_some() {
+            self.outcome = SelectionOutcome::none("maintenance");
+            self.candidates.clear();
+        }
+        self
     }
 
     /// A request that its route responds to without a pool.

@@ -7,7 +7,8 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date;
 
-use super::local_response::LocalResponse;
+use super::local_response::{LocalResponse, ceil_seconds};
+use crate::config::Maintenance;
 use crate::message::encode;
 use crate::record::TerminationReason;
 
@@ -65,6 +66,24 @@ impl LocalMessage {
         let mut message = LocalMessage::new(TerminationReason::Complete, status);
         message.fields.insert(LOCATION, location);
         message
+    }
+
+    /// The response to requests for a pool in maintenance.
+    pub(super) fn maintenance(maintenance: &Maintenance) -> Self {
+        let mut message = LocalMessage::new(TerminationReason::Maintenance, 503);
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        message.set_body(text, format!("503 {}\n", maintenance.message).into());
+        let wait = ceil_seconds(maintenance.retry_after);
+        message.fields.insert(RETRY_AFTER, wait.into());
+        message
+    }
+
+    /// What the body says, without the status that it begins with.
+    pub(super) fn reason(&self) -> Bytes {
+        let text = self.body.trim_ascii();
+        let status = self.status.to_string();
+        let rest = text.strip_prefix(status.as_bytes());
+        self.body.slice_ref(rest.unwrap_or(text).trim_ascii_start())
     }
 
     /// Replaces the body.

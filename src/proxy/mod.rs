@@ -9,6 +9,7 @@ pub(crate) mod admission;
 pub(crate) mod attempt;
 pub(crate) mod completion;
 pub(crate) mod context;
+mod error_page;
 mod explain;
 pub(crate) mod failure;
 pub(crate) mod forwarding;

@@ -7,7 +7,7 @@ use super::context::RequestContext;
 use super::forwarding::request_id::RequestId;
 use super::local_message::LocalMessage;
 use super::request_target::RequestTarget;
-use crate::config::{Page, Redirect, Respond, Template, Variable};
+use crate::config::{Page, Redirect, Respond, Template, Variable, is_json};
 use crate::message::RequestView;
 use crate::normalize;
 use crate::record::TerminationReason;
@@ -20,6 +20,8 @@ pub(crate) struct TemplateValues<'a> {
     tls: bool,
     /// The status of the response, if it is known.
     status: Option<u16>,
+    /// What is wrong with the request.
+    message: &'a [u8],
 }
 
 /// How a value is written into a text.
@@ -40,6 +42,7 @@ impl<'a> TemplateValues<'a> {
             request,
             tls,
             status: None,
+            message: b"",
         }
     }
 
@@ -84,6 +87,7 @@ impl<'a> TemplateValues<'a> {
                 let status = self.status.map(|status| status.to_string());
                 out.extend_from_slice(status.unwrap_or_default().as_bytes());
             }
+            Variable::Message => out.extend_from_slice(self.message),
         }
     }
 
@@ -133,8 +137,10 @@ impl<'a> TemplateValues<'a> {
     pub(super) fn set_page(&self, message: &mut LocalMessage, page: &Page) {
         let Some(text) = page.text() else { return };
         let media_type = page.media_type();
+        let reason = message.reason();
         let values = TemplateValues {
             status: Some(message.status),
+            message: &reason,
             ..*self
         };
         let escaping = Escaping::of(media_type.as_bytes());
@@ -171,7 +177,7 @@ impl Escaping {
             let from = essence.len().checked_sub(ending.len());
             from.is_some_and(|from| essence[from..].eq_ignore_ascii_case(ending))
         };
-        if ends_with(b"json") {
+        if is_json(media_type) {
             Escaping::Json
         } else if ends_with(b"html") || ends_with(b"xml") {
             Escaping::Markup

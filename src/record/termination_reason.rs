@@ -19,6 +19,8 @@ pub enum TerminationReason {
     RateLimited,
     /// Refused: `limits.max_in_flight` requests are in flight.
     Overloaded,
+    /// Refused: the pool is in maintenance.
+    Maintenance,
     /// Refused: no host of the pool is usable.
     NoHost,
     /// Refused: every host of the pool is full, and the queue is full or its timeout expired.
@@ -41,7 +43,7 @@ pub enum TerminationReason {
 
 impl TerminationReason {
     /// All reasons.
-    pub const ALL: [TerminationReason; 16] = [
+    pub const ALL: [TerminationReason; 17] = [
         TerminationReason::Complete,
         TerminationReason::BadRequest,
         TerminationReason::TooLarge,
@@ -49,6 +51,7 @@ impl TerminationReason {
         TerminationReason::Denied,
         TerminationReason::RateLimited,
         TerminationReason::Overloaded,
+        TerminationReason::Maintenance,
         TerminationReason::NoHost,
         TerminationReason::QueueFull,
         TerminationReason::ConnectFailed,
@@ -80,6 +83,7 @@ impl TerminationReason {
             TerminationReason::Denied => "denied",
             TerminationReason::RateLimited => "rate_limited",
             TerminationReason::Overloaded => "overloaded",
+            TerminationReason::Maintenance => "maintenance",
             TerminationReason::NoHost => "no_host",
             TerminationReason::QueueFull => "queue_full",
             TerminationReason::ConnectFailed => "connect_failed",
@@ -114,6 +118,7 @@ impl TerminationReason {
                 | TerminationReason::Denied
                 | TerminationReason::RateLimited
                 | TerminationReason::Overloaded
+                | TerminationReason::Maintenance
                 | TerminationReason::NoHost
                 | TerminationReason::QueueFull
         )

@@ -34,7 +34,8 @@ impl ReloadPlan {
         let same_timeouts = config.timeouts == old.timeouts;
         let previous = |pool: &config::Pool| {
             let previous = Arc::clone(find_pool(&before, &pool.name)?);
-            Some(match same_timeouts && old.pools.contains(pool) {
+            let is_built = || old.pools.iter().any(|old| old.is_built_as(pool));
+            Some(match same_timeouts && is_built() {
                 true => PreviousPool::Unchanged(previous),
                 false => PreviousPool::Replaced(previous),
             })

@@ -13,7 +13,7 @@ use log::{info, warn};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use crate::admin::{ChangeError, HostChange, LoadedConfig};
+use crate::admin::{ChangeError, LoadedConfig, PoolChange};
 use crate::config::Config;
 use crate::event_log::{EventKind, EventLog};
 use crate::health::Monitor;
@@ -64,7 +64,7 @@ pub(super) type ReloaderResult = Result<Vec<String>, ReloadError>;
 #[derive(Debug)]
 pub(super) enum ReloaderCommand {
     Reload(oneshot::Sender<ReloaderResult>),
-    Change(String, HostChange, oneshot::Sender<Result<(), ChangeError>>),
+    Change(String, PoolChange, oneshot::Sender<Result<(), ChangeError>>),
     Adopt(RuntimeOverrides, oneshot::Sender<Result<(), ReloadError>>),
 }
 
@@ -88,7 +88,7 @@ impl ReloaderHandle {
     }
 
     /// Applies an operator's change to the pool of this name.
-    pub(super) async fn change(&self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
+    pub(super) async fn change(&self, pool: &str, change: PoolChange) -> Result<(), ChangeError> {
         let (answer, outcome) = oneshot::channel();
         let ended = || ChangeError::Conflict("the process is ending".to_owned());
         let command = ReloaderCommand::Change(pool.to_owned(), change, answer);
@@ -200,7 +200,7 @@ impl Reloader {
     }
 
     /// Applies an operator's change, in the same way as a reload.
-    async fn change(&mut self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
+    async fn change(&mut self, pool: &str, change: PoolChange) -> Result<(), ChangeError> {
         let file = self
             .file_config
             .pools
@@ -220,7 +220,7 @@ impl Reloader {
         self.overrides.store(Arc::new(overrides));
         let pool = find_pool(&self.active.load(), pool).cloned();
         if let Some(pool) = pool {
-            pool.log_event(event.kind, Some(&event.host), &event.text);
+            pool.log_event(event.kind, event.host.as_ref(), &event.text);
         }
         Ok(())
     }
@@ -257,6 +257,9 @@ impl Reloader {
             mut checks,
         } = run_contained(plan).await??;
         // Nothing fails from here on.
+        for (pool, file) in active.pools.iter().zip(&config.pools) {
+            pool.set_maintenance(file.maintenance.as_ref());
+        }
         for (pool, _) in &checks {
             if let Some(old) = find_pool(&before, pool.name()) {
                 pool.resume(&old.state());

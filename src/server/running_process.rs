@@ -10,7 +10,7 @@ use super::edge::Connections;
 use super::event_loop::HANDOVER_UNDER_WAY;
 use super::lifecycle::Lifecycle;
 use super::reloader::ReloaderHandle;
-use crate::admin::{ChangeError, HeldPermit, HostChange, LoadedConfig, ProcessHandle, ProcessLoad};
+use crate::admin::{ChangeError, HeldPermit, LoadedConfig, PoolChange, ProcessHandle, ProcessLoad};
 use crate::event_log::EventLog;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -74,7 +74,7 @@ impl ProcessHandle for RunningProcess {
         }
     }
 
-    async fn change(&self, pool: &str, change: HostChange) -> Result<(), ChangeError> {
+    async fn change(&self, pool: &str, change: PoolChange) -> Result<(), ChangeError> {
         self.reloads.change(pool, change).await
     }
 

@@ -1,16 +1,17 @@
 //! Changes by operators at run time, applied on top of the file.
 //!
 //! An edited file overrides an operator: a change survives reloads and handovers until the file's entry for that host
-//! differs from the one at the time of the change. Changes end with the process.
+//! differs from the one at the time of the change; that of maintenance, until the file turns it on or off. Changes end
+//! with the process.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::admin::{ChangeError, HostChange};
+use crate::admin::{ChangeError, MaintenanceSettings, PoolChange};
 use crate::balancer::{HostId, MAX_WEIGHT};
-use crate::config::{self, Config, Host};
+use crate::config::{self, Config, Host, Maintenance};
 use crate::event_log::EventKind;
 use crate::pool::{Member, Pool};
 use crate::timestamp::Timestamp;
@@ -27,6 +28,8 @@ struct PoolOverrides {
     added: Vec<AddedHost>,
     removed: Vec<RemovedHost>,
     weighed: Vec<WeightOverride>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maintenance: Option<MaintenanceOverride>,
 }
 
 /// The settings of a host in a file.
@@ -64,17 +67,34 @@ struct WeightOverride {
     file_weight: u32,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct MaintenanceOverride {
+    on: bool,
+    message: Option<String>,
+    retry_after: Option<String>,
+    allow: Vec<String>,
+    /// Whether the file had it on at the time of the change.
+    in_file: bool,
+}
+
 /// An applied change, for the event log.
 #[derive(Debug)]
 pub(super) struct ChangeEvent {
     pub(super) kind: EventKind,
-    pub(super) host: HostId,
+    /// `None`: the change is to the pool as a whole.
+    pub(super) host: Option<HostId>,
     pub(super) text: String,
 }
 
 impl ChangeEvent {
     fn new(kind: EventKind, host: &HostId, text: String) -> Self {
-        let host = host.clone();
+        let host = Some(host.clone());
+        ChangeEvent { kind, host, text }
+    }
+
+    fn of_pool(kind: EventKind, text: String) -> Self {
+        let host = None;
         ChangeEvent { kind, host, text }
     }
 }
@@ -107,10 +127,10 @@ impl RuntimeOverrides {
         &mut self,
         file: &config::Pool,
         pool: &Pool,
-        change: HostChange,
+        change: PoolChange,
     ) -> Result<ChangeEvent, ChangeError> {
         match change {
-            HostChange::Add(host) => {
+            PoolChange::Add(host) => {
                 if let Some(member) = pool.members().iter().find(|&member| is_same(member, &host)) {
                     let (pool, id) = (pool.name(), member.host().id());
                     let reason = format!("the pool {pool} has a host `{id}` already");
@@ -121,7 +141,7 @@ impl RuntimeOverrides {
                 self.add(file, host)?;
                 Ok(event)
             }
-            HostChange::Remove { host, force } => {
+            PoolChange::Remove { host, force } => {
                 let member = find_member(pool, &host)?;
                 if member.is_usable() && pool.usable() == 1 && !force {
                     let pool = pool.name();
@@ -136,11 +156,28 @@ impl RuntimeOverrides {
                     "was removed by an operator".to_owned(),
                 ))
             }
-            HostChange::Weigh { host, weight } => {
+            PoolChange::Weigh { host, weight } => {
                 let before = find_member(pool, &host)?.host().weight();
                 self.set_weight(file, &host, weight);
                 let text = format!("has weight {weight} now by an operator, had {before}");
                 Ok(ChangeEvent::new(EventKind::Weighed, &host, text))
+            }
+            PoolChange::BeginMaintenance(settings) => {
+                let begun = MaintenanceOverride::begin(file, settings);
+                let maintenance = begun.settings(file).map_err(ChangeError::Invalid)?;
+                self.pool_overrides(file).maintenance = Some(begun);
+                let text = format!("maintenance by an operator: {}", maintenance.message);
+                Ok(ChangeEvent::of_pool(EventKind::MaintenanceBegun, text))
+            }
+            PoolChange::EndMaintenance => {
+                let in_file = file.maintenance.is_some();
+                let ended = MaintenanceOverride {
+                    in_file,
+                    ..MaintenanceOverride::default()
+                };
+                self.pool_overrides(file).maintenance = in_file.then_some(ended);
+                let text = "an operator ended the maintenance".to_owned();
+                Ok(ChangeEvent::of_pool(EventKind::MaintenanceEnded, text))
             }
         }
     }
@@ -211,6 +248,7 @@ impl PoolOverrides {
     /// Applies the overrides to `pool`, and drops those that the file has superseded.
     fn apply(&mut self, pool: &mut config::Pool, dropped: &mut Vec<String>) {
         let name = pool.name.clone();
+        self.apply_maintenance(pool, dropped);
         let mut discard = |id: &str, what: &str| {
             dropped.push(format!(
                 "pool {name}: host {id} was edited in the file; the operator's {what} no longer applies"
@@ -251,6 +289,25 @@ impl PoolOverrides {
         });
     }
 
+    fn apply_maintenance(&mut self, pool: &mut config::Pool, dropped: &mut Vec<String>) {
+        let Some(change) = &self.maintenance else {
+            return;
+        };
+        let settings = change.on.then(|| change.settings(pool)).transpose();
+        match settings {
+            Ok(settings) if change.in_file == pool.maintenance.is_some() => {
+                pool.maintenance = settings;
+            }
+            _ => {
+                dropped.push(format!(
+                    "pool {}: maintenance was edited in the file; the operator's no longer applies",
+                    pool.name
+                ));
+                self.maintenance = None;
+            }
+        }
+    }
+
     fn set_weight(&mut self, file_host: &Host, weight: u32) {
         let id = file_host.id.as_str();
         self.weighed.retain(|weighed| weighed.id != id);
@@ -261,6 +318,33 @@ impl PoolOverrides {
                 file_weight: file_host.weight,
             });
         }
+    }
+}
+
+impl MaintenanceOverride {
+    fn begin(file: &config::Pool, settings: MaintenanceSettings) -> Self {
+        let MaintenanceSettings {
+            message,
+            retry_after,
+            allow,
+        } = settings;
+        MaintenanceOverride {
+            on: true,
+            message,
+            retry_after,
+            allow,
+            in_file: file.maintenance.is_some(),
+        }
+    }
+
+    /// The settings for a pool that is `file` in the file.
+    fn settings(&self, file: &config::Pool) -> Result<Maintenance, String> {
+        Maintenance::by_operator(
+            file.maintenance.as_ref(),
+            self.message.as_deref(),
+            self.retry_after.as_deref(),
+            &self.allow,
+        )
     }
 }
 
@@ -318,6 +402,9 @@ mod tests {
     #[test]
     fn the_wire_format_keeps_its_names() {
         let text = r#"{"web":{"added":[{"id":"a:1","address":"127.0.0.1:1","words":{"weight":1,"backup":false,"max_in_flight":null}}],"removed":[],"weighed":[{"id":"b:2","weight":5,"said":1}]}}"#;
+        let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
+        assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
+        let text = r#"{"web":{"added":[],"removed":[],"weighed":[],"maintenance":{"on":true,"message":"soon","retry_after":null,"allow":["::1"],"in_file":false}}}"#;
         let overrides: RuntimeOverrides = serde_json::from_str(text).expect("the format");
         assert_eq!(serde_json::to_string(&overrides).expect("JSON"), text);
     }

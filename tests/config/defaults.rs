@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, Failures,
-    HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits,
-    LogFormat, LogTarget, PathRewrite, PoolLimits, PoolRef, PoolTimeouts, Probe, Ready,
-    RequestConditions, Retries, Retry, Route, RouteAction, RouteLimits, RouteMatch, RouteTimeouts,
-    Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, ErrorPages,
+    Failures, HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource,
+    Limits, LogFormat, LogTarget, Page, PathRewrite, PoolLimits, PoolRef, PoolTimeouts, Probe,
+    Ready, RequestConditions, Retries, Retry, Route, RouteAction, RouteLimits, RouteMatch,
+    RouteTimeouts, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -111,6 +111,7 @@ fn every_key_has_its_default() {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         security_headers: false,
+        errors: ErrorPages::default(),
         retry: Retry::Idempotent,
         retries: None,
         timeouts: RouteTimeouts::default(),
@@ -122,6 +123,7 @@ fn every_key_has_its_default() {
         rate: None,
     };
     assert_eq!(config.routes, [catch_all]);
+    assert_eq!(config.errors, ErrorPages::default());
 
     let [pool] = config.pools.as_slice() else {
         panic!("{:#?}", config.pools);
@@ -154,6 +156,13 @@ fn every_key_has_its_default() {
         }
     );
     assert_eq!(pool.tls, None);
+    assert_eq!(pool.maintenance, None);
+    let maintenance = pool_with("maintenance: true").maintenance;
+    let maintenance = maintenance.expect("it is on");
+    assert_eq!(maintenance.message, "the service is under maintenance");
+    assert_eq!(maintenance.page, Page::default());
+    assert_eq!(maintenance.retry_after, Duration::from_secs(300));
+    assert_eq!(maintenance.allow, []);
     let check = pool.health_check.as_ref().expect("a check");
     assert_eq!(check.probe, Probe::Tcp);
     assert_eq!(check.interval, Duration::from_secs(2));

@@ -3,6 +3,7 @@
 mod certificates;
 mod common_mistakes;
 mod defaults;
+mod error_pages;
 mod file;
 mod generated_files;
 mod robustness;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::{Api, ApiRequest, pools};
-use crate::admin::process_handle::HostChange;
+use crate::admin::process_handle::PoolChange;
 use crate::admin::response::ApiResponse;
 use crate::balancer::{HostId, MAX_WEIGHT};
 use crate::config::Host;
@@ -73,7 +73,7 @@ pub(super) async fn add(api: &Api, request: &ApiRequest) -> Result<ApiResponse, 
         ..host
     };
     let id = host.id.clone();
-    change(api, &pool, HostChange::Add(host)).await?;
+    change(api, &pool, PoolChange::Add(host)).await?;
     let status = status(api, &pool, &id)?;
     Ok(ApiResponse::json(StatusCode::CREATED, &status))
 }
@@ -92,7 +92,7 @@ pub(super) async fn remove(api: &Api, request: &ApiRequest) -> Result<ApiRespons
         }
     };
     let host = pool.member(&id).map(|member| Arc::clone(member.host()));
-    let removed = HostChange::Remove {
+    let removed = PoolChange::Remove {
         host: id.clone(),
         force,
     };
@@ -112,7 +112,7 @@ pub(super) async fn set_weight(
     let weight = check_weight(weight)?;
     let (pool, host) = find_host(api, request)?;
     let id = host.clone();
-    change(api, &pool, HostChange::Weigh { host, weight }).await?;
+    change(api, &pool, PoolChange::Weigh { host, weight }).await?;
     Ok(ApiResponse::json(StatusCode::OK, &status(api, &pool, &id)?))
 }
 
@@ -142,7 +142,7 @@ fn find_host(api: &Api, request: &ApiRequest) -> Result<(Arc<Pool>, HostId), Api
     }
 }
 
-async fn change(api: &Api, pool: &Pool, change: HostChange) -> Result<(), ApiResponse> {
+async fn change(api: &Api, pool: &Pool, change: PoolChange) -> Result<(), ApiResponse> {
     let changed = api.process.change(pool.name(), change).await;
     changed.map_err(ApiResponse::from_change_error)
 }

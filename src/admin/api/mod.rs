@@ -11,6 +11,7 @@ mod explain;
 mod history;
 mod hosts;
 mod log_level;
+mod maintenance;
 mod metrics;
 mod pools;
 mod process;

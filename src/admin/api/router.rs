@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     Api, ApiRequest, description, drain, event_stream, events, explain, history, hosts, log_level,
-    metrics, pools, process, reload,
+    maintenance, metrics, pools, process, reload,
 };
 use crate::admin::dashboard;
 use crate::admin::response::ApiResponse;
@@ -71,6 +71,7 @@ const fn route(
     }
 }
 
+const MAINTENANCE: &str = "/api/v1/pools/{pool}/maintenance";
 const HOSTS: &str = "/api/v1/pools/{pool}/hosts";
 const HOST: &str = "/api/v1/pools/{pool}/hosts/{host}";
 
@@ -83,6 +84,18 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     get("/api/v1/status", Read, Sync(process::status)),
     get("/api/v1/pools", Read, Sync(pools::all)),
     get("/api/v1/pools/{pool}", Read, Sync(pools::one)),
+    route(
+        Method::PUT,
+        MAINTENANCE,
+        Write,
+        Async(|api, request| Box::pin(maintenance::begin(api, request))),
+    ),
+    route(
+        Method::DELETE,
+        MAINTENANCE,
+        Write,
+        Async(|api, request| Box::pin(maintenance::end(api, request))),
+    ),
     post(
         HOSTS,
         Write,

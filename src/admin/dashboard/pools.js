@@ -142,6 +142,9 @@ function showPool(entry, pool, hosts, isShown, maxRows) {
   const usable = part(section, "usable");
   usable.className = `usable ${poolTone(pool)}`;
   setText(usable, usability([pool]));
+  const maintenance = part(section, "maintenance");
+  setTextOrHide(maintenance, pool.maintenance ? "Maintenance" : "");
+  maintenance.title = pool.maintenance ? `Clients get 503: ${pool.maintenance.message}` : "";
   setTextOrHide(part(section, "alarm"), pool.usable ? "" : `No host is usable: ${fallbackText(pool)}.`);
   part(section, "fold").setAttribute("aria-expanded", String(isShown));
   section.classList.toggle("open", isShown);

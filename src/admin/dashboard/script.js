@@ -16,6 +16,8 @@ const KINDS = {
   undrained: ["good", "rising"],
   thawed: ["good", "good"],
   drained: ["warn", "leaving"],
+  maintenance_begun: ["warn", "warning"],
+  maintenance_ended: ["good", "rising"],
   removed: ["warn", "leaving"],
   frozen: ["warn", "warning"],
   down: ["bad", "bad"],

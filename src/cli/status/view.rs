@@ -136,7 +136,12 @@ fn title(pool: &PoolStatus, rates: Option<&RequestRates>) -> StyledLine {
     if pool.waiting > 0 {
         details.push_str(&format!(", {} waiting", pool.waiting));
     }
+    let maintenance = match &pool.maintenance {
+        Some(_) => " (maintenance)",
+        None => "",
+    };
     StyledLine::new(pool.name.clone(), Style::Title)
+        .and(maintenance, Style::Passing)
         .and(format!(" {}, ", pool.algorithm), Style::Plain)
         .and(usable, style)
         .and(details, Style::Plain)

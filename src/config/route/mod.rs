@@ -15,6 +15,7 @@ mod split;
 use super::access::Access;
 use super::document::{Content, Node, Position};
 use super::environment::System;
+use super::error_pages::{ErrorPages, error_pages};
 use super::limits::RouteLimits;
 use super::rate::{Rate, rate};
 use super::retries::{self, RouteRetries};
@@ -51,6 +52,8 @@ section! {
         /// X-Content-Type-Options: nosniff, X-Frame-Options: SAMEORIGIN, Referrer-Policy: strict-origin-when-cross-origin, and
         /// to clients that use https Strict-Transport-Security: max-age=31536000.
         security_headers: bool { boolean(), default "false" },
+        /// Pages for responses of this proxy itself, as at the top of the file, whose pages hold for all other statuses.
+        errors: ErrorPages { error_pages(), default "{}" },
         /// Which requests may go to a second host after a first one has got them. `any_method`: POST as well.
         retry: Retry {
             choice(&[("idempotent", Retry::Idempotent), ("any_method", Retry::AnyMethod)]),

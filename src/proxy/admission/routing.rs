@@ -2,13 +2,15 @@
 //! pool they go.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::Method;
 
 use super::rate_limit::RateScope;
-use crate::config::{Action, Route};
+use crate::config::{Action, Maintenance, Route};
 use crate::message::RequestView;
 use crate::normalize;
+use crate::pool::Pool;
 use crate::proxy::Proxy;
 use crate::proxy::active_config::ActiveConfig;
 use crate::proxy::context::RequestContext;
@@ -24,9 +26,9 @@ use crate::route::{AmbiguousPath, RoutingInput};
 
 impl Proxy {
     /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
-    /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, or the
-    /// request exceeds the rate of the route or one of its limits), if the route responds itself, or if its listener
-    /// redirects to https.
+    /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, the
+    /// request exceeds the rate of the route or one of its limits, or its pool is in maintenance), if the route responds
+    /// itself, or if its listener redirects to https.
     pub(crate) fn respond(
         &self,
         request: RequestView<'_>,
@@ -47,19 +49,21 @@ impl Proxy {
             return refused.map(Into::into);
         }
         let route = &ctx.active.routes[ctx.route?];
-        match route.action.get() {
-            Action::Pool(pool) => {
-                (ctx.pool, ctx.has_pool) = (pool.index, true);
-                return None;
-            }
+        let client = ctx.origin.map(|origin| origin.client);
+        let pool = match route.action.get() {
+            Action::Pool(pool) => Some(pool.index),
             Action::Split(shares, key) => {
-                let client = ctx.origin.map(|origin| origin.client);
                 let chosen = split::choose(shares, key, request, client);
-                (ctx.pool, ctx.has_pool) = (shares[chosen].pool.index, true);
+                let pool = shares[chosen].pool.index;
                 ctx.limits += chosen;
-                return None;
+                Some(pool)
             }
-            Action::Redirect(_) | Action::Respond(_) => {}
+            Action::Redirect(_) | Action::Respond(_) => None,
+        };
+        if let Some(pool) = pool {
+            (ctx.pool, ctx.has_pool) = (pool, true);
+            let maintenance = maintenance(ctx.pool(), client)?;
+            return Some(Box::new(LocalMessage::maintenance(&maintenance)));
         }
         ctx.id.get_or_insert_with(RequestId::generate);
         let values = TemplateValues::new(ctx, request, connection.tls);
@@ -112,6 +116,13 @@ impl Proxy {
 fn is_acme_challenge(request: RequestView<'_>) -> bool {
     let path = normalize::path(RequestTarget::of(request).path()).path;
     path.starts_with(b"/.well-known/acme-challenge/")
+}
+
+/// The maintenance of a pool, unless it lets the client in. A client without an IP address never is.
+pub(crate) fn maintenance(pool: &Pool, client: Option<IpAddr>) -> Option<Arc<Maintenance>> {
+    let maintenance = pool.maintenance()?;
+    let is_served = client.is_some_and(|client| maintenance.permits(client));
+    (!is_served).then_some(maintenance)
 }
 
 /// The route of a request, and its index. `client`: the client's address, as trusted proxies tell it.

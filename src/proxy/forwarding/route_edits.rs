@@ -73,13 +73,14 @@ impl RequestContext {
 }
 
 impl RequestContext {
-    /// Changes a response of the proxy's own as the route changes those of hosts.
+    /// Gives a response of the proxy's own its page, and changes it as the route changes those of hosts.
     pub(crate) fn edit_local(
-        &self,
+        &mut self,
         message: &mut LocalMessage,
         request: RequestView<'_>,
         tls: bool,
     ) {
+        self.set_error_page(message, request, tls);
         let Some(edits) = self.response_edits(request, tls) else {
             return;
         };
