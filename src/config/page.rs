@@ -131,7 +131,7 @@ fn read_page(path: PathBuf, reader: &Reader<'_>) -> Result<PageFile, String> {
     let of_file =
         |path: &Path, problem: &str| format!("cannot use `{}`: {problem}", path.display());
     let content = reader.environment.read(&path);
-    let content = content.map_err(|error| of_file(&path, &error.to_string()))?;
+    let content = content.map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
     let text = str::from_utf8(without_bom(&content));
     let text = text.map_err(|_| of_file(&path, "it is not UTF-8 text"))?;
     let text = Template::parse(text, VARIABLES).map_err(|problem| of_file(&path, &problem))?;

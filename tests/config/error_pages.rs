@@ -63,7 +63,7 @@ fn wrong_pages_are_refused() {
         ),
         (
             "503: { file: none.html }",
-            "errors.503.file: cannot use `none.html`: entity not found",
+            "errors.503.file: cannot read `none.html`: entity not found",
         ),
     ] {
         assert_eq!(

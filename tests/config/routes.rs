@@ -298,7 +298,7 @@ fn actions_and_edits_are_validated() {
         ),
         (
             "{ path: /a, respond: { file: a, body: b } }",
-            "b.yaml:2:39: routes[0].respond.file: cannot use `a`:",
+            "b.yaml:2:39: routes[0].respond.file: cannot read `a`:",
         ),
         (
             "{ path: /a, respond: { status: 200, type: html, body: a } }",

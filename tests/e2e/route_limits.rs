@@ -371,7 +371,7 @@ fn check_shows_what_is_in_force_and_which_key_says_so() {
             ],
         ),
         (
-            "routes[0] path /a/ -> pool web",
+            "routes[0] /a/ -> pool web",
             vec![
                 format!(
                     "timeouts.read 5m routes[0].timeouts.read, line {}",
@@ -386,7 +386,7 @@ fn check_shows_what_is_in_force_and_which_key_says_so() {
             ],
         ),
         (
-            "routes[1] -> pool web",
+            "routes[1] everything -> pool web",
             vec!["rate no limit default".to_owned()],
         ),
     ] {

@@ -306,7 +306,7 @@ fn routes_are_listed_in_their_order_and_explained() {
 #  MATCHES                                   DOES
 1  a.org, = /x                               redirect 302 https://b.org{uri}
 2  GET or HEAD, header X-A: *, not (/y)      respond 404
-3  /admin/                                   pool web, retry any_method, allow 10.0.0.0/8, rate 5/s, burst 5
+3  /admin/                                   pool web, retry any_method, allow 10.0.0.0/8, rate 5/s, burst 5, by client_ip
 4  everything                                pool web
 ";
     let squeezed = |text: &str| {
