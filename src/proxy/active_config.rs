@@ -148,6 +148,10 @@ impl ActiveConfig {
     /// Takes over the requests in flight of the routes that were there `before`. What a route matches identifies it.
     pub(crate) fn continue_routes(&mut self, before: &ActiveConfig) {
         let known = before.routes.iter().zip(&before.route_states);
+        #[expect(
+            clippy::mutable_key_type,
+            reason = "regular expressions are compared and hashed by their text, which never changes"
+        )]
         let known = HashMap::<&RouteMatch, _>::from_iter(
             known.filter_map(|(route, state)| Some((&route.matches, state.slots.as_ref()?))),
         );
