@@ -89,7 +89,7 @@ fn one_action(action: &mut RouteAction, map: &Node, reader: &mut Reader<'_>) {
     }
 }
 
-/// A pool, by its name and its index into [`Config::pools`](super::Config::pools).
+/// A pool, by its name and its index into [`Config::pools`](crate::config::Config::pools).
 #[derive(Debug, Clone)]
 pub struct PoolRef {
     /// The name of the pool.
