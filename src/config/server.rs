@@ -23,7 +23,8 @@ section! {
     pub struct Server: Eq {
         /// Threads that serve requests; 0 stands for one per core.
         threads: usize { threads(), default "0", new_process },
-        /// What drives HTTP/1.1. `pingora` costs more CPU per request than `engine`.
+        /// What drives HTTP/1.1. `pingora` costs more CPU per request than `engine`, and a tunnel stalls while a host reads
+        /// nothing until its own bytes are read.
         http1: Http1 { choice(&[("engine", Http1::Engine), ("pingora", Http1::Pingora)]), default "engine" },
         /// How long requests may go on when the process stops.
         grace_period: Duration { time_or_zero(), default "30s" },
