@@ -418,10 +418,12 @@ fn the_last_streams_of_a_connection_are_served() {
         .top("limits: { max_requests_per_connection: 10 }")
         .start();
     let mut client = secure.connect(ballast.address());
+    // Once the client knows that the connection ends, it opens no further streams.
     let open: Vec<_> = (0..15)
-        .map(|_| client.open(request("GET", "/"), true))
-        .map(|opened| opened.expect("a stream").0)
+        .map_while(|_| client.open(request("GET", "/"), true).ok())
+        .map(|(response, _)| response)
         .collect();
+    assert!(open.len() >= 10, "{} streams", open.len());
     let statuses: Vec<u16> = open
         .into_iter()
         .map(|response| {
@@ -431,7 +433,7 @@ fn the_last_streams_of_a_connection_are_served() {
                 .status
         })
         .collect();
-    assert_eq!(statuses, [200; 15]);
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     client.end().expect("an end without an error");
     assert_eq!(secure.connect(ballast.address()).get("/").status, 200);
 }
