@@ -11,7 +11,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use env_filter::Filter;
 use env_logger::{Builder, Logger, Target, WriteStyle};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -83,6 +83,11 @@ impl Log for FilteredLogger {
     }
 
     fn log(&self, record: &Record<'_>) {
+        if is_harmless_error(record) {
+            let mut demoted = Record::builder();
+            demoted.level(Level::Debug).target(record.target());
+            return self.log(&demoted.args(*record.args()).build());
+        }
         if !self.level.load().filter.matches(record) {
             return;
         }
@@ -102,7 +107,7 @@ impl Log for FilteredLogger {
 }
 
 impl FilteredLogger {
-    fn write(&self, level: log::Level, target: &str, line: &str) {
+    fn write(&self, level: Level, target: &str, line: &str) {
         let mut record = Record::builder();
         record.level(level).target(target);
         self.logger
@@ -118,6 +123,14 @@ impl FilteredLogger {
         }
         next
     }
+}
+
+/// Whether Pingora reports as an error what is none. It finds a kept connection in its pool just before the task that
+/// watched the connection has let go of it, and opens a new one instead.
+fn is_harmless_error(record: &Record<'_>) -> bool {
+    record.level() == Level::Error
+        && record.target() == "pingora_core::connectors"
+        && record.args().to_string() == "failed to acquire reusable stream"
 }
 
 /// Starts a thread that writes the summaries of suppressed lines, until there are none left.
@@ -269,6 +282,23 @@ fn is_writable(stderr: &Stderr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_race_within_pingoras_pool_is_no_error() {
+        let is_harmless = |level, target, text: &str| {
+            let mut record = Record::builder();
+            record.level(level).target(target);
+            is_harmless_error(&record.args(format_args!("{text}")).build())
+        };
+        let (target, race) = (
+            "pingora_core::connectors",
+            "failed to acquire reusable stream",
+        );
+        assert!(is_harmless(Level::Error, target, race));
+        assert!(!is_harmless(Level::Debug, target, race));
+        assert!(!is_harmless(Level::Error, target, "another error"));
+        assert!(!is_harmless(Level::Error, "pingora_proxy", race));
+    }
 
     #[test]
     fn levels_for_all_and_by_module() {

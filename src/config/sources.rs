@@ -222,7 +222,7 @@ fn read(
 /// The text of a file that was read.
 ///
 /// # Errors
-/// Why there is none.
+/// The file could not be read, or is not UTF-8; as a sentence for a person.
 pub(super) fn text_of(content: io::Result<Vec<u8>>) -> Result<String, String> {
     let content = content.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {

@@ -100,14 +100,6 @@ impl Template {
         }
     }
 
-    /// Whether the text has no variables.
-    pub fn is_constant(&self) -> bool {
-        !self
-            .pieces
-            .iter()
-            .any(|piece| matches!(piece, Piece::Variable(_)))
-    }
-
     /// Reads a text in which `allowed` variables may stand. Braces around anything but a word in lower case are text, as
     /// in JSON.
     pub(super) fn parse(text: &str, allowed: &[Variable]) -> Result<Template, String> {

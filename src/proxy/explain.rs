@@ -53,7 +53,7 @@ pub struct RequestExplanation {
     /// The routes before it that do not match, or the last ones of all if none does: up to 20, in the order of the file.
     #[serde(default)]
     pub unmatched: Vec<UnmatchedRoute>,
-    /// How the route splits its requests among pools. `None`: it does not.
+    /// How the route splits its requests among pools. `None`: the route has no `pools`.
     #[serde(default)]
     pub split: Option<ExplainedSplit>,
     /// The algorithm of the pool.

@@ -91,12 +91,9 @@ impl<'a> TemplateValues<'a> {
         }
     }
 
-    /// Whether the client's own connection is encrypted, as far as trusted proxies tell.
+    /// Whether the client used https, as far as trusted proxies tell.
     pub(super) fn is_https(&self) -> bool {
-        let origin = self.ctx.origin;
-        origin.map_or(self.tls, |origin| {
-            origin.is_https(self.request.fields, self.tls)
-        })
+        self.ctx.is_https(self.request, self.tls)
     }
 
     /// The text of a template.

@@ -5,13 +5,6 @@ use std::time::Duration;
 use crate::support::{Backend, Ballast, Client, Reply, SOON, Setup, get, wait_until};
 
 #[track_caller]
-fn assert_output(ballast: &Ballast, args: &[&str], expected: &str) {
-    let end = ballast.command(args);
-    assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(end.stdout.contains(expected), "{expected}\n{end:?}");
-}
-
-#[track_caller]
 fn assert_served_only_by(ballast: &Ballast, backend: &str) {
     for _ in 0..12 {
         assert_eq!(get(ballast.address(), "/").backend(), backend);
@@ -39,11 +32,7 @@ fn a_drained_host_gets_no_new_requests_and_finishes_running_ones() {
     wait_until(SOON, "each host has a request", || {
         (a.requests(), b.requests()) == (1, 1)
     });
-    assert_output(
-        &ballast,
-        &["drain", &host],
-        "is draining, requests in flight: 1",
-    );
+    ballast.assert_output(&["drain", &host], "is draining, requests in flight: 1");
     for backend in [&a, &b] {
         backend.set(Reply::ok());
     }
@@ -60,16 +49,12 @@ fn a_drained_host_gets_no_new_requests_and_finishes_running_ones() {
     // Health checks of the drained host continue.
     let seen = b.accepted();
     wait_until(SOON, "a check", || b.accepted() > seen);
-    assert_output(&ballast, &["drain", &host], "already drained");
-    assert_output(
-        &ballast,
-        &["undrain", &host, "--pool", "web"],
-        "no longer drained",
-    );
+    ballast.assert_output(&["drain", &host], "already drained");
+    ballast.assert_output(&["undrain", &host, "--pool", "web"], "no longer drained");
     wait_until(SOON, "the host serves again", || {
         get(ballast.address(), "/").backend() == "b"
     });
-    assert_output(&ballast, &["undrain", &host], "was not drained");
+    ballast.assert_output(&["undrain", &host], "was not drained");
     assert_eq!(ballast.log_with(&[&host, " drains"]).len(), 1);
 }
 
@@ -87,12 +72,12 @@ fn keys_of_a_drained_host_move_and_return() {
     };
     let before = mapping();
     let host = backends[1].address().to_string();
-    assert_output(&ballast, &["drain", &host], "is draining");
+    ballast.assert_output(&["drain", &host], "is draining");
     for (key, (before, after)) in before.iter().zip(mapping()).enumerate() {
         assert_ne!(after, "b");
         assert!(before == "b" || *before == after, "key {key} moved");
     }
-    assert_output(&ballast, &["undrain", &host], "no longer drained");
+    ballast.assert_output(&["undrain", &host], "no longer drained");
     assert_eq!(mapping(), before);
 }
 
@@ -113,7 +98,7 @@ fn the_last_host_serves_although_it_is_drained() {
         get(ballast.address(), "/").backend() == "a"
     });
     let host = a.address().to_string();
-    assert_output(&ballast, &["drain", &host], "it may still get requests");
+    ballast.assert_output(&["drain", &host], "it may still get requests");
     assert_eq!(get(ballast.address(), "/").status, 200);
 }
 
@@ -131,19 +116,19 @@ fn a_drain_survives_reload_and_handover_until_the_weight_is_edited() {
     };
     let ballast = setup(1, "").start();
     let host = b.address().to_string();
-    assert_output(&ballast, &["drain", &host], "is draining");
+    ballast.assert_output(&["drain", &host], "is draining");
     ballast.reload_by_sighup(&setup(1, "").algorithm("p2c").yaml());
     assert_served_only_by(&ballast, "a");
     ballast.reload_by_sighup(&setup(2, "").yaml());
     wait_until(SOON, "the edit overrides the drain", || {
         get(ballast.address(), "/").backend() == "b"
     });
-    assert_output(&ballast, &["drain", &host], "is draining");
+    ballast.assert_output(&["drain", &host], "is draining");
     ballast.configure(&setup(2, "server: { threads: 3 }").yaml());
     let end = ballast.reload();
     assert!(end.stdout.contains("handover"), "{end:?}");
     assert_served_only_by(&ballast, "a");
-    assert_output(&ballast, &["undrain", &host], "no longer drained");
+    ballast.assert_output(&["undrain", &host], "no longer drained");
     wait_until(SOON, "the host serves again", || {
         get(ballast.address(), "/").backend() == "b"
     });

@@ -1,78 +1,9 @@
 //! Responses of the proxy's own have the pages of the configuration, or JSON for clients that ask for it. Over HTTP/1.1 and
 //! HTTP/2.
 
-use http::HeaderMap;
-
-use crate::support::http2::{Http2, Secure, request};
 use crate::support::{
-    Backend, Ballast, Client, DeadHost, Next, Reply, SOON, Setup, get, wait_for, wait_until,
+    Backend, BothProtocols, Client, DeadHost, Next, Reply, SOON, Setup, get, wait_for, wait_until,
 };
-
-/// A response, however it came.
-#[derive(Debug)]
-struct Seen {
-    status: u16,
-    headers: HeaderMap,
-    body: String,
-}
-
-impl Seen {
-    fn field(&self, name: &str) -> &str {
-        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default()
-    }
-}
-
-/// Two processes with the same file: one for HTTP/1.1, one for HTTP/2.
-struct Both {
-    plain: Ballast,
-    over_tls: Ballast,
-    http2: Http2,
-}
-
-impl Both {
-    fn start(setup: &Setup) -> Self {
-        let secure = Secure::new();
-        let over_tls = setup.clone().top(&secure.listeners()).start();
-        Both {
-            plain: setup.start(),
-            http2: secure.connect(over_tls.address()),
-            over_tls,
-        }
-    }
-
-    /// The responses to the same request over HTTP/1.1 and HTTP/2.
-    fn ask(&mut self, method: &str, path: &str, fields: &[(&str, &str)]) -> [Seen; 2] {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
-        let mut asked = request(method, path);
-        for &(name, value) in fields {
-            head += &format!("{name}: {value}\r\n");
-            let name = http::HeaderName::try_from(name).expect("a name");
-            let value = value.parse().expect("a value");
-            asked.headers_mut().append(name, value);
-        }
-        let mut client = Client::connect(self.plain.address());
-        client.send(head + "\r\n").expect("sent");
-        let response = client.read_response(method == "HEAD").expect("a response");
-        let mut headers = HeaderMap::new();
-        for (name, value) in &response.head.fields {
-            let name = http::HeaderName::try_from(name.as_str()).expect("a name");
-            headers.append(name, value.parse().expect("a value"));
-        }
-        let http1 = Seen {
-            status: response.status,
-            headers,
-            body: response.text(),
-        };
-        let answer = self.http2.ask(asked).expect("a whole response");
-        let http2 = Seen {
-            status: answer.status,
-            headers: answer.fields,
-            body: String::from_utf8(answer.body).expect("text"),
-        };
-        [http1, http2]
-    }
-}
 
 const BROWSER: (&str, &str) = ("Accept", "text/html,application/xml;q=0.9,*/*;q=0.8");
 const JSON: (&str, &str) = ("Accept", "application/json, text/plain, */*");
@@ -107,21 +38,21 @@ errors:
   500-599: { body: "<h1>{status}: {message}</h1>", type: text/html }
   413: { body: "at most 10" }"#,
         );
-    let mut both = Both::start(&setup);
+    let mut both = BothProtocols::start(&setup);
     let html = |status, why| format!("<h1>{status}: {why}</h1>");
 
-    for seen in both.ask("GET", "/none?'a'&b", &[BROWSER]) {
+    for seen in both.ask("GET", ("test", "/none?'a'&b"), &[BROWSER]) {
         assert_eq!(seen.status, 404);
         assert_eq!(seen.body, "<p>no /none?&#39;a&#39;&amp;b at test");
         assert_eq!(seen.field("content-type"), "text/html");
         assert_eq!(seen.field("vary"), "Accept");
     }
-    for seen in both.ask("HEAD", "/none", &[]) {
+    for seen in both.ask("HEAD", ("test", "/none"), &[]) {
         assert_eq!((seen.status, seen.body.as_str()), (404, ""));
         let length = "<p>no /none at test".len().to_string();
         assert_eq!(seen.field("content-length"), length);
     }
-    for seen in both.ask("GET", "/none", &[JSON, ID]) {
+    for seen in both.ask("GET", ("test", "/none"), &[JSON, ID]) {
         assert_eq!(seen.field("content-type"), "application/json");
         assert_eq!(
             seen.body,
@@ -129,7 +60,7 @@ errors:
         );
     }
     // The page is JSON already. Retry-After and Allow are those of the proxy.
-    for seen in both.ask("GET", "/down", &[JSON]) {
+    for seen in both.ask("GET", ("test", "/down"), &[JSON]) {
         assert_eq!(seen.status, 503);
         assert_eq!(seen.field("content-type"), "application/problem+json");
         assert_eq!(
@@ -137,29 +68,29 @@ errors:
             r#"{"why": "no host can take requests now", "path": "/down"}"#
         );
     }
-    for seen in both.ask("TRACE", "/web", &[JSON]) {
+    for seen in both.ask("TRACE", ("test", "/web"), &[JSON]) {
         assert_eq!(seen.status, 405);
         assert!(seen.field("allow").contains("GET"), "{seen:?}");
         assert!(seen.body.contains("TRACE is not served"), "{seen:?}");
     }
-    for seen in both.ask("GET", "/own", &[JSON]) {
+    for seen in both.ask("GET", ("test", "/own"), &[JSON]) {
         assert_eq!((seen.status, seen.body.as_str()), (404, "mine"));
     }
 
     backend.set(Reply::status(503).body("host"));
-    for seen in both.ask("GET", "/web", &[JSON]) {
+    for seen in both.ask("GET", ("test", "/web"), &[JSON]) {
         assert_eq!((seen.status, seen.body.as_str()), (503, "host"));
     }
     backend.set(Reply::script(|_, wire| {
         wire.send(b"nonsense\r\n\r\n")?;
         Ok(Next::Close)
     }));
-    for seen in both.ask("GET", "/web", &[]) {
+    for seen in both.ask("GET", ("test", "/web"), &[]) {
         assert_eq!(seen.status, 502);
         assert_eq!(seen.body, html(502, "the host sent no valid response"));
     }
     backend.set(Reply::Hang);
-    for seen in both.ask("GET", "/web", &[]) {
+    for seen in both.ask("GET", ("test", "/web"), &[]) {
         assert_eq!(seen.status, 504);
         assert_eq!(seen.body, html(504, "the host did not respond in time"));
     }
@@ -172,7 +103,7 @@ errors:
 
     let mut limited = None;
     wait_until(SOON, "the rate is exceeded", || {
-        let seen = both.ask("GET", "/limited", &[ID]);
+        let seen = both.ask("GET", ("test", "/limited"), &[ID]);
         let is_limited = seen.iter().all(|seen| seen.status == 429);
         limited = Some(seen);
         is_limited
@@ -190,12 +121,12 @@ fn without_pages_json_goes_to_those_who_ask_for_it() {
     let setup = Setup::of(&[&backend])
         .top("routes: [{ path: /web, pool: web }]")
         .top("access_log: { path: access.log, format: json }");
-    let mut both = Both::start(&setup);
-    for seen in both.ask("GET", "/", &[BROWSER]) {
+    let mut both = BothProtocols::start(&setup);
+    for seen in both.ask("GET", ("test", "/"), &[BROWSER]) {
         assert_eq!(seen.body, "404 no route for this host and path\n");
         assert_eq!(seen.field("content-type"), "text/plain");
     }
-    let seen = both.ask("GET", "/json", &[JSON]);
+    let seen = both.ask("GET", ("test", "/json"), &[JSON]);
     for (seen, ballast) in seen.iter().zip([&both.plain, &both.over_tls]) {
         let error: serde_json::Value = serde_json::from_str(&seen.body).expect("JSON");
         assert_eq!(error["status"], 404);

@@ -8,13 +8,6 @@ use crate::support::http2::Secure;
 use crate::support::{Backend, Ballast, Client, SOON, Setup, get, wait_until};
 
 #[track_caller]
-fn assert_output(ballast: &Ballast, args: &[&str], expected: &str) {
-    let end = ballast.command(args);
-    assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(end.stdout.contains(expected), "{expected}\n{end:?}");
-}
-
-#[track_caller]
 fn assert_refused(ballast: &Ballast, args: &[&str], expected: &str) {
     let end = ballast.command(args);
     assert_eq!(end.code, Some(1), "{end:?}");
@@ -58,8 +51,7 @@ fn an_operator_begins_and_ends_maintenance() {
     metric("0");
     assert_eq!(pool()["maintenance"], Value::Null);
     let on = ["maintenance", "on", "web"];
-    assert_output(
-        &ballast,
+    ballast.assert_output(
         &[
             &on[..],
             &[
@@ -78,26 +70,21 @@ fn an_operator_begins_and_ends_maintenance() {
     assert_eq!(client_of(&ballast, "127.0.0.7").get("/").status, 200);
     metric("1");
     assert_eq!(pool()["maintenance"]["by_operator"], true);
-    assert_output(&ballast, &["status"], "web (maintenance)");
-    assert_output(
-        &ballast,
+    ballast.assert_output(&["status"], "web (maintenance)");
+    ballast.assert_output(
         &["explain", "--client", "127.0.0.1"],
         "its pool is in maintenance, so it gets 503 (maintenance)",
     );
-    assert_output(&ballast, &["explain", "--client", "127.0.0.7"], "goes to");
+    ballast.assert_output(&["explain", "--client", "127.0.0.7"], "goes to");
     // Health checks go on.
     let seen = backend.accepted();
     wait_until(SOON, "a check", || backend.accepted() > seen);
     // A second command replaces the settings of the first.
-    assert_output(
-        &ballast,
-        &on,
-        "the service is under maintenance; Retry-After 5m",
-    );
+    ballast.assert_output(&on, "the service is under maintenance; Retry-After 5m");
     assert_maintenance(&ballast, "503 the service is under maintenance\n", "300");
     assert_eq!(client_of(&ballast, "127.0.0.7").get("/").status, 503);
     let off = ["maintenance", "off", "web"];
-    assert_output(&ballast, &off, "pool web is no longer in maintenance");
+    ballast.assert_output(&off, "pool web is no longer in maintenance");
     assert_serves(&ballast);
     metric("0");
     assert_refused(&ballast, &off, "the pool web is not in maintenance");
@@ -178,7 +165,7 @@ fn maintenance_survives_reload_and_handover_until_the_file_changes_it() {
         assert!(end.stdout.contains(how), "{how}\n{end:?}");
     };
     let on = ["maintenance", "on", "web", "--message", "soon"];
-    assert_output(&ballast, &on, "is in maintenance");
+    ballast.assert_output(&on, "is in maintenance");
     ballast.reload_by_sighup(&setup("false", 2).algorithm("p2c").yaml());
     assert_maintenance(&ballast, "503 soon\n", "300");
     reload(&setup("false", 3), "handover");
@@ -186,7 +173,7 @@ fn maintenance_survives_reload_and_handover_until_the_file_changes_it() {
     let in_file = "{ message: of the file }";
     reload(&setup(in_file, 3), "the operator's no longer applies");
     assert_maintenance(&ballast, "503 of the file\n", "300");
-    assert_output(&ballast, &["maintenance", "off", "web"], "no longer");
+    ballast.assert_output(&["maintenance", "off", "web"], "no longer");
     reload(&setup(in_file, 2), "handover");
     assert_serves(&ballast);
     reload(&setup("false", 2), "the operator's no longer applies");

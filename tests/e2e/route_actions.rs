@@ -3,75 +3,7 @@
 
 use std::net::SocketAddr;
 
-use http::HeaderMap;
-
-use crate::support::http2::{Http2, Secure, request};
-use crate::support::{Backend, Ballast, Client, LISTEN, Reply, Setup};
-
-/// Two processes with the same routes: one for HTTP/1.1, one for HTTP/2.
-struct Both {
-    plain: Ballast,
-    over_tls: Ballast,
-    http2: Http2,
-    http1: Client,
-}
-
-/// A response, however it came.
-#[derive(Debug)]
-struct Seen {
-    status: u16,
-    headers: HeaderMap,
-    body: String,
-}
-
-impl Seen {
-    fn all(&self, name: &str) -> Vec<&str> {
-        let values = self.headers.get_all(name).iter();
-        values.map(|value| value.to_str().expect("text")).collect()
-    }
-}
-
-impl Both {
-    fn start(setup: &Setup) -> Self {
-        let secure = Secure::new();
-        let plain = setup.start();
-        let over_tls = setup.clone().top(&secure.listeners()).start();
-        Both {
-            http1: Client::connect(plain.address()),
-            http2: secure.connect(over_tls.address()),
-            plain,
-            over_tls,
-        }
-    }
-
-    /// The same request in both protocols: the response over HTTP/1.1 and the one over HTTP/2.
-    fn ask(&mut self, host: &str, path: &str) -> [(Seen, SocketAddr, &'static str); 2] {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        let response = self.http1.request(head).expect("a whole response");
-        let mut headers = HeaderMap::new();
-        for (name, value) in &response.head.fields {
-            let name = http::HeaderName::try_from(name.as_str()).expect("a name");
-            headers.append(name, value.parse().expect("a value"));
-        }
-        let http1 = Seen {
-            status: response.status,
-            headers,
-            body: response.text(),
-        };
-        let mut asked = request("GET", path);
-        *asked.uri_mut() = format!("https://{host}{path}").parse().expect("a URI");
-        let answer = self.http2.ask(asked).expect("a whole response");
-        let http2 = Seen {
-            status: answer.status,
-            headers: answer.fields.clone(),
-            body: String::from_utf8(answer.body).expect("text"),
-        };
-        [
-            (http1, self.plain.address(), "http"),
-            (http2, self.over_tls.address(), "https"),
-        ]
-    }
-}
+use crate::support::{Backend, BothProtocols, Client, LISTEN, Reply, Setup};
 
 #[test]
 fn a_route_redirects_or_responds_itself() {
@@ -87,7 +19,7 @@ fn a_route_redirects_or_responds_itself() {
 - { path: /empty, respond: 204 }
 - { pool: web }"#,
     );
-    let mut both = Both::start(&setup);
+    let mut both = BothProtocols::start(&setup);
     for (host, path, status, location) in [
         (
             "www.example.com",
@@ -103,17 +35,21 @@ fn a_route_redirects_or_responds_itself() {
             "SCHEME://shop.example/new?was=/old/a%20b&q=x",
         ),
     ] {
-        for (seen, _, scheme) in both.ask(host, path) {
+        for seen in both.ask("GET", (host, path), &[]) {
             assert_eq!(seen.status, status, "{path}");
-            assert_eq!(seen.all("location"), [location.replace("SCHEME", scheme)]);
+            assert_eq!(
+                seen.all("location"),
+                [location.replace("SCHEME", seen.scheme)]
+            );
             assert_eq!(seen.body, "");
         }
     }
     let line_break = "GET /old/ HTTP/1.1\r\nHost: a%0d%0aX-Y.example\r\n\r\n";
-    let response = both.http1.request(line_break).expect("a whole response");
+    let mut client = Client::connect(both.plain.address());
+    let response = client.request(line_break).expect("a whole response");
     let location = response.head.all("location");
     assert_eq!(location, ["http://a%0d%0aX-Y.example/new?was=/old/&q="]);
-    for (seen, ..) in both.ask("test", "//open/x") {
+    for seen in both.ask("GET", ("test", "//open/x"), &[]) {
         // Not `//open/x`, which leads to another site.
         assert_eq!(seen.all("location"), ["/open/x"]);
     }
@@ -126,20 +62,20 @@ fn a_route_redirects_or_responds_itself() {
         ),
         ("/page?'b'", 403, "text/html", "<p>/page?&#39;b&#39;"),
     ] {
-        for (seen, ..) in both.ask("test", path) {
+        for seen in both.ask("GET", ("test", path), &[]) {
             assert_eq!(seen.status, status);
             assert_eq!(seen.all("content-type"), [media_type]);
             assert_eq!(seen.body, body);
         }
     }
     for (path, status, length) in [("/gone", 410, vec!["0"]), ("/empty", 204, vec![])] {
-        for (seen, ..) in both.ask("test", path) {
+        for seen in both.ask("GET", ("test", path), &[]) {
             assert_eq!((seen.status, seen.body.as_str()), (status, ""));
             assert_eq!(seen.all("content-length"), length, "{path}");
         }
     }
     assert_eq!(backend.requests(), 0);
-    for (seen, ..) in both.ask("test", "/") {
+    for seen in both.ask("GET", ("test", "/"), &[]) {
         assert_eq!(seen.status, 200);
     }
     assert_eq!(backend.requests(), 2);
@@ -178,7 +114,7 @@ fn a_route_changes_paths_and_the_way_back() {
 - { path: /spa/, replace_path: /index.html, pool: web }
 - { pool: web }"#,
     );
-    let mut both = Both::start(&setup);
+    let mut both = BothProtocols::start(&setup);
     for (path, expected) in [
         ("/api/", "/"),
         ("/api/v1/a%2Cb;c=d?x=/api/", "/v1/a%2Cb;c=d?x=/api/"),
@@ -190,7 +126,7 @@ fn a_route_changes_paths_and_the_way_back() {
         ("/other", "/other"),
     ] {
         let before = backend.requests();
-        both.ask("test", path);
+        both.ask("GET", ("test", path), &[]);
         assert_eq!(backend.requests(), before + 2);
         assert_eq!(backend.last().head.word(1), expected, "{path}");
     }
@@ -201,12 +137,12 @@ fn a_route_changes_paths_and_the_way_back() {
             .field("Set-Cookie", "b=2")
     };
     backend.set(reply(backend.address()));
-    for (seen, ..) in both.ask("test", "/api/x") {
+    for seen in both.ask("GET", ("test", "/api/x"), &[]) {
         // The host names itself, which clients cannot reach.
         assert_eq!(seen.all("location"), ["/api/login"]);
         assert_eq!(seen.all("set-cookie"), ["a=1; Path=/api; HttpOnly", "b=2"]);
     }
-    for (seen, ..) in both.ask("test", "/other") {
+    for seen in both.ask("GET", ("test", "/other"), &[]) {
         let location = format!("http://{}/login", backend.address());
         assert_eq!(seen.all("location"), [location]);
     }
@@ -238,8 +174,8 @@ fn a_route_changes_header_fields() {
         .field("Vary", "Accept")
         .field("X-Frame-Options", "DENY");
     backend.set(reply);
-    let mut both = Both::start(&setup);
-    for (seen, _, scheme) in both.ask("shop.example:8080", "/x") {
+    let mut both = BothProtocols::start(&setup);
+    for seen in both.ask("GET", ("shop.example:8080", "/x"), &[]) {
         assert_eq!(seen.all("server"), [] as [&str; 0]);
         assert_eq!(seen.all("x-powered-by"), [] as [&str; 0]);
         assert_eq!(seen.all("cache-control"), ["no-store"]);
@@ -252,7 +188,7 @@ fn a_route_changes_header_fields() {
             "the host's own stays"
         );
         let strict = seen.all("strict-transport-security");
-        assert_eq!(strict.len(), usize::from(scheme == "https"));
+        assert_eq!(strict.len(), usize::from(seen.scheme == "https"));
     }
     let mut proxied = Client::connect(both.plain.address());
     proxied.get_with("/x", "Accept-Language: de\r\nX-Proto: mine\r\n");
@@ -266,7 +202,7 @@ fn a_route_changes_header_fields() {
     );
     assert_eq!(head.all("accept-language"), [] as [&str; 0]);
     assert_eq!(head.all("x-forwarded-port"), [] as [&str; 0]);
-    for (seen, ..) in both.ask("test", "/none") {
+    for seen in both.ask("GET", ("test", "/none"), &[]) {
         assert_eq!(seen.status, 404);
         assert_eq!(seen.all("x-route"), ["/none"]);
         assert_eq!(
@@ -274,7 +210,7 @@ fn a_route_changes_header_fields() {
             ["strict-origin-when-cross-origin"]
         );
     }
-    for (seen, ..) in both.ask("test", "/") {
+    for seen in both.ask("GET", ("test", "/"), &[]) {
         assert_eq!(seen.all("server"), ["secret/1.0"]);
         assert_eq!(seen.all("cache-control"), ["public"]);
     }

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::diff::Diff;
+use super::key::Key;
 use super::reader::Reader;
-use super::section::Key;
 use crate::config::document::Node;
 
 /// What a type says about itself, for people and for editors.

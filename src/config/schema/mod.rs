@@ -5,6 +5,7 @@
 //! schema`, the reference file, the manual page, the configuration in the API and what a reload reports as changed.
 
 mod diff;
+mod key;
 mod kind;
 mod list;
 mod policy;
@@ -15,6 +16,7 @@ mod table;
 
 pub(super) use diff::Diff;
 pub use diff::{Change, ChangeKind};
+pub(super) use key::{Key, Presence};
 pub(super) use kind::{Describe, Kind, Nested, Nesting, Optional, converted};
 pub(super) use list::{List, list};
 pub(super) use policy::{boolean_hint, or_false, or_none};
@@ -23,5 +25,5 @@ pub(super) use scalar::{
     Scalar, boolean, choice, file, or_word, or_zero, percent, scalar, size, time, time_or_zero,
     whole,
 };
-pub(super) use section::{Key, Presence, Section, SectionKind, map_of, read_key, section};
+pub(super) use section::{Section, SectionKind, map_of, read_key, section};
 pub(super) use table::table;

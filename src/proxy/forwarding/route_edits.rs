@@ -1,7 +1,9 @@
 //! What a route changes of requests and responses on the way.
 
 use http::HeaderName;
-use http::header::STRICT_TRANSPORT_SECURITY;
+use http::header::{
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use pingora::Result;
 
 use super::header_editor::HeaderEditor;
@@ -13,11 +15,15 @@ use crate::proxy::local_message::LocalMessage;
 use crate::proxy::request_target::RequestTarget;
 use crate::proxy::template_values::TemplateValues;
 
-/// Fields of `security_headers`.
-const SECURITY_FIELDS: [(&str, &str); 3] = [
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "SAMEORIGIN"),
-    ("Referrer-Policy", "strict-origin-when-cross-origin"),
+/// Fields of `security_headers`, with the names that HTTP/1.1 writes.
+const SECURITY_FIELDS: [(HeaderName, &str, &str); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, "X-Content-Type-Options", "nosniff"),
+    (X_FRAME_OPTIONS, "X-Frame-Options", "SAMEORIGIN"),
+    (
+        REFERRER_POLICY,
+        "Referrer-Policy",
+        "strict-origin-when-cross-origin",
+    ),
 ];
 
 /// The value of Strict-Transport-Security: a year.
@@ -70,9 +76,7 @@ impl RequestContext {
             restorer: PathRestorer::new(&route.rewrite, authority, upstream),
         })
     }
-}
 
-impl RequestContext {
     /// Gives a response of the proxy's own its page, and changes it as the route changes those of hosts.
     pub(crate) fn edit_local(
         &mut self,
@@ -118,10 +122,9 @@ impl RouteEdits<'_> {
         response: &mut impl HeaderEditor,
     ) -> Result<()> {
         if self.route.security_headers {
-            for (name, value) in SECURITY_FIELDS {
-                let known = HeaderName::from_bytes(name.as_bytes());
-                if known.is_ok_and(|known| !received.contains(&known)) {
-                    response.set(name, value.as_bytes())?;
+            for (name, written, value) in SECURITY_FIELDS {
+                if !received.contains(&name) {
+                    response.set(written, value.as_bytes())?;
                 }
             }
             if self.values.is_https() && !received.contains(&STRICT_TRANSPORT_SECURITY) {

@@ -37,6 +37,12 @@ impl RequestContext {
         self.origin.is_some_and(|origin| origin.trusted)
     }
 
+    /// Whether the client used https: on its connection, if `tls`, or as a trusted proxy reports.
+    pub(crate) fn is_https(&self, request: RequestView<'_>, tls: bool) -> bool {
+        let origin = self.origin;
+        origin.map_or(tls, |origin| origin.is_https(request.fields, tls))
+    }
+
     /// Sets the proxy's own fields on the request of the running attempt. `host` is the authority that the client asked
     /// for.
     pub(crate) fn set_upstream_fields(

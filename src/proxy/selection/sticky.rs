@@ -26,8 +26,7 @@ pub(crate) fn set_cookie(
     if ctx.affinity_host.as_ref() == Some(host) {
         return None;
     }
-    let origin = ctx.origin;
-    let https = origin.map_or(tls, |origin| origin.is_https(request.fields, tls));
+    let https = ctx.is_https(request, tls);
     let token = sticky.token(host, SystemTime::now());
     Some(with_attributes(sticky.config(), &token, https))
 }

@@ -112,14 +112,7 @@ impl Ballast {
     pub(crate) fn start_with_path(yaml: &str, arrange: impl FnOnce(&Path) -> PathBuf) -> Self {
         let (folder, address) = Ballast::folder_with(yaml);
         let file = arrange(folder.path());
-        let mut ballast = Ballast::spawn_file(&file, &[], address, Arc::new(folder));
-        let listens = ballast.listens_within(SOON);
-        assert!(
-            listens,
-            "ballast does not listen; its output:\n{}",
-            ballast.log().join("\n")
-        );
-        ballast
+        Ballast::spawn_file(&file, &[], address, Arc::new(folder)).once_it_listens()
     }
 
     /// Runs a configuration in a folder with the files that it names, and waits until it listens. Further arguments and
@@ -129,11 +122,16 @@ impl Ballast {
         let address = ports::free();
         let text = yaml.replace(LISTEN, &address.to_string());
         let path = file(folder.path(), "ballast.yaml", &text);
-        let mut ballast = Ballast::spawn_file(&path, extra, address, Arc::new(folder));
-        let listens = ballast.listens_within(SOON);
-        let log = ballast.log().join("\n");
+        Ballast::spawn_file(&path, extra, address, Arc::new(folder)).once_it_listens()
+    }
+
+    /// Waits until the process listens.
+    #[track_caller]
+    fn once_it_listens(mut self) -> Self {
+        let listens = self.listens_within(SOON);
+        let log = self.log().join("\n");
         assert!(listens, "ballast does not listen; its output:\n{log}");
-        ballast
+        self
     }
 
     /// Runs a configuration as process 1 of a PID namespace, like in a container; `None` if that is not possible.
@@ -341,6 +339,14 @@ impl Ballast {
     #[track_caller]
     pub(crate) fn command(&self, args: &[&str]) -> Finished {
         finish(self.prepare_command(args))
+    }
+
+    /// Runs a command on it, which succeeds and prints `expected`.
+    #[track_caller]
+    pub(crate) fn assert_output(&self, args: &[&str], expected: &str) {
+        let end = self.command(args);
+        assert_eq!(end.code, Some(0), "{end:?}");
+        assert!(end.stdout.contains(expected), "{expected}\n{end:?}");
     }
 
     /// A command with its configuration that has not been started.

@@ -3,6 +3,7 @@
 
 mod backend;
 mod ballast;
+mod both_protocols;
 mod browser;
 mod client;
 mod collector;
@@ -21,6 +22,7 @@ mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
+pub(crate) use both_protocols::BothProtocols;
 pub(crate) use browser::Browser;
 pub(crate) use client::{Client, Response, get};
 pub(crate) use collector::{Collector, ReceivedSpan, hex, section as traced_by};
