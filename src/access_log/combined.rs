@@ -5,15 +5,11 @@
 use std::fmt::Arguments;
 use std::io::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::header;
-
 use super::entry_batch::{EntryText, EntryView};
 use super::json::http_version;
 use super::timestamp_formatter::TimestampFormatter;
 use crate::address_text::AddressText;
-use crate::message::RequestView;
+use crate::message::{BasicCredentials, RequestView};
 use crate::record::TerminationReason;
 
 /// Stands for an absent value.
@@ -60,15 +56,7 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
 
 /// The user name of `Authorization: Basic`, if there is one.
 pub(super) fn basic_auth_user(request: RequestView<'_>) -> Option<Vec<u8>> {
-    const SCHEME: &[u8] = b"basic ";
-    let value = request.get(&header::AUTHORIZATION)?;
-    let (scheme, credentials) = value.split_at_checked(SCHEME.len())?;
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return None;
-    }
-    let mut name = STANDARD.decode(credentials.trim_ascii()).ok()?;
-    let end = name.iter().position(|byte| *byte == b':')?;
-    name.truncate(end);
+    let name = BasicCredentials::of(request)?.name;
     (!name.is_empty()).then_some(name)
 }
 
@@ -94,6 +82,7 @@ fn escape(line: &mut Vec<u8>, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
     use pingora::http::RequestHeader;
 
     use super::*;

@@ -27,6 +27,7 @@ mod load;
 mod maintenance;
 mod merge;
 mod page;
+mod password_file;
 mod paths;
 mod pattern;
 mod pem;
@@ -74,6 +75,8 @@ pub use load::control_socket;
 pub use maintenance::Maintenance;
 pub(crate) use page::is_json;
 pub use page::{Page, PageFile};
+pub use password_file::PasswordFile;
+pub(crate) use password_file::PasswordHash;
 pub use paths::{Ambiguous, Paths};
 pub use pattern::{RegexPattern, ValuePattern};
 pub use pool::{HostHeader, Pool, WhenAllDown};
@@ -85,8 +88,8 @@ pub use retries::{Retries, RouteRetries};
 pub use root::{Config, HalfClose};
 pub(crate) use route::begins_with_segments;
 pub use route::{
-    Action, HeaderEdits, PathPattern, PathRewrite, PoolRef, PoolShare, Redirect, RequestConditions,
-    Respond, Retry, Route, RouteAction, RouteMatch,
+    Action, Authentication, BasicAuth, HeaderEdits, PathPattern, PathRewrite, PoolRef, PoolShare,
+    Redirect, RequestConditions, Respond, Retry, Route, RouteAction, RouteMatch,
 };
 pub use schema::{Change, ChangeKind};
 pub use secret::Secret;

@@ -155,11 +155,17 @@ impl Exchange<'_> {
                 .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
                 .await;
         }
-        let response = {
-            let connection = self.connection();
-            self.engine.proxy.respond(request, connection, &mut ctx)
-        };
-        if let Some(response) = response {
+        let mut response = self.admit(&mut ctx, request);
+        if response.is_none() && ctx.needs_authentication() {
+            response = match Box::pin(self.authenticate(&mut ctx, request)).await {
+                Ok(refused) => refused,
+                Err(error) => {
+                    let outcome = ExchangeOutcome::failed(error);
+                    return self.finish(&mut ctx, request, outcome).await;
+                }
+            };
+        }
+        if let Some(response) = response.or_else(|| self.respond(&mut ctx, request)) {
             let keep_alive = keep_alive && response.persistence() == Persistence::KeepAlive;
             return self
                 .refuse(&mut ctx, request, response, keep_alive, &mut body)

@@ -3,6 +3,7 @@
 //! The engine moves bytes; `proxy` makes every decision about a request. Pingora serves HTTP/2, with the same
 //! decisions.
 
+mod admission;
 mod buffer;
 mod client_connection;
 mod coarse_timer;

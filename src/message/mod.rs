@@ -4,6 +4,7 @@
 //! Both drivers use this module: the engine, which parses requests itself, and the Pingora driver, whose session parses
 //! a request after these checks. Both therefore accept and refuse the same messages.
 
+mod basic_credentials;
 pub(crate) mod body_decoder;
 pub(crate) mod chunked;
 pub(crate) mod encode;
@@ -15,6 +16,7 @@ pub(crate) mod head_end_scanner;
 mod head_view;
 pub(crate) mod request_line_scanner;
 
+pub(crate) use basic_credentials::BasicCredentials;
 pub use head::MessageHead;
 pub use head_view::{FieldValues, FieldsView, RequestView, ResponseView};
 

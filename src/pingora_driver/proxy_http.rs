@@ -88,7 +88,17 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         let connection = connection(session);
-        let response = self.respond(session.req_header().into(), connection, ctx);
+        let mut response = self.admit(session.req_header().into(), connection, ctx);
+        if response.is_none() && ctx.needs_authentication() {
+            // The session itself is borrowed for the disconnect watch.
+            let request = session.req_header().clone();
+            let disconnect = client::wait_for_disconnect(session.as_downstream_mut());
+            response = self
+                .authenticate((&request).into(), ctx, disconnect)
+                .await?;
+        }
+        let respond = || self.respond(session.req_header().into(), connection, ctx);
+        let response = response.or_else(respond);
         deadlines::set_timeouts(session, ctx);
         let responds = response.is_some();
         if let Some(response) = response {

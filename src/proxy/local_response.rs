@@ -107,6 +107,20 @@ impl LocalResponse {
         501,
         "501 the request has a Transfer-Encoding other than chunked\n",
     );
+    /// The challenge is added to it.
+    pub(crate) const UNAUTHORIZED: LocalResponse = LocalResponse::new(
+        TerminationReason::Unauthorized,
+        401,
+        "401 the name or the password is wrong or missing\n",
+    );
+    pub(crate) const TOO_MANY_PASSWORDS: LocalResponse = LocalResponse {
+        retry_after: Some(1),
+        ..LocalResponse::new(
+            TerminationReason::Overloaded,
+            503,
+            "503 too many passwords are being checked\n",
+        )
+    };
     pub(crate) const FORBIDDEN: LocalResponse = LocalResponse::new(
         TerminationReason::Denied,
         403,

@@ -7,6 +7,7 @@
 pub(crate) mod active_config;
 pub(crate) mod admission;
 pub(crate) mod attempt;
+mod authentication;
 pub(crate) mod completion;
 pub(crate) mod context;
 mod error_page;
@@ -29,6 +30,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::Retries;
 use admission::rate_limit::RateLimiter;
+use authentication::PasswordChecker;
 
 pub use active_config::{ActiveConfig, PreviousPool};
 pub use admission::{TrafficState, client_network};
@@ -49,6 +51,8 @@ pub struct Proxy {
     pub(crate) traffic: Arc<TrafficState>,
     /// Allocated on first use, because most configurations have no rates.
     rate_limiter: Arc<OnceLock<RateLimiter>>,
+    /// The same for routes with `basic_auth`.
+    password_checker: Arc<OnceLock<PasswordChecker>>,
 }
 
 impl Proxy {
@@ -58,10 +62,15 @@ impl Proxy {
             active,
             traffic,
             rate_limiter: Arc::default(),
+            password_checker: Arc::default(),
         }
     }
 
     fn rate_limiter(&self) -> &RateLimiter {
         self.rate_limiter.get_or_init(RateLimiter::default)
+    }
+
+    fn password_checker(&self) -> &PasswordChecker {
+        self.password_checker.get_or_init(PasswordChecker::default)
     }
 }

@@ -15,6 +15,8 @@ pub enum TerminationReason {
     NoRoute,
     /// Refused: the client's address is not allowed.
     Denied,
+    /// Refused: the client has not told who it is, or may not use the route.
+    Unauthorized,
     /// Refused: the rate limit is exceeded.
     RateLimited,
     /// Refused: `limits.max_in_flight` requests are in flight.
@@ -43,12 +45,13 @@ pub enum TerminationReason {
 
 impl TerminationReason {
     /// All reasons.
-    pub const ALL: [TerminationReason; 17] = [
+    pub const ALL: [TerminationReason; 18] = [
         TerminationReason::Complete,
         TerminationReason::BadRequest,
         TerminationReason::TooLarge,
         TerminationReason::NoRoute,
         TerminationReason::Denied,
+        TerminationReason::Unauthorized,
         TerminationReason::RateLimited,
         TerminationReason::Overloaded,
         TerminationReason::Maintenance,
@@ -81,6 +84,7 @@ impl TerminationReason {
             TerminationReason::TooLarge => "too_large",
             TerminationReason::NoRoute => "no_route",
             TerminationReason::Denied => "denied",
+            TerminationReason::Unauthorized => "unauthorized",
             TerminationReason::RateLimited => "rate_limited",
             TerminationReason::Overloaded => "overloaded",
             TerminationReason::Maintenance => "maintenance",
@@ -116,6 +120,7 @@ impl TerminationReason {
                 | TerminationReason::TooLarge
                 | TerminationReason::NoRoute
                 | TerminationReason::Denied
+                | TerminationReason::Unauthorized
                 | TerminationReason::RateLimited
                 | TerminationReason::Overloaded
                 | TerminationReason::Maintenance

@@ -68,7 +68,7 @@ struct NormalizedInput<'a> {
 #[derive(Debug)]
 struct RouteMatcher {
     conditions: Conditions,
-    /// Whether the route has `allow`, `deny`, `rate` or `client`.
+    /// Whether the route has `allow`, `deny`, `rate`, `client` or `basic_auth`.
     restricted: bool,
 }
 
@@ -151,6 +151,7 @@ impl RouteMatcher {
         RouteMatcher {
             conditions: Conditions::new(conditions, exceptions),
             restricted: route.rate.is_some()
+                || route.authentication.is_required()
                 || !(route.access.allow.is_empty() && route.access.deny.is_empty())
                 || has_client(conditions)
                 || exceptions.iter().any(has_client),

@@ -1,6 +1,7 @@
 //! `routes`: what happens to which requests.
 
 mod action;
+mod authentication;
 mod description;
 mod header_edits;
 mod hidden;
@@ -23,6 +24,7 @@ use super::schema::{Kind, List, Reader, boolean, choice, list, map_of, or_none, 
 use super::timeouts::RouteTimeouts;
 
 pub use action::{Action, PoolRef, RouteAction};
+pub use authentication::{Authentication, BasicAuth};
 pub use header_edits::HeaderEdits;
 pub use matching::{RequestConditions, RouteMatch};
 pub use path_pattern::PathPattern;
@@ -67,6 +69,8 @@ section! {
         limits: RouteLimits { map_of::<RouteLimits>(), default "{}" },
         /// Whose requests are served, by the client's address; others get 403.
         access: Access { map_of::<Access>(), flat },
+        /// How clients tell who they are.
+        authentication: Authentication { map_of::<Authentication>(), flat },
         /// How many requests a client may send on this route.
         rate: Option<Rate> { rate(), optional "" },
     }

@@ -25,11 +25,10 @@ use crate::proxy::template_values::TemplateValues;
 use crate::route::{AmbiguousPath, RoutingInput};
 
 impl Proxy {
-    /// Finds the route of a request and records it in `ctx`. Returns the response if the request is refused (it exceeds
-    /// the global rate, its path is ambiguous, no route matches, the route does not permit the client's network, the
-    /// request exceeds the rate of the route or one of its limits, or its pool is in maintenance), if the route responds
-    /// itself, or if its listener redirects to https.
-    pub(crate) fn respond(
+    /// Finds the route of a request and records it in `ctx`. Returns the response if its listener redirects to https, or
+    /// if the request is refused: it exceeds the global rate, its path is ambiguous, no route matches, the route does not
+    /// permit the client's network, or the request exceeds the rate of the route or one of its limits.
+    pub(crate) fn admit(
         &self,
         request: RequestView<'_>,
         connection: ConnectionInfo,
@@ -44,10 +43,17 @@ impl Proxy {
                 return Some(Box::new(values.https_redirect()));
             }
         }
-        let refused = self.refuse(request, ctx);
-        if refused.is_some() {
-            return refused.map(Into::into);
-        }
+        self.refuse(request, ctx).map(Into::into)
+    }
+
+    /// Does what the route does with an admitted request. Returns the response if the route responds itself, or if its
+    /// pool is in maintenance; the pool is recorded in `ctx`.
+    pub(crate) fn respond(
+        &self,
+        request: RequestView<'_>,
+        connection: ConnectionInfo,
+        ctx: &mut RequestContext,
+    ) -> Option<Box<LocalMessage>> {
         let route = &ctx.active.routes[ctx.route?];
         let client = ctx.origin.map(|origin| origin.client);
         let pool = match route.action.get() {
