@@ -22,6 +22,7 @@ pub(crate) mod local_response;
 mod request_limits;
 mod request_target;
 pub(crate) mod selection;
+pub(crate) mod subrequest;
 mod template_values;
 
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,7 @@ use arc_swap::ArcSwap;
 use crate::config::Retries;
 use admission::rate_limit::RateLimiter;
 use authentication::PasswordChecker;
+use subrequest::SubrequestClient;
 
 pub use active_config::{ActiveConfig, PreviousPool};
 pub use admission::{TrafficState, client_network};
@@ -53,6 +55,8 @@ pub struct Proxy {
     rate_limiter: Arc<OnceLock<RateLimiter>>,
     /// The same for routes with `basic_auth`.
     password_checker: Arc<OnceLock<PasswordChecker>>,
+    /// For requests of the proxy's own.
+    pub(crate) subrequests: Arc<SubrequestClient>,
 }
 
 impl Proxy {
@@ -63,6 +67,7 @@ impl Proxy {
             traffic,
             rate_limiter: Arc::default(),
             password_checker: Arc::default(),
+            subrequests: Arc::default(),
         }
     }
 
