@@ -53,6 +53,7 @@ mod template;
 mod timeouts;
 mod tracing;
 mod upgrades;
+mod url;
 mod warnings;
 mod yaml;
 
@@ -88,8 +89,8 @@ pub use retries::{Retries, RouteRetries};
 pub use root::{Config, HalfClose};
 pub(crate) use route::begins_with_segments;
 pub use route::{
-    Action, Authentication, BasicAuth, HeaderEdits, PathPattern, PathRewrite, PoolRef, PoolShare,
-    Redirect, RequestConditions, Respond, Retry, Route, RouteAction, RouteMatch,
+    Action, Authentication, BasicAuth, ForwardAuth, HeaderEdits, PathPattern, PathRewrite, PoolRef,
+    PoolShare, Redirect, RequestConditions, Respond, Retry, Route, RouteAction, RouteMatch,
 };
 pub use schema::{Change, ChangeKind};
 pub use secret::Secret;
@@ -99,4 +100,5 @@ pub use slow_start::SlowStart;
 pub use sticky::{SameSite, Secure, Sticky};
 pub use template::{Template, Variable};
 pub use timeouts::{PoolTimeouts, RouteTimeouts, Timeouts};
-pub use tracing::{Endpoint, FieldsFile, Otlp, Tracing};
+pub use tracing::{FieldsFile, Otlp, Tracing};
+pub use url::Endpoint;

@@ -1,11 +1,9 @@
 //! `tracing`: distributed traces.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::uri::{Scheme, Uri};
 use serde_json::{Map, Value as Json, json};
 
 use super::document::{Content, Node};
@@ -15,6 +13,7 @@ use super::schema::{
     Describe, Kind, Reader, Scalar, boolean, file, map_of, scalar, section, time, whole,
 };
 use super::share::{Share, share};
+use super::url::{Endpoint, has_user, parse_url};
 
 /// About a gigabyte of waiting requests.
 const MAX_QUEUE: usize = 1_000_000;
@@ -72,36 +71,6 @@ pub struct FieldsFile {
     pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The URL of a collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Whether the scheme is https.
-    pub tls: bool,
-    /// Its name, or its address without brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The path to which traces are sent.
-    pub path: String,
-}
-
-impl Endpoint {
-    /// Host and port, as they stand in a Host field.
-    pub fn authority(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.path)
-    }
-}
-
 fn endpoint() -> Scalar<Endpoint> {
     scalar("a URL", parse_endpoint, |endpoint: &Endpoint| {
         json!(endpoint.to_string())
@@ -109,47 +78,22 @@ fn endpoint() -> Scalar<Endpoint> {
 }
 
 fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
-    let wrong = || {
-        format!(
-            "{} is not a URL such as `http://127.0.0.1:4318`",
-            quote(text)
-        )
-    };
-    let uri: Uri = text.parse().map_err(|_| wrong())?;
-    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(wrong());
-    };
-    let tls = *scheme == Scheme::HTTPS;
-    if !(tls || *scheme == Scheme::HTTP) {
-        return Err(format!("{} is not http:// or https://", quote(text)));
-    }
-    if authority.as_str().contains('@') || uri.query().is_some() {
-        return Err(format!(
-            "{} has a user or a query; credentials for the collector go into `headers`",
-            quote(text)
-        ));
-    }
-    let port = match (authority.port(), tls) {
-        (Some(port), _) if port.as_u16() > 0 => port.as_u16(),
-        // What follows the name is no port of 16 bits.
-        (None, _) if authority.as_str() != authority.host() => return Err(wrong()),
-        (None, true) => 443,
-        (None, false) => 80,
-        _ => return Err(wrong()),
-    };
-    let host = authority.host().trim_matches(['[', ']']);
-    if host.is_empty() {
-        return Err(wrong());
-    }
-    let path = uri.path().trim_end_matches('/');
+    let endpoint = parse_url(text, "http://127.0.0.1:4318", |uri| {
+        match has_user(uri) || uri.query().is_some() {
+            true => Err(format!(
+                "{} has a user or a query; credentials for the collector go into `headers`",
+                quote(text)
+            )),
+            false => Ok(()),
+        }
+    })?;
+    let path = endpoint.path.trim_end_matches('/');
     Ok(Endpoint {
-        tls,
-        host: host.to_ascii_lowercase(),
-        port,
         path: match path.ends_with(TRACES_PATH) {
             true => path.to_owned(),
             false => format!("{path}{TRACES_PATH}"),
         },
+        ..endpoint
     })
 }
 
@@ -240,20 +184,4 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
         .map_err(|_| "the value of a header field must have visible characters only".to_owned())?;
     value.set_sensitive(true);
     Ok((known, value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_address_has_brackets() {
-        let endpoint = Endpoint {
-            tls: true,
-            host: "::1".to_owned(),
-            port: 4318,
-            path: "/v1/traces".to_owned(),
-        };
-        assert_eq!(endpoint.to_string(), "https://[::1]:4318/v1/traces");
-    }
 }

@@ -33,8 +33,10 @@ impl Exchange<'_> {
         request: RequestView<'_>,
     ) -> pingora::Result<Option<Box<LocalMessage>>> {
         let (proxy, half_close) = (&self.engine.proxy, ctx.active.half_close);
+        let connection = self.connection();
         let client = &mut *self.client;
         let disconnected = poll_fn(|context| client.poll_disconnect(context, half_close));
-        proxy.authenticate(request, ctx, disconnected).await
+        let authenticated = proxy.authenticate(request, connection, ctx, disconnected);
+        authenticated.await
     }
 }

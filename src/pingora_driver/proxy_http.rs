@@ -94,7 +94,7 @@ impl ProxyHttp for Proxy {
             let request = session.req_header().clone();
             let disconnect = client::wait_for_disconnect(session.as_downstream_mut());
             response = self
-                .authenticate((&request).into(), ctx, disconnect)
+                .authenticate((&request).into(), connection, ctx, disconnect)
                 .await?;
         }
         let respond = || self.respond(session.req_header().into(), connection, ctx);

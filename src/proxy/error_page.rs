@@ -68,7 +68,9 @@ impl LocalMessage {
     /// Whether the proxy refuses or fails a request with this response.
     fn is_error(&self) -> bool {
         // Routes respond with any status, but their requests are complete.
-        self.status() >= 400 && self.termination() != TerminationReason::Complete
+        self.status() >= 400
+            && !self.is_of_service
+            && self.termination() != TerminationReason::Complete
     }
 
     fn set_json_error(&mut self, id: &RequestId) {

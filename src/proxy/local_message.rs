@@ -23,6 +23,8 @@ pub(crate) struct LocalMessage {
     pub(super) status: u16,
     pub(super) fields: HeaderMap,
     pub(super) body: Bytes,
+    /// Whether a service has written it, so that it has the body that it should have.
+    pub(super) is_of_service: bool,
 }
 
 impl From<LocalResponse> for LocalMessage {
@@ -58,6 +60,15 @@ impl LocalMessage {
             status,
             fields: HeaderMap::new(),
             body: Bytes::new(),
+            is_of_service: false,
+        }
+    }
+
+    /// The response of an authentication service, without fields and body.
+    pub(super) fn of_service(termination: TerminationReason, status: u16) -> Self {
+        LocalMessage {
+            is_of_service: true,
+            ..LocalMessage::new(termination, status)
         }
     }
 

@@ -113,6 +113,15 @@ impl LocalResponse {
         401,
         "401 the name or the password is wrong or missing\n",
     );
+    /// The authentication service gives no valid answer.
+    pub(crate) const AUTH_FAILED: LocalResponse = LocalResponse {
+        retry_after: Some(1),
+        ..LocalResponse::new(
+            TerminationReason::AuthFailed,
+            503,
+            "503 no client can be authenticated now\n",
+        )
+    };
     pub(crate) const TOO_MANY_PASSWORDS: LocalResponse = LocalResponse {
         retry_after: Some(1),
         ..LocalResponse::new(

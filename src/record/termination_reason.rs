@@ -17,6 +17,8 @@ pub enum TerminationReason {
     Denied,
     /// Refused: the client has not told who it is, or may not use the route.
     Unauthorized,
+    /// Refused: the authentication service cannot be reached, or its answer is not valid.
+    AuthFailed,
     /// Refused: the rate limit is exceeded.
     RateLimited,
     /// Refused: `limits.max_in_flight` requests are in flight.
@@ -45,13 +47,14 @@ pub enum TerminationReason {
 
 impl TerminationReason {
     /// All reasons.
-    pub const ALL: [TerminationReason; 18] = [
+    pub const ALL: [TerminationReason; 19] = [
         TerminationReason::Complete,
         TerminationReason::BadRequest,
         TerminationReason::TooLarge,
         TerminationReason::NoRoute,
         TerminationReason::Denied,
         TerminationReason::Unauthorized,
+        TerminationReason::AuthFailed,
         TerminationReason::RateLimited,
         TerminationReason::Overloaded,
         TerminationReason::Maintenance,
@@ -85,6 +88,7 @@ impl TerminationReason {
             TerminationReason::NoRoute => "no_route",
             TerminationReason::Denied => "denied",
             TerminationReason::Unauthorized => "unauthorized",
+            TerminationReason::AuthFailed => "auth_failed",
             TerminationReason::RateLimited => "rate_limited",
             TerminationReason::Overloaded => "overloaded",
             TerminationReason::Maintenance => "maintenance",
@@ -121,6 +125,7 @@ impl TerminationReason {
                 | TerminationReason::NoRoute
                 | TerminationReason::Denied
                 | TerminationReason::Unauthorized
+                | TerminationReason::AuthFailed
                 | TerminationReason::RateLimited
                 | TerminationReason::Overloaded
                 | TerminationReason::Maintenance

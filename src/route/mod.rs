@@ -68,7 +68,7 @@ struct NormalizedInput<'a> {
 #[derive(Debug)]
 struct RouteMatcher {
     conditions: Conditions,
-    /// Whether the route has `allow`, `deny`, `rate`, `client` or `basic_auth`.
+    /// Whether the route has `allow`, `deny`, `rate`, `client`, `basic_auth` or `auth`.
     restricted: bool,
 }
 

@@ -26,6 +26,7 @@ mod event_stream;
 mod examples;
 mod explain;
 mod failover;
+mod forward_auth;
 mod handover;
 mod harness;
 mod headers;

@@ -1,22 +1,39 @@
-//! `basic_auth`: which clients a route lets in, by who they are.
+//! `basic_auth` and `auth`: which clients a route lets in, by who they are.
 
+use std::time::Duration;
+
+use http::Uri;
+use http::header::{HOST, HeaderName};
 use serde_json::json;
 
+use super::action::{PoolRef, pool};
+use crate::config::document::Node;
+use crate::config::field_name::{FieldName, editable_field};
 use crate::config::hints::quote;
 use crate::config::password_file::{PasswordFile, password_file};
-use crate::config::schema::{Scalar, map_of, scalar, section};
+use crate::config::schema::{List, Reader, Scalar, list, map_of, scalar, section, time};
+use crate::config::url::{Endpoint, has_user, parse_url};
+use crate::spoofable_headers::is_spoofable;
 
 /// The longest realm, in bytes.
 const MAX_REALM: usize = 255;
 
+/// Names in `copy_headers`.
+const MAX_COPIED: usize = 64;
+
 section! {
-    /// How clients of a route tell who they are.
+    /// How clients of a route tell who they are: at most one of these keys.
     pub struct Authentication: Eq, Default {
-        /// Clients have to give a name and a password (HTTP Basic), before the route does anything. They
-        /// are as readable as everything else in the request, so serve such a route over https alone. They reach the hosts
-        /// too. A map, or the file alone.
+        /// Clients have to give a name and a password (HTTP Basic), before the route does anything. They are as readable as
+        /// everything else in the request, so serve such a route over https alone. They reach the hosts too. A map, or the
+        /// file alone.
         basic_auth: Option<BasicAuth> { map_of::<BasicAuth>().short_for("file"), optional "/etc/ballast/users" },
+        /// A service decides about each request, before the route does anything. It gets a GET with the client's header fields
+        /// and X-Forwarded-Method, -Uri, -Host, -Proto and -For, but without the body. A response with 2xx lets the request
+        /// in; any other, of up to 64 KiB, goes to the client. If there is no valid one in time, the client gets 503.
+        auth: Option<ForwardAuth> { map_of::<ForwardAuth>(), optional "" },
     }
+    check one_way;
 }
 
 section! {
@@ -31,10 +48,58 @@ section! {
     }
 }
 
+section! {
+    /// `auth`: a service that decides about requests.
+    pub struct ForwardAuth: Eq {
+        /// Its URL, http or https. Names are resolved at each use.
+        url: Option<Endpoint> { url(), alternative "http://127.0.0.1:9091/verify" },
+        /// The pool of its hosts instead.
+        pool: Option<PoolRef> { pool(), optional "auth" },
+        /// With `pool`: the path of the requests to it. Without it `/`.
+        path: Option<String> { path(), optional "/verify" },
+        /// Fields of its response that the host gets. What the client has sent under these names is always removed.
+        copy_headers: Vec<FieldName> { names(), default "[]" },
+        /// For one request to it, from resolving its name to the end of its response.
+        timeout: Duration { time(), default "5s" },
+    }
+    check one_service;
+}
+
 impl Authentication {
     /// Whether clients have to tell who they are.
     pub fn is_required(&self) -> bool {
-        self.basic_auth.is_some()
+        self.basic_auth.is_some() || self.auth.is_some()
+    }
+
+    /// The pool of the service that decides.
+    pub fn pool(&self) -> Option<&PoolRef> {
+        self.auth.as_ref()?.pool.as_ref()
+    }
+}
+
+fn one_way(authentication: &mut Authentication, map: &Node, reader: &mut Reader<'_>) {
+    if authentication.basic_auth.is_some() && authentication.auth.is_some() {
+        let message =
+            "`basic_auth` says already who is let in; a route has one of `basic_auth` and `auth`";
+        reader.problem_of_key(map, "auth", message);
+    }
+}
+
+fn one_service(auth: &mut ForwardAuth, map: &Node, reader: &mut Reader<'_>) {
+    match (&auth.url, &auth.pool) {
+        (None, None) => reader.problem(
+            map,
+            "`auth` needs `url` or `pool`; write it as in `url: http://127.0.0.1:9091/verify`",
+        ),
+        (Some(_), Some(_)) => {
+            let message = "`url` says already where the service is; leave one of them out";
+            reader.problem_of_key(map, "pool", message);
+        }
+        (Some(_), None) if auth.path.is_some() => {
+            let message = "the path is that of `url`; `path` belongs to `pool`";
+            reader.problem_of_key(map, "path", message);
+        }
+        _ => {}
     }
 }
 
@@ -55,4 +120,45 @@ fn realm() -> Scalar<String> {
         }
     };
     scalar("a text", read, |realm| json!(realm))
+}
+
+fn url() -> Scalar<Endpoint> {
+    let read = |text: &str| {
+        parse_url(text, "http://127.0.0.1:9091/verify", |uri| {
+            match has_user(uri) {
+                true => Err(format!(
+                    "{} has a user; the service gets the Authorization of the client",
+                    quote(text)
+                )),
+                false => Ok(()),
+            }
+        })
+    };
+    scalar("a URL", read, |url: &Endpoint| json!(url.to_string()))
+}
+
+fn path() -> Scalar<String> {
+    let read = |text: &str| match text.starts_with('/') && text.parse::<Uri>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{} is not a path such as `/verify`", quote(text))),
+    };
+    scalar("a path", read, |path| json!(path))
+}
+
+fn names() -> List<Scalar<FieldName>> {
+    let read = |text: &str| {
+        let field = editable_field(text)?;
+        let is_own = |name: &HeaderName| *name == HOST || is_spoofable(name.as_str().as_bytes());
+        match is_own(&field.name) {
+            true => Err(format!(
+                "{} says where a request comes from, and is the proxy's own",
+                quote(text)
+            )),
+            false => Ok(field),
+        }
+    };
+    let name = scalar("the name of a header field", read, |name: &FieldName| {
+        json!(name.written)
+    });
+    list("names", name).up_to(MAX_COPIED)
 }

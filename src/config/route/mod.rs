@@ -24,7 +24,7 @@ use super::schema::{Kind, List, Reader, boolean, choice, list, map_of, or_none, 
 use super::timeouts::RouteTimeouts;
 
 pub use action::{Action, PoolRef, RouteAction};
-pub use authentication::{Authentication, BasicAuth};
+pub use authentication::{Authentication, BasicAuth, ForwardAuth};
 pub use header_edits::HeaderEdits;
 pub use matching::{RequestConditions, RouteMatch};
 pub use path_pattern::PathPattern;
@@ -99,6 +99,11 @@ impl Route {
         let mut route = route.expect("every other key of a route may be left out");
         route.action.pool = Some(pool);
         route
+    }
+
+    /// The pools that get requests, or are asked about them.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolRef> {
+        self.action.pools().chain(self.authentication.pool())
     }
 
     /// Whether the route changes requests on their way.

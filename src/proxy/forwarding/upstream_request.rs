@@ -68,6 +68,9 @@ impl RequestContext {
         {
             request.set("Host", lease.member().host_header().as_bytes())?;
         }
+        if let Some(copied) = &self.copied_fields {
+            copied.apply(received.fields, request)?;
+        }
         Ok(())
     }
 }
