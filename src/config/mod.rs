@@ -89,8 +89,9 @@ pub use retries::{Retries, RouteRetries};
 pub use root::{Config, HalfClose};
 pub(crate) use route::begins_with_segments;
 pub use route::{
-    Action, Authentication, BasicAuth, ForwardAuth, HeaderEdits, PathPattern, PathRewrite, PoolRef,
-    PoolShare, Redirect, RequestConditions, Respond, Retry, Route, RouteAction, RouteMatch,
+    Action, Authentication, BasicAuth, ForwardAuth, HeaderEdits, Mirror, PathPattern, PathRewrite,
+    PoolRef, PoolShare, Redirect, RequestConditions, Respond, Retry, Route, RouteAction,
+    RouteMatch,
 };
 pub use schema::{Change, ChangeKind};
 pub use secret::Secret;

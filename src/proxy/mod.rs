@@ -19,6 +19,7 @@ mod fuzz;
 pub(crate) mod http_rules;
 pub(crate) mod local_message;
 pub(crate) mod local_response;
+pub(crate) mod mirror;
 mod request_limits;
 mod request_target;
 pub(crate) mod selection;

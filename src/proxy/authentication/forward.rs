@@ -22,7 +22,7 @@ use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 use crate::proxy::request_target::RequestTarget;
 use crate::proxy::subrequest::{
-    ResponseBody, SubResponse, Subrequest, SubrequestLimits, SubrequestTarget, lease_for_subrequest,
+    BodyLimit, SubResponse, Subrequest, SubrequestLimits, SubrequestTarget, lease_for_subrequest,
 };
 use crate::record::TerminationReason;
 
@@ -109,7 +109,7 @@ async fn send(
     set_fields(&mut head, (request, filter), connection, ctx)?;
     let limits = SubrequestLimits {
         total: auth.timeout,
-        body: ResponseBody::Keep(MAX_BODY),
+        body: BodyLimit::Keep(MAX_BODY),
         head: &ctx.active.limits,
     };
     let request = Subrequest::new(head, bytes::Bytes::new())?;

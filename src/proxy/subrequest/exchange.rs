@@ -8,7 +8,7 @@ use pingora::protocols::http::v1::client::HttpSession;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, Result};
 
-use super::{ResponseBody, SubResponse, Subrequest, is_caused_by_request};
+use super::{BodyLimit, SubResponse, Subrequest, is_caused_by_request};
 use crate::config::Limits;
 use crate::pool::Failure;
 use crate::proxy::failure;
@@ -97,11 +97,11 @@ impl Exchange {
     pub(super) async fn read_body(
         &mut self,
         request: &Subrequest,
-        limit: ResponseBody,
+        limit: BodyLimit,
     ) -> Result<Bytes, ExchangeError> {
         let (mut body, mut received) = (Vec::new(), 0_usize);
         let failed = |error| ExchangeError::of(error, request);
-        let (ResponseBody::Keep(max) | ResponseBody::Discard(max)) = limit;
+        let (BodyLimit::Keep(max) | BodyLimit::Discard(max)) = limit;
         while let Some(more) = self.session.read_body_ref().await.map_err(failed)? {
             received = received.saturating_add(more.len());
             if received > max {
@@ -112,7 +112,7 @@ impl Exchange {
                     has_interim: false,
                 });
             }
-            if matches!(limit, ResponseBody::Keep(_)) {
+            if matches!(limit, BodyLimit::Keep(_)) {
                 body.extend_from_slice(more);
             }
         }

@@ -26,7 +26,6 @@ use crate::balancer::BalancerError;
 use crate::config::{Endpoint, Limits};
 use crate::message::RequestView;
 use crate::pool::{Failure, Outcome, Pool, PoolLease, lacks_resources};
-use crate::proxy::context::RequestContext;
 use crate::proxy::failure;
 use crate::proxy::selection::input::{RetryRules, SelectionInput};
 use exchange::{Exchange, ExchangeError};
@@ -43,7 +42,7 @@ pub(crate) struct Subrequest {
 /// Where a request goes.
 #[derive(Debug)]
 pub(crate) enum SubrequestTarget<'a> {
-    /// To the leased host, with the connection settings of its pool. See [`RequestContext::lease_for_subrequest`].
+    /// To the leased host, with the connection settings of its pool. See [`lease_for_subrequest`].
     Host(PoolLease),
     /// To the server that the URL names; only the path of the request counts. Names are looked up each time.
     Url(&'a Endpoint),
@@ -55,14 +54,14 @@ pub(crate) struct SubrequestLimits<'a> {
     /// From the beginning to the end of the response. The timeouts of the pool hold as well.
     pub(crate) total: Duration,
     /// What happens to the response's body.
-    pub(crate) body: ResponseBody,
+    pub(crate) body: BodyLimit,
     /// Those of the response's head.
     pub(crate) head: &'a Limits,
 }
 
 /// What happens to the body of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ResponseBody {
+pub(crate) enum BodyLimit {
     /// It is returned. A body of more bytes is an error.
     Keep(usize),
     /// It is read and dropped, so that the connection can be kept. Reading more bytes costs more than a connection, so
@@ -107,23 +106,11 @@ impl Subrequest {
     }
 }
 
-impl RequestContext {
-    /// Leases a host of a pool, of this request's or another one, for a request of the proxy's own. `request` has the hash
-    /// key. It does not wait in the pool's queue.
-    ///
-    /// # Errors
-    /// [`BalancerError::NoHosts`] if no host is usable; [`BalancerError::Busy`] if all are full.
-    pub(crate) fn lease_for_subrequest(
-        &self,
-        pool: &Arc<Pool>,
-        request: RequestView<'_>,
-    ) -> Result<PoolLease, BalancerError> {
-        let client = self.origin.map(|origin| origin.client);
-        lease_for_subrequest(pool, request, client)
-    }
-}
-
-/// Like [`RequestContext::lease_for_subrequest`], for the request of a `client`.
+/// Leases a host for a request of the proxy's own. `request` has the hash key, and so does the address of the `client`
+/// that it is about. It does not wait in the pool's queue.
+///
+/// # Errors
+/// [`BalancerError::NoHosts`] if no host is usable; [`BalancerError::Busy`] if all are full.
 pub(crate) fn lease_for_subrequest(
     pool: &Arc<Pool>,
     request: RequestView<'_>,
@@ -277,14 +264,14 @@ impl SubrequestClient {
         mut exchange: Exchange,
         peer: &HttpPeer,
         request: &Subrequest,
-        limit: ResponseBody,
+        limit: BodyLimit,
         deadline: Instant,
     ) -> Result<SubResponse, ExchangeError> {
         let body = within(deadline, exchange.read_body(request, limit)).await;
         match (body, limit) {
             (Ok(body), _) => Ok(exchange.finish(self.connector(), peer, body).await),
-            (Err(_), ResponseBody::Discard(_)) => Ok(exchange.abandon()),
-            (Err(failed), ResponseBody::Keep(_)) => Err(failed),
+            (Err(_), BodyLimit::Discard(_)) => Ok(exchange.abandon()),
+            (Err(failed), BodyLimit::Keep(_)) => Err(failed),
         }
     }
 

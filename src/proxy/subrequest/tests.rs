@@ -65,7 +65,7 @@ async fn ask(
     active: &ActiveConfig,
     client: &SubrequestClient,
     request: &Subrequest,
-    (total, body): (Duration, ResponseBody),
+    (total, body): (Duration, BodyLimit),
 ) -> Result<(u16, Bytes), Option<u16>> {
     let lease = lease_for_subrequest(&active.pools[0], (&request.head).into(), None);
     let target = SubrequestTarget::Host(lease.expect("a usable host"));
@@ -84,8 +84,8 @@ fn failures(active: &ActiveConfig) -> RequestCounts {
     active.pools[0].members()[0].counters().counts()
 }
 
-const KEEP: (Duration, ResponseBody) = (PATIENCE, ResponseBody::Keep(10));
-const DISCARD: (Duration, ResponseBody) = (PATIENCE, ResponseBody::Discard(10));
+const KEEP: (Duration, BodyLimit) = (PATIENCE, BodyLimit::Keep(10));
+const DISCARD: (Duration, BodyLimit) = (PATIENCE, BodyLimit::Discard(10));
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn failures_count_against_the_host() {
     }
     let address = server(vec![vec![("\r\n\r\n", "HTTP/1.1 200")]], true).await;
     let (active, client) = (active(address), SubrequestClient::default());
-    let short = (Duration::from_millis(50), ResponseBody::Keep(10));
+    let short = (Duration::from_millis(50), BodyLimit::Keep(10));
     let result = ask(&active, &client, &request("GET", ""), short).await;
     assert_eq!(result, Err(Some(504)));
     assert_eq!(failures(&active).errors, 1);
@@ -168,7 +168,7 @@ async fn a_url_names_the_server() {
     };
     let limits = SubrequestLimits {
         total: PATIENCE,
-        body: ResponseBody::Keep(10),
+        body: BodyLimit::Keep(10),
         head: &active.limits,
     };
     let client = SubrequestClient::default();
