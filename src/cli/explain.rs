@@ -75,6 +75,7 @@ pub(super) fn explain(args: &RequestArg) -> Result<(), CliError> {
 /// The matched pool, the outcome, and a line for each earlier route and each host.
 fn render(explanation: &RequestExplanation) -> String {
     let mut lines = vec![headline(explanation)];
+    lines.extend(explanation.authentication.as_deref().map(authentication));
     lines.extend(explanation.split.as_ref().map(split));
     lines.push(outcome(&explanation.outcome));
     lines.extend(unmatched(&explanation.unmatched));
@@ -144,6 +145,15 @@ pub(super) fn shown(c: char) -> Vec<char> {
         true => c.escape_default().collect(),
         false => vec![c],
     }
+}
+
+/// How clients tell who they are.
+fn authentication(authentication: &str) -> String {
+    let authentication = authentication.chars().flat_map(shown);
+    format!(
+        "if the client is let in: {}",
+        authentication.collect::<String>()
+    )
 }
 
 /// The shares of the pools, and what decides among them.
@@ -292,6 +302,7 @@ mod tests {
                 matches: "/v1/, header X-A: ~ \n".to_owned(),
                 why: "header X-A".to_owned(),
             }],
+            authentication: Some("auth http://auth:80/".to_owned()),
             split: None,
             algorithm: Some("p2c".to_owned()),
             key: Some(ExplainedKey {
@@ -322,9 +333,10 @@ mod tests {
             lines[0].starts_with("pool web by route 2, p2c, key path = `aaa"),
             "{text}"
         );
-        assert_eq!(lines[1], "goes to b:1: balanced");
+        assert_eq!(lines[1], "if the client is let in: auth http://auth:80/");
+        assert_eq!(lines[2], "goes to b:1: balanced");
         assert_eq!(
-            lines[2],
+            lines[3],
             "not by route 1, because the header X-A does not fit: /v1/, header X-A: ~ \\n"
         );
         assert_eq!(

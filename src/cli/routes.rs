@@ -65,6 +65,9 @@ fn action(route: &Route) -> String {
             parts.push(format!("{key} {}", networks.join(" ")));
         }
     }
+    if route.authentication.is_required() {
+        parts.push(route.authentication.to_string());
+    }
     if let Some(rate) = &route.rate {
         parts.push(format!("rate {rate}"));
     }

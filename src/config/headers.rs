@@ -13,7 +13,7 @@ const MAX_PSEUDONYM_BYTES: usize = 64;
 /// Names in one list; each field of each request is compared with all of them.
 const MAX_NAMES: usize = 64;
 /// Fields that this proxy sets, so that a client's own cannot pass.
-const PROXY_FIELDS: [&str; 5] = [
+pub(super) const PROXY_FIELDS: [&str; 5] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",

@@ -15,7 +15,7 @@ use super::selection::input::{RetryRules, SelectionInput};
 use super::selection::split;
 use super::{ActiveConfig, MAX_ATTEMPTS, admission, http_rules};
 use crate::balancer::HostId;
-use crate::config::{Action, KeySource, PoolShare, Retry, Route};
+use crate::config::{Action, Authentication, KeySource, PoolShare, Retry, Route};
 use crate::message::RequestView;
 use crate::pool::{self, HostExplanation, Pool, SelectionOutcome};
 use crate::route::AmbiguousPath;
@@ -53,6 +53,10 @@ pub struct RequestExplanation {
     /// The routes before it that do not match, or the last ones of all if none does: up to 20, in the order of the file.
     #[serde(default)]
     pub unmatched: Vec<UnmatchedRoute>,
+    /// How the route has clients tell who they are, as in `basic_auth FILE` or `auth URL`. The explanation takes every client
+    /// for one that is let in. `None`: no route matches, or it lets in anyone.
+    #[serde(default)]
+    pub authentication: Option<String>,
     /// How the route splits its requests among pools. `None`: the route has no `pools`.
     #[serde(default)]
     pub split: Option<ExplainedSplit>,
@@ -158,6 +162,8 @@ pub fn explain(
     };
     let end = found.map_or(active.routes.len(), |(number, _)| number);
     let unmatched = unmatched_before(end, active, request, client);
+    let authentication = found.map(|(_, route)| &route.authentication);
+    let authentication = authentication.filter(|authentication| authentication.is_required());
     let explanation = match found {
         Some((number, route)) => {
             described.explain_route(active, (number, route), request, client)?
@@ -166,6 +172,7 @@ pub fn explain(
     };
     Ok(RequestExplanation {
         unmatched,
+        authentication: authentication.map(Authentication::to_string),
         ..explanation
     })
 }
@@ -325,6 +332,7 @@ impl RequestExplanation {
             pool: Some(pool.name().to_owned()),
             route,
             unmatched: Vec::new(),
+            authentication: None,
             split: None,
             algorithm: Some(pool.algorithm().to_owned()),
             key: pool.key().map(|source| ExplainedKey {
@@ -360,6 +368,7 @@ impl RequestExplanation {
             pool: None,
             route: None,
             unmatched: Vec::new(),
+            authentication: None,
             split: None,
             algorithm: None,
             key: None,

@@ -23,6 +23,9 @@ use ballast::config::{Config, ConfigErrors, Environment, Pool};
 /// An environment in which one name resolves and no file exists.
 struct FakeEnvironment;
 
+/// A file of users.
+const USERS: &str = "alice:$2y$04$TxhMqHv3kFwzVb8cRkP1aO6aQx/nk0Gr9PrFp6PhCk9pCQGTJ1312\n";
+
 impl Environment for FakeEnvironment {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         match name {
@@ -35,8 +38,11 @@ impl Environment for FakeEnvironment {
         }
     }
 
-    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
-        Err(io::ErrorKind::NotFound.into())
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        match file.to_str() {
+            Some("users") => Ok(USERS.into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 }
 

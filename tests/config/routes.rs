@@ -534,3 +534,96 @@ fn rates_have_a_short_form() {
     let map = "{ requests: 90/min, burst: 9, key: \"header:X-Key\" }";
     assert_eq!(rate(map), (60 * second / 90, 9, by_key));
 }
+
+#[test]
+fn clients_tell_who_they_are_in_one_way() {
+    let config = parse(&with_routes(
+        "{ path: /a, pool: web, basic_auth: users }, \
+         { path: /b, pool: web, basic_auth: { file: users, realm: staff } }, \
+         { path: /c, pool: web, auth: { pool: api, path: \"/verify?a=b\", copy_headers: [Remote-User], timeout: 1s } }, \
+         { path: /d, pool: web, auth: { url: \"https://Auth.Example\" } }, \
+         { pool: web }",
+    ));
+    let ways = config.routes.iter().map(|route| &route.authentication);
+    let ways = Vec::from_iter(ways.map(|way| (way.is_required(), way.to_string())));
+    assert_eq!(
+        ways,
+        [
+            (true, "basic_auth users".to_owned()),
+            (true, "basic_auth users".to_owned()),
+            (true, "auth pool api".to_owned()),
+            (true, "auth https://auth.example:443/".to_owned()),
+            (false, String::new()),
+        ]
+    );
+    let shown = config.dump().to_string();
+    assert!(
+        !shown.contains("alice") && !shown.contains("$2y$"),
+        "{shown}"
+    );
+    assert!(!format!("{config:?}").contains("alice"));
+    for (way, expected) in [
+        (
+            "basic_auth: users, auth: { pool: api }",
+            "auth: `basic_auth` says already who is let in; a route has one of `basic_auth` and `auth`",
+        ),
+        (
+            "basic_auth: other",
+            "basic_auth: cannot read `other`: entity not found",
+        ),
+        (
+            "basic_auth: { file: users, realm: \"a\\nb\" }",
+            "basic_auth.realm: `a\\nb` has '\\n' in it, which no header field may have",
+        ),
+        (
+            "basic_auth: { realm: a }",
+            "basic_auth: `file` is missing; write it as in `file: /etc/ballast/users`",
+        ),
+        (
+            "auth: {}",
+            "auth: `auth` needs `url` or `pool`; write it as in `url: http://127.0.0.1:9091/verify`",
+        ),
+        (
+            "auth: { url: \"http://a\", pool: api }",
+            "auth.pool: `url` says already where the service is; leave one of them out",
+        ),
+        (
+            "auth: { url: \"http://a\", path: /x }",
+            "auth.path: the path is that of `url`; `path` belongs to `pool`",
+        ),
+        (
+            "auth: { pool: api, path: x }",
+            "auth.path: `x` is not a path such as `/verify`",
+        ),
+        (
+            "auth: { pool: apo }",
+            "auth.pool: there is no pool `apo`; did you mean `api`?",
+        ),
+        (
+            "auth: { url: auth }",
+            "auth.url: `auth` is not a URL such as `http://127.0.0.1:9091/verify`",
+        ),
+        (
+            "auth: { url: \"http://a:b@c\" }",
+            "auth.url: `http://a:b@c` has a user; the service gets the Authorization of the client",
+        ),
+        (
+            "auth: { url: \"http://a\", copy_headers: [X-Forwarded-User, X-Forwarded-For] }",
+            "auth.copy_headers[1]: `X-Forwarded-For` says where a request comes from, and is the proxy's own",
+        ),
+        (
+            "auth: { url: \"http://a\", copy_headers: [Content-Length] }",
+            "auth.copy_headers[0]: `Content-Length` says how a message is sent, and is the proxy's own",
+        ),
+        (
+            "auth: http://a",
+            "auth: expected a map, found `http://a`; write it as in `{ url: http://127.0.0.1:9091/verify }`",
+        ),
+    ] {
+        let errors = errors(&with_routes(&format!(
+            "{{ path: /x/, pool: api }}, {{ pool: web, {way} }}"
+        )));
+        let expected = format!("routes[1].{expected}");
+        assert!(errors[0].ends_with(&expected), "{errors:#?}\n{expected}");
+    }
+}

@@ -314,3 +314,29 @@ fn browsers_are_told_how_to_protect_their_users() {
     assert_eq!(head.all("content-security-policy"), ["default-src 'self'"]);
     assert_eq!(hosts[0].last().head.all("x-request-from"), ["127.0.0.1"]);
 }
+
+#[test]
+fn a_password_and_a_login_service_let_clients_in() {
+    let hosts: [Backend; 2] = backends();
+    let [app, login] = &hosts;
+    let example = start("auth.yaml", &hosts.each_ref());
+    login.set(Reply::status(302).field("Location", "/login/"));
+    let refused = example.get("a", "/");
+    assert_eq!(
+        (refused.status, refused.head.all("location")),
+        (302, vec!["/login/"])
+    );
+    login.set(Reply::ok().field("Remote-User", "alice"));
+    assert_eq!(example.get("a", "/").backend(), app.name());
+    assert_eq!(app.last().head.all("remote-user"), ["alice"]);
+    assert_eq!(example.get("a", "/login/").backend(), login.name());
+
+    let refused = example.get("a", "/reports/");
+    assert_eq!(refused.status, 401);
+    let challenge = r#"Basic realm="Reports", charset="UTF-8""#;
+    assert_eq!(refused.head.all("www-authenticate"), [challenge]);
+    let password = "Authorization: Basic YmFsbGFzdDpiYWxsYXN0\r\n";
+    let served = example.ask(&format!("GET /reports/ HTTP/1.1\r\nHost: a\r\n{password}"));
+    assert_eq!(served.backend(), app.name());
+    assert_eq!(app.last().head.all("authorization"), [""; 0]);
+}

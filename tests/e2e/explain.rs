@@ -346,7 +346,7 @@ fn requests_without_a_host_are_explained() {
     let routes = [
         "{ host: open.example, path: /one, pool: one }",
         "{ host: open.example, path: /dead, pool: dead }",
-        "{ host: closed.example, pool: web, allow: [10.0.0.0/8] }",
+        "{ host: closed.example, pool: web, allow: [10.0.0.0/8], auth: { pool: one } }",
     ];
     c.stop();
     let scene = Scene::new(
@@ -378,6 +378,7 @@ fn requests_without_a_host_are_explained() {
         (host(&open), &open["route"]),
         (&*a.address().to_string(), &json!(3))
     );
+    assert_eq!(open["authentication"], "auth pool one");
     let end = scene.run(&["explain", "--host", "open.example", "--path", "/one"]);
     assert!(
         end.stdout.contains("it waits in the queue (busy)"),

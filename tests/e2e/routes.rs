@@ -295,6 +295,7 @@ fn routes_are_listed_in_their_order_and_explained() {
         "{ host: a.org, path: = /x, redirect: { to: \"https://b.org{uri}\", status: 302 } }",
         "{ methods: [GET, HEAD], headers: { X-A: \"*\" }, not: { path: /y }, respond: 404 }",
         "{ path: /admin/, pool: web, retry: any_method, allow: [10.0.0.0/8], rate: { requests: 5 } }",
+        "{ path: /own, respond: 204, auth: { pool: web } }",
         "{ pool: web }",
     ];
     let ballast = Setup::of(&[&backend])
@@ -307,7 +308,8 @@ fn routes_are_listed_in_their_order_and_explained() {
 1  a.org, = /x                               redirect 302 https://b.org{uri}
 2  GET or HEAD, header X-A: *, not (/y)      respond 404
 3  /admin/                                   pool web, retry any_method, allow 10.0.0.0/8, rate 5/s, burst 5, by client_ip
-4  everything                                pool web
+4  /own                                      respond 204, auth pool web
+5  everything                                pool web
 ";
     let squeezed = |text: &str| {
         let lines = text.lines();
@@ -323,10 +325,11 @@ fn routes_are_listed_in_their_order_and_explained() {
     };
     let told = explain(&["--host", "a.org", "--path", "/y", "--header", "X-A: 1"]);
     let lines = [
-        "pool web by route 4",
+        "pool web by route 5",
         "not by route 1, because the path does not fit: a.org, = /x",
         "not by route 2, because one of its exceptions fits: GET or HEAD, header X-A: *, not (/y)",
         "not by route 3, because the path does not fit: /admin/",
+        "not by route 4, because the path does not fit: /own",
     ];
     for line in lines {
         assert!(told.contains(line), "{line}\n{told}");
@@ -344,5 +347,5 @@ fn routes_are_listed_in_their_order_and_explained() {
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     let whys = told["unmatched"].as_array().expect("a list").iter();
     let whys = Vec::from_iter(whys.map(|unmatched| unmatched["why"].as_str().expect("a text")));
-    assert_eq!(whys, ["host", "method", "path"]);
+    assert_eq!(whys, ["host", "method", "path", "path"]);
 }

@@ -1,5 +1,6 @@
 //! `basic_auth` and `auth`: which clients a route lets in, by who they are.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::Uri;
@@ -9,11 +10,11 @@ use serde_json::json;
 use super::action::{PoolRef, pool};
 use crate::config::document::Node;
 use crate::config::field_name::{FieldName, editable_field};
+use crate::config::headers::PROXY_FIELDS;
 use crate::config::hints::quote;
 use crate::config::password_file::{PasswordFile, password_file};
 use crate::config::schema::{List, Reader, Scalar, list, map_of, scalar, section, time};
 use crate::config::url::{Endpoint, has_user, parse_url};
-use crate::spoofable_headers::is_spoofable;
 
 /// The longest realm, in bytes.
 const MAX_REALM: usize = 255;
@@ -31,7 +32,10 @@ section! {
         /// A service decides about each request, before the route does anything. It gets a GET with the client's header fields
         /// and X-Forwarded-Method, -Uri, -Host, -Proto and -For, but without the body. A response with 2xx lets the request
         /// in; any other, of up to 64 KiB, goes to the client. If there is no valid one in time, the client gets 503.
-        auth: Option<ForwardAuth> { map_of::<ForwardAuth>(), optional "" },
+        auth: Option<ForwardAuth> {
+            map_of::<ForwardAuth>().with_hint(|_| Some("it as in `{ url: http://127.0.0.1:9091/verify }`")),
+            optional ""
+        },
     }
     check one_way;
 }
@@ -74,6 +78,20 @@ impl Authentication {
     /// The pool of the service that decides.
     pub fn pool(&self) -> Option<&PoolRef> {
         self.auth.as_ref()?.pool.as_ref()
+    }
+}
+
+impl fmt::Display for Authentication {
+    /// The key and where it leads; nothing if anyone is let in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(basic) = &self.basic_auth {
+            return write!(f, "basic_auth {}", basic.file.path.display());
+        }
+        match self.auth.as_ref().map(|auth| (&auth.url, &auth.pool)) {
+            Some((Some(url), _)) => write!(f, "auth {url}"),
+            Some((_, Some(pool))) => write!(f, "auth pool {}", pool.name),
+            Some((None, None)) | None => Ok(()),
+        }
     }
 }
 
@@ -148,7 +166,7 @@ fn path() -> Scalar<String> {
 fn names() -> List<Scalar<FieldName>> {
     let read = |text: &str| {
         let field = editable_field(text)?;
-        let is_own = |name: &HeaderName| *name == HOST || is_spoofable(name.as_str().as_bytes());
+        let is_own = |name: &HeaderName| *name == HOST || PROXY_FIELDS.contains(&name.as_str());
         match is_own(&field.name) {
             true => Err(format!(
                 "{} says where a request comes from, and is the proxy's own",
