@@ -340,18 +340,18 @@ mod tests {
             "not by route 1, because the header X-A does not fit: /v1/, header X-A: ~ \\n"
         );
         assert_eq!(
-            lines[4],
+            lines[5],
             "  HOST              STATE      IN FLIGHT  WEIGHT   LOAD  WHY"
         );
         assert!(
-            lines[5].contains("       3       1  12.50  loaded: long"),
+            lines[6].contains("       3       1  12.50  loaded: long"),
             "{text}"
         );
         assert_eq!(
-            lines[6],
+            lines[7],
             "> b:1               up                 3       1         loaded: short"
         );
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines.len(), 8);
     }
 
     #[test]

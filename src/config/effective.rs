@@ -10,7 +10,7 @@ use super::pool::Pool;
 use super::rate::Rate;
 use super::retries::Retries;
 use super::root::Config;
-use super::route::{Action, PoolRef, Route};
+use super::route::{Action, Authentication, PoolRef, Route};
 use super::scalars::{format_size, format_time};
 use super::status::format_ranges;
 use super::timeouts::Timeouts;
@@ -120,6 +120,13 @@ impl Config {
             let mut own = Values::new(vec![of_route()]);
             own.add("limits.max_in_flight", count(route.limits.max_in_flight));
             own.add("rate", rate(route.rate.as_ref()));
+            let Authentication { basic_auth, auth } = &route.authentication;
+            if let Some(basic) = basic_auth {
+                own.add("basic_auth", basic.to_string());
+            }
+            if let Some(auth) = auth {
+                own.add("auth", auth.to_string());
+            }
             values.list.append(&mut top.list);
             values.list.append(&mut own.list);
             EffectiveScope {

@@ -113,7 +113,12 @@ impl fmt::Debug for PasswordFile {
 pub(super) fn password_file() -> Scalar<PasswordFile> {
     file(
         "the path of a file with names and bcrypt hashes",
-        |path, reader| read(&path, reader.environment),
+        |path, reader| {
+            // Many routes may name the same file.
+            let mut files = reader.password_files.borrow_mut();
+            let read = || read(&path, reader.environment);
+            files.entry(path.clone()).or_insert_with(read).clone()
+        },
         |file: &PasswordFile| json!(file.path),
     )
 }
@@ -133,6 +138,11 @@ fn user(line: &str) -> Result<(&str, PasswordHash), String> {
         .ok_or_else(|| format!("there is no colon after a name; {HINT}"))?;
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(format!("the name is not one of 1 to {MAX_NAME} bytes"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(
+            "the name has a control character in it, which no header field may have".to_owned(),
+        );
     }
     let hash = rest.split(':').next().unwrap_or_default().trim();
     Ok((name, bcrypt_hash(hash)?))
@@ -215,6 +225,10 @@ mod tests {
         for (line, expected) in [
             ("alice", "line 2 of `users`: there is no colon after a name"),
             (&format!(":{HASH}"), "the name is not one of 1 to 255 bytes"),
+            (
+                &format!("al\tice:{HASH}"),
+                "the name has a control character",
+            ),
             (
                 "alice:secret",
                 "the password is not a bcrypt hash; only bcrypt",

@@ -47,12 +47,14 @@ pub enum Variable {
     Upstream,
     /// The status of the response.
     Status,
+    /// The user whose password the client has given; empty where the route asks for none.
+    User,
     /// What is wrong with the request, as the proxy says it; empty if nothing is.
     Message,
 }
 
 impl Variable {
-    const ALL: [(&'static str, Variable); 12] = [
+    const ALL: [(&'static str, Variable); 13] = [
         ("client_ip", Variable::ClientIp),
         ("host", Variable::Host),
         ("request_id", Variable::RequestId),
@@ -64,6 +66,7 @@ impl Variable {
         ("pool", Variable::Pool),
         ("upstream", Variable::Upstream),
         ("status", Variable::Status),
+        ("user", Variable::User),
         ("message", Variable::Message),
     ];
 

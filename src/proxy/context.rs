@@ -9,7 +9,7 @@ use pingora::Error;
 
 use super::active_config::ActiveConfig;
 use super::admission::traffic_state::InFlightGuard;
-use super::authentication::CopiedFields;
+use super::authentication::AuthenticatedClient;
 use super::failure::SentRequest;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ClientOrigin;
@@ -45,8 +45,8 @@ pub struct RequestContext {
     pub(crate) trace: Option<TraceContext>,
     /// The protocol to which the request asks to upgrade the connection.
     pub(crate) upgrade: Option<Arc<str>>,
-    /// What the authentication service of the route tells the host. `None`: nothing.
-    pub(crate) copied_fields: Option<Box<CopiedFields>>,
+    /// Who the client is, if its route asks for that.
+    pub(crate) authenticated: Option<Box<AuthenticatedClient>>,
     /// The request's handle on its pool's retry budget, from the first attempt on. `None`: the pool does not retry.
     pub(crate) retry_handle: Option<RetryHandle>,
     /// The host named by the client's affinity cookie. `None`: the response must set a new cookie.
@@ -125,7 +125,7 @@ impl RequestContext {
             id: None,
             trace: None,
             upgrade: None,
-            copied_fields: None,
+            authenticated: None,
             retry_handle: None,
             affinity_host: None,
             began: now,

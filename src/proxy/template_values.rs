@@ -87,6 +87,10 @@ impl<'a> TemplateValues<'a> {
                 let status = self.status.map(|status| status.to_string());
                 out.extend_from_slice(status.unwrap_or_default().as_bytes());
             }
+            Variable::User => {
+                let client = ctx.authenticated.as_ref();
+                out.extend_from_slice(client.map_or(b"", |client| &client.user));
+            }
             Variable::Message => out.extend_from_slice(self.message),
         }
     }

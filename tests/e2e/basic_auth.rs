@@ -118,14 +118,22 @@ errors: {{ 401: {{ body: "<p>{{message}}", type: text/html }} }}"#
 fn users_reach_the_host_with_all_of_their_request() {
     let (backend, _folder, users) = users(USERS);
     let setup = Setup::of(&[&backend]).top(&format!(
-        "routes: [{{ pool: web, basic_auth: {} }}]",
+        "routes: [{{ pool: web, basic_auth: {}, request_headers: {{ set: {{ Remote-User: \"{{user}}\" }} }}, \
+         response_headers: {{ set: {{ X-User: \"<{{user}}>\" }} }} }}]",
         users.display()
     ));
     let mut both = BothProtocols::start(&setup);
     let right = basic("alice", "secret");
-    for seen in both.ask("GET", ("test", "/x?y"), &[("Authorization", &right)]) {
+    let fields = [("Authorization", &*right), ("Remote-User", "root")];
+    for seen in both.ask("GET", ("test", "/x?y"), &fields) {
         assert_eq!((seen.status, seen.body.as_str()), (200, "a\n"));
+        assert_eq!(seen.field("x-user"), "<alice>");
         assert_eq!(backend.last().head.all("authorization"), [right.as_str()]);
+        assert_eq!(backend.last().head.all("remote-user"), ["alice"]);
+    }
+    let wrong = basic("alice", "wrong");
+    for seen in both.ask("GET", ("test", "/"), &[("Authorization", &wrong)]) {
+        assert_eq!((seen.status, seen.field("x-user")), (401, "<>"));
     }
     let body = [b'x'; 100_000];
     let mut client = Client::connect(both.plain.address());

@@ -339,4 +339,5 @@ fn a_password_and_a_login_service_let_clients_in() {
     let served = example.ask(&format!("GET /reports/ HTTP/1.1\r\nHost: a\r\n{password}"));
     assert_eq!(served.backend(), app.name());
     assert_eq!(app.last().head.all("authorization"), [""; 0]);
+    assert_eq!(app.last().head.all("remote-user"), ["ballast"]);
 }

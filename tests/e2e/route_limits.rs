@@ -332,7 +332,7 @@ fn check_shows_what_is_in_force_and_which_key_says_so() {
     let setup = Setup::of(&[&backend])
         .top("limits: { body: 1MiB }")
         .top("timeouts: { read: 20s, write: 30s }")
-        .top("routes:\n- path: /a/\n  pool: web\n  timeouts: { read: 5m }\n  rate: 5/min")
+        .top("routes:\n- path: /a/\n  pool: web\n  timeouts: { read: 5m }\n  rate: 5/min\n  auth: { pool: web }")
         .top("- { pool: web }")
         .pool("timeouts:\n      write: 7s\n    retries: none");
     let ballast = setup.start();
@@ -383,6 +383,7 @@ fn check_shows_what_is_in_force_and_which_key_says_so() {
                     "rate 5/min, burst 1, by client_ip routes[0].rate, line {}",
                     line_of("5/min")
                 ),
+                format!("auth pool web routes[0].auth, line {}", line_of("auth:")),
             ],
         ),
         (

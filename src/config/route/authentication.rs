@@ -82,15 +82,30 @@ impl Authentication {
 }
 
 impl fmt::Display for Authentication {
-    /// The key and where it leads; nothing if anyone is let in.
+    /// The key, and where the users are or who decides; nothing if anyone is let in.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(basic) = &self.basic_auth {
-            return write!(f, "basic_auth {}", basic.file.path.display());
+        match (&self.basic_auth, &self.auth) {
+            (Some(basic), _) => write!(f, "basic_auth {basic}"),
+            (_, Some(auth)) => write!(f, "auth {auth}"),
+            (None, None) => Ok(()),
         }
-        match self.auth.as_ref().map(|auth| (&auth.url, &auth.pool)) {
-            Some((Some(url), _)) => write!(f, "auth {url}"),
-            Some((_, Some(pool))) => write!(f, "auth pool {}", pool.name),
-            Some((None, None)) | None => Ok(()),
+    }
+}
+
+impl fmt::Display for BasicAuth {
+    /// The file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.path.display().fmt(f)
+    }
+}
+
+impl fmt::Display for ForwardAuth {
+    /// The URL or the pool.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.url, &self.pool) {
+            (Some(url), _) => url.fmt(f),
+            (_, Some(pool)) => write!(f, "pool {}", pool.name),
+            (None, None) => Ok(()),
         }
     }
 }

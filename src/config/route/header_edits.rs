@@ -15,7 +15,7 @@ section! {
     /// What is changed of the header fields of a message: first `remove`, then `set`, then `add`.
     pub struct HeaderEdits: Eq, Default {
         /// Fields with their values, instead of those that there are. {client_ip}, {host}, {method}, {path}, {pool}, {query},
-        /// {request_id}, {scheme}, {upstream} and {uri} stand for those of the request.
+        /// {request_id}, {scheme}, {upstream} and {uri} stand for those of the request, and {user} for the one of `basic_auth`.
         set: Vec<(FieldName, Template)> { fields(editable_field), default "{}" },
         /// Fields with their values, beside those that there are.
         add: Vec<(FieldName, Template)> { fields(not_host), default "{}" },
@@ -43,6 +43,7 @@ const VARIABLES: &[Variable] = &[
     Variable::Scheme,
     Variable::Upstream,
     Variable::Uri,
+    Variable::User,
 ];
 
 /// A name of fields of which a message may have none or several.

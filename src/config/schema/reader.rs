@@ -1,12 +1,14 @@
 //! What reading a file has at hand, and the problems found so far.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path as FilePath, PathBuf};
 
 use crate::config::document::{Node, Path, Position};
 use crate::config::environment::{Environment, Names};
 use crate::config::errors::{MAX_LISTED, Problem, place};
 use crate::config::include::directory_of;
+use crate::config::password_file::PasswordFile;
 
 /// Reads the tree of all files.
 pub(in crate::config) struct Reader<'a> {
@@ -19,6 +21,8 @@ pub(in crate::config) struct Reader<'a> {
     pub(in crate::config) pools: Vec<String>,
     /// The default limit of the hosts of the pool that is being read.
     pub(in crate::config) pool_max_in_flight: Option<u64>,
+    /// The files of users that have been read.
+    pub(in crate::config) password_files: RefCell<HashMap<PathBuf, Result<PasswordFile, String>>>,
     /// The positions of values that are not known; nothing that is said about these would be true.
     pub(in crate::config) unknown: HashSet<Position>,
     /// The index of the file with the value that is being read; relative paths in it begin in its directory.
@@ -40,6 +44,7 @@ impl<'a> Reader<'a> {
             names: Names::new(),
             pools: Vec::new(),
             pool_max_in_flight: None,
+            password_files: RefCell::default(),
             unknown: HashSet::new(),
             file: 0,
             path: Path::default(),

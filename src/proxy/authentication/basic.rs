@@ -9,30 +9,31 @@ use crate::message::{BasicCredentials, RequestView};
 use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
 
-/// The response to a request without the name and the password of a user.
-pub(super) async fn refuse(
+/// The name of the user whose password the request has, or the response to a request without one.
+pub(super) async fn authenticate(
     checker: &PasswordChecker,
     config: &BasicAuth,
     request: RequestView<'_>,
-) -> Option<Box<LocalMessage>> {
+) -> Result<Vec<u8>, Box<LocalMessage>> {
     // Of two fields the proxy might believe one, and the host the other.
     let is_single = request.get_all(&AUTHORIZATION).count() == 1;
-    let verdict = match BasicCredentials::of(request).filter(|_| is_single) {
-        Some(credentials) => checker.check(&config.file, credentials).await,
-        None => Verdict::Wrong,
+    let Some(claimed) = BasicCredentials::of(request).filter(|_| is_single) else {
+        return Err(unauthorized(&config.realm));
     };
-    match verdict {
-        Verdict::Right => None,
-        Verdict::Wrong => {
-            let mut message = Box::<LocalMessage>::from(LocalResponse::UNAUTHORIZED);
-            // The realm has no control characters, so this is always a value.
-            if let Ok(challenge) = HeaderValue::from_bytes(challenge(&config.realm).as_bytes()) {
-                message.fields.insert(WWW_AUTHENTICATE, challenge);
-            }
-            Some(message)
-        }
-        Verdict::Busy => Some(LocalResponse::TOO_MANY_PASSWORDS.into()),
+    match checker.check(&config.file, &claimed).await {
+        Verdict::Right => Ok(claimed.name),
+        Verdict::Wrong => Err(unauthorized(&config.realm)),
+        Verdict::Busy => Err(LocalResponse::TOO_MANY_PASSWORDS.into()),
     }
+}
+
+fn unauthorized(realm: &str) -> Box<LocalMessage> {
+    let mut message = Box::<LocalMessage>::from(LocalResponse::UNAUTHORIZED);
+    // The realm has no control characters, so this is always a value.
+    if let Ok(challenge) = HeaderValue::from_bytes(challenge(realm).as_bytes()) {
+        message.fields.insert(WWW_AUTHENTICATE, challenge);
+    }
+    message
 }
 
 fn challenge(realm: &str) -> String {

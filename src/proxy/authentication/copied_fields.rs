@@ -29,10 +29,6 @@ impl CopiedFields {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
     /// Replaces what the client has sent, in all spellings that a host may take for the same field.
     pub(crate) fn apply(
         &self,

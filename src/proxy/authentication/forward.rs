@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderName, Method};
 use log::warn;
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType};
 
 use super::copied_fields::CopiedFields;
 use crate::config::{ForwardAuth, HostHeader};
@@ -43,31 +43,21 @@ const NOT_FOR_SERVICE: [HeaderName; 10] = [
     IF_UNMODIFIED_SINCE,
 ];
 
-/// What the service says about a request.
-pub(super) enum Decision {
-    /// The host gets these fields.
-    Granted(CopiedFields),
-    /// The client gets this response.
-    Refused(Box<LocalMessage>),
-}
-
-/// Asks the service about a request. Without a valid response the request is refused.
+/// Asks the service about a request. Returns what it tells the host, or the response to a refused request. Without a valid
+/// response of the service the request is refused.
 pub(super) async fn ask(
     proxy: &Proxy,
     auth: &ForwardAuth,
     request: RequestView<'_>,
     connection: ConnectionInfo,
     ctx: &RequestContext,
-) -> Decision {
-    let filter = match RequestFieldFilter::new(request) {
-        Ok(filter) => filter,
-        Err(response) => return Decision::Refused(response.into()),
-    };
+) -> Result<CopiedFields, Box<LocalMessage>> {
+    let filter = RequestFieldFilter::new(request)?;
     match send(proxy, auth, (request, &filter), connection, ctx).await {
         Ok(response) => decision(auth, response),
         Err(error) => {
             warn!("no answer of an authentication service: {error}");
-            Decision::Refused(LocalResponse::AUTH_FAILED.into())
+            Err(LocalResponse::AUTH_FAILED.into())
         }
     }
 }
@@ -78,7 +68,7 @@ async fn send(
     (request, filter): (RequestView<'_>, &RequestFieldFilter<'_>),
     connection: ConnectionInfo,
     ctx: &RequestContext,
-) -> Result<SubResponse> {
+) -> pingora::Result<SubResponse> {
     let (target, path, host) = match (&auth.url, &auth.pool) {
         (Some(url), _) => {
             let host = url.authority().into_bytes();
@@ -116,7 +106,7 @@ async fn send(
     proxy.subrequests.send(target, &request, limits).await
 }
 
-fn no_host<T>(pool: &str, reason: &str) -> Result<T> {
+fn no_host<T>(pool: &str, reason: &str) -> pingora::Result<T> {
     Error::e_explain(ErrorType::HTTPStatus(503), format!("pool {pool}: {reason}"))
 }
 
@@ -126,7 +116,7 @@ fn set_fields(
     (request, filter): (RequestView<'_>, &RequestFieldFilter<'_>),
     connection: ConnectionInfo,
     ctx: &RequestContext,
-) -> Result<()> {
+) -> pingora::Result<()> {
     let is = |name: &[u8], known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
     let mut cookies: Vec<&[u8]> = Vec::new();
     for (name, value) in request.fields.iter() {
@@ -159,10 +149,10 @@ fn set_fields(
     http_rules::set_request_hop_fields(request, None, head, ctx.active.via.as_ref())
 }
 
-fn decision(auth: &ForwardAuth, response: SubResponse) -> Decision {
+fn decision(auth: &ForwardAuth, response: SubResponse) -> Result<CopiedFields, Box<LocalMessage>> {
     let SubResponse { head, body } = response;
     if head.status.is_success() {
-        return Decision::Granted(CopiedFields::new(&auth.copy_headers, &head.headers));
+        return Ok(CopiedFields::new(&auth.copy_headers, &head.headers));
     }
     let status = head.status.as_u16();
     let termination = match head.status.is_server_error() {
@@ -178,5 +168,5 @@ fn decision(auth: &ForwardAuth, response: SubResponse) -> Decision {
         }
     }
     message.body = body;
-    Decision::Refused(Box::new(message))
+    Err(Box::new(message))
 }

@@ -15,12 +15,21 @@ use super::context::RequestContext;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ConnectionInfo;
 use super::local_message::LocalMessage;
+use crate::config::Authentication;
 use crate::message::RequestView;
 
-use forward::Decision;
+use copied_fields::CopiedFields;
 
-pub(crate) use copied_fields::CopiedFields;
 pub(crate) use password_check::PasswordChecker;
+
+/// What is known of a client that was let in.
+#[derive(Debug, Default)]
+pub(crate) struct AuthenticatedClient {
+    /// The name of the user, if a password was asked for.
+    pub(crate) user: Vec<u8>,
+    /// What the service that was asked tells the host.
+    pub(crate) copied_fields: CopiedFields,
+}
 
 impl RequestContext {
     /// Whether the client has to tell who it is.
@@ -53,11 +62,11 @@ impl Proxy {
         };
         ctx.discount_client_wait(began.elapsed());
         Ok(match decision {
-            Decision::Granted(copied) => {
-                ctx.copied_fields = (!copied.is_empty()).then(|| Box::new(copied));
+            Ok(client) => {
+                ctx.authenticated = Some(Box::new(client));
                 None
             }
-            Decision::Refused(response) => Some(response),
+            Err(response) => Some(response),
         })
     }
 
@@ -66,16 +75,17 @@ impl Proxy {
         request: RequestView<'_>,
         connection: ConnectionInfo,
         ctx: &RequestContext,
-    ) -> Decision {
-        let authentication = ctx.route().map(|route| &route.authentication);
-        if let Some(basic) = authentication.and_then(|it| it.basic_auth.as_ref())
-            && let Some(response) = basic::refuse(self.password_checker(), basic, request).await
-        {
-            return Decision::Refused(response);
+    ) -> Result<AuthenticatedClient, Box<LocalMessage>> {
+        let mut client = AuthenticatedClient::default();
+        if let Some(route) = ctx.route() {
+            let Authentication { basic_auth, auth } = &route.authentication;
+            if let Some(basic) = basic_auth {
+                client.user = basic::authenticate(self.password_checker(), basic, request).await?;
+            }
+            if let Some(auth) = auth {
+                client.copied_fields = forward::ask(self, auth, request, connection, ctx).await?;
+            }
         }
-        match authentication.and_then(|it| it.auth.as_ref()) {
-            Some(auth) => forward::ask(self, auth, request, connection, ctx).await,
-            None => Decision::Granted(CopiedFields::default()),
-        }
+        Ok(client)
     }
 }

@@ -67,11 +67,11 @@ impl Default for PasswordChecker {
 
 impl PasswordChecker {
     /// Whether the file has a user with this name and password.
-    pub(crate) async fn check(&self, file: &PasswordFile, claimed: BasicCredentials) -> Verdict {
-        let check = Check::new(file, &claimed);
+    pub(crate) async fn check(&self, file: &PasswordFile, claimed: &BasicCredentials) -> Verdict {
+        let check = Check::new(file, claimed);
         let tag = check
             .counts
-            .then(|| self.verified.tag(&check.hash, &claimed));
+            .then(|| self.verified.tag(&check.hash, claimed));
         let is_verified = || tag.is_some_and(|tag| self.verified.contains(&tag, Instant::now()));
         if is_verified() {
             return Verdict::Right;
@@ -107,7 +107,7 @@ impl PasswordChecker {
 
 impl Check {
     /// A name that is not in the file, and a password that cannot be right, are checked like all others, so that the time
-    /// does not tell them apart.
+    /// does not tell them apart. Names whose hashes have a lower cost than others in the file are checked sooner.
     fn new(file: &PasswordFile, claimed: &BasicCredentials) -> Self {
         let known = file.hash(&claimed.name);
         let password = &claimed.password;
@@ -198,25 +198,25 @@ mod tests {
     async fn right_credentials_are_remembered_and_wrong_ones_are_not() {
         let (checker, file) = (PasswordChecker::default(), file());
         assert_eq!(
-            checker.check(&file, claimed("alice", "wrong")).await,
+            checker.check(&file, &claimed("alice", "wrong")).await,
             Verdict::Wrong
         );
         assert_eq!(
-            checker.check(&file, claimed("alice", "secret")).await,
+            checker.check(&file, &claimed("alice", "secret")).await,
             Verdict::Right
         );
         // No check can begin any more.
         checker.running.close();
         assert_eq!(
-            checker.check(&file, claimed("alice", "secret")).await,
+            checker.check(&file, &claimed("alice", "secret")).await,
             Verdict::Right
         );
         assert_eq!(
-            checker.check(&file, claimed("alice", "wrong")).await,
+            checker.check(&file, &claimed("alice", "wrong")).await,
             Verdict::Busy
         );
         assert_eq!(
-            checker.check(&file, claimed("bob", "secret")).await,
+            checker.check(&file, &claimed("bob", "secret")).await,
             Verdict::Busy
         );
     }
@@ -230,12 +230,12 @@ mod tests {
             .try_acquire_many(permits as u32)
             .expect("they are free");
         assert_eq!(
-            checker.check(&file, claimed("alice", "secret")).await,
+            checker.check(&file, &claimed("alice", "secret")).await,
             Verdict::Busy
         );
         drop(all);
         assert_eq!(
-            checker.check(&file, claimed("alice", "secret")).await,
+            checker.check(&file, &claimed("alice", "secret")).await,
             Verdict::Right
         );
         assert_eq!(checker.admitted.available_permits(), permits);

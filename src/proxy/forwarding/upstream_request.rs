@@ -68,8 +68,8 @@ impl RequestContext {
         {
             request.set("Host", lease.member().host_header().as_bytes())?;
         }
-        if let Some(copied) = &self.copied_fields {
-            copied.apply(received.fields, request)?;
+        if let Some(client) = &self.authenticated {
+            client.copied_fields.apply(received.fields, request)?;
         }
         Ok(())
     }
