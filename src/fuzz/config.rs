@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::balancer::MAX_WEIGHT;
-use crate::config::{Config, ConfigErrors, Environment};
+use crate::config::{Config, ConfigErrors, Environment, Route};
 use crate::pool::HostRegistry;
 use crate::proxy::ActiveConfig;
 

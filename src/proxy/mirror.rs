@@ -134,8 +134,8 @@ impl RequestContext {
         };
         tokio::spawn(async move {
             let outcome = task.run().await;
-            drop(permit);
             counters.count(outcome);
+            drop(permit);
         });
     }
 }
