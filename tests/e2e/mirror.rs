@@ -100,6 +100,7 @@ fn a_copy_is_what_the_host_gets() {
         .top("- { path: /named/, pool: web, mirror: next, request_headers: { set: { Host: named.example } } }")
         .top("- { path: /own/, pool: web, mirror: own }")
         .top("- { pool: web, mirror: { pool: next, share: 100% } }")
+        .pool("host_header: upstream")
         .pool(&format!("\n  next: {{ hosts: [\"{}\"], health_check: none }}", copies.address()))
         .pool(&format!(
             "\n  own: {{ hosts: [\"{}\"], health_check: none, host_header: upstream }}",
@@ -188,6 +189,8 @@ fn a_large_body_is_not_copied_and_reaches_the_host() {
         .expect("sent");
     wait_until(SOON, "the host gets a part", || main.last().body == b"ab");
     client.abort();
+    // Nor is a copy, or else a pool that leads back here would make a loop.
+    counted.client().get_with("/", "X-Mirrored: 1\r\n");
     // Nor is one that asks for an upgrade.
     main.set(Reply::script(|_, wire| {
         wire.send("HTTP/1.1 101 Fine\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
