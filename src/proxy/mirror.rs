@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use log::debug;
 use pingora::http::RequestHeader;
@@ -24,12 +25,13 @@ use super::subrequest::{
 };
 use crate::balancer::thread_random;
 use crate::config::{HostHeader, Mirror};
+use crate::message::RequestView;
 use crate::message::chunked::ChunkedDecoder;
 use crate::message::head::{HeadProgress, HeaderField, MessageHead};
 use crate::pool::{CopyOutcome, Pool, PoolLease};
 
 /// Tells a host that the request is a copy.
-const MIRRORED: &str = "X-Mirrored";
+const MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
 /// Bytes of a response that are read to keep the connection.
 const MAX_DISCARDED: usize = 1 << 20;
@@ -62,15 +64,19 @@ enum CopiedHead {
 }
 
 impl RequestCopy {
-    /// The copy of a request that `mirror` draws. `upgrade`: the protocol that the request asks for; what follows it
-    /// cannot be copied.
+    /// The copy of a request, if `mirror` has one. `upgrade`: the protocol that the request asks for; what follows it
+    /// cannot be copied. A copy is not copied again, so that a pool that leads back here makes no endless loop.
     pub(crate) fn draw(
         mirror: Option<&Mirror>,
+        request: RequestView<'_>,
         upgrade: Option<&str>,
         client: &Arc<SubrequestClient>,
     ) -> Option<Box<Self>> {
-        let mirror = mirror.filter(|_| upgrade.is_none())?;
-        mirror.share.takes(thread_random()).then(|| {
+        let mirror = mirror?;
+        let is_copied = mirror.share.takes(thread_random())
+            && upgrade.is_none()
+            && !request.fields.contains(&MIRRORED);
+        is_copied.then(|| {
             Box::new(RequestCopy {
                 client: Arc::clone(client),
                 host: CopiedHost::OfRoute,
@@ -134,8 +140,8 @@ impl RequestContext {
         };
         tokio::spawn(async move {
             let outcome = task.run().await;
-            drop(permit);
             counters.count(outcome);
+            drop(permit);
         });
     }
 }
@@ -201,7 +207,7 @@ fn edit_head(
 ) -> Result<()> {
     // The host need not ask for the body.
     head.remove_header(&EXPECT);
-    head.insert_header(MIRRORED, "1")?;
+    head.set("X-Mirrored", b"1")?;
     match host {
         CopiedHost::OfRoute => {}
         CopiedHost::OfClient(Some(host)) if host_header == HostHeader::Preserve => {

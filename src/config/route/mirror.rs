@@ -13,7 +13,8 @@ const MAX_IN_FLIGHT: usize = 100_000;
 section! {
     /// Copies of a route's requests for another pool.
     pub struct Mirror: Eq {
-        /// The name of the pool that gets the copies.
+        /// The name of the pool that gets the copies. They do not wait for longer than its timeouts `connect` and `read`
+        /// together.
         pool: PoolRef { pool(), required "next" },
         /// How many of the requests are copied, each by itself at random.
         share: Share { share(), default "100%" },

@@ -67,8 +67,8 @@ section! {
         retries: Option<Option<RouteRetries>> { or_none(map_of::<RouteRetries>(), retries::hint), optional "" },
         /// Copies of the requests go to another pool, and its responses are dropped: the name of the pool, or a map. A copy
         /// has the fields that the host gets, `X-Mirrored: 1`, and the Host that `host_header` of the pool says. It is sent
-        /// once the whole request has arrived, and never twice. Nothing waits for it. Requests with more than 64 KiB of body
-        /// and those for an upgrade are not copied.
+        /// once the whole request has arrived, and never twice. Nothing waits for it. Requests with more than 64 KiB of body,
+        /// requests for an upgrade and copies are not copied.
         mirror: Option<Mirror> { map_of::<Mirror>().short_for("pool"), optional "" },
         /// What differs on this route from the `timeouts` of the pool and the top level.
         timeouts: RouteTimeouts { map_of::<RouteTimeouts>(), default "{}" },

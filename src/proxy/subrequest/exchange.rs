@@ -8,7 +8,7 @@ use pingora::protocols::http::v1::client::HttpSession;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, Result};
 
-use super::{BodyLimit, SubResponse, Subrequest, is_caused_by_request};
+use super::{BodyLimit, SubResponse, Subrequest};
 use crate::config::Limits;
 use crate::pool::Failure;
 use crate::proxy::failure;
@@ -172,4 +172,11 @@ async fn read_head(
         }
         *has_interim = true;
     }
+}
+
+/// Whether a failure may be caused by the request instead of the host, by what a host may do with such a request.
+fn is_caused_by_request(request: &Subrequest, error: &Error) -> bool {
+    // A host may reject an upload by closing the connection.
+    let is_upload_refused = *error.etype() == ErrorType::WriteError && !request.body.is_empty();
+    is_upload_refused || !failure::is_common_request((&request.head).into())
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::config::Config;
 use crate::pool::{HostRegistry, RequestCounts};
-use crate::proxy::ActiveConfig;
+use crate::proxy::{ActiveConfig, failure};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
