@@ -175,7 +175,7 @@ impl CopyTask {
         if admission::maintenance(&pool, self.from).is_some() {
             return CopyOutcome::NoHost;
         }
-        let Ok(lease) = lease_for_subrequest(&pool, (&head).into(), self.from) else {
+        let Ok(lease) = lease_for_subrequest(&pool, (&head).into(), self.from, &[]) else {
             return CopyOutcome::NoHost;
         };
         let edited = edit_head(&mut head, self.host, &lease, pool.host_header());

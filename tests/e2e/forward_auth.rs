@@ -278,6 +278,32 @@ fn a_pool_of_services_shares_the_questions() {
 }
 
 #[test]
+fn another_service_of_the_pool_is_asked_instead_of_a_failed_one() {
+    let services = [Backend::start_new("one"), Backend::start_new("two")];
+    let [failing, working] = &services;
+    failing.set(Reply::script(|_, _| Ok(Next::Close)));
+    let (host, dead) = (Backend::start_new("a"), DeadHost::new());
+    let setup = Setup::of(&[&host])
+        .pool(&format!(
+            "retries: none\n  auth: {{ hosts: [\"{}\", \"{}\", \"{}\"], algorithm: round_robin, health_check: none, \
+             ejection: none, retries: {{ attempts: 2 }} }}",
+            failing.address(),
+            dead.address(),
+            working.address(),
+        ))
+        .top("routes: [{ pool: web, auth: { pool: auth } }]");
+    let mut both = BothProtocols::start(&setup);
+    for _ in 0..3 {
+        for seen in both.ask("GET", ("test", "/"), &[]) {
+            assert_eq!(seen.status, 200);
+        }
+    }
+    assert_eq!(working.requests(), 6);
+    assert!(failing.requests() >= 2);
+    assert_eq!(host.requests(), 6);
+}
+
+#[test]
 fn a_client_that_leaves_while_the_service_thinks_never_reaches_the_host() {
     let (host, service) = (Backend::start_new("a"), Backend::start_new("service"));
     service.set(Reply::Hang);

@@ -57,7 +57,7 @@ section! {
     pub struct ForwardAuth: Eq {
         /// Its URL, http or https. Names are resolved at each use.
         url: Option<Endpoint> { url(), alternative "http://127.0.0.1:9091/verify" },
-        /// The pool of its hosts instead.
+        /// The pool of its hosts instead; if one fails, another one is asked as the pool's `retries` permit.
         pool: Option<PoolRef> { pool(), optional "auth" },
         /// With `pool`: the path of the requests to it. Without it `/`.
         path: Option<String> { path(), optional "/verify" },

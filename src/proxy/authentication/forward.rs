@@ -1,5 +1,10 @@
 //! Forward authentication: a service decides about each request.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
 use http::header::{
     CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING,
@@ -12,6 +17,7 @@ use pingora::{Error, ErrorType};
 use super::copied_fields::CopiedFields;
 use crate::config::{ForwardAuth, HostHeader};
 use crate::message::RequestView;
+use crate::pool::{Pool, PoolLease};
 use crate::proxy::Proxy;
 use crate::proxy::admission;
 use crate::proxy::context::RequestContext;
@@ -69,45 +75,90 @@ async fn send(
     connection: ConnectionInfo,
     ctx: &RequestContext,
 ) -> pingora::Result<SubResponse> {
-    let (target, path, host) = match (&auth.url, &auth.pool) {
-        (Some(url), _) => {
-            let host = url.authority().into_bytes();
-            (SubrequestTarget::Url(url), url.path.as_str(), host)
-        }
-        (None, Some(pool)) => {
-            let pool = &ctx.active.pools[pool.index];
-            let client = ctx.origin.map(|origin| origin.client);
-            if admission::maintenance(pool, client).is_some() {
-                return no_host(pool.name(), "it is in maintenance");
-            }
-            let lease = match lease_for_subrequest(pool, request, client) {
-                Ok(lease) => lease,
-                Err(error) => return no_host(pool.name(), &error.to_string()),
-            };
-            let asked_for = RequestTarget::of(request).authority;
-            let host = match pool.host_header() {
-                HostHeader::Preserve if !asked_for.is_empty() => asked_for.to_vec(),
-                _ => lease.member().host_header().as_bytes().to_vec(),
-            };
-            let path = auth.path.as_deref().unwrap_or("/");
-            (SubrequestTarget::Host(lease), path, host)
-        }
-        (None, None) => return no_host("", "there is no service"),
+    let question = |path: &str, host: &[u8]| {
+        let mut head = RequestHeader::build(Method::GET, path.as_bytes(), None)?;
+        head.insert_header(HOST, host)?;
+        set_fields(&mut head, (request, filter), connection, ctx)?;
+        Subrequest::new(head, Bytes::new())
     };
-    let mut head = RequestHeader::build(Method::GET, path.as_bytes(), None)?;
-    head.insert_header(HOST, host)?;
-    set_fields(&mut head, (request, filter), connection, ctx)?;
     let limits = SubrequestLimits {
         total: auth.timeout,
         body: BodyLimit::Keep(MAX_BODY),
         head: &ctx.active.limits,
     };
-    let request = Subrequest::new(head, bytes::Bytes::new())?;
-    proxy.subrequests.send(target, &request, limits).await
+    match (&auth.url, &auth.pool) {
+        (Some(url), _) => {
+            let question = question(&url.path, url.authority().as_bytes())?;
+            let target = SubrequestTarget::Url(url);
+            proxy.subrequests.send(target, &question, limits).await
+        }
+        (None, Some(pool)) => {
+            let pool = &ctx.active.pools[pool.index];
+            let asked_for = RequestTarget::of(request).authority;
+            let question = |lease: &PoolLease| {
+                let path = auth.path.as_deref().unwrap_or("/");
+                match pool.host_header() {
+                    HostHeader::Preserve if !asked_for.is_empty() => question(path, asked_for),
+                    _ => question(path, lease.member().host_header().as_bytes()),
+                }
+            };
+            let client = ctx.origin.map(|origin| origin.client);
+            ask_pool(proxy, pool, (request, client), question, limits).await
+        }
+        (None, None) => Err(no_host("no pool")),
+    }
 }
 
-fn no_host<T>(pool: &str, reason: &str) -> pingora::Result<T> {
-    Error::e_explain(ErrorType::HTTPStatus(503), format!("pool {pool}: {reason}"))
+/// Asks a host of the pool, and further ones as far as the pool's `retries` permit and time is left.
+async fn ask_pool(
+    proxy: &Proxy,
+    pool: &Arc<Pool>,
+    (request, client): (RequestView<'_>, Option<IpAddr>),
+    question: impl Fn(&PoolLease) -> pingora::Result<Subrequest>,
+    limits: SubrequestLimits<'_>,
+) -> pingora::Result<SubResponse> {
+    if admission::maintenance(pool, client).is_some() {
+        return Err(no_host("the pool is in maintenance"));
+    }
+    let began = Instant::now();
+    let mut retries = pool
+        .budget()
+        .map(|budget| (budget.policy(), budget.begin_request()));
+    let mut tried = Vec::new();
+    let mut failed = None;
+    loop {
+        let lease = match lease_for_subrequest(pool, request, client, &tried) {
+            Ok(lease) => lease,
+            Err(error) => return Err(failed.unwrap_or_else(|| no_host(&error.to_string()))),
+        };
+        let host = lease.member().host().id().clone();
+        if let Some(error) = failed.take_if(|_| tried.contains(&host)) {
+            return Err(error);
+        }
+        let question = question(&lease)?;
+        let limits = SubrequestLimits {
+            total: limits.total.saturating_sub(began.elapsed()),
+            ..limits
+        };
+        let target = SubrequestTarget::Host(lease);
+        let error = match proxy.subrequests.send(target, &question, limits).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        tried.push(host);
+        let may_retry = retries.as_mut().is_some_and(|(policy, handle)| {
+            let deadline = policy.deadline.min(limits.total);
+            tried.len() <= policy.attempts && began.elapsed() < deadline && handle.retry()
+        });
+        if !may_retry {
+            return Err(error);
+        }
+        failed = Some(error);
+    }
+}
+
+fn no_host(reason: &str) -> Box<Error> {
+    Error::explain(ErrorType::HTTPStatus(503), reason.to_owned())
 }
 
 /// Sets the client's fields, and those that say what it asks for.

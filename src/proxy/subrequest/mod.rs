@@ -22,7 +22,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
-use crate::balancer::BalancerError;
+use crate::balancer::{BalancerError, HostId};
 use crate::config::{Endpoint, Limits, Retry};
 use crate::message::RequestView;
 use crate::pool::{Pool, PoolLease};
@@ -106,7 +106,7 @@ impl Subrequest {
 }
 
 /// Leases a host for a request of the proxy's own. `request` has the hash key, and so does the address of the `client`
-/// that it is about. It does not wait in the pool's queue.
+/// that it is about. Hosts in `tried` come last. It does not wait in the pool's queue.
 ///
 /// # Errors
 /// [`BalancerError::NoHosts`] if no host is usable; [`BalancerError::Busy`] if all are full.
@@ -114,12 +114,13 @@ pub(crate) fn lease_for_subrequest(
     pool: &Arc<Pool>,
     request: RequestView<'_>,
     client: Option<IpAddr>,
+    tried: &[HostId],
 ) -> Result<PoolLease, BalancerError> {
     let never = RetryRules {
         methods: Retry::Idempotent,
         attempts: 0,
     };
-    let input = SelectionInput::new(request, pool, client, 0, &[], never);
+    let input = SelectionInput::new(request, pool, client, tried.len(), tried, never);
     pool.try_lease(&input.selection(), None, false)
 }
 

@@ -67,7 +67,7 @@ async fn ask(
     request: &Subrequest,
     (total, body): (Duration, BodyLimit),
 ) -> Result<(u16, Bytes), Option<u16>> {
-    let lease = lease_for_subrequest(&active.pools[0], (&request.head).into(), None);
+    let lease = lease_for_subrequest(&active.pools[0], (&request.head).into(), None, &[]);
     let target = SubrequestTarget::Host(lease.expect("a usable host"));
     let limits = SubrequestLimits {
         total,
