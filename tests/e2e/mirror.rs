@@ -166,8 +166,8 @@ fn bodies_are_copied_as_far_as_they_are_kept() {
     }
     let expecting =
         "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
-    client.send(format!("{expecting}ok")).expect("sent");
     let copied = copies.requests() + 1;
+    client.send(format!("{expecting}ok")).expect("sent");
     wait_until(SOON, "the copy arrives", || {
         copies.requests() == copied && copies.last().body == b"ok"
     });
