@@ -45,7 +45,7 @@ section! {
 section! {
     /// `tracing.otlp`: a collector of traces.
     pub struct Otlp: Eq {
-        /// Its URL, http or https, to which /v1/traces is added. Names are resolved at each use.
+        /// Its URL, http or https, to which /v1/traces is added. A name is resolved again after 10 s.
         endpoint: Endpoint { endpoint(), required "http://127.0.0.1:4318" },
         /// Header fields of each request to it, such as `{ authorization: "Bearer secret" }`.
         headers: Vec<(HeaderName, HeaderValue)> { Fields, default "{}" },

@@ -55,7 +55,7 @@ section! {
 section! {
     /// `auth`: a service that decides about requests.
     pub struct ForwardAuth: Eq {
-        /// Its URL, http or https. Names are resolved at each use.
+        /// Its URL, http or https. A name is resolved again after 10 s.
         url: Option<Endpoint> { url(), alternative "http://127.0.0.1:9091/verify" },
         /// The pool of its hosts instead; if one fails, another one is asked as the pool's `retries` permit.
         pool: Option<PoolRef> { pool(), optional "auth" },

@@ -3,6 +3,7 @@
 //! They are HTTP/1.1, through a connector of their own that keeps connections. A request to a host has a lease: the host
 //! counts it, and its outcome and latency count as those of any other request.
 
+mod address_cache;
 mod exchange;
 mod subrequest_sender;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::config::{Endpoint, Limits, Retry};
 use crate::message::RequestView;
 use crate::pool::{Pool, PoolLease};
 use crate::proxy::selection::input::{RetryRules, SelectionInput};
+use address_cache::AddressCache;
 use subrequest_sender::SubrequestSender;
 
 /// A request of the proxy's own.
@@ -43,7 +45,7 @@ pub(crate) struct Subrequest {
 pub(crate) enum SubrequestTarget<'a> {
     /// To the leased host, with the connection settings of its pool. See [`lease_for_subrequest`].
     Host(PoolLease),
-    /// To the server that the URL names; only the path of the request counts. Names are looked up each time.
+    /// To the server that the URL names; only the path of the request counts. Names are looked up again after 10 s.
     Url(&'a Endpoint),
 }
 
@@ -129,6 +131,7 @@ pub(crate) fn lease_for_subrequest(
 pub(crate) struct SubrequestClient {
     /// Made on first use, because it holds the system's certificate authorities: 400 KiB.
     connector: OnceCell<TransportConnector>,
+    addresses: AddressCache,
 }
 
 impl fmt::Debug for SubrequestClient {
@@ -152,7 +155,7 @@ impl SubrequestClient {
         let sender = SubrequestSender::new(self.connector().await?, request, limits);
         match target {
             SubrequestTarget::Host(lease) => sender.send_to_host(lease).await,
-            SubrequestTarget::Url(endpoint) => sender.send_to_url(endpoint).await,
+            SubrequestTarget::Url(endpoint) => sender.send_to_url(endpoint, &self.addresses).await,
         }
     }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use pingora::connectors::TransportConnector;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
 
+use super::address_cache::AddressCache;
 use super::exchange::{Exchange, ExchangeError};
 use super::{BodyLimit, SubResponse, Subrequest, SubrequestLimits};
 use crate::config::Endpoint;
@@ -65,18 +65,27 @@ impl<'a> SubrequestSender<'a> {
         received.map_err(|failed| failed.of_host(&peer))
     }
 
-    pub(super) async fn send_to_url(self, endpoint: &Endpoint) -> Result<SubResponse> {
-        let sent = self.in_time(self.send_to_any_address(endpoint)).await;
+    pub(super) async fn send_to_url(
+        self,
+        endpoint: &Endpoint,
+        addresses: &AddressCache,
+    ) -> Result<SubResponse> {
+        let sent = self.send_to_any_address(endpoint, addresses);
+        let sent = self.in_time(sent).await;
         sent.map_err(|failed| failed.error.into_up())
     }
 
     /// Sends the request to the first address that accepts the connection.
-    async fn send_to_any_address(self, endpoint: &Endpoint) -> Result<SubResponse, ExchangeError> {
-        let addresses = lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+    async fn send_to_any_address(
+        self,
+        endpoint: &Endpoint,
+        addresses: &AddressCache,
+    ) -> Result<SubResponse, ExchangeError> {
+        let addresses = addresses.addresses(endpoint).await;
         let addresses = addresses.map_err(|error| unreachable(endpoint, error))?;
         let mut last = None;
-        for address in addresses {
-            let peer = url_peer(address, endpoint, self.limits.total);
+        for address in addresses.iter() {
+            let peer = url_peer(*address, endpoint, self.limits.total);
             match self.exchange(&peer).await {
                 Ok(exchange) => return self.receive(exchange, &peer).await,
                 // Nothing was sent.
