@@ -51,6 +51,9 @@ fn action(route: &Route) -> String {
         }
         Action::Respond(respond) => format!("respond {}", respond.status),
     }];
+    if let Some(mirror) = &route.mirror {
+        parts.push(format!("mirror {} {}", mirror.pool.name, mirror.share));
+    }
     match route.retry {
         Retry::Idempotent => {}
         Retry::AnyMethod => parts.push("retry any_method".to_owned()),

@@ -85,8 +85,8 @@ pub use retries::{Retries, RouteRetries};
 pub use root::{Config, HalfClose};
 pub(crate) use route::begins_with_segments;
 pub use route::{
-    Action, HeaderEdits, PathPattern, PathRewrite, PoolRef, PoolShare, Redirect, RequestConditions,
-    Respond, Retry, Route, RouteAction, RouteMatch,
+    Action, HeaderEdits, Mirror, PathPattern, PathRewrite, PoolRef, PoolShare, Redirect,
+    RequestConditions, Respond, Retry, Route, RouteAction, RouteMatch,
 };
 pub use schema::{Change, ChangeKind};
 pub use secret::Secret;

@@ -161,7 +161,7 @@ fn report_unreached(config: &Config, root: &Node, reader: &mut Reader<'_>) {
         return;
     };
     for pool in &config.pools {
-        let mut used = config.routes.iter().flat_map(|route| route.action.pools());
+        let mut used = config.routes.iter().flat_map(Route::pools);
         if !used.any(|used| used.name == pool.name) {
             let message = format!("no route leads to the pool {}", quote(&pool.name));
             reader.in_key("pools", |reader| {

@@ -1,5 +1,7 @@
 //! Shares of many, such as `0.5%`.
 
+use std::fmt;
+
 use serde_json::json;
 
 use super::hints::quote;
@@ -7,7 +9,7 @@ use super::schema::{Scalar, scalar};
 
 /// A share from 0% to 100%, as exact as a millionth.
 pub(super) fn share() -> Scalar<Share> {
-    let dump = |share: &Share| json!(format!("{}%", f64::from(share.millionths()) / 1e4));
+    let dump = |share: &Share| json!(share.to_string());
     scalar("a share from 0% to 100%", parse, dump)
         .with_schema(json!({ "type": "string", "pattern": "^[0-9.]+ *%$" }))
 }
@@ -54,6 +56,12 @@ impl Share {
     pub fn takes(self, drawn: u64) -> bool {
         let place = (u128::from(drawn) * u128::from(Share::WHOLE)) >> 64;
         place < u128::from(self.millionths)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", f64::from(self.millionths) / 1e4)
     }
 }
 

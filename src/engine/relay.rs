@@ -139,7 +139,11 @@ impl<'r> Relay<'r> {
 
     /// Advances both directions. Ready once the whole response was sent.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Relayed>> {
-        if let Poll::Ready(()) = self.poll_up(context)?
+        let up = self.poll_up(context)?;
+        if self.ctx.copy.is_some() && self.sender.is_complete() {
+            self.ctx.send_copy(self.sender.kept_body());
+        }
+        if let Poll::Ready(()) = up
             && !self.state.request_sent
         {
             self.state.request_sent = true;

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::Instant;
 
@@ -76,6 +77,12 @@ impl RequestSender {
     /// Whether all body bytes read so far can be sent again.
     pub(super) fn is_replayable(&self) -> bool {
         !self.truncated
+    }
+
+    /// The body as it is sent to the host, chunks included, for a copy of the request. `None`: it was too large to be
+    /// kept.
+    pub(super) fn kept_body(&self) -> Option<Bytes> {
+        (!self.truncated).then(|| Bytes::copy_from_slice(&self.replay))
     }
 
     /// Prepares the next attempt: stages the request head, which `head` appends, and the body bytes that were already

@@ -243,7 +243,7 @@ impl Exchange<'_> {
             rewritten = route.target(target);
         }
         let target = rewritten.as_deref().unwrap_or(target);
-        sender.start_attempt(self.client, |out| {
+        let write_head = |out: &mut Vec<u8>| {
             write_request_line(out, request.method.as_str().as_bytes(), target);
             for (name, value) in request.fields.iter() {
                 let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -261,6 +261,14 @@ impl Exchange<'_> {
                 write_field(out, b"Transfer-Encoding", b"chunked");
             }
             write_head_end(out);
+        };
+        ctx.keep_wire_head(host, || {
+            let mut head = Vec::new();
+            write_head(&mut head);
+            head
+        });
+        sender.start_attempt(self.client, |out| {
+            write_head(out);
             Ok(())
         })
     }

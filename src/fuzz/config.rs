@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::balancer::MAX_WEIGHT;
-use crate::config::{Config, ConfigErrors, Environment};
+use crate::config::{Config, ConfigErrors, Environment, Route};
 use crate::pool::HostRegistry;
 use crate::proxy::ActiveConfig;
 
@@ -216,7 +216,7 @@ fn assert_sound(config: &Config) {
         }
     }
     assert!(!config.pools.is_empty() && !config.routes.is_empty());
-    let used = config.routes.iter().flat_map(|route| route.action.pools());
+    let used = config.routes.iter().flat_map(Route::pools);
     let used = BTreeSet::from_iter(used.map(|pool| pool.index));
     assert!(used.into_iter().eq(0..config.pools.len()));
     let shares = config

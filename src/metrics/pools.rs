@@ -107,6 +107,8 @@ struct PoolFamilies {
     sent: Family<1>,
     queue: Family<1>,
     maintenance: Family<1>,
+    copies: Family<2>,
+    copies_in_flight: Family<1>,
 }
 
 impl PoolFamilies {
@@ -147,6 +149,16 @@ impl PoolFamilies {
                 "1 if the clients of a pool get 503 because it is in maintenance, else 0.",
                 ["pool"],
             ),
+            copies: Family::counter(
+                "ballast_mirrored_requests_total",
+                "Copies of requests for a pool that mirrors others, by outcome. They count in no family of requests.",
+                ["pool", "outcome"],
+            ),
+            copies_in_flight: Family::gauge(
+                "ballast_mirrored_in_flight",
+                "Copies of requests in flight to a pool.",
+                ["pool"],
+            ),
         }
     }
 
@@ -163,9 +175,15 @@ impl PoolFamilies {
         self.queue.put(name, pool.waiting() as f64);
         let maintenance = pool.maintenance().is_some();
         self.maintenance.put(name, f64::from(u8::from(maintenance)));
+        if let Some(copies) = pool.counters().copies() {
+            for (outcome, count) in copies.outcomes() {
+                self.copies.put([pool.name(), outcome.code()], count as f64);
+            }
+            self.copies_in_flight.put(name, copies.in_flight() as f64);
+        }
     }
 
-    fn into_families(self) -> [MetricFamily; 7] {
+    fn into_families(self) -> [MetricFamily; 9] {
         [
             self.retries.into(),
             self.denied.into(),
@@ -174,6 +192,8 @@ impl PoolFamilies {
             self.sent.into(),
             self.queue.into(),
             self.maintenance.into(),
+            self.copies.into(),
+            self.copies_in_flight.into(),
         ]
     }
 }

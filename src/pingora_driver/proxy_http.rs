@@ -202,6 +202,11 @@ impl ProxyHttp for Proxy {
             let limit = ctx.limits().body;
             http_rules::count_body_bytes(&mut ctx.body_bytes, more.len(), limit)?;
         }
+        if end_of_stream && ctx.copy.is_some() {
+            let is_kept = !session.as_ref().retry_buffer_truncated();
+            let body = is_kept.then(|| session.as_ref().get_retry_buffer().unwrap_or_default());
+            ctx.send_copy(body);
+        }
         // The latency of the host starts only after a slow upload has ended.
         if end_of_stream && ctx.host_response.is_none() && !session.is_body_empty() {
             ctx.attempt_started = Instant::now();

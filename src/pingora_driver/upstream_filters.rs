@@ -48,6 +48,7 @@ pub(super) fn filter_request(
             request.set_raw_path(&target)?;
         }
     }
+    ctx.keep_parsed_head(host, request);
     Ok(())
 }
 

@@ -70,6 +70,11 @@ impl PoolLease {
         self
     }
 
+    /// The outcome that a response with this status has for the host.
+    pub fn outcome_of(&self, status: u16) -> Outcome {
+        self.pool.outcome_of(status)
+    }
+
     /// Whether this request probes an ejected host.
     pub fn is_probe(&self) -> bool {
         self.probe

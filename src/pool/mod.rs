@@ -5,6 +5,7 @@
 //! host until [`Pool::begin`].
 
 mod carry_over;
+mod copy_counters;
 mod explain;
 #[cfg(test)]
 mod fuzz;
@@ -42,6 +43,7 @@ use crate::config;
 use crate::event_log::{EventKind, EventLog};
 use crate::timestamp::Timestamp;
 
+pub use copy_counters::{CopyCounters, CopyOutcome};
 pub use explain::{CandidateStatus, HostExplanation, PoolExplanation, SelectionOutcome};
 pub use host_counters::{CheckOutcome, HostCounters};
 pub use host_registry::HostRegistry;

@@ -1,8 +1,9 @@
 //! Counters of the requests of a pool.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::RequestCounts;
+use super::{CopyCounters, RequestCounts};
 
 /// Classes of statuses: 1xx to 5xx, and 0 for no status or one out of range.
 pub const STATUS_CLASSES: usize = 6;
@@ -17,6 +18,7 @@ pub struct PoolCounters {
     denied_retries: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
+    copies: OnceLock<Arc<CopyCounters>>,
 }
 
 /// A request of a client that has ended, however many attempts it had.
@@ -71,6 +73,16 @@ impl PoolCounters {
 
     pub(super) fn count_denied_retry(&self) {
         self.denied_retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counters of the copies that the pool gets; `None` if no route has sent it any since the process began.
+    pub fn copies(&self) -> Option<&Arc<CopyCounters>> {
+        self.copies.get()
+    }
+
+    /// The same for a pool that gets copies.
+    pub(crate) fn enable_copies(&self) -> &Arc<CopyCounters> {
+        self.copies.get_or_init(Arc::default)
     }
 
     /// The current values.

@@ -108,13 +108,22 @@ impl ActiveConfig {
                 _ => fresh,
             }))
         });
+        let pools = pools.collect::<Result<Vec<_>, _>>()?;
+        for mirror in config
+            .routes
+            .iter()
+            .filter_map(|route| route.mirror.as_ref())
+        {
+            // Its series start at 0.
+            pools[mirror.pool.index].counters().enable_copies();
+        }
         let redirecting = config.listeners.iter().filter(|l| l.redirect_https);
         let (request_limits, route_states) = RequestLimits::of_routes(config);
         Ok(ActiveConfig {
             router: Router::new(&config.routes, config.paths.ambiguous),
             routes: config.routes.clone(),
             errors: config.errors.clone(),
-            pools: pools.collect::<Result<_, _>>()?,
+            pools,
             listeners: config
                 .listeners
                 .iter()

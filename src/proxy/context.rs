@@ -12,6 +12,7 @@ use super::admission::traffic_state::InFlightGuard;
 use super::failure::SentRequest;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ClientOrigin;
+use super::mirror::RequestCopy;
 use super::request_limits::RequestLimits;
 use super::selection::input::{RetryRules, SelectionInput, is_repeatable};
 use crate::balancer::{BalancerError, HostId};
@@ -75,6 +76,8 @@ pub struct RequestContext {
     pub(crate) client_wait: Duration,
     /// Bytes of the request's body passed on in the running attempt.
     pub(crate) body_bytes: u64,
+    /// The copy of the request for another pool, until it is sent. `None`: the request is not copied.
+    pub(crate) copy: Option<Box<RequestCopy>>,
     /// Whether any bytes of a response have been sent to the client. Set by the Pingora driver, which may lose the
     /// session before the request is reported.
     pub(crate) response_started: Option<Arc<AtomicBool>>,
@@ -135,6 +138,7 @@ impl RequestContext {
             upgrade_refused: false,
             client_wait: Duration::ZERO,
             body_bytes: 0,
+            copy: None,
             response_started: None,
         }
     }

@@ -18,9 +18,11 @@ mod fuzz;
 pub(crate) mod http_rules;
 pub(crate) mod local_message;
 pub(crate) mod local_response;
+pub(crate) mod mirror;
 mod request_limits;
 mod request_target;
 pub(crate) mod selection;
+pub(crate) mod subrequest;
 mod template_values;
 
 use std::sync::{Arc, OnceLock};
@@ -29,6 +31,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::Retries;
 use admission::rate_limit::RateLimiter;
+use subrequest::SubrequestClient;
 
 pub use active_config::{ActiveConfig, PreviousPool};
 pub use admission::{TrafficState, client_network};
@@ -49,6 +52,8 @@ pub struct Proxy {
     pub(crate) traffic: Arc<TrafficState>,
     /// Allocated on first use, because most configurations have no rates.
     rate_limiter: Arc<OnceLock<RateLimiter>>,
+    /// For requests of the proxy's own.
+    pub(crate) subrequests: Arc<SubrequestClient>,
 }
 
 impl Proxy {
@@ -58,6 +63,7 @@ impl Proxy {
             active,
             traffic,
             rate_limiter: Arc::default(),
+            subrequests: Arc::default(),
         }
     }
 

@@ -1,24 +1,35 @@
 //! An HTTP client for an OTLP collector: each export is one request on its own connection, within one timeout.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, header};
-use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::v1::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use prost::Message;
-use tokio::net::lookup_host;
-use tokio::time::timeout;
 
 use super::otlp::ExportResponse;
-use crate::config::{Endpoint, Otlp};
+use crate::config::{Endpoint, Limits, Otlp};
+use crate::proxy::subrequest::{
+    BodyLimit, Subrequest, SubrequestClient, SubrequestLimits, SubrequestTarget,
+};
 
 /// The maximum size of a response body that is read. Usual responses have a few bytes.
 const MAX_RESPONSE: usize = 64 << 10;
+
+/// What the head of a response may have. Usual ones have a few fields.
+const RESPONSE_HEAD: Limits = Limits {
+    head: 32 << 10,
+    fields: 100,
+    target: 0,
+    body: None,
+    rate: None,
+    max_in_flight: None,
+    max_connections: None,
+    max_connections_per_client: None,
+    max_requests_per_connection: None,
+    min_body_rate: None,
+};
 
 /// Why an export failed.
 #[derive(Debug)]
@@ -42,7 +53,7 @@ pub(super) struct CollectorClient {
     endpoint: Endpoint,
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
-    connector: Connector,
+    client: SubrequestClient,
 }
 
 impl CollectorClient {
@@ -51,93 +62,43 @@ impl CollectorClient {
             endpoint: config.endpoint.clone(),
             headers: headers(config),
             timeout: config.timeout,
-            connector: Connector::new(None),
+            client: SubrequestClient::default(),
         }
     }
 
     /// Exports a message, given in pieces; returns how many of its spans the collector rejected.
     pub(super) async fn post(&self, spans: &[&[u8]]) -> Result<u64, ExportError> {
-        let exchange = timeout(self.timeout, self.post_once(spans));
-        let (status, body) = match exchange.await {
-            Ok(Ok(response)) => response,
-            Ok(Err(reason)) => return Err(ExportError::Retryable(reason)),
-            Err(_) => {
-                return Err(ExportError::Retryable(format!(
-                    "no response within {:?}",
-                    self.timeout
-                )));
-            }
+        let retryable = |error: Box<Error>| ExportError::Retryable(error.to_string());
+        let request = self.request(spans).map_err(retryable)?;
+        let target = SubrequestTarget::Url(&self.endpoint);
+        let limits = SubrequestLimits {
+            total: self.timeout,
+            body: BodyLimit::Keep(MAX_RESPONSE),
+            head: &RESPONSE_HEAD,
         };
-        match status {
-            200..=299 => Ok(rejected_spans(&body)),
+        let response = self.client.send(target, &request, limits).await;
+        let response = response.map_err(retryable)?;
+        match response.head.status.as_u16() {
+            200..=299 => Ok(rejected_spans(&response.body)),
             // The statuses that the OTLP specification calls retryable.
-            429 | 502 | 503 | 504 => Err(ExportError::Retryable(format!("status {status}"))),
-            _ => Err(ExportError::Permanent(format!("status {status}"))),
-        }
-    }
-
-    async fn post_once(&self, spans: &[&[u8]]) -> Result<(u16, Vec<u8>), String> {
-        let name = (self.endpoint.host.as_str(), self.endpoint.port);
-        let addresses = lookup_host(name).await.map_err(|error| error.to_string())?;
-        let mut session = self.connect(addresses).await?;
-        let response = self.send_and_receive(&mut session, spans).await;
-        session.shutdown().await;
-        response.map_err(|error| error.to_string())
-    }
-
-    /// Connects to the first address that accepts.
-    async fn connect(
-        &self,
-        addresses: impl Iterator<Item = SocketAddr>,
-    ) -> Result<HttpSession, String> {
-        let mut reason = "the name has no address".to_owned();
-        for address in addresses {
-            let Endpoint { tls, host, .. } = &self.endpoint;
-            let mut peer = HttpPeer::new(address, *tls, host.clone());
-            peer.options.connection_timeout = Some(self.timeout);
-            match self.connector.get_http_session(&peer).await {
-                Ok((session, _)) => return Ok(session),
-                Err(error) => reason = error.to_string(),
+            status @ (429 | 502 | 503 | 504) => {
+                Err(ExportError::Retryable(format!("status {status}")))
             }
+            status => Err(ExportError::Permanent(format!("status {status}"))),
         }
-        Err(reason)
     }
 
-    async fn send_and_receive(
-        &self,
-        session: &mut HttpSession,
-        spans: &[&[u8]],
-    ) -> Result<(u16, Vec<u8>)> {
-        let length = spans.iter().map(|piece| piece.len()).sum();
-        session.write_request_header(self.head(length)?).await?;
-        for piece in spans {
-            session.write_body(piece).await?;
-        }
-        session.finish_body().await?;
-        session.read_response().await?;
-        let status = session
-            .get_status()
-            .ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no status"))?;
-        let mut body = Vec::new();
-        while body.len() < MAX_RESPONSE
-            && let Some(more) = session.read_body_ref().await?
-        {
-            body.extend_from_slice(more);
-        }
-        Ok((status.as_u16(), body))
-    }
-
-    fn head(&self, length: usize) -> Result<Box<RequestHeader>> {
+    fn request(&self, spans: &[&[u8]]) -> Result<Subrequest> {
         let path = self.endpoint.path.as_bytes();
         let mut head = RequestHeader::build(Method::POST, path, None)?;
         head.insert_header(header::HOST, self.endpoint.authority())?;
         head.insert_header(header::CONTENT_TYPE, "application/x-protobuf")?;
-        head.insert_header(header::CONTENT_LENGTH, length)?;
+        // A kept connection may be closed at any time, and a POST is not repeated.
         head.insert_header(header::CONNECTION, "close")?;
         for (name, value) in &self.headers {
             head.append_header(name.clone(), value.clone())?;
         }
-        Ok(Box::new(head))
+        Subrequest::new(head, spans.concat().into())
     }
 }
 

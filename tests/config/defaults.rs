@@ -114,6 +114,7 @@ fn every_key_has_its_default() {
         errors: ErrorPages::default(),
         retry: Retry::Idempotent,
         retries: None,
+        mirror: None,
         timeouts: RouteTimeouts::default(),
         limits: RouteLimits {
             body: None,

@@ -80,10 +80,11 @@ fn the_reference_file_lists_the_algorithms_with_their_options() {
     }
 }
 
-/// Keys that exclude others which the reference file has.
-const ALTERNATIVES: [&str; 6] = [
+/// Keys that exclude others which the reference file has, or need a pool that it does not have.
+const ALTERNATIVES: [&str; 7] = [
     "pools",
     "split_by",
+    "mirror",
     "redirect",
     "respond",
     "replace_path",

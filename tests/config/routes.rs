@@ -390,6 +390,56 @@ fn a_split_names_pools_with_weights() {
 }
 
 #[test]
+fn a_mirror_names_another_pool() {
+    let mirror = |keys: &str| {
+        let config = parse(&with_routes(&format!("{{ pool: web, mirror: {keys} }}")));
+        let mirror = config.routes[0].mirror.clone().expect("a mirror");
+        let share = mirror.share.to_string();
+        (mirror.pool.index, share, mirror.max_in_flight)
+    };
+    assert_eq!(mirror("api"), (1, "100%".to_owned(), 100));
+    let keys = "{ pool: api, share: 0.5%, max_in_flight: 7 }";
+    assert_eq!(mirror(keys), (1, "0.5%".to_owned(), 7));
+    for (route, expected) in [
+        (
+            "{ pool: web, mirror: web }, { path: /x, pool: api }",
+            "routes[0].mirror: the pool `web` gets the requests of this route already; name another one for their copies",
+        ),
+        (
+            "{ pools: [{ pool: web }, { pool: api }], mirror: { pool: api } }",
+            "routes[0].mirror: the pool `api` gets the requests of this route already; name another one for their copies",
+        ),
+        (
+            "{ path: /x, respond: 404, mirror: api }, { pool: web }",
+            "routes[0].mirror: there is nothing to copy; `mirror` belongs to a route with `pool` or `pools`",
+        ),
+        (
+            "{ pool: web, mirror: apo }",
+            "routes[0].mirror: there is no pool `apo`; did you mean `api`?",
+        ),
+        (
+            "{ pool: web, mirror: { share: 1% } }, { path: /x, pool: api }",
+            "routes[0].mirror: `pool` is missing; write it as in `pool: next`",
+        ),
+        (
+            "{ pool: web, mirror: { pool: api, share: 10 } }",
+            "routes[0].mirror.share: `10` has no percent sign; write `10%`",
+        ),
+        (
+            "{ pool: web, mirror: { pool: api, share: 101% } }",
+            "routes[0].mirror.share: `101%` is not a share from 0% to 100%",
+        ),
+        (
+            "{ pool: web, mirror: { pool: api, max_in_flight: 0 } }",
+            "routes[0].mirror.max_in_flight: `0` is not a whole number from 1 to 100000",
+        ),
+    ] {
+        let errors = errors(&with_routes(route));
+        assert!(errors[0].ends_with(expected), "{errors:#?}");
+    }
+}
+
+#[test]
 fn conditions_are_dumped_as_they_are_written() {
     let written = "{ host: a.org, path: = /v1, methods: [GET], headers: { X-A: \"*\" }, query: { a b: ~ ^1 }, \
                    cookies: { c: 1 }, client: 10.0.0.0/8, not: { path: ~ x }, pool: api }, { pool: web }";

@@ -213,6 +213,24 @@ fn a_canary_gets_its_share_and_its_testers() {
 }
 
 #[test]
+fn a_new_version_gets_copies_of_some_requests() {
+    let hosts: [Backend; 3] = backends();
+    let example = start("mirror.yaml", &hosts.each_ref());
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n";
+    for _ in 0..20 {
+        assert_ne!(example.ask(post).backend(), "h8083");
+    }
+    let next = &hosts[2];
+    assert_eq!(next.requests(), 0);
+    for _ in 0..200 {
+        assert_ne!(example.get("a", "/x").backend(), "h8083");
+    }
+    wait_until(SOON, "copies arrive", || next.requests() > 0);
+    assert!(next.requests() <= 60, "{}", next.requests());
+    assert_eq!(next.last().head.get("x-mirrored"), Some("1"));
+}
+
+#[test]
 fn logins_are_few_for_each_client() {
     let hosts: [Backend; 2] = backends();
     let example = start("login-rate.yaml", &hosts.each_ref());

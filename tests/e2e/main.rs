@@ -38,6 +38,7 @@ mod matrix;
 mod message_limits;
 mod metrics;
 mod migration_guide;
+mod mirror;
 mod path_normalization;
 mod proxy_protocol;
 mod proxying;

@@ -295,9 +295,10 @@ fn routes_are_listed_in_their_order_and_explained() {
         "{ host: a.org, path: = /x, redirect: { to: \"https://b.org{uri}\", status: 302 } }",
         "{ methods: [GET, HEAD], headers: { X-A: \"*\" }, not: { path: /y }, respond: 404 }",
         "{ path: /admin/, pool: web, retry: any_method, allow: [10.0.0.0/8], rate: { requests: 5 } }",
-        "{ pool: web }",
+        "{ pool: web, mirror: { pool: next, share: 0.5% } }",
     ];
     let ballast = Setup::of(&[&backend])
+        .pool("\n  next: { hosts: [\"127.0.0.1:1\"], health_check: none }")
         .top(&format!("routes: [{}]", routes.join(", ")))
         .start();
     let end = ballast.command(&["routes"]);
@@ -307,7 +308,7 @@ fn routes_are_listed_in_their_order_and_explained() {
 1  a.org, = /x                               redirect 302 https://b.org{uri}
 2  GET or HEAD, header X-A: *, not (/y)      respond 404
 3  /admin/                                   pool web, retry any_method, allow 10.0.0.0/8, rate 5/s, burst 5, by client_ip
-4  everything                                pool web
+4  everything                                pool web, mirror next 0.5%
 ";
     let squeezed = |text: &str| {
         let lines = text.lines();

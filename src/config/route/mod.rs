@@ -6,6 +6,7 @@ mod header_edits;
 mod hidden;
 mod host_name;
 mod matching;
+mod mirror;
 mod path_pattern;
 mod path_rewrite;
 mod redirect;
@@ -25,6 +26,7 @@ use super::timeouts::RouteTimeouts;
 pub use action::{Action, PoolRef, RouteAction};
 pub use header_edits::HeaderEdits;
 pub use matching::{RequestConditions, RouteMatch};
+pub use mirror::Mirror;
 pub use path_pattern::PathPattern;
 pub(crate) use path_pattern::begins_with_segments;
 pub use path_rewrite::PathRewrite;
@@ -61,6 +63,11 @@ section! {
         },
         /// What differs from the pool's `retries` on this route; `none`: no retries. They take from the pool's budget.
         retries: Option<Option<RouteRetries>> { or_none(map_of::<RouteRetries>(), retries::hint), optional "" },
+        /// Copies of the requests go to another pool, and its responses are dropped: the name of the pool, or a map. A copy
+        /// has the fields that the host gets, `X-Mirrored: 1`, and the Host that `host_header` of the pool says. It is sent
+        /// once the whole request has arrived, and never twice. Nothing waits for it. Requests with more than 64 KiB of body,
+        /// requests for an upgrade and copies are not copied.
+        mirror: Option<Mirror> { map_of::<Mirror>().short_for("pool"), optional "" },
         /// What differs on this route from the `timeouts` of the pool and the top level.
         timeouts: RouteTimeouts { map_of::<RouteTimeouts>(), default "{}" },
         /// How much there may be of anything on this route.
@@ -70,6 +77,7 @@ section! {
         /// How many requests a client may send on this route.
         rate: Option<Rate> { rate(), optional "" },
     }
+    check mirror::mirror_fits;
 }
 
 /// Which requests may be sent a second time although a host may have got them.
@@ -95,6 +103,12 @@ impl Route {
         let mut route = route.expect("every other key of a route may be left out");
         route.action.pool = Some(pool);
         route
+    }
+
+    /// The pools that get requests or their copies.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &PoolRef> {
+        let mirror = self.mirror.iter().map(|mirror| &mirror.pool);
+        self.action.pools().chain(mirror)
     }
 
     /// Whether the route changes requests on their way.

@@ -19,6 +19,7 @@ use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::http_rules;
 use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
+use crate::proxy::mirror::RequestCopy;
 use crate::proxy::request_target::RequestTarget;
 use crate::proxy::selection::split;
 use crate::proxy::template_values::TemplateValues;
@@ -62,8 +63,13 @@ impl Proxy {
         };
         if let Some(pool) = pool {
             (ctx.pool, ctx.has_pool) = (pool, true);
-            let maintenance = maintenance(ctx.pool(), client)?;
-            return Some(Box::new(LocalMessage::maintenance(&maintenance)));
+            if let Some(maintenance) = maintenance(ctx.pool(), client) {
+                return Some(Box::new(LocalMessage::maintenance(&maintenance)));
+            }
+            let upgrade = ctx.upgrade.as_deref();
+            ctx.copy =
+                RequestCopy::draw(route.mirror.as_ref(), request, upgrade, &self.subrequests);
+            return None;
         }
         ctx.id.get_or_insert_with(RequestId::generate);
         let values = TemplateValues::new(ctx, request, connection.tls);

@@ -16,7 +16,7 @@ struct Sample {
 /// The samples of one scrape.
 #[derive(Debug)]
 pub(crate) struct Scrape {
-    pub(super) text: String,
+    pub(crate) text: String,
     samples: Vec<Sample>,
 }
 

@@ -126,6 +126,11 @@ impl Backend {
             .expect("a request has arrived")
     }
 
+    /// The latest requests, in the order of their arrival.
+    pub(crate) fn all(&self) -> Vec<Recorded> {
+        Vec::from_iter(lock(&self.shared.recorded).iter().cloned())
+    }
+
     /// The head of the latest health check.
     #[track_caller]
     pub(crate) fn last_health_check(&self) -> Head {
