@@ -16,7 +16,7 @@ section! {
     /// {method}, {pool}, {status} and {message}.
     pub struct Page: Eq, Default {
         /// The text of the body. {client_ip}, {host}, {method}, {path}, {pool}, {query}, {request_id}, {scheme}, {status} and
-        /// {uri} stand for those of the request, and {message} for what is wrong with it.
+        /// {uri} stand for those of the request, and {message} for what is wrong with it; `\{host}` is the text `{host}`.
         body: Option<Template> { template("a text", VARIABLES, |_| Ok(())), optional "\"out of order\"" },
         /// A file with the text instead, which is read again at each reload; at most 1 MiB.
         file: Option<PageFile> { page_file(), optional "/etc/ballast/503.html" },

@@ -104,7 +104,7 @@ impl Template {
     }
 
     /// Reads a text in which `allowed` variables may stand. Braces around anything but a word in lower case are text, as
-    /// in JSON.
+    /// in JSON, and so are those after a backslash, which is left out.
     pub(super) fn parse(text: &str, allowed: &[Variable]) -> Result<Template, String> {
         let mut pieces = Vec::new();
         let (mut begin, mut at) = (0, 0);
@@ -119,6 +119,11 @@ impl Template {
                 at = open + 1;
                 continue;
             }
+            if text[begin..open].ends_with('\\') {
+                pieces.push(Piece::Text(begin..open - 1));
+                (begin, at) = (open, end + 1);
+                continue;
+            }
             let known = Variable::ALL.iter().find(|(known, _)| *known == name);
             match known {
                 Some((_, variable)) if allowed.contains(variable) => {
@@ -129,7 +134,7 @@ impl Template {
                     let names = || allowed.iter().map(|variable| variable.name());
                     let known = Vec::from_iter(names().map(|name| format!("{{{name}}}")));
                     return Err(format!(
-                        "{} is not a variable that can stand here, which are {}{}",
+                        "{} is not a variable that can stand here, which are {} (`\\{{{name}}}` is a text){}",
                         quote(&format!("{{{name}}}")),
                         known.join(", "),
                         did_you_mean(name, names())
@@ -184,6 +189,9 @@ mod tests {
             ("{host", "{host"),
             ("{{host}}", "{HOST}"),
             ("a { color: red }", "a { color: red }"),
+            (r"\{host} {host}", "{host} HOST"),
+            (r"{host}\{uri}\{name}", "HOST{uri}{name}"),
+            (r"a\b \{ \{A}", r"a\b \{ \{A}"),
         ] {
             assert_eq!(rendered(text).as_deref(), Ok(expected), "{text}");
         }
@@ -193,7 +201,7 @@ mod tests {
     fn an_unknown_variable_is_refused() {
         assert_eq!(
             rendered("https://{hosts}/").expect_err("unknown"),
-            "`{hosts}` is not a variable that can stand here, which are {host}, {uri}; did you mean `host`?"
+            "`{hosts}` is not a variable that can stand here, which are {host}, {uri} (`\\{hosts}` is a text); did you mean `host`?"
         );
         let error = rendered("{pool}").expect_err("not allowed here");
         assert!(

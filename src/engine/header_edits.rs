@@ -12,14 +12,15 @@ use crate::proxy::forwarding::header_editor::HeaderEditor;
 /// Fields to add to a head, and the names of received fields to leave out.
 #[derive(Debug, Default)]
 pub(super) struct HeaderEdits {
-    /// The values of all added fields, concatenated.
+    /// The values of all added fields, and the names that are from the configuration, concatenated.
     bytes: Vec<u8>,
     fields: Vec<(&'static str, Range<usize>)>,
     /// Names whose received fields are replaced by the added ones.
     replaced: Vec<&'static str>,
-    removed: Vec<HeaderName>,
-    /// Added fields whose names are from the configuration, with their values in `bytes`.
-    configured: Vec<(FieldName, Range<usize>)>,
+    /// Added fields whose names are from the configuration: names and values in `bytes`.
+    configured: Vec<(Range<usize>, Range<usize>)>,
+    /// Names from the configuration, in `bytes`, whose received fields are left out.
+    removed: Vec<Range<usize>>,
 }
 
 impl HeaderEdits {
@@ -37,7 +38,15 @@ impl HeaderEdits {
         let is =
             |known: &str| known.len() == name.len() && name.eq_ignore_ascii_case(known.as_bytes());
         self.replaced.iter().any(|known| is(known))
-            || self.removed.iter().any(|known| is(known.as_str()))
+            || (self.removed.iter())
+                .any(|known| self.bytes[known.clone()].eq_ignore_ascii_case(name))
+    }
+
+    /// Keeps a name or a value.
+    fn push(&mut self, bytes: &[u8]) -> Range<usize> {
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        begin..self.bytes.len()
     }
 
     /// Keeps the value of the added field `name`.
@@ -45,9 +54,7 @@ impl HeaderEdits {
         if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return Error::e_explain(ErrorType::InvalidHTTPHeader, name);
         }
-        let begin = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        Ok(begin..self.bytes.len())
+        Ok(self.push(value))
     }
 
     /// Appends the added fields to a head.
@@ -56,7 +63,7 @@ impl HeaderEdits {
             write_field(out, name.as_bytes(), &self.bytes[value.clone()]);
         }
         for (name, value) in &self.configured {
-            write_field(out, name.written.as_bytes(), &self.bytes[value.clone()]);
+            write_field(out, &self.bytes[name.clone()], &self.bytes[value.clone()]);
         }
     }
 }
@@ -83,14 +90,19 @@ impl HeaderEditor for HeaderEdits {
 
     fn append_configured(&mut self, name: &FieldName, value: &[u8]) -> Result<()> {
         let value = self.push_value("a configured field", value)?;
-        self.configured.push((name.clone(), value));
+        let name = self.push(name.written.as_bytes());
+        self.configured.push((name, value));
         Ok(())
     }
 
     fn remove(&mut self, name: &HeaderName) {
-        let is = |known: &str| known.eq_ignore_ascii_case(name.as_str());
-        self.fields.retain(|(known, _)| !is(known));
-        self.configured.retain(|(known, _)| known.name != name);
-        self.removed.push(name.clone());
+        let name = name.as_str();
+        let bytes = &self.bytes;
+        let is = |known: &[u8]| known.eq_ignore_ascii_case(name.as_bytes());
+        self.fields.retain(|(known, _)| !is(known.as_bytes()));
+        self.configured
+            .retain(|(known, _)| !is(&bytes[known.clone()]));
+        let name = self.push(name.as_bytes());
+        self.removed.push(name);
     }
 }

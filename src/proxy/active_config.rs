@@ -31,6 +31,8 @@ pub struct ActiveConfig {
     pub pools: Vec<Arc<Pool>>,
     /// Access rules of each listener.
     pub listeners: Vec<ListenerPolicy>,
+    /// Listeners that redirect plain requests to https.
+    https_redirects: Vec<SocketAddr>,
     /// Networks whose X-Forwarded-* fields are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// What happens to a request whose client closes its sending side before the response is complete.
@@ -74,7 +76,6 @@ pub struct ListenerPolicy {
     listener: SocketAddr,
     access: Access,
     proxy_protocol: Option<ProxyProtocol>,
-    redirect_https: bool,
 }
 
 impl ActiveConfig {
@@ -116,6 +117,7 @@ impl ActiveConfig {
             // Its series start at 0.
             pools[mirror.pool.index].counters().enable_copies();
         }
+        let redirecting = config.listeners.iter().filter(|l| l.redirect_https);
         let (request_limits, route_states) = RequestLimits::of_routes(config);
         Ok(ActiveConfig {
             router: Router::new(&config.routes, config.paths.ambiguous),
@@ -129,9 +131,9 @@ impl ActiveConfig {
                     listener: listener.address,
                     access: listener.access.clone(),
                     proxy_protocol: listener.proxy_protocol.clone(),
-                    redirect_https: listener.redirect_https,
                 })
                 .collect(),
+            https_redirects: redirecting.map(|listener| listener.address).collect(),
             trusted_proxies: config.trusted_proxies.clone(),
             half_close: config.half_close,
             upgrades: config.upgrades.clone(),
@@ -184,14 +186,13 @@ impl ActiveConfig {
 
     /// Whether plain requests to `local`, the address of a listener or of a connection, are redirected to https.
     pub(crate) fn redirects_to_https(&self, local: Option<SocketAddr>) -> bool {
-        let redirects = self.listeners.iter().filter(|policy| policy.redirect_https);
-        let Some(local) = local else { return false };
-        let ip = local.ip().to_canonical();
-        redirects.into_iter().any(|policy| {
-            let listener = policy.listener;
+        let is_at = |listener: &SocketAddr, local: SocketAddr| {
+            let (ip, at) = (listener.ip(), local.ip());
             listener.port() == local.port()
-                && (listener.ip().is_unspecified() || listener.ip().to_canonical() == ip)
-        })
+                && (ip.is_unspecified() || ip.to_canonical() == at.to_canonical())
+        };
+        let mut redirects = self.https_redirects.iter();
+        redirects.any(|listener| local.is_some_and(|local| is_at(listener, local)))
     }
 
     fn listener(&self, address: SocketAddr) -> Option<&ListenerPolicy> {

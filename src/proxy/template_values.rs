@@ -103,8 +103,14 @@ impl<'a> TemplateValues<'a> {
     /// The text of a template.
     pub(crate) fn render(&self, template: &Template) -> Vec<u8> {
         let mut out = Vec::with_capacity(template.text().len() + 64);
-        template.render(&mut out, |variable, out| self.append(variable, out));
+        self.render_into(template, &mut out);
         out
+    }
+
+    /// Replaces what `out` has by the text of a template.
+    pub(crate) fn render_into(&self, template: &Template, out: &mut Vec<u8>) {
+        out.clear();
+        template.render(out, |variable, out| self.append(variable, out));
     }
 
     /// The redirect for this request.

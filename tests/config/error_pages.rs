@@ -59,7 +59,8 @@ fn wrong_pages_are_refused() {
         (
             "503: { body: \"{mesage}\" }",
             "errors.503.body: `{mesage}` is not a variable that can stand here, which are {client_ip}, {host}, {message}, \
-             {method}, {path}, {pool}, {query}, {request_id}, {scheme}, {status}, {uri}; did you mean `message`?",
+             {method}, {path}, {pool}, {query}, {request_id}, {scheme}, {status}, {uri} (`\\{mesage}` is a text); did you mean \
+             `message`?",
         ),
         (
             "503: { file: none.html }",

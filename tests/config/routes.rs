@@ -290,7 +290,7 @@ fn actions_and_edits_are_validated() {
         ),
         (
             "{ path: /a, redirect: { to: \"https://{hots}/\", status: 200 } }",
-            "b.yaml:2:38: routes[0].redirect.to: `{hots}` is not a variable that can stand here, which are {client_ip}, {host}, {scheme}, {uri}, {path}, {query}, {method}; did you mean `host`?",
+            "b.yaml:2:38: routes[0].redirect.to: `{hots}` is not a variable that can stand here, which are {client_ip}, {host}, {scheme}, {uri}, {path}, {query}, {method} (`\\{hots}` is a text); did you mean `host`?",
         ),
         (
             "{ path: /a, respond: { status: 204, body: no } }",

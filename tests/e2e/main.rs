@@ -39,6 +39,7 @@ mod maintenance;
 mod matrix;
 mod message_limits;
 mod metrics;
+mod migration_guide;
 mod mirror;
 mod path_normalization;
 mod proxy_protocol;

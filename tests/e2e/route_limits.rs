@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::http2::{Http2, Secure};
-use crate::support::{Backend, Ballast, Client, Next, Reply, SOON, Setup, get, wait_until};
+use crate::support::{
+    Backend, Ballast, Client, FullHost, Next, Reply, SOON, Setup, get, wait_until,
+};
 
 /// How a process is asked.
 const WAYS: [&str; 3] = ["engine", "pingora", "http2"];
@@ -106,6 +108,45 @@ fn a_route_and_a_pool_have_read_timeouts_of_their_own() {
         for path in ["/long/", "/other/"] {
             assert_eq!(asked.get(path), 200, "{way} {path}");
         }
+    }
+}
+
+#[test]
+fn a_route_has_a_connect_timeout_of_its_own() {
+    let full = FullHost::new();
+    let setup = Setup::of(&[])
+        .host(full.address())
+        .top("timeouts: { connect: 60s }")
+        .top("routes:\n- { pool: web, retries: none, timeouts: { connect: 300ms } }");
+    for way in WAYS {
+        let mut asked = Asked::start(&setup, way);
+        let start = Instant::now();
+        assert_eq!(asked.get("/"), 504, "{way}");
+        assert!(start.elapsed() >= Duration::from_millis(300), "{way}");
+    }
+}
+
+#[test]
+fn a_route_has_a_write_timeout_of_its_own() {
+    let backend = Backend::start_new("a");
+    backend.set(Reply::ok().body(vec![b'x'; 32 << 20]));
+    let setup = Setup::of(&[&backend])
+        .top("timeouts: { write: 60s }")
+        .top("routes:\n- { pool: web, timeouts: { write: 300ms } }");
+    // Over HTTP/2 the socket is that of all streams, and has the write timeout of the top level.
+    for way in ["engine", "pingora"] {
+        let asked = Asked::start(&setup, way);
+        let before = backend.requests();
+        let mut unread = Client::connect(asked.ballast.address());
+        unread
+            .send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            .expect("sent");
+        wait_until(SOON, "the request reaches the host", || {
+            backend.requests() == before + 1
+        });
+        wait_until(SOON, "the host is released", || {
+            backend.open_connections() == 0
+        });
     }
 }
 

@@ -138,11 +138,14 @@ impl RouteEdits<'_> {
         for field in &edits.remove {
             message.remove(&field.name);
         }
-        for (field, value) in &edits.set {
-            message.set_configured(field, &self.values.render(value))?;
+        let mut value = Vec::new();
+        for (field, template) in &edits.set {
+            self.values.render_into(template, &mut value);
+            message.set_configured(field, &value)?;
         }
-        for (field, value) in &edits.add {
-            message.append_configured(field, &self.values.render(value))?;
+        for (field, template) in &edits.add {
+            self.values.render_into(template, &mut value);
+            message.append_configured(field, &value)?;
         }
         Ok(())
     }
