@@ -189,6 +189,8 @@ fn format_of(text: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HASH: &str = "$2y$05$TxhMqHv3kFwzVb8cRkP1aO6aQx/nk0Gr9PrFp6PhCk9pCQGTJ1312";
@@ -258,5 +260,15 @@ mod tests {
     fn debug_output_shows_neither_names_nor_hashes() {
         let file = parse(&format!("alice:{HASH}")).expect("a file");
         assert_eq!(format!("{file:?}"), "PasswordFile(\"users\")");
+    }
+
+    proptest! {
+        /// A line is a user's or refused, whatever is in it, and never shown.
+        #[test]
+        fn any_line_is_read_or_refused(name in "[a-z]{8}", hash in "(\\$2[abxy]\\$)?[./A-Za-z0-9$é:]{0,62}") {
+            if let Err(problem) = parse(&format!("{name}:{hash}")) {
+                prop_assert!(!problem.contains(&name), "{problem}");
+            }
+        }
     }
 }

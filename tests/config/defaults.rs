@@ -211,6 +211,20 @@ fn every_key_has_its_default() {
 }
 
 #[test]
+fn authentication_needs_a_file_or_a_service() {
+    let route = |keys: &str| {
+        let text = with_top(&format!("routes: [{{ pool: web, {keys} }}]"));
+        parse(&text).routes.remove(0).authentication
+    };
+    let basic = route("basic_auth: users").basic_auth.expect("basic_auth");
+    assert_eq!(basic.realm, "restricted");
+    let auth = route("auth: { pool: web }").auth.expect("auth");
+    assert_eq!((auth.url, auth.path), (None, None));
+    assert_eq!(auth.timeout, Duration::from_secs(5));
+    assert!(auth.copy_headers.is_empty());
+}
+
+#[test]
 fn an_access_log_needs_only_a_path() {
     let access_log = |keys: &str| parse(&with_top(&format!("access_log: {{ {keys} }}"))).access_log;
     assert_eq!(
