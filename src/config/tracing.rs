@@ -1,16 +1,16 @@
 //! `tracing`: distributed traces.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use serde_json::{Map, Value as Json, json};
 
 use super::document::{Content, Node};
-use super::environment::without_bom;
+use super::field_name::{FieldName, field_name};
+use super::fields_file::{FieldsFile, fields_file, secret_field};
 use super::hints::quote;
 use super::schema::{
-    Describe, Kind, Reader, Scalar, boolean, file, map_of, scalar, section, time, whole,
+    Describe, Kind, Reader, Scalar, boolean, map_of, scalar, section, time, whole,
 };
 use super::share::{Share, share};
 use super::url::{Endpoint, has_user, parse_url};
@@ -50,7 +50,7 @@ section! {
         /// Header fields of each request to it, such as `{ authorization: "Bearer secret" }`.
         headers: Vec<(HeaderName, HeaderValue)> { Fields, default "{}" },
         /// A file with further header fields, for what is secret: a line for each, as in `authorization: Bearer secret`.
-        headers_file: Option<FieldsFile> { fields_file(), optional "/etc/ballast/otlp.headers" },
+        headers_file: Option<FieldsFile> { fields_file(exporter_field), optional "/etc/ballast/otlp.headers" },
         /// The name of this proxy there (service.name).
         service: String { service(), default "ballast" },
         /// For one request to it, from resolving its name to the end of its response.
@@ -60,15 +60,6 @@ section! {
         /// How many requests may wait to be sent, also while the collector is away.
         queue: usize { whole(1..=MAX_QUEUE), default "2048" },
     }
-}
-
-/// Header fields that are in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldsFile {
-    /// The file.
-    pub file: PathBuf,
-    /// The fields in it.
-    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 fn endpoint() -> Scalar<Endpoint> {
@@ -132,7 +123,8 @@ impl Kind for Fields {
         let fields = node.entries().iter().filter_map(|entry| {
             reader.in_key(&entry.key, |reader| {
                 let read = match entry.value.text() {
-                    Some(value) => field(&entry.key, value),
+                    Some(value) => secret_field(&entry.key, value, exporter_field)
+                        .map(|(field, value)| (field.name, value)),
                     None => Err("the value of a header field is a single text".to_owned()),
                 };
                 reader.take(&entry.value, read)
@@ -147,41 +139,11 @@ impl Kind for Fields {
     }
 }
 
-fn fields_file() -> Scalar<FieldsFile> {
-    let read = |path: PathBuf, reader: &Reader<'_>| {
-        let shown = path.display();
-        let content = reader.environment.read(&path);
-        let content = content.map_err(|error| format!("cannot read `{shown}`: {error}"))?;
-        let text = std::str::from_utf8(without_bom(&content))
-            .map_err(|_| format!("`{shown}` is not UTF-8 text"))?;
-        let lines = (1..).zip(text.lines());
-        let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-        let fields = lines.map(|(number, line)| {
-            let field = match line.split_once(':') {
-                Some((name, value)) => field(name.trim(), value.trim()),
-                None => Err("there is no colon; write it as in `name: value`".to_owned()),
-            };
-            field.map_err(|problem| format!("line {number} of `{shown}`: {problem}"))
-        });
-        let fields = fields.collect::<Result<Vec<_>, String>>()?;
-        Ok(FieldsFile {
-            fields,
-            file: path.clone(),
-        })
-    };
-    file("the path of a file", read, |fields: &FieldsFile| {
-        json!(fields.file)
-    })
-}
-
-fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let known = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| format!("{} is not the name of a header field", quote(name)))?;
-    if EXPORTER_FIELDS.contains(&known) {
-        return Err(format!("{} is set by the exporter itself", quote(name)));
+/// Reads the name of a field that the exporter does not set itself.
+fn exporter_field(text: &str) -> Result<FieldName, String> {
+    let field = field_name(text)?;
+    match EXPORTER_FIELDS.contains(&field.name) {
+        true => Err(format!("{} is set by the exporter itself", quote(text))),
+        false => Ok(field),
     }
-    let mut value = HeaderValue::from_str(value)
-        .map_err(|_| "the value of a header field must have visible characters only".to_owned())?;
-    value.set_sensitive(true);
-    Ok((known, value))
 }

@@ -104,8 +104,10 @@ impl RequestContext {
         };
         copy.head = Some(head());
         let route = self.route.map(|route| &self.active.routes[route]);
-        let mut set = route.iter().flat_map(|route| &route.request_headers.set);
-        copy.host = match set.any(|(field, _)| field.name == HOST) {
+        let mut set = route
+            .iter()
+            .flat_map(|route| route.request_headers.set_names());
+        copy.host = match set.any(|field| field.name == HOST) {
             true => CopiedHost::OfRoute,
             false => CopiedHost::OfClient(host.map(<[u8]>::to_vec)),
         };

@@ -105,7 +105,8 @@ impl CollectorClient {
 /// The configured fields, those in a file as well.
 fn headers(config: &Otlp) -> Vec<(HeaderName, HeaderValue)> {
     let more = config.headers_file.iter().flat_map(|file| &file.fields);
-    config.headers.iter().chain(more).cloned().collect()
+    let more = more.map(|(field, value)| (field.name.clone(), value.clone()));
+    config.headers.iter().cloned().chain(more).collect()
 }
 
 /// The number of rejected spans according to the response.

@@ -677,3 +677,39 @@ fn clients_tell_who_they_are_in_one_way() {
         assert!(errors[0].ends_with(&expected), "{errors:#?}\n{expected}");
     }
 }
+
+#[test]
+fn fields_with_secrets_may_be_in_a_file() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).expect("a file");
+        directory.path().join(name)
+    };
+    let routes = "{ path: /api/, pool: api, request_headers: { set_file: fields } }, { pool: web }";
+    let file = write("b.yaml", &with_routes(routes));
+    write("fields", "Authorization: Bearer hush\n\nx-b: {host}\n");
+    let config = Config::load(&file).expect("a configuration");
+    let edits = &config.routes[0].request_headers;
+    assert!(!edits.is_empty());
+    let fields = edits.set_file.iter().flat_map(|file| &file.fields);
+    let fields = Vec::from_iter(fields.map(|(name, value)| (&*name.written, value.as_bytes())));
+    let expected: [(&str, &[u8]); 2] = [("Authorization", b"Bearer hush"), ("x-b", b"{host}")];
+    assert_eq!(fields, expected);
+    assert!(!format!("{config:?}").contains("hush"));
+    assert!(!config.dump().to_string().contains("hush"));
+    for (text, expected) in [
+        ("x-a: 1\nhush\n", "line 2 of `"),
+        ("Content-Length: 5", "line 1 of `"),
+        ("a b: hush", "`a b` is not the name of a header field"),
+        ("x-a: hu\u{1}sh", "must have visible characters only"),
+    ] {
+        write("fields", text);
+        let told = Config::load(&file).expect_err("a wrong file").to_string();
+        assert!(
+            told.contains("routes[0].request_headers.set_file"),
+            "{told}"
+        );
+        assert!(told.contains(expected), "{told}");
+        assert!(!told.contains("hush"), "{told}");
+    }
+}

@@ -132,7 +132,7 @@ fn secret_fields_may_be_in_a_file() {
         .expect("a file")
         .fields;
     assert_eq!(fields[0].1, "Bearer a:b");
-    assert_eq!(fields[1].0, "x-b");
+    assert_eq!(fields[1].0.name, "x-b");
     assert!(!format!("{config:?}").contains("a:b"));
     assert!(!config.dump().to_string().contains("a:b"));
     for (text, expected) in [

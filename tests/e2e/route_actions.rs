@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Backend, BothProtocols, Client, LISTEN, Reply, Setup};
+use crate::support::{Backend, BothProtocols, Client, LISTEN, Reply, Setup, file};
 
 #[test]
 fn a_route_redirects_or_responds_itself() {
@@ -151,11 +151,14 @@ fn a_route_changes_paths_and_the_way_back() {
 #[test]
 fn a_route_changes_header_fields() {
     let backend = Backend::start_new("a");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let secret = file(folder.path(), "fields", "X-Secret: hush");
     let setup = Setup::of(&[&backend]).top(
-        r#"routes:
+        &r#"routes:
 - path: /x
   pool: web
   request_headers:
+    set_file: SECRET
     set: { Host: app.internal, X-Client: "{client_ip} {method}", X-Proto: "{scheme}", X-Pool: "{pool} at {upstream}" }
     add: { X-Proto: more }
     remove: [Accept-Language, X-Forwarded-Port]
@@ -165,7 +168,8 @@ fn a_route_changes_header_fields() {
     remove: [Server, X-Powered-By]
   security_headers: true
 - { path: /none, respond: 404, response_headers: { set: { X-Route: "{path}" } }, security_headers: true }
-- { pool: web }"#,
+- { pool: web }"#
+            .replace("SECRET", &secret.display().to_string()),
     );
     let reply = Reply::ok()
         .field("Server", "secret/1.0")
@@ -191,10 +195,14 @@ fn a_route_changes_header_fields() {
         assert_eq!(strict.len(), usize::from(seen.scheme == "https"));
     }
     let mut proxied = Client::connect(both.plain.address());
-    proxied.get_with("/x", "Accept-Language: de\r\nX-Proto: mine\r\n");
+    proxied.get_with(
+        "/x",
+        "Accept-Language: de\r\nX-Proto: mine\r\nX-Secret: mine\r\n",
+    );
     let head = backend.last().head;
     assert_eq!(head.all("host"), ["app.internal"]);
     assert_eq!(head.all("x-client"), ["127.0.0.1 GET"]);
+    assert_eq!(head.all("x-secret"), ["hush"]);
     assert_eq!(head.all("x-proto"), ["http", "more"]);
     assert_eq!(
         head.all("x-pool"),

@@ -4,6 +4,7 @@ use http::header;
 use serde_json::json;
 
 use crate::config::field_name::{FieldName, editable_field};
+use crate::config::fields_file::{FieldsFile, fields_file};
 use crate::config::hints::quote;
 use crate::config::schema::{Kind, List, Scalar, list, scalar, section, table};
 use crate::config::template::{Template, Variable, template};
@@ -12,11 +13,14 @@ use crate::config::template::{Template, Variable, template};
 const MAX_EDITS: usize = 64;
 
 section! {
-    /// What is changed of the header fields of a message: first `remove`, then `set`, then `add`.
+    /// What is changed of the header fields of a message: first `remove`, then `set` and `set_file`, then `add`.
     pub struct HeaderEdits: Eq, Default {
         /// Fields with their values, instead of those that there are. {client_ip}, {host}, {method}, {path}, {pool}, {query},
         /// {request_id}, {scheme}, {upstream} and {uri} stand for those of the request, and {user} for the one of `basic_auth`.
         set: Vec<(FieldName, Template)> { fields(editable_field), default "{}" },
+        /// A file with further fields to set, for values that are secret: a line for each, as in `authorization: Bearer secret`.
+        /// It is read again at each reload.
+        set_file: Option<FieldsFile> { fields_file(editable_field), optional "/etc/ballast/host.headers" },
         /// Fields with their values, beside those that there are.
         add: Vec<(FieldName, Template)> { fields(not_host), default "{}" },
         /// Names of fields that do not pass.
@@ -27,7 +31,14 @@ section! {
 impl HeaderEdits {
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+        self.set_names().next().is_none() && self.add.is_empty() && self.remove.is_empty()
+    }
+
+    /// The names of the fields that are set.
+    pub(crate) fn set_names(&self) -> impl Iterator<Item = &FieldName> {
+        let in_file = self.set_file.iter().flat_map(|file| &file.fields);
+        let names = self.set.iter().map(|(name, _)| name);
+        names.chain(in_file.map(|(name, _)| name))
     }
 }
 

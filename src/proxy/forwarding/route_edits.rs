@@ -143,6 +143,9 @@ impl RouteEdits<'_> {
             self.values.render_into(template, &mut value);
             message.set_configured(field, &value)?;
         }
+        for (field, value) in edits.set_file.iter().flat_map(|file| &file.fields) {
+            message.set_configured(field, value.as_bytes())?;
+        }
         for (field, template) in &edits.add {
             self.values.render_into(template, &mut value);
             message.append_configured(field, &value)?;
