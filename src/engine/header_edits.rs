@@ -6,7 +6,9 @@ use http::HeaderName;
 use pingora::{Error, ErrorType, Result};
 
 use crate::config::FieldName;
+use crate::message::FieldsView;
 use crate::message::encode::write_field;
+use crate::proxy::compression::ResponseHead;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 
 /// Fields to add to a head, and the names of received fields to leave out.
@@ -38,6 +40,19 @@ impl HeaderEdits {
             |known: &str| known.len() == name.len() && name.eq_ignore_ascii_case(known.as_bytes());
         self.replaced.iter().any(|known| is(known))
             || self.removed.iter().any(|known| is(known.as_str()))
+    }
+
+    /// The values of the added fields with this name.
+    pub(super) fn added<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let named = self.fields.iter().filter_map(|(known, value)| {
+            let is_named = known.eq_ignore_ascii_case(name.as_str());
+            is_named.then(|| value.clone())
+        });
+        let configured = self.configured.iter().filter_map(move |(known, value)| {
+            let is_named = known.name == name;
+            is_named.then(|| value.clone())
+        });
+        named.chain(configured).map(|value| &self.bytes[value])
     }
 
     /// Keeps the value of the added field `name`.
@@ -92,5 +107,27 @@ impl HeaderEditor for HeaderEdits {
         self.fields.retain(|(known, _)| !is(known));
         self.configured.retain(|(known, _)| known.name != name);
         self.removed.push(name.clone());
+    }
+}
+
+/// A received head with its edits.
+#[derive(Debug)]
+pub(super) struct EditedHead<'a> {
+    pub(super) received: FieldsView<'a>,
+    pub(super) edits: &'a mut HeaderEdits,
+}
+
+impl ResponseHead for EditedHead<'_> {
+    type Editor = HeaderEdits;
+
+    fn values<'a>(&'a self, name: &'a HeaderName) -> Vec<&'a [u8]> {
+        let is_forwarded = !self.edits.replaces(name.as_str().as_bytes());
+        let received = is_forwarded.then(|| self.received.get_all(name));
+        let received = received.into_iter().flatten();
+        Vec::from_iter(received.chain(self.edits.added(name)))
+    }
+
+    fn editor(&mut self) -> &mut HeaderEdits {
+        self.edits
     }
 }

@@ -9,6 +9,7 @@ use pingora::Error;
 
 use super::active_config::ActiveConfig;
 use super::admission::traffic_state::InFlightGuard;
+use super::compression::Compressor;
 use super::failure::SentRequest;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ClientOrigin;
@@ -75,6 +76,8 @@ pub struct RequestContext {
     pub(crate) client_wait: Duration,
     /// Bytes of the request's body passed on in the running attempt.
     pub(crate) body_bytes: u64,
+    /// Compresses the body of the host's response. `None`: the body passes unchanged.
+    pub(crate) compressor: Option<Box<Compressor>>,
     /// Whether any bytes of a response have been sent to the client. Set by the Pingora driver, which may lose the
     /// session before the request is reported.
     pub(crate) response_started: Option<Arc<AtomicBool>>,
@@ -135,6 +138,7 @@ impl RequestContext {
             upgrade_refused: false,
             client_wait: Duration::ZERO,
             body_bytes: 0,
+            compressor: None,
             response_started: None,
         }
     }
@@ -159,6 +163,7 @@ impl RequestContext {
         self.host_response = None;
         self.upgrade_refused = false;
         self.body_bytes = 0;
+        self.compressor = None;
         if let Some(lease) = &self.lease {
             let host = lease.member().host();
             let mut attempt =

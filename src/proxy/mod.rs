@@ -8,6 +8,7 @@ pub(crate) mod active_config;
 pub(crate) mod admission;
 pub(crate) mod attempt;
 pub(crate) mod completion;
+pub mod compression;
 pub(crate) mod context;
 mod error_page;
 mod explain;

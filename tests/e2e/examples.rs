@@ -314,3 +314,21 @@ fn browsers_are_told_how_to_protect_their_users() {
     assert_eq!(head.all("content-security-policy"), ["default-src 'self'"]);
     assert_eq!(hosts[0].last().head.all("x-request-from"), ["127.0.0.1"]);
 }
+
+#[test]
+fn pages_are_compressed() {
+    let hosts: [Backend; 1] = backends();
+    let example = start("compression.yaml", &hosts.each_ref());
+    let coding = |path: &str, media_type: &str| {
+        let reply = Reply::ok().field("Content-Type", media_type);
+        hosts[0].set(reply.body([b'a'; 600]));
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip, br\r\n");
+        let head = example.ask(&head).head;
+        head.get("content-encoding").map(str::to_owned)
+    };
+    assert_eq!(coding("/", "text/html").as_deref(), Some("br"));
+    assert_eq!(coding("/", "image/png"), None);
+    assert_eq!(coding("/account/", "text/html"), None);
+    let events = coding("/events/", "text/event-stream");
+    assert_eq!(events.as_deref(), Some("br"));
+}
