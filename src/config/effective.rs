@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::compression::Compression;
 use super::document::{Node, Position};
 use super::errors::ConfigErrors;
 use super::load;
@@ -117,6 +118,9 @@ impl Config {
             }
             let mut top = Values::new(vec![of_route(), Place::top(source)]);
             top.add("limits.body", size(self.body_limit(route)));
+            if pool.is_some() {
+                top.add_compression(self.response_compression(route).as_ref());
+            }
             let mut own = Values::new(vec![of_route()]);
             own.add("limits.max_in_flight", count(route.limits.max_in_flight));
             own.add("rate", rate(route.rate.as_ref()));
@@ -168,6 +172,18 @@ impl Config {
         }
     }
 
+    /// How responses of hosts on a route are compressed; `None`: they are not.
+    pub fn response_compression(&self, route: &Route) -> Option<Compression> {
+        match &route.compression {
+            None => self.compression.clone(),
+            Some(None) => None,
+            Some(Some(own)) => Some(match &self.compression {
+                Some(above) => own.over(above),
+                None => own.over(&Compression::default()),
+            }),
+        }
+    }
+
     /// The longest body of a route's requests; `None`: no limit.
     pub fn body_limit(&self, route: &Route) -> Option<u64> {
         route.limits.body.unwrap_or(self.limits.body)
@@ -214,8 +230,11 @@ impl<'a> Place<'a> {
         let mut path = self.prefix.clone();
         let mut position = node.position;
         for (depth, step) in key.split('.').enumerate() {
-            if depth > 0 && node.text().is_some() {
-                break;
+            match node.text() {
+                // `true` asks for what holds anyway.
+                Some("true") if depth > 0 => return None,
+                Some(_) if depth > 0 => break,
+                _ => {}
             }
             let mut entries = node.entries().iter();
             let entry = entries.find(|entry| entry.key == step)?;
@@ -273,6 +292,20 @@ impl<'a> Values<'a> {
         for (key, time) in times {
             self.add(key, format_time(time));
         }
+    }
+
+    fn add_compression(&mut self, compression: Option<&Compression>) {
+        let Some(compression) = compression else {
+            return self.add("compression", "false".to_owned());
+        };
+        let algorithms = compression.algorithms.iter().map(|coding| coding.name());
+        let types = compression.types.iter().map(ToString::to_string);
+        self.add(
+            "compression.algorithms",
+            Vec::from_iter(algorithms).join(", "),
+        );
+        self.add("compression.types", Vec::from_iter(types).join(", "));
+        self.add("compression.min_size", format_size(compression.min_size));
     }
 
     fn add_retries(&mut self, retries: Option<&Retries>) {

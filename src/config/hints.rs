@@ -53,7 +53,7 @@ fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&
 }
 
 /// Words of nginx, HAProxy, Envoy, Traefik and Caddy, and the word for the same here.
-const FOREIGN: [(&str, &str); 30] = [
+const FOREIGN: [(&str, &str); 39] = [
     ("leastconn", "least_load"),
     ("least_conn", "least_load"),
     ("least_connections", "least_load"),
@@ -73,6 +73,15 @@ const FOREIGN: [(&str, &str); 30] = [
     ("maglev", "consistent_hash"),
     ("power_of_two", "p2c"),
     ("gzip", "compression"),
+    ("compress", "compression"),
+    ("encode", "compression"),
+    ("brotli", "br"),
+    ("gz", "gzip"),
+    ("x_gzip", "gzip"),
+    ("deflate", "gzip"),
+    ("gzip_types", "types"),
+    ("gzip_min_length", "min_size"),
+    ("min_length", "min_size"),
     ("balance", "algorithm"),
     ("lb_policy", "algorithm"),
     ("lb", "algorithm"),

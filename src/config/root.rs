@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::access::networks;
 use super::access_log::AccessLog;
 use super::admin::Admin;
+use super::compression::Compression;
 use super::document::Node;
 use super::error_pages::{ErrorPages, error_pages};
 use super::headers::Headers;
@@ -17,7 +18,7 @@ use super::listener::{self, Listener};
 use super::paths::Paths;
 use super::pool::{Pool, Pools};
 use super::route::{self, PoolRef, Route};
-use super::schema::{Reader, choice, map_of, section};
+use super::schema::{Reader, choice, map_of, or_false, section};
 use super::server::Server;
 use super::timeouts::Timeouts;
 use super::tracing::Tracing;
@@ -73,6 +74,13 @@ section! {
         /// always get path and query as the client sent them, and so does `key: uri`; only `<`, `>`, backticks and, in a
         /// query, `"` are escaped.
         paths: Paths { map_of::<Paths>(), default "{}" },
+        /// Whether responses of hosts are compressed for clients whose Accept-Encoding asks for it; `true`: with all defaults
+        /// below. Never compressed are responses to HTTP/1.0, those of this proxy itself, of gRPC and without a body, and those
+        /// that have `Cache-Control: no-transform` or a Content-Encoding, Content-Range or digest already. Compressed ones have
+        /// no Content-Length and no Accept-Ranges, and their ETag is weak. Streams stay streams: what a host sends before a
+        /// pause reaches the client at once. The length of a compressed page that holds a secret, and echoes what others can
+        /// make a browser send, tells about the secret (BREACH): such a route needs `compression: false`.
+        compression: Option<Compression> { or_false(map_of::<Compression>()), default "false" },
         /// Distributed traces by W3C Trace Context. With this section a request continues the trace that its traceparent
         /// names, or begins one; hosts get a traceparent of their own for each attempt. Without it traceparent and tracestate
         /// are passed on unchanged.

@@ -6,7 +6,9 @@ use http::HeaderName;
 use pingora::{Error, ErrorType, Result};
 
 use crate::config::FieldName;
+use crate::message::FieldsView;
 use crate::message::encode::write_field;
+use crate::proxy::compression::ResponseHead;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 
 /// Fields to add to a head, and the names of received fields to leave out.
@@ -47,6 +49,20 @@ impl HeaderEdits {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         begin..self.bytes.len()
+    }
+
+    /// The values of the added fields with this name.
+    pub(super) fn added<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let named = self.fields.iter().filter_map(|(known, value)| {
+            let is_named = known.eq_ignore_ascii_case(name.as_str());
+            is_named.then(|| value.clone())
+        });
+        let configured = self.configured.iter().filter_map(move |(known, value)| {
+            let known = &self.bytes[known.clone()];
+            let is_named = known.eq_ignore_ascii_case(name.as_str().as_bytes());
+            is_named.then(|| value.clone())
+        });
+        named.chain(configured).map(|value| &self.bytes[value])
     }
 
     /// Keeps the value of the added field `name`.
@@ -104,5 +120,27 @@ impl HeaderEditor for HeaderEdits {
             .retain(|(known, _)| !is(&bytes[known.clone()]));
         let name = self.push(name.as_bytes());
         self.removed.push(name);
+    }
+}
+
+/// A received head with its edits.
+#[derive(Debug)]
+pub(super) struct EditedHead<'a> {
+    pub(super) received: FieldsView<'a>,
+    pub(super) edits: &'a mut HeaderEdits,
+}
+
+impl ResponseHead for EditedHead<'_> {
+    type Editor = HeaderEdits;
+
+    fn values<'a>(&'a self, name: &'a HeaderName) -> Vec<&'a [u8]> {
+        let is_forwarded = !self.edits.replaces(name.as_str().as_bytes());
+        let received = is_forwarded.then(|| self.received.get_all(name));
+        let received = received.into_iter().flatten();
+        Vec::from_iter(received.chain(self.edits.added(name)))
+    }
+
+    fn editor(&mut self) -> &mut HeaderEdits {
+        self.edits
     }
 }

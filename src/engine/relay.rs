@@ -1,5 +1,6 @@
 //! One attempt at a host: sends the request and relays the response, both at the same time.
 
+mod compressed_body;
 mod response;
 
 use std::task::{Context, Poll};
@@ -85,6 +86,8 @@ struct RelayState {
     response_deadline: Option<Instant>,
     /// Whether the whole request was sent.
     request_sent: bool,
+    /// Bytes that were compressed in the current poll.
+    compressed: usize,
 }
 
 impl<'r> Relay<'r> {
@@ -121,6 +124,7 @@ impl<'r> Relay<'r> {
                 sent: 0,
                 response_deadline: None,
                 request_sent: false,
+                compressed: 0,
             },
         }
     }
@@ -185,6 +189,7 @@ impl<'r> Relay<'r> {
 
     fn poll_down(&mut self, context: &mut Context<'_>) -> Result<Poll<()>> {
         let limit = self.ctx.timeouts().write;
+        self.state.compressed = 0;
         loop {
             let written = self
                 .buffers
@@ -211,6 +216,9 @@ impl<'r> Relay<'r> {
                     continue;
                 }
                 ResponseState::ReceivingBody(_) if !self.inbound.is_empty() => {
+                    if self.yields_after_compressing(context) {
+                        return Ok(Poll::Pending);
+                    }
                     self.take_body()?;
                     self.release_host_early();
                     continue;
@@ -232,6 +240,9 @@ impl<'r> Relay<'r> {
                 .poll_read(context, &mut self.inbound, LARGE_SIZE)
             {
                 Poll::Pending => {
+                    if self.flush_compression()? {
+                        continue;
+                    }
                     if matches!(self.state.down, ResponseState::ReceivingBody(_))
                         && let Poll::Ready(flushed) = self.client.poll_flush(context, limit)
                     {

@@ -20,6 +20,8 @@ use crate::proxy::local_message::Persistence;
 pub(super) struct ResponseFraming {
     /// Decodes the body that the host sends.
     pub(super) body: BodyDecoder,
+    /// Bytes of the body as the host announces them; in response to HEAD, those that GET would get.
+    pub(super) length: Option<u64>,
     /// Whether the client receives it with chunked transfer coding.
     pub(super) chunked: bool,
     /// Whether only closing the client's connection marks the end of the body.
@@ -59,12 +61,20 @@ impl ResponseFraming {
                 BodyDecoder::UntilClose
             }
         };
+        let length = match (coding, length) {
+            (
+                TransferCoding::Absent,
+                ContentLength::Canonical(length) | ContentLength::NonCanonical(length),
+            ) => Some(length),
+            _ => None,
+        };
         let has_unknown_length = !matches!(body, BodyDecoder::Length(_));
         // The response to HEAD carries the fields that GET would get, and 304 those of 200.
         let is_announced =
             coding == TransferCoding::Chunked && response.status != StatusCode::NO_CONTENT;
         ResponseFraming {
             body,
+            length,
             chunked: (has_unknown_length || is_announced) && version == Version::HTTP_11,
             until_close: has_unknown_length && version != Version::HTTP_11,
             reusable,
@@ -78,24 +88,33 @@ fn is_bodiless(status: StatusCode, method: &Method) -> bool {
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Appends the response head for the client. `edits` is scratch space for the added fields.
-pub(super) fn write_head(
-    out: &mut Vec<u8>,
-    (head, bytes): (&MessageHead, &[u8]),
+/// Collects in `edits` how the head for the client differs from the one that the host sent.
+pub(super) fn edit_head(
     response: ResponseView<'_>,
     length: ContentLength,
-    (chunked, connection): (bool, Option<Persistence>),
-    (via, cookie, route): (Option<&Via>, Option<&str>, Option<RouteEdits<'_>>),
+    (via, cookie, route): (Option<&Via>, Option<&str>, Option<&RouteEdits<'_>>),
     edits: &mut HeaderEdits,
 ) -> Result<()> {
     edits.clear();
     http_rules::set_response_hop_fields((response.status, response.version), length, via, edits)?;
-    if let Some(route) = &route {
+    if let Some(route) = route {
         route.edit_response(response.fields, edits)?;
     }
     if let Some(cookie) = cookie {
         edits.append("Set-Cookie", cookie.as_bytes())?;
     }
+    Ok(())
+}
+
+/// Appends the response head for the client.
+pub(super) fn write_head(
+    out: &mut Vec<u8>,
+    (head, bytes): (&MessageHead, &[u8]),
+    response: ResponseView<'_>,
+    (chunked, connection): (bool, Option<Persistence>),
+    route: Option<RouteEdits<'_>>,
+    edits: &HeaderEdits,
+) {
     let route = route.filter(RouteEdits::restores);
     let reason = head.reason(bytes);
     write_status_line(out, response.status.as_u16(), Some(reason));
@@ -124,5 +143,4 @@ pub(super) fn write_head(
         connection.write(out);
     }
     write_head_end(out);
-    Ok(())
 }

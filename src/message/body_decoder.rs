@@ -34,10 +34,6 @@ impl BodyDecoder {
     }
 
     /// Consumes the next bytes up to the end of the first piece of data, like [`ChunkedDecoder::next_data`].
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "only tests need the data of all kinds of bodies")
-    )]
     pub(crate) fn next_data(&mut self, bytes: &[u8]) -> Result<DecodedPiece, Malformed> {
         if let BodyDecoder::Chunked(chunks) = self {
             return chunks.next_data(bytes);

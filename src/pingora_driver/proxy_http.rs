@@ -259,6 +259,21 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
+    // Hosts are asked in HTTP/1.1, whose last piece says that it is the last. The trailers of HTTP/2 would end a body without
+    // one, in `response_trailer_filter`.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        if ctx.compressor.is_some() {
+            upstream_filters::compress_body(body, end_of_stream, ctx)?;
+        }
+        Ok(None)
+    }
+
     // Replaces Pingora's implementation. `SentRequest::can_resend` has the guards of the original.
     fn error_while_proxy(
         &self,

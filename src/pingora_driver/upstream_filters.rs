@@ -1,6 +1,7 @@
 //! The filters between the client and a host: the request on its way to the host, and the head of the host's response
 //! on its way to the client.
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
@@ -8,6 +9,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::{connection, deadlines, header_rules, is_over_tls};
 use crate::message::RequestView;
+use crate::proxy::compression::ResponseFacts;
 use crate::proxy::context::RequestContext;
 use crate::proxy::failure::SentRequest;
 use crate::proxy::forwarding::header_editor::HeaderEditor;
@@ -96,6 +98,11 @@ pub(super) fn filter_response(
     if let Some(cookie) = cookie {
         response.append("Set-Cookie", cookie.as_bytes())?;
     }
+    let facts = ResponseFacts {
+        status: response.status,
+        length: http_rules::announced_length((&response.headers).into()),
+    };
+    ctx.compressor = ctx.compress_response(request, facts, response)?;
     if upgraded {
         deadlines::begin_tunnel(session, ctx);
         // A tunnel may last for hours and should not count as open in the retry budget.
@@ -107,6 +114,26 @@ pub(super) fn filter_response(
     if http_rules::has_empty_body((&response.headers).into()) {
         deadlines::note_response_end(session);
     }
+    Ok(())
+}
+
+/// Replaces a piece of the body by its compressed form. Pingora does not say whether the host will be silent next, so each
+/// piece is flushed.
+///
+/// # Errors
+/// If the encoder fails.
+pub(super) fn compress_body(
+    body: &mut Option<Bytes>,
+    is_last: bool,
+    ctx: &mut RequestContext,
+) -> Result<()> {
+    let mut compressed = Vec::new();
+    ctx.compress(body.as_deref().unwrap_or_default(), &mut compressed)?;
+    match is_last {
+        true => ctx.finish_compression(&mut compressed)?,
+        false => ctx.flush_compression(&mut compressed)?,
+    }
+    *body = (!compressed.is_empty()).then(|| compressed.into());
     Ok(())
 }
 

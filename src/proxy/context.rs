@@ -10,6 +10,7 @@ use pingora::Error;
 use super::active_config::ActiveConfig;
 use super::admission::traffic_state::InFlightGuard;
 use super::authentication::AuthenticatedClient;
+use super::compression::Compressor;
 use super::failure::SentRequest;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ClientOrigin;
@@ -81,6 +82,8 @@ pub struct RequestContext {
     pub(crate) body_bytes: u64,
     /// The copy of the request for another pool, until it is sent. `None`: the request is not copied.
     pub(crate) copy: Option<Box<RequestCopy>>,
+    /// Compresses the body of the host's response. `None`: the body passes unchanged.
+    pub(crate) compressor: Option<Box<Compressor>>,
     /// Whether any bytes of a response have been sent to the client. Set by the Pingora driver, which may lose the
     /// session before the request is reported.
     pub(crate) response_started: Option<Arc<AtomicBool>>,
@@ -143,6 +146,7 @@ impl RequestContext {
             client_wait: Duration::ZERO,
             body_bytes: 0,
             copy: None,
+            compressor: None,
             response_started: None,
         }
     }
@@ -167,6 +171,7 @@ impl RequestContext {
         self.host_response = None;
         self.upgrade_refused = false;
         self.body_bytes = 0;
+        self.compressor = None;
         if let Some(lease) = &self.lease {
             let host = lease.member().host();
             let mut attempt =

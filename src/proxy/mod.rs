@@ -9,6 +9,7 @@ pub(crate) mod admission;
 pub(crate) mod attempt;
 mod authentication;
 pub(crate) mod completion;
+pub mod compression;
 pub(crate) mod context;
 mod error_page;
 mod explain;

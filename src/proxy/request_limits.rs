@@ -1,10 +1,12 @@
 //! What a request may take, once its route and its pool are known: made when a configuration becomes active, so that a
 //! request only looks it up by its number.
 
-use super::admission::traffic_state::RouteSlots;
-use crate::config::{Config, Retries, Timeouts};
+use std::sync::Arc;
 
-/// Timeouts, the size of the body and retries of a request. What a route leaves out is its pool's, or else the top
+use super::admission::traffic_state::RouteSlots;
+use crate::config::{Compression, Config, Retries, Timeouts};
+
+/// Timeouts, the size of the body and retries of a request, and how its response is compressed. What a route leaves out is its pool's, or else the top
 /// level's.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestLimits {
@@ -13,6 +15,8 @@ pub(crate) struct RequestLimits {
     pub(crate) body: Option<u64>,
     /// `None`: the request is sent once.
     pub(crate) retries: Option<Retries>,
+    /// `None`: the response is not compressed.
+    pub(crate) compression: Option<Arc<Compression>>,
 }
 
 /// What a route has at run time.
@@ -32,16 +36,19 @@ impl RequestLimits {
             timeouts: config.timeouts,
             body: config.limits.body,
             retries: None,
+            compression: None,
         }];
         let states = config.routes.iter().map(|route| {
             let first = limits.len();
             let mut pools = route.action.pools().peekable();
             let body = config.body_limit(route);
+            let compression = config.response_compression(route).map(Arc::new);
             if pools.peek().is_none() {
                 limits.push(RequestLimits {
                     timeouts: config.request_timeouts(route, None),
                     body,
                     retries: None,
+                    compression: None,
                 });
             }
             limits.extend(pools.map(|pool| {
@@ -50,6 +57,7 @@ impl RequestLimits {
                     timeouts: config.request_timeouts(route, Some(pool)),
                     body,
                     retries: Config::request_retries(route, pool),
+                    compression: compression.clone(),
                 }
             }));
             RouteState {

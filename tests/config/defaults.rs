@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, AdminMetrics, Ambiguous, Authentication, ClientIdentity, Ejection,
-    ErrorPages, Failures, HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial,
-    KeySource, Limits, LogFormat, LogTarget, Page, PathRewrite, PoolLimits, PoolRef, PoolTimeouts,
-    Probe, Ready, RequestConditions, Retries, Retry, Route, RouteAction, RouteLimits, RouteMatch,
-    RouteTimeouts, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
+    Access, AccessLog, Admin, AdminMetrics, Ambiguous, Authentication, ClientIdentity, Compression,
+    ContentCoding, Ejection, ErrorPages, Failures, HalfClose, HeaderEdits, Headers, HostHeader,
+    HostMetrics, Http1, Initial, KeySource, Limits, LogFormat, LogTarget, Page, PathRewrite,
+    PoolLimits, PoolRef, PoolTimeouts, Probe, Ready, RequestConditions, Retries, Retry, Route,
+    RouteAction, RouteLimits, RouteMatch, RouteTimeouts, Server, SlowStart, Timeouts, Underscores,
+    WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -83,6 +84,22 @@ fn every_key_has_its_default() {
     assert_eq!(config.half_close, HalfClose::Abort);
     assert_eq!(config.upgrades, [Arc::from("websocket")]);
     assert_eq!(config.access_log, None);
+    assert_eq!(config.compression, None);
+    let compression = parse(&with_top("compression: true")).compression;
+    let compression = compression.expect("it is on");
+    assert_eq!(compression, Compression::default());
+    assert_eq!(
+        compression.algorithms,
+        [
+            ContentCoding::Zstd,
+            ContentCoding::Brotli,
+            ContentCoding::Gzip
+        ]
+    );
+    assert_eq!(compression.min_size, 1024);
+    let has = |essence: &[u8]| compression.types.iter().any(|known| known.matches(essence));
+    assert!(has(b"text/html") && has(b"application/ld+json") && has(b"image/svg+xml"));
+    assert!(!has(b"text/event-stream") && !has(b"image/png") && !has(b"application/zip"));
     assert_eq!(config.listeners[0].tls, None);
     let catch_all = Route {
         matches: RouteMatch {
@@ -111,6 +128,7 @@ fn every_key_has_its_default() {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         security_headers: false,
+        compression: None,
         errors: ErrorPages::default(),
         retry: Retry::Idempotent,
         retries: None,

@@ -359,3 +359,21 @@ fn a_password_and_a_login_service_let_clients_in() {
     assert_eq!(app.last().head.all("authorization"), [""; 0]);
     assert_eq!(app.last().head.all("remote-user"), ["ballast"]);
 }
+
+#[test]
+fn pages_are_compressed() {
+    let hosts: [Backend; 1] = backends();
+    let example = start("compression.yaml", &hosts.each_ref());
+    let coding = |path: &str, media_type: &str| {
+        let reply = Reply::ok().field("Content-Type", media_type);
+        hosts[0].set(reply.body([b'a'; 600]));
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip, br\r\n");
+        let head = example.ask(&head).head;
+        head.get("content-encoding").map(str::to_owned)
+    };
+    assert_eq!(coding("/", "text/html").as_deref(), Some("br"));
+    assert_eq!(coding("/", "image/png"), None);
+    assert_eq!(coding("/account/", "text/html"), None);
+    let events = coding("/events/", "text/event-stream");
+    assert_eq!(events.as_deref(), Some("br"));
+}

@@ -11,6 +11,7 @@ mod cli;
 mod cli_commands;
 mod cli_pages;
 mod client_disconnects;
+mod compression;
 mod connection_limits;
 mod connection_reuse;
 mod corpus;

@@ -373,8 +373,10 @@ fn check_shows_what_is_in_force_and_which_key_says_so() {
     let setup = Setup::of(&[&backend])
         .top("limits: { body: 1MiB }")
         .top("timeouts: { read: 20s, write: 30s }")
+        .top("compression: { min_size: 2KiB }")
         .top("routes:\n- path: /a/\n  pool: web\n  timeouts: { read: 5m }\n  rate: 5/min\n  auth: { pool: web }")
-        .top("- { pool: web }")
+        .top("  compression: true\n- { path: /b/, pool: web, compression: false }")
+        .top("- { pool: web, compression: { algorithms: gzip } }")
         .pool("timeouts:\n      write: 7s\n    retries: none");
     let ballast = setup.start();
     let checked = ballast.command(&["check", "--effective"]);
@@ -428,8 +430,31 @@ fn check_shows_what_is_in_force_and_which_key_says_so() {
             ],
         ),
         (
-            "routes[1] everything -> pool web",
-            vec!["rate no limit default".to_owned()],
+            "routes[0] /a/ -> pool web",
+            vec![
+                "compression.algorithms zstd, br, gzip default".to_owned(),
+                format!(
+                    "compression.min_size 2KiB compression.min_size, line {}",
+                    line_of("2KiB")
+                ),
+            ],
+        ),
+        (
+            "routes[1] /b/ -> pool web",
+            vec![format!(
+                "compression false routes[1].compression, line {}",
+                line_of("/b/")
+            )],
+        ),
+        (
+            "routes[2] everything -> pool web",
+            vec![
+                "rate no limit default".to_owned(),
+                format!(
+                    "compression.algorithms gzip routes[2].compression.algorithms, line {}",
+                    line_of("algorithms: gzip")
+                ),
+            ],
         ),
     ] {
         let block = block(title);

@@ -15,13 +15,16 @@ mod respond;
 mod split;
 
 use super::access::Access;
+use super::compression::RouteCompression;
 use super::document::{Content, Node, Position};
 use super::environment::System;
 use super::error_pages::{ErrorPages, error_pages};
 use super::limits::RouteLimits;
 use super::rate::{Rate, rate};
 use super::retries::{self, RouteRetries};
-use super::schema::{Kind, List, Reader, boolean, choice, list, map_of, or_none, section};
+use super::schema::{
+    Kind, List, Reader, boolean, choice, list, map_of, or_false, or_none, section,
+};
 use super::timeouts::RouteTimeouts;
 
 pub use action::{Action, PoolRef, RouteAction};
@@ -56,6 +59,8 @@ section! {
         /// X-Content-Type-Options: nosniff, X-Frame-Options: SAMEORIGIN, Referrer-Policy: strict-origin-when-cross-origin, and
         /// to clients that use https Strict-Transport-Security: max-age=31536000.
         security_headers: bool { boolean(), default "false" },
+        /// What differs from the top level's `compression` on this route; `false`: responses are not compressed.
+        compression: Option<Option<RouteCompression>> { or_false(map_of::<RouteCompression>()), optional "" },
         /// Pages for responses of this proxy itself, as at the top of the file, whose pages hold for all other statuses.
         errors: ErrorPages { error_pages(), default "{}" },
         /// Which requests may go to a second host after a first one has got them. `any_method`: POST as well.

@@ -8,10 +8,12 @@ use tokio::time::Instant;
 
 use super::{Relay, ResponseState};
 use crate::engine::buffer::SMALL_SIZE;
+use crate::engine::header_edits::EditedHead;
 use crate::engine::response_head;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::head::{HeadError, HeadProgress, MAX_FIELDS};
-use crate::message::{FieldsView, ResponseView, chunked};
+use crate::message::{FieldsView, Malformed, ResponseView, chunked};
+use crate::proxy::compression::ResponseFacts;
 use crate::proxy::http_rules;
 use crate::proxy::local_message::Persistence;
 use crate::proxy::selection::sticky;
@@ -32,7 +34,9 @@ impl Relay<'_> {
         match &mut self.state.down {
             ResponseState::ReceivingBody(body @ BodyDecoder::UntilClose) => {
                 *body = BodyDecoder::Length(0);
-                if self.state.chunked {
+                if self.ctx.compressor.is_some() {
+                    self.finish_compression()?;
+                } else if self.state.chunked {
                     self.buffers
                         .outgoing
                         .staged
@@ -82,14 +86,13 @@ impl Relay<'_> {
 
     /// Consumes received body bytes: stages them, or marks them as pass-through.
     pub(super) fn take_body(&mut self) -> Result<()> {
+        if self.ctx.compressor.is_some() {
+            return self.compress_body();
+        }
         let ResponseState::ReceivingBody(body) = &mut self.state.down else {
             return Ok(());
         };
         let bytes = self.inbound.filled();
-        let malformed = |_| {
-            let what = "the host's chunks are malformed";
-            Error::explain(ErrorType::InvalidHTTPHeader, what).into_up()
-        };
         let outgoing = &mut self.buffers.outgoing;
         match body {
             BodyDecoder::Chunked(chunked) => {
@@ -160,19 +163,12 @@ impl Relay<'_> {
         if status.is_informational() && !switched {
             // HTTP/1.0 has no informational responses.
             if self.request.version == Version::HTTP_11 {
-                let framing = (false, None);
-                let (via, edits) = (active.via.as_ref(), &mut self.buffers.edits);
+                let added = (active.via.as_ref(), None, None);
+                let edits = &mut self.buffers.edits;
+                response_head::edit_head(response, content_length, added, edits)?;
                 let staged = &mut self.buffers.outgoing.staged;
-                let head = (head, bytes);
-                response_head::write_head(
-                    staged,
-                    head,
-                    response,
-                    content_length,
-                    framing,
-                    (via, None, None),
-                    edits,
-                )?;
+                let framing = (false, None);
+                response_head::write_head(staged, (head, bytes), response, framing, None, edits);
             }
             self.inbound.consume(length);
             return Ok(true);
@@ -205,18 +201,31 @@ impl Relay<'_> {
             true => None,
             false => self.ctx.response_edits(self.request, self.tls),
         };
+        let edits = &mut self.buffers.edits;
+        let added = (active.via.as_ref(), cookie.as_deref(), route.as_ref());
+        response_head::edit_head(response, content_length, added, edits)?;
+        let facts = ResponseFacts {
+            status,
+            length: framing.length,
+        };
+        let received = response.fields;
+        let compressor = {
+            let mut head = EditedHead { received, edits };
+            self.ctx.compress_response(self.request, facts, &mut head)?
+        };
+        let chunked = framing.chunked || compressor.is_some();
         response_head::write_head(
             &mut self.buffers.outgoing.staged,
             (head, bytes),
             response,
-            content_length,
-            (framing.chunked, connection),
-            (active.via.as_ref(), cookie.as_deref(), route),
-            &mut self.buffers.edits,
-        )?;
+            (chunked, connection),
+            route,
+            &self.buffers.edits,
+        );
+        self.ctx.compressor = compressor;
         self.inbound.consume(length);
         self.state.status = Some(status);
-        self.state.chunked = framing.chunked;
+        self.state.chunked = chunked;
         self.state.reusable = framing.reusable;
         if switched {
             // The new protocol follows, not a body.
@@ -238,8 +247,14 @@ impl Relay<'_> {
     }
 }
 
+/// The error for a body of a host that is not what it should be.
+pub(super) fn malformed(_: Malformed) -> Box<Error> {
+    let what = "the host's chunks are malformed";
+    Error::explain(ErrorType::InvalidHTTPHeader, what).into_up()
+}
+
 /// Appends body data, as a chunk if `chunked`.
-fn append_data(staged: &mut Vec<u8>, data: &[u8], chunked: bool) {
+pub(super) fn append_data(staged: &mut Vec<u8>, data: &[u8], chunked: bool) {
     if chunked {
         chunked::write_chunk_start(staged, data.len());
     }

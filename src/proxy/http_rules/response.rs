@@ -132,9 +132,17 @@ pub(crate) fn set_response_hop_fields(
     Ok(())
 }
 
+/// Bytes of the body of a response, as the fields that are passed on announce them.
+pub(crate) fn announced_length(fields: FieldsView<'_>) -> Option<u64> {
+    match fields::content_length(fields) {
+        ContentLength::Canonical(length) => Some(length),
+        _ => None,
+    }
+}
+
 /// Whether a response announces an empty body.
 pub(crate) fn has_empty_body(fields: FieldsView<'_>) -> bool {
-    fields::content_length(fields) == ContentLength::Canonical(0)
+    announced_length(fields) == Some(0)
 }
 
 fn is_switch(response: ResponseView<'_>) -> bool {

@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod algorithm;
+mod compression;
 mod error_list;
 mod health_check;
 mod hosts;

@@ -21,6 +21,9 @@ pub(crate) struct AnyResponse {
     pub(crate) scheme: &'static str,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
+    /// The body as it came.
+    pub(crate) bytes: Vec<u8>,
+    /// The same as text.
     pub(crate) body: String,
 }
 
@@ -79,13 +82,15 @@ impl BothProtocols {
             status: response.status,
             headers,
             body: response.text(),
+            bytes: response.body,
         };
         let response = self.http2.ask(over_http2).expect("a whole response");
         let http2 = AnyResponse {
             scheme: "https",
             status: response.status,
             headers: response.fields,
-            body: String::from_utf8(response.body).expect("text"),
+            body: String::from_utf8_lossy(&response.body).into_owned(),
+            bytes: response.body,
         };
         [http1, http2]
     }

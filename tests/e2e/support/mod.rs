@@ -22,7 +22,7 @@ mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use ballast::{Ballast, Finished, LISTEN, file, finish, run};
-pub(crate) use both_protocols::BothProtocols;
+pub(crate) use both_protocols::{AnyResponse, BothProtocols};
 pub(crate) use browser::Browser;
 pub(crate) use client::{Client, Response, get};
 pub(crate) use collector::{Collector, ReceivedSpan, hex, section as traced_by};
@@ -30,7 +30,7 @@ pub(crate) use load::{Connections, Load};
 pub(crate) use peers::{long, peer};
 pub(crate) use ports::{DeadHost, FullHost, free, hold};
 pub(crate) use process::{accepted_at, allowed_descriptors, descriptors, processor_time, resident};
-pub(crate) use reply::{Next, Reply};
+pub(crate) use reply::{CannedResponse, Next, Reply};
 pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;
 pub(crate) use tls::Authority;
