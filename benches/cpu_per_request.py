@@ -4,6 +4,7 @@
     cargo build --release && benches/cpu_per_request.py
     benches/cpu_per_request.py --beside target/pgo/ballast           # also another build of ballast
     cargo build --release && benches/cpu_per_request.py --observed   # ballast with and without all observers
+    cargo build --release && benches/cpu_per_request.py --edited     # ballast with and without ten header operations
 
 All proxies have one worker and use the same backend (an nginx that responds with 1 KiB from memory); requests have the
 three fields that curl sends. In the comparison with nginx, wrk keeps 64 connections to one proxy at a time and the
@@ -99,11 +100,25 @@ access_log: {{ path: "{folder}/access.log", format: json }}
 tracing: {{ sample: 10%, otlp: {{ endpoint: "http://127.0.0.1:{collector}" }} }}
 """
 
+# Ten operations on header fields, in both directions, with variables.
+EDITED = BALLAST + """
+routes:
+  - pool: web
+    request_headers:
+      set: {{ X-A: a, X-Client: "{{client_ip}}", X-B: b }}
+      add: {{ X-Shop: "{{host}}" }}
+      remove: [X-C]
+    response_headers:
+      set: {{ X-D: d, Cache-Control: no-store }}
+      add: {{ X-Pool: "{{pool}}" }}
+      remove: [Server, X-Powered-By]
+"""
+
 
 def main():
     options = arguments()
     nginx, wrk = need("nginx", "nginx-light"), need("wrk", "wrk")
-    measure = observed if options.observed else beside_nginx
+    measure = observed if options.observed else edited if options.edited else beside_nginx
     ballast = options.ballast.resolve()
     if not ballast.is_file():
         sys.exit(f"{ballast} is not there; build it with `cargo build --release`")
@@ -125,7 +140,9 @@ def arguments():
     parser.add_argument("--algorithm", default="round_robin")
     parser.add_argument("--beside", type=pathlib.Path, help="another binary of ballast, such as target/pgo/ballast")
     parser.add_argument("--observed", action="store_true", help="compare with everything that watches requests on")
-    parser.add_argument("--before", type=pathlib.Path, help="with --observed: another binary of ballast, beside both")
+    parser.add_argument("--edited", action="store_true", help="compare with ten header operations")
+    help_before = "with --observed and --edited: another binary of ballast, beside both"
+    parser.add_argument("--before", type=pathlib.Path, help=help_before)
     return parser.parse_args()
 
 
@@ -165,18 +182,27 @@ def beside_nginx(options, rig, nginx, wrk, ballast):
 
 
 def observed(options, rig, nginx, wrk, ballast):
-    processor = free_a_processor()
-    backend, admin = rig.backend(nginx), free_port()
     with collector() as port:
-        values = {"backend": backend, "algorithm": options.algorithm, "admin": admin, "collector": port}
-        wanted = [("off", ballast, BALLAST), ("on", ballast, OBSERVED)]
-        if options.before:
-            wanted.append(("before", options.before.resolve(), BALLAST))
-        results = compare_at_once(options, rig, wrk, processor, admin, wanted, values)
-    for name in sorted(results.keys() - {"on"}):
-        ratios = [on / other for on, other in zip(results["on"], results[name])]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"ratio on / {name}: {middle:.3f} (median of the rounds; half of them from {low:.3f} to {high:.3f})")
+        beside_itself(options, rig, nginx, wrk, ballast, OBSERVED, admin=free_port(), collector=port)
+
+
+def edited(options, rig, nginx, wrk, ballast):
+    beside_itself(options, rig, nginx, wrk, ballast, EDITED)
+
+
+def beside_itself(options, rig, nginx, wrk, ballast, template, **values):
+    """Compares ballast with the settings of `template` to ballast without them."""
+    processor = free_a_processor()
+    values |= {"backend": rig.backend(nginx), "algorithm": options.algorithm}
+    wanted = [("off", ballast, BALLAST), ("on", ballast, template)]
+    if options.before:
+        wanted.append(("before", options.before.resolve(), BALLAST))
+    results = compare_at_once(options, rig, wrk, processor, wanted, values)
+    for one in sorted(results.keys() - {"before"}):
+        for other in sorted(results.keys() - {"on", one}):
+            ratios = [mine / theirs for mine, theirs in zip(results[one], results[other])]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            print(f"ratio {one} / {other}: {middle:.3f} (median of the rounds; half of them from {low:.3f} to {high:.3f})")
 
 
 def free_a_processor():
@@ -192,7 +218,7 @@ def move(processor, pids):
             os.sched_setaffinity(int(task.name), [processor])
 
 
-def compare_at_once(options, rig, wrk, processor, admin, wanted, values):
+def compare_at_once(options, rig, wrk, processor, wanted, values):
     """Loads all contenders at the same time; returns each one's CPU per request by round, in microseconds."""
     results = {name: [] for name, _, _ in wanted}
     print(f"{'round':>5}" + "".join(f"{name:>10}" for name in results) + "   us/request")
@@ -202,7 +228,7 @@ def compare_at_once(options, rig, wrk, processor, admin, wanted, values):
         started = len(rig.processes)
         contenders = [rig.ballast(binary, name, template, **values) for name, binary, template in wanted]
         move(processor, [pid for _, _, pids in contenders for pid in pids])
-        with scraper(admin):
+        with scraper(values["admin"]) if "admin" in values else contextlib.nullcontext():
             load_at_once(wrk, contenders, 1)
             round_results = load_at_once(wrk, contenders, options.seconds)
         rig.end(started)

@@ -9,6 +9,7 @@ use super::header_edits::HeaderEdits;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::encode::{write_field, write_head_end, write_status_line};
 use crate::message::framing::{self, ContentLength, TransferCoding};
+use crate::message::head::FieldLine;
 use crate::message::{MessageHead, ResponseView};
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::forwarding::route_edits::RouteEdits;
@@ -120,7 +121,8 @@ pub(super) fn write_head(
     write_status_line(out, response.status.as_u16(), Some(reason));
     let field_filter = ResponseFieldFilter::new(response);
     let mut has_date = response.status.is_informational();
-    for (name, value) in response.fields.iter() {
+    for line in response.fields.lines() {
+        let FieldLine { name, value, .. } = line;
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if !field_filter.passes(name) || is(TRANSFER_ENCODING.as_str()) || edits.replaces(name) {
             continue;
@@ -128,7 +130,7 @@ pub(super) fn write_head(
         has_date |= is(DATE.as_str());
         match route.and_then(|route| route.restored(name, value)) {
             Some(restored) => write_field(out, name, &restored),
-            None => write_field(out, name, value),
+            None => line.write(out),
         }
     }
     edits.write(out);

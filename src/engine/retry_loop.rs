@@ -245,12 +245,13 @@ impl Exchange<'_> {
         let target = rewritten.as_deref().unwrap_or(target);
         let write_head = |out: &mut Vec<u8>| {
             write_request_line(out, request.method.as_str().as_bytes(), target);
-            for (name, value) in request.fields.iter() {
+            for line in request.fields.lines() {
+                let name = line.name;
                 let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
                 let is_rewritten = matches!(content_length, ContentLength::NonCanonical(_))
                     && is(CONTENT_LENGTH.as_str());
                 if field_filter.passes(name) && !is_rewritten && !edits.replaces(name) {
-                    write_field(out, name, value);
+                    line.write(out);
                 }
             }
             edits.write(out);

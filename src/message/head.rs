@@ -6,6 +6,7 @@
 
 mod parse;
 
+use super::encode::{LINE_END, write_field};
 pub(crate) use parse::MAX_FIELDS;
 use parse::ScanState;
 
@@ -35,6 +36,25 @@ pub struct HeaderField<'a> {
     pub value: &'a [u8],
 }
 
+/// A field that is to be written again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FieldLine<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// The line as received, where it is just what [`write_field`] would write.
+    pub(super) received: Option<&'a [u8]>,
+}
+
+impl FieldLine<'_> {
+    /// Appends the field to a head.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        match self.received {
+            Some(line) => out.extend_from_slice(line),
+            None => write_field(out, self.name, self.value),
+        }
+    }
+}
+
 /// Iterates over the fields of a head in their order.
 #[derive(Debug, Clone)]
 pub struct HeaderFields<'a> {
@@ -49,6 +69,17 @@ impl<'a> HeaderFields<'a> {
             name: line.name(self.bytes),
             value: self.head.value(line, self.bytes),
         }
+    }
+
+    /// The next field with its line.
+    pub(super) fn next_line(&mut self) -> Option<FieldLine<'a>> {
+        let line = self.lines.next()?;
+        let HeaderField { name, value } = self.of(line);
+        Some(FieldLine {
+            name,
+            value,
+            received: line.canonical(self.bytes),
+        })
     }
 
     /// The value of the next field named `name`, which is in lower case.
@@ -273,6 +304,19 @@ impl FieldRange {
     fn is_named(&self, name: &str, bytes: &[u8]) -> bool {
         usize::from(self.name_length) == name.len()
             && self.name(bytes).eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The line, if it is `name: value` with CRLF at its end.
+    fn canonical<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let name_at = self.name_at as usize;
+        let colon_at = name_at + usize::from(self.name_length);
+        let value_at = self.value.at as usize;
+        let end = value_at + self.value.length as usize;
+        let is_canonical = !self.unfolded
+            && value_at == colon_at + 2
+            && bytes.get(colon_at..value_at) == Some(b": ")
+            && bytes.get(end..end + 2) == Some(LINE_END);
+        is_canonical.then(|| &bytes[name_at..end + 2])
     }
 
     fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {

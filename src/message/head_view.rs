@@ -1,6 +1,6 @@
 //! Read-only views of heads, independent of how the transport stores them.
 
-use super::head::{HeaderFields, MessageHead};
+use super::head::{FieldLine, HeaderFields, MessageHead};
 use http::header::{HeaderName, HeaderValue, ValueIter};
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora::http::authority::{RawTargetAuthority, raw_target_authority};
@@ -110,10 +110,12 @@ impl<'a> FieldsView<'a> {
 
     /// Names and values of all fields. Names keep their case.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        match self {
-            FieldsView::Map(map) => FieldIter::Map(map.iter()),
-            FieldsView::Parsed(head, bytes) => FieldIter::Parsed(head.fields(bytes)),
-        }
+        FieldIter::new(self)
+    }
+
+    /// All fields, to be written again.
+    pub(crate) fn lines(self) -> impl Iterator<Item = FieldLine<'a>> {
+        FieldLines(FieldIter::new(self))
     }
 
     /// The number of fields.
@@ -142,6 +144,15 @@ enum FieldIter<'a> {
     Parsed(HeaderFields<'a>),
 }
 
+impl<'a> FieldIter<'a> {
+    fn new(fields: FieldsView<'a>) -> Self {
+        match fields {
+            FieldsView::Map(map) => FieldIter::Map(map.iter()),
+            FieldsView::Parsed(head, bytes) => FieldIter::Parsed(head.fields(bytes)),
+        }
+    }
+}
+
 impl<'a> Iterator for FieldIter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
@@ -154,6 +165,27 @@ impl<'a> Iterator for FieldIter<'a> {
             FieldIter::Parsed(fields) => {
                 let field = fields.next()?;
                 Some((field.name, field.value))
+            }
+        }
+    }
+}
+
+/// Iterates over fields with their lines.
+struct FieldLines<'a>(FieldIter<'a>);
+
+impl<'a> Iterator for FieldLines<'a> {
+    type Item = FieldLine<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            FieldIter::Parsed(fields) => fields.next_line(),
+            fields => {
+                let (name, value) = fields.next()?;
+                Some(FieldLine {
+                    name,
+                    value,
+                    received: None,
+                })
             }
         }
     }

@@ -323,3 +323,37 @@ fn the_corpus_is_read_as_pingora_reads_it() {
         }
     }
 }
+
+#[test]
+fn a_field_is_written_as_received_or_in_the_usual_form() {
+    let written = |field: &str| {
+        let bytes = format!("HTTP/1.1 200 OK\r\nA: 1\r\n{field}\r\nZ:\r\n\r\n");
+        let mut head = MessageHead::default();
+        let read = head.read_response(bytes.as_bytes(), MAX_FIELDS);
+        assert_eq!(read, Ok(HeadProgress::Complete(bytes.len())), "{field:?}");
+        let mut fields = head.fields(bytes.as_bytes());
+        let mut out = Vec::new();
+        while let Some(line) = fields.next_line() {
+            line.write(&mut out);
+        }
+        let out = String::from_utf8(out).expect("text");
+        let field = out
+            .strip_prefix("A: 1\r\n")
+            .and_then(|rest| rest.strip_suffix("\r\nZ: \r\n"));
+        field.expect("the other fields").to_owned()
+    };
+    for (received, expected) in [
+        ("Name: value", "Name: value"),
+        ("name:value", "name: value"),
+        ("Name:\tvalue", "Name: value"),
+        ("Name:  value", "Name: value"),
+        ("Name: value \t", "Name: value"),
+        ("Name: a: b", "Name: a: b"),
+        ("Name: a\r\n b", "Name: a b"),
+        ("Name: value\n", "Name: value"),
+        ("Name: ", "Name: "),
+    ] {
+        let received = received.trim_end_matches('\n');
+        assert_eq!(written(received), expected, "{received:?}");
+    }
+}
