@@ -7,6 +7,7 @@ use super::context::RequestContext;
 use super::forwarding::request_id::RequestId;
 use super::local_message::LocalMessage;
 use super::request_target::RequestTarget;
+use crate::address_text::AddressText;
 use crate::config::{Page, Redirect, Respond, Template, Variable, is_json};
 use crate::message::RequestView;
 use crate::normalize;
@@ -52,8 +53,8 @@ impl<'a> TemplateValues<'a> {
         let ctx = self.ctx;
         match variable {
             Variable::ClientIp => {
-                let client = ctx.origin.map(|origin| origin.client.to_string());
-                out.extend_from_slice(client.unwrap_or_default().as_bytes());
+                let client = ctx.origin.map(|origin| AddressText::new(origin.client));
+                out.extend_from_slice(client.as_ref().map_or(b"", AddressText::as_bytes));
             }
             Variable::Host => out.extend_from_slice(normalize::encoded_host(target().authority)),
             Variable::RequestId => {
