@@ -51,6 +51,26 @@ pub enum ReloadOutcome {
     HandoverFailed,
 }
 
+/// What became of a changed certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateOutcome {
+    /// It is used from the next handshake on, or not any more.
+    Taken,
+    /// Something is wrong with it; the one before serves on.
+    Refused,
+}
+
+impl CertificateOutcome {
+    const ALL: [CertificateOutcome; 2] = [CertificateOutcome::Taken, CertificateOutcome::Refused];
+
+    fn label(self) -> &'static str {
+        match self {
+            CertificateOutcome::Taken => "taken",
+            CertificateOutcome::Refused => "refused",
+        }
+    }
+}
+
 impl ReloadOutcome {
     const ALL: [ReloadOutcome; 5] = [
         ReloadOutcome::InPlace,
@@ -106,6 +126,7 @@ pub struct MetricsCounters {
     head_timeouts: IntCounter,
     handshakes: IntCounterVec,
     reloads: IntCounterVec,
+    certificates: IntCounterVec,
 }
 
 impl Default for MetricsCounters {
@@ -139,7 +160,15 @@ impl Default for MetricsCounters {
             "Attempts to reload the configuration.",
             &["way", "outcome"],
         );
+        let certificates = counters(
+            "ballast_certificate_changes_total",
+            "Changed certificates that were taken in, or refused; a refused one counts again with another reason.",
+            &["outcome"],
+        );
         // Series start at 0, so that an alert sees the first event.
+        for outcome in CertificateOutcome::ALL {
+            certificates.with_label_values(&[outcome.label()]);
+        }
         for reload in ReloadOutcome::ALL {
             reloads.with_label_values(&reload.labels());
         }
@@ -159,6 +188,7 @@ impl Default for MetricsCounters {
             rejects,
             handshakes,
             reloads,
+            certificates,
         }
     }
 }
@@ -195,6 +225,12 @@ impl MetricsCounters {
     /// Counts an attempt to reload.
     pub fn count_reload(&self, reload: ReloadOutcome) {
         self.reloads.with_label_values(&reload.labels()).inc();
+    }
+
+    /// Counts a changed certificate.
+    pub fn count_certificate(&self, outcome: CertificateOutcome) {
+        let labels = [outcome.label()];
+        self.certificates.with_label_values(&labels).inc();
     }
 
     pub(super) fn series(&self) -> &SeriesRegistry {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::StartError;
 use super::admin_service::AdminService;
+use super::certificate_watch::CertificateWatch;
 use super::control_socket::{ControlService, ControlSocket, ensure_single_instance};
 use super::edge::{ConnectionHandlers, Connections, Edge};
 use super::event_loop::{EventContext, EventLoop};
@@ -344,6 +345,8 @@ fn health_service(
         active: shared.active,
         loaded_config: shared.loaded_config,
         certificates,
+        certificate_watch: CertificateWatch::new(),
+        event_log: shared.event_log,
         checks: Vec::new(),
         observers: shared.observers,
     };

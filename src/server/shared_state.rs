@@ -1,5 +1,6 @@
 //! The state that the services of a server share.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,6 +95,7 @@ impl InitialState {
                 config: config.clone(),
                 file: file.map(Path::to_owned),
                 loaded: Timestamp::now(),
+                refused_certificates: BTreeMap::new(),
             })),
             lifecycle: Arc::new(Lifecycle::new(Arc::clone(&traffic))),
             traffic,

@@ -6,6 +6,7 @@ mod admin;
 mod admin_limits;
 mod api;
 mod backup;
+mod certificates;
 mod cli;
 mod cli_commands;
 mod cli_pages;

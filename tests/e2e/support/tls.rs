@@ -1,11 +1,19 @@
 //! Certificates made for one test.
 
+use std::io::Error;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+
+use super::SOON;
 
 /// A certificate authority for one test.
 pub(crate) struct Authority {
@@ -100,6 +108,16 @@ impl Identity {
         self.certificate.pem()
     }
 
+    /// The certificate as clients get it.
+    pub(crate) fn der(&self) -> Vec<u8> {
+        self.certificate.der().to_vec()
+    }
+
+    /// The key.
+    pub(crate) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// Writes `NAME.crt` and `NAME.key` as PEM.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         (
@@ -119,6 +137,71 @@ impl Identity {
             .with_single_cert(chain, key)
             .expect("key and certificate fit");
         Arc::new(config)
+    }
+}
+
+/// The certificate that a handshake for `name` gets, whatever it is worth; without a name none is sent.
+pub(crate) fn served_certificate(
+    address: SocketAddr,
+    name: Option<&str>,
+) -> std::io::Result<Vec<u8>> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    // Addresses are never sent as names.
+    let name = ServerName::try_from(name.unwrap_or("127.0.0.1").to_owned()).expect("a name");
+    let mut session = ClientConnection::new(Arc::new(config), name).map_err(Error::other)?;
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(SOON))?;
+    while session.is_handshaking() {
+        session.complete_io(&mut socket)?;
+    }
+    let chain = session.peer_certificates().unwrap_or_default();
+    Ok(chain[0].to_vec())
+}
+
+/// Accepts every certificate.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
