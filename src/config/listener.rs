@@ -9,7 +9,10 @@ use super::access::{Access, networks};
 use super::certificates::{self, Certificate, CertificateSource};
 use super::document::Node;
 use super::hints::quote;
-use super::schema::{Kind, List, Reader, Scalar, boolean, list, map_of, scalar, section};
+use super::schema::{
+    Kind, List, Reader, Scalar, boolean, boolean_hint, list, map_of, or_none, scalar, section,
+};
+use super::tls_policy::{self, SessionTickets, TlsProfile, TlsVersion};
 
 /// Each listener is a socket that every serving thread polls.
 const MAX_LISTENERS: usize = 32;
@@ -62,9 +65,18 @@ section! {
         /// Whether a handshake for a name that no certificate has, or without a name, is refused (unrecognized_name), instead
         /// of getting the first certificate.
         sni_strict: bool { boolean(), default "false" },
+        /// Mozilla's recommendation that is followed: `intermediate` is TLS 1.2 and 1.3, `modern` TLS 1.3 alone. Either has
+        /// nothing but authenticated ciphers (AES-GCM, ChaCha20-Poly1305) and key exchanges with forward secrecy.
+        profile: TlsProfile { tls_policy::profile(), default "intermediate", new_process },
+        /// The lowest version of TLS, in place of the profile's.
+        min_version: Option<TlsVersion> { tls_policy::version(), optional "\"1.3\"", new_process },
+        /// Session tickets, with which clients that come back save a part of the handshake. A ticket is good for 6 hours, and
+        /// the keys change as often. `none`: sessions are resumed from a small memory of this process.
+        session_tickets: Option<SessionTickets> { or_none(map_of::<SessionTickets>(), boolean_hint), default "{}" },
         /// Whether HTTP/2 is offered beside HTTP/1.1.
         http2: bool { boolean(), default "true", new_process },
     }
+    check tls_policy::version_fits_profile;
 }
 
 impl ListenerTls {

@@ -60,6 +60,23 @@ pub enum CertificateOutcome {
     Refused,
 }
 
+/// Counts the session tickets that clients bring back.
+#[derive(Debug, Clone)]
+pub struct TicketCounters {
+    accepted: IntCounter,
+    refused: IntCounter,
+}
+
+impl TicketCounters {
+    /// Counts a ticket, by whether it could be opened.
+    pub fn count(&self, is_accepted: bool) {
+        match is_accepted {
+            true => self.accepted.inc(),
+            false => self.refused.inc(),
+        }
+    }
+}
+
 impl CertificateOutcome {
     const ALL: [CertificateOutcome; 2] = [CertificateOutcome::Taken, CertificateOutcome::Refused];
 
@@ -127,6 +144,7 @@ pub struct MetricsCounters {
     handshakes: IntCounterVec,
     reloads: IntCounterVec,
     certificates: IntCounterVec,
+    tickets: TicketCounters,
 }
 
 impl Default for MetricsCounters {
@@ -165,6 +183,11 @@ impl Default for MetricsCounters {
             "Changed certificates that were taken in, or refused; a refused one counts again with another reason.",
             &["outcome"],
         );
+        let tickets = counters(
+            "ballast_tls_tickets_total",
+            "TLS session tickets that clients brought back; a refused one is too old, or of another process.",
+            &["outcome"],
+        );
         // Series start at 0, so that an alert sees the first event.
         for outcome in CertificateOutcome::ALL {
             certificates.with_label_values(&[outcome.label()]);
@@ -189,6 +212,10 @@ impl Default for MetricsCounters {
             handshakes,
             reloads,
             certificates,
+            tickets: TicketCounters {
+                accepted: tickets.with_label_values(&["accepted"]),
+                refused: tickets.with_label_values(&["refused"]),
+            },
         }
     }
 }
@@ -225,6 +252,11 @@ impl MetricsCounters {
     /// Counts an attempt to reload.
     pub fn count_reload(&self, reload: ReloadOutcome) {
         self.reloads.with_label_values(&reload.labels()).inc();
+    }
+
+    /// The counters of session tickets.
+    pub fn tickets(&self) -> TicketCounters {
+        self.tickets.clone()
     }
 
     /// Counts a changed certificate.

@@ -31,6 +31,7 @@ use crate::timestamp::Timestamp;
 
 pub use counters::{
     CertificateOutcome, HandshakeOutcome, MetricsCounters, RejectReason, ReloadOutcome,
+    TicketCounters,
 };
 
 /// The source of gauges, which are read at each scrape.

@@ -29,7 +29,7 @@ use super::reload_plan::{ReloadPlan, find_pool, run_contained, start_checks};
 use super::reload_preview::ReloadPreviewer;
 use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
-use super::tls::Certificates;
+use super::tls::TlsState;
 
 /// Why a reload failed. Nothing of it was applied.
 #[derive(Debug)]
@@ -136,8 +136,8 @@ pub(super) struct Reloader {
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     /// The configuration in effect, for all other readers.
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
-    /// The certificates, by the address of their listener.
-    pub(super) certificates: Vec<(SocketAddr, Arc<Certificates>)>,
+    /// What may change about TLS, by the address of the listener.
+    pub(super) tls: Vec<(SocketAddr, Arc<TlsState>)>,
     pub(super) certificate_watch: CertificateWatch,
     pub(super) event_log: Arc<EventLog>,
     /// The health checks of each active pool.
@@ -198,7 +198,7 @@ impl Reloader {
         let is_news = is_changed || *self.certificate_watch.refused() != scan.refused;
         let refusals = self.certificate_watch.finish(&mut scan);
         if is_changed {
-            self.show_certificates();
+            self.update_tls();
             self.previewer.set_file_config(&self.file_config);
         }
         if is_news {
@@ -225,13 +225,13 @@ impl Reloader {
         scan.warnings.iter().for_each(|line| warn!("{line}"));
     }
 
-    /// Hands the certificates of the file to the listeners.
-    fn show_certificates(&self) {
+    /// Hands the certificates and the secrets of the file to the listeners.
+    fn update_tls(&self) {
         for listener in &self.file_config.listeners {
-            let mut certificates = self.certificates.iter();
-            let shown = certificates.find(|(address, _)| *address == listener.address);
-            if let (Some(tls), Some((_, shown))) = (&listener.tls, shown) {
-                shown.replace(tls);
+            let mut states = self.tls.iter();
+            let state = states.find(|(address, _)| *address == listener.address);
+            if let (Some(tls), Some((_, state))) = (&listener.tls, state) {
+                state.replace(tls);
             }
         }
     }
@@ -258,7 +258,7 @@ impl Reloader {
         self.activate(config, Timestamp::now()).await?;
         warnings.iter().for_each(|line| warn!("{line}"));
         self.file_config = file_config;
-        self.show_certificates();
+        self.update_tls();
         self.certificate_watch.restart();
         self.publish(self.loaded_config.load().loaded);
         self.previewer.set_file_config(&self.file_config);

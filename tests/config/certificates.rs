@@ -209,11 +209,12 @@ fn every_key_of_a_tls_section_is_validated() {
 }
 
 #[test]
-fn wrong_sources_of_certificates_are_described() {
+fn wrong_values_of_tls_are_described() {
     let directory = directory();
     let (certificate, key) = certificate("a.example.com");
     write(&directory, "both.pem", format!("{certificate}{key}"));
     write(&directory, "a.pem", &certificate);
+    write(&directory, "short.key", "short");
     let error = |tls: &str| {
         let file = format!(
             "server: {{ certificate_check: 1h }}\n\
@@ -259,12 +260,32 @@ fn wrong_sources_of_certificates_are_described() {
             "certificates: { certificate: both.pem }, sni_strict: 1",
             "sni_strict: `1` is not one of `true`, `false`",
         ),
+        (
+            "certificates: { certificate: both.pem }, profile: old",
+            "profile: `old` is not one of `intermediate`, `modern`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, min_version: 1.1",
+            "min_version: `1.1` is not one of `1.2`, `1.3`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, min_version: 1.2, profile: modern",
+            "min_version: the profile `modern` is TLS 1.3 alone; leave this out, or take `intermediate`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, session_tickets: off",
+            "session_tickets: `off` is neither `none` nor a map; did you mean `none`?",
+        ),
+        (
+            "certificates: { certificate: both.pem }, session_tickets: { secret_file: short.key }",
+            "holds 5 bytes; a secret has at least 16",
+        ),
     ] {
         let line = error(tls);
         assert!(line.contains(expected), "{tls}: {line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }
-    // A key that is needed nowhere else.
+    // A certificate with its key, and no checks.
     let file = "server: { certificate_check: 0s }\n\
                 listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: { certificate: both.pem } } }]\n\
                 pools: { web: { hosts: [\"127.0.0.1:1\"] } }\n";

@@ -57,6 +57,7 @@ mod sticky;
 mod support;
 mod systemd;
 mod tls;
+mod tls_policy;
 mod traces;
 mod upgrades;
 mod websocket;

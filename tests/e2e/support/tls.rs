@@ -1,6 +1,6 @@
 //! Certificates made for one test.
 
-use std::io::Error;
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
+    ServerConfig, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 
 use super::SOON;
@@ -89,12 +89,20 @@ impl Authority {
 
     /// A client that trusts only this authority.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.client_of(rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same, which speaks these versions alone. It resumes its sessions.
+    pub(crate) fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.certificate.der().clone())
             .expect("the certificate is whole");
         let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("the provider knows TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -161,6 +169,26 @@ pub(crate) fn served_certificate(
     }
     let chain = session.peer_certificates().unwrap_or_default();
     Ok(chain[0].to_vec())
+}
+
+/// How the handshake of a request for `a.test` went. The answer is read to its end, so that the session can be resumed.
+pub(crate) fn handshake_kind(
+    address: SocketAddr,
+    client: &Arc<ClientConfig>,
+) -> std::io::Result<HandshakeKind> {
+    let name = ServerName::try_from("a.test").expect("a name");
+    let session = ClientConnection::new(Arc::clone(client), name).map_err(Error::other)?;
+    let socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(SOON))?;
+    let mut stream = StreamOwned::new(session, socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    assert!(response.starts_with(b"HTTP/1.1 200"), "{response:?}");
+    stream
+        .conn
+        .handshake_kind()
+        .ok_or_else(|| ErrorKind::NotConnected.into())
 }
 
 /// Accepts every certificate.

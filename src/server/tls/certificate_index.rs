@@ -1,40 +1,14 @@
-//! TLS towards clients; the certificate is chosen by the server name (SNI).
+//! Which certificate a client gets: chosen by the server name (SNI).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use pingora::listeners::ALPN;
-use pingora::listeners::tls::TlsSettings;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::StartError;
-use crate::config::{Listener, ListenerTls};
+use crate::config::ListenerTls;
 use crate::timestamp::Timestamp;
-
-/// The TLS settings and the certificates of a listener; `None` for a listener without TLS.
-pub(super) fn build_tls(
-    listener: &Listener,
-) -> Result<Option<(TlsSettings, Arc<Certificates>)>, StartError> {
-    let Some(tls) = &listener.tls else {
-        return Ok(None);
-    };
-    let certificates = Arc::new(Certificates::new(tls));
-    let settings = settings(Arc::clone(&certificates), tls.http2)
-        .map_err(|error| StartError::Certificate(error.to_string()))?;
-    Ok(Some((settings, certificates)))
-}
-
-/// The settings of a listener with these certificates, which offers HTTP/2 and HTTP/1.1, or HTTP/1.1 alone. The
-/// certificates are loaded with the configuration; Pingora would load them while it builds the acceptor, and panic on
-/// an error.
-fn settings(certificates: Arc<Certificates>, http2: bool) -> pingora::Result<TlsSettings> {
-    let mut settings = TlsSettings::intermediate("", "")?;
-    settings.set_cert_resolver(certificates);
-    settings.set_alpn(if http2 { ALPN::H2H1 } else { ALPN::H1 });
-    Ok(settings)
-}
 
 /// The certificates of a listener. A handshake uses those that are current when it begins.
 #[derive(Debug)]
