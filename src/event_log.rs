@@ -70,15 +70,21 @@ pub enum EventKind {
     Thawed,
     /// An operator changed the log level.
     Level,
+    /// A certificate was renewed, or one in a directory was added or removed.
+    CertificateChanged,
+    /// Something is wrong with changed files of a certificate; the one before serves on.
+    CertificateRefused,
 }
 
 impl EventKind {
     fn level(self) -> Level {
         match self {
             EventKind::HandoverFailed => Level::Error,
-            EventKind::Down | EventKind::Ejected | EventKind::ReloadFailed | EventKind::Frozen => {
-                Level::Warn
-            }
+            EventKind::Down
+            | EventKind::Ejected
+            | EventKind::ReloadFailed
+            | EventKind::Frozen
+            | EventKind::CertificateRefused => Level::Warn,
             _ => Level::Info,
         }
     }

@@ -13,7 +13,7 @@ mod response;
 pub use api::{
     API_DRAIN, API_EXPLAIN, API_LOG_LEVEL, API_PREVIEW, API_RELOAD, API_UNDRAIN, Api, ConfigInfo,
     ErrorBody, EventList, HostRemoval, LogLevel, NewHost, NewWeight, PoolHistories, ProcessCommand,
-    ProcessStatus, ProcessVersion, ReloadPreview, ReloadResult,
+    ProcessStatus, ProcessVersion, RefusedCertificate, ReloadPreview, ReloadResult,
 };
 pub use api_server::{ApiServer, Caller};
 pub use process_handle::{

@@ -1,5 +1,6 @@
 //! The API's view of the process: what it reads from it, and the changes that it requests.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -118,6 +119,8 @@ pub struct LoadedConfig {
     pub file: Option<PathBuf>,
     /// When it was loaded.
     pub loaded: Timestamp,
+    /// Changed files of certificates that are not used, each with the reason.
+    pub refused_certificates: BTreeMap<PathBuf, String>,
 }
 
 /// Readiness and counts of the process.

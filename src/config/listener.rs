@@ -1,20 +1,18 @@
 //! `listeners`: the addresses that clients connect to.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use ipnet::IpNet;
-use rustls::sign::CertifiedKey;
 use serde_json::json;
 
 use super::access::{Access, networks};
+use super::certificates::{self, Certificate, CertificateSource};
 use super::document::Node;
 use super::hints::quote;
-use super::pem;
 use super::schema::{
-    Kind, List, Reader, Scalar, boolean, converted, file, list, map_of, scalar, section,
+    Kind, List, Reader, Scalar, boolean, boolean_hint, list, map_of, or_none, scalar, section,
 };
+use super::tls_policy::{self, SessionTickets, TlsProfile, TlsVersion};
 
 /// Each listener is a socket that every serving thread polls.
 const MAX_LISTENERS: usize = 32;
@@ -60,46 +58,34 @@ section! {
 section! {
     /// TLS to clients.
     pub struct ListenerTls: Eq {
-        /// The certificates. The client's server name (SNI) chooses one; the first is for all other names.
-        certificates: Vec<Certificate> {
-            list("certificates", certificate())
-                .not_empty("there is no certificate; TLS needs at least one"),
-            default "[]"
-        },
+        /// The certificates: files, or a directory of them, as in `{ directory: /etc/ballast/certs }`; a list may have both.
+        /// The client's server name (SNI) chooses one by the names in them, an exact name before a wildcard; the first is for
+        /// all other names. Changed files are taken in while the process runs, see server.certificate_check.
+        certificates: Vec<CertificateSource> { certificates::sources(), default "[]" },
+        /// Whether a handshake for a name that no certificate has, or without a name, is refused (unrecognized_name), instead
+        /// of getting the first certificate.
+        sni_strict: bool { boolean(), default "false" },
+        /// Mozilla's recommendation that is followed: `intermediate` is TLS 1.2 and 1.3, `modern` TLS 1.3 alone. Either has
+        /// nothing but authenticated ciphers (AES-GCM, ChaCha20-Poly1305) and key exchanges with forward secrecy.
+        profile: TlsProfile { tls_policy::profile(), default "intermediate", new_process },
+        /// The lowest version of TLS, in place of the profile's.
+        min_version: Option<TlsVersion> { tls_policy::version(), optional "\"1.3\"", new_process },
+        /// Session tickets, with which clients that come back save a part of the handshake. A ticket is good for 6 hours, and
+        /// the keys change as often. `none`: sessions are resumed from a small memory of this process.
+        session_tickets: Option<SessionTickets> { or_none(map_of::<SessionTickets>(), boolean_hint), default "{}" },
         /// Whether HTTP/2 is offered beside HTTP/1.1.
         http2: bool { boolean(), default "true", new_process },
     }
+    check tls_policy::version_fits_profile;
 }
 
-section! {
-    /// The files of a certificate and its key.
-    pub(super) struct CertificateFiles: Eq {
-        /// The PEM file of the certificate chain, the server's own certificate first.
-        certificate: PathBuf { pem_file(), required "/etc/ballast/example.com.pem" },
-        /// The PEM file of the private key.
-        key: PathBuf { pem_file(), required "/etc/ballast/example.com.key" },
+impl ListenerTls {
+    /// The certificates of all sources, in the order of the configuration.
+    pub fn all_certificates(&self) -> impl Iterator<Item = &Certificate> {
+        let sources = self.certificates.iter();
+        sources.flat_map(CertificateSource::certificates)
     }
 }
-
-/// A certificate chain and its key, which fit each other. Two are equal if the files are the same and the chain in them is.
-#[derive(Debug, Clone)]
-pub struct Certificate {
-    /// The PEM file of the chain, the server's own certificate first.
-    pub chain_file: PathBuf,
-    /// The PEM file of the private key.
-    pub key_file: PathBuf,
-    /// Their content.
-    pub certified: Arc<CertifiedKey>,
-}
-
-impl PartialEq for Certificate {
-    fn eq(&self, other: &Self) -> bool {
-        let files = |this: &Self| (this.chain_file.clone(), this.key_file.clone());
-        files(self) == files(other) && self.certified.cert == other.certified.cert
-    }
-}
-
-impl Eq for Certificate {}
 
 impl ProxyProtocol {
     /// Whether `peer` may announce clients.
@@ -193,45 +179,4 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 fn tls_hint(text: &str) -> Option<&'static str> {
     let is_on = matches!(text, "true" | "on" | "yes");
     is_on.then_some("`tls: { certificates: [{ certificate: FILE, key: FILE }] }`")
-}
-
-fn pem_file() -> Scalar<PathBuf> {
-    file(
-        "the path of a PEM file",
-        |path, _| Ok(path),
-        |path| json!(path),
-    )
-}
-
-fn certificate() -> impl Kind<Value = Certificate> {
-    converted(
-        map_of::<CertificateFiles>(),
-        load_certificate,
-        |loaded: &Certificate| CertificateFiles {
-            certificate: loaded.chain_file.clone(),
-            key: loaded.key_file.clone(),
-        },
-    )
-}
-
-fn load_certificate(
-    files: CertificateFiles,
-    node: &Node,
-    reader: &mut Reader<'_>,
-) -> Option<Certificate> {
-    let CertificateFiles { certificate, key } = files;
-    let chain = pem::certificates(&certificate, reader.environment);
-    let keys = pem::private_keys(&key, reader.environment);
-    let chain = chain.map_err(|problem| reader.problem_of_key(node, "certificate", problem));
-    let keys = keys.map_err(|problem| reader.problem_of_key(node, "key", problem));
-    let certified = pem::fitting(chain.ok()?, keys.ok()?)?;
-    if let Err(problem) = pem::fit(&certified, &certificate, &key) {
-        reader.problem_of_key(node, "key", problem);
-        return None;
-    }
-    Some(Certificate {
-        chain_file: certificate,
-        key_file: key,
-        certified: Arc::new(certified),
-    })
 }

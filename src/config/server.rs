@@ -10,7 +10,7 @@ use serde_json::json;
 use super::document::Node;
 use super::hints::quote;
 use super::scalars;
-use super::schema::{Reader, Scalar, choice, scalar, section, time_or_zero};
+use super::schema::{Reader, Scalar, choice, or_zero, scalar, section, time_or_zero};
 
 /// Far beyond any machine; more would end in an abort when the threads are made.
 const MAX_THREADS: usize = 1_024;
@@ -30,6 +30,10 @@ section! {
         grace_period: Duration { time_or_zero(), default "30s" },
         /// How long a process that was told to stop still serves while its /ready answers 503.
         drain_delay: Duration { time_or_zero(), default "0s" },
+        /// How often the files of the listeners' certificates are looked at, also behind symbolic links. A changed
+        /// certificate is used from the next handshake on, once its key fits, its chain is whole and in order, and today is
+        /// within its dates; until then the old one serves, with the reason in the log. 0s: only a reload reads them.
+        certificate_check: Option<Duration> { or_zero(time_or_zero()), default "10s" },
         /// The file with the process id of the serving process. Without these three keys the files are in
         /// $RUNTIME_DIRECTORY (set by systemd), /run/ballast, $XDG_RUNTIME_DIR/ballast or a directory of the user's own,
         /// the first that can be written, and are named after the configuration file, so that two instances with

@@ -169,7 +169,7 @@ fn assert_nothing_is_left_out(config: &Config, input: &[u8]) {
         .iter()
         .filter_map(|listener| listener.tls.as_ref())
     {
-        for certificate in &tls.certificates {
+        for certificate in tls.all_certificates() {
             assert_eq!(certificate.certified.cert.len(), begun);
         }
     }

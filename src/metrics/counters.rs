@@ -51,6 +51,43 @@ pub enum ReloadOutcome {
     HandoverFailed,
 }
 
+/// What became of a changed certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateOutcome {
+    /// It is used from the next handshake on, or not any more.
+    Taken,
+    /// Something is wrong with it; the one before serves on.
+    Refused,
+}
+
+/// Counts the session tickets that clients bring back.
+#[derive(Debug, Clone)]
+pub struct TicketCounters {
+    accepted: IntCounter,
+    refused: IntCounter,
+}
+
+impl TicketCounters {
+    /// Counts a ticket, by whether it could be opened.
+    pub fn count(&self, is_accepted: bool) {
+        match is_accepted {
+            true => self.accepted.inc(),
+            false => self.refused.inc(),
+        }
+    }
+}
+
+impl CertificateOutcome {
+    const ALL: [CertificateOutcome; 2] = [CertificateOutcome::Taken, CertificateOutcome::Refused];
+
+    fn label(self) -> &'static str {
+        match self {
+            CertificateOutcome::Taken => "taken",
+            CertificateOutcome::Refused => "refused",
+        }
+    }
+}
+
 impl ReloadOutcome {
     const ALL: [ReloadOutcome; 5] = [
         ReloadOutcome::InPlace,
@@ -106,6 +143,8 @@ pub struct MetricsCounters {
     head_timeouts: IntCounter,
     handshakes: IntCounterVec,
     reloads: IntCounterVec,
+    certificates: IntCounterVec,
+    tickets: TicketCounters,
 }
 
 impl Default for MetricsCounters {
@@ -139,7 +178,20 @@ impl Default for MetricsCounters {
             "Attempts to reload the configuration.",
             &["way", "outcome"],
         );
+        let certificates = counters(
+            "ballast_certificate_changes_total",
+            "Changed certificates that were taken in, or refused; a refused one counts again with another reason.",
+            &["outcome"],
+        );
+        let tickets = counters(
+            "ballast_tls_tickets_total",
+            "TLS session tickets that clients brought back; a refused one is too old, or of another process.",
+            &["outcome"],
+        );
         // Series start at 0, so that an alert sees the first event.
+        for outcome in CertificateOutcome::ALL {
+            certificates.with_label_values(&[outcome.label()]);
+        }
         for reload in ReloadOutcome::ALL {
             reloads.with_label_values(&reload.labels());
         }
@@ -159,6 +211,11 @@ impl Default for MetricsCounters {
             rejects,
             handshakes,
             reloads,
+            certificates,
+            tickets: TicketCounters {
+                accepted: tickets.with_label_values(&["accepted"]),
+                refused: tickets.with_label_values(&["refused"]),
+            },
         }
     }
 }
@@ -195,6 +252,17 @@ impl MetricsCounters {
     /// Counts an attempt to reload.
     pub fn count_reload(&self, reload: ReloadOutcome) {
         self.reloads.with_label_values(&reload.labels()).inc();
+    }
+
+    /// The counters of session tickets.
+    pub fn tickets(&self) -> TicketCounters {
+        self.tickets.clone()
+    }
+
+    /// Counts a changed certificate.
+    pub fn count_certificate(&self, outcome: CertificateOutcome) {
+        let labels = [outcome.label()];
+        self.certificates.with_label_values(&labels).inc();
     }
 
     pub(super) fn series(&self) -> &SeriesRegistry {

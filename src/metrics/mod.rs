@@ -23,13 +23,16 @@ use std::sync::Arc;
 
 use prometheus::TextEncoder;
 
-use crate::config::HostMetrics;
+use crate::config::{HostMetrics, Validity};
 use crate::pool::Pool;
 #[cfg(doc)]
 use crate::record::Observer;
 use crate::timestamp::Timestamp;
 
-pub use counters::{HandshakeOutcome, MetricsCounters, RejectReason, ReloadOutcome};
+pub use counters::{
+    CertificateOutcome, HandshakeOutcome, MetricsCounters, RejectReason, ReloadOutcome,
+    TicketCounters,
+};
 
 /// The source of gauges, which are read at each scrape.
 pub trait MetricsSource: Debug + Send + Sync {
@@ -61,8 +64,10 @@ pub struct ProcessState {
     pub config_digest: String,
     /// When the active configuration was loaded.
     pub config_loaded: Timestamp,
-    /// The files of server certificates, with the Unix time at which each expires.
-    pub certificate_expiries: Vec<(PathBuf, i64)>,
+    /// The files of server certificates, with the Unix times between which each is valid.
+    pub certificates: Vec<(PathBuf, Validity)>,
+    /// Changed files of certificates that are not used, because something is wrong with them.
+    pub refused_certificates: usize,
     /// How many metrics each host has.
     pub host_metrics: HostMetrics,
 }

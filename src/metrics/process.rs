@@ -46,8 +46,20 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
         "When the first certificate of the chain in this file expires, as Unix time.",
         ["certificate"],
     );
-    for (file, expiry) in &state.certificate_expiries {
-        expiries.put([&file.to_string_lossy()], *expiry as f64);
+    let mut beginnings = Family::gauge(
+        "ballast_certificate_start_timestamp_seconds",
+        "When all certificates of the chain in this file are valid from, as Unix time.",
+        ["certificate"],
+    );
+    for (file, validity) in &state.certificates {
+        // Dates that cannot be read have no series.
+        let file = &*file.to_string_lossy();
+        if validity.until < i64::MAX {
+            expiries.put([file], validity.until as f64);
+        }
+        if validity.from > i64::MIN {
+            beginnings.put([file], validity.from as f64);
+        }
     }
     let mut workers = Family::gauge(
         "ballast_worker_connections",
@@ -62,6 +74,12 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
         config.into(),
         task_panics.into(),
         expiries.into(),
+        beginnings.into(),
+        gauge(
+            "ballast_certificates_refused",
+            "Changed files of certificates that are not used, because something is wrong with them.",
+            state.refused_certificates as f64,
+        ),
         workers.into(),
         gauge(
             "ballast_config_load_timestamp_seconds",

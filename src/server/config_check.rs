@@ -1,10 +1,13 @@
 //! The check of a configuration without a start.
 
+use std::sync::Arc;
+
 use super::StartError;
 use super::handover::check_directory_mode;
-use super::tls::build_tls;
+use super::tls::{TicketKeys, build_tls};
 use crate::access_log;
 use crate::config::Config;
+use crate::metrics::MetricsCounters;
 use crate::pool::HostRegistry;
 use crate::proxy::ActiveConfig;
 
@@ -20,8 +23,12 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     if let Some(socket) = &config.server.upgrade_socket {
         check_directory_mode(socket).map_err(StartError::Files)?;
     }
+    let (keys, counters) = (
+        Arc::new(TicketKeys::random(&[])),
+        MetricsCounters::default().tickets(),
+    );
     config
         .listeners
         .iter()
-        .try_for_each(|listener| build_tls(listener).map(drop))
+        .try_for_each(|listener| build_tls(listener, &keys, &counters).map(drop))
 }

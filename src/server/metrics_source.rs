@@ -1,5 +1,6 @@
 //! The process as the source of its metrics.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -7,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::edge::Connections;
 use super::request_observers::RequestObservers;
 use crate::admin::LoadedConfig;
+use crate::config::{Config, Validity};
 use crate::metrics::{MetricsSource, ProcessState};
 use crate::pool::Pool;
 use crate::proxy::{ActiveConfig, TrafficState};
@@ -38,8 +40,16 @@ impl MetricsSource for ServerMetricsSource {
             untraced: self.observers.export_counts.lost(),
             config_digest: loaded_config.config.digest.clone(),
             config_loaded: loaded_config.loaded,
-            certificate_expiries: loaded_config.config.certificate_expiries(),
+            certificates: certificates(&loaded_config.config),
+            refused_certificates: loaded_config.refused_certificates.len(),
             host_metrics: loaded_config.config.admin.metrics.hosts,
         }
     }
+}
+
+fn certificates(config: &Config) -> Vec<(PathBuf, Validity)> {
+    let certificates = config.certificates().into_iter();
+    certificates
+        .map(|certificate| (certificate.files.chain_file.clone(), certificate.validity))
+        .collect()
 }

@@ -2,6 +2,7 @@
 //! signal ends the process.
 
 mod admin_service;
+mod certificate_watch;
 mod change_lock;
 mod config_check;
 mod config_diff;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::StartError;
 use super::admin_service::AdminService;
+use super::certificate_watch::CertificateWatch;
 use super::control_socket::{ControlService, ControlSocket, ensure_single_instance};
 use super::edge::{ConnectionHandlers, Connections, Edge};
 use super::event_loop::{EventContext, EventLoop};
@@ -30,7 +31,7 @@ use super::reloader::Reloader;
 use super::running_process::RunningProcess;
 use super::runtime_paths::RuntimePaths;
 use super::shared_state::{InitialState, SharedState};
-use super::tls::{Certificates, build_tls};
+use super::tls::{TlsState, build_tls};
 use super::{config_summary, descriptor_check};
 use crate::admin::{Api, ApiServer, Caller, ProcessCommand};
 use crate::config::Config;
@@ -102,7 +103,7 @@ impl PreparedServer {
             ApiServer::new(Arc::clone(&api), Caller::Owner),
             Arc::clone(&shared.lifecycle),
         );
-        let certificates = add_listeners(&mut edge, &initial.config)?;
+        let tls = add_listeners(&mut edge, &initial)?;
         let mut listening = ListeningService::new(
             edge,
             addresses(&initial.config),
@@ -136,7 +137,7 @@ impl PreparedServer {
             initial.file_config.clone(),
             Arc::clone(&shared.overrides),
         );
-        let health = health_service(initial, file, previewer.clone(), certificates);
+        let health = health_service(initial, file, previewer.clone(), tls);
         let health = server.add_service(background_service("health", health));
         let proxy = server.add_service(listening);
         proxy.add_dependency(&health);
@@ -224,6 +225,7 @@ fn handover_coordinator(
             active: Arc::clone(&shared.active),
             overrides: Arc::clone(&shared.overrides),
             loaded_config: Arc::clone(&shared.loaded_config),
+            ticket_keys: Arc::clone(&shared.ticket_keys),
         },
         Arc::clone(&shared.lifecycle),
         shared.change_locks.clone(),
@@ -313,25 +315,27 @@ fn api(
     (Arc::new(Api::new(Arc::new(process), commands)), received)
 }
 
-/// Adds the listeners of `config`, and returns the certificates of those with TLS.
+/// Adds the listeners, and returns what may change about those with TLS.
 fn add_listeners(
     edge: &mut Edge,
-    config: &Config,
-) -> Result<Vec<(SocketAddr, Arc<Certificates>)>, StartError> {
-    let mut certificates = Vec::new();
-    for listener in &config.listeners {
-        let (settings, shown) = build_tls(listener)?.unzip();
-        edge.listen(listener.address, settings);
-        certificates.extend(shown.map(|shown| (listener.address, shown)));
+    initial: &InitialState,
+) -> Result<Vec<(SocketAddr, Arc<TlsState>)>, StartError> {
+    let shared = &initial.shared;
+    let counters = shared.observers.counts.tickets();
+    let mut states = Vec::new();
+    for listener in &initial.config.listeners {
+        let (acceptor, state) = build_tls(listener, &shared.ticket_keys, &counters)?.unzip();
+        edge.listen(listener.address, acceptor);
+        states.extend(state.map(|state| (listener.address, state)));
     }
-    Ok(certificates)
+    Ok(states)
 }
 
 fn health_service(
     initial: InitialState,
     file: Option<&Path>,
     previewer: ReloadPreviewer,
-    certificates: Vec<(SocketAddr, Arc<Certificates>)>,
+    tls: Vec<(SocketAddr, Arc<TlsState>)>,
 ) -> HealthService {
     let shared = initial.shared;
     let reloader = Reloader {
@@ -343,7 +347,9 @@ fn health_service(
         host_registry: initial.host_registry,
         active: shared.active,
         loaded_config: shared.loaded_config,
-        certificates,
+        tls,
+        certificate_watch: CertificateWatch::new(),
+        event_log: shared.event_log,
         checks: Vec::new(),
         observers: shared.observers,
     };

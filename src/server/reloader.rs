@@ -17,18 +17,19 @@ use crate::admin::{ChangeError, LoadedConfig, PoolChange};
 use crate::config::Config;
 use crate::event_log::{EventKind, EventLog};
 use crate::health::Monitor;
-use crate::metrics::ReloadOutcome;
+use crate::metrics::{CertificateOutcome, ReloadOutcome};
 use crate::pool::{HostRegistry, Pool};
 use crate::proxy::ActiveConfig;
 use crate::timestamp::Timestamp;
 
+use super::certificate_watch::{CertificateWatch, Scan};
 use super::config_diff::ConfigDiff;
 use super::config_summary;
 use super::reload_plan::{ReloadPlan, find_pool, run_contained, start_checks};
 use super::reload_preview::ReloadPreviewer;
 use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
-use super::tls::Certificates;
+use super::tls::TlsState;
 
 /// Why a reload failed. Nothing of it was applied.
 #[derive(Debug)]
@@ -135,8 +136,10 @@ pub(super) struct Reloader {
     pub(super) active: Arc<ArcSwap<ActiveConfig>>,
     /// The configuration in effect, for all other readers.
     pub(super) loaded_config: Arc<ArcSwap<LoadedConfig>>,
-    /// The certificates, by the address of their listener.
-    pub(super) certificates: Vec<(SocketAddr, Arc<Certificates>)>,
+    /// What may change about TLS, by the address of the listener.
+    pub(super) tls: Vec<(SocketAddr, Arc<TlsState>)>,
+    pub(super) certificate_watch: CertificateWatch,
+    pub(super) event_log: Arc<EventLog>,
     /// The health checks of each active pool.
     pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
     pub(super) observers: RequestObservers,
@@ -150,24 +153,97 @@ impl Reloader {
         self.checks = start_checks(&self.active.load().pools).await;
     }
 
-    /// Executes commands until all senders are gone.
+    /// Executes commands and takes in changed certificates until all senders are gone.
     pub(super) async fn serve(&mut self, commands: &mut ReloaderCommands) {
-        while let Some(command) = commands.recv().await {
-            // The caller may have stopped waiting.
-            match command {
-                ReloaderCommand::Reload(answer) => {
-                    let outcome = self.reload().await;
-                    self.observers.counts.count_reload(metric_outcome(&outcome));
-                    drop(answer.send(outcome));
-                }
-                ReloaderCommand::Change(pool, change, answer) => {
-                    drop(answer.send(self.change(&pool, change).await));
-                }
-                ReloaderCommand::Adopt(overrides, answer) => {
-                    drop(answer.send(self.adopt_overrides(overrides).await))
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.execute(command).await,
+                    None => return,
+                },
+                scan = self.certificate_watch.next_scan(&self.config) => self.take_certificates(scan),
+            }
+        }
+    }
+
+    async fn execute(&mut self, command: ReloaderCommand) {
+        // The caller may have stopped waiting.
+        match command {
+            ReloaderCommand::Reload(answer) => {
+                let outcome = self.reload().await;
+                self.observers.counts.count_reload(metric_outcome(&outcome));
+                drop(answer.send(outcome));
+            }
+            ReloaderCommand::Change(pool, change, answer) => {
+                drop(answer.send(self.change(&pool, change).await));
+            }
+            ReloaderCommand::Adopt(overrides, answer) => {
+                drop(answer.send(self.adopt_overrides(overrides).await))
+            }
+        }
+    }
+
+    /// Uses the certificates of `scan` from the next handshake on, and says what changed and what is refused.
+    fn take_certificates(&mut self, mut scan: Scan) {
+        for (address, sources) in &scan.sources {
+            for config in [&mut self.config, &mut self.file_config] {
+                let mut listeners = config.listeners.iter_mut();
+                let listener = listeners.find(|listener| listener.address == *address);
+                if let Some(tls) = listener.and_then(|listener| listener.tls.as_mut()) {
+                    tls.certificates.clone_from(sources);
                 }
             }
         }
+        let is_changed = !scan.sources.is_empty();
+        let is_news = is_changed || *self.certificate_watch.refused() != scan.refused;
+        let refusals = self.certificate_watch.finish(&mut scan);
+        if is_changed {
+            self.update_tls();
+            self.previewer.set_file_config(&self.file_config);
+        }
+        if is_news {
+            self.publish(self.loaded_config.load().loaded);
+        }
+        for change in scan.changes {
+            self.observers
+                .counts
+                .count_certificate(CertificateOutcome::Taken);
+            let kind = EventKind::CertificateChanged;
+            self.event_log.log_event(kind, None, None, change);
+        }
+        for (file, reason) in refusals {
+            self.observers
+                .counts
+                .count_certificate(CertificateOutcome::Refused);
+            let file = file.display();
+            let text = format!(
+                "certificate `{file}` not taken in, what served before serves on: {reason}"
+            );
+            let kind = EventKind::CertificateRefused;
+            self.event_log.log_event(kind, None, None, text);
+        }
+        scan.warnings.iter().for_each(|line| warn!("{line}"));
+    }
+
+    /// Hands the certificates and the secrets of the file to the listeners.
+    fn update_tls(&self) {
+        for listener in &self.file_config.listeners {
+            let mut states = self.tls.iter();
+            let state = states.find(|(address, _)| *address == listener.address);
+            if let (Some(tls), Some((_, state))) = (&listener.tls, state) {
+                state.replace(tls);
+            }
+        }
+    }
+
+    /// Shows the configuration in effect to all other readers.
+    fn publish(&self, loaded: Timestamp) {
+        self.loaded_config.store(Arc::new(LoadedConfig {
+            config: self.config.clone(),
+            file: self.file.clone(),
+            loaded,
+            refused_certificates: self.certificate_watch.refused().clone(),
+        }));
     }
 
     async fn reload(&mut self) -> ReloaderResult {
@@ -181,14 +257,10 @@ impl Reloader {
         let warnings = file_config.warnings();
         self.activate(config, Timestamp::now()).await?;
         warnings.iter().for_each(|line| warn!("{line}"));
-        for listener in &file_config.listeners {
-            let mut certificates = self.certificates.iter();
-            let shown = certificates.find(|(address, _)| *address == listener.address);
-            if let (Some(tls), Some((_, shown))) = (&listener.tls, shown) {
-                shown.replace(tls);
-            }
-        }
         self.file_config = file_config;
+        self.update_tls();
+        self.certificate_watch.restart();
+        self.publish(self.loaded_config.load().loaded);
         self.previewer.set_file_config(&self.file_config);
         self.overrides.store(Arc::new(overrides));
         changes.in_place.extend(dropped);
@@ -270,12 +342,8 @@ impl Reloader {
         self.checks.append(&mut checks);
         self.active.store(Arc::new(active));
         self.host_registry = host_registry;
-        self.loaded_config.store(Arc::new(LoadedConfig {
-            config: config.clone(),
-            file: self.file.clone(),
-            loaded,
-        }));
         self.config = config;
+        self.publish(loaded);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The state that the services of a server share.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::lifecycle::Lifecycle;
 use super::reloader::{ReloaderCommands, ReloaderHandle};
 use super::request_observers::RequestObservers;
 use super::runtime_overrides::RuntimeOverrides;
+use super::tls::TicketKeys;
 use crate::admin::LoadedConfig;
 use crate::config::Config;
 use crate::event_log::EventLog;
@@ -35,6 +37,8 @@ pub(super) struct SharedState {
     pub(super) event_log: Arc<EventLog>,
     pub(super) observers: RequestObservers,
     pub(super) reloads: ReloaderHandle,
+    /// The keys of session tickets without a secret in the file.
+    pub(super) ticket_keys: Arc<TicketKeys>,
 }
 
 /// The shared state, and what only the start needs.
@@ -65,6 +69,7 @@ impl InitialState {
     ) -> Result<Self, StartError> {
         let event_log = Arc::new(EventLog::default());
         let handover_state = successor.map(Successor::handover_state);
+        let inherited = handover_state.map(|state| state.ticket_keys.as_slice());
         let mut overrides =
             handover_state.map_or_else(RuntimeOverrides::default, |state| state.overrides.clone());
         let (config, dropped) = overrides.apply_to(&file_config);
@@ -94,6 +99,7 @@ impl InitialState {
                 config: config.clone(),
                 file: file.map(Path::to_owned),
                 loaded: Timestamp::now(),
+                refused_certificates: BTreeMap::new(),
             })),
             lifecycle: Arc::new(Lifecycle::new(Arc::clone(&traffic))),
             traffic,
@@ -102,6 +108,7 @@ impl InitialState {
             event_log,
             observers,
             reloads,
+            ticket_keys: Arc::new(TicketKeys::random(inherited.unwrap_or_default())),
         };
         Ok(InitialState {
             shared,

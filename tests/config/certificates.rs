@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ballast::config::Config;
+use ballast::config::{CertificateSource, Config};
 use rcgen::{CertificateParams, KeyPair};
 
 use crate::file::{directory, errors, write};
@@ -30,11 +30,12 @@ fn relative_paths_start_at_the_configuration_file() {
     let config = Config::load(&file).expect("a configuration");
     let tls = config.listeners[0].tls.as_ref().expect("TLS");
     assert!(tls.http2);
-    let [served] = &*tls.certificates else {
+    let [CertificateSource::Files(served)] = &*tls.certificates else {
         panic!("one certificate");
     };
-    assert_eq!(served.chain_file, directory.path().join("a.pem"));
-    assert_eq!(served.key_file, directory.path().join("a.key"));
+    assert_eq!(served.files.chain_file, directory.path().join("a.pem"));
+    assert_eq!(served.files.key_file, directory.path().join("a.key"));
+    assert_eq!(served.names, ["a.example.com"]);
     let tls = config.pools[0].tls.as_ref().expect("TLS");
     let ca = tls.ca.as_ref().expect("authorities");
     assert_eq!(ca.file, directory.path().join("a.pem"));
@@ -201,11 +202,95 @@ fn every_key_of_a_tls_section_is_validated() {
     assert_eq!(
         errors(&file),
         [
-            ":1:63: listeners[0].tls.certificates[0]: `certificate` is missing; write it as in `certificate: /etc/ballast/example.com.pem`",
-            ":1:63: listeners[0].tls.certificates[0]: `key` is missing; write it as in `key: /etc/ballast/example.com.key`",
+            ":1:63: listeners[0].tls.certificates[0]: there is neither `certificate` nor `directory`; write this as in `{ certificate: /etc/ballast/example.com.pem, key: /etc/ballast/example.com.key }`",
             ":1:75: listeners[0].tls.http2: `no` is not one of `true`, `false`; did you mean `false`?",
         ]
     );
+}
+
+#[test]
+fn wrong_values_of_tls_are_described() {
+    let directory = directory();
+    let (certificate, key) = certificate("a.example.com");
+    write(&directory, "both.pem", format!("{certificate}{key}"));
+    write(&directory, "a.pem", &certificate);
+    write(&directory, "short.key", "short");
+    let error = |tls: &str| {
+        let file = format!(
+            "server: {{ certificate_check: 1h }}\n\
+             listeners: [{{ address: \"127.0.0.1:443\", tls: {{ {tls} }} }}]\n\
+             pools: {{ web: {{ hosts: [\"127.0.0.1:1\"] }} }}\n"
+        );
+        let lines = errors(&write(&directory, "b.yaml", file));
+        lines.join("\n").replace("listeners[0].tls.", "")
+    };
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    for (tls, expected) in [
+        (
+            "certificates: { directory: ., key: a.key }",
+            "certificates.directory: a directory has certificates and keys already; make two entries of a list of them",
+        ),
+        (
+            "certificates: [{ certificate: a.pem, directory: . }]",
+            "certificates[0].directory: a directory has certificates and keys already",
+        ),
+        (
+            "certificates: { key: a.key }",
+            "certificates: there is neither `certificate` nor `directory`; write this as in `{ certificate: ",
+        ),
+        (
+            "certificates: { certificate: a.pem }",
+            &format!(
+                "certificates.key: `{}` holds no private key in PEM form",
+                path("a.pem")
+            ),
+        ),
+        (
+            "certificates: { directory: none }",
+            &format!(
+                "certificates.directory: cannot read the directory `{}`: No such file",
+                path("none")
+            ),
+        ),
+        (
+            "certificates: [both.pem]",
+            "certificates[0]: expected a map, found `both.pem`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, sni_strict: 1",
+            "sni_strict: `1` is not one of `true`, `false`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, profile: old",
+            "profile: `old` is not one of `intermediate`, `modern`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, min_version: 1.1",
+            "min_version: `1.1` is not one of `1.2`, `1.3`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, min_version: 1.2, profile: modern",
+            "min_version: the profile `modern` is TLS 1.3 alone; leave this out, or take `intermediate`",
+        ),
+        (
+            "certificates: { certificate: both.pem }, session_tickets: off",
+            "session_tickets: `off` is neither `none` nor a map; did you mean `none`?",
+        ),
+        (
+            "certificates: { certificate: both.pem }, session_tickets: { secret_file: short.key }",
+            "holds 5 bytes; a secret has at least 16",
+        ),
+    ] {
+        let line = error(tls);
+        assert!(line.contains(expected), "{tls}: {line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+    // A certificate with its key, and no checks.
+    let file = "server: { certificate_check: 0s }\n\
+                listeners: [{ address: \"127.0.0.1:443\", tls: { certificates: { certificate: both.pem } } }]\n\
+                pools: { web: { hosts: [\"127.0.0.1:1\"] } }\n";
+    let config = Config::load(&write(&directory, "b.yaml", file)).expect("a configuration");
+    assert_eq!(config.server.certificate_check, None);
 }
 
 #[test]
@@ -310,7 +395,12 @@ fn no_certificate_is_skipped_silently() {
         write(&directory, "a.pem", &text);
         let config = Config::load(&file).expect("a configuration");
         let tls = config.listeners[0].tls.as_ref().expect("TLS");
-        assert_eq!(tls.certificates[0].certified.cert.len(), 2, "{text}");
+        let mut served = tls.all_certificates();
+        assert_eq!(
+            served.next().map(|it| it.certified.cert.len()),
+            Some(2),
+            "{text}"
+        );
         let tls = config.pools[0].tls.as_ref().expect("TLS");
         let ca = tls.ca.as_ref().expect("authorities");
         assert_eq!(ca.certificates.len(), 2, "{text}");

@@ -26,6 +26,7 @@ fn every_key_has_its_default() {
             http1: Http1::Engine,
             grace_period: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
+            certificate_check: Some(Duration::from_secs(10)),
             pid_file: None,
             control_socket: None,
             upgrade_socket: None,

@@ -90,6 +90,7 @@ const ALTERNATIVES: [&str; 8] = [
     "respond",
     "replace_path",
     "file",
+    "directory",
 ];
 
 /// The reference file with every key that is commented out, without [`ALTERNATIVES`] and what is below them.
@@ -109,6 +110,7 @@ fn uncommented() -> String {
             continue;
         }
         let commented = line.trim_start().strip_prefix("# ");
+        let commented = commented.map(|text| text.trim_start_matches([' ', '#']));
         let key = commented.map(|text| text.split(':').next().unwrap_or_default());
         skipped = key.filter(|key| ALTERNATIVES.contains(key)).map(|_| depth);
         if skipped.is_some() {

@@ -40,7 +40,7 @@ fn syntax_errors_have_their_position() {
 fn unknown_keys_are_refused_with_a_hint() {
     assert_eq!(
         only("listeners: []\nserver:\n  thread: 5\n"),
-        "b.yaml:3:3: server: unknown key `thread`, expected one of `threads`, `http1`, `grace_period`, `drain_delay`, `pid_file`, `control_socket`, `upgrade_socket`; did you mean `threads`?"
+        "b.yaml:3:3: server: unknown key `thread`, expected one of `threads`, `http1`, `grace_period`, `drain_delay`, `certificate_check`, `pid_file`, `control_socket`, `upgrade_socket`; did you mean `threads`?"
     );
     assert_eq!(
         only("listener: []\n"),

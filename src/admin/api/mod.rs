@@ -38,7 +38,7 @@ pub use explain::API_EXPLAIN;
 pub use history::PoolHistories;
 pub use hosts::{HostRemoval, NewHost, NewWeight};
 pub use log_level::{API_LOG_LEVEL, LogLevel};
-pub use process::{ConfigInfo, ProcessStatus, ProcessVersion};
+pub use process::{ConfigInfo, ProcessStatus, ProcessVersion, RefusedCertificate};
 pub use reload::{API_PREVIEW, API_RELOAD, ProcessCommand, ReloadPreview, ReloadResult};
 
 use event_stream::EventStreams;

@@ -56,8 +56,20 @@ pub struct ProcessStatus {
     pub connections: u64,
     /// Requests that ended in a panic since the process started.
     pub panics: u64,
+    /// Changed files of certificates that are not used. Earlier versions do not report them.
+    #[serde(default)]
+    pub refused_certificates: Vec<RefusedCertificate>,
     /// The pools in the order of the configuration.
     pub pools: Vec<pool::PoolStatus>,
+}
+
+/// A changed file of a certificate that is not used; what served before serves on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedCertificate {
+    /// The file of the chain, or the directory.
+    pub file: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 pub(super) fn alive(_api: &Api, _request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
@@ -115,6 +127,7 @@ impl Api {
             in_flight,
             connections,
             panics,
+            refused_certificates: refused_certificates(&loaded_config),
             pools: pools.iter().map(|pool| pool.status()).collect(),
         }
     }
@@ -129,4 +142,14 @@ impl ConfigInfo {
             loaded: loaded_config.loaded,
         }
     }
+}
+
+fn refused_certificates(loaded_config: &LoadedConfig) -> Vec<RefusedCertificate> {
+    let refused = loaded_config.refused_certificates.iter();
+    refused
+        .map(|(file, reason)| RefusedCertificate {
+            file: file.display().to_string(),
+            reason: reason.clone(),
+        })
+        .collect()
 }

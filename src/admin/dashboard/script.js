@@ -24,6 +24,7 @@ const KINDS = {
   ejected: ["bad", "bad"],
   reload_failed: ["bad", "warning"],
   handover_failed: ["bad", "warning"],
+  certificate_refused: ["bad", "warning"],
 };
 
 /* Theme: set before the body is rendered, to avoid a flash of the other theme. */

@@ -81,6 +81,13 @@ pub(super) fn lines(
 ) -> Vec<StyledLine> {
     let now = Timestamp::now();
     let mut lines = vec![headline(status)];
+    lines.extend(status.refused_certificates.iter().map(|refused| {
+        let text = format!(
+            "certificate {} not taken in: {}",
+            refused.file, refused.reason
+        );
+        StyledLine::new(text, Style::Bad)
+    }));
     for pool in &status.pools {
         lines.push(StyledLine::default());
         lines.push(title(pool, rates));

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use log::{error, info};
 use nix::unistd::close;
 use pingora::apps::HttpServerApp;
-use pingora::listeners::tls::{Acceptor, TlsSettings};
+use pingora::listeners::tls::Acceptor;
 use pingora::proxy::HttpProxy;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
@@ -96,9 +96,8 @@ impl Edge {
     }
 
     /// Adds a listener on `address`, whose socket will be in the table of sockets.
-    pub(super) fn listen(&mut self, address: SocketAddr, tls: Option<TlsSettings>) {
-        let acceptor = tls.map(|settings| Arc::new(settings.build()));
-        self.listeners.push((address, acceptor));
+    pub(super) fn listen(&mut self, address: SocketAddr, tls: Option<Acceptor>) {
+        self.listeners.push((address, tls.map(Arc::new)));
     }
 
     fn accept_loops(

@@ -1,4 +1,5 @@
-//! A buffer between TLS and its socket: rustls reads 4 KiB at a time, and a TLS record has up to 16 KiB.
+//! A buffer between TLS and its socket: rustls reads 4 KiB at a time, and a TLS record has up to 16 KiB. It also gives
+//! clients the right alert when no certificate has their name.
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,13 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
 /// The largest TLS record.
 const CAPACITY: usize = 16 << 10;
+
+/// The record with which rustls ends a handshake that gets no certificate: the fatal alert access_denied. It has no other
+/// use for it in clear text.
+const NO_CERTIFICATE: &[u8] = &[21, 3, 3, 0, 2, 2, 49];
+
+/// The same record with the alert that RFC 6066 has for a server name without a certificate: unrecognized_name.
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// A connection with a read buffer.
 #[derive(Debug)]
@@ -51,6 +59,10 @@ impl AsyncWrite for ReadAhead {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let bytes = match bytes == NO_CERTIFICATE {
+            true => UNRECOGNIZED_NAME,
+            false => bytes,
+        };
         Pin::new(self.0.get_mut()).poll_write(context, bytes)
     }
 
@@ -59,7 +71,10 @@ impl AsyncWrite for ReadAhead {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.0.get_mut()).poll_write_vectored(context, parts)
+        match parts {
+            [only] => self.poll_write(context, only),
+            parts => Pin::new(self.0.get_mut()).poll_write_vectored(context, parts),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -27,6 +27,7 @@ use crate::server::change_lock::ChangeLocks;
 use crate::server::lifecycle::Lifecycle;
 use crate::server::runtime_overrides::RuntimeOverrides;
 use crate::server::socket_file::SocketFile;
+use crate::server::tls::TicketKeys;
 use crate::supervisor::{Supervisor, Task};
 use crate::timestamp::Timestamp;
 
@@ -54,6 +55,7 @@ pub(in crate::server) struct HandoverSources {
     pub(in crate::server) active: Arc<ArcSwap<ActiveConfig>>,
     pub(in crate::server) overrides: Arc<ArcSwap<RuntimeOverrides>>,
     pub(in crate::server) loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    pub(in crate::server) ticket_keys: Arc<TicketKeys>,
 }
 
 /// Hands over the listeners of this process.
@@ -66,6 +68,7 @@ pub(in crate::server) struct HandoverCoordinator {
     active: Arc<ArcSwap<ActiveConfig>>,
     overrides: Arc<ArcSwap<RuntimeOverrides>>,
     loaded_config: Arc<ArcSwap<LoadedConfig>>,
+    ticket_keys: Arc<TicketKeys>,
     lifecycle: Arc<Lifecycle>,
     change_locks: ChangeLocks,
     /// Set once the process listens.
@@ -129,6 +132,7 @@ impl HandoverCoordinator {
             active,
             overrides,
             loaded_config,
+            ticket_keys,
         } = sources;
         let obstacle = match (reloadable, process::id()) {
             (false, _) => {
@@ -147,6 +151,7 @@ impl HandoverCoordinator {
             active,
             overrides,
             loaded_config,
+            ticket_keys,
             lifecycle,
             change_locks,
             sockets: OnceLock::new(),
@@ -310,7 +315,11 @@ impl HandoverCoordinator {
         connection
             .send(&Message::Welcome {
                 listeners: listeners.unwrap_or_default(),
-                state: export(&self.active.load().pools, &self.overrides.load()),
+                state: export(
+                    &self.active.load().pools,
+                    &self.overrides.load(),
+                    &self.ticket_keys,
+                ),
             })
             .await?;
         Ok((peer, loaded, watched))
@@ -336,7 +345,7 @@ impl HandoverCoordinator {
 }
 
 fn unexpected(message: &Message) -> HandoverError {
-    HandoverError::Broken(format!("it sent {message:?} out of turn"))
+    HandoverError::Broken(format!("it sent {} out of turn", message.name()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

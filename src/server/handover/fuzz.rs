@@ -18,6 +18,7 @@ use crate::fuzz;
 use crate::pool::{HostRegistry, Pool, PoolState};
 use crate::proxy::ActiveConfig;
 use crate::server::runtime_overrides::RuntimeOverrides;
+use crate::server::tls::TicketKeys;
 
 const CONFIG: &str = r#"
 listeners: ["127.0.0.1:80"]
@@ -129,7 +130,11 @@ fn assert_carried_over(input_state: Value) {
     }
 
     // The state survives a second handover unchanged.
-    let sources = export(&pools, &RuntimeOverrides::default());
+    let sources = export(
+        &pools,
+        &RuntimeOverrides::default(),
+        &TicketKeys::random(&[]),
+    );
     let text = serde_json::to_string(&sources).expect("a state is serializable");
     let handed_on =
         import(serde_json::from_str(&text).expect("a serialized state can be parsed")).pools;

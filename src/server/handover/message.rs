@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::logging;
 use crate::pool::{Pool, PoolState};
 use crate::server::runtime_overrides::RuntimeOverrides;
+use crate::server::tls::{TicketKeys, TicketSecret};
+use crate::timestamp::Timestamp;
 
 /// The version of the protocol; other versions are refused.
 pub(super) const VERSION: u32 = 1;
@@ -63,6 +65,25 @@ pub(super) enum Message {
     Refused { reason: String },
 }
 
+impl Message {
+    /// Its name, for messages to people: the state in it holds secrets.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Message::Hello { .. } => "hello",
+            Message::Welcome { .. } => "welcome",
+            Message::Prepared => "prepared",
+            Message::Take { .. } => "take",
+            Message::Ready { .. } => "ready",
+            Message::Farewell { .. } => "farewell",
+            Message::Probe { .. } => "probe",
+            Message::Alive { .. } => "alive",
+            Message::Leaving => "leaving",
+            Message::Release => "release",
+            Message::Refused { .. } => "refused",
+        }
+    }
+}
+
 /// The state of the pools and the overrides, in wire format.
 #[derive(Debug, Serialize, Deserialize)]
 struct CarriedState {
@@ -74,6 +95,9 @@ struct CarriedState {
     /// The level of the log, if it was changed at run time.
     #[serde(default)]
     log_level: Option<String>,
+    /// Missing in earlier versions.
+    #[serde(default)]
+    ticket_keys: Vec<TicketSecret>,
 }
 
 /// The state that a successor receives.
@@ -84,17 +108,24 @@ pub(in crate::server) struct HandoverState {
     pub(in crate::server) overrides: RuntimeOverrides,
     /// The log level, if an operator has changed it.
     pub(in crate::server) log_level: Option<String>,
+    /// The keys of session tickets.
+    pub(in crate::server) ticket_keys: Vec<TicketSecret>,
     /// Whether the predecessor reloaded the file after this process had read it.
     pub(in crate::server) reloaded: bool,
 }
 
-/// The state of `pools` and the overrides, in wire format.
-pub(super) fn export(pools: &[Arc<Pool>], overrides: &RuntimeOverrides) -> Value {
+/// The state of `pools`, the overrides and the keys of session tickets, in wire format.
+pub(super) fn export(
+    pools: &[Arc<Pool>],
+    overrides: &RuntimeOverrides,
+    ticket_keys: &TicketKeys,
+) -> Value {
     let state = CarriedState {
         version: STATE_VERSION,
         pools: pools.iter().map(|pool| pool.state()).collect(),
         overrides: overrides.clone(),
         log_level: logging::changed_level(),
+        ticket_keys: ticket_keys.export(Timestamp::now().unix_seconds() as u64),
     };
     // NaN and infinities become null, which the other side drops.
     serde_json::to_value(state).unwrap_or(Value::Null)
@@ -112,11 +143,13 @@ pub(super) fn import(state: Value) -> HandoverState {
             pools,
             overrides,
             log_level,
+            ticket_keys,
             ..
         }) => HandoverState {
             pools,
             overrides,
             log_level,
+            ticket_keys,
             reloaded: false,
         },
         Err(error) => {

@@ -155,7 +155,8 @@ impl Successor {
                 }
                 other => {
                     return Err(HandoverError::Broken(format!(
-                        "it sent {other:?} out of turn"
+                        "it sent {} out of turn",
+                        other.name()
                     )));
                 }
             };
@@ -288,7 +289,8 @@ async fn handshake(
             Ok((listeners.into_iter().collect(), import(state)))
         }
         other => Err(HandoverError::Broken(format!(
-            "it sent {other:?} out of turn"
+            "it sent {} out of turn",
+            other.name()
         ))),
     }
 }

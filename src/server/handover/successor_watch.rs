@@ -122,7 +122,7 @@ async fn exchange_probe(
     match answer {
         Ok(Message::Alive { accepted }) => Ok(Some(accepted)),
         Ok(Message::Leaving) => Ok(None),
-        Ok(other) => Err(format!("the successor sent {other:?} out of turn")),
+        Ok(other) => Err(format!("the successor sent {} out of turn", other.name())),
         Err(HandoverError::Closed) => Err("the successor has died".to_owned()),
         Err(error) => Err(error.to_string()),
     }

@@ -1,11 +1,19 @@
 //! Certificates made for one test.
 
+use std::io::{Error, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
+    ServerConfig, SignatureScheme, StreamOwned, SupportedProtocolVersion,
+};
+
+use super::SOON;
 
 /// A certificate authority for one test.
 pub(crate) struct Authority {
@@ -81,12 +89,20 @@ impl Authority {
 
     /// A client that trusts only this authority.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.client_of(rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same, which speaks these versions alone. It resumes its sessions.
+    pub(crate) fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.certificate.der().clone())
             .expect("the certificate is whole");
         let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("the provider knows TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -98,6 +114,16 @@ impl Identity {
     /// The certificate.
     pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
+    }
+
+    /// The certificate as clients get it.
+    pub(crate) fn der(&self) -> Vec<u8> {
+        self.certificate.der().to_vec()
+    }
+
+    /// The key.
+    pub(crate) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
     }
 
     /// Writes `NAME.crt` and `NAME.key` as PEM.
@@ -119,6 +145,91 @@ impl Identity {
             .with_single_cert(chain, key)
             .expect("key and certificate fit");
         Arc::new(config)
+    }
+}
+
+/// The certificate that a handshake for `name` gets, whatever it is worth; without a name none is sent.
+pub(crate) fn served_certificate(
+    address: SocketAddr,
+    name: Option<&str>,
+) -> std::io::Result<Vec<u8>> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    // Addresses are never sent as names.
+    let name = ServerName::try_from(name.unwrap_or("127.0.0.1").to_owned()).expect("a name");
+    let mut session = ClientConnection::new(Arc::new(config), name).map_err(Error::other)?;
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(SOON))?;
+    while session.is_handshaking() {
+        session.complete_io(&mut socket)?;
+    }
+    let chain = session.peer_certificates().unwrap_or_default();
+    Ok(chain[0].to_vec())
+}
+
+/// How the handshake of a request for `a.test` went. The answer is read to its end, so that the session can be resumed.
+pub(crate) fn handshake_kind(
+    address: SocketAddr,
+    client: &Arc<ClientConfig>,
+) -> std::io::Result<HandshakeKind> {
+    let name = ServerName::try_from("a.test").expect("a name");
+    let session = ClientConnection::new(Arc::clone(client), name).map_err(Error::other)?;
+    let socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(SOON))?;
+    let mut stream = StreamOwned::new(session, socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    assert!(response.starts_with(b"HTTP/1.1 200"), "{response:?}");
+    stream
+        .conn
+        .handshake_kind()
+        .ok_or_else(|| ErrorKind::NotConnected.into())
+}
+
+/// Accepts every certificate.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

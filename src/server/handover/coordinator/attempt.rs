@@ -135,6 +135,7 @@ impl<'a> HandoverAttempt<'a> {
                 state: export(
                     &self.handover.active.load().pools,
                     &self.handover.overrides.load(),
+                    &self.handover.ticket_keys,
                 ),
                 reloaded: waiting.loaded != self.handover.loaded_config.load().loaded,
             })

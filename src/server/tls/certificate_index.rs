@@ -1,0 +1,84 @@
+//! Which certificate a client gets: chosen by the server name (SNI).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::config::ListenerTls;
+use crate::timestamp::Timestamp;
+
+/// The certificates of a listener. A handshake uses those that are current when it begins.
+#[derive(Debug)]
+pub(super) struct Certificates(ArcSwap<CertificateIndex>);
+
+/// The certificates of a listener by name.
+#[derive(Debug)]
+struct CertificateIndex {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By what follows the `*.`.
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    /// For all other names; `None`: such handshakes are refused.
+    default: Option<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    pub(super) fn new(tls: &ListenerTls) -> Self {
+        Certificates(ArcSwap::from_pointee(CertificateIndex::new(tls)))
+    }
+
+    /// Uses those of `tls` from the next handshake on.
+    pub(super) fn replace(&self, tls: &ListenerTls) {
+        self.0.store(Arc::new(CertificateIndex::new(tls)));
+    }
+}
+
+impl CertificateIndex {
+    fn new(tls: &ListenerTls) -> Self {
+        let default = tls.all_certificates().next();
+        let default = default.filter(|_| !tls.sni_strict);
+        let mut index = CertificateIndex {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            default: default.map(|certificate| Arc::clone(&certificate.certified)),
+        };
+        let now = Timestamp::now().unix_seconds() as i64;
+        let sources = tls.certificates.iter();
+        for certificate in sources.flat_map(|source| source.by_preference(now)) {
+            for name in &certificate.names {
+                let (names, name) = match name.strip_prefix("*.") {
+                    Some(domain) => (&mut index.wildcard, domain),
+                    None => (&mut index.exact, name.as_str()),
+                };
+                names
+                    .entry(name.to_owned())
+                    .or_insert_with(|| Arc::clone(&certificate.certified));
+            }
+        }
+        index
+    }
+
+    /// The certificate for a name in lower case.
+    fn for_name(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        // A trailing dot names the same host; certificates never have it.
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let by_wildcard = || {
+            let (_, domain) = name.split_once('.')?;
+            self.wildcard.get(domain)
+        };
+        self.exact.get(name).or_else(by_wildcard)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    /// The certificate with the client's name, an exact one before a wildcard; else the first, also for clients without
+    /// SNI.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let index = self.0.load();
+        // rustls has it in lower case.
+        let named = hello.server_name().and_then(|name| index.for_name(name));
+        named.or(index.default.as_ref()).cloned()
+    }
+}
