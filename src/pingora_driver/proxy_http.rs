@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -137,11 +137,19 @@ impl ProxyHttp for Proxy {
         options.total_connection_timeout = Some(timeouts.connect);
         options.read_timeout = Some(timeouts.read);
         options.write_timeout = Some(timeouts.write);
-        if ctx.upgrade.is_some() {
-            // Pingora has one read timeout for the handshake and for the tunnel; `deadlines` limits the handshake.
+        if deadlines::are_own(session, ctx) {
             options.read_timeout = Some(timeouts.tunnel);
+        }
+        // Over HTTP/2 there are no upgrades, and Pingora sends chunks for its responses without a length.
+        let needs_http1 = ctx.upgrade.is_some() || session.req_header().version == Version::HTTP_10;
+        if needs_http1 {
+            options.set_http_version(1, 1);
+        }
+        // Such a connection outlives its first client.
+        let is_shared = ctx.pool().protocol().may_be_http2() && !needs_http1;
+        if ctx.upgrade.is_some() {
             upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
-        } else if let Some(state) = client::lend_socket(session.as_downstream_mut()) {
+        } else if !is_shared && let Some(state) = client::lend_socket(session.as_downstream_mut()) {
             peer.options.custom_l4 = Some(state);
         }
         Ok(peer)
@@ -208,9 +216,13 @@ impl ProxyHttp for Proxy {
             ctx.send_copy(body);
         }
         // The latency of the host starts only after a slow upload has ended.
-        if end_of_stream && ctx.host_response.is_none() && !session.is_body_empty() {
-            ctx.attempt_started = Instant::now();
-            deadlines::set_response_deadline(session, ctx);
+        if end_of_stream && !session.is_body_empty() {
+            if ctx.host_response.is_none() {
+                ctx.attempt_started = Instant::now();
+            }
+            if ctx.host_response.is_none() || ctx.has_response_deadline {
+                deadlines::set_response_deadline(session, ctx);
+            }
         }
         Ok(())
     }
@@ -233,7 +245,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<Option<Duration>> {
         if end_of_stream {
             deadlines::note_response_end(session);
-        } else if ctx.upgrade_refused {
+        } else if ctx.has_response_deadline {
             deadlines::set_response_deadline(session, ctx);
         }
         Ok(None)
@@ -247,6 +259,16 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         header_rules::adapt_to_client_version(session, response);
         Ok(())
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        _ctx: &mut RequestContext,
+    ) -> Result<Option<Bytes>> {
+        http_rules::drop_trailers(trailers);
+        Ok(None)
     }
 
     // Replaces Pingora's implementation. `SentRequest::can_resend` has the guards of the original.

@@ -70,8 +70,8 @@ pub struct RequestContext {
     pub(crate) attempt_started: Instant,
     /// The host's response head in the running attempt.
     pub(crate) host_response: Option<HostResponse>,
-    /// Whether the host declined an upgrade, by a response other than 101.
-    pub(crate) upgrade_refused: bool,
+    /// Whether each further part of the host's response has a deadline of its own. Set by the Pingora driver.
+    pub(crate) has_response_deadline: bool,
     /// Time that reads from the client had waited before the request's body began. The body rate does not count it.
     pub(crate) client_wait: Duration,
     /// Bytes of the request's body passed on in the running attempt.
@@ -135,7 +135,7 @@ impl RequestContext {
             next_lease: None,
             attempt_started: now,
             host_response: None,
-            upgrade_refused: false,
+            has_response_deadline: false,
             client_wait: Duration::ZERO,
             body_bytes: 0,
             copy: None,
@@ -161,7 +161,7 @@ impl RequestContext {
     pub(crate) fn begin_attempt(&mut self) {
         self.attempt_started = Instant::now();
         self.host_response = None;
-        self.upgrade_refused = false;
+        self.has_response_deadline = false;
         self.body_bytes = 0;
         if let Some(lease) = &self.lease {
             let host = lease.member().host();

@@ -107,6 +107,11 @@ impl LocalResponse {
         501,
         "501 the request has a Transfer-Encoding other than chunked\n",
     );
+    pub(crate) const NEEDS_HTTP_11: LocalResponse = LocalResponse::new(
+        TerminationReason::BadRequest,
+        505,
+        "505 the hosts speak HTTP/2, which needs HTTP/1.1 of the client\n",
+    );
     pub(crate) const FORBIDDEN: LocalResponse = LocalResponse::new(
         TerminationReason::Denied,
         403,

@@ -59,6 +59,11 @@ impl Attempt {
         }
     }
 
+    /// Whether the connection had ended before the host could see the request.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.outcome == AttemptOutcome::Stale
+    }
+
     /// Ends the attempt, unless it has already ended.
     pub fn end(&mut self, outcome: AttemptOutcome) {
         if self.outcome == AttemptOutcome::Running {

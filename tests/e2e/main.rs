@@ -30,6 +30,7 @@ mod harness;
 mod headers;
 mod health;
 mod http2;
+mod http2_hosts;
 mod instance_identity;
 mod limits;
 mod logs;

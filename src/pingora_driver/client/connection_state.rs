@@ -234,6 +234,16 @@ impl ConnectionState {
         self.response_deadline.store(deadline, Ordering::Relaxed);
     }
 
+    /// Moves the deadline for the host's response, if there is one.
+    pub(crate) fn extend_response_deadline(&self, time: Duration) {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let deadline = self.response_deadline.load(Ordering::Relaxed);
+        if deadline > 0 {
+            let deadline = deadline.saturating_add(time);
+            self.response_deadline.store(deadline, Ordering::Relaxed);
+        }
+    }
+
     /// Sets how long a write to the client may stall in the current request.
     pub(crate) fn set_write_timeout(&self, limit: Duration) {
         let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);

@@ -19,6 +19,6 @@ pub(crate) use request::{
     requested_upgrade, set_request_hop_fields, validate_request,
 };
 pub(crate) use response::{
-    ResponseFieldFilter, has_empty_body, set_response_hop_fields, validate_response,
+    ResponseFieldFilter, drop_trailers, has_empty_body, set_response_hop_fields, validate_response,
 };
 pub(crate) use via::Via;

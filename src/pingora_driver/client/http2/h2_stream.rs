@@ -239,6 +239,15 @@ impl H2Stream {
             || length.is_some_and(|length| length.as_bytes() == b"0")
     }
 
+    /// A part of the response has been passed on since `began`. The host cannot be late for this time, and a client that
+    /// waits for answers before it sends more is not slow.
+    fn note_progress(&mut self, began: Instant) {
+        self.state.extend_response_deadline(began.elapsed());
+        if let Some(since) = self.body_wait_since.take() {
+            self.state.add_client_wait(since.elapsed());
+        }
+    }
+
     /// Records whether the client has received a response head.
     fn note_write<T>(&self, outcome: Result<T>) -> Result<T> {
         if self.inner.response_written().is_some() {
