@@ -30,6 +30,9 @@ const NAMES: [&str; 17] = [
 ];
 
 impl GrpcStatus {
+    /// The number of statuses.
+    pub const COUNT: usize = NAMES.len();
+
     /// The field, or the trailer, that has the number of the status.
     pub const FIELD: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -80,6 +83,29 @@ impl GrpcStatus {
             502 | 503 => GrpcStatus::UNAVAILABLE,
             _ => GrpcStatus::UNKNOWN,
         }
+    }
+
+    /// The status of HTTP that means the same. By it the policies judge the status: ejection, retries and error counts.
+    pub fn http_status(self) -> u16 {
+        match self.0 {
+            0 => 200,
+            1 => 499,
+            3 | 9 | 11 => 400,
+            4 => 504,
+            5 => 404,
+            6 | 10 => 409,
+            7 => 403,
+            8 => 429,
+            12 => 501,
+            14 => 503,
+            16 => 401,
+            _ => 500,
+        }
+    }
+
+    /// Whether a call that ended like this has failed through no fault of its caller, who also sets its deadline.
+    pub fn is_failure(self) -> bool {
+        self.http_status() >= 500 && self != GrpcStatus::DEADLINE_EXCEEDED
     }
 
     /// Its number.

@@ -26,6 +26,9 @@ pub(super) fn are_own(session: &Session, ctx: &RequestContext) -> bool {
 pub(super) fn note_request_head(session: &mut Session, ctx: &mut RequestContext) {
     let body = http_rules::request_body(session.req_header().into());
     let state = client::state_of(session.as_downstream());
+    if let (Some(state), Some(left)) = (state, ctx.time_left()) {
+        state.set_call_deadline(left);
+    }
     ctx.response_started = state.map(|state| state.response_started());
     let Some(client) = ClientStream::of(session.as_downstream()) else {
         return;
@@ -71,6 +74,10 @@ pub(super) fn begin_tunnel(session: &mut Session, ctx: &RequestContext) {
 /// # Errors
 /// If the client sends its body too slowly.
 pub(super) fn check_body_rate(session: &Session, ctx: &RequestContext) -> Result<()> {
+    if ctx.grpc.is_some() {
+        // A stream of messages may pause.
+        return Ok(());
+    }
     let (Some(rate), Some(waited)) = (
         ctx.active.limits.min_body_rate,
         client::client_wait(session.as_downstream()),

@@ -22,10 +22,10 @@ use crate::config::HalfClose;
 use crate::proxy::attempt::AttemptProgress;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
-use crate::proxy::failure;
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse, ceil_seconds};
 use crate::proxy::{Proxy, http_rules};
+use crate::proxy::{failure, grpc};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -131,10 +131,15 @@ impl ProxyHttp for Proxy {
             }
         }
         let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
+        let left = ctx.time_left();
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(grpc::deadline_error());
+        }
         let timeouts = ctx.timeouts();
+        let connect = left.map_or(timeouts.connect, |left| left.min(timeouts.connect));
         let options = &mut peer.options;
-        options.connection_timeout = Some(timeouts.connect);
-        options.total_connection_timeout = Some(timeouts.connect);
+        options.connection_timeout = Some(connect);
+        options.total_connection_timeout = Some(connect);
         options.read_timeout = Some(timeouts.read);
         options.write_timeout = Some(timeouts.write);
         if deadlines::are_own(session, ctx) {
@@ -162,6 +167,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        if ctx.time_left().is_some_and(|left| left.is_zero()) {
+            ctx.deadline_passed();
+            return grpc::deadline_error();
+        }
         if client::check_disconnect(session.as_downstream_mut()).is_some() {
             ctx.client_left_while_connecting();
             error.set_retry(false);
@@ -265,8 +274,9 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         trailers: &mut HeaderMap,
-        _ctx: &mut RequestContext,
+        ctx: &mut RequestContext,
     ) -> Result<Option<Bytes>> {
+        ctx.trailers_received(trailers);
         http_rules::drop_trailers(trailers);
         Ok(None)
     }

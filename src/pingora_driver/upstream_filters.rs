@@ -94,11 +94,10 @@ pub(super) fn filter_response(
         ctx.has_response_deadline = true;
         deadlines::set_response_deadline(session, ctx);
     }
-    ctx.response_head_received(response.status.as_u16());
+    let judged = ctx.judged_status(response.status, &response.headers);
+    ctx.response_head_received(response.status.as_u16(), judged.as_u16());
     let sent = sent_request(session, ctx);
-    if ctx.is_retryable_status(response.status)
-        && ctx.abandon_attempt(session.req_header().into(), sent)
-    {
+    if ctx.is_retryable_status(judged) && ctx.abandon_attempt(session.req_header().into(), sent) {
         // The response has not left the filters, and the connection that carries the rest of it will be closed.
         let status = ErrorType::HTTPStatus(response.status.as_u16());
         return Err(Error::explain(status, "the request is retried on another host").into_up());

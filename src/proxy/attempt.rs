@@ -60,6 +60,12 @@ impl RequestContext {
         self.lease = None;
     }
 
+    /// The deadline that the client has set was over while the proxy was connecting to a host, which is not to blame.
+    pub(crate) fn deadline_passed(&mut self) {
+        self.end_attempt(AttemptOutcome::Client);
+        self.lease = None;
+    }
+
     /// Ends an attempt that could not connect to its host. Returns whether the request is retried.
     pub(crate) fn connect_failed(&mut self, error: &Error) -> bool {
         let has_retried = self.attempts.iter().any(Attempt::is_stale);
@@ -94,9 +100,10 @@ impl RequestContext {
         }
     }
 
-    /// The host's response head has arrived. Not called for informational responses.
-    pub(crate) fn response_head_received(&mut self, status: u16) {
-        let outcome = self.pool().outcome_of(status);
+    /// The host's response head has arrived. Not called for informational responses. `judged` is the status by which the
+    /// host is judged.
+    pub(crate) fn response_head_received(&mut self, status: u16, judged: u16) {
+        let outcome = self.pool().outcome_of(judged);
         let now = Instant::now();
         self.host_response = Some(HostResponse {
             after: now - self.attempt_started,

@@ -12,6 +12,7 @@ use super::admission::traffic_state::InFlightGuard;
 use super::failure::SentRequest;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ClientOrigin;
+use super::grpc::GrpcCall;
 use super::mirror::RequestCopy;
 use super::request_limits::RequestLimits;
 use super::selection::input::{RetryRules, SelectionInput, is_repeatable};
@@ -44,6 +45,8 @@ pub struct RequestContext {
     pub(crate) trace: Option<TraceContext>,
     /// The protocol to which the request asks to upgrade the connection.
     pub(crate) upgrade: Option<Arc<str>>,
+    /// Set if the request is a call of gRPC.
+    pub(crate) grpc: Option<Box<GrpcCall>>,
     /// The request's handle on its pool's retry budget, from the first attempt on. `None`: the pool does not retry.
     pub(crate) retry_handle: Option<RetryHandle>,
     /// The host named by the client's affinity cookie. `None`: the response must set a new cookie.
@@ -122,6 +125,7 @@ impl RequestContext {
             id: None,
             trace: None,
             upgrade: None,
+            grpc: None,
             retry_handle: None,
             affinity_host: None,
             began: now,
@@ -162,6 +166,9 @@ impl RequestContext {
         self.attempt_started = Instant::now();
         self.host_response = None;
         self.has_response_deadline = false;
+        if let Some(call) = &mut self.grpc {
+            call.forget_status();
+        }
         self.body_bytes = 0;
         if let Some(lease) = &self.lease {
             let host = lease.member().host();

@@ -7,6 +7,7 @@ use h2::Reason;
 use http::Method;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::grpc::DEADLINE;
 use crate::message::RequestView;
 use crate::pool::Failure;
 use crate::record::TerminationReason;
@@ -15,6 +16,7 @@ use crate::record::TerminationReason;
 pub(crate) fn status_for(error: &Error) -> Option<u16> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => Some(*code),
+        (_, etype) if *etype == DEADLINE => Some(504),
         (ErrorSource::Upstream, etype) if is_timeout(etype) => Some(504),
         (ErrorSource::Upstream, _) => Some(502),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(408),
@@ -37,6 +39,7 @@ pub(crate) fn status_for(error: &Error) -> Option<u16> {
 pub(crate) fn termination_for(error: &Error, last: Option<Failure>) -> TerminationReason {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => TerminationReason::TooLarge,
+        (_, etype) if *etype == DEADLINE => TerminationReason::Deadline,
         // No host is left for another attempt.
         (_, ErrorType::HTTPStatus(_)) => {
             last.map_or(TerminationReason::NoHost, TerminationReason::from_failure)

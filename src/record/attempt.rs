@@ -86,7 +86,7 @@ pub enum AttemptOutcome {
     Stale,
     /// This machine is out of a resource for connections: file descriptors, ports or memory.
     Resources,
-    /// The client disconnected, sent an invalid request, or was too slow.
+    /// The client disconnected, sent an invalid request, was too slow, or had set a deadline that was over.
     Client,
     /// An internal error of the proxy.
     Internal,

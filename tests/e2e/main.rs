@@ -25,6 +25,7 @@ mod event_stream;
 mod examples;
 mod explain;
 mod failover;
+mod grpc;
 mod handover;
 mod harness;
 mod headers;

@@ -255,6 +255,14 @@ impl Http2 {
         joined.collect()
     }
 
+    /// Waits for anything that happens on the connection.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async {
+            let done = tokio::time::timeout(PATIENCE, future).await;
+            done.expect("it happens in time")
+        })
+    }
+
     /// Waits for the connection's end.
     pub(crate) fn end(self) -> Result<(), h2::Error> {
         let Http2 {

@@ -25,6 +25,7 @@ use crate::deadline_timer::DeadlineTimer;
 use crate::pingora_driver::client::connection_state::{
     AbortReason, ConnectionState, DownstreamPeer,
 };
+use crate::proxy::grpc;
 use crate::record::TerminationReason;
 
 /// Wraps Pingora's session of an HTTP/2 stream and adds what it lacks compared with HTTP/1.1: a timeout for the
@@ -195,6 +196,8 @@ impl H2Stream {
                 limit.map(|limit| since + limit)
             }
         };
+        let call_deadline = self.state.call_deadline();
+        let deadline = deadline.into_iter().chain(call_deadline).min();
         let timer = &mut self.timer;
         let mut reading = pin!(self.inner.read_body_or_idle(idle));
         let outcome = poll_fn(|context| match reading.as_mut().poll(context) {
@@ -219,6 +222,9 @@ impl H2Stream {
                 self.state.abort(AbortReason::ClientGone);
                 let cancelled = "the client has cancelled the request";
                 Err(Error::because(ErrorType::ConnectionClosed, cancelled, error).into_down())
+            }
+            None if call_deadline.is_some_and(|time| time <= Instant::now()) => {
+                Err(grpc::deadline_error())
             }
             None if idle => {
                 self.state.note_host_timeout();
