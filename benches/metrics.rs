@@ -51,6 +51,7 @@ fn report(observer: &dyn Observer, active: &ActiveConfig, times: u64) -> Duratio
                 began: now,
                 duration: Duration::from_micros(800 + number % 512),
                 queued: Duration::ZERO,
+                grpc_status: None,
                 status: Some(200),
                 received: 0,
                 sent: 1_024,

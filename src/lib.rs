@@ -25,6 +25,8 @@ pub mod event_log;
 #[cfg(all(test, feature = "proxy"))]
 mod fuzz;
 #[cfg(feature = "proxy")]
+pub mod grpc_status;
+#[cfg(feature = "proxy")]
 pub mod health;
 #[cfg(feature = "proxy")]
 pub mod history;

@@ -6,6 +6,7 @@ use super::entry_batch::{AttemptEntry, EntryText, EntryView};
 use super::json_object::{JsonObject, key};
 use super::timestamp_formatter::TimestampFormatter;
 use crate::address_text::AddressText;
+use crate::grpc_status::GrpcStatus;
 
 /// Appends the line of a request, without a line break.
 pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut TimestampFormatter) {
@@ -50,6 +51,8 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
     }
     object.escaped_str(key!("user_agent"), line.text(EntryText::UserAgent));
     object.escaped_str(key!("referer"), line.text(EntryText::Referer));
+    let grpc_status = summary.grpc_status.map(GrpcStatus::number);
+    object.number(key!("grpc_status"), grpc_status);
     object.end();
 }
 

@@ -17,14 +17,20 @@ use super::status::statuses;
 
 /// A host that needs more results in a row would hardly ever change its state.
 const MAX_IN_A_ROW: usize = 1_000;
+/// No name of a service is longer, in bytes.
+const MAX_SERVICE: usize = 255;
 /// The keys of an HTTP check alone.
-const HTTP_KEYS: [&str; 4] = ["method", "path", "host", "expect"];
+const HTTP_KEYS: [&str; 3] = ["method", "path", "expect"];
 
 section! {
     /// The keys of a health check.
     pub(super) struct HealthCheckKeys: Eq {
-        /// `tcp`: the host takes a connection. `http`: it answers a request.
-        r#type: ProbeType { choice(&[("tcp", ProbeType::Tcp), ("http", ProbeType::Http)]), default "tcp" },
+        /// `tcp`: the host takes a connection. `http`: it answers a request, over what `protocol` of the pool says. `grpc`:
+        /// its health service (grpc.health.v1) says SERVING, for which the hosts have to speak HTTP/2.
+        r#type: ProbeType {
+            choice(&[("tcp", ProbeType::Tcp), ("http", ProbeType::Http), ("grpc", ProbeType::Grpc)]),
+            default "tcp"
+        },
         /// From one check of a host to the next; each is shifted at random by up to a tenth.
         interval: Duration { time(), default "2s" },
         /// For one whole check, at most `interval`. A timeout is no sign against a host that meanwhile answers requests,
@@ -40,10 +46,12 @@ section! {
         method: Method { method(), conditional "GET" },
         /// HTTP: its path, with a query or not.
         path: PathAndQuery { path(), conditional "/" },
-        /// HTTP: its Host; without it the host's own host:port.
+        /// HTTP and gRPC: its Host; without it the host's own host:port.
         host: Option<String> { host(), optional "api.example.com" },
         /// HTTP: the statuses of a success, one or a list, such as 204 or `[200, 300-399]`.
         expect: Vec<(u16, u16)> { expect(), conditional "[200-399]" },
+        /// gRPC: the service that is asked about, such as package.Service; without it the host as a whole.
+        service: Option<String> { service(), optional "shop.Orders" },
     }
     check keys_fit;
 }
@@ -81,6 +89,13 @@ pub enum Probe {
         /// The statuses of a success as ranges, both ends included.
         expect: Vec<(u16, u16)>,
     },
+    /// A request to the health service of gRPC.
+    Grpc {
+        /// The service that is asked about; empty: the host as a whole.
+        service: String,
+        /// The authority of the request; `None`: the host's own `host:port`.
+        host: Option<String>,
+    },
 }
 
 /// What kind of check it is.
@@ -90,6 +105,8 @@ pub(super) enum ProbeType {
     Tcp,
     /// An HTTP request.
     Http,
+    /// A request to the health service of gRPC.
+    Grpc,
 }
 
 /// What a host is before its first check.
@@ -106,6 +123,7 @@ pub(super) fn hint(text: &str) -> Option<String> {
     Some(match text {
         "true" | "on" | "yes" | "tcp" => "{ type: tcp }".to_owned(),
         "http" => "{ type: http }".to_owned(),
+        "grpc" => "{ type: grpc }".to_owned(),
         "false" | "off" | "no" => "none".to_owned(),
         path if path.starts_with('/') && path.parse::<PathAndQuery>().is_ok() => {
             format!("{{ type: http, path: {path} }}")
@@ -140,13 +158,12 @@ impl Kind for HealthCheckKind {
             .map(HealthCheck::from)
     }
 
-    /// Without the keys that a TCP check may not have.
+    /// Without the keys that checks of other types have.
     fn dump(&self, value: &HealthCheck) -> Json {
         let mut dump = map_of::<HealthCheckKeys>().dump(&value.keys());
-        if value.probe == Probe::Tcp
-            && let Some(map) = dump.as_object_mut()
-        {
-            map.retain(|key, _| !HTTP_KEYS.contains(&key.as_str()));
+        if let Some(map) = dump.as_object_mut() {
+            let r#type = value.keys().r#type;
+            map.retain(|key, _| owner(key).is_none_or(|(types, _)| types.contains(&r#type)));
         }
         dump
     }
@@ -169,6 +186,7 @@ impl From<HealthCheckKeys> for HealthCheck {
             path,
             host,
             expect,
+            service,
         } = keys;
         HealthCheck {
             probe: match r#type {
@@ -178,6 +196,10 @@ impl From<HealthCheckKeys> for HealthCheck {
                     path,
                     host,
                     expect,
+                },
+                ProbeType::Grpc => Probe::Grpc {
+                    service: service.unwrap_or_default(),
+                    host,
                 },
             },
             interval,
@@ -192,30 +214,55 @@ impl From<HealthCheckKeys> for HealthCheck {
 impl HealthCheck {
     /// The keys that stand for it.
     fn keys(&self) -> HealthCheckKeys {
-        let (r#type, method, path, host, expect) = match self.probe.clone() {
-            Probe::Tcp => {
-                let path = PathAndQuery::from_static("/");
-                (ProbeType::Tcp, Method::GET, path, None, vec![(200, 399)])
-            }
-            Probe::Http {
-                method,
-                path,
-                host,
-                expect,
-            } => (ProbeType::Http, method, path, host, expect),
-        };
-        HealthCheckKeys {
-            r#type,
+        let mut keys = HealthCheckKeys {
+            r#type: ProbeType::Tcp,
             interval: self.interval,
             timeout: self.timeout,
             rise: self.rise,
             fall: self.fall,
             initial: self.initial,
-            method,
-            path,
-            host,
-            expect,
+            method: Method::GET,
+            path: PathAndQuery::from_static("/"),
+            host: None,
+            expect: vec![(200, 399)],
+            service: None,
+        };
+        match self.probe.clone() {
+            Probe::Tcp => {}
+            Probe::Http {
+                method,
+                path,
+                host,
+                expect,
+            } => {
+                keys.r#type = ProbeType::Http;
+                (keys.method, keys.path, keys.host, keys.expect) = (method, path, host, expect);
+            }
+            Probe::Grpc { service, host } => {
+                (keys.r#type, keys.host) = (ProbeType::Grpc, host);
+                keys.service = Some(service).filter(|service| !service.is_empty());
+            }
         }
+        keys
+    }
+}
+
+/// The types of checks that a key belongs to, as values and as people call them; `None`: to all.
+fn owner(key: &str) -> Option<(&'static [ProbeType], &'static str)> {
+    match key {
+        "host" => Some((
+            &[ProbeType::Http, ProbeType::Grpc],
+            "an HTTP or gRPC check; did you mean `type: http` or `type: grpc`?",
+        )),
+        "service" => Some((
+            &[ProbeType::Grpc],
+            "a gRPC check; did you mean `type: grpc`?",
+        )),
+        _ if HTTP_KEYS.contains(&key) => Some((
+            &[ProbeType::Http],
+            "an HTTP check; did you mean `type: http`?",
+        )),
+        _ => None,
     }
 }
 
@@ -235,10 +282,11 @@ fn keys_fit(check: &mut HealthCheckKeys, map: &Node, reader: &mut Reader<'_>) {
         );
         reader.problem_of_key(map, blamed, message);
     }
-    if check.r#type == ProbeType::Tcp {
-        for key in HTTP_KEYS.into_iter().filter(|key| map.get(key).is_some()) {
-            let message = format!("`{key}` belongs to an HTTP check; did you mean `type: http`?");
-            reader.problem_of_key(map, key, message);
+    for key in map.entries().iter().map(|entry| entry.key.as_str()) {
+        if let Some((types, told)) = owner(key)
+            && !types.contains(&check.r#type)
+        {
+            reader.problem_of_key(map, key, format!("`{key}` belongs to {told}"));
         }
     }
 }
@@ -277,6 +325,20 @@ fn host() -> Scalar<String> {
         _ => Err(format!("{} is not a host name", quote(text))),
     };
     scalar("a host name", read, |host| json!(host))
+}
+
+fn service() -> Scalar<String> {
+    let read = |text: &str| {
+        let is_proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
+        match !text.is_empty() && text.len() <= MAX_SERVICE && text.chars().all(is_proper) {
+            true => Ok(text.to_owned()),
+            false => Err(format!(
+                "{} is not a name of a service, such as `shop.Orders`",
+                quote(text)
+            )),
+        }
+    };
+    scalar("a name of a service", read, |service| json!(service))
 }
 
 fn expect() -> List<Scalar<(u16, u16)>> {

@@ -10,7 +10,8 @@ use super::certificates::{self, Certificate, CertificateSource};
 use super::document::Node;
 use super::hints::quote;
 use super::schema::{
-    Kind, List, Reader, Scalar, boolean, boolean_hint, list, map_of, or_none, scalar, section,
+    Kind, List, Reader, Scalar, boolean, boolean_hint, choice, list, map_of, or_none, scalar,
+    section,
 };
 use super::tls_policy::{self, SessionTickets, TlsProfile, TlsVersion};
 
@@ -29,14 +30,38 @@ section! {
         /// Load balancers in front that announce the client with the PROXY protocol, version 1 or 2. The announced address
         /// then counts for everything. Only these networks may connect, and only with such a header.
         proxy_protocol: Option<ProxyProtocol> { map_of::<ProxyProtocol>(), optional "" },
+        /// HTTP/2 beside HTTP/1.1 without TLS: `cleartext` takes it from clients that begin with its preface (prior
+        /// knowledge), as gRPC clients without TLS do. `Upgrade: h2c` is ignored. With TLS see `tls.http2`.
+        http2: CleartextHttp2 {
+            choice(&[("off", CleartextHttp2::Off), ("cleartext", CleartextHttp2::Cleartext)]),
+            default "off"
+        },
         /// Whether plain requests are redirected to https://, with the same host, path and query, on port 443 (308). Those
         /// below /.well-known/acme-challenge/ are not, nor those that came to a trusted proxy over https.
         redirect_https: bool { boolean(), default "false" },
     }
-    check redirects_plain_requests;
+    check keys_fit;
 }
 
-fn redirects_plain_requests(listener: &mut Listener, map: &Node, reader: &mut Reader<'_>) {
+/// HTTP/2 without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleartextHttp2 {
+    /// Not at all.
+    Off,
+    /// With prior knowledge.
+    Cleartext,
+}
+
+fn keys_fit(listener: &mut Listener, map: &Node, reader: &mut Reader<'_>) {
+    redirects_plain_requests(listener, map, reader);
+    if listener.http2 == CleartextHttp2::Cleartext && listener.tls.is_some() {
+        let message =
+            "this listener has TLS, which chooses the protocol; it is `http2` within `tls` there";
+        reader.problem_of_key(map, "http2", message);
+    }
+}
+
+fn redirects_plain_requests(listener: &Listener, map: &Node, reader: &mut Reader<'_>) {
     if listener.redirect_https && listener.tls.is_some() {
         let message =
             "requests over TLS are https already; this key is for the listener of plain HTTP";

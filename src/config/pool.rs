@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::algorithm::{Algorithm, AlgorithmKind};
 use super::document::{Content, Entry, Node};
 use super::ejection::Ejection;
-use super::health_check::{self, HealthCheck, HealthCheckKind};
+use super::health_check::{self, HealthCheck, HealthCheckKind, Probe};
 use super::hints::quote;
 use super::host::{self, Host};
 use super::maintenance::Maintenance;
@@ -72,6 +72,18 @@ section! {
         slow_start: Option<SlowStart> { or_none(map_of::<SlowStart>(), boolean_hint), default "{}" },
         /// TLS to the hosts; `true`: with its defaults.
         tls: Option<PoolTls> { or_false(map_of::<PoolTls>()), default "false" },
+        /// What hosts speak. `http2`: HTTP/2 over TLS. `h2c`: HTTP/2 without TLS, from the first byte on. `auto`: HTTP/2 or
+        /// HTTP/1.1, as each host chooses in the TLS handshake. Requests share connections of HTTP/2, and further ones are
+        /// opened as needed. Upgrades such as WebSocket need HTTP/1.1, which `auto` uses for them.
+        protocol: Protocol {
+            choice(&[
+                ("http1", Protocol::Http1),
+                ("http2", Protocol::Http2),
+                ("h2c", Protocol::H2c),
+                ("auto", Protocol::Auto),
+            ]),
+            default "http1"
+        },
         /// Whether clients get 503 with Retry-After instead of being sent to a host; `true`: with its defaults. Health checks go
         /// on. `ballast maintenance` turns it on and off at run time.
         maintenance: Option<Maintenance> { or_false(map_of::<Maintenance>()), default "false" },
@@ -81,6 +93,56 @@ section! {
             /// Hosts of the file that an operator has removed since, and when.
             removed: Vec<(Host, Timestamp)> = Vec::new(),
         }
+    }
+    check protocol_fits;
+}
+
+/// Reports a protocol that needs TLS where there is none, or the other way round.
+fn protocol_fits(pool: &mut Pool, map: &Node, reader: &mut Reader<'_>) {
+    check_fits(pool, map, reader);
+    let message = match (pool.protocol, &pool.tls) {
+        (Protocol::Http2, None) => "HTTP/2 needs `tls: true`; without TLS it is `protocol: h2c`",
+        (Protocol::Auto, None) => {
+            "hosts choose their protocol in the TLS handshake; set `tls: true`, or `protocol: h2c` or `http1`"
+        }
+        (Protocol::H2c, Some(_)) => "h2c is HTTP/2 without TLS; with `tls` it is `protocol: http2`",
+        _ => return,
+    };
+    reader.problem_of_key(map, "protocol", message);
+}
+
+/// Reports a check by gRPC of hosts that do not speak HTTP/2.
+fn check_fits(pool: &Pool, map: &Node, reader: &mut Reader<'_>) {
+    let check = pool.health_check.as_ref().map(|check| &check.probe);
+    if matches!(check, Some(Probe::Grpc { .. })) && !pool.protocol.may_be_http2() {
+        let message =
+            "gRPC needs hosts of HTTP/2; set `protocol: h2c`, or `http2` with `tls: true`";
+        reader.problem_of_key(map, "health_check", message);
+    }
+}
+
+/// What the hosts of a pool speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 over TLS.
+    Http2,
+    /// HTTP/2 without TLS, with prior knowledge.
+    H2c,
+    /// HTTP/2 or HTTP/1.1, as the host chooses in the TLS handshake.
+    Auto,
+}
+
+impl Protocol {
+    /// Whether requests may be sent over HTTP/2.
+    pub fn may_be_http2(self) -> bool {
+        self != Protocol::Http1
+    }
+
+    /// Whether requests may be sent over HTTP/1.1.
+    pub fn may_be_http1(self) -> bool {
+        matches!(self, Protocol::Http1 | Protocol::Auto)
     }
 }
 

@@ -13,8 +13,9 @@ use super::client_connection::ClientConnection;
 use super::exchange::{Exchange, RequestBuffers};
 use super::free_list::FreeList;
 use super::transport::Transport;
-use super::{ClientInfo, Engine};
+use super::{ClientInfo, Engine, UnservedConnection};
 use crate::message::head::{HeadError, HeadProgress, MAX_FIELDS};
+use crate::message::http2_preface::begins_http2;
 use crate::proxy::completion::report_early_error;
 use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::{LINGER, LocalResponse};
@@ -40,6 +41,8 @@ enum NextRequest {
     Ready(usize),
     /// A complete head of this length that is refused with this response.
     Refused(usize, LocalResponse),
+    /// HTTP/2 with prior knowledge.
+    Http2,
     /// Malformed bytes, or a head that is too large or too slow; there is no request to report.
     Invalid(LocalResponse),
     /// No bytes: the client closed, the idle timeout expired, or the process shuts down.
@@ -59,6 +62,8 @@ pub(super) enum AfterRequest {
     Close,
     /// The connection is dropped without a proper end.
     Abort,
+    /// Pingora serves the request, whose head is unread again, and all that follow.
+    HandOver,
 }
 
 impl<'e> ConnectionTask<'e> {
@@ -72,7 +77,8 @@ impl<'e> ConnectionTask<'e> {
         }
     }
 
-    pub(super) async fn serve(mut self) {
+    /// Serves the connection until it closes, or until a request needs Pingora.
+    pub(super) async fn serve(mut self) -> Option<UnservedConnection> {
         let engine = self.engine;
         let mut registered = None;
         poll_fn(|context| {
@@ -83,10 +89,12 @@ impl<'e> ConnectionTask<'e> {
         loop {
             let (buffers, next, began) = self.read_head().await;
             let after = match next {
-                NextRequest::Closed => return self.client.lingering_close().await,
+                NextRequest::Closed => AfterRequest::LingeringClose,
                 NextRequest::Aborted => {
-                    return self.report_without_head(began, None, TerminationReason::ClientGone);
+                    self.report_without_head(began, None, TerminationReason::ClientGone);
+                    AfterRequest::Abort
                 }
+                NextRequest::Http2 => return Some(self.hand_over(true)),
                 NextRequest::Invalid(response) => {
                     self.report_without_head(began, Some(response), response.termination());
                     self.send(response).await;
@@ -102,10 +110,25 @@ impl<'e> ConnectionTask<'e> {
             };
             match after {
                 AfterRequest::KeepAlive => self.requests += 1,
-                AfterRequest::LingeringClose => return self.client.lingering_close().await,
-                AfterRequest::Close => return self.client.send_close_notify().await,
-                AfterRequest::Abort => return,
+                AfterRequest::LingeringClose => {
+                    self.client.lingering_close().await;
+                    return None;
+                }
+                AfterRequest::Close => {
+                    self.client.send_close_notify().await;
+                    return None;
+                }
+                AfterRequest::Abort => return None,
+                AfterRequest::HandOver => return Some(self.hand_over(false)),
             }
+        }
+    }
+
+    fn hand_over(self, is_http2: bool) -> UnservedConnection {
+        UnservedConnection {
+            received: self.client.inbound.filled().to_vec(),
+            socket: self.client.socket,
+            is_http2,
         }
     }
 
@@ -126,8 +149,21 @@ impl<'e> ConnectionTask<'e> {
             loop {
                 if !client.inbound.is_empty() {
                     let bytes = client.inbound.filled();
+                    let http2 = match bytes {
+                        [b'P', ..] if is_first && engine.takes_cleartext_http2(self.peer) => {
+                            begins_http2(bytes)
+                        }
+                        _ => Some(false),
+                    };
+                    if http2 == Some(true) {
+                        return Poll::Ready(NextRequest::Http2);
+                    }
                     let buffers = buffers.get_or_insert_with(take_buffers);
-                    match buffers.head.read_request(bytes, MAX_FIELDS) {
+                    let parsed = match http2 {
+                        None => Ok(HeadProgress::Partial),
+                        Some(_) => buffers.head.read_request(bytes, MAX_FIELDS),
+                    };
+                    match parsed {
                         Ok(HeadProgress::Complete(length)) => {
                             return Poll::Ready(NextRequest::Ready(length));
                         }

@@ -21,6 +21,7 @@ use crate::message::body_decoder::BodyDecoder;
 use crate::message::framing;
 use crate::message::head::MessageHead;
 use crate::message::{FieldsView, RequestView};
+use crate::proxy::admission::may_need_http2;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
@@ -72,7 +73,8 @@ pub(super) struct Exchange<'c> {
     pub(super) requests: u64,
     /// When the whole head had been read.
     pub(super) began: std::time::Instant,
-    /// The length of the head, which is still at the front of `client.inbound`.
+    /// The length of the head, which is still at the front of `client.inbound`. It stays there if the connection is
+    /// handed over.
     pub(super) length: usize,
 }
 
@@ -124,7 +126,6 @@ impl Exchange<'_> {
             return AfterRequest::Abort;
         };
         let request = view(head, bytes, &method);
-        self.client.inbound.consume(self.length);
         let active = self.engine.active.load_full();
         let mut ctx = RequestContext::new(active, self.engine.traffic.enter(), self.began);
         ctx.identify(request, self.peer.address);
@@ -139,6 +140,7 @@ impl Exchange<'_> {
         let content_length = match validated {
             Ok(content_length) => content_length,
             Err((response, connection)) => {
+                self.client.inbound.consume(self.length);
                 let keep_alive = keep_alive && connection == Persistence::KeepAlive;
                 return self
                     .refuse(&mut ctx, request, response.into(), keep_alive, &mut body)
@@ -149,6 +151,12 @@ impl Exchange<'_> {
         let is_dropped = |name: &[u8]| http_rules::is_dropped(name, &ctx.active, trusted);
         head.remove(bytes, is_dropped);
         let request = view(head, bytes, &method);
+        if ctx.active.has_http2_hosts && may_need_http2(request, &ctx) {
+            // Pingora reports the request.
+            ctx.is_reported = true;
+            return AfterRequest::HandOver;
+        }
+        self.client.inbound.consume(self.length);
         if !ctx.in_flight.admit(ctx.active.limits.max_in_flight) {
             let response = LocalResponse::OVERLOADED;
             return self

@@ -35,9 +35,20 @@ use tokio::time::sleep;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 use connection_task::ConnectionTask;
 use idle_closer::IdleCloser;
-use transport::Transport;
 
 pub use lazy_tcp::LazyTcp;
+pub use transport::Transport;
+
+/// A connection that Pingora is to serve from here on: its client speaks HTTP/2, or the hosts of a request may.
+#[derive(Debug)]
+pub struct UnservedConnection {
+    /// The client's socket.
+    pub socket: Transport,
+    /// What has been read from it, from the first request on that the engine has not served.
+    pub received: Vec<u8>,
+    /// Whether the client speaks HTTP/2.
+    pub is_http2: bool,
+}
 
 /// How often each thread frees idle resources: expired connections to hosts, and unused buffers.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -89,17 +100,22 @@ impl Engine {
         }
     }
 
-    /// Serves a plain TCP connection until it closes.
-    pub async fn serve_tcp(&self, socket: LazyTcp, peer: ClientInfo) {
+    /// Serves a plain TCP connection until it closes, or returns it once Pingora is to serve it.
+    pub async fn serve_tcp(&self, socket: LazyTcp, peer: ClientInfo) -> Option<UnservedConnection> {
         let connection = ConnectionTask::new(self, Transport::Tcp(socket), peer);
-        connection.serve().await;
+        connection.serve().await
     }
 
-    /// Serves a TLS connection until it closes.
-    pub async fn serve_tls(&self, socket: Stream, peer: ClientInfo) {
-        ConnectionTask::new(self, Transport::Tls(socket), peer)
-            .serve()
-            .await;
+    /// Serves a TLS connection until it closes, or returns it once Pingora is to serve it.
+    pub async fn serve_tls(&self, socket: Stream, peer: ClientInfo) -> Option<UnservedConnection> {
+        let connection = ConnectionTask::new(self, Transport::Tls(socket), peer);
+        connection.serve().await
+    }
+
+    fn takes_cleartext_http2(&self, peer: ClientInfo) -> bool {
+        let active = self.active.load();
+        let listener = peer.listener.filter(|_| !peer.tls);
+        listener.is_some_and(|listener| active.takes_cleartext_http2(listener))
     }
 
     /// Closes idle client connections, now and whenever one becomes idle later.

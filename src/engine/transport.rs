@@ -1,5 +1,6 @@
 //! A connection's transport: plain TCP or TLS.
 
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,10 +12,20 @@ use super::buffer::Buffer;
 use super::lazy_tcp::LazyTcp;
 
 /// A transport. Plain TCP, the common kind, is not boxed.
-pub(super) enum Transport {
+pub enum Transport {
+    /// Plain TCP.
     Tcp(LazyTcp),
     /// A TLS stream from Pingora, or any other stream of a listener.
     Tls(Stream),
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp(_) => "Tcp",
+            Transport::Tls(_) => "Tls",
+        })
+    }
 }
 
 impl Transport {

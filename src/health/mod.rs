@@ -7,6 +7,7 @@
 mod check_permits;
 mod correlated_failure;
 mod ejection_timer;
+mod grpc_check;
 mod host_monitor;
 mod probe;
 mod thresholds;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header;
+use http::{Uri, header};
 use nix::errno::Errno;
 use pingora::connectors::http::Connector as HttpConnector;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
@@ -13,8 +13,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::lb::Backend;
 use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 
+use super::grpc_check::{GrpcHealthCheck, NOT_SERVING};
 use crate::config;
 use crate::pool::{Member, Pool, exhausted_resource};
 use crate::resource_limits;
@@ -54,13 +55,22 @@ impl HealthProbe {
                     host,
                     expect,
                 } => {
-                    let path = path.as_str().as_bytes();
+                    let path = path.as_str();
                     http(member, method, path, host.as_deref(), expect)
+                }
+                config::Probe::Grpc { service, host } => {
+                    let authority = host.as_deref().unwrap_or(member.host().id().as_str());
+                    let connector = HttpConnector::new(Some(connector_options(member)));
+                    let check = GrpcHealthCheck::new(member.peer(), connector, authority, service);
+                    Arc::new(check.expect("the configuration takes only valid authorities"))
                 }
             },
             timeout: check.timeout,
         };
-        let uses_host_name = matches!(&check.probe, config::Probe::Http { host: None, .. });
+        let uses_host_name = matches!(
+            &check.probe,
+            config::Probe::Http { host: None, .. } | config::Probe::Grpc { host: None, .. }
+        );
         let mut probes: Vec<HealthProbe> = Vec::with_capacity(pool.members().len());
         for (position, member) in pool.members().iter().enumerate() {
             let same_probe =
@@ -127,7 +137,7 @@ fn tcp(member: &Member) -> Arc<dyn HealthCheck + Send + Sync> {
 fn http(
     member: &Member,
     method: &http::Method,
-    path: &[u8],
+    path: &str,
     host: Option<&str>,
     expect: &[(u16, u16)],
 ) -> Arc<dyn HealthCheck + Send + Sync> {
@@ -135,17 +145,41 @@ fn http(
     let connector = HttpConnector::new(Some(connector_options(member)));
     let mut check = HttpHealthCheck::new_custom("", member.peer().is_tls(), connector);
     check.peer_template = HttpPeer::clone(member.peer());
-    check.req = RequestHeader::build(method.clone(), path, None)
-        .and_then(|mut request| {
+    // Each check uses a connection of its own.
+    check.peer_template.options.max_h2_streams = 1;
+    let versions = &member.peer().options.alpn;
+    let request = match versions.get_min_http_version() {
+        2 => http2_request(method.clone(), member.peer().is_tls(), (host, path)),
+        _ => RequestHeader::build(method.clone(), path.as_bytes(), None).and_then(|mut request| {
             request.insert_header(header::HOST, host)?;
+            if versions.get_max_http_version() == 1 {
+                request.insert_header(header::CONNECTION, "close")?;
+            }
+            Ok(request)
+        }),
+    };
+    check.req = request
+        .and_then(|mut request| {
             request.insert_header(header::USER_AGENT, "ballast health check")?;
-            request.insert_header(header::CONNECTION, "close")?;
             Ok(request)
         })
         .expect("the configuration takes only what can stand in a request");
     let expect = expect.to_vec();
     check.validator = Some(Box::new(move |head| expected(head, &expect)));
     Arc::new(check)
+}
+
+/// A request over HTTP/2, of which Pingora would otherwise say that its scheme is https.
+pub(super) fn http2_request(
+    method: http::Method,
+    tls: bool,
+    (authority, path): (&str, &str),
+) -> Result<RequestHeader> {
+    let scheme = if tls { "https" } else { "http" };
+    let uri = format!("{scheme}://{authority}{path}").parse::<Uri>();
+    let mut request = RequestHeader::build(method, path.as_bytes(), None)?;
+    request.set_uri(uri.or_err(ErrorType::InvalidHTTPHeader, "the address of a check")?);
+    Ok(request)
 }
 
 /// Each connector holds a copy of the system's certificate authorities, 400 KiB, unless it is configured otherwise.
@@ -194,7 +228,7 @@ fn reason(error: &Error) -> Option<String> {
         ErrorType::ConnectNoRoute => "no route to the host".to_owned(),
         ErrorType::ConnectionClosed => "the host closed the connection".to_owned(),
         ErrorType::InvalidHTTPHeader => "the response is not HTTP".to_owned(),
-        etype if *etype == WRONG_STATUS => context.to_owned(),
+        etype if [WRONG_STATUS, NOT_SERVING].contains(etype) => context.to_owned(),
         etype => {
             let root = error.root_cause();
             format!("{}: {root}", etype.as_str())

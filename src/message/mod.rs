@@ -14,6 +14,7 @@ mod fuzz;
 pub mod head;
 pub(crate) mod head_end_scanner;
 mod head_view;
+pub(crate) mod http2_preface;
 pub(crate) mod request_line_scanner;
 
 pub(crate) use basic_credentials::BasicCredentials;

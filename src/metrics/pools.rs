@@ -107,6 +107,7 @@ struct PoolFamilies {
     sent: Family<1>,
     queue: Family<1>,
     maintenance: Family<1>,
+    grpc: Family<2>,
     copies: Family<2>,
     copies_in_flight: Family<1>,
 }
@@ -149,6 +150,11 @@ impl PoolFamilies {
                 "1 if the clients of a pool get 503 because it is in maintenance, else 0.",
                 ["pool"],
             ),
+            grpc: Family::counter(
+                "ballast_grpc_requests_total",
+                "Calls of gRPC that have ended with a status, by its name. They count as requests as well.",
+                ["pool", "status"],
+            ),
             copies: Family::counter(
                 "ballast_mirrored_requests_total",
                 "Copies of requests for a pool that mirrors others, by outcome. They count in no family of requests.",
@@ -175,6 +181,9 @@ impl PoolFamilies {
         self.queue.put(name, pool.waiting() as f64);
         let maintenance = pool.maintenance().is_some();
         self.maintenance.put(name, f64::from(u8::from(maintenance)));
+        for (status, count) in pool.counters().grpc() {
+            self.grpc.put([pool.name(), status.name()], count as f64);
+        }
         if let Some(copies) = pool.counters().copies() {
             for (outcome, count) in copies.outcomes() {
                 self.copies.put([pool.name(), outcome.code()], count as f64);
@@ -183,9 +192,10 @@ impl PoolFamilies {
         }
     }
 
-    fn into_families(self) -> [MetricFamily; 9] {
+    fn into_families(self) -> [MetricFamily; 10] {
         [
             self.retries.into(),
+            self.grpc.into(),
             self.denied.into(),
             self.balance.into(),
             self.received.into(),

@@ -14,10 +14,21 @@ use crate::proxy::local_response::LINGER;
 /// How long a body may take before its rate is checked.
 const WARM_UP: Duration = Duration::from_secs(5);
 
+/// Whether the deadlines of this module limit the host's response, and Pingora's read timeout of the connection to the
+/// host does not. Pingora has one such timeout for the handshake of an upgrade and for the tunnel, and over HTTP/2 its time
+/// runs while the client is still sending.
+pub(super) fn are_own(session: &Session, ctx: &RequestContext) -> bool {
+    let is_http2 = ClientStream::of(session.as_downstream()).is_none();
+    ctx.upgrade.is_some() || is_http2 && ctx.pool().protocol().may_be_http2()
+}
+
 /// The request's head has been read, so the timeout for heads no longer applies.
 pub(super) fn note_request_head(session: &mut Session, ctx: &mut RequestContext) {
     let body = http_rules::request_body(session.req_header().into());
     let state = client::state_of(session.as_downstream());
+    if let (Some(state), Some(left)) = (state, ctx.time_left()) {
+        state.set_call_deadline(left);
+    }
     ctx.response_started = state.map(|state| state.response_started());
     let Some(client) = ClientStream::of(session.as_downstream()) else {
         return;
@@ -63,6 +74,10 @@ pub(super) fn begin_tunnel(session: &mut Session, ctx: &RequestContext) {
 /// # Errors
 /// If the client sends its body too slowly.
 pub(super) fn check_body_rate(session: &Session, ctx: &RequestContext) -> Result<()> {
+    if ctx.grpc.is_some() {
+        // A stream of messages may pause.
+        return Ok(());
+    }
     let (Some(rate), Some(waited)) = (
         ctx.active.limits.min_body_rate,
         client::client_wait(session.as_downstream()),

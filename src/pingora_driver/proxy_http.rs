@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -22,10 +22,10 @@ use crate::config::HalfClose;
 use crate::proxy::attempt::AttemptProgress;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
-use crate::proxy::failure;
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse, ceil_seconds};
 use crate::proxy::{Proxy, http_rules};
+use crate::proxy::{failure, grpc};
 
 #[async_trait]
 impl ProxyHttp for Proxy {
@@ -141,17 +141,30 @@ impl ProxyHttp for Proxy {
             }
         }
         let mut peer = Box::new(HttpPeer::clone(ctx.begin_at_host()?));
+        let left = ctx.time_left();
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(grpc::deadline_error());
+        }
         let timeouts = ctx.timeouts();
+        let connect = left.map_or(timeouts.connect, |left| left.min(timeouts.connect));
         let options = &mut peer.options;
-        options.connection_timeout = Some(timeouts.connect);
-        options.total_connection_timeout = Some(timeouts.connect);
+        options.connection_timeout = Some(connect);
+        options.total_connection_timeout = Some(connect);
         options.read_timeout = Some(timeouts.read);
         options.write_timeout = Some(timeouts.write);
-        if ctx.upgrade.is_some() {
-            // Pingora has one read timeout for the handshake and for the tunnel; `deadlines` limits the handshake.
+        if deadlines::are_own(session, ctx) {
             options.read_timeout = Some(timeouts.tunnel);
+        }
+        // Over HTTP/2 there are no upgrades, and Pingora sends chunks for its responses without a length.
+        let needs_http1 = ctx.upgrade.is_some() || session.req_header().version == Version::HTTP_10;
+        if needs_http1 {
+            options.set_http_version(1, 1);
+        }
+        // Such a connection outlives its first client.
+        let is_shared = ctx.pool().protocol().may_be_http2() && !needs_http1;
+        if ctx.upgrade.is_some() {
             upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
-        } else if let Some(state) = client::lend_socket(session.as_downstream_mut()) {
+        } else if !is_shared && let Some(state) = client::lend_socket(session.as_downstream_mut()) {
             peer.options.custom_l4 = Some(state);
         }
         Ok(peer)
@@ -164,6 +177,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        if ctx.time_left().is_some_and(|left| left.is_zero()) {
+            ctx.deadline_passed();
+            return grpc::deadline_error();
+        }
         if client::check_disconnect(session.as_downstream_mut()).is_some() {
             ctx.client_left_while_connecting();
             error.set_retry(false);
@@ -218,9 +235,13 @@ impl ProxyHttp for Proxy {
             ctx.send_copy(body);
         }
         // The latency of the host starts only after a slow upload has ended.
-        if end_of_stream && ctx.host_response.is_none() && !session.is_body_empty() {
-            ctx.attempt_started = Instant::now();
-            deadlines::set_response_deadline(session, ctx);
+        if end_of_stream && !session.is_body_empty() {
+            if ctx.host_response.is_none() {
+                ctx.attempt_started = Instant::now();
+            }
+            if ctx.host_response.is_none() || ctx.has_response_deadline {
+                deadlines::set_response_deadline(session, ctx);
+            }
         }
         Ok(())
     }
@@ -243,7 +264,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<Option<Duration>> {
         if end_of_stream {
             deadlines::note_response_end(session);
-        } else if ctx.upgrade_refused {
+        } else if ctx.has_response_deadline {
             deadlines::set_response_deadline(session, ctx);
         }
         Ok(None)
@@ -259,8 +280,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    // Hosts are asked in HTTP/1.1, whose last piece says that it is the last. The trailers of HTTP/2 would end a body without
-    // one, in `response_trailer_filter`.
+    // Hosts of HTTP/2 may end a body by trailers: see `response_trailer_filter`.
     fn response_body_filter(
         &self,
         _session: &mut Session,
@@ -272,6 +292,21 @@ impl ProxyHttp for Proxy {
             upstream_filters::compress_body(body, end_of_stream, ctx)?;
         }
         Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Bytes>> {
+        ctx.trailers_received(trailers);
+        http_rules::drop_trailers(trailers);
+        let mut rest = None;
+        if ctx.compressor.is_some() {
+            upstream_filters::compress_body(&mut rest, true, ctx)?;
+        }
+        Ok(rest)
     }
 
     // Replaces Pingora's implementation. `SentRequest::can_resend` has the guards of the original.

@@ -2,13 +2,14 @@
 //! on its way to the client.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::{connection, deadlines, header_rules, is_over_tls};
-use crate::message::RequestView;
+use crate::config::Protocol;
+use crate::message::{RequestView, framing};
 use crate::proxy::compression::ResponseFacts;
 use crate::proxy::context::RequestContext;
 use crate::proxy::failure::SentRequest;
@@ -31,6 +32,12 @@ pub(super) fn filter_request(
         host.map_err(|error| error.into_down())?;
         request.set_raw_path(&target)?;
     }
+    if request.version == Version::HTTP_2
+        && let Some(authority) = request.uri.authority().cloned()
+    {
+        // For HTTP/1.1 Pingora does this itself.
+        request.insert_header(header::HOST, authority.as_str())?;
+    }
     if ctx.upgrade.is_none() && request.headers.contains_key(header::UPGRADE) {
         // Pingora treats any request with an Upgrade field as an upgrade, whatever Connection says.
         request.remove_header(&header::UPGRADE);
@@ -38,6 +45,16 @@ pub(super) fn filter_request(
     }
     if session.is_body_done() {
         deadlines::set_response_deadline(session, ctx);
+    }
+    if request.version == Version::HTTP_2 {
+        let te = RequestView::from(session.req_header()).fields;
+        if framing::has_option(te.get_all(&header::TE), b"trailers") {
+            // Pingora removes it, and some gRPC servers insist on it.
+            request.insert_header(header::TE, "trailers")?;
+        }
+    } else if ctx.pool().protocol() == Protocol::Http2 {
+        let other = "the host has not chosen HTTP/2 in the TLS handshake";
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, other).into_up());
     }
     let connection = connection(session);
     let host = request.headers.get(header::HOST).cloned();
@@ -75,17 +92,14 @@ pub(super) fn filter_response(
         let early = "the host switched protocols before the request was complete";
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
     }
-    if ctx.upgrade.is_some() && !upgraded {
-        // The connection to the host has the read timeout of a tunnel, so the rest of this response needs its own
-        // deadline.
-        ctx.upgrade_refused = true;
+    if deadlines::are_own(session, ctx) && !upgraded {
+        ctx.has_response_deadline = true;
         deadlines::set_response_deadline(session, ctx);
     }
-    ctx.response_head_received(response.status.as_u16());
+    let judged = ctx.judged_status(response.status, &response.headers);
+    ctx.response_head_received(response.status.as_u16(), judged.as_u16());
     let sent = sent_request(session, ctx);
-    if ctx.is_retryable_status(response.status)
-        && ctx.abandon_attempt(session.req_header().into(), sent)
-    {
+    if ctx.is_retryable_status(judged) && ctx.abandon_attempt(session.req_header().into(), sent) {
         // The response has not left the filters, and the connection that carries the rest of it will be closed.
         let status = ErrorType::HTTPStatus(response.status.as_u16());
         return Err(Error::explain(status, "the request is retried on another host").into_up());

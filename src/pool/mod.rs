@@ -79,6 +79,7 @@ pub struct Pool {
     try_all: bool,
     key: Option<config::KeySource>,
     host_header: config::HostHeader,
+    protocol: config::Protocol,
     health_check: Option<config::HealthCheck>,
     budget: Option<Arc<RetryBudget>>,
     sticky: Option<StickyTokens>,
@@ -163,6 +164,7 @@ impl Pool {
             members,
             key: info.keyed.then(|| key.clone()),
             host_header: pool.host_header,
+            protocol: pool.protocol,
             health_check: pool.health_check.clone(),
             budget: pool
                 .retries
@@ -213,6 +215,11 @@ impl Pool {
     /// The Host field that hosts receive.
     pub fn host_header(&self) -> config::HostHeader {
         self.host_header
+    }
+
+    /// What the hosts speak.
+    pub fn protocol(&self) -> config::Protocol {
+        self.protocol
     }
 
     /// The active health check; `None` if every host counts as healthy.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{CopyCounters, RequestCounts};
+use crate::grpc_status::GrpcStatus;
 
 /// Classes of statuses: 1xx to 5xx, and 0 for no status or one out of range.
 pub const STATUS_CLASSES: usize = 6;
@@ -19,6 +20,8 @@ pub struct PoolCounters {
     received: AtomicU64,
     sent: AtomicU64,
     copies: OnceLock<Arc<CopyCounters>>,
+    /// By the number of the status. Not there without a call.
+    grpc: OnceLock<Box<[AtomicU64; GrpcStatus::COUNT]>>,
 }
 
 /// A request of a client that has ended, however many attempts it had.
@@ -69,6 +72,19 @@ impl PoolCounters {
                 counter.fetch_add(more, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Counts a call of gRPC, which is also counted as a request.
+    pub fn count_grpc(&self, status: GrpcStatus) {
+        let counters = self.grpc.get_or_init(Box::default);
+        counters[usize::from(status.number())].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls of gRPC that have ended with a status, by that status; empty before the first.
+    pub fn grpc(&self) -> impl Iterator<Item = (GrpcStatus, u64)> {
+        let counters = self.grpc.get().into_iter().flat_map(|counters| &**counters);
+        let counts = counters.map(|counter| counter.load(Ordering::Relaxed));
+        GrpcStatus::all().zip(counts)
     }
 
     pub(super) fn count_denied_retry(&self) {

@@ -10,8 +10,8 @@ use super::forwarding::trace_context::TraceSampling;
 use super::http_rules::Via;
 use super::request_limits::{RequestLimits, RouteState};
 use crate::config::{
-    self, Access, ClientIdentity, Config, ErrorPages, HalfClose, Http1, Limits, ProxyProtocol,
-    RouteMatch, Timeouts, Underscores,
+    self, Access, CleartextHttp2, ClientIdentity, Config, ErrorPages, HalfClose, Http1, Limits,
+    ProxyProtocol, RouteMatch, Timeouts, Underscores,
 };
 use crate::pool::{HostRegistry, Pool, PoolError};
 use crate::record::Observer;
@@ -49,6 +49,10 @@ pub struct ActiveConfig {
     pub(crate) request_limits: Vec<RequestLimits>,
     /// What the routes have at run time, in the order of `routes`.
     pub(crate) route_states: Vec<RouteState>,
+    /// Whether hosts of any pool may speak HTTP/2.
+    pub(crate) has_http2_hosts: bool,
+    /// Listeners that take HTTP/2 without TLS.
+    cleartext_http2: Vec<SocketAddr>,
     /// What happens to request fields with `_` in their names.
     pub(crate) underscores: Underscores,
     /// Fields by which a client could claim a false identity.
@@ -118,6 +122,8 @@ impl ActiveConfig {
             pools[mirror.pool.index].counters().enable_copies();
         }
         let redirecting = config.listeners.iter().filter(|l| l.redirect_https);
+        let listeners = config.listeners.iter();
+        let cleartext = listeners.filter(|l| l.http2 == CleartextHttp2::Cleartext);
         let (request_limits, route_states) = RequestLimits::of_routes(config);
         Ok(ActiveConfig {
             router: Router::new(&config.routes, config.paths.ambiguous),
@@ -144,7 +150,9 @@ impl ActiveConfig {
                 ..config.limits.clone()
             },
             request_limits,
+            has_http2_hosts: route_states.iter().any(|route| route.may_be_http2),
             route_states,
+            cleartext_http2: cleartext.map(|listener| listener.address).collect(),
             underscores: config.headers.underscores,
             client_identity: config.headers.client_identity.clone(),
             sampling: config.tracing.as_ref().map(|tracing| TraceSampling {
@@ -193,6 +201,11 @@ impl ActiveConfig {
         };
         let mut redirects = self.https_redirects.iter();
         redirects.any(|listener| local.is_some_and(|local| is_at(listener, local)))
+    }
+
+    /// Whether clients may speak HTTP/2 without TLS on the listener at `address`.
+    pub(crate) fn takes_cleartext_http2(&self, address: SocketAddr) -> bool {
+        self.cleartext_http2.contains(&address)
     }
 
     fn listener(&self, address: SocketAddr) -> Option<&ListenerPolicy> {

@@ -7,10 +7,12 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{HostResponse, RequestContext};
-use super::failure::{self, SentRequest, is_connection_broken};
+use super::failure::{
+    self, SentRequest, is_connection_broken, is_http2_end, is_http2_shutdown, is_unprocessed,
+};
 use crate::message::RequestView;
 use crate::pool::{Failure, lacks_resources};
-use crate::record::AttemptOutcome;
+use crate::record::{Attempt, AttemptOutcome};
 
 /// If writes to the client have waited this long in total, the host may have closed the connection because its response
 /// was not read.
@@ -58,8 +60,21 @@ impl RequestContext {
         self.lease = None;
     }
 
+    /// The deadline that the client has set was over while the proxy was connecting to a host, which is not to blame.
+    pub(crate) fn deadline_passed(&mut self) {
+        self.end_attempt(AttemptOutcome::Client);
+        self.lease = None;
+    }
+
     /// Ends an attempt that could not connect to its host. Returns whether the request is retried.
     pub(crate) fn connect_failed(&mut self, error: &Error) -> bool {
+        let has_retried = self.attempts.iter().any(Attempt::is_stale);
+        if is_http2_end(error) && !has_retried {
+            // The host has ended the connection, shared with other requests, that this one should have joined.
+            self.end_attempt(AttemptOutcome::Stale);
+            self.lease = None;
+            return self.has_another_attempt();
+        }
         self.exclude_host();
         if lacks_resources(error) {
             self.end_attempt(AttemptOutcome::Resources);
@@ -85,9 +100,10 @@ impl RequestContext {
         }
     }
 
-    /// The host's response head has arrived. Not called for informational responses.
-    pub(crate) fn response_head_received(&mut self, status: u16) {
-        let outcome = self.pool().outcome_of(status);
+    /// The host's response head has arrived. Not called for informational responses. `judged` is the status by which the
+    /// host is judged.
+    pub(crate) fn response_head_received(&mut self, status: u16, judged: u16) {
+        let outcome = self.pool().outcome_of(judged);
         let now = Instant::now();
         self.host_response = Some(HostResponse {
             after: now - self.attempt_started,
@@ -142,23 +158,32 @@ impl RequestContext {
             self.lease = Some(next);
             return true;
         }
+        let is_unprocessed = is_unprocessed(error);
+        let can_resend = match is_unprocessed {
+            true => sent.replayable && !sent.answered,
+            false => is_connection_broken(error) && sent.can_resend(),
+        };
         let retries = self.has_another_attempt()
-            && is_connection_broken(error)
             && self.host_response.is_none()
-            && sent.can_resend()
+            && can_resend
             && {
                 self.exclude_host();
                 // A host may close an idle connection at any time, so this is no evidence against a new connection to
                 // the same host.
+                let may_ask_again = reused || is_unprocessed;
                 let has_other_host = self.pool().has_untried_host(&self.tried);
-                if !has_other_host && reused {
+                if !has_other_host && may_ask_again {
                     self.tried.pop();
                 }
-                has_other_host || reused
+                has_other_host || may_ask_again
             }
-            && self.pay_for_retry();
+            && (is_unprocessed || self.pay_for_retry());
         let failure = failure::host_failure(error);
-        if reused && failure == Failure::Reset && self.host_response.is_none() {
+        if is_http2_shutdown(error) && self.host_response.is_none() {
+            // The host closes the connection in an orderly way, and the request came too late for it.
+            self.end_attempt(AttemptOutcome::Stale);
+            self.lease = None;
+        } else if reused && failure == Failure::Reset && self.host_response.is_none() {
             // The host closed an idle connection (see above), which is not counted as its failure.
             self.end_attempt(AttemptOutcome::Stale);
             self.lease = None;

@@ -87,6 +87,7 @@ impl RequestContext {
                 duration: self.began.elapsed(),
                 queued: self.queued,
                 status,
+                grpc_status: self.grpc.as_ref().and_then(|call| call.status()),
                 received: passed.map_or(0, |passed| passed.received),
                 sent: passed.map_or(0, |passed| passed.sent),
                 termination,
@@ -105,6 +106,9 @@ impl RequestContext {
                 received: summary.received,
                 sent: summary.sent,
             });
+        }
+        if let (Some((_, pool)), Some(status)) = (record.pool, record.summary.grpc_status) {
+            pool.counters().count_grpc(status);
         }
         debug!("{}", DebugLine(&record));
         for observer in &self.active.observers {

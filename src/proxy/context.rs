@@ -14,6 +14,7 @@ use super::compression::Compressor;
 use super::failure::SentRequest;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ClientOrigin;
+use super::grpc::GrpcCall;
 use super::mirror::RequestCopy;
 use super::request_limits::RequestLimits;
 use super::selection::input::{RetryRules, SelectionInput, is_repeatable};
@@ -48,6 +49,8 @@ pub struct RequestContext {
     pub(crate) upgrade: Option<Arc<str>>,
     /// Who the client is, if its route asks for that.
     pub(crate) authenticated: Option<Box<AuthenticatedClient>>,
+    /// Set if the request is a call of gRPC.
+    pub(crate) grpc: Option<Box<GrpcCall>>,
     /// The request's handle on its pool's retry budget, from the first attempt on. `None`: the pool does not retry.
     pub(crate) retry_handle: Option<RetryHandle>,
     /// The host named by the client's affinity cookie. `None`: the response must set a new cookie.
@@ -74,8 +77,8 @@ pub struct RequestContext {
     pub(crate) attempt_started: Instant,
     /// The host's response head in the running attempt.
     pub(crate) host_response: Option<HostResponse>,
-    /// Whether the host declined an upgrade, by a response other than 101.
-    pub(crate) upgrade_refused: bool,
+    /// Whether each further part of the host's response has a deadline of its own. Set by the Pingora driver.
+    pub(crate) has_response_deadline: bool,
     /// Time that reads from the client had waited before the request's body began. The body rate does not count it.
     pub(crate) client_wait: Duration,
     /// Bytes of the request's body passed on in the running attempt.
@@ -129,6 +132,7 @@ impl RequestContext {
             trace: None,
             upgrade: None,
             authenticated: None,
+            grpc: None,
             retry_handle: None,
             affinity_host: None,
             began: now,
@@ -142,7 +146,7 @@ impl RequestContext {
             next_lease: None,
             attempt_started: now,
             host_response: None,
-            upgrade_refused: false,
+            has_response_deadline: false,
             client_wait: Duration::ZERO,
             body_bytes: 0,
             copy: None,
@@ -169,7 +173,10 @@ impl RequestContext {
     pub(crate) fn begin_attempt(&mut self) {
         self.attempt_started = Instant::now();
         self.host_response = None;
-        self.upgrade_refused = false;
+        self.has_response_deadline = false;
+        if let Some(call) = &mut self.grpc {
+            call.forget_status();
+        }
         self.body_bytes = 0;
         self.compressor = None;
         if let Some(lease) = &self.lease {

@@ -3,9 +3,11 @@
 
 use std::io;
 
+use h2::Reason;
 use http::Method;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::grpc::DEADLINE;
 use crate::message::RequestView;
 use crate::pool::Failure;
 use crate::record::TerminationReason;
@@ -14,6 +16,7 @@ use crate::record::TerminationReason;
 pub(crate) fn status_for(error: &Error) -> Option<u16> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => Some(*code),
+        (_, etype) if *etype == DEADLINE => Some(504),
         (ErrorSource::Upstream, etype) if is_timeout(etype) => Some(504),
         (ErrorSource::Upstream, _) => Some(502),
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(408),
@@ -36,6 +39,7 @@ pub(crate) fn status_for(error: &Error) -> Option<u16> {
 pub(crate) fn termination_for(error: &Error, last: Option<Failure>) -> TerminationReason {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(413)) => TerminationReason::TooLarge,
+        (_, etype) if *etype == DEADLINE => TerminationReason::Deadline,
         // No host is left for another attempt.
         (_, ErrorType::HTTPStatus(_)) => {
             last.map_or(TerminationReason::NoHost, TerminationReason::from_failure)
@@ -64,7 +68,8 @@ pub(crate) fn termination_for(error: &Error, last: Option<Failure>) -> Terminati
 pub(crate) fn host_failure(error: &Error) -> Failure {
     match error.etype() {
         etype if is_timeout(etype) => Failure::Timeout,
-        ErrorType::InvalidHTTPHeader => Failure::Malformed,
+        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => Failure::Malformed,
+        ErrorType::H2Error if !is_http2_reset(error) => Failure::Malformed,
         _ => Failure::Reset,
     }
 }
@@ -110,11 +115,50 @@ pub(crate) fn is_common_request(request: RequestView<'_>) -> bool {
 
 /// Whether the connection to the host broke. A timeout does not count: the host may still be working on the request.
 pub(crate) fn is_connection_broken(error: &Error) -> bool {
-    let broken = matches!(
-        error.etype(),
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
-    );
+    let broken = match error.etype() {
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => true,
+        ErrorType::H2Error | ErrorType::H2Downgrade => is_http2_reset(error),
+        _ => false,
+    };
     broken && *error.esource() == ErrorSource::Upstream
+}
+
+/// Whether the host has said, over HTTP/2, that it has not processed the request: it refused the stream, or its GOAWAY names
+/// an earlier one as the last. Any request may then be sent again, RFC 9113 8.7.
+pub(crate) fn is_unprocessed(error: &Error) -> bool {
+    let unprocessed = |cause: &h2::Error| {
+        let refuses = [Reason::REFUSED_STREAM, Reason::HTTP_1_1_REQUIRED];
+        let is_refused = cause.is_reset()
+            && cause
+                .reason()
+                .is_some_and(|reason| refuses.contains(&reason));
+        // Streams that a GOAWAY does not name go on until the connection ends, which is another error.
+        cause.is_remote() && (is_refused || cause.is_go_away())
+    };
+    *error.esource() == ErrorSource::Upstream && http2_cause(error).is_some_and(unprocessed)
+}
+
+/// Whether a stream could not be opened because its connection of HTTP/2 has ended.
+pub(crate) fn is_http2_end(error: &Error) -> bool {
+    *error.etype() == ErrorType::H2Error && is_http2_reset(error)
+}
+
+/// Whether the host has ended its connection of HTTP/2 before it came to the request.
+pub(crate) fn is_http2_shutdown(error: &Error) -> bool {
+    let is_shutdown = |cause: &h2::Error| {
+        cause.is_remote() && cause.is_go_away() && cause.reason() == Some(Reason::NO_ERROR)
+    };
+    *error.esource() == ErrorSource::Upstream && http2_cause(error).is_some_and(is_shutdown)
+}
+
+/// Whether the host, or the end of its connection, has ended a stream of HTTP/2. All other errors of HTTP/2 are of frames
+/// that make no sense.
+fn is_http2_reset(error: &Error) -> bool {
+    http2_cause(error).is_some_and(|cause| cause.is_remote() || cause.is_io())
+}
+
+fn http2_cause(error: &Error) -> Option<&h2::Error> {
+    error.root_cause().downcast_ref()
 }
 
 /// Whether the error occurred before there was a connection.

@@ -130,6 +130,11 @@ impl LocalResponse {
             "503 too many passwords are being checked\n",
         )
     };
+    pub(crate) const NEEDS_HTTP_11: LocalResponse = LocalResponse::new(
+        TerminationReason::BadRequest,
+        505,
+        "505 the hosts speak HTTP/2, which needs HTTP/1.1 of the client\n",
+    );
     pub(crate) const FORBIDDEN: LocalResponse = LocalResponse::new(
         TerminationReason::Denied,
         403,

@@ -17,6 +17,7 @@ pub(crate) mod failure;
 pub(crate) mod forwarding;
 #[cfg(test)]
 mod fuzz;
+pub(crate) mod grpc;
 pub(crate) mod http_rules;
 pub(crate) mod local_message;
 pub(crate) mod local_response;

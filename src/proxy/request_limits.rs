@@ -27,6 +27,8 @@ pub(crate) struct RouteState {
     pub(crate) limits: usize,
     /// `None`: no limit on its requests in flight.
     pub(crate) slots: Option<RouteSlots>,
+    /// Whether the hosts of one of its pools may speak HTTP/2.
+    pub(crate) may_be_http2: bool,
 }
 
 impl RequestLimits {
@@ -60,7 +62,9 @@ impl RequestLimits {
                     compression: compression.clone(),
                 }
             }));
+            let mut pools = route.action.pools();
             RouteState {
+                may_be_http2: pools.any(|pool| config.pools[pool.index].protocol.may_be_http2()),
                 limits: first,
                 slots: route.limits.max_in_flight.map(RouteSlots::new),
             }

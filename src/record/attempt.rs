@@ -59,6 +59,11 @@ impl Attempt {
         }
     }
 
+    /// Whether the connection had ended before the host could see the request.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.outcome == AttemptOutcome::Stale
+    }
+
     /// Ends the attempt, unless it has already ended.
     pub fn end(&mut self, outcome: AttemptOutcome) {
         if self.outcome == AttemptOutcome::Running {
@@ -81,7 +86,7 @@ pub enum AttemptOutcome {
     Stale,
     /// This machine is out of a resource for connections: file descriptors, ports or memory.
     Resources,
-    /// The client disconnected, sent an invalid request, or was too slow.
+    /// The client disconnected, sent an invalid request, was too slow, or had set a deadline that was over.
     Client,
     /// An internal error of the proxy.
     Internal,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, Version, header};
 
+use crate::grpc_status::GrpcStatus;
 use crate::message::RequestView;
 use crate::pool::Pool;
 
@@ -67,6 +68,8 @@ pub struct RequestSummary {
     pub queued: Duration,
     /// The status that the client received; `None` if it received no response.
     pub status: Option<u16>,
+    /// How a call of gRPC ended for the client; `None` for other requests, and for a call without a status.
+    pub grpc_status: Option<GrpcStatus>,
     /// Bytes of the request body.
     pub received: u64,
     /// Bytes of the response body.
@@ -78,9 +81,11 @@ pub struct RequestSummary {
 }
 
 impl RequestSummary {
-    /// Whether the client received a 5xx, or an incomplete response that was not the client's fault.
+    /// Whether the client received a 5xx or such a status of gRPC, or an incomplete response that was not the client's fault.
     pub fn is_failure(&self) -> bool {
-        self.status.is_some_and(|status| status >= 500) || self.termination.is_server_fault()
+        self.status.is_some_and(|status| status >= 500)
+            || self.grpc_status.is_some_and(GrpcStatus::is_failure)
+            || self.termination.is_server_fault()
     }
 }
 
@@ -105,6 +110,7 @@ impl<'a> RequestRecord<'a> {
                 duration: began.elapsed(),
                 queued: Duration::ZERO,
                 status,
+                grpc_status: None,
                 received: 0,
                 sent,
                 termination,

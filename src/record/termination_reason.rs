@@ -41,13 +41,15 @@ pub enum TerminationReason {
     ClientGone,
     /// The client was too slow to send its request or to read the response.
     ClientTimeout,
+    /// The deadline that the client of a gRPC call has set was over.
+    Deadline,
     /// An internal error or a panic in the proxy.
     Internal,
 }
 
 impl TerminationReason {
     /// All reasons.
-    pub const ALL: [TerminationReason; 19] = [
+    pub const ALL: [TerminationReason; 20] = [
         TerminationReason::Complete,
         TerminationReason::BadRequest,
         TerminationReason::TooLarge,
@@ -66,6 +68,7 @@ impl TerminationReason {
         TerminationReason::HostMalformed,
         TerminationReason::ClientGone,
         TerminationReason::ClientTimeout,
+        TerminationReason::Deadline,
         TerminationReason::Internal,
     ];
 
@@ -100,6 +103,7 @@ impl TerminationReason {
             TerminationReason::HostMalformed => "host_malformed",
             TerminationReason::ClientGone => "client_gone",
             TerminationReason::ClientTimeout => "client_timeout",
+            TerminationReason::Deadline => "deadline",
             TerminationReason::Internal => "internal",
         }
     }

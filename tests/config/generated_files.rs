@@ -81,7 +81,7 @@ fn the_reference_file_lists_the_algorithms_with_their_options() {
 }
 
 /// Keys that exclude others which the reference file has, or need a pool that it does not have.
-const ALTERNATIVES: [&str; 8] = [
+const ALTERNATIVES: [&str; 9] = [
     "pools",
     "split_by",
     "mirror",
@@ -91,6 +91,7 @@ const ALTERNATIVES: [&str; 8] = [
     "replace_path",
     "file",
     "directory",
+    "service",
 ];
 
 /// The reference file with every key that is commented out, without [`ALTERNATIVES`] and what is below them.
@@ -141,7 +142,7 @@ fn uncommented() -> String {
         }
         lines.push(line);
     }
-    let lines = lines.join("\n").replace("type: tcp ", "type: http ");
+    let lines = lines.join("\n").replace("type: tcp\n", "type: http\n");
     // A route must not except all that it matches.
     lines.replace(
         "\n      host: api.example.com",

@@ -390,6 +390,17 @@ fn a_split_names_pools_with_weights() {
 }
 
 #[test]
+fn copies_do_not_go_to_hosts_of_http_2() {
+    let file = with_routes("{ pool: web, mirror: api }");
+    let file = file.replace("127.0.0.1:2\"]", "127.0.0.1:2\"], protocol: h2c");
+    assert_eq!(
+        crate::only_message(&file),
+        "routes[0].mirror: copies are sent over HTTP/1.1, and the hosts of the pool `api` speak HTTP/2; name a pool with \
+         `protocol: http1`"
+    );
+}
+
+#[test]
 fn a_mirror_names_another_pool() {
     let mirror = |keys: &str| {
         let config = parse(&with_routes(&format!("{{ pool: web, mirror: {keys} }}")));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ballast::balancer::ALGORITHMS;
 use ballast::config::{
-    Access, HalfClose, HostHeader, Initial, KeySource, Listener, Period, PoolTls, Probe, Rate,
-    RateKey, Underscores, WhenAllDown,
+    Access, CleartextHttp2, HalfClose, HostHeader, Initial, KeySource, Listener, Period, PoolTls,
+    Probe, Rate, RateKey, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool, pool_with, with_top};
@@ -20,6 +20,7 @@ fn a_listener_is_an_address_or_a_map() {
         tls: None,
         access: Access::default(),
         proxy_protocol: None,
+        http2: CleartextHttp2::Off,
         redirect_https: false,
     };
     assert_eq!(config.listeners, [plain("0.0.0.0:80"), plain("[::1]:8080")]);
@@ -141,7 +142,7 @@ fn a_health_check_is_none_or_a_map() {
         let check = pool_with(&format!("health_check: {{ type: http, expect: {value} }}"));
         match check.health_check.expect("a check").probe {
             Probe::Http { expect, .. } => assert_eq!(expect, [range]),
-            Probe::Tcp => panic!("not an HTTP check"),
+            _ => panic!("not an HTTP check"),
         }
     }
 }

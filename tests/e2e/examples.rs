@@ -6,6 +6,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::support::http2::{Http2, request};
+use crate::support::http2_backend::Http2Backend;
 use crate::support::{
     Authority, Backend, Ballast, Client, LISTEN, Reply, Response, SOON, file, free, wait_until,
 };
@@ -24,6 +28,12 @@ fn directory() -> PathBuf {
 
 /// Starts an example, with `backends` in the places of 127.0.0.1:8081, 8082 and so on.
 fn start(name: &str, backends: &[&Backend]) -> Example {
+    let addresses = backends.iter().map(|backend| backend.address());
+    start_at(name, &Vec::from_iter(addresses))
+}
+
+/// The same with hosts at these addresses.
+fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
     let authority = Authority::new("authority");
     let tls = free();
     let prepare = |folder: &Path, text: &str| {
@@ -32,9 +42,9 @@ fn start(name: &str, backends: &[&Backend]) -> Example {
             .replace("0.0.0.0:443", &tls.to_string())
             .replace("127.0.0.1:9900", &free().to_string())
             .replace("/etc/ballast", &folder.display().to_string());
-        for (number, backend) in backends.iter().enumerate() {
+        for (number, host) in hosts.iter().enumerate() {
             let example = format!("127.0.0.1:{}", 8081 + number);
-            text = text.replace(&example, &backend.address().to_string());
+            text = text.replace(&example, &host.to_string());
         }
         text
     };
@@ -110,7 +120,8 @@ fn every_example_is_tested() {
         let name = entry.expect("it can be read").file_name();
         let name = name.to_str().expect("a name in UTF-8");
         if name.ends_with(".yaml") {
-            assert!(here.contains(&format!("start(\"{name}\"")), "{name}");
+            let starts = ["start", "start_at"].map(|start| format!("{start}(\"{name}\""));
+            assert!(starts.iter().any(|start| here.contains(start)), "{name}");
         }
     }
 }
@@ -193,6 +204,51 @@ fn websockets_have_hosts_of_their_own() {
     let example = start("websocket.yaml", &hosts.each_ref());
     assert_eq!(example.get("example.com", "/").backend(), "h8083");
     assert_ne!(example.get("example.com", "/ws/").backend(), "h8083");
+}
+
+#[test]
+fn calls_of_grpc_go_to_the_hosts_of_their_service() {
+    let hosts = [8081, 8082, 8083].map(|port| {
+        Http2Backend::start(move |mut stream| async move {
+            stream.read().await;
+            let is_check = stream.request.uri().path() == "/grpc.health.v1.Health/Check";
+            let status = match (is_check, port) {
+                (false, 8082) => "14",
+                _ => "0",
+            };
+            let status = HeaderValue::from_static(status);
+            let trailers = [(HeaderName::from_static("grpc-status"), status)];
+            if port == 8082 && !is_check {
+                let mut head = http::Response::new(());
+                head.headers_mut().extend(trailers);
+                let _ = stream.respond.send_response(head, true);
+                return;
+            }
+            let body = match is_check {
+                true => vec![0, 0, 0, 0, 2, 8, 1],
+                false => port.to_string().into_bytes(),
+            };
+            stream.answer(200, body, HeaderMap::from_iter(trailers));
+        })
+    });
+    let example = start_at("grpc.yaml", &hosts.each_ref().map(Http2Backend::address));
+    let mut client = Http2::connect_plain(example.ballast.address());
+    for (path, port) in [("/shop.Catalog/Get", "8081"), ("/shop.Orders/Get", "8083")] {
+        for _ in 0..3 {
+            let mut call = request("POST", path);
+            let kind = HeaderValue::from_static("application/grpc");
+            call.headers_mut().insert("content-type", kind);
+            let (response, mut sender) = client.open(call, false).expect("open");
+            sender.send_data("".into(), true).expect("sent");
+            let (response, trailers) = client.with_trailers(response);
+            assert_eq!(response.body, port.as_bytes(), "{path}");
+            assert_eq!(trailers.expect("trailers")["grpc-status"], "0");
+        }
+    }
+    assert_eq!(
+        example.get("example.com", "/shop.Orders/Get").text(),
+        "8083"
+    );
 }
 
 #[test]

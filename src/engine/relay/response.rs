@@ -174,7 +174,8 @@ impl Relay<'_> {
             return Ok(true);
         }
         self.state.response_deadline = None;
-        self.ctx.response_head_received(status.as_u16());
+        let judged = status.as_u16();
+        self.ctx.response_head_received(judged, judged);
         if self.ctx.is_retryable_status(status) {
             let replayable = self.sender.is_replayable();
             let sent = self.ctx.sent_request(self.request, replayable, false);

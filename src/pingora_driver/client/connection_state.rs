@@ -98,6 +98,8 @@ pub(crate) struct ConnectionState {
     head_began: AtomicU64,
     /// Deadline for the host's response head, in microseconds since `opened_at`. 0: no deadline.
     response_deadline: AtomicU64,
+    /// Deadline of the whole call, in microseconds since `opened_at`. 0: no deadline.
+    call_deadline: AtomicU64,
     /// How long a write to the client may stall in the current request, in microseconds. 0: not known yet.
     write_timeout: AtomicU64,
     /// Whether that deadline has expired.
@@ -132,6 +134,7 @@ impl ConnectionState {
             opened_at: Instant::now(),
             head_began: AtomicU64::new(0),
             response_deadline: AtomicU64::new(0),
+            call_deadline: AtomicU64::new(0),
             write_timeout: AtomicU64::new(0),
             host_timed_out: AtomicBool::new(false),
             client_wait: AtomicU64::new(0),
@@ -232,6 +235,29 @@ impl ConnectionState {
             u64::try_from(deadline).unwrap_or(u64::MAX)
         });
         self.response_deadline.store(deadline, Ordering::Relaxed);
+    }
+
+    /// Sets the deadline of a whole call, which is over in `time`.
+    pub(crate) fn set_call_deadline(&self, time: Duration) {
+        let deadline = self.opened_at.elapsed().saturating_add(time).as_micros();
+        let deadline = u64::try_from(deadline).unwrap_or(u64::MAX);
+        self.call_deadline.store(deadline.max(1), Ordering::Relaxed);
+    }
+
+    /// When the whole call must be over.
+    pub(crate) fn call_deadline(&self) -> Option<Instant> {
+        let deadline = self.call_deadline.load(Ordering::Relaxed);
+        (deadline > 0).then(|| self.opened_at + Duration::from_micros(deadline))
+    }
+
+    /// Moves the deadline for the host's response, if there is one.
+    pub(crate) fn extend_response_deadline(&self, time: Duration) {
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let deadline = self.response_deadline.load(Ordering::Relaxed);
+        if deadline > 0 {
+            let deadline = deadline.saturating_add(time);
+            self.response_deadline.store(deadline, Ordering::Relaxed);
+        }
     }
 
     /// Sets how long a write to the client may stall in the current request.

@@ -102,6 +102,11 @@ impl ClientStream {
         }
     }
 
+    /// The time for the first head has begun at `since` already.
+    pub fn await_head_since(&mut self, since: Instant) {
+        self.head_by = Some(since + self.active.load().timeouts.client_head);
+    }
+
     /// The connection of a session, unless several requests share it.
     pub(crate) fn of(session: &ServerSession) -> Option<&ClientStream> {
         let stream = session.as_http1()?.stream();

@@ -2,17 +2,27 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
+use pingora::protocols::TcpKeepalive;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use crate::config;
 
+/// The maximum number of requests at the same time on a connection of HTTP/2. The host may permit fewer.
+const MAX_STREAMS: u32 = 100;
+
+/// How many bytes of a response a host may send before the client has taken them. A connection takes as many for each of
+/// its streams, so that a client that does not read delays only its own.
+const STREAM_WINDOW: u32 = 256 << 10;
+
 /// The connection settings that all members of a pool share.
 pub(in crate::pool) struct PeerTemplate<'a> {
     timeouts: config::Timeouts,
     tls: Option<&'a config::PoolTls>,
+    protocol: config::Protocol,
     ca: Option<Arc<CaType>>,
     /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
     group_key: u64,
@@ -27,6 +37,7 @@ impl<'a> PeerTemplate<'a> {
         PeerTemplate {
             timeouts: pool.timeouts.over(*timeouts),
             tls,
+            protocol: pool.protocol,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
             group_key: if tls.is_some() { hasher.finish() } else { 0 },
             presumed_healthy: pool
@@ -58,6 +69,24 @@ impl<'a> PeerTemplate<'a> {
         options.write_timeout = Some(self.timeouts.write);
         options.idle_timeout = Some(self.timeouts.idle);
         options.ca = self.ca.clone();
+        match self.protocol {
+            config::Protocol::Http1 => {}
+            config::Protocol::Http2 | config::Protocol::H2c => options.set_http_version(2, 2),
+            config::Protocol::Auto => options.set_http_version(2, 1),
+        }
+        if self.protocol.may_be_http2() {
+            options.max_h2_streams = MAX_STREAMS as usize;
+            options.h2_stream_window_size = Some(STREAM_WINDOW);
+            options.h2_connection_window_size = Some(MAX_STREAMS * STREAM_WINDOW);
+            // Many requests would go on using a connection whose host has vanished. gRPC servers object to pings.
+            let limit = self.timeouts.read.max(Duration::from_secs(1));
+            options.tcp_keepalive = Some(TcpKeepalive {
+                idle: limit,
+                interval: limit,
+                count: 1,
+                user_timeout: limit,
+            });
+        }
         if let Some(tls) = self.tls {
             options.verify_cert = tls.verify;
             options.verify_hostname = tls.verify;

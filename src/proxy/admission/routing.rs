@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, Version};
 
 use super::rate_limit::RateScope;
 use crate::config::{Action, Maintenance, Route};
@@ -69,6 +69,13 @@ impl Proxy {
         };
         if let Some(pool) = pool {
             (ctx.pool, ctx.has_pool) = (pool, true);
+            if !ctx.pool().protocol().may_be_http1() {
+                ctx.upgrade = None;
+                if request.version == Version::HTTP_10 {
+                    // Their responses have no length, and Pingora would send chunks.
+                    return Some(LocalResponse::NEEDS_HTTP_11.into());
+                }
+            }
             if let Some(maintenance) = maintenance(ctx.pool(), client) {
                 return Some(Box::new(LocalMessage::maintenance(&maintenance)));
             }
@@ -120,6 +127,15 @@ impl Proxy {
         }
         let slots = state.slots.as_ref()?;
         (!ctx.in_flight.admit_to_route(slots)).then_some(LocalResponse::OVERLOADED)
+    }
+}
+
+/// Whether a request may go to a host of HTTP/2, which the engine does not speak.
+pub(crate) fn may_need_http2(request: RequestView<'_>, ctx: &RequestContext) -> bool {
+    let client = ctx.origin.map(|origin| origin.client);
+    match route(&ctx.active, request, client) {
+        Ok(Some((number, _))) => ctx.active.route_states[number].may_be_http2,
+        Ok(None) | Err(AmbiguousPath) => false,
     }
 }
 

@@ -84,7 +84,10 @@ impl RequestContext {
         request: RequestView<'_>,
         tls: bool,
     ) {
-        self.set_error_page(message, request, tls);
+        match self.grpc {
+            Some(_) => self.answer_call(message),
+            None => self.set_error_page(message, request, tls),
+        }
         let Some(edits) = self.response_edits(request, tls) else {
             return;
         };

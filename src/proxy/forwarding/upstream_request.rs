@@ -12,6 +12,7 @@ use super::x_forwarded::ConnectionInfo;
 use crate::config::HostHeader;
 use crate::message::RequestView;
 use crate::proxy::context::RequestContext;
+use crate::proxy::grpc::GrpcCall;
 use crate::proxy::http_rules;
 use crate::proxy::request_target::RequestTarget;
 
@@ -27,6 +28,7 @@ impl RequestContext {
         let trusted = self.is_trusted();
         self.upgrade =
             http_rules::requested_upgrade(request, &self.active.upgrades).map(Arc::clone);
+        self.grpc = GrpcCall::of(request, self.began);
         let sampling = self.active.sampling;
         self.trace =
             sampling.map(|sampling| trace_context::extract(request.fields, sampling, trusted));

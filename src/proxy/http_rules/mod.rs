@@ -19,7 +19,7 @@ pub(crate) use request::{
     requested_upgrade, set_request_hop_fields, validate_request,
 };
 pub(crate) use response::{
-    ResponseFieldFilter, announced_length, has_empty_body, set_response_hop_fields,
+    ResponseFieldFilter, announced_length, drop_trailers, has_empty_body, set_response_hop_fields,
     validate_response,
 };
 pub(crate) use via::Via;

@@ -1,7 +1,10 @@
 //! Rules for responses of hosts: which are refused, and which fields are passed on or changed.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{StatusCode, Version};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, LOCATION, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::{Error, ErrorType, Result};
 
 use super::Via;
@@ -137,6 +140,27 @@ pub(crate) fn announced_length(fields: FieldsView<'_>) -> Option<u64> {
     match fields::content_length(fields) {
         ContentLength::Canonical(length) => Some(length),
         _ => None,
+    }
+}
+
+/// Drops trailers that must not be there: those about the connection and the framing of the message, and those that a
+/// recipient would take for header fields that the proxy has checked or set, RFC 9110 6.5.1.
+pub(crate) fn drop_trailers(trailers: &mut HeaderMap) {
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        TRAILER,
+        TE,
+        CONTENT_LENGTH,
+        HOST,
+        SET_COOKIE,
+        LOCATION,
+        VIA,
+    ] {
+        trailers.remove(name);
     }
 }
 

@@ -18,10 +18,10 @@ use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::Http1;
-use crate::engine::{self, Engine, LazyTcp};
+use crate::engine::{self, Engine, LazyTcp, Transport, UnservedConnection};
 use crate::metrics::{HandshakeOutcome, MetricsCounters, RejectReason};
 use crate::pingora_driver::{ClientStream, PanicGuard};
 use crate::proxy::{ActiveConfig, Proxy};
@@ -30,6 +30,7 @@ use crate::server::handover::ExpectedProbes;
 use super::connections::{ConnectionGuard, Connections};
 use super::proxy_protocol::{self, ProxyHeaderError};
 use super::read_ahead::ReadAhead;
+use super::replay_stream::ReplayStream;
 use super::workers::{WorkerGuard, Workers};
 
 /// Connections that are accepted in a row before the accepted ones are served; few, so that they are still in the CPU's
@@ -227,16 +228,21 @@ impl ListenerContext {
             listener: Some(self.address),
         };
         let uses_engine = self.active.load().http1 == Http1::Engine;
+        let began = Instant::now();
         let client = match &self.tls {
             None if uses_engine => {
-                return self.engine.serve_tcp(stream, peer).await;
+                let Some(unserved) = self.engine.serve_tcp(stream, peer).await else {
+                    return;
+                };
+                self.take_over(unserved, address)
             }
             None => {
                 let Some(stream) = self.register(stream) else {
                     return;
                 };
                 let stream = Box::new(with_digest(stream, address));
-                ClientStream::new(stream, Arc::clone(&self.active))
+                // Boxed: the futures of the engine's connections stay small.
+                Box::pin(self.detect_http2(stream)).await
             }
             Some(acceptor) => {
                 let Some(stream) = self.register(stream) else {
@@ -249,13 +255,50 @@ impl ListenerContext {
                 };
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
                 if uses_engine && !is_http2 {
-                    return self.engine.serve_tls(stream, peer).await;
+                    let Some(unserved) = self.engine.serve_tls(stream, peer).await else {
+                        return;
+                    };
+                    self.take_over(unserved, address)
+                } else {
+                    Some(stream)
                 }
-                ClientStream::new(stream, Arc::clone(&self.active))
             }
         };
-        // Boxed: the futures of the engine's connections stay small.
+        let Some(stream) = client else {
+            return;
+        };
+        let mut client = ClientStream::new(stream, Arc::clone(&self.active));
+        if !uses_engine && self.tls.is_none() {
+            client.await_head_since(began);
+        }
+        // Boxed for the same reason.
         Box::pin(self.app.serve(client, &shutdown)).await;
+    }
+
+    /// A connection that the engine leaves to Pingora.
+    fn take_over(&self, unserved: UnservedConnection, peer: SocketAddr) -> Option<Stream> {
+        let stream: Stream = match unserved.socket {
+            Transport::Tcp(socket) => Box::new(with_digest(self.register(socket)?, peer)),
+            Transport::Tls(stream) => stream,
+        };
+        let (received, is_http2) = (unserved.received, unserved.is_http2);
+        Some(Box::new(ReplayStream::new(received, stream, is_http2)))
+    }
+
+    /// Finds out whether the client of a plain connection speaks HTTP/2, if the listener takes it. `None`: it has not said
+    /// enough in time, or has left.
+    async fn detect_http2(&self, stream: Stream) -> Option<Stream> {
+        let limit = {
+            let active = self.active.load();
+            if !active.takes_cleartext_http2(self.address) {
+                return Some(stream);
+            }
+            active.timeouts.client_head
+        };
+        match timeout(limit, ReplayStream::detect_http2(stream)).await {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 
     /// Registers the socket with the worker's runtime.

@@ -10,6 +10,7 @@ mod fuzz;
 pub(super) mod inherited_listeners;
 mod proxy_protocol;
 mod read_ahead;
+mod replay_stream;
 mod workers;
 
 use std::io;

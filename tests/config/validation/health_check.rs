@@ -15,7 +15,7 @@ fn health_checks() {
         ),
         (
             "{ type: htpp }",
-            ".type: `htpp` is not one of `tcp`, `http`; did you mean `http`?",
+            ".type: `htpp` is not one of `tcp`, `http`, `grpc`; did you mean `http`?",
         ),
         (
             "{ path: / }",

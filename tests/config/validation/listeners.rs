@@ -55,6 +55,10 @@ fn listeners() {
             "listeners[0].tls.certificates: there is no certificate; TLS needs at least one",
         ),
         (
+            "{ address: \"127.0.0.1:80\", http2: true }",
+            "listeners[0].http2: `true` is not one of `off`, `cleartext`",
+        ),
+        (
             "{ address: \"127.0.0.1:80\", proxy_protocol: {} }",
             "listeners[0].proxy_protocol: `trusted` is missing; write it as in `trusted: [10.0.0.0/8]`",
         ),

@@ -25,6 +25,38 @@ fn policies_and_tls() {
             "when_all_down: `try-all` is not one of `error`, `try_all`; did you mean `try_all`?",
         ),
         (
+            "protocol: h2",
+            "protocol: `h2` is not one of `http1`, `http2`, `h2c`, `auto`; did you mean `h2c`?",
+        ),
+        (
+            "protocol: http2",
+            "protocol: HTTP/2 needs `tls: true`; without TLS it is `protocol: h2c`",
+        ),
+        (
+            "protocol: auto",
+            "protocol: hosts choose their protocol in the TLS handshake; set `tls: true`, or `protocol: h2c` or `http1`",
+        ),
+        (
+            "protocol: h2c, tls: true",
+            "protocol: h2c is HTTP/2 without TLS; with `tls` it is `protocol: http2`",
+        ),
+        (
+            "health_check: { type: grpc }",
+            "health_check: gRPC needs hosts of HTTP/2; set `protocol: h2c`, or `http2` with `tls: true`",
+        ),
+        (
+            "health_check: { type: grpc, path: / }, protocol: h2c",
+            "health_check.path: `path` belongs to an HTTP check; did you mean `type: http`?",
+        ),
+        (
+            "health_check: { type: http, service: a.B }",
+            "health_check.service: `service` belongs to a gRPC check; did you mean `type: grpc`?",
+        ),
+        (
+            "health_check: { type: grpc, service: \"a b\" }, protocol: h2c",
+            "health_check.service: `a b` is not a name of a service, such as `shop.Orders`",
+        ),
+        (
             "tls: maybe",
             "tls: `maybe` is neither `false` nor `true` nor a map",
         ),

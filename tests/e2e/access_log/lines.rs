@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// The keys of a line, in their order.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "time",
     "client",
     "method",
@@ -34,6 +34,7 @@ const KEYS: [&str; 22] = [
     "traceparent",
     "user_agent",
     "referer",
+    "grpc_status",
 ];
 
 /// The parts of a line that do not depend on times and ports.

@@ -1,5 +1,6 @@
 //! HTTP/2: every rule for requests holds for each stream, and the connection as a whole is bounded.
 
+mod cleartext;
 mod content_length;
 mod external_clients;
 mod floods;

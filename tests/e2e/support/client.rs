@@ -62,6 +62,12 @@ impl Client {
         Ok(client)
     }
 
+    /// A connection on which something has been sent already.
+    pub(crate) fn of(socket: TcpStream) -> Self {
+        let stream = socket.try_clone().expect("a socket");
+        Client::over(stream, socket)
+    }
+
     /// Connects with TLS, asking for `name`. The handshake happens with the first bytes.
     pub(crate) fn tls(
         address: SocketAddr,

@@ -150,6 +150,23 @@ pub(crate) fn request(method: &str, path: &str) -> Request<()> {
 }
 
 impl Http2 {
+    /// A connection without TLS, with prior knowledge.
+    pub(crate) fn connect_plain(address: SocketAddr) -> Self {
+        let runtime = runtime();
+        let (sender, driver) = runtime.block_on(async {
+            let socket = TcpStream::connect(address).await.expect("accepted");
+            socket.set_nodelay(true).expect("a socket");
+            let connected = h2::client::handshake(socket).await;
+            let (sender, connection) = connected.expect("the preface is sent");
+            (sender, tokio::spawn(connection))
+        });
+        Http2 {
+            runtime,
+            sender,
+            driver,
+        }
+    }
+
     #[track_caller]
     pub(crate) fn get(&mut self, path: &str) -> Http2Response {
         self.ask(request("GET", path)).expect("a complete response")
@@ -197,6 +214,28 @@ impl Http2 {
         })
     }
 
+    /// Waits for a complete response and its trailers.
+    #[track_caller]
+    pub(crate) fn with_trailers(
+        &self,
+        response: ResponseFuture,
+    ) -> (Http2Response, Option<HeaderMap>) {
+        let whole = self.runtime.block_on(async {
+            let whole = async {
+                let (head, mut body) = response.await?.into_parts();
+                let response = Http2Response {
+                    status: head.status.as_u16(),
+                    fields: head.headers,
+                    body: read(&mut body).await?,
+                };
+                Ok::<_, h2::Error>((response, body.trailers().await?))
+            };
+            tokio::time::timeout(PATIENCE, whole).await
+        });
+        let whole = whole.expect("a response or an error in time");
+        whole.expect("a complete response")
+    }
+
     /// Waits for complete responses that come in parallel.
     pub(crate) fn all(
         &self,
@@ -214,6 +253,14 @@ impl Http2 {
             joined.expect("a client does not panic")
         });
         joined.collect()
+    }
+
+    /// Waits for anything that happens on the connection.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async {
+            let done = tokio::time::timeout(PATIENCE, future).await;
+            done.expect("it happens in time")
+        })
     }
 
     /// Waits for the connection's end.
@@ -278,7 +325,7 @@ async fn connect(
     handshake.expect("the handshake succeeds")
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

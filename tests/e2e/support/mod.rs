@@ -9,6 +9,7 @@ mod client;
 mod collector;
 mod http1;
 pub(crate) mod http2;
+pub(crate) mod http2_backend;
 mod load;
 mod peers;
 mod ports;

@@ -25,6 +25,7 @@ use crate::deadline_timer::DeadlineTimer;
 use crate::pingora_driver::client::connection_state::{
     AbortReason, ConnectionState, DownstreamPeer,
 };
+use crate::proxy::grpc;
 use crate::record::TerminationReason;
 
 /// Wraps Pingora's session of an HTTP/2 stream and adds what it lacks compared with HTTP/1.1: a timeout for the
@@ -195,6 +196,8 @@ impl H2Stream {
                 limit.map(|limit| since + limit)
             }
         };
+        let call_deadline = self.state.call_deadline();
+        let deadline = deadline.into_iter().chain(call_deadline).min();
         let timer = &mut self.timer;
         let mut reading = pin!(self.inner.read_body_or_idle(idle));
         let outcome = poll_fn(|context| match reading.as_mut().poll(context) {
@@ -220,6 +223,9 @@ impl H2Stream {
                 let cancelled = "the client has cancelled the request";
                 Err(Error::because(ErrorType::ConnectionClosed, cancelled, error).into_down())
             }
+            None if call_deadline.is_some_and(|time| time <= Instant::now()) => {
+                Err(grpc::deadline_error())
+            }
             None if idle => {
                 self.state.note_host_timeout();
                 let late = "the host has not responded";
@@ -237,6 +243,15 @@ impl H2Stream {
         let length = head.headers.get(CONTENT_LENGTH);
         self.inner.req_header().method == Method::HEAD
             || length.is_some_and(|length| length.as_bytes() == b"0")
+    }
+
+    /// A part of the response has been passed on since `began`. The host cannot be late for this time, and a client that
+    /// waits for answers before it sends more is not slow.
+    fn note_progress(&mut self, began: Instant) {
+        self.state.extend_response_deadline(began.elapsed());
+        if let Some(since) = self.body_wait_since.take() {
+            self.state.add_client_wait(since.elapsed());
+        }
     }
 
     /// Records whether the client has received a response head.

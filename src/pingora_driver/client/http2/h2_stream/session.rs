@@ -13,6 +13,7 @@ use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::custom::CustomMessageWrite;
 use pingora::protocols::http::custom::server::Session;
 use pingora::protocols::l4::socket::SocketAddr;
+use tokio::time::Instant;
 
 use super::H2Stream;
 
@@ -62,7 +63,9 @@ impl Session for H2Stream {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let began = Instant::now();
         let outcome = self.inner.response_duplex_vec(tasks).await;
+        self.note_progress(began);
         self.note_write(outcome)
     }
 
