@@ -1,5 +1,7 @@
 //! gRPC: statuses, trailers, deadlines and streams, from clients without TLS to hosts without TLS.
 
+mod tonic_peers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
