@@ -28,6 +28,7 @@ use crate::proxy::{ActiveConfig, Proxy};
 use crate::server::handover::ExpectedProbes;
 
 use super::connections::{ConnectionGuard, Connections};
+use super::handshake_turn::in_turn;
 use super::proxy_protocol::{self, ProxyHeaderError};
 use super::read_ahead::ReadAhead;
 use super::replay_stream::ReplayStream;
@@ -322,7 +323,7 @@ impl ListenerContext {
             match stream.is_plain_http().await {
                 Ok(true) => Ok(Err(stream)),
                 // The handshake reports a read error.
-                _ => acceptor.tls_handshake(stream).await.map(Ok),
+                _ => in_turn(acceptor.tls_handshake(stream)).await.map(Ok),
             }
         };
         match timeout(limit, handshake).await {
