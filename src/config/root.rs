@@ -136,27 +136,33 @@ fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
         _ => report_unreached(config, root, reader),
     }
     report_retries_without_budget(config, root, reader);
-    report_mirrors_over_http2(config, root, reader);
+    report_subrequests_over_http2(config, root, reader);
 }
 
-/// Reports each route whose copies would go to hosts of HTTP/2: copies are sent over HTTP/1.1.
-fn report_mirrors_over_http2(config: &Config, root: &Node, reader: &mut Reader<'_>) {
+/// Reports each route whose copies or questions would go to hosts of HTTP/2: requests of the proxy's own are HTTP/1.1.
+fn report_subrequests_over_http2(config: &Config, root: &Node, reader: &mut Reader<'_>) {
     let elements = root.get("routes").map(Node::elements).unwrap_or_default();
     for (index, (route, element)) in config.routes.iter().zip(elements).enumerate() {
-        let pool = route.mirror.as_ref().map(|mirror| &mirror.pool);
-        let pool = pool.and_then(|pool| config.pools.get(pool.index));
-        let Some(pool) = pool.filter(|pool| pool.protocol.may_be_http2()) else {
-            continue;
-        };
-        let message = format!(
-            "copies are sent over HTTP/1.1, and the hosts of the pool {} speak HTTP/2; name a pool with `protocol: http1`",
-            quote(&pool.name)
-        );
-        reader.in_key("routes", |reader| {
-            reader.in_element(index, |reader| {
-                reader.problem_of_key(element, "mirror", message);
+        let mirror = route.mirror.as_ref().map(|mirror| &mirror.pool);
+        let subrequests = [
+            ("mirror", "copies are sent", mirror),
+            ("auth", "the service is asked", route.authentication.pool()),
+        ];
+        for (key, what, pool) in subrequests {
+            let pool = pool.and_then(|pool| config.pools.get(pool.index));
+            let Some(pool) = pool.filter(|pool| pool.protocol.may_be_http2()) else {
+                continue;
+            };
+            let message = format!(
+                "{what} over HTTP/1.1, and the hosts of the pool {} speak HTTP/2; name a pool with `protocol: http1`",
+                quote(&pool.name)
+            );
+            reader.in_key("routes", |reader| {
+                reader.in_element(index, |reader| {
+                    reader.problem_of_key(element, key, message);
+                });
             });
-        });
+        }
     }
 }
 

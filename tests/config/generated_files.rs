@@ -81,7 +81,7 @@ fn the_reference_file_lists_the_algorithms_with_their_options() {
 }
 
 /// Keys that exclude others which the reference file has, or need a pool that it does not have.
-const ALTERNATIVES: [&str; 9] = [
+const ALTERNATIVES: [&str; 10] = [
     "pools",
     "split_by",
     "mirror",
