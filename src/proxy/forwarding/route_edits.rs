@@ -64,16 +64,18 @@ impl RequestContext {
         tls: bool,
     ) -> Option<RouteEdits<'a>> {
         let route = self.route().filter(|route| route.edits_responses())?;
-        let upstream = self
-            .lease
-            .as_ref()
-            .map(|lease| lease.member().host_header());
-        let upstream = upstream.map_or(&b""[..], |host| host.as_bytes());
-        let authority = RequestTarget::of(request).authority;
+        let restorer = || {
+            let host = self
+                .lease
+                .as_ref()
+                .map(|lease| lease.member().host_header());
+            let host = host.map_or(&b""[..], |host| host.as_bytes());
+            PathRestorer::new(&route.rewrite, RequestTarget::of(request).authority, host)
+        };
         Some(RouteEdits {
             route,
             values: TemplateValues::new(self, request, tls),
-            restorer: PathRestorer::new(&route.rewrite, authority, upstream),
+            restorer: (!route.rewrite.is_empty()).then(restorer).flatten(),
         })
     }
 
