@@ -39,7 +39,8 @@ fn server_name() -> Scalar<String> {
     scalar("a server name", read, |name| json!(name))
 }
 
-fn authorities() -> Scalar<Authorities> {
+/// A PEM file of authorities.
+pub(super) fn authorities() -> Scalar<Authorities> {
     let read = |path: PathBuf, reader: &Reader<'_>| pem::authorities(&path, reader.environment);
     file(
         "the path of a PEM file",

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::access::networks;
 use super::access_log::AccessLog;
 use super::admin::Admin;
+use super::client_certificates::CertificateMode;
 use super::document::Node;
 use super::error_pages::{ErrorPages, error_pages};
 use super::headers::Headers;
@@ -128,6 +129,30 @@ fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
         _ => report_unreached(config, root, reader),
     }
     report_retries_without_budget(config, root, reader);
+    report_unasked_certificates(config, root, reader);
+}
+
+/// Reports each route that requires a client's certificate while no listener asks for one.
+fn report_unasked_certificates(config: &Config, root: &Node, reader: &mut Reader<'_>) {
+    let tls = config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref());
+    if tls.into_iter().any(|tls| tls.client_certificates.is_some()) {
+        return;
+    }
+    let elements = root.get("routes").map(Node::elements).unwrap_or_default();
+    for (index, (route, element)) in config.routes.iter().zip(elements).enumerate() {
+        if route.client_certificate == CertificateMode::Required {
+            let message = "no listener has `tls: { client_certificates: { ca: FILE, mode: optional } }`, so no client \
+                           could show a certificate";
+            reader.in_key("routes", |reader| {
+                reader.in_element(index, |reader| {
+                    reader.problem_of_key(element, "client_certificate", message);
+                });
+            });
+        }
+    }
 }
 
 /// Reports each route that asks for retries of requests to a pool without retries, and so without a budget for them.

@@ -31,6 +31,7 @@ use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use tokio::time::sleep;
 
+use crate::client_certificate::ClientVerification;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 use connection_task::ConnectionTask;
 use idle_closer::IdleCloser;
@@ -59,7 +60,7 @@ impl std::fmt::Debug for Engine {
 }
 
 /// What the listener knows about a client's connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ClientInfo {
     /// The client's IP address; `None` if the peer address is not an IP address.
     pub address: Option<IpAddr>,
@@ -67,6 +68,8 @@ pub struct ClientInfo {
     pub tls: bool,
     /// The address of the listener that the client connected to.
     pub listener: Option<SocketAddr>,
+    /// What the listener knows of the client's certificate. `None`: it asks for none.
+    pub verification: Option<Arc<ClientVerification>>,
 }
 
 impl Engine {
@@ -145,6 +148,7 @@ mod tests {
             address: None,
             tls: false,
             listener: None,
+            verification: None,
         };
         let size = size_of_val(&engine.serve_tcp(socket.into(), peer));
         assert!(size <= 2_048, "{size} bytes");

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, AdminMetrics, Ambiguous, ClientIdentity, Ejection, ErrorPages,
-    Failures, HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource,
-    Limits, LogFormat, LogTarget, Page, PathRewrite, PoolLimits, PoolRef, PoolTimeouts, Probe,
-    Ready, RequestConditions, Retries, Retry, Route, RouteAction, RouteLimits, RouteMatch,
+    Access, AccessLog, Admin, AdminMetrics, Ambiguous, CertificateMode, ClientIdentity, Ejection,
+    ErrorPages, Failures, HalfClose, HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial,
+    KeySource, Limits, LogFormat, LogTarget, Page, PathRewrite, PoolLimits, PoolRef, PoolTimeouts,
+    Probe, Ready, RequestConditions, Retries, Retry, Route, RouteAction, RouteLimits, RouteMatch,
     RouteTimeouts, Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
@@ -122,6 +122,7 @@ fn every_key_has_its_default() {
             max_in_flight: None,
         },
         access: Access::default(),
+        client_certificate: CertificateMode::Optional,
         rate: None,
     };
     assert_eq!(config.routes, [catch_all]);

@@ -10,6 +10,7 @@ mod certificates;
 mod cli;
 mod cli_commands;
 mod cli_pages;
+mod client_certificates;
 mod client_disconnects;
 mod connection_limits;
 mod connection_reuse;

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, RootCertStore};
+use webpki::OwnedCertRevocationList;
 use x509_parser::parse_x509_certificate;
 
 use super::environment::{Environment, without_bom};
@@ -197,6 +198,32 @@ pub(super) fn authorities(
         file: file.to_owned(),
         certificates,
     })
+}
+
+/// The certificate revocation lists in a PEM file, at least one, each of which can be used.
+pub(super) fn revocation_lists(
+    file: &Path,
+    environment: &dyn Environment,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let text = text(file, environment)?;
+    let shown = file.display();
+    let mut lists = Vec::new();
+    for block in blocks(&text).map_err(|reason| improper(file, &reason))? {
+        let (line, label) = (block.line, quote(block.label));
+        if block.label != "X509 CRL" {
+            return Err(format!(
+                "line {line} of `{shown}` begins a section {label}, not a revocation list (X509 CRL)"
+            ));
+        }
+        OwnedCertRevocationList::from_der(&block.der).map_err(|error| {
+            format!("the revocation list on line {line} of `{shown}` cannot be used: {error}")
+        })?;
+        lists.push(block.der.into());
+    }
+    match lists.is_empty() {
+        true => Err(format!("`{shown}` holds no revocation list in PEM form")),
+        false => Ok(lists),
+    }
 }
 
 fn is_certificate(der: &CertificateDer<'_>) -> bool {

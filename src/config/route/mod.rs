@@ -14,6 +14,7 @@ mod respond;
 mod split;
 
 use super::access::Access;
+use super::client_certificates::{self, CertificateMode};
 use super::document::{Content, Node, Position};
 use super::environment::System;
 use super::error_pages::{ErrorPages, error_pages};
@@ -74,6 +75,9 @@ section! {
         limits: RouteLimits { map_of::<RouteLimits>(), default "{}" },
         /// Whose requests are served, by the client's address; others get 403.
         access: Access { map_of::<Access>(), flat },
+        /// Whether a request needs a client's certificate, as `client_certificates` of its listener verifies them; without one
+        /// it gets 403.
+        client_certificate: CertificateMode { client_certificates::mode(), default "optional" },
         /// How many requests a client may send on this route.
         rate: Option<Rate> { rate(), optional "" },
     }
