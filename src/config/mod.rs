@@ -83,7 +83,7 @@ pub use paths::{Ambiguous, Paths};
 pub use pattern::{RegexPattern, ValuePattern};
 pub use pool::{HostHeader, Pool, WhenAllDown};
 pub use pool_limits::PoolLimits;
-pub use pool_tls::{Authorities, PoolTls};
+pub use pool_tls::{Authorities, PoolTls, ShownCertificate, ShownKey};
 pub use rate::{Period, Rate, RateKey};
 pub use reference::{json_schema, key_table, manual_page, reference_file};
 pub use retries::{Retries, RouteRetries};

@@ -535,3 +535,53 @@ fn wrong_values_of_client_certificates_are_described() {
     }
     Config::load(&yaml("client_certificates: { ca: a.pem }", "")).expect("a configuration");
 }
+
+#[test]
+fn wrong_certificates_for_hosts_are_described() {
+    let directory = directory();
+    let (certificate, key) = certificate("a.example.com");
+    let other_key = self::certificate("b.example.com").1;
+    write(&directory, "a.pem", certificate.clone() + &key);
+    write(&directory, "a.key", &key);
+    write(&directory, "b.key", other_key);
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let yaml = |tls: &str| {
+        let text = format!(
+            "listeners: [\"127.0.0.1:80\"]\npools: {{ web: {{ hosts: [\"127.0.0.1:1\"], tls: {{ {tls} }} }} }}\n"
+        );
+        write(&directory, "b.yaml", text)
+    };
+    for (tls, expected) in [
+        (
+            "certificate: a.pem",
+            "tls.certificate: its private key is missing; add `key: FILE`, which may be the same file".to_owned(),
+        ),
+        (
+            "key: a.key",
+            "tls.key: its certificate is missing; add `certificate: FILE`".to_owned(),
+        ),
+        (
+            "certificate: a.pem, key: b.key",
+            format!(
+                "tls.key: the key in `{}` does not belong to the certificate in `{}`",
+                path("b.key"),
+                path("a.pem")
+            ),
+        ),
+        (
+            "certificate: a.key, key: a.key",
+            format!(
+                "tls.certificate: `{}` holds no certificate in PEM form",
+                path("a.key")
+            ),
+        ),
+    ] {
+        let lines = errors(&yaml(tls));
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(lines[0].ends_with(&expected), "{tls}: {}", lines[0]);
+    }
+    for key in ["a.pem", "a.key"] {
+        let config = Config::load(&yaml(&format!("certificate: a.pem, key: {key}")));
+        config.expect("a configuration");
+    }
+}

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use crate::support::http2::{Http2, request};
 use crate::support::{
-    Authority, Backend, Client, Head, Identity, LISTEN, Setup, alert, file, handshake_kind,
+    Authority, Backend, BothProtocols, Client, Head, Identity, LISTEN, SOON, Setup, alert, file,
+    get, handshake_kind, wait_until,
 };
 
 /// The fields about the client's certificate.
@@ -302,4 +303,48 @@ fn claims_are_dropped_where_no_certificate_is_asked_for() {
     assert_eq!(client.request(forged()).expect("a response").status, 200);
     let head = backend.last().head;
     assert!(told(&head).iter().all(Vec::is_empty));
+}
+
+#[test]
+fn hosts_get_the_certificate_of_the_pool() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let [servers, clients] = ["servers", "clients"].map(Authority::new);
+    servers.write(folder.path(), "servers.pem");
+    let host = servers.issue(&["127.0.0.1"]).server_for(&clients);
+    let backend = Backend::start_tls("a", host);
+    let good = clients.issue_named("proxy");
+    good.write(folder.path(), "good");
+    good.write(folder.path(), "client");
+    let path = folder.path().display().to_string();
+    let setup = |further: &str| {
+        let tls = format!("tls: {{ ca: {path}/servers.pem{further} }}");
+        Setup::of(&[&backend]).pool(&tls)
+    };
+    let mut without = BothProtocols::start(&setup(""));
+    for response in without.ask("GET", ("test", "/"), &[]) {
+        assert_eq!(response.status, 502);
+    }
+    assert_eq!(backend.requests(), 0);
+
+    let shown = format!(", certificate: {path}/client.crt, key: {path}/client.key");
+    let setup = setup(&shown).health("{ type: http, path: /healthz, interval: 500ms, timeout: 500ms }");
+    let mut both = BothProtocols::start(&setup);
+    for response in both.ask("GET", ("test", "/"), &[]) {
+        assert_eq!(response.status, 200);
+    }
+    assert!(backend.health_checks() > 0);
+    // The files are read again.
+    let foreign = Authority::new("clients").issue_named("proxy");
+    foreign.write(folder.path(), "client");
+    let reload = both.plain.reload();
+    for key in ["certificate", "key"] {
+        let line = format!("pools.web.tls.{key} has new content");
+        assert!(reload.stdout.contains(&line), "{reload:?}");
+    }
+    assert_eq!(get(both.plain.address(), "/").status / 100, 5);
+    good.write(folder.path(), "client");
+    assert_eq!(both.plain.reload().code, Some(0));
+    wait_until(SOON, "the host is used again", || {
+        get(both.plain.address(), "/").status == 200
+    });
 }

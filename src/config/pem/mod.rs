@@ -78,6 +78,15 @@ pub(super) fn private_keys(
     file: &Path,
     environment: &dyn Environment,
 ) -> Result<Vec<Arc<dyn SigningKey>>, String> {
+    let keys = private_keys_with_der(file, environment)?;
+    Ok(keys.into_iter().map(|(key, _)| key).collect())
+}
+
+/// The same, each with its DER.
+pub(super) fn private_keys_with_der(
+    file: &Path,
+    environment: &dyn Environment,
+) -> Result<Vec<(Arc<dyn SigningKey>, Vec<u8>)>, String> {
     let text = text(file, environment)?;
     let shown = file.display();
     let mut keys = Vec::new();
@@ -87,7 +96,7 @@ pub(super) fn private_keys(
             continue;
         }
         match usable(&block) {
-            Ok(key) => keys.push(key),
+            Ok(key) => keys.push((key, block.der)),
             Err(reason) => {
                 let line = match block.line {
                     1 => String::new(),

@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
     ServerConfig, SignatureScheme, StreamOwned, SupportedProtocolVersion,
@@ -195,6 +196,22 @@ impl Identity {
         let chain = vec![CertificateDer::from(self.certificate.der().to_vec())];
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("the key is whole");
         (chain, key)
+    }
+
+    /// A server that presents this certificate, and demands one of these authorities from its clients.
+    pub(crate) fn server_for(&self, clients: &Authority) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        let added = roots.add(clients.certificate.der().clone());
+        added.expect("the certificate is whole");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let (chain, key) = self.chain_and_key();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_client_cert_verifier(verifier.build().expect("an authority"))
+            .with_single_cert(chain, key)
+            .expect("key and certificate fit");
+        Arc::new(config)
     }
 
     /// A server that presents this certificate.
