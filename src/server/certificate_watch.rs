@@ -22,6 +22,9 @@ use crate::timestamp::Timestamp;
 /// A file that changed this recently may change once more within the resolution of its timestamps, so it is read again.
 const SETTLING: i64 = 2;
 
+/// A shorter interval would keep a core busy with many certificates.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
 /// The state of a file, which differs once the file is written or another one is in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
@@ -113,7 +116,7 @@ impl CertificateWatch {
     }
 
     async fn wait(&mut self, interval: Duration) {
-        sleep_until(self.last + interval).await;
+        sleep_until(self.last + interval.max(MIN_INTERVAL)).await;
         self.last = Instant::now();
     }
 

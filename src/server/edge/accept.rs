@@ -30,6 +30,7 @@ use crate::server::handover::ExpectedProbes;
 use crate::server::tls::TlsState;
 
 use super::connections::{ConnectionGuard, Connections};
+use super::handshake_turn::in_turn;
 use super::proxy_protocol::{self, ProxyHeaderError};
 use super::read_ahead::ReadAhead;
 use super::workers::{WorkerGuard, Workers};
@@ -285,7 +286,7 @@ impl ListenerContext {
             match stream.is_plain_http().await {
                 Ok(true) => Ok(Err(stream)),
                 // The handshake reports a read error.
-                _ => acceptor.tls_handshake(stream).await.map(Ok),
+                _ => in_turn(acceptor.tls_handshake(stream)).await.map(Ok),
             }
         };
         match timeout(limit, handshake).await {

@@ -7,6 +7,7 @@ mod accept;
 mod connections;
 #[cfg(test)]
 mod fuzz;
+mod handshake_turn;
 pub(super) mod inherited_listeners;
 mod proxy_protocol;
 mod read_ahead;
