@@ -49,7 +49,7 @@ pub struct ShownKey {
     /// The PEM file.
     pub file: PathBuf,
     /// The usable keys in it, each with its DER.
-    keys: Vec<(Arc<dyn SigningKey>, Vec<u8>)>,
+    keys: Vec<pem::KeyWithDer>,
 }
 
 impl ShownKey {

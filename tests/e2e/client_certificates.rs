@@ -327,7 +327,8 @@ fn hosts_get_the_certificate_of_the_pool() {
     assert_eq!(backend.requests(), 0);
 
     let shown = format!(", certificate: {path}/client.crt, key: {path}/client.key");
-    let setup = setup(&shown).health("{ type: http, path: /healthz, interval: 500ms, timeout: 500ms }");
+    let setup =
+        setup(&shown).health("{ type: http, path: /healthz, interval: 500ms, timeout: 500ms }");
     let mut both = BothProtocols::start(&setup);
     for response in both.ask("GET", ("test", "/"), &[]) {
         assert_eq!(response.status, 200);

@@ -24,6 +24,9 @@ use blocks::{Block, blocks};
 /// The keys that can be used, for messages about others.
 const USABLE: &str = "RSA keys of 2048 to 4096 bits, EC keys on the curves P-256 and P-384, and Ed25519 keys can be used";
 
+/// A private key, and its DER.
+pub(super) type KeyWithDer = (Arc<dyn SigningKey>, Vec<u8>);
+
 /// The certificates in a PEM file, at least one. Keys and parameters may stand between them; anything else is an error,
 /// so that no certificate is left out silently.
 pub(super) fn certificates(
@@ -86,7 +89,7 @@ pub(super) fn private_keys(
 pub(super) fn private_keys_with_der(
     file: &Path,
     environment: &dyn Environment,
-) -> Result<Vec<(Arc<dyn SigningKey>, Vec<u8>)>, String> {
+) -> Result<Vec<KeyWithDer>, String> {
     let text = text(file, environment)?;
     let shown = file.display();
     let mut keys = Vec::new();
