@@ -13,6 +13,8 @@ pub mod balancer;
 #[cfg(feature = "proxy")]
 pub mod cli;
 #[cfg(feature = "proxy")]
+pub mod client_certificate;
+#[cfg(feature = "proxy")]
 pub mod config;
 #[cfg(feature = "proxy")]
 mod deadline_timer;

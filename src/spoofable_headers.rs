@@ -1,7 +1,7 @@
 //! Header fields that a client could forge: the identity of the client, and the URL that it requested.
 
-/// The prefix of a family of names.
-const FAMILY: &str = "x-forwarded";
+/// The prefixes of families of names.
+const FAMILIES: [&str; 2] = ["x-forwarded", "x-ssl-client"];
 
 /// The other names, in lower case.
 const NAMES: [&str; 7] = [
@@ -21,8 +21,11 @@ pub(crate) fn is_spoofable(name: &[u8]) -> bool {
         Some(b'x' | b'f' | b't' | b'c' | b'p') => {}
         _ => return false,
     }
-    name.get(..FAMILY.len())
-        .is_some_and(|begin| is_same_name(begin, FAMILY.as_bytes()))
+    let is_in = |family: &str| {
+        let begin = name.get(..family.len());
+        begin.is_some_and(|begin| is_same_name(begin, family.as_bytes()))
+    };
+    FAMILIES.into_iter().any(is_in)
         || NAMES
             .iter()
             .any(|known| is_same_name(name, known.as_bytes()))
@@ -48,6 +51,8 @@ mod tests {
             "X-Forwarded-For",
             "X-Forwarded-Client-Cert",
             "x_forwarded_prefix",
+            "X-SSL-Client-Verify",
+            "x_ssl_client_cert",
             "X-Forwarded",
             "Forwarded",
             "X_Real-IP",

@@ -13,12 +13,18 @@ const MAX_PSEUDONYM_BYTES: usize = 64;
 /// Names in one list; each field of each request is compared with all of them.
 const MAX_NAMES: usize = 64;
 /// Fields that this proxy sets, so that a client's own cannot pass.
-pub(super) const PROXY_FIELDS: [&str; 5] = [
+pub(super) const PROXY_FIELDS: [&str; 11] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
     "x-forwarded-port",
     "x-real-ip",
+    "x-ssl-client-verify",
+    "x-ssl-client-subject-dn",
+    "x-ssl-client-issuer-dn",
+    "x-ssl-client-serial",
+    "x-ssl-client-fingerprint",
+    "x-ssl-client-not-after",
 ];
 
 section! {
@@ -35,7 +41,7 @@ section! {
         via: Option<String> { or_word("none", pseudonym()), default "ballast" },
         /// Fields by which a client could claim to be another one. From peers outside of `trusted_proxies` these are
         /// dropped, also with `_` for `-`: X-Forwarded-*, Forwarded, X-Real-IP, X-Client-IP, True-Client-IP,
-        /// X-Cluster-Client-IP, Client-IP, Proxy.
+        /// X-Cluster-Client-IP, Client-IP, X-SSL-Client-*, Proxy.
         client_identity: ClientIdentity { map_of::<ClientIdentity>(), default "{}" },
     }
 }

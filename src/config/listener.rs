@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::access::{Access, networks};
 use super::certificates::{self, Certificate, CertificateSource};
+use super::client_certificates::ClientCertificates;
 use super::document::Node;
 use super::hints::quote;
 use super::schema::{
@@ -98,10 +99,16 @@ section! {
         /// Session tickets, with which clients that come back save a part of the handshake. A ticket is good for 6 hours, and
         /// the keys change as often. `none`: sessions are resumed from a small memory of this process.
         session_tickets: Option<SessionTickets> { or_none(map_of::<SessionTickets>(), boolean_hint), default "{}" },
+        /// The certificates that clients show (mTLS); without this section they are not asked for one. Hosts get the outcome
+        /// in X-SSL-Client-Verify, SUCCESS or NONE, and what the certificate says in X-SSL-Client-Subject-DN and
+        /// X-SSL-Client-Issuer-DN (RFC 2253), X-SSL-Client-Serial and X-SSL-Client-Fingerprint (SHA-256), both in hexadecimal,
+        /// and X-SSL-Client-Not-After (RFC 3339). Such a listener resumes no sessions, so that no client gets in with a
+        /// certificate that has expired or was revoked meanwhile. Open connections stay.
+        client_certificates: Option<ClientCertificates> { map_of::<ClientCertificates>(), optional "" },
         /// Whether HTTP/2 is offered beside HTTP/1.1.
         http2: bool { boolean(), default "true", new_process },
     }
-    check tls_policy::version_fits_profile;
+    check tls_policy::parts_fit;
 }
 
 impl ListenerTls {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::access::networks;
 use super::access_log::AccessLog;
 use super::admin::Admin;
+use super::client_certificates::CertificateMode;
 use super::compression::Compression;
 use super::document::Node;
 use super::error_pages::{ErrorPages, error_pages};
@@ -137,6 +138,7 @@ fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     }
     report_retries_without_budget(config, root, reader);
     report_subrequests_over_http2(config, root, reader);
+    report_unasked_certificates(config, root, reader);
 }
 
 /// Reports each route whose copies or questions would go to hosts of HTTP/2: requests of the proxy's own are HTTP/1.1.
@@ -160,6 +162,29 @@ fn report_subrequests_over_http2(config: &Config, root: &Node, reader: &mut Read
             reader.in_key("routes", |reader| {
                 reader.in_element(index, |reader| {
                     reader.problem_of_key(element, key, message);
+                });
+            });
+        }
+    }
+}
+
+/// Reports each route that requires a client's certificate while no listener asks for one.
+fn report_unasked_certificates(config: &Config, root: &Node, reader: &mut Reader<'_>) {
+    let tls = config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref());
+    if tls.into_iter().any(|tls| tls.client_certificates.is_some()) {
+        return;
+    }
+    let elements = root.get("routes").map(Node::elements).unwrap_or_default();
+    for (index, (route, element)) in config.routes.iter().zip(elements).enumerate() {
+        if route.client_certificate == CertificateMode::Required {
+            let message = "no listener has `tls: { client_certificates: { ca: FILE, mode: optional } }`, so no client \
+                           could show a certificate";
+            reader.in_key("routes", |reader| {
+                reader.in_element(index, |reader| {
+                    reader.problem_of_key(element, "client_certificate", message);
                 });
             });
         }

@@ -49,11 +49,17 @@ impl ListenerTls {
     }
 }
 
-pub(super) fn version_fits_profile(tls: &mut ListenerTls, map: &Node, reader: &mut Reader<'_>) {
+pub(super) fn parts_fit(tls: &mut ListenerTls, map: &Node, reader: &mut Reader<'_>) {
     if tls.profile == TlsProfile::Modern && tls.lowest_version() < TlsVersion::Tls13 {
         let message =
             "the profile `modern` is TLS 1.3 alone; leave this out, or take `intermediate`";
         reader.problem_of_key(map, "min_version", message);
+    }
+    let has_secret = |tickets: &SessionTickets| tickets.secret_file.is_some();
+    if tls.client_certificates.is_some() && tls.session_tickets.as_ref().is_some_and(has_secret) {
+        let message = "a listener with client_certificates resumes no sessions, so that a revoked certificate lets \
+                       no client in; leave this out";
+        reader.problem_of_key(map, "session_tickets", message);
     }
 }
 

@@ -37,15 +37,21 @@ impl Config {
                 warnings.extend(told.map(|(key, text)| format!("{place}.{key}: {text}")));
             }
         }
-        for pool in &self.pools {
-            let authorities = pool.tls.iter().filter_map(|tls| tls.ca.as_ref());
-            for authorities in authorities {
-                let place = format!("pools.{}.tls.ca", pool.name);
-                let (certificates, file) = (&authorities.certificates, &authorities.file);
-                let mut told = date_faults(certificates, file, now);
-                told.extend(near_ends(certificates, file, now));
-                warnings.extend(told.into_iter().map(|text| format!("{place}: {text}")));
-            }
+        let listeners = self.listeners.iter().enumerate();
+        let of_clients = listeners.filter_map(|(number, listener)| {
+            let clients = listener.tls.as_ref()?.client_certificates.as_ref()?;
+            let place = format!("listeners[{number}].tls.client_certificates.ca");
+            Some((place, &clients.ca))
+        });
+        let of_hosts = self.pools.iter().filter_map(|pool| {
+            let authorities = pool.tls.as_ref()?.ca.as_ref()?;
+            Some((format!("pools.{}.tls.ca", pool.name), authorities))
+        });
+        for (place, authorities) in of_clients.chain(of_hosts) {
+            let (certificates, file) = (&authorities.certificates, &authorities.file);
+            let mut told = date_faults(certificates, file, now);
+            told.extend(near_ends(certificates, file, now));
+            warnings.extend(told.into_iter().map(|text| format!("{place}: {text}")));
         }
         warnings
     }

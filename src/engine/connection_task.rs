@@ -143,14 +143,14 @@ impl<'e> ConnectionTask<'e> {
         };
         let mut first_byte_at = is_first.then_some(self.began);
         let mut buffers: Option<Box<RequestBuffers>> = None;
-        let client = &mut self.client;
+        let (client, peer) = (&mut self.client, &self.peer);
         client.has_sent = false;
         let next = poll_fn(|context| {
             loop {
                 if !client.inbound.is_empty() {
                     let bytes = client.inbound.filled();
                     let http2 = match bytes {
-                        [b'P', ..] if is_first && engine.takes_cleartext_http2(self.peer) => {
+                        [b'P', ..] if is_first && engine.takes_cleartext_http2(peer) => {
                             begins_http2(bytes)
                         }
                         _ => Some(false),

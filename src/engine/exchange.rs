@@ -101,10 +101,11 @@ fn is_persistent(request: RequestView<'_>) -> bool {
 
 impl Exchange<'_> {
     /// The client's connection.
-    pub(super) fn connection(&self) -> ConnectionInfo {
+    pub(super) fn connection(&self) -> ConnectionInfo<'_> {
         ConnectionInfo {
             tls: self.peer.tls,
             local: self.peer.listener,
+            verification: self.peer.verification.as_deref(),
         }
     }
 

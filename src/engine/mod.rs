@@ -32,6 +32,7 @@ use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use tokio::time::sleep;
 
+use crate::client_certificate::ClientVerification;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 use connection_task::ConnectionTask;
 use idle_closer::IdleCloser;
@@ -71,7 +72,7 @@ impl std::fmt::Debug for Engine {
 }
 
 /// What the listener knows about a client's connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ClientInfo {
     /// The client's IP address; `None` if the peer address is not an IP address.
     pub address: Option<IpAddr>,
@@ -79,6 +80,8 @@ pub struct ClientInfo {
     pub tls: bool,
     /// The address of the listener that the client connected to.
     pub listener: Option<SocketAddr>,
+    /// What the listener knows of the client's certificate. `None`: it asks for none.
+    pub verification: Option<Arc<ClientVerification>>,
 }
 
 impl Engine {
@@ -112,7 +115,7 @@ impl Engine {
         connection.serve().await
     }
 
-    fn takes_cleartext_http2(&self, peer: ClientInfo) -> bool {
+    fn takes_cleartext_http2(&self, peer: &ClientInfo) -> bool {
         let active = self.active.load();
         let listener = peer.listener.filter(|_| !peer.tls);
         listener.is_some_and(|listener| active.takes_cleartext_http2(listener))
@@ -162,6 +165,7 @@ mod tests {
             address: None,
             tls: false,
             listener: None,
+            verification: None,
         };
         let size = size_of_val(&engine.serve_tcp(socket.into(), peer));
         assert!(size <= 2_048, "{size} bytes");

@@ -11,24 +11,31 @@ mod respond;
 mod upgrade_connector;
 mod upstream_filters;
 
+use pingora::protocols::tls::SslDigest;
 use pingora::proxy::Session;
 
+use crate::client_certificate::ClientVerification;
 use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 
 pub use client::{ClientStream, PanicGuard};
 
-/// Whether the client's connection is encrypted.
 /// The client's connection.
-fn connection(session: &Session) -> ConnectionInfo {
+fn connection(session: &Session) -> ConnectionInfo<'_> {
     let local = session.server_addr().and_then(|local| local.as_inet());
     ConnectionInfo {
         tls: is_over_tls(session),
         local: local.copied(),
+        verification: tls_digest(session)
+            .and_then(ClientVerification::of)
+            .map(|verification| &**verification),
     }
 }
 
+/// Whether the client's connection is encrypted.
 fn is_over_tls(session: &Session) -> bool {
-    session
-        .digest()
-        .is_some_and(|digest| digest.ssl_digest.is_some())
+    tls_digest(session).is_some()
+}
+
+fn tls_digest(session: &Session) -> Option<&SslDigest> {
+    session.digest()?.ssl_digest.as_deref()
 }

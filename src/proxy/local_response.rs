@@ -140,6 +140,11 @@ impl LocalResponse {
         403,
         "403 not from this address\n",
     );
+    pub(crate) const NO_CLIENT_CERTIFICATE: LocalResponse = LocalResponse::new(
+        TerminationReason::Denied,
+        403,
+        "403 a client certificate is required\n",
+    );
 
     /// `wait` is the time after which the client may retry.
     pub(crate) fn too_many_requests(wait: Duration) -> Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::handover::check_directory_mode;
-use super::tls::{TicketKeys, build_tls};
+use super::tls::{TicketKeys, TlsState};
 use crate::access_log;
 use crate::config::Config;
 use crate::metrics::MetricsCounters;
@@ -30,5 +30,5 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     config
         .listeners
         .iter()
-        .try_for_each(|listener| build_tls(listener, &keys, &counters).map(drop))
+        .try_for_each(|listener| TlsState::of(listener, &keys, &counters).map(drop))
 }

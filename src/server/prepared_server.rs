@@ -31,7 +31,7 @@ use super::reloader::Reloader;
 use super::running_process::RunningProcess;
 use super::runtime_paths::RuntimePaths;
 use super::shared_state::{InitialState, SharedState};
-use super::tls::{TlsState, build_tls};
+use super::tls::TlsState;
 use super::{config_summary, descriptor_check};
 use crate::admin::{Api, ApiServer, Caller, ProcessCommand};
 use crate::config::Config;
@@ -324,8 +324,8 @@ fn add_listeners(
     let counters = shared.observers.counts.tickets();
     let mut states = Vec::new();
     for listener in &initial.config.listeners {
-        let (acceptor, state) = build_tls(listener, &shared.ticket_keys, &counters)?.unzip();
-        edge.listen(listener.address, acceptor);
+        let state = TlsState::of(listener, &shared.ticket_keys, &counters)?;
+        edge.listen(listener.address, state.clone());
         states.extend(state.map(|state| (listener.address, state)));
     }
     Ok(states)

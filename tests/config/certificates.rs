@@ -450,3 +450,138 @@ fn no_certificate_is_skipped_silently() {
     let lines = errors(&file).concat();
     assert!(lines.contains("holds DER, not PEM"), "{lines}");
 }
+
+#[test]
+fn wrong_values_of_client_certificates_are_described() {
+    let directory = directory();
+    let (certificate, key) = certificate("a.example.com");
+    write(&directory, "a.pem", &certificate);
+    write(&directory, "a.key", &key);
+    write(
+        &directory,
+        "bad.crl",
+        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+    );
+    write(&directory, "empty.crl", "");
+    write(&directory, "ticket.key", "0123456789abcdef0123456789abcdef");
+    let yaml = |tls: &str, routes: &str| {
+        let text = format!(
+            "listeners: [{{ address: \"127.0.0.1:443\", tls: {{ certificates: {{ certificate: a.pem, key: a.key }}, {tls} }} }}]\n\
+             pools: {{ web: {{ hosts: [\"127.0.0.1:1\"] }} }}\n{routes}\n"
+        );
+        write(&directory, "b.yaml", text)
+    };
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let crl = |name: &str| format!("client_certificates: {{ ca: a.pem, crl: {name} }}");
+    for (tls, routes, expected) in [
+        (
+            "client_certificates: { mode: required }".to_owned(),
+            "",
+            "`ca`".to_owned(),
+        ),
+        (
+            "client_certificates: { ca: a.key }".to_owned(),
+            "",
+            format!(
+                "client_certificates.ca: `{}` holds no certificate in PEM form",
+                path("a.key")
+            ),
+        ),
+        (
+            "client_certificates: { ca: a.pem, mode: on }".to_owned(),
+            "",
+            "client_certificates.mode: `on` is not one of `required`, `optional`".to_owned(),
+        ),
+        (
+            crl("a.pem"),
+            "",
+            format!(
+                "client_certificates.crl: line 1 of `{}` begins a section `CERTIFICATE`, not a revocation list (X509 CRL)",
+                path("a.pem")
+            ),
+        ),
+        (
+            crl("bad.crl"),
+            "",
+            format!(
+                "client_certificates.crl: the revocation list on line 1 of `{}` cannot be used: ",
+                path("bad.crl")
+            ),
+        ),
+        (
+            crl("empty.crl"),
+            "",
+            format!(
+                "client_certificates.crl: `{}` holds no revocation list in PEM form",
+                path("empty.crl")
+            ),
+        ),
+        (
+            "client_certificates: { ca: a.pem }, session_tickets: { secret_file: ticket.key }"
+                .to_owned(),
+            "",
+            "tls.session_tickets: a listener with client_certificates resumes no sessions"
+                .to_owned(),
+        ),
+        (
+            String::new(),
+            "routes: [{ pool: web, client_certificate: required }]",
+            "routes[0].client_certificate: no listener has `tls: { client_certificates: "
+                .to_owned(),
+        ),
+    ] {
+        let lines = errors(&yaml(&tls, routes)).join("\n");
+        assert!(lines.contains(&expected), "{tls} {routes}: {lines}");
+    }
+    Config::load(&yaml("client_certificates: { ca: a.pem }", "")).expect("a configuration");
+}
+
+#[test]
+fn wrong_certificates_for_hosts_are_described() {
+    let directory = directory();
+    let (certificate, key) = certificate("a.example.com");
+    let other_key = self::certificate("b.example.com").1;
+    write(&directory, "a.pem", certificate.clone() + &key);
+    write(&directory, "a.key", &key);
+    write(&directory, "b.key", other_key);
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let yaml = |tls: &str| {
+        let text = format!(
+            "listeners: [\"127.0.0.1:80\"]\npools: {{ web: {{ hosts: [\"127.0.0.1:1\"], tls: {{ {tls} }} }} }}\n"
+        );
+        write(&directory, "b.yaml", text)
+    };
+    for (tls, expected) in [
+        (
+            "certificate: a.pem",
+            "tls.certificate: its private key is missing; add `key: FILE`, which may be the same file".to_owned(),
+        ),
+        (
+            "key: a.key",
+            "tls.key: its certificate is missing; add `certificate: FILE`".to_owned(),
+        ),
+        (
+            "certificate: a.pem, key: b.key",
+            format!(
+                "tls.key: the key in `{}` does not belong to the certificate in `{}`",
+                path("b.key"),
+                path("a.pem")
+            ),
+        ),
+        (
+            "certificate: a.key, key: a.key",
+            format!(
+                "tls.certificate: `{}` holds no certificate in PEM form",
+                path("a.key")
+            ),
+        ),
+    ] {
+        let lines = errors(&yaml(tls));
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert!(lines[0].ends_with(&expected), "{tls}: {}", lines[0]);
+    }
+    for key in ["a.pem", "a.key"] {
+        let config = Config::load(&yaml(&format!("certificate: a.pem, key: {key}")));
+        config.expect("a configuration");
+    }
+}

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballast::config::{
-    Access, AccessLog, Admin, AdminMetrics, Ambiguous, Authentication, ClientIdentity, Compression,
-    ContentCoding, Ejection, ErrorPages, Failures, HalfClose, HeaderEdits, Headers, HostHeader,
-    HostMetrics, Http1, Initial, KeySource, Limits, LogFormat, LogTarget, Page, PathRewrite,
-    PoolLimits, PoolRef, PoolTimeouts, Probe, Ready, RequestConditions, Retries, Retry, Route,
-    RouteAction, RouteLimits, RouteMatch, RouteTimeouts, Server, SlowStart, Timeouts, Underscores,
-    WhenAllDown,
+    Access, AccessLog, Admin, AdminMetrics, Ambiguous, Authentication, CertificateMode,
+    ClientIdentity, Compression, ContentCoding, Ejection, ErrorPages, Failures, HalfClose,
+    HeaderEdits, Headers, HostHeader, HostMetrics, Http1, Initial, KeySource, Limits, LogFormat,
+    LogTarget, Page, PathRewrite, PoolLimits, PoolRef, PoolTimeouts, Probe, Ready,
+    RequestConditions, Retries, Retry, Route, RouteAction, RouteLimits, RouteMatch, RouteTimeouts,
+    Server, SlowStart, Timeouts, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool_with, with_top};
@@ -141,6 +141,7 @@ fn every_key_has_its_default() {
         },
         access: Access::default(),
         authentication: Authentication::default(),
+        client_certificate: CertificateMode::Optional,
         rate: None,
     };
     assert_eq!(config.routes, [catch_all]);

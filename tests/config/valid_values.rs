@@ -153,6 +153,8 @@ fn tls_to_the_hosts_is_a_boolean_or_a_map() {
         server_name: None,
         verify: true,
         ca: None,
+        certificate: None,
+        key: None,
     };
     assert_eq!(pool_with("tls: false").tls, None);
     assert_eq!(pool_with("tls: true").tls, Some(all_defaults.clone()));
@@ -163,6 +165,8 @@ fn tls_to_the_hosts_is_a_boolean_or_a_map() {
             server_name: Some("app.internal".to_owned()),
             verify: false,
             ca: None,
+            certificate: None,
+            key: None,
         })
     );
 }

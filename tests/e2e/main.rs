@@ -11,6 +11,7 @@ mod certificates;
 mod cli;
 mod cli_commands;
 mod cli_pages;
+mod client_certificates;
 mod client_disconnects;
 mod compression;
 mod connection_limits;

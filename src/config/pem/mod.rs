@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys, RootCertStore};
+use webpki::OwnedCertRevocationList;
 use x509_parser::parse_x509_certificate;
 
 use super::environment::{Environment, without_bom};
@@ -22,6 +23,9 @@ use blocks::{Block, blocks};
 
 /// The keys that can be used, for messages about others.
 const USABLE: &str = "RSA keys of 2048 to 4096 bits, EC keys on the curves P-256 and P-384, and Ed25519 keys can be used";
+
+/// A private key, and its DER.
+pub(super) type KeyWithDer = (Arc<dyn SigningKey>, Vec<u8>);
 
 /// The certificates in a PEM file, at least one. Keys and parameters may stand between them; anything else is an error,
 /// so that no certificate is left out silently.
@@ -77,6 +81,15 @@ pub(super) fn private_keys(
     file: &Path,
     environment: &dyn Environment,
 ) -> Result<Vec<Arc<dyn SigningKey>>, String> {
+    let keys = private_keys_with_der(file, environment)?;
+    Ok(keys.into_iter().map(|(key, _)| key).collect())
+}
+
+/// The same, each with its DER.
+pub(super) fn private_keys_with_der(
+    file: &Path,
+    environment: &dyn Environment,
+) -> Result<Vec<KeyWithDer>, String> {
     let text = text(file, environment)?;
     let shown = file.display();
     let mut keys = Vec::new();
@@ -86,7 +99,7 @@ pub(super) fn private_keys(
             continue;
         }
         match usable(&block) {
-            Ok(key) => keys.push(key),
+            Ok(key) => keys.push((key, block.der)),
             Err(reason) => {
                 let line = match block.line {
                     1 => String::new(),
@@ -197,6 +210,32 @@ pub(super) fn authorities(
         file: file.to_owned(),
         certificates,
     })
+}
+
+/// The certificate revocation lists in a PEM file, at least one, each of which can be used.
+pub(super) fn revocation_lists(
+    file: &Path,
+    environment: &dyn Environment,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let text = text(file, environment)?;
+    let shown = file.display();
+    let mut lists = Vec::new();
+    for block in blocks(&text).map_err(|reason| improper(file, &reason))? {
+        let (line, label) = (block.line, quote(block.label));
+        if block.label != "X509 CRL" {
+            return Err(format!(
+                "line {line} of `{shown}` begins a section {label}, not a revocation list (X509 CRL)"
+            ));
+        }
+        OwnedCertRevocationList::from_der(&block.der).map_err(|error| {
+            format!("the revocation list on line {line} of `{shown}` cannot be used: {error}")
+        })?;
+        lists.push(block.der.into());
+    }
+    match lists.is_empty() {
+        true => Err(format!("`{shown}` holds no revocation list in PEM form")),
+        false => Ok(lists),
+    }
 }
 
 fn is_certificate(der: &CertificateDer<'_>) -> bool {

@@ -15,6 +15,7 @@ mod respond;
 mod split;
 
 use super::access::Access;
+use super::client_certificates::{self, CertificateMode};
 use super::compression::RouteCompression;
 use super::document::{Content, Node, Position};
 use super::environment::System;
@@ -83,6 +84,9 @@ section! {
         access: Access { map_of::<Access>(), flat },
         /// How clients tell who they are.
         authentication: Authentication { map_of::<Authentication>(), flat },
+        /// Whether a request needs a client's certificate, as `client_certificates` of its listener verifies them; without one
+        /// it gets 403.
+        client_certificate: CertificateMode { client_certificates::mode(), default "optional" },
         /// How many requests a client may send on this route.
         rate: Option<Rate> { rate(), optional "" },
     }

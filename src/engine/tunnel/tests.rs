@@ -84,6 +84,7 @@ async fn a_panic_in_a_tunnel_leaks_no_count() {
         address: None,
         tls: true,
         listener: None,
+        verification: None,
     };
     let serving = engine.serve_tls(Box::new(near), peer);
     let conversation = async {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::config;
 
@@ -24,6 +24,8 @@ pub(in crate::pool) struct PeerTemplate<'a> {
     tls: Option<&'a config::PoolTls>,
     protocol: config::Protocol,
     ca: Option<Arc<CaType>>,
+    /// What hosts get if they ask for a certificate.
+    client_cert_key: Option<Arc<CertKey>>,
     /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
     group_key: u64,
     pub(super) presumed_healthy: bool,
@@ -34,10 +36,16 @@ impl<'a> PeerTemplate<'a> {
         let tls = pool.tls.as_ref();
         let mut hasher = DefaultHasher::new();
         pool.name.hash(&mut hasher);
+        let client_cert_key = tls.and_then(cert_key);
+        if let Some(key) = &client_cert_key {
+            // Pingora's reuse key has nothing but the serial numbers.
+            key.key().hash(&mut hasher);
+        }
         PeerTemplate {
             timeouts: pool.timeouts.over(*timeouts),
             tls,
             protocol: pool.protocol,
+            client_cert_key,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
             group_key: if tls.is_some() { hasher.finish() } else { 0 },
             presumed_healthy: pool
@@ -62,6 +70,7 @@ impl<'a> PeerTemplate<'a> {
             server_name.unwrap_or_default(),
         );
         peer.group_key = self.group_key;
+        peer.client_cert_key = self.client_cert_key.clone();
         let options = &mut peer.options;
         options.connection_timeout = Some(self.timeouts.connect);
         options.total_connection_timeout = Some(self.timeouts.connect);
@@ -101,4 +110,12 @@ fn ca_type(authorities: &config::Authorities) -> Arc<CaType> {
     certificates
         .map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509))
         .collect()
+}
+
+/// The certificate for hosts in Pingora's form.
+fn cert_key(tls: &config::PoolTls) -> Option<Arc<CertKey>> {
+    let (certificate, key) = (tls.certificate.as_ref()?, tls.key.as_ref()?);
+    let key = key.der_for(&certificate.chain)?.to_vec();
+    let chain = certificate.chain.iter().map(|shown| shown.to_vec());
+    Some(Arc::new(CertKey::new(chain.collect(), key)))
 }

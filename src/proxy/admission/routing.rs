@@ -7,7 +7,8 @@ use std::sync::Arc;
 use http::{Method, Version};
 
 use super::rate_limit::RateScope;
-use crate::config::{Action, Maintenance, Route};
+use crate::client_certificate::ClientVerification;
+use crate::config::{Action, CertificateMode, Maintenance, Route};
 use crate::message::RequestView;
 use crate::normalize;
 use crate::pool::Pool;
@@ -28,11 +29,11 @@ use crate::route::{AmbiguousPath, RoutingInput};
 impl Proxy {
     /// Finds the route of a request and records it in `ctx`. Returns the response if its listener redirects to https, or
     /// if the request is refused: it exceeds the global rate, its path is ambiguous, no route matches, the route does not
-    /// permit the client's network, or the request exceeds the rate of the route or one of its limits.
+    /// permit the client's network or needs a certificate, or the request exceeds the rate of the route or one of its limits.
     pub(crate) fn admit(
         &self,
         request: RequestView<'_>,
-        connection: ConnectionInfo,
+        connection: ConnectionInfo<'_>,
         ctx: &mut RequestContext,
     ) -> Option<Box<LocalMessage>> {
         if ctx.active.redirects_to_https(connection.local) && !is_acme_challenge(request) {
@@ -44,7 +45,7 @@ impl Proxy {
                 return Some(Box::new(values.https_redirect()));
             }
         }
-        self.refuse(request, ctx).map(Into::into)
+        self.refuse(request, connection, ctx).map(Into::into)
     }
 
     /// Does what the route does with an admitted request. Returns the response if the route responds itself, or if its
@@ -52,7 +53,7 @@ impl Proxy {
     pub(crate) fn respond(
         &self,
         request: RequestView<'_>,
-        connection: ConnectionInfo,
+        connection: ConnectionInfo<'_>,
         ctx: &mut RequestContext,
     ) -> Option<Box<LocalMessage>> {
         let route = &ctx.active.routes[ctx.route?];
@@ -93,7 +94,12 @@ impl Proxy {
         }
     }
 
-    fn refuse(&self, request: RequestView<'_>, ctx: &mut RequestContext) -> Option<LocalResponse> {
+    fn refuse(
+        &self,
+        request: RequestView<'_>,
+        connection: ConnectionInfo<'_>,
+        ctx: &mut RequestContext,
+    ) -> Option<LocalResponse> {
         let client = ctx.origin.map(|origin| origin.client);
         let rate_exceeded = |scope, rate: &_| {
             let counted = self.rate_limiter().check(scope, rate, client, request);
@@ -113,6 +119,15 @@ impl Proxy {
         (ctx.route, ctx.retry, ctx.limits) = (Some(number), route.retry, state.limits);
         if !permits(route, client) {
             return Some(LocalResponse::FORBIDDEN);
+        }
+        let has_certificate = || {
+            matches!(
+                connection.verification,
+                Some(ClientVerification::Verified(_))
+            )
+        };
+        if route.client_certificate == CertificateMode::Required && !has_certificate() {
+            return Some(LocalResponse::NO_CLIENT_CERTIFICATE);
         }
         let scope = RateScope::Route(&route.matches);
         let rate = route.rate.as_ref();

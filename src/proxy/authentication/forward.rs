@@ -55,7 +55,7 @@ pub(super) async fn ask(
     proxy: &Proxy,
     auth: &ForwardAuth,
     request: RequestView<'_>,
-    connection: ConnectionInfo,
+    connection: ConnectionInfo<'_>,
     ctx: &RequestContext,
 ) -> Result<CopiedFields, Box<LocalMessage>> {
     let filter = RequestFieldFilter::new(request)?;
@@ -72,7 +72,7 @@ async fn send(
     proxy: &Proxy,
     auth: &ForwardAuth,
     (request, filter): (RequestView<'_>, &RequestFieldFilter<'_>),
-    connection: ConnectionInfo,
+    connection: ConnectionInfo<'_>,
     ctx: &RequestContext,
 ) -> pingora::Result<SubResponse> {
     let question = |path: &str, host: &[u8]| {
@@ -165,7 +165,7 @@ fn no_host(reason: &str) -> Box<Error> {
 fn set_fields(
     head: &mut RequestHeader,
     (request, filter): (RequestView<'_>, &RequestFieldFilter<'_>),
-    connection: ConnectionInfo,
+    connection: ConnectionInfo<'_>,
     ctx: &RequestContext,
 ) -> pingora::Result<()> {
     let is = |name: &[u8], known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());

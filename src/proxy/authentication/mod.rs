@@ -48,7 +48,7 @@ impl Proxy {
     pub(crate) async fn authenticate(
         &self,
         request: RequestView<'_>,
-        connection: ConnectionInfo,
+        connection: ConnectionInfo<'_>,
         ctx: &mut RequestContext,
         disconnect: impl Future<Output = Box<Error>>,
     ) -> Result<Option<Box<LocalMessage>>, Box<Error>> {
@@ -73,7 +73,7 @@ impl Proxy {
     async fn decide(
         &self,
         request: RequestView<'_>,
-        connection: ConnectionInfo,
+        connection: ConnectionInfo<'_>,
         ctx: &RequestContext,
     ) -> Result<AuthenticatedClient, Box<LocalMessage>> {
         let mut client = AuthenticatedClient::default();

@@ -1,6 +1,7 @@
 //! What the proxy changes of a message on its way: X-Forwarded-*, the request id, the trace context, and what the route
 //! says of paths and header fields.
 
+mod certificate_fields;
 pub(crate) mod header_editor;
 pub(crate) mod path_rewrite;
 pub(crate) mod request_id;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use pingora::Result;
 
+use super::certificate_fields::set_certificate_fields;
 use super::header_editor::HeaderEditor;
 use super::request_id::{REQUEST_ID, RequestId};
 use super::trace_context;
@@ -51,13 +52,16 @@ impl RequestContext {
         &mut self,
         received: RequestView<'_>,
         host: Option<&[u8]>,
-        connection: ConnectionInfo,
+        connection: ConnectionInfo<'_>,
         request: &mut impl HeaderEditor,
     ) -> Result<()> {
         let upgrade = self.upgrade.as_deref();
         http_rules::set_request_hop_fields(received, upgrade, request, self.active.via.as_ref())?;
         if let Some(origin) = self.origin {
             origin.set_forwarded_fields(received.fields, host, connection, request)?;
+        }
+        if let Some(verification) = connection.verification {
+            set_certificate_fields(verification, request)?;
         }
         if !received.fields.contains(&REQUEST_ID) {
             let id = self.id.get_or_insert_with(RequestId::generate);

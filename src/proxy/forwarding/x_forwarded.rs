@@ -11,6 +11,7 @@ use pingora::Result;
 
 use super::header_editor::HeaderEditor;
 use crate::address_text::AddressText;
+use crate::client_certificate::ClientVerification;
 use crate::message::FieldsView;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -20,11 +21,13 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// The client's connection, as far as forwarded fields describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConnectionInfo {
+pub(crate) struct ConnectionInfo<'a> {
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
     /// The local address of the connection, or that of its listener.
     pub(crate) local: Option<SocketAddr>,
+    /// What the listener knows of the client's certificate. `None`: it asks for none.
+    pub(crate) verification: Option<&'a ClientVerification>,
 }
 
 /// Where a request comes from.
@@ -75,7 +78,7 @@ impl ClientOrigin {
         &self,
         received: FieldsView<'_>,
         host: Option<&[u8]>,
-        connection: ConnectionInfo,
+        connection: ConnectionInfo<'_>,
         request: &mut impl HeaderEditor,
     ) -> Result<()> {
         let peer = AddressText::new(self.peer);
@@ -212,6 +215,7 @@ mod tests {
         let connection = ConnectionInfo {
             tls: true,
             local: Some(([127, 0, 0, 1], 8443).into()),
+            verification: None,
         };
         let host = fields.get(&http::header::HOST);
         let outcome = origin.set_forwarded_fields(fields, host, connection, &mut request);

@@ -96,6 +96,7 @@ fn assert_forwarded_fields(
     let connection = ConnectionInfo {
         tls,
         local: Some(([127, 0, 0, 1], 8443).into()),
+        verification: None,
     };
     let received = request.clone();
     let fields = FieldsView::from(&received.headers);

@@ -20,12 +20,14 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout};
 
+use crate::client_certificate::ClientVerification;
 use crate::config::Http1;
 use crate::engine::{self, Engine, LazyTcp, Transport, UnservedConnection};
 use crate::metrics::{HandshakeOutcome, MetricsCounters, RejectReason};
 use crate::pingora_driver::{ClientStream, PanicGuard};
 use crate::proxy::{ActiveConfig, Proxy};
 use crate::server::handover::ExpectedProbes;
+use crate::server::tls::TlsState;
 
 use super::connections::{ConnectionGuard, Connections};
 use super::handshake_turn::in_turn;
@@ -54,7 +56,7 @@ pub(super) struct AcceptLoop {
 /// The parts of the process that serve the connections of a listener.
 pub(super) struct ListenerContext {
     pub(super) address: SocketAddr,
-    pub(super) tls: Option<Arc<Acceptor>>,
+    pub(super) tls: Option<Arc<TlsState>>,
     pub(super) workers: Workers,
     pub(super) engine: Arc<Engine>,
     pub(super) app: Arc<PanicGuard<HttpProxy<Proxy>>>,
@@ -223,10 +225,11 @@ impl ListenerContext {
         _guards: (ConnectionGuard, WorkerGuard),
         shutdown: ShutdownWatch,
     ) {
-        let peer = engine::ClientInfo {
+        let mut peer = engine::ClientInfo {
             address: Some(address.ip()),
             tls: self.tls.is_some(),
             listener: Some(self.address),
+            verification: None,
         };
         let uses_engine = self.active.load().http1 == Http1::Engine;
         let began = Instant::now();
@@ -245,17 +248,20 @@ impl ListenerContext {
                 // Boxed: the futures of the engine's connections stay small.
                 Box::pin(self.detect_http2(stream)).await
             }
-            Some(acceptor) => {
+            Some(tls) => {
                 let Some(stream) = self.register(stream) else {
                     return;
                 };
                 let stream = with_digest(stream, address);
-                let handshake = self.tls_handshake(acceptor, stream, address);
+                let handshake = self.tls_handshake(tls.acceptor(), stream, address);
                 let Some(stream) = Box::pin(handshake).await else {
                     return;
                 };
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
                 if uses_engine && !is_http2 {
+                    let digest = stream.get_ssl_digest();
+                    let verification = digest.as_deref().and_then(ClientVerification::of);
+                    peer.verification = verification.cloned();
                     let Some(unserved) = self.engine.serve_tls(stream, peer).await else {
                         return;
                     };
@@ -313,7 +319,7 @@ impl ListenerContext {
     /// The TLS handshake; `None` if it fails.
     async fn tls_handshake(
         &self,
-        acceptor: &Acceptor,
+        acceptor: Arc<Acceptor>,
         stream: L4Stream,
         peer: SocketAddr,
     ) -> Option<Stream> {

@@ -24,7 +24,6 @@ use async_trait::async_trait;
 use log::{error, info};
 use nix::unistd::close;
 use pingora::apps::HttpServerApp;
-use pingora::listeners::tls::Acceptor;
 use pingora::proxy::HttpProxy;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
@@ -38,6 +37,7 @@ use crate::pingora_driver::PanicGuard;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
 use crate::server::handover::ExpectedProbes;
 use crate::server::lifecycle::Lifecycle;
+use crate::server::tls::TlsState;
 use crate::supervisor::{Supervisor, Task};
 
 use accept::{AcceptLoop, ListenerContext};
@@ -60,7 +60,7 @@ pub(super) struct Edge {
     counts: Arc<MetricsCounters>,
     lifecycle: Arc<Lifecycle>,
     probes: Arc<ExpectedProbes>,
-    listeners: Vec<(SocketAddr, Option<Arc<Acceptor>>)>,
+    listeners: Vec<(SocketAddr, Option<Arc<TlsState>>)>,
 }
 
 /// The handlers of connections: the engine, and Pingora's proxy for those that the engine does not serve.
@@ -98,8 +98,8 @@ impl Edge {
     }
 
     /// Adds a listener on `address`, whose socket will be in the table of sockets.
-    pub(super) fn listen(&mut self, address: SocketAddr, tls: Option<Acceptor>) {
-        self.listeners.push((address, tls.map(Arc::new)));
+    pub(super) fn listen(&mut self, address: SocketAddr, tls: Option<Arc<TlsState>>) {
+        self.listeners.push((address, tls));
     }
 
     fn accept_loops(

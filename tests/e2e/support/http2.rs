@@ -75,13 +75,7 @@ impl Secure {
     }
 
     pub(crate) fn connect(&self, address: SocketAddr) -> Http2 {
-        let runtime = runtime();
-        let (sender, driver) = runtime.block_on(self.open(address));
-        Http2 {
-            runtime,
-            sender,
-            driver,
-        }
+        Http2::connect(address, self.offering(&["h2"]))
     }
 
     /// A connection in the current runtime, with the task that ends with it.
@@ -89,10 +83,7 @@ impl Secure {
         &self,
         address: SocketAddr,
     ) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
-        let stream = connect(address, self.offering(&["h2"])).await;
-        let connected = h2::client::handshake(stream).await;
-        let (sender, connection) = connected.expect("the preface is sent");
-        (sender, tokio::spawn(connection))
+        open(address, self.offering(&["h2"])).await
     }
 
     /// A connection on which nothing has been sent yet.
@@ -160,6 +151,17 @@ impl Http2 {
             let (sender, connection) = connected.expect("the preface is sent");
             (sender, tokio::spawn(connection))
         });
+        Http2 {
+            runtime,
+            sender,
+            driver,
+        }
+    }
+
+    /// Connects as this client, which offers HTTP/2.
+    pub(crate) fn connect(address: SocketAddr, client: Arc<rustls::ClientConfig>) -> Self {
+        let runtime = runtime();
+        let (sender, driver) = runtime.block_on(open(address, client));
         Http2 {
             runtime,
             sender,
@@ -310,6 +312,16 @@ async fn upload(stream: &mut SendStream<Bytes>, mut body: Bytes) -> Result<(), h
         stream.send_data(piece, false)?;
     }
     stream.send_data(Bytes::new(), true)
+}
+
+async fn open(
+    address: SocketAddr,
+    client: Arc<rustls::ClientConfig>,
+) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
+    let stream = connect(address, client).await;
+    let connected = h2::client::handshake(stream).await;
+    let (sender, connection) = connected.expect("the preface is sent");
+    (sender, tokio::spawn(connection))
 }
 
 async fn connect(

@@ -4,16 +4,23 @@ use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, RootCertStore,
     ServerConfig, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 
 use super::SOON;
+
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// A certificate authority for one test.
 pub(crate) struct Authority {
@@ -24,6 +31,7 @@ pub(crate) struct Authority {
 /// A certificate and its key.
 pub(crate) struct Identity {
     certificate: rcgen::Certificate,
+    serial: u64,
     key: KeyPair,
 }
 
@@ -74,12 +82,47 @@ impl Authority {
         self.sign(params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    /// A client's certificate with this common name.
+    pub(crate) fn issue_named(&self, name: &str) -> Identity {
+        let mut params = names_of(&[]);
+        params.distinguished_name.push(DnType::CommonName, name);
+        self.sign(params)
+    }
+
+    /// The list of these revoked certificates as PEM, which is current until the beginning of this year.
+    pub(crate) fn revoke(&self, revoked: &[&Identity], until: i32) -> String {
+        let entries = revoked.iter().map(|identity| RevokedCertParams {
+            serial_number: identity.serial.into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: entries.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.certificate, &self.key);
+        list.expect("the authority may sign")
+            .pem()
+            .expect("a list can be written")
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key can be made");
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(serial.into());
         let certificate = params
             .signed_by(&key, &self.certificate, &self.key)
             .expect("the authority may sign");
-        Identity { certificate, key }
+        Identity {
+            certificate,
+            serial,
+            key,
+        }
     }
 
     /// Writes the authority's certificate as PEM.
@@ -97,6 +140,15 @@ impl Authority {
         &self,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ClientConfig> {
+        self.client_with(None, versions)
+    }
+
+    /// The same, which shows a certificate where it is asked for one.
+    pub(crate) fn client_with(
+        &self,
+        identity: Option<&Identity>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(self.certificate.der().clone())
@@ -104,9 +156,15 @@ impl Authority {
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .expect("the provider knows TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
+            .with_root_certificates(roots);
+        Arc::new(match identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                let (chain, key) = identity.chain_and_key();
+                let config = config.with_client_auth_cert(chain, key);
+                config.expect("key and certificate fit")
+            }
+        })
     }
 }
 
@@ -134,10 +192,31 @@ impl Identity {
         )
     }
 
-    /// A server that presents this certificate.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+    fn chain_and_key(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let chain = vec![CertificateDer::from(self.certificate.der().to_vec())];
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("the key is whole");
+        (chain, key)
+    }
+
+    /// A server that presents this certificate, and demands one of these authorities from its clients.
+    pub(crate) fn server_for(&self, clients: &Authority) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        let added = roots.add(clients.certificate.der().clone());
+        added.expect("the certificate is whole");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let (chain, key) = self.chain_and_key();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_client_cert_verifier(verifier.build().expect("an authority"))
+            .with_single_cert(chain, key)
+            .expect("key and certificate fit");
+        Arc::new(config)
+    }
+
+    /// A server that presents this certificate.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        let (chain, key) = self.chain_and_key();
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider knows TLS 1.2 and 1.3")
@@ -189,6 +268,38 @@ pub(crate) fn handshake_kind(
         .conn
         .handshake_kind()
         .ok_or_else(|| ErrorKind::NotConnected.into())
+}
+
+/// The alert by which a handshake for `a.test` is refused; `None`: it is not.
+pub(crate) fn alert(address: SocketAddr, client: &Arc<ClientConfig>) -> Option<String> {
+    let name = ServerName::try_from("a.test").expect("a name");
+    let mut session = ClientConnection::new(Arc::clone(client), name).expect("a session");
+    let mut socket = TcpStream::connect(address).expect("connected");
+    socket.set_read_timeout(Some(SOON)).expect("set");
+    let mut refused = None;
+    while session.is_handshaking() && refused.is_none() {
+        refused = session.complete_io(&mut socket).err();
+    }
+    if refused.is_none() {
+        // With TLS 1.3 the server judges the certificate after the client has finished.
+        let request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        session.writer().write_all(request).expect("buffered");
+        refused = loop {
+            match session.complete_io(&mut socket) {
+                Ok((0, 0)) => panic!("the connection ended without an alert"),
+                Ok(_)
+                    if session
+                        .process_new_packets()
+                        .is_ok_and(|state| state.plaintext_bytes_to_read() > 0) =>
+                {
+                    break None;
+                }
+                Ok(_) => {}
+                Err(error) => break Some(error),
+            }
+        };
+    }
+    refused.map(|error| error.to_string())
 }
 
 /// Accepts every certificate.

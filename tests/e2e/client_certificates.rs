@@ -1,0 +1,351 @@
+//! Certificates that clients show: who gets in, and what hosts learn of them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::HandshakeKind::Full;
+use rustls::version::{TLS12, TLS13};
+use tempfile::TempDir;
+
+use crate::support::http2::{Http2, request};
+use crate::support::{
+    Authority, Backend, BothProtocols, Client, Head, Identity, LISTEN, SOON, Setup, alert, file,
+    get, handshake_kind, wait_until,
+};
+
+/// The fields about the client's certificate.
+const FIELDS: [&str; 6] = [
+    "X-SSL-Client-Verify",
+    "X-SSL-Client-Subject-DN",
+    "X-SSL-Client-Issuer-DN",
+    "X-SSL-Client-Serial",
+    "X-SSL-Client-Fingerprint",
+    "X-SSL-Client-Not-After",
+];
+
+/// A listener for `a.test`, and the authority of its clients.
+struct Site {
+    folder: TempDir,
+    servers: Authority,
+    clients: Authority,
+    backend: Backend,
+}
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let servers = Authority::new("servers");
+        servers.issue(&["a.test", "test"]).write(folder.path(), "a");
+        let clients = Authority::new("clients");
+        clients.write(folder.path(), "clients.pem");
+        Site {
+            folder,
+            servers,
+            clients,
+            backend: Backend::start_new("a"),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The key `listeners` with one that asks for certificates of the authority, with these further keys.
+    fn listeners(&self, further: &str) -> String {
+        let folder = self.path().display();
+        format!(
+            "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: {{ certificate: {folder}/a.crt, key: {folder}/a.key }}, \
+             client_certificates: {{ ca: {folder}/clients.pem{further} }} }} }}]"
+        )
+    }
+
+    fn setup(&self, further: &str) -> Setup {
+        Setup::of(&[&self.backend]).top(&self.listeners(further))
+    }
+
+    /// Clients of each version that show this certificate.
+    fn clients(&self, identity: Option<&Identity>) -> [Arc<ClientConfig>; 2] {
+        [&TLS12, &TLS13].map(|version| self.servers.client_with(identity, &[version]))
+    }
+
+    #[track_caller]
+    fn assert_refused(&self, address: SocketAddr, identity: Option<&Identity>, expected: &str) {
+        for client in self.clients(identity) {
+            let alert = alert(address, &client).expect("the handshake is refused");
+            assert_eq!(alert, format!("received fatal alert: {expected}"));
+        }
+    }
+
+    #[track_caller]
+    fn assert_served(&self, address: SocketAddr, identity: Option<&Identity>) {
+        for client in self.clients(identity) {
+            // No session is resumed: that would spare the client the verification.
+            for _ in 0..2 {
+                assert_eq!(handshake_kind(address, &client).expect("served"), Full);
+            }
+        }
+    }
+}
+
+/// A request that claims a certificate, in several spellings.
+fn forged() -> String {
+    let names = FIELDS.iter().flat_map(|name| {
+        let spellings = [
+            name.to_string(),
+            name.to_lowercase(),
+            name.replace('-', "_"),
+        ];
+        spellings.map(|name| format!("{name}: forged\r\n"))
+    });
+    let fields = String::from_iter(names);
+    format!("GET / HTTP/1.1\r\nHost: a.test\r\nX-SSL-Client-Cert: forged\r\n{fields}\r\n")
+}
+
+/// The fields of a request about the client's certificate; no other claims one.
+#[track_caller]
+fn told(head: &Head) -> [Vec<&str>; 6] {
+    let forged = head.fields.iter().find(|(_, value)| value == "forged");
+    assert_eq!(forged, None);
+    FIELDS.map(|name| head.all(&name.to_lowercase()))
+}
+
+#[test]
+fn only_clients_with_a_good_certificate_get_in() {
+    let site = Site::new();
+    let [good, revoked] = ["good", "revoked"].map(|name| site.clients.issue_named(name));
+    file(
+        site.path(),
+        "clients.crl",
+        &site.clients.revoke(&[&revoked], 2099),
+    );
+    let crl = format!(", crl: {}/clients.crl", site.path().display());
+    let foreign = Authority::new("clients").issue_named("good");
+    let expired = site.clients.issue_expired(&["client"]);
+    for (mode, without) in [("", false), (", mode: optional", true)] {
+        let ballast = site.setup(&format!("{crl}{mode}")).start();
+        let address = ballast.address();
+        site.assert_served(address, Some(&good));
+        match without {
+            true => site.assert_served(address, None),
+            false => site.assert_refused(address, None, "CertificateRequired"),
+        }
+        site.assert_refused(address, Some(&revoked), "CertificateRevoked");
+        site.assert_refused(address, Some(&expired), "CertificateExpired");
+        let [tls12, tls13] = site.clients(Some(&foreign));
+        for client in [tls12, tls13] {
+            let alert = alert(address, &client).expect("the handshake is refused");
+            assert!(alert.contains("received fatal alert"), "{alert}");
+        }
+    }
+}
+
+#[test]
+fn a_reload_takes_in_authorities_and_revocations() {
+    let site = Site::new();
+    let [one, other] = ["one", "other"].map(|name| site.clients.issue_named(name));
+    let successor = Authority::new("successor");
+    let next = successor.issue_named("next");
+    let list = |revoked: &[&Identity], until| {
+        let text = site.clients.revoke(revoked, until) + &successor.revoke(&[], until);
+        fs::write(site.path().join("clients.crl"), text).expect("written");
+    };
+    list(&[], 2099);
+    let crl = format!(", crl: {}/clients.crl", site.path().display());
+    let ballast = site.setup(&crl).start();
+    let address = ballast.address();
+    for identity in [&one, &other] {
+        site.assert_served(address, Some(identity));
+    }
+    site.assert_refused(address, Some(&next), "UnknownCA");
+
+    list(&[&one], 2099);
+    let authorities = site.clients.pem() + &successor.pem();
+    fs::write(site.path().join("clients.pem"), authorities).expect("written");
+    let reload = ballast.reload();
+    for key in ["ca", "crl"] {
+        let line = format!("client_certificates.{key} has new content");
+        assert!(reload.stdout.contains(&line), "{reload:?}");
+    }
+    site.assert_refused(address, Some(&one), "CertificateRevoked");
+    site.assert_served(address, Some(&other));
+    site.assert_served(address, Some(&next));
+
+    // What cannot be used changes nothing.
+    fs::write(site.path().join("clients.crl"), site.clients.pem()).expect("written");
+    let reload = ballast.reload();
+    assert!(
+        reload.stderr.contains("not a revocation list"),
+        "{reload:?}"
+    );
+    site.assert_refused(address, Some(&one), "CertificateRevoked");
+    // Nor can a list be trusted that may lack the latest revocations.
+    list(&[&one], 2021);
+    assert_eq!(ballast.reload().code, Some(0));
+    for client in site.clients(Some(&other)) {
+        assert!(alert(address, &client).is_some());
+    }
+
+    // The listener may stop asking, and begin again.
+    let open = site.listeners("");
+    let (open, _) = open
+        .split_once(", client_certificates")
+        .expect("the section");
+    let line = ballast.reload_by_sighup(
+        &Setup::of(&[&site.backend])
+            .top(&format!("{open} }} }}]"))
+            .yaml(),
+    );
+    assert!(line.contains("client_certificates"), "{line}");
+    let [tls12, tls13] = site.clients(None);
+    for client in [&tls12, &tls13] {
+        handshake_kind(address, client).expect("served");
+    }
+    list(&[&one], 2099);
+    let line = ballast.reload_by_sighup(&site.setup(&crl).yaml());
+    assert!(line.contains("client_certificates"), "{line}");
+    // A session from before is worth nothing.
+    for client in [&tls12, &tls13] {
+        assert_eq!(
+            alert(address, client).as_deref(),
+            Some("received fatal alert: CertificateRequired")
+        );
+    }
+}
+
+#[test]
+fn a_session_of_another_listener_opens_nothing() {
+    let site = Site::new();
+    let folder = site.path().display();
+    let second = crate::support::free();
+    let listeners = site.listeners("");
+    let open = format!(
+        ", {{ address: \"{second}\", tls: {{ certificates: {{ certificate: {folder}/a.crt, key: {folder}/a.key }} }} }}]"
+    );
+    let both = listeners.strip_suffix(']').expect("a list").to_owned() + &open;
+    let ballast = Setup::of(&[&site.backend]).top(&both).start();
+    for client in site.clients(None) {
+        handshake_kind(second, &client).expect("served");
+        let alert = alert(ballast.address(), &client);
+        assert_eq!(
+            alert.as_deref(),
+            Some("received fatal alert: CertificateRequired")
+        );
+    }
+}
+
+#[test]
+fn hosts_learn_of_the_certificate_and_no_client_can_forge_it() {
+    let site = Site::new();
+    let identity = site.clients.issue_between(&["client"], 2020, 2099);
+    let setup = site.setup(", mode: optional").top(
+        "headers: { underscores: pass }\nroutes: [{ path: /admin/, pool: web, client_certificate: required }, { pool: web }]",
+    );
+    let ballast = setup.start();
+    let address = ballast.address();
+    let assert_told = |identity: Option<&Identity>| {
+        let head = site.backend.last().head;
+        let told = told(&head);
+        match identity {
+            None => {
+                assert_eq!(told[0], ["NONE"]);
+                assert!(told[1..].iter().all(Vec::is_empty), "{told:?}");
+            }
+            Some(_) => {
+                assert_eq!(told[0], ["SUCCESS"]);
+                assert_eq!(told[1], ["CN=rcgen self signed cert"]);
+                assert_eq!(told[2], ["CN=clients"]);
+                assert!(told[3][0].bytes().all(|byte| byte.is_ascii_hexdigit()));
+                assert_eq!(told[4][0].len(), 64);
+                assert_eq!(told[5], ["2099-01-01T00:00:00Z"]);
+            }
+        }
+    };
+    for identity in [None, Some(&identity)] {
+        let client = site.servers.client_with(identity, &[&TLS13]);
+        let mut http1 = Client::tls(address, "a.test", Arc::clone(&client)).expect("connected");
+        assert_eq!(http1.request(forged()).expect("a response").status, 200);
+        assert_told(identity);
+        let mut client = (*client).clone();
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        let mut http2 = Http2::connect(address, Arc::new(client));
+        let mut forged = request("GET", "/");
+        for name in FIELDS {
+            for name in [name.to_lowercase(), name.to_lowercase().replace('-', "_")] {
+                let name = http::HeaderName::try_from(name).expect("a name");
+                let value = http::HeaderValue::from_static("forged");
+                forged.headers_mut().insert(name, value);
+            }
+        }
+        assert_eq!(http2.ask(forged).expect("a response").status, 200);
+        assert_told(identity);
+
+        // The route lets in those with a certificate.
+        let status = if identity.is_some() { 200 } else { 403 };
+        let requests = site.backend.requests();
+        let response = http1.get("/admin/");
+        assert_eq!(response.status, status, "{}", response.text());
+        assert_eq!(http2.get("/admin/").status, status);
+        let served = if identity.is_some() { 2 } else { 0 };
+        assert_eq!(site.backend.requests(), requests + served);
+    }
+}
+
+#[test]
+fn claims_are_dropped_where_no_certificate_is_asked_for() {
+    let backend = Backend::start_new("a");
+    let ballast = Setup::of(&[&backend])
+        .top("headers: { underscores: pass }")
+        .start();
+    let mut client = Client::connect(ballast.address());
+    assert_eq!(client.request(forged()).expect("a response").status, 200);
+    let head = backend.last().head;
+    assert!(told(&head).iter().all(Vec::is_empty));
+}
+
+#[test]
+fn hosts_get_the_certificate_of_the_pool() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let [servers, clients] = ["servers", "clients"].map(Authority::new);
+    servers.write(folder.path(), "servers.pem");
+    let host = servers.issue(&["127.0.0.1"]).server_for(&clients);
+    let backend = Backend::start_tls("a", host);
+    let good = clients.issue_named("proxy");
+    good.write(folder.path(), "good");
+    good.write(folder.path(), "client");
+    let path = folder.path().display().to_string();
+    let setup = |further: &str| {
+        let tls = format!("tls: {{ ca: {path}/servers.pem{further} }}");
+        Setup::of(&[&backend]).pool(&tls)
+    };
+    let mut without = BothProtocols::start(&setup(""));
+    for response in without.ask("GET", ("test", "/"), &[]) {
+        assert_eq!(response.status, 502);
+    }
+    assert_eq!(backend.requests(), 0);
+
+    let shown = format!(", certificate: {path}/client.crt, key: {path}/client.key");
+    let setup =
+        setup(&shown).health("{ type: http, path: /healthz, interval: 500ms, timeout: 500ms }");
+    let mut both = BothProtocols::start(&setup);
+    for response in both.ask("GET", ("test", "/"), &[]) {
+        assert_eq!(response.status, 200);
+    }
+    assert!(backend.health_checks() > 0);
+    // The files are read again.
+    let foreign = Authority::new("clients").issue_named("proxy");
+    foreign.write(folder.path(), "client");
+    let reload = both.plain.reload();
+    for key in ["certificate", "key"] {
+        let line = format!("pools.web.tls.{key} has new content");
+        assert!(reload.stdout.contains(&line), "{reload:?}");
+    }
+    assert_eq!(get(both.plain.address(), "/").status / 100, 5);
+    good.write(folder.path(), "client");
+    assert_eq!(both.plain.reload().code, Some(0));
+    wait_until(SOON, "the host is used again", || {
+        get(both.plain.address(), "/").status == 200
+    });
+}
