@@ -99,16 +99,18 @@ fn is_persistent(request: RequestView<'_>) -> bool {
             || framing::has_option(request.get_all(&CONNECTION), b"keep-alive"))
 }
 
-impl Exchange<'_> {
+impl<'c> Exchange<'c> {
     /// The client's connection.
-    pub(super) fn connection(&self) -> ConnectionInfo<'_> {
+    pub(super) fn connection(&self) -> ConnectionInfo<'c> {
         ConnectionInfo {
             tls: self.peer.tls,
             local: self.peer.listener,
             verification: self.peer.verification.as_deref(),
         }
     }
+}
 
+impl Exchange<'_> {
     /// Serves the request. With `refused`, sends that response before any other decision.
     pub(super) async fn run(
         mut self,

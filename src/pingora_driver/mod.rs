@@ -11,6 +11,8 @@ mod respond;
 mod upgrade_connector;
 mod upstream_filters;
 
+use std::sync::Arc;
+
 use pingora::protocols::tls::SslDigest;
 use pingora::proxy::Session;
 
@@ -25,10 +27,13 @@ fn connection(session: &Session) -> ConnectionInfo<'_> {
     ConnectionInfo {
         tls: is_over_tls(session),
         local: local.copied(),
-        verification: tls_digest(session)
-            .and_then(ClientVerification::of)
-            .map(|verification| &**verification),
+        verification: verification(session).map(|verification| &**verification),
     }
+}
+
+/// What the listener knows of the client's certificate. `None`: it asks for none.
+fn verification(session: &Session) -> Option<&Arc<ClientVerification>> {
+    ClientVerification::of(tls_digest(session)?)
 }
 
 /// Whether the client's connection is encrypted.

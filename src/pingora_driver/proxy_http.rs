@@ -15,13 +15,14 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::{
     client, connection, deadlines, header_rules, is_over_tls, respond, upgrade_connector,
-    upstream_filters,
+    upstream_filters, verification,
 };
 use crate::balancer::BalancerError;
 use crate::config::HalfClose;
 use crate::proxy::attempt::AttemptProgress;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
+use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse, ceil_seconds};
 use crate::proxy::{Proxy, http_rules};
@@ -87,17 +88,26 @@ impl ProxyHttp for Proxy {
             send(session, ctx, response).await?;
             return Ok(true);
         }
-        let connection = connection(session);
-        let mut response = self.admit(session.req_header().into(), connection, ctx);
+        let client = connection(session);
+        let mut response = self.admit(session.req_header().into(), client, ctx);
         if response.is_none() && ctx.needs_authentication() {
             // The session itself is borrowed for the disconnect watch.
             let request = session.req_header().clone();
+            let verification = verification(session).cloned();
+            let connection = ConnectionInfo {
+                tls: client.tls,
+                local: client.local,
+                verification: verification.as_deref(),
+            };
             let disconnect = client::wait_for_disconnect(session.as_downstream_mut());
             response = self
                 .authenticate((&request).into(), connection, ctx, disconnect)
                 .await?;
         }
-        let respond = || self.respond(session.req_header().into(), connection, ctx);
+        let respond = || {
+            let connection = connection(session);
+            self.respond(session.req_header().into(), connection, ctx)
+        };
         let response = response.or_else(respond);
         deadlines::set_timeouts(session, ctx);
         let responds = response.is_some();
