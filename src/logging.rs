@@ -125,7 +125,7 @@ impl FilteredLogger {
     }
 }
 
-/// Whether Pingora reports as an error what is none. It finds a kept connection in its pool just before the task that
+/// Whether a line that Pingora logs as an error reports no failure. Pingora finds a kept connection in its pool just before the task that
 /// watched the connection has let go of it, and opens a new one instead.
 fn is_harmless_error(record: &Record<'_>) -> bool {
     record.level() == Level::Error

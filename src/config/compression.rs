@@ -90,11 +90,9 @@ impl ContentCoding {
 
     /// The name in Content-Encoding.
     pub fn name(self) -> &'static str {
-        match self {
-            ContentCoding::Zstd => "zstd",
-            ContentCoding::Brotli => "br",
-            ContentCoding::Gzip => "gzip",
-        }
+        let known = ContentCoding::NAMES.iter();
+        let mut named = known.filter(|(_, coding)| *coding == self);
+        named.next().map_or("", |(name, _)| name)
     }
 }
 

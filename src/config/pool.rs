@@ -97,7 +97,7 @@ section! {
     check protocol_fits;
 }
 
-/// Reports a protocol that needs TLS where there is none, or the other way round.
+/// Reports a protocol that needs TLS in a pool without `tls`, and one without TLS in a pool with `tls`.
 fn protocol_fits(pool: &mut Pool, map: &Node, reader: &mut Reader<'_>) {
     check_fits(pool, map, reader);
     let message = match (pool.protocol, &pool.tls) {

@@ -14,7 +14,8 @@ pub(crate) struct BasicCredentials {
 }
 
 impl BasicCredentials {
-    /// Those of the first Authorization field. `None`: there is none, it has another scheme or is malformed.
+    /// The credentials in the first Authorization field. `None`: the request has no such field, or the field has another
+    /// scheme or is malformed.
     pub(crate) fn of(request: RequestView<'_>) -> Option<Self> {
         const SCHEME: &[u8] = b"basic ";
         let value = request.get(&header::AUTHORIZATION)?;

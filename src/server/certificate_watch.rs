@@ -130,7 +130,7 @@ impl CertificateWatch {
         refused.into_iter().collect()
     }
 
-    /// Forgets what was seen: a reload has read all files. A look that is running counts no more.
+    /// Forgets which files were seen, because a reload has read all of them. The result of a running scan is ignored.
     pub(super) fn restart(&mut self) {
         *self = CertificateWatch::new();
     }
@@ -283,7 +283,7 @@ impl SeenPair {
 }
 
 impl Stamp {
-    /// That of the file which `path` leads to; `None` if there is none.
+    /// The state of the file at `path`, links followed; `None` if no file is there.
     fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         Some(Stamp {

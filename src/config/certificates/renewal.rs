@@ -37,7 +37,7 @@ impl Validity {
 }
 
 impl Certificate {
-    /// Whether it may serve in the place of `old`, or beside others if there is none. Faults that the old one has as well
+    /// Whether this certificate may replace `old`, or be added if `old` is `None`. Faults that the old one has as well
     /// are no reason against it.
     ///
     /// # Errors

@@ -52,7 +52,8 @@ pub(super) fn select<'a>(
     best.filter(|_| best_weight >= of(Subject::Identity).unwrap_or(0))
 }
 
-/// An element of the list, with its weight. `None`: a coding that nobody offers, or a malformed element.
+/// An element of the list, with its weight. `None`: the proxy does not have the coding, or the element is
+/// malformed.
 fn parse(element: &[u8]) -> Option<(Subject, Weight)> {
     let mut parts = element.split(|&byte| byte == b';');
     let name = parts.next()?.trim_ascii();

@@ -66,7 +66,7 @@ pub(crate) enum BodyLimit {
     /// It is returned. A body of more bytes is an error.
     Keep(usize),
     /// It is read and dropped, so that the connection can be kept. Reading more bytes costs more than a connection, so
-    /// a longer body ends with the connection. A failure on the way is none of the request.
+    /// a longer body ends with the connection. A failure while the body is read is not a failure of the request.
     Discard(usize),
 }
 

@@ -45,7 +45,7 @@ pub(in crate::server) struct TicketKeys {
 /// The keys at a time.
 #[derive(Default)]
 struct KeyRing {
-    /// The time that the first key is for; `None`: there is none yet that may seal.
+    /// The epoch of the first key, which seals tickets; `None`: no key may seal yet.
     epoch: Option<u64>,
     keys: Vec<Arc<TicketKey>>,
 }

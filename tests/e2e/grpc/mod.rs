@@ -331,7 +331,7 @@ fn a_host_may_send_while_the_client_is_silent() {
         }
         let _ = sender.send_trailers(status("0"));
     });
-    let ballast = setup(&[&host]).pool("timeouts: { read: 500ms }").start();
+    let ballast = setup(&[&host]).pool("timeouts: { read: 1s }").start();
     let mut client = Http2::connect_plain(ballast.address());
     // One client has sent all, the other one keeps its side open.
     let (watched, _open) = client.open(call("Watch", &[]), false).expect("open");
@@ -349,12 +349,13 @@ fn an_upload_may_take_longer_than_the_timeout_of_the_answer() {
         let received = stream.read().await;
         stream.answer(200, message(&[received.len() as u8]), status("0"));
     });
-    let ballast = setup(&[&host]).pool("timeouts: { read: 500ms }").start();
+    let ballast = setup(&[&host]).pool("timeouts: { read: 1s }").start();
     let mut client = Http2::connect_plain(ballast.address());
     let (response, mut sender) = client.open(call("Upload", &[]), false).expect("open");
     for number in 0..4_u8 {
         sender.send_data(message(&[number]), false).expect("sent");
-        std::thread::sleep(Duration::from_millis(250));
+        // Each pause is shorter than the timeout, and all of them together are longer.
+        std::thread::sleep(Duration::from_millis(300));
     }
     sender.send_data(Bytes::new(), true).expect("sent");
     let (response, code) = finish(&client, response);

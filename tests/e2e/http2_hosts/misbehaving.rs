@@ -172,7 +172,7 @@ fn floods_of_a_host_are_bounded() {
             stream
         };
         let flood = frame(kind, 0, on, &payload).repeat(1_000);
-        // Whoever floods does not read.
+        // The host only sends and does not read.
         for _ in 0..200 {
             if !host.send(&flood) {
                 break;

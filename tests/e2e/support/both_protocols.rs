@@ -28,7 +28,7 @@ pub(crate) struct AnyResponse {
 }
 
 impl AnyResponse {
-    /// The value of the first field with this name; empty if there is none.
+    /// The value of the first field with this name; empty if the response has no such field.
     pub(crate) fn field(&self, name: &str) -> &str {
         self.all(name).first().copied().unwrap_or_default()
     }
