@@ -37,7 +37,7 @@ pub enum ClientVerification {
     Verified(ClientCertificate),
 }
 
-/// A verified certificate, as hosts get it. All texts are visible ASCII and spaces.
+/// A verified certificate, as hosts get it. All texts but the common name are visible ASCII and spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The distinguished name of the client (RFC 2253).
@@ -50,6 +50,8 @@ pub struct ClientCertificate {
     pub fingerprint: String,
     /// When it expires (RFC 3339).
     pub not_after: String,
+    /// The first common name of the client, as it stands in the certificate.
+    pub common_name: Option<String>,
 }
 
 impl ClientVerification {
@@ -65,6 +67,7 @@ impl ClientCertificate {
         let (_, certificate) = parse_x509_certificate(der).ok()?;
         let not_after = certificate.validity.not_after.timestamp();
         let not_after = jiff::Timestamp::from_second(not_after).ok()?;
+        let common_name = certificate.subject().iter_common_name().next();
         let serial = match certificate.raw_serial() {
             // It marks a positive number.
             [0, rest @ ..] if !rest.is_empty() => rest,
@@ -76,6 +79,9 @@ impl ClientCertificate {
             serial: hex(serial).to_ascii_uppercase(),
             fingerprint: hex(digest(&SHA256, der).as_ref()),
             not_after: not_after.to_string(),
+            common_name: common_name
+                .and_then(|name| name.as_str().ok())
+                .map(str::to_owned),
         })
     }
 }

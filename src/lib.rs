@@ -17,6 +17,8 @@ pub mod client_certificate;
 #[cfg(feature = "proxy")]
 pub mod config;
 #[cfg(feature = "proxy")]
+mod connect_error;
+#[cfg(feature = "proxy")]
 mod deadline_timer;
 #[cfg(feature = "proxy")]
 pub mod demo;
@@ -46,6 +48,8 @@ pub mod pingora_driver;
 pub mod pool;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod proxy_protocol;
 #[cfg(feature = "proxy")]
 pub mod record;
 #[cfg(feature = "proxy")]

@@ -244,7 +244,7 @@ fn serve(
                     None => Box::new(stream),
                     Some(tls) => Box::new(tls.tls_handshake(stream).await.expect("a handshake")),
                 };
-                let client = ClientStream::new(stream, Arc::clone(&active));
+                let client = ClientStream::new(stream, Arc::clone(&active), None);
                 tokio::spawn(async move { app.serve(client, &shutdown).await });
             }
         });

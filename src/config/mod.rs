@@ -89,7 +89,7 @@ pub use password_file::PasswordFile;
 pub(crate) use password_file::PasswordHash;
 pub use paths::{Ambiguous, Paths};
 pub use pattern::{RegexPattern, ValuePattern};
-pub use pool::{HostHeader, Pool, Protocol, WhenAllDown};
+pub use pool::{HostHeader, Pool, Protocol, ProxyProtocolVersion, WhenAllDown};
 pub use pool_limits::PoolLimits;
 pub use pool_tls::{Authorities, PoolTls, ShownCertificate, ShownKey};
 pub use rate::{Period, Rate, RateKey};

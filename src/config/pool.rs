@@ -84,6 +84,19 @@ section! {
             ]),
             default "http1"
         },
+        /// Whether each connection to a host begins with a PROXY header, and its version; hosts have to expect it. It says
+        /// which client the connection is for, and to which address the client has connected; `v2` also says what is known
+        /// of the client's TLS: version, cipher, protocol (ALPN), server name, and the name (CN) in its certificate. Clients
+        /// then share no connections to hosts. The client is that of the connection, as a PROXY header from a trusted load
+        /// balancer names it, and not what X-Forwarded-For says. Health checks send `PROXY UNKNOWN` or LOCAL.
+        proxy_protocol: Option<ProxyProtocolVersion> {
+            choice(&[
+                ("none", None),
+                ("v1", Some(ProxyProtocolVersion::V1)),
+                ("v2", Some(ProxyProtocolVersion::V2)),
+            ]),
+            default "none"
+        },
         /// Whether clients get 503 with Retry-After instead of being sent to a host; `true`: with its defaults. Health checks go
         /// on. `ballast maintenance` turns it on and off at run time.
         maintenance: Option<Maintenance> { or_false(map_of::<Maintenance>()), default "false" },
@@ -144,6 +157,15 @@ impl Protocol {
     pub fn may_be_http1(self) -> bool {
         matches!(self, Protocol::Http1 | Protocol::Auto)
     }
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyProtocolVersion {
+    /// A line of text.
+    V1,
+    /// Binary, with more than addresses.
+    V2,
 }
 
 impl Pool {

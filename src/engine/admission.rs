@@ -14,7 +14,9 @@ impl Exchange<'_> {
         ctx: &mut RequestContext,
         request: RequestView<'_>,
     ) -> Option<Box<LocalMessage>> {
-        self.engine.proxy.admit(request, self.connection(), ctx)
+        self.engine
+            .proxy
+            .admit(request, self.peer.connection(), ctx)
     }
 
     /// Returns the response of an admitted request's route, if it responds itself.
@@ -23,7 +25,9 @@ impl Exchange<'_> {
         ctx: &mut RequestContext,
         request: RequestView<'_>,
     ) -> Option<Box<LocalMessage>> {
-        self.engine.proxy.respond(request, self.connection(), ctx)
+        self.engine
+            .proxy
+            .respond(request, self.peer.connection(), ctx)
     }
 
     /// Checks who the client is. Returns the response if the request is refused.
@@ -33,7 +37,7 @@ impl Exchange<'_> {
         request: RequestView<'_>,
     ) -> pingora::Result<Option<Box<LocalMessage>>> {
         let (proxy, half_close) = (&self.engine.proxy, ctx.active.half_close);
-        let connection = self.connection();
+        let connection = self.peer.connection();
         let client = &mut *self.client;
         let disconnected = poll_fn(|context| client.poll_disconnect(context, half_close));
         let authenticated = proxy.authenticate(request, connection, ctx, disconnected);

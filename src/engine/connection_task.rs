@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::buffer::SMALL_SIZE;
 use super::client_connection::ClientConnection;
+use super::client_peer::ClientPeer;
 use super::exchange::{Exchange, RequestBuffers};
 use super::free_list::FreeList;
 use super::transport::Transport;
@@ -29,7 +30,7 @@ thread_local! {
 pub(super) struct ConnectionTask<'e> {
     engine: &'e Engine,
     client: ClientConnection,
-    peer: ClientInfo,
+    peer: ClientPeer,
     began: Instant,
     /// Requests served so far.
     requests: u64,
@@ -71,7 +72,7 @@ impl<'e> ConnectionTask<'e> {
         ConnectionTask {
             engine,
             client: ClientConnection::new(socket),
-            peer,
+            peer: ClientPeer::new(peer),
             began: Instant::now(),
             requests: 0,
         }
@@ -143,7 +144,7 @@ impl<'e> ConnectionTask<'e> {
         };
         let mut first_byte_at = is_first.then_some(self.began);
         let mut buffers: Option<Box<RequestBuffers>> = None;
-        let (client, peer) = (&mut self.client, &self.peer);
+        let (client, peer) = (&mut self.client, &self.peer.info);
         client.has_sent = false;
         let next = poll_fn(|context| {
             loop {
@@ -287,7 +288,10 @@ impl<'e> ConnectionTask<'e> {
     ) {
         let status = response.map(|response| response.status());
         let sent = response.map_or(0, |response| response.len());
-        let client = (self.peer.address, self.peer.tls);
+        let client = (
+            self.peer.info.address.map(|address| address.ip()),
+            self.peer.info.tls,
+        );
         report_early_error(
             &self.engine.active.load(),
             client,

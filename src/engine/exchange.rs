@@ -8,14 +8,15 @@ use http::{Method, Version};
 use pingora::ErrorSource;
 use tokio::time::{Instant, timeout_at};
 
+use super::Engine;
 use super::buffer::SMALL_SIZE;
 use super::client_connection::ClientConnection;
+use super::client_peer::ClientPeer;
 use super::connection_task::AfterRequest;
 use super::header_edits::HeaderEdits;
 use super::relay::ResponseBuffers;
 use super::request_sender::RequestSender;
 use super::retry_loop::ExchangeOutcome;
-use super::{ClientInfo, Engine};
 use crate::balancer::BalancerError;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::framing;
@@ -26,7 +27,6 @@ use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
-use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy::http_rules::{self, RequestFieldFilter};
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse};
@@ -68,7 +68,7 @@ impl RequestBuffers {
 pub(super) struct Exchange<'c> {
     pub(super) engine: &'c Engine,
     pub(super) client: &'c mut ClientConnection,
-    pub(super) peer: &'c ClientInfo,
+    pub(super) peer: &'c ClientPeer,
     /// The number of earlier requests on this connection.
     pub(super) requests: u64,
     /// When the whole head had been read.
@@ -99,17 +99,6 @@ fn is_persistent(request: RequestView<'_>) -> bool {
             || framing::has_option(request.get_all(&CONNECTION), b"keep-alive"))
 }
 
-impl<'c> Exchange<'c> {
-    /// The client's connection.
-    pub(super) fn connection(&self) -> ConnectionInfo<'c> {
-        ConnectionInfo {
-            tls: self.peer.tls,
-            local: self.peer.listener,
-            verification: self.peer.verification.as_deref(),
-        }
-    }
-}
-
 impl Exchange<'_> {
     /// Serves the request. With `refused`, sends that response before any other decision.
     pub(super) async fn run(
@@ -131,7 +120,10 @@ impl Exchange<'_> {
         let request = view(head, bytes, &method);
         let active = self.engine.active.load_full();
         let mut ctx = RequestContext::new(active, self.engine.traffic.enter(), self.began);
-        ctx.identify(request, self.peer.address);
+        ctx.identify(request, self.peer.info.address.map(|address| address.ip()));
+        if ctx.active.sends_proxy_protocol {
+            self.peer.describe(&self.client.socket);
+        }
         let max = ctx.active.limits.max_requests_per_connection;
         let is_last = max.is_some_and(|max| self.requests + 1 >= max);
         let keep_alive = is_persistent(request) && !is_last && !ctx.in_flight.is_draining();
@@ -245,7 +237,7 @@ impl Exchange<'_> {
         ctx.refused = Some(response.termination());
         let transferred = Transferred {
             request,
-            tls: self.peer.tls,
+            tls: self.peer.info.tls,
             status: Some(response.status()),
             received: 0,
             sent,
@@ -273,7 +265,7 @@ impl Exchange<'_> {
         keep_alive: bool,
     ) -> (pingora::Result<()>, u64) {
         ctx.in_flight.release_slot();
-        ctx.edit_local(response, request, self.peer.tls);
+        ctx.edit_local(response, request, self.peer.info.tls);
         let mut out = Vec::with_capacity(256);
         let head_only = *request.method == Method::HEAD;
         response.write(
@@ -371,7 +363,7 @@ impl Exchange<'_> {
         ctx.retry_handle = None;
         let transferred = Transferred {
             request,
-            tls: self.peer.tls,
+            tls: self.peer.info.tls,
             status,
             received,
             sent,

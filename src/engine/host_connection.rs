@@ -1,6 +1,7 @@
 //! Opens connections to hosts.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -13,21 +14,45 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::transport::Transport;
+use crate::connect_error::connect_error;
 
 /// A connection to a host.
 pub(super) struct HostConnection {
     pub(super) socket: Transport,
-    /// The pool key: connections with the same key are interchangeable.
-    pub(super) key: u64,
+    pub(super) key: PoolKey,
 }
 
-/// Opens a connection to `peer`.
+/// What may use a connection: either all requests to a peer, or those of one client's connection, its owner. In one word,
+/// because each request has room for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PoolKey(u64);
+
+impl PoolKey {
+    /// The mark of an owner. So many connections of clients are never reached, and a hash can spare the bit.
+    const OWNED: u64 = 1 << 63;
+
+    /// For the requests of `owner`, or for all requests to the peer with this hash.
+    pub(super) fn new(owner: Option<NonZeroU64>, peer_hash: u64) -> Self {
+        PoolKey(match owner {
+            Some(owner) => owner.get() | PoolKey::OWNED,
+            None => peer_hash & !PoolKey::OWNED,
+        })
+    }
+
+    /// Whether the connection has an owner. Its connections may lead to several peers.
+    pub(super) fn is_owned(self) -> bool {
+        self.0 & PoolKey::OWNED != 0
+    }
+}
+
+/// Opens a connection to `peer`, for the client's connection `owner` alone if there is one.
 ///
 /// # Errors
 /// Pingora's connect errors, marked as upstream errors.
 pub(super) async fn connect(
     connector: &TransportConnector,
     peer: &HttpPeer,
+    owner: Option<NonZeroU64>,
 ) -> Result<HostConnection> {
     let socket = match (peer.is_tls(), &peer._address) {
         (false, SocketAddr::Inet(address)) => {
@@ -42,7 +67,7 @@ pub(super) async fn connect(
                 },
                 None => connecting.await,
             };
-            let socket = connected.map_err(|error| connect_error(error, address))?;
+            let socket = connected.map_err(|error| connect_error(error, address).into_up())?;
             // Heads are written in one call, so delaying small segments gains nothing.
             let _ = socket.set_nodelay(true);
             Transport::Tcp(socket.into())
@@ -56,18 +81,8 @@ pub(super) async fn connect(
     };
     Ok(HostConnection {
         socket,
-        key: peer.reuse_hash(),
+        key: PoolKey::new(owner, peer.reuse_hash()),
     })
-}
-
-fn connect_error(error: io::Error, address: &std::net::SocketAddr) -> Box<Error> {
-    let error_type = match error.kind() {
-        ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-        ErrorKind::TimedOut => ErrorType::ConnectTimedout,
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
-        _ => ErrorType::ConnectError,
-    };
-    Error::because(error_type, format!("cannot connect to {address}"), error).into_up()
 }
 
 impl HostConnection {

@@ -1,13 +1,19 @@
-//! The pool of idle connections to hosts. Each thread keeps the connections that it used; any thread may reuse them.
+//! The pool of idle connections to hosts. Each thread keeps the connections that it used; any thread may reuse them, but
+//! for those that belong to a client's connection: these are for that client alone, which one thread serves.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use tokio::time::Instant;
 
-use super::host_connection::HostConnection;
+use super::host_connection::{HostConnection, PoolKey};
+
+/// The maximum number of idle connections that belong to one client's connection; more than one, because its requests go
+/// to several hosts.
+const MAX_OWNED: usize = 4;
 
 /// The number of idle connections in all threads.
 static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -15,6 +21,8 @@ static IDLE_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// A connection in the pool.
 struct IdleConnection {
     host: HostConnection,
+    /// Tells the connections of an owner apart; see [`peer_mark`].
+    peer_mark: u64,
     /// When it must no longer be reused.
     expires: Instant,
     _permit: IdlePermit,
@@ -38,9 +46,9 @@ impl Drop for IdlePermit {
     }
 }
 
-/// Idle connections by key, which covers address, TLS and its options. The last of each list was used last.
+/// Idle connections by key. The last of each list was used last.
 #[derive(Default)]
-struct IdleConnections(HashMap<u64, Vec<IdleConnection>>);
+struct IdleConnections(HashMap<PoolKey, Vec<IdleConnection>>);
 
 /// One thread's idle connections. Another thread looks here before it opens a new connection.
 type SharedIdle = Arc<Mutex<IdleConnections>>;
@@ -69,14 +77,24 @@ impl IdleConnection {
 
 impl IdleConnections {
     /// Takes the most recently used connection that is still usable.
-    fn take(&mut self, key: u64, now: Instant) -> Option<HostConnection> {
+    fn take(&mut self, key: PoolKey, peer_mark: u64, now: Instant) -> Option<HostConnection> {
         let kept = self.0.get_mut(&key)?;
-        while let Some(mut idle) = kept.pop() {
+        while let Some(position) = kept.iter().rposition(|idle| idle.peer_mark == peer_mark) {
+            let mut idle = kept.remove(position);
             if idle.is_usable(now) {
                 return Some(idle.host);
             }
         }
         None
+    }
+
+    fn put(&mut self, idle: IdleConnection) {
+        let key = idle.host.key;
+        let kept = self.0.entry(key).or_default();
+        if key.is_owned() && kept.len() >= MAX_OWNED {
+            kept.remove(0);
+        }
+        kept.push(idle);
     }
 
     /// Closes one idle connection; `false` if no connection is idle.
@@ -94,18 +112,26 @@ impl IdleConnections {
 }
 
 /// Takes an idle connection to `peer`, from this thread or else from another. Sharing between threads matters for hosts
-/// that accept few connections: they never see more connections than concurrent requests.
-pub(super) fn take(peer: &HttpPeer, now: Instant) -> Option<HostConnection> {
-    let key = peer.reuse_hash();
+/// that accept few connections: they never see more connections than concurrent requests. With an `owner`, only a
+/// connection that belongs to it is taken.
+pub(super) fn take(
+    peer: &HttpPeer,
+    owner: Option<NonZeroU64>,
+    now: Instant,
+) -> Option<HostConnection> {
+    let peer_hash = peer.reuse_hash();
+    let key = PoolKey::new(owner, peer_hash);
+    let peer_mark = peer_mark(key, || peer_hash);
     THIS_THREAD.with(|this_thread| {
-        if let Some(host) = lock(this_thread).take(key, now) {
-            return Some(host);
+        let found = lock(this_thread).take(key, peer_mark, now);
+        if found.is_some() || key.is_owned() {
+            return found;
         }
         let threads = lock(&ALL_THREADS);
         let others = threads
             .iter()
             .filter(|other| !Arc::ptr_eq(this_thread, other));
-        let mut others = others.filter_map(|other| lock(other).take(key, now));
+        let mut others = others.filter_map(|other| lock(other).take(key, peer_mark, now));
         others.find_map(HostConnection::move_to_this_thread)
     })
 }
@@ -129,16 +155,28 @@ pub(super) fn put(peer: &HttpPeer, host: HostConnection, capacity: usize) {
             return;
         };
         let idle = IdleConnection {
+            peer_mark: peer_mark(host.key, || peer.reuse_hash()),
             host,
             expires,
             _permit,
         };
-        idle_connections
-            .0
-            .entry(idle.host.key)
-            .or_default()
-            .push(idle);
+        idle_connections.put(idle);
     });
+}
+
+/// Closes the idle connections of this thread that belong to `owner`.
+pub(super) fn close_owned(owner: NonZeroU64) {
+    // Fails only while the thread ends, which closes all of them.
+    let key = PoolKey::new(Some(owner), 0);
+    let _ = THIS_THREAD.try_with(|this_thread| lock(this_thread).0.remove(&key));
+}
+
+/// What tells the connections apart that have the same key. 0: all of them lead to the same peer.
+fn peer_mark(key: PoolKey, peer_hash: impl FnOnce() -> u64) -> u64 {
+    match key.is_owned() {
+        true => peer_hash(),
+        false => 0,
+    }
 }
 
 /// Closes this thread's idle connections that have expired or that the host has closed.
@@ -161,7 +199,7 @@ mod tests {
     use crate::engine::host_connection::connect;
 
     #[tokio::test]
-    async fn the_most_recent_connections_stay_idle_up_to_the_limit() {
+    async fn connections_stay_idle_up_to_the_limit_and_for_their_owners() {
         let connector = TransportConnector::new(None);
         let mut hosts = Vec::new();
         for _ in 0..3 {
@@ -169,7 +207,7 @@ mod tests {
             let address = listener.local_addr().expect("it is bound");
             let mut peer = HttpPeer::new(address, false, String::new());
             peer.options.idle_timeout = Some(std::time::Duration::from_secs(60));
-            let host = connect(&connector, &peer).await.expect("connected");
+            let host = connect(&connector, &peer, None).await.expect("connected");
             let (accepted, _) = listener.accept().await.expect("accepted");
             put(&peer, host, 2);
             hosts.push((peer, accepted));
@@ -181,19 +219,40 @@ mod tests {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build().expect("a runtime");
             let _context = runtime.enter();
-            take(&last.0, Instant::now()).is_some()
+            take(&last.0, None, Instant::now()).is_some()
         });
         assert!(found.join().expect("no panic"));
         let remaining = Vec::from_iter(
             hosts
                 .iter()
-                .map(|(peer, _)| take(peer, Instant::now()).is_some()),
+                .map(|(peer, _)| take(peer, None, Instant::now()).is_some()),
         );
         assert_eq!(
             remaining.iter().filter(|found| **found).count(),
             1,
             "{remaining:?}"
         );
+        assert_eq!(IDLE_COUNT.load(Ordering::Relaxed), 0);
+        // A connection that has an owner is for that one alone, and goes with it.
+        let (peer, _accepted) = &hosts[0];
+        let [owner, other] = [1, 2].map(NonZeroU64::new);
+        let mut listeners = Vec::new();
+        for _ in 0..MAX_OWNED + 2 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let address = listener.local_addr().expect("it is bound");
+            let mut peer = peer.clone();
+            peer._address = address.into();
+            let host = connect(&connector, &peer, owner).await.expect("connected");
+            put(&peer, host, 100);
+            listeners.push((listener, peer));
+        }
+        assert_eq!(IDLE_COUNT.load(Ordering::Relaxed), MAX_OWNED);
+        let (_listener, last) = listeners.last().expect("a host");
+        assert!(take(last, None, Instant::now()).is_none());
+        assert!(take(last, other, Instant::now()).is_none());
+        assert!(take(last, owner, Instant::now()).is_some());
+        assert!(take(last, owner, Instant::now()).is_none());
+        close_owned(owner.expect("not 0"));
         assert_eq!(IDLE_COUNT.load(Ordering::Relaxed), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
-use std::net::{Shutdown, TcpStream as StdTcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -53,6 +53,15 @@ impl LazyTcp {
         match self.0 {
             TcpState::Registered(socket) => Ok(socket),
             _ => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// The address at this end of the connection. `None`: the system does not tell it.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            TcpState::Unregistered { socket, .. } => socket.local_addr().ok(),
+            TcpState::Registered(socket) => socket.local_addr().ok(),
+            TcpState::Lost => None,
         }
     }
 

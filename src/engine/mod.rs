@@ -6,6 +6,7 @@
 mod admission;
 mod buffer;
 mod client_connection;
+mod client_peer;
 mod coarse_timer;
 mod connection_task;
 mod exchange;
@@ -23,7 +24,7 @@ mod send_buffer;
 mod transport;
 mod tunnel;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +75,11 @@ impl std::fmt::Debug for Engine {
 /// What the listener knows about a client's connection.
 #[derive(Debug, Clone)]
 pub struct ClientInfo {
-    /// The client's IP address; `None` if the peer address is not an IP address.
-    pub address: Option<IpAddr>,
+    /// The client's address; `None` if the peer address is not an IP address.
+    pub address: Option<SocketAddr>,
+    /// The address that the client has connected to, as a load balancer in front names it. `None`: it is that of the
+    /// connection.
+    pub destination: Option<SocketAddr>,
     /// Whether the connection uses TLS.
     pub tls: bool,
     /// The address of the listener that the client connected to.
@@ -163,6 +167,7 @@ mod tests {
         let socket = TcpStream::connect(address).await.expect("connected");
         let peer = ClientInfo {
             address: None,
+            destination: None,
             tls: false,
             listener: None,
             verification: None,

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use pingora::upstreams::peer::HttpPeer;
@@ -19,6 +20,7 @@ use super::relay::{Relay, Relayed, ResponseBuffers};
 use super::request_sender::RequestSender;
 use super::tunnel::Tunnel;
 use crate::balancer::BalancerError;
+use crate::config::ProxyProtocolVersion;
 use crate::message::RequestView;
 use crate::message::encode::{write_field, write_head_end, write_number_field, write_request_line};
 use crate::message::framing::ContentLength;
@@ -27,6 +29,7 @@ use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::forwarding::header_editor::HeaderEditor;
 use crate::proxy::forwarding::upstream_request::split_absolute_target;
 use crate::proxy::http_rules::RequestFieldFilter;
+use crate::proxy_protocol::{ProxiedConnection, ProxyConnector};
 
 /// How a request that was not refused ended.
 pub(super) struct ExchangeOutcome {
@@ -48,7 +51,21 @@ impl ExchangeOutcome {
     }
 }
 
-impl Exchange<'_> {
+/// An attempt at a host that learns of the client's connection.
+#[derive(Clone, Copy)]
+struct ProxiedAttempt<'c> {
+    client: &'c ProxiedConnection,
+    version: ProxyProtocolVersion,
+}
+
+impl ProxiedAttempt<'_> {
+    /// With which a new connection to the host begins.
+    fn header(self) -> Bytes {
+        self.client.header(self.version)
+    }
+}
+
+impl<'c> Exchange<'c> {
     /// Leases a host for the next attempt. If every host is full, the request waits in the queue for as long as the
     /// client stays connected.
     pub(super) async fn lease(
@@ -94,30 +111,31 @@ impl Exchange<'_> {
                 Ok(peer) => Arc::clone(peer),
                 Err(error) => return ExchangeOutcome::failed(error),
             };
-            let (host, reused) =
-                match idle_connections::take(&peer, Instant::from_std(ctx.attempt_started)) {
-                    Some(host) => (host, true),
-                    None => match self.connect(&peer, ctx).await {
-                        Ok(host) => (host, false),
-                        Err(error) if *error.esource() == ErrorSource::Downstream => {
-                            ctx.client_left_while_connecting();
-                            return ExchangeOutcome::failed(error);
-                        }
-                        Err(error) if ctx.connect_failed(&error) => continue,
-                        Err(error) => return ExchangeOutcome::failed(error),
-                    },
-                };
+            let (host, reused) = match self.take_idle(&peer, ctx) {
+                Some(host) => (host, true),
+                None => match self.connect(&peer, ctx).await {
+                    Ok(host) => (host, false),
+                    Err(error) if *error.esource() == ErrorSource::Downstream => {
+                        ctx.client_left_while_connecting();
+                        return ExchangeOutcome::failed(error);
+                    }
+                    Err(error) if ctx.connect_failed(&error) => continue,
+                    Err(error) => return ExchangeOutcome::failed(error),
+                },
+            };
             ctx.connected(reused);
             if !reused && let Some(error) = self.client.check_disconnect(ctx.active.half_close) {
                 // The request was not sent yet, so the host never sees it.
                 return ExchangeOutcome::failed(error);
             }
-            let started =
-                self.start_attempt(ctx, request, (field_filter, content_length), sender, edits);
+            let filter = (field_filter, content_length);
+            // Over TLS the PROXY header has been sent before the handshake.
+            let needs_header = !reused && !peer.is_tls();
+            let started = self.start_attempt(ctx, request, filter, sender, edits, needs_header);
             if let Err(error) = started {
                 return ExchangeOutcome::failed(error);
             }
-            let tls = self.peer.tls;
+            let tls = self.peer.info.tls;
             let client = &mut *self.client;
             let host = (host, &*peer, self.engine.max_idle);
             let mut relay = Relay::new(
@@ -167,6 +185,20 @@ impl Exchange<'_> {
         }
     }
 
+    /// What the leased host learns of the client's connection, if it expects that.
+    fn proxied_attempt(&self, ctx: &RequestContext) -> Option<ProxiedAttempt<'c>> {
+        let version = ctx.lease.as_ref()?.member().proxy_protocol()?;
+        let client = self.peer.describe(&self.client.socket);
+        Some(ProxiedAttempt { client, version })
+    }
+
+    /// An idle connection to the host of this attempt.
+    fn take_idle(&self, peer: &HttpPeer, ctx: &RequestContext) -> Option<HostConnection> {
+        let proxied = self.proxied_attempt(ctx);
+        let owner = proxied.map(|proxied| proxied.client.id());
+        idle_connections::take(peer, owner, Instant::from_std(ctx.attempt_started))
+    }
+
     /// Connects to a host, and gives up if the client disconnects.
     async fn connect(
         &mut self,
@@ -180,8 +212,18 @@ impl Exchange<'_> {
             let options = &mut Arc::make_mut(&mut peer).options;
             (options.connection_timeout, options.total_connection_timeout) = (limit, limit);
         }
+        let proxied = self.proxied_attempt(ctx);
+        if let Some(proxied) = proxied.filter(|_| peer.is_tls()) {
+            let connector = ProxyConnector::new(proxied.header());
+            Arc::make_mut(&mut peer).options.custom_l4 = Some(Arc::new(connector));
+        }
+        let owner = proxied.map(|proxied| proxied.client.id());
         // Boxed, because most requests reuse a connection and need no memory for it.
-        let mut connecting = Box::pin(host_connection::connect(&self.engine.connector, &peer));
+        let mut connecting = Box::pin(host_connection::connect(
+            &self.engine.connector,
+            &peer,
+            owner,
+        ));
         poll_fn(|context| match connecting.as_mut().poll(context) {
             Poll::Ready(connected) => Poll::Ready(connected),
             Poll::Pending => self.client.poll_disconnect(context, half_close).map(Err),
@@ -214,7 +256,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Builds the request head for the host of this attempt.
+    /// Builds the request head for the host of this attempt, with the PROXY header before it if that is still due.
     fn start_attempt(
         &mut self,
         ctx: &mut RequestContext,
@@ -222,6 +264,7 @@ impl Exchange<'_> {
         (field_filter, content_length): (&RequestFieldFilter<'_>, ContentLength),
         sender: &mut RequestSender,
         edits: &mut HeaderEdits,
+        needs_header: bool,
     ) -> Result<()> {
         edits.clear();
         let absolute = split_absolute_target(request);
@@ -232,13 +275,13 @@ impl Exchange<'_> {
             }
             None => request.get(&HOST),
         };
-        let connection = self.connection();
+        let connection = self.peer.connection();
         ctx.set_upstream_fields(request, host, connection, edits)?;
         let target = absolute
             .as_ref()
             .map_or(request.target, |(_, target)| target);
         let mut rewritten = None;
-        if let Some(route) = ctx.request_edits(request, self.peer.tls) {
+        if let Some(route) = ctx.request_edits(request, self.peer.info.tls) {
             route.edit_request(edits)?;
             rewritten = route.target(target);
         }
@@ -268,7 +311,11 @@ impl Exchange<'_> {
             write_head(&mut head);
             head
         });
+        let proxied = self.proxied_attempt(ctx).filter(|_| needs_header);
         sender.start_attempt(self.client, |out| {
+            if let Some(proxied) = proxied {
+                out.extend_from_slice(&proxied.header());
+            }
             write_head(out);
             Ok(())
         })

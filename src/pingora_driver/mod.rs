@@ -6,6 +6,7 @@
 pub(crate) mod client;
 mod deadlines;
 pub(crate) mod header_rules;
+mod host_connector;
 mod proxy_http;
 mod respond;
 mod upgrade_connector;
@@ -18,6 +19,7 @@ use pingora::proxy::Session;
 
 use crate::client_certificate::ClientVerification;
 use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
+use crate::proxy_protocol::ProxiedConnection;
 
 pub use client::{ClientStream, PanicGuard};
 
@@ -28,7 +30,14 @@ fn connection(session: &Session) -> ConnectionInfo<'_> {
         tls: is_over_tls(session),
         local: local.copied(),
         verification: verification(session).map(|verification| &**verification),
+        proxied: proxied(session),
     }
+}
+
+/// The client's connection as hosts of pools with `proxy_protocol` learn of it. `None`: a foreign listener accepted it.
+fn proxied(session: &Session) -> Option<&Arc<ProxiedConnection>> {
+    let state = client::state_of(session.as_downstream())?;
+    Some(&state.peer().proxied)
 }
 
 /// What the listener knows of the client's certificate. `None`: it asks for none.

@@ -14,7 +14,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::{
-    client, connection, deadlines, header_rules, is_over_tls, respond, upgrade_connector,
+    client, connection, deadlines, header_rules, host_connector, is_over_tls, proxied, respond,
     upstream_filters, verification,
 };
 use crate::balancer::BalancerError;
@@ -94,10 +94,12 @@ impl ProxyHttp for Proxy {
             // The session itself is borrowed for the disconnect watch.
             let request = session.req_header().clone();
             let verification = verification(session).cloned();
+            let proxied = proxied(session).cloned();
             let connection = ConnectionInfo {
                 tls: client.tls,
                 local: client.local,
                 verification: verification.as_deref(),
+                proxied: proxied.as_ref(),
             };
             let disconnect = client::wait_for_disconnect(session.as_downstream_mut());
             response = self
@@ -170,13 +172,7 @@ impl ProxyHttp for Proxy {
         if needs_http1 {
             options.set_http_version(1, 1);
         }
-        // Such a connection outlives its first client.
-        let is_shared = ctx.pool().protocol().may_be_http2() && !needs_http1;
-        if ctx.upgrade.is_some() {
-            upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
-        } else if !is_shared && let Some(state) = client::lend_socket(session.as_downstream_mut()) {
-            peer.options.custom_l4 = Some(state);
-        }
+        host_connector::prepare(&mut peer, session, ctx, needs_http1);
         Ok(peer)
     }
 
@@ -336,6 +332,11 @@ impl ProxyHttp for Proxy {
         {
             // The host's deadline expired because the client had not sent the rest of the request.
             error.as_down();
+        }
+        if let (ErrorType::H2Downgrade | ErrorType::InvalidH2, Some(lease)) =
+            (error.etype(), &ctx.lease)
+        {
+            lease.member().prefer_http1();
         }
         let progress = AttemptProgress {
             reused,

@@ -21,20 +21,22 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::client::ConnectionState;
+use super::host_connector::HostConnector;
 
 /// Keeps these connections apart from all others in Pingora's pool of idle connections.
 const GROUP_KEY: u64 = 0x7570_6772_6164_6500;
 
-/// Makes `peer` use this connector, without reuse of idle connections. `state` is that of the client.
-pub(super) fn prepare(peer: &mut HttpPeer, state: Option<Arc<ConnectionState>>) {
+/// Makes `peer` connect with `connector`, without reuse of idle connections.
+pub(super) fn prepare(peer: &mut HttpPeer, connector: Option<HostConnector>) {
     peer.group_key ^= GROUP_KEY;
     peer.options.idle_timeout = Some(Duration::ZERO);
-    peer.options.custom_l4 = state.map(|state| Arc::new(UpgradeConnector(state)) as _);
+    if let Some(connector) = connector {
+        peer.options.custom_l4 = Some(Arc::new(UpgradeConnector(connector)));
+    }
 }
 
 #[derive(Debug)]
-struct UpgradeConnector(Arc<ConnectionState>);
+struct UpgradeConnector(HostConnector);
 
 #[async_trait]
 impl Connect for UpgradeConnector {

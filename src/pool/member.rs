@@ -27,6 +27,7 @@ pub struct Member {
     /// The same host with a weight of at least 1, for when a drained host is the last resort.
     last_resort: Arc<Host>,
     peer: Arc<HttpPeer>,
+    proxy_protocol: Option<config::ProxyProtocolVersion>,
     host_header: HeaderValue,
     backup: bool,
     /// Whether the host counts as healthy before its first check.
@@ -43,6 +44,8 @@ pub struct Member {
     /// Whether an ejection is over and the host waits for a probe.
     due: AtomicBool,
     epoch: AtomicU32,
+    /// Whether the host has asked for HTTP/1.1 on a connection of HTTP/2.
+    prefers_http1: AtomicBool,
     successes: AtomicU64,
     /// For people; no request depends on it.
     status_details: Mutex<StatusDetails>,
@@ -68,6 +71,7 @@ impl Member {
         };
         Ok(Member {
             peer: Arc::new(peer_template.peer(configured)),
+            proxy_protocol: peer_template.proxy_protocol,
             host_header: HeaderValue::from_str(configured.id.as_str())
                 .map_err(|_| format!("host `{}` is not a valid Host field value", configured.id))?,
             host,
@@ -81,6 +85,7 @@ impl Member {
             outlier_detector: Mutex::new(OutlierDetector::new(Instant::now())),
             due: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
+            prefers_http1: AtomicBool::new(false),
             successes: AtomicU64::new(0),
             status_details: Mutex::new(StatusDetails::new()),
             file_weight: configured.file_weight,
@@ -95,9 +100,26 @@ impl Member {
         &self.host
     }
 
-    /// How Pingora connects to the host, with all timeouts; cloned for each request.
+    /// How Pingora connects to the host, with all timeouts; cloned for each request. If connections begin with a PROXY header,
+    /// these begin with that of no client, and a request puts its own in the place of it.
     pub fn peer(&self) -> &Arc<HttpPeer> {
         &self.peer
+    }
+
+    /// The version of the PROXY header with which connections to the host begin.
+    pub fn proxy_protocol(&self) -> Option<config::ProxyProtocolVersion> {
+        self.proxy_protocol
+    }
+
+    /// Whether the host has asked for HTTP/1.1 on a connection of HTTP/2. Pingora remembers that by connection key, of which
+    /// each client has its own if connections begin with a PROXY header, and it forgets none of them.
+    pub fn prefers_http1(&self) -> bool {
+        self.prefers_http1.load(Ordering::Relaxed)
+    }
+
+    /// The host has asked for HTTP/1.1 on a connection of HTTP/2.
+    pub fn prefer_http1(&self) {
+        self.prefers_http1.store(true, Ordering::Relaxed);
     }
 
     /// The host's own `host:port`, as a Host field.

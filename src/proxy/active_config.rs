@@ -51,6 +51,8 @@ pub struct ActiveConfig {
     pub(crate) route_states: Vec<RouteState>,
     /// Whether hosts of any pool may speak HTTP/2.
     pub(crate) has_http2_hosts: bool,
+    /// Whether hosts of any pool get PROXY headers.
+    pub(crate) sends_proxy_protocol: bool,
     /// Listeners that take HTTP/2 without TLS.
     cleartext_http2: Vec<SocketAddr>,
     /// What happens to request fields with `_` in their names.
@@ -150,6 +152,10 @@ impl ActiveConfig {
                 ..config.limits.clone()
             },
             request_limits,
+            sends_proxy_protocol: config
+                .pools
+                .iter()
+                .any(|pool| pool.proxy_protocol.is_some()),
             has_http2_hosts: route_states.iter().any(|route| route.may_be_http2),
             route_states,
             cleartext_http2: cleartext.map(|listener| listener.address).collect(),

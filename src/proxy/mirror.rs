@@ -19,6 +19,7 @@ use super::active_config::ActiveConfig;
 use super::admission;
 use super::context::RequestContext;
 use super::forwarding::header_editor::HeaderEditor;
+use super::forwarding::x_forwarded::ConnectionInfo;
 use super::subrequest::{
     BodyLimit, Subrequest, SubrequestClient, SubrequestLimits, SubrequestTarget,
     lease_for_subrequest,
@@ -29,6 +30,7 @@ use crate::message::RequestView;
 use crate::message::chunked::ChunkedDecoder;
 use crate::message::head::{HeadProgress, HeaderField, MessageHead};
 use crate::pool::{CopyOutcome, Pool, PoolLease};
+use crate::proxy_protocol::ProxiedConnection;
 
 /// Tells a host that the request is a copy.
 const MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
@@ -40,6 +42,7 @@ const MAX_DISCARDED: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct RequestCopy {
     client: Arc<SubrequestClient>,
+    proxied: Option<Arc<ProxiedConnection>>,
     host: CopiedHost,
     /// `None`: no host gets the request yet.
     head: Option<CopiedHead>,
@@ -70,6 +73,7 @@ impl RequestCopy {
         mirror: Option<&Mirror>,
         request: RequestView<'_>,
         upgrade: Option<&str>,
+        connection: ConnectionInfo<'_>,
         client: &Arc<SubrequestClient>,
     ) -> Option<Box<Self>> {
         let mirror = mirror?;
@@ -79,6 +83,7 @@ impl RequestCopy {
         is_copied.then(|| {
             Box::new(RequestCopy {
                 client: Arc::clone(client),
+                proxied: connection.proxied.cloned(),
                 host: CopiedHost::OfRoute,
                 head: None,
             })
@@ -133,6 +138,7 @@ impl RequestContext {
         };
         let task = CopyTask {
             client: copy.client,
+            proxied: copy.proxied,
             active: Arc::clone(&self.active),
             pool,
             from: self.origin.map(|origin| origin.client),
@@ -151,6 +157,7 @@ impl RequestContext {
 /// A copy on its way.
 struct CopyTask {
     client: Arc<SubrequestClient>,
+    proxied: Option<Arc<ProxiedConnection>>,
     active: Arc<ActiveConfig>,
     pool: Arc<Pool>,
     /// The client's address.
@@ -192,7 +199,7 @@ impl CopyTask {
             body: BodyLimit::Discard(MAX_DISCARDED),
             head: &self.active.limits,
         };
-        let target = SubrequestTarget::Host(lease);
+        let target = SubrequestTarget::Host(lease, self.proxied.as_deref());
         match self.client.send(target, &request, limits).await {
             Ok(_) => CopyOutcome::Ok,
             Err(error) => failed(error),

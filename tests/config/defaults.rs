@@ -156,6 +156,7 @@ fn every_key_has_its_default() {
     assert_eq!(pool.hosts[0].weight, 1);
     assert_eq!(pool.host_header, HostHeader::Preserve);
     assert_eq!(pool.when_all_down, WhenAllDown::Error);
+    assert_eq!(pool.proxy_protocol, None);
     assert_eq!(
         pool.retries,
         Some(Retries {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ballast::balancer::ALGORITHMS;
 use ballast::config::{
     Access, CleartextHttp2, HalfClose, HostHeader, Initial, KeySource, Listener, Period, PoolTls,
-    Probe, Rate, RateKey, Underscores, WhenAllDown,
+    Probe, ProxyProtocolVersion, Rate, RateKey, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool, pool_with, with_top};
@@ -176,6 +176,14 @@ fn policies_have_two_values_each() {
     let pool = pool_with("host_header: upstream, when_all_down: try_all");
     assert_eq!(pool.host_header, HostHeader::Upstream);
     assert_eq!(pool.when_all_down, WhenAllDown::TryAll);
+    for (word, version) in [
+        ("v1", Some(ProxyProtocolVersion::V1)),
+        ("v2", Some(ProxyProtocolVersion::V2)),
+        ("none", None),
+    ] {
+        let pool = pool_with(&format!("proxy_protocol: {word}"));
+        assert_eq!(pool.proxy_protocol, version);
+    }
     let pool = pool_with("host_header: preserve, when_all_down: error");
     assert_eq!(pool.host_header, HostHeader::Preserve);
     assert_eq!(pool.when_all_down, WhenAllDown::Error);

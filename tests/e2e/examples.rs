@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::proxy_protocol_to_hosts::host::ProxiedHost;
 use crate::support::http2::{Http2, request};
 use crate::support::http2_backend::Http2Backend;
 use crate::support::{
@@ -248,6 +249,21 @@ fn calls_of_grpc_go_to_the_hosts_of_their_service() {
     assert_eq!(
         example.get("example.com", "/shop.Orders/Get").text(),
         "8083"
+    );
+}
+
+#[test]
+fn hosts_learn_of_clients_by_the_proxy_protocol() {
+    let hosts = [(); 2].map(|()| ProxiedHost::http1());
+    let addresses = hosts.each_ref().map(ProxiedHost::address);
+    let example = start_at("proxy-protocol.yaml", &addresses);
+    let mut client = Client::connect(example.ballast.address());
+    let header = "PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\n";
+    client.send(header).expect("sent");
+    let response = client.get("/").text();
+    assert!(
+        response.ends_with("v2 192.0.2.7:4711 198.51.100.1:80"),
+        "{response}"
     );
 }
 

@@ -48,6 +48,7 @@ mod migration_guide;
 mod mirror;
 mod path_normalization;
 mod proxy_protocol;
+mod proxy_protocol_to_hosts;
 mod proxying;
 mod queue;
 mod reload;

@@ -82,6 +82,7 @@ async fn a_panic_in_a_tunnel_leaks_no_count() {
     let near: Stream = VirtualSocketStream::new(Box::new(PanickingSocket(near))).into();
     let peer = ClientInfo {
         address: None,
+        destination: None,
         tls: true,
         listener: None,
         verification: None,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::socket::ClientSocket;
 use crate::config::HalfClose;
 use crate::message::body_decoder::BodyDecoder;
+use crate::proxy_protocol::ProxiedConnection;
 
 /// What the client is expected to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +74,14 @@ pub(crate) enum AbortReason {
 }
 
 /// The peer of a client's connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct DownstreamPeer {
     /// `None`: the peer has no IP address.
     pub(crate) address: Option<IpAddr>,
     /// Whether the connection is encrypted.
     pub(crate) tls: bool,
+    /// The connection as hosts of pools with `proxy_protocol` learn of it. The streams of a connection share it.
+    pub(crate) proxied: Arc<ProxiedConnection>,
 }
 
 /// The state of one connection, or of one HTTP/2 stream. Only the task that serves it changes it, so the atomics need
@@ -117,7 +120,7 @@ pub(crate) struct ConnectionState {
 
 impl DownstreamPeer {
     /// The client's address, and whether the connection is encrypted, as a request record has them.
-    pub(crate) fn address_and_tls(self) -> (Option<IpAddr>, bool) {
+    pub(crate) fn address_and_tls(&self) -> (Option<IpAddr>, bool) {
         (self.address, self.tls)
     }
 }
@@ -145,8 +148,8 @@ impl ConnectionState {
         }
     }
 
-    pub(crate) fn peer(&self) -> DownstreamPeer {
-        self.peer
+    pub(crate) fn peer(&self) -> &DownstreamPeer {
+        &self.peer
     }
 
     /// Prepares for the next request; for the first one this happens when the connection opens. `false`: the body of

@@ -2,21 +2,18 @@
 //! host is working, Pingora itself reads from the client's session, and the stream reports the disconnect.
 
 use std::future::{pending, poll_fn};
-use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use async_trait::async_trait;
-use pingora::connectors::l4::Connect;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::socket::SocketAddr;
-use pingora::protocols::l4::stream::Stream;
 use pingora::{Error, ErrorType, Result};
 use tokio::net::TcpStream;
 
 use super::connection_state::{ConnectionState, ReadMode};
 use super::stream::ClientStream;
+use crate::connect_error::connect_error;
 
 /// Resolves when the client disconnects.
 pub(crate) async fn wait_for_disconnect(session: &mut ServerSession) -> Box<Error> {
@@ -55,21 +52,9 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Connects to a host, and fails as soon as the client disconnects.
-#[async_trait]
-impl Connect for ConnectionState {
-    // Pingora applies its timeout for the whole connection setup to this call.
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        Ok(self.connect_tcp(address).await?.into())
-    }
-}
-
 impl ConnectionState {
-    /// Opens a TCP connection to a host.
+    /// Opens a TCP connection to a host, and fails as soon as the client disconnects.
     pub(crate) async fn connect_tcp(&self, address: &SocketAddr) -> Result<TcpStream> {
-        let Some(address) = address.as_inet() else {
-            return Error::e_explain(ErrorType::ConnectError, "not an IP address");
-        };
         let mut connecting = pin!(TcpStream::connect(address));
         let connected = poll_fn(|context| match connecting.as_mut().poll(context) {
             Poll::Ready(connected) => Poll::Ready(Ok(connected)),
@@ -77,21 +62,7 @@ impl ConnectionState {
         });
         match connected.await {
             Ok(Ok(socket)) => Ok(socket),
-            Ok(Err(error)) => {
-                let etype = match error.kind() {
-                    io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-                    io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
-                    io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                        ErrorType::ConnectNoRoute
-                    }
-                    _ => ErrorType::ConnectError,
-                };
-                Err(Error::because(
-                    etype,
-                    format!("cannot connect to {address}"),
-                    error,
-                ))
-            }
+            Ok(Err(error)) => Err(connect_error(error, address)),
             Err(disconnect) => Err(Error::because(
                 ErrorType::ConnectionClosed,
                 "the client has disconnected",

@@ -26,6 +26,7 @@ use super::socket::ClientSocket;
 use crate::deadline_timer::DeadlineTimer;
 use crate::message::body_decoder::BodyDecoder;
 use crate::proxy::ActiveConfig;
+use crate::proxy_protocol::ProxiedConnection;
 
 /// A client's connection. It enforces deadlines and limits:
 ///
@@ -69,8 +70,13 @@ impl std::fmt::Debug for ClientStream {
 }
 
 impl ClientStream {
-    /// Wraps a new connection. Timeouts always follow the current configuration in `active`.
-    pub fn new(stream: Stream, active: Arc<ArcSwap<ActiveConfig>>) -> Self {
+    /// Wraps a new connection. Timeouts always follow the current configuration in `active`. `destination` is the address that
+    /// the client has connected to, as a load balancer in front names it. `None`: it is that of the connection.
+    pub fn new(
+        stream: Stream,
+        active: Arc<ArcSwap<ActiveConfig>>,
+        destination: Option<SocketAddr>,
+    ) -> Self {
         let (head_by, limit) = {
             let active = active.load();
             let head_by = Instant::now() + active.timeouts.client_head;
@@ -79,11 +85,12 @@ impl ClientStream {
         let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let digest = stream.get_socket_digest();
         let address = digest.as_ref().and_then(|digest| digest.peer_addr());
+        let address = address.and_then(|address| address.as_inet()).copied();
+        let proxied = ProxiedConnection::of_stream(&stream, address, destination);
         let peer = DownstreamPeer {
-            address: address
-                .and_then(|address| address.as_inet())
-                .map(SocketAddr::ip),
+            address: address.map(|address| address.ip()),
             tls: stream.get_ssl_digest().is_some(),
+            proxied: Arc::new(proxied),
         };
         ClientStream {
             socket: Some(ClientSocket::new(stream)),

@@ -10,6 +10,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::config;
+use crate::proxy_protocol::ProxyConnector;
 
 /// The maximum number of requests at the same time on a connection of HTTP/2. The host may permit fewer.
 const MAX_STREAMS: u32 = 100;
@@ -27,7 +28,11 @@ pub(in crate::pool) struct PeerTemplate<'a> {
     /// What hosts get if they ask for a certificate.
     client_cert_key: Option<Arc<CertKey>>,
     /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
+    /// The same goes for those that begin with a PROXY header.
     group_key: u64,
+    pub(super) proxy_protocol: Option<config::ProxyProtocolVersion>,
+    /// Opens connections that begin with a PROXY header of no client.
+    proxy_connector: Option<Arc<ProxyConnector>>,
     pub(super) presumed_healthy: bool,
 }
 
@@ -41,13 +46,18 @@ impl<'a> PeerTemplate<'a> {
             // Pingora's reuse key has nothing but the serial numbers.
             key.key().hash(&mut hasher);
         }
+        pool.proxy_protocol.hash(&mut hasher);
+        let is_kept_apart = tls.is_some() || pool.proxy_protocol.is_some();
+        let proxy_connector = pool.proxy_protocol.map(ProxyConnector::without_client);
         PeerTemplate {
             timeouts: pool.timeouts.over(*timeouts),
             tls,
             protocol: pool.protocol,
             client_cert_key,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
-            group_key: if tls.is_some() { hasher.finish() } else { 0 },
+            group_key: if is_kept_apart { hasher.finish() } else { 0 },
+            proxy_protocol: pool.proxy_protocol,
+            proxy_connector: proxy_connector.map(Arc::new),
             presumed_healthy: pool
                 .health_check
                 .as_ref()
@@ -78,6 +88,11 @@ impl<'a> PeerTemplate<'a> {
         options.write_timeout = Some(self.timeouts.write);
         options.idle_timeout = Some(self.timeouts.idle);
         options.ca = self.ca.clone();
+        // Requests of clients put one with their own header in its place.
+        options.custom_l4 = self
+            .proxy_connector
+            .clone()
+            .map(|connector| connector as Arc<_>);
         match self.protocol {
             config::Protocol::Http1 => {}
             config::Protocol::Http2 | config::Protocol::H2c => options.set_http_version(2, 2),

@@ -81,8 +81,13 @@ impl Proxy {
                 return Some(Box::new(LocalMessage::maintenance(&maintenance)));
             }
             let upgrade = ctx.upgrade.as_deref();
-            ctx.copy =
-                RequestCopy::draw(route.mirror.as_ref(), request, upgrade, &self.subrequests);
+            ctx.copy = RequestCopy::draw(
+                route.mirror.as_ref(),
+                request,
+                upgrade,
+                connection,
+                &self.subrequests,
+            );
             return None;
         }
         ctx.id.get_or_insert_with(RequestId::generate);

@@ -30,6 +30,7 @@ use crate::proxy::request_target::RequestTarget;
 use crate::proxy::subrequest::{
     BodyLimit, SubResponse, Subrequest, SubrequestLimits, SubrequestTarget, lease_for_subrequest,
 };
+use crate::proxy_protocol::ProxiedConnection;
 use crate::record::TerminationReason;
 
 /// The longest body of a response that goes to the client.
@@ -103,7 +104,8 @@ async fn send(
                 }
             };
             let client = ctx.origin.map(|origin| origin.client);
-            ask_pool(proxy, pool, (request, client), question, limits).await
+            let target = (pool, connection.proxied.map(|proxied| &**proxied));
+            ask_pool(proxy, target, (request, client), question, limits).await
         }
         (None, None) => Err(no_host("no pool")),
     }
@@ -112,7 +114,7 @@ async fn send(
 /// Asks a host of the pool, and further ones as far as the pool's `retries` permit and time is left.
 async fn ask_pool(
     proxy: &Proxy,
-    pool: &Arc<Pool>,
+    (pool, proxied): (&Arc<Pool>, Option<&ProxiedConnection>),
     (request, client): (RequestView<'_>, Option<IpAddr>),
     question: impl Fn(&PoolLease) -> pingora::Result<Subrequest>,
     limits: SubrequestLimits<'_>,
@@ -140,7 +142,7 @@ async fn ask_pool(
             total: limits.total.saturating_sub(began.elapsed()),
             ..limits
         };
-        let target = SubrequestTarget::Host(lease);
+        let target = SubrequestTarget::Host(lease, proxied);
         let error = match proxy.subrequests.send(target, &question, limits).await {
             Ok(response) => return Ok(response),
             Err(error) => error,

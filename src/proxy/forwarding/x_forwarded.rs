@@ -4,6 +4,7 @@
 //! [spoofable](crate::spoofable_headers). Fields of a trusted proxy are continued.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use super::header_editor::HeaderEditor;
 use crate::address_text::AddressText;
 use crate::client_certificate::ClientVerification;
 use crate::message::FieldsView;
+use crate::proxy_protocol::ProxiedConnection;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -28,6 +30,8 @@ pub(crate) struct ConnectionInfo<'a> {
     pub(crate) local: Option<SocketAddr>,
     /// What the listener knows of the client's certificate. `None`: it asks for none.
     pub(crate) verification: Option<&'a ClientVerification>,
+    /// The connection as hosts of pools with `proxy_protocol` learn of it. `None`: there is no such pool.
+    pub(crate) proxied: Option<&'a Arc<ProxiedConnection>>,
 }
 
 /// Where a request comes from.
@@ -216,6 +220,7 @@ mod tests {
             tls: true,
             local: Some(([127, 0, 0, 1], 8443).into()),
             verification: None,
+            proxied: None,
         };
         let host = fields.get(&http::header::HOST);
         let outcome = origin.set_forwarded_fields(fields, host, connection, &mut request);

@@ -97,6 +97,7 @@ fn assert_forwarded_fields(
         tls,
         local: Some(([127, 0, 0, 1], 8443).into()),
         verification: None,
+        proxied: None,
     };
     let received = request.clone();
     let fields = FieldsView::from(&received.headers);

@@ -8,6 +8,7 @@ use pingora::protocols::http::v1::client::HttpSession;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, Result};
 
+use super::subrequest_sender::is_kept;
 use super::{BodyLimit, SubResponse, Subrequest};
 use crate::config::Limits;
 use crate::pool::Failure;
@@ -127,7 +128,8 @@ impl Exchange {
         body: Bytes,
     ) -> SubResponse {
         self.session.respect_keepalive();
-        if self.session.will_keepalive()
+        if is_kept(peer)
+            && self.session.will_keepalive()
             && let Some(stream) = self.session.reuse().await
         {
             connector.release_stream(stream, peer.reuse_hash(), peer.options.idle_timeout);

@@ -28,6 +28,7 @@ use crate::config::{Endpoint, Limits, Retry};
 use crate::message::RequestView;
 use crate::pool::{Pool, PoolLease};
 use crate::proxy::selection::input::{RetryRules, SelectionInput};
+use crate::proxy_protocol::ProxiedConnection;
 use address_cache::AddressCache;
 use subrequest_sender::SubrequestSender;
 
@@ -43,8 +44,9 @@ pub(crate) struct Subrequest {
 /// Where a request goes.
 #[derive(Debug)]
 pub(crate) enum SubrequestTarget<'a> {
-    /// To the leased host, with the connection settings of its pool. See [`lease_for_subrequest`].
-    Host(PoolLease),
+    /// To the leased host, with the connection settings of its pool. See [`lease_for_subrequest`]. The connection is that of
+    /// the client that the request is about, of which a pool with `proxy_protocol` learns.
+    Host(PoolLease, Option<&'a ProxiedConnection>),
     /// To the server that the URL names; only the path of the request counts. Names are looked up again after 10 s.
     Url(&'a Endpoint),
 }
@@ -154,7 +156,7 @@ impl SubrequestClient {
     ) -> Result<SubResponse> {
         let sender = SubrequestSender::new(self.connector().await?, request, limits);
         match target {
-            SubrequestTarget::Host(lease) => sender.send_to_host(lease).await,
+            SubrequestTarget::Host(lease, client) => sender.send_to_host(lease, client).await,
             SubrequestTarget::Url(endpoint) => sender.send_to_url(endpoint, &self.addresses).await,
         }
     }

@@ -15,6 +15,7 @@ use super::exchange::{Exchange, ExchangeError};
 use super::{BodyLimit, SubResponse, Subrequest, SubrequestLimits};
 use crate::config::Endpoint;
 use crate::pool::{Failure, Outcome, PoolLease, lacks_resources};
+use crate::proxy_protocol::ProxiedConnection;
 
 /// How long an unused connection to the server of a URL is kept.
 const URL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,9 +45,16 @@ impl<'a> SubrequestSender<'a> {
         }
     }
 
-    pub(super) async fn send_to_host(self, mut lease: PoolLease) -> Result<SubResponse> {
+    pub(super) async fn send_to_host(
+        self,
+        mut lease: PoolLease,
+        client: Option<&ProxiedConnection>,
+    ) -> Result<SubResponse> {
         let began = Instant::now();
-        let peer = Arc::clone(lease.member().peer());
+        let mut peer = Arc::clone(lease.member().peer());
+        if let (Some(version), Some(client)) = (lease.member().proxy_protocol(), client) {
+            client.open_private(Arc::make_mut(&mut peer), version);
+        }
         let exchange = match self.in_time(self.exchange(&peer)).await {
             Ok(exchange) => exchange,
             Err(failed) => {
@@ -99,7 +107,9 @@ impl<'a> SubrequestSender<'a> {
     /// Sends the request and reads the head of the response. If a kept connection turns out to be closed before anything
     /// of a response has come, a repeatable request is sent once more, on a new one.
     async fn exchange(self, peer: &HttpPeer) -> Result<Exchange, ExchangeError> {
-        if let Some(kept) = self.connector.reused_stream(peer).await {
+        if is_kept(peer)
+            && let Some(kept) = self.connector.reused_stream(peer).await
+        {
             match Exchange::begin(kept, peer, self.request, self.limits.head).await {
                 Err(failed) if failed.is_stale() && self.request.is_repeatable => {}
                 Err(failed) if failed.is_stale() => {
@@ -149,6 +159,12 @@ impl<'a> SubrequestSender<'a> {
             })
         })
     }
+}
+
+/// Whether a connection is kept for further requests. One that begins with a PROXY header could only be used for requests
+/// about the same client.
+pub(super) fn is_kept(peer: &HttpPeer) -> bool {
+    peer.options.custom_l4.is_none()
 }
 
 /// How to connect to an address of the server of a URL.

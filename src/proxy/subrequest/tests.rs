@@ -68,7 +68,7 @@ async fn ask(
     (total, body): (Duration, BodyLimit),
 ) -> Result<(u16, Bytes), Option<u16>> {
     let lease = lease_for_subrequest(&active.pools[0], (&request.head).into(), None, &[]);
-    let target = SubrequestTarget::Host(lease.expect("a usable host"));
+    let target = SubrequestTarget::Host(lease.expect("a usable host"), None);
     let limits = SubrequestLimits {
         total,
         body,

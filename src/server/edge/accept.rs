@@ -31,7 +31,7 @@ use crate::server::tls::TlsState;
 
 use super::connections::{ConnectionGuard, Connections};
 use super::handshake_turn::in_turn;
-use super::proxy_protocol::{self, ProxyHeaderError};
+use super::proxy_protocol::{self, ClientAddresses, ProxyHeaderError};
 use super::read_ahead::ReadAhead;
 use super::replay_stream::ReplayStream;
 use super::workers::{WorkerGuard, Workers};
@@ -153,7 +153,8 @@ impl ListenerContext {
                 if self.admits(peer, &mut guard) {
                     let (worker, worker_guard) = self.workers.choose();
                     let guards = (guard, worker_guard);
-                    worker.spawn(context.serve(stream.into(), peer, guards, shutdown));
+                    let client = ClientAddresses::of_socket(peer);
+                    worker.spawn(context.serve(stream.into(), client, guards, shutdown));
                 }
             }
             Some(proxies) if proxies.trusts(peer.ip()) => {
@@ -199,13 +200,13 @@ impl ListenerContext {
             return;
         };
         let client = match timeout(limit, proxy_protocol::read_header(&mut stream)).await {
-            Ok(Ok(client)) => client.unwrap_or(proxy),
+            Ok(Ok(announced)) => announced.unwrap_or(ClientAddresses::of_socket(proxy)),
             // Health checks of proxies close like this.
             Ok(Err(ProxyHeaderError::Closed)) => return debug!("{}: {proxy} closed", self.address),
             Ok(Err(error)) => return self.reject_missing_proxy_header(proxy, &error),
             Err(_) => return self.reject_missing_proxy_header(proxy, &"no PROXY header in time"),
         };
-        if self.admits(client, &mut guard) {
+        if self.admits(client.client, &mut guard) {
             let guards = (guard, worker_guard);
             self.serve(stream.into(), client, guards, shutdown).await;
         }
@@ -221,12 +222,14 @@ impl ListenerContext {
     async fn serve(
         self: Arc<Self>,
         stream: LazyTcp,
-        address: SocketAddr,
+        addresses: ClientAddresses,
         _guards: (ConnectionGuard, WorkerGuard),
         shutdown: ShutdownWatch,
     ) {
+        let address = addresses.client;
         let mut peer = engine::ClientInfo {
-            address: Some(address.ip()),
+            address: Some(address),
+            destination: addresses.destination,
             tls: self.tls.is_some(),
             listener: Some(self.address),
             verification: None,
@@ -274,7 +277,8 @@ impl ListenerContext {
         let Some(stream) = client else {
             return;
         };
-        let mut client = ClientStream::new(stream, Arc::clone(&self.active));
+        let active = Arc::clone(&self.active);
+        let mut client = ClientStream::new(stream, active, addresses.destination);
         if !uses_engine && self.tls.is_none() {
             client.await_head_since(began);
         }

@@ -1,8 +1,8 @@
 //! Fuzzing of the PROXY protocol.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use super::proxy_protocol::{bytes_missing, client_address, read_header};
+use super::proxy_protocol::{ClientAddresses, announced_addresses, bytes_missing, read_header};
 use crate::fuzz;
 
 /// The longest header.
@@ -26,7 +26,7 @@ fn header(input: &[u8]) -> Option<&[u8]> {
 
 fn connection(input: &[u8]) {
     let header = header(input);
-    let client = header.and_then(client_address);
+    let client = header.and_then(announced_addresses);
     let mut rest = input;
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let read = runtime.expect("a runtime").block_on(read_header(&mut rest));
@@ -40,36 +40,43 @@ fn connection(input: &[u8]) {
         let more = bytes_missing(&header[..length]).expect("the beginning of a header");
         assert!(more > 0 && length + more <= header.len(), "{length}");
     }
-    if let Some(client) = client {
-        assert_address(header, client);
+    if let Some(announced) = client {
+        assert_addresses(header, announced);
     }
 }
 
-/// Compares the address with that of a second, independent parser.
-fn assert_address(header: &[u8], client: SocketAddr) {
+/// Compares the addresses with those of a second, independent parser.
+fn assert_addresses(header: &[u8], announced: ClientAddresses) {
+    let destination = announced.destination.expect("the header has both");
+    let read = [announced.client, destination];
     if header.starts_with(b"PROXY ") {
         let line = str::from_utf8(header).expect("addresses and numbers");
         let words = Vec::from_iter(line.trim_end().split(' '));
         assert_eq!(words.len(), 6, "{line:?}");
-        let address: IpAddr = words[2].parse().expect("an address");
-        assert_eq!(client.ip(), address.to_canonical());
-        assert_eq!(client.port(), words[4].parse::<u16>().expect("a port"));
+        for (index, read) in read.into_iter().enumerate() {
+            let address: IpAddr = words[2 + index].parse().expect("an address");
+            assert_eq!(read.ip(), address.to_canonical());
+            assert_eq!(
+                read.port(),
+                words[4 + index].parse::<u16>().expect("a port")
+            );
+        }
         return;
     }
-    let address = &header[16..];
-    let (address, ports): (IpAddr, _) = match header[13] {
-        0x11 => {
-            let octets: [u8; 4] = address[..4].try_into().expect("four");
-            (octets.into(), &address[8..])
-        }
-        0x21 => {
-            let octets: [u8; 16] = address[..16].try_into().expect("sixteen");
-            (octets.into(), &address[32..])
-        }
+    let addresses = &header[16..];
+    let size = match header[13] {
+        0x11 => 4,
+        0x21 => 16,
         other => panic!("family {other:#x} has no address"),
     };
-    assert_eq!(client.ip(), address.to_canonical());
-    assert_eq!(client.port(), u16::from_be_bytes([ports[0], ports[1]]));
+    for (index, read) in read.into_iter().enumerate() {
+        let octets = &addresses[index * size..][..size];
+        let address = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+        let address = address.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from));
+        let port = &addresses[2 * size + 2 * index..][..2];
+        assert_eq!(read.ip(), address.expect("4 or 16 octets").to_canonical());
+        assert_eq!(read.port(), u16::from_be_bytes([port[0], port[1]]));
+    }
 }
 
 #[test]

@@ -46,17 +46,35 @@ impl fmt::Display for ProxyHeaderError {
     }
 }
 
-/// Reads the header at the start of a connection, and returns the client's address. `None`: the proxy itself is the
-/// client (LOCAL or UNKNOWN), as for a health check.
+/// The ends of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ClientAddresses {
+    pub(super) client: SocketAddr,
+    /// As a proxy in front announces it. `None`: it is the address of the accepted socket.
+    pub(super) destination: Option<SocketAddr>,
+}
+
+impl ClientAddresses {
+    /// Those of a client without a proxy in front.
+    pub(super) fn of_socket(client: SocketAddr) -> Self {
+        ClientAddresses {
+            client,
+            destination: None,
+        }
+    }
+}
+
+/// Reads the header at the start of a connection, and returns its addresses. `None`: the proxy itself is the client (LOCAL or
+/// UNKNOWN), as for a health check.
 pub(super) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<SocketAddr>, ProxyHeaderError> {
+) -> Result<Option<ClientAddresses>, ProxyHeaderError> {
     let mut header = Vec::new();
     loop {
         let begin = header.len();
         let more = bytes_missing(&header).ok_or(ProxyHeaderError::Malformed)?;
         if more == 0 {
-            return client_address(&header).ok_or(ProxyHeaderError::Malformed);
+            return announced_addresses(&header).ok_or(ProxyHeaderError::Malformed);
         }
         header.resize(begin + more, 0);
         let count = stream.read(&mut header[begin..]).await;
@@ -96,8 +114,8 @@ pub(super) fn bytes_missing(prefix: &[u8]) -> Option<usize> {
     }
 }
 
-/// The client's address in a complete header; `Some(None)` if it has no address. `None`: the header is invalid.
-pub(super) fn client_address(header: &[u8]) -> Option<Option<SocketAddr>> {
+/// The addresses in a complete header; `Some(None)` if it has none. `None`: the header is invalid.
+pub(super) fn announced_addresses(header: &[u8]) -> Option<Option<ClientAddresses>> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()
@@ -109,11 +127,12 @@ pub(super) fn client_address(header: &[u8]) -> Option<Option<SocketAddr>> {
     match parsed.proxied_address() {
         None => Some(None),
         Some(address) if address.protocol == Protocol::Stream => {
-            let source = address.source;
-            Some(Some(SocketAddr::new(
-                source.ip().to_canonical(),
-                source.port(),
-            )))
+            let canonical =
+                |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+            Some(Some(ClientAddresses {
+                client: canonical(address.source),
+                destination: Some(canonical(address.destination)),
+            }))
         }
         // A connection cannot come from a datagram.
         Some(_) => None,

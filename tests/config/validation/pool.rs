@@ -29,6 +29,18 @@ fn policies_and_tls() {
             "protocol: `h2` is not one of `http1`, `http2`, `h2c`, `auto`; did you mean `h2c`?",
         ),
         (
+            "proxy_protocol: v3",
+            "proxy_protocol: `v3` is not one of `none`, `v1`, `v2`; did you mean `v1`?",
+        ),
+        (
+            "proxy_protocol: on",
+            "proxy_protocol: `on` is not one of `none`, `v1`, `v2`",
+        ),
+        (
+            "proxy_protocol: { trusted: [10.0.0.0/8] }",
+            "proxy_protocol: expected `none`, `v1`, `v2`, found a map",
+        ),
+        (
             "protocol: http2",
             "protocol: HTTP/2 needs `tls: true`; without TLS it is `protocol: h2c`",
         ),

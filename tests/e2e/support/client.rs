@@ -92,6 +92,11 @@ impl Client {
         Ok(Client::over(stream, socket))
     }
 
+    /// The address from which it has connected.
+    pub(crate) fn local_address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("the socket is open")
+    }
+
     fn over(stream: impl Stream + 'static, socket: TcpStream) -> Self {
         Client {
             wire: Wire::new(stream),

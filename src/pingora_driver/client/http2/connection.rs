@@ -228,7 +228,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             return;
         }
         self.stream_count += 1;
-        let mut stream = H2Stream::new(session, self.state.peer());
+        let mut stream = H2Stream::new(session, self.state.peer().clone());
         // Earlier streams were reset, and their requests have not been cleaned up yet.
         let is_crowded = self.streams.len() >= MAX_REQUESTS;
         let has_seen_goaway = self.lifetime.has_client_seen_goaway();
