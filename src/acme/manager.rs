@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::{debug, warn};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::account;
 use super::challenge_files::{self, SeenFiles};
@@ -24,7 +24,7 @@ use crate::event_log::{EventKind, EventLog};
 use crate::metrics::{MetricsCounters, OrderOutcome};
 use crate::timestamp::Timestamp;
 
-/// How often an instance looks for the challenges of others.
+/// How often an instance looks for the challenges of others, and whether one that orders is done.
 const POLL: Duration = Duration::from_secs(1);
 
 /// How long the others get to find an answer before the authority may ask for it.
@@ -32,9 +32,6 @@ const PUBLICATION: Duration = Duration::from_secs(2);
 
 /// For one order. Each of its requests has a timeout of its own.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
-/// In seconds: when an instance looks again while another one orders.
-const LOCK_RETRY: i64 = 1;
 
 /// What the manager works with.
 #[derive(Debug)]
@@ -120,16 +117,18 @@ impl AcmeManager {
 
     async fn manage(&mut self, acme: &Acme) {
         loop {
-            let next = match self.attend(acme).await {
-                Ok(next) => {
+            let wait = match self.attend(acme).await {
+                Ok(wait) => {
                     (self.problem, self.problems) = (None, 0);
-                    next
+                    wait
                 }
                 // Orders whose outcome cannot be written must not be made again and again.
-                Err(problem) => now() + self.note_problem(problem).as_secs() as i64,
+                Err(problem) => self.note_problem(problem),
             };
-            while now() < next {
-                sleep(POLL).await;
+            // By a clock that nobody sets.
+            let end = Instant::now() + wait;
+            while Instant::now() < end {
+                sleep(POLL.min(wait)).await;
                 if let Err(problem) = self.read_challenges().await {
                     debug!("challenges: {problem}");
                 }
@@ -137,21 +136,21 @@ impl AcmeManager {
         }
     }
 
-    /// Orders what is due, unless another instance does. Returns the Unix time of the next look.
-    async fn attend(&mut self, acme: &Acme) -> Result<i64, String> {
+    /// Orders what is due, unless another instance does. Returns the time until the next look.
+    async fn attend(&mut self, acme: &Acme) -> Result<Duration, String> {
         let state = self.open(acme).await?;
         self.read_challenges().await?;
         let found = self.review(&state, acme).await?;
         if self.schedule.due(&found, now(), self.is_urgent).is_empty() {
             self.is_urgent = false;
-            return Ok(self.schedule.next_look(&found, now()));
+            return Ok(self.schedule.until_next_look(&found, now()));
         }
         let lock = {
             let state = state.clone();
             blocking(move || state.try_lock()).await?
         };
         let Some(_lock) = lock else {
-            return Ok(now() + LOCK_RETRY);
+            return Ok(POLL);
         };
         // The one before may have ordered the same.
         let found = self.review(&state, acme).await?;
@@ -163,7 +162,7 @@ impl AcmeManager {
         }
         self.is_urgent = false;
         let found = self.review(&state, acme).await?;
-        Ok(self.schedule.next_look(&found, now()))
+        Ok(self.schedule.until_next_look(&found, now()))
     }
 
     async fn open(&mut self, acme: &Acme) -> Result<StateDirectory, String> {
@@ -363,6 +362,8 @@ impl AcmeManager {
     fn note_problem(&mut self, problem: String) -> Duration {
         self.problems = self.problems.saturating_add(1);
         self.is_urgent = false;
+        // It may have been removed.
+        self.opened = None;
         if self.problem.as_ref() != Some(&problem) {
             warn!(
                 "acme: {problem}; it is tried again after a minute, then after two, up to an hour"

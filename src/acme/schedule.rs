@@ -1,5 +1,7 @@
 //! Which certificates are due, and what operators see of that.
 
+use std::time::Duration;
+
 use x509_parser::parse_x509_certificate;
 
 use super::renewal::renewal_time;
@@ -8,7 +10,7 @@ use super::status::AcmeCertificate;
 use crate::config::Certificate;
 use crate::timestamp::Timestamp;
 
-/// In seconds: how often the directory is looked at for what other instances have done.
+/// How often the directory is looked at for what other instances have done, in seconds.
 const REVIEW: i64 = 60;
 
 /// When the certificates of this process are renewed.
@@ -33,14 +35,15 @@ impl Schedule {
         found.iter().filter(is_due).cloned().collect()
     }
 
-    /// The Unix time of the next look at the directory: when something is due, or once a minute.
-    pub(super) fn next_look(&self, found: &[DomainState], now: i64) -> i64 {
+    /// The time until the next look at the directory: when something is due, or once a minute.
+    pub(super) fn until_next_look(&self, found: &[DomainState], now: i64) -> Duration {
         let times = found.iter().map(|found| {
             let failure = found.failure.as_ref();
             let retry = failure.map_or(i64::MIN, |failure| failure.retry_at);
             self.due_time(found).max(retry)
         });
-        times.min().unwrap_or(i64::MAX).clamp(now + 1, now + REVIEW)
+        let next = times.min().unwrap_or(i64::MAX);
+        Duration::from_secs(next.saturating_sub(now).clamp(1, REVIEW) as u64)
     }
 
     /// What operators see.
@@ -100,17 +103,16 @@ mod tests {
                 .is_empty()
         };
         assert!(due(&missing(None), 1_000, false));
-        assert_eq!(schedule.next_look(&[missing(None)], 1_000), 1_001);
+        let wait = |found: &[DomainState], now| schedule.until_next_look(found, now).as_secs();
+        assert_eq!(wait(&[missing(None)], 1_000), 1);
         let failure = Failure::after(None, "error".to_owned(), None, 1_000, 0);
         let retry_at = failure.retry_at;
         let failed = missing(Some(failure));
         assert!(!due(&failed, retry_at - 1, false) && due(&failed, retry_at, false));
         assert!(due(&failed, 1_001, true));
-        assert_eq!(
-            schedule.next_look(std::slice::from_ref(&failed), 1_000),
-            retry_at
-        );
-        assert_eq!(schedule.next_look(&[failed], 0), REVIEW);
-        assert_eq!(schedule.next_look(&[], 0), REVIEW);
+        let left = (retry_at - 1_000) as u64;
+        assert_eq!(wait(std::slice::from_ref(&failed), 1_000), left.min(60));
+        assert_eq!(wait(&[failed], 0), 60);
+        assert_eq!(wait(&[], 0), 60);
     }
 }

@@ -265,6 +265,19 @@ fn service_goes_on_while_the_authority_is_away_and_a_change_tries_again_at_once(
 }
 
 #[test]
+fn a_directory_that_cannot_be_made_is_a_line_in_the_log() {
+    let Some(site) = Site::prepare() else { return };
+    fs::write(site.state(), "a file").expect("written");
+    let ballast = site.setup("domains: [a.test]").start();
+    let line = ballast.wait_for_log(&["WARN", "acme: cannot make `"]);
+    assert!(
+        line.contains("; it is tried again after a minute"),
+        "{line}"
+    );
+    assert_eq!(get(site.plain, "/").status, 200);
+}
+
+#[test]
 fn what_the_authority_says_against_a_domain_is_shown() {
     let Some(site) = Site::start() else { return };
     // The authority asks at a port where nothing listens.
