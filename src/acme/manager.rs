@@ -179,7 +179,9 @@ impl AcmeManager {
             Ok((state, joined))
         });
         let (state, joined) = opened.await?;
+        // Answers from another directory are not among those that are read here.
         self.seen.clear();
+        self.parts.challenges.replace(ChallengeAnswers::default());
         self.opened = Some((state.clone(), joined));
         Ok(state)
     }

@@ -6,7 +6,7 @@
 //! answers those of the others as well, and an authority's question may reach any of them. Certificates are read by what
 //! watches the files of all certificates.
 //!
-//! The protocol is instant-acme's. Its requests go through [`SubrequestClient`](crate::proxy::subrequest::SubrequestClient),
+//! The protocol is instant-acme's. Its requests are requests of the proxy's own, like those to a collector of traces,
 //! and none takes longer than its timeout.
 
 mod account;

@@ -34,8 +34,8 @@ section! {
         directory: Endpoint { directory(), default "https://acme-v02.api.letsencrypt.org/directory" },
         /// A PEM file of the authorities that sign the certificate of the directory's server, instead of the system's.
         ca: Option<Authorities> { authorities(), optional "/etc/ballast/acme-ca.pem" },
-        /// How a domain is proven to be this proxy's. `http-01`: over plain HTTP, which has to reach a listener without TLS from
-        /// port 80 of the domain. `tls-alpn-01`: in a TLS handshake, which has to reach a listener from port 443.
+        /// How a domain is proven to be this proxy's. `http-01`: over plain HTTP, which has to reach a listener without TLS
+        /// from port 80 of the domain. `tls-alpn-01`: in a TLS handshake, which has to reach a listener from port 443.
         challenge: AcmeChallenge {
             choice(&[("http-01", AcmeChallenge::Http01), ("tls-alpn-01", AcmeChallenge::TlsAlpn01)]),
             default "http-01"
@@ -79,37 +79,7 @@ pub(super) fn apply(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     let (Some(acme), Some(map)) = (&config.acme, root.get("acme")) else {
         return;
     };
-    let problem = match acme.challenge {
-        _ if config
-            .listeners
-            .iter()
-            .all(|listener| listener.tls.is_none()) =>
-        {
-            Some((
-                "domains",
-                "no listener has TLS, so nothing would serve the certificates; add one such as \
-             `{ address: \"0.0.0.0:443\", tls: {} }`",
-            ))
-        }
-        AcmeChallenge::Http01
-            if config
-                .listeners
-                .iter()
-                .all(|listener| listener.tls.is_some()) =>
-        {
-            Some((
-                "challenge",
-                "`http-01` needs a listener without TLS, such as `0.0.0.0:80`; add one, or take `tls-alpn-01`",
-            ))
-        }
-        AcmeChallenge::TlsAlpn01 if !config.listeners.iter().any(takes_handshakes) => Some((
-            "challenge",
-            "the authority has no certificate to show, and every listener with TLS requires one \
-             (`client_certificates`); take `http-01`",
-        )),
-        AcmeChallenge::Http01 | AcmeChallenge::TlsAlpn01 => None,
-    };
-    if let Some((key, message)) = problem {
+    if let Some((key, message)) = obstacle(acme.challenge, &config.listeners) {
         reader.in_key("acme", |reader| reader.problem_of_key(map, key, message));
         return;
     }
@@ -120,6 +90,33 @@ pub(super) fn apply(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
         tls.ordered = Some(ordered.clone());
         tls.answers_challenges = is_answered_by_handshake;
     }
+}
+
+/// Why certificates cannot be ordered for these listeners, with the key that says so.
+fn obstacle(
+    challenge: AcmeChallenge,
+    listeners: &[Listener],
+) -> Option<(&'static str, &'static str)> {
+    let has_tls = |listener: &Listener| listener.tls.is_some();
+    if !listeners.iter().any(has_tls) {
+        return Some((
+            "domains",
+            "no listener has TLS, so nothing would serve the certificates; add one such as \
+             `{ address: \"0.0.0.0:443\", tls: {} }`",
+        ));
+    }
+    let (is_reachable, message) = match challenge {
+        AcmeChallenge::Http01 => (
+            !listeners.iter().all(has_tls),
+            "`http-01` needs a listener without TLS, such as `0.0.0.0:80`; add one, or take `tls-alpn-01`",
+        ),
+        AcmeChallenge::TlsAlpn01 => (
+            listeners.iter().any(takes_handshakes),
+            "the authority has no certificate to show, and every listener with TLS requires one \
+             (`client_certificates`); take `http-01`",
+        ),
+    };
+    (!is_reachable).then_some(("challenge", message))
 }
 
 /// Whether an authority, which has no certificate, can finish a handshake with the listener.

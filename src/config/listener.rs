@@ -86,8 +86,8 @@ section! {
     pub struct ListenerTls: Eq {
         /// The certificates: files, or a directory of them, as in `{ directory: /etc/ballast/certs }`; a list may have both.
         /// The client's server name (SNI) chooses one by the names in them, an exact name before a wildcard; the first is for
-        /// all other names. Changed files are taken in while the process runs, see server.certificate_check. There may be none
-        /// if `acme` orders certificates.
+        /// all other names. Changed files are taken in while the process runs, see server.certificate_check. There may be
+        /// none if `acme` orders certificates.
         certificates: Vec<CertificateSource> { certificates::sources(), default "[]" },
         /// Whether a handshake for a name that no certificate has, or without a name, is refused (unrecognized_name), instead
         /// of getting the first certificate.

@@ -27,9 +27,10 @@ use crate::proxy::template_values::TemplateValues;
 use crate::route::{AmbiguousPath, RoutingInput};
 
 impl Proxy {
-    /// Finds the route of a request and records it in `ctx`. Returns the response if an authority asks for that to an ACME
-    /// challenge, if the listener redirects to https, or if the request is refused: it exceeds the global rate, its path is ambiguous, no route matches, the route does not
-    /// permit the client's network or needs a certificate, or the request exceeds the rate of the route or one of its limits.
+    /// Finds the route of a request and records it in `ctx`. Returns the response if an authority asks for the answer to an
+    /// ACME challenge, if the listener redirects to https, or if the request is refused: it exceeds the global rate, its
+    /// path is ambiguous, no route matches, the route does not permit the client's network or needs a certificate, or the
+    /// request exceeds the rate of the route or one of its limits.
     pub(crate) fn admit(
         &self,
         request: RequestView<'_>,
