@@ -74,6 +74,10 @@ pub enum EventKind {
     CertificateChanged,
     /// Something is wrong with changed files of a certificate; the one before serves on.
     CertificateRefused,
+    /// A certificate was ordered by ACME.
+    CertificateOrdered,
+    /// A certificate could not be ordered; it is tried again later.
+    CertificateOrderFailed,
 }
 
 impl EventKind {
@@ -84,7 +88,8 @@ impl EventKind {
             | EventKind::Ejected
             | EventKind::ReloadFailed
             | EventKind::Frozen
-            | EventKind::CertificateRefused => Level::Warn,
+            | EventKind::CertificateRefused
+            | EventKind::CertificateOrderFailed => Level::Warn,
             _ => Level::Info,
         }
     }

@@ -6,6 +6,10 @@
 #[cfg(feature = "proxy")]
 pub mod access_log;
 #[cfg(feature = "proxy")]
+pub mod acme;
+#[cfg(feature = "proxy")]
+mod acme_challenges;
+#[cfg(feature = "proxy")]
 mod address_text;
 #[cfg(feature = "proxy")]
 pub mod admin;

@@ -32,6 +32,8 @@ pub enum Task {
     Accept,
     /// Writes an access log.
     AccessLog,
+    /// Orders certificates.
+    Acme,
     /// Accepts commands on the control socket.
     Control,
     /// Ends the ejections of a pool.
@@ -50,9 +52,10 @@ pub enum Task {
 
 impl Task {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [Task; 9] = [
+    pub const ALL: [Task; 10] = [
         Task::Accept,
         Task::AccessLog,
+        Task::Acme,
         Task::Control,
         Task::EjectionTimer,
         Task::Handover,
@@ -67,6 +70,7 @@ impl Task {
         match self {
             Task::Accept => "accept",
             Task::AccessLog => "access_log",
+            Task::Acme => "acme",
             Task::Control => "control",
             Task::EjectionTimer => "ejection_timer",
             Task::Handover => "handover",

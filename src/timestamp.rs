@@ -1,7 +1,7 @@
 //! Timestamps in RFC 3339, UTC, to the millisecond.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -13,6 +13,13 @@ impl Timestamp {
     /// The current time; 1970 if the clock is before that.
     pub fn now() -> Self {
         Timestamp(SystemTime::now().max(SystemTime::UNIX_EPOCH))
+    }
+
+    /// The time that is so many seconds after 1970; 1970 if that is negative.
+    pub fn from_unix_seconds(seconds: i64) -> Self {
+        let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let time = SystemTime::UNIX_EPOCH.checked_add(since);
+        Timestamp(time.unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     /// Seconds since 1970; 0 for earlier times.
@@ -45,8 +52,6 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

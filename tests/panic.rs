@@ -364,7 +364,7 @@ impl ResolvesServerCert for SingleCertificate {
 /// The TLS settings of a listener that offers HTTP/2, and of a client that asks for it.
 fn tls() -> (TlsSettings, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(["x".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(made.key_pair.serialize_der()).expect("a key");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
     let key = any_supported_type(&key).expect("a key");
     let chain = vec![made.cert.der().clone()];
     let mut settings = TlsSettings::intermediate("", "").expect("settings");

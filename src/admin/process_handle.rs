@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::acme::AcmeCertificate;
 use crate::balancer::HostId;
 use crate::config::{Config, Host};
 use crate::event_log::EventLog;
@@ -25,6 +26,9 @@ pub trait ProcessHandle: Debug + Send + Sync {
 
     /// The active pools, in the order of the configuration.
     fn pools(&self) -> Vec<Arc<Pool>>;
+
+    /// The certificates that are ordered by ACME.
+    fn acme(&self) -> Arc<Vec<AcmeCertificate>>;
 
     /// The host that a request would be sent to, and the reason.
     ///

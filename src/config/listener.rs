@@ -86,7 +86,8 @@ section! {
     pub struct ListenerTls: Eq {
         /// The certificates: files, or a directory of them, as in `{ directory: /etc/ballast/certs }`; a list may have both.
         /// The client's server name (SNI) chooses one by the names in them, an exact name before a wildcard; the first is for
-        /// all other names. Changed files are taken in while the process runs, see server.certificate_check.
+        /// all other names. Changed files are taken in while the process runs, see server.certificate_check. There may be
+        /// none if `acme` orders certificates.
         certificates: Vec<CertificateSource> { certificates::sources(), default "[]" },
         /// Whether a handshake for a name that no certificate has, or without a name, is refused (unrecognized_name), instead
         /// of getting the first certificate.
@@ -107,15 +108,34 @@ section! {
         client_certificates: Option<ClientCertificates> { map_of::<ClientCertificates>(), optional "" },
         /// Whether HTTP/2 is offered beside HTTP/1.1.
         http2: bool { boolean(), default "true", new_process },
+        .. {
+            /// The certificates of `acme`, after the others.
+            ordered: Option<CertificateSource> = None,
+            /// Whether handshakes of authorities for `tls-alpn-01` are answered.
+            answers_challenges: bool = false,
+        }
     }
     check tls_policy::parts_fit;
 }
 
 impl ListenerTls {
+    /// The sources of the configuration, and then that of ordered certificates.
+    pub fn sources(&self) -> impl Iterator<Item = &CertificateSource> {
+        self.certificates.iter().chain(&self.ordered)
+    }
+
+    /// Replaces the sources, in the order of [`sources`](Self::sources).
+    pub(crate) fn set_sources(&mut self, sources: &[CertificateSource]) {
+        let is_ordered =
+            |source: &&CertificateSource| matches!(source, CertificateSource::Ordered { .. });
+        let (ordered, own): (Vec<_>, Vec<_>) = sources.iter().partition(is_ordered);
+        self.certificates = own.into_iter().cloned().collect();
+        self.ordered = ordered.into_iter().next().cloned();
+    }
+
     /// The certificates of all sources, in the order of the configuration.
     pub fn all_certificates(&self) -> impl Iterator<Item = &Certificate> {
-        let sources = self.certificates.iter();
-        sources.flat_map(CertificateSource::certificates)
+        self.sources().flat_map(CertificateSource::certificates)
     }
 }
 

@@ -51,6 +51,7 @@ impl Config {
         reader.unknown = unknown;
         reader.names = resolve_all(pool::names_to_resolve(&root), environment);
         reader.pools = pool::names(&root);
+        reader.has_acme = root.get("acme").is_some();
         let config = map_of::<Config>().read(&root, &mut reader);
         let problems = reader.into_problems();
         match config {

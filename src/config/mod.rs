@@ -7,6 +7,7 @@
 
 mod access;
 mod access_log;
+mod acme;
 mod admin;
 mod algorithm;
 mod certificates;
@@ -64,6 +65,7 @@ mod yaml;
 
 pub use access::Access;
 pub use access_log::{AccessLog, LogFormat, LogTarget, Sample};
+pub use acme::{Acme, AcmeChallenge};
 pub use admin::{Admin, AdminMetrics, HostMetrics, Ready};
 pub use algorithm::{Algorithm, KeySource};
 pub use certificates::{Certificate, CertificatePair, CertificateSource, Validity};

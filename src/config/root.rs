@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::access::networks;
 use super::access_log::AccessLog;
+use super::acme::{self, Acme};
 use super::admin::Admin;
 use super::client_certificates::CertificateMode;
 use super::compression::Compression;
@@ -44,6 +45,12 @@ section! {
         access_log: Option<AccessLog> { map_of::<AccessLog>(), optional "" },
         /// The addresses that clients connect to.
         listeners: Vec<Listener> { listener::listeners(), default "[]", new_process },
+        /// Certificates that are ordered from an authority by ACME (RFC 8555), such as Let's Encrypt, and renewed after two thirds
+        /// of their life. They join the certificates of every listener with TLS, which may then have none of its own; those come
+        /// first for the names in them. Until a certificate is there, handshakes for its name get what other names get, or are
+        /// refused. After an error the next attempt is a minute later, then two, up to an hour, or when the authority says; a
+        /// reload that changes this section tries again at once.
+        acme: Option<Acme> { map_of::<Acme>(), optional "" },
         /// Networks or addresses of proxies in front of this one. What their requests say about the client in X-Forwarded-*
         /// and traceparent is passed on; from all others it is dropped, see headers.client_identity and
         /// tracing.trust_clients. Hosts always get X-Forwarded-For, -Proto, -Host and -Port, and X-Real-IP with the client's
@@ -139,6 +146,7 @@ fn parts_fit(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     report_retries_without_budget(config, root, reader);
     report_subrequests_over_http2(config, root, reader);
     report_unasked_certificates(config, root, reader);
+    acme::apply(config, root, reader);
 }
 
 /// Reports each route whose copies or questions would go to hosts of HTTP/2: requests of the proxy's own are HTTP/1.1.

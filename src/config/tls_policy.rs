@@ -50,6 +50,10 @@ impl ListenerTls {
 }
 
 pub(super) fn parts_fit(tls: &mut ListenerTls, map: &Node, reader: &mut Reader<'_>) {
+    if tls.certificates.is_empty() && !reader.has_acme {
+        let message = "there is no certificate; TLS needs at least one";
+        reader.problem_of_key(map, "certificates", message);
+    }
     if tls.profile == TlsProfile::Modern && tls.lowest_version() < TlsVersion::Tls13 {
         let message =
             "the profile `modern` is TLS 1.3 alone; leave this out, or take `intermediate`";

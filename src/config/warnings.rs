@@ -74,7 +74,7 @@ impl CertificateSource {
     fn warnings(&self, now: i64) -> Vec<(&'static str, String)> {
         let key = match self {
             CertificateSource::Files(_) => "certificate",
-            CertificateSource::Directory { .. } => "directory",
+            CertificateSource::Directory { .. } | CertificateSource::Ordered { .. } => "directory",
         };
         let mut warnings = Vec::new();
         for certificate in self.certificates() {

@@ -60,6 +60,26 @@ pub enum CertificateOutcome {
     Refused,
 }
 
+/// What became of an order for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderOutcome {
+    /// The authority has issued it.
+    Issued,
+    /// It failed, and is made again later.
+    Failed,
+}
+
+impl OrderOutcome {
+    const ALL: [OrderOutcome; 2] = [OrderOutcome::Issued, OrderOutcome::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            OrderOutcome::Issued => "issued",
+            OrderOutcome::Failed => "failed",
+        }
+    }
+}
+
 /// Counts the session tickets that clients bring back.
 #[derive(Debug, Clone)]
 pub struct TicketCounters {
@@ -144,6 +164,7 @@ pub struct MetricsCounters {
     handshakes: IntCounterVec,
     reloads: IntCounterVec,
     certificates: IntCounterVec,
+    orders: IntCounterVec,
     tickets: TicketCounters,
 }
 
@@ -183,6 +204,11 @@ impl Default for MetricsCounters {
             "Changed certificates that were taken in, or refused; a refused one counts again with another reason.",
             &["outcome"],
         );
+        let orders = counters(
+            "ballast_acme_orders_total",
+            "Orders for certificates by ACME; one that fails for several certificates at once counts once.",
+            &["outcome"],
+        );
         let tickets = counters(
             "ballast_tls_tickets_total",
             "TLS session tickets that clients brought back; a refused one is too old, or of another process.",
@@ -191,6 +217,9 @@ impl Default for MetricsCounters {
         // Series start at 0, so that an alert sees the first event.
         for outcome in CertificateOutcome::ALL {
             certificates.with_label_values(&[outcome.label()]);
+        }
+        for outcome in OrderOutcome::ALL {
+            orders.with_label_values(&[outcome.label()]);
         }
         for reload in ReloadOutcome::ALL {
             reloads.with_label_values(&reload.labels());
@@ -212,6 +241,7 @@ impl Default for MetricsCounters {
             handshakes,
             reloads,
             certificates,
+            orders,
             tickets: TicketCounters {
                 accepted: tickets.with_label_values(&["accepted"]),
                 refused: tickets.with_label_values(&["refused"]),
@@ -263,6 +293,11 @@ impl MetricsCounters {
     pub fn count_certificate(&self, outcome: CertificateOutcome) {
         let labels = [outcome.label()];
         self.certificates.with_label_values(&labels).inc();
+    }
+
+    /// Counts an order for a certificate.
+    pub fn count_order(&self, outcome: OrderOutcome) {
+        self.orders.with_label_values(&[outcome.label()]).inc();
     }
 
     pub(super) fn series(&self) -> &SeriesRegistry {

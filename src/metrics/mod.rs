@@ -30,8 +30,8 @@ use crate::record::Observer;
 use crate::timestamp::Timestamp;
 
 pub use counters::{
-    CertificateOutcome, HandshakeOutcome, MetricsCounters, RejectReason, ReloadOutcome,
-    TicketCounters,
+    CertificateOutcome, HandshakeOutcome, MetricsCounters, OrderOutcome, RejectReason,
+    ReloadOutcome, TicketCounters,
 };
 
 /// The source of gauges, which are read at each scrape.
@@ -68,8 +68,21 @@ pub struct ProcessState {
     pub certificates: Vec<(PathBuf, Validity)>,
     /// Changed files of certificates that are not used, because something is wrong with them.
     pub refused_certificates: usize,
+    /// The certificates that are ordered by ACME.
+    pub orders: Vec<OrderState>,
     /// How many metrics each host has.
     pub host_metrics: HostMetrics,
+}
+
+/// The state of a certificate that is ordered by ACME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderState {
+    /// The name that it is for.
+    pub domain: String,
+    /// When it is to be renewed; `None`: there is none yet.
+    pub renewal: Option<Timestamp>,
+    /// How many orders have failed since the last that succeeded.
+    pub failures: u32,
 }
 
 /// All metrics, for reading.

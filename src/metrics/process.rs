@@ -61,6 +61,22 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
             beginnings.put([file], validity.from as f64);
         }
     }
+    let mut renewals = Family::gauge(
+        "ballast_acme_renewal_timestamp_seconds",
+        "When the certificate for this domain is to be renewed, as Unix time.",
+        ["domain"],
+    );
+    let mut failures = Family::gauge(
+        "ballast_acme_failures",
+        "Orders of the certificate for this domain that have failed since the last that succeeded.",
+        ["domain"],
+    );
+    for order in &state.orders {
+        failures.put([&order.domain], f64::from(order.failures));
+        if let Some(renewal) = order.renewal {
+            renewals.put([&order.domain], renewal.unix_seconds());
+        }
+    }
     let mut workers = Family::gauge(
         "ballast_worker_connections",
         "Open connections of clients on this worker thread.",
@@ -75,6 +91,8 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
         task_panics.into(),
         expiries.into(),
         beginnings.into(),
+        renewals.into(),
+        failures.into(),
         gauge(
             "ballast_certificates_refused",
             "Changed files of certificates that are not used, because something is wrong with them.",

@@ -19,6 +19,7 @@ use crate::balancer::Host;
 use crate::config;
 
 pub(super) use peer_template::PeerTemplate;
+pub(crate) use peer_template::ca_type;
 
 /// A host within a pool.
 #[derive(Debug)]

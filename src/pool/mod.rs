@@ -51,6 +51,7 @@ pub use host_status::{CheckResult, HostState};
 pub use last_minute::{LastMinute, RequestCounts};
 pub use lease::PoolLease;
 pub use member::Member;
+pub(crate) use member::ca_type;
 pub(crate) use outcome::exhausted_resource;
 pub use outcome::{Failure, Outcome, lacks_resources};
 pub use pool_counters::{CountedRequest, PoolCounters, PoolTotals, STATUS_CLASSES};

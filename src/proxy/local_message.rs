@@ -79,6 +79,14 @@ impl LocalMessage {
         message
     }
 
+    /// The response to an ACME challenge (RFC 8555 8.3).
+    pub(super) fn challenge_answer(answer: Bytes) -> Self {
+        let mut message = LocalMessage::new(TerminationReason::Complete, 200);
+        let bytes = HeaderValue::from_static("application/octet-stream");
+        message.set_body(bytes, answer);
+        message
+    }
+
     /// The response to requests for a pool in maintenance.
     pub(super) fn maintenance(maintenance: &Maintenance) -> Self {
         let mut message = LocalMessage::new(TerminationReason::Maintenance, 503);

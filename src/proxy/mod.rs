@@ -32,6 +32,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use crate::acme_challenges::AcmeChallenges;
 use crate::config::Retries;
 use admission::rate_limit::RateLimiter;
 use authentication::PasswordChecker;
@@ -60,6 +61,7 @@ pub struct Proxy {
     password_checker: Arc<OnceLock<PasswordChecker>>,
     /// For requests of the proxy's own.
     pub(crate) subrequests: Arc<SubrequestClient>,
+    challenges: Arc<AcmeChallenges>,
 }
 
 impl Proxy {
@@ -71,7 +73,14 @@ impl Proxy {
             rate_limiter: Arc::default(),
             password_checker: Arc::default(),
             subrequests: Arc::default(),
+            challenges: Arc::default(),
         }
+    }
+
+    /// Answers the challenges of authorities that are pending.
+    pub(crate) fn with_challenges(mut self, challenges: Arc<AcmeChallenges>) -> Self {
+        self.challenges = challenges;
+        self
     }
 
     fn rate_limiter(&self) -> &RateLimiter {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::error;
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
@@ -85,8 +86,9 @@ impl CertificateWatch {
         }
     }
 
-    /// The next look at the certificates of `config`, once its interval has passed. May be cancelled and called again.
-    pub(super) async fn next_scan(&mut self, config: &Config) -> Scan {
+    /// The next look at the certificates of `config`, once its interval has passed or `renewed` says that there are new
+    /// ones. May be cancelled and called again.
+    pub(super) async fn next_scan(&mut self, config: &Config, renewed: &Notify) -> Scan {
         loop {
             if let Some(running) = &mut self.running {
                 let scan = running.await;
@@ -100,13 +102,15 @@ impl CertificateWatch {
                 .listeners
                 .iter()
                 .any(|listener| listener.tls.is_some());
-            match config.server.certificate_check {
-                Some(interval) if has_tls => self.wait(interval).await,
-                _ => pending().await,
+            let interval = config.server.certificate_check.filter(|_| has_tls);
+            tokio::select! {
+                () = self.wait(interval) => {}
+                () = renewed.notified() => {}
             }
+            self.last = Instant::now();
             let listeners = config.listeners.iter().filter_map(|listener| {
                 let tls = listener.tls.as_ref()?;
-                Some((listener.address, tls.certificates.clone()))
+                Some((listener.address, tls.sources().cloned().collect()))
             });
             let listeners = Vec::from_iter(listeners);
             let (seen, before) = (self.seen.clone(), self.looked);
@@ -115,9 +119,11 @@ impl CertificateWatch {
         }
     }
 
-    async fn wait(&mut self, interval: Duration) {
-        sleep_until(self.last + interval.max(MIN_INTERVAL)).await;
-        self.last = Instant::now();
+    async fn wait(&self, interval: Option<Duration>) {
+        match interval {
+            Some(interval) => sleep_until(self.last + interval.max(MIN_INTERVAL)).await,
+            None => pending().await,
+        }
     }
 
     /// Records what `scan` has seen. Returns the refusals that are new, or have another reason than before.
@@ -191,7 +197,10 @@ impl Scan {
             let before = old.remove(files.chain_file.as_path());
             certificates.extend(self.pair(files, before, seen));
         }
-        if certificates.is_empty() {
+        if let CertificateSource::Ordered { .. } = source {
+            // A file system that is away for a moment, or a file that was removed, is no reason to serve nothing.
+            certificates.extend(old.drain().map(|(_, certificate)| certificate.clone()));
+        } else if certificates.is_empty() {
             let problem = "no certificate would be left".to_owned();
             self.refuse(directory_of(source), problem);
             return None;
@@ -300,7 +309,7 @@ impl Stamp {
 fn directory_of(source: &CertificateSource) -> &Path {
     match source {
         CertificateSource::Files(certificate) => &certificate.files.chain_file,
-        CertificateSource::Directory { path, .. } => path,
+        CertificateSource::Directory { path, .. } | CertificateSource::Ordered { path, .. } => path,
     }
 }
 

@@ -27,8 +27,9 @@ pub fn check(config: &Config) -> Result<(), StartError> {
         Arc::new(TicketKeys::random(&[])),
         MetricsCounters::default().tickets(),
     );
+    let challenges = Arc::default();
     config
         .listeners
         .iter()
-        .try_for_each(|listener| TlsState::of(listener, &keys, &counters).map(drop))
+        .try_for_each(|listener| TlsState::of(listener, &keys, &counters, &challenges).map(drop))
 }

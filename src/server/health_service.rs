@@ -1,4 +1,4 @@
-//! Health checks and reloads as a background service.
+//! Health checks, reloads and orders of certificates as a background service.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,19 +7,24 @@ use pingora::server::ShutdownWatch;
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
 
+use super::acme_service::AcmeService;
 use super::reloader::{Reloader, ReloaderCommands};
 use crate::supervisor::{Supervisor, Task};
 
-/// Runs health checks and reloads on a thread of its own; ready after the first round of checks.
+/// Runs health checks, reloads and orders of certificates on a thread of its own; ready after the first round of checks.
 pub(super) struct HealthService {
     /// `None` once the service has started.
-    reloader: Mutex<Option<(Reloader, ReloaderCommands)>>,
+    parts: Mutex<Option<(Reloader, ReloaderCommands, AcmeService)>>,
 }
 
 impl HealthService {
-    pub(super) fn new(reloader: Reloader, reload_commands: ReloaderCommands) -> Self {
+    pub(super) fn new(
+        reloader: Reloader,
+        reload_commands: ReloaderCommands,
+        acme: AcmeService,
+    ) -> Self {
         HealthService {
-            reloader: Mutex::new(Some((reloader, reload_commands))),
+            parts: Mutex::new(Some((reloader, reload_commands, acme))),
         }
     }
 }
@@ -32,15 +37,16 @@ impl BackgroundService for HealthService {
         ready: ServiceReadyNotifier,
     ) {
         let taken = self
-            .reloader
+            .parts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some((mut reloader, mut reload_commands)) = taken else {
+        let Some((mut reloader, mut reload_commands, acme)) = taken else {
             return;
         };
         reloader.start().await;
         ready.notify_ready();
+        tokio::spawn(acme.run());
         let mut supervisor = Supervisor::new(Task::Reload, "");
         while supervisor
             .run(reloader.serve(&mut reload_commands))

@@ -7,9 +7,10 @@ use arc_swap::ArcSwap;
 
 use super::edge::Connections;
 use super::request_observers::RequestObservers;
+use crate::acme::AcmeStatus;
 use crate::admin::LoadedConfig;
 use crate::config::{Config, Validity};
-use crate::metrics::{MetricsSource, ProcessState};
+use crate::metrics::{MetricsSource, OrderState, ProcessState};
 use crate::pool::Pool;
 use crate::proxy::{ActiveConfig, TrafficState};
 
@@ -21,6 +22,7 @@ pub(super) struct ServerMetricsSource {
     pub(super) traffic: Arc<TrafficState>,
     pub(super) connections: Arc<Connections>,
     pub(super) observers: RequestObservers,
+    pub(super) acme: Arc<AcmeStatus>,
 }
 
 impl MetricsSource for ServerMetricsSource {
@@ -42,6 +44,7 @@ impl MetricsSource for ServerMetricsSource {
             config_loaded: loaded_config.loaded,
             certificates: certificates(&loaded_config.config),
             refused_certificates: loaded_config.refused_certificates.len(),
+            orders: orders(&self.acme),
             host_metrics: loaded_config.config.admin.metrics.hosts,
         }
     }
@@ -52,4 +55,14 @@ fn certificates(config: &Config) -> Vec<(PathBuf, Validity)> {
     certificates
         .map(|certificate| (certificate.files.chain_file.clone(), certificate.validity))
         .collect()
+}
+
+fn orders(acme: &AcmeStatus) -> Vec<OrderState> {
+    let certificates = acme.certificates();
+    let orders = certificates.iter().map(|certificate| OrderState {
+        domain: certificate.domain.clone(),
+        renewal: certificate.renewal,
+        failures: certificate.failures,
+    });
+    orders.collect()
 }

@@ -1,6 +1,7 @@
 //! The composition root: builds every part of the server from a configuration, binds the listeners, and runs until a
 //! signal ends the process.
 
+mod acme_service;
 mod admin_service;
 mod certificate_watch;
 mod change_lock;

@@ -14,6 +14,7 @@ use pingora::services::background::background_service;
 use tokio::sync::mpsc;
 
 use super::StartError;
+use super::acme_service::AcmeService;
 use super::admin_service::AdminService;
 use super::certificate_watch::CertificateWatch;
 use super::control_socket::{ControlService, ControlSocket, ensure_single_instance};
@@ -265,7 +266,8 @@ fn edge(initial: &InitialState, server: &Server) -> Edge {
         connection_capacity,
         ..
     } = initial;
-    let proxy = Proxy::new(Arc::clone(&shared.active), Arc::clone(&shared.traffic));
+    let proxy = Proxy::new(Arc::clone(&shared.active), Arc::clone(&shared.traffic))
+        .with_challenges(Arc::clone(&shared.acme.challenges));
     let engine = Engine::new(
         proxy.clone(),
         Arc::clone(&shared.active),
@@ -297,6 +299,7 @@ fn api(
         traffic: Arc::clone(&shared.traffic),
         connections: Arc::clone(&connections),
         observers: shared.observers.clone(),
+        acme: Arc::clone(&shared.acme.status),
     };
     let counts = Arc::clone(&shared.observers.counts);
     let process = RunningProcess {
@@ -310,6 +313,7 @@ fn api(
         changes: Arc::clone(&shared.change_locks.changes),
         history: shared.observers.history(),
         metrics: Arc::new(Metrics::new(counts, metrics_source)),
+        acme: Arc::clone(&shared.acme.status),
     };
     let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
     (Arc::new(Api::new(Arc::new(process), commands)), received)
@@ -324,7 +328,12 @@ fn add_listeners(
     let counters = shared.observers.counts.tickets();
     let mut states = Vec::new();
     for listener in &initial.config.listeners {
-        let state = TlsState::of(listener, &shared.ticket_keys, &counters)?;
+        let state = TlsState::of(
+            listener,
+            &shared.ticket_keys,
+            &counters,
+            &shared.acme.challenges,
+        )?;
         edge.listen(listener.address, state.clone());
         states.extend(state.map(|state| (listener.address, state)));
     }
@@ -338,6 +347,12 @@ fn health_service(
     tls: Vec<(SocketAddr, Arc<TlsState>)>,
 ) -> HealthService {
     let shared = initial.shared;
+    let acme = AcmeService::new(
+        &shared.acme,
+        Arc::clone(&shared.event_log),
+        Arc::clone(&shared.observers.counts),
+        Arc::clone(&shared.lifecycle),
+    );
     let reloader = Reloader {
         previewer,
         file: file.map(Path::to_owned),
@@ -349,9 +364,10 @@ fn health_service(
         loaded_config: shared.loaded_config,
         tls,
         certificate_watch: CertificateWatch::new(),
+        acme: shared.acme,
         event_log: shared.event_log,
         checks: Vec::new(),
         observers: shared.observers,
     };
-    HealthService::new(reloader, initial.reload_commands)
+    HealthService::new(reloader, initial.reload_commands, acme)
 }

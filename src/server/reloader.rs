@@ -22,6 +22,7 @@ use crate::pool::{HostRegistry, Pool};
 use crate::proxy::ActiveConfig;
 use crate::timestamp::Timestamp;
 
+use super::acme_service::SharedAcme;
 use super::certificate_watch::{CertificateWatch, Scan};
 use super::config_diff::ConfigDiff;
 use super::config_summary;
@@ -139,6 +140,7 @@ pub(super) struct Reloader {
     /// What may change about TLS, by the address of the listener.
     pub(super) tls: Vec<(SocketAddr, Arc<TlsState>)>,
     pub(super) certificate_watch: CertificateWatch,
+    pub(super) acme: SharedAcme,
     pub(super) event_log: Arc<EventLog>,
     /// The health checks of each active pool.
     pub(super) checks: Vec<(Arc<Pool>, Monitor)>,
@@ -161,7 +163,7 @@ impl Reloader {
                     Some(command) => self.execute(command).await,
                     None => return,
                 },
-                scan = self.certificate_watch.next_scan(&self.config) => self.take_certificates(scan),
+                scan = self.certificate_watch.next_scan(&self.config, &self.acme.renewed) => self.take_certificates(scan),
             }
         }
     }
@@ -190,7 +192,7 @@ impl Reloader {
                 let mut listeners = config.listeners.iter_mut();
                 let listener = listeners.find(|listener| listener.address == *address);
                 if let Some(tls) = listener.and_then(|listener| listener.tls.as_mut()) {
-                    tls.certificates.clone_from(sources);
+                    tls.set_sources(sources);
                 }
             }
         }
@@ -260,6 +262,7 @@ impl Reloader {
         self.file_config = file_config;
         self.update_tls();
         self.certificate_watch.restart();
+        self.acme.configure(&self.file_config);
         self.publish(self.loaded_config.load().loaded);
         self.previewer.set_file_config(&self.file_config);
         self.overrides.store(Arc::new(overrides));

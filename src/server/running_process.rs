@@ -10,6 +10,7 @@ use super::edge::Connections;
 use super::event_loop::HANDOVER_UNDER_WAY;
 use super::lifecycle::Lifecycle;
 use super::reloader::ReloaderHandle;
+use crate::acme::{AcmeCertificate, AcmeStatus};
 use crate::admin::{ChangeError, HeldPermit, LoadedConfig, PoolChange, ProcessHandle, ProcessLoad};
 use crate::event_log::EventLog;
 use crate::history::History;
@@ -32,6 +33,7 @@ pub(super) struct RunningProcess {
     pub(super) changes: Arc<ChangeLock>,
     pub(super) history: Arc<History>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) acme: Arc<AcmeStatus>,
 }
 
 #[async_trait]
@@ -42,6 +44,10 @@ impl ProcessHandle for RunningProcess {
 
     fn pools(&self) -> Vec<Arc<Pool>> {
         self.active.load().pools.clone()
+    }
+
+    fn acme(&self) -> Arc<Vec<AcmeCertificate>> {
+        self.acme.certificates()
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<RequestExplanation, ExplainError> {

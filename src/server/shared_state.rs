@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use log::info;
 
 use super::StartError;
+use super::acme_service::SharedAcme;
 use super::change_lock::ChangeLocks;
 use super::edge::{connection_capacity, raise_descriptors};
 use super::handover::{ExpectedProbes, Successor};
@@ -37,6 +38,7 @@ pub(super) struct SharedState {
     pub(super) event_log: Arc<EventLog>,
     pub(super) observers: RequestObservers,
     pub(super) reloads: ReloaderHandle,
+    pub(super) acme: SharedAcme,
     /// The keys of session tickets without a secret in the file.
     pub(super) ticket_keys: Arc<TicketKeys>,
 }
@@ -93,6 +95,7 @@ impl InitialState {
         let traffic = Arc::new(TrafficState::with_limit(connection_capacity));
         let (reloads, reload_commands) = ReloaderHandle::channel();
         let shared = SharedState {
+            acme: SharedAcme::new(&config),
             active: Arc::new(ArcSwap::from_pointee(active)),
             overrides: Arc::new(ArcSwap::from_pointee(overrides)),
             loaded_config: Arc::new(ArcSwap::from_pointee(LoadedConfig {

@@ -1,5 +1,6 @@
 //! The configuration through its public interface: what it accepts, what it refuses, and the messages.
 
+mod acme;
 mod certificates;
 mod common_mistakes;
 mod defaults;

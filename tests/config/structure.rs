@@ -44,7 +44,7 @@ fn unknown_keys_are_refused_with_a_hint() {
     );
     assert_eq!(
         only("listener: []\n"),
-        "b.yaml:1:1: unknown key `listener`, expected one of `include`, `server`, `admin`, `access_log`, `listeners`, `trusted_proxies`, \
+        "b.yaml:1:1: unknown key `listener`, expected one of `include`, `server`, `admin`, `access_log`, `listeners`, `acme`, `trusted_proxies`, \
          `half_close`, `upgrades`, `timeouts`, `limits`, `headers`, `paths`, `compression`, `tracing`, `errors`, `routes`, `pools`; did you mean `listeners`?"
     );
     assert_eq!(

@@ -42,6 +42,8 @@ fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
             .replace("0.0.0.0:80", LISTEN)
             .replace("0.0.0.0:443", &tls.to_string())
             .replace("127.0.0.1:9900", &free().to_string())
+            .replace("acme-v02.api.letsencrypt.org", "127.0.0.1:9")
+            .replace("/var/lib/ballast", &folder.display().to_string())
             .replace("/etc/ballast", &folder.display().to_string());
         for (number, host) in hosts.iter().enumerate() {
             let example = format!("127.0.0.1:{}", 8081 + number);
@@ -158,6 +160,23 @@ fn sites_over_https_and_a_redirect() {
         let response = client.request(request).expect("a complete response");
         assert_eq!(response.backend(), expected);
     }
+}
+
+#[test]
+fn certificates_by_acme() {
+    let hosts: [Backend; 1] = backends();
+    let example = start("acme.yaml", &hosts.each_ref());
+    let ballast = &example.ballast;
+    // The authority is away, and that is all.
+    ballast.wait_for_log(&[
+        "WARN",
+        "certificate for example.com and 1 more not ordered, attempt 1",
+    ]);
+    let response = example.get("example.com", "/a");
+    assert_eq!(response.head.all("location"), ["https://example.com/a"]);
+    // Not the answer to a challenge of this proxy's.
+    let challenge = example.get("example.com", "/.well-known/acme-challenge/x");
+    assert_eq!(challenge.backend(), "h8081");
 }
 
 #[test]

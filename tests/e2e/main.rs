@@ -2,6 +2,7 @@
 
 mod access;
 mod access_log;
+mod acme;
 mod admin;
 mod admin_limits;
 mod api;

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiRequest, Caller, authorization};
+use crate::acme::AcmeCertificate;
 use crate::admin::process_handle::{LoadedConfig, ProcessLoad};
 use crate::admin::response::ApiResponse;
 use crate::pool;
@@ -59,6 +60,9 @@ pub struct ProcessStatus {
     /// Changed files of certificates that are not used. Earlier versions do not report them.
     #[serde(default)]
     pub refused_certificates: Vec<RefusedCertificate>,
+    /// The certificates that are ordered by ACME. Earlier versions do not report them.
+    #[serde(default)]
+    pub acme: Vec<AcmeCertificate>,
     /// The pools in the order of the configuration.
     pub pools: Vec<pool::PoolStatus>,
 }
@@ -128,6 +132,7 @@ impl Api {
             connections,
             panics,
             refused_certificates: refused_certificates(&loaded_config),
+            acme: self.process.acme().to_vec(),
             pools: pools.iter().map(|pool| pool.status()).collect(),
         }
     }

@@ -25,6 +25,7 @@ const KINDS = {
   reload_failed: ["bad", "warning"],
   handover_failed: ["bad", "warning"],
   certificate_refused: ["bad", "warning"],
+  certificate_order_failed: ["bad", "warning"],
 };
 
 /* Theme: set before the body is rendered, to avoid a flash of the other theme. */

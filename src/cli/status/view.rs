@@ -5,6 +5,7 @@ use std::iter;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::acme::AcmeCertificate;
 use crate::admin::ProcessStatus;
 use crate::cli::terminal::{Style, StyledLine};
 use crate::pool::{HostState, HostStatus, PoolStatus};
@@ -88,6 +89,7 @@ pub(super) fn lines(
         );
         StyledLine::new(text, Style::Bad)
     }));
+    lines.extend(status.acme.iter().map(ordered_certificate));
     for pool in &status.pools {
         lines.push(StyledLine::default());
         lines.push(title(pool, rates));
@@ -119,6 +121,42 @@ fn headline(status: &ProcessStatus) -> StyledLine {
         .and(" ", Style::Plain)
         .and(state, style)
         .and(details, Style::Plain)
+}
+
+/// A certificate that is ordered by ACME, or why it could not be.
+fn ordered_certificate(certificate: &AcmeCertificate) -> StyledLine {
+    let domain = &certificate.domain;
+    let shown = |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| time.to_string());
+    let current = certificate.issuer.as_ref().map(|issuer| {
+        let (expires, renewal) = (shown(certificate.expires), shown(certificate.renewal));
+        format!("by {issuer}, expires at {expires}, renewal at {renewal}")
+    });
+    let line = match (&current, &certificate.last_error) {
+        (None, None) => StyledLine::new(
+            format!("certificate for {domain} is being ordered"),
+            Style::Passing,
+        ),
+        (Some(current), None) => {
+            StyledLine::new(format!("certificate for {domain} {current}"), Style::Plain)
+        }
+        (_, Some(error)) => {
+            let attempts = match certificate.failures {
+                1 => "1 attempt".to_owned(),
+                count => format!("{count} attempts"),
+            };
+            let retry = shown(certificate.retry);
+            let text = format!(
+                "certificate for {domain} not ordered, {attempts}: {error}; the next one is at {retry}"
+            );
+            StyledLine::new(text, Style::Bad)
+        }
+    };
+    match (current, &certificate.last_error) {
+        (Some(current), Some(_)) => {
+            line.and(format!("; the one before is {current}"), Style::Plain)
+        }
+        _ => line,
+    }
 }
 
 fn title(pool: &PoolStatus, rates: Option<&RequestRates>) -> StyledLine {

@@ -45,6 +45,26 @@ pub(super) fn pairs(
     }
 }
 
+/// The files of ordered certificates that are there, each with its key, in the order of `domains`. None if the directory
+/// cannot be read.
+pub(super) fn ordered(
+    directory: &Path,
+    domains: &[String],
+    environment: &dyn Environment,
+) -> Vec<CertificatePair> {
+    let names = visible(directory, environment).unwrap_or_default();
+    let files = domains.iter().map(|domain| format!("{domain}.pem"));
+    let there = files.filter(|file| names.contains(OsStr::new(file)));
+    let pairs = there.map(|file| {
+        let path = directory.join(file);
+        CertificatePair {
+            chain_file: path.clone(),
+            key_file: path,
+        }
+    });
+    pairs.collect()
+}
+
 fn is_certificate(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().and_then(OsStr::to_str);
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension))

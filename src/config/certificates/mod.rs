@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use serde_json::json;
 use webpki::EndEntityCert;
 
+use super::acme::Acme;
 use super::document::Node;
 use super::environment::Environment;
 use super::pem;
@@ -45,6 +46,15 @@ pub enum CertificateSource {
         /// The directory.
         path: PathBuf,
         /// Those in it, at least one, in the order of the files' names.
+        certificates: Vec<Certificate>,
+    },
+    /// Certificates that are ordered by ACME.
+    Ordered {
+        /// The directory of their files.
+        path: PathBuf,
+        /// The names of the files, and of the certificates in them.
+        domains: Arc<[String]>,
+        /// Those that are there so far.
         certificates: Vec<Certificate>,
     },
 }
@@ -83,12 +93,29 @@ impl PartialEq for Certificate {
 impl Eq for Certificate {}
 
 impl CertificateSource {
-    /// Its certificates, at least one, in the order of the files' names.
+    /// Its certificates, in the order of the files' names. Only ordered ones may all be missing.
     pub fn certificates(&self) -> &[Certificate] {
         match self {
             CertificateSource::Files(certificate) => slice::from_ref(certificate),
-            CertificateSource::Directory { certificates, .. } => certificates,
+            CertificateSource::Directory { certificates, .. }
+            | CertificateSource::Ordered { certificates, .. } => certificates,
         }
+    }
+
+    /// The certificates that `acme` has ordered. Files that cannot be used are left out: they are ordered again.
+    pub(super) fn ordered(acme: &Acme, environment: &dyn Environment) -> Self {
+        let mut source = CertificateSource::Ordered {
+            path: acme.certificates_directory(),
+            domains: acme.domains.clone().into(),
+            certificates: Vec::new(),
+        };
+        let pairs = source.pairs(environment).unwrap_or_default().into_iter();
+        let read = pairs.filter_map(|files| Certificate::read(files, environment).ok());
+        let read = Vec::from_iter(read);
+        if let CertificateSource::Ordered { certificates, .. } = &mut source {
+            *certificates = read;
+        }
+        source
     }
 
     /// Its certificates; of two for the same name the earlier one serves it. `now` is in Unix seconds.
@@ -112,10 +139,13 @@ impl CertificateSource {
         match self {
             CertificateSource::Files(certificate) => Ok(vec![certificate.files.clone()]),
             CertificateSource::Directory { path, .. } => directory::pairs(path, environment),
+            CertificateSource::Ordered { path, domains, .. } => {
+                Ok(directory::ordered(path, domains, environment))
+            }
         }
     }
 
-    /// The same source with other certificates. There has to be one.
+    /// The same source with other certificates. There has to be one, unless they are ordered.
     pub(crate) fn replaced(&self, certificates: Vec<Certificate>) -> Option<Self> {
         Some(match self {
             CertificateSource::Files(_) => {
@@ -124,6 +154,11 @@ impl CertificateSource {
             CertificateSource::Directory { path, .. } => CertificateSource::Directory {
                 path: path.clone(),
                 certificates: Some(certificates).filter(|them| !them.is_empty())?,
+            },
+            CertificateSource::Ordered { path, domains, .. } => CertificateSource::Ordered {
+                path: path.clone(),
+                domains: Arc::clone(domains),
+                certificates,
             },
         })
     }
@@ -189,9 +224,7 @@ fn names(certificate: &rustls::pki_types::CertificateDer<'_>) -> Vec<String> {
 /// The value of `certificates`.
 pub(super) fn sources() -> List<impl Kind<Value = CertificateSource>> {
     let entry = converted(map_of::<CertificateEntry>(), read_source, entry);
-    list("certificates", entry)
-        .or_single_map()
-        .not_empty("there is no certificate; TLS needs at least one")
+    list("certificates", entry).or_single_map()
 }
 
 fn one_source(entry: &mut CertificateEntry, map: &Node, reader: &mut Reader<'_>) {
@@ -259,11 +292,13 @@ fn entry(source: &CertificateSource) -> CertificateEntry {
                 directory: None,
             }
         }
-        CertificateSource::Directory { path, .. } => CertificateEntry {
-            certificate: None,
-            key: None,
-            directory: Some(path.clone()),
-        },
+        CertificateSource::Directory { path, .. } | CertificateSource::Ordered { path, .. } => {
+            CertificateEntry {
+                certificate: None,
+                key: None,
+                directory: Some(path.clone()),
+            }
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(in crate::config) struct Reader<'a> {
     pub(in crate::config) names: Names,
     /// The names of the pools, in the order of the file.
     pub(in crate::config) pools: Vec<String>,
+    /// Whether certificates are ordered, so that listeners need none of their own.
+    pub(in crate::config) has_acme: bool,
     /// The default limit of the hosts of the pool that is being read.
     pub(in crate::config) pool_max_in_flight: Option<u64>,
     /// The files of users that have been read.
@@ -43,6 +45,7 @@ impl<'a> Reader<'a> {
             environment,
             names: Names::new(),
             pools: Vec::new(),
+            has_acme: false,
             pool_max_in_flight: None,
             password_files: RefCell::default(),
             unknown: HashSet::new(),

@@ -120,7 +120,7 @@ impl<'a> PeerTemplate<'a> {
 }
 
 /// Authorities in Pingora's form.
-fn ca_type(authorities: &config::Authorities) -> Arc<CaType> {
+pub(crate) fn ca_type(authorities: &config::Authorities) -> Arc<CaType> {
     let certificates = authorities.certificates.iter();
     certificates
         .map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509))

@@ -27,15 +27,21 @@ use crate::proxy::template_values::TemplateValues;
 use crate::route::{AmbiguousPath, RoutingInput};
 
 impl Proxy {
-    /// Finds the route of a request and records it in `ctx`. Returns the response if its listener redirects to https, or
-    /// if the request is refused: it exceeds the global rate, its path is ambiguous, no route matches, the route does not
-    /// permit the client's network or needs a certificate, or the request exceeds the rate of the route or one of its limits.
+    /// Finds the route of a request and records it in `ctx`. Returns the response if an authority asks for the answer to an
+    /// ACME challenge, if the listener redirects to https, or if the request is refused: it exceeds the global rate, its
+    /// path is ambiguous, no route matches, the route does not permit the client's network or needs a certificate, or the
+    /// request exceeds the rate of the route or one of its limits.
     pub(crate) fn admit(
         &self,
         request: RequestView<'_>,
         connection: ConnectionInfo<'_>,
         ctx: &mut RequestContext,
     ) -> Option<Box<LocalMessage>> {
+        if self.challenges.are_pending()
+            && let Some(answer) = self.challenge_answer(request)
+        {
+            return Some(answer);
+        }
         if ctx.active.redirects_to_https(connection.local) && !is_acme_challenge(request) {
             let values = TemplateValues::new(ctx, request, connection.tls);
             if RequestTarget::of(request).authority.is_empty() {
@@ -99,6 +105,15 @@ impl Proxy {
         }
     }
 
+    /// The answer to a pending ACME challenge of this process or of one with the same state.
+    fn challenge_answer(&self, request: RequestView<'_>) -> Option<Box<LocalMessage>> {
+        let path = normalize::path(RequestTarget::of(request).path()).path;
+        let token = std::str::from_utf8(path.strip_prefix(CHALLENGES)?).ok()?;
+        let answer = self.challenges.key_authorization(token)?;
+        matches!(*request.method, Method::GET | Method::HEAD)
+            .then(|| Box::new(LocalMessage::challenge_answer(answer)))
+    }
+
     fn refuse(
         &self,
         request: RequestView<'_>,
@@ -150,6 +165,9 @@ impl Proxy {
     }
 }
 
+/// What the paths begin with at which authorities ask for the answers to ACME challenges.
+const CHALLENGES: &[u8] = b"/.well-known/acme-challenge/";
+
 /// Whether a request may go to a host of HTTP/2, which the engine does not speak.
 pub(crate) fn may_need_http2(request: RequestView<'_>, ctx: &RequestContext) -> bool {
     let client = ctx.origin.map(|origin| origin.client);
@@ -163,7 +181,7 @@ pub(crate) fn may_need_http2(request: RequestView<'_>, ctx: &RequestContext) -> 
 /// 8555 8.3).
 fn is_acme_challenge(request: RequestView<'_>) -> bool {
     let path = normalize::path(RequestTarget::of(request).path()).path;
-    path.starts_with(b"/.well-known/acme-challenge/")
+    path.starts_with(CHALLENGES)
 }
 
 /// The maintenance of a pool, unless it lets the client in. A client without an IP address never is.

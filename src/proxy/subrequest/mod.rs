@@ -19,6 +19,7 @@ use http::Version;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::tls::CaType;
 use pingora::{Error, ErrorType, Result};
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
@@ -49,6 +50,9 @@ pub(crate) enum SubrequestTarget<'a> {
     Host(PoolLease, Option<&'a ProxiedConnection>),
     /// To the server that the URL names; only the path of the request counts. Names are looked up again after 10 s.
     Url(&'a Endpoint),
+    /// The same; these authorities are trusted instead of the system's. The request
+    /// needs `Connection: close`, since kept connections are not told apart by their authorities.
+    UrlTrusting(&'a Endpoint, &'a Arc<CaType>),
 }
 
 /// What a request may take.
@@ -157,7 +161,14 @@ impl SubrequestClient {
         let sender = SubrequestSender::new(self.connector().await?, request, limits);
         match target {
             SubrequestTarget::Host(lease, client) => sender.send_to_host(lease, client).await,
-            SubrequestTarget::Url(endpoint) => sender.send_to_url(endpoint, &self.addresses).await,
+            SubrequestTarget::Url(endpoint) => {
+                sender.send_to_url(endpoint, None, &self.addresses).await
+            }
+            SubrequestTarget::UrlTrusting(endpoint, ca) => {
+                sender
+                    .send_to_url(endpoint, Some(ca), &self.addresses)
+                    .await
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::connectors::TransportConnector;
+use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, timeout_at};
@@ -76,9 +77,10 @@ impl<'a> SubrequestSender<'a> {
     pub(super) async fn send_to_url(
         self,
         endpoint: &Endpoint,
+        ca: Option<&Arc<CaType>>,
         addresses: &AddressCache,
     ) -> Result<SubResponse> {
-        let sent = self.send_to_any_address(endpoint, addresses);
+        let sent = self.send_to_any_address(endpoint, ca, addresses);
         let sent = self.in_time(sent).await;
         sent.map_err(|failed| failed.error.into_up())
     }
@@ -87,13 +89,14 @@ impl<'a> SubrequestSender<'a> {
     async fn send_to_any_address(
         self,
         endpoint: &Endpoint,
+        ca: Option<&Arc<CaType>>,
         addresses: &AddressCache,
     ) -> Result<SubResponse, ExchangeError> {
         let addresses = addresses.addresses(endpoint).await;
         let addresses = addresses.map_err(|error| unreachable(endpoint, error))?;
         let mut last = None;
         for address in addresses.iter() {
-            let peer = url_peer(*address, endpoint, self.limits.total);
+            let peer = url_peer(*address, endpoint, ca, self.limits.total);
             match self.exchange(&peer).await {
                 Ok(exchange) => return self.receive(exchange, &peer).await,
                 // Nothing was sent.
@@ -168,7 +171,12 @@ pub(super) fn is_kept(peer: &HttpPeer) -> bool {
 }
 
 /// How to connect to an address of the server of a URL.
-fn url_peer(address: SocketAddr, endpoint: &Endpoint, limit: Duration) -> HttpPeer {
+fn url_peer(
+    address: SocketAddr,
+    endpoint: &Endpoint,
+    ca: Option<&Arc<CaType>>,
+    limit: Duration,
+) -> HttpPeer {
     let mut peer = HttpPeer::new(address, endpoint.tls, endpoint.host.clone());
     let options = &mut peer.options;
     options.connection_timeout = Some(limit);
@@ -176,6 +184,7 @@ fn url_peer(address: SocketAddr, endpoint: &Endpoint, limit: Duration) -> HttpPe
     options.read_timeout = Some(limit);
     options.write_timeout = Some(limit);
     options.idle_timeout = Some(URL_IDLE_TIMEOUT);
+    options.ca = ca.cloned();
     peer
 }
 

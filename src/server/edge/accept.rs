@@ -260,7 +260,12 @@ impl ListenerContext {
                 let Some(stream) = Box::pin(handshake).await else {
                     return;
                 };
-                let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+                let protocol = stream.selected_alpn_proto();
+                if matches!(protocol, Some(ALPN::Custom(_))) {
+                    // An authority has its answer, see `tls-alpn-01`.
+                    return;
+                }
+                let is_http2 = matches!(protocol, Some(ALPN::H2));
                 if uses_engine && !is_http2 {
                     let digest = stream.get_ssl_digest();
                     let verification = digest.as_deref().and_then(ClientVerification::of);

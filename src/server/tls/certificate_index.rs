@@ -7,12 +7,19 @@ use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::acme_challenges::AcmeChallenges;
 use crate::config::ListenerTls;
 use crate::timestamp::Timestamp;
 
+/// The protocol of authorities that ask for the answer to a challenge (RFC 8737 6.2).
+pub(super) const CHALLENGE_PROTOCOL: &[u8] = b"acme-tls/1";
+
 /// The certificates of a listener. A handshake uses those that are current when it begins.
 #[derive(Debug)]
-pub(super) struct Certificates(ArcSwap<CertificateIndex>);
+pub(super) struct Certificates {
+    index: ArcSwap<CertificateIndex>,
+    challenges: Arc<AcmeChallenges>,
+}
 
 /// The certificates of a listener by name.
 #[derive(Debug)]
@@ -25,13 +32,16 @@ struct CertificateIndex {
 }
 
 impl Certificates {
-    pub(super) fn new(tls: &ListenerTls) -> Self {
-        Certificates(ArcSwap::from_pointee(CertificateIndex::new(tls)))
+    pub(super) fn new(tls: &ListenerTls, challenges: Arc<AcmeChallenges>) -> Self {
+        Certificates {
+            index: ArcSwap::from_pointee(CertificateIndex::new(tls)),
+            challenges,
+        }
     }
 
     /// Uses those of `tls` from the next handshake on.
     pub(super) fn replace(&self, tls: &ListenerTls) {
-        self.0.store(Arc::new(CertificateIndex::new(tls)));
+        self.index.store(Arc::new(CertificateIndex::new(tls)));
     }
 }
 
@@ -45,8 +55,7 @@ impl CertificateIndex {
             default: default.map(|certificate| Arc::clone(&certificate.certified)),
         };
         let now = Timestamp::now().unix_seconds() as i64;
-        let sources = tls.certificates.iter();
-        for certificate in sources.flat_map(|source| source.by_preference(now)) {
+        for certificate in tls.sources().flat_map(|source| source.by_preference(now)) {
             for name in &certificate.names {
                 let (names, name) = match name.strip_prefix("*.") {
                     Some(domain) => (&mut index.wildcard, domain),
@@ -74,11 +83,21 @@ impl CertificateIndex {
 
 impl ResolvesServerCert for Certificates {
     /// The certificate with the client's name, an exact one before a wildcard; else the first, also for clients without
-    /// SNI.
+    /// SNI. An authority gets the answer to its challenge.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let index = self.0.load();
+        if is_challenge(&hello) {
+            return self.challenges.certificate(hello.server_name()?);
+        }
+        let index = self.index.load();
         // rustls has it in lower case.
         let named = hello.server_name().and_then(|name| index.for_name(name));
         named.or(index.default.as_ref()).cloned()
     }
+}
+
+/// Whether a client is an authority, which offers nothing else.
+fn is_challenge(hello: &ClientHello<'_>) -> bool {
+    hello.alpn().is_some_and(|mut protocols| {
+        protocols.next() == Some(CHALLENGE_PROTOCOL) && protocols.next().is_none()
+    })
 }

@@ -17,10 +17,11 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 
 use super::StartError;
+use crate::acme_challenges::AcmeChallenges;
 use crate::config::{ClientCertificates, Listener, ListenerTls, TlsVersion};
 use crate::metrics::TicketCounters;
 
-use certificate_index::Certificates;
+use certificate_index::{CHALLENGE_PROTOCOL, Certificates};
 use client_certificates::VerificationNote;
 use session_tickets::ListenerTickets;
 
@@ -30,8 +31,8 @@ pub(super) use ticket_keys::{TicketKeys, TicketSecret};
 pub(super) struct TlsState {
     /// What accepts the next connection.
     acceptor: ArcSwap<Acceptor>,
-    /// What the acceptor asks of clients.
-    client_certificates: Mutex<Option<ClientCertificates>>,
+    /// What the acceptor asks of clients, and whether it answers challenges.
+    accepted: Mutex<(Option<ClientCertificates>, bool)>,
     certificates: Arc<Certificates>,
     tickets: Arc<ListenerTickets>,
 }
@@ -43,22 +44,24 @@ impl fmt::Debug for TlsState {
 }
 
 impl TlsState {
-    /// The TLS of `listener`; `None` if it has none. `keys` are those for tickets without a secret of the file.
+    /// The TLS of `listener`; `None` if it has none. `keys` are those for tickets without a secret of the file, and
+    /// `challenges` those of authorities.
     pub(super) fn of(
         listener: &Listener,
         keys: &Arc<TicketKeys>,
         counters: &TicketCounters,
+        challenges: &Arc<AcmeChallenges>,
     ) -> Result<Option<Arc<Self>>, StartError> {
         let Some(tls) = &listener.tls else {
             return Ok(None);
         };
-        let certificates = Arc::new(Certificates::new(tls));
+        let certificates = Arc::new(Certificates::new(tls, Arc::clone(challenges)));
         let tickets = ListenerTickets::new(tls, Arc::clone(keys), counters.clone());
         let tickets = Arc::new(tickets);
         let acceptor = acceptor(tls, &certificates, &tickets).map_err(StartError::Certificate)?;
         Ok(Some(Arc::new(TlsState {
             acceptor: ArcSwap::from_pointee(acceptor),
-            client_certificates: Mutex::new(tls.client_certificates.clone()),
+            accepted: Mutex::new((tls.client_certificates.clone(), tls.answers_challenges)),
             certificates,
             tickets,
         })))
@@ -69,24 +72,22 @@ impl TlsState {
         self.acceptor.load_full()
     }
 
-    /// Uses the certificates, the session tickets and the clients' authorities of `tls` from the next handshake on.
+    /// Uses the certificates, the session tickets, the clients' authorities and the challenges of `tls` from the next
+    /// handshake on.
     pub(super) fn replace(&self, tls: &ListenerTls) {
         self.certificates.replace(tls);
         self.tickets.replace(tls);
-        let mut current = self
-            .client_certificates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *current == tls.client_certificates {
+        let mut current = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.0 == tls.client_certificates && current.1 == tls.answers_challenges {
             return;
         }
         match acceptor(tls, &self.certificates, &self.tickets) {
             Ok(acceptor) => {
                 self.acceptor.store(Arc::new(acceptor));
-                current.clone_from(&tls.client_certificates);
+                *current = (tls.client_certificates.clone(), tls.answers_challenges);
             }
             // The configuration has been checked for this.
-            Err(reason) => error!("client_certificates stay as they were: {reason}"),
+            Err(reason) => error!("client_certificates and challenges stay as they were: {reason}"),
         }
     }
 }
@@ -128,11 +129,10 @@ fn server_config(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::clone(certificates) as Arc<_>);
-    let protocols: &[&[u8]] = match tls.http2 {
-        true => &[b"h2", b"http/1.1"],
-        false => &[b"http/1.1"],
-    };
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let http2 = tls.http2.then_some(&b"h2"[..]);
+    let challenge = tls.answers_challenges.then_some(CHALLENGE_PROTOCOL);
+    let protocols = [http2, Some(&b"http/1.1"[..]), challenge].into_iter();
+    config.alpn_protocols = protocols.flatten().map(<[u8]>::to_vec).collect();
     match tls.client_certificates {
         None => config.ticketer = Arc::clone(tickets) as Arc<_>,
         // A resumed session is not verified again, and a ticket of another listener would open one without a certificate.

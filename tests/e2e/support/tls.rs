@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
     KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -25,7 +25,7 @@ static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 /// A certificate authority for one test.
 pub(crate) struct Authority {
     certificate: rcgen::Certificate,
-    key: KeyPair,
+    issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key.
@@ -43,7 +43,11 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.self_signed(&key).expect("the parameters are whole");
-        Authority { certificate, key }
+        let issuer = Issuer::new(params, key);
+        Authority {
+            certificate,
+            issuer,
+        }
     }
 
     /// An intermediate authority, signed by this one.
@@ -54,9 +58,13 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params
-            .signed_by(&key, &self.certificate, &self.key)
+            .signed_by(&key, &self.issuer)
             .expect("the authority may sign");
-        Authority { certificate, key }
+        let issuer = Issuer::new(params, key);
+        Authority {
+            certificate,
+            issuer,
+        }
     }
 
     /// Its certificate.
@@ -105,7 +113,7 @@ impl Authority {
             revoked_certs: entries.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let list = params.signed_by(&self.certificate, &self.key);
+        let list = params.signed_by(&self.issuer);
         list.expect("the authority may sign")
             .pem()
             .expect("a list can be written")
@@ -116,7 +124,7 @@ impl Authority {
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
         params.serial_number = Some(serial.into());
         let certificate = params
-            .signed_by(&key, &self.certificate, &self.key)
+            .signed_by(&key, &self.issuer)
             .expect("the authority may sign");
         Identity {
             certificate,
