@@ -180,7 +180,7 @@ impl Default for MetricsCounters {
         );
         let certificates = counters(
             "ballast_certificate_changes_total",
-            "Changed certificates that were taken in, or refused; a refused one counts again with another reason.",
+            "Changed files of TLS that were taken in, or refused; a refused one counts again with another reason.",
             &["outcome"],
         );
         let tickets = counters(

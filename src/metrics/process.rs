@@ -61,6 +61,14 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
             beginnings.put([file], validity.from as f64);
         }
     }
+    let mut lists = Family::gauge(
+        "ballast_revocation_list_expiry_timestamp_seconds",
+        "When the first revocation list in this file expires, after which clients are refused, as Unix time.",
+        ["file"],
+    );
+    for (file, expiry) in &state.revocation_lists {
+        lists.put([&*file.to_string_lossy()], *expiry as f64);
+    }
     let mut workers = Family::gauge(
         "ballast_worker_connections",
         "Open connections of clients on this worker thread.",
@@ -75,9 +83,11 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
         task_panics.into(),
         expiries.into(),
         beginnings.into(),
+        lists.into(),
         gauge(
             "ballast_certificates_refused",
-            "Changed files of certificates that are not used, because something is wrong with them.",
+            "Changed files of certificates, authorities, revocation lists and secrets of TLS that are not used, because something \
+             is wrong with them.",
             state.refused_certificates as f64,
         ),
         workers.into(),

@@ -247,6 +247,29 @@ fn what_has_expired_already_is_replaced_by_anything_that_fits() {
 }
 
 #[test]
+fn listeners_with_the_same_files_are_all_renewed() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("any");
+    let [old, new] = [(); 2].map(|()| authority.issue(&["a.test"]));
+    let files = pair(&old.write(folder.path(), "a"));
+    let second = crate::support::free();
+    let listener =
+        |address: &str| format!("{{ address: \"{address}\", tls: {{ certificates: {files} }} }}");
+    let (first, other) = (listener(LISTEN), listener(&second.to_string()));
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend])
+        .top(CHECK)
+        .top(&format!("listeners: [{first}, {other}]"));
+    let ballast = setup.start();
+    assert!(gets(second, "a.test", &old));
+    new.write(folder.path(), "a");
+    wait_for_certificate(&ballast, "a.test", &new);
+    wait_until(SOON, "the other listener has it", || {
+        gets(second, "a.test", &new)
+    });
+}
+
+#[test]
 fn a_directory_gains_and_loses_certificates() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let directory = folder.path().join("certs");

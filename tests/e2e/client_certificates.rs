@@ -10,6 +10,7 @@ use rustls::HandshakeKind::Full;
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
 
+use crate::admin::with_admin;
 use crate::support::http2::{Http2, request};
 use crate::support::{
     Authority, Backend, BothProtocols, Client, Head, Identity, LISTEN, SOON, Setup, alert, file,
@@ -348,4 +349,116 @@ fn hosts_get_the_certificate_of_the_pool() {
     wait_until(SOON, "the host is used again", || {
         get(both.plain.address(), "/").status == 200
     });
+}
+
+/// An interval so short that no test waits for it.
+const CHECK: &str = "server: { certificate_check: 20ms }";
+
+#[test]
+fn renewed_authorities_and_revocations_need_no_reload() {
+    let site = Site::new();
+    let [one, other] = ["one", "other"].map(|name| site.clients.issue_named(name));
+    let successor = Authority::new("successor");
+    let next = successor.issue_named("next");
+    let list = |revoked: &[&Identity], until| {
+        let text = site.clients.revoke(revoked, until) + &successor.revoke(&[], until);
+        file(site.path(), "clients.crl", &text);
+    };
+    list(&[], 2098);
+    let crl = format!(", crl: {}/clients.crl", site.path().display());
+    let (setup, admin) = with_admin(site.setup(&crl).top(CHECK));
+    let ballast = setup.start();
+    let address = ballast.address();
+    site.assert_served(address, Some(&one));
+    site.assert_refused(address, Some(&next), "UnknownCA");
+
+    list(&[&one], 2099);
+    ballast.wait_for_log(&[
+        "revocation lists renewed",
+        "clients.crl`, current until 2099-01-01",
+    ]);
+    site.assert_refused(address, Some(&one), "CertificateRevoked");
+    site.assert_served(address, Some(&other));
+    let authorities = site.clients.pem() + &successor.pem();
+    file(site.path(), "clients.pem", &authorities);
+    ballast.wait_for_log(&["authorities of clients renewed", "clients.pem"]);
+    site.assert_served(address, Some(&next));
+
+    // What cannot be used, or would let no client in, changes nothing.
+    file(site.path(), "clients.crl", &site.clients.pem());
+    ballast.wait_for_log(&["WARN", "clients.crl` not taken in", "not a revocation list"]);
+    list(&[], 2021);
+    ballast.wait_for_log(&["WARN", "clients.crl` not taken in", "expired at 2021-01-01"]);
+    file(site.path(), "clients.pem", "nothing");
+    ballast.wait_for_log(&["WARN", "clients.pem` not taken in", "holds no certificate"]);
+    let status = ballast.command(&["status"]);
+    for name in ["clients.crl", "clients.pem"] {
+        let line = format!("{name} not taken in: ");
+        assert!(status.stdout.contains(&line), "{status:?}");
+    }
+    let mut client = Client::connect(admin);
+    let metrics = client.request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let metrics = metrics.expect("a response").text();
+    let shown = site.path().join("clients.crl").display().to_string();
+    // 2099-01-01.
+    let expiry =
+        format!("ballast_revocation_list_expiry_timestamp_seconds{{file=\"{shown}\"}} 4070908800");
+    for line in ["ballast_certificates_refused 2", &expiry] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    site.assert_refused(address, Some(&one), "CertificateRevoked");
+    site.assert_served(address, Some(&other));
+}
+
+#[test]
+fn the_certificate_and_the_authorities_of_a_pool_need_no_reload() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let [servers, clients] = ["servers", "clients"].map(Authority::new);
+    let trust = |authority: &Authority| authority.write(folder.path(), "servers.pem");
+    trust(&servers);
+    let host = servers.issue(&["127.0.0.1"]).server_for(&clients);
+    let backend = Backend::start_tls("a", host);
+    let [good, foreign] = [&clients, &Authority::new("clients")].map(|it| it.issue_named("proxy"));
+    good.write(folder.path(), "client");
+    let path = folder.path().display();
+    let setup = Setup::of(&[&backend])
+        .top(CHECK)
+        .health("none")
+        .pool("ejection: none")
+        .pool(&format!(
+            "tls: {{ ca: {path}/servers.pem, certificate: {path}/client.crt, key: {path}/client.key }}"
+        ));
+    let ballast = setup.start();
+    let address = ballast.address();
+    let is_served = || get(address, "/").status == 200;
+    let renewed = |what: &str, times: usize| {
+        wait_until(SOON, what, || ballast.log_with(&[what]).len() == times);
+    };
+    assert!(is_served() && is_served());
+    assert_eq!(backend.connections(), 1, "the connection is kept");
+
+    // A connection from before is not used under another name, nor with other authorities.
+    foreign.write(folder.path(), "client");
+    renewed("certificate of the pool web renewed", 1);
+    assert!(!is_served());
+    good.write(folder.path(), "client");
+    renewed("certificate of the pool web renewed", 2);
+    assert!(is_served());
+    trust(&clients);
+    renewed("authorities of the pool web renewed", 1);
+    assert!(!is_served());
+    trust(&servers);
+    renewed("authorities of the pool web renewed", 2);
+    assert!(is_served());
+
+    // What cannot be used changes nothing.
+    file(folder.path(), "client.key", &foreign.key_pem());
+    ballast.wait_for_log(&["WARN", "client.crt` not taken in", "does not belong to"]);
+    clients
+        .issue_expired(&["client"])
+        .write(folder.path(), "client");
+    ballast.wait_for_log(&["WARN", "client.crt` not taken in", "expired at 2002-01-01"]);
+    file(folder.path(), "servers.pem", "nothing");
+    ballast.wait_for_log(&["WARN", "servers.pem` not taken in", "holds no certificate"]);
+    assert!(is_served());
 }

@@ -46,6 +46,7 @@ mod message_limits;
 mod metrics;
 mod migration_guide;
 mod mirror;
+mod ocsp;
 mod path_normalization;
 mod proxy_protocol;
 mod proxying;

@@ -138,6 +138,29 @@ fn instances_with_the_same_secret_resume_each_others_sessions() {
 }
 
 #[test]
+fn another_secret_of_tickets_needs_no_reload() {
+    let site = Site::new();
+    file(site.path(), "one.key", "0123456789abcdef0123456789abcdef\n");
+    file(site.path(), "other.key", "another secret, as long\n");
+    let check = "server: { certificate_check: 20ms }";
+    let first = site.with_secret("one.key").top(check).start();
+    let stranger = site.with_secret("other.key").start();
+    let [old, new] = [site.clients(), site.clients()];
+    for client in &old {
+        assert_kind(first.address(), client, Full);
+    }
+    file(site.path(), "one.key", "short");
+    first.wait_for_log(&["one.key` not taken in", "holds 5 bytes"]);
+    file(site.path(), "one.key", "another secret, as long\n");
+    first.wait_for_log(&["secret of session tickets renewed", "one.key"]);
+    for (old, new) in old.iter().zip(&new) {
+        assert_kind(first.address(), old, Resumed);
+        assert_kind(first.address(), new, Full);
+        assert_kind(stranger.address(), new, Resumed);
+    }
+}
+
+#[test]
 fn without_tickets_sessions_stay_in_their_process() {
     let site = Site::new();
     let service = Service::start(&site.setup(", session_tickets: none"));

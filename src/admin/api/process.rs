@@ -56,14 +56,14 @@ pub struct ProcessStatus {
     pub connections: u64,
     /// Requests that ended in a panic since the process started.
     pub panics: u64,
-    /// Changed files of certificates that are not used. Earlier versions do not report them.
+    /// Changed files of TLS that are not used. Earlier versions do not report them.
     #[serde(default)]
     pub refused_certificates: Vec<RefusedCertificate>,
     /// The pools in the order of the configuration.
     pub pools: Vec<pool::PoolStatus>,
 }
 
-/// A changed file of a certificate that is not used; what served before serves on.
+/// A changed file of TLS that is not used; what it held before stays in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedCertificate {
     /// The file of the chain, or the directory.

@@ -26,7 +26,8 @@ pub(in crate::pool) struct PeerTemplate<'a> {
     ca: Option<Arc<CaType>>,
     /// What hosts get if they ask for a certificate.
     client_cert_key: Option<Arc<CertKey>>,
-    /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
+    /// Pingora's reuse key leaves out the trusted authorities, and of the certificate for hosts all but its serial number. So
+    /// TLS connections stay within their pool, and are not used any more once one of these has changed.
     group_key: u64,
     pub(super) presumed_healthy: bool,
 }
@@ -34,20 +35,13 @@ pub(in crate::pool) struct PeerTemplate<'a> {
 impl<'a> PeerTemplate<'a> {
     pub(in crate::pool) fn new(pool: &'a config::Pool, timeouts: &config::Timeouts) -> Self {
         let tls = pool.tls.as_ref();
-        let mut hasher = DefaultHasher::new();
-        pool.name.hash(&mut hasher);
-        let client_cert_key = tls.and_then(cert_key);
-        if let Some(key) = &client_cert_key {
-            // Pingora's reuse key has nothing but the serial numbers.
-            key.key().hash(&mut hasher);
-        }
         PeerTemplate {
             timeouts: pool.timeouts.over(*timeouts),
             tls,
             protocol: pool.protocol,
-            client_cert_key,
+            client_cert_key: tls.and_then(cert_key),
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
-            group_key: if tls.is_some() { hasher.finish() } else { 0 },
+            group_key: tls.map_or(0, |tls| group_key(&pool.name, tls)),
             presumed_healthy: pool
                 .health_check
                 .as_ref()
@@ -102,6 +96,18 @@ impl<'a> PeerTemplate<'a> {
         }
         peer
     }
+}
+
+fn group_key(pool: &str, tls: &config::PoolTls) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    pool.hash(&mut hasher);
+    let authorities = tls.ca.as_ref().map(|ca| &ca.certificates);
+    authorities.hash(&mut hasher);
+    if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
+        certificate.chain.hash(&mut hasher);
+        key.der_for(&certificate.chain).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Authorities in Pingora's form.

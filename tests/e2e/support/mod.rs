@@ -34,6 +34,8 @@ pub(crate) use process::{accepted_at, allowed_descriptors, descriptors, processo
 pub(crate) use reply::{CannedResponse, Next, Reply};
 pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;
-pub(crate) use tls::{Authority, Identity, alert, handshake_kind, served_certificate};
+pub(crate) use tls::{
+    Authority, Identity, alert, handshake_kind, served_certificate, stapled_response,
+};
 pub(crate) use wait::{SOON, wait_for, wait_until};
 pub(crate) use wire::{Framing, Head, Wire};
