@@ -1,5 +1,6 @@
 //! `listeners`: the addresses that clients connect to.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -116,6 +117,27 @@ impl ListenerTls {
     pub fn all_certificates(&self) -> impl Iterator<Item = &Certificate> {
         let sources = self.certificates.iter();
         sources.flat_map(CertificateSource::certificates)
+    }
+
+    /// The certificate for names that no certificate has; `None`: handshakes for them are refused.
+    pub fn default_certificate(&self) -> Option<&Certificate> {
+        let first = self.all_certificates().next();
+        first.filter(|_| !self.sni_strict)
+    }
+
+    /// Each certificate with those of its names that it serves. `now` is in Unix seconds.
+    pub fn serving(&self, now: i64) -> Vec<(&Certificate, Vec<&str>)> {
+        let mut served = HashSet::new();
+        let sources = self.certificates.iter();
+        let certificates = sources.flat_map(|source| source.by_preference(now));
+        let serving = certificates.map(|certificate| {
+            let names = certificate.names.iter().map(String::as_str);
+            (
+                certificate,
+                names.filter(|name| served.insert(*name)).collect(),
+            )
+        });
+        serving.collect()
     }
 }
 

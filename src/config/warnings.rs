@@ -146,6 +146,12 @@ impl Certificate {
         Some(self.validity.until).filter(|until| *until < i64::MAX)
     }
 
+    /// The distinguished name of its authority; `None` if it cannot be read.
+    pub fn issuer(&self) -> Option<String> {
+        let certificate = parsed(self.certified.cert.first()?)?;
+        Some(certificate.issuer.to_string())
+    }
+
     /// What it is for and how long, for a line in the log.
     pub(crate) fn describe(&self) -> String {
         let file = self.files.chain_file.display();

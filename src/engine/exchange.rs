@@ -105,7 +105,7 @@ impl<'c> Exchange<'c> {
         ConnectionInfo {
             tls: self.peer.tls,
             local: self.peer.listener,
-            verification: self.peer.verification.as_deref(),
+            verification: self.peer.verification.as_ref(),
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum HandshakeOutcome<'a> {
     Failed,
     /// It timed out.
     TimedOut,
+    /// It was refused, because there were as many as the limit permits.
+    TooMany,
 }
 
 /// How an attempt to reload the configuration ended.
@@ -242,6 +244,7 @@ impl MetricsCounters {
             HandshakeOutcome::Done(version) => ["ok", version],
             HandshakeOutcome::Failed => ["failed", ""],
             HandshakeOutcome::TimedOut => ["timeout", ""],
+            HandshakeOutcome::TooMany => ["limit", ""],
         };
         self.handshakes.with_label_values(&labels).inc();
         if !matches!(handshake, HandshakeOutcome::Done(_)) {

@@ -60,6 +60,8 @@ pub struct ProcessState {
     pub traced: u64,
     /// Requests that could not be exported to the trace collector.
     pub untraced: u64,
+    /// TLS handshakes of clients that are in progress.
+    pub handshakes: u64,
     /// The digest of the active configuration.
     pub config_digest: String,
     /// When the active configuration was loaded.

@@ -106,6 +106,11 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
             "Connections of clients that are open.",
             state.connections as f64,
         ),
+        gauge(
+            "ballast_tls_handshakes_in_progress",
+            "TLS handshakes of clients that have begun and are not complete.",
+            state.handshakes as f64,
+        ),
         counter(
             "ballast_panics_total",
             "Requests that ended in a panic of the code that served them.",

@@ -41,6 +41,7 @@ impl MetricsSource for ServerMetricsSource {
             untraced: self.observers.export_counts.lost(),
             config_digest: loaded_config.config.digest.clone(),
             config_loaded: loaded_config.loaded,
+            handshakes: self.connections.handshakes(),
             certificates: certificates(&loaded_config.config),
             revocation_lists: revocation_lists(&loaded_config.config),
             refused_certificates: loaded_config.refused_certificates.len(),

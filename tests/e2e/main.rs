@@ -47,6 +47,7 @@ mod metrics;
 mod migration_guide;
 mod mirror;
 mod ocsp;
+mod openssl;
 mod path_normalization;
 mod proxy_protocol;
 mod proxying;

@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
+use crate::admin::with_admin;
 use crate::support::{
-    Authority, Backend, Ballast, LISTEN, SOON, Setup, peer, stapled_response, wait_until,
+    Authority, Backend, Ballast, Client, LISTEN, SOON, Setup, peer, stapled_response, wait_until,
 };
 
 /// An interval so short that no test waits for it.
@@ -17,11 +20,11 @@ fn has_programs() -> bool {
     peer("openssl").is_some() && peer("faketime").is_some()
 }
 
-fn start(backend: &Backend, certificates: &str) -> Ballast {
+fn setup(backend: &Backend, certificates: &str) -> Setup {
     let listeners = format!(
         "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: {{ {certificates} }} }} }}]"
     );
-    Setup::of(&[backend]).top(CHECK).top(&listeners).start()
+    Setup::of(&[backend]).top(CHECK).top(&listeners)
 }
 
 #[track_caller]
@@ -57,14 +60,26 @@ fn a_good_response_is_stapled_and_a_renewed_one_read() {
     let backend = Backend::start_new("a");
     let path = folder.display();
     let files = format!("certificate: {path}/a.crt, key: {path}/a.key, ocsp: {path}/a.ocsp");
-    let ballast = start(&backend, &files);
+    let (setup, admin) = with_admin(setup(&backend, &files));
+    let ballast = setup.start();
+    let listed = || {
+        let mut client = Client::connect(admin);
+        let request = "GET /api/v1/certificates HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let response = client.request(request).expect("a response");
+        let list: Value = serde_json::from_str(&response.text()).expect("JSON");
+        list["listeners"][0]["certificates"][0]["ocsp"].clone()
+    };
     // It has expired, which is no reason not to start.
     ballast.wait_for_log(&["WARN", "certificates[0].ocsp", "expired at 2021-01-08"]);
     assert!(stapled_response(ballast.address(), "a.test").is_empty());
+    assert_eq!(listed()["next_update"], "2021-01-08T12:00:00Z");
+    let problem = listed()["problem"].to_string();
+    assert!(problem.contains("expired at 2021-01-08"), "{problem}");
 
     put(folder, "a.ocsp", &good);
     ballast.wait_for_log(&["OCSP response renewed", "a.ocsp`, current until"]);
     wait_for_response(&ballast, "a.test", &good);
+    wait_until(SOON, "the API knows", || listed()["problem"].is_null());
     // What clients could not use does not take its place.
     for (content, reason) in [
         (
@@ -115,7 +130,7 @@ fn responses_in_a_directory_are_beside_the_certificates() {
     put(&nested, "fullchain.pem", b.pem().as_bytes());
     put(&nested, "privkey.pem", b.key_pem().as_bytes());
     let backend = Backend::start_new("a");
-    let ballast = start(&backend, &format!("directory: {}", folder.display()));
+    let ballast = setup(&backend, &format!("directory: {}", folder.display())).start();
     assert_eq!(stapled_response(ballast.address(), "a.test"), of_a);
     assert!(stapled_response(ballast.address(), "b.test").is_empty());
     put(&nested, "fullchain.ocsp", &of_b);

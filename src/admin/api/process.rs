@@ -144,7 +144,7 @@ impl ConfigInfo {
     }
 }
 
-fn refused_certificates(loaded_config: &LoadedConfig) -> Vec<RefusedCertificate> {
+pub(super) fn refused_certificates(loaded_config: &LoadedConfig) -> Vec<RefusedCertificate> {
     let refused = loaded_config.refused_certificates.iter();
     refused
         .map(|(file, reason)| RefusedCertificate {

@@ -4,6 +4,7 @@
 //! [spoofable](crate::spoofable_headers). Fields of a trusted proxy are continued.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -27,7 +28,7 @@ pub(crate) struct ConnectionInfo<'a> {
     /// The local address of the connection, or that of its listener.
     pub(crate) local: Option<SocketAddr>,
     /// What the listener knows of the client's certificate. `None`: it asks for none.
-    pub(crate) verification: Option<&'a ClientVerification>,
+    pub(crate) verification: Option<&'a Arc<ClientVerification>>,
 }
 
 /// Where a request comes from.

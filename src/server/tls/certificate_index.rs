@@ -65,24 +65,20 @@ impl ServedCertificate {
 
 impl CertificateIndex {
     fn new(tls: &ListenerTls) -> Self {
-        let default = tls.all_certificates().next();
-        let default = default.filter(|_| !tls.sni_strict);
+        let default = tls.default_certificate();
         let mut index = CertificateIndex {
             exact: HashMap::new(),
             wildcard: HashMap::new(),
             default: default.map(|certificate| Arc::new(ServedCertificate::new(certificate))),
         };
-        let sources = tls.certificates.iter();
-        for certificate in sources.flat_map(|source| source.by_preference(unix_now())) {
+        for (certificate, names) in tls.serving(unix_now()) {
             let served = Arc::new(ServedCertificate::new(certificate));
-            for name in &certificate.names {
+            for name in names {
                 let (names, name) = match name.strip_prefix("*.") {
                     Some(domain) => (&mut index.wildcard, domain),
-                    None => (&mut index.exact, name.as_str()),
+                    None => (&mut index.exact, name),
                 };
-                names
-                    .entry(name.to_owned())
-                    .or_insert_with(|| Arc::clone(&served));
+                names.insert(name.to_owned(), Arc::clone(&served));
             }
         }
         index

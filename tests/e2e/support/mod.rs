@@ -18,6 +18,7 @@ mod reply;
 mod serve;
 mod setup;
 mod tls;
+mod tls_site;
 mod wait;
 mod wire;
 
@@ -37,5 +38,6 @@ pub(crate) use setup::Setup;
 pub(crate) use tls::{
     Authority, Identity, alert, handshake_kind, served_certificate, stapled_response,
 };
+pub(crate) use tls_site::TlsSite;
 pub(crate) use wait::{SOON, wait_for, wait_until};
 pub(crate) use wire::{Framing, Head, Wire};
