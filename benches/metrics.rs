@@ -61,6 +61,7 @@ fn report(observer: &dyn Observer, active: &ActiveConfig, times: u64) -> Duratio
             pool: Some((0, pool)),
             attempts: &attempts,
             id: None,
+            verification: None,
         };
         observer.on_request_end(black_box(&record));
     }

@@ -55,6 +55,22 @@ pub struct ClientCertificate {
 }
 
 impl ClientVerification {
+    /// The outcome in a word: `SUCCESS` or `NONE`.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self {
+            ClientVerification::Missing => "NONE",
+            ClientVerification::Verified(_) => "SUCCESS",
+        }
+    }
+
+    /// The distinguished name of the client; `None` without a certificate.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        match self {
+            ClientVerification::Missing => None,
+            ClientVerification::Verified(certificate) => Some(&certificate.subject),
+        }
+    }
+
     /// That of the connection with this digest. `None`: its listener asks for no certificate.
     pub(crate) fn of(digest: &SslDigest) -> Option<&Arc<Self>> {
         digest.extension.get::<Arc<Self>>()

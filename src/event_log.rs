@@ -70,9 +70,9 @@ pub enum EventKind {
     Thawed,
     /// An operator changed the log level.
     Level,
-    /// A certificate was renewed, or one in a directory was added or removed.
+    /// A file of TLS was renewed, such as a certificate, or one in a directory was added or removed.
     CertificateChanged,
-    /// Something is wrong with changed files of a certificate; the one before serves on.
+    /// Something is wrong with a changed file of TLS; what it held before stays in use.
     CertificateRefused,
     /// A certificate was ordered by ACME.
     CertificateOrdered,

@@ -26,9 +26,13 @@ pub(super) enum EntryText {
     Referer,
     /// The user name of HTTP basic authentication, if the format needs it.
     User,
+    /// The verdict about the client's certificate, where it was asked for one.
+    ClientVerify,
+    /// The subject of the client's certificate.
+    ClientSubject,
 }
 
-const TEXT_COUNT: usize = EntryText::User as usize + 1;
+const TEXT_COUNT: usize = EntryText::ClientSubject as usize + 1;
 
 /// The length that stands for an absent text. No head is that long, so no text is.
 const ABSENT: u32 = u32::MAX;
@@ -93,6 +97,13 @@ impl<'a> NewEntry<'a> {
             record.field(&header::USER_AGENT),
             record.field(&header::REFERER),
             user,
+            record
+                .verification
+                .map(|verification| verification.verdict().as_bytes()),
+            record
+                .verification
+                .and_then(|verification| verification.subject())
+                .map(str::as_bytes),
         ];
         let length: usize = texts.iter().flatten().map(|text| text.len()).sum();
         let attempts = record.attempts.iter();

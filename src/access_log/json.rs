@@ -1,4 +1,5 @@
-//! Lines as JSON objects. All keys are always present, in the order below.
+//! Lines as JSON objects. All keys are always present, in the order below, but for those about a client's certificate, which
+//! are there if the listener asks for one.
 
 use http::Version;
 
@@ -53,6 +54,10 @@ pub(super) fn write(out: &mut Vec<u8>, line: &EntryView<'_>, timestamps: &mut Ti
     object.escaped_str(key!("referer"), line.text(EntryText::Referer));
     let grpc_status = summary.grpc_status.map(GrpcStatus::number);
     object.number(key!("grpc_status"), grpc_status);
+    if let Some(verdict) = line.text(EntryText::ClientVerify) {
+        object.raw_str(key!("client_verify"), Some(verdict));
+        object.escaped_str(key!("client_subject"), line.text(EntryText::ClientSubject));
+    }
     object.end();
 }
 

@@ -35,6 +35,7 @@ const RESPONSE_HEAD: Limits = Limits {
     max_in_flight: None,
     max_connections: None,
     max_connections_per_client: None,
+    max_handshakes: None,
     max_requests_per_connection: None,
     min_body_rate: None,
 };

@@ -291,6 +291,7 @@ fn pair(file: PathBuf) -> CertificatePair {
     CertificatePair {
         chain_file: file.clone(),
         key_file: file,
+        ocsp_file: None,
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) struct RequestArg {
     /// The Host field
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// The name in the client's certificate, such as `CN=ann`; without this option the client has none
+    #[arg(long, value_name = "SUBJECT")]
+    client_certificate: Option<String>,
     /// A host that the request has already tried; may be repeated
     #[arg(long, value_name = "HOST")]
     tried: Vec<String>,
@@ -61,6 +64,7 @@ pub(super) fn explain(args: &RequestArg) -> Result<(), CliError> {
         path: Some(args.path.clone()),
         headers: args.headers.clone(),
         client: args.client,
+        client_certificate: args.client_certificate.clone(),
         tried: args.tried.clone(),
     };
     let body = serde_json::to_string(&explain_request).map_err(runtime_error)?;
@@ -191,6 +195,9 @@ fn outcome(outcome: &SelectionOutcome) -> String {
                 }
                 "split" => "its pool is left to chance; --pool NAME explains one of them (split)",
                 "maintenance" => "its pool is in maintenance, so it gets 503 (maintenance)",
+                "no_certificate" => {
+                    "its route requires a certificate of the client, see --client-certificate (no_certificate)"
+                }
                 "forbidden" => "its route does not allow this client (forbidden)",
                 other => other,
             }

@@ -22,6 +22,10 @@ section! {
         /// Connections of one client address (of IPv6 the first 64 bits) at the same time; further ones are closed. 0: no
         /// limit.
         max_connections_per_client: Option<u64> { or_zero(whole(0..=u64::MAX)), default "0" },
+        /// TLS handshakes with clients at the same time; beyond it connections are closed. A worker computes about 1,000 each
+        /// second with an RSA key and 5,000 with an EC key, so that of more than this many some would not be done in time.
+        /// 0: no limit but that of connections.
+        max_handshakes: Option<u64> { or_zero(whole(0..=u64::MAX)), default "10000" },
         /// Requests on one client connection, which is then closed in order. 0: no limit.
         max_requests_per_connection: Option<u64> { or_zero(whole(0..=u64::MAX)), default "1000" },
         /// Bytes per second that the body of a request must arrive with on average, after 5s of waiting. 0: no limit.

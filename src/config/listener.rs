@@ -1,5 +1,6 @@
 //! `listeners`: the addresses that clients connect to.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -124,18 +125,35 @@ impl ListenerTls {
         self.certificates.iter().chain(&self.ordered)
     }
 
-    /// Replaces the sources, in the order of [`sources`](Self::sources).
-    pub(crate) fn set_sources(&mut self, sources: &[CertificateSource]) {
-        let is_ordered =
-            |source: &&CertificateSource| matches!(source, CertificateSource::Ordered { .. });
-        let (ordered, own): (Vec<_>, Vec<_>) = sources.iter().partition(is_ordered);
-        self.certificates = own.into_iter().cloned().collect();
-        self.ordered = ordered.into_iter().next().cloned();
+    /// [`sources`](Self::sources), for other certificates in them.
+    pub(crate) fn sources_mut(&mut self) -> impl Iterator<Item = &mut CertificateSource> {
+        self.certificates.iter_mut().chain(&mut self.ordered)
     }
 
     /// The certificates of all sources, in the order of the configuration.
     pub fn all_certificates(&self) -> impl Iterator<Item = &Certificate> {
         self.sources().flat_map(CertificateSource::certificates)
+    }
+
+    /// The certificate for names that no certificate has; `None`: handshakes for them are refused.
+    pub fn default_certificate(&self) -> Option<&Certificate> {
+        let first = self.all_certificates().next();
+        first.filter(|_| !self.sni_strict)
+    }
+
+    /// Each certificate with those of its names that it serves. `now` is in Unix seconds.
+    pub fn serving(&self, now: i64) -> Vec<(&Certificate, Vec<&str>)> {
+        let mut served = HashSet::new();
+        let sources = self.sources();
+        let certificates = sources.flat_map(|source| source.by_preference(now));
+        let serving = certificates.map(|certificate| {
+            let names = certificate.names.iter().map(String::as_str);
+            (
+                certificate,
+                names.filter(|name| served.insert(*name)).collect(),
+            )
+        });
+        serving.collect()
     }
 }
 

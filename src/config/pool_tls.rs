@@ -1,7 +1,7 @@
 //! `tls` of a pool: TLS to its hosts.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -10,10 +10,13 @@ use rustls::{Error, InconsistentKeys};
 use serde_json::json;
 use x509_parser::parse_x509_certificate;
 
+use super::certificates::Validity;
 use super::document::Node;
+use super::environment::Environment;
 use super::hints::quote;
 use super::pem;
 use super::schema::{Reader, Scalar, boolean, file, scalar, section};
+use super::warnings::{date, date_faults, new_date_warnings};
 
 section! {
     /// TLS to the hosts of a pool.
@@ -23,10 +26,10 @@ section! {
         /// Whether the host's certificate must be valid. `false` takes any certificate, and an attacker in between can
         /// read along.
         verify: bool { boolean(), default "true" },
-        /// A PEM file of authorities that are trusted instead of the system's.
+        /// A PEM file of authorities that are trusted instead of the system's. Changes of this file and the next two need no
+        /// reload, see server.certificate_check.
         ca: Option<Authorities> { authorities(), optional "/etc/ballast/authorities.pem" },
-        /// A PEM file of the certificate that hosts get if they ask for one, and of those between it and its authority. It is
-        /// read again at a reload.
+        /// A PEM file of the certificate that hosts get if they ask for one, and of those between it and its authority.
         certificate: Option<ShownCertificate> { shown_certificate(), optional "/etc/ballast/client.pem" },
         /// A PEM file of the certificate's private key.
         key: Option<ShownKey> { shown_key(), optional "/etc/ballast/client.key" },
@@ -52,7 +55,97 @@ pub struct ShownKey {
     keys: Vec<pem::KeyWithDer>,
 }
 
+/// A certificate for hosts with the key that belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownIdentity {
+    /// The certificate.
+    pub certificate: ShownCertificate,
+    /// Its key.
+    pub key: ShownKey,
+}
+
+impl PoolTls {
+    /// What hosts get if they ask for a certificate.
+    pub fn identity(&self) -> Option<ShownIdentity> {
+        Some(ShownIdentity {
+            certificate: self.certificate.clone()?,
+            key: self.key.clone()?,
+        })
+    }
+}
+
+impl ShownIdentity {
+    /// Reads the files again.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn reread(&self, environment: &dyn Environment) -> Result<Self, String> {
+        let identity = ShownIdentity {
+            certificate: ShownCertificate::read(&self.certificate.file, environment)?,
+            key: ShownKey::read(&self.key.file, environment)?,
+        };
+        match identity.der().is_some() {
+            true => Ok(identity),
+            false => Err(misfit(&identity.certificate, &identity.key)),
+        }
+    }
+
+    /// Whether this certificate may replace `old`. One that is out of date may not, unless the old one is as well.
+    ///
+    /// # Errors
+    /// The reason against it, for a person.
+    pub(crate) fn may_replace(&self, old: &Self, now: i64) -> Result<(), String> {
+        let ShownCertificate { chain, file } = &self.certificate;
+        let faults = date_faults(chain, file, now);
+        let old_is_valid = Validity::of(&old.certificate.chain).includes(now);
+        match faults.is_empty() || !old_is_valid {
+            true => Ok(()),
+            false => Err(faults.join("; ")),
+        }
+    }
+
+    /// What has to be said at `now` and did not at `before`, because the certificate is about to expire or has expired.
+    pub(crate) fn new_warnings(&self, before: i64, now: i64) -> Vec<String> {
+        let ShownCertificate { chain, file } = &self.certificate;
+        new_date_warnings(chain, file, before, now)
+    }
+
+    /// The file and when its certificate expires, for a line in the log.
+    pub(crate) fn describe(&self) -> String {
+        let file = self.certificate.file.display();
+        let Validity { until, .. } = Validity::of(&self.certificate.chain);
+        format!("`{file}`, expires at {}", date(until))
+    }
+
+    /// The DER of the key.
+    fn der(&self) -> Option<&[u8]> {
+        self.key.der_for(&self.certificate.chain)
+    }
+}
+
+impl ShownCertificate {
+    fn read(file: &Path, environment: &dyn Environment) -> Result<Self, String> {
+        let chain = pem::certificates(file, environment)?;
+        // Pingora's parser panics at what this one refuses.
+        for certificate in &chain {
+            parse_x509_certificate(certificate).map_err(|error| {
+                let shown = file.display();
+                format!("`{shown}` holds a certificate that cannot be used: {error}")
+            })?;
+        }
+        let file = file.to_owned();
+        Ok(ShownCertificate { file, chain })
+    }
+}
+
 impl ShownKey {
+    fn read(file: &Path, environment: &dyn Environment) -> Result<Self, String> {
+        Ok(ShownKey {
+            file: file.to_owned(),
+            keys: pem::private_keys_with_der(file, environment)?,
+        })
+    }
+
     /// The DER of the key that belongs to the first certificate of `chain`.
     pub fn der_for(&self, chain: &[CertificateDer<'static>]) -> Option<&[u8]> {
         let fits = |key: &Arc<dyn SigningKey>| {
@@ -93,12 +186,7 @@ fn key_fits(tls: &mut PoolTls, map: &Node, reader: &mut Reader<'_>) {
     match (&tls.certificate, &tls.key) {
         (None, None) => {}
         (Some(certificate), Some(key)) if key.der_for(&certificate.chain).is_none() => {
-            let message = format!(
-                "the key in `{}` does not belong to the certificate in `{}`",
-                key.file.display(),
-                certificate.file.display()
-            );
-            reader.problem_of_key(map, "key", message);
+            reader.problem_of_key(map, "key", misfit(certificate, key));
         }
         (Some(_), Some(_)) => {}
         (Some(_), None) if has_key(map, "key") => {}
@@ -114,23 +202,22 @@ fn key_fits(tls: &mut PoolTls, map: &Node, reader: &mut Reader<'_>) {
     }
 }
 
+fn misfit(certificate: &ShownCertificate, key: &ShownKey) -> String {
+    format!(
+        "the key in `{}` does not belong to the certificate in `{}`",
+        key.file.display(),
+        certificate.file.display()
+    )
+}
+
 /// Whether a key is there, if only with a value that has been reported already.
 fn has_key(map: &Node, key: &str) -> bool {
     map.get(key).is_some()
 }
 
 fn shown_certificate() -> Scalar<ShownCertificate> {
-    let read = |path: PathBuf, reader: &Reader<'_>| {
-        let chain = pem::certificates(&path, reader.environment)?;
-        // Pingora's parser panics at what this one refuses.
-        for certificate in &chain {
-            parse_x509_certificate(certificate).map_err(|error| {
-                let shown = path.display();
-                format!("`{shown}` holds a certificate that cannot be used: {error}")
-            })?;
-        }
-        Ok(ShownCertificate { file: path, chain })
-    };
+    let read =
+        |path: PathBuf, reader: &Reader<'_>| ShownCertificate::read(&path, reader.environment);
     file(
         "the path of a PEM file",
         read,
@@ -139,10 +226,7 @@ fn shown_certificate() -> Scalar<ShownCertificate> {
 }
 
 fn shown_key() -> Scalar<ShownKey> {
-    let read = |path: PathBuf, reader: &Reader<'_>| {
-        let keys = pem::private_keys_with_der(&path, reader.environment)?;
-        Ok(ShownKey { file: path, keys })
-    };
+    let read = |path: PathBuf, reader: &Reader<'_>| ShownKey::read(&path, reader.environment);
     file("the path of a PEM file", read, |shown: &ShownKey| {
         json!(shown.file)
     })
@@ -155,6 +239,16 @@ pub struct Authorities {
     pub file: PathBuf,
     /// Its content.
     pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn reread(&self, environment: &dyn Environment) -> Result<Self, String> {
+        pem::authorities(&self.file, environment)
+    }
 }
 
 fn server_name() -> Scalar<String> {

@@ -25,6 +25,16 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Secret {
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn reread(&self, environment: &dyn Environment) -> Result<Self, String> {
+        secret(&self.file, environment)
+    }
+}
+
 /// The secret in a file.
 pub(super) fn secret(file: &Path, environment: &dyn Environment) -> Result<Secret, String> {
     long_enough(file, pem::read(file, environment)?)

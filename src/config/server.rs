@@ -30,9 +30,10 @@ section! {
         grace_period: Duration { time_or_zero(), default "30s" },
         /// How long a process that was told to stop still serves while its /ready answers 503.
         drain_delay: Duration { time_or_zero(), default "0s" },
-        /// How often the files of the listeners' certificates are looked at, also behind symbolic links. A changed
-        /// certificate is used from the next handshake on, once its key fits, its chain is whole and in order, and today is
-        /// within its dates; until then the old one serves, with the reason in the log. 0s: only a reload reads them.
+        /// How often the files of TLS are looked at, also behind symbolic links: certificates, keys, authorities, revocation
+        /// lists and the secret of session tickets, those for hosts included. A changed certificate is used from the next
+        /// handshake on, once its key fits, its chain is whole and in order, and today is within its dates; until then the old
+        /// one serves, with the reason in the log. 0s: only a reload reads them.
         certificate_check: Option<Duration> { or_zero(time_or_zero()), default "10s" },
         /// The file with the process id of the serving process. Without these three keys the files are in
         /// $RUNTIME_DIRECTORY (set by systemd), /run/ballast, $XDG_RUNTIME_DIR/ballast or a directory of the user's own,

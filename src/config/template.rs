@@ -49,12 +49,16 @@ pub enum Variable {
     Status,
     /// The user whose password the client has given; empty where the route asks for none.
     User,
+    /// Whether the client has shown a certificate: `SUCCESS`, `NONE`, or nothing where it was not asked for one.
+    ClientVerify,
+    /// The distinguished name in the client's certificate; empty where there is none.
+    ClientSubject,
     /// What is wrong with the request, as the proxy says it; empty if nothing is.
     Message,
 }
 
 impl Variable {
-    const ALL: [(&'static str, Variable); 13] = [
+    const ALL: [(&'static str, Variable); 15] = [
         ("client_ip", Variable::ClientIp),
         ("host", Variable::Host),
         ("request_id", Variable::RequestId),
@@ -67,6 +71,8 @@ impl Variable {
         ("upstream", Variable::Upstream),
         ("status", Variable::Status),
         ("user", Variable::User),
+        ("client_verify", Variable::ClientVerify),
+        ("client_subject", Variable::ClientSubject),
         ("message", Variable::Message),
     ];
 

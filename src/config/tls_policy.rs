@@ -32,8 +32,8 @@ section! {
     pub struct SessionTickets: Eq, Default {
         /// A file with a secret for their keys, which all instances that clients may come back to have in common, such as the
         /// output of `openssl rand -base64 32`. Who knows it can read what was recorded of TLS 1.2, and pose as this server to
-        /// clients with a ticket. Replace it now and then: after a reload new tickets are made from the new secret, and
-        /// those before are good until they expire. Without it keys are random; they pass to a successor at a handover.
+        /// clients with a ticket. Replace its content now and then: new tickets are made from the new secret without a reload
+        /// (see server.certificate_check), and those before are good until they expire. Without it keys are random; they pass to a successor at a handover.
         secret_file: Option<Secret> { secret_file(), optional "/etc/ballast/tickets.key" },
     }
 }

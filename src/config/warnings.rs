@@ -47,10 +47,24 @@ impl Config {
             let authorities = pool.tls.as_ref()?.ca.as_ref()?;
             Some((format!("pools.{}.tls.ca", pool.name), authorities))
         });
-        for (place, authorities) in of_clients.chain(of_hosts) {
-            let (certificates, file) = (&authorities.certificates, &authorities.file);
+        let authorities = of_clients.chain(of_hosts);
+        let authorities = authorities.map(|(place, of)| (place, &of.certificates, &of.file));
+        let shown = self.pools.iter().filter_map(|pool| {
+            let shown = pool.tls.as_ref()?.certificate.as_ref()?;
+            let place = format!("pools.{}.tls.certificate", pool.name);
+            Some((place, &shown.chain, &shown.file))
+        });
+        for (place, certificates, file) in authorities.chain(shown) {
             let mut told = date_faults(certificates, file, now);
             told.extend(near_ends(certificates, file, now));
+            warnings.extend(told.into_iter().map(|text| format!("{place}: {text}")));
+        }
+        for (number, listener) in self.listeners.iter().enumerate() {
+            let clients = listener.tls.as_ref();
+            let clients = clients.and_then(|tls| tls.client_certificates.as_ref());
+            let crl = clients.and_then(|clients| clients.crl.as_ref());
+            let told = crl.map(|crl| crl.expired(now)).unwrap_or_default();
+            let place = format!("listeners[{number}].tls.client_certificates.crl");
             warnings.extend(told.into_iter().map(|text| format!("{place}: {text}")));
         }
         warnings
@@ -84,7 +98,15 @@ impl CertificateSource {
             warnings.extend(order_faults(chain, file));
         }
         warnings.extend(self.duplicates(now));
-        warnings.into_iter().map(|text| (key, text)).collect()
+        let key_of_ocsp = match self {
+            CertificateSource::Files(_) => "ocsp",
+            CertificateSource::Directory { .. } | CertificateSource::Ordered { .. } => key,
+        };
+        let faults = self.certificates().iter();
+        let faults = faults.filter_map(|certificate| certificate.ocsp_fault(now));
+        let faults = faults.map(|text| (key_of_ocsp, text));
+        let warnings = warnings.into_iter().map(|text| (key, text));
+        warnings.chain(faults).collect()
     }
 
     /// One line for each certificate that is not used for all of its names, because another one is for these as well.
@@ -124,6 +146,12 @@ impl Certificate {
         Some(self.validity.until).filter(|until| *until < i64::MAX)
     }
 
+    /// The distinguished name of its authority; `None` if it cannot be read.
+    pub fn issuer(&self) -> Option<String> {
+        let certificate = parsed(self.certified.cert.first()?)?;
+        Some(certificate.issuer.to_string())
+    }
+
     /// What it is for and how long, for a line in the log.
     pub(crate) fn describe(&self) -> String {
         let file = self.files.chain_file.display();
@@ -150,15 +178,24 @@ impl Certificate {
         if from <= before && until.saturating_sub(now) >= RENEWAL {
             return Vec::new();
         }
-        let (chain, file) = (&self.certified.cert, &self.files.chain_file);
-        let faults = |at| (date_faults(chain, file, at), near_ends(chain, file, at));
-        let ((earlier_faults, earlier_ends), (mut faults, ends)) = (faults(before), faults(now));
-        faults.retain(|line| !earlier_faults.contains(line));
-        if earlier_ends.is_empty() {
-            faults.extend(ends);
-        }
-        faults
+        new_date_warnings(&self.certified.cert, &self.files.chain_file, before, now)
     }
+}
+
+/// What has to be said of a chain at `now` and did not at `before`, because it is about to expire or has expired.
+pub(super) fn new_date_warnings(
+    chain: &[CertificateDer<'_>],
+    file: &Path,
+    before: i64,
+    now: i64,
+) -> Vec<String> {
+    let faults = |at| (date_faults(chain, file, at), near_ends(chain, file, at));
+    let ((earlier_faults, earlier_ends), (mut faults, ends)) = (faults(before), faults(now));
+    faults.retain(|line| !earlier_faults.contains(line));
+    if earlier_ends.is_empty() {
+        faults.extend(ends);
+    }
+    faults
 }
 
 /// One line for each certificate of a chain that has expired, or is not valid yet.
@@ -251,7 +288,7 @@ pub(super) fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<
     Some(certificate)
 }
 
-fn date(seconds: i64) -> String {
+pub(super) fn date(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }
 
@@ -283,10 +320,12 @@ mod tests {
             files: CertificatePair {
                 chain_file: file.clone(),
                 key_file: file,
+                ocsp_file: None,
             },
             validity: Validity::of(&chain),
             certified: Arc::new(CertifiedKey::new(chain, any_supported_type(&key).unwrap())),
             names: Vec::new(),
+            ocsp: None,
         }
     }
 

@@ -29,7 +29,7 @@ impl ClientPeer {
         ConnectionInfo {
             tls: self.info.tls,
             local: self.info.listener,
-            verification: self.info.verification.as_deref(),
+            verification: self.info.verification.as_ref(),
             // A request for which that matters has described it.
             proxied: self.proxied.get(),
         }

@@ -34,6 +34,8 @@ pub enum HandshakeOutcome<'a> {
     Failed,
     /// It timed out.
     TimedOut,
+    /// It was refused, because there were as many as the limit permits.
+    TooMany,
 }
 
 /// How an attempt to reload the configuration ended.
@@ -201,7 +203,7 @@ impl Default for MetricsCounters {
         );
         let certificates = counters(
             "ballast_certificate_changes_total",
-            "Changed certificates that were taken in, or refused; a refused one counts again with another reason.",
+            "Changed files of TLS that were taken in, or refused; a refused one counts again with another reason.",
             &["outcome"],
         );
         let orders = counters(
@@ -272,6 +274,7 @@ impl MetricsCounters {
             HandshakeOutcome::Done(version) => ["ok", version],
             HandshakeOutcome::Failed => ["failed", ""],
             HandshakeOutcome::TimedOut => ["timeout", ""],
+            HandshakeOutcome::TooMany => ["limit", ""],
         };
         self.handshakes.with_label_values(&labels).inc();
         if !matches!(handshake, HandshakeOutcome::Done(_)) {

@@ -60,13 +60,17 @@ pub struct ProcessState {
     pub traced: u64,
     /// Requests that could not be exported to the trace collector.
     pub untraced: u64,
+    /// TLS handshakes of clients that are in progress.
+    pub handshakes: u64,
     /// The digest of the active configuration.
     pub config_digest: String,
     /// When the active configuration was loaded.
     pub config_loaded: Timestamp,
-    /// The files of server certificates, with the Unix times between which each is valid.
+    /// The files of certificates, with the Unix times between which each is valid.
     pub certificates: Vec<(PathBuf, Validity)>,
-    /// Changed files of certificates that are not used, because something is wrong with them.
+    /// The files of revocation lists, with the Unix time at which each expires.
+    pub revocation_lists: Vec<(PathBuf, i64)>,
+    /// Changed files of TLS that are not used, because something is wrong with them.
     pub refused_certificates: usize,
     /// The certificates that are ordered by ACME.
     pub orders: Vec<OrderState>,

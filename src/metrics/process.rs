@@ -77,6 +77,14 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
             renewals.put([&order.domain], renewal.unix_seconds());
         }
     }
+    let mut lists = Family::gauge(
+        "ballast_revocation_list_expiry_timestamp_seconds",
+        "When the first revocation list in this file expires, after which clients are refused, as Unix time.",
+        ["file"],
+    );
+    for (file, expiry) in &state.revocation_lists {
+        lists.put([&*file.to_string_lossy()], *expiry as f64);
+    }
     let mut workers = Family::gauge(
         "ballast_worker_connections",
         "Open connections of clients on this worker thread.",
@@ -93,9 +101,11 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
         beginnings.into(),
         renewals.into(),
         failures.into(),
+        lists.into(),
         gauge(
             "ballast_certificates_refused",
-            "Changed files of certificates that are not used, because something is wrong with them.",
+            "Changed files of certificates, authorities, revocation lists and secrets of TLS that are not used, because something \
+             is wrong with them.",
             state.refused_certificates as f64,
         ),
         workers.into(),
@@ -113,6 +123,11 @@ fn process_families(state: &ProcessState) -> Vec<MetricFamily> {
             "ballast_connections",
             "Connections of clients that are open.",
             state.connections as f64,
+        ),
+        gauge(
+            "ballast_tls_handshakes_in_progress",
+            "TLS handshakes of clients that have begun and are not complete.",
+            state.handshakes as f64,
         ),
         counter(
             "ballast_panics_total",

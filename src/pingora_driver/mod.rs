@@ -29,7 +29,7 @@ fn connection(session: &Session) -> ConnectionInfo<'_> {
     ConnectionInfo {
         tls: is_over_tls(session),
         local: local.copied(),
-        verification: verification(session).map(|verification| &**verification),
+        verification: verification(session),
         proxied: proxied(session),
     }
 }

@@ -98,7 +98,7 @@ impl ProxyHttp for Proxy {
             let connection = ConnectionInfo {
                 tls: client.tls,
                 local: client.local,
-                verification: verification.as_deref(),
+                verification: verification.as_ref(),
                 proxied: proxied.as_ref(),
             };
             let disconnect = client::wait_for_disconnect(session.as_downstream_mut());

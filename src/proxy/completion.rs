@@ -96,6 +96,7 @@ impl RequestContext {
             pool: self.has_pool.then(|| (self.pool, self.pool())),
             attempts: &self.attempts,
             id: self.id.as_ref().map(RequestId::as_bytes),
+            verification: self.verification(),
         };
         if let Some((_, pool)) = record.pool {
             let summary = &record.summary;

@@ -19,6 +19,7 @@ use super::mirror::RequestCopy;
 use super::request_limits::RequestLimits;
 use super::selection::input::{RetryRules, SelectionInput, is_repeatable};
 use crate::balancer::{BalancerError, HostId};
+use crate::client_certificate::ClientVerification;
 use crate::config::{Retry, Timeouts};
 use crate::message::RequestView;
 use crate::pool::{Affinity, Failure, Outcome, Pool, PoolLease, RetryHandle};
@@ -47,7 +48,7 @@ pub struct RequestContext {
     pub(crate) trace: Option<TraceContext>,
     /// The protocol to which the request asks to upgrade the connection.
     pub(crate) upgrade: Option<Arc<str>>,
-    /// Who the client is, if its route asks for that.
+    /// Who the client is, if its listener or its route asks for that.
     pub(crate) authenticated: Option<Box<AuthenticatedClient>>,
     /// Set if the request is a call of gRPC.
     pub(crate) grpc: Option<Box<GrpcCall>>,
@@ -153,6 +154,11 @@ impl RequestContext {
             compressor: None,
             response_started: None,
         }
+    }
+
+    /// What the listener knows of the client's certificate. `None`: it asks for none.
+    pub(crate) fn verification(&self) -> Option<&ClientVerification> {
+        self.authenticated.as_ref()?.verification.as_deref()
     }
 
     /// What the request may take: by its route and pool, once they are known.

@@ -39,6 +39,8 @@ pub struct ExplainRequest {
     pub headers: Vec<(String, String)>,
     /// The peer address of the connection.
     pub client: Option<IpAddr>,
+    /// The distinguished name in the client's certificate. `None`: the client has none.
+    pub client_certificate: Option<String>,
     /// Hosts that have already failed the request.
     pub tried: Vec<String>,
 }
@@ -260,6 +262,14 @@ impl ExplainRequest {
         request: RequestView<'_>,
         client: Option<IpAddr>,
     ) -> Result<RequestExplanation, ExplainError> {
+        let refusal = if !admission::permits(route, client) {
+            Some("forbidden")
+        } else if admission::lacks_certificate(route, self.client_certificate.as_deref()) {
+            Some("no_certificate")
+        } else {
+            None
+        };
+        let of_route = |action| RequestExplanation::of_route(number + 1, refusal.unwrap_or(action));
         let (mut split, mut position) = (None, 0);
         let pool = match route.action.get() {
             Action::Pool(pool) => &active.pools[pool.index],
@@ -267,15 +277,15 @@ impl ExplainRequest {
                 let (explained, chosen) = explain_split(shares, key, request, client);
                 split = Some(explained);
                 let Some(chosen) = chosen else {
-                    let mut explanation = RequestExplanation::of_route(number + 1, "split");
+                    let mut explanation = of_route("split");
                     explanation.split = split;
                     return Ok(explanation);
                 };
                 position = chosen;
                 &active.pools[shares[chosen].pool.index]
             }
-            Action::Redirect(_) => return Ok(RequestExplanation::of_route(number + 1, "redirect")),
-            Action::Respond(_) => return Ok(RequestExplanation::of_route(number + 1, "respond")),
+            Action::Redirect(_) => return Ok(of_route("redirect")),
+            Action::Respond(_) => return Ok(of_route("respond")),
         };
         let tried = self.tried_of(pool)?;
         let limits = &active.request_limits[active.route_states[number].limits + position];
@@ -290,8 +300,8 @@ impl ExplainRequest {
         let explanation = RequestExplanation::new(pool, Some(number + 1), &input);
         let mut explanation = explanation.with_maintenance(pool, client);
         explanation.split = split;
-        if !admission::permits(route, client) {
-            explanation.outcome = SelectionOutcome::none("forbidden");
+        if let Some(refusal) = refusal {
+            explanation.outcome = SelectionOutcome::none(refusal);
             explanation.candidates.clear();
         }
         Ok(explanation)

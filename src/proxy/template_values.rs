@@ -8,6 +8,7 @@ use super::forwarding::request_id::RequestId;
 use super::local_message::LocalMessage;
 use super::request_target::RequestTarget;
 use crate::address_text::AddressText;
+use crate::client_certificate::ClientVerification;
 use crate::config::{Page, Redirect, Respond, Template, Variable, is_json};
 use crate::message::RequestView;
 use crate::normalize;
@@ -91,6 +92,14 @@ impl<'a> TemplateValues<'a> {
             Variable::User => {
                 let client = ctx.authenticated.as_ref();
                 out.extend_from_slice(client.map_or(b"", |client| &client.user));
+            }
+            Variable::ClientVerify => {
+                let verdict = ctx.verification().map(ClientVerification::verdict);
+                out.extend_from_slice(verdict.unwrap_or_default().as_bytes());
+            }
+            Variable::ClientSubject => {
+                let subject = ctx.verification().and_then(ClientVerification::subject);
+                out.extend_from_slice(subject.unwrap_or_default().as_bytes());
             }
             Variable::Message => out.extend_from_slice(self.message),
         }

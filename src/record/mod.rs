@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, Version, header};
 
+use crate::client_certificate::ClientVerification;
 use crate::grpc_status::GrpcStatus;
 use crate::message::RequestView;
 use crate::pool::Pool;
@@ -49,6 +50,8 @@ pub struct RequestRecord<'a> {
     pub attempts: &'a [Attempt],
     /// The request id that was sent to the hosts.
     pub id: Option<&'a [u8]>,
+    /// What the listener knows of the client's certificate. `None`: it asks for none.
+    pub verification: Option<&'a ClientVerification>,
 }
 
 /// The numbers of a finished request, which observers can keep as they are.
@@ -119,6 +122,7 @@ impl<'a> RequestRecord<'a> {
             pool: None,
             attempts: &[],
             id: None,
+            verification: None,
         }
     }
 

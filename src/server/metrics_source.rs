@@ -1,5 +1,6 @@
 //! The process as the source of its metrics.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,7 +43,9 @@ impl MetricsSource for ServerMetricsSource {
             untraced: self.observers.export_counts.lost(),
             config_digest: loaded_config.config.digest.clone(),
             config_loaded: loaded_config.loaded,
+            handshakes: self.connections.handshakes(),
             certificates: certificates(&loaded_config.config),
+            revocation_lists: revocation_lists(&loaded_config.config),
             refused_certificates: loaded_config.refused_certificates.len(),
             orders: orders(&self.acme),
             host_metrics: loaded_config.config.admin.metrics.hosts,
@@ -50,11 +53,30 @@ impl MetricsSource for ServerMetricsSource {
     }
 }
 
+/// The certificates of listeners and those that hosts get, each file once.
 fn certificates(config: &Config) -> Vec<(PathBuf, Validity)> {
-    let certificates = config.certificates().into_iter();
-    certificates
-        .map(|certificate| (certificate.files.chain_file.clone(), certificate.validity))
-        .collect()
+    let served = config.certificates().into_iter();
+    let served =
+        served.map(|certificate| (certificate.files.chain_file.clone(), certificate.validity));
+    let mut certificates = BTreeMap::from_iter(served);
+    for tls in config.pools.iter().filter_map(|pool| pool.tls.as_ref()) {
+        if let Some(shown) = &tls.certificate {
+            let validity = Validity::of(&shown.chain);
+            certificates.insert(shown.file.clone(), validity);
+        }
+    }
+    certificates.into_iter().collect()
+}
+
+/// When the first list of each file of revocation lists expires.
+fn revocation_lists(config: &Config) -> Vec<(PathBuf, i64)> {
+    let listeners = config.listeners.iter();
+    let lists = listeners.filter_map(|listener| {
+        let clients = listener.tls.as_ref()?.client_certificates.as_ref()?;
+        let crl = clients.crl.as_ref()?;
+        Some((crl.file.clone(), crl.expiry()?))
+    });
+    BTreeMap::from_iter(lists).into_iter().collect()
 }
 
 fn orders(acme: &AcmeStatus) -> Vec<OrderState> {

@@ -163,7 +163,7 @@ impl Reloader {
                     Some(command) => self.execute(command).await,
                     None => return,
                 },
-                scan = self.certificate_watch.next_scan(&self.config, &self.acme.renewed) => self.take_certificates(scan),
+                scan = self.certificate_watch.next_scan(&self.config, &self.acme.renewed) => self.take_certificates(scan).await,
             }
         }
     }
@@ -185,22 +185,24 @@ impl Reloader {
         }
     }
 
-    /// Uses the certificates of `scan` from the next handshake on, and says what changed and what is refused.
-    fn take_certificates(&mut self, mut scan: Scan) {
-        for (address, sources) in &scan.sources {
+    /// Uses what `scan` has found from the next handshake on, and says what changed and what is refused.
+    async fn take_certificates(&mut self, mut scan: Scan) {
+        let is_changed = !scan.listeners.is_empty();
+        for (address, tls) in std::mem::take(&mut scan.listeners) {
             for config in [&mut self.config, &mut self.file_config] {
                 let mut listeners = config.listeners.iter_mut();
-                let listener = listeners.find(|listener| listener.address == *address);
-                if let Some(tls) = listener.and_then(|listener| listener.tls.as_mut()) {
-                    tls.set_sources(sources);
+                if let Some(listener) = listeners.find(|listener| listener.address == address) {
+                    listener.tls = Some(tls.clone());
                 }
             }
         }
-        let is_changed = !scan.sources.is_empty();
+        if is_changed {
+            self.update_tls();
+        }
+        let is_changed = self.take_pools(&mut scan).await || is_changed;
         let is_news = is_changed || *self.certificate_watch.refused() != scan.refused;
         let refusals = self.certificate_watch.finish(&mut scan);
         if is_changed {
-            self.update_tls();
             self.previewer.set_file_config(&self.file_config);
         }
         if is_news {
@@ -218,13 +220,37 @@ impl Reloader {
                 .counts
                 .count_certificate(CertificateOutcome::Refused);
             let file = file.display();
-            let text = format!(
-                "certificate `{file}` not taken in, what served before serves on: {reason}"
-            );
+            let text = format!("`{file}` not taken in, what it held before stays in use: {reason}");
             let kind = EventKind::CertificateRefused;
             self.event_log.log_event(kind, None, None, text);
         }
         scan.warnings.iter().for_each(|line| warn!("{line}"));
+    }
+
+    /// Rebuilds the pools whose files have changed, as a reload does. Returns whether there are any.
+    async fn take_pools(&mut self, scan: &mut Scan) -> bool {
+        if scan.pools.is_empty() {
+            return false;
+        }
+        let mut file_config = self.file_config.clone();
+        for pool in &mut file_config.pools {
+            if let Some((_, tls)) = scan.pools.iter().find(|(name, _)| *name == pool.name) {
+                pool.tls = Some(tls.clone());
+            }
+        }
+        let (config, _) = RuntimeOverrides::clone(&self.overrides.load()).apply_to(&file_config);
+        let loaded = self.loaded_config.load().loaded;
+        match self.activate(config, loaded).await {
+            Ok(()) => {
+                self.file_config = file_config;
+                scan.accept_pools();
+                true
+            }
+            Err(refusal) => {
+                scan.refuse_pools(&refusal.to_string());
+                false
+            }
+        }
     }
 
     /// Hands the certificates and the secrets of the file to the listeners.

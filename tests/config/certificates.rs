@@ -246,6 +246,21 @@ fn wrong_values_of_tls_are_described() {
             ),
         ),
         (
+            "certificates: { certificate: both.pem, ocsp: none }",
+            &format!(
+                "certificates.ocsp: cannot read `{}`: No such file",
+                path("none")
+            ),
+        ),
+        (
+            "certificates: { certificate: both.pem, ocsp: a.pem }",
+            "a.pem` is not an OCSP response in DER form, as `openssl ocsp -respout FILE` writes it",
+        ),
+        (
+            "certificates: { directory: ., ocsp: a.ocsp }",
+            "certificates.directory: a directory has certificates and keys already",
+        ),
+        (
             "certificates: { directory: none }",
             &format!(
                 "certificates.directory: cannot read the directory `{}`: No such file",

@@ -66,6 +66,7 @@ fn every_key_has_its_default() {
             body: None,
             max_connections: None,
             max_connections_per_client: None,
+            max_handshakes: Some(10_000),
             max_requests_per_connection: Some(1000),
             min_body_rate: None,
             rate: None,

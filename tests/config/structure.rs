@@ -50,7 +50,7 @@ fn unknown_keys_are_refused_with_a_hint() {
     assert_eq!(
         only("limits: { max_inflight: 3 }\n"),
         "b.yaml:1:11: limits: unknown key `max_inflight`, expected one of `max_in_flight`, `max_connections`, \
-         `max_connections_per_client`, `max_requests_per_connection`, `min_body_rate`, `rate`, `head`, `target`, `fields`, `body`; \
+         `max_connections_per_client`, `max_handshakes`, `max_requests_per_connection`, `min_body_rate`, `rate`, `head`, `target`, `fields`, `body`; \
          did you mean `max_in_flight`?"
     );
     assert_eq!(

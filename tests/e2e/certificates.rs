@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::{Value, json};
+
 use crate::admin::with_admin;
 use crate::support::{
     Authority, Backend, Ballast, Client, Identity, LISTEN, SOON, Setup, file, run,
@@ -247,6 +249,29 @@ fn what_has_expired_already_is_replaced_by_anything_that_fits() {
 }
 
 #[test]
+fn listeners_with_the_same_files_are_all_renewed() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("any");
+    let [old, new] = [(); 2].map(|()| authority.issue(&["a.test"]));
+    let files = pair(&old.write(folder.path(), "a"));
+    let second = crate::support::free();
+    let listener =
+        |address: &str| format!("{{ address: \"{address}\", tls: {{ certificates: {files} }} }}");
+    let (first, other) = (listener(LISTEN), listener(&second.to_string()));
+    let backend = Backend::start_new("a");
+    let setup = Setup::of(&[&backend])
+        .top(CHECK)
+        .top(&format!("listeners: [{first}, {other}]"));
+    let ballast = setup.start();
+    assert!(gets(second, "a.test", &old));
+    new.write(folder.path(), "a");
+    wait_for_certificate(&ballast, "a.test", &new);
+    wait_until(SOON, "the other listener has it", || {
+        gets(second, "a.test", &new)
+    });
+}
+
+#[test]
 fn a_directory_gains_and_loses_certificates() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let directory = folder.path().join("certs");
@@ -313,6 +338,91 @@ fn a_directory_gains_and_loses_certificates() {
     assert_eq!(check.code, Some(2), "{check:?}");
     let expected = "listeners[0].tls.certificates.directory: there is no certificate in";
     assert!(check.stderr.contains(expected), "{check:?}");
+}
+
+/// certbot has numbered files in `archive/NAME`, and links to the latest of each in `live/NAME`.
+#[test]
+fn certificates_of_certbot_are_renewed() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let [live, archive] = ["live", "archive"].map(|name| folder.path().join(name));
+    let authority = Authority::new("the root");
+    let between = authority.subordinate("the one between");
+    let renew = |site: &str, number: u32| {
+        let identity = between.issue_between(&[site], 2020, 2090);
+        let files = [
+            ("cert", identity.pem()),
+            ("privkey", identity.key_pem()),
+            ("chain", between.pem()),
+            ("fullchain", identity.pem() + &between.pem()),
+        ];
+        for directory in [&live, &archive] {
+            fs::create_dir_all(directory.join(site)).expect("a directory");
+        }
+        for (name, text) in &files {
+            file(&archive.join(site), &format!("{name}{number}.pem"), text);
+        }
+        // One link after the other, each away for a moment.
+        for (name, _) in &files {
+            let link = live.join(site).join(format!("{name}.pem"));
+            let _ = fs::remove_file(&link);
+            let target = format!("../../archive/{site}/{name}{number}.pem");
+            symlink(target, link).expect("a link");
+        }
+        identity
+    };
+    let [a, b] = ["a.test", "b.test"].map(|site| renew(site, 1));
+    file(&live, "README", "This directory contains your keys.");
+    let backend = Backend::start_new("a");
+    let ballast = setup(&backend, &in_directory(&live)).start();
+    assert!(gets(ballast.address(), "a.test", &a));
+    assert!(gets(ballast.address(), "b.test", &b));
+    let b = renew("b.test", 2);
+    wait_for_certificate(&ballast, "b.test", &b);
+    assert!(gets(ballast.address(), "a.test", &a));
+    let c = renew("c.test", 1);
+    wait_for_certificate(&ballast, "c.test", &c);
+    ballast.wait_for_log(&["certificate added", "live/c.test/fullchain.pem` for c.test"]);
+}
+
+#[test]
+fn the_api_lists_certificates() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let authority = Authority::new("any");
+    let short = authority.issue_between(&["a.test", "b.test"], 2020, 2090);
+    let long = authority.issue_between(&["b.test"], 2021, 2095);
+    short.write(folder.path(), "a");
+    long.write(folder.path(), "b");
+    let backend = Backend::start_new("a");
+    let (setup, admin) = with_admin(setup(&backend, &in_directory(folder.path())));
+    let ballast = setup.start();
+    file(folder.path(), "a.key", "nothing");
+    ballast.wait_for_log(&["a.crt` not taken in"]);
+    let list: Value =
+        serde_json::from_str(&from_admin(admin, "/api/v1/certificates")).expect("JSON");
+    assert_eq!(
+        list["listeners"][0]["address"],
+        ballast.address().to_string()
+    );
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let reason = list["refused"][0]["reason"].clone();
+    assert!(
+        reason
+            .as_str()
+            .is_some_and(|reason| reason.contains("no private key"))
+    );
+    let expected = json!([
+        {
+            "file": path("b.crt"), "key": path("b.key"), "names": ["b.test"], "serves": ["b.test"], "default": false,
+            "issuer": "CN=any", "not_before": "2021-01-01T00:00:00Z", "not_after": "2095-01-01T00:00:00Z",
+            "refused": null, "ocsp": null
+        },
+        {
+            "file": path("a.crt"), "key": path("a.key"), "names": ["a.test", "b.test"], "serves": ["a.test"],
+            "default": true, "issuer": "CN=any", "not_before": "2020-01-01T00:00:00Z",
+            "not_after": "2090-01-01T00:00:00Z", "refused": reason, "ocsp": null
+        }
+    ]);
+    assert_eq!(list["listeners"][0]["certificates"], expected);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::admin::with_admin;
 use crate::support::{
-    Backend, Ballast, Client, Reply, SOON, Setup, allowed_descriptors, get, wait_until,
+    Backend, Ballast, Client, Reply, SOON, Setup, TlsSite, allowed_descriptors, get, wait_until,
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -82,6 +83,41 @@ fn one_client_cannot_take_all_connections() {
             .request(GET)
             .is_ok_and(|response| response.status == 200)
     });
+}
+
+#[test]
+fn handshakes_beyond_the_limit_are_refused_and_counted() {
+    let site = TlsSite::new();
+    let setup = site.setup("").top("limits: { max_handshakes: 2 }");
+    let (setup, admin) = with_admin(setup);
+    let ballast = setup.start();
+    let address = ballast.address();
+    let metric = |series: &str| {
+        let mut client = Client::connect(admin);
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let metrics = client.request(request).expect("a response").text();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series));
+        value.map_or(0, |value| value.trim().parse().expect("a number"))
+    };
+    let in_progress = || metric("ballast_tls_handshakes_in_progress");
+    let begin = |bytes: &[u8]| {
+        let mut socket = TcpStream::connect(address).expect("connected");
+        socket.write_all(bytes).expect("sent");
+        socket
+    };
+    // Connections of which nothing has come do not count.
+    let _silent = [(); 3].map(|()| begin(b""));
+    let begun = [(); 2].map(|()| begin(b"\x16\x03\x01"));
+    wait_until(SOON, "both have begun", || in_progress() == 2);
+    let tls = || Client::tls(address, "a.test", site.servers.client());
+    let request =
+        |client: std::io::Result<Client>| client?.request("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert!(request(tls()).is_err());
+    let refused = "ballast_tls_handshakes_total{outcome=\"limit\",version=\"\"}";
+    wait_until(SOON, "it is counted", || metric(refused) == 1);
+    drop(begun);
+    wait_until(SOON, "both have ended", || in_progress() == 0);
+    assert_eq!(request(tls()).expect("a response").status, 200);
 }
 
 #[test]

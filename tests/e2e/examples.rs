@@ -44,7 +44,8 @@ fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
             .replace("127.0.0.1:9900", &free().to_string())
             .replace("acme-v02.api.letsencrypt.org", "127.0.0.1:9")
             .replace("/var/lib/ballast", &folder.display().to_string())
-            .replace("/etc/ballast", &folder.display().to_string());
+            .replace("/etc/ballast", &folder.display().to_string())
+            .replace("/etc/letsencrypt", &folder.display().to_string());
         for (number, host) in hosts.iter().enumerate() {
             let example = format!("127.0.0.1:{}", 8081 + number);
             text = text.replace(&example, &host.to_string());
@@ -63,6 +64,11 @@ fn start_at(name: &str, hosts: &[SocketAddr]) -> Example {
         fs::rename(chain, folder.path().join(format!("{site}.pem"))).expect("written");
         fs::rename(key, folder.path().join(format!("{site}.key"))).expect("written");
     }
+    let live = folder.path().join("live/example.net");
+    fs::create_dir_all(&live).expect("it can be made");
+    let identity = authority.issue(&["example.net"]);
+    file(&live, "fullchain.pem", &identity.pem());
+    file(&live, "privkey.pem", &identity.key_pem());
     for secret in ["token", "sticky.secret"] {
         let path = file(folder.path(), secret, "0123456789abcdef0123456789abcdef\n");
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("changed");
@@ -177,6 +183,20 @@ fn certificates_by_acme() {
     // Not the answer to a challenge of this proxy's.
     let challenge = example.get("example.com", "/.well-known/acme-challenge/x");
     assert_eq!(challenge.backend(), "h8081");
+}
+
+#[test]
+fn certificates_of_certbot() {
+    let hosts: [Backend; 9] = backends();
+    let example = start("certbot.yaml", &hosts.each_ref());
+    let response = example.get("example.net", "/a");
+    assert_eq!(response.head.all("location"), ["https://example.net/a"]);
+    let challenge = example.get("example.net", "/.well-known/acme-challenge/x");
+    assert_eq!(challenge.backend(), "h8089");
+    let client = example.authority.client();
+    let mut client = Client::tls(example.tls, "example.net", client).expect("a handshake");
+    let response = client.request("GET / HTTP/1.1\r\nHost: example.net\r\n\r\n");
+    assert_eq!(response.expect("a response").backend(), "h8081");
 }
 
 #[test]

@@ -47,6 +47,8 @@ mod message_limits;
 mod metrics;
 mod migration_guide;
 mod mirror;
+mod ocsp;
+mod openssl;
 mod path_normalization;
 mod proxy_protocol;
 mod proxy_protocol_to_hosts;

@@ -2,62 +2,21 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::HandshakeKind::{Full, Resumed};
-use rustls::version::{TLS12, TLS13};
-use tempfile::TempDir;
 
 use crate::admin::with_admin;
 use crate::handover::Service;
-use crate::support::{
-    Authority, Backend, Client, LISTEN, SOON, Setup, file, handshake_kind, wait_until,
-};
+use crate::support::{Client, SOON, Setup, TlsSite, file, handshake_kind, wait_until};
 
-/// A certificate for `a.test`, and where it is.
-struct Site {
-    folder: TempDir,
-    authority: Authority,
-    backend: Backend,
-}
-
-impl Site {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let authority = Authority::new("any");
-        authority.issue(&["a.test"]).write(folder.path(), "a");
-        Site {
-            folder,
-            authority,
-            backend: Backend::start_new("a"),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// A listener with this certificate and these further keys.
-    fn setup(&self, further: &str) -> Setup {
-        let folder = self.path().display();
-        Setup::of(&[&self.backend]).top(&format!(
-            "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: {{ certificate: {folder}/a.crt, key: {folder}/a.key }}{further} }} }}]"
-        ))
-    }
-
-    fn with_secret(&self, file: &str) -> Setup {
-        let folder = self.path().display();
-        self.setup(&format!(
-            ", session_tickets: {{ secret_file: {folder}/{file} }}"
-        ))
-    }
-
-    /// A client of each version, which has no session yet.
-    fn clients(&self) -> [Arc<ClientConfig>; 2] {
-        [&TLS12, &TLS13].map(|version| self.authority.client_of(&[version]))
-    }
+/// A listener whose tickets are from the secret in this file.
+fn with_secret(site: &TlsSite, file: &str) -> Setup {
+    let folder = site.path().display();
+    site.setup(&format!(
+        ", session_tickets: {{ secret_file: {folder}/{file} }}"
+    ))
 }
 
 #[track_caller]
@@ -68,17 +27,17 @@ fn assert_kind(address: SocketAddr, client: &Arc<ClientConfig>, kind: rustls::Ha
 
 #[test]
 fn sessions_are_resumed_after_a_reload_and_after_a_handover() {
-    let site = Site::new();
+    let site = TlsSite::new();
     let (setup, admin) = with_admin(site.setup(""));
     let service = Service::start(&setup);
     let address = service.ballast.address();
-    let clients = site.clients();
+    let clients = site.clients(None);
     for client in &clients {
         assert_kind(address, client, Full);
         assert_kind(address, client, Resumed);
     }
     // Another certificate is no reason against it.
-    site.authority.issue(&["a.test"]).write(site.path(), "a");
+    site.servers.issue(&["a.test"]).write(site.path(), "a");
     let reload = service.ballast.reload();
     assert_eq!(reload.code, Some(0), "{reload:?}");
     for client in &clients {
@@ -104,12 +63,12 @@ fn sessions_are_resumed_after_a_reload_and_after_a_handover() {
 
 #[test]
 fn instances_with_the_same_secret_resume_each_others_sessions() {
-    let site = Site::new();
+    let site = TlsSite::new();
     file(site.path(), "one.key", "0123456789abcdef0123456789abcdef\n");
     file(site.path(), "other.key", "another secret, as long\n");
-    let [first, second] = [(); 2].map(|()| site.with_secret("one.key").start());
-    let stranger = site.with_secret("other.key").start();
-    for client in site.clients() {
+    let [first, second] = [(); 2].map(|()| with_secret(&site, "one.key").start());
+    let stranger = with_secret(&site, "other.key").start();
+    for client in site.clients(None) {
         assert_kind(first.address(), &client, Full);
         assert_kind(second.address(), &client, Resumed);
         assert_kind(first.address(), &client, Resumed);
@@ -118,7 +77,7 @@ fn instances_with_the_same_secret_resume_each_others_sessions() {
     }
 
     // Another secret: what was made with the one before is good until it expires, and new tickets are made with the new.
-    let [old, new] = [site.clients(), site.clients()];
+    let [old, new] = [site.clients(None), site.clients(None)];
     for client in &old {
         assert_kind(first.address(), client, Full);
     }
@@ -138,11 +97,34 @@ fn instances_with_the_same_secret_resume_each_others_sessions() {
 }
 
 #[test]
+fn another_secret_of_tickets_needs_no_reload() {
+    let site = TlsSite::new();
+    file(site.path(), "one.key", "0123456789abcdef0123456789abcdef\n");
+    file(site.path(), "other.key", "another secret, as long\n");
+    let check = "server: { certificate_check: 20ms }";
+    let first = with_secret(&site, "one.key").top(check).start();
+    let stranger = with_secret(&site, "other.key").start();
+    let [old, new] = [site.clients(None), site.clients(None)];
+    for client in &old {
+        assert_kind(first.address(), client, Full);
+    }
+    file(site.path(), "one.key", "short");
+    first.wait_for_log(&["one.key` not taken in", "holds 5 bytes"]);
+    file(site.path(), "one.key", "another secret, as long\n");
+    first.wait_for_log(&["secret of session tickets renewed", "one.key"]);
+    for (old, new) in old.iter().zip(&new) {
+        assert_kind(first.address(), old, Resumed);
+        assert_kind(first.address(), new, Full);
+        assert_kind(stranger.address(), new, Resumed);
+    }
+}
+
+#[test]
 fn without_tickets_sessions_stay_in_their_process() {
-    let site = Site::new();
+    let site = TlsSite::new();
     let service = Service::start(&site.setup(", session_tickets: none"));
     let address = service.ballast.address();
-    let clients = site.clients();
+    let clients = site.clients(None);
     for client in &clients {
         assert_kind(address, client, Full);
         assert_kind(address, client, Resumed);
@@ -155,10 +137,10 @@ fn without_tickets_sessions_stay_in_their_process() {
 
 #[test]
 fn a_version_below_the_lowest_is_refused() {
-    let site = Site::new();
+    let site = TlsSite::new();
     for further in [", min_version: \"1.3\"", ", profile: modern"] {
         let ballast = site.setup(further).start();
-        let [old, new] = site.clients();
+        let [old, new] = site.clients(None);
         assert_kind(ballast.address(), &new, Full);
         let refused = handshake_kind(ballast.address(), &old).expect_err("TLS 1.2 is too old");
         assert!(refused.to_string().contains("ProtocolVersion"), "{refused}");

@@ -3,6 +3,7 @@
 //! The table in [`router`] lists every path. A handler gets a request that is complete and authorized.
 
 mod authorization;
+mod certificates;
 mod description;
 mod drain;
 mod event_stream;

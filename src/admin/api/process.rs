@@ -57,7 +57,7 @@ pub struct ProcessStatus {
     pub connections: u64,
     /// Requests that ended in a panic since the process started.
     pub panics: u64,
-    /// Changed files of certificates that are not used. Earlier versions do not report them.
+    /// Changed files of TLS that are not used. Earlier versions do not report them.
     #[serde(default)]
     pub refused_certificates: Vec<RefusedCertificate>,
     /// The certificates that are ordered by ACME. Earlier versions do not report them.
@@ -67,7 +67,7 @@ pub struct ProcessStatus {
     pub pools: Vec<pool::PoolStatus>,
 }
 
-/// A changed file of a certificate that is not used; what served before serves on.
+/// A changed file of TLS that is not used; what it held before stays in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedCertificate {
     /// The file of the chain, or the directory.
@@ -149,7 +149,7 @@ impl ConfigInfo {
     }
 }
 
-fn refused_certificates(loaded_config: &LoadedConfig) -> Vec<RefusedCertificate> {
+pub(super) fn refused_certificates(loaded_config: &LoadedConfig) -> Vec<RefusedCertificate> {
     let refused = loaded_config.refused_certificates.iter();
     refused
         .map(|(file, reason)| RefusedCertificate {

@@ -9,8 +9,8 @@ use matchit::{Params, Router};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Api, ApiRequest, description, drain, event_stream, events, explain, history, hosts, log_level,
-    maintenance, metrics, pools, process, reload,
+    Api, ApiRequest, certificates, description, drain, event_stream, events, explain, history,
+    hosts, log_level, maintenance, metrics, pools, process, reload,
 };
 use crate::admin::dashboard;
 use crate::admin::response::ApiResponse;
@@ -82,6 +82,7 @@ pub(crate) const ROUTES: &[ApiRoute] = &[
     get("/metrics", Read, Sync(metrics::all)),
     get("/api/v1/version", Read, Sync(process::version)),
     get("/api/v1/status", Read, Sync(process::status)),
+    get("/api/v1/certificates", Read, Sync(certificates::all)),
     get("/api/v1/pools", Read, Sync(pools::all)),
     get("/api/v1/pools/{pool}", Read, Sync(pools::one)),
     route(

@@ -83,10 +83,7 @@ pub(super) fn lines(
     let now = Timestamp::now();
     let mut lines = vec![headline(status)];
     lines.extend(status.refused_certificates.iter().map(|refused| {
-        let text = format!(
-            "certificate {} not taken in: {}",
-            refused.file, refused.reason
-        );
+        let text = format!("{} not taken in: {}", refused.file, refused.reason);
         StyledLine::new(text, Style::Bad)
     }));
     lines.extend(status.acme.iter().map(ordered_certificate));

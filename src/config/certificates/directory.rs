@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::CertificatePair;
 use crate::config::environment::Environment;
@@ -60,6 +60,7 @@ pub(super) fn ordered(
         CertificatePair {
             chain_file: path.clone(),
             key_file: path,
+            ocsp_file: None,
         }
     });
     pairs.collect()
@@ -80,7 +81,16 @@ fn pair(directory: &Path, name: &OsStr, names: &BTreeSet<OsString>) -> Certifica
     CertificatePair {
         chain_file: directory.join(name),
         key_file: directory.join(key),
+        ocsp_file: ocsp_file(directory, name, names),
     }
+}
+
+/// The OCSP response beside a certificate of this name.
+fn ocsp_file(directory: &Path, name: &OsStr, names: &BTreeSet<OsString>) -> Option<PathBuf> {
+    let file = Path::new(name).with_extension("ocsp");
+    names
+        .contains(file.as_os_str())
+        .then(|| directory.join(file))
 }
 
 /// The pair in a directory of its own.
@@ -93,6 +103,7 @@ fn nested(directory: &Path, environment: &dyn Environment) -> Option<Certificate
     Some(CertificatePair {
         chain_file: directory.join(chain),
         key_file: directory.join(key),
+        ocsp_file: ocsp_file(directory, OsStr::new(chain), &names),
     })
 }
 

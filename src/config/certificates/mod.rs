@@ -1,13 +1,15 @@
 //! `certificates` of a listener: certificates with their keys, and directories of them.
 
 mod directory;
+mod ocsp;
 mod renewal;
 
 use std::cmp::Reverse;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use serde_json::json;
 use webpki::EndEntityCert;
@@ -18,6 +20,9 @@ use super::environment::Environment;
 use super::pem;
 use super::schema::{Kind, List, Reader, Scalar, converted, file, list, map_of, section};
 
+use ocsp::OcspProblem;
+
+pub use ocsp::OcspResponse;
 pub use renewal::Validity;
 
 section! {
@@ -27,8 +32,14 @@ section! {
         certificate: Option<PathBuf> { pem_file(), alternative "/etc/ballast/example.com.pem" },
         /// The PEM file of the private key. Without it the key is in the file of the certificate.
         key: Option<PathBuf> { pem_file(), alternative "/etc/ballast/example.com.key" },
+        /// A file of the certificate's OCSP response in DER form, as `openssl ocsp -respout FILE` writes it, for clients that ask
+        /// for it in the handshake (stapling). It is read again when another program has renewed it, see
+        /// server.certificate_check, and nothing is fetched from the authority. A response that has expired, is about another
+        /// certificate or does not call it good is left out, with a warning.
+        ocsp: Option<PathBuf> { path("the path of an OCSP response"), optional "/etc/ballast/example.com.ocsp" },
         /// A directory of certificates instead: NAME.pem or NAME.crt with the key in NAME.key or in the same file,
         /// NAME/fullchain.pem with NAME/privkey.pem as certbot writes them, NAME/tls.crt with NAME/tls.key as in Kubernetes.
+        /// An OCSP response has the name of its certificate's file with the ending `.ocsp`.
         /// Files may come and go while the process runs. Of several certificates for a name, the one that expires last
         /// serves it; the first file in the order of names is for all other names. Hidden files and others are left out.
         directory: Option<PathBuf> { directory(), optional "/etc/ballast/certs" },
@@ -66,9 +77,12 @@ pub struct CertificatePair {
     pub chain_file: PathBuf,
     /// The PEM file of the private key, which may be the same.
     pub key_file: PathBuf,
+    /// The DER file of the OCSP response.
+    pub ocsp_file: Option<PathBuf>,
 }
 
-/// A certificate chain and its key, which fit each other. Two are equal if the files are the same and the chain in them is.
+/// A certificate chain and its key, which fit each other. Two are equal if the files are the same, and the chain and the OCSP
+/// response in them are.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     /// Where it was read.
@@ -79,6 +93,9 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// When clients accept it.
     pub validity: Validity,
+    /// What its authority says about its revocation, or why there is nothing of that for clients. `None`: it has no such
+    /// file.
+    pub ocsp: Option<Result<OcspResponse, String>>,
 }
 
 /// What is wrong with a pair of files: the key of its entry, and the problem.
@@ -86,7 +103,9 @@ type PairProblem = (&'static str, String);
 
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
-        self.files == other.files && self.certified.cert == other.certified.cert
+        self.files == other.files
+            && self.certified.cert == other.certified.cert
+            && self.response() == other.response()
     }
 }
 
@@ -178,6 +197,39 @@ impl Certificate {
             problems.join("; ")
         })
     }
+
+    /// What clients get that ask for an OCSP response, as long as it has not expired.
+    pub fn response(&self) -> Option<&OcspResponse> {
+        self.ocsp.as_ref()?.as_ref().ok()
+    }
+
+    /// Why clients get no OCSP response at this time although there is a file of one.
+    pub(crate) fn ocsp_fault(&self, now: i64) -> Option<String> {
+        match self.ocsp.as_ref()? {
+            Ok(response) => response.date_fault(now),
+            Err(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// Reads the file of the OCSP response.
+    ///
+    /// # Errors
+    /// Why clients cannot get it now.
+    pub(crate) fn read_response(
+        &self,
+        file: &Path,
+        now: i64,
+        environment: &dyn Environment,
+    ) -> Result<OcspResponse, String> {
+        let certificate = self.certified.cert.first();
+        let certificate = certificate.ok_or("there is no certificate")?;
+        let response = OcspResponse::read(file, certificate, environment);
+        let response = response.map_err(|problem| problem.to_string())?;
+        match response.date_fault(now) {
+            None => Ok(response),
+            Some(fault) => Err(fault),
+        }
+    }
 }
 
 fn load(
@@ -187,6 +239,7 @@ fn load(
     let CertificatePair {
         chain_file,
         key_file,
+        ..
     } = &files;
     let chain = pem::certificates(chain_file, environment);
     let keys = pem::private_keys(key_file, environment);
@@ -200,6 +253,7 @@ fn load(
     };
     let validity = Validity::of(&chain);
     let names = chain.first().map(names).unwrap_or_default();
+    let ocsp = read_ocsp(&files, chain.first(), environment)?;
     let certified = pem::fitting(chain, keys).ok_or_else(Vec::new)?;
     pem::fit(&certified, chain_file, key_file).map_err(|problem| vec![("key", problem)])?;
     Ok(Certificate {
@@ -207,11 +261,28 @@ fn load(
         certified: Arc::new(certified),
         names,
         validity,
+        ocsp,
     })
 }
 
+/// The OCSP response of a certificate. One that is of no use to clients is no error: it may be renewed at any time.
+fn read_ocsp(
+    files: &CertificatePair,
+    certificate: Option<&CertificateDer<'_>>,
+    environment: &dyn Environment,
+) -> Result<Option<Result<OcspResponse, String>>, Vec<PairProblem>> {
+    let (Some(file), Some(certificate)) = (&files.ocsp_file, certificate) else {
+        return Ok(None);
+    };
+    match OcspResponse::read(file, certificate, environment) {
+        Ok(response) => Ok(Some(Ok(response))),
+        Err(OcspProblem::Unusable(reason)) => Ok(Some(Err(reason))),
+        Err(OcspProblem::NoResponse(problem)) => Err(vec![("ocsp", problem)]),
+    }
+}
+
 /// The DNS names of a certificate.
-fn names(certificate: &rustls::pki_types::CertificateDer<'_>) -> Vec<String> {
+fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else {
         return Vec::new();
     };
@@ -231,9 +302,10 @@ fn one_source(entry: &mut CertificateEntry, map: &Node, reader: &mut Reader<'_>)
     let CertificateEntry {
         certificate,
         key,
+        ocsp,
         directory,
     } = entry;
-    if directory.is_some() && (certificate.is_some() || key.is_some()) {
+    if directory.is_some() && (certificate.is_some() || key.is_some() || ocsp.is_some()) {
         let message =
             "a directory has certificates and keys already; make two entries of a list of them";
         reader.problem_of_key(map, "directory", message);
@@ -254,6 +326,7 @@ fn read_source(
         let files = CertificatePair {
             chain_file,
             key_file,
+            ocsp_file: entry.ocsp,
         };
         let loaded = load(files, reader.environment);
         return loaded
@@ -285,10 +358,12 @@ fn entry(source: &CertificateSource) -> CertificateEntry {
             let CertificatePair {
                 chain_file,
                 key_file,
+                ocsp_file,
             } = &certificate.files;
             CertificateEntry {
                 certificate: Some(chain_file.clone()),
                 key: Some(key_file.clone()).filter(|key_file| key_file != chain_file),
+                ocsp: ocsp_file.clone(),
                 directory: None,
             }
         }
@@ -296,6 +371,7 @@ fn entry(source: &CertificateSource) -> CertificateEntry {
             CertificateEntry {
                 certificate: None,
                 key: None,
+                ocsp: None,
                 directory: Some(path.clone()),
             }
         }

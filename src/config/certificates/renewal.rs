@@ -17,7 +17,7 @@ pub struct Validity {
 
 impl Validity {
     /// That of a chain. A certificate whose dates cannot be read limits nothing.
-    pub(in crate::config) fn of(chain: &[CertificateDer<'_>]) -> Self {
+    pub(crate) fn of(chain: &[CertificateDer<'_>]) -> Self {
         let mut validity = Validity {
             from: i64::MIN,
             until: i64::MAX,

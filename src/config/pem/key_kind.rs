@@ -1,5 +1,7 @@
 //! The kind of a private key, for the message that it cannot be used.
 
+use crate::config::der::{IDENTIFIER, INTEGER, OCTETS, SEQUENCE, take};
+
 /// Object identifiers in DER, as keys have them.
 const KINDS: [(&[u8], &str); 8] = [
     (b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01", RSA),
@@ -35,10 +37,6 @@ const ML_DSA: &[u8] = b"\x60\x86\x48\x01\x65\x03\x04\x03";
 
 const RSA: &str = "an RSA key";
 
-const INTEGER: u8 = 0x02;
-const OCTETS: u8 = 0x04;
-const IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
 const PARAMETERS: u8 = 0xa0;
 
 /// The kind of a key of PKCS #8, in words.
@@ -92,23 +90,4 @@ fn on_curve(curve: Option<&[u8]>) -> String {
         Some((_, name)) => format!("an EC key on the curve {name}"),
         None => "an EC key on an unknown curve".to_owned(),
     }
-}
-
-/// The content of the first DER element of `input`, if it has this tag, and the rest of the input.
-fn take(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&first, rest) = input.split_first()?;
-    let (&length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        0..=0x7f => (usize::from(length), rest),
-        0x81..=0x83 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x0f))?;
-            let length = bytes
-                .iter()
-                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-            (length, rest)
-        }
-        _ => return None,
-    };
-    (first == tag).then_some(())?;
-    rest.split_at_checked(length)
 }

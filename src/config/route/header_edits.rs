@@ -16,7 +16,9 @@ section! {
     /// What is changed of the header fields of a message: first `remove`, then `set` and `set_file`, then `add`.
     pub struct HeaderEdits: Eq, Default {
         /// Fields with their values, instead of those that there are. {client_ip}, {host}, {method}, {path}, {pool}, {query},
-        /// {request_id}, {scheme}, {upstream} and {uri} stand for those of the request, and {user} for the one of `basic_auth`.
+        /// {request_id}, {scheme}, {upstream} and {uri} stand for those of the request, {user} for the one of `basic_auth`,
+        /// {client_verify} for SUCCESS or NONE where the listener asks for certificates, and {client_subject} for the name in
+        /// the client's.
         set: Vec<(FieldName, Template)> { fields(editable_field), default "{}" },
         /// A file with further fields to set, for values that are secret: a line for each, as in `authorization: Bearer secret`.
         /// It is read again at each reload.
@@ -45,6 +47,8 @@ impl HeaderEdits {
 /// The variables in values.
 const VARIABLES: &[Variable] = &[
     Variable::ClientIp,
+    Variable::ClientSubject,
+    Variable::ClientVerify,
     Variable::Host,
     Variable::Method,
     Variable::Path,

@@ -27,8 +27,9 @@ pub(in crate::pool) struct PeerTemplate<'a> {
     ca: Option<Arc<CaType>>,
     /// What hosts get if they ask for a certificate.
     client_cert_key: Option<Arc<CertKey>>,
-    /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
-    /// The same goes for those that begin with a PROXY header.
+    /// Pingora's reuse key leaves out the trusted authorities, and of the certificate for hosts all but its serial number. So
+    /// TLS connections stay within their pool, and are not used any more once one of these has changed. Connections that begin
+    /// with a PROXY header stay within their pool as well.
     group_key: u64,
     pub(super) proxy_protocol: Option<config::ProxyProtocolVersion>,
     /// Opens connections that begin with a PROXY header of no client.
@@ -39,23 +40,14 @@ pub(in crate::pool) struct PeerTemplate<'a> {
 impl<'a> PeerTemplate<'a> {
     pub(in crate::pool) fn new(pool: &'a config::Pool, timeouts: &config::Timeouts) -> Self {
         let tls = pool.tls.as_ref();
-        let mut hasher = DefaultHasher::new();
-        pool.name.hash(&mut hasher);
-        let client_cert_key = tls.and_then(cert_key);
-        if let Some(key) = &client_cert_key {
-            // Pingora's reuse key has nothing but the serial numbers.
-            key.key().hash(&mut hasher);
-        }
-        pool.proxy_protocol.hash(&mut hasher);
-        let is_kept_apart = tls.is_some() || pool.proxy_protocol.is_some();
         let proxy_connector = pool.proxy_protocol.map(ProxyConnector::without_client);
         PeerTemplate {
             timeouts: pool.timeouts.over(*timeouts),
             tls,
             protocol: pool.protocol,
-            client_cert_key,
+            client_cert_key: tls.and_then(cert_key),
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
-            group_key: if is_kept_apart { hasher.finish() } else { 0 },
+            group_key: group_key(pool),
             proxy_protocol: pool.proxy_protocol,
             proxy_connector: proxy_connector.map(Arc::new),
             presumed_healthy: pool
@@ -117,6 +109,25 @@ impl<'a> PeerTemplate<'a> {
         }
         peer
     }
+}
+
+/// Zero for connections that any pool may use.
+fn group_key(pool: &config::Pool) -> u64 {
+    if pool.tls.is_none() && pool.proxy_protocol.is_none() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    pool.name.hash(&mut hasher);
+    pool.proxy_protocol.hash(&mut hasher);
+    if let Some(tls) = &pool.tls {
+        let authorities = tls.ca.as_ref().map(|ca| &ca.certificates);
+        authorities.hash(&mut hasher);
+        if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
+            certificate.chain.hash(&mut hasher);
+            key.der_for(&certificate.chain).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
 }
 
 /// Authorities in Pingora's form.

@@ -37,6 +37,10 @@ impl Proxy {
         connection: ConnectionInfo<'_>,
         ctx: &mut RequestContext,
     ) -> Option<Box<LocalMessage>> {
+        if let Some(verification) = connection.verification {
+            let client = ctx.authenticated.get_or_insert_default();
+            client.verification = Some(Arc::clone(verification));
+        }
         if self.challenges.are_pending()
             && let Some(answer) = self.challenge_answer(request)
         {
@@ -51,7 +55,7 @@ impl Proxy {
                 return Some(Box::new(values.https_redirect()));
             }
         }
-        self.refuse(request, connection, ctx).map(Into::into)
+        self.refuse(request, ctx).map(Into::into)
     }
 
     /// Does what the route does with an admitted request. Returns the response if the route responds itself, or if its
@@ -114,12 +118,7 @@ impl Proxy {
             .then(|| Box::new(LocalMessage::challenge_answer(answer)))
     }
 
-    fn refuse(
-        &self,
-        request: RequestView<'_>,
-        connection: ConnectionInfo<'_>,
-        ctx: &mut RequestContext,
-    ) -> Option<LocalResponse> {
+    fn refuse(&self, request: RequestView<'_>, ctx: &mut RequestContext) -> Option<LocalResponse> {
         let client = ctx.origin.map(|origin| origin.client);
         let rate_exceeded = |scope, rate: &_| {
             let counted = self.rate_limiter().check(scope, rate, client, request);
@@ -140,13 +139,8 @@ impl Proxy {
         if !permits(route, client) {
             return Some(LocalResponse::FORBIDDEN);
         }
-        let has_certificate = || {
-            matches!(
-                connection.verification,
-                Some(ClientVerification::Verified(_))
-            )
-        };
-        if route.client_certificate == CertificateMode::Required && !has_certificate() {
+        let subject = ctx.verification().and_then(ClientVerification::subject);
+        if lacks_certificate(route, subject) {
             return Some(LocalResponse::NO_CLIENT_CERTIFICATE);
         }
         let scope = RateScope::Route(&route.matches);
@@ -216,6 +210,11 @@ pub(crate) fn routing_input(request: RequestView<'_>, client: Option<IpAddr>) ->
         fields: request.fields,
         client,
     }
+}
+
+/// Whether a route requires a client's certificate, and a client with this subject has none.
+pub(crate) fn lacks_certificate(route: &Route, subject: Option<&str>) -> bool {
+    route.client_certificate == CertificateMode::Required && subject.is_none()
 }
 
 /// Whether a route permits a client. A client without an IP address is always permitted.

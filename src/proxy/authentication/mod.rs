@@ -6,6 +6,7 @@ mod forward;
 mod password_check;
 mod verified_cache;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use pingora::Error;
@@ -15,6 +16,7 @@ use super::context::RequestContext;
 use super::forwarding::request_id::RequestId;
 use super::forwarding::x_forwarded::ConnectionInfo;
 use super::local_message::LocalMessage;
+use crate::client_certificate::ClientVerification;
 use crate::config::Authentication;
 use crate::message::RequestView;
 
@@ -22,13 +24,15 @@ use copied_fields::CopiedFields;
 
 pub(crate) use password_check::PasswordChecker;
 
-/// What is known of a client that was let in.
+/// What is known of a client.
 #[derive(Debug, Default)]
 pub(crate) struct AuthenticatedClient {
     /// The name of the user, if a password was asked for.
     pub(crate) user: Vec<u8>,
     /// What the service that was asked tells the host.
     pub(crate) copied_fields: CopiedFields,
+    /// The outcome of its listener's request for a certificate. `None`: there was none.
+    pub(crate) verification: Option<Arc<ClientVerification>>,
 }
 
 impl RequestContext {
@@ -62,8 +66,9 @@ impl Proxy {
         };
         ctx.discount_client_wait(began.elapsed());
         Ok(match decision {
-            Ok(client) => {
-                ctx.authenticated = Some(Box::new(client));
+            Ok((user, copied_fields)) => {
+                let client = ctx.authenticated.get_or_insert_default();
+                (client.user, client.copied_fields) = (user, copied_fields);
                 None
             }
             Err(response) => Some(response),
@@ -75,17 +80,17 @@ impl Proxy {
         request: RequestView<'_>,
         connection: ConnectionInfo<'_>,
         ctx: &RequestContext,
-    ) -> Result<AuthenticatedClient, Box<LocalMessage>> {
-        let mut client = AuthenticatedClient::default();
+    ) -> Result<(Vec<u8>, CopiedFields), Box<LocalMessage>> {
+        let (mut user, mut copied_fields) = (Vec::new(), CopiedFields::default());
         if let Some(route) = ctx.route() {
             let Authentication { basic_auth, auth } = &route.authentication;
             if let Some(basic) = basic_auth {
-                client.user = basic::authenticate(self.password_checker(), basic, request).await?;
+                user = basic::authenticate(self.password_checker(), basic, request).await?;
             }
             if let Some(auth) = auth {
-                client.copied_fields = forward::ask(self, auth, request, connection, ctx).await?;
+                copied_fields = forward::ask(self, auth, request, connection, ctx).await?;
             }
         }
-        Ok(client)
+        Ok((user, copied_fields))
     }
 }

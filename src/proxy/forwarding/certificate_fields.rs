@@ -43,7 +43,7 @@ pub(super) fn set_certificate_fields(
             for (name, _) in &DETAILS {
                 request.remove(name);
             }
-            return request.set(VERIFY, b"NONE");
+            return request.set(VERIFY, verification.verdict().as_bytes());
         }
         ClientVerification::Verified(certificate) => certificate,
     };
@@ -57,5 +57,5 @@ pub(super) fn set_certificate_fields(
     for ((_, written), value) in DETAILS.iter().zip(values) {
         request.set(written, value.as_bytes())?;
     }
-    request.set(VERIFY, b"SUCCESS")
+    request.set(VERIFY, verification.verdict().as_bytes())
 }

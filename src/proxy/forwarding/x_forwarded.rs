@@ -29,7 +29,7 @@ pub(crate) struct ConnectionInfo<'a> {
     /// The local address of the connection, or that of its listener.
     pub(crate) local: Option<SocketAddr>,
     /// What the listener knows of the client's certificate. `None`: it asks for none.
-    pub(crate) verification: Option<&'a ClientVerification>,
+    pub(crate) verification: Option<&'a Arc<ClientVerification>>,
     /// The connection as hosts of pools with `proxy_protocol` learn of it. `None`: there is no such pool.
     pub(crate) proxied: Option<&'a Arc<ProxiedConnection>>,
 }

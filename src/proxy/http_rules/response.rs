@@ -193,6 +193,7 @@ mod tests {
         body: None,
         max_connections: None,
         max_connections_per_client: None,
+        max_handshakes: None,
         max_requests_per_connection: None,
         min_body_rate: None,
         rate: None,

@@ -18,6 +18,7 @@ use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use crate::client_certificate::ClientVerification;
@@ -92,7 +93,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Waits for connections and accepts the queued ones, up to [`BATCH`].
+    /// Waits for connections and accepts the queued ones, up to [`BATCH`]. Then the worker's other tasks run.
     async fn accept_some(&self) {
         let ListenerContext {
             address,
@@ -131,6 +132,8 @@ impl AcceptLoop {
                 Err(error) => debug!("{address}: {error}"),
             }
         }
+        // More connections may wait, but so may requests on those that are open.
+        yield_now().await;
     }
 }
 
@@ -335,20 +338,33 @@ impl ListenerContext {
         let limit = self.active.load().timeouts.client_head;
         let mut stream = ReadAhead::new(stream);
         let handshake = async {
-            match stream.is_plain_http().await {
-                Ok(true) => Ok(Err(stream)),
-                // The handshake reports a read error.
-                _ => in_turn(acceptor.tls_handshake(stream)).await.map(Ok),
+            if let Ok(true) = stream.is_plain_http().await {
+                return Ok(Begun::Plain(Box::new(stream)));
             }
+            // A client that has sent nothing yet is a connection like others.
+            let limit = self.active.load().limits.max_handshakes;
+            let Some(_guard) = self.connections.begin_handshake(limit) else {
+                return Ok(Begun::TooMany);
+            };
+            // The handshake reports a read error.
+            in_turn(acceptor.tls_handshake(stream))
+                .await
+                .map(Begun::Done)
         };
         match timeout(limit, handshake).await {
-            Ok(Ok(Err(plain))) => {
+            Ok(Ok(Begun::Plain(plain))) => {
                 self.counts.count_handshake(HandshakeOutcome::Failed);
                 debug!("{}: {peer}: HTTP without TLS", self.address);
-                self.app.refuse_plain(plain, peer.ip()).await;
+                self.app.refuse_plain(*plain, peer.ip()).await;
                 None
             }
-            Ok(Ok(Ok(stream))) => {
+            Ok(Ok(Begun::TooMany)) => {
+                self.counts.count_handshake(HandshakeOutcome::TooMany);
+                let line = format!("{}: too many TLS handshakes at once", self.address);
+                self.connections.warn_rate_limited(&line);
+                None
+            }
+            Ok(Ok(Begun::Done(stream))) => {
                 let digest = stream.get_ssl_digest();
                 let version = digest.as_ref().map_or("", |digest| &digest.version);
                 self.counts.count_handshake(HandshakeOutcome::Done(version));
@@ -366,6 +382,16 @@ impl ListenerContext {
             }
         }
     }
+}
+
+/// What has become of the beginning of a TLS connection.
+enum Begun<T> {
+    /// The client speaks HTTP without TLS.
+    Plain(Box<ReadAhead>),
+    /// There are too many handshakes already.
+    TooMany,
+    /// The handshake is complete.
+    Done(T),
 }
 
 /// Wraps a socket connected to `peer` as Pingora's stream type.

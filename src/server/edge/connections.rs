@@ -28,6 +28,8 @@ pub(in crate::server) struct Connections {
     by_worker: Vec<Arc<AtomicUsize>>,
     /// The largest number of connections that the descriptors allow.
     connection_capacity: u64,
+    /// TLS handshakes in progress.
+    handshakes: AtomicU64,
     ended: Notify,
     /// Connections by client network, counted while there is a limit per client.
     clients: Mutex<HashMap<IpAddr, u64>>,
@@ -42,6 +44,7 @@ impl Connections {
             open: AtomicU64::new(0),
             by_worker: by_worker.collect(),
             connection_capacity,
+            handshakes: AtomicU64::new(0),
             ended: Notify::new(),
             clients: Mutex::default(),
             last_warning: Mutex::default(),
@@ -84,6 +87,18 @@ impl Connections {
     /// Whether there is capacity for one more connection.
     pub(super) fn has_capacity(&self, limit: Option<u64>) -> bool {
         self.open.load(Ordering::Relaxed) < limit.unwrap_or(self.connection_capacity)
+    }
+
+    /// Number of TLS handshakes in progress.
+    pub(in crate::server) fn handshakes(&self) -> u64 {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a TLS handshake until the returned value is dropped. `None`: there are `limit` already.
+    pub(super) fn begin_handshake(&self, limit: Option<u64>) -> Option<HandshakeGuard<'_>> {
+        let before = self.handshakes.fetch_add(1, Ordering::Relaxed);
+        let guard = HandshakeGuard(self);
+        limit.is_none_or(|limit| before < limit).then_some(guard)
     }
 
     /// Waits until a connection has ended, for a second at most: other parts of the process may release descriptors,
@@ -156,6 +171,16 @@ impl Drop for ConnectionGuard {
             }
         }
         self.connections.ended.notify_waiters();
+    }
+}
+
+/// A TLS handshake in progress. Dropping it decrements the count.
+#[derive(Debug)]
+pub(super) struct HandshakeGuard<'a>(&'a Connections);
+
+impl Drop for HandshakeGuard<'_> {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

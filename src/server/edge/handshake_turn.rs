@@ -1,15 +1,15 @@
-//! Lets a worker compute one TLS handshake at a time, with its other connections in between.
+//! Lets a worker compute one step of one TLS handshake at a time, with its other connections in between.
 //!
 //! A full handshake takes a worker up to a millisecond, most of it for the signature. When many clients connect at once,
 //! all of these would stand in the worker's queue before the connections that it serves already. Here at most one does:
-//! the next one gets its turn when all that was ready meanwhile has been served.
+//! the next one gets its turn when all that was ready meanwhile has been served. Each step takes a turn, so it makes no
+//! difference in how many pieces a client sends its messages.
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 
 thread_local! {
@@ -17,18 +17,32 @@ thread_local! {
     static TURN: Arc<Semaphore> = Arc::new(Semaphore::new(1));
 }
 
-/// Begins a handshake when it is its turn. The client's first message has arrived, so what is computed for it comes with the
-/// first poll; what follows takes little, and may wait for the client.
+/// Tells a handshake that waits for its client that it can go on, when it has its turn.
+#[derive(Debug, Default)]
+struct StepWaker(Notify);
+
+impl Wake for StepWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// Runs a handshake, each step of it in turn.
 pub(super) async fn in_turn<T>(handshake: impl Future<Output = T>) -> T {
     let mut handshake = pin!(handshake);
-    // An error means that the semaphore was closed, and none ever is.
-    let turn = TURN.with(Arc::clone).acquire_owned().await;
-    let begun = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await;
-    yield_now().await;
-    drop(turn);
-    match begun {
-        Poll::Ready(done) => done,
-        Poll::Pending => handshake.await,
+    let step = Arc::<StepWaker>::default();
+    let waker = Waker::from(Arc::clone(&step));
+    loop {
+        // An error means that the semaphore was closed, and none ever is.
+        let turn = TURN.with(Arc::clone).acquire_owned().await;
+        let polled = handshake.as_mut().poll(&mut Context::from_waker(&waker));
+        // The system is asked for what has become ready before the next turn.
+        yield_now().await;
+        drop(turn);
+        match polled {
+            Poll::Ready(done) => return done,
+            Poll::Pending => step.0.notified().await,
+        }
     }
 }
 
@@ -42,7 +56,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn other_tasks_run_between_two_handshakes() {
+    async fn other_tasks_run_between_two_steps_of_handshakes() {
         let (order, is_over) = (
             Arc::new(Mutex::new(Vec::new())),
             Arc::<AtomicBool>::default(),
@@ -53,12 +67,13 @@ mod tests {
         };
         let mut handshakes = JoinSet::new();
         for number in 0..10 {
-            let (begins, ends) = (note("begins"), note("ends"));
+            let (step, ends) = (note("step"), note("ends"));
             handshakes.spawn(in_turn(async move {
-                begins();
-                // Some wait for the client.
+                step();
+                // Some wait for the client, and go on later.
                 if number % 2 == 0 {
                     yield_now().await;
+                    step();
                 }
                 ends();
             }));
@@ -75,10 +90,10 @@ mod tests {
         other.await.unwrap();
         let order = order.lock().unwrap();
         assert_eq!(order.iter().filter(|what| **what == "ends").count(), 10);
-        let turns = order.split(|what| *what == "begins");
+        let turns = order.split(|what| *what == "step");
         let between = Vec::from_iter(turns.map(|turn| turn.contains(&"other")));
-        assert_eq!(between.len(), 11);
-        assert!(between[1..10].iter().all(|others| *others), "{order:?}");
+        assert_eq!(between.len(), 16);
+        assert!(between[1..15].iter().all(|others| *others), "{order:?}");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::acme_challenges::AcmeChallenges;
-use crate::config::ListenerTls;
+use crate::config::{Certificate, ListenerTls, Validity};
 use crate::timestamp::Timestamp;
 
 /// The protocol of authorities that ask for the answer to a challenge (RFC 8737 6.2).
@@ -24,11 +24,19 @@ pub(super) struct Certificates {
 /// The certificates of a listener by name.
 #[derive(Debug)]
 struct CertificateIndex {
-    exact: HashMap<String, Arc<CertifiedKey>>,
+    exact: HashMap<String, Arc<ServedCertificate>>,
     /// By what follows the `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    wildcard: HashMap<String, Arc<ServedCertificate>>,
     /// For all other names; `None`: such handshakes are refused.
-    default: Option<Arc<CertifiedKey>>,
+    default: Option<Arc<ServedCertificate>>,
+}
+
+/// A certificate as clients get it.
+#[derive(Debug)]
+struct ServedCertificate {
+    certified: Arc<CertifiedKey>,
+    /// The same with an OCSP response, and when clients accept that.
+    stapled: Option<(Validity, Arc<CertifiedKey>)>,
 }
 
 impl Certificates {
@@ -45,32 +53,49 @@ impl Certificates {
     }
 }
 
+impl ServedCertificate {
+    fn new(certificate: &Certificate) -> Self {
+        let certified = Arc::clone(&certificate.certified);
+        let stapled = certificate.response().map(|response| {
+            let mut stapled = CertifiedKey::clone(&certified);
+            stapled.ocsp = Some(response.der.clone());
+            (response.validity, Arc::new(stapled))
+        });
+        ServedCertificate { certified, stapled }
+    }
+
+    /// What clients get at this time.
+    fn at(&self, now: impl FnOnce() -> i64) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((validity, stapled)) if validity.includes(now()) => stapled,
+            _ => &self.certified,
+        }
+    }
+}
+
 impl CertificateIndex {
     fn new(tls: &ListenerTls) -> Self {
-        let default = tls.all_certificates().next();
-        let default = default.filter(|_| !tls.sni_strict);
+        let default = tls.default_certificate();
         let mut index = CertificateIndex {
             exact: HashMap::new(),
             wildcard: HashMap::new(),
-            default: default.map(|certificate| Arc::clone(&certificate.certified)),
+            default: default.map(|certificate| Arc::new(ServedCertificate::new(certificate))),
         };
-        let now = Timestamp::now().unix_seconds() as i64;
-        for certificate in tls.sources().flat_map(|source| source.by_preference(now)) {
-            for name in &certificate.names {
+        for (certificate, names) in tls.serving(unix_now()) {
+            let served = Arc::new(ServedCertificate::new(certificate));
+            for name in names {
                 let (names, name) = match name.strip_prefix("*.") {
                     Some(domain) => (&mut index.wildcard, domain),
-                    None => (&mut index.exact, name.as_str()),
+                    None => (&mut index.exact, name),
                 };
-                names
-                    .entry(name.to_owned())
-                    .or_insert_with(|| Arc::clone(&certificate.certified));
+                names.insert(name.to_owned(), Arc::clone(&served));
             }
         }
         index
     }
 
     /// The certificate for a name in lower case.
-    fn for_name(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    fn for_name(&self, name: &str) -> Option<&Arc<ServedCertificate>> {
         // A trailing dot names the same host; certificates never have it.
         let name = name.strip_suffix('.').unwrap_or(name);
         let by_wildcard = || {
@@ -91,7 +116,8 @@ impl ResolvesServerCert for Certificates {
         let index = self.index.load();
         // rustls has it in lower case.
         let named = hello.server_name().and_then(|name| index.for_name(name));
-        named.or(index.default.as_ref()).cloned()
+        let served = named.or(index.default.as_ref())?;
+        Some(Arc::clone(served.at(unix_now)))
     }
 }
 
@@ -100,4 +126,8 @@ fn is_challenge(hello: &ClientHello<'_>) -> bool {
     hello.alpn().is_some_and(|mut protocols| {
         protocols.next() == Some(CHALLENGE_PROTOCOL) && protocols.next().is_none()
     })
+}
+
+fn unix_now() -> i64 {
+    Timestamp::now().unix_seconds() as i64
 }

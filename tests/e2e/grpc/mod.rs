@@ -10,7 +10,6 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use serde_json::Value;
 
 use crate::support::http2::{Http2, Http2Response};
 use crate::support::http2_backend::{Http2Backend, Stream};
@@ -92,17 +91,6 @@ fn host_of_statuses(in_trailers: bool) -> Http2Backend {
     })
 }
 
-fn log_lines(ballast: &Ballast, count: usize) -> Vec<Value> {
-    let path = ballast.path("access.log");
-    let read = || std::fs::read_to_string(&path).unwrap_or_default();
-    wait_until(SOON, "the lines of the log", || {
-        read().lines().count() >= count
-    });
-    let lines = read();
-    let lines = lines.lines().map(serde_json::from_str);
-    lines.map(|line| line.expect("JSON")).collect()
-}
-
 #[test]
 fn a_unary_call_has_its_trailers_and_its_status_in_log_and_metrics() {
     let (host, admin) = (host_of_statuses(true), free());
@@ -118,7 +106,7 @@ fn a_unary_call_has_its_trailers_and_its_status_in_log_and_metrics() {
     for number in ["5", "14", "99"] {
         assert_eq!(unary(&mut client, call(number, &[])).0.status, 200);
     }
-    let lines = log_lines(&ballast, 4);
+    let lines = ballast.access_log(4);
     let logged = Vec::from_iter(lines.iter().map(|line| line["grpc_status"].as_u64()));
     assert_eq!(logged, [Some(0), Some(5), Some(14), Some(2)]);
     assert_eq!(lines[2]["ending"], "complete");
@@ -249,7 +237,7 @@ fn a_deadline_ends_the_call_and_is_not_held_against_the_host() {
     assert_eq!(host.last().headers()["grpc-timeout"], "100m");
     let quick = call("quick", &[("grpc-timeout", "10S"), ("x-quick", "1")]);
     assert_eq!(unary(&mut client, quick).1, 0);
-    let line = &log_lines(&ballast, 3)[0];
+    let line = &ballast.access_log(3)[0];
     assert_eq!(
         (&line["ending"], &line["grpc_status"]),
         (&"deadline".into(), &4.into())

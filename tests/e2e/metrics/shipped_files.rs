@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::scrape::Scrape;
 use crate::admin::with_admin;
-use crate::support::{Authority, Backend, LISTEN, Setup, peer};
+use crate::support::{Authority, Backend, LISTEN, Setup, file, peer};
 
 fn conf(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -31,13 +31,15 @@ fn names(text: &str) -> BTreeSet<&str> {
 fn dashboard_and_alerts_query_existing_metrics() {
     let backend = Backend::start_new("a");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let identity = Authority::new("any").issue(&["a.test"]);
-    let (certificate, key) = identity.write(folder.path(), "a");
-    // Certificates have their own series.
+    let authority = Authority::new("any");
+    authority.issue(&["a.test"]).write(folder.path(), "a");
+    authority.write(folder.path(), "ca.pem");
+    file(folder.path(), "ca.crl", &authority.revoke(&[], 2099));
+    // Certificates and revocation lists have their own series.
+    let path = folder.path().display();
     let setup = Setup::of(&[&backend]).top(&format!(
-        "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {}, key: {} }}] }} }}]",
-        certificate.display(),
-        key.display()
+        "listeners: [{{ address: \"{LISTEN}\", tls: {{ certificates: [{{ certificate: {path}/a.crt, key: {path}/a.key }}], \
+         client_certificates: {{ ca: {path}/ca.pem, crl: {path}/ca.crl }} }} }}]"
     ));
     let (setup, admin) = with_admin(setup);
     let _ballast = setup.start();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -327,6 +328,19 @@ impl Ballast {
     #[track_caller]
     pub(crate) fn check(&self) -> Finished {
         self.command(&["check"])
+    }
+
+    /// The lines of the access log in `access.log`, as soon as there are `count` of them.
+    #[track_caller]
+    pub(crate) fn access_log(&self, count: usize) -> Vec<Value> {
+        let path = self.path("access.log");
+        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        wait_until(SOON, "the lines of the log", || {
+            read().lines().count() >= count
+        });
+        let lines = read();
+        let lines = lines.lines().map(serde_json::from_str);
+        lines.map(|line| line.expect("JSON")).collect()
     }
 
     /// Tries to run its configuration a second time.

@@ -19,6 +19,7 @@ mod reply;
 mod serve;
 mod setup;
 mod tls;
+mod tls_site;
 mod wait;
 mod wire;
 
@@ -36,6 +37,9 @@ pub(crate) use process::{accepted_at, allowed_descriptors, descriptors, processo
 pub(crate) use reply::{CannedResponse, Next, Reply};
 pub(crate) use serve::HEALTH_PATH;
 pub(crate) use setup::Setup;
-pub(crate) use tls::{Authority, Identity, alert, handshake_kind, served_certificate};
+pub(crate) use tls::{
+    Authority, Identity, alert, handshake_kind, served_certificate, stapled_response,
+};
+pub(crate) use tls_site::TlsSite;
 pub(crate) use wait::{SOON, wait_for, wait_until};
 pub(crate) use wire::{Framing, Head, Wire};

@@ -3,8 +3,9 @@
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
@@ -70,6 +71,49 @@ impl Authority {
     /// Its certificate.
     pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
+    }
+
+    /// What OpenSSL's OCSP responder says of a certificate, good for a week, on a day such as `2030-01-31`; without one
+    /// today.
+    pub(crate) fn ocsp_response(
+        &self,
+        identity: &Identity,
+        is_revoked: bool,
+        day: Option<&str>,
+    ) -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let ca = write(folder.path(), "ca.pem", &self.pem());
+        let key = write(folder.path(), "ca.key", &self.issuer.key().serialize_pem());
+        let serial = format!("{:04X}", identity.serial);
+        let state = if is_revoked {
+            "R\t991231235959Z\t200101000000Z"
+        } else {
+            "V\t991231235959Z\t"
+        };
+        let index = format!("{state}\t{serial}\tunknown\t/CN=any\n");
+        let index = write(folder.path(), "index", &index);
+        let response = folder.path().join("response");
+        let mut command = match day {
+            Some(day) => {
+                let mut command = Command::new("faketime");
+                command.arg(format!("{day} 12:00:00")).arg("openssl");
+                command
+            }
+            None => Command::new("openssl"),
+        };
+        command.args(["ocsp", "-no_nonce", "-noverify"]);
+        command
+            .arg("-index")
+            .arg(index)
+            .arg("-rsigner")
+            .arg(&ca)
+            .arg("-rkey")
+            .arg(key);
+        command.arg("-CA").arg(&ca).arg("-issuer").arg(&ca);
+        command.args(["-serial", &format!("0x{serial}"), "-ndays", "7", "-respout"]);
+        let output = command.arg(&response).output().expect("OpenSSL runs");
+        assert!(output.status.success(), "{output:?}");
+        std::fs::read(response).expect("it is written")
     }
 
     /// A server's certificate for these names (DNS names or addresses).
@@ -240,11 +284,22 @@ pub(crate) fn served_certificate(
     address: SocketAddr,
     name: Option<&str>,
 ) -> std::io::Result<Vec<u8>> {
+    served(address, name).map(|(certificate, _)| certificate)
+}
+
+/// The OCSP response that such a handshake gets; empty: none.
+pub(crate) fn stapled_response(address: SocketAddr, name: &str) -> Vec<u8> {
+    let (_, response) = served(address, Some(name)).expect("a handshake");
+    response
+}
+
+fn served(address: SocketAddr, name: Option<&str>) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let anyone = Arc::new(Anyone::default());
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("the provider knows TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_custom_certificate_verifier(Arc::clone(&anyone) as Arc<_>)
         .with_no_client_auth();
     // Addresses are never sent as names.
     let name = ServerName::try_from(name.unwrap_or("127.0.0.1").to_owned()).expect("a name");
@@ -255,7 +310,8 @@ pub(crate) fn served_certificate(
         session.complete_io(&mut socket)?;
     }
     let chain = session.peer_certificates().unwrap_or_default();
-    Ok(chain[0].to_vec())
+    let response = anyone.response.lock().expect("no test panics with it");
+    Ok((chain[0].to_vec(), response.clone()))
 }
 
 /// How the handshake of a request for `a.test` went. The answer is read to its end, so that the session can be resumed.
@@ -311,8 +367,11 @@ pub(crate) fn alert(address: SocketAddr, client: &Arc<ClientConfig>) -> Option<S
 }
 
 /// Accepts every certificate.
-#[derive(Debug)]
-struct Anyone;
+#[derive(Debug, Default)]
+struct Anyone {
+    /// The OCSP response that came with it.
+    response: Mutex<Vec<u8>>,
+}
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
@@ -320,9 +379,11 @@ impl ServerCertVerifier for Anyone {
         _end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let mut response = self.response.lock().expect("no test panics with it");
+        *response = ocsp_response.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 

@@ -11,6 +11,7 @@ const LIMITS: Limits = Limits {
     body: Some(10),
     max_connections: None,
     max_connections_per_client: None,
+    max_handshakes: None,
     max_requests_per_connection: None,
     min_body_rate: None,
     rate: None,
