@@ -1,6 +1,7 @@
 //! The phases of a request, in the order in which Pingora calls them.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -165,7 +166,7 @@ impl ProxyHttp for Proxy {
         if deadlines::are_own(session, ctx) {
             options.read_timeout = Some(timeouts.tunnel);
         }
-        // Over HTTP/2 there are no upgrades, and Pingora sends chunks for its responses without a length.
+        // Pingora cannot ask hosts of HTTP/2 for tunnels, and sends chunks for their responses without a length.
         let needs_http1 = ctx.upgrade.is_some() || session.req_header().version == Version::HTTP_10;
         if needs_http1 {
             options.set_http_version(1, 1);
@@ -173,7 +174,9 @@ impl ProxyHttp for Proxy {
         // Such a connection outlives its first client.
         let is_shared = ctx.pool().protocol().may_be_http2() && !needs_http1;
         if ctx.upgrade.is_some() {
-            upgrade_connector::prepare(&mut peer, client::lend_socket(session.as_downstream_mut()));
+            let lent = client::lend_socket(session.as_downstream_mut());
+            let state = || client::state_of(session.as_downstream()).map(Arc::clone);
+            upgrade_connector::prepare(&mut peer, lent.or_else(state));
         } else if !is_shared && let Some(state) = client::lend_socket(session.as_downstream_mut()) {
             peer.options.custom_l4 = Some(state);
         }
@@ -333,6 +336,7 @@ impl ProxyHttp for Proxy {
         if *error.esource() == ErrorSource::Upstream
             && *error.etype() == ErrorType::ReadTimedout
             && !session.is_body_done()
+            && !client::has_ended_tunnel(session.as_downstream())
         {
             // The host's deadline expired because the client had not sent the rest of the request.
             error.as_down();

@@ -7,7 +7,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::{connection, deadlines, header_rules, is_over_tls};
+use super::{client, connection, deadlines, header_rules, is_over_tls};
 use crate::config::Protocol;
 use crate::message::{RequestView, framing};
 use crate::proxy::compression::ResponseFacts;
@@ -91,6 +91,15 @@ pub(super) fn filter_response(
         // The host would take the rest of the request for bytes of the new protocol.
         let early = "the host switched protocols before the request was complete";
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
+    }
+    let request = session.req_header();
+    if upgraded
+        && request.version == Version::HTTP_2
+        && !client::is_accepted(&request.headers, &response.headers)
+    {
+        // The client gets no Sec-WebSocket-Accept that it could check.
+        let wrong = "the host's Sec-WebSocket-Accept is missing or wrong";
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, wrong).into_up());
     }
     if deadlines::are_own(session, ctx) && !upgraded {
         ctx.has_response_deadline = true;

@@ -73,7 +73,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
             Arc::clone(client.state()),
             shutdown.clone(),
         );
-        connection.serve(client).await;
+        // The state of HTTP/2 would otherwise be a part of each connection of HTTP/1.1.
+        Box::pin(connection.serve(client)).await;
     }
 }
 

@@ -10,21 +10,18 @@ use std::task::Poll;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use h2::server::Builder;
 use http::StatusCode;
 use log::debug;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{
-    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
-};
-use pingora::protocols::{
-    Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl, Stream as Socket,
-};
+use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use pingora::server::ShutdownWatch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::connection_lifetime::{ConnectionLifetime, MAX_WASTED_STREAMS, ShutdownState};
+use super::extended_connect::{Tunnel, is_offered};
 use super::h2_stream::H2Stream;
 use super::upload_windows::{self, UploadWindows};
 use crate::deadline_timer::DeadlineTimer;
@@ -70,7 +67,7 @@ enum ConnectionEvent {
     /// The process is shutting down.
     ProcessStopping,
     StreamEnded(Result<bool, JoinError>),
-    StreamAccepted(Box<H2Accept>),
+    StreamAccepted(Box<H2Stream>),
     /// A head was not complete in time, or the client sent too many frames that carry no request.
     Aborted,
     /// Uploads have progressed, so the windows may grow.
@@ -81,7 +78,7 @@ enum ConnectionEvent {
     ResponseUnread,
 }
 
-type ServerConnection = h2::server::Connection<Socket, Bytes>;
+type ServerConnection = h2::server::Connection<ClientStream, Bytes>;
 
 impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
     pub(crate) fn new(
@@ -117,7 +114,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         let options = options(&self.active.load());
         let opened = tokio::select! {
             biased;
-            opened = handshake(Box::new(client), Some(options)) => opened,
+            opened = options.handshake(client) => opened,
             () = aborted(&self.state, false) => return debug!("no HTTP/2 preface in time"),
         };
         match opened {
@@ -168,8 +165,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             biased;
             () = wait_for_shutdown(&mut self.shutdown), if self.in_flight.is_none() => ConnectionEvent::ProcessStopping,
             Some(ended) = self.streams.join_next() => ConnectionEvent::StreamEnded(ended),
-            accepted = HttpSession::from_h2_conn(connection, Arc::clone(digest)) => match accepted {
-                Ok(accepted) => ConnectionEvent::StreamAccepted(Box::new(accepted?)),
+            accepted = connection.accept() => match accepted? {
+                Ok((request, responder)) => {
+                    let (peer, digest) = (self.state.peer(), Arc::clone(digest));
+                    let stream = H2Stream::new(request, responder, peer, digest);
+                    ConnectionEvent::StreamAccepted(Box::new(stream))
+                }
                 Err(error) => {
                     debug!("{error}");
                     return None;
@@ -203,10 +204,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
                 self.lifetime
                     .note_stream_end(answered.unwrap_or(true), is_last);
             }
-            ConnectionEvent::StreamAccepted(accepted) => match *accepted {
-                H2Accept::Session(session) => self.accept(session),
-                H2Accept::Rejected => self.lifetime.note_wasted_stream(),
-            },
+            ConnectionEvent::StreamAccepted(stream) => self.accept(stream),
             ConnectionEvent::Aborted => {
                 match self.state.abort_reason() {
                     AbortReason::FrameFlood => {
@@ -223,12 +221,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
     }
 
     /// Serves a request in its own task, so that a panic affects only this request.
-    fn accept(&mut self, session: HttpSession) {
+    fn accept(&mut self, mut stream: Box<H2Stream>) {
         if self.lifetime.is_shutting_down_abruptly() {
             return;
         }
         self.stream_count += 1;
-        let mut stream = H2Stream::new(session, self.state.peer());
         // Earlier streams were reset, and their requests have not been cleaned up yet.
         let is_crowded = self.streams.len() >= MAX_REQUESTS;
         let has_seen_goaway = self.lifetime.has_client_seen_goaway();
@@ -239,6 +236,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
         let active = self.active.load();
         if !stream.is_well_formed() {
             let status = StatusCode::BAD_REQUEST;
+            return self.reject_stream(stream, status, TerminationReason::BadRequest);
+        }
+        let tunnel = stream.tunnel();
+        let has_tunnel = tunnel == Tunnel::Requested && is_offered(&active.upgrades);
+        if tunnel != Tunnel::None && !has_tunnel {
+            let status = StatusCode::NOT_IMPLEMENTED;
             return self.reject_stream(stream, status, TerminationReason::BadRequest);
         }
         if stream.request().headers.len() > active.limits.fields {
@@ -277,14 +280,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
                 );
                 return status.is_some();
             }
-            let session = ServerSession::new_custom(Box::new(stream));
+            let session = ServerSession::new_custom(stream);
             app.process_new_http(session, &shutdown).await;
             state.has_response_started()
         });
     }
 
     /// Responds to a stream without passing it to the proxy, and reports the request.
-    fn reject_stream(&self, stream: H2Stream, status: StatusCode, termination: TerminationReason) {
+    fn reject_stream(
+        &self,
+        stream: Box<H2Stream>,
+        status: StatusCode,
+        termination: TerminationReason,
+    ) {
         stream.respond_with_status(status);
         report_early_error(
             &self.active.load(),
@@ -312,9 +320,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
     }
 }
 
-/// Limits on what a client may send and make the proxy buffer.
-fn options(active: &ActiveConfig) -> H2Options {
-    let mut options = default_h2_options();
+/// Limits on what a client may send and make the proxy buffer, and whether it may ask for tunnels.
+fn options(active: &ActiveConfig) -> Builder {
+    let mut options = Builder::new();
     options
         .max_concurrent_streams(MAX_STREAMS as u32)
         .max_header_list_size(u32::try_from(active.limits.head).unwrap_or(u32::MAX))
@@ -322,6 +330,9 @@ fn options(active: &ActiveConfig) -> H2Options {
         .initial_connection_window_size(upload_windows::INITIAL_CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(MAX_WASTED_STREAMS));
+    if is_offered(&active.upgrades) {
+        options.enable_connect_protocol();
+    }
     options
 }
 

@@ -1,7 +1,8 @@
-//! A client's HTTP/2 connection: a connection loop around the `h2` crate and Pingora's session of a stream.
+//! A client's HTTP/2 connection: a connection loop around the `h2` crate, and the session of a stream for Pingora.
 
 mod connection;
 mod connection_lifetime;
+mod extended_connect;
 mod frame;
 mod h2_fields;
 mod h2_frames;
@@ -10,10 +11,12 @@ mod hpack;
 mod huffman;
 mod idle_frame_budget;
 mod odd_path;
+mod open_streams;
 mod path_rewriter;
 mod upload_windows;
 
 pub(super) use connection::H2Connection;
+pub(in crate::pingora_driver) use extended_connect::is_accepted;
 pub(super) use h2_frames::{H2Frames, ReadOutcome};
 pub(super) use h2_stream::H2Stream;
 pub(super) use path_rewriter::PathRewriter;
