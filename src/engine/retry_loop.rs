@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::time::Instant;
@@ -225,10 +225,10 @@ impl Exchange<'_> {
     ) -> Result<()> {
         edits.clear();
         let absolute = split_absolute_target(request);
-        let host = match &absolute {
-            Some((authority, _)) => {
+        let host = match request.authority {
+            Some(authority) => {
                 edits.set("Host", authority)?;
-                Some(*authority)
+                Some(authority)
             }
             None => request.get(&HOST),
         };
@@ -243,6 +243,7 @@ impl Exchange<'_> {
             rewritten = route.target(target);
         }
         let target = rewritten.as_deref().unwrap_or(target);
+        let is_chunked = sender.is_chunked();
         let write_head = |out: &mut Vec<u8>| {
             write_request_line(out, request.method.as_str().as_bytes(), target);
             for line in request.fields.lines() {
@@ -258,7 +259,7 @@ impl Exchange<'_> {
             if let ContentLength::NonCanonical(length) = content_length {
                 write_number_field(out, b"Content-Length", length);
             }
-            if request.fields.contains(&TRANSFER_ENCODING) {
+            if is_chunked {
                 write_field(out, b"Transfer-Encoding", b"chunked");
             }
             write_head_end(out);

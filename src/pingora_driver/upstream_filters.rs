@@ -7,7 +7,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::{client, connection, deadlines, header_rules, is_over_tls};
+use super::{connection, deadlines, header_rules, is_over_tls};
 use crate::config::Protocol;
 use crate::message::{RequestView, framing};
 use crate::proxy::compression::ResponseFacts;
@@ -95,7 +95,7 @@ pub(super) fn filter_response(
     let request = session.req_header();
     if upgraded
         && request.version == Version::HTTP_2
-        && !client::is_accepted(&request.headers, &response.headers)
+        && !http_rules::is_websocket_accepted((&request.headers).into(), (&response.headers).into())
     {
         // The client gets no Sec-WebSocket-Accept that it could check.
         let wrong = "the host's Sec-WebSocket-Accept is missing or wrong";

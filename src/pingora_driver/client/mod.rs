@@ -32,7 +32,6 @@ use http2::H2Stream;
 
 pub(crate) use connection_state::ConnectionState;
 pub(super) use disconnect::{check_disconnect, lend_socket, wait_for_disconnect};
-pub(super) use http2::is_accepted;
 pub use panic_guard::PanicGuard;
 pub use stream::ClientStream;
 

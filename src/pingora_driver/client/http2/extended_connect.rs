@@ -9,26 +9,18 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-
-use crate::message::Malformed;
 
 /// The only protocol that extended CONNECT is served for. Others do not have a handshake in HTTP/1.1.
 const WEBSOCKET: &str = "websocket";
-
-/// What a host appends to the key, RFC 6455 1.3.
-const KEY_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The tunnel that a stream asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tunnel {
     /// None: an ordinary request.
     None,
-    /// One of another protocol.
-    Unknown,
     /// A WebSocket, which the host has not accepted.
     Requested,
     /// Both sides send bytes.
@@ -41,19 +33,19 @@ pub(super) fn is_offered(upgrades: &[Arc<str>]) -> bool {
     upgrades.any(|protocol| protocol.eq_ignore_ascii_case(WEBSOCKET))
 }
 
-/// Turns a request for a WebSocket into the upgrade of HTTP/1.1.
+/// Turns a request for a WebSocket into the upgrade of HTTP/1.1. `false`: it is an ordinary request.
 ///
 /// # Errors
-/// If the request announces a body.
-pub(super) fn tunnel_of(request: &mut RequestHeader) -> Result<Tunnel, Malformed> {
+/// The status of the response to a request for another protocol, or to one that announces a body.
+pub(super) fn begin(request: &mut RequestHeader) -> std::result::Result<bool, StatusCode> {
     let Some(protocol) = request.extensions_mut().remove::<Protocol>() else {
-        return Ok(Tunnel::None);
+        return Ok(false);
     };
     if !protocol.as_str().eq_ignore_ascii_case(WEBSOCKET) {
-        return Ok(Tunnel::Unknown);
+        return Err(StatusCode::NOT_IMPLEMENTED);
     }
     if request.headers.contains_key(CONTENT_LENGTH) {
-        return Err(Malformed);
+        return Err(StatusCode::BAD_REQUEST);
     }
     request.set_method(Method::GET);
     let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
@@ -62,9 +54,10 @@ pub(super) fn tunnel_of(request: &mut RequestHeader) -> Result<Tunnel, Malformed
         (UPGRADE, WEBSOCKET),
         (SEC_WEBSOCKET_KEY, &key),
     ] {
-        request.insert_header(name, value).map_err(|_| Malformed)?;
+        let inserted = request.insert_header(name, value);
+        inserted.expect("the values are valid");
     }
-    Ok(Tunnel::Requested)
+    Ok(true)
 }
 
 /// Turns the host's 101 into the response that begins a tunnel.
@@ -74,24 +67,8 @@ pub(super) fn accept(head: &mut ResponseHeader) -> Result<()> {
     head.set_status(StatusCode::OK)
 }
 
-/// Whether a host has proven by its 101 that it understood the request for a WebSocket.
-pub(crate) fn is_accepted(request: &HeaderMap, response: &HeaderMap) -> bool {
-    let key = request.get(SEC_WEBSOCKET_KEY);
-    let accept = response.get(SEC_WEBSOCKET_ACCEPT);
-    key.zip(accept)
-        .is_some_and(|(key, accept)| accept.as_bytes() == accept_for(key.as_bytes()).as_bytes())
-}
-
-/// The value of Sec-WebSocket-Accept for a key, RFC 6455 4.2.2.
-fn accept_for(key: &[u8]) -> String {
-    let text = [key, KEY_SUFFIX.as_bytes()].concat();
-    BASE64_STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text))
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn connect(protocol: &'static str, fields: &[(&'static str, &'static str)]) -> RequestHeader {
@@ -108,7 +85,7 @@ mod tests {
     #[test]
     fn a_websocket_becomes_an_upgrade() {
         let mut request = connect("WebSocket", &[("sec-websocket-key", "forged")]);
-        assert_eq!(tunnel_of(&mut request), Ok(Tunnel::Requested));
+        assert_eq!(begin(&mut request), Ok(true));
         assert_eq!(request.method, Method::GET);
         assert_eq!(request.headers["connection"], "Upgrade");
         assert_eq!(request.headers["upgrade"], "websocket");
@@ -119,24 +96,11 @@ mod tests {
     #[test]
     fn other_requests_do_not() {
         let mut request = connect("tcp", &[]);
-        assert_eq!(tunnel_of(&mut request), Ok(Tunnel::Unknown));
+        assert_eq!(begin(&mut request), Err(StatusCode::NOT_IMPLEMENTED));
         assert_eq!(request.method, Method::CONNECT);
         let mut request = RequestHeader::build("CONNECT", b"/", None).expect("a request");
-        assert_eq!(tunnel_of(&mut request), Ok(Tunnel::None));
+        assert_eq!(begin(&mut request), Ok(false));
         let mut request = connect("websocket", &[("content-length", "5")]);
-        assert_eq!(tunnel_of(&mut request), Err(Malformed));
-    }
-
-    #[test]
-    fn the_key_of_the_rfc_is_accepted() {
-        // RFC 6455 1.3.
-        let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
-        let accept = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        let with = |name, value| HeaderMap::from_iter([(name, value)]);
-        let request = with(SEC_WEBSOCKET_KEY, key.clone());
-        assert!(is_accepted(&request, &with(SEC_WEBSOCKET_ACCEPT, accept)));
-        assert!(!is_accepted(&request, &with(SEC_WEBSOCKET_ACCEPT, key)));
-        assert!(!is_accepted(&request, &HeaderMap::new()));
-        assert!(!is_accepted(&HeaderMap::new(), &HeaderMap::new()));
+        assert_eq!(begin(&mut request), Err(StatusCode::BAD_REQUEST));
     }
 }

@@ -11,26 +11,23 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, RETRY_AFTER};
-use http::{Method, Request, StatusCode};
+use h2::Reason;
+use http::header::CONTENT_LENGTH;
+use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use tokio::task::yield_now;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::extended_connect::{self, Tunnel};
-use super::h2_fields::{empty_response, has_zero_length, join_cookies, names_two_authorities};
-use super::path_rewriter::restore_path;
-use super::upload_windows::UploadGuard;
+use super::h2_fields::empty_response;
+use crate::http2_request::Http2Request;
 use crate::pingora_driver::client::connection_state::{
     AbortReason, ConnectionState, DownstreamPeer,
 };
 use crate::proxy::grpc;
-use crate::record::TerminationReason;
 use request_body::RequestBody;
 use response_writer::ResponseWriter;
 
@@ -46,80 +43,25 @@ pub(crate) struct H2Stream {
     tunnel: Tunnel,
     state: Arc<ConnectionState>,
     digest: Arc<Digest>,
-    /// Whether the request has one valid path and one authority.
-    is_well_formed: bool,
 }
 
 impl H2Stream {
-    /// The session of a newly opened stream. Joins the Cookie fields as HTTP/1.1 requires, RFC 9113 8.2.3, and turns a
-    /// request for a tunnel into an upgrade.
-    pub(crate) fn new(
-        request: Request<RecvStream>,
-        responder: SendResponse<Bytes>,
-        peer: DownstreamPeer,
-        digest: Arc<Digest>,
-    ) -> Self {
+    /// The session of a newly opened stream.
+    pub(crate) fn new(request: Http2Request, peer: DownstreamPeer, digest: Arc<Digest>) -> Self {
         let state = Arc::new(ConnectionState::new(peer));
-        let (parts, body) = request.into_parts();
-        let mut request = RequestHeader::from(parts);
-        let mut is_well_formed =
-            restore_path(&mut request).is_ok() && !names_two_authorities(&request);
-        join_cookies(&mut request);
-        let tunnel = extended_connect::tunnel_of(&mut request).unwrap_or_else(|_| {
-            is_well_formed = false;
-            Tunnel::None
-        });
-        request.extensions_mut().insert(Arc::clone(&state));
+        let mut head = request.head;
+        head.extensions_mut().insert(Arc::clone(&state));
         H2Stream {
-            request,
-            body: RequestBody::new(body),
-            response: ResponseWriter::new(responder),
-            tunnel,
+            request: head,
+            body: RequestBody::new(request.body, request.upload),
+            response: ResponseWriter::new(request.responder),
+            tunnel: match request.is_tunnel {
+                true => Tunnel::Requested,
+                false => Tunnel::None,
+            },
             state,
             digest,
-            is_well_formed,
         }
-    }
-
-    pub(crate) fn is_well_formed(&self) -> bool {
-        self.is_well_formed
-    }
-
-    pub(crate) fn tunnel(&self) -> Tunnel {
-        self.tunnel
-    }
-
-    /// Whether the request must wait for [`Self::wait_for_empty_end`] to confirm that its body is empty, RFC 9113
-    /// 8.1.1.
-    pub(crate) fn awaits_empty_end(&mut self) -> bool {
-        has_zero_length(&self.request) && !self.body.is_done()
-    }
-
-    /// Waits for the end of a body with Content-Length 0. `Err`: the body is not empty, or its end does not arrive in
-    /// time.
-    pub(crate) async fn wait_for_empty_end(
-        &mut self,
-        limit: Duration,
-    ) -> Result<(), TerminationReason> {
-        let deadline = Instant::now() + limit;
-        let body = &mut self.body;
-        match timeout_at(deadline, poll_fn(|context| body.poll_part(context))).await {
-            Err(_) => Err(TerminationReason::ClientTimeout),
-            Ok(Err(error)) if error.is_library() => Err(TerminationReason::BadRequest),
-            Ok(Err(_)) => Err(TerminationReason::ClientGone),
-            Ok(Ok(Some(_))) => Err(TerminationReason::BadRequest),
-            Ok(Ok(None)) => Ok(()),
-        }
-    }
-
-    /// Ends a stream whose body did not turn out to be empty. Returns the status of the response, if one is sent.
-    pub(crate) fn reject(self, termination: TerminationReason) -> Option<u16> {
-        let status = match termination {
-            TerminationReason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            TerminationReason::BadRequest => StatusCode::BAD_REQUEST,
-            _ => return None,
-        };
-        self.respond_with_status(status).then_some(status.as_u16())
     }
 
     /// The state of an HTTP/2 session; `None` for other sessions.
@@ -132,43 +74,13 @@ impl H2Stream {
         &self.state
     }
 
-    pub(crate) fn request(&self) -> &RequestHeader {
-        &self.request
-    }
-
-    /// Whether the client may send DATA.
-    pub(crate) fn has_body(&mut self) -> bool {
-        !self.body.is_done()
-    }
-
-    /// Reports every part of the body to `upload`.
-    pub(crate) fn track_upload(&mut self, upload: UploadGuard) {
-        self.body.track(upload);
-    }
-
-    /// Ends the stream with a response that has no body, which needs no flow-control window. `false`: the stream has
-    /// already ended.
-    pub(crate) fn respond_with_status(mut self, status: StatusCode) -> bool {
-        let mut head = empty_response(status);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            head.insert_header(RETRY_AFTER, 1)
-                .expect("a number is a valid value");
-        }
-        self.response.write_head(head, true).is_ok()
-    }
-
-    /// Rejects the stream without processing it, so the client may retry the request.
-    pub(crate) fn refuse(mut self) {
-        self.response.reset(Reason::REFUSED_STREAM);
-    }
-
     /// Whether the request is complete. A tunnel is the end of the request and the beginning of a stream of bytes, which
     /// ends when both sides have ended: Pingora would take the end of one for the end of both.
     fn is_body_done(&mut self) -> bool {
         match self.tunnel {
             Tunnel::Requested => true,
             Tunnel::Open => self.response.is_ended() && self.body.is_done(),
-            Tunnel::None | Tunnel::Unknown => self.body.is_done(),
+            Tunnel::None => self.body.is_done(),
         }
     }
 

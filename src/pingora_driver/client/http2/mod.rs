@@ -12,11 +12,13 @@ mod huffman;
 mod idle_frame_budget;
 mod odd_path;
 mod open_streams;
+mod opened_stream;
 mod path_rewriter;
+mod stream_server;
 mod upload_windows;
 
 pub(super) use connection::H2Connection;
-pub(in crate::pingora_driver) use extended_connect::is_accepted;
 pub(super) use h2_frames::{H2Frames, ReadOutcome};
 pub(super) use h2_stream::H2Stream;
 pub(super) use path_rewriter::PathRewriter;
+pub(super) use stream_server::StreamServer;

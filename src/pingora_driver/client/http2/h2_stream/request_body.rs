@@ -8,8 +8,8 @@ use h2::RecvStream;
 use pingora::protocols::http::body_buffer::FixedBuffer;
 use tokio::time::Instant;
 
-use super::super::upload_windows::UploadGuard;
 use crate::deadline_timer::DeadlineTimer;
+use crate::http2_request::UploadObserver;
 
 /// How many bytes are kept for another attempt, the same number as for HTTP/1.1 in Pingora.
 const RETRY_BUFFER: usize = 64 << 10;
@@ -24,7 +24,7 @@ pub(super) struct RequestBody {
     /// The bytes read so far, once they are to be kept.
     retry_buffer: Option<FixedBuffer>,
     /// `None` for a request without a body.
-    upload: Option<UploadGuard>,
+    upload: Option<UploadObserver>,
     pub(super) read_timeout: Option<Duration>,
     /// When the current wait began.
     wait_since: Option<Instant>,
@@ -32,23 +32,18 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(stream: RecvStream) -> Self {
+    pub(super) fn new(stream: RecvStream, upload: Option<UploadObserver>) -> Self {
         RequestBody {
             is_done: stream.is_end_stream(),
             stream,
             bytes_read: 0,
             has_trailers: false,
             retry_buffer: None,
-            upload: None,
+            upload,
             read_timeout: None,
             wait_since: None,
             timer: DeadlineTimer::default(),
         }
-    }
-
-    /// Reports every part to `upload`.
-    pub(super) fn track(&mut self, upload: UploadGuard) {
-        self.upload = Some(upload);
     }
 
     /// Whether there is no more to read.
@@ -109,7 +104,7 @@ impl RequestBody {
             buffer.write_to_buffer(part);
         }
         if let Some(upload) = &self.upload {
-            upload.progressed(part.len());
+            upload(part.len());
         }
     }
 

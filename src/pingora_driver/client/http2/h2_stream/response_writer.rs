@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use http::header::{CONNECTION, DATE, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::DATE;
 use http::{HeaderMap, Response, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::date::get_cached_date;
@@ -16,14 +16,8 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::time::Instant;
 
 use crate::deadline_timer::DeadlineTimer;
+use crate::http2_request::{CONNECTION_FIELDS, InformationalSize};
 use crate::message::framing;
-
-/// The size of informational responses that are passed on in one stream, in bytes. No window of HTTP/2 limits heads, so
-/// a host could fill the memory with them while the client does not read. What is beyond this is dropped.
-const MAX_INFORMATIONAL: usize = 16 << 10;
-
-/// What an informational response counts in addition to its fields, in bytes.
-const INFORMATIONAL_OVERHEAD: usize = 64;
 
 /// Sends one response, and informational ones before it.
 pub(super) struct ResponseWriter {
@@ -33,8 +27,7 @@ pub(super) struct ResponseWriter {
     /// Whether END_STREAM or RST_STREAM is sent.
     is_ended: bool,
     bytes_sent: usize,
-    /// See [`MAX_INFORMATIONAL`].
-    informational: usize,
+    informational: InformationalSize,
     pub(super) write_timeout: Option<Duration>,
     timer: DeadlineTimer,
 }
@@ -51,7 +44,7 @@ impl ResponseWriter {
             written: None,
             is_ended: false,
             bytes_sent: 0,
-            informational: 0,
+            informational: InformationalSize::default(),
             write_timeout: None,
             timer: DeadlineTimer::default(),
         }
@@ -108,8 +101,7 @@ impl ResponseWriter {
         drop_connection_fields(&mut head);
         let fields = head.headers.iter();
         let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        self.informational += framing::wire_size(fields) + INFORMATIONAL_OVERHEAD;
-        if self.informational > MAX_INFORMATIONAL {
+        if !self.informational.admits(framing::wire_size(fields)) {
             return Ok(());
         }
         let head = Response::from_parts((*head).into(), ());
@@ -278,15 +270,7 @@ fn no_head() -> Box<Error> {
 
 /// Removes the fields that HTTP/2 does not permit, RFC 9113 8.2.2.
 fn drop_connection_fields(head: &mut ResponseHeader) {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-    for name in [
-        TRANSFER_ENCODING,
-        CONNECTION,
-        UPGRADE,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-    ] {
-        head.remove_header(&name);
+    for name in &CONNECTION_FIELDS {
+        head.remove_header(name);
     }
 }
