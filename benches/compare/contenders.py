@@ -20,6 +20,8 @@ class Setup:
     workers: int = 1
     tls: bool = False
     access_log: bool = False
+    # Clients and hosts speak HTTP/2 and gRPC.
+    grpc: bool = False
     algorithm: str = "round_robin"
 
 
@@ -37,6 +39,11 @@ class World:
 def temporary_paths(folder, name):
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return " ".join(f"{kind}_temp_path {folder}/{name}-{kind};" for kind in kinds)
+
+
+def grpc_backend(target, hosts):
+    """The command of a process that acts as all hosts and answers calls of gRPC, which nginx alone cannot."""
+    return [target / "release/examples/grpc_host", *(f"127.0.0.1:{port}" for port in hosts)]
 
 
 def backend(rig, hosts):
@@ -83,8 +90,16 @@ class Nginx:
         if setup.tls:
             listen += " ssl http2"
             certificate = f"ssl_certificate {world.certificate}; ssl_certificate_key {world.key};"
+            # Versions before 1.23.4 do not offer the version that the others choose.
+            certificate += " ssl_protocols TLSv1.2 TLSv1.3;"
         log = f"{rig.folder}/nginx-access.log combined" if setup.access_log else "off"
         hosts = " ".join(f"server 127.0.0.1:{host};" for host in world.hosts)
+        pass_on = """
+            proxy_pass http://hosts; proxy_http_version 1.1; proxy_request_buffering off;
+            proxy_set_header Connection ""; proxy_set_header Host $host;"""
+        if setup.grpc:
+            pass_on = "grpc_pass grpc://hosts; grpc_set_header Host $host;"
+        kind = "grpc" if setup.grpc else "proxy"
         text = f"""daemon off; worker_processes {setup.workers}; pid {rig.folder}/nginx.pid; error_log stderr crit;
 worker_rlimit_nofile 16384;
 events {{ worker_connections 8192; }}
@@ -95,10 +110,9 @@ http {{
     server {{
         {listen}; {certificate}
         location / {{
-            proxy_pass http://hosts; proxy_http_version 1.1; proxy_request_buffering off;
-            proxy_set_header Connection ""; proxy_set_header Host $host;
-            proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $host; proxy_set_header X-Request-Id $request_id;
+            {pass_on}
+            {kind}_set_header X-Forwarded-For $remote_addr; {kind}_set_header X-Forwarded-Proto $scheme;
+            {kind}_set_header X-Forwarded-Host $host; {kind}_set_header X-Request-Id $request_id;
         }}
     }}
 }}
@@ -123,7 +137,8 @@ class HaProxy:
         if setup.tls:
             pair = rig.write("haproxy.pem", world.certificate.read_text() + world.key.read_text())
             bind += f" ssl crt {pair} alpn h2,http/1.1"
-        servers = "\n".join(f" server s{at} 127.0.0.1:{host}" for at, host in enumerate(world.hosts))
+        protocol = " proto h2" if setup.grpc else ""
+        servers = "\n".join(f" server s{at} 127.0.0.1:{host}{protocol}" for at, host in enumerate(world.hosts))
         text = f"""global
  nbthread {setup.workers}
  maxconn 8000
@@ -171,10 +186,12 @@ class Ballast:
         hosts = ", ".join(f'"127.0.0.1:{host}"' for host in world.hosts)
         text = f"""server: {{ threads: {setup.workers}{self.server} }}
 listeners: [{{ {listener} }}]
+limits: {{ max_requests_per_connection: 1000000000 }}
 {log}
 pools:
   web:
     algorithm: {setup.algorithm}
+    protocol: {"h2c" if setup.grpc else "http1"}
     health_check: {{ interval: 1m }}
     hosts: [{hosts}]
 """
@@ -214,7 +231,7 @@ class Caddy:
         return run(find("caddy"), "version").split()[0]
 
     def command(self, rig, world, setup, port):
-        if setup.access_log:
+        if setup.access_log or setup.grpc:
             return None
         certificate = f"tls {world.certificate} {world.key}" if setup.tls else ""
         hosts = " ".join(f"127.0.0.1:{host}" for host in world.hosts)

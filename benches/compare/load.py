@@ -28,6 +28,10 @@ class Load:
     tls: bool = False
     # Streams on each connection; 0: HTTP/1.1.
     streams: int = 0
+    # Each connection resumes the session of the one before it.
+    resumed: bool = False
+    # Calls of gRPC.
+    grpc: bool = False
 
 
 @dataclasses.dataclass
@@ -43,12 +47,22 @@ class Answers:
 def begin(load, port, seconds, processors, folder):
     url = f"{'https' if load.tls else 'http'}://127.0.0.1:{port}{load.path}"
     pinned = ["taskset", "-c", ",".join(map(str, processors))]
+    if load.resumed:
+        # wrk cannot resume sessions.
+        command = ["openssl", "s_time", "-connect", f"127.0.0.1:{port}", "-reuse", "-time", str(seconds), "-www", load.path]
+        runs = [subprocess.Popen(pinned + command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                for _ in range(load.connections)]
+        return lambda: of_s_time(runs)
     if load.streams:
         # h2load gives quantiles only by way of its request log.
         log = folder / f"h2load-{port}.tsv"
         log.unlink(missing_ok=True)
         command = [need("h2load", "nghttp2-client"), f"-c{load.connections}", f"-m{load.streams}", "-t1", f"-D{seconds}",
                    "--warm-up-time=0", f"--log-file={log}", url]
+        if load.grpc:
+            message = folder / "message"
+            message.write_bytes(b"\0\0\0\0\5hello")
+            command += [f"--data={message}", "-H", "Content-Type: application/grpc", "-H", "TE: trailers"]
         run = subprocess.Popen(pinned + command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return lambda: of_h2load(run, log)
     fields = FIELDS + (["-H", "Connection: close"] if load.close else [])
@@ -75,6 +89,21 @@ def of_wrk(run):
     requests = int(re.search(r"(\d+) requests in", output).group(1))
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1))
     return Answers(requests, rate, latency(50), latency(99))
+
+
+def of_s_time(runs):
+    """Connections of openssl, which does not tell how long each took."""
+    requests = rate = 0
+    for run in runs:
+        output, _ = run.communicate()
+        # The first connection has no session yet.
+        done = re.search(r"(\d+) connections in (\d+) real", output)
+        resumed = max(re.findall("r+", output), key=len, default="")
+        if run.returncode != 0 or not done or len(resumed) < int(done.group(1)) - 1:
+            sys.exit(f"sessions were not resumed, so there is nothing to compare: {' '.join(run.args)}\n{output[-500:]}")
+        requests += int(done.group(1))
+        rate += int(done.group(1)) / max(1, int(done.group(2)))
+    return Answers(requests, rate, float("nan"), float("nan"))
 
 
 def of_h2load(run, log):

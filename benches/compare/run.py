@@ -27,7 +27,7 @@ import sys
 import tempfile
 
 import load
-from contenders import Ballast, Setup, World, backend, contenders
+from contenders import Ballast, Setup, World, backend, contenders, grpc_backend
 from load import Load
 from rig import Rig, find, free_port, free_ports, need, run
 from usage import SystemCalls, memory, usage
@@ -57,7 +57,11 @@ SCENARIOS = {
     "close": Scenario(Load(close=True)),
     "tls": Scenario(Load(tls=True), Setup(tls=True)),
     "tls_handshakes": Scenario(Load(tls=True, close=True, connections=16), Setup(tls=True)),
+    "tls_resumed": Scenario(Load(tls=True, connections=4, resumed=True), Setup(tls=True)),
     "http2": Scenario(Load(tls=True, connections=16, streams=8), Setup(tls=True)),
+    "grpc": Scenario(
+        Load("/bench.Echo/Say", tls=True, connections=16, streams=8, grpc=True), Setup(tls=True, grpc=True)
+    ),
     "access_log": Scenario(setup=Setup(access_log=True)),
 } | {
     f"{algorithm}_{hosts}": Scenario(setup=Setup(algorithm=algorithm), hosts=hosts, alone=True)
@@ -124,7 +128,9 @@ def measure(options, rig, scenario, taking_part):
     proxies = available[: scenario.setup.workers]
     rest = available[scenario.setup.workers :] or available
     world = prepare(rig, scenario)
-    rig.start(backend(rig, world.hosts), world.hosts[0], rest)
+    grpc = scenario.setup.grpc
+    hosts = grpc_backend(options.target, world.hosts) if grpc else backend(rig, world.hosts)
+    rig.start(hosts, world.hosts[0], rest)
     running = []
     for each in taking_part:
         port = free_port()

@@ -74,7 +74,7 @@ section! {
         tls: Option<PoolTls> { or_false(map_of::<PoolTls>()), default "false" },
         /// What hosts speak. `http2`: HTTP/2 over TLS. `h2c`: HTTP/2 without TLS, from the first byte on. `auto`: HTTP/2 or
         /// HTTP/1.1, as each host chooses in the TLS handshake. Requests share connections of HTTP/2, and further ones are
-        /// opened as needed. Upgrades such as WebSocket need HTTP/1.1, which `auto` uses for them.
+        /// opened as needed. Upgrades such as WebSocket need HTTP/1.1, which `auto` uses for them, whatever the client speaks.
         protocol: Protocol {
             choice(&[
                 ("http1", Protocol::Http1),

@@ -68,7 +68,8 @@ section! {
         /// Protocols that a connection of HTTP/1.1 may be upgraded to, in any case; the host gets them as they are written
         /// here. A request for another one is an ordinary request, whose Upgrade field the host does not see. Docker needs
         /// tcp, Kubernetes SPDY/3.1 for exec, attach and port-forward. h2c and others that carry requests are refused. `[]`:
-        /// none. The end of one side's sending is passed on to the other, whatever half_close says.
+        /// none. The end of one side's sending is passed on to the other, whatever half_close says. `websocket` is offered
+        /// over HTTP/2 as well (extended CONNECT).
         upgrades: Vec<Arc<str>> { upgrades(), default "[websocket]" },
         /// How long anything may take. Nothing waits without end.
         timeouts: Timeouts { map_of::<Timeouts>(), default "{}" },

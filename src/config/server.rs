@@ -23,8 +23,9 @@ section! {
     pub struct Server: Eq {
         /// Threads that serve requests; 0 stands for one per core.
         threads: usize { threads(), default "0", new_process },
-        /// What drives HTTP/1.1. `pingora` costs more CPU per request than `engine`, and a tunnel stalls while a host reads
-        /// nothing until its own bytes are read.
+        /// What drives requests to hosts of HTTP/1.1, whatever the client speaks. `pingora` costs two to three times the CPU
+        /// per request of `engine`, and a tunnel stalls while a host reads nothing until its own bytes are read. Requests to
+        /// hosts of HTTP/2 and calls of gRPC are always driven by Pingora.
         http1: Http1 { choice(&[("engine", Http1::Engine), ("pingora", Http1::Pingora)]), default "engine" },
         /// How long requests may go on when the process stops.
         grace_period: Duration { time_or_zero(), default "30s" },
@@ -48,7 +49,7 @@ section! {
     check paths_differ;
 }
 
-/// `server.http1`: what drives requests of HTTP/1.1 from clients.
+/// `server.http1`: what drives requests to hosts of HTTP/1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Http1 {
     /// The engine.

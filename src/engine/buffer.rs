@@ -76,6 +76,17 @@ impl Buffer {
         debug_assert!(self.end <= self.space.len());
     }
 
+    /// Appends `bytes`.
+    pub(super) fn extend_from_slice(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.reserve(SMALL_SIZE);
+            let count = bytes.len().min(space.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.advance(count);
+            bytes = &bytes[count..];
+        }
+    }
+
     /// Frees the space if the buffer is empty.
     pub(super) fn release_if_empty(&mut self) {
         if self.is_empty() && !self.space.is_empty() {

@@ -9,10 +9,14 @@ use pingora::{Error, ErrorType};
 use tokio::time::{Instant, timeout};
 
 use super::buffer::{Buffer, SMALL_SIZE};
+use super::client_transport::ClientTransport;
 use super::coarse_timer::CoarseDelay;
 use super::transport::Transport;
 use crate::config::HalfClose;
 use crate::deadline_timer::DeadlineTimer;
+use crate::message::RequestView;
+use crate::message::body_decoder::BodyDecoder;
+use crate::proxy::http_rules;
 use crate::proxy::local_response::LINGER;
 
 /// How many pipelined bytes after the current request are read while looking for the client's FIN. Further bytes stay
@@ -21,7 +25,7 @@ const LOOK_AHEAD: usize = 16 << 10;
 
 /// A client's connection.
 pub(super) struct ClientConnection {
-    pub(super) socket: Transport,
+    pub(super) transport: ClientTransport,
     /// Bytes received and not yet consumed.
     pub(super) inbound: Buffer,
     /// The client has shut down its sending side.
@@ -40,9 +44,9 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    pub(super) fn new(socket: Transport) -> Self {
+    pub(super) fn new(transport: ClientTransport) -> Self {
         ClientConnection {
-            socket,
+            transport,
             inbound: Buffer::default(),
             read_closed: false,
             read_error: None,
@@ -60,6 +64,14 @@ impl ClientConnection {
         self.write_stall + pending.unwrap_or_default()
     }
 
+    /// A decoder for the body of a request with this head.
+    pub(super) fn body_decoder(&self, request: RequestView<'_>) -> BodyDecoder {
+        match &self.transport {
+            ClientTransport::Socket(_) => http_rules::request_body(request),
+            ClientTransport::Http2(stream) => stream.body_decoder(request),
+        }
+    }
+
     /// Reads up to `size` bytes or more. 0 means that the client has finished sending.
     pub(super) fn poll_read(
         &mut self,
@@ -72,7 +84,7 @@ impl ClientConnection {
         if self.read_closed {
             return Poll::Ready(Ok(0));
         }
-        match ready!(self.socket.poll_read(context, &mut self.inbound, size)) {
+        match ready!(self.transport.poll_read(context, &mut self.inbound, size)) {
             Ok(0) => self.read_closed = true,
             Err(error) => {
                 self.read_error = Some(error.kind());
@@ -90,7 +102,7 @@ impl ClientConnection {
         context: &mut Context<'_>,
         half_close: HalfClose,
     ) -> Poll<Box<Error>> {
-        if matches!(&self.socket, Transport::Tcp(socket) if socket.is_unregistered())
+        if matches!(&self.transport, ClientTransport::Socket(Transport::Tcp(socket)) if socket.is_unregistered())
             && !self.watch_delay.has_elapsed(context)
         {
             return Poll::Pending;
@@ -108,6 +120,12 @@ impl ClientConnection {
                 return Poll::Pending;
             }
         }
+        if self.read_error.is_none()
+            && let ClientTransport::Http2(stream) = &mut self.transport
+            && let Poll::Ready(error) = stream.poll_reset(context)
+        {
+            self.read_error = Some(error.kind());
+        }
         match self.read_error {
             Some(kind) => Poll::Ready(disconnected(kind.into())),
             None if self.read_closed && half_close == HalfClose::Abort => {
@@ -124,16 +142,18 @@ impl ClientConnection {
     /// Whether the client is known to have sent unread bytes. Closing the connection then makes the kernel send a
     /// reset.
     pub(super) fn has_unread(&self) -> bool {
-        let is_readable = match &self.socket {
-            Transport::Tcp(socket) => !self.read_closed && socket.is_readable(),
-            Transport::Tls(_) => false,
+        let is_readable = match &self.transport {
+            ClientTransport::Socket(Transport::Tcp(socket)) => {
+                !self.read_closed && socket.is_readable()
+            }
+            _ => false,
         };
         is_readable || !self.inbound.is_empty()
     }
 
     /// Checks once, without waiting, whether the client has disconnected.
     pub(super) fn check_disconnect(&mut self, half_close: HalfClose) -> Option<Box<Error>> {
-        if let Transport::Tcp(socket) = &mut self.socket {
+        if let ClientTransport::Socket(Transport::Tcp(socket)) = &mut self.transport {
             socket.assume_readable();
         }
         let mut context = Context::from_waker(Waker::noop());
@@ -150,7 +170,7 @@ impl ClientConnection {
         parts: [&[u8]; 2],
         limit: Duration,
     ) -> Poll<pingora::Result<usize>> {
-        let written = self.socket.poll_write(context, parts);
+        let written = self.transport.poll_write(context, parts);
         self.has_sent |= matches!(written, Poll::Ready(Ok(_)));
         self.with_deadline(limit, context, written)
     }
@@ -161,7 +181,7 @@ impl ClientConnection {
         context: &mut Context<'_>,
         limit: Duration,
     ) -> Poll<pingora::Result<()>> {
-        let flushed = self.socket.poll_flush(context);
+        let flushed = self.transport.poll_flush(context);
         self.with_deadline(limit, context, flushed)
     }
 
@@ -172,7 +192,7 @@ impl ClientConnection {
         limit: Duration,
     ) -> Poll<pingora::Result<()>> {
         ready!(self.poll_flush(context, limit))?;
-        let ended = self.socket.poll_shutdown(context);
+        let ended = self.transport.poll_shutdown(context);
         self.with_deadline(limit, context, ended)
     }
 
@@ -220,8 +240,8 @@ impl ClientConnection {
 
     /// Sends TLS close_notify. Plain TCP needs nothing: closing the socket tells the client.
     pub(super) async fn send_close_notify(&mut self) {
-        if let Transport::Tls(_) = self.socket {
-            let closing = poll_fn(|context| self.socket.poll_shutdown(context));
+        if let ClientTransport::Socket(Transport::Tls(_)) = self.transport {
+            let closing = poll_fn(|context| self.transport.poll_shutdown(context));
             let _ = timeout(LINGER, closing).await;
         }
     }
@@ -230,7 +250,7 @@ impl ClientConnection {
     /// the kernel would answer unread bytes with a reset, and the client could lose the end of the response.
     pub(super) async fn lingering_close(mut self) {
         let closing = poll_fn(|context| {
-            ready!(self.socket.poll_shutdown(context))?;
+            ready!(self.transport.poll_shutdown(context))?;
             loop {
                 self.inbound.consume(self.inbound.len());
                 if ready!(self.poll_read(context, SMALL_SIZE))? == 0 {

@@ -3,17 +3,19 @@
 use std::sync::{Arc, OnceLock};
 
 use super::ClientInfo;
+use super::client_transport::ClientTransport;
 use super::idle_connections;
 use super::transport::Transport;
 use crate::proxy::forwarding::x_forwarded::ConnectionInfo;
 use crate::proxy_protocol::ProxiedConnection;
 
 /// The other end of a client's connection. Dropping it closes the idle connections to hosts that only this client may use,
-/// so it must be dropped by the thread that serves the client.
+/// so it must be dropped by the thread that serves the client; that of a stream leaves them to the other streams.
 #[derive(Debug)]
 pub(super) struct ClientPeer {
     pub(super) info: ClientInfo,
     proxied: OnceLock<Arc<ProxiedConnection>>,
+    is_stream: bool,
 }
 
 impl ClientPeer {
@@ -21,6 +23,16 @@ impl ClientPeer {
         ClientPeer {
             info,
             proxied: OnceLock::new(),
+            is_stream: false,
+        }
+    }
+
+    /// The other end of a stream of `connection`.
+    pub(super) fn of_stream(info: ClientInfo, connection: Arc<ProxiedConnection>) -> Self {
+        ClientPeer {
+            info,
+            proxied: OnceLock::from(connection),
+            is_stream: true,
         }
     }
 
@@ -35,17 +47,23 @@ impl ClientPeer {
         }
     }
 
-    /// The connection over `socket` as hosts learn of it. It is described when that is first needed, because most clients
+    /// The connection over `transport` as hosts learn of it. It is described when that is first needed, because most clients
     /// need it never.
-    pub(super) fn describe(&self, socket: &Transport) -> &Arc<ProxiedConnection> {
+    pub(super) fn describe(&self, transport: &ClientTransport) -> &Arc<ProxiedConnection> {
         self.proxied.get_or_init(|| {
             let (source, destination) = (self.info.address, self.info.destination);
-            Arc::new(match socket {
-                Transport::Tcp(socket) => {
-                    let destination = destination.or_else(|| socket.local_address());
-                    ProxiedConnection::new(source, destination.or(self.info.listener), None)
+            let of_tcp = |destination: Option<_>| {
+                ProxiedConnection::new(source, destination.or(self.info.listener), None)
+            };
+            Arc::new(match transport {
+                ClientTransport::Socket(Transport::Tcp(socket)) => {
+                    of_tcp(destination.or_else(|| socket.local_address()))
                 }
-                Transport::Tls(stream) => ProxiedConnection::of_stream(stream, source, destination),
+                ClientTransport::Socket(Transport::Tls(stream)) => {
+                    ProxiedConnection::of_stream(stream, source, destination)
+                }
+                // It has been described for the whole connection.
+                ClientTransport::Http2(_) => of_tcp(destination),
             })
         })
     }
@@ -53,7 +71,9 @@ impl ClientPeer {
 
 impl Drop for ClientPeer {
     fn drop(&mut self) {
-        if let Some(client) = self.proxied.get() {
+        if let Some(client) = self.proxied.get()
+            && !self.is_stream
+        {
             idle_connections::close_owned(client.id());
         }
     }

@@ -2,19 +2,21 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
 use pingora::Result;
+use pingora::http::RequestHeader;
 use tokio::time::Instant;
 
 use super::buffer::SMALL_SIZE;
 use super::client_connection::ClientConnection;
 use super::client_peer::ClientPeer;
+use super::client_transport::ClientTransport;
 use super::exchange::{Exchange, RequestBuffers};
 use super::free_list::FreeList;
-use super::transport::Transport;
-use super::{ClientInfo, Engine, UnservedConnection};
+use super::{Engine, StreamOutcome, UnservedConnection};
 use crate::message::head::{HeadError, HeadProgress, MAX_FIELDS};
 use crate::message::http2_preface::begins_http2;
 use crate::proxy::completion::report_early_error;
@@ -68,11 +70,11 @@ pub(super) enum AfterRequest {
 }
 
 impl<'e> ConnectionTask<'e> {
-    pub(super) fn new(engine: &'e Engine, socket: Transport, peer: ClientInfo) -> Self {
+    pub(super) fn new(engine: &'e Engine, transport: ClientTransport, peer: ClientPeer) -> Self {
         ConnectionTask {
             engine,
-            client: ClientConnection::new(socket),
-            peer: ClientPeer::new(peer),
+            client: ClientConnection::new(transport),
+            peer,
             began: Instant::now(),
             requests: 0,
         }
@@ -95,17 +97,18 @@ impl<'e> ConnectionTask<'e> {
                     self.report_without_head(began, None, TerminationReason::ClientGone);
                     AfterRequest::Abort
                 }
-                NextRequest::Http2 => return Some(self.hand_over(true)),
+                NextRequest::Http2 => return self.hand_over(true),
                 NextRequest::Invalid(response) => {
                     self.report_without_head(began, Some(response), response.termination());
                     self.send(response).await;
                     AfterRequest::LingeringClose
                 }
                 NextRequest::Ready(length) => {
-                    self.run_exchange(buffers, (length, began), None).await
+                    self.run_exchange(buffers, None, (length, began), None)
+                        .await
                 }
                 NextRequest::Refused(length, response) => {
-                    self.run_exchange(buffers, (length, began), Some(response))
+                    self.run_exchange(buffers, None, (length, began), Some(response))
                         .await
                 }
             };
@@ -120,17 +123,40 @@ impl<'e> ConnectionTask<'e> {
                     return None;
                 }
                 AfterRequest::Abort => return None,
-                AfterRequest::HandOver => return Some(self.hand_over(false)),
+                AfterRequest::HandOver => return self.hand_over(false),
             }
         }
     }
 
-    fn hand_over(self, is_http2: bool) -> UnservedConnection {
-        UnservedConnection {
-            received: self.client.inbound.filled().to_vec(),
-            socket: self.client.socket,
-            is_http2,
+    fn hand_over(self, is_http2: bool) -> Option<UnservedConnection> {
+        match self.client.transport {
+            ClientTransport::Socket(socket) => Some(UnservedConnection {
+                received: self.client.inbound.filled().to_vec(),
+                socket,
+                is_http2,
+            }),
+            ClientTransport::Http2(_) => None,
         }
+    }
+
+    /// Serves the one request of a stream with this head.
+    pub(super) async fn serve_stream(mut self, mut head: RequestHeader) -> StreamOutcome {
+        let began = Instant::now();
+        let after = self
+            .run_exchange(take_buffers(), Some(&mut head), (0, began), None)
+            .await;
+        let has_responded = self.client.has_sent;
+        let ClientTransport::Http2(mut stream) = self.client.transport else {
+            return StreamOutcome::Served { has_responded };
+        };
+        match after {
+            AfterRequest::HandOver => {
+                return StreamOutcome::Unserved(Box::new(stream.into_request(head)));
+            }
+            AfterRequest::Abort => stream.reset(),
+            _ => stream.shut_down(),
+        }
+        StreamOutcome::Served { has_responded }
     }
 
     /// Waits for the next head. Also returns when the head was complete or, if it is incomplete, when its first byte
@@ -236,10 +262,16 @@ impl<'e> ConnectionTask<'e> {
     async fn run_exchange(
         &mut self,
         mut buffers: Box<RequestBuffers>,
+        http2: Option<&mut RequestHeader>,
         (length, began): (usize, Instant),
         refused: Option<LocalResponse>,
     ) -> AfterRequest {
         buffers.start(&self.client.inbound.filled()[..length]);
+        let is_stream = http2.is_some();
+        if is_stream {
+            // A timer that is not made anew for each request costs next to nothing.
+            mem::swap(&mut buffers.timer, &mut self.client.timer);
+        }
         let end = {
             let exchange = Exchange {
                 engine: self.engine,
@@ -250,10 +282,10 @@ impl<'e> ConnectionTask<'e> {
                 length,
             };
             // Boxed, so that an idle connection does not reserve memory for a request.
-            let mut running = Box::pin(exchange.run(&mut buffers, refused));
+            let mut running = Box::pin(exchange.run(&mut buffers, http2, refused));
             // The future is moved for each request, so it has to stay small; rarely used futures inside it are boxed.
             let size = size_of_val(&*running);
-            debug_assert!(size <= 2_048, "{size} bytes");
+            debug_assert!(size <= 2_176, "{size} bytes");
             poll_fn(|context| {
                 // Unwind safety: everything a panic leaves in an odd state is dropped. What outlives it is built for
                 // that: counters that decrease on drop, locks whose poison is ignored, and the client's socket, which
@@ -268,6 +300,9 @@ impl<'e> ConnectionTask<'e> {
         };
         match end {
             Some(end) => {
+                if is_stream {
+                    mem::swap(&mut buffers.timer, &mut self.client.timer);
+                }
                 put_buffers(buffers);
                 end
             }

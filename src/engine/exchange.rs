@@ -6,6 +6,7 @@ use std::task::Poll;
 use http::header::{CONNECTION, EXPECT, HOST};
 use http::{Method, Version};
 use pingora::ErrorSource;
+use pingora::http::RequestHeader;
 use tokio::time::{Instant, timeout_at};
 
 use super::Engine;
@@ -15,18 +16,19 @@ use super::client_peer::ClientPeer;
 use super::connection_task::AfterRequest;
 use super::header_edits::HeaderEdits;
 use super::relay::ResponseBuffers;
+use super::request_head::RequestHead;
 use super::request_sender::RequestSender;
 use super::retry_loop::ExchangeOutcome;
 use crate::balancer::BalancerError;
+use crate::deadline_timer::DeadlineTimer;
+use crate::message::RequestView;
 use crate::message::body_decoder::BodyDecoder;
 use crate::message::framing;
 use crate::message::head::MessageHead;
-use crate::message::{FieldsView, RequestView};
 use crate::proxy::admission::may_need_http2;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
 use crate::proxy::failure;
-use crate::proxy::forwarding::upstream_request::split_absolute_target;
 use crate::proxy::http_rules::{self, RequestFieldFilter};
 use crate::proxy::local_message::{LocalMessage, Persistence};
 use crate::proxy::local_response::{LINGER, LocalResponse};
@@ -41,6 +43,8 @@ pub(super) struct RequestBuffers {
     staged: Vec<u8>,
     edits: HeaderEdits,
     response_buffers: ResponseBuffers,
+    /// The timer of a stream's request. That of a connection stays with it.
+    pub(super) timer: DeadlineTimer,
 }
 
 impl RequestBuffers {
@@ -78,20 +82,6 @@ pub(super) struct Exchange<'c> {
     pub(super) length: usize,
 }
 
-fn view<'a>(head: &'a MessageHead, bytes: &'a [u8], method: &'a Method) -> RequestView<'a> {
-    let request = RequestView {
-        method,
-        target: head.target(bytes),
-        authority: None,
-        version: head.version().into(),
-        fields: FieldsView::Parsed(head, bytes),
-    };
-    RequestView {
-        authority: split_absolute_target(request).map(|(authority, _)| authority),
-        ..request
-    }
-}
-
 /// Whether the request's head allows keep-alive.
 fn is_persistent(request: RequestView<'_>) -> bool {
     !http_rules::has_connection_close(request)
@@ -104,6 +94,7 @@ impl Exchange<'_> {
     pub(super) async fn run(
         mut self,
         buffers: &mut RequestBuffers,
+        http2: Option<&mut RequestHeader>,
         refused: Option<LocalResponse>,
     ) -> AfterRequest {
         let RequestBuffers {
@@ -112,25 +103,30 @@ impl Exchange<'_> {
             staged,
             edits,
             response_buffers,
+            ..
         } = buffers;
-        let Ok(method) = Method::from_bytes(head.method(bytes)) else {
+        let mut head = match http2 {
+            Some(head) => RequestHead::Http2(head),
+            None => RequestHead::Http1(head, bytes),
+        };
+        let Some(method) = head.method() else {
             // Unreachable: the parser accepts only valid methods.
             return AfterRequest::Abort;
         };
-        let request = view(head, bytes, &method);
+        let request = head.view(&method);
         let active = self.engine.active.load_full();
         let mut ctx = RequestContext::new(active, self.engine.traffic.enter(), self.began);
         ctx.identify(request, self.peer.info.address.map(|address| address.ip()));
         if ctx.active.sends_proxy_protocol {
-            self.peer.describe(&self.client.socket);
+            self.peer.describe(&self.client.transport);
         }
         let max = ctx.active.limits.max_requests_per_connection;
         let is_last = max.is_some_and(|max| self.requests + 1 >= max);
         let keep_alive = is_persistent(request) && !is_last && !ctx.in_flight.is_draining();
-        let mut body = http_rules::request_body(request);
+        let mut body = self.client.body_decoder(request);
         let validated = match refused {
             Some(response) => Err((response, Persistence::Close)),
-            None => http_rules::validate_request(request, Some(bytes), &ctx.active.limits),
+            None => http_rules::validate_request(request, head.raw(), &ctx.active.limits),
         };
         let content_length = match validated {
             Ok(content_length) => content_length,
@@ -143,10 +139,10 @@ impl Exchange<'_> {
             }
         };
         let trusted = ctx.is_trusted();
-        let is_dropped = |name: &[u8]| http_rules::is_dropped(name, &ctx.active, trusted);
-        head.remove(bytes, is_dropped);
-        let request = view(head, bytes, &method);
-        if ctx.active.has_http2_hosts && may_need_http2(request, &ctx) {
+        head.drop_fields(&ctx.active, trusted);
+        let request = head.view(&method);
+        // Calls of gRPC have deadlines and trailers, which hosts of HTTP/1.1 do not.
+        if ctx.grpc.is_some() || (ctx.active.has_http2_hosts && may_need_http2(request, &ctx)) {
             // Pingora reports the request.
             ctx.is_reported = true;
             return AfterRequest::HandOver;

@@ -1,22 +1,26 @@
-//! The engine: HTTP/1.1 to clients and to hosts, with one task per client connection and plain buffers.
+//! The engine: HTTP/1.1 to hosts, for clients of HTTP/1.1 and of HTTP/2, with plain buffers and one task per client
+//! connection or stream.
 //!
-//! The engine moves bytes; `proxy` makes every decision about a request. Pingora serves HTTP/2, with the same
-//! decisions.
+//! The engine moves bytes; `proxy` makes every decision about a request. Pingora serves requests whose hosts speak HTTP/2,
+//! with the same decisions.
 
 mod admission;
 mod buffer;
 mod client_connection;
 mod client_peer;
+mod client_transport;
 mod coarse_timer;
 mod connection_task;
 mod exchange;
 mod free_list;
 mod header_edits;
 mod host_connection;
+mod http2_stream;
 mod idle_closer;
 mod idle_connections;
 mod lazy_tcp;
 mod relay;
+mod request_head;
 mod request_sender;
 mod response_head;
 mod retry_loop;
@@ -34,8 +38,13 @@ use pingora::protocols::Stream;
 use tokio::time::sleep;
 
 use crate::client_certificate::ClientVerification;
+use crate::http2_request::Http2Request;
 use crate::proxy::{ActiveConfig, Proxy, TrafficState};
+use crate::proxy_protocol::ProxiedConnection;
+use client_peer::ClientPeer;
+use client_transport::ClientTransport;
 use connection_task::ConnectionTask;
+use http2_stream::Http2Stream;
 use idle_closer::IdleCloser;
 
 pub use lazy_tcp::LazyTcp;
@@ -52,10 +61,22 @@ pub struct UnservedConnection {
     pub is_http2: bool,
 }
 
+/// How a request on a stream of HTTP/2 ended.
+#[derive(Debug)]
+pub enum StreamOutcome {
+    /// It is over.
+    Served {
+        /// Whether the client was sent a response, or a part of one.
+        has_responded: bool,
+    },
+    /// Pingora is to serve it: the hosts may speak HTTP/2.
+    Unserved(Box<Http2Request>),
+}
+
 /// How often each thread frees idle resources: expired connections to hosts, and unused buffers.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Serves HTTP/1.1 clients.
+/// Serves requests to hosts of HTTP/1.1.
 pub struct Engine {
     proxy: Proxy,
     active: Arc<ArcSwap<ActiveConfig>>,
@@ -109,14 +130,36 @@ impl Engine {
 
     /// Serves a plain TCP connection until it closes, or returns it once Pingora is to serve it.
     pub async fn serve_tcp(&self, socket: LazyTcp, peer: ClientInfo) -> Option<UnservedConnection> {
-        let connection = ConnectionTask::new(self, Transport::Tcp(socket), peer);
+        let transport = ClientTransport::Socket(Transport::Tcp(socket));
+        let connection = ConnectionTask::new(self, transport, ClientPeer::new(peer));
         connection.serve().await
     }
 
     /// Serves a TLS connection until it closes, or returns it once Pingora is to serve it.
     pub async fn serve_tls(&self, socket: Stream, peer: ClientInfo) -> Option<UnservedConnection> {
-        let connection = ConnectionTask::new(self, Transport::Tls(socket), peer);
+        let transport = ClientTransport::Socket(Transport::Tls(socket));
+        let connection = ConnectionTask::new(self, transport, ClientPeer::new(peer));
         connection.serve().await
+    }
+
+    /// Serves a request on a stream of an HTTP/2 connection, or returns it if Pingora is to serve it.
+    pub async fn serve_stream(
+        &self,
+        request: Http2Request,
+        peer: ClientInfo,
+        connection: Arc<ProxiedConnection>,
+    ) -> StreamOutcome {
+        let (stream, head) = Http2Stream::of(request);
+        let transport = ClientTransport::Http2(Box::new(stream));
+        ConnectionTask::new(self, transport, ClientPeer::of_stream(peer, connection))
+            .serve_stream(head)
+            .await
+    }
+
+    /// Closes the idle connections to hosts that only the streams of `connection` could use. To be called by the thread that
+    /// served them.
+    pub fn close_connections_of(connection: &ProxiedConnection) {
+        idle_connections::close_owned(connection.id());
     }
 
     fn takes_cleartext_http2(&self, peer: &ClientInfo) -> bool {

@@ -69,6 +69,11 @@ impl RequestSender {
         self.body.is_finished()
     }
 
+    /// Whether the body is sent in chunks.
+    pub(super) fn is_chunked(&self) -> bool {
+        matches!(self.body, BodyDecoder::Chunked(_))
+    }
+
     /// Whether the whole request was written to the host.
     pub(super) fn is_sent(&self) -> bool {
         self.body.is_finished() && self.outgoing.is_empty()

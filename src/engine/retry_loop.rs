@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::time::Instant;
@@ -188,7 +188,7 @@ impl<'c> Exchange<'c> {
     /// What the leased host learns of the client's connection, if it expects that.
     fn proxied_attempt(&self, ctx: &RequestContext) -> Option<ProxiedAttempt<'c>> {
         let version = ctx.lease.as_ref()?.member().proxy_protocol()?;
-        let client = self.peer.describe(&self.client.socket);
+        let client = self.peer.describe(&self.client.transport);
         Some(ProxiedAttempt { client, version })
     }
 
@@ -268,10 +268,10 @@ impl<'c> Exchange<'c> {
     ) -> Result<()> {
         edits.clear();
         let absolute = split_absolute_target(request);
-        let host = match &absolute {
-            Some((authority, _)) => {
+        let host = match request.authority {
+            Some(authority) => {
                 edits.set("Host", authority)?;
-                Some(*authority)
+                Some(authority)
             }
             None => request.get(&HOST),
         };
@@ -286,6 +286,7 @@ impl<'c> Exchange<'c> {
             rewritten = route.target(target);
         }
         let target = rewritten.as_deref().unwrap_or(target);
+        let is_chunked = sender.is_chunked();
         let write_head = |out: &mut Vec<u8>| {
             write_request_line(out, request.method.as_str().as_bytes(), target);
             for line in request.fields.lines() {
@@ -301,7 +302,7 @@ impl<'c> Exchange<'c> {
             if let ContentLength::NonCanonical(length) = content_length {
                 write_number_field(out, b"Content-Length", length);
             }
-            if request.fields.contains(&TRANSFER_ENCODING) {
+            if is_chunked {
                 write_field(out, b"Transfer-Encoding", b"chunked");
             }
             write_head_end(out);

@@ -118,10 +118,15 @@ impl<'t> Tunnel<'t> {
             .timer
             .has_elapsed(self.idle_since + limit, context)
         {
-            let silent = "the tunnel was silent for too long";
-            return Poll::Ready(Err(
-                Error::explain(ErrorType::ReadTimedout, silent).into_down()
-            ));
+            let error = Error::explain(
+                ErrorType::ReadTimedout,
+                "the tunnel was silent for too long",
+            );
+            // Once the client has ended its side, only the host can be late.
+            return Poll::Ready(Err(match self.up.state {
+                DirectionState::Open => error.into_down(),
+                DirectionState::Closing | DirectionState::Closed => error.into_up(),
+            }));
         }
         Poll::Pending
     }
@@ -205,7 +210,7 @@ impl<'t> Tunnel<'t> {
                     Err(Error::because(ErrorType::ReadError, what, error).into_up())
                 }
                 Poll::Pending => {
-                    let _ = client.socket.poll_flush(context);
+                    let _ = client.transport.poll_flush(context);
                     Ok(Poll::Pending)
                 }
             };

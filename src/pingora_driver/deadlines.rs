@@ -64,6 +64,9 @@ pub(super) fn note_response_end(session: &mut Session) {
 /// The connection is now a tunnel.
 pub(super) fn begin_tunnel(session: &mut Session, ctx: &RequestContext) {
     session.set_read_timeout(Some(ctx.timeouts().tunnel));
+    if let Some(state) = client::state_of(session.as_downstream()) {
+        state.tunnel().set_half_closed_timeout(ctx.timeouts().read);
+    }
     if let Some(client) = ClientStream::of(session.as_downstream()) {
         client.note_head_read(BodyDecoder::UntilClose);
     }

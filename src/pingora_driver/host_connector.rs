@@ -37,10 +37,12 @@ pub(super) fn prepare(
         true => None,
         false => client::lend_socket(session.as_downstream_mut()),
     };
-    let connector = HostConnector::new(client, header);
     if ctx.upgrade.is_some() {
-        upgrade_connector::prepare(peer, connector);
-    } else if let Some(connector) = connector {
+        let stream = || client::state_of(session.as_downstream()).map(Arc::clone);
+        let client = client.or_else(stream);
+        let connector = HostConnector::new(client.clone(), header);
+        upgrade_connector::prepare(peer, connector, client);
+    } else if let Some(connector) = HostConnector::new(client, header) {
         peer.options.custom_l4 = Some(Arc::new(connector));
     }
 }

@@ -1,7 +1,8 @@
 //! The Pingora driver: `impl ProxyHttp`, which calls [`proxy`](crate::proxy) for each decision in the order of
 //! Pingora's phases, and the client's connection as Pingora sees it.
 //!
-//! It serves HTTP/2, and HTTP/1.1 where the configuration has `http1: pingora`.
+//! It serves requests to hosts of HTTP/2 and calls of gRPC, and with `http1: pingora` all requests. The connections of
+//! HTTP/2 clients are its own in any case; the engine takes single requests of them.
 
 pub(crate) mod client;
 mod deadlines;

@@ -167,7 +167,7 @@ impl ProxyHttp for Proxy {
         if deadlines::are_own(session, ctx) {
             options.read_timeout = Some(timeouts.tunnel);
         }
-        // Over HTTP/2 there are no upgrades, and Pingora sends chunks for its responses without a length.
+        // Pingora cannot ask hosts of HTTP/2 for tunnels, and sends chunks for their responses without a length.
         let needs_http1 = ctx.upgrade.is_some() || session.req_header().version == Version::HTTP_10;
         if needs_http1 {
             options.set_http_version(1, 1);
@@ -329,6 +329,7 @@ impl ProxyHttp for Proxy {
         if *error.esource() == ErrorSource::Upstream
             && *error.etype() == ErrorType::ReadTimedout
             && !session.is_body_done()
+            && !client::has_ended_tunnel(session.as_downstream())
         {
             // The host's deadline expired because the client had not sent the rest of the request.
             error.as_down();

@@ -92,6 +92,15 @@ pub(super) fn filter_response(
         let early = "the host switched protocols before the request was complete";
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, early).into_up());
     }
+    let request = session.req_header();
+    if upgraded
+        && request.version == Version::HTTP_2
+        && !http_rules::is_websocket_accepted((&request.headers).into(), (&response.headers).into())
+    {
+        // The client gets no Sec-WebSocket-Accept that it could check.
+        let wrong = "the host's Sec-WebSocket-Accept is missing or wrong";
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, wrong).into_up());
+    }
     if deadlines::are_own(session, ctx) && !upgraded {
         ctx.has_response_deadline = true;
         deadlines::set_response_deadline(session, ctx);

@@ -135,6 +135,11 @@ impl LocalResponse {
         505,
         "505 the hosts speak HTTP/2, which needs HTTP/1.1 of the client\n",
     );
+    pub(crate) const NO_TUNNEL: LocalResponse = LocalResponse::new(
+        TerminationReason::BadRequest,
+        501,
+        "501 the hosts speak HTTP/2, over which they are not asked for WebSockets\n",
+    );
     pub(crate) const FORBIDDEN: LocalResponse = LocalResponse::new(
         TerminationReason::Denied,
         403,

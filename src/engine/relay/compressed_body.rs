@@ -62,15 +62,21 @@ impl Relay<'_> {
         let mut compressed = Vec::new();
         self.ctx.finish_compression(&mut compressed)?;
         self.stage_compressed(&compressed);
-        let staged = &mut self.buffers.outgoing.staged;
-        staged.extend_from_slice(chunked::LAST_CHUNK);
+        if self.state.chunked {
+            let staged = &mut self.buffers.outgoing.staged;
+            staged.extend_from_slice(chunked::LAST_CHUNK);
+        }
         Ok(())
     }
 
     fn stage_compressed(&mut self, compressed: &[u8]) {
         if !compressed.is_empty() {
             self.state.sent += compressed.len() as u64;
-            append_data(&mut self.buffers.outgoing.staged, compressed, true);
+            append_data(
+                &mut self.buffers.outgoing.staged,
+                compressed,
+                self.state.chunked,
+            );
         }
     }
 }

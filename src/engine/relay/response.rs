@@ -160,9 +160,15 @@ impl Relay<'_> {
             // The rest of the request body would be read as the new protocol.
             return refuse("the host switched protocols before the end of the request");
         }
+        if switched
+            && self.request.version == Version::HTTP_2
+            && !http_rules::is_websocket_accepted(self.request.fields, response.fields)
+        {
+            return refuse("the host's Sec-WebSocket-Accept is missing or wrong");
+        }
         if status.is_informational() && !switched {
             // HTTP/1.0 has no informational responses.
-            if self.request.version == Version::HTTP_11 {
+            if self.request.version >= Version::HTTP_11 {
                 let added = (active.via.as_ref(), None, None);
                 let edits = &mut self.buffers.edits;
                 response_head::edit_head(response, content_length, added, edits)?;
@@ -214,7 +220,8 @@ impl Relay<'_> {
             let mut head = EditedHead { received, edits };
             self.ctx.compress_response(self.request, facts, &mut head)?
         };
-        let chunked = framing.chunked || compressor.is_some();
+        let chunked =
+            framing.chunked || (compressor.is_some() && self.request.version == Version::HTTP_11);
         response_head::write_head(
             &mut self.buffers.outgoing.staged,
             (head, bytes),

@@ -14,6 +14,7 @@ use tokio::io::BufWriter;
 use tokio::time::Instant;
 
 use super::socket::ClientSocket;
+use super::tunnel_state::TunnelState;
 use crate::config::HalfClose;
 use crate::message::body_decoder::BodyDecoder;
 use crate::proxy_protocol::ProxiedConnection;
@@ -109,6 +110,8 @@ pub(crate) struct ConnectionState {
     host_timed_out: AtomicBool,
     /// How long an HTTP/2 stream has waited for its client, in microseconds.
     client_wait: AtomicU64,
+    /// HTTP/2: the tunnel on the stream, if there is one.
+    tunnel: TunnelState,
     /// HTTP/2: whether heads have been read that the `h2` crate may not have processed yet.
     heads_pending: AtomicBool,
     /// The stream, after the session that owned it was dropped.
@@ -141,6 +144,7 @@ impl ConnectionState {
             write_timeout: AtomicU64::new(0),
             host_timed_out: AtomicBool::new(false),
             client_wait: AtomicU64::new(0),
+            tunnel: TunnelState::default(),
             heads_pending: AtomicBool::new(false),
             abandoned: Mutex::new(None),
             read_mode: AtomicU8::new(ReadMode::Request as u8),
@@ -300,6 +304,10 @@ impl ConnectionState {
 
     pub(crate) fn client_wait(&self) -> Duration {
         Duration::from_micros(self.client_wait.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn tunnel(&self) -> &TunnelState {
+        &self.tunnel
     }
 
     /// Whether reads must wait until the `h2` crate has processed the heads read before.

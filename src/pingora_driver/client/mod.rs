@@ -9,7 +9,7 @@
 //! the checks, which reject what Pingora would repair and forward. [`PanicGuard`] wraps the proxy and responds where
 //! the proxy cannot.
 //!
-//! An HTTP/2 connection has its own connection loop, around the `h2` crate and Pingora's session of a stream.
+//! An HTTP/2 connection has its own connection loop, around the `h2` crate, and its own session of a stream.
 
 mod connection_state;
 mod digests;
@@ -20,6 +20,7 @@ mod lingering_close;
 mod panic_guard;
 mod socket;
 mod stream;
+mod tunnel_state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,4 +54,9 @@ pub(crate) fn client_wait(session: &ServerSession) -> Option<Duration> {
         Some(client) => Some(client.client_wait()),
         None => H2Stream::state_of(session).map(|state| state.client_wait()),
     }
+}
+
+/// Whether the client has ended its side of a tunnel of HTTP/2, so that only the host can be late.
+pub(crate) fn has_ended_tunnel(session: &ServerSession) -> bool {
+    state_of(session).is_some_and(|state| state.tunnel().client_end().is_some())
 }

@@ -13,13 +13,15 @@ use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
+use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection_state::{AbortReason, RequestPhase};
-use super::http2::H2Connection;
+use super::http2::{H2Connection, StreamServer};
 use super::lingering_close::{close_abandoned, linger_and_close};
 use super::stream::ClientStream;
+use crate::engine::{ClientInfo, Engine};
 use crate::proxy::completion::report_early_error;
 use crate::proxy::local_message::LocalMessage;
 use crate::proxy::local_response::LocalResponse;
@@ -60,20 +62,36 @@ impl<A: HttpServerApp + Send + Sync + 'static> PanicGuard<A> {
         linger_and_close(stream, &LocalMessage::from(response).to_bytes()).await;
     }
 
-    /// Serves a connection until it closes, with the protocol negotiated in the TLS handshake.
-    pub async fn serve(self: &Arc<Self>, client: ClientStream, shutdown: &ShutdownWatch) {
+    /// Serves a connection until it closes, with the protocol negotiated in the TLS handshake. Over HTTP/2 `engine` serves
+    /// the requests that it can.
+    pub async fn serve(
+        self: &Arc<Self>,
+        client: ClientStream,
+        engine: Option<(Arc<Engine>, ClientInfo)>,
+        shutdown: &ShutdownWatch,
+    ) {
         if !client.is_http2() {
             self.process_new(Box::new(client), shutdown).await;
             return;
         }
-        let connection = H2Connection::new(
-            Arc::clone(&self.app),
-            Arc::clone(&self.active),
-            Arc::clone(&self.traffic),
-            Arc::clone(client.state()),
-            shutdown.clone(),
-        );
-        connection.serve(client).await;
+        let digest = Digest {
+            ssl_digest: client.get_ssl_digest(),
+            timing_digest: client.get_timing_digest(),
+            proxy_digest: client.get_proxy_digest(),
+            socket_digest: client.get_socket_digest(),
+        };
+        let server = StreamServer {
+            app: Arc::clone(&self.app),
+            engine,
+            active: Arc::clone(&self.active),
+            peer: client.state().peer().clone(),
+            digest: Arc::new(digest),
+            shutdown: shutdown.clone(),
+        };
+        let state = Arc::clone(client.state());
+        let connection = H2Connection::new(server, Arc::clone(&self.traffic), state);
+        // The state of HTTP/2 would otherwise be a part of each connection of HTTP/1.1.
+        Box::pin(connection.serve(client)).await;
     }
 }
 

@@ -28,6 +28,9 @@ use crate::message::body_decoder::BodyDecoder;
 use crate::proxy::ActiveConfig;
 use crate::proxy_protocol::ProxiedConnection;
 
+/// More than the buffers between this stream and the socket hold, in bytes: if as much is accepted, the client has read.
+const MAX_BUFFERED: usize = 128 << 10;
+
 /// A client's connection. It enforces deadlines and limits:
 ///
 /// - the head of a request must be complete within `timeouts.client_head` of its first byte; for the first request the
@@ -57,6 +60,8 @@ pub struct ClientStream {
     head_by: Option<Instant>,
     /// Deadline for progress of the waiting write.
     write_by: Option<Instant>,
+    /// Bytes that were accepted since a write began to wait.
+    accepted: usize,
     read_timer: DeadlineTimer,
     write_timer: DeadlineTimer,
 }
@@ -104,6 +109,7 @@ impl ClientStream {
             path_rewriter: is_http2.then(|| Box::new(PathRewriter::new(limit))),
             head_by: Some(head_by),
             write_by: None,
+            accepted: 0,
             read_timer: DeadlineTimer::default(),
             write_timer: DeadlineTimer::default(),
         }
@@ -157,14 +163,21 @@ impl ClientStream {
         self.socket.as_mut()
     }
 
-    /// Returns the outcome of a write, or an error if the write has waited too long.
+    /// Returns the outcome of a write, or an error if the client has read nothing for too long. `size` is how much the
+    /// outcome proves to have been accepted.
     fn written<T>(
         &mut self,
         outcome: Poll<io::Result<T>>,
+        size: impl Fn(&T) -> usize,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.write_by = None;
+        if let Poll::Ready(written) = &outcome {
+            let size = written.as_ref().map_or(usize::MAX, size);
+            self.accepted = self.accepted.saturating_add(size);
+            // While the client does not read, TLS still takes what its buffer has room for.
+            if self.accepted > MAX_BUFFERED {
+                self.write_by = None;
+            }
             return outcome;
         }
         // Nothing reads while a write waits, so a disconnect is detected here.
@@ -179,6 +192,9 @@ impl ClientStream {
             {
                 return Poll::Ready(Err(error));
             }
+        }
+        if self.write_by.is_none() {
+            self.accepted = 0;
         }
         let write_by = *self.write_by.get_or_insert_with(|| {
             let limit = self.state.write_timeout();
@@ -215,14 +231,20 @@ impl ClientStream {
     fn write_with<T>(
         &mut self,
         context: &mut Context<'_>,
+        size: impl Fn(&T) -> usize,
         write: impl FnOnce(Pin<&mut BufWriter<Stream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let Some(socket) = self.socket() else {
             return Poll::Ready(Err(ErrorKind::NotConnected.into()));
         };
         let outcome = write(Pin::new(&mut socket.stream), context);
-        self.written(outcome, context)
+        self.written(outcome, size, context)
     }
+}
+
+/// The size of what a flush has written: all that was accepted before it.
+fn everything(_: &()) -> usize {
+    usize::MAX
 }
 
 impl AsyncWrite for ClientStream {
@@ -233,7 +255,10 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.may_write());
-        let outcome = this.write_with(context, |stream, context| stream.poll_write(context, bytes));
+        let size = |count: &usize| *count;
+        let outcome = this.write_with(context, size, |stream, context| {
+            stream.poll_write(context, bytes)
+        });
         this.count(outcome)
     }
 
@@ -244,7 +269,8 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.may_write());
-        let outcome = this.write_with(context, |stream, context| {
+        let size = |count: &usize| *count;
+        let outcome = this.write_with(context, size, |stream, context| {
             stream.poll_write_vectored(context, parts)
         });
         this.count(outcome)
@@ -258,12 +284,16 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut()
-            .write_with(context, |stream, context| stream.poll_flush(context))
+            .write_with(context, everything, |stream, context| {
+                stream.poll_flush(context)
+            })
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut()
-            .write_with(context, |stream, context| stream.poll_shutdown(context))
+            .write_with(context, everything, |stream, context| {
+                stream.poll_shutdown(context)
+            })
     }
 }
 

@@ -81,10 +81,15 @@ impl Proxy {
         if let Some(pool) = pool {
             (ctx.pool, ctx.has_pool) = (pool, true);
             if !ctx.pool().protocol().may_be_http1() {
-                ctx.upgrade = None;
-                if request.version == Version::HTTP_10 {
+                let upgrade = ctx.upgrade.take();
+                match request.version {
                     // Their responses have no length, and Pingora would send chunks.
-                    return Some(LocalResponse::NEEDS_HTTP_11.into());
+                    Version::HTTP_10 => return Some(LocalResponse::NEEDS_HTTP_11.into()),
+                    // A tunnel is no ordinary request that may go without its upgrade.
+                    Version::HTTP_2 if upgrade.is_some() => {
+                        return Some(LocalResponse::NO_TUNNEL.into());
+                    }
+                    _ => {}
                 }
             }
             if let Some(maintenance) = maintenance(ctx.pool(), client) {

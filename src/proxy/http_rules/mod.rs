@@ -11,6 +11,7 @@ mod fields;
 mod request;
 mod response;
 mod via;
+mod websocket;
 
 pub(crate) use drop_fields::{drop_fields, names_where};
 pub(crate) use fields::ContentLength;
@@ -23,3 +24,4 @@ pub(crate) use response::{
     validate_response,
 };
 pub(crate) use via::Via;
+pub(crate) use websocket::is_websocket_accepted;

@@ -189,7 +189,8 @@ fn max_forwards(request: RequestView<'_>) -> Result<Option<u64>, InvalidMaxForwa
 
 /// The protocol in `allowed` to which a request asks to upgrade. Upgrade only counts as an option of Connection, RFC
 /// 9110 7.8. A list of several protocols is ignored, because the host would choose among them. The WebSocket handshake
-/// is a GET, RFC 6455 4.1, and after the response to a HEAD no tunnel can begin.
+/// is a GET, RFC 6455 4.1, and after the response to a HEAD no tunnel can begin. Clients of HTTP/2 cannot send these fields:
+/// there they stand for extended CONNECT.
 pub(crate) fn requested_upgrade<'a>(
     request: RequestView<'_>,
     allowed: &'a [Arc<str>],
@@ -206,7 +207,8 @@ pub(crate) fn requested_upgrade<'a>(
         _ => !allowed.eq_ignore_ascii_case("websocket"),
     };
     let is_option = || fields::has_option(request.get_all(&CONNECTION), b"upgrade");
-    (is_allowed_method && request.version == Version::HTTP_11 && is_option()).then_some(allowed)
+    let is_allowed_version = matches!(request.version, Version::HTTP_11 | Version::HTTP_2);
+    (is_allowed_method && is_allowed_version && is_option()).then_some(allowed)
 }
 
 /// Selects the request fields that are forwarded: all except the hop-by-hop fields, which are those of RFC 9110 7.6.1

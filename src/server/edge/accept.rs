@@ -241,7 +241,7 @@ impl ListenerContext {
         let began = Instant::now();
         let client = match &self.tls {
             None if uses_engine => {
-                let Some(unserved) = self.engine.serve_tcp(stream, peer).await else {
+                let Some(unserved) = self.engine.serve_tcp(stream, peer.clone()).await else {
                     return;
                 };
                 self.take_over(unserved, address)
@@ -269,11 +269,11 @@ impl ListenerContext {
                     return;
                 }
                 let is_http2 = matches!(protocol, Some(ALPN::H2));
+                let digest = stream.get_ssl_digest();
+                let verification = digest.as_deref().and_then(ClientVerification::of);
+                peer.verification = verification.cloned();
                 if uses_engine && !is_http2 {
-                    let digest = stream.get_ssl_digest();
-                    let verification = digest.as_deref().and_then(ClientVerification::of);
-                    peer.verification = verification.cloned();
-                    let Some(unserved) = self.engine.serve_tls(stream, peer).await else {
+                    let Some(unserved) = self.engine.serve_tls(stream, peer.clone()).await else {
                         return;
                     };
                     self.take_over(unserved, address)
@@ -291,7 +291,8 @@ impl ListenerContext {
             client.await_head_since(began);
         }
         // Boxed for the same reason.
-        Box::pin(self.app.serve(client, &shutdown)).await;
+        let engine = uses_engine.then(|| (Arc::clone(&self.engine), peer));
+        Box::pin(self.app.serve(client, engine, &shutdown)).await;
     }
 
     /// A connection that the engine leaves to Pingora.

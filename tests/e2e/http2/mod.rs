@@ -1,13 +1,17 @@
 //! HTTP/2: every rule for requests holds for each stream, and the connection as a whole is bounded.
 
 mod cleartext;
+mod conformance;
 mod content_length;
 mod external_clients;
 mod floods;
 mod graceful_shutdown;
+mod informational;
 mod limits;
 mod paths;
+mod request_trailers;
 mod slow_clients;
+mod tunnels;
 
 use std::time::Duration;
 

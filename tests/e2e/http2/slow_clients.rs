@@ -18,6 +18,8 @@ const SLACK: Duration = Duration::from_secs(9);
 fn start(backend: &Backend, secure: &Secure) -> Ballast {
     Setup::of(&[backend])
         .top(&secure.listeners())
+        // Each thread keeps connections of its own.
+        .top("server: { threads: 1 }")
         .top("timeouts: { client_head: 1500ms, client_keepalive: 2s, write: 2s, read: 20s }")
         .start()
 }

@@ -11,13 +11,14 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::ballast::LISTEN;
 use super::client::Client;
 use super::tls::Authority;
+use super::wait::wait_until;
 
 /// The longest wait for a single response or frame.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -98,13 +99,7 @@ impl Secure {
     /// A connection on which the preface and these settings have been sent.
     pub(crate) fn raw(&self, address: SocketAddr, settings: &[(u16, u32)]) -> RawHttp2 {
         let mut raw = self.silent(address);
-        let settings = settings.iter().flat_map(|(name, value)| {
-            let (name, value) = (name.to_be_bytes(), value.to_be_bytes());
-            name.into_iter().chain(value)
-        });
-        let mut start = PREFACE.to_vec();
-        start.extend(frame(SETTINGS, 0, 0, &Vec::from_iter(settings)));
-        raw.send(&start).expect("the listener reads");
+        raw.begin(settings);
         raw
     }
 }
@@ -255,6 +250,22 @@ impl Http2 {
             joined.expect("a client does not panic")
         });
         joined.collect()
+    }
+
+    /// Waits until the other side has said that it serves extended CONNECT.
+    pub(crate) fn wait_for_extended_connect(&self) {
+        wait_until(PATIENCE, "extended CONNECT is offered", || {
+            self.sender.is_extended_connect_protocol_enabled()
+        });
+    }
+
+    /// Whether the other side serves extended CONNECT, as far as it has told.
+    pub(crate) fn has_extended_connect(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.runtime.handle().clone()
     }
 
     /// Waits for anything that happens on the connection.
@@ -441,6 +452,26 @@ pub(crate) fn fields_of(path: &[u8], kept: bool, further: &[(&str, &str)]) -> Ve
 }
 
 impl RawHttp2 {
+    /// A connection without TLS on which the preface and these settings have been sent.
+    pub(crate) fn plain(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
+        let mut raw = RawHttp2 {
+            client: Client::connect(address),
+            received: Vec::new(),
+        };
+        raw.begin(settings);
+        raw
+    }
+
+    fn begin(&mut self, settings: &[(u16, u32)]) {
+        let settings = settings.iter().flat_map(|(name, value)| {
+            let (name, value) = (name.to_be_bytes(), value.to_be_bytes());
+            name.into_iter().chain(value)
+        });
+        let mut start = PREFACE.to_vec();
+        start.extend(frame(SETTINGS, 0, 0, &Vec::from_iter(settings)));
+        self.send(&start).expect("the listener reads");
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.client.send(bytes)
     }

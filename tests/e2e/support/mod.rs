@@ -10,6 +10,7 @@ mod collector;
 mod http1;
 pub(crate) mod http2;
 pub(crate) mod http2_backend;
+pub(crate) mod http2_tunnel;
 mod load;
 mod pebble;
 mod peers;

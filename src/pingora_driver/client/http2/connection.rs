@@ -5,27 +5,24 @@
 //! stream, even if the client resets it at once.
 
 use std::future::poll_fn;
+use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use h2::server::Builder;
 use http::StatusCode;
 use log::debug;
 use pingora::apps::HttpServerApp;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{
-    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
-};
-use pingora::protocols::{
-    Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl, Stream as Socket,
-};
 use pingora::server::ShutdownWatch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::connection_lifetime::{ConnectionLifetime, MAX_WASTED_STREAMS, ShutdownState};
-use super::h2_stream::H2Stream;
+use super::extended_connect::is_offered;
+use super::opened_stream::OpenedStream;
+use super::stream_server::StreamServer;
 use super::upload_windows::{self, UploadWindows};
 use crate::deadline_timer::DeadlineTimer;
 use crate::pingora_driver::client::connection_state::{AbortReason, ConnectionState};
@@ -48,7 +45,7 @@ const MAX_REQUESTS: usize = 2 * MAX_STREAMS;
 
 /// An HTTP/2 connection being served.
 pub(crate) struct H2Connection<A> {
-    app: Arc<A>,
+    server: Arc<StreamServer<A>>,
     active: Arc<ArcSwap<ActiveConfig>>,
     traffic: Arc<TrafficState>,
     /// Holds the deadlines of the socket.
@@ -70,7 +67,8 @@ enum ConnectionEvent {
     /// The process is shutting down.
     ProcessStopping,
     StreamEnded(Result<bool, JoinError>),
-    StreamAccepted(Box<H2Accept>),
+    /// Clients open several streams at once, and all that have arrived are one event.
+    StreamsAccepted(Vec<OpenedStream>),
     /// A head was not complete in time, or the client sent too many frames that carry no request.
     Aborted,
     /// Uploads have progressed, so the windows may grow.
@@ -81,23 +79,22 @@ enum ConnectionEvent {
     ResponseUnread,
 }
 
-type ServerConnection = h2::server::Connection<Socket, Bytes>;
+type ServerConnection = h2::server::Connection<ClientStream, Bytes>;
 
 impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
+    /// The connection with this state, whose streams `server` serves.
     pub(crate) fn new(
-        app: Arc<A>,
-        active: Arc<ArcSwap<ActiveConfig>>,
+        server: StreamServer<A>,
         traffic: Arc<TrafficState>,
         state: Arc<ConnectionState>,
-        shutdown: ShutdownWatch,
     ) -> Self {
         H2Connection {
             windows: UploadWindows::new(Arc::clone(&traffic)),
-            app,
-            active,
+            active: Arc::clone(&server.active),
+            shutdown: server.shutdown.clone(),
+            server: Arc::new(server),
             traffic,
             state,
-            shutdown,
             streams: JoinSet::new(),
             stream_count: 0,
             lifetime: ConnectionLifetime::new(),
@@ -108,21 +105,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
 
     /// Serves `client` until the connection closes.
     pub(crate) async fn serve(mut self, client: ClientStream) {
-        let digest = Arc::new(Digest {
-            ssl_digest: client.get_ssl_digest(),
-            timing_digest: client.get_timing_digest(),
-            proxy_digest: client.get_proxy_digest(),
-            socket_digest: client.get_socket_digest(),
-        });
         let options = options(&self.active.load());
         let opened = tokio::select! {
             biased;
-            opened = handshake(Box::new(client), Some(options)) => opened,
+            opened = options.handshake(client) => opened,
             () = aborted(&self.state, false) => return debug!("no HTTP/2 preface in time"),
         };
         match opened {
             Ok(mut connection) => {
-                while let Some(event) = self.next_event(&mut connection, &digest).await {
+                while let Some(event) = self.next_event(&mut connection).await {
                     let before = self.lifetime.shutdown_state();
                     self.handle(event);
                     self.windows.adjust(|before, now| {
@@ -155,11 +146,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
     }
 
     /// Waits for the next event. `None`: the connection has closed.
-    async fn next_event(
-        &mut self,
-        connection: &mut ServerConnection,
-        digest: &Arc<Digest>,
-    ) -> Option<ConnectionEvent> {
+    async fn next_event(&mut self, connection: &mut ServerConnection) -> Option<ConnectionEvent> {
         let keepalive = self.active.load().timeouts.client_keepalive;
         let idle_deadline = self.lifetime.idle_deadline(keepalive);
         let is_abrupt = self.lifetime.is_shutting_down_abruptly();
@@ -168,8 +155,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             biased;
             () = wait_for_shutdown(&mut self.shutdown), if self.in_flight.is_none() => ConnectionEvent::ProcessStopping,
             Some(ended) = self.streams.join_next() => ConnectionEvent::StreamEnded(ended),
-            accepted = HttpSession::from_h2_conn(connection, Arc::clone(digest)) => match accepted {
-                Ok(accepted) => ConnectionEvent::StreamAccepted(Box::new(accepted?)),
+            accepted = accept_ready(connection) => match accepted? {
+                Ok(streams) => ConnectionEvent::StreamsAccepted(streams),
                 Err(error) => {
                     debug!("{error}");
                     return None;
@@ -199,14 +186,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
                 self.lifetime.shut_down_gracefully();
             }
             ConnectionEvent::StreamEnded(answered) => {
-                let is_last = self.streams.is_empty();
-                self.lifetime
-                    .note_stream_end(answered.unwrap_or(true), is_last);
+                let mut ended = Some(answered);
+                while let Some(answered) = ended {
+                    let is_last = self.streams.is_empty();
+                    self.lifetime
+                        .note_stream_end(answered.unwrap_or(true), is_last);
+                    ended = self.streams.try_join_next();
+                }
             }
-            ConnectionEvent::StreamAccepted(accepted) => match *accepted {
-                H2Accept::Session(session) => self.accept(session),
-                H2Accept::Rejected => self.lifetime.note_wasted_stream(),
-            },
+            ConnectionEvent::StreamsAccepted(streams) => {
+                streams.into_iter().for_each(|stream| self.accept(stream));
+            }
             ConnectionEvent::Aborted => {
                 match self.state.abort_reason() {
                     AbortReason::FrameFlood => {
@@ -223,12 +213,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
     }
 
     /// Serves a request in its own task, so that a panic affects only this request.
-    fn accept(&mut self, session: HttpSession) {
+    fn accept(&mut self, mut stream: OpenedStream) {
         if self.lifetime.is_shutting_down_abruptly() {
             return;
         }
         self.stream_count += 1;
-        let mut stream = H2Stream::new(session, self.state.peer().clone());
         // Earlier streams were reset, and their requests have not been cleaned up yet.
         let is_crowded = self.streams.len() >= MAX_REQUESTS;
         let has_seen_goaway = self.lifetime.has_client_seen_goaway();
@@ -237,54 +226,34 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
             return self.lifetime.note_wasted_stream();
         }
         let active = self.active.load();
-        if !stream.is_well_formed() {
-            let status = StatusCode::BAD_REQUEST;
-            return self.reject_stream(stream, status, TerminationReason::BadRequest);
-        }
-        if stream.request().headers.len() > active.limits.fields {
-            // Few bytes can encode many fields, so they are counted at once and then freed.
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return self.reject_stream(stream, status, TerminationReason::TooLarge);
+        if let Some((status, termination)) = stream.refusal(&active) {
+            return self.reject_stream(stream, status, termination);
         }
         if self.streams.len() as u64 >= self.traffic.max_streams_per_connection() {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             return self.reject_stream(stream, status, TerminationReason::Overloaded);
         }
         if stream.has_body() {
-            stream.track_upload(self.windows.upload());
+            let upload = self.windows.upload();
+            stream.track_upload(Box::new(move |bytes| upload.progressed(bytes)));
         }
         let max_requests = active.limits.max_requests_per_connection;
         if max_requests.is_some_and(|max_requests| self.stream_count >= max_requests) {
             self.lifetime.shut_down_gracefully();
         }
-        let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
-        let state = Arc::clone(stream.state());
         let end_timeout = active.timeouts.read;
-        let shared = Arc::clone(&self.active);
-        let began = std::time::Instant::now();
-        self.streams.spawn(async move {
-            if stream.awaits_empty_end()
-                && let Err(termination) = stream.wait_for_empty_end(end_timeout).await
-            {
-                let status = stream.reject(termination);
-                report_early_error(
-                    &shared.load(),
-                    state.peer().address_and_tls(),
-                    began,
-                    status,
-                    0,
-                    termination,
-                );
-                return status.is_some();
-            }
-            let session = ServerSession::new_custom(Box::new(stream));
-            app.process_new_http(session, &shutdown).await;
-            state.has_response_started()
-        });
+        let server = Arc::clone(&self.server);
+        self.streams
+            .spawn(async move { server.serve(stream, end_timeout).await });
     }
 
     /// Responds to a stream without passing it to the proxy, and reports the request.
-    fn reject_stream(&self, stream: H2Stream, status: StatusCode, termination: TerminationReason) {
+    fn reject_stream(
+        &self,
+        stream: OpenedStream,
+        status: StatusCode,
+        termination: TerminationReason,
+    ) {
         stream.respond_with_status(status);
         report_early_error(
             &self.active.load(),
@@ -312,9 +281,33 @@ impl<A: HttpServerApp + Send + Sync + 'static> H2Connection<A> {
     }
 }
 
-/// Limits on what a client may send and make the proxy buffer.
-fn options(active: &ActiveConfig) -> H2Options {
-    let mut options = default_h2_options();
+/// The streams that the client has opened, at least one; waits until there is one. `None`: the connection has closed.
+async fn accept_ready(
+    connection: &mut ServerConnection,
+) -> Option<Result<Vec<OpenedStream>, h2::Error>> {
+    let mut streams = Vec::new();
+    poll_fn(|context| {
+        while streams.len() < MAX_STREAMS {
+            match connection.poll_accept(context) {
+                Poll::Ready(Some(Ok((request, responder)))) => {
+                    streams.push(OpenedStream::new(request, responder));
+                }
+                Poll::Pending if streams.is_empty() => return Poll::Pending,
+                Poll::Ready(end) if streams.is_empty() => {
+                    return Poll::Ready(end.map(|end| end.map(|_| Vec::new())));
+                }
+                // What has ended the connection comes again.
+                _ => break,
+            }
+        }
+        Poll::Ready(Some(Ok(mem::take(&mut streams))))
+    })
+    .await
+}
+
+/// Limits on what a client may send and make the proxy buffer, and whether it may ask for tunnels.
+fn options(active: &ActiveConfig) -> Builder {
+    let mut options = Builder::new();
     options
         .max_concurrent_streams(MAX_STREAMS as u32)
         .max_header_list_size(u32::try_from(active.limits.head).unwrap_or(u32::MAX))
@@ -322,6 +315,9 @@ fn options(active: &ActiveConfig) -> H2Options {
         .initial_connection_window_size(upload_windows::INITIAL_CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(MAX_WASTED_STREAMS));
+    if is_offered(&active.upgrades) {
+        options.enable_connect_protocol();
+    }
     options
 }
 

@@ -12,6 +12,7 @@ pub(super) const MAX_FRAME: usize = 16_384;
 // Types of frames.
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
@@ -43,5 +44,10 @@ impl FrameHeader {
             flags,
             stream: [a, b, c, d],
         })
+    }
+
+    /// The number of the stream, without the reserved bit.
+    pub(super) fn stream_id(&self) -> u32 {
+        u32::from_be_bytes(self.stream) & (u32::MAX >> 1)
     }
 }

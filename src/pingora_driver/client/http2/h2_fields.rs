@@ -1,6 +1,6 @@
 //! Header fields of requests and responses on an HTTP/2 stream.
 
-use http::header::{CONTENT_LENGTH, COOKIE};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -24,11 +24,11 @@ pub(crate) fn has_zero_length(request: &RequestHeader) -> bool {
     }
 }
 
-/// Sets `Content-Length: 0`.
-pub(crate) fn set_zero_length(request: &mut RequestHeader) {
-    request
-        .insert_header(CONTENT_LENGTH, 0)
-        .expect("a number is a valid value");
+/// Whether a request has a Host field that differs from its :authority, RFC 9113 8.3.1.
+pub(crate) fn names_two_authorities(request: &RequestHeader) -> bool {
+    let (host, authority) = (request.headers.get(HOST), request.uri.authority());
+    host.zip(authority)
+        .is_some_and(|(host, authority)| host.as_bytes() != authority.as_str().as_bytes())
 }
 
 /// Joins the Cookie fields of a request into one, RFC 9113 8.2.3.

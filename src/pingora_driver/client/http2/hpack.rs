@@ -1,8 +1,8 @@
-//! Finds the path of a request in its HPACK block, RFC 7541.
+//! Finds the path and the pseudo-header fields of a request in its HPACK block, RFC 7541.
 //!
-//! The `h2` crate decodes the block, and resets the stream if the `http` crate rejects the path. To find such paths
-//! first, this module walks through the block without building the fields. Of the dynamic table it stores only what
-//! that requires: the size of each entry, and which entries are paths.
+//! The `h2` crate decodes the block, resets the stream if the `http` crate rejects the path, and ignores pseudo-header
+//! fields in trailers. To find them first, this module walks through the block without building the fields. Of the
+//! dynamic table it stores only what that requires: the size of each entry, and which entries are of these kinds.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,6 +20,9 @@ const PATH: &[u8] = b":path";
 
 /// Length of [`PATH`] in its Huffman code.
 const PATH_CODED: usize = 4;
+
+/// The Huffman code of the colon that pseudo-header fields begin with, which is 7 bits long.
+const COLON_CODED: u8 = 0b101_1100;
 
 /// The names in the static table, RFC 7541 appendix A.
 const STATIC_NAMES: [&str; 61] = [
@@ -90,6 +93,7 @@ const STATIC_NAMES: [&str; 61] = [
 struct FieldName {
     length: usize,
     is_path: bool,
+    is_pseudo: bool,
 }
 
 impl FieldName {
@@ -97,6 +101,7 @@ impl FieldName {
         FieldName {
             length: text.len(),
             is_path: text == PATH,
+            is_pseudo: text.first() == Some(&b':'),
         }
     }
 }
@@ -109,14 +114,16 @@ struct TableEntry {
     odd: Option<Box<[u8]>>,
 }
 
-/// The paths in a block that `h2` rejects.
+/// What a block has that `h2` rejects or ignores.
 #[derive(Debug, Default)]
-pub(crate) struct OddPaths {
-    /// The position of each such path that is a literal, with its length prefix, and the length of its decoded value.
+pub(crate) struct BlockScan {
+    /// The position of each path that `h2` rejects and that is a literal, with its length prefix, and the length of its decoded value.
     /// Paths from the dynamic table have no position.
     pub(crate) written: Vec<(Range<usize>, usize)>,
     /// The last such path in the block.
     pub(crate) path: Option<Box<[u8]>>,
+    /// Whether there are pseudo-header fields.
+    pub(crate) has_pseudo_fields: bool,
 }
 
 /// The dynamic table of a client's encoder.
@@ -144,21 +151,25 @@ impl HpackTable {
         &mut self,
         block: &[u8],
         is_odd: impl Fn(&[u8]) -> bool,
-    ) -> Result<OddPaths, Malformed> {
-        let mut odd = OddPaths::default();
+    ) -> Result<BlockScan, Malformed> {
+        let mut scan = BlockScan::default();
         let mut at = 0;
         while let Some(first) = block.get(at) {
             match first {
                 0x80.. => {
                     let (index, next) = integer(block, at, 7)?;
                     at = next;
-                    if let Some(entry) = self.dynamic(index)?
-                        && let Some(path) = &entry.odd
-                    {
-                        odd.path = Some(path.clone());
+                    match self.dynamic(index)? {
+                        Some(entry) => {
+                            scan.has_pseudo_fields |= entry.name.is_pseudo;
+                            if let Some(path) = &entry.odd {
+                                scan.path = Some(path.clone());
+                            }
+                        }
+                        None => scan.has_pseudo_fields |= static_name(index).is_pseudo,
                     }
                 }
-                0x40.. => at = self.literal(block, at, 6, &is_odd, &mut odd)?,
+                0x40.. => at = self.literal(block, at, 6, &is_odd, &mut scan)?,
                 0x20.. => {
                     let (size, next) = integer(block, at, 5)?;
                     if size > TABLE_SIZE {
@@ -168,10 +179,10 @@ impl HpackTable {
                     self.max = size;
                     self.make_room(0);
                 }
-                _ => at = self.literal(block, at, 4, &is_odd, &mut odd)?,
+                _ => at = self.literal(block, at, 4, &is_odd, &mut scan)?,
             }
         }
-        Ok(odd)
+        Ok(scan)
     }
 
     /// Reads a field whose value is a literal and returns the position after it. With a `prefix` of six bits the field
@@ -182,7 +193,7 @@ impl HpackTable {
         at: usize,
         prefix: u32,
         is_odd: &impl Fn(&[u8]) -> bool,
-        odd: &mut OddPaths,
+        scan: &mut BlockScan,
     ) -> Result<usize, Malformed> {
         let is_kept = prefix == 6;
         let (index, mut at) = integer(block, at, prefix)?;
@@ -194,9 +205,10 @@ impl HpackTable {
             }
             index => match self.dynamic(index)? {
                 Some(entry) => entry.name,
-                None => FieldName::of(STATIC_NAMES[index - 1].as_bytes()),
+                None => static_name(index),
             },
         };
+        scan.has_pseudo_fields |= name.is_pseudo;
         let start = at;
         let (text, next) = string(block, at)?;
         let mut length = text.bytes.len();
@@ -212,14 +224,14 @@ impl HpackTable {
             length = value.len();
             if is_odd(value) {
                 path = Some(Box::from(value));
-                odd.written.push((start..next, length));
+                scan.written.push((start..next, length));
             }
         } else if is_kept && text.is_coded {
             length = 0;
             huffman::decode(text.bytes, |_| length += 1).ok_or(Malformed)?;
         }
         if path.is_some() {
-            odd.path.clone_from(&path);
+            scan.path.clone_from(&path);
         }
         if is_kept {
             self.insert(TableEntry {
@@ -243,6 +255,10 @@ impl HpackTable {
         Ok(FieldName {
             length: 0,
             is_path: false,
+            is_pseudo: text
+                .bytes
+                .first()
+                .is_some_and(|octet| octet >> 1 == COLON_CODED),
         })
     }
 
@@ -270,6 +286,11 @@ impl HpackTable {
             self.size -= last.size;
         }
     }
+}
+
+/// The name at an index of the static table, from 1 on.
+fn static_name(index: usize) -> FieldName {
+    FieldName::of(STATIC_NAMES[index - 1].as_bytes())
 }
 
 /// A string literal of a block.

@@ -1,13 +1,18 @@
-//! Carries request paths that the `http` crate rejects past the `h2` crate.
+//! Carries request paths that the `http` crate rejects past the `h2` crate, and makes it reject trailers that it would
+//! accept.
 //!
 //! `h2` resets a stream whose path contains `<`, `>` or a backtick, and drops what follows a `#`. This module replaces
 //! such a path in the byte stream before `h2` reads it: by a path of the same length, which leaves the HPACK table
 //! unchanged, and by an extra field with the escaped path. The field has a random name per process, so clients cannot
 //! forge it. When the stream is accepted, [`restore_path`] moves the path from that field back into the request.
 //!
+//! `h2` ignores pseudo-header fields in trailers, which make a request malformed, RFC 9113 8.1. This module takes
+//! END_STREAM from such trailers: `h2` then resets the stream with PROTOCOL_ERROR, and the request never ends.
+//!
 //! All other bytes pass unchanged, and at once if a frame arrives as a whole. Bytes that violate HTTP/2 or exceed a
 //! limit are left for `h2` to reject, and from there on the rewriter passes everything through.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use http::Uri;
@@ -16,12 +21,16 @@ use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 
 use super::frame::{
-    CONTINUATION, END_HEADERS, FRAME_HEADER_LENGTH, FrameHeader, HEADERS, MAX_FRAME, PADDED,
-    PREFACE, PRIORITY,
+    CONTINUATION, END_HEADERS, END_STREAM, FRAME_HEADER_LENGTH, FrameHeader, HEADERS, MAX_FRAME,
+    PADDED, PREFACE, PRIORITY,
 };
-use super::hpack::{HpackTable, OddPaths, write_field, write_string};
+use super::hpack::{BlockScan, HpackTable, write_field, write_string};
 use super::odd_path::{escape_path, is_odd};
+use super::open_streams::OpenStreams;
 use crate::message::Malformed;
+
+/// Position of the flags in a frame header.
+const FLAGS: usize = 4;
 
 /// Length of the priority data before the block, in bytes.
 const PRIORITY_LENGTH: usize = 5;
@@ -58,6 +67,7 @@ pub(crate) struct PathRewriter {
     /// Bytes that must be returned before anything else is read.
     out: Vec<u8>,
     table: HpackTable,
+    streams: OpenStreams,
     /// Maximum number of bytes held back for one head.
     limit: usize,
     /// Whether the rewriter has stopped looking at the bytes.
@@ -68,8 +78,8 @@ pub(crate) struct PathRewriter {
 enum NextUnit {
     /// More bytes are needed to tell.
     Torn,
-    /// A frame that passes unchanged, of this length.
-    Frame(usize),
+    /// A frame that passes unchanged.
+    Frame(FrameHeader),
     /// A complete head, of this length.
     Head(usize),
 }
@@ -92,6 +102,7 @@ impl PathRewriter {
             held: Vec::new(),
             out: Vec::new(),
             table: HpackTable::new(),
+            streams: OpenStreams::default(),
             limit: limit.saturating_add(MAX_FRAME),
             is_passthrough: false,
         }
@@ -170,7 +181,9 @@ impl PathRewriter {
         }
         match unit(bytes) {
             Ok(NextUnit::Torn) if bytes.len() <= self.limit => return RewriteStep::Hold,
-            Ok(NextUnit::Frame(length)) => {
+            Ok(NextUnit::Frame(frame)) => {
+                self.streams.note(frame);
+                let length = FRAME_HEADER_LENGTH + frame.length;
                 let count = length.min(bytes.len());
                 self.passing = length - count;
                 return RewriteStep::Pass(count);
@@ -191,18 +204,23 @@ impl PathRewriter {
         let head = FrameHeader::of(frames).ok_or(Malformed)?;
         let (first, mut rest) = frames[FRAME_HEADER_LENGTH..].split_at(head.length);
         let (priority, block) = unpadded(head.flags, first)?;
-        if rest.is_empty() {
-            let odd = self.table.walk(block, is_odd)?;
-            return Ok(replace_paths(&odd, block).map(|block| head_frames(head, priority, &block)));
-        }
-        let mut block = block.to_vec();
+        let mut block = Cow::Borrowed(block);
         while let Some(more) = FrameHeader::of(rest) {
             let end = FRAME_HEADER_LENGTH + more.length;
-            block.extend_from_slice(&rest[FRAME_HEADER_LENGTH..end]);
+            block
+                .to_mut()
+                .extend_from_slice(&rest[FRAME_HEADER_LENGTH..end]);
             rest = &rest[end..];
         }
-        let odd = self.table.walk(&block, is_odd)?;
-        Ok(replace_paths(&odd, &block).map(|block| head_frames(head, priority, &block)))
+        let scan = self.table.walk(&block, is_odd)?;
+        let is_malformed = self.streams.note(head) && scan.has_pseudo_fields;
+        let new = replace_paths(&scan, &block).map(|block| head_frames(head, priority, &block));
+        if !is_malformed {
+            return Ok(new);
+        }
+        let mut trailers = new.unwrap_or_else(|| frames.to_vec());
+        trailers[FLAGS] &= !END_STREAM;
+        Ok(Some(trailers))
     }
 }
 
@@ -234,7 +252,7 @@ fn unit(bytes: &[u8]) -> Result<NextUnit, Malformed> {
     };
     let mut end = FRAME_HEADER_LENGTH + first.length;
     if first.kind != HEADERS {
-        return Ok(NextUnit::Frame(end));
+        return Ok(NextUnit::Frame(first));
     }
     let mut last = first;
     loop {
@@ -273,11 +291,11 @@ fn unpadded(flags: u8, mut payload: &[u8]) -> Result<(&[u8], &[u8]), Malformed> 
 }
 
 /// Replaces every odd path in a block by a harmless one and adds the field with the escaped path.
-fn replace_paths(odd: &OddPaths, block: &[u8]) -> Option<Vec<u8>> {
-    let path = odd.path.as_deref()?;
+fn replace_paths(scan: &BlockScan, block: &[u8]) -> Option<Vec<u8>> {
+    let path = scan.path.as_deref()?;
     let mut new = Vec::with_capacity(block.len() + 4 * path.len());
     let mut at = 0;
-    for (range, length) in &odd.written {
+    for (range, length) in &scan.written {
         new.extend_from_slice(&block[at..range.start]);
         let mut substitute = vec![b'-'; *length];
         substitute[0] = b'/';

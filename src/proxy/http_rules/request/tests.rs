@@ -228,7 +228,12 @@ fn an_upgrade_needs_the_protocol_and_the_connection_option() {
         ("POST", http11, &[websocket, connection], None),
         ("HEAD", http11, &[spdy, connection], None),
         ("GET", Version::HTTP_10, &[websocket, connection], None),
-        ("GET", Version::HTTP_2, &[websocket, connection], None),
+        (
+            "GET",
+            Version::HTTP_2,
+            &[websocket, connection],
+            Some("websocket"),
+        ),
         ("GET", http11, &[websocket], None),
         ("GET", http11, &[connection], None),
         ("GET", http11, &[("Upgrade", "h2c"), connection], None),

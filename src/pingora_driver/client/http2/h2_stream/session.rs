@@ -1,5 +1,6 @@
-//! Implements Pingora's custom session for [`H2Stream`]. Most methods delegate to the inner session.
+//! Implements Pingora's custom session for [`H2Stream`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,20 +16,21 @@ use pingora::protocols::http::custom::server::Session;
 use pingora::protocols::l4::socket::SocketAddr;
 use tokio::time::Instant;
 
+use super::super::extended_connect::Tunnel;
 use super::H2Stream;
 
 #[async_trait]
 impl Session for H2Stream {
     fn req_header(&self) -> &RequestHeader {
-        self.inner.req_header()
+        &self.request
     }
 
     fn req_header_mut(&mut self) -> &mut RequestHeader {
-        self.inner.req_header_mut()
+        &mut self.request
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        if self.inner.is_body_done() {
+        if self.is_body_done() {
             return Ok(None);
         }
         self.read(false).await
@@ -44,8 +46,7 @@ impl Session for H2Stream {
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
-        let end = end || self.ends_with_head(&head);
-        let outcome = self.inner.write_response_header(head, end);
+        let outcome = self.write_head(head, end);
         self.note_write(outcome)
     }
 
@@ -55,106 +56,115 @@ impl Session for H2Stream {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.inner.write_body(data, end).await
+        self.response.write_body(data, end).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.inner.write_trailers(trailers)
+        self.response.write_trailers(trailers)
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let began = Instant::now();
-        let outcome = self.inner.response_duplex_vec(tasks).await;
+        let outcome = self.write_tasks(tasks).await;
         self.note_progress(began);
         self.note_write(outcome)
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.read_timeout = timeout;
+        self.body.read_timeout = timeout;
     }
 
     fn get_read_timeout(&self) -> Option<Duration> {
-        self.read_timeout
+        self.body.read_timeout
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner.set_write_timeout(timeout);
+        self.response.write_timeout = timeout;
     }
 
     fn get_write_timeout(&self) -> Option<Duration> {
-        self.inner.get_write_timeout()
+        self.response.write_timeout
     }
 
-    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner.set_total_drain_timeout(timeout);
-    }
+    // Nothing is drained.
+    fn set_total_drain_timeout(&mut self, _timeout: Option<Duration>) {}
 
     fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.inner.get_total_drain_timeout()
+        None
     }
 
     fn request_summary(&self) -> String {
-        self.inner.request_summary()
+        format!("{} {}", self.request.method, self.request.uri)
     }
 
     fn response_written(&self) -> Option<&ResponseHeader> {
-        self.inner.response_written()
+        self.response.written()
     }
 
     async fn shutdown(&mut self, _code: u32, _why: &str) {
-        self.inner.shutdown();
+        self.give_up();
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.inner.is_body_done()
+        H2Stream::is_body_done(self)
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.inner.finish()
+        self.response.finish()
     }
 
     fn is_body_empty(&mut self) -> bool {
-        self.inner.is_body_empty()
+        self.tunnel == Tunnel::Requested || self.body.is_empty()
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.inner.body_bytes_sent()
+        self.response.bytes_sent()
     }
 
     fn body_bytes_read(&self) -> usize {
-        self.inner.body_bytes_read()
+        self.body.bytes_read()
     }
 
     fn digest(&self) -> Option<&Digest> {
-        self.inner.digest()
+        Some(&self.digest)
     }
 
     fn digest_mut(&mut self) -> Option<&mut Digest> {
-        self.inner.digest_mut()
+        // The streams of a connection share it.
+        Arc::get_mut(&mut self.digest)
     }
 
     fn client_addr(&self) -> Option<&SocketAddr> {
-        self.inner.client_addr()
+        self.digest.socket_digest.as_ref()?.peer_addr()
     }
 
     fn server_addr(&self) -> Option<&SocketAddr> {
-        self.inner.server_addr()
+        self.digest.socket_digest.as_ref()?.local_addr()
     }
 
     fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.inner.pseudo_raw_h1_request_header()
+        // Only requests of Pingora's own, which there are none of, are made from it.
+        Bytes::new()
     }
 
     fn enable_retry_buffering(&mut self) {
-        self.inner.enable_retry_buffering();
+        self.body.keep_for_retries();
     }
 
     fn retry_buffer_truncated(&self) -> bool {
-        self.inner.retry_buffer_truncated()
+        self.body.is_too_long_to_keep()
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        self.inner.get_retry_buffer()
+        self.body.kept()
+    }
+
+    fn is_upgrade_req(&self) -> bool {
+        matches!(self.tunnel, Tunnel::Requested | Tunnel::Open)
+    }
+
+    fn was_upgraded(&self) -> bool {
+        self.tunnel == Tunnel::Open
     }
 
     // The remaining methods concern custom protocols and do nothing for HTTP/2.
@@ -181,3 +191,37 @@ impl Session for H2Stream {
 }
 
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
+
+impl H2Stream {
+    /// Writes pieces of a response. Returns whether it has ended.
+    async fn write_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut is_last = false;
+        for task in tasks {
+            is_last |= match task {
+                HttpTask::Header(head, end) => {
+                    self.write_head(head, end)?;
+                    end
+                }
+                HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
+                    if let Some(data) = data.filter(|data| !data.is_empty()) {
+                        self.response.write_body(data, end).await?;
+                    }
+                    end
+                }
+                HttpTask::Trailer(trailers) => {
+                    if let Some(trailers) = trailers {
+                        self.response.write_trailers(*trailers)?;
+                    }
+                    true
+                }
+                HttpTask::Done => true,
+                HttpTask::Failed(error) => return Err(error),
+            };
+        }
+        if is_last {
+            self.response.finish()?;
+        }
+        // A refused tunnel has ended before the response of the host.
+        Ok(is_last || self.response.is_ended())
+    }
+}

@@ -50,6 +50,28 @@ fn paths_are_found_in_every_encoding() {
 }
 
 #[test]
+fn pseudo_header_fields_are_found_in_every_encoding() {
+    let mut table = HpackTable::new();
+    let mut found = |block: &[u8]| {
+        let scan = table.walk(block, |_| false);
+        scan.expect("a block").has_pseudo_fields
+    };
+    assert!(found(b"\x82") && found(b"\x8e"));
+    assert!(!found(b"\x8f") && !found(b"\x0f\x00\x01a"));
+    assert!(found(b"\x01\x01a") && found(b"\x41\x01a"));
+    // The last one has entered the table.
+    assert!(found(b"\xbe") && found(b"\x7e\x01b"));
+    assert!(found(b"\x00\x02:x\x00") && !found(b"\x00\x02x:\x00"));
+    // `:method` and `x` in Huffman code: 1011100, 101001 …, and 1111001.
+    assert!(found(b"\x00\x85\xb9\x49\x53\x39\xe4\x00"));
+    assert!(found(b"\x40\x85\xb9\x49\x53\x39\xe4\x00") && found(b"\xbe"));
+    assert!(!found(b"\x00\x81\xf3\x00"));
+    // The field that only enters the table counts as well, and others that come after it do not hide it.
+    assert!(found(b"\x40\x02:y\x00\x00\x01a\x01b"));
+    assert!(!found(b""));
+}
+
+#[test]
 fn invalid_blocks_are_refused() {
     for bad in [
         &b"\x80"[..],

@@ -8,6 +8,13 @@ pub(super) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A frame of a stream with a number below 256.
+fn frame_of(stream: u8, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame(kind, flags, payload);
+    frame[8] = stream;
+    frame
+}
+
 pub(super) fn start() -> Vec<u8> {
     [&[b'p'; PREFACE][..], &frame(4, 0, &[])].concat()
 }
@@ -80,24 +87,55 @@ fn an_odd_path_is_replaced_by_one_of_its_length() {
         start(),
         frame(HEADERS, END_HEADERS, block),
         frame(6, 0, &[1; 8]),
-        frame(HEADERS, END_HEADERS | PADDED | PRIORITY, &padded),
-        frame(HEADERS, 1, b""),
-        frame(CONTINUATION, END_HEADERS, b"\xbe"),
+        frame_of(3, HEADERS, END_HEADERS | PADDED | PRIORITY, &padded),
+        frame_of(5, HEADERS, END_STREAM, b""),
+        frame_of(5, CONTINUATION, END_HEADERS, b"\xbe"),
         frame(0, 1, b"abc"),
     ];
     let got = [
         start(),
         frame(HEADERS, END_HEADERS, &expected),
         frame(6, 0, &[1; 8]),
-        frame(
+        frame_of(
+            3,
             HEADERS,
             END_HEADERS | PRIORITY,
             &[priority, &*again].concat(),
         ),
-        frame(HEADERS, 1 | END_HEADERS, &again),
+        frame_of(5, HEADERS, END_STREAM | END_HEADERS, &again),
         frame(0, 1, b"abc"),
     ];
     assert_eq!(rewritten(&sent.concat()), got.concat());
+}
+
+#[test]
+fn trailers_with_pseudo_header_fields_do_not_end_the_stream() {
+    const END: u8 = END_STREAM | END_HEADERS;
+    let head = b"\x83\x87\x84\x41\x04test";
+    let open = [start(), frame(HEADERS, END_HEADERS, head)].concat();
+    let after = |more: &[Vec<u8>]| [open.clone(), more.concat()].concat();
+    let field = b"\x00\x01a\x01b";
+    // The last one has `:authority` in the table.
+    for pseudo in [&b"\x84"[..], b"\x01\x01a", b"\x00\x02:x\x00", b"\xbe"] {
+        let trailers = [&field[..], pseudo].concat();
+        let sent = after(&[frame(0, 0, b"body"), frame(HEADERS, END, &trailers)]);
+        let got = after(&[frame(0, 0, b"body"), frame(HEADERS, END_HEADERS, &trailers)]);
+        assert_eq!(rewritten(&sent), got);
+        let continued = frame(CONTINUATION, END_HEADERS, &trailers);
+        let sent = after(&[frame(HEADERS, END_STREAM, b""), continued.clone()]);
+        let got = after(&[frame(HEADERS, 0, b""), continued]);
+        assert_eq!(rewritten(&sent), got);
+    }
+    // Ordinary trailers pass, and so do heads of other streams and what `h2` finds to be out of place.
+    for unchanged in [
+        after(&[frame(HEADERS, END, field)]),
+        after(&[frame_of(3, HEADERS, END, head)]),
+        after(&[frame(0, END_STREAM, b""), frame(HEADERS, END, head)]),
+        after(&[frame(3, 0, &[0; 4]), frame(HEADERS, END, head)]),
+        after(&[frame(HEADERS, END, field), frame(HEADERS, END, head)]),
+    ] {
+        assert_eq!(rewritten(&unchanged), unchanged);
+    }
 }
 
 #[test]
