@@ -1,5 +1,7 @@
 //! Keeps the certificates of a configuration current.
 
+mod ordering;
+
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
@@ -7,31 +9,21 @@ use std::time::Duration;
 
 use log::{debug, warn};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::account;
 use super::challenge_files::{self, SeenFiles};
-use super::directory_client::DirectoryClient;
-use super::failure::{Failure, delay};
-use super::order::{AnswerPublisher, order};
-use super::order_error::{ErrorScope, OrderError};
-use super::schedule::{Schedule, issuer};
-use super::state_directory::{DirectoryLock, DomainState, StateDirectory, blocking, is_alone};
+use super::failure::delay;
+use super::schedule::Schedule;
+use super::state_directory::{DirectoryLock, DomainState, StateDirectory, blocking};
 use super::status::AcmeStatus;
 use crate::acme_challenges::{AcmeChallenges, ChallengeAnswers};
 use crate::config::Acme;
-use crate::event_log::{EventKind, EventLog};
-use crate::metrics::{MetricsCounters, OrderOutcome};
+use crate::event_log::EventLog;
+use crate::metrics::MetricsCounters;
 use crate::timestamp::Timestamp;
 
 /// How often an instance looks for the challenges of others, and whether one that orders is done.
 const POLL: Duration = Duration::from_secs(1);
-
-/// How long the others get to find an answer before the authority may ask for it.
-const PUBLICATION: Duration = Duration::from_secs(2);
-
-/// For one order. Each of its requests has a timeout of its own.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// What the manager works with.
 #[derive(Debug)]
@@ -208,135 +200,6 @@ impl AcmeManager {
         Ok(found)
     }
 
-    /// Orders a certificate for each of `due`. What fails is recorded, and tried again later.
-    async fn order_all(
-        &mut self,
-        state: &StateDirectory,
-        acme: &Acme,
-        due: Vec<DomainState>,
-    ) -> Result<(), String> {
-        let client = DirectoryClient::new(acme);
-        let mut left = &*due;
-        let mut has_new_account = false;
-        loop {
-            let Err((position, error)) = self.order_some(state, acme, &client, left).await? else {
-                return Ok(());
-            };
-            left = &left[position..];
-            if error.scope == ErrorScope::Account && !has_new_account {
-                debug!("the authority does not know the account: {}", error.message);
-                let state = state.clone();
-                blocking(move || state.remove_account()).await?;
-                has_new_account = true;
-                continue;
-            }
-            let asked = client.take_retry_after();
-            return self.record_failure(state, left, error, asked).await;
-        }
-    }
-
-    /// Orders certificates until one fails for a reason that would hold for all others; returns its position and the error.
-    async fn order_some(
-        &mut self,
-        state: &StateDirectory,
-        acme: &Acme,
-        client: &DirectoryClient,
-        due: &[DomainState],
-    ) -> Result<Result<(), (usize, OrderError)>, String> {
-        let account = match account::open(state, acme, client).await {
-            Ok(account) => account,
-            Err(error) => return Ok(Err((0, error))),
-        };
-        for (position, found) in due.iter().enumerate() {
-            let ordered = timeout(
-                ORDER_TIMEOUT,
-                order(&found.domain, acme, &account, state, self),
-            );
-            let ordered = ordered.await.unwrap_or_else(|_| {
-                let limit = ORDER_TIMEOUT.as_secs();
-                Err(OrderError::of_order(format!("not done within {limit} s")))
-            });
-            let kept = match ordered {
-                Ok(text) => self.keep(state, acme, &found.domain, text).await,
-                Err(error) => Err(error),
-            };
-            match kept {
-                Ok(()) => {}
-                Err(error) if error.scope != ErrorScope::Order => {
-                    return Ok(Err((position, error)));
-                }
-                Err(error) => {
-                    let asked = client.take_retry_after();
-                    let failed = std::slice::from_ref(found);
-                    self.record_failure(state, failed, error, asked).await?;
-                }
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    /// Writes an ordered certificate.
-    async fn keep(
-        &mut self,
-        state: &StateDirectory,
-        acme: &Acme,
-        domain: &str,
-        text: String,
-    ) -> Result<(), OrderError> {
-        let (state, name) = (state.clone(), domain.to_owned());
-        let written = blocking(move || state.write_certificate(&name, &text, now())).await;
-        let certificate = written.map_err(OrderError::of_order)?;
-        self.parts.renewed.notify_one();
-        self.parts.counts.count_order(OrderOutcome::Issued);
-        let signed =
-            issuer(&certificate).map_or(String::new(), |issuer| format!(", signed by {issuer}"));
-        let text = format!(
-            "certificate for {domain} ordered from {}{signed}, expires at {}",
-            acme.directory.host,
-            Timestamp::from_unix_seconds(certificate.validity.until)
-        );
-        let kind = EventKind::CertificateOrdered;
-        self.parts.event_log.log_event(kind, None, None, text);
-        Ok(())
-    }
-
-    /// Records that the certificates of `failed` were not ordered, and says so in one line.
-    async fn record_failure(
-        &mut self,
-        state: &StateDirectory,
-        failed: &[DomainState],
-        error: OrderError,
-        asked: Option<Duration>,
-    ) -> Result<(), String> {
-        self.parts.counts.count_order(OrderOutcome::Failed);
-        let failures = Vec::from_iter(failed.iter().map(|found| {
-            let before = found.failure.as_ref();
-            let message = error.message.clone();
-            let failure = Failure::after(before, message, asked, now(), rand::random());
-            (found.domain.clone(), failure)
-        }));
-        if let Some((domain, failure)) = failures.first() {
-            let more = match failures.len() - 1 {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let text = format!(
-                "certificate for {domain}{more} not ordered, attempt {}: {}; the next one is at {}",
-                failure.count,
-                error.message,
-                Timestamp::from_unix_seconds(failure.retry_at)
-            );
-            let kind = EventKind::CertificateOrderFailed;
-            self.parts.event_log.log_event(kind, None, None, text);
-        }
-        let state = state.clone();
-        let written = blocking(move || {
-            let mut failures = failures.iter();
-            failures.try_for_each(|(domain, failure)| state.write_failure(domain, failure))
-        });
-        written.await
-    }
-
     /// Answers from the files that there are now.
     async fn read_challenges(&mut self) -> Result<(), String> {
         let Some((state, _)) = &self.opened else {
@@ -373,25 +236,6 @@ impl AcmeManager {
             self.problem = Some(problem);
         }
         delay(self.problems, rand::random())
-    }
-}
-
-impl AnswerPublisher for AcmeManager {
-    async fn publish(&mut self) -> Result<(), OrderError> {
-        self.read_challenges().await.map_err(OrderError::of_order)?;
-        let Some((state, joined)) = self.opened.take() else {
-            return Ok(());
-        };
-        let checked = blocking(move || {
-            let alone = is_alone(&joined);
-            Ok((alone, joined))
-        });
-        let (alone, joined) = checked.await.map_err(OrderError::of_order)?;
-        self.opened = Some((state, joined));
-        if !alone.map_err(OrderError::of_order)? {
-            sleep(PUBLICATION).await;
-        }
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use instant_acme::{Error, Problem};
 const MAX_CHARS: usize = 500;
 
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 
 /// Why an order failed.
@@ -27,6 +28,8 @@ pub(super) enum ErrorScope {
     Authority,
     /// The authority does not know the account.
     Account,
+    /// The authority has refused several nonces in a row, which says nothing about the order (RFC 8555 6.5).
+    Nonce,
 }
 
 impl OrderError {
@@ -66,6 +69,7 @@ impl From<Problem> for OrderError {
         let scope = match problem.r#type.as_deref() {
             Some(RATE_LIMITED) => ErrorScope::Authority,
             Some(NO_ACCOUNT) => ErrorScope::Account,
+            Some(BAD_NONCE) => ErrorScope::Nonce,
             _ => ErrorScope::Order,
         };
         OrderError::new(scope, describe(&problem))
@@ -117,5 +121,7 @@ mod tests {
         assert_eq!(long.scope, ErrorScope::Authority);
         let unknown = OrderError::from(problem("accountDoesNotExist", String::new()));
         assert_eq!(unknown.scope, ErrorScope::Account);
+        let nonce = OrderError::from(problem("badNonce", String::new()));
+        assert_eq!(nonce.scope, ErrorScope::Nonce);
     }
 }
