@@ -132,22 +132,28 @@ fn a_flood_of_hints_uses_no_memory_and_does_not_hide_the_response() {
     }));
     let secure = Secure::new();
     let ballast = Setup::of(&[&backend]).top(&secure.listeners()).start();
-    let before = resident(ballast.pid());
-    let mut raw = secure.raw(ballast.address(), &[]);
-    for stream in [1, 3, 5] {
-        raw.get(stream, &[]);
-    }
-    let mut hints = 0;
-    let mut responses = 0;
-    while responses < 3 {
-        // 200 is the 8th entry of the static table.
-        match raw.wait_for(HEADERS).payload[0] {
-            0x88 => responses += 1,
-            _ => hints += 1,
+    let flood = || {
+        let mut raw = secure.raw(ballast.address(), &[]);
+        for stream in [1, 3, 5] {
+            raw.get(stream, &[]);
         }
-    }
-    assert!((3..3 * 300).contains(&hints), "{hints}");
-    assert!(resident(ballast.pid()) < before + SOME_MEMORY);
+        let mut hints = 0;
+        let mut responses = 0;
+        while responses < 3 {
+            // 200 is the 8th entry of the static table.
+            match raw.wait_for(HEADERS).payload[0] {
+                0x88 => responses += 1,
+                _ => hints += 1,
+            }
+        }
+        assert!((3..3 * 300).contains(&hints), "{hints}");
+    };
+    // A process that has just started takes memory for the first requests, whatever they are.
+    flood();
+    let before = resident(ballast.pid());
+    flood();
+    let grown = resident(ballast.pid()).saturating_sub(before);
+    assert!(grown < SOME_MEMORY, "{grown}");
 }
 
 #[test]
