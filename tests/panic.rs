@@ -245,7 +245,7 @@ fn serve(
                     Some(tls) => Box::new(tls.tls_handshake(stream).await.expect("a handshake")),
                 };
                 let client = ClientStream::new(stream, Arc::clone(&active), None);
-                tokio::spawn(async move { app.serve(client, &shutdown).await });
+                tokio::spawn(async move { app.serve(client, None, &shutdown).await });
             }
         });
     });
