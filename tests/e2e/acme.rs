@@ -11,7 +11,7 @@ use ballast::config::Config;
 use nix::fcntl::{Flock, FlockArg};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::ServerName;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::admin::with_admin;
@@ -102,10 +102,14 @@ fn status(ballast: &Ballast) -> Value {
     shown["acme"][0].clone()
 }
 
-fn metrics(admin: SocketAddr) -> String {
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+fn from_admin(admin: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let response = Client::try_connect(admin).and_then(|mut client| client.request(request));
     response.map_or_else(|_| String::new(), |response| response.text())
+}
+
+fn metrics(admin: SocketAddr) -> String {
+    from_admin(admin, "/metrics")
 }
 
 /// The modes of all files and directories below a directory.
@@ -171,6 +175,13 @@ fn certificates_are_ordered_by_http_01_in_both_drivers_and_kept() {
             shown.contains(&format!("certificate for {} by CN=Pebble", names[0])),
             "{shown}"
         );
+        let list = from_admin(admin, "/api/v1/certificates");
+        let list: Value = serde_json::from_str(&list).expect("JSON");
+        let listed = &list["listeners"][0]["certificates"];
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(listed[number]["serves"], json!([name]), "{list}");
+            assert_eq!(listed[number]["default"], number == 0, "{list}");
+        }
         // Only pending challenges are answered.
         let response = get(site.plain, "/.well-known/acme-challenge/x");
         assert_eq!(response.backend(), "a");

@@ -395,3 +395,6 @@ fn directory_of(source: &CertificateSource) -> &Path {
         CertificateSource::Directory { path, .. } | CertificateSource::Ordered { path, .. } => path,
     }
 }
+
+#[cfg(test)]
+mod tests;
