@@ -14,6 +14,7 @@ use super::document::Node;
 use super::hints::quote;
 use super::pem;
 use super::schema::{Reader, Scalar, boolean, file, scalar, section};
+use super::tls_policy::{self, TlsVersion};
 
 section! {
     /// TLS to the hosts of a pool.
@@ -23,6 +24,8 @@ section! {
         /// Whether the host's certificate must be valid. `false` takes any certificate, and an attacker in between can
         /// read along.
         verify: bool { boolean(), default "true" },
+        /// The lowest version of TLS that is spoken with hosts. A host without it gets no request, and its health checks fail.
+        min_version: TlsVersion { tls_policy::version(), default "\"1.2\"" },
         /// A PEM file of authorities that are trusted instead of the system's.
         ca: Option<Authorities> { authorities(), optional "/etc/ballast/authorities.pem" },
         /// A PEM file of the certificate that hosts get if they ask for one, and of those between it and its authority. It is

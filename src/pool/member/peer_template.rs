@@ -10,6 +10,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::config;
+use crate::host_tls::{HostTls, PoolTlsClient};
 use crate::proxy_protocol::ProxyConnector;
 
 /// The maximum number of requests at the same time on a connection of HTTP/2. The host may permit fewer.
@@ -27,6 +28,7 @@ pub(in crate::pool) struct PeerTemplate<'a> {
     ca: Option<Arc<CaType>>,
     /// What hosts get if they ask for a certificate.
     client_cert_key: Option<Arc<CertKey>>,
+    tls_client: Option<PoolTlsClient>,
     /// Pingora's reuse key leaves out the trusted authorities, so TLS connections stay within their pool.
     /// The same goes for those that begin with a PROXY header.
     group_key: u64,
@@ -37,7 +39,12 @@ pub(in crate::pool) struct PeerTemplate<'a> {
 }
 
 impl<'a> PeerTemplate<'a> {
-    pub(in crate::pool) fn new(pool: &'a config::Pool, timeouts: &config::Timeouts) -> Self {
+    /// # Errors
+    /// If the authorities or the certificate for hosts cannot be used.
+    pub(in crate::pool) fn new(
+        pool: &'a config::Pool,
+        timeouts: &config::Timeouts,
+    ) -> Result<Self, String> {
         let tls = pool.tls.as_ref();
         let mut hasher = DefaultHasher::new();
         pool.name.hash(&mut hasher);
@@ -47,13 +54,17 @@ impl<'a> PeerTemplate<'a> {
             key.key().hash(&mut hasher);
         }
         pool.proxy_protocol.hash(&mut hasher);
+        tls.map(|tls| tls.min_version).hash(&mut hasher);
         let is_kept_apart = tls.is_some() || pool.proxy_protocol.is_some();
         let proxy_connector = pool.proxy_protocol.map(ProxyConnector::without_client);
-        PeerTemplate {
+        let speaks_http2 = pool.protocol.may_be_http2();
+        let tls_client = tls.map(|tls| PoolTlsClient::new(tls, speaks_http2));
+        Ok(PeerTemplate {
             timeouts: pool.timeouts.over(*timeouts),
             tls,
             protocol: pool.protocol,
             client_cert_key,
+            tls_client: tls_client.transpose()?,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
             group_key: if is_kept_apart { hasher.finish() } else { 0 },
             proxy_protocol: pool.proxy_protocol,
@@ -62,7 +73,12 @@ impl<'a> PeerTemplate<'a> {
                 .health_check
                 .as_ref()
                 .is_none_or(|check| check.initial == config::Initial::Up),
-        }
+        })
+    }
+
+    /// TLS to the host to which `peer` leads, if there is any.
+    pub(super) fn tls(&self, peer: &HttpPeer) -> Option<HostTls> {
+        Some(self.tls_client.as_ref()?.for_host(peer))
     }
 
     /// How Pingora connects to `host`.
