@@ -39,6 +39,8 @@ pub mod health;
 #[cfg(feature = "proxy")]
 pub mod history;
 #[cfg(feature = "proxy")]
+mod host_tls;
+#[cfg(feature = "proxy")]
 pub mod http2_request;
 #[cfg(feature = "proxy")]
 pub mod logging;

@@ -16,6 +16,7 @@ use super::environment::Environment;
 use super::hints::quote;
 use super::pem;
 use super::schema::{Reader, Scalar, boolean, file, scalar, section};
+use super::tls_policy::{self, TlsVersion};
 use super::warnings::{date, date_faults, new_date_warnings};
 
 section! {
@@ -26,6 +27,8 @@ section! {
         /// Whether the host's certificate must be valid. `false` takes any certificate, and an attacker in between can
         /// read along.
         verify: bool { boolean(), default "true" },
+        /// The lowest version of TLS that is spoken with hosts. A host without it gets no request, and its health checks fail.
+        min_version: TlsVersion { tls_policy::version(), default "\"1.2\"" },
         /// A PEM file of authorities that are trusted instead of the system's. Changes of this file and the next two need no
         /// reload, see server.certificate_check.
         ca: Option<Authorities> { authorities(), optional "/etc/ballast/authorities.pem" },

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::transport::Transport;
 use crate::connect_error::connect_error;
+use crate::host_tls::HostTls;
 
 /// A connection to a host.
 pub(super) struct HostConnection {
@@ -51,11 +52,11 @@ impl PoolKey {
 /// Pingora's connect errors, marked as upstream errors.
 pub(super) async fn connect(
     connector: &TransportConnector,
-    peer: &HttpPeer,
+    (peer, tls): (&HttpPeer, Option<&HostTls>),
     owner: Option<NonZeroU64>,
 ) -> Result<HostConnection> {
-    let socket = match (peer.is_tls(), &peer._address) {
-        (false, SocketAddr::Inet(address)) => {
+    let socket = match (tls, &peer._address) {
+        (None, SocketAddr::Inet(address)) => {
             let connecting = TcpStream::connect(address);
             let connected = match peer.options.connection_timeout {
                 Some(limit) => match timeout(limit, connecting).await {
@@ -72,12 +73,11 @@ pub(super) async fn connect(
             let _ = socket.set_nodelay(true);
             Transport::Tcp(socket.into())
         }
-        _ => Transport::Tls(
-            connector
-                .new_stream(peer)
-                .await
-                .map_err(|error| error.into_up())?,
-        ),
+        (None, _) => Transport::Tls(connector.new_stream(peer).await.map_err(Error::into_up)?),
+        (Some(tls), _) => {
+            let connected = tls.connect(connector, peer).await;
+            Transport::Tls(connected.map_err(|error| error.into_up())?)
+        }
     };
     Ok(HostConnection {
         socket,

@@ -207,7 +207,9 @@ mod tests {
             let address = listener.local_addr().expect("it is bound");
             let mut peer = HttpPeer::new(address, false, String::new());
             peer.options.idle_timeout = Some(std::time::Duration::from_secs(60));
-            let host = connect(&connector, &peer, None).await.expect("connected");
+            let host = connect(&connector, (&peer, None), None)
+                .await
+                .expect("connected");
             let (accepted, _) = listener.accept().await.expect("accepted");
             put(&peer, host, 2);
             hosts.push((peer, accepted));
@@ -242,7 +244,9 @@ mod tests {
             let address = listener.local_addr().expect("it is bound");
             let mut peer = peer.clone();
             peer._address = address.into();
-            let host = connect(&connector, &peer, owner).await.expect("connected");
+            let host = connect(&connector, (&peer, None), owner)
+                .await
+                .expect("connected");
             put(&peer, host, 100);
             listeners.push((listener, peer));
         }

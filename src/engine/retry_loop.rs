@@ -212,8 +212,9 @@ impl<'c> Exchange<'c> {
             let options = &mut Arc::make_mut(&mut peer).options;
             (options.connection_timeout, options.total_connection_timeout) = (limit, limit);
         }
+        let tls = ctx.lease.as_ref().and_then(|lease| lease.member().tls());
         let proxied = self.proxied_attempt(ctx);
-        if let Some(proxied) = proxied.filter(|_| peer.is_tls()) {
+        if let Some(proxied) = proxied.filter(|_| tls.is_some()) {
             let connector = ProxyConnector::new(proxied.header());
             Arc::make_mut(&mut peer).options.custom_l4 = Some(Arc::new(connector));
         }
@@ -221,7 +222,7 @@ impl<'c> Exchange<'c> {
         // Boxed, because most requests reuse a connection and need no memory for it.
         let mut connecting = Box::pin(host_connection::connect(
             &self.engine.connector,
-            &peer,
+            (&peer, tls),
             owner,
         ));
         poll_fn(|context| match connecting.as_mut().poll(context) {

@@ -15,6 +15,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use prost::Message;
 
+use super::http_check::check_session;
+use crate::config::TlsVersion;
 use crate::grpc_status::GrpcStatus;
 
 /// The error type for a host that is not serving; the error's context says what it answered.
@@ -52,6 +54,7 @@ enum ServingStatus {
 /// Asks a host for the state of a service.
 pub(super) struct GrpcHealthCheck {
     peer_template: HttpPeer,
+    min_tls_version: TlsVersion,
     connector: Connector,
     request: RequestHeader,
     message: Bytes,
@@ -63,7 +66,7 @@ impl GrpcHealthCheck {
     /// # Errors
     /// If `authority` cannot stand in a request.
     pub(super) fn new(
-        peer: &HttpPeer,
+        (peer, min_tls_version): (&HttpPeer, TlsVersion),
         connector: Connector,
         authority: &str,
         service: &str,
@@ -86,6 +89,7 @@ impl GrpcHealthCheck {
         peer_template.options.max_h2_streams = 1;
         Ok(GrpcHealthCheck {
             peer_template,
+            min_tls_version,
             connector,
             request,
             message: framed.freeze(),
@@ -159,7 +163,10 @@ impl HealthCheck for GrpcHealthCheck {
         peer._address = target.addr.clone();
         let limit = peer.options.read_timeout;
         match self.connector.get_http_session(&peer).await? {
-            (HttpSession::H2(mut session), _) => self.ask(&mut session, limit).await,
+            (HttpSession::H2(mut session), _) => {
+                check_session(self.min_tls_version, session.digest())?;
+                self.ask(&mut session, limit).await
+            }
             _ => not_serving("the host has not chosen HTTP/2".to_owned()),
         }
     }

@@ -9,7 +9,9 @@ mod correlated_failure;
 mod ejection_timer;
 mod grpc_check;
 mod host_monitor;
+mod http_check;
 mod probe;
+mod tcp_check;
 mod thresholds;
 
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! One check of one host: Pingora's check types with a total time limit.
+//! One check of one host, with a total time limit.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,19 +9,19 @@ use http::{Uri, header};
 use nix::errno::Errno;
 use pingora::connectors::http::Connector as HttpConnector;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use pingora::lb::Backend;
-use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora::lb::health_check::HealthCheck;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::grpc_check::{GrpcHealthCheck, NOT_SERVING};
-use crate::config;
+use super::http_check::{HttpHealthCheck, WRONG_STATUS};
+use super::tcp_check::TcpHealthCheck;
+use crate::config::{self, TlsVersion};
+use crate::host_tls::{HostTls, LOW_TLS_VERSION};
 use crate::pool::{Member, Pool, exhausted_resource};
 use crate::resource_limits;
-
-/// The error type for a response with an unexpected status; the error's context names it.
-const WRONG_STATUS: ErrorType = ErrorType::new("WrongStatus");
 
 /// How to check a host.
 #[derive(Clone)]
@@ -61,7 +61,8 @@ impl HealthProbe {
                 config::Probe::Grpc { service, host } => {
                     let authority = host.as_deref().unwrap_or(member.host().id().as_str());
                     let connector = HttpConnector::new(Some(connector_options(member)));
-                    let check = GrpcHealthCheck::new(member.peer(), connector, authority, service);
+                    let check =
+                        GrpcHealthCheck::new(peer_of(member), connector, authority, service);
                     Arc::new(check.expect("the configuration takes only valid authorities"))
                 }
             },
@@ -127,11 +128,8 @@ impl fmt::Display for CheckFailure {
 }
 
 fn tcp(member: &Member) -> Arc<dyn HealthCheck + Send + Sync> {
-    let mut check = TcpHealthCheck::new();
-    check.peer_template.sni = member.peer().sni.clone();
-    check.peer_template.options = member.peer().options.clone();
-    check.set_connector(TransportConnector::new(Some(connector_options(member))));
-    Arc::from(check as Box<dyn HealthCheck + Send + Sync>)
+    let connector = TransportConnector::new(Some(connector_options(member)));
+    Arc::new(TcpHealthCheck::new(peer_of(member), connector))
 }
 
 fn http(
@@ -143,10 +141,6 @@ fn http(
 ) -> Arc<dyn HealthCheck + Send + Sync> {
     let host = host.unwrap_or(member.host().id().as_str());
     let connector = HttpConnector::new(Some(connector_options(member)));
-    let mut check = HttpHealthCheck::new_custom("", member.peer().is_tls(), connector);
-    check.peer_template = HttpPeer::clone(member.peer());
-    // Each check uses a connection of its own.
-    check.peer_template.options.max_h2_streams = 1;
     let versions = &member.peer().options.alpn;
     let request = match versions.get_min_http_version() {
         2 => http2_request(method.clone(), member.peer().is_tls(), (host, path)),
@@ -158,15 +152,24 @@ fn http(
             Ok(request)
         }),
     };
-    check.req = request
+    let request = request
         .and_then(|mut request| {
             request.insert_header(header::USER_AGENT, "ballast health check")?;
             Ok(request)
         })
         .expect("the configuration takes only what can stand in a request");
-    let expect = expect.to_vec();
-    check.validator = Some(Box::new(move |head| expected(head, &expect)));
-    Arc::new(check)
+    Arc::new(HttpHealthCheck::new(
+        peer_of(member),
+        connector,
+        request,
+        expect,
+    ))
+}
+
+/// How checks connect to the host, and the lowest version of TLS that they accept.
+fn peer_of(member: &Member) -> (&HttpPeer, TlsVersion) {
+    let min_version = member.tls().map_or(TlsVersion::Tls12, HostTls::min_version);
+    (member.peer(), min_version)
 }
 
 /// A request over HTTP/2, of which Pingora would otherwise say that its scheme is https.
@@ -192,27 +195,6 @@ fn connector_options(member: &Member) -> ConnectorOptions {
     options
 }
 
-fn expected(head: &ResponseHeader, ranges: &[(u16, u16)]) -> Result<()> {
-    let status = head.status.as_u16();
-    if ranges
-        .iter()
-        .any(|&(from, to)| (from..=to).contains(&status))
-    {
-        return Ok(());
-    }
-    let ranges: Vec<_> = ranges
-        .iter()
-        .map(|&(from, to)| match from == to {
-            true => from.to_string(),
-            false => format!("{from}-{to}"),
-        })
-        .collect();
-    Error::e_explain(
-        WRONG_STATUS,
-        format!("status {status}, expected {}", ranges.join(", ")),
-    )
-}
-
 /// The reason of a failure as text; `None` for a timeout.
 fn reason(error: &Error) -> Option<String> {
     let context = error
@@ -228,7 +210,7 @@ fn reason(error: &Error) -> Option<String> {
         ErrorType::ConnectNoRoute => "no route to the host".to_owned(),
         ErrorType::ConnectionClosed => "the host closed the connection".to_owned(),
         ErrorType::InvalidHTTPHeader => "the response is not HTTP".to_owned(),
-        etype if [WRONG_STATUS, NOT_SERVING].contains(etype) => context.to_owned(),
+        etype if [WRONG_STATUS, NOT_SERVING, LOW_TLS_VERSION].contains(etype) => context.to_owned(),
         etype => {
             let root = error.root_cause();
             format!("{}: {root}", etype.as_str())
@@ -239,14 +221,6 @@ fn reason(error: &Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_unexpected_status_names_the_expected_ones() {
-        let head = ResponseHeader::build(500, None).unwrap();
-        let error = expected(&head, &[(200, 399), (404, 404)]).unwrap_err();
-        assert_eq!(reason(&error).unwrap(), "status 500, expected 200-399, 404");
-        assert!(expected(&head, &[(500, 500)]).is_ok());
-    }
 
     #[test]
     fn failures_have_a_reason_and_timeouts_do_not() {

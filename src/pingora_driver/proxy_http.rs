@@ -19,6 +19,7 @@ use super::{
 };
 use crate::balancer::BalancerError;
 use crate::config::HalfClose;
+use crate::host_tls::{LOW_TLS_VERSION, check_version};
 use crate::proxy::attempt::AttemptProgress;
 use crate::proxy::completion::Transferred;
 use crate::proxy::context::{LeaseError, RequestContext};
@@ -203,9 +204,13 @@ impl ProxyHttp for Proxy {
         reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
-        _digest: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if let Some(tls) = ctx.lease.as_ref().and_then(|lease| lease.member().tls()) {
+            let digest = digest.and_then(|digest| digest.ssl_digest.as_deref());
+            check_version(tls.min_version(), digest).map_err(Error::into_up)?;
+        }
         ctx.connected(reused);
         if !reused && let Some(error) = client::check_disconnect(session.as_downstream_mut()) {
             // The request never reaches the host.
@@ -338,6 +343,12 @@ impl ProxyHttp for Proxy {
             (error.etype(), &ctx.lease)
         {
             lease.member().prefer_http1();
+        }
+        if *error.etype() == LOW_TLS_VERSION {
+            // The host has received nothing.
+            let retries = ctx.connect_failed(&error);
+            error.set_retry(retries);
+            return error;
         }
         let progress = AttemptProgress {
             reused,

@@ -17,6 +17,7 @@ use super::tiers::{Tier, TierInputs};
 use super::{HealthVerdict, HostCounters, LastMinute};
 use crate::balancer::Host;
 use crate::config;
+use crate::host_tls::HostTls;
 
 pub(super) use peer_template::PeerTemplate;
 pub(crate) use peer_template::ca_type;
@@ -28,6 +29,7 @@ pub struct Member {
     /// The same host with a weight of at least 1, for when a drained host is the last resort.
     last_resort: Arc<Host>,
     peer: Arc<HttpPeer>,
+    tls: Option<HostTls>,
     proxy_protocol: Option<config::ProxyProtocolVersion>,
     host_header: HeaderValue,
     backup: bool,
@@ -70,8 +72,10 @@ impl Member {
             0 => Arc::new(host.with_weight(1).map_err(|error| error.to_string())?),
             _ => Arc::clone(&host),
         };
+        let peer = peer_template.peer(configured);
         Ok(Member {
-            peer: Arc::new(peer_template.peer(configured)),
+            tls: peer_template.tls(&peer),
+            peer: Arc::new(peer),
             proxy_protocol: peer_template.proxy_protocol,
             host_header: HeaderValue::from_str(configured.id.as_str())
                 .map_err(|_| format!("host `{}` is not a valid Host field value", configured.id))?,
@@ -105,6 +109,11 @@ impl Member {
     /// these begin with that of no client, and a request puts its own in the place of it.
     pub fn peer(&self) -> &Arc<HttpPeer> {
         &self.peer
+    }
+
+    /// TLS to the host; `None`: connections are plain.
+    pub(crate) fn tls(&self) -> Option<&HostTls> {
+        self.tls.as_ref()
     }
 
     /// The version of the PROXY header with which connections to the host begin.

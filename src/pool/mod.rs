@@ -137,7 +137,7 @@ impl Pool {
         }
         let build =
             |hosts| build_with(info.name, hosts, &options).map_err(|error| fail(error.to_string()));
-        let peer_template = member::PeerTemplate::new(pool, timeouts);
+        let peer_template = member::PeerTemplate::new(pool, timeouts).map_err(fail)?;
         let members = pool
             .hosts
             .iter()

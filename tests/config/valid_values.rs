@@ -5,7 +5,7 @@ use std::time::Duration;
 use ballast::balancer::ALGORITHMS;
 use ballast::config::{
     Access, CleartextHttp2, HalfClose, HostHeader, Initial, KeySource, Listener, Period, PoolTls,
-    Probe, ProxyProtocolVersion, Rate, RateKey, Underscores, WhenAllDown,
+    Probe, ProxyProtocolVersion, Rate, RateKey, TlsVersion, Underscores, WhenAllDown,
 };
 
 use crate::{parse, pool, pool_with, with_top};
@@ -152,6 +152,7 @@ fn tls_to_the_hosts_is_a_boolean_or_a_map() {
     let all_defaults = PoolTls {
         server_name: None,
         verify: true,
+        min_version: TlsVersion::Tls12,
         ca: None,
         certificate: None,
         key: None,
@@ -160,10 +161,11 @@ fn tls_to_the_hosts_is_a_boolean_or_a_map() {
     assert_eq!(pool_with("tls: true").tls, Some(all_defaults.clone()));
     assert_eq!(pool_with("tls: {}").tls, Some(all_defaults));
     assert_eq!(
-        pool_with("tls: { server_name: app.internal, verify: false }").tls,
+        pool_with("tls: { server_name: app.internal, verify: false, min_version: 1.3 }").tls,
         Some(PoolTls {
             server_name: Some("app.internal".to_owned()),
             verify: false,
+            min_version: TlsVersion::Tls13,
             ca: None,
             certificate: None,
             key: None,

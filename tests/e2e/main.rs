@@ -68,6 +68,7 @@ mod support;
 mod systemd;
 mod tls;
 mod tls_policy;
+mod tls_to_hosts;
 mod traces;
 mod upgrades;
 mod websocket;

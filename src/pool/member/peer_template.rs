@@ -10,6 +10,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::config;
+use crate::host_tls::{HostTls, PoolTlsClient};
 use crate::proxy_protocol::ProxyConnector;
 
 /// The maximum number of requests at the same time on a connection of HTTP/2. The host may permit fewer.
@@ -27,6 +28,7 @@ pub(in crate::pool) struct PeerTemplate<'a> {
     ca: Option<Arc<CaType>>,
     /// What hosts get if they ask for a certificate.
     client_cert_key: Option<Arc<CertKey>>,
+    tls_client: Option<PoolTlsClient>,
     /// Pingora's reuse key leaves out the trusted authorities, and of the certificate for hosts all but its serial number. So
     /// TLS connections stay within their pool, and are not used any more once one of these has changed. Connections that begin
     /// with a PROXY header stay within their pool as well.
@@ -38,14 +40,22 @@ pub(in crate::pool) struct PeerTemplate<'a> {
 }
 
 impl<'a> PeerTemplate<'a> {
-    pub(in crate::pool) fn new(pool: &'a config::Pool, timeouts: &config::Timeouts) -> Self {
+    /// # Errors
+    /// If the authorities or the certificate for hosts cannot be used.
+    pub(in crate::pool) fn new(
+        pool: &'a config::Pool,
+        timeouts: &config::Timeouts,
+    ) -> Result<Self, String> {
         let tls = pool.tls.as_ref();
         let proxy_connector = pool.proxy_protocol.map(ProxyConnector::without_client);
-        PeerTemplate {
+        let speaks_http2 = pool.protocol.may_be_http2();
+        let tls_client = tls.map(|tls| PoolTlsClient::new(tls, speaks_http2));
+        Ok(PeerTemplate {
             timeouts: pool.timeouts.over(*timeouts),
             tls,
             protocol: pool.protocol,
             client_cert_key: tls.and_then(cert_key),
+            tls_client: tls_client.transpose()?,
             ca: tls.and_then(|tls| tls.ca.as_ref()).map(ca_type),
             group_key: group_key(pool),
             proxy_protocol: pool.proxy_protocol,
@@ -54,7 +64,12 @@ impl<'a> PeerTemplate<'a> {
                 .health_check
                 .as_ref()
                 .is_none_or(|check| check.initial == config::Initial::Up),
-        }
+        })
+    }
+
+    /// TLS to the host to which `peer` leads, if there is any.
+    pub(super) fn tls(&self, peer: &HttpPeer) -> Option<HostTls> {
+        Some(self.tls_client.as_ref()?.for_host(peer))
     }
 
     /// How Pingora connects to `host`.
@@ -122,6 +137,7 @@ fn group_key(pool: &config::Pool) -> u64 {
     if let Some(tls) = &pool.tls {
         let authorities = tls.ca.as_ref().map(|ca| &ca.certificates);
         authorities.hash(&mut hasher);
+        tls.min_version.hash(&mut hasher);
         if let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) {
             certificate.chain.hash(&mut hasher);
             key.der_for(&certificate.chain).hash(&mut hasher);

@@ -15,6 +15,7 @@ use super::address_cache::AddressCache;
 use super::exchange::{Exchange, ExchangeError};
 use super::{BodyLimit, SubResponse, Subrequest, SubrequestLimits};
 use crate::config::Endpoint;
+use crate::host_tls::HostTls;
 use crate::pool::{Failure, Outcome, PoolLease, lacks_resources};
 use crate::proxy_protocol::ProxiedConnection;
 
@@ -56,7 +57,10 @@ impl<'a> SubrequestSender<'a> {
         if let (Some(version), Some(client)) = (lease.member().proxy_protocol(), client) {
             client.open_private(Arc::make_mut(&mut peer), version);
         }
-        let exchange = match self.in_time(self.exchange(&peer)).await {
+        let exchange = match self
+            .in_time(self.exchange(&peer, lease.member().tls()))
+            .await
+        {
             Ok(exchange) => exchange,
             Err(failed) => {
                 if let Some(failure) = failed.failure {
@@ -97,7 +101,7 @@ impl<'a> SubrequestSender<'a> {
         let mut last = None;
         for address in addresses.iter() {
             let peer = url_peer(*address, endpoint, ca, self.limits.total);
-            match self.exchange(&peer).await {
+            match self.exchange(&peer, None).await {
                 Ok(exchange) => return self.receive(exchange, &peer).await,
                 // Nothing was sent.
                 Err(failed) if failed.failure == Some(Failure::Connect) => last = Some(failed),
@@ -108,8 +112,12 @@ impl<'a> SubrequestSender<'a> {
     }
 
     /// Sends the request and reads the head of the response. If a kept connection turns out to be closed before anything
-    /// of a response has come, a repeatable request is sent once more, on a new one.
-    async fn exchange(self, peer: &HttpPeer) -> Result<Exchange, ExchangeError> {
+    /// of a response has come, a repeatable request is sent once more, on a new one. `tls` is that of a host of a pool.
+    async fn exchange(
+        self,
+        peer: &HttpPeer,
+        tls: Option<&HostTls>,
+    ) -> Result<Exchange, ExchangeError> {
         if is_kept(peer)
             && let Some(kept) = self.connector.reused_stream(peer).await
         {
@@ -125,7 +133,10 @@ impl<'a> SubrequestSender<'a> {
                 exchange => return exchange,
             }
         }
-        let connected = self.connector.new_stream(peer).await;
+        let connected = match tls {
+            Some(tls) => tls.connect(self.connector, peer).await,
+            None => self.connector.new_stream(peer).await,
+        };
         let stream = connected.map_err(|error| ExchangeError {
             failure: (!lacks_resources(&error)).then_some(Failure::Connect),
             has_interim: false,

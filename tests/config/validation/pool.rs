@@ -81,6 +81,14 @@ fn policies_and_tls() {
             "tls.server_name: `a b` is not a server name",
         ),
         (
+            "tls: { min_version: 1.1 }",
+            "tls.min_version: `1.1` is not one of `1.2`, `1.3`; did you mean `1.2`?",
+        ),
+        (
+            "tls: { min_version: TLSv1.3 }",
+            "tls.min_version: `TLSv1.3` is not one of `1.2`, `1.3`",
+        ),
+        (
             "ejection: off",
             "ejection: `off` is neither `none` nor a map; did you mean `none`?",
         ),

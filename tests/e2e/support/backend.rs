@@ -56,6 +56,7 @@ impl Backend {
             unanswered: AtomicU64::new(0),
             recorded: Mutex::default(),
             health_heads: Mutex::default(),
+            handshakes: Mutex::default(),
             open: Mutex::default(),
             stopping: AtomicBool::new(false),
             stopped: Condvar::new(),
@@ -138,6 +139,11 @@ impl Backend {
             .back()
             .cloned()
             .expect("a health check has arrived")
+    }
+
+    /// The kinds of the TLS handshakes that have succeeded, in their order; they are forgotten.
+    pub(crate) fn take_handshakes(&self) -> Vec<rustls::HandshakeKind> {
+        std::mem::take(&mut *lock(&self.shared.handshakes))
     }
 
     /// Listens again on the same port.

@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) unanswered: AtomicU64,
     pub(super) recorded: Mutex<VecDeque<Recorded>>,
     pub(super) health_heads: Mutex<VecDeque<Head>>,
+    pub(super) handshakes: Mutex<Vec<rustls::HandshakeKind>>,
     pub(super) open: Mutex<HashMap<u64, TcpStream>>,
     pub(super) stopping: AtomicBool,
     pub(super) stopped: Condvar,
@@ -73,8 +74,12 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<Next> {
     let stream: Box<dyn Stream> = match &shared.tls {
         None => Box::new(stream),
         Some(config) => {
-            let session =
+            let mut session =
                 rustls::ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+            while session.is_handshaking() {
+                session.complete_io(&mut &stream)?;
+            }
+            lock(&shared.handshakes).extend(session.handshake_kind());
             Box::new(rustls::StreamOwned::new(session, stream))
         }
     };

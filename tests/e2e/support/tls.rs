@@ -268,9 +268,17 @@ impl Identity {
 
     /// A server that presents this certificate.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.server_of(rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same, which speaks these versions alone.
+    pub(crate) fn server_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
         let (chain, key) = self.chain_and_key();
         let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("the provider knows TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_single_cert(chain, key)
