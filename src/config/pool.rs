@@ -71,7 +71,7 @@ section! {
         /// at once. Not for consistent_hash, bounded and ip_hash, which send keys where they belong.
         slow_start: Option<SlowStart> { or_none(map_of::<SlowStart>(), boolean_hint), default "{}" },
         /// TLS to the hosts; `true`: with its defaults. Connections of HTTP/1.1 resume the sessions of earlier ones until a reload,
-        /// except for clients of HTTP/2 and with `server.http1: pingora`.
+        /// except with `http1: pingora`.
         tls: Option<PoolTls> { or_false(map_of::<PoolTls>()), default "false" },
         /// What hosts speak. `http2`: HTTP/2 over TLS. `h2c`: HTTP/2 without TLS, from the first byte on. `auto`: HTTP/2 or
         /// HTTP/1.1, as each host chooses in the TLS handshake. Requests share connections of HTTP/2, and further ones are
