@@ -13,10 +13,11 @@ use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use pingora::http::RequestHeader;
 use pingora::protocols::tls::CaType;
 
-use crate::config::{Acme, Endpoint, Limits};
+use crate::config::{Acme, Endpoint};
 use crate::pool::ca_type;
 use crate::proxy::subrequest::{
-    BodyLimit, Subrequest, SubrequestClient, SubrequestLimits, SubrequestTarget,
+    BodyLimit, SERVICE_RESPONSE_HEAD, Subrequest, SubrequestClient, SubrequestLimits,
+    SubrequestTarget,
 };
 
 /// For one request, from resolving the name to the end of the response.
@@ -24,21 +25,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest response that is read. A chain of certificates has some kilobytes.
 const MAX_RESPONSE: usize = 256 << 10;
-
-/// What the head of a response may have.
-const RESPONSE_HEAD: Limits = Limits {
-    head: 32 << 10,
-    fields: 100,
-    target: 0,
-    body: None,
-    rate: None,
-    max_in_flight: None,
-    max_connections: None,
-    max_connections_per_client: None,
-    max_handshakes: None,
-    max_requests_per_connection: None,
-    min_body_rate: None,
-};
 
 const AGENT: &str = concat!("ballast/", env!("CARGO_PKG_VERSION"));
 
@@ -90,7 +76,7 @@ impl DirectoryClient {
         let limits = SubrequestLimits {
             total: TIMEOUT,
             body: BodyLimit::Keep(MAX_RESPONSE),
-            head: &RESPONSE_HEAD,
+            head: &SERVICE_RESPONSE_HEAD,
         };
         let request = Subrequest::new(head, body)?;
         let sent = self.client.send(target, &request, limits).await;

@@ -117,7 +117,7 @@ impl AcmeManager {
                 // Orders whose outcome cannot be written must not be made again and again.
                 Err(problem) => self.note_problem(problem),
             };
-            // By a clock that nobody sets.
+            // The monotonic clock: an operator who sets the time does not change the wait.
             let end = Instant::now() + wait;
             while Instant::now() < end {
                 sleep(POLL.min(wait)).await;

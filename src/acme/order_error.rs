@@ -24,7 +24,7 @@ pub(super) struct OrderError {
 pub(super) enum ErrorScope {
     /// This order; others may succeed.
     Order,
-    /// All orders: the authority cannot be reached, or wants no more of them for now.
+    /// All orders: the authority cannot be reached, or limits the rate of orders.
     Authority,
     /// The authority does not know the account.
     Account,

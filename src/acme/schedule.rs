@@ -62,7 +62,7 @@ impl Schedule {
         }
     }
 
-    /// The Unix time at which a certificate is due; long ago if there is none.
+    /// When the domain's certificate is to be renewed, as Unix time; in the past if it has no certificate.
     fn due_time(&self, found: &DomainState) -> i64 {
         let Some(certificate) = &found.certificate else {
             return i64::MIN;

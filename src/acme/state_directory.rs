@@ -166,7 +166,7 @@ impl StateDirectory {
         write_json(&self.failure_file(domain), failure)
     }
 
-    /// What is kept of the account; `None`: there is none.
+    /// The account's credentials. `None`: no account has been made.
     pub(super) fn account<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         match read_json(&self.root.join(ACCOUNT)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -12,7 +12,7 @@ use crate::timestamp::Timestamp;
 pub struct AcmeCertificate {
     /// The name that it is for.
     pub domain: String,
-    /// Who has signed it; `None`: there is none yet.
+    /// The issuer of the certificate. `None`: no certificate has been issued.
     pub issuer: Option<String>,
     /// When it ends.
     pub expires: Option<Timestamp>,

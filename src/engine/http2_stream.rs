@@ -219,8 +219,8 @@ impl Http2Stream {
         Ok(length)
     }
 
-    /// The head in `bytes` without what HTTP/2 does not have. A tunnel begins with 200, and with any other 2xx the client
-    /// would take for one what is none.
+    /// The head in `bytes` without what HTTP/2 does not have. A tunnel begins with 200. Any other 2xx of the host becomes
+    /// 501, because the client would take it for the begin of a tunnel.
     fn frame_of(&self, status: StatusCode, bytes: &[u8]) -> io::Result<Response<()>> {
         let is_accepted = status == StatusCode::SWITCHING_PROTOCOLS;
         let mut response = Response::new(());

@@ -83,7 +83,7 @@ pub struct ProcessState {
 pub struct OrderState {
     /// The name that it is for.
     pub domain: String,
-    /// When it is to be renewed; `None`: there is none yet.
+    /// When the certificate is to be renewed. `None`: no certificate has been issued.
     pub renewal: Option<Timestamp>,
     /// How many orders have failed since the last that succeeded.
     pub failures: u32,

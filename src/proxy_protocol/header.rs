@@ -22,7 +22,7 @@ pub(super) fn without_client(version: ProxyProtocolVersion) -> Bytes {
     encode(&ProxyHeader::with_local(), version)
 }
 
-/// The header of a client's connection. If one of its addresses is not known, it says no more than [`without_client`].
+/// The header of a client's connection. If one of its addresses is not known, it is the header [`without_client`].
 pub(super) fn of_client(client: &ProxiedConnection, version: ProxyProtocolVersion) -> Bytes {
     let (Some(source), Some(destination)) = (client.source, client.destination) else {
         return without_client(version);

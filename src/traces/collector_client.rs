@@ -9,28 +9,14 @@ use pingora::{Error, Result};
 use prost::Message;
 
 use super::otlp::ExportResponse;
-use crate::config::{Endpoint, Limits, Otlp};
+use crate::config::{Endpoint, Otlp};
 use crate::proxy::subrequest::{
-    BodyLimit, Subrequest, SubrequestClient, SubrequestLimits, SubrequestTarget,
+    BodyLimit, SERVICE_RESPONSE_HEAD, Subrequest, SubrequestClient, SubrequestLimits,
+    SubrequestTarget,
 };
 
 /// The maximum size of a response body that is read. Usual responses have a few bytes.
 const MAX_RESPONSE: usize = 64 << 10;
-
-/// What the head of a response may have. Usual ones have a few fields.
-const RESPONSE_HEAD: Limits = Limits {
-    head: 32 << 10,
-    fields: 100,
-    target: 0,
-    body: None,
-    rate: None,
-    max_in_flight: None,
-    max_connections: None,
-    max_connections_per_client: None,
-    max_handshakes: None,
-    max_requests_per_connection: None,
-    min_body_rate: None,
-};
 
 /// Why an export failed.
 #[derive(Debug)]
@@ -75,7 +61,7 @@ impl CollectorClient {
         let limits = SubrequestLimits {
             total: self.timeout,
             body: BodyLimit::Keep(MAX_RESPONSE),
-            head: &RESPONSE_HEAD,
+            head: &SERVICE_RESPONSE_HEAD,
         };
         let response = self.client.send(target, &request, limits).await;
         let response = response.map_err(retryable)?;

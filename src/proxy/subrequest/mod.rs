@@ -55,6 +55,22 @@ pub(crate) enum SubrequestTarget<'a> {
     UrlTrusting(&'a Endpoint, &'a Arc<CaType>),
 }
 
+/// What the head of a response of a service may have: a collector of traces, an authority for certificates. Usual ones have a
+/// few fields.
+pub(crate) const SERVICE_RESPONSE_HEAD: Limits = Limits {
+    head: 32 << 10,
+    fields: 100,
+    target: 0,
+    body: None,
+    rate: None,
+    max_in_flight: None,
+    max_connections: None,
+    max_connections_per_client: None,
+    max_handshakes: None,
+    max_requests_per_connection: None,
+    min_body_rate: None,
+};
+
 /// What a request may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubrequestLimits<'a> {
