@@ -53,7 +53,7 @@ impl AcmeManager {
                 ErrorScope::Nonce if bad_nonces < MAX_BAD_NONCES => bad_nonces += 1,
                 _ => {
                     let asked = client.take_retry_after();
-                    return self.record_failure(state, left, error, asked).await;
+                    return self.record_failure(state, acme, left, error, asked).await;
                 }
             }
         }
@@ -92,7 +92,8 @@ impl AcmeManager {
                 Err(error) => {
                     let asked = client.take_retry_after();
                     let failed = std::slice::from_ref(found);
-                    self.record_failure(state, failed, error, asked).await?;
+                    self.record_failure(state, acme, failed, error, asked)
+                        .await?;
                 }
             }
         }
@@ -107,10 +108,13 @@ impl AcmeManager {
         domain: &str,
         text: String,
     ) -> Result<(), OrderError> {
-        let (state, name) = (state.clone(), domain.to_owned());
-        let written = blocking(move || state.write_certificate(&name, &text, now())).await;
+        let (writer, name) = (state.clone(), domain.to_owned());
+        let written = blocking(move || writer.write_certificate(&name, &text, now())).await;
         let certificate = written.map_err(OrderError::of_order)?;
         self.parts.renewed.notify_one();
+        // Others may take long, and who reads the line below looks at the status.
+        let shown = self.review(state, acme).await;
+        shown.map_err(OrderError::of_order)?;
         self.parts.counts.count_order(OrderOutcome::Issued);
         let signed =
             issuer(&certificate).map_or(String::new(), |issuer| format!(", signed by {issuer}"));
@@ -124,10 +128,11 @@ impl AcmeManager {
         Ok(())
     }
 
-    /// Records that the certificates of `failed` were not ordered, and says so in one line.
+    /// Records that the certificates of `failed` were not ordered, shows it, and says so in one line.
     async fn record_failure(
         &mut self,
         state: &StateDirectory,
+        acme: &Acme,
         failed: &[DomainState],
         error: OrderError,
         asked: Option<Duration>,
@@ -139,6 +144,13 @@ impl AcmeManager {
             let failure = Failure::after(before, message, asked, now(), rand::random());
             (found.domain.clone(), failure)
         }));
+        let (writer, records) = (state.clone(), failures.clone());
+        let written = blocking(move || {
+            let mut records = records.iter();
+            records.try_for_each(|(domain, failure)| writer.write_failure(domain, failure))
+        });
+        let written = written.await;
+        let shown = self.review(state, acme).await;
         if let Some((domain, failure)) = failures.first() {
             let more = match failures.len() - 1 {
                 0 => String::new(),
@@ -153,12 +165,7 @@ impl AcmeManager {
             let kind = EventKind::CertificateOrderFailed;
             self.parts.event_log.log_event(kind, None, None, text);
         }
-        let state = state.clone();
-        let written = blocking(move || {
-            let mut failures = failures.iter();
-            failures.try_for_each(|(domain, failure)| state.write_failure(domain, failure))
-        });
-        written.await
+        written.and(shown.map(drop))
     }
 }
 
